@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The structs shared with Python (xdpguard/dataplane/abi.py). Python gives the sizes of its own
+ * definitions as XG_PY_SIZEOF_*, so the two cannot drift apart: a difference does not compile.
+ * A change of any of them is a change of the ABI number.
+ */
+#ifndef XG_ABI_H
+#define XG_ABI_H
+
+#include <linux/types.h>
+
+#define XG_REASON_SLOTS 32    /* room for reasons to come, so that a new one keeps the layout */
+#define XG_PROTOCOLS 5        /* tcp, udp, icmp, icmpv6, other */
+#define XG_PORT_WORDS 1024    /* one bit a port, in 64-bit words */
+#define XG_NETS4_WORDS 262144 /* one bit a /24, in 64-bit words */
+
+/* What an allow, block or port entry holds. Written by the controller only. */
+struct xg_rule {
+	u64 expires;       /* CLOCK_BOOTTIME, ns; 0: never */
+	u32 slot;          /* index of the entry's hit counters */
+	u32 prefix_length; /* bits; 0 for a port entry */
+};
+
+struct xg_hits {
+	u64 packets;
+	u64 bytes;
+};
+
+struct xg_address6 {
+	__be32 word[4];
+};
+
+struct xg_prefix4 {
+	u32 length; /* bits; first, as LPM tries want it */
+	__be32 address;
+};
+
+struct xg_prefix6 {
+	u32 length;
+	__be32 address[4];
+};
+
+struct xg_port {
+	u16 port; /* host byte order */
+	u16 protocol;
+};
+
+/*
+ * The CPU is part of a source's key: each CPU counts in entries of its own, so that plain additions are exact and
+ * no cache line moves between cores. Readers add the CPUs up.
+ */
+struct xg_source4 {
+	__be32 address;
+	u32 cpu;
+};
+
+struct xg_source6 {
+	__be32 address[4];
+	u32 cpu;
+};
+
+struct xg_tuple4 {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+struct xg_tuple6 {
+	__be32 source[4];
+	__be32 destination[4];
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+struct xg_source_counts {
+	u64 packets;
+	u64 flags[8]; /* FIN SYN RST PSH ACK URG ECE CWR: bit order of the header */
+};
+
+/*
+ * Initial SYNs of a tuple. A longer key would cost a round of hashing more, so the CPU stands here instead: the CPU
+ * that made the entry adds plainly, any other one (rare, as a flow stays on its queue) adds atomically elsewhere.
+ */
+struct xg_tuple_counts {
+	u64 syns;
+	u64 syns_elsewhere;
+	u64 cpu;
+};
+
+struct xg_reason_counts {
+	u64 packets; /* the verdict was carried out */
+	u64 bytes;
+	u64 observed_packets; /* it would have been, without --observe */
+	u64 observed_bytes;
+};
+
+/* New LRU entries made in the running second. */
+struct xg_budget {
+	u64 since; /* coarse monotonic, ns */
+	u32 sources;
+	u32 tuples;
+};
+
+/* One interface's counters on one CPU. */
+struct xg_counters {
+	struct xg_reason_counts reasons[XG_REASON_SLOTS];
+	u64 flag_sets[256]; /* TCP segments by their whole flag octet: one addition a packet, all flags exact */
+	u64 protocols[XG_PROTOCOLS];
+	u64 sources_skipped; /* sources and tuples the budget did not let in */
+	u64 tuples_skipped;
+	struct xg_budget budget;
+};
+
+/* Written by the controller only. A stage whose table is empty is skipped. */
+struct xg_settings {
+	u32 allow4;
+	u32 allow6;
+	u32 deny4;
+	u32 deny4_prefix;
+	u32 deny6;
+	u32 deny6_prefix;
+	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
+};
+
+#define XG_SAME_SIZE(name, python) _Static_assert(sizeof(struct name) == (python), #name " differs from abi.py")
+
+XG_SAME_SIZE(xg_rule, XG_PY_SIZEOF_RULE);
+XG_SAME_SIZE(xg_hits, XG_PY_SIZEOF_HITS);
+XG_SAME_SIZE(xg_address6, XG_PY_SIZEOF_ADDRESS6);
+XG_SAME_SIZE(xg_prefix4, XG_PY_SIZEOF_PREFIX4);
+XG_SAME_SIZE(xg_prefix6, XG_PY_SIZEOF_PREFIX6);
+XG_SAME_SIZE(xg_port, XG_PY_SIZEOF_PORT);
+XG_SAME_SIZE(xg_source4, XG_PY_SIZEOF_SOURCE4);
+XG_SAME_SIZE(xg_source6, XG_PY_SIZEOF_SOURCE6);
+XG_SAME_SIZE(xg_tuple4, XG_PY_SIZEOF_TUPLE4);
+XG_SAME_SIZE(xg_tuple6, XG_PY_SIZEOF_TUPLE6);
+XG_SAME_SIZE(xg_source_counts, XG_PY_SIZEOF_SOURCE_COUNTS);
+XG_SAME_SIZE(xg_tuple_counts, XG_PY_SIZEOF_TUPLE_COUNTS);
+XG_SAME_SIZE(xg_counters, XG_PY_SIZEOF_COUNTERS);
+XG_SAME_SIZE(xg_settings, XG_PY_SIZEOF_SETTINGS);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Every compile-time switch. xdpguard/dataplane/cflags.py always gives all of them and holds
+ * the defaults; one that is missing is an error here, never a silent zero.
+ */
+#ifndef XG_CONFIG_H
+#define XG_CONFIG_H
+
+#ifndef XG_OBSERVE
+#error "XG_OBSERVE: 1 counts what would be dropped and passes it, 0 drops"
+#endif
+#ifndef XG_LOOPBACK
+#error "XG_LOOPBACK: 1 on a loopback interface, where 127/8 and ::1 are valid sources"
+#endif
+#ifndef XG_FRAGS
+#error "XG_FRAGS: 1 when a frame may span several buffers (jumbo MTU), 0 when it never does"
+#endif
+#ifndef XG_CHECK_FLAGS
+#error "XG_CHECK_FLAGS: 1 drops impossible TCP flag combinations"
+#endif
+#ifndef XG_CHECK_SOURCE
+#error "XG_CHECK_SOURCE: 1 drops impossible source addresses"
+#endif
+#ifndef XG_MAX_RULES
+#error "XG_MAX_RULES: capacity of each rule table and of the hit counters"
+#endif
+#ifndef XG_MAX_CPUS
+#error "XG_MAX_CPUS: number of possible CPUs"
+#endif
+#ifndef XG_SOURCES
+#error "XG_SOURCES: entries of the per-source LRU tables"
+#endif
+#ifndef XG_TUPLES
+#error "XG_TUPLES: entries of the per-tuple LRU tables"
+#endif
+#ifndef XG_NEW_SOURCES_PER_SECOND
+#error "XG_NEW_SOURCES_PER_SECOND: new LRU entries a CPU may make in a second"
+#endif
+#ifndef XG_NEW_TUPLES_PER_SECOND
+#error "XG_NEW_TUPLES_PER_SECOND: new LRU entries a CPU may make in a second"
+#endif
+#ifndef XG_FAKE_CLOCK
+#error "XG_FAKE_CLOCK: 1 only under test, where the map fake_clock is the time"
+#endif
+#ifndef XG_PINS
+#error "XG_PINS: folder of the instance's pinned maps"
+#endif
+#ifndef XG_LINK_PINS
+#error "XG_LINK_PINS: folder of the interface's own pinned maps"
+#endif
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Every map: key, value, who writes, who reads, and what happens when it is full. All are pinned: those under
+ * XG_PINS belong to the instance and are shared by its interfaces, those under XG_LINK_PINS to one interface.
+ */
+#ifndef XG_MAPS_H
+#define XG_MAPS_H
+
+#include "abi.h"
+#include "config.h"
+
+/* [0] -> settings. Controller writes, program reads. Never full. */
+BPF_TABLE_PINNED("array", u32, struct xg_settings, settings, 1, XG_PINS "/settings");
+
+/*
+ * Prefix -> rule, longest match. Controller writes, program reads.
+ * Full: the controller refuses the rule and says which limit to raise.
+ */
+BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix4, struct xg_rule, allow4, XG_MAX_RULES, XG_PINS "/allow4",
+		  BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix6, struct xg_rule, allow6, XG_MAX_RULES, XG_PINS "/allow6",
+		  BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix4, struct xg_rule, deny4_prefix, XG_MAX_RULES, XG_PINS "/deny4_prefix",
+		  BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix6, struct xg_rule, deny6_prefix, XG_MAX_RULES, XG_PINS "/deny6_prefix",
+		  BPF_F_NO_PREALLOC);
+
+/* Single address -> rule; a hash, because a trie costs more. Otherwise as above. */
+BPF_TABLE_PINNED7("hash", __be32, struct xg_rule, deny4, XG_MAX_RULES, XG_PINS "/deny4", BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED7("hash", struct xg_address6, struct xg_rule, deny6, XG_MAX_RULES, XG_PINS "/deny6", BPF_F_NO_PREALLOC);
+
+/*
+ * The pre-filter: a set bit says that some deny entry touches this /24, bit net & 63 of
+ * word net >> 6. Controller maps it into memory and writes, program reads. A bit that is set
+ * without need costs a lookup, one that is missing would be a hole: so it is set before an entry and cleared after.
+ */
+BPF_F_TABLE("array:" XG_PINS "/deny4_nets", u32, u64, deny4_nets, XG_NETS4_WORDS, BPF_F_MMAPABLE);
+
+/* Destination port and protocol -> rule. Controller writes, program reads. Holds every port there is. */
+BPF_TABLE_PINNED7("hash", struct xg_port, struct xg_rule, ports, 2 * 65536, XG_PINS "/ports", BPF_F_NO_PREALLOC);
+
+/*
+ * [cpu * XG_MAX_RULES + slot] -> packets and bytes of a rule. Program writes, each CPU in rows of its own;
+ * the controller maps it into memory, reads, and clears a row whose slot is given to a new rule.
+ */
+BPF_F_TABLE("array:" XG_PINS "/hits", u32, struct xg_hits, hits, XG_MAX_CPUS *XG_MAX_RULES, BPF_F_MMAPABLE);
+
+/*
+ * Source and CPU -> TCP flag counts; tuple -> initial SYNs. Program writes, readers add up.
+ * Full: the least recently used entry goes. New entries are limited by struct xg_budget.
+ */
+BPF_TABLE_PINNED("lru_hash", struct xg_source4, struct xg_source_counts, sources4, XG_SOURCES, XG_PINS "/sources4");
+BPF_TABLE_PINNED("lru_hash", struct xg_source6, struct xg_source_counts, sources6, XG_SOURCES, XG_PINS "/sources6");
+BPF_TABLE_PINNED("lru_hash", struct xg_tuple4, struct xg_tuple_counts, tuples4, XG_TUPLES, XG_PINS "/tuples4");
+BPF_TABLE_PINNED("lru_hash", struct xg_tuple6, struct xg_tuple_counts, tuples6, XG_TUPLES, XG_PINS "/tuples6");
+
+/* [0] -> this interface's counters, per CPU. Program writes, telemetry reads. Never full. */
+BPF_TABLE_PINNED("percpu_array", u32, struct xg_counters, counters, 1, XG_LINK_PINS "/counters");
+
+#endif

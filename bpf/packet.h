@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What a packet is. Filled by parse/, read-only afterwards. */
+#ifndef XG_PACKET_H
+#define XG_PACKET_H
+
+#include "abi.h"
+
+enum xg_tcp_flag {
+	XG_FIN = 0x01,
+	XG_SYN = 0x02,
+	XG_RST = 0x04,
+	XG_PSH = 0x08,
+	XG_ACK = 0x10,
+	XG_URG = 0x20,
+	XG_ECE = 0x40,
+	XG_CWR = 0x80,
+};
+
+union xg_address {
+	__be32 ipv4;
+	__be32 ipv6[4];
+};
+
+struct xg_packet {
+	u32 length;          /* of the frame, octets */
+	u8 ip_version;       /* 4 or 6 */
+	u8 protocol;         /* IPPROTO_* behind the last extension header */
+	u8 hop_limit;        /* IPv6 only */
+	u8 tcp_flags;        /* enum xg_tcp_flag; 0 unless protocol is TCP */
+	bool later_fragment; /* a fragment that is not the first: no ports */
+	bool more_fragments; /* the datagram goes on in other frames */
+	bool has_ports;      /* TCP or UDP */
+	__be16 source_port;
+	__be16 destination_port;
+	union xg_address source;
+	union xg_address destination;
+};
+
+/* What is left to parse. `left` counts octets the headers vouch for, which padding behind them is not. */
+struct xg_cursor {
+	void *at;
+	void *end; /* of the first buffer: the verifier's bound */
+	u32 left;
+};
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The first stage: from a frame to struct xg_packet, or to the reason why there is none. */
+#ifndef XG_PARSE_H
+#define XG_PARSE_H
+
+#include "ethernet.h"
+#include "ipv4.h"
+#include "ipv6.h"
+#include "transport.h"
+
+static __always_inline u32 xg_frame_length(struct xdp_md *ctx)
+{
+#if XG_FRAGS
+	return bpf_xdp_get_buff_len(ctx);
+#else
+	return ctx->data_end - ctx->data;
+#endif
+}
+
+/* Moves the cursor to the network header and stores the EtherType of it. */
+static __always_inline u32 xg_parse_frame(struct xdp_md *ctx, struct xg_cursor *cursor, struct xg_packet *packet,
+					  __be16 *type)
+{
+	cursor->at = (void *)(long)ctx->data;
+	cursor->end = (void *)(long)ctx->data_end;
+	packet->length = xg_frame_length(ctx);
+	cursor->left = packet->length;
+	return xg_parse_ethernet(cursor, type);
+}
+
+static __always_inline u32 xg_parse_ip(struct xg_cursor *cursor, struct xg_packet *packet)
+{
+	u32 reason = packet->ip_version == 4 ? xg_parse_ipv4(cursor, packet) : xg_parse_ipv6(cursor, packet);
+
+	return reason == XG_NEXT ? xg_parse_transport(cursor, packet) : reason;
+}
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The allow list and the deny lists: source address against addresses and prefixes.
+ *
+ * A trie answers with the longest prefix, which may have expired while a shorter one around it is still in force.
+ * So an expired answer is followed by the question for the next shorter one, until one is live or none is left.
+ * bcc's map methods cannot take the map as an argument: hence one small function a map.
+ */
+#ifndef XG_STAGES_LISTS_H
+#define XG_STAGES_LISTS_H
+
+#include "../verdict.h"
+#include "rule.h"
+
+#define XG_ADDRESS_BITS4 32
+#define XG_ADDRESS_BITS6 128
+
+/* Makes `length` that of the next shorter prefix to ask for. False when there is none. */
+static __always_inline bool xg_shorten(u32 *length, const struct xg_rule *expired)
+{
+	if (!expired->prefix_length)
+		return false;
+	*length = expired->prefix_length - 1;
+	return true;
+}
+
+static __always_inline struct xg_rule *xg_allowed4(const struct xg_packet *packet)
+{
+	struct xg_prefix4 key = { .length = XG_ADDRESS_BITS4, .address = packet->source.ipv4 };
+	struct xg_rule *rule;
+	int i;
+
+	for (i = 0; i <= XG_ADDRESS_BITS4; i++) {
+		rule = allow4.lookup(&key);
+		if (!rule || xg_rule_live(rule))
+			return rule;
+		if (!xg_shorten(&key.length, rule))
+			break;
+	}
+	return NULL;
+}
+
+static __always_inline struct xg_rule *xg_allowed6(const struct xg_packet *packet)
+{
+	struct xg_prefix6 key = { .length = XG_ADDRESS_BITS6 };
+	struct xg_rule *rule;
+	int i;
+
+	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
+	for (i = 0; i <= XG_ADDRESS_BITS6; i++) {
+		rule = allow6.lookup(&key);
+		if (!rule || xg_rule_live(rule))
+			return rule;
+		if (!xg_shorten(&key.length, rule))
+			break;
+	}
+	return NULL;
+}
+
+static __always_inline struct xg_rule *xg_denied_prefix4(const struct xg_packet *packet)
+{
+	struct xg_prefix4 key = { .length = XG_ADDRESS_BITS4, .address = packet->source.ipv4 };
+	struct xg_rule *rule;
+	int i;
+
+	for (i = 0; i <= XG_ADDRESS_BITS4; i++) {
+		rule = deny4_prefix.lookup(&key);
+		if (!rule || xg_rule_live(rule))
+			return rule;
+		if (!xg_shorten(&key.length, rule))
+			break;
+	}
+	return NULL;
+}
+
+static __always_inline struct xg_rule *xg_denied_prefix6(const struct xg_packet *packet)
+{
+	struct xg_prefix6 key = { .length = XG_ADDRESS_BITS6 };
+	struct xg_rule *rule;
+	int i;
+
+	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
+	for (i = 0; i <= XG_ADDRESS_BITS6; i++) {
+		rule = deny6_prefix.lookup(&key);
+		if (!rule || xg_rule_live(rule))
+			return rule;
+		if (!xg_shorten(&key.length, rule))
+			break;
+	}
+	return NULL;
+}
+
+/* The pre-filter: what nearly every packet pays for the deny lists is this one read. */
+static __always_inline bool xg_net4_touched(__be32 address)
+{
+	u32 net = bpf_ntohl(address) >> 8, word = net >> 6;
+	u64 *bits = deny4_nets.lookup(&word);
+
+	return bits && (*bits >> (net & 63)) & 1;
+}
+
+static __always_inline struct xg_rule *xg_denied4(const struct xg_packet *packet, const struct xg_settings *settings)
+{
+	__be32 key = packet->source.ipv4;
+	struct xg_rule *rule;
+
+	if (!settings->deny4 || !xg_net4_touched(key))
+		return NULL;
+	rule = deny4.lookup(&key);
+	if (rule && xg_rule_live(rule))
+		return rule;
+	return settings->deny4_prefix ? xg_denied_prefix4(packet) : NULL;
+}
+
+static __always_inline struct xg_rule *xg_denied6(const struct xg_packet *packet, const struct xg_settings *settings)
+{
+	struct xg_address6 key;
+	struct xg_rule *rule;
+
+	if (!settings->deny6)
+		return NULL;
+	__builtin_memcpy(key.word, packet->source.ipv6, sizeof(key.word));
+	rule = deny6.lookup(&key);
+	if (rule && xg_rule_live(rule))
+		return rule;
+	return settings->deny6_prefix ? xg_denied_prefix6(packet) : NULL;
+}
+
+static __always_inline struct xg_rule *xg_allowed(const struct xg_packet *packet, const struct xg_settings *settings)
+{
+	if (packet->ip_version == 4)
+		return settings->allow4 ? xg_allowed4(packet) : NULL;
+	return settings->allow6 ? xg_allowed6(packet) : NULL;
+}
+
+static __always_inline struct xg_rule *xg_denied(const struct xg_packet *packet, const struct xg_settings *settings)
+{
+	return packet->ip_version == 4 ? xg_denied4(packet, settings) : xg_denied6(packet, settings);
+}
+
+/* The allow list wins over the deny lists and over everything below them. */
+static __always_inline u32 xg_lists(const struct xg_packet *packet, const struct xg_settings *settings)
+{
+	struct xg_rule *rule = xg_allowed(packet, settings);
+	u32 reason = XG_REASON_allow;
+
+	if (!rule) {
+		rule = xg_denied(packet, settings);
+		reason = XG_REASON_deny;
+	}
+	if (!rule)
+		return XG_NEXT;
+	xg_rule_hit(rule, packet);
+	return reason;
+}
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the stages that look up rules share: is an entry still in force, and count a hit on it. */
+#ifndef XG_STAGES_RULE_H
+#define XG_STAGES_RULE_H
+
+#include "../clock.h"
+#include "../maps.h"
+#include "../packet.h"
+
+/* The clock is read only for an entry that has an end. */
+static __always_inline bool xg_rule_live(const struct xg_rule *rule)
+{
+	return !rule->expires || rule->expires > xg_now_boot();
+}
+
+static __always_inline void xg_rule_hit(const struct xg_rule *rule, const struct xg_packet *packet)
+{
+	u32 index = bpf_get_smp_processor_id() * XG_MAX_RULES + rule->slot;
+	struct xg_hits *row = hits.lookup(&index);
+
+	if (!row)
+		return;
+	row->packets++;
+	row->bytes += packet->length;
+}
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tracking: TCP flags by source and initial SYNs by tuple, in LRU tables. A new entry costs more than all the rest and
+ * may push out one that matters. So each CPU makes a bounded number a second, and what the bound kept out is counted;
+ * and a packet that a deny entry drops, which that entry counts already, is not tracked.
+ */
+#ifndef XG_STAGES_TRACK_H
+#define XG_STAGES_TRACK_H
+
+#include "../clock.h"
+#include "../maps.h"
+#include "count.h"
+
+#define XG_SECOND 1000000000ull
+
+/* Called only when an entry is to be made: the clock is not read otherwise. */
+static __always_inline void xg_renew_budget(struct xg_budget *budget)
+{
+	u64 now = xg_now_coarse();
+
+	if (now - budget->since < XG_SECOND)
+		return;
+	budget->since = now;
+	budget->sources = 0;
+	budget->tuples = 0;
+}
+
+static __always_inline bool xg_may_add_source(struct xg_counters *counters)
+{
+	xg_renew_budget(&counters->budget);
+	if (counters->budget.sources >= XG_NEW_SOURCES_PER_SECOND) {
+		counters->sources_skipped++;
+		return false;
+	}
+	counters->budget.sources++;
+	return true;
+}
+
+static __always_inline bool xg_may_add_tuple(struct xg_counters *counters)
+{
+	xg_renew_budget(&counters->budget);
+	if (counters->budget.tuples >= XG_NEW_TUPLES_PER_SECOND) {
+		counters->tuples_skipped++;
+		return false;
+	}
+	counters->budget.tuples++;
+	return true;
+}
+
+static __always_inline void xg_add_flags(struct xg_source_counts *counts, u8 flags)
+{
+	int i;
+
+	counts->packets++;
+#pragma unroll
+	for (i = 0; i < 8; i++)
+		counts->flags[i] += (flags >> i) & 1;
+}
+
+static __always_inline void xg_track_source4(const struct xg_packet *packet, struct xg_counters *counters, u32 cpu)
+{
+	struct xg_source4 key = { .address = packet->source.ipv4, .cpu = cpu };
+	struct xg_source_counts *counts = sources4.lookup(&key);
+	struct xg_source_counts first = {};
+
+	if (counts) {
+		xg_add_flags(counts, packet->tcp_flags);
+		return;
+	}
+	if (!xg_may_add_source(counters))
+		return;
+	xg_add_flags(&first, packet->tcp_flags);
+	sources4.update(&key, &first);
+}
+
+static __always_inline void xg_track_source6(const struct xg_packet *packet, struct xg_counters *counters, u32 cpu)
+{
+	struct xg_source6 key = { .cpu = cpu };
+	struct xg_source_counts first = {}, *counts;
+
+	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
+	counts = sources6.lookup(&key);
+	if (counts) {
+		xg_add_flags(counts, packet->tcp_flags);
+		return;
+	}
+	if (!xg_may_add_source(counters))
+		return;
+	xg_add_flags(&first, packet->tcp_flags);
+	sources6.update(&key, &first);
+}
+
+static __always_inline void xg_add_syn(struct xg_tuple_counts *counts, u32 cpu)
+{
+	if (counts->cpu == cpu)
+		counts->syns++;
+	else
+		__sync_fetch_and_add(&counts->syns_elsewhere, 1);
+}
+
+static __always_inline void xg_track_tuple4(const struct xg_packet *packet, struct xg_counters *counters, u32 cpu)
+{
+	struct xg_tuple4 key = {
+		.source = packet->source.ipv4,
+		.destination = packet->destination.ipv4,
+		.source_port = packet->source_port,
+		.destination_port = packet->destination_port,
+	};
+	struct xg_tuple_counts *counts = tuples4.lookup(&key), first = { .syns = 1, .cpu = cpu };
+
+	if (counts)
+		xg_add_syn(counts, cpu);
+	else if (xg_may_add_tuple(counters))
+		tuples4.update(&key, &first);
+}
+
+static __always_inline void xg_track_tuple6(const struct xg_packet *packet, struct xg_counters *counters, u32 cpu)
+{
+	struct xg_tuple6 key = {
+		.source_port = packet->source_port,
+		.destination_port = packet->destination_port,
+	};
+	struct xg_tuple_counts *counts, first = { .syns = 1, .cpu = cpu };
+
+	__builtin_memcpy(key.source, packet->source.ipv6, sizeof(key.source));
+	__builtin_memcpy(key.destination, packet->destination.ipv6, sizeof(key.destination));
+	counts = tuples6.lookup(&key);
+	if (counts)
+		xg_add_syn(counts, cpu);
+	else if (xg_may_add_tuple(counters))
+		tuples6.update(&key, &first);
+}
+
+static __always_inline void xg_track(const struct xg_packet *packet, struct xg_counters *counters)
+{
+	bool initial_syn = (packet->tcp_flags & (XG_SYN | XG_ACK)) == XG_SYN;
+	u32 cpu = bpf_get_smp_processor_id();
+
+	if (!xg_is_tcp_segment(packet))
+		return;
+	if (packet->ip_version == 4) {
+		xg_track_source4(packet, counters, cpu);
+		if (initial_syn)
+			xg_track_tuple4(packet, counters, cpu);
+	} else {
+		xg_track_source6(packet, counters, cpu);
+		if (initial_syn)
+			xg_track_tuple6(packet, counters, cpu);
+	}
+}
+
+#endif

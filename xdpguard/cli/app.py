@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The application: global options, exit codes, and no traceback, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from xdpguard import __version__
+from xdpguard.cli import lifecycle, observe, render, rules
+from xdpguard.cli.session import Options, find_instance
+from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
+
+_EPILOG = """
+\b
+Examples:
+  sudo xdpguard attach eth0                    inspect and filter what eth0 receives
+  sudo xdpguard block 198.51.100.7 --for 10m   drop a source for ten minutes
+  sudo xdpguard allow 192.0.2.0/24             let a network through, whatever else blocks it
+  sudo xdpguard stats --watch 1                see what passes and what is dropped, and why
+  sudo xdpguard detach eth0                    take it off again; rules are kept
+\b
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something is missing here (the message names it).
+"""
+
+app = typer.Typer(
+    name="xdpguard",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xdpguard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    instance: Annotated[
+        str,
+        typer.Option("--instance", envvar="XDPGUARD_INSTANCE", metavar="NAME", help="Policy, maps and store to use."),
+    ] = "default",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With an error, show all that is known of it.")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """XDP packet-inspection firewall and SYN-flood guard for Linux hosts."""
+    context.obj = Options(find_instance(instance), verbose)
+
+
+lifecycle.register(app)
+rules.register(app)
+observe.register(app)
+
+
+def main() -> None:
+    """Runs the command line and exits with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        app(args=arguments, prog_name="xdpguard")
+    except SystemExit as done:
+        return _flushed(done.code if isinstance(done.code, int) else 0)
+    except XdpguardError as error:
+        render.failure(error, verbose)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_FAILED
+    except BrokenPipeError:
+        return _reader_gone()
+    return 0
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_gone()
+    return code
+
+
+def _reader_gone() -> int:
+    """The reader of a pipe has what it wanted (| head): no failure. Python must not try to flush again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_DONE

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0
+"""attach, detach, status, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.session import controller, options, rulebook
+from xdpguard.errors import EXIT_MISSING, UsageError
+
+if TYPE_CHECKING:
+    from xdpguard.controller import Interface, Outcome
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Netns = Annotated[str, typer.Option("--netns", metavar="NAME", help="Network namespace of the interface.")]
+
+_ATTACH_EXAMPLES = """
+\b
+Examples:
+  xdpguard attach eth0                      native mode, or generic where the driver has none
+  xdpguard attach eth0 --observe            count what would be dropped, drop nothing
+  xdpguard attach eth0 --netns web          an interface in another network namespace
+  xdpguard attach eth0 --config guard.toml  with limits, checks and rules of a file
+\b
+Attaching again swaps the program in one step: no packet passes unfiltered, rules and counters stay.
+"""
+
+_DETACH_EXAMPLES = """
+\b
+Examples:
+  xdpguard detach eth0
+  xdpguard detach --all      every interface of this instance
+\b
+Rules and their hit counts stay in the store, for the next attach.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to the application."""
+    app.command(epilog=_ATTACH_EXAMPLES)(attach)
+    app.command(epilog=_DETACH_EXAMPLES)(detach)
+    app.command()(status)
+    app.command()(doctor)
+
+
+def attach(
+    context: typer.Context,
+    interface: Annotated[str, typer.Argument(metavar="IFACE", help="The interface whose incoming packets to inspect.")],
+    netns: _Netns = "",
+    mode: Annotated[
+        Literal["auto", "native", "generic"],
+        typer.Option(
+            "--mode", help="native: in the driver; generic: later and slower, on any driver; auto: what works."
+        ),
+    ] = "auto",
+    observe: Annotated[bool, typer.Option("--observe", help="Count what would be dropped; drop nothing.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of another XDP program.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML; remembered.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
+) -> None:
+    """Put the program on an interface, or swap the one that is there."""
+    from xdpguard.controller import Request
+    from xdpguard.policy.load import load
+    from xdpguard.policy.model import Policy
+
+    chosen = options(context)
+    if config is not None:
+        load(config)
+    with controller(chosen) as session:
+        path = session.remember_config(config) or chosen.instance.config
+        policy = load(path) if path else Policy()
+        outcome = session.attach(Request(interface, netns, mode, observe, replace, force), policy)
+    for text in outcome.notes:
+        render.note(text)
+    done = outcome.interface
+    words = ", observing only" if done.observe else ""
+    typer.echo(f"attached to {_place(done)} in {done.mode} mode{words} (program {done.prog_id})")
+
+
+def detach(
+    context: typer.Context,
+    interface: Annotated[str, typer.Argument(metavar="[IFACE]", help="The interface.", show_default=False)] = "",
+    netns: _Netns = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every interface of this instance.")] = False,
+) -> None:
+    """Take the program off an interface. Another one's program is never touched."""
+    if bool(interface) == everything:
+        raise UsageError("give an interface, or --all", "xdpguard status shows what is attached")
+    with controller(options(context)) as session:
+        outcomes = session.detach_all() if everything else [session.detach(interface, netns)]
+    for outcome in outcomes:
+        _report(outcome)
+    if not outcomes:
+        typer.echo("nothing is attached")
+
+
+def _report(outcome: Outcome) -> None:
+    for text in outcome.notes:
+        render.note(text)
+    if not outcome.notes:
+        typer.echo(f"detached from {_place(outcome.interface)}")
+
+
+def status(context: typer.Context, as_json: _Json = False) -> None:
+    """Show what is attached, and how many rules are in force."""
+    import time
+
+    from xdpguard.dataplane.abi import ABI
+
+    chosen = options(context)
+    with controller(chosen, read_only=True) as session:
+        interfaces = session.interfaces()
+    with rulebook(chosen, read_only=True) as (_, store):
+        counts = store.counts(time.time())
+    if as_json:
+        render.print_json(
+            {
+                "instance": chosen.instance.name,
+                "abi": ABI,
+                "interfaces": [
+                    {
+                        "name": it.name,
+                        "netns": it.netns,
+                        "mode": it.mode,
+                        "prog_id": it.prog_id,
+                        "observe": it.observe,
+                        "state": it.state,
+                    }
+                    for it in interfaces
+                ],
+                "rules": counts,
+                "lists": {},
+            }
+        )
+        return
+    total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    typer.echo(f"instance {chosen.instance.name}: rules: {total}")
+    if not interfaces:
+        typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
+        return
+    rows = [
+        [it.name, it.netns or "-", it.mode, str(it.prog_id or "-"), "yes" if it.observe else "no", _state(it)]
+        for it in interfaces
+    ]
+    render.print_table(["interface", "netns", "mode", "program", "observe", "state"], rows, right="program")
+
+
+def doctor(context: typer.Context, as_json: _Json = False) -> None:
+    """Check that this machine has what xdpguard needs, and say what to do where it has not."""
+    from xdpguard import doctor as checks
+
+    found = checks.run(options(context).instance)
+    if as_json:
+        render.print_json([check._asdict() for check in found])
+    else:
+        marks = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
+        for check in found:
+            typer.echo(f"{marks[check.result]:<5} {check.name}: {check.finding}")
+            if check.remedy:
+                typer.echo(f"      -> {check.remedy}")
+    if any(check.result == "fail" for check in found):
+        raise typer.Exit(EXIT_MISSING)
+
+
+def _place(interface: Interface) -> str:
+    return f"{interface.name} (in {interface.netns})" if interface.netns else interface.name
+
+
+def _state(interface: Interface) -> str:
+    return {
+        "attached": "attached",
+        "detached": "not attached (restart?): attach it again",
+        "replaced": "carries another program",
+        "gone": "interface has gone: detach forgets it",
+    }[interface.state]

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0
+"""stats, syns."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.session import Options, options, pins
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.privileges import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.telemetry.counters import Counters
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")]
+_SHORTEST_WATCH = 0.1
+
+_STATS_EXAMPLES = """
+\b
+Examples:
+  xdpguard stats
+  xdpguard stats --watch 1           again every second, with rates; end with Ctrl-C
+  xdpguard stats --json | jq '.interfaces.eth0.reasons.deny.packets'
+"""
+_SYNS_EXAMPLES = """
+\b
+Examples:
+  xdpguard syns                      connection attempts by source, destination and ports
+  xdpguard syns --by source --top 10
+  xdpguard syns --by port            which services are being tried
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to the application."""
+    app.command(epilog=_STATS_EXAMPLES)(stats)
+    app.command(epilog=_SYNS_EXAMPLES)(syns)
+
+
+def stats(
+    context: typer.Context,
+    watch: Annotated[
+        float, typer.Option("--watch", metavar="SECONDS", help="Again at this interval, with rates.")
+    ] = 0.0,
+    as_json: _Json = False,
+) -> None:
+    """Show packets and octets by reason, TCP flags and protocols, for each interface."""
+    if watch and watch < _SHORTEST_WATCH:
+        raise UsageError("--watch is too short", f"give at least {_SHORTEST_WATCH} seconds")
+    require_privileges()
+    chosen = options(context)
+    before, since = _read(chosen), time.monotonic()
+    _show(before, None, 0.0, as_json)
+    try:
+        while watch:
+            select.select([], [], [], watch)
+            now, moment = _read(chosen), time.monotonic()
+            _show(now, before, moment - since, as_json)
+            before, since = now, moment
+    except KeyboardInterrupt:
+        return
+
+
+def syns(
+    context: typer.Context,
+    by: Annotated[
+        Literal["tuple", "source", "destination", "port"], typer.Option("--by", help="What to add up.")
+    ] = "tuple",
+    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many; 0 for all.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show who tries to connect: initial SYNs, most first."""
+    from xdpguard.telemetry.tracking import syns_by
+
+    require_privileges()
+    held = pins(options(context))
+    rows = syns_by(held, by, top or None) if held.exist() else _nothing_attached()
+    if as_json:
+        render.print_json(rows)
+        return
+    if not rows:
+        typer.echo("no SYNs seen")
+        return
+    columns = [name.replace("_", " ") for name in rows[0]]
+    cells = [[render.number(v) if name == "syns" else str(v) for name, v in row.items()] for row in rows]
+    render.print_table(columns, cells, right="syns")
+
+
+def _nothing_attached() -> list[dict[str, str | int]]:
+    raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+
+
+def _read(chosen: Options) -> dict[str, Counters]:
+    from xdpguard.lists.store import Store
+    from xdpguard.telemetry import counters
+
+    held = pins(chosen)
+    with Store(chosen.instance.store, read_only=True) as store:
+        places = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
+    if not places:
+        _nothing_attached()
+    names = [name for name, _ in places]
+    found = {}
+    for name, netns in places:
+        shown = name if names.count(name) == 1 or not netns else f"{name}@{netns}"
+        found[shown] = counters.read(held, name, netns)
+    return found
+
+
+def _show(now: Mapping[str, Counters], before: Mapping[str, Counters] | None, seconds: float, as_json: bool) -> None:
+    if as_json:
+        render.print_json({"interfaces": {name: _as_json(counters) for name, counters in now.items()}})
+        return
+    if before is not None:
+        typer.echo(f"--- {render.moment(time.time())}")
+    for name, counters in now.items():
+        _print(name, counters, before.get(name) if before else None, seconds)
+
+
+def _as_json(counters: Counters) -> dict[str, object]:
+    return {
+        "packets": counters.packets,
+        "bytes": counters.bytes,
+        "dropped": counters.dropped,
+        "reasons": {name: asdict(count) for name, count in counters.reasons.items()},
+        "flags": counters.flags,
+        "protocols": counters.protocols,
+        "sources_skipped": counters.sources_skipped,
+        "tuples_skipped": counters.tuples_skipped,
+    }
+
+
+def _print(name: str, counters: Counters, before: Counters | None, seconds: float) -> None:
+    from xdpguard.dataplane.abi import reasons
+
+    helps = {reason.name: reason.help for reason in reasons()}
+    rows = []
+    for reason, count in counters.reasons.items():
+        total = count.packets + count.observed_packets
+        if not total and reason != "pass":
+            continue
+        row = [
+            reason,
+            render.number(count.packets),
+            render.number(count.observed_packets),
+            render.octets(count.bytes + count.observed_bytes),
+        ]
+        if before is not None:
+            old = before.reasons[reason]
+            row.append(render.number(round((total - old.packets - old.observed_packets) / seconds)))
+        rows.append([*row, helps[reason]])
+    columns = ["reason", "packets", "observed", "bytes", *(["packets/s"] if before else []), ""]
+    title = f"{name}: {render.number(counters.packets)} packets, {render.octets(counters.bytes)}, "
+    title += f"{render.number(counters.dropped)} dropped"
+    render.print_table(columns, rows, title, right="packets observed bytes packets/s")
+    typer.echo("  flags      " + _pairs(counters.flags))
+    typer.echo("  protocols  " + _pairs(counters.protocols))
+    if counters.sources_skipped or counters.tuples_skipped:
+        typer.echo(
+            f"  not tracked: {render.number(counters.sources_skipped)} sources and"
+            f" {render.number(counters.tuples_skipped)} tuples over the limit of new entries"
+        )
+
+
+def _pairs(values: Mapping[str, int]) -> str:
+    return "  ".join(f"{name} {render.number(value)}" for name, value in values.items())

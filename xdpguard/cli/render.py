@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Output: JSON for machines, tables for people, one line for a note or an error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from xdpguard.errors import XdpguardError
+
+_MANY_ROWS = 1000
+
+
+def print_json(value: object) -> None:
+    """One JSON document, on one line."""
+    typer.echo(json.dumps(value, separators=(", ", ": ")))
+
+
+def note(text: str) -> None:
+    """Something worth knowing, on standard error."""
+    typer.echo(f"xdpguard: note: {text}", err=True)
+
+
+def failure(error: XdpguardError, verbose: bool) -> None:
+    """An error and its remedy, in one line; with -v everything that is known of it."""
+    typer.echo(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else ""), err=True)
+    if verbose and error.details:
+        typer.echo(error.details.rstrip(), err=True)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", right: str = "") -> None:
+    """A table. Columns whose names stand in ``right``, separated by spaces, are set to the right."""
+    if len(rows) > _MANY_ROWS:
+        _print_plain(columns, rows)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    numeric = set(right.split())
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain(cell) for cell in row))
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _width())
+    console.print(table)
+
+
+def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Laying out a hundred thousand rows prettily would take a minute."""
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    for row in (columns, *rows):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _width() -> int:
+    """Wide enough that a pipe gets whole lines."""
+    return max(160, shutil.get_terminal_size().columns)
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def number(value: int | str) -> str:
+    """1234567 as 1,234,567; a text as it is."""
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def octets(value: float) -> str:
+    """Octets with a decimal unit: 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def moment(seconds: float) -> str:
+    """A Unix time in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def span(seconds: float) -> str:
+    """A length of time, in its two largest units: 1h 5m."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])

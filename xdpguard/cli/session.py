@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What every command starts from: the chosen instance, privileges, the lock, the store, the controller."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from xdpguard import instance as instances
+from xdpguard.privileges import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.controller import Controller
+    from xdpguard.dataplane.pins import Pins
+    from xdpguard.instance import Instance
+    from xdpguard.lists.store import Store
+    from xdpguard.rulebook import Rulebook
+
+
+@dataclass
+class Options:
+    """The global options."""
+
+    instance: Instance
+    verbose: bool
+
+
+def options(context: typer.Context) -> Options:
+    """The global options of the running command."""
+    found = context.find_object(Options)
+    assert found is not None  # the callback of the application puts them there
+    return found
+
+
+def pins(chosen: Options) -> Pins:
+    """The instance's pinned maps."""
+    from xdpguard.dataplane.pins import Pins
+
+    return Pins(chosen.instance.bpffs, chosen.instance.name)
+
+
+@contextmanager
+def controller(chosen: Options, read_only: bool = False) -> Iterator[Controller]:
+    """The controller of the instance: with the lock held to change something, or without it to look."""
+    from xdpguard.controller import Controller
+    from xdpguard.dataplane.program import KernelDataplane
+    from xdpguard.net.links import Links
+
+    with _store(chosen, read_only) as store:
+        yield Controller(store, KernelDataplane(pins(chosen)), Links(), _interruption())
+
+
+@contextmanager
+def rulebook(chosen: Options, read_only: bool = False) -> Iterator[tuple[Rulebook, Store]]:
+    """The rules of the instance and their store; light, as neither bcc nor pyroute2 is needed."""
+    from xdpguard.dataplane.program import KernelDataplane
+    from xdpguard.rulebook import Rulebook
+
+    with _store(chosen, read_only) as store:
+        yield Rulebook(store, KernelDataplane(pins(chosen))), store
+
+
+@contextmanager
+def _store(chosen: Options, read_only: bool) -> Iterator[Store]:
+    from xdpguard.lists.store import Store
+
+    require_privileges()
+    if read_only:
+        with Store(chosen.instance.store, read_only=True) as store:
+            yield store
+        return
+    waiting = chosen.instance.lock(lambda message: typer.echo(f"xdpguard: {message}", err=True))
+    with waiting, Store(chosen.instance.store) as store:
+        yield store
+
+
+def _interruption() -> Callable[[str], None]:
+    """For the tests of crash safety: XDPGUARD_TEST_KILL_AT names the step at which the process kills itself."""
+    at = os.environ.get("XDPGUARD_TEST_KILL_AT")
+
+    def step(name: str) -> None:
+        if name == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return step
+
+
+def find_instance(name: str) -> Instance:
+    """The instance of that name."""
+    return instances.find(name)

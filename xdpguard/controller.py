@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Attach, detach, replace, restore: the only place that brings store, maps and links together.
+
+Whatever moment it is killed at, the link carries either what it carried before or the new program with every rule in
+place, and the next command finds its way from there. Methods that change something want the instance's lock held.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from xdpguard import safety
+from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.program import PROGRAM_NAME, Built, Target
+from xdpguard.dataplane.tables import Tables
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.lists.store import Attachment, Store
+from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
+from xdpguard.policy.model import Policy
+from xdpguard.policy.rule import NewRule
+from xdpguard.policy.target import parse_ports, parse_prefix
+from xdpguard.rulebook import Rulebook
+
+WantedMode = Literal["auto", "native", "generic"]
+State = Literal["attached", "detached", "replaced", "gone"]
+
+_HARVESTED = "harvested"  # fact: hit counters whose figures the store already holds
+_CONFIG = "config"  # fact: path of the configuration last given
+
+
+class Dataplane(Protocol):
+    """What the controller needs of the kernel; KernelDataplane is the real one."""
+
+    pins: Pins
+
+    def exists(self) -> bool: ...
+    def build(self, target: Target, policy: Policy) -> Built: ...
+    def tables(self) -> AbstractContextManager[Tables]: ...
+    def owns(self, prog_id: int) -> bool: ...
+    def name_of(self, prog_id: int) -> str: ...
+    def open_program(self, prog_id: int) -> int: ...
+
+
+class LinkTable(Protocol):
+    """What the controller needs of rtnetlink; net.links.Links is the real one."""
+
+    def get(self, name: str, netns: str = "") -> Link: ...
+    def all(self, netns: str = "") -> list[Link]: ...
+    def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None: ...
+    def detach(self, link: Link, mode: Mode, expected: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``attach`` was asked for."""
+
+    name: str
+    netns: str = ""
+    mode: WantedMode = "auto"
+    observe: bool = False
+    replace: bool = False
+    force: bool = False
+
+
+@dataclass
+class Interface:
+    """An attachment as it is: ``prog_id`` and ``mode`` of our program, None and empty where it is not there."""
+
+    name: str
+    netns: str
+    mode: str
+    observe: bool
+    prog_id: int | None
+    state: State
+
+
+@dataclass
+class Outcome:
+    """What was done, and what a person should be told about it."""
+
+    interface: Interface
+    notes: list[str] = field(default_factory=list)
+
+
+class Controller:
+    """One instance."""
+
+    def __init__(
+        self,
+        store: Store,
+        dataplane: Dataplane,
+        links: LinkTable,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        """``on_step`` hears the name of each step before it is taken; tests interrupt there."""
+        self._store = store
+        self._dataplane = dataplane
+        self._links = links
+        self._step = on_step
+        self.rules = Rulebook(store, dataplane)
+
+    def attach(self, request: Request, policy: Policy) -> Outcome:
+        """Attaches, or swaps the program of an interface that is attached, in one step."""
+        link = self._links.get(request.name, request.netns)
+        self._check(link, request)
+        if not request.netns and not request.force:
+            safety.check_attach(self._store)
+        self._step("prepare")
+        self._ready_rules(policy)
+        known = {(known.name, known.netns): known for known in self._store.attachments()}
+        before = known.get((link.name, link.netns))
+        self._step("compile")
+        target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe)
+        with self._dataplane.build(target, policy) as built:
+            try:
+                self._step("fill")
+                self._fill()
+                self._step("record")
+                mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
+                self._record(link, mode, request, before.prog_id if before else 0)
+                self._step("attach")
+                done, notes = self._swap(link, request, built)
+            except BaseException:
+                self._undo(link, before, built)
+                raise
+            self._step("confirm")
+            self._record(link, done, request, built.prog_id)
+            prog_id = built.prog_id
+        notes += self._drop_other_versions()
+        return Outcome(Interface(link.name, link.netns, done, request.observe, prog_id, "attached"), notes)
+
+    def detach(self, name: str, netns: str = "") -> Outcome:
+        """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
+        known = next((it for it in self._store.attachments() if (it.name, it.netns) == (name, netns)), None)
+        notes = []
+        try:
+            link: Link | None = self._links.get(name, netns)
+        except NoSuchLink:
+            if known is None:
+                raise
+            link = None
+            notes.append(f"{_place(name, netns)} has gone; forgotten")
+        found = link.xdp if link else None
+        if link and found and found.mode != "offload" and self._ours(link, known):
+            self._step("detach")
+            with _Closing(self._dataplane.open_program(found.prog_id)) as program:
+                self._links.detach(link, found.mode, program)
+        elif known is None:
+            raise XdpguardError(f"{_place(name, netns)} carries no program of this instance", "see xdpguard status")
+        elif found:
+            other = self._dataplane.name_of(found.prog_id)
+            notes.append(
+                f"{_place(name, netns)} carries program {found.prog_id} ({other}) of somebody else; left alone"
+            )
+        elif link:
+            notes.append(f"{_place(name, netns)} carried no program any more")
+        self._step("forget")
+        with self._store.transaction():
+            self._store.remove_attachment(name, netns)
+        self._dataplane.pins.remove_link(name, netns)
+        if not self._store.attachments():
+            self._step("harvest")
+            self._retire()
+        mode = known.mode if known else (found.mode if found else "")
+        return Outcome(Interface(name, netns, mode, bool(known and known.observe), None, "detached"), notes)
+
+    def detach_all(self) -> list[Outcome]:
+        """Detaches every interface of the instance and removes what is left of it in the kernel."""
+        done = [self.detach(it.name, it.netns) for it in self.interfaces()]
+        if not done:
+            self._retire()
+        return done
+
+    def interfaces(self) -> list[Interface]:
+        """Every interface that carries our program or should, as it is now."""
+        found = []
+        seen = set()
+        for known in self._store.attachments():
+            seen.add((known.name, known.netns))
+            found.append(self._look(known))
+        if self._dataplane.exists():
+            for link in self._links.all():
+                if (link.name, "") not in seen and link.xdp and self._dataplane.owns(link.xdp.prog_id):
+                    found.append(Interface(link.name, "", link.xdp.mode, False, link.xdp.prog_id, "attached"))
+        return found
+
+    def remember_config(self, path: Path | None) -> Path | None:
+        """The configuration file in force: the one given, which is remembered, or the one remembered before."""
+        if path is not None:
+            with self._store.transaction():
+                self._store.put_fact(_CONFIG, str(path.resolve()))
+            return path
+        held = self._store.fact(_CONFIG)
+        return Path(held) if held else None
+
+    def _look(self, known: Attachment) -> Interface:
+        try:
+            link = self._links.get(known.name, known.netns)
+        except NoSuchLink:
+            return Interface(known.name, known.netns, known.mode, known.observe, None, "gone")
+        if link.xdp is None:
+            return Interface(known.name, known.netns, known.mode, known.observe, None, "detached")
+        if not self._ours(link, known):
+            return Interface(known.name, known.netns, link.xdp.mode, known.observe, None, "replaced")
+        return Interface(known.name, known.netns, link.xdp.mode, known.observe, link.xdp.prog_id, "attached")
+
+    def _ours(self, link: Link, known: Attachment | None) -> bool:
+        if link.xdp is None:
+            return False
+        if self._dataplane.owns(link.xdp.prog_id):
+            return True
+        # Pins can be lost (a new BPF file system); the record and the name still tell.
+        recorded = known is not None and known.prog_id == link.xdp.prog_id
+        return recorded and self._dataplane.name_of(link.xdp.prog_id) == PROGRAM_NAME
+
+    def _check(self, link: Link, request: Request) -> None:
+        if link.xdp is None:
+            return
+        known = next((it for it in self._store.attachments() if (it.name, it.netns) == (link.name, link.netns)), None)
+        if not self._ours(link, known) and not request.replace:
+            name = self._dataplane.name_of(link.xdp.prog_id) or "unnamed"
+            raise XdpguardError(
+                f"{_place(link.name, link.netns)} already carries an XDP program: {name} (id {link.xdp.prog_id})",
+                "it was left alone; --replace takes its place",
+            )
+        if link.xdp.mode == "offload" or request.mode not in ("auto", link.xdp.mode):
+            raise XdpguardError(
+                f"{_place(link.name, link.netns)} is attached in {link.xdp.mode} mode, and modes cannot be swapped",
+                "detach it first, or attach without --mode",
+            )
+
+    def _ready_rules(self, policy: Policy) -> None:
+        self.rules.purge()
+        self.rules.replace_source("config", list(_config_rules(policy)))
+        with self._store.transaction():
+            if not self._dataplane.exists():
+                self._store.renumber()
+        slots = self._store.used_slots()
+        if slots and max(slots) >= policy.limits.rules:
+            raise UsageError(
+                f"{len(slots)} rules are stored, and the tables are to hold {policy.limits.rules}",
+                "raise limits.rules in the configuration, and detach --all before attaching again",
+            )
+
+    def _fill(self) -> None:
+        with self._dataplane.tables() as tables:
+            if self._store.fact(_HARVESTED) == _generation(tables):
+                tables.clear_hits(range(tables.capacity))
+                with self._store.transaction():
+                    self._store.put_fact(_HARVESTED, "")
+            tables.sync(self._store.rules())
+
+    def _record(self, link: Link, mode: str, request: Request, prog_id: int) -> None:
+        with self._store.transaction():
+            self._store.put_attachment(Attachment(link.name, link.netns, mode, request.observe, prog_id), time.time())
+
+    def _swap(self, link: Link, request: Request, built: Built) -> tuple[Mode, list[str]]:
+        if link.xdp is not None:
+            assert link.xdp.mode != "offload"
+            with _Closing(self._dataplane.open_program(link.xdp.prog_id)) as old:
+                self._links.attach(link, built.fd, link.xdp.mode, old)
+            return link.xdp.mode, []
+        if request.mode == "generic":
+            self._links.attach(link, built.fd, "generic", None)
+            return "generic", []
+        try:
+            self._links.attach(link, built.fd, "native", None)
+        except AttachRefused as error:
+            if request.mode == "native":
+                raise
+            self._links.attach(link, built.fd, "generic", None)
+            return "generic", [f"{error}: attached in generic mode, which is slower"]
+        return "native", []
+
+    def _undo(self, link: Link, before: Attachment | None, built: Built) -> None:
+        built.discard()
+        with self._store.transaction():
+            if before is None:
+                self._store.remove_attachment(link.name, link.netns)
+            else:
+                self._store.put_attachment(before, time.time())
+        if before is None:
+            self._dataplane.pins.remove_link(link.name, link.netns)
+        if not self._store.attachments():
+            self._dataplane.pins.remove_all()
+
+    def _retire(self) -> None:
+        """Takes the hits into the store and removes every pin."""
+        if self._dataplane.exists():
+            with self._dataplane.tables() as tables:
+                generation = _generation(tables)
+                hits = tables.hits()
+            with self._store.transaction():
+                if self._store.fact(_HARVESTED) != generation:
+                    self._store.add_hits((*hits(rule.slot), rule.id) for rule in self._store.rules())
+                    self._store.put_fact(_HARVESTED, generation)
+        self._step("unpin")
+        self._dataplane.pins.remove_all()
+
+    def _drop_other_versions(self) -> list[str]:
+        others = self._dataplane.pins.other_versions()
+        if not others:
+            return []
+        waiting = [it for it in self.interfaces() if it.state == "attached" and it.prog_id is not None]
+        old = [_place(it.name, it.netns) for it in waiting if not self._dataplane.pins.is_current(it.name, it.netns)]
+        if old:
+            return [f"{', '.join(old)} still runs the program of another version; attach it again as well"]
+        self._dataplane.pins.remove_versions(others)
+        return [f"took over from another version of xdpguard ({', '.join(others)})"]
+
+
+def _config_rules(policy: Policy) -> Iterable[NewRule]:
+    now = time.time()
+    for text in policy.rules.allow:
+        yield NewRule("allow", parse_prefix(text)[0], "", "config", now, None)
+    for text in policy.rules.block:
+        yield NewRule("block", parse_prefix(text)[0], "", "config", now, None)
+    for text in policy.rules.ports:
+        for port in parse_ports(text):
+            yield NewRule("port", port, "", "config", now, None)
+
+
+def _generation(tables: Tables) -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot}:{tables.hits_map_id()}"
+
+
+def _place(name: str, netns: str) -> str:
+    return f"{name} (in {netns})" if netns else name
+
+
+class _Closing:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> int:
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)

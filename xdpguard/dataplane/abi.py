@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The structs shared with bpf/abi.h, and the reasons of bpf/reasons.def.
+
+Sizes go to the compiler (cflags.py), which refuses to build when the two sides differ.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from struct import Struct
+from typing import Literal, NamedTuple
+
+from xdpguard.dataplane.bundle import source_folder
+
+ABI = 1  # part of the pins' path; raised with every change of a struct or of a map
+
+REASON_SLOTS = 32
+PORT_WORDS = 1024
+FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
+PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "other")
+
+RULE = Struct("=QII")  # expires, slot, prefix length
+HITS = Struct("=QQ")  # packets, bytes
+PREFIX4 = Struct("=I4s")  # length, address
+PREFIX6 = Struct("=I16s")
+ADDRESS4 = Struct("=4s")
+ADDRESS6 = Struct("=16s")
+PORT = Struct("=HH")  # port, protocol
+SOURCE4 = Struct("=4sI")  # address, cpu
+SOURCE6 = Struct("=16sI")
+TUPLE4 = Struct("=4s4s2s2s")  # source, destination, their ports in network byte order
+TUPLE6 = Struct("=16s16s2s2s")
+SOURCE_COUNTS = Struct("=9Q")  # packets, then FLAGS
+TUPLE_COUNTS = Struct("=3Q")  # SYNs, SYNs that another CPU saw, the CPU that made the entry
+COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 2}QQII")
+SETTINGS = Struct(f"=6I{2 * PORT_WORDS}Q")
+
+SIZES = {
+    "RULE": RULE.size,
+    "HITS": HITS.size,
+    "ADDRESS6": ADDRESS6.size,
+    "PREFIX4": PREFIX4.size,
+    "PREFIX6": PREFIX6.size,
+    "PORT": PORT.size,
+    "SOURCE4": SOURCE4.size,
+    "SOURCE6": SOURCE6.size,
+    "TUPLE4": TUPLE4.size,
+    "TUPLE6": TUPLE6.size,
+    "SOURCE_COUNTS": SOURCE_COUNTS.size,
+    "TUPLE_COUNTS": TUPLE_COUNTS.size,
+    "COUNTERS": COUNTERS.size,
+    "SETTINGS": SETTINGS.size,
+}
+
+_REASON = re.compile(r'^XG_REASON\((\w+), (\d+), (PASS|DROP|TX), "([^"]*)"\)', re.MULTILINE)
+
+
+class Reason(NamedTuple):
+    """A line of reasons.def. ``action`` is what the program does with such a packet."""
+
+    name: str
+    number: int
+    action: Literal["PASS", "DROP", "TX"]
+    help: str
+
+
+@cache
+def reasons() -> tuple[Reason, ...]:
+    """Every reason, in order of number."""
+    text = (source_folder() / "reasons.def").read_text(encoding="utf-8")
+    found = [Reason(m[1], int(m[2]), m[3], m[4]) for m in _REASON.finditer(text)]  # type: ignore[arg-type]
+    return tuple(sorted(found, key=lambda reason: reason.number))

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Pinned maps: where they are, whether they are ours and of the layout we know, opening and removing them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from xdpguard.dataplane import kernel
+from xdpguard.dataplane.abi import ABI
+from xdpguard.errors import MissingError, XdpguardError
+
+_DEFAULT = Path("/sys/fs/bpf")
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
+
+
+def encoded(text: str) -> str:
+    """A name as the BPF file system takes it, which allows no dot: other characters become ``_`` and two hex digits."""
+    return "".join(chr(octet) if chr(octet) in _SAFE else f"_{octet:02x}" for octet in os.fsencode(text))
+
+
+class Pins:
+    """The pinned maps of one instance: ``<bpffs>/xdpguard/<instance>/v<ABI>/``."""
+
+    def __init__(self, bpffs: Path, instance: str) -> None:
+        self._bpffs = bpffs
+        self._root = bpffs / "xdpguard" / instance
+        self.folder = self._root / f"v{ABI}"
+
+    def link_folder(self, name: str, netns: str) -> Path:
+        """Folder of one interface's own maps."""
+        return self.folder / "links" / f"{encoded(netns)}+{encoded(name)}"
+
+    def exist(self) -> bool:
+        """Whether the instance has maps of this version in the kernel."""
+        return (self.folder / "settings").exists()
+
+    def prepare(self, name: str, netns: str) -> None:
+        """Makes the folders, mounting the BPF file system when it is not."""
+        ensure_bpffs(self._bpffs)
+        self.link_folder(name, netns).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def open(self, name: str, key_size: int, value_size: int) -> int:
+        """Opens a shared map; returns a descriptor. XdpguardError when its layout is not the one expected."""
+        return _open(self.folder / name, key_size, value_size)
+
+    def open_counters(self, name: str, netns: str, value_size: int) -> int:
+        """Opens an interface's counters."""
+        return _open(self.link_folder(name, netns) / "counters", 4, value_size)
+
+    def names(self) -> set[Path]:
+        """Every pin there is, of this version."""
+        return {path for path in self.folder.rglob("*") if path.is_file()}
+
+    def map_ids(self) -> set[int]:
+        """Kernel ids of every map the instance has pinned, of any version."""
+        found = set()
+        for path in self._root.rglob("*"):
+            if path.is_file():
+                descriptor = kernel.open_pin(str(path))
+                try:
+                    found.add(kernel.map_info(descriptor).id)
+                finally:
+                    os.close(descriptor)
+        return found
+
+    def other_versions(self) -> list[str]:
+        """Versions of pins that another xdpguard left, such as ``v0``."""
+        if not self._root.is_dir():
+            return []
+        return sorted(path.name for path in self._root.iterdir() if path.name != self.folder.name)
+
+    def is_current(self, name: str, netns: str) -> bool:
+        """Whether an interface's own maps are of this version."""
+        return (self.link_folder(name, netns) / "counters").exists()
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Removes single pins."""
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def remove_link(self, name: str, netns: str) -> None:
+        """Removes an interface's own pins."""
+        _remove_tree(self.link_folder(name, netns))
+
+    def remove_versions(self, versions: Iterable[str]) -> None:
+        """Removes other versions' pins."""
+        for version in versions:
+            _remove_tree(self._root / version)
+
+    def remove_all(self) -> None:
+        """Removes everything the instance has pinned."""
+        _remove_tree(self._root)
+        parent = self._root.parent
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
+
+
+def is_bpffs(path: Path) -> bool:
+    """Whether a BPF file system is mounted at or above ``path``."""
+    best, kind = -1, ""
+    real = str(path.resolve())
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        fields = line.split()
+        mount = fields[4]
+        if (real == mount or real.startswith(mount.rstrip("/") + "/")) and len(mount) >= best:
+            best, kind = len(mount), fields[fields.index("-") + 1]
+    return kind == "bpf"
+
+
+def ensure_bpffs(path: Path) -> None:
+    """Mounts the BPF file system at its usual place when it is missing. MissingError where that is not to be done."""
+    if path.is_dir() and is_bpffs(path):
+        return
+    by_hand = f"mount it: mount -t bpf bpf {path}"
+    if path != _DEFAULT:
+        raise MissingError(f"no BPF file system at {path} (XDPGUARD_BPFFS)", by_hand)
+    if not _same_mounts_as_init():
+        raise MissingError(
+            "no BPF file system at /sys/fs/bpf: this process runs in a mount namespace of its own (ip netns exec?)",
+            "run xdpguard outside and name the network namespace: xdpguard attach IFACE --netns NAME",
+        )
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not path.is_dir() or libc.mount(b"bpf", str(path).encode(), b"bpf", 0, b"mode=0700") != 0:
+        raise MissingError(f"no BPF file system at {path}, and it cannot be mounted", f"as root, {by_hand}")
+
+
+def _same_mounts_as_init() -> bool:
+    try:
+        return Path("/proc/self/ns/mnt").readlink() == Path("/proc/1/ns/mnt").readlink()
+    except OSError:
+        return True
+
+
+def _open(path: Path, key_size: int, value_size: int) -> int:
+    try:
+        descriptor = kernel.open_pin(str(path))
+    except FileNotFoundError as error:
+        raise XdpguardError(f"no pinned map {path}", "attach an interface first: xdpguard attach IFACE") from error
+    except PermissionError as error:
+        raise MissingError("no permission to use BPF maps", "run as root: sudo xdpguard ...") from error
+    info = kernel.map_info(descriptor)
+    if (info.key_size, info.value_size) != (key_size, value_size):
+        os.close(descriptor)
+        raise wrong_layout(path)
+    return descriptor
+
+
+def wrong_layout(path: Path) -> XdpguardError:
+    """What to say about a pin that is not what this version makes."""
+    return XdpguardError(
+        f"the pinned map {path} has another layout than this xdpguard makes (other limits, or another build)",
+        "detach what uses it and attach again: xdpguard detach --all; rules are kept",
+    )
+
+
+def _remove_tree(folder: Path) -> None:
+    for root, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            (Path(root) / name).unlink(missing_ok=True)
+        Path(root).rmdir()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kernel as the controller sees it: build a program, open its tables, tell our programs from others'."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from xdpguard.dataplane import kernel
+from xdpguard.dataplane.cflags import Switches
+from xdpguard.dataplane.pins import Pins, wrong_layout
+from xdpguard.dataplane.tables import Tables
+from xdpguard.policy.model import Policy
+
+PROGRAM_NAME = "xdpguard"
+# Octets of MTU up to which a frame is sure to fit one buffer of a page with its head and tail room (net/core/xdp.c).
+_SINGLE_BUFFER_MTU = 3000
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a program is built for: an interface and how it shall treat it."""
+
+    name: str
+    netns: str
+    mtu: int
+    loopback: bool
+    observe: bool
+
+
+@dataclass
+class Built:
+    """A loaded program that is not attached yet. Undo with ``discard`` unless it was attached."""
+
+    fd: int
+    prog_id: int
+    _pins: Pins
+    _made: set[Path] = field(repr=False)
+
+    def discard(self) -> None:
+        """Removes the pins that building made."""
+        self._pins.remove(self._made)
+
+    def __enter__(self) -> Built:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.fd)
+
+
+class KernelDataplane:
+    """Compiles with bcc, keeps maps under the instance's pins."""
+
+    def __init__(self, pins: Pins) -> None:
+        self.pins = pins
+
+    def exists(self) -> bool:
+        """Whether the instance's maps are in the kernel."""
+        return self.pins.exist()
+
+    def build(self, target: Target, policy: Policy) -> Built:
+        """Compiles and loads. Maps that are pinned are used again, after a check of their layout; others are made."""
+        from xdpguard.dataplane.compiler import Compiled
+
+        self.pins.prepare(target.name, target.netns)
+        before = self.pins.names()
+        try:
+            with Compiled(switches(self.pins, target, policy)) as compiled:
+                self._check_layout(compiled.tables(), compiled.map_fd)
+                fd = compiled.load()
+        except BaseException:
+            self.pins.remove(self.pins.names() - before)
+            raise
+        return Built(fd, kernel.program_info(fd).id, self.pins, self.pins.names() - before)
+
+    def tables(self) -> AbstractContextManager[Tables]:
+        """Opens the rule tables."""
+        return Tables(self.pins)
+
+    def owns(self, prog_id: int) -> bool:
+        """Whether a program uses maps that this instance has pinned, of whatever version."""
+        try:
+            info = self._info(prog_id)
+        except FileNotFoundError:
+            return False
+        return bool(set(info.map_ids) & self.pins.map_ids())
+
+    def name_of(self, prog_id: int) -> str:
+        """A program's name, empty when it has gone."""
+        try:
+            return self._info(prog_id).name
+        except FileNotFoundError:
+            return ""
+
+    def open_program(self, prog_id: int) -> int:
+        """A descriptor of a loaded program; the caller closes it."""
+        return kernel.program_by_id(prog_id)
+
+    def _info(self, prog_id: int) -> kernel.ProgramInfo:
+        descriptor = kernel.program_by_id(prog_id)
+        try:
+            return kernel.program_info(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _check_layout(self, declared: dict[str, kernel.MapInfo], map_fd: Callable[[str], int]) -> None:
+        for name, wanted in declared.items():
+            held = kernel.map_info(map_fd(name))
+            if held[2:6] != wanted[2:6] or held.type != wanted.type:
+                raise wrong_layout(self.pins.folder / name)
+
+
+def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
+    """The compile-time switches for an interface under a policy."""
+    limits, sanity = policy.limits, policy.sanity
+    return Switches(
+        pins=str(pins.folder),
+        link_pins=str(pins.link_folder(target.name, target.netns)),
+        max_cpus=kernel.possible_cpus(),
+        observe=target.observe,
+        loopback=target.loopback,
+        frags=target.mtu > _SINGLE_BUFFER_MTU,
+        check_flags=sanity.bad_flags,
+        check_source=sanity.bad_source,
+        max_rules=limits.rules,
+        sources=limits.sources,
+        tuples=limits.tuples,
+        new_sources_per_second=limits.new_sources_per_second,
+        new_tuples_per_second=limits.new_tuples_per_second,
+    )

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rule tables in the kernel: turning rules into map entries, adding, removing, auditing, and their hit counters.
+
+Order of writing keeps every moment safe: what lets the program look (settings, pre-filter bits) is set before an entry
+and cleared after it is gone.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from struct import Struct
+from types import TracebackType
+from typing import NamedTuple
+
+from xdpguard.dataplane import abi, kernel, prefilter
+from xdpguard.dataplane.pins import Pins
+from xdpguard.policy.rule import Rule
+from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix
+
+_ZERO = bytes(4)
+_MANY_NETS = 100  # octets of the pre-filter from which reading all rules is quicker than asking for each network
+# Each rule table with its key, and the settings field that says whether the program asks it (None: the port bits do).
+_TABLES: dict[str, tuple[Struct, tuple[int, ...]]] = {
+    "allow4": (abi.PREFIX4, (0,)),
+    "allow6": (abi.PREFIX6, (1,)),
+    "deny4": (abi.ADDRESS4, (2,)),
+    "deny4_prefix": (abi.PREFIX4, (2, 3)),
+    "deny6": (abi.ADDRESS6, (4,)),
+    "deny6_prefix": (abi.PREFIX6, (4, 5)),
+    "ports": (abi.PORT, ()),
+}
+_SETTINGS_FIELDS = 6
+
+Entries = dict[str, dict[bytes, bytes]]
+
+
+class Hits(NamedTuple):
+    """Hit counts of one rule since its maps were made."""
+
+    packets: int
+    bytes: int
+
+
+def entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
+    """The map entry of a rule: table, key, value. ``boot_offset`` is CLOCK_BOOTTIME minus Unix time, in seconds."""
+    target = rule.target
+    expires = 0 if rule.expires is None else max(1, int((rule.expires + boot_offset) * 1e9))
+    if isinstance(target, Port):
+        key = abi.PORT.pack(target.number, PROTOCOL_NUMBERS[target.protocol])
+        return "ports", key, abi.RULE.pack(expires, rule.slot, 0)
+    value = abi.RULE.pack(expires, rule.slot, target.length)
+    if rule.kind == "block" and target.is_address:
+        return f"deny{target.version}", target.network, value
+    layout = abi.PREFIX4 if target.version == 4 else abi.PREFIX6
+    table = f"allow{target.version}" if rule.kind == "allow" else f"deny{target.version}_prefix"
+    return table, layout.pack(target.length, target.network), value
+
+
+class Tables:
+    """The instance's rule maps, opened from their pins. Use as a context manager."""
+
+    def __init__(self, pins: Pins) -> None:
+        self._maps: dict[str, int] = {}
+        try:
+            self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
+            self._maps["hits"] = pins.open("hits", 4, abi.HITS.size)
+            self._maps["deny4_nets"] = pins.open("deny4_nets", 4, 8)
+            for name, (key, _) in _TABLES.items():
+                self._maps[name] = pins.open(name, key.size, abi.RULE.size)
+        except BaseException:
+            self.close()
+            raise
+        self._cpus = kernel.possible_cpus()
+        self.capacity = kernel.map_info(self._maps["hits"]).max_entries // self._cpus
+
+    def close(self) -> None:
+        """Closes the maps; they stay."""
+        for descriptor in self._maps.values():
+            os.close(descriptor)
+        self._maps.clear()
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def hits_map_id(self) -> int:
+        """The kernel's id of the hit counters: another one means that they began anew."""
+        return kernel.map_info(self._maps["hits"]).id
+
+    def add(self, rules: Iterable[Rule]) -> None:
+        """Puts rules in force, or gives them their new end."""
+        wanted = _entries(rules)
+        self._open_gates(wanted)
+        for table, pairs in wanted.items():
+            self._write(table, pairs)
+        self._close_port_bits(wanted["ports"], closed=True)
+
+    def remove(
+        self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
+    ) -> None:
+        """Takes rules out.
+
+        ``still_touched`` tells whether a block rule that stays shares an address with a /24; ``remaining`` gives the
+        block rules that stay, for when asking so often would take longer.
+        """
+        gone = _entries(rules)
+        self._close_port_bits(gone["ports"], closed=False)
+        for table, pairs in gone.items():
+            for key in pairs:
+                kernel.delete(self._maps[table], key)
+        touched = prefilter.touched(gone["deny4"], gone["deny4_prefix"])
+        if sum(map(len, touched.values())) > _MANY_NETS:
+            self._write_nets(_entries(remaining()))
+        elif touched:
+            with self._mapped("deny4_nets") as bits:
+                prefilter.clear_bits(bits, touched, still_touched)
+        self._shut_gates()
+
+    def sync(self, rules: Iterable[Rule]) -> int:
+        """Makes the kernel hold exactly these rules, without a moment in which one that stays is missing.
+
+        Returns the number of entries that were missing, wrong or too many; an end that differs by less than a second
+        is the clock's doing and not counted.
+        """
+        wanted = _entries(rules)
+        repaired = 0
+        self._open_gates(wanted)
+        stale: dict[str, list[bytes]] = {}
+        for table, pairs in wanted.items():
+            held = self._held(table)
+            changed = {key: value for key, value in pairs.items() if held.get(key) != value}
+            repaired += sum(1 for key, value in changed.items() if not _same_rule(held.get(key), value))
+            self._write(table, changed)
+            stale[table] = [key for key in held if key not in pairs]
+        for table, keys in stale.items():
+            repaired += len(keys)
+            for key in keys:
+                kernel.delete(self._maps[table], key)
+        self._write_nets(wanted)
+        self._write_settings(lambda fields: _port_fields(fields, wanted["ports"], fresh=True))
+        self._shut_gates()
+        return repaired
+
+    def clear_hits(self, slots: Iterable[int]) -> None:
+        """Sets counters to zero, before their slots are given to new rules."""
+        chosen = list(slots)
+        if not chosen:
+            return
+        with self._mapped("hits") as rows:
+            size = abi.HITS.size
+            for cpu in range(self._cpus):
+                base = cpu * self.capacity
+                for slot in chosen:
+                    start = (base + slot) * size
+                    rows[start : start + size] = bytes(size)
+
+    def hits(self) -> Callable[[int], Hits]:
+        """A snapshot of all hit counters; call it with a slot."""
+        with self._mapped("hits") as rows:
+            numbers = memoryview(rows[:]).cast("Q")
+        cpus, capacity = self._cpus, self.capacity
+
+        def of(slot: int) -> Hits:
+            places = [2 * (cpu * capacity + slot) for cpu in range(cpus)] if slot < capacity else []
+            return Hits(sum(numbers[place] for place in places), sum(numbers[place + 1] for place in places))
+
+        return of
+
+    def _held(self, table: str) -> dict[bytes, bytes]:
+        size = _TABLES[table][0].size
+        keys, values, count = kernel.entries(self._maps[table], size, abi.RULE.size)
+        width = abi.RULE.size
+        return {keys[i * size : (i + 1) * size]: values[i * width : (i + 1) * width] for i in range(count)}
+
+    def _write(self, table: str, pairs: Mapping[bytes, bytes]) -> None:
+        if pairs:
+            kernel.update_batch(self._maps[table], b"".join(pairs), b"".join(pairs.values()), len(pairs))
+
+    def _open_gates(self, wanted: Entries) -> None:
+        touched = prefilter.touched(wanted["deny4"], wanted["deny4_prefix"])
+        if touched:
+            with self._mapped("deny4_nets") as bits:
+                prefilter.set_bits(bits, touched)
+        used = {field for table, pairs in wanted.items() if pairs for field in _TABLES[table][1]}
+
+        def change(fields: list[int]) -> None:
+            for field in used:
+                fields[field] = 1
+
+        if used:
+            self._write_settings(change)
+
+    def _shut_gates(self) -> None:
+        empty = {table for table in _TABLES if not self._any(table)}
+
+        def change(fields: list[int]) -> None:
+            used = {field for table, (_, its) in _TABLES.items() if table not in empty for field in its}
+            for field in range(_SETTINGS_FIELDS):
+                fields[field] = int(field in used)
+
+        self._write_settings(change)
+
+    def _any(self, table: str) -> bool:
+        return kernel.has_entries(self._maps[table], _TABLES[table][0].size)
+
+    def _close_port_bits(self, ports: Mapping[bytes, bytes], closed: bool) -> None:
+        if ports:
+            self._write_settings(lambda fields: _port_fields(fields, ports, closed=closed))
+
+    def _write_nets(self, wanted: Entries) -> None:
+        with self._mapped("deny4_nets") as bits:
+            prefilter.write(bits, prefilter.touched(wanted["deny4"], wanted["deny4_prefix"]))
+
+    def _write_settings(self, change: Callable[[list[int]], None]) -> None:
+        raw = kernel.lookup(self._maps["settings"], _ZERO, abi.SETTINGS.size)
+        assert raw is not None  # an array always has its entry
+        fields = list(abi.SETTINGS.unpack(raw))
+        change(fields)
+        new = abi.SETTINGS.pack(*fields)
+        if new != raw:
+            kernel.update(self._maps["settings"], _ZERO, new)
+
+    def _mapped(self, name: str) -> mmap.mmap:
+        info = kernel.map_info(self._maps[name])
+        return mmap.mmap(self._maps[name], info.max_entries * info.value_size)
+
+
+def boot_offset() -> float:
+    """CLOCK_BOOTTIME minus Unix time, seconds: what turns an end in the store into one the kernel can compare."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
+
+
+def _entries(rules: Iterable[Rule]) -> Entries:
+    offset = boot_offset()
+    found: Entries = {table: {} for table in _TABLES}
+    for rule in rules:
+        table, key, value = entry(rule, offset)
+        found[table][key] = value
+    return found
+
+
+def _same_rule(held: bytes | None, wanted: bytes) -> bool:
+    if held is None:
+        return False
+    (end, slot, length), (new_end, new_slot, new_length) = abi.RULE.unpack(held), abi.RULE.unpack(wanted)
+    return (slot, length) == (new_slot, new_length) and bool(end) == bool(new_end) and abs(end - new_end) < 10**9
+
+
+def _port_fields(fields: list[int], ports: Mapping[bytes, bytes], closed: bool = True, fresh: bool = False) -> None:
+    """Sets or clears the bits of ``ports``; ``fresh`` clears all others first."""
+    if fresh:
+        fields[_SETTINGS_FIELDS:] = [0] * (2 * abi.PORT_WORDS)
+    for key in ports:
+        port, protocol = abi.PORT.unpack(key)
+        table = int(protocol == PROTOCOL_NUMBERS["udp"])
+        place = _SETTINGS_FIELDS + table * abi.PORT_WORDS + (port >> 6)
+        bit = 1 << (port & 63)
+        fields[place] = fields[place] | bit if closed else fields[place] & ~bit

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whether this machine has what xdpguard needs. Every finding that is not in order comes with its remedy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from xdpguard.dataplane import pins as pinning
+from xdpguard.dataplane.program import KernelDataplane, Target
+from xdpguard.errors import XdpguardError
+from xdpguard.instance import Instance
+from xdpguard.lists.store import Store
+from xdpguard.net.links import Links
+from xdpguard.policy.model import Policy
+from xdpguard.privileges import require_privileges
+
+_OLDEST_KERNEL = (5, 15)
+
+
+class Check(NamedTuple):
+    """One finding. ``warn`` does not keep xdpguard from working."""
+
+    name: str
+    result: Literal["ok", "warn", "fail"]
+    finding: str
+    remedy: str
+
+
+def run(instance: Instance) -> list[Check]:
+    """Every check, in the order in which attaching would need them."""
+    checks: list[tuple[str, Callable[[Instance], Check]]] = [
+        ("privileges", _privileges),
+        ("kernel", _kernel),
+        ("bcc", _bcc),
+        ("kernel headers", _headers),
+        ("BPF file system", _bpffs),
+        ("state directory", _state),
+        ("data plane", _compiles),
+        ("interfaces", _interfaces),
+    ]
+    found = []
+    for name, check in checks:
+        try:
+            found.append(check(instance))
+        except XdpguardError as error:
+            found.append(Check(name, "fail", str(error), error.remedy))
+    return found
+
+
+def _privileges(instance: Instance) -> Check:
+    del instance
+    require_privileges()
+    return Check("privileges", "ok", "BPF and network administration are allowed", "")
+
+
+def _kernel(instance: Instance) -> Check:
+    del instance
+    release = platform.release()
+    match = re.match(r"(\d+)\.(\d+)", release)
+    old = match is not None and (int(match[1]), int(match[2])) < _OLDEST_KERNEL
+    if old:
+        return Check("kernel", "fail", f"{release} is too old", "use Linux 5.15 or later")
+    jit = Path("/proc/sys/net/core/bpf_jit_enable")
+    if jit.exists() and jit.read_text(encoding="ascii").strip() == "0":
+        return Check("kernel", "warn", f"{release}, BPF interpreted", "sysctl -w net.core.bpf_jit_enable=1")
+    return Check("kernel", "ok", release, "")
+
+
+def _bcc(instance: Instance) -> Check:
+    del instance
+    from xdpguard.dataplane.compiler import import_bcc
+
+    bcc = import_bcc()
+    return Check("bcc", "ok", f"{getattr(bcc, '__version__', 'unknown version')} for {sys.executable}", "")
+
+
+def _headers(instance: Instance) -> Check:
+    del instance
+    from xdpguard.dataplane.compiler import require_headers
+
+    require_headers()
+    return Check("kernel headers", "ok", "the C library's are there; a kernel source tree is not needed", "")
+
+
+def _bpffs(instance: Instance) -> Check:
+    if instance.bpffs.is_dir() and pinning.is_bpffs(instance.bpffs):
+        return Check("BPF file system", "ok", str(instance.bpffs), "")
+    pinning.ensure_bpffs(instance.bpffs)
+    return Check("BPF file system", "ok", f"{instance.bpffs}, mounted just now", "")
+
+
+def _state(instance: Instance) -> Check:
+    with instance.lock():
+        pass
+    if instance.store.exists():
+        with Store(instance.store, read_only=True) as store:
+            count = len(store.rules())
+        return Check("state directory", "ok", f"{instance.store}, {count} rules", "")
+    return Check("state directory", "ok", f"{instance.store.parent}, no rules yet", "")
+
+
+def _compiles(instance: Instance) -> Check:
+    # A short-lived instance of its own: nothing of the real one is touched.
+    pins = pinning.Pins(instance.bpffs, f"doctor-{os.getpid()}")
+    try:
+        with KernelDataplane(pins).build(Target("doctor", "", 1500, False, True), Policy()):
+            return Check("data plane", "ok", "compiles, and the kernel takes it", "")
+    finally:
+        pins.remove_all()
+
+
+def _interfaces(instance: Instance) -> Check:
+    pins = pinning.Pins(instance.bpffs, instance.name)
+    dataplane = KernelDataplane(pins)
+    words, foreign = [], []
+    for link in Links().all():
+        if link.xdp is None:
+            words.append(link.name)
+        elif pins.exist() and dataplane.owns(link.xdp.prog_id):
+            words.append(f"{link.name} (ours, {link.xdp.mode})")
+        else:
+            words.append(f"{link.name} (program {link.xdp.prog_id}, {dataplane.name_of(link.xdp.prog_id)})")
+            foreign.append(link.name)
+    if foreign:
+        remedy = f"attach to {', '.join(foreign)} only with --replace"
+        return Check("interfaces", "warn", ", ".join(words), remedy)
+    return Check("interfaces", "ok", ", ".join(words), "")

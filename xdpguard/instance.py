@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+"""An instance: one policy, one set of pinned maps, one store. Its name, its folders, the lock around every change."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from xdpguard.errors import MissingError, UsageError, XdpguardError
+
+_NAME = re.compile(r"^[A-Za-z0-9_-]{1,32}$")
+_LOCK_WAIT = 30.0  # seconds; the longest change, attaching with a full table, takes a few
+_LOCK_POLL = 0.05
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Where an instance keeps what it keeps."""
+
+    name: str
+    state: Path
+    bpffs: Path
+    config: Path | None = None
+
+    @property
+    def store(self) -> Path:
+        """The SQLite file with the rules."""
+        return self.state / self.name / "store.db"
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[str], None] = lambda message: None) -> Iterator[None]:
+        """Holds the instance for one change. Waits for another command, saying so, and gives up after half a minute."""
+        folder = self.state / self.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        try:
+            self._wait(descriptor, on_wait)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _wait(self, descriptor: int, on_wait: Callable[[str], None]) -> None:
+        end = time.monotonic() + _LOCK_WAIT
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                holder = os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown"
+            if not told:
+                on_wait(f"waiting for another xdpguard command (process {holder})")
+                told = True
+            if time.monotonic() > end:
+                raise XdpguardError(
+                    f"another xdpguard command (process {holder}) holds instance '{self.name}'",
+                    "wait for it to end, or end it if it hangs, and try again",
+                )
+            select.select([], [], [], _LOCK_POLL)
+
+
+def find(name: str) -> Instance:
+    """The instance of that name, with folders from the environment: XDPGUARD_STATE_DIR, XDPGUARD_BPFFS."""
+    if not _NAME.match(name):
+        raise UsageError(f"not an instance name: {name!r}", "use 1 to 32 letters, digits, - or _")
+    config = Path(os.environ.get("XDPGUARD_CONFIG_DIR", "/etc/xdpguard")) / f"{name}.toml"
+    return Instance(
+        name,
+        Path(os.environ.get("XDPGUARD_STATE_DIR", "/var/lib/xdpguard")),
+        Path(os.environ.get("XDPGUARD_BPFFS", "/sys/fs/bpf")),
+        config if config.is_file() else None,
+    )
+
+
+def unwritable(path: Path, error: OSError) -> XdpguardError:
+    """What to say when the state directory cannot be written."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return MissingError(f"no permission to write {path}", "run as root: sudo xdpguard ...")
+    return MissingError(
+        f"cannot write the state directory {path}: {error.strerror}",
+        "mount it writable, free space on it, or name another one in XDPGUARD_STATE_DIR",
+    )

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The durable truth: rules and attachments in SQLite. The kernel's maps are its image.
+
+A change is committed here before the maps follow; until they have, ``pending`` is set, so that whoever comes next after
+a crash brings them in line.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from xdpguard.errors import XdpguardError
+from xdpguard.instance import unwritable
+from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.target import PROTOCOL_NUMBERS, Kind, Port, Prefix, Protocol, Target
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rules (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    version INTEGER NOT NULL,   -- 4 or 6, 0 for a port
+    network BLOB NOT NULL,      -- address, or two octets of port
+    length INTEGER NOT NULL,    -- prefix length in bits, or IP protocol number
+    reason TEXT NOT NULL,
+    source TEXT NOT NULL,
+    created REAL NOT NULL,      -- Unix time, seconds
+    expires REAL,               -- likewise, NULL: never
+    slot INTEGER NOT NULL UNIQUE,
+    packets INTEGER NOT NULL DEFAULT 0,  -- hits before the kernel's present counters
+    bytes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (kind, target)
+) STRICT;
+CREATE INDEX IF NOT EXISTS rules_network ON rules (kind, version, network, length);
+CREATE INDEX IF NOT EXISTS rules_expires ON rules (expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS interfaces (
+    name TEXT NOT NULL,
+    netns TEXT NOT NULL,        -- empty: the namespace the command runs in
+    mode TEXT NOT NULL,
+    observe INTEGER NOT NULL,
+    prog_id INTEGER NOT NULL,   -- 0: never attached yet
+    attached REAL NOT NULL,
+    PRIMARY KEY (name, netns)
+) STRICT;
+CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+# What SQLite says when the fault is the file system's, not the file's.
+_NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O", "locked")
+_COLUMNS = "id, kind, version, network, length, reason, source, created, expires, slot, packets, bytes"
+_PROTOCOLS: dict[int, Protocol] = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+
+
+class Attachment(NamedTuple):
+    """An interface that shall carry the program. ``netns`` is empty for the namespace the command runs in."""
+
+    name: str
+    netns: str
+    mode: str
+    observe: bool
+    prog_id: int = 0
+
+
+class Store:
+    """The store in one file; ``read_only`` needs no write permission and takes a missing file as empty."""
+
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        self._path = path
+        with self._explained():
+            if read_only:
+                self._database = _open_read_only(path)
+                return
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise unwritable(path.parent, error) from error
+            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._migrate()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of what is done inside, or nothing; durable when it returns."""
+        with self._explained():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.rollback()
+                raise
+            self._database.commit()
+
+    def rules(self, kind: Kind | None = None) -> list[Rule]:
+        """Every rule, expired ones included, oldest first."""
+        where, values = ("WHERE kind = ?", (kind,)) if kind else ("", ())
+        return self._rules(f"SELECT {_COLUMNS} FROM rules {where} ORDER BY id", values)
+
+    def expired(self, now: float) -> list[Rule]:
+        """Rules whose end has passed."""
+        return self._rules(f"SELECT {_COLUMNS} FROM rules WHERE expires <= ?", (now,))
+
+    def find(self, kind: Kind, targets: Iterable[Target]) -> dict[Target, Rule]:
+        """Those of the targets that have a rule of this kind."""
+        found: dict[Target, Rule] = {}
+        for target in targets:
+            for rule in self._rules(f"SELECT {_COLUMNS} FROM rules WHERE kind = ? AND target = ?", (kind, str(target))):
+                found[target] = rule
+        return found
+
+    def covering(self, kind: Kind, prefix: Prefix) -> list[Rule]:
+        """Rules whose prefix holds all of ``prefix``, longest first."""
+        found: list[Rule] = []
+        width = len(prefix.network) * 8
+        number = int.from_bytes(prefix.network, "big")
+        for length in range(prefix.length, -1, -1):
+            network = (number >> (width - length) << (width - length)).to_bytes(len(prefix.network), "big")
+            found += self._rules(
+                f"SELECT {_COLUMNS} FROM rules WHERE kind = ? AND version = ? AND network = ? AND length = ?",
+                (kind, prefix.version, network, length),
+            )
+        return found
+
+    def touches(self, kind: Kind, prefix: Prefix) -> bool:
+        """Whether any rule shares an address with ``prefix``."""
+        if self.covering(kind, prefix):
+            return True
+        last = int.from_bytes(prefix.network, "big") | ((1 << (len(prefix.network) * 8 - prefix.length)) - 1)
+        query = "SELECT 1 FROM rules WHERE kind = ? AND version = ? AND network BETWEEN ? AND ? LIMIT 1"
+        values = (kind, prefix.version, prefix.network, last.to_bytes(len(prefix.network), "big"))
+        with self._explained():
+            return self._database.execute(query, values).fetchone() is not None
+
+    def counts(self, now: float) -> dict[str, int]:
+        """Number of rules in force, by kind."""
+        query = "SELECT kind, count(*) FROM rules WHERE expires IS NULL OR expires > ? GROUP BY kind"
+        with self._explained():
+            found = dict(self._database.execute(query, (now,)).fetchall())
+        return {kind: int(found.get(kind, 0)) for kind in ("allow", "block", "port")}
+
+    def used_slots(self) -> set[int]:
+        """Slots of the hit counters that rules hold."""
+        with self._explained():
+            return {row[0] for row in self._database.execute("SELECT slot FROM rules")}
+
+    def put(self, rules: Iterable[tuple[NewRule, int]]) -> None:
+        """Adds rules with their slots. One that is there takes the new reason, origin and end, and keeps the rest."""
+        with self._explained():
+            self._database.executemany(
+                "INSERT INTO rules (kind, target, version, network, length, reason, source, created, expires, slot)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, target) DO UPDATE SET"
+                " reason = excluded.reason, source = excluded.source, expires = excluded.expires",
+                (
+                    (
+                        rule.kind,
+                        str(rule.target),
+                        *_columns(rule.target),
+                        rule.reason,
+                        rule.source,
+                        rule.created,
+                        rule.expires,
+                        slot,
+                    )
+                    for rule, slot in rules
+                ),
+            )
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Deletes rules."""
+        with self._explained():
+            self._database.executemany("DELETE FROM rules WHERE id = ?", ((number,) for number in ids))
+
+    def renumber(self) -> None:
+        """Gives the rules the slots 0, 1, 2, ... in order of age, for fresh maps."""
+        with self._explained():
+            self._database.execute("UPDATE rules SET slot = -1 - id")
+            self._database.execute(
+                "UPDATE rules SET slot = ranked.place FROM"
+                " (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place FROM rules) AS ranked"
+                " WHERE rules.id = ranked.id"
+            )
+
+    def add_hits(self, hits: Iterable[tuple[int, int, int]]) -> None:
+        """Adds (packets, bytes) to the rule of an id: items are (packets, bytes, id)."""
+        with self._explained():
+            self._database.executemany("UPDATE rules SET packets = packets + ?, bytes = bytes + ? WHERE id = ?", hits)
+
+    def attachments(self) -> list[Attachment]:
+        """Interfaces that shall carry the program, in order of attaching."""
+        with self._explained():
+            rows = self._database.execute(
+                "SELECT name, netns, mode, observe, prog_id FROM interfaces ORDER BY attached, name"
+            )
+            return [Attachment(name, netns, mode, bool(observe), number) for name, netns, mode, observe, number in rows]
+
+    def put_attachment(self, attachment: Attachment, now: float) -> None:
+        """Records an interface, or its new mode."""
+        with self._explained():
+            self._database.execute(
+                "INSERT INTO interfaces VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name, netns) DO UPDATE SET"
+                " mode = excluded.mode, observe = excluded.observe, prog_id = excluded.prog_id",
+                (*attachment, now),
+            )
+
+    def remove_attachment(self, name: str, netns: str) -> None:
+        """Forgets an interface."""
+        with self._explained():
+            self._database.execute("DELETE FROM interfaces WHERE name = ? AND netns = ?", (name, netns))
+
+    def fact(self, key: str) -> str:
+        """A remembered value, or the empty string."""
+        with self._explained():
+            row = self._database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def put_fact(self, key: str, value: str) -> None:
+        """Remembers a value."""
+        with self._explained():
+            self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+
+    def _rules(self, query: str, values: tuple[object, ...]) -> list[Rule]:
+        with self._explained():
+            return [_rule(row) for row in self._database.execute(query, values)]
+
+    def _migrate(self) -> None:
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if version == _SCHEMA_VERSION:
+            return
+        if version > _SCHEMA_VERSION:
+            raise XdpguardError(
+                f"the rule store {self._path} was written by a newer xdpguard",
+                "upgrade xdpguard, or use another instance",
+            )
+        self._database.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            self._database.execute(statement)
+        self._database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        self._database.commit()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if any(word in str(error) for word in _NOT_WRITABLE):
+                raise unwritable(self._path.parent, OSError(0, str(error))) from error
+            raise self._corrupt(error) from error
+        except sqlite3.DatabaseError as error:
+            raise self._corrupt(error) from error
+
+    def _corrupt(self, error: Exception) -> XdpguardError:
+        return XdpguardError(
+            f"the rule store {self._path} is damaged: {error}",
+            f"what is attached goes on with the rules it has; put a backup in place, or move the file away "
+            f"(mv {self._path} {self._path}.damaged) and add the rules again",
+        )
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    if path.exists():
+        return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database.executescript(_SCHEMA)
+    return database
+
+
+def _columns(target: Target) -> tuple[int, bytes, int]:
+    if isinstance(target, Port):
+        return 0, target.number.to_bytes(2, "big"), PROTOCOL_NUMBERS[target.protocol]
+    return target.version, target.network, target.length
+
+
+def _rule(row: tuple[object, ...]) -> Rule:
+    number, kind, version, network, length, *rest = row
+    assert isinstance(network, bytes)
+    assert isinstance(length, int)
+    port = int.from_bytes(network, "big")
+    target: Target = Prefix(network, length) if version else Port(port, _PROTOCOLS[length])
+    return Rule(number, kind, target, *rest)  # type: ignore[arg-type]

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Links and the XDP program on them, through rtnetlink: the only module that imports pyroute2."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from xdpguard.errors import MissingError, UsageError, XdpguardError
+
+Mode = Literal["native", "generic"]
+
+_IFF_LOOPBACK = 0x8  # linux/if.h
+# XDP_FLAGS_*, linux/if_link.h
+_IF_NOEXIST, _SKB_MODE, _DRV_MODE, _REPLACE = 1 << 0, 1 << 1, 1 << 2, 1 << 4
+_MODE_FLAGS: dict[Mode, int] = {"native": _DRV_MODE, "generic": _SKB_MODE}
+_NETNS_FOLDER = Path("/run/netns")
+
+
+class Xdp(NamedTuple):
+    """The program on a link: its id and how it is attached (``offload`` is a mode we never use, but may meet)."""
+
+    prog_id: int
+    mode: Literal["native", "generic", "offload"]
+
+
+class Link(NamedTuple):
+    """A network interface. ``netns`` is empty for the namespace this process runs in; ``mtu`` in octets."""
+
+    name: str
+    netns: str
+    ifindex: int
+    mtu: int
+    loopback: bool
+    kind: str
+    xdp: Xdp | None
+
+
+class AttachRefused(XdpguardError):
+    """The kernel did not attach. ``code`` is its errno."""
+
+    def __init__(self, message: str, remedy: str, code: int) -> None:
+        super().__init__(message, remedy)
+        self.code = code
+
+
+class NoSuchLink(UsageError):
+    """There is no such interface, or no such namespace."""
+
+
+class Links:
+    """rtnetlink, in this or a named network namespace."""
+
+    def get(self, name: str, netns: str = "") -> Link:
+        """Looks up one interface. NoSuchLink, with the names there are, when it is not there."""
+        with _route(netns) as route:
+            found = [_link(message, netns) for message in route.get_links()]
+        for link in found:
+            if link.name == name:
+                return link
+        where = f" in network namespace {netns}" if netns else ""
+        names = ", ".join(sorted(link.name for link in found))
+        hint = "" if netns else "; name another network namespace with --netns"
+        raise NoSuchLink(f"no interface {name!r}{where}", f"there are: {names}{hint}")
+
+    def all(self, netns: str = "") -> list[Link]:
+        """Every interface of a namespace."""
+        with _route(netns) as route:
+            return [_link(message, netns) for message in route.get_links()]
+
+    def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None:
+        """Attaches a program in one step.
+
+        ``expected`` is the descriptor of the program to be replaced; None attaches only where there is none.
+        AttachRefused when the kernel says no.
+        """
+        if expected is None:
+            attributes = [("IFLA_XDP_FD", program), ("IFLA_XDP_FLAGS", _MODE_FLAGS[mode] | _IF_NOEXIST)]
+        else:
+            attributes = [
+                ("IFLA_XDP_FD", program),
+                ("IFLA_XDP_FLAGS", _MODE_FLAGS[mode] | _REPLACE),
+                ("IFLA_XDP_EXPECTED_FD", expected),
+            ]
+        _set_xdp(link, attributes, f"attach to {link.name} in {mode} mode")
+
+    def detach(self, link: Link, mode: Mode, expected: int) -> None:
+        """Detaches the program behind the descriptor ``expected``, and no other."""
+        attributes = [
+            ("IFLA_XDP_FD", -1),
+            ("IFLA_XDP_FLAGS", _MODE_FLAGS[mode] | _REPLACE),
+            ("IFLA_XDP_EXPECTED_FD", expected),
+        ]
+        _set_xdp(link, attributes, f"detach from {link.name}")
+
+
+def _set_xdp(link: Link, attributes: list[tuple[str, int]], what: str) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with _route(link.netns) as route:
+        try:
+            route.link("set", index=link.ifindex, IFLA_XDP={"attrs": attributes})
+        except NetlinkError as error:
+            raise _refused(what, error.code) from error
+
+
+def _refused(what: str, code: int) -> XdpguardError:
+    if code in (errno.EPERM, errno.EACCES):
+        return MissingError(f"no permission to {what}", "run as root: sudo xdpguard ...")
+    known = {
+        errno.EOPNOTSUPP: ("the driver does not support it", "use --mode generic"),
+        errno.ERANGE: ("the MTU is too large for the driver's XDP", "lower the MTU or use --mode generic"),
+        errno.EINVAL: ("the driver refuses (MTU, offloads or queue count)", "see dmesg, or use --mode generic"),
+        errno.ENOMEM: ("no memory for the driver's XDP queues", "free memory or use --mode generic"),
+        errno.EBUSY: (
+            "another program is attached",
+            "see it with ip link; --replace replaces it (one held by a BPF link must be ended by its owner)",
+        ),
+        errno.EEXIST: ("the attached program changed meanwhile", "try again"),
+        errno.ENODEV: ("the interface has gone", "see ip link"),
+    }
+    reason, remedy = known.get(code, (errno.errorcode.get(code, str(code)), "see dmesg for the driver's reason"))
+    return AttachRefused(f"cannot {what}: {reason}", remedy, code)
+
+
+@contextmanager
+def _route(netns: str) -> Iterator[Any]:
+    from pyroute2 import IPRoute
+
+    # pyroute2 would make a namespace that is not there.
+    if netns and ("/" in netns or not (_NETNS_FOLDER / netns).exists()):
+        names = sorted(path.name for path in _NETNS_FOLDER.iterdir()) if _NETNS_FOLDER.is_dir() else []
+        raise NoSuchLink(f"no network namespace {netns!r}", f"there are: {', '.join(names) or 'none'}")
+    try:
+        route = IPRoute(netns=netns) if netns else IPRoute()
+    except PermissionError as error:
+        raise MissingError(
+            f"no permission to enter network namespace {netns}", "run as root: sudo xdpguard ..."
+        ) from error
+    except OSError as error:
+        raise NoSuchLink(f"cannot enter network namespace {netns!r}: {error.strerror}", "see ip netns") from error
+    try:
+        yield route
+    finally:
+        route.close()
+
+
+def _link(message: Any, netns: str) -> Link:
+    return Link(
+        name=message.get_attr("IFLA_IFNAME"),
+        netns=netns,
+        ifindex=message["index"],
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        loopback=bool(message["flags"] & _IFF_LOOPBACK),
+        kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
+        xdp=_xdp(message),
+    )
+
+
+def _xdp(message: Any) -> Xdp | None:
+    modes: dict[str, Literal["native", "generic", "offload"]] = {
+        "IFLA_XDP_DRV_PROG_ID": "native",
+        "IFLA_XDP_SKB_PROG_ID": "generic",
+        "IFLA_XDP_HW_PROG_ID": "offload",
+    }
+    for attribute, mode in modes.items():
+        number = message.get_nested("IFLA_XDP", attribute)
+        if number:
+            return Xdp(int(number), mode)
+    return None

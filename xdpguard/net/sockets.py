@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whom the host must not lose: SSH peers, its own addresses, its gateways, its resolvers. Read from /proc: quick.
+
+Only what can be read counts; what is missing (no IPv6, no resolv.conf) protects nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from xdpguard.errors import UsageError
+from xdpguard.policy.target import Prefix, parse_prefix
+
+_ESTABLISHED, _LISTEN = 1, 10  # include/net/tcp_states.h
+_SSH_PORT = 22
+_ROUTE_GATEWAY = 0x2  # RTF_GATEWAY, linux/route.h
+_NAMESERVER = re.compile(r"^\s*nameserver\s+(\S+)", re.MULTILINE)
+_PROC = Path("/proc/net")
+
+
+class Protected(NamedTuple):
+    """An address the host needs, and what for, in words that fit behind 'is'."""
+
+    address: Prefix
+    role: str
+
+
+class Socket(NamedTuple):
+    """A TCP socket: addresses of 4 or 16 octets, ports, state (include/net/tcp_states.h)."""
+
+    local: bytes
+    local_port: int
+    remote: bytes
+    remote_port: int
+    state: int
+
+
+def protected() -> list[Protected]:
+    """Everything of this network namespace that a rule must not cut off without --force."""
+    found = [Protected(peer, "the other end of an SSH session to this host") for peer in ssh_peers()]
+    found += [Protected(address, "an address of this host") for address in own_addresses()]
+    found += [Protected(address, "this host's gateway") for address in gateways()]
+    found += [Protected(address, "this host's name server") for address in resolvers()]
+    return found
+
+
+def ssh_ports() -> set[int]:
+    """Local ports on which SSH sessions arrive: 22, and that of the session this command runs in."""
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    ports = {_SSH_PORT}
+    if len(connection) == 4 and connection[3].isdigit():
+        ports.add(int(connection[3]))
+    return ports
+
+
+def ssh_peers() -> list[Prefix]:
+    """Addresses with an established connection to an SSH port, and that of the session this command runs in."""
+    ports = ssh_ports()
+    found = {entry.remote for entry in _sockets() if entry.state == _ESTABLISHED and entry.local_port in ports}
+    peers = {_plain(address) for address in found}
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    if connection:
+        with contextlib.suppress(UsageError):
+            peers.add(parse_prefix(connection[0].split("%")[0])[0])
+    return sorted(peers)
+
+
+def ssh_in_use() -> set[int]:
+    """SSH ports with an established connection."""
+    return {entry.local_port for entry in _sockets() if entry.state == _ESTABLISHED} & ssh_ports()
+
+
+def own_addresses() -> list[Prefix]:
+    """Addresses of this host, loopback left out."""
+    found = [_prefix6(line.split()[0]) for line in _lines("if_inet6") if line.split()[5] != "lo"]
+    # fib_trie names each local IPv4 address on the line before its "/32 host LOCAL".
+    address = ""
+    for line in _lines("fib_trie"):
+        if "|--" in line:
+            address = line.split()[-1]
+        elif "/32 host LOCAL" in line and not address.startswith("127."):
+            found.append(parse_prefix(address)[0])
+    return sorted(set(found))
+
+
+def gateways() -> list[Prefix]:
+    """Next hops of the routes."""
+    found = []
+    for line in _lines("route")[1:]:
+        fields = line.split()
+        if int(fields[3], 16) & _ROUTE_GATEWAY:
+            found.append(Prefix(struct.pack("<I", int(fields[2], 16)), 32))
+    for line in _lines("ipv6_route"):
+        fields = line.split()
+        if int(fields[8], 16) & _ROUTE_GATEWAY and int(fields[4], 16):
+            found.append(_prefix6(fields[4]))
+    return sorted(set(found))
+
+
+def resolvers() -> list[Prefix]:
+    """Name servers of /etc/resolv.conf, those on this host left out."""
+    try:
+        text = Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found = []
+    for name in _NAMESERVER.findall(text):
+        try:
+            prefix, _ = parse_prefix(name.split("%")[0])
+        except UsageError:
+            continue
+        if not (prefix.network[0] == 127 and prefix.version == 4) and prefix.network != bytes(15) + b"\1":
+            found.append(prefix)
+    return found
+
+
+def _sockets() -> Iterator[Socket]:
+    for name in ("tcp", "tcp6"):
+        for line in _lines(name)[1:]:
+            fields = line.split()
+            local, local_port = fields[1].split(":")
+            remote, remote_port = fields[2].split(":")
+            yield Socket(_words(local), int(local_port, 16), _words(remote), int(remote_port, 16), int(fields[3], 16))
+
+
+def _words(text: str) -> bytes:
+    """/proc/net/tcp prints addresses as 32-bit words in host byte order."""
+    return b"".join(struct.pack("=I", int(text[i : i + 8], 16)) for i in range(0, len(text), 8))
+
+
+def _plain(address: bytes) -> Prefix:
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    return parse_prefix(socket.inet_ntop(family, address))[0]
+
+
+def _prefix6(digits: str) -> Prefix:
+    return Prefix(bytes.fromhex(digits), 128)
+
+
+def _lines(name: str) -> list[str]:
+    try:
+        return (_PROC / name).read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []

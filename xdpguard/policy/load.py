@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+"""TOML to policy. Errors name the file, the line, the key and what is allowed there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from xdpguard.errors import UsageError
+from xdpguard.policy.model import Policy
+from xdpguard.policy.target import parse_ports, parse_prefix
+
+_WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
+_UNKNOWN = re.compile(r"unknown field `([^`]+)`")
+_TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)$")
+
+
+def load(path: Path) -> Policy:
+    """Reads a policy file. UsageError when it cannot be read, is no TOML, or holds what the policy does not know."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "check the path given with --config") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text", "TOML files are UTF-8") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = _TOML_LINE.search(str(error))
+        message = _TOML_LINE.sub("", str(error)).strip()
+        where = f"{path}:{line[1]}" if line else str(path)
+        raise UsageError(
+            f"{where}: not TOML: {message}", "see the README's section on the configuration file"
+        ) from error
+    try:
+        policy = msgspec.convert(data, Policy, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explained(path, text, str(error)) from error
+    _check_rules(path, text, policy)
+    return policy
+
+
+def _check_rules(path: Path, text: str, policy: Policy) -> None:
+    for key, parse in (("allow", parse_prefix), ("block", parse_prefix), ("ports", parse_ports)):
+        for entry in getattr(policy.rules, key):
+            try:
+                parse(entry)
+            except UsageError as error:
+                line = _line_of(text, ["rules", key], entry)
+                raise UsageError(f"{path}:{line}: rules.{key}: {error}", error.remedy) from error
+
+
+def _explained(path: Path, text: str, message: str) -> UsageError:
+    where = _WHERE.search(message)
+    keys = re.sub(r"\[[^]]*\]", "", where[1]).split(".") if where and where[1] else []
+    reason = _WHERE.sub("", message)
+    unknown = _UNKNOWN.search(reason)
+    if unknown:
+        keys.append(unknown[1])
+        known = _known(keys[:-1])
+        reason, remedy = "unknown key", f"allowed here: {', '.join(known)}"
+    else:
+        remedy = "correct the value; the README lists every key with its default"
+    key = ".".join(keys)
+    return UsageError(f"{path}:{_line_of(text, keys)}: {key}: {reason[:1].lower() + reason[1:]}", remedy)
+
+
+def _known(keys: list[str]) -> list[str]:
+    kind: Any = Policy
+    for key in keys:
+        kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == key)
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+def _line_of(text: str, keys: list[str], entry: str | None = None) -> int:
+    """Line of a key, or of an entry of its list: where the last part of the key first stands in its table."""
+    lines = text.splitlines()
+    table = ".".join(keys[:-1])
+    inside = not table
+    found = 1
+    for number, line in enumerate(lines, start=1):
+        header = re.match(r"\s*\[([^]]+)\]", line)
+        if header:
+            inside = header[1].strip() == table
+            if header[1].strip() == ".".join(keys):
+                return number
+        elif inside and keys and re.match(rf"\s*\"?{re.escape(keys[-1])}\"?\s*=", line):
+            found = number
+            break
+    if entry is None:
+        return found
+    for number, line in enumerate(lines[found - 1 :], start=found):
+        if f'"{entry}"' in line or f"'{entry}'" in line:
+            return number
+    return found

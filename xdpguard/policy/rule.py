@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A rule: what it does to whom, why, since when, until when."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from xdpguard.policy.target import Kind, Target
+
+
+class Rule(NamedTuple):
+    """A stored rule. Times are Unix seconds; packets and bytes are the hits before the kernel's present counters."""
+
+    id: int
+    kind: Kind
+    target: Target
+    reason: str
+    source: str
+    created: float
+    expires: float | None
+    slot: int
+    packets: int
+    bytes: int
+
+
+class NewRule(NamedTuple):
+    """A rule to be added, or to replace the one of the same kind and target."""
+
+    kind: Kind
+    target: Target
+    reason: str
+    source: str
+    created: float
+    expires: float | None

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Targets of rules and lengths of time, as people write them. Every parser raises UsageError with what it expected."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Literal, NamedTuple
+
+from xdpguard.errors import UsageError
+
+Protocol = Literal["tcp", "udp"]
+Kind = Literal["allow", "block", "port"]
+KINDS: tuple[Kind, ...] = ("allow", "block", "port")
+
+PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linux/in.h
+
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
+_DURATION = re.compile(r"^(\d+)([smhdw])$")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST = 100 * 365 * 86_400
+_PORT = re.compile(r"^(\d{1,5})(?:/(\w+))?$")
+
+
+class Prefix(NamedTuple):
+    """An address range: ``network`` holds 4 or 16 octets in network byte order, host bits zero; ``length`` in bits."""
+
+    network: bytes
+    length: int
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 4 if len(self.network) == 4 else 6
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it is one single address."""
+        return self.length == len(self.network) * 8
+
+    def covers(self, other: Prefix) -> bool:
+        """Whether every address of ``other`` is one of this prefix."""
+        if len(self.network) != len(other.network) or self.length > other.length:
+            return False
+        return _masked(other.network, self.length) == self.network
+
+    def __str__(self) -> str:
+        text = socket.inet_ntop(socket.AF_INET if self.version == 4 else socket.AF_INET6, self.network)
+        return text if self.is_address else f"{text}/{self.length}"
+
+
+class Port(NamedTuple):
+    """A destination port and its protocol."""
+
+    number: int
+    protocol: Protocol
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.protocol}"
+
+
+Target = Prefix | Port
+
+
+def parse_prefix(text: str) -> tuple[Prefix, bool]:
+    """Parses an address or CIDR prefix, IPv4 or IPv6. The flag tells whether host bits were set and cleared.
+
+    IPv4-mapped IPv6 (::ffff:192.0.2.1) becomes the IPv4 address it means.
+    """
+    address, slash, bits = text.partition("/")
+    network = _packed(address)
+    if network is None:
+        raise UsageError(f"not an address or prefix: {_shown(text)}", _hint(text))
+    width = len(network) * 8
+    length = width
+    if slash:
+        if not bits.isascii() or not bits.isdigit() or int(bits) > width:
+            raise UsageError(f"not a prefix length: {_shown(text)}", f"it goes from /0 to /{width} for this address")
+        length = int(bits)
+    if network.startswith(_MAPPED) and width == 128 and length >= 96:
+        network, length = network[12:], length - 96
+    masked = _masked(network, length)
+    return Prefix(masked, length), masked != network
+
+
+def parse_ports(text: str) -> list[Port]:
+    """Parses ``8080/tcp``, ``53/udp``, or ``8080``, which means both protocols."""
+    match = _PORT.match(text.strip())
+    number = int(match[1]) if match else 0
+    protocol = (match[2] or "").lower() if match else ""
+    if not match or not 1 <= number <= 65_535 or protocol not in ("", "tcp", "udp"):
+        raise UsageError(
+            f"not a port: {_shown(text)}", "write NUMBER/tcp, NUMBER/udp or NUMBER for both, with 1 to 65535: 8080/tcp"
+        )
+    if protocol == "tcp":
+        return [Port(number, "tcp")]
+    if protocol == "udp":
+        return [Port(number, "udp")]
+    return [Port(number, "tcp"), Port(number, "udp")]
+
+
+def parse_duration(text: str) -> int:
+    """Parses ``90s``, ``10m``, ``2h``, ``7d`` or ``4w``; returns seconds."""
+    match = _DURATION.match(text.strip())
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if not 0 < seconds <= _LONGEST:
+        raise UsageError(
+            f"not a length of time: {_shown(text)}", "write a number above 0 and a unit: 90s, 10m, 2h, 7d or 4w"
+        )
+    return seconds
+
+
+def _packed(address: str) -> bytes | None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.inet_pton(family, address)
+    except (OSError, ValueError):
+        return None
+
+
+def _masked(network: bytes, length: int) -> bytes:
+    width = len(network) * 8
+    if length == width:
+        return network
+    number = int.from_bytes(network, "big") >> (width - length) << (width - length)
+    return number.to_bytes(len(network), "big")
+
+
+def _shown(text: str) -> str:
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return repr(shown)
+
+
+def _hint(text: str) -> str:
+    if "%" in text:
+        return "leave out the zone: rules are for addresses as they stand in packets"
+    if "-" in text and text.count(".") >= 4:
+        return "write a range as prefixes: 198.51.100.0/24"
+    return "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up"

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Changing and reading rules: the store first, then the maps, and back again when the maps refuse.
+
+Every method that changes something wants the instance's lock held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from xdpguard.dataplane.tables import Hits
+from xdpguard.errors import XdpguardError
+from xdpguard.lists.store import Store
+from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.target import Kind, Prefix, Target
+
+_PENDING = "pending"  # fact: the maps may differ from the store
+_MANY = 500  # targets from which reading all rules once is quicker than asking for each
+
+
+class RuleTables(Protocol):
+    """The maps, as rules see them."""
+
+    capacity: int
+
+    def add(self, rules: Iterable[Rule]) -> None: ...
+    def remove(
+        self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
+    ) -> None: ...
+    def sync(self, rules: Iterable[Rule]) -> int: ...
+    def clear_hits(self, slots: Iterable[int]) -> None: ...
+    def hits(self) -> Callable[[int], Hits]: ...
+
+
+class Dataplane(Protocol):
+    """Where the maps are, when there are any."""
+
+    def exists(self) -> bool: ...
+    def tables(self) -> AbstractContextManager[RuleTables]: ...
+
+
+class Change(NamedTuple):
+    """What a change did: how many rules are new, how many were there and took the new reason and end."""
+
+    added: int
+    updated: int
+    in_force: bool
+
+
+class RuleHits(NamedTuple):
+    """A rule in force and all its hits, those before a re-attach included."""
+
+    rule: Rule
+    packets: int
+    bytes: int
+
+
+class Rulebook:
+    """The rules of one instance."""
+
+    def __init__(self, store: Store, dataplane: Dataplane, now: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._dataplane = dataplane
+        self._now = now
+
+    def add(self, kind: Kind, targets: Collection[Target], reason: str, source: str, life: float | None) -> Change:
+        """Adds rules that end ``life`` seconds from now (None: never). All or none; XdpguardError when full."""
+        now = self._now()
+        expires = None if life is None else now + life
+        rules = [NewRule(kind, target, reason, source, now, expires) for target in targets]
+        return self.add_rules(rules)
+
+    def add_rules(self, rules: Sequence[NewRule]) -> Change:
+        """Adds rules of one kind, or replaces those of the same target. All or none."""
+        if not self._dataplane.exists():
+            with self._store.transaction():
+                placed, updated = self._place(rules, None)
+                self._store.put(placed)
+            return Change(len(placed) - updated, updated, False)
+        with self._dataplane.tables() as tables:
+            self.settle(tables)
+            with self._store.transaction():
+                placed, updated = self._place(rules, tables.capacity)
+                old = self._found(rules)
+                self._store.put(placed)
+                self._store.put_fact(_PENDING, "1")
+            try:
+                tables.clear_hits(slot for rule, slot in placed if rule.target not in old)
+                tables.add(_as_rule(rule, slot) for rule, slot in placed)
+            except OSError as error:
+                self._take_back(placed, old, tables)
+                raise XdpguardError(
+                    f"the kernel did not take the rules: {error.strerror}", "nothing was changed; see xdpguard doctor"
+                ) from error
+            self._settled()
+        return Change(len(placed) - updated, updated, True)
+
+    def remove(self, kind: Kind, targets: Collection[Target]) -> int:
+        """Removes rules, all or none. XdpguardError naming the first target that has no such rule."""
+        found = self._store.find(kind, targets) if len(targets) < _MANY else self._all(kind)
+        missing = next((target for target in targets if target not in found), None)
+        if missing is not None:
+            raise self._not_there(kind, missing)
+        gone = [found[target] for target in dict.fromkeys(targets)]
+        self._remove(gone)
+        return len(gone)
+
+    def replace_source(self, source: str, wanted: Sequence[NewRule]) -> None:
+        """Makes the rules of one origin exactly these; a target that another origin holds is left to it."""
+        keep = {(rule.kind, rule.target) for rule in wanted}
+        held = self._store.rules()
+        self._remove([rule for rule in held if rule.source == source and (rule.kind, rule.target) not in keep])
+        there = {(rule.kind, rule.target) for rule in held}
+        for kind in ("allow", "block", "port"):
+            new = [rule for rule in wanted if rule.kind == kind and (rule.kind, rule.target) not in there]
+            if new:
+                self.add_rules(new)
+
+    def purge(self) -> None:
+        """Forgets rules whose end has passed; the program ignores them already."""
+        expired = self._store.expired(self._now())
+        if expired:
+            self._remove(expired)
+
+    def settle(self, tables: RuleTables) -> None:
+        """Brings the maps in line when a command before this one did not live to do it."""
+        if self._store.fact(_PENDING):
+            tables.sync(self._store.rules())
+            self._settled()
+
+    def in_force(self, kind: Kind | None = None) -> list[RuleHits]:
+        """Rules in force with their hits, oldest first."""
+        now = self._now()
+        rules = [rule for rule in self._store.rules(kind) if rule.expires is None or rule.expires > now]
+        if not self._dataplane.exists():
+            return [RuleHits(rule, rule.packets, rule.bytes) for rule in rules]
+        with self._dataplane.tables() as tables:
+            hits = tables.hits()
+        found = []
+        for rule in rules:
+            packets, octets = hits(rule.slot)
+            found.append(RuleHits(rule, rule.packets + packets, rule.bytes + octets))
+        return found
+
+    def _remove(self, rules: Sequence[Rule]) -> None:
+        if not rules:
+            return
+        ids = [rule.id for rule in rules]
+        if not self._dataplane.exists():
+            with self._store.transaction():
+                self._store.remove(ids)
+            return
+        with self._dataplane.tables() as tables:
+            self.settle(tables)
+            with self._store.transaction():
+                self._store.remove(ids)
+                self._store.put_fact(_PENDING, "1")
+            tables.remove(rules, lambda net: self._store.touches("block", net), lambda: self._store.rules("block"))
+            self._settled()
+
+    def _settled(self) -> None:
+        with self._store.transaction():
+            self._store.put_fact(_PENDING, "")
+
+    def _found(self, rules: Sequence[NewRule]) -> dict[Target, Rule]:
+        kind = rules[0].kind
+        return self._store.find(kind, [rule.target for rule in rules]) if len(rules) < _MANY else self._all(kind)
+
+    def _all(self, kind: Kind) -> dict[Target, Rule]:
+        return {rule.target: rule for rule in self._store.rules(kind)}
+
+    def _place(self, rules: Sequence[NewRule], capacity: int | None) -> tuple[list[tuple[NewRule, int]], int]:
+        """Gives each rule a slot: its own when it is there already, else a free one."""
+        found = self._found(rules)
+        used = self._store.used_slots()
+        needed = sum(1 for rule in rules if rule.target not in found)
+        if capacity is not None and len(used) + needed > capacity:
+            raise XdpguardError(
+                f"the rule tables hold {capacity} rules, {len(used)} are used, and {needed} more do not fit",
+                "nothing was changed; raise limits.rules in the configuration, then detach --all and attach again",
+            )
+        free = (slot for slot in range(len(used) + needed) if slot not in used)
+        placed = [(rule, found[rule.target].slot if rule.target in found else next(free)) for rule in rules]
+        return placed, len(rules) - needed
+
+    def _take_back(self, placed: Sequence[tuple[NewRule, int]], old: dict[Target, Rule], tables: RuleTables) -> None:
+        kind = placed[0][0].kind
+        new = self._store.find(kind, [rule.target for rule, _ in placed if rule.target not in old])
+        with self._store.transaction():
+            self._store.remove(rule.id for rule in new.values())
+            self._store.put(
+                (NewRule(rule.kind, rule.target, rule.reason, rule.source, rule.created, rule.expires), rule.slot)
+                for rule in old.values()
+            )
+        tables.sync(self._store.rules())
+        self._settled()
+
+    def _not_there(self, kind: Kind, target: Target) -> XdpguardError:
+        words = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
+        remedy = f"xdpguard rules --kind {kind} shows what is; nothing was changed"
+        if isinstance(target, Prefix):
+            covering = self._store.covering(kind, target)
+            if covering:
+                remedy = f"it is inside {covering[0].target}, which is; nothing was changed"
+        return XdpguardError(f"{target} is not {words}", remedy)
+
+
+def _as_rule(rule: NewRule, slot: int) -> Rule:
+    return Rule(0, rule.kind, rule.target, rule.reason, rule.source, rule.created, rule.expires, slot, 0, 0)

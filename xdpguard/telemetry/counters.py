@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""An interface's counters: packets and octets by reason, TCP flags, protocols. All exact, summed over the CPUs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from xdpguard.dataplane import abi, kernel
+from xdpguard.dataplane.pins import Pins
+
+_SETS_AT = abi.REASON_SLOTS * 4
+_PROTOCOLS_AT = _SETS_AT + 256
+_SKIPPED_AT = _PROTOCOLS_AT + len(abi.PROTOCOLS)
+
+
+@dataclass
+class ReasonCounts:
+    """Packets and octets whose verdict was carried out, and those observed only."""
+
+    packets: int = 0
+    bytes: int = 0
+    observed_packets: int = 0
+    observed_bytes: int = 0
+
+
+@dataclass
+class Counters:
+    """One interface. Every packet is in exactly one of the reasons, observed or not."""
+
+    reasons: dict[str, ReasonCounts]
+    flags: dict[str, int]
+    flag_sets: dict[int, int]  # TCP segments by flag octet, those that occurred
+    protocols: dict[str, int]
+    sources_skipped: int
+    tuples_skipped: int
+    packets: int = field(init=False)
+    bytes: int = field(init=False)
+    dropped: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        counts = self.reasons.values()
+        self.packets = sum(count.packets + count.observed_packets for count in counts)
+        self.bytes = sum(count.bytes + count.observed_bytes for count in counts)
+        dropping = {reason.name for reason in abi.reasons() if reason.action == "DROP"}
+        self.dropped = sum(count.packets for name, count in self.reasons.items() if name in dropping)
+
+
+def read(pins: Pins, name: str, netns: str) -> Counters:
+    """Reads the counters of an attached interface. XdpguardError when it has none."""
+    descriptor = pins.open_counters(name, netns, abi.COUNTERS.size)
+    try:
+        cpus = kernel.possible_cpus()
+        width = (abi.COUNTERS.size + 7) & ~7  # the kernel rounds per-CPU values up to 8 octets
+        raw = kernel.lookup(descriptor, bytes(4), width * cpus)
+    finally:
+        os.close(descriptor)
+    assert raw is not None  # an array always has its entry
+    rows = [abi.COUNTERS.unpack_from(raw, cpu * width) for cpu in range(cpus)]
+    return decode([sum(column) for column in zip(*rows, strict=True)])
+
+
+def decode(numbers: list[int]) -> Counters:
+    """Names the sums of ``struct xg_counters``, in its order."""
+    sets = {octet: count for octet, count in enumerate(numbers[_SETS_AT:_PROTOCOLS_AT]) if count}
+    return Counters(
+        reasons={r.name: ReasonCounts(*numbers[r.number * 4 : r.number * 4 + 4]) for r in abi.reasons()},
+        flags={
+            name: sum(count for octet, count in sets.items() if octet >> bit & 1) for bit, name in enumerate(abi.FLAGS)
+        },
+        flag_sets=sets,
+        protocols=dict(zip(abi.PROTOCOLS, numbers[_PROTOCOLS_AT:_SKIPPED_AT], strict=True)),
+        sources_skipped=numbers[_SKIPPED_AT],
+        tuples_skipped=numbers[_SKIPPED_AT + 1],
+    )

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The LRU tables: TCP flags by source, initial SYNs by tuple."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from struct import Struct
+from typing import Literal, NamedTuple
+
+from xdpguard.dataplane import abi, kernel
+from xdpguard.dataplane.pins import Pins
+from xdpguard.policy.target import Prefix
+
+By = Literal["tuple", "source", "destination", "port"]
+
+
+class Tuple(NamedTuple):
+    """A connection attempt's four coordinates: addresses as text."""
+
+    source: str
+    destination: str
+    source_port: int
+    destination_port: int
+
+
+class SourceCounts(NamedTuple):
+    """TCP segments of one source, and how many carried each flag (in the order of abi.FLAGS)."""
+
+    packets: int
+    flags: tuple[int, ...]
+
+
+def tuples(pins: Pins) -> Counter[Tuple]:
+    """Initial SYNs by tuple, IPv4 and IPv6."""
+    found: Counter[Tuple] = Counter()
+    for name, layout in (("tuples4", abi.TUPLE4), ("tuples6", abi.TUPLE6)):
+        for key, value in _entries(pins, name, layout, abi.TUPLE_COUNTS):
+            source, destination, source_port, destination_port = layout.unpack(key)
+            syns, elsewhere, _ = abi.TUPLE_COUNTS.unpack(value)
+            place = Tuple(
+                _text(source),
+                _text(destination),
+                int.from_bytes(source_port, "big"),
+                int.from_bytes(destination_port, "big"),
+            )
+            found[place] += syns + elsewhere
+    return found
+
+
+def syns_by(pins: Pins, by: By, top: int | None) -> list[dict[str, str | int]]:
+    """Initial SYNs, most first: one row a tuple, source, destination, or destination with its port."""
+    sums: Counter[tuple[str | int, ...]] = Counter()
+    fields: tuple[str, ...] = {
+        "tuple": ("source", "source_port", "destination", "destination_port"),
+        "source": ("source",),
+        "destination": ("destination",),
+        "port": ("destination", "destination_port"),
+    }[by]
+    for place, count in tuples(pins).items():
+        sums[tuple(getattr(place, name) for name in fields)] += count
+    ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
+    return [dict(zip(fields, key, strict=True)) | {"syns": count} for key, count in ordered[:top]]
+
+
+def sources(pins: Pins) -> dict[str, SourceCounts]:
+    """TCP flag counts by source address, summed over the CPUs."""
+    sums: dict[str, list[int]] = {}
+    for name, layout in (("sources4", abi.SOURCE4), ("sources6", abi.SOURCE6)):
+        for key, value in _entries(pins, name, layout, abi.SOURCE_COUNTS):
+            address, _ = layout.unpack(key)
+            numbers = abi.SOURCE_COUNTS.unpack(value)
+            row = sums.setdefault(_text(address), [0] * len(numbers))
+            for place, number in enumerate(numbers):
+                row[place] += number
+    return {address: SourceCounts(row[0], tuple(row[1:])) for address, row in sums.items()}
+
+
+def _entries(pins: Pins, name: str, key: Struct, value: Struct) -> list[tuple[bytes, bytes]]:
+    descriptor = pins.open(name, key.size, value.size)
+    try:
+        keys, values, count = kernel.entries(descriptor, key.size, value.size)
+    finally:
+        os.close(descriptor)
+    return [
+        (keys[i * key.size : (i + 1) * key.size], values[i * value.size : (i + 1) * value.size]) for i in range(count)
+    ]
+
+
+def _text(address: bytes) -> str:
+    return str(Prefix(address, len(address) * 8))
