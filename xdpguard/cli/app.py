@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import select
 import sys
 from typing import Annotated
 
@@ -76,26 +76,19 @@ def run(arguments: list[str]) -> int:
     try:
         app(args=arguments, prog_name="xdpguard")
     except SystemExit as done:
-        return _flushed(done.code if isinstance(done.code, int) else 0)
+        code = done.code if isinstance(done.code, int) else EXIT_DONE
     except XdpguardError as error:
         render.failure(error, verbose)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_FAILED
-    except BrokenPipeError:
-        return _reader_gone()
-    return 0
+    else:
+        code = EXIT_DONE
+    # Typer ends with 1 when the reader of a pipe has what it wanted (| head). That is no failure.
+    return EXIT_DONE if code == EXIT_FAILED and _reader_gone() else code
 
 
-def _flushed(code: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _reader_gone()
-    return code
-
-
-def _reader_gone() -> int:
-    """The reader of a pipe has what it wanted (| head): no failure. Python must not try to flush again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_DONE
+def _reader_gone() -> bool:
+    watch = select.poll()
+    watch.register(1, 0)
+    return any(event & select.POLLERR for _, event in watch.poll(0))

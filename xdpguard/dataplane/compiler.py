@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from xdpguard.dataplane.cflags import Switches, cflags
 from xdpguard.errors import MissingError, XdpguardError
 
 _FUNCTION = "xdpguard"
+_VERIFIED_LINE = re.compile(r"^;.*@ (\S+:\d+)$", re.MULTILINE)
 _HEADER = Path("/usr/include/linux/ip.h")
 
 BCC_REMEDY = (
@@ -86,10 +88,13 @@ class Compiled:
         try:
             return kernel.load_xdp(ctypes.string_at(start, size), _FUNCTION, flags)
         except OSError as error:
+            log = self._verifier_log()
+            places = _VERIFIED_LINE.findall(log)
+            where = f" at {places[-1]}" if places else ""
             raise XdpguardError(
-                f"the kernel refuses the data plane: {error.strerror}",
+                f"the kernel refuses the data plane{where}: {error.strerror}",
                 "run again with -v for the verifier's log; kernels from 5.15 on are supported",
-                self._verifier_log() or str(error),
+                log or str(error),
             ) from error
 
     def tables(self) -> dict[str, kernel.MapInfo]:

@@ -12,6 +12,7 @@ from xdpguard.dataplane import kernel
 from xdpguard.dataplane.abi import ABI
 from xdpguard.errors import MissingError, XdpguardError
 
+_BPF_FS_MAGIC = 0xCAFE4A11  # linux/magic.h
 _DEFAULT = Path("/sys/fs/bpf")
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 
@@ -81,6 +82,17 @@ class Pins:
         for path in paths:
             path.unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Removes folders that hold nothing, the instance's own included."""
+        if not self._root.is_dir():
+            return
+        for root, folders, files in os.walk(self._root, topdown=False):
+            if not files and not any((Path(root) / name).exists() for name in folders):
+                Path(root).rmdir()
+        parent = self._root.parent
+        if not any(parent.iterdir()):
+            parent.rmdir()
+
     def remove_link(self, name: str, netns: str) -> None:
         """Removes an interface's own pins."""
         _remove_tree(self.link_folder(name, netns))
@@ -92,22 +104,17 @@ class Pins:
 
     def remove_all(self) -> None:
         """Removes everything the instance has pinned."""
-        _remove_tree(self._root)
-        parent = self._root.parent
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
+        if self._root.is_dir():
+            _remove_tree(self._root)
+            if not any(self._root.parent.iterdir()):
+                self._root.parent.rmdir()
 
 
 def is_bpffs(path: Path) -> bool:
-    """Whether a BPF file system is mounted at or above ``path``."""
-    best, kind = -1, ""
-    real = str(path.resolve())
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        fields = line.split()
-        mount = fields[4]
-        if (real == mount or real.startswith(mount.rstrip("/") + "/")) and len(mount) >= best:
-            best, kind = len(mount), fields[fields.index("-") + 1]
-    return kind == "bpf"
+    """Whether ``path`` is inside a BPF file system."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    answer = ctypes.create_string_buffer(256)  # struct statfs, whose first word is the type
+    return libc.statfs(os.fsencode(path), answer) == 0 and ctypes.c_long.from_buffer(answer).value == _BPF_FS_MAGIC
 
 
 def ensure_bpffs(path: Path) -> None:
@@ -128,10 +135,14 @@ def ensure_bpffs(path: Path) -> None:
 
 
 def _same_mounts_as_init() -> bool:
+    """Whether /sys here is the /sys of process 1. `ip netns exec` brings its own, which ends with its process."""
     try:
-        return Path("/proc/self/ns/mnt").readlink() == Path("/proc/1/ns/mnt").readlink()
+        mounts = Path("/proc/1/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return True
+    device = Path("/sys").stat().st_dev
+    here = f"{os.major(device)}:{os.minor(device)}"
+    return all(line.split()[2] == here for line in mounts if line.split()[4] == "/sys")
 
 
 def _open(path: Path, key_size: int, value_size: int) -> int:

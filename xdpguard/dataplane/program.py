@@ -76,6 +76,7 @@ class KernelDataplane:
                 fd = compiled.load()
         except BaseException:
             self.pins.remove(self.pins.names() - before)
+            self.pins.tidy()
             raise
         return Built(fd, kernel.program_info(fd).id, self.pins, self.pins.names() - before)
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from xdpguard.errors import MissingError, UsageError, XdpguardError
+from xdpguard.net import netns
 
 Mode = Literal["native", "generic"]
 
@@ -17,7 +17,6 @@ _IFF_LOOPBACK = 0x8  # linux/if.h
 # XDP_FLAGS_*, linux/if_link.h
 _IF_NOEXIST, _SKB_MODE, _DRV_MODE, _REPLACE = 1 << 0, 1 << 1, 1 << 2, 1 << 4
 _MODE_FLAGS: dict[Mode, int] = {"native": _DRV_MODE, "generic": _SKB_MODE}
-_NETNS_FOLDER = Path("/run/netns")
 
 
 class Xdp(NamedTuple):
@@ -54,22 +53,22 @@ class NoSuchLink(UsageError):
 class Links:
     """rtnetlink, in this or a named network namespace."""
 
-    def get(self, name: str, netns: str = "") -> Link:
+    def get(self, name: str, namespace: str = "") -> Link:
         """Looks up one interface. NoSuchLink, with the names there are, when it is not there."""
-        with _route(netns) as route:
-            found = [_link(message, netns) for message in route.get_links()]
+        with _route(namespace) as route:
+            found = [_link(message, namespace) for message in route.get_links()]
         for link in found:
             if link.name == name:
                 return link
-        where = f" in network namespace {netns}" if netns else ""
+        where = f" in network namespace {namespace}" if namespace else ""
         names = ", ".join(sorted(link.name for link in found))
-        hint = "" if netns else "; name another network namespace with --netns"
+        hint = "" if namespace else "; name another network namespace with --netns"
         raise NoSuchLink(f"no interface {name!r}{where}", f"there are: {names}{hint}")
 
-    def all(self, netns: str = "") -> list[Link]:
+    def all(self, namespace: str = "") -> list[Link]:
         """Every interface of a namespace."""
-        with _route(netns) as route:
-            return [_link(message, netns) for message in route.get_links()]
+        with _route(namespace) as route:
+            return [_link(message, namespace) for message in route.get_links()]
 
     def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None:
         """Attaches a program in one step.
@@ -127,31 +126,20 @@ def _refused(what: str, code: int) -> XdpguardError:
 
 
 @contextmanager
-def _route(netns: str) -> Iterator[Any]:
+def _route(namespace: str) -> Iterator[Any]:
     from pyroute2 import IPRoute
 
-    # pyroute2 would make a namespace that is not there.
-    if netns and ("/" in netns or not (_NETNS_FOLDER / netns).exists()):
-        names = sorted(path.name for path in _NETNS_FOLDER.iterdir()) if _NETNS_FOLDER.is_dir() else []
-        raise NoSuchLink(f"no network namespace {netns!r}", f"there are: {', '.join(names) or 'none'}")
     try:
-        route = IPRoute(netns=netns) if netns else IPRoute()
-    except PermissionError as error:
-        raise MissingError(
-            f"no permission to enter network namespace {netns}", "run as root: sudo xdpguard ..."
-        ) from error
-    except OSError as error:
-        raise NoSuchLink(f"cannot enter network namespace {netns!r}: {error.strerror}", "see ip netns") from error
-    try:
-        yield route
-    finally:
-        route.close()
+        with netns.entered(namespace), IPRoute() as route:
+            yield route
+    except netns.NoSuchNamespace as error:
+        raise NoSuchLink(str(error), error.remedy) from error
 
 
-def _link(message: Any, netns: str) -> Link:
+def _link(message: Any, namespace: str) -> Link:
     return Link(
         name=message.get_attr("IFLA_IFNAME"),
-        netns=netns,
+        netns=namespace,
         ifindex=message["index"],
         mtu=message.get_attr("IFLA_MTU") or 0,
         loopback=bool(message["flags"] & _IFF_LOOPBACK),

@@ -16,10 +16,10 @@ KINDS: tuple[Kind, ...] = ("allow", "block", "port")
 PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linux/in.h
 
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
-_DURATION = re.compile(r"^(\d+)([smhdw])$")
+_DURATION = re.compile(r"^([0-9]+)([smhdw])$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 100 * 365 * 86_400
-_PORT = re.compile(r"^(\d{1,5})(?:/(\w+))?$")
+_PORT = re.compile(r"^([0-9]{1,5})(?:/(\w+))?$")
 
 
 class Prefix(NamedTuple):

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The main job on real traffic, start to end. Prints a table; exits 1 when any figure is not what was sent."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from topology import CLIENTS4, CLIENTS6, INTERFACE, SERVER4, SERVER6, Lab
+
+from xdpguard.net.netns import entered
+
+_HERE = Path(__file__).parent
+_REQUESTS = 25
+_PAGE = b"xdpguard demo\n" * 1000
+_TIMEOUT = 0.5
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """Answers every request with the same page."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(_PAGE)))
+        self.end_headers()
+        self.wfile.write(_PAGE)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keeps quiet."""
+
+
+class _Server6(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+@dataclass
+class Demo:
+    """The steps, and the table they fill."""
+
+    lab: Lab
+    state: Path
+    rows: list[tuple[str, str, str, bool]] = field(default_factory=list)
+
+    def run(self) -> bool:
+        """Runs everything; returns whether every figure was right."""
+        for address, kind in ((SERVER4, http.server.ThreadingHTTPServer), (SERVER6, _Server6)):
+            with entered(self.lab.server):
+                server = kind((address, 80), _Page)
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self.expect("HTTP before attaching, IPv4 and IPv6", "ok ok", f"{self.get(4)} {self.get(6)}")
+        begin = time.monotonic()
+        self.guard("attach", INTERFACE, "--netns", self.lab.server)
+        took = time.monotonic() - begin
+        mode = self.json("status")["interfaces"][0]["mode"]
+        self.expect(f"attach {INTERFACE} ({took:.2f} s)", "native", mode)
+        self.traffic()
+        self.blocking()
+        self.ports_and_checks()
+        self.flood()
+        self.guard("detach", INTERFACE, "--netns", self.lab.server)
+        self.expect("detach: HTTP goes on, rules are kept", "ok 2", f"{self.get(4)} {len(self.json('rules'))}")
+        left = Path("/sys/fs/bpf/xdpguard/demo").exists()
+        self.expect("detach: nothing left in the kernel", "nothing", "pins" if left else "nothing")
+        return all(right for *_, right in self.rows)
+
+    def traffic(self) -> None:
+        """Requests and packets of known number against the counters."""
+        for number in range(_REQUESTS):
+            self.get(4, number % 10)
+            self.get(6, number % 10)
+        stats = self.stats()
+        self.expect(f"{2 * _REQUESTS} HTTP requests: SYNs counted", 2 * _REQUESTS, stats["flags"]["syn"])
+        self.expect("  their tuples in `syns`", 2 * _REQUESTS, sum(row["syns"] for row in self.syns()))
+        self.expect("  dropped", 0, stats["dropped"])
+        sent = self.send("udp", "--count", "20000")
+        self.expect("UDP packets counted", sent, self.stats()["protocols"]["udp"] - stats["protocols"]["udp"])
+
+    def blocking(self) -> None:
+        """A block and its removal, a ban that ends, an allow inside a blocked prefix."""
+        client = CLIENTS4[0]
+        self.guard("block", client, "--reason", "demo")
+        self.expect(f"block {client}: it and another client", "no answer, ok", f"{self.get(4)} {self.get(4, 1)}")
+        hits = self.rule(client)["packets"]
+        sent = self.send("udp", "--source", client, "--count", "20000")
+        self.expect("  packets the rule counted", sent, self.rule(client)["packets"] - hits)
+        self.guard("unblock", client)
+        self.expect("unblock", "ok", self.get(4))
+        begin = time.monotonic()
+        self.guard("block", CLIENTS6[0], "--for", "2s")
+        blocked = self.get(6)
+        while self.get(6) != "ok" and time.monotonic() - begin < 10:
+            pass
+        took = time.monotonic() - begin
+        self.expect(f"block {CLIENTS6[0]} --for 2s", "no answer, back after 2 s", f"{blocked}, back after {took:.0f} s")
+        self.guard("block", "198.18.0.0/24")
+        self.guard("allow", CLIENTS4[2])
+        self.expect(f"allow {CLIENTS4[2]} inside a blocked /24", "ok", self.get(4, 2))
+        self.expect("  its neighbour", "no answer", self.get(4, 3))
+        self.guard("unblock", "198.18.0.0/24")
+
+    def ports_and_checks(self) -> None:
+        """A closed port, impossible packets, and observing."""
+        self.guard("block", "--port", "80/tcp")
+        self.expect("block --port 80/tcp: allowed, others", "ok refused", f"{self.get(4, 2)} {self.get(6)}")
+        self.guard("unblock", "--port", "80/tcp")
+        before = self.stats()["reasons"]["malformed"]["packets"]
+        sent = self.send("malformed", "--count", "20000")
+        self.expect("malformed packets dropped", sent, self.stats()["reasons"]["malformed"]["packets"] - before)
+        self.guard("attach", INTERFACE, "--netns", self.lab.server, "--observe")
+        self.guard("block", CLIENTS4[4])
+        seen = self.get(4, 4)
+        observed = self.stats()["reasons"]["deny"]["observed_packets"]
+        self.expect("--observe: a blocked client, counted only", "ok yes", f"{seen} {'yes' if observed else 'no'}")
+        self.guard("attach", INTERFACE, "--netns", self.lab.server)
+        self.expect("attach again, now dropping", "no answer", self.get(4, 4))
+
+    def flood(self) -> None:
+        """A flood from one blocked source at full speed, while another client goes on."""
+        core = self.lab.split_cores()
+        before = self.stats()["reasons"]["deny"]["packets"]
+        running = subprocess.Popen(
+            self.flood_line("syn", "--source", CLIENTS4[4], "--seconds", "3"),
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+        assert running.stdout is not None
+        text = running.stdout.read()
+        running.wait()
+        done = json.loads(text)
+        dropped = self.stats()["reasons"]["deny"]["packets"] - before
+        rate = dropped / done["seconds"] / 1e6
+        name = f"flood: {rate:.2f} M packets/s dropped on one core"
+        self.expect(name, done["packets"] - done["lost"], dropped)
+
+    def expect(self, what: str, wanted: object, found: object) -> None:
+        """One line of the table."""
+        self.rows.append((what, _text(wanted), _text(found), wanted == found))
+
+    def get(self, family: int, client: int = 0) -> str:
+        """One HTTP request; ``ok`` with the whole page, ``no answer`` without an answer."""
+        source, host = (CLIENTS4[client], SERVER4) if family == 4 else (CLIENTS6[client], SERVER6)
+        connection = http.client.HTTPConnection(host, 80, timeout=_TIMEOUT, source_address=(source, 0))
+        try:
+            with entered(self.lab.outside):
+                connection.connect()
+            connection.request("GET", "/")
+            return "ok" if connection.getresponse().read() == _PAGE else "wrong page"
+        except OSError:
+            return "no answer"
+        finally:
+            connection.close()
+
+    def send(self, *arguments: str) -> int:
+        """Sends packets with flood.py; returns how many arrived."""
+        done = json.loads(subprocess.check_output(self.flood_line(*arguments), text=True, timeout=60))
+        return int(done["packets"] - done["lost"])
+
+    def flood_line(self, *arguments: str) -> list[str]:
+        """The command line of flood.py."""
+        return [sys.executable, str(_HERE / "flood.py"), *arguments, "--netns", self.lab.outside, "--json"]
+
+    def guard(self, *arguments: str) -> str:
+        """Runs an xdpguard command; its failure ends the demo."""
+        done = subprocess.run(
+            [sys.executable, "-m", "xdpguard.cli", *arguments],
+            env=os.environ | {"XDPGUARD_STATE_DIR": str(self.state), "XDPGUARD_INSTANCE": "demo"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"demo: xdpguard {' '.join(arguments)} failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """What a reading command answers."""
+        return json.loads(self.guard(*arguments, "--json"))
+
+    def stats(self) -> Any:
+        """The interface's counters."""
+        return self.json("stats")["interfaces"][INTERFACE]
+
+    def syns(self) -> Any:
+        """All tuples."""
+        return self.json("syns", "--top", "0")
+
+    def rule(self, target: str) -> Any:
+        """The rule of a target."""
+        return next(rule for rule in self.json("rules") if rule["target"] == target)
+
+
+def _text(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _show(rows: list[tuple[str, str, str, bool]], seconds: float) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title="xdpguard on real traffic", title_justify="left", pad_edge=False)
+    for name in ("step", "expected", "found", ""):
+        table.add_column(name, justify="right" if name in ("expected", "found") else "left")
+    for what, wanted, found, right in rows:
+        table.add_row(what, wanted, found, "ok" if right else "WRONG")
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console.print(table)
+    wrong = sum(1 for *_, right in rows if not right)
+    console.print(f"{len(rows) - wrong} passed, {wrong} failed ({seconds:.0f} s)", highlight=False)
+
+
+def main() -> int:
+    """Makes a lab, runs the demo, removes the lab."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="xdpguard-demo-") as folder, Lab("xgdemo", owner=os.getpid()) as lab:
+        demo = Demo(lab, Path(folder))
+        try:
+            right = demo.run()
+        finally:
+            demo.guard("detach", "--all")
+            _show(demo.rows, time.monotonic() - begin)
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

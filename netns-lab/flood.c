@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The flood's frame maker, run by BPF_PROG_TEST_RUN with live frames. Pages come back with what the receiver did to
+ * them, so every frame is written whole: the template, then a new source, source port and sequence number, then the
+ * checksums, from the template's sums without those fields.
+ */
+#include <linux/types.h>
+
+struct flood_template {
+	u8 frame[XG_FRAME] __attribute__((aligned(4)));
+	u32 source;      /* last four octets of the source address, network byte order */
+	u32 source_mask; /* the bits of them that are random */
+	u32 ip_sum;      /* of the IPv4 header without checksum and source's last four octets */
+	u32 l4_sum;      /* likewise of pseudo header, header and payload, without ports' first half and sequence */
+	u32 random_port;
+	u32 pad;
+};
+
+BPF_ARRAY(template_map, struct flood_template, 1);
+BPF_ARRAY(sent, u64, 1);
+
+static inline u16 flood_fold(u64 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+static inline u64 flood_words(u32 value)
+{
+	return (value & 0xffff) + (value >> 16);
+}
+
+int flood(struct xdp_md *ctx)
+{
+	u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	u32 zero = 0, source, sequence;
+	struct flood_template *template = template_map.lookup(&zero);
+	u64 *count = sent.lookup(&zero), sum;
+	u16 port, checksum;
+
+	if (!template || !count || data + XG_FRAME > end)
+		return XDP_ABORTED;
+	__builtin_memcpy(data, template->frame, XG_FRAME);
+	source = template->source | (bpf_get_prandom_u32() & template->source_mask);
+	*(u32 *)(data + XG_SOURCE_AT) = source;
+	sum = template->l4_sum + flood_words(source);
+	port = *(u16 *)(data + XG_L4_AT);
+	if (template->random_port)
+		port = bpf_get_prandom_u32();
+	*(u16 *)(data + XG_L4_AT) = port;
+	sum += port;
+	if (XG_TCP) {
+		sequence = bpf_get_prandom_u32();
+		*(u32 *)(data + XG_L4_AT + 4) = sequence;
+		sum += flood_words(sequence);
+	}
+	*(u16 *)(data + XG_L4_AT + (XG_TCP ? 16 : 6)) = flood_fold(sum);
+	if (XG_IPV4)
+		*(u16 *)(data + 24) = flood_fold(template->ip_sum + flood_words(source));
+	__sync_fetch_and_add(count, 1);
+	return bpf_redirect(XG_IFINDEX, 0);
+}

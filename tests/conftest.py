@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures: a bench for single packets, a lab for real traffic, the command line with an instance of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.bench import Bench
+from support.command import Command
+from topology import Lab
+
+logging.getLogger("scapy").setLevel(logging.ERROR)
+
+
+@pytest.fixture(scope="session")
+def _bench() -> Iterator[Bench]:
+    bench = Bench("plain")
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def bench(_bench: Bench) -> Bench:
+    """The program, without rules and with counters at zero."""
+    _bench.reset()
+    return _bench
+
+
+@pytest.fixture(scope="session")
+def _observing() -> Iterator[Bench]:
+    bench = Bench("observe", observe=True)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def observing(_observing: Bench) -> Bench:
+    """The program built with --observe."""
+    _observing.reset()
+    return _observing
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The lab, removed at the end, or by the next run when this one is killed."""
+    with Lab(f"xgtest{os.getpid()}", owner=os.getpid()) as made:
+        yield made
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
+    """The command line with its own instance and state directory; what it attached is detached at the end."""
+    made = Command(tmp_path / "state")
+    yield made
+    made.clean()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test is a failed one."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Everything wrong gets its exit code and one line with a remedy; nothing is changed by it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.command import Command
+from topology import INTERFACE, Lab
+
+
+@pytest.fixture
+def attached(lab: Lab, command: Command) -> Iterator[Command]:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", "203.0.113.7", "--reason", "must stay as it is")
+    before = command.json("rules")
+    yield command
+    assert command.json("rules") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["block", "198.51.100.256"], "not an address"),
+        (["block", "198.51.100"], "not an address"),
+        (["block", "example.com"], "names are not looked up"),
+        (["block", "198.51.100.0/33"], "/0 to /32"),
+        (["block", "198.51.100.0/"], "prefix length"),
+        (["block", "198.51.100.0/-1"], "prefix length"),
+        (["block", "2001:db8::/129"], "/0 to /128"),
+        (["block", "fe80::1%eth0"], "zone"),
+        (["block", "198.51.100.1-198.51.100.9"], "range"),
+        (["block", ""], "not an address"),
+        (["block", "0.0.0.0/0"], "every IPv4 address"),
+        (["block", "::/0"], "every IPv6 address"),
+        (["block", "10.0.0.1", "nonsense"], "nonsense"),
+        (["block", "10.0.0.1", "--for", "0s"], "length of time"),
+        (["block", "10.0.0.1", "--for", "10"], "length of time"),
+        (["block", "10.0.0.1", "--for", "10y"], "length of time"),
+        (["block", "10.0.0.1", "--for", "-5m"], "length of time"),
+        (["block", "10.0.0.1", "--for", "99999999d"], "length of time"),
+        (["block", "--port", "0/tcp"], "not a port"),
+        (["block", "--port", "65536/tcp"], "not a port"),
+        (["block", "--port", "80/sctp"], "not a port"),
+        (["block", "--port", "http"], "not a port"),
+        (["block", "--port", "80/tcp,x"], "not a port"),
+        (["block"], "no target"),
+        (["allow"], "no target"),
+        (["block", "10.0.0.1", "--reason", "two\nlines"], "control characters"),
+        (["stats", "--watch", "0.001"], "too short"),
+        (["detach"], "--all"),
+        (["attach", "nosuch0"], "no interface 'nosuch0'"),
+        (["attach", INTERFACE, "--netns", "nosuch"], "no network namespace 'nosuch'"),
+        (["attach", INTERFACE, "--netns", "../etc"], "no network namespace"),
+        (["attach", INTERFACE, "--config", "/nosuch.toml"], "cannot read /nosuch.toml"),
+        (["--instance", "a/b", "status"], "instance name"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage(attached: Command, arguments: list[str], says: str) -> None:
+    assert says in attached.refused(2, *arguments)
+
+
+@pytest.mark.parametrize("arguments", [["nosuch"], ["attach"], ["block", "--nosuch"], ["stats", "--watch", "x"]])
+def test_what_the_parser_refuses(attached: Command, arguments: list[str]) -> None:
+    result = attached(*arguments)
+    assert result.code == 2
+    assert "Error: " in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["unblock", "10.0.0.1"], "10.0.0.1 is not blocked"),
+        (["unblock", "203.0.113.7", "10.0.0.1"], "10.0.0.1 is not blocked"),
+        (["disallow", "10.0.0.1"], "10.0.0.1 is not allowed"),
+        (["unblock", "--port", "80/tcp"], "80/tcp is not closed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_not_there(attached: Command, arguments: list[str], says: str) -> None:
+    line = attached.refused(1, *arguments)
+    assert says in line
+    assert "nothing was changed" in line
+
+
+def test_unblocking_inside_a_prefix_names_the_prefix(command: Command) -> None:
+    command.ok("block", "203.0.113.0/24")
+    assert "inside 203.0.113.0/24" in command.refused(1, "unblock", "203.0.113.7")
+
+
+def test_host_bits_are_cleared_and_said(command: Command) -> None:
+    result = command("block", "203.0.113.77/24", "2001:db8::1/32")
+    assert result.code == 0
+    assert "203.0.113.77/24 has host bits set; taken as 203.0.113.0/24" in result.err
+    assert [rule["target"] for rule in command.json("rules")] == ["203.0.113.0/24", "2001:db8::/32"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "stdin: no targets"),
+        ("# nothing\n\n ; here\n", "stdin: no targets"),
+        ("10.0.0.1\n10.0.0.2\noops\n10.0.0.3\n", "stdin:3: not an address or prefix: 'oops'"),
+        (b"10.0.0.1\n\xff\xfe\n", "stdin:2:"),
+        (b"\x00" * 50, "stdin:1:"),
+        ("1" * 100_000, "stdin:1: the line is longer"),
+    ],
+    ids=["empty", "comments only", "third line", "not text", "binary", "long line"],
+)
+def test_standard_input(attached: Command, text: str | bytes, says: str) -> None:
+    assert says in attached.refused(2, "block", "-", stdin=text)
+
+
+def test_standard_input_with_comments_marks_and_line_ends(command: Command) -> None:
+    result = command("block", "-", stdin=b"\xef\xbb\xbf10.0.0.1 # first\r\n10.0.0.1\r\n2001:db8::1 ; second\r\n")
+    assert result.code == 0
+    assert [rule["target"] for rule in command.json("rules")] == ["10.0.0.1", "2001:db8::1"]
+
+
+CONFIGS = [
+    ("not toml", "[limits\n", "guard.toml:1: not TOML"),
+    ("unknown key", "[limits]\nruls = 5\n", "guard.toml:2: limits.ruls: unknown key; allowed here: rules"),
+    ("unknown table", "[limit]\n", "guard.toml:1: limit: unknown key; allowed here: limits"),
+    ("wrong type", '[sanity]\n\nbad_flags = "yes"\n', "guard.toml:3: sanity.bad_flags: expected `bool`"),
+    ("too small", "[limits]\nrules = 1\n", "guard.toml:2: limits.rules: expected `int` >= 1024"),
+    ("wrong address", '[rules]\nblock = [\n "10.0.0.1",\n "x",\n]\n', "guard.toml:4: rules.block: not an address"),
+    ("wrong port", '[rules]\nports = ["80/icmp"]\n', "guard.toml:2: rules.ports: not a port"),
+    ("not text", b"\xff\xfe", "not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), [case[1:] for case in CONFIGS], ids=[case[0] for case in CONFIGS])
+def test_configuration(lab: Lab, command: Command, tmp_path: Path, text: str | bytes, says: str) -> None:
+    path = tmp_path / "guard.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    line = command.refused(2, "attach", INTERFACE, "--netns", lab.server, "--config", str(path))
+    assert says in line
+    assert not command.pins.exists()
+
+
+def test_no_privileges(lab: Lab, command: Command) -> None:
+    for arguments in (["attach", INTERFACE, "--netns", lab.server], ["block", "10.0.0.1"], ["stats"], ["status"]):
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-all", *command.line(*arguments)],
+            env=command.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 3
+        assert done.stderr.strip().splitlines() == [
+            "xdpguard: this needs root (CAP_BPF and CAP_NET_ADMIN); run it with sudo"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("raise ImportError('none')", "bcc is not available"), ("", "another package of that name")],
+    ids=["none", "the lattice library"],
+)
+def test_no_bcc(lab: Lab, command: Command, tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "bcc.py").write_text(text)
+    fake = str(tmp_path / "fake")
+    line = command.refused(3, "attach", INTERFACE, "--netns", lab.server, PYTHONPATH=fake)
+    assert says in line
+    assert "python3-bpfcc" in line
+    command.ok("block", "10.0.0.1", PYTHONPATH=fake)  # needs no bcc
+    result = command("doctor", PYTHONPATH=fake)
+    assert result.code == 3
+    assert "FAIL  bcc" in result.out
+
+
+def test_no_bpf_file_system(lab: Lab, command: Command, tmp_path: Path) -> None:
+    line = command.refused(3, "attach", INTERFACE, "--netns", lab.server, XDPGUARD_BPFFS=str(tmp_path))
+    assert f"mount -t bpf bpf {tmp_path}" in line
+
+
+def test_inside_ip_netns_exec_it_says_how_to_do_it(lab: Lab, command: Command) -> None:
+    done = subprocess.run(
+        ["ip", "netns", "exec", lab.server, *command.line("attach", INTERFACE)],
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "--netns" in done.stderr
+
+
+def test_a_damaged_store(lab: Lab, command: Command) -> None:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", "10.0.0.1")
+    good = command.store.read_bytes()
+    for bad in (b"this is no database, and long enough to be one" * 40, good[:4096] + os.urandom(len(good) - 4096)):
+        command.store.write_bytes(bad)
+        for arguments in (["block", "10.0.0.2"], ["rules"], ["status"], ["attach", INTERFACE, "--netns", lab.server]):
+            line = command.refused(1, *arguments)
+            assert "damaged" in line
+            assert str(command.store) in line
+        assert command.store.read_bytes() == bad
+    command.store.write_bytes(good)
+    assert len(command.json("rules")) == 1
+
+
+def test_a_read_only_state_directory(lab: Lab, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(state)], check=True)
+    command = Command(state)
+    try:
+        for arguments in (["attach", INTERFACE, "--netns", lab.server], ["block", "10.0.0.1"]):
+            line = command.refused(3, *arguments)
+            assert "cannot write the state directory" in line
+            assert "XDPGUARD_STATE_DIR" in line
+        assert command.json("rules") == []
+    finally:
+        subprocess.run(["umount", str(state)], check=True)
+
+
+def test_nothing_attached(command: Command) -> None:
+    for arguments in (["stats"], ["syns"]):
+        assert "attach an interface first" in command.refused(1, *arguments)
+    assert "nothing is attached" in command.ok("status")
+    assert "nothing is attached" in command.ok("detach", "--all")
+
+
+def test_a_reader_that_goes_away(command: Command) -> None:
+    command.ok("block", "-", stdin="".join(f"10.0.{n // 256}.{n % 256}\n" for n in range(5000)))
+    line = " ".join(command.line("rules"))
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line} | head -1"],
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_compiler_error_is_explained(lab: Lab, command: Command, tmp_path: Path) -> None:
+    """A broken source gives one line with file and line of it, and all of the compiler's words with -v."""
+    script = tmp_path / "broken.py"
+    script.write_text(
+        "import sys\n"
+        "from xdpguard.dataplane import compiler\n"
+        "real = compiler.bundle\n"
+        "compiler.bundle = lambda *a: real(*a).replace('packet->later_fragment = offset', 'packet->nosuch = 0', 1)\n"
+        "from xdpguard.cli.app import run\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    for verbose in ([], ["-v"]):
+        arguments = [sys.executable, str(script), *verbose, "attach", INTERFACE, "--netns", lab.server]
+        done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        lines = done.stderr.strip().splitlines()
+        assert "does not compile: bpf/parse/ipv4.h:" in lines[0]
+        assert (len(lines) > 1) == bool(verbose)
+    assert not command.pins.exists()
+
+
+def test_a_verifier_refusal_is_explained(lab: Lab, command: Command, tmp_path: Path) -> None:
+    script = tmp_path / "unsafe.py"
+    script.write_text(
+        "import sys\n"
+        "from xdpguard.dataplane import compiler\n"
+        "real = compiler.bundle\n"
+        "compiler.bundle = lambda *a: real(*a).replace('(void *)(tcp + 1) > cursor->end || ', '')\n"
+        "from xdpguard.cli.app import run\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    arguments = [sys.executable, str(script), "-v", "attach", INTERFACE, "--netns", lab.server]
+    done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("xdpguard: the kernel refuses the data plane at transport.h:")
+    assert "invalid access to packet" in done.stderr
+    assert not command.pins.exists()

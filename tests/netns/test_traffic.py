@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rules on real traffic: what is blocked stops, what is not goes on, and it comes back when the rule goes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.command import Command
+from support.traffic import Echo, Family, Protocol, client_address, eventually, flood_command, start_flood, works
+from topology import INTERFACE, SERVER4, Lab
+
+from xdpguard.net.netns import entered
+
+
+@pytest.fixture(scope="module")
+def echo(lab: Lab) -> Iterator[Echo]:
+    with Echo(lab) as made:
+        yield made
+
+
+@pytest.fixture(params=["native", "generic"])
+def attached(request: pytest.FixtureRequest, lab: Lab, command: Command) -> Command:
+    command.ok("attach", INTERFACE, "--netns", lab.server, "--mode", request.param)
+    assert command.json("status")["interfaces"][0]["mode"] == request.param
+    return command
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_block_and_unblock(attached: Command, echo: Echo, lab: Lab, family: Family, protocol: Protocol) -> None:
+    del echo
+    address = client_address(family)
+    assert works(lab, family, protocol)
+    attached.ok("block", address, "--reason", "test")
+    assert not works(lab, family, protocol)
+    assert works(lab, family, protocol, client=1), "another client must not notice"
+    stats = attached.json("stats")["interfaces"][INTERFACE]
+    rule = attached.json("rules")[0]
+    assert rule["packets"] == stats["reasons"]["deny"]["packets"] > 0
+    assert rule["bytes"] == stats["reasons"]["deny"]["bytes"] > 0
+    attached.ok("unblock", address)
+    assert works(lab, family, protocol)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_closed_port(attached: Command, echo: Echo, lab: Lab, family: Family, protocol: Protocol) -> None:
+    del echo
+    assert works(lab, family, protocol)
+    attached.ok("block", "--port", f"7000/{protocol}")
+    assert not works(lab, family, protocol)
+    other: Protocol = "udp" if protocol == "tcp" else "tcp"
+    assert works(lab, family, other), "the other protocol's port stays open"
+    attached.ok("unblock", "--port", f"7000/{protocol}")
+    assert works(lab, family, protocol)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_allow_inside_a_blocked_prefix(attached: Command, echo: Echo, lab: Lab, family: Family) -> None:
+    del echo
+    prefix = "198.18.0.0/24" if family == 4 else "2001:2:0:18::/64"
+    attached.ok("block", prefix)
+    assert not works(lab, family, "tcp")
+    attached.ok("allow", client_address(family))
+    assert works(lab, family, "tcp")
+    assert not works(lab, family, "tcp", client=1)
+    attached.ok("disallow", client_address(family))
+    assert not works(lab, family, "tcp")
+
+
+def test_a_ban_ends_by_itself(lab: Lab, command: Command, echo: Echo) -> None:
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    begin = time.time()
+    command.ok("block", client_address(4), "--for", "2s")
+    assert not works(lab, 4, "tcp")
+    assert command.json("rules")[0]["expires"] >= begin + 2
+    assert eventually(lambda: works(lab, 4, "tcp"), 6)
+    assert time.time() - begin >= 2
+    assert command.json("rules") == []
+    assert command.json("status")["rules"]["block"] == 0
+
+
+def test_observe_drops_nothing(lab: Lab, command: Command, echo: Echo) -> None:
+    del echo
+    command.ok("block", client_address(4), stdin=None)
+    command.ok("attach", INTERFACE, "--netns", lab.server, "--observe")
+    assert works(lab, 4, "tcp")
+    deny = command.json("stats")["interfaces"][INTERFACE]["reasons"]["deny"]
+    assert deny["observed_packets"] > 0
+    assert deny["packets"] == 0
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    assert not works(lab, 4, "tcp")
+    assert command.json("status")["interfaces"][0]["observe"] is False
+
+
+def test_a_transfer_survives_a_swap_and_is_counted(lab: Lab, command: Command) -> None:
+    """Half of a page before the program is swapped, half after it: the client gets it whole."""
+    page = bytes(range(256)) * 4096
+    swapped = threading.Event()
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page[: len(page) // 2])
+            assert swapped.wait(30)
+            self.wfile.write(page[len(page) // 2 :])
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    with entered(lab.server):
+        server = http.server.HTTPServer((SERVER4, 8080), Page)
+    with server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with entered(lab.outside), contextlib.closing(http.client.HTTPConnection(SERVER4, 8080, timeout=30)) as client:
+            client.connect()
+            client.request("GET", "/")
+            with client.getresponse() as answer:
+                first = answer.read(len(page) // 4)
+                command.ok("attach", INTERFACE, "--netns", lab.server)
+                swapped.set()
+                assert first + answer.read() == page
+        thread.join()
+    flags = command.json("stats")["interfaces"][INTERFACE]["flags"]
+    assert flags["syn"] == 1
+    assert flags["fin"] == 1
+    assert [row["syns"] for row in command.json("syns")] == [1]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize(("kind", "reason"), [("udp", "pass"), ("malformed", "malformed"), ("rst", "pass")])
+def test_counters_agree_with_what_a_flood_sent(
+    lab: Lab, command: Command, family: Family, kind: str, reason: str
+) -> None:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    arguments = [kind, "--count", "50000", *(["-6"] if family == 6 else [])]
+    sent = json.loads(subprocess.check_output(flood_command(lab, *arguments), text=True))
+    assert sent["packets"] == 50_000
+    stats = command.json("stats")["interfaces"][INTERFACE]
+    assert stats["reasons"][reason]["packets"] == sent["packets"] - sent["lost"]
+    if kind == "rst":
+        assert stats["flags"]["rst"] == sent["packets"] - sent["lost"]
+
+
+def received(lab: Lab) -> int:
+    """UDP datagrams that reached the server's stack."""
+    with entered(lab.server):
+        text = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii")
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Udp:"))
+    row = dict(zip(names[1:], values[1:], strict=True))
+    return int(row["InDatagrams"]) + int(row["NoPorts"]) + int(row["InErrors"])
+
+
+def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command) -> None:
+    """A million packets from a blocked source, while the program is swapped ten times: not one passes."""
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    source = client_address(4)
+    before = received(lab)
+    flood = ["udp", "--port", "9", "--source", source]
+    subprocess.check_output(flood_command(lab, *flood, "--count", "1000"))
+    assert received(lab) > before, "positive control: the flood arrives when nothing blocks it"
+    command.ok("block", source)
+    before = received(lab)
+    passed = command.json("stats")["interfaces"][INTERFACE]["reasons"]["pass"]["packets"]
+    running = start_flood(lab, *flood, "--count", "1000000", "--rate", "70000", "--seconds", "30")
+    swaps = 0
+    while running.poll() is None:
+        command.ok("attach", INTERFACE, "--netns", lab.server)
+        swaps += 1
+    assert running.stdout is not None
+    sent = json.loads(running.stdout.read())
+    running.stdout.close()
+    assert swaps >= 10
+    assert sent["packets"] == 1_000_000
+    assert received(lab) == before
+    stats = command.json("stats")["interfaces"][INTERFACE]["reasons"]
+    assert stats["deny"]["packets"] == sent["packets"] - sent["lost"]
+    assert stats["pass"]["packets"] == passed
+    assert command.json("rules")[0]["packets"] == stats["deny"]["packets"]

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The data plane on a bench: packets in by BPF_PROG_TEST_RUN, out come the verdict and the counters that moved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from xdpguard.dataplane import abi, kernel
+from xdpguard.dataplane.cflags import Switches
+from xdpguard.dataplane.compiler import Compiled
+from xdpguard.dataplane.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.tables import Tables
+from xdpguard.policy.rule import Rule
+from xdpguard.policy.target import Kind, Port, Prefix, parse_ports, parse_prefix
+from xdpguard.telemetry import counters
+from xdpguard.telemetry.counters import Counters
+
+BPFFS = Path("/sys/fs/bpf")
+VERDICTS = {0: "ABORTED", 1: "DROP", 2: "PASS", 3: "TX"}
+
+
+class Answer(NamedTuple):
+    """What became of one packet. ``observed``: it was counted in that column; flags is its flag octet, if counted."""
+
+    verdict: str
+    reason: str
+    protocol: str | None
+    flags: int | None
+    octets: int
+    observed: bool
+
+
+class Bench:
+    """One loaded program with maps of its own. Close it."""
+
+    def __init__(self, name: str, **switches: int | bool) -> None:
+        ensure_bpffs(BPFFS)
+        self.pins = Pins(BPFFS, f"bench-{os.getpid()}-{name}")
+        self.pins.prepare("bench", "")
+        base = Switches(
+            pins=str(self.pins.folder),
+            link_pins=str(self.pins.link_folder("bench", "")),
+            max_cpus=kernel.possible_cpus(),
+            max_rules=4096,
+            sources=4096,
+            tuples=4096,
+        )
+        try:
+            with Compiled(replace(base, **switches)) as compiled:  # type: ignore[arg-type]
+                self.fd = compiled.load()
+            self.tables = Tables(self.pins)
+        except BaseException:
+            self.pins.remove_all()
+            raise
+        self._rules: list[Rule] = []
+
+    def close(self) -> None:
+        """Frees everything."""
+        self.tables.close()
+        os.close(self.fd)
+        self.pins.remove_all()
+
+    def reset(self) -> None:
+        """No rules, no counts."""
+        self._rules = []
+        self.tables.sync([])
+        self.tables.clear_hits(range(64))
+        self._clear("counters", self.pins.link_folder("bench", "") / "counters")
+        for name, key in (
+            ("sources4", abi.SOURCE4),
+            ("sources6", abi.SOURCE6),
+            ("tuples4", abi.TUPLE4),
+            ("tuples6", abi.TUPLE6),
+        ):
+            value = abi.SOURCE_COUNTS if name.startswith("sources") else abi.TUPLE_COUNTS
+            descriptor = self.pins.open(name, key.size, value.size)
+            keys, _, count = kernel.entries(descriptor, key.size, value.size)
+            for i in range(count):
+                kernel.delete(descriptor, keys[i * key.size : (i + 1) * key.size])
+            os.close(descriptor)
+
+    def _clear(self, _: str, path: Path) -> None:
+        descriptor = kernel.open_pin(str(path))
+        kernel.update(descriptor, bytes(4), bytes((abi.COUNTERS.size + 7 & ~7) * kernel.possible_cpus()))
+        os.close(descriptor)
+
+    def rule(self, kind: Kind, text: str, expires: float | None = None) -> Rule:
+        """Puts a rule in force; returns it."""
+        target: Prefix | Port = parse_ports(text)[0] if kind == "port" else parse_prefix(text)[0]
+        found = Rule(len(self._rules) + 1, kind, target, "", "test", 0.0, expires, len(self._rules), 0, 0)
+        self._rules.append(found)
+        self.tables.add([found])
+        return found
+
+    def remove(self, rule: Rule) -> None:
+        """Takes a rule out again."""
+        self._rules.remove(rule)
+        self.tables.remove([rule], self._touched, lambda: self._rules)
+
+    def _touched(self, net: Prefix) -> bool:
+        blocks = [rule.target for rule in self._rules if rule.kind == "block" and isinstance(rule.target, Prefix)]
+        return any(target.covers(net) or net.covers(target) for target in blocks)
+
+    def hits(self, rule: Rule) -> tuple[int, int]:
+        """Packets and octets of a rule."""
+        return tuple(self.tables.hits()(rule.slot))  # type: ignore[return-value]
+
+    def counters(self) -> Counters:
+        """The interface's counters."""
+        return counters.read(self.pins, "bench", "")
+
+    def send(self, frame: bytes, times: int = 1) -> Answer:
+        """Runs one frame through the program, and says which counters moved: exactly one reason, always."""
+        before = self.counters()
+        run = kernel.test_run(self.fd, frame, times)
+        return _difference(before, self.counters(), VERDICTS[run.verdict], times)
+
+    def send_all(self, frames: Iterable[bytes]) -> None:
+        """Runs frames through the program, one after the other."""
+        for frame in frames:
+            kernel.test_run(self.fd, frame)
+
+
+def _difference(before: Counters, after: Counters, verdict: str, times: int) -> Answer:
+    moved = []
+    for name, count in after.reasons.items():
+        old = before.reasons[name]
+        if count != old:
+            moved.append((name, count, old))
+    assert len(moved) == 1, f"one reason should count a packet, moved: {[name for name, _, _ in moved]}"
+    name, new, old = moved[0]
+    observed = new.observed_packets > old.observed_packets
+    packets = new.packets - old.packets + new.observed_packets - old.observed_packets
+    assert packets == times
+    protocols = [key for key in after.protocols if after.protocols[key] != before.protocols[key]]
+    sets = [octet for octet in after.flag_sets if after.flag_sets[octet] != before.flag_sets.get(octet, 0)]
+    assert len(protocols) <= 1
+    assert len(sets) <= 1
+    return Answer(
+        verdict,
+        name,
+        protocols[0] if protocols else None,
+        sets[0] if sets else None,
+        (new.bytes - old.bytes + new.observed_bytes - old.observed_bytes) // times,
+        observed,
+    )
+
+
+Factory = Callable[..., Bench]

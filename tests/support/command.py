@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The command line as its users run it: a process of its own, with an instance and a state directory of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_NUMBERS = itertools.count(1)
+
+
+class Result:
+    """How a command ended."""
+
+    def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
+        self.code = process.returncode
+        self.out = process.stdout
+        self.err = process.stderr
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\n{self.out}{self.err}"
+
+
+class Command:
+    """Runs xdpguard."""
+
+    def __init__(self, state: Path, instance: str = "") -> None:
+        self.state = state
+        self.instance = instance or f"test-{os.getpid()}-{next(_NUMBERS)}"
+        self.environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("XDPGUARD_", "SSH_"))
+        } | {
+            "XDPGUARD_STATE_DIR": str(state),
+            "XDPGUARD_INSTANCE": self.instance,
+            "XDPGUARD_CONFIG_DIR": str(state / "etc"),
+            "COLUMNS": "120",
+        }
+
+    @property
+    def store(self) -> Path:
+        """The instance's store."""
+        return self.state / self.instance / "store.db"
+
+    @property
+    def pins(self) -> Path:
+        """The instance's pins."""
+        return Path("/sys/fs/bpf/xdpguard") / self.instance
+
+    def __call__(self, *arguments: str, stdin: str | bytes | None = None, **environment: str) -> Result:
+        """Runs one command to its end; never raises for its exit code."""
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            self.line(*arguments),
+            input=data,
+            stdin=subprocess.DEVNULL if data is None else None,
+            capture_output=True,
+            env=self.environment | environment,
+            timeout=60,
+            check=False,
+        )
+        text = subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        )
+        assert "Traceback" not in text.stderr, text.stderr
+        return Result(text)
+
+    def ok(self, *arguments: str, stdin: str | None = None, **environment: str) -> str:
+        """Runs a command that must succeed; returns what it printed."""
+        result = self(*arguments, stdin=stdin, **environment)
+        assert result.code == 0, (arguments, result)
+        return result.out
+
+    def json(self, *arguments: str) -> Any:
+        """Runs a reading command with --json."""
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def refused(self, code: int, *arguments: str, stdin: str | bytes | None = None, **environment: str) -> str:
+        """Runs a command that must fail with that exit code and one line, holding a remedy; returns the line."""
+        result = self(*arguments, stdin=stdin, **environment)
+        assert result.code == code, (arguments, result)
+        lines = result.err.strip().splitlines()
+        assert len(lines) == 1, result
+        assert lines[0].startswith("xdpguard: "), result
+        assert "; " in lines[0], f"no remedy: {result}"
+        return lines[0]
+
+    def line(self, *arguments: str) -> list[str]:
+        """The command line of a process."""
+        return [sys.executable, "-m", "xdpguard.cli", *arguments]
+
+    def clean(self) -> None:
+        """Detaches everything and removes what is left."""
+        self("detach", "--all")
+        if self.pins.exists():
+            for path in sorted(self.pins.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            self.pins.rmdir()

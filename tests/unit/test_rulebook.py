@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rules in store and maps, with maps that a test can see into and break: no kernel, no root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from xdpguard.dataplane.tables import Hits
+from xdpguard.errors import XdpguardError
+from xdpguard.lists.store import Store
+from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.target import Kind, Port, Prefix, parse_prefix
+from xdpguard.rulebook import Rulebook
+
+
+class FakeTables:
+    """Maps as a dictionary; ``broken`` makes the next addition fail half-way, as a kernel without memory would."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.held: dict[tuple[Kind, str], int] = {}
+        self.counts: dict[int, Hits] = {}
+        self.broken = False
+
+    def add(self, rules: Iterable[Rule]) -> None:
+        for number, item in enumerate(rules):
+            if self.broken and number == 1:
+                self.broken = False
+                raise OSError(12, "Cannot allocate memory")
+            self.held[item.kind, str(item.target)] = item.slot
+
+    def remove(
+        self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
+    ) -> None:
+        del still_touched, remaining
+        for item in rules:
+            del self.held[item.kind, str(item.target)]
+
+    def sync(self, rules: Iterable[Rule]) -> int:
+        self.held = {(item.kind, str(item.target)): item.slot for item in rules}
+        return 0
+
+    def clear_hits(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self.counts.pop(slot, None)
+
+    def hits(self) -> Callable[[int], Hits]:
+        return lambda slot: self.counts.get(slot, Hits(0, 0))
+
+
+class FakeDataplane:
+    def __init__(self, tables: FakeTables | None) -> None:
+        self._tables = tables
+
+    def exists(self) -> bool:
+        return self._tables is not None
+
+    @contextmanager
+    def tables(self) -> Iterator[FakeTables]:
+        assert self._tables is not None
+        yield self._tables
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.db") as made:
+        yield made
+
+
+def prefixes(*texts: str) -> list[Prefix]:
+    return [parse_prefix(text)[0] for text in texts]
+
+
+def shown(book: Rulebook) -> list[str]:
+    return [str(item.rule.target) for item in book.in_force()]
+
+
+def test_added_rules_are_in_store_and_maps(store: Store) -> None:
+    tables = FakeTables(8)
+    book = Rulebook(store, FakeDataplane(tables))
+    assert book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "why", "cli", None) == (2, 0, True)
+    assert set(tables.held) == {("block", "10.0.0.1"), ("block", "10.0.0.0/8")}
+    assert shown(book) == ["10.0.0.1", "10.0.0.0/8"]
+
+
+def test_what_is_there_is_renewed_and_keeps_its_slot_hits_and_age(store: Store) -> None:
+    tables, clock = FakeTables(8), Clock()
+    book = Rulebook(store, FakeDataplane(tables), clock)
+    book.add("block", prefixes("10.0.0.1"), "first", "cli", None)
+    tables.counts[0] = Hits(5, 300)
+    clock.now += 60
+    assert book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "second", "cli", 30) == (1, 1, True)
+    first = book.in_force()[0]
+    assert (first.rule.reason, first.rule.created, first.rule.slot) == ("second", 1_000_000.0, 0)
+    assert (first.rule.expires, first.packets, first.bytes) == (clock.now + 30, 5, 300)
+
+
+def test_a_full_table_takes_nothing_of_what_does_not_fit(store: Store) -> None:
+    tables = FakeTables(3)
+    book = Rulebook(store, FakeDataplane(tables))
+    book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "", "cli", None)
+    before = dict(tables.held)
+    with pytest.raises(XdpguardError, match="do not fit"):
+        book.add("block", prefixes("10.0.0.3", "10.0.0.4"), "", "cli", None)
+    assert tables.held == before
+    assert shown(book) == ["10.0.0.1", "10.0.0.2"]
+    book.add("allow", prefixes("10.0.0.3"), "", "cli", None)
+
+
+def test_when_the_kernel_refuses_everything_is_as_before(store: Store) -> None:
+    tables = FakeTables(100)
+    book = Rulebook(store, FakeDataplane(tables))
+    book.add("block", prefixes("10.0.0.1"), "old", "cli", None)
+    before = dict(tables.held)
+    tables.broken = True
+    with pytest.raises(XdpguardError, match="Cannot allocate memory"):
+        book.add("block", prefixes("10.0.0.9", "10.0.0.1", "10.0.0.8"), "new", "cli", 60)
+    assert tables.held == before
+    (only,) = book.in_force()
+    assert (str(only.rule.target), only.rule.reason, only.rule.expires) == ("10.0.0.1", "old", None)
+
+
+def test_removing_is_all_or_nothing(store: Store) -> None:
+    tables = FakeTables(8)
+    book = Rulebook(store, FakeDataplane(tables))
+    book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "", "cli", None)
+    with pytest.raises(XdpguardError, match=r"192\.0\.2\.1 is not blocked"):
+        book.remove("block", prefixes("10.0.0.1", "192.0.2.1"))
+    with pytest.raises(XdpguardError) as refused:
+        book.remove("block", prefixes("10.0.0.2"))
+    assert "inside 10.0.0.0/8" in refused.value.remedy
+    assert len(tables.held) == 2
+    assert book.remove("block", prefixes("10.0.0.1", "10.0.0.1")) == 1
+    assert set(tables.held) == {("block", "10.0.0.0/8")}
+
+
+def test_expired_rules_are_not_shown_and_purged(store: Store) -> None:
+    tables, clock = FakeTables(8), Clock()
+    book = Rulebook(store, FakeDataplane(tables), clock)
+    book.add("block", prefixes("10.0.0.1"), "", "cli", 10)
+    clock.now += 10
+    assert shown(book) == []
+    assert len(tables.held) == 1
+    book.purge()
+    assert tables.held == {}
+    assert store.rules() == []
+
+
+def test_a_slot_given_anew_starts_at_zero(store: Store) -> None:
+    tables = FakeTables(8)
+    book = Rulebook(store, FakeDataplane(tables))
+    book.add("block", prefixes("10.0.0.1"), "", "cli", None)
+    tables.counts[0] = Hits(5, 300)
+    book.remove("block", prefixes("10.0.0.1"))
+    book.add("block", prefixes("10.0.0.2"), "", "cli", None)
+    assert book.in_force()[0].packets == 0
+
+
+def test_an_unfinished_change_is_made_up_for(store: Store) -> None:
+    tables = FakeTables(8)
+    book = Rulebook(store, FakeDataplane(tables))
+    book.add("block", prefixes("10.0.0.1"), "", "cli", None)
+    with store.transaction():
+        store.put_fact("pending", "1")
+    tables.held.clear()
+    book.add("block", prefixes("10.0.0.2"), "", "cli", None)
+    assert len(tables.held) == 2
+    assert store.fact("pending") == ""
+
+
+def test_rules_of_one_origin_are_replaced_and_others_left(store: Store) -> None:
+    tables = FakeTables(8)
+    book = Rulebook(store, FakeDataplane(tables))
+    book.add("block", prefixes("10.0.0.1"), "", "cli", None)
+    wanted = [
+        NewRule("block", parse_prefix(text)[0], "", "config", 0.0, None)
+        for text in ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    ]
+    book.replace_source("config", [*wanted, NewRule("port", Port(80, "tcp"), "", "config", 0.0, None)])
+    assert {(str(r.target), r.source) for r in store.rules()} == {
+        ("10.0.0.1", "cli"), ("10.0.0.2", "config"), ("10.0.0.3", "config"), ("80/tcp", "config"),
+    }  # fmt: skip
+    book.replace_source("config", wanted[1:2])
+    assert {(str(r.target), r.source) for r in store.rules()} == {("10.0.0.1", "cli"), ("10.0.0.2", "config")}
+    assert len(tables.held) == 2
+
+
+ADDRESSES = st.lists(
+    st.sampled_from(prefixes(*(f"10.0.0.{n}" for n in range(12)))), min_size=1, max_size=5, unique=True
+)
+KINDS: st.SearchStrategy[Kind] = st.sampled_from(["allow", "block"])
+
+
+class Model(RuleBasedStateMachine):
+    """Whatever is added, removed and left to expire: store, maps and a plain dictionary agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Store(Path(":memory:"))
+        self.tables = FakeTables(16)
+        self.clock = Clock()
+        self.book = Rulebook(self.store, FakeDataplane(self.tables), self.clock)
+        self.model: dict[tuple[Kind, Prefix], float | None] = {}
+
+    @rule(kind=KINDS, prefixes=ADDRESSES, life=st.sampled_from([None, 5.0, 50.0]))
+    def add(self, kind: Kind, prefixes: list[Prefix], life: float | None) -> None:
+        self.purge()
+        end = None if life is None else self.clock.now + life
+        wanted: dict[tuple[Kind, Prefix], float | None] = dict.fromkeys(((kind, prefix) for prefix in prefixes), end)
+        fits = len(self.model | wanted) <= 16
+        try:
+            self.book.add(kind, prefixes, "", "cli", life)
+        except XdpguardError:
+            assert not fits
+        else:
+            assert fits
+            self.model |= wanted
+
+    @rule(kind=KINDS, prefixes=ADDRESSES)
+    def remove(self, kind: Kind, prefixes: list[Prefix]) -> None:
+        self.purge()
+        there = all((kind, prefix) in self.model for prefix in prefixes)
+        try:
+            self.book.remove(kind, prefixes)
+        except XdpguardError:
+            assert not there
+        else:
+            assert there
+            for prefix in prefixes:
+                del self.model[kind, prefix]
+
+    @rule(seconds=st.integers(1, 20))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @rule()
+    def purge(self) -> None:
+        self.book.purge()
+        self.model = {key: end for key, end in self.model.items() if end is None or end > self.clock.now}
+
+    @invariant()
+    def agree(self) -> None:
+        now = self.clock.now
+        live = {(kind, str(target)) for (kind, target), end in self.model.items() if end is None or end > now}
+        assert {(item.rule.kind, str(item.rule.target)) for item in self.book.in_force()} == live
+        stored = {(r.kind, str(r.target)): r.slot for r in self.store.rules()}
+        assert self.tables.held == stored
+        assert len(set(stored.values())) == len(stored)
+        assert self.store.counts(now)["block"] == sum(1 for kind, _ in live if kind == "block")
+
+    def teardown(self) -> None:
+        self.store.close()
+
+
+Model.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestModel = Model.TestCase

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Targets and lengths of time as people write them."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xdpguard.errors import UsageError
+from xdpguard.policy.target import Port, Prefix, parse_duration, parse_ports, parse_prefix
+
+
+@given(st.ip_addresses(), st.integers(0, 128))
+def test_prefixes_agree_with_ipaddress(address: ipaddress.IPv4Address | ipaddress.IPv6Address, bits: int) -> None:
+    length = min(bits, address.max_prefixlen)
+    expected = ipaddress.ip_network(f"{address}/{length}", strict=False)
+    if address.version == 6 and address.ipv4_mapped and length >= 96:
+        expected = ipaddress.ip_network(f"{address.ipv4_mapped}/{length - 96}", strict=False)
+    prefix, cleared = parse_prefix(f"{address}/{length}")
+    assert (prefix.network, prefix.length) == (expected.network_address.packed, expected.prefixlen)
+    written = int(address) & ((1 << (address.max_prefixlen - length)) - 1)
+    assert cleared == bool(written)
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 32), st.ip_addresses(v=4), st.integers(0, 32))
+def test_covers_agrees_with_ipaddress(a: ipaddress.IPv4Address, m: int, b: ipaddress.IPv4Address, n: int) -> None:
+    outer, inner = (ipaddress.ip_network(f"{x}/{y}", strict=False) for x, y in ((a, m), (b, n)))
+    mine = Prefix(outer.network_address.packed, m).covers(Prefix(inner.network_address.packed, n))
+    assert mine == inner.subnet_of(outer)  # type: ignore[arg-type]
+
+
+@given(st.text(max_size=30))
+def test_no_text_gets_past_as_anything_but_an_address_or_an_error(text: str) -> None:
+    try:
+        prefix, _ = parse_prefix(text)
+    except UsageError as error:
+        assert error.remedy
+    else:
+        assert ipaddress.ip_network(str(prefix))
+
+
+def test_how_prefixes_are_shown() -> None:
+    assert str(parse_prefix("198.51.100.7/32")[0]) == "198.51.100.7"
+    assert str(parse_prefix("2001:0db8:0::/32")[0]) == "2001:db8::/32"
+    assert str(parse_prefix("::ffff:198.51.100.7")[0]) == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("8080/tcp", [Port(8080, "tcp")]),
+        ("53/UDP", [Port(53, "udp")]),
+        ("53", [Port(53, "tcp"), Port(53, "udp")]),
+        ("1/tcp", [Port(1, "tcp")]),
+        ("65535/udp", [Port(65535, "udp")]),
+    ],
+)
+def test_ports(text: str, ports: list[Port]) -> None:
+    assert parse_ports(text) == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("7d", 604_800), ("1w", 604_800), (" 1s ", 1)]
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "1", "1.5h", "0m", "-1s", "1 m", "1M", "\u0661s", "99999999999999999999d"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_duration(text)

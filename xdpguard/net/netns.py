@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Network namespaces: working inside one for a while.
+
+Done with setns(2) in this thread. Helpers that fork (pyroute2's own way) would run this program's clean-up code in the
+child when a signal arrives; and a whole `ip netns exec` would hide the BPF file system.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xdpguard.errors import MissingError, UsageError
+
+FOLDER = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_OWN = Path("/proc/thread-self/ns/net")
+
+
+class NoSuchNamespace(UsageError):
+    """There is no network namespace of that name."""
+
+
+def names() -> list[str]:
+    """The named network namespaces."""
+    return sorted(path.name for path in FOLDER.iterdir()) if FOLDER.is_dir() else []
+
+
+@contextmanager
+def entered(name: str) -> Iterator[None]:
+    """Puts this thread into a named namespace, and back at the end. An empty name changes nothing."""
+    if not name:
+        yield
+        return
+    if "/" in name or name not in names():
+        raise NoSuchNamespace(f"no network namespace {name!r}", f"there are: {', '.join(names()) or 'none'}")
+    own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(FOLDER / name)
+        try:
+            yield
+        finally:
+            _setns(own)
+    finally:
+        os.close(own)
+
+
+def _enter(path: Path) -> None:
+    try:
+        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(target)
+        finally:
+            os.close(target)
+    except PermissionError as error:
+        raise MissingError(f"no permission to enter network namespace {path.name}", "run it with sudo") from error
+    except OSError as error:
+        raise NoSuchNamespace(
+            f"cannot enter network namespace {path.name!r}: {error.strerror}", "see ip netns"
+        ) from error
+
+
+def _setns(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
