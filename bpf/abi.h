@@ -59,33 +59,34 @@ struct xg_source6 {
 	u32 cpu;
 };
 
-struct xg_tuple4 {
-	__be32 source;
-	__be32 destination;
-	__be16 source_port;
-	__be16 destination_port;
-};
-
-struct xg_tuple6 {
-	__be32 source[4];
-	__be32 destination[4];
-	__be16 source_port;
-	__be16 destination_port;
-};
-
 struct xg_source_counts {
 	u64 packets;
 	u64 flags[8]; /* FIN SYN RST PSH ACK URG ECE CWR: bit order of the header */
 };
 
 /*
- * Initial SYNs of a tuple. A longer key would cost a round of hashing more, so the CPU stands here instead: the CPU
- * that made the entry adds plainly, any other one (rare, as a flow stays on its queue) adds atomically elsewhere.
+ * Initial SYNs of a tuple. The key is a hash of the tuple, which costs half of what looking up the tuple itself does;
+ * the tuple stands here and is compared. The CPU that made the entry adds plainly, any other one (rare, as a flow stays
+ * on its queue) atomically elsewhere.
  */
-struct xg_tuple_counts {
+struct xg_tuple4 {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
+	u32 cpu;
 	u64 syns;
 	u64 syns_elsewhere;
-	u64 cpu;
+};
+
+struct xg_tuple6 {
+	u64 source[2]; /* octets in network byte order */
+	u64 destination[2];
+	__be16 source_port;
+	__be16 destination_port;
+	u32 cpu;
+	u64 syns;
+	u64 syns_elsewhere;
 };
 
 struct xg_reason_counts {
@@ -121,6 +122,7 @@ struct xg_settings {
 	u32 deny6;
 	u32 deny6_prefix;
 	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
+	u64 seed;                           /* of the tuples' hash; chosen once */
 };
 
 #define XG_SAME_SIZE(name, python) _Static_assert(sizeof(struct name) == (python), #name " differs from abi.py")
@@ -136,7 +138,6 @@ XG_SAME_SIZE(xg_source6, XG_PY_SIZEOF_SOURCE6);
 XG_SAME_SIZE(xg_tuple4, XG_PY_SIZEOF_TUPLE4);
 XG_SAME_SIZE(xg_tuple6, XG_PY_SIZEOF_TUPLE6);
 XG_SAME_SIZE(xg_source_counts, XG_PY_SIZEOF_SOURCE_COUNTS);
-XG_SAME_SIZE(xg_tuple_counts, XG_PY_SIZEOF_TUPLE_COUNTS);
 XG_SAME_SIZE(xg_counters, XG_PY_SIZEOF_COUNTERS);
 XG_SAME_SIZE(xg_settings, XG_PY_SIZEOF_SETTINGS);
 

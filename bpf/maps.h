@@ -46,13 +46,13 @@ BPF_TABLE_PINNED7("hash", struct xg_port, struct xg_rule, ports, 2 * 65536, XG_P
 BPF_F_TABLE("array:" XG_PINS "/hits", u32, struct xg_hits, hits, XG_MAX_CPUS *XG_MAX_RULES, BPF_F_MMAPABLE);
 
 /*
- * Source and CPU -> TCP flag counts; tuple -> initial SYNs. Program writes, readers add up.
+ * Source and CPU -> TCP flag counts; hash of a tuple -> tuple and initial SYNs. Program writes, readers add up.
  * Full: the least recently used entry goes. New entries are limited by struct xg_budget.
  */
 BPF_TABLE_PINNED("lru_hash", struct xg_source4, struct xg_source_counts, sources4, XG_SOURCES, XG_PINS "/sources4");
 BPF_TABLE_PINNED("lru_hash", struct xg_source6, struct xg_source_counts, sources6, XG_SOURCES, XG_PINS "/sources6");
-BPF_TABLE_PINNED("lru_hash", struct xg_tuple4, struct xg_tuple_counts, tuples4, XG_TUPLES, XG_PINS "/tuples4");
-BPF_TABLE_PINNED("lru_hash", struct xg_tuple6, struct xg_tuple_counts, tuples6, XG_TUPLES, XG_PINS "/tuples6");
+BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple4, tuples4, XG_TUPLES, XG_PINS "/tuples4");
+BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple6, tuples6, XG_TUPLES, XG_PINS "/tuples6");
 
 /* [0] -> this interface's counters, per CPU. Program writes, telemetry reads. Never full. */
 BPF_TABLE_PINNED("percpu_array", u32, struct xg_counters, counters, 1, XG_LINK_PINS "/counters");

@@ -19,6 +19,7 @@ enum xg_tcp_flag {
 union xg_address {
 	__be32 ipv4;
 	__be32 ipv6[4];
+	u64 halves[2]; /* of an IPv6 address */
 };
 
 struct xg_packet {
@@ -40,7 +41,7 @@ struct xg_packet {
 struct xg_cursor {
 	void *at;
 	void *end; /* of the first buffer: the verifier's bound */
-	u32 left;
+	u64 left;
 };
 
 #endif

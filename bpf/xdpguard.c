@@ -38,7 +38,7 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 	reason = xg_lists(packet, settings);
 	if (reason == XG_REASON_deny)
 		return reason;
-	xg_track(packet, counters);
+	xg_track(packet, counters, settings);
 	if (reason != XG_NEXT)
 		return reason;
 	reason = xg_closed_port(packet, settings);

@@ -93,7 +93,7 @@ class Demo:
         """A block and its removal, a ban that ends, an allow inside a blocked prefix."""
         client = CLIENTS4[0]
         self.guard("block", client, "--reason", "demo")
-        self.expect(f"block {client}: it and another client", "no answer, ok", f"{self.get(4)} {self.get(4, 1)}")
+        self.expect(f"block {client}: it and another client", "no answer, ok", f"{self.get(4)}, {self.get(4, 1)}")
         hits = self.rule(client)["packets"]
         sent = self.send("udp", "--source", client, "--count", "20000")
         self.expect("  packets the rule counted", sent, self.rule(client)["packets"] - hits)
@@ -115,7 +115,7 @@ class Demo:
     def ports_and_checks(self) -> None:
         """A closed port, impossible packets, and observing."""
         self.guard("block", "--port", "80/tcp")
-        self.expect("block --port 80/tcp: allowed, others", "ok refused", f"{self.get(4, 2)} {self.get(6)}")
+        self.expect("block --port 80/tcp: allowed, others", "ok, no answer", f"{self.get(4, 2)}, {self.get(6)}")
         self.guard("unblock", "--port", "80/tcp")
         before = self.stats()["reasons"]["malformed"]["packets"]
         sent = self.send("malformed", "--count", "20000")

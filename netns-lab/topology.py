@@ -94,12 +94,12 @@ class Lab:
     def split_cores(self) -> int:
         """Gives the server's receiver a thread on the last core; returns the core that is left to the sender.
 
-        Otherwise generator and receiver share a core. With one core only they still do.
+        Otherwise generator and receiver share a core. With one core only they still do. A veth has a receiver to be
+        given a thread only while a program is attached to it.
         """
-        before = _napi_threads()
         self.run(self.server, ["sh", "-c", f"echo 1 > /sys/class/net/{INTERFACE}/threaded"])
         cores = sorted(os.sched_getaffinity(0))
-        for thread in _napi_threads() - before:
+        for thread in _napi_threads():
             os.sched_setaffinity(thread, {cores[-1]})
         return cores[0]
 

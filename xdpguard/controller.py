@@ -250,6 +250,7 @@ class Controller:
 
     def _fill(self) -> None:
         with self._dataplane.tables() as tables:
+            tables.seed()
             if self._store.fact(_HARVESTED) == _generation(tables):
                 tables.clear_hits(range(tables.capacity))
                 with self._store.transaction():

@@ -7,6 +7,7 @@
 #ifndef XG_STAGES_TRACK_H
 #define XG_STAGES_TRACK_H
 
+#include "../algo/hash.h"
 #include "../clock.h"
 #include "../maps.h"
 #include "count.h"
@@ -52,14 +53,19 @@ static __always_inline void xg_add_flags(struct xg_source_counts *counts, u8 fla
 	int i;
 
 	counts->packets++;
+	/* The greater part of all segments. */
+	if (flags == XG_ACK) {
+		counts->flags[4]++;
+		return;
+	}
 #pragma unroll
 	for (i = 0; i < 8; i++)
 		counts->flags[i] += (flags >> i) & 1;
 }
 
-static __always_inline void xg_track_source4(const struct xg_packet *packet, struct xg_counters *counters, u32 cpu)
+static __always_inline void xg_track_source4(const struct xg_packet *packet, struct xg_counters *counters)
 {
-	struct xg_source4 key = { .address = packet->source.ipv4, .cpu = cpu };
+	struct xg_source4 key = { .address = packet->source.ipv4, .cpu = bpf_get_smp_processor_id() };
 	struct xg_source_counts *counts = sources4.lookup(&key);
 	struct xg_source_counts first = {};
 
@@ -73,9 +79,9 @@ static __always_inline void xg_track_source4(const struct xg_packet *packet, str
 	sources4.update(&key, &first);
 }
 
-static __always_inline void xg_track_source6(const struct xg_packet *packet, struct xg_counters *counters, u32 cpu)
+static __always_inline void xg_track_source6(const struct xg_packet *packet, struct xg_counters *counters)
 {
-	struct xg_source6 key = { .cpu = cpu };
+	struct xg_source6 key = { .cpu = bpf_get_smp_processor_id() };
 	struct xg_source_counts first = {}, *counts;
 
 	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
@@ -90,62 +96,98 @@ static __always_inline void xg_track_source6(const struct xg_packet *packet, str
 	sources6.update(&key, &first);
 }
 
-static __always_inline void xg_add_syn(struct xg_tuple_counts *counts, u32 cpu)
+/* Written out of line of the lookup: nearly every SYN of a known tuple passes without it. */
+static __always_inline void xg_add_tuple4(const struct xg_packet *packet, struct xg_counters *counters, u64 *key)
 {
-	if (counts->cpu == cpu)
-		counts->syns++;
-	else
-		__sync_fetch_and_add(&counts->syns_elsewhere, 1);
-}
-
-static __always_inline void xg_track_tuple4(const struct xg_packet *packet, struct xg_counters *counters, u32 cpu)
-{
-	struct xg_tuple4 key = {
+	struct xg_tuple4 first = {
 		.source = packet->source.ipv4,
 		.destination = packet->destination.ipv4,
 		.source_port = packet->source_port,
 		.destination_port = packet->destination_port,
+		.cpu = bpf_get_smp_processor_id(),
+		.syns = 1,
 	};
-	struct xg_tuple_counts *counts = tuples4.lookup(&key), first = { .syns = 1, .cpu = cpu };
 
-	if (counts)
-		xg_add_syn(counts, cpu);
-	else if (xg_may_add_tuple(counters))
-		tuples4.update(&key, &first);
+	if (xg_may_add_tuple(counters))
+		tuples4.update(key, &first);
 }
 
-static __always_inline void xg_track_tuple6(const struct xg_packet *packet, struct xg_counters *counters, u32 cpu)
+static __always_inline void xg_track_tuple4(const struct xg_packet *packet, struct xg_counters *counters, u64 seed)
 {
-	struct xg_tuple6 key = {
+	u64 addresses = (u64)packet->source.ipv4 << 32 | packet->destination.ipv4;
+	u64 ports = (u64)packet->source_port << 16 | packet->destination_port;
+	u64 key = xg_hash_word(xg_hash_word(seed, addresses), ports);
+	struct xg_tuple4 *tuple = tuples4.lookup(&key);
+
+	if (!tuple)
+		xg_add_tuple4(packet, counters, &key);
+	else if (tuple->source != packet->source.ipv4 || tuple->destination != packet->destination.ipv4 ||
+		 tuple->source_port != packet->source_port || tuple->destination_port != packet->destination_port)
+		counters->tuples_skipped++;
+	else if (tuple->cpu == bpf_get_smp_processor_id())
+		tuple->syns++;
+	else
+		__sync_fetch_and_add(&tuple->syns_elsewhere, 1);
+}
+
+static __always_inline void xg_add_tuple6(const struct xg_packet *packet, struct xg_counters *counters, u64 *key)
+{
+	struct xg_tuple6 first = {
+		.source = { packet->source.halves[0], packet->source.halves[1] },
+		.destination = { packet->destination.halves[0], packet->destination.halves[1] },
 		.source_port = packet->source_port,
 		.destination_port = packet->destination_port,
+		.cpu = bpf_get_smp_processor_id(),
+		.syns = 1,
 	};
-	struct xg_tuple_counts *counts, first = { .syns = 1, .cpu = cpu };
 
-	__builtin_memcpy(key.source, packet->source.ipv6, sizeof(key.source));
-	__builtin_memcpy(key.destination, packet->destination.ipv6, sizeof(key.destination));
-	counts = tuples6.lookup(&key);
-	if (counts)
-		xg_add_syn(counts, cpu);
-	else if (xg_may_add_tuple(counters))
-		tuples6.update(&key, &first);
+	if (xg_may_add_tuple(counters))
+		tuples6.update(key, &first);
 }
 
-static __always_inline void xg_track(const struct xg_packet *packet, struct xg_counters *counters)
+static __always_inline bool xg_is_tuple6(const struct xg_tuple6 *tuple, const struct xg_packet *packet)
+{
+	return tuple->source[0] == packet->source.halves[0] && tuple->source[1] == packet->source.halves[1] &&
+	       tuple->destination[0] == packet->destination.halves[0] &&
+	       tuple->destination[1] == packet->destination.halves[1] && tuple->source_port == packet->source_port &&
+	       tuple->destination_port == packet->destination_port;
+}
+
+static __always_inline void xg_track_tuple6(const struct xg_packet *packet, struct xg_counters *counters, u64 seed)
+{
+	u64 key = xg_hash_word(seed, packet->source.halves[0]);
+	struct xg_tuple6 *tuple;
+
+	key = xg_hash_word(key, packet->source.halves[1]);
+	key = xg_hash_word(key, packet->destination.halves[0]);
+	key = xg_hash_word(key, packet->destination.halves[1]);
+	key = xg_hash_word(key, (u64)packet->source_port << 16 | packet->destination_port);
+	tuple = tuples6.lookup(&key);
+	if (!tuple)
+		xg_add_tuple6(packet, counters, &key);
+	else if (!xg_is_tuple6(tuple, packet))
+		counters->tuples_skipped++;
+	else if (tuple->cpu == bpf_get_smp_processor_id())
+		tuple->syns++;
+	else
+		__sync_fetch_and_add(&tuple->syns_elsewhere, 1);
+}
+
+static __always_inline void xg_track(const struct xg_packet *packet, struct xg_counters *counters,
+				     const struct xg_settings *settings)
 {
 	bool initial_syn = (packet->tcp_flags & (XG_SYN | XG_ACK)) == XG_SYN;
-	u32 cpu = bpf_get_smp_processor_id();
 
 	if (!xg_is_tcp_segment(packet))
 		return;
 	if (packet->ip_version == 4) {
-		xg_track_source4(packet, counters, cpu);
+		xg_track_source4(packet, counters);
 		if (initial_syn)
-			xg_track_tuple4(packet, counters, cpu);
+			xg_track_tuple4(packet, counters, settings->seed);
 	} else {
-		xg_track_source6(packet, counters, cpu);
+		xg_track_source6(packet, counters);
 		if (initial_syn)
-			xg_track_tuple6(packet, counters, cpu);
+			xg_track_tuple6(packet, counters, settings->seed);
 	}
 }
 

@@ -174,17 +174,17 @@ def _received(lab: Lab) -> int:
 
 def drop_rates(guard: Guard, lab: Lab) -> dict[str, float]:
     """Packets dropped a second on the receiver's core, in millions: median of three, taken in turn."""
-    core = lab.split_cores()
     rates: dict[str, list[float]] = {"xdpguard": [], "xdp-filter": []}
     for _ in range(3):
         guard("attach", INTERFACE, "--netns", lab.server)
+        core = lab.split_cores()
         before = guard.deny_count()
         sent = flood(lab, core)
         rates["xdpguard"].append((guard.deny_count() - before) / sent["seconds"] / 1e6)
         guard("detach", "--all")
         if shutil.which("xdp-filter"):
             with xdp_filter(lab):
-                lab.split_cores()
+                core = lab.split_cores()
                 before = _received(lab)
                 sent = flood(lab, core)
                 rates["xdp-filter"].append((_received(lab) - before) / sent["seconds"] / 1e6)

@@ -53,6 +53,7 @@ class Bench:
             with Compiled(replace(base, **switches)) as compiled:  # type: ignore[arg-type]
                 self.fd = compiled.load()
             self.tables = Tables(self.pins)
+            self.tables.seed()
         except BaseException:
             self.pins.remove_all()
             raise
@@ -70,13 +71,12 @@ class Bench:
         self.tables.sync([])
         self.tables.clear_hits(range(64))
         self._clear("counters", self.pins.link_folder("bench", "") / "counters")
-        for name, key in (
-            ("sources4", abi.SOURCE4),
-            ("sources6", abi.SOURCE6),
-            ("tuples4", abi.TUPLE4),
-            ("tuples6", abi.TUPLE6),
+        for name, key, value in (
+            ("sources4", abi.SOURCE4, abi.SOURCE_COUNTS),
+            ("sources6", abi.SOURCE6, abi.SOURCE_COUNTS),
+            ("tuples4", abi.TUPLE_KEY, abi.TUPLE4),
+            ("tuples6", abi.TUPLE_KEY, abi.TUPLE6),
         ):
-            value = abi.SOURCE_COUNTS if name.startswith("sources") else abi.TUPLE_COUNTS
             descriptor = self.pins.open(name, key.size, value.size)
             keys, _, count = kernel.entries(descriptor, key.size, value.size)
             for i in range(count):

@@ -29,12 +29,12 @@ ADDRESS6 = Struct("=16s")
 PORT = Struct("=HH")  # port, protocol
 SOURCE4 = Struct("=4sI")  # address, cpu
 SOURCE6 = Struct("=16sI")
-TUPLE4 = Struct("=4s4s2s2s")  # source, destination, their ports in network byte order
-TUPLE6 = Struct("=16s16s2s2s")
+TUPLE_KEY = Struct("=Q")  # hash of the tuple
+TUPLE4 = Struct("=4s4s2s2sIQQ")  # source, destination, ports in network byte order, cpu, SYNs, SYNs of other CPUs
+TUPLE6 = Struct("=16s16s2s2sIQQ")
 SOURCE_COUNTS = Struct("=9Q")  # packets, then FLAGS
-TUPLE_COUNTS = Struct("=3Q")  # SYNs, SYNs that another CPU saw, the CPU that made the entry
 COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 2}QQII")
-SETTINGS = Struct(f"=6I{2 * PORT_WORDS}Q")
+SETTINGS = Struct(f"=6I{2 * PORT_WORDS}QQ")  # flags of the tables, closed ports, seed
 
 SIZES = {
     "RULE": RULE.size,
@@ -48,7 +48,6 @@ SIZES = {
     "TUPLE4": TUPLE4.size,
     "TUPLE6": TUPLE6.size,
     "SOURCE_COUNTS": SOURCE_COUNTS.size,
-    "TUPLE_COUNTS": TUPLE_COUNTS.size,
     "COUNTERS": COUNTERS.size,
     "SETTINGS": SETTINGS.size,
 }

@@ -148,6 +148,14 @@ class Tables:
         self._shut_gates()
         return repaired
 
+    def seed(self) -> None:
+        """Chooses the seed of the tuples' hash, once in the life of the maps."""
+
+        def change(fields: list[int]) -> None:
+            fields[-1] = fields[-1] or int.from_bytes(os.urandom(8), "little")
+
+        self._write_settings(change)
+
     def clear_hits(self, slots: Iterable[int]) -> None:
         """Sets counters to zero, before their slots are given to new rules."""
         chosen = list(slots)
@@ -256,7 +264,7 @@ def _same_rule(held: bytes | None, wanted: bytes) -> bool:
 def _port_fields(fields: list[int], ports: Mapping[bytes, bytes], closed: bool = True, fresh: bool = False) -> None:
     """Sets or clears the bits of ``ports``; ``fresh`` clears all others first."""
     if fresh:
-        fields[_SETTINGS_FIELDS:] = [0] * (2 * abi.PORT_WORDS)
+        fields[_SETTINGS_FIELDS:-1] = [0] * (2 * abi.PORT_WORDS)
     for key in ports:
         port, protocol = abi.PORT.unpack(key)
         table = int(protocol == PROTOCOL_NUMBERS["udp"])

@@ -35,9 +35,8 @@ def tuples(pins: Pins) -> Counter[Tuple]:
     """Initial SYNs by tuple, IPv4 and IPv6."""
     found: Counter[Tuple] = Counter()
     for name, layout in (("tuples4", abi.TUPLE4), ("tuples6", abi.TUPLE6)):
-        for key, value in _entries(pins, name, layout, abi.TUPLE_COUNTS):
-            source, destination, source_port, destination_port = layout.unpack(key)
-            syns, elsewhere, _ = abi.TUPLE_COUNTS.unpack(value)
+        for _, value in _entries(pins, name, abi.TUPLE_KEY, layout):
+            source, destination, source_port, destination_port, _, syns, elsewhere = layout.unpack(value)
             place = Tuple(
                 _text(source),
                 _text(destination),
