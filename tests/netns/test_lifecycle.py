@@ -237,14 +237,43 @@ def test_another_layout_is_refused_and_what_is_attached_goes_on(
     assert not works(lab, 4, "tcp")
 
 
-def test_lost_pins(lab: Lab, command: Command) -> None:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
+def forget_pins(command: Command) -> None:
     for path in sorted(command.pins.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    assert command.json("status")["interfaces"][0]["state"] == "attached"
+
+
+def test_lost_pins(lab: Lab, command: Command, echo: Echo) -> None:
+    del echo
     command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4))
+    forget_pins(command)
+    assert command.json("status")["interfaces"][0]["state"] == "attached"
+    assert not works(lab, 4, "tcp"), "the program keeps its maps"
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    assert not works(lab, 4, "tcp")
+    command.ok("unblock", client_address(4))
+    assert works(lab, 4, "tcp")
     command.ok("detach", "--all")
     assert program_of(lab) is None
+
+
+def test_a_restart_of_the_machine(lab: Lab, command: Command, echo: Echo) -> None:
+    """The kernel has forgotten programs and pins; the store has not forgotten the rules."""
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4), "--for", "1h")
+    command.ok("block", "--port", "9/udp")
+    before = command.json("rules")
+    subprocess.run(["ip", "-n", lab.server, "link", "set", INTERFACE, "xdpdrv", "off"], check=True)
+    forget_pins(command)
+    assert works(lab, 4, "tcp")
+    assert command.json("rules") == before
+    (interface,) = command.json("status")["interfaces"]
+    assert (interface["state"], interface["prog_id"]) == ("detached", None)
+    assert "attach it again" in command.ok("status")
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    assert not works(lab, 4, "tcp")
+    assert [rule["target"] for rule in command.json("rules")] == [rule["target"] for rule in before]
 
 
 def test_two_instances_side_by_side(lab: Lab, command: Command, spare: str, echo: Echo) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import http.server
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -191,3 +192,25 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     assert stats["deny"]["packets"] == sent["packets"] - sent["lost"]
     assert stats["pass"]["packets"] == passed
     assert command.json("rules")[0]["packets"] == stats["deny"]["packets"]
+
+
+def test_watching(lab: Lab, command: Command) -> None:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    with subprocess.Popen(
+        command.line("stats", "--watch", "0.2", "--json"),
+        env=command.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as watching:
+        assert watching.stdout is not None
+        first = json.loads(watching.stdout.readline())["interfaces"][INTERFACE]
+        subprocess.check_output(flood_command(lab, "udp", "--count", "1000"))
+        assert eventually(
+            lambda: (
+                json.loads(watching.stdout.readline())["interfaces"][INTERFACE]["protocols"]["udp"]  # type: ignore[union-attr]
+                == first["protocols"]["udp"] + 1000
+            )
+        )
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
