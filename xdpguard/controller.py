@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,15 +23,15 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
 from xdpguard.policy.model import Policy
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
-from xdpguard.rulebook import Rulebook
+from xdpguard.rulebook import CONFIG, Rulebook
 
 WantedMode = Literal["auto", "native", "generic"]
-State = Literal["attached", "detached", "replaced", "gone"]
+State = Literal["attached", "detached", "replaced", "renamed", "gone"]
 
-_HARVESTED = "harvested"  # fact: hit counters whose figures the store already holds
 _CONFIG = "config"  # fact: path of the configuration last given
+_BOOT = "boot"  # fact: the boot in which program ids were recorded; they begin anew with the next
 
 
 class Dataplane(Protocol):
@@ -52,6 +52,7 @@ class LinkTable(Protocol):
 
     def get(self, name: str, namespace: str = "") -> Link: ...
     def all(self, namespace: str = "") -> list[Link]: ...
+    def namespaces(self) -> list[str]: ...
     def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None: ...
     def detach(self, link: Link, mode: Mode, expected: int) -> None: ...
 
@@ -108,48 +109,60 @@ class Controller:
     def attach(self, request: Request, policy: Policy) -> Outcome:
         """Attaches, or swaps the program of an interface that is attached, in one step."""
         link = self._links.get(request.name, request.netns)
-        self._check(link, request)
+        before = self._known(link.name, link.netns)
+        self._check(link, before, request)
+        wanted = list(_config_rules(policy))
         if not request.netns and not request.force:
-            safety.check_attach(self._store)
+            safety.check_attach(self._store, wanted)
+        self._check_room(policy)
         self._step("prepare")
-        self._ready_rules(policy)
-        known = {(known.name, known.netns): known for known in self._store.attachments()}
-        before = known.get((link.name, link.netns))
+        held = [rule for rule in self._store.rules() if rule.source == CONFIG]
+        if not self._dataplane.exists():
+            with self._store.transaction():
+                self._store.renumber()
         self._step("compile")
         target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe)
         with self._dataplane.build(target, policy) as built:
+            prog_id = built.prog_id
             try:
                 self._step("fill")
-                self._fill()
+                with self._dataplane.tables() as tables:
+                    tables.seed()
+                    self.rules.fill(tables)
+                self.rules.purge()
+                self.rules.replace_source(CONFIG, wanted)
                 self._step("record")
                 mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
                 self._record(link, mode, request, before.prog_id if before else 0)
                 self._step("attach")
                 done, notes = self._swap(link, request, built)
             except BaseException:
-                self._undo(link, before, built)
+                self._undo(link, request, before, built, held)
                 raise
             self._step("confirm")
-            self._record(link, done, request, built.prog_id)
-            prog_id = built.prog_id
+            self._record(link, done, request, prog_id)
         notes += self._drop_other_versions()
         return Outcome(Interface(link.name, link.netns, done, request.observe, prog_id, "attached"), notes)
 
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
-        known = next((it for it in self._store.attachments() if (it.name, it.netns) == (name, netns)), None)
+        known = self._known(name, netns)
         notes = []
         try:
             link: Link | None = self._links.get(name, netns)
         except NoSuchLink:
+            link = self._renamed(known) if known else None
             if known is None:
                 raise
-            link = None
-            notes.append(f"{_place(name, netns)} has gone; forgotten")
+            notes.append(
+                f"{_place(name, netns)} is now {_place(link.name, link.netns)}; detached there"
+                if link
+                else f"{_place(name, netns)} has gone; forgotten"
+            )
         found = link.xdp if link else None
         if link and found and found.mode != "offload" and self._ours(link, known):
             self._step("detach")
-            with _Closing(self._dataplane.open_program(found.prog_id)) as program:
+            with self._program(found.prog_id) as program:
                 self._links.detach(link, found.mode, program)
         elif known is None:
             raise XdpguardError(f"{_place(name, netns)} carries no program of this instance", "see xdpguard status")
@@ -164,7 +177,7 @@ class Controller:
         with self._store.transaction():
             self._store.remove_attachment(name, netns)
         self._dataplane.pins.remove_link(name, netns)
-        if not self._store.attachments():
+        if not self._store.attachments() and not self._orphans():
             self._step("harvest")
             self._retire()
         mode = known.mode if known else (found.mode if found else "")
@@ -179,30 +192,29 @@ class Controller:
 
     def interfaces(self) -> list[Interface]:
         """Every interface that carries our program or should, as it is now."""
-        found = []
-        seen = set()
-        for known in self._store.attachments():
-            seen.add((known.name, known.netns))
-            found.append(self._look(known))
-        if self._dataplane.exists():
-            for link in self._links.all():
-                if (link.name, "") not in seen and link.xdp and self._dataplane.owns(link.xdp.prog_id):
-                    found.append(Interface(link.name, "", link.xdp.mode, False, link.xdp.prog_id, "attached"))
+        found = [self._look(known) for known in self._store.attachments()]
+        for link in self._orphans():
+            if link.xdp and link.xdp.prog_id not in {it.prog_id for it in found}:
+                found.append(Interface(link.name, link.netns, link.xdp.mode, False, link.xdp.prog_id, "attached"))
         return found
 
-    def remember_config(self, path: Path | None) -> Path | None:
-        """The configuration file in force: the one given, which is remembered, or the one remembered before."""
-        if path is not None:
-            with self._store.transaction():
-                self._store.put_fact(_CONFIG, str(path.resolve()))
-            return path
+    def config(self) -> Path | None:
+        """The configuration file remembered from an attach before."""
         held = self._store.fact(_CONFIG)
         return Path(held) if held else None
+
+    def remember_config(self, path: Path | None) -> None:
+        """Remembers the configuration file for the next attach; None forgets it."""
+        with self._store.transaction():
+            self._store.put_fact(_CONFIG, str(path.absolute()) if path else "")
 
     def _look(self, known: Attachment) -> Interface:
         try:
             link = self._links.get(known.name, known.netns)
         except NoSuchLink:
+            moved = self._renamed(known)
+            if moved and moved.xdp:
+                return Interface(known.name, known.netns, moved.xdp.mode, known.observe, moved.xdp.prog_id, "renamed")
             return Interface(known.name, known.netns, known.mode, known.observe, None, "gone")
         if link.xdp is None:
             return Interface(known.name, known.netns, known.mode, known.observe, None, "detached")
@@ -215,14 +227,47 @@ class Controller:
             return False
         if self._dataplane.owns(link.xdp.prog_id):
             return True
-        # Pins can be lost (a new BPF file system); the record and the name still tell.
-        recorded = known is not None and known.prog_id == link.xdp.prog_id
+        # Pins can be lost (a new BPF file system); the record and the name still tell, within one boot.
+        recorded = known is not None and known.prog_id == link.xdp.prog_id and self._store.fact(_BOOT) == _boot()
         return recorded and self._dataplane.name_of(link.xdp.prog_id) == PROGRAM_NAME
 
-    def _check(self, link: Link, request: Request) -> None:
+    def _known(self, name: str, netns: str) -> Attachment | None:
+        return next((it for it in self._store.attachments() if (it.name, it.netns) == (name, netns)), None)
+
+    def _renamed(self, known: Attachment) -> Link | None:
+        """Where an interface went that was renamed or moved: the link that carries the program it carried."""
+        links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
+        return next((it for it in links if it.xdp and it.xdp.prog_id == known.prog_id and self._ours(it, known)), None)
+
+    def _orphans(self) -> list[Link]:
+        """Links, in any namespace, that carry our program without being recorded."""
+        if not self._dataplane.exists():
+            return []
+        recorded = {(it.name, it.netns) for it in self._store.attachments()}
+        return [
+            link
+            for namespace in self._namespaces()
+            for link in self._links.all(namespace)
+            if link.xdp and (link.name, link.netns) not in recorded and self._dataplane.owns(link.xdp.prog_id)
+        ]
+
+    def _namespaces(self) -> list[str]:
+        return ["", *self._links.namespaces()]
+
+    @contextmanager
+    def _program(self, prog_id: int) -> Iterator[int]:
+        try:
+            descriptor = self._dataplane.open_program(prog_id)
+        except FileNotFoundError as error:
+            raise XdpguardError("the attached program changed meanwhile", "try again") from error
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
         if link.xdp is None:
             return
-        known = next((it for it in self._store.attachments() if (it.name, it.netns) == (link.name, link.netns)), None)
         if not self._ours(link, known) and not request.replace:
             name = self._dataplane.name_of(link.xdp.prog_id) or "unnamed"
             raise XdpguardError(
@@ -235,36 +280,24 @@ class Controller:
                 "detach it first, or attach without --mode",
             )
 
-    def _ready_rules(self, policy: Policy) -> None:
-        self.rules.purge()
-        self.rules.replace_source("config", list(_config_rules(policy)))
-        with self._store.transaction():
-            if not self._dataplane.exists():
-                self._store.renumber()
+    def _check_room(self, policy: Policy) -> None:
         slots = self._store.used_slots()
-        if slots and max(slots) >= policy.limits.rules:
+        highest = max(slots, default=0) + 1 if self._dataplane.exists() else len(slots)
+        if highest > policy.limits.rules:
             raise UsageError(
                 f"{len(slots)} rules are stored, and the tables are to hold {policy.limits.rules}",
                 "raise limits.rules in the configuration, and detach --all before attaching again",
             )
 
-    def _fill(self) -> None:
-        with self._dataplane.tables() as tables:
-            tables.seed()
-            if self._store.fact(_HARVESTED) == _generation(tables):
-                tables.clear_hits(range(tables.capacity))
-                with self._store.transaction():
-                    self._store.put_fact(_HARVESTED, "")
-            tables.sync(self._store.rules())
-
     def _record(self, link: Link, mode: str, request: Request, prog_id: int) -> None:
         with self._store.transaction():
             self._store.put_attachment(Attachment(link.name, link.netns, mode, request.observe, prog_id), time.time())
+            self._store.put_fact(_BOOT, _boot())
 
     def _swap(self, link: Link, request: Request, built: Built) -> tuple[Mode, list[str]]:
         if link.xdp is not None:
             assert link.xdp.mode != "offload"
-            with _Closing(self._dataplane.open_program(link.xdp.prog_id)) as old:
+            with self._program(link.xdp.prog_id) as old:
                 self._links.attach(link, built.fd, link.xdp.mode, old)
             return link.xdp.mode, []
         if request.mode == "generic":
@@ -279,28 +312,37 @@ class Controller:
             return "generic", [f"{error}: attached in generic mode, which is slower"]
         return "native", []
 
-    def _undo(self, link: Link, before: Attachment | None, built: Built) -> None:
-        built.discard()
+    def _undo(
+        self, link: Link, request: Request, before: Attachment | None, built: Built, config: Sequence[Rule]
+    ) -> None:
+        try:
+            now = self._links.get(link.name, link.netns).xdp
+        except NoSuchLink:
+            now = None
+        if now is not None and now.prog_id == built.prog_id:
+            # Interrupted behind the kernel's answer: it is attached, so that is what is recorded.
+            self._record(link, now.mode, request, built.prog_id)
+            return
+        self.rules.replace_source(
+            CONFIG, [NewRule(it.kind, it.target, it.reason, it.source, it.created, it.expires) for it in config]
+        )
         with self._store.transaction():
             if before is None:
                 self._store.remove_attachment(link.name, link.netns)
             else:
                 self._store.put_attachment(before, time.time())
-        if before is None:
-            self._dataplane.pins.remove_link(link.name, link.netns)
-        if not self._store.attachments():
-            self._dataplane.pins.remove_all()
+        if self._store.attachments() or self._orphans():
+            built.discard()
+            if before is None:
+                self._dataplane.pins.remove_link(link.name, link.netns)
+        else:
+            self._retire()
 
     def _retire(self) -> None:
         """Takes the hits into the store and removes every pin."""
         if self._dataplane.exists():
             with self._dataplane.tables() as tables:
-                generation = _generation(tables)
-                hits = tables.hits()
-            with self._store.transaction():
-                if self._store.fact(_HARVESTED) != generation:
-                    self._store.add_hits((*hits(rule.slot), rule.id) for rule in self._store.rules())
-                    self._store.put_fact(_HARVESTED, generation)
+                self.rules.harvest(tables)
         self._step("unpin")
         self._dataplane.pins.remove_all()
 
@@ -319,29 +361,17 @@ class Controller:
 def _config_rules(policy: Policy) -> Iterable[NewRule]:
     now = time.time()
     for text in policy.rules.allow:
-        yield NewRule("allow", parse_prefix(text)[0], "", "config", now, None)
+        yield NewRule("allow", parse_prefix(text)[0], "", CONFIG, now, None)
     for text in policy.rules.block:
-        yield NewRule("block", parse_prefix(text)[0], "", "config", now, None)
+        yield NewRule("block", parse_prefix(text)[0], "", CONFIG, now, None)
     for text in policy.rules.ports:
         for port in parse_ports(text):
-            yield NewRule("port", port, "", "config", now, None)
+            yield NewRule("port", port, "", CONFIG, now, None)
 
 
-def _generation(tables: Tables) -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot}:{tables.hits_map_id()}"
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _place(name: str, netns: str) -> str:
     return f"{name} (in {netns})" if netns else name
-
-
-class _Closing:
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def __enter__(self) -> int:
-        return self._descriptor
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)

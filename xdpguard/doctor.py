@@ -50,6 +50,8 @@ def run(instance: Instance) -> list[Check]:
             found.append(check(instance))
         except XdpguardError as error:
             found.append(Check(name, "fail", str(error), error.remedy))
+        except OSError as error:
+            found.append(Check(name, "fail", error.strerror or str(error), "run it with sudo"))
     return found
 
 
@@ -107,6 +109,9 @@ def _state(instance: Instance) -> Check:
 
 def _compiles(instance: Instance) -> Check:
     # A short-lived instance of its own: nothing of the real one is touched.
+    for stale in (instance.bpffs / "xdpguard").glob("doctor-*"):
+        if not Path(f"/proc/{stale.name.removeprefix('doctor-')}").exists():
+            pinning.Pins(instance.bpffs, stale.name).remove_all()
     pins = pinning.Pins(instance.bpffs, f"doctor-{os.getpid()}")
     try:
         with KernelDataplane(pins).build(Target("doctor", "", 1500, False, True), Policy()):

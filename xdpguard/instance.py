@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xdpguard.errors import MissingError, UsageError, XdpguardError
 
-_NAME = re.compile(r"^[A-Za-z0-9_-]{1,32}$")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _LOCK_WAIT = 30.0  # seconds; the longest change, attaching with a full table, takes a few
 _LOCK_POLL = 0.05
 
@@ -74,15 +74,19 @@ class Instance:
 
 def find(name: str) -> Instance:
     """The instance of that name, with folders from the environment: XDPGUARD_STATE_DIR, XDPGUARD_BPFFS."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise UsageError(f"not an instance name: {name!r}", "use 1 to 32 letters, digits, - or _")
-    config = Path(os.environ.get("XDPGUARD_CONFIG_DIR", "/etc/xdpguard")) / f"{name}.toml"
+    config = _folder("XDPGUARD_CONFIG_DIR", "/etc/xdpguard") / f"{name}.toml"
     return Instance(
         name,
-        Path(os.environ.get("XDPGUARD_STATE_DIR", "/var/lib/xdpguard")),
-        Path(os.environ.get("XDPGUARD_BPFFS", "/sys/fs/bpf")),
-        config if config.is_file() else None,
+        _folder("XDPGUARD_STATE_DIR", "/var/lib/xdpguard"),
+        _folder("XDPGUARD_BPFFS", "/sys/fs/bpf"),
+        config if os.access(config, os.R_OK) else None,
     )
+
+
+def _folder(variable: str, usual: str) -> Path:
+    return Path(os.environ.get(variable) or usual).absolute()
 
 
 def unwritable(path: Path, error: OSError) -> XdpguardError:

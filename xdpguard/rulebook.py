@@ -18,6 +18,8 @@ from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Kind, Prefix, Target
 
 _PENDING = "pending"  # fact: the maps may differ from the store
+_MAPS = "maps"  # fact: which maps this store has filled, and whose hits it has not taken in yet
+CONFIG = "config"  # origin of the rules that stand in the configuration file
 _MANY = 500  # targets from which reading all rules once is quicker than asking for each
 
 
@@ -33,6 +35,7 @@ class RuleTables(Protocol):
     def sync(self, rules: Iterable[Rule]) -> int: ...
     def clear_hits(self, slots: Iterable[int]) -> None: ...
     def hits(self) -> Callable[[int], Hits]: ...
+    def generation(self) -> str: ...
 
 
 class Dataplane(Protocol):
@@ -43,11 +46,15 @@ class Dataplane(Protocol):
 
 
 class Change(NamedTuple):
-    """What a change did: how many rules are new, how many were there and took the new reason and end."""
+    """What a change did: how many rules are new, how many were there and took the new reason and end.
+
+    ``kept`` are those of the configuration file, which the command line does not shorten.
+    """
 
     added: int
     updated: int
     in_force: bool
+    kept: int = 0
 
 
 class RuleHits(NamedTuple):
@@ -75,20 +82,25 @@ class Rulebook:
 
     def add_rules(self, rules: Sequence[NewRule]) -> Change:
         """Adds rules of one kind, or replaces those of the same target. All or none."""
+        old = self._found(rules)
+        total = len(rules)
+        rules = [rule for rule in rules if rule.source == CONFIG or not _of_config(old.get(rule.target))]
+        kept = total - len(rules)
         if not self._dataplane.exists():
             with self._store.transaction():
-                placed, updated = self._place(rules, None)
+                placed = self._place(rules, old, None)
                 self._store.put(placed)
-            return Change(len(placed) - updated, updated, False)
+            updated = sum(1 for rule in rules if rule.target in old)
+            return Change(len(placed) - updated, updated, False, kept)
         with self._dataplane.tables() as tables:
             self.settle(tables)
             with self._store.transaction():
-                placed, updated = self._place(rules, tables.capacity)
-                old = self._found(rules)
+                placed = self._place(rules, old, tables.capacity)
+                # Free slots: nobody counts in them yet, and no moment is left for a kill between rule and zero.
+                tables.clear_hits(slot for rule, slot in placed if rule.target not in old)
                 self._store.put(placed)
                 self._store.put_fact(_PENDING, "1")
             try:
-                tables.clear_hits(slot for rule, slot in placed if rule.target not in old)
                 tables.add(_as_rule(rule, slot) for rule, slot in placed)
             except OSError as error:
                 self._take_back(placed, old, tables)
@@ -96,7 +108,8 @@ class Rulebook:
                     f"the kernel did not take the rules: {error.strerror}", "nothing was changed; see xdpguard doctor"
                 ) from error
             self._settled()
-        return Change(len(placed) - updated, updated, True)
+        updated = sum(1 for rule in rules if rule.target in old)
+        return Change(len(placed) - updated, updated, True, kept)
 
     def remove(self, kind: Kind, targets: Collection[Target]) -> int:
         """Removes rules, all or none. XdpguardError naming the first target that has no such rule."""
@@ -126,10 +139,32 @@ class Rulebook:
             self._remove(expired)
 
     def settle(self, tables: RuleTables) -> None:
-        """Brings the maps in line when a command before this one did not live to do it."""
-        if self._store.fact(_PENDING):
-            tables.sync(self._store.rules())
-            self._settled()
+        """Brings the maps in line when a command before this one was killed, or another store filled them."""
+        generation = tables.generation()
+        known = self._store.fact(_MAPS) == generation
+        if known and not self._store.fact(_PENDING):
+            return
+        if not known:
+            tables.clear_hits(range(tables.capacity))
+        tables.sync(self._store.rules())
+        with self._store.transaction():
+            self._store.put_fact(_MAPS, generation)
+            self._store.put_fact(_PENDING, "")
+
+    def fill(self, tables: RuleTables) -> None:
+        """Makes the maps hold what the store holds, whatever they held before."""
+        with self._store.transaction():
+            self._store.put_fact(_PENDING, "1")
+        self.settle(tables)
+
+    def harvest(self, tables: RuleTables) -> None:
+        """Takes the hits into the store, once, before the maps are given up."""
+        if self._store.fact(_MAPS) != tables.generation():
+            return
+        hits = tables.hits()
+        with self._store.transaction():
+            self._store.add_hits((*hits(rule.slot), rule.id) for rule in self._store.rules())
+            self._store.put_fact(_MAPS, "")
 
     def in_force(self, kind: Kind | None = None) -> list[RuleHits]:
         """Rules in force with their hits, oldest first."""
@@ -138,6 +173,8 @@ class Rulebook:
         if not self._dataplane.exists():
             return [RuleHits(rule, rule.packets, rule.bytes) for rule in rules]
         with self._dataplane.tables() as tables:
+            if self._store.fact(_MAPS) != tables.generation():
+                return [RuleHits(rule, rule.packets, rule.bytes) for rule in rules]
             hits = tables.hits()
         found = []
         for rule in rules:
@@ -166,25 +203,27 @@ class Rulebook:
             self._store.put_fact(_PENDING, "")
 
     def _found(self, rules: Sequence[NewRule]) -> dict[Target, Rule]:
+        if not rules:
+            return {}
         kind = rules[0].kind
         return self._store.find(kind, [rule.target for rule in rules]) if len(rules) < _MANY else self._all(kind)
 
     def _all(self, kind: Kind) -> dict[Target, Rule]:
         return {rule.target: rule for rule in self._store.rules(kind)}
 
-    def _place(self, rules: Sequence[NewRule], capacity: int | None) -> tuple[list[tuple[NewRule, int]], int]:
+    def _place(
+        self, rules: Sequence[NewRule], old: dict[Target, Rule], capacity: int | None
+    ) -> list[tuple[NewRule, int]]:
         """Gives each rule a slot: its own when it is there already, else a free one."""
-        found = self._found(rules)
         used = self._store.used_slots()
-        needed = sum(1 for rule in rules if rule.target not in found)
+        needed = sum(1 for rule in rules if rule.target not in old)
         if capacity is not None and len(used) + needed > capacity:
             raise XdpguardError(
                 f"the rule tables hold {capacity} rules, {len(used)} are used, and {needed} more do not fit",
                 "nothing was changed; raise limits.rules in the configuration, then detach --all and attach again",
             )
         free = (slot for slot in range(len(used) + needed) if slot not in used)
-        placed = [(rule, found[rule.target].slot if rule.target in found else next(free)) for rule in rules]
-        return placed, len(rules) - needed
+        return [(rule, old[rule.target].slot if rule.target in old else next(free)) for rule in rules]
 
     def _take_back(self, placed: Sequence[tuple[NewRule, int]], old: dict[Target, Rule], tables: RuleTables) -> None:
         kind = placed[0][0].kind
@@ -206,6 +245,10 @@ class Rulebook:
             if covering:
                 remedy = f"it is inside {covering[0].target}, which is; nothing was changed"
         return XdpguardError(f"{target} is not {words}", remedy)
+
+
+def _of_config(rule: Rule | None) -> bool:
+    return rule is not None and rule.source == CONFIG
 
 
 def _as_rule(rule: NewRule, slot: int) -> Rule:

@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Nobody locks himself out: what a change of rules would cut off, found before it is made."""
+"""Nobody locks himself out: what a change of rules would cut off, found before it is made.
+
+A rule that ends before another one does is no protection from it: an allowance counts only if it lasts as long.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable
 
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.store import Store
 from xdpguard.net import sockets
+from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Port, Prefix
 
 _FORCE = "--force does it all the same"
 
 
-def check_block(store: Store, prefixes: Collection[Prefix]) -> None:
-    """Refuses prefixes that hold everybody, or an address the host needs that is not on the allow list."""
+def check_block(store: Store, prefixes: Collection[Prefix], life: float | None = None) -> None:
+    """Refuses prefixes that hold everybody, or an address the host needs that is not allowed for as long."""
+    now = time.time()
     for prefix in prefixes:
         if prefix.length == 0:
             raise UsageError(
@@ -24,44 +30,85 @@ def check_block(store: Store, prefixes: Collection[Prefix]) -> None:
     wanted = set(prefixes)
     for address, role in sockets.protected():
         culprit = next((cover for cover in _covers(address) if cover in wanted), None)
-        if culprit is not None and not store.covering("allow", address):
+        if culprit is not None and not _allowed(store, address, now, None if life is None else now + life):
             inside = f"{culprit}" if culprit == address else f"{culprit} holds {address}, which"
             raise XdpguardError(f"{inside} is {role}", f"allow it first: xdpguard allow {address}; {_FORCE}")
 
 
-def check_ports(ports: Iterable[Port]) -> None:
-    """Refuses to close a port over which somebody is logged in."""
-    busy = sockets.ssh_in_use()
+def check_ports(store: Store, ports: Iterable[Port]) -> None:
+    """Refuses to close a port over which somebody is logged in who is not allowed."""
+    now = time.time()
+    sessions = sockets.ssh_sessions()
     for port in ports:
-        if port.protocol == "tcp" and port.number in busy:
-            raise XdpguardError(
-                f"{port} carries SSH sessions to this host", f"allow the addresses they come from; {_FORCE}"
-            )
-
-
-def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
-    """Refuses to take an address off the allow list that the host needs and a block rule holds."""
-    gone = set(prefixes)
-    for address, role in sockets.protected():
-        allowing = [rule.target for rule in store.covering("allow", address)]
-        if any(target in gone for target in allowing) and all(target in gone for target in allowing):
-            blocking = store.covering("block", address)
-            if blocking:
+        for session in sessions:
+            if port == Port(session.port, "tcp") and not _allowed(store, session.peer, now, None):
                 raise XdpguardError(
-                    f"{address} is {role}, and {blocking[0].target} blocks it",
-                    f"unblock it first: xdpguard unblock {blocking[0].target}; {_FORCE}",
+                    f"{port} carries the SSH session from {session.peer}",
+                    f"allow it first: xdpguard allow {session.peer}; {_FORCE}",
                 )
 
 
-def check_attach(store: Store) -> None:
-    """Refuses to attach while a stored rule would cut off the host."""
+def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
+    """Refuses to take an address off the allow list that the host needs and another rule would cut off."""
+    now = time.time()
+    gone = set(prefixes)
+    closed = _closed_ports(store.rules("port"), now)
+    ports = {session.peer: Port(session.port, "tcp") for session in sockets.ssh_sessions()}
     for address, role in sockets.protected():
-        blocking = store.covering("block", address)
-        if blocking and not store.covering("allow", address):
+        allowing = [rule.target for rule in store.covering("allow", address, now)]
+        if not allowing or not all(target in gone for target in allowing):
+            continue
+        blocking = store.covering("block", address, now)
+        if blocking:
             raise XdpguardError(
-                f"{address} is {role}, and the stored rule {blocking[0].target} blocks it",
-                f"xdpguard allow {address}, or xdpguard unblock {blocking[0].target}; {_FORCE}",
+                f"{address} is {role}, and {blocking[0].target} blocks it",
+                f"unblock it first: xdpguard unblock {blocking[0].target}; {_FORCE}",
             )
+        if ports.get(address) in closed:
+            raise XdpguardError(
+                f"{address} is {role}, over {ports[address]}, which is closed",
+                f"open it first: xdpguard unblock --port {ports[address]}; {_FORCE}",
+            )
+
+
+def check_attach(store: Store, config: Collection[NewRule]) -> None:
+    """Refuses to attach when a rule, stored or of the configuration, would cut off the host."""
+    now = time.time()
+    allow = {rule.target for rule in config if rule.kind == "allow"}
+    block = {rule.target for rule in config if rule.kind == "block"}
+    closed = _closed_ports(store.rules("port"), now) | {rule.target for rule in config if rule.kind == "port"}
+    ports = {session.peer: Port(session.port, "tcp") for session in sockets.ssh_sessions()}
+    for address, role in sockets.protected():
+        covers = set(_covers(address))
+        stored = store.covering("block", address, now)
+        culprits = [str(rule.target) for rule in stored] + [str(target) for target in block & covers]
+        ends = None if any(rule.expires is None for rule in stored) or block & covers else _last_end(stored)
+        if allow & covers or _allowed(store, address, now, ends):
+            continue
+        if culprits:
+            raise XdpguardError(
+                f"{address} is {role}, and the rule {culprits[0]} blocks it",
+                f"xdpguard allow {address}, or take the rule away; {_FORCE}",
+            )
+        if ports.get(address) in closed:
+            raise XdpguardError(
+                f"{ports[address]} is closed by a rule, and carries the SSH session from {address}",
+                f"xdpguard allow {address}, or take the rule away; {_FORCE}",
+            )
+
+
+def _allowed(store: Store, address: Prefix, now: float, until: float | None) -> bool:
+    """Whether an allowance holds until then (None: for good)."""
+    rules = store.covering("allow", address, now)
+    return any(rule.expires is None or (until is not None and rule.expires >= until) for rule in rules)
+
+
+def _last_end(rules: Iterable[Rule]) -> float | None:
+    return max((rule.expires for rule in rules if rule.expires is not None), default=None)
+
+
+def _closed_ports(rules: Iterable[Rule], now: float) -> set[object]:
+    return {rule.target for rule in rules if rule.expires is None or rule.expires > now}
 
 
 def _covers(address: Prefix) -> Iterable[Prefix]:

@@ -15,14 +15,14 @@
 #define XG_IPV6_MULTICAST_MASK 0xff000000
 #define XG_IPV6_MAPPED 0x0000ffff /* third word of ::ffff:0:0/96; the kernel refuses it too: ip6_rcv_core() */
 
-/* RFC 9293: every segment has exactly one of SYN, RST, or ACK without them; FIN comes with ACK alone. */
+/* RFC 9293: every segment opens (SYN), resets (RST) or acknowledges (ACK), and FIN comes with ACK alone. */
 static __always_inline bool xg_flags_impossible(u8 flags)
 {
 	if (!(flags & (XG_SYN | XG_RST | XG_ACK)))
 		return true;
 	if ((flags & XG_SYN) && (flags & (XG_FIN | XG_RST)))
 		return true;
-	return (flags & XG_FIN) && ((flags & XG_RST) || !(flags & XG_ACK));
+	return (flags & XG_FIN) && (flags & XG_RST);
 }
 
 static __always_inline bool xg_source4_impossible(__be32 address)

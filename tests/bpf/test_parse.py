@@ -43,7 +43,7 @@ NETWORKS: dict[str, Packet] = {
     "ipv6": IP6,
     "ipv6-hop": IP6 / IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]),
     "ipv6-dest-routing": IP6 / IPv6ExtHdrDestOpt() / IPv6ExtHdrRouting(addresses=["2001:db8::9"]),
-    "ipv6-ah": IP6 / AH(spi=1, seq=1, icv=b"\0" * 12),
+    "ipv6-ah": IP6 / AH(payloadlen=4, spi=1, seq=1, icv=b"\0" * 12),
     "ipv6-fragment-first": IP6 / IPv6ExtHdrFragment(offset=0, m=1, id=7),
     "ipv6-fragment-later": IP6 / IPv6ExtHdrFragment(offset=20, m=0, id=7),
     "ipv4-fragment-first": IP(src="198.51.100.7", dst="203.0.113.1", flags="MF", id=7),
@@ -105,6 +105,14 @@ def test_ihl(bench: Bench, ihl: int) -> None:
     answer = bench.send(bytes(frame))
     assert answer.reason == ("malformed" if ihl < 5 else "pass")
     check(bench, bytes(frame))
+
+
+@pytest.mark.parametrize("ihl", range(16))
+def test_ihl_of_a_protocol_nobody_parses(bench: Bench, ihl: int) -> None:
+    frame = bytearray(bytes(ETHER / IP4 / Raw(bytes(60))))
+    frame[14] = 0x40 | ihl
+    frame[23] = 47
+    assert bench.send(bytes(frame)).reason == ("malformed" if ihl < 5 else "pass")
 
 
 @pytest.mark.parametrize("version", [4, 6])

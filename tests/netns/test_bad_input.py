@@ -53,6 +53,13 @@ def attached(lab: Lab, command: Command) -> Iterator[Command]:
         (["allow"], "no target"),
         (["block", "10.0.0.1", "--reason", "two\nlines"], "control characters"),
         (["stats", "--watch", "0.001"], "too short"),
+        (["stats", "--watch", "nan"], "too short"),
+        (["stats", "--watch", "1e300"], "too long"),
+        (["block", "10.0.0.1", "--for", "9" * 5000 + "s"], "length of time"),
+        (["block", "10.0.0.0/" + "9" * 5000], "prefix length"),
+        (["block", "10.0.0.1", "--reason", "\udcff"], "control characters"),
+        (["detach", "--all", "--netns", "nosuch"], "every namespace"),
+        (["--instance", "abc\n", "status"], "instance name"),
         (["detach"], "--all"),
         (["attach", "nosuch0"], "no interface 'nosuch0'"),
         (["attach", INTERFACE, "--netns", "nosuch"], "no network namespace 'nosuch'"),
@@ -132,6 +139,8 @@ CONFIGS = [
     ("wrong address", '[rules]\nblock = [\n "10.0.0.1",\n "x",\n]\n', "guard.toml:4: rules.block: not an address"),
     ("wrong port", '[rules]\nports = ["80/icmp"]\n', "guard.toml:2: rules.ports: not a port"),
     ("not text", b"\xff\xfe", "not UTF-8"),
+    ("nested too deep", "a = " + "[" * 20000, "not TOML"),
+    ("a number too long", "[limits]\nrules = " + "9" * 5000, "not TOML"),
 ]
 
 
@@ -242,6 +251,41 @@ def test_a_reader_that_goes_away(command: Command) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("redirection", ["<&-", "</dev/zero"])
+def test_standard_input_that_is_none(command: Command, redirection: str) -> None:
+    line = " ".join(command.line("block", "-"))
+    done = subprocess.run(
+        ["bash", "-c", f"{line} {redirection}"], env=command.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_output_that_cannot_be_written(command: Command) -> None:
+    line = " ".join(command.line("status", "--json"))
+    done = subprocess.run(
+        ["bash", "-c", f"{line} >/dev/full"], env=command.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("xdpguard: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_write_that_was_killed_is_taken_back_by_a_reader(command: Command) -> None:
+    command.ok("block", "10.0.0.1")
+    code = (
+        "import os, sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('PRAGMA cache_size = 1')\n"
+        "database.execute('BEGIN')\n"
+        "for n in range(20000): database.execute('INSERT INTO facts VALUES (?, ?)', (str(n), 'x' * 50))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(command.store)], check=False)
+    assert command.store.with_name("store.db-journal").exists(), "the test's own setting: a hot journal"
+    assert [rule["target"] for rule in command.json("rules")] == ["10.0.0.1"]
 
 
 def test_a_compiler_error_is_explained(lab: Lab, command: Command, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,10 +198,81 @@ def test_killed_while_a_rule_is_added(lab: Lab, command: Command, echo: Echo) ->
     os.close(descriptor)
     with sqlite3.connect(command.store) as database:
         database.execute("INSERT OR REPLACE INTO facts VALUES ('pending', '1')")
+    database.close()
     assert works(lab, 4, "tcp")
     command.ok("block", client_address(4, 3))
     assert not works(lab, 4, "tcp")
     assert not works(lab, 4, "tcp", client=3)
+
+
+def test_a_renamed_interface_is_not_lost(lab: Lab, command: Command, spare: str) -> None:
+    command.ok("attach", spare, "--netns", lab.server)
+    subprocess.run(["ip", "-n", lab.server, "link", "set", spare, "name", "other0"], check=True)
+    try:
+        (interface,) = command.json("status")["interfaces"]
+        assert (interface["state"], interface["prog_id"]) == ("renamed", program_of(lab, "other0"))
+        result = command("detach", "--all")
+        assert result.code == 0
+        assert "is now other0" in result.err
+        assert program_of(lab, "other0") is None
+        assert not command.pins.exists()
+    finally:
+        subprocess.run(["ip", "-n", lab.server, "link", "set", "other0", "name", spare], check=True)
+
+
+def test_a_lost_store_loses_no_program(lab: Lab, command: Command) -> None:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", "203.0.113.9")
+    command.store.unlink()
+    (interface,) = command.json("status")["interfaces"]
+    assert interface["prog_id"] == program_of(lab)
+    command.ok("detach", "--all")
+    assert program_of(lab) is None
+    assert not command.pins.exists()
+
+
+def test_interrupted_behind_the_kernels_answer(lab: Lab, command: Command, tmp_path: Path) -> None:
+    """Ctrl-C between the kernel's attaching and our knowing of it: recorded as what it is."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(
+        "import sys\n"
+        "from xdpguard.net.links import Links\n"
+        "real = Links.attach\n"
+        "def attach(*a):\n"
+        "    real(*a)\n"
+        "    raise KeyboardInterrupt\n"
+        "Links.attach = attach\n"
+        "from xdpguard.cli.app import run\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    arguments = [sys.executable, str(script), "attach", INTERFACE, "--netns", lab.server]
+    done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    (interface,) = command.json("status")["interfaces"]
+    assert (interface["state"], interface["prog_id"]) == ("attached", program_of(lab))
+    command.ok("detach", INTERFACE, "--netns", lab.server)
+    assert program_of(lab) is None
+
+
+def test_a_remembered_configuration_that_has_gone(lab: Lab, command: Command, tmp_path: Path) -> None:
+    config = tmp_path / "guard.toml"
+    config.write_text('[rules]\nports = ["9/udp"]\n')
+    command.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+    config.unlink()
+    line = command.refused(2, "attach", INTERFACE, "--netns", lab.server)
+    assert "--no-config" in line
+    command.ok("attach", INTERFACE, "--netns", lab.server, "--no-config")
+    assert command.json("rules") == []
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+
+
+def test_a_failed_attach_keeps_the_configuration_before_it(lab: Lab, command: Command, tmp_path: Path) -> None:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    config = tmp_path / "other.toml"
+    config.write_text('[limits]\nrules = 2048\n[rules]\nports = ["9/udp"]\n')
+    command.refused(1, "attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+    assert command.json("rules") == []
+    command.ok("attach", INTERFACE, "--netns", lab.server)
 
 
 def test_pins_of_another_abi(lab: Lab, command: Command, echo: Echo) -> None:

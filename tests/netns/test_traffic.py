@@ -201,7 +201,8 @@ def test_watching(lab: Lab, command: Command) -> None:
         env=command.environment,
         stdout=subprocess.PIPE,
         text=True,
-        bufsize=1,
+        # Whoever runs the tests in the background has made them deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as watching:
         assert watching.stdout is not None
         first = json.loads(watching.stdout.readline())["interfaces"][INTERFACE]

@@ -17,7 +17,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.lists.store import Store
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_prefix
-from xdpguard.rulebook import Rulebook
+from xdpguard.rulebook import Change, Rulebook
 
 
 class FakeTables:
@@ -50,6 +50,9 @@ class FakeTables:
     def clear_hits(self, slots: Iterable[int]) -> None:
         for slot in slots:
             self.counts.pop(slot, None)
+
+    def generation(self) -> str:
+        return "this boot:1"
 
     def hits(self) -> Callable[[int], Hits]:
         return lambda slot: self.counts.get(slot, Hits(0, 0))
@@ -92,7 +95,7 @@ def shown(book: Rulebook) -> list[str]:
 def test_added_rules_are_in_store_and_maps(store: Store) -> None:
     tables = FakeTables(8)
     book = Rulebook(store, FakeDataplane(tables))
-    assert book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "why", "cli", None) == (2, 0, True)
+    assert book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "why", "cli", None) == Change(2, 0, True)
     assert set(tables.held) == {("block", "10.0.0.1"), ("block", "10.0.0.0/8")}
     assert shown(book) == ["10.0.0.1", "10.0.0.0/8"]
 
@@ -103,7 +106,7 @@ def test_what_is_there_is_renewed_and_keeps_its_slot_hits_and_age(store: Store) 
     book.add("block", prefixes("10.0.0.1"), "first", "cli", None)
     tables.counts[0] = Hits(5, 300)
     clock.now += 60
-    assert book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "second", "cli", 30) == (1, 1, True)
+    assert book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "second", "cli", 30) == Change(1, 1, True)
     first = book.in_force()[0]
     assert (first.rule.reason, first.rule.created, first.rule.slot) == ("second", 1_000_000.0, 0)
     assert (first.rule.expires, first.packets, first.bytes) == (clock.now + 30, 5, 300)
@@ -197,6 +200,42 @@ def test_rules_of_one_origin_are_replaced_and_others_left(store: Store) -> None:
     book.replace_source("config", wanted[1:2])
     assert {(str(r.target), r.source) for r in store.rules()} == {("10.0.0.1", "cli"), ("10.0.0.2", "config")}
     assert len(tables.held) == 2
+
+
+def test_the_command_line_does_not_shorten_what_the_configuration_holds(store: Store) -> None:
+    book = Rulebook(store, FakeDataplane(FakeTables(8)))
+    book.replace_source("config", [NewRule("block", parse_prefix("10.0.0.1")[0], "", "config", 0.0, None)])
+    change = book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "", "cli", 10)
+    assert (change.added, change.updated, change.kept) == (1, 0, 1)
+    assert [(str(r.target), r.source, r.expires is None) for r in store.rules()] == [
+        ("10.0.0.1", "config", True),
+        ("10.0.0.2", "cli", False),
+    ]
+
+
+def test_maps_that_another_store_filled(store: Store) -> None:
+    """A lost store: the maps still hold its rules and hits, which are not this one's."""
+    tables = FakeTables(8)
+    tables.held["block", "192.0.2.1"] = 0
+    tables.counts[0] = Hits(7, 700)
+    book = Rulebook(store, FakeDataplane(tables))
+    book.add("block", prefixes("10.0.0.1"), "", "cli", None)
+    assert tables.held == {("block", "10.0.0.1"): 0}
+    assert book.in_force()[0].packets == 0
+
+
+def test_hits_are_taken_in_once(store: Store) -> None:
+    tables = FakeTables(8)
+    book = Rulebook(store, FakeDataplane(tables))
+    book.add("block", prefixes("10.0.0.1"), "", "cli", None)
+    tables.counts[0] = Hits(5, 300)
+    for _ in range(2):
+        book.harvest(tables)
+        assert book.in_force()[0].packets == 5
+    book.fill(tables)
+    assert book.in_force()[0].packets == 5
+    tables.counts[0] = Hits(2, 100)
+    assert book.in_force()[0].packets == 7
 
 
 ADDRESSES = st.lists(

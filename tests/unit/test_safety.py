@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,10 +63,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
-def put(store: Store, kind: Kind, *texts: str) -> None:
+def put(store: Store, kind: Kind, *texts: str, expires: float | None = None) -> None:
     with store.transaction():
         used = len(store.used_slots())
-        rules = [NewRule(kind, parse_prefix(text)[0], "", "cli", 0.0, None) for text in texts]
+        rules = [NewRule(kind, parse_prefix(text)[0], "", "cli", 0.0, expires) for text in texts]
         store.put((rule, used + place) for place, rule in enumerate(rules))
 
 
@@ -80,8 +83,16 @@ def test_who_is_protected(host: Path) -> None:
 def test_the_session_this_command_runs_in(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del host
     monkeypatch.setenv("SSH_CONNECTION", "203.0.113.9 54321 198.18.0.1 2222")
-    assert "203.0.113.9" in {str(peer) for peer in sockets.ssh_peers()}
-    assert sockets.ssh_ports() == {22, 2222}
+    assert ("203.0.113.9", 2222) in {(str(peer), port) for peer, port in sockets.ssh_sessions()}
+
+
+def test_the_session_of_a_shell_above_sudo(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sudo strips SSH_CONNECTION: the shell that called it still has it."""
+    del host
+    monkeypatch.setenv("SSH_CONNECTION", "203.0.113.9 54321 198.18.0.1 2222")
+    code = "from xdpguard.net import sockets; print(sorted((str(p), n) for p, n in sockets.ssh_sessions()))"
+    shell = f"env -u SSH_CONNECTION {sys.executable} -c '{code}'; true"
+    assert "('203.0.113.9', 2222)" in subprocess.check_output(["sh", "-c", shell], text=True)
 
 
 @pytest.mark.parametrize(
@@ -112,11 +123,55 @@ def test_blocking_everybody(host: Path, store: Store, target: str) -> None:
         safety.check_block(store, [parse_prefix(target)[0]])
 
 
-def test_closing_the_port_one_is_logged_in_over(host: Path) -> None:
+def test_closing_the_port_one_is_logged_in_over(host: Path, store: Store) -> None:
     del host
     with pytest.raises(XdpguardError, match="22/tcp"):
-        safety.check_ports([Port(22, "tcp")])
-    safety.check_ports([Port(22, "udp"), Port(80, "tcp")])
+        safety.check_ports(store, [Port(22, "tcp")])
+    safety.check_ports(store, [Port(22, "udp"), Port(80, "tcp")])
+    put(store, "allow", "198.51.100.0/24", "2001:db8::/64")
+    safety.check_ports(store, [Port(22, "tcp")])
+
+
+def test_an_allowance_that_ends_sooner_is_no_protection(host: Path, store: Store) -> None:
+    del host
+    target = parse_prefix("198.51.100.7")[0]
+    put(store, "allow", "198.51.100.7", expires=time.time() + 60)
+    safety.check_block(store, [target], 30)
+    for life in (90, None):
+        with pytest.raises(XdpguardError, match="SSH"):
+            safety.check_block(store, [target], life)
+
+
+def test_what_has_ended_neither_protects_nor_cuts_off(host: Path, store: Store) -> None:
+    del host
+    put(store, "block", "198.51.0.0/16", expires=time.time() - 1)
+    safety.check_attach(store, [])
+    put(store, "allow", "198.51.100.7", expires=time.time() - 1)
+    with pytest.raises(XdpguardError, match="SSH"):
+        safety.check_block(store, [parse_prefix("198.51.100.7")[0]])
+
+
+def test_a_configuration_that_cuts_off(host: Path, store: Store) -> None:
+    del host
+
+    def config(kind: Kind, text: str) -> NewRule:
+        target = Port(22, "tcp") if kind == "port" else parse_prefix(text)[0]
+        return NewRule(kind, target, "", "config", 0.0, None)
+
+    with pytest.raises(XdpguardError, match=r"0\.0\.0\.0/0 blocks it"):
+        safety.check_attach(store, [config("block", "0.0.0.0/0")])
+    with pytest.raises(XdpguardError, match="22/tcp is closed"):
+        safety.check_attach(store, [config("port", "")])
+    safety.check_attach(store, [config("port", ""), config("allow", "0.0.0.0/0"), config("allow", "::/0")])
+
+
+def test_taking_an_allowance_away_while_the_ssh_port_is_closed(host: Path, store: Store) -> None:
+    del host
+    put(store, "allow", "198.51.100.7")
+    with store.transaction():
+        store.put([(NewRule("port", Port(22, "tcp"), "", "cli", 0.0, None), 40)])
+    with pytest.raises(XdpguardError, match="22/tcp, which is closed"):
+        safety.check_disallow(store, [parse_prefix("198.51.100.7")[0]])
 
 
 def test_taking_the_last_allowance_away(host: Path, store: Store) -> None:
@@ -130,9 +185,9 @@ def test_taking_the_last_allowance_away(host: Path, store: Store) -> None:
 
 def test_attaching_with_rules_that_cut_off(host: Path, store: Store) -> None:
     del host
-    safety.check_attach(store)
+    safety.check_attach(store, [])
     put(store, "block", "198.51.0.0/16")
     with pytest.raises(XdpguardError, match=r"198\.51\.0\.0/16 blocks it"):
-        safety.check_attach(store)
+        safety.check_attach(store, [])
     put(store, "allow", "198.51.100.0/24")
-    safety.check_attach(store)
+    safety.check_attach(store, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -82,10 +83,21 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_FAILED
+    except OSError as error:
+        return _unexpected(error, error.strerror or str(error), verbose)
+    except Exception as error:  # whatever it is, nobody gets a traceback for it
+        return _unexpected(error, f"{type(error).__name__}: {error}", verbose)
     else:
         code = EXIT_DONE
     # Typer ends with 1 when the reader of a pipe has what it wanted (| head). That is no failure.
     return EXIT_DONE if code == EXIT_FAILED and _reader_gone() else code
+
+
+def _unexpected(error: Exception, words: str, verbose: bool) -> int:
+    remedy = "run again with -v for where it happened; xdpguard doctor checks the environment"
+    trace = "".join(traceback.format_exception(error))
+    render.failure(XdpguardError(f"unexpected: {words}", remedy, trace), verbose)
+    return EXIT_FAILED
 
 
 def _reader_gone() -> bool:

@@ -14,6 +14,7 @@ from xdpguard.errors import EXIT_MISSING, UsageError
 
 if TYPE_CHECKING:
     from xdpguard.controller import Interface, Outcome
+    from xdpguard.policy.model import Policy
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Netns = Annotated[str, typer.Option("--netns", metavar="NAME", help="Network namespace of the interface.")]
@@ -62,6 +63,7 @@ def attach(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML; remembered.")
     ] = None,
+    no_config: Annotated[bool, typer.Option("--no-config", help="Forget the configuration; use the defaults.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
 ) -> None:
     """Put the program on an interface, or swap the one that is there."""
@@ -70,17 +72,34 @@ def attach(
     from xdpguard.policy.model import Policy
 
     chosen = options(context)
-    if config is not None:
-        load(config)
+    if config is not None and no_config:
+        raise UsageError("--config and --no-config contradict each other", "give one of them")
+    policy = load(config) if config else Policy()
     with controller(chosen) as session:
-        path = session.remember_config(config) or chosen.instance.config
-        policy = load(path) if path else Policy()
+        if config is None and not no_config:
+            policy = _remembered(session.config()) or (
+                load(chosen.instance.config) if chosen.instance.config else policy
+            )
         outcome = session.attach(Request(interface, netns, mode, observe, replace, force), policy)
+        if no_config or (config is not None and config.is_file()):
+            session.remember_config(config)
     for text in outcome.notes:
         render.note(text)
     done = outcome.interface
     words = ", observing only" if done.observe else ""
     typer.echo(f"attached to {_place(done)} in {done.mode} mode{words} (program {done.prog_id})")
+
+
+def _remembered(path: Path | None) -> Policy | None:
+    from xdpguard.policy.load import load
+
+    if path is None:
+        return None
+    if not path.is_file():
+        raise UsageError(
+            f"the configuration of the last attach has gone: {path}", "give another with --config, or --no-config"
+        )
+    return load(path)
 
 
 def detach(
@@ -92,6 +111,8 @@ def detach(
     """Take the program off an interface. Another one's program is never touched."""
     if bool(interface) == everything:
         raise UsageError("give an interface, or --all", "xdpguard status shows what is attached")
+    if everything and netns:
+        raise UsageError("--all means every namespace", "leave out --netns, or name one interface in it")
     with controller(options(context)) as session:
         outcomes = session.detach_all() if everything else [session.detach(interface, netns)]
     for outcome in outcomes:
@@ -177,5 +198,6 @@ def _state(interface: Interface) -> str:
         "attached": "attached",
         "detached": "not attached (restart?): attach it again",
         "replaced": "carries another program",
+        "renamed": "attached, but renamed or moved: detach it and attach it under its new name",
         "gone": "interface has gone: detach forgets it",
     }[interface.state]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xdpguard.telemetry.counters import Counters
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")]
-_SHORTEST_WATCH = 0.1
+_SHORTEST_WATCH, _LONGEST_WATCH = 0.1, 86_400
 
 _STATS_EXAMPLES = """
 \b
@@ -52,8 +52,8 @@ def stats(
     as_json: _Json = False,
 ) -> None:
     """Show packets and octets by reason, TCP flags and protocols, for each interface."""
-    if watch and watch < _SHORTEST_WATCH:
-        raise UsageError("--watch is too short", f"give at least {_SHORTEST_WATCH} seconds")
+    if watch and not _SHORTEST_WATCH <= watch <= _LONGEST_WATCH:
+        raise UsageError("--watch is too short or too long", f"give {_SHORTEST_WATCH} to {_LONGEST_WATCH} seconds")
     require_privileges()
     chosen = options(context)
     before, since = _read(chosen), time.monotonic()
@@ -154,7 +154,7 @@ def _print(name: str, counters: Counters, before: Counters | None, seconds: floa
         ]
         if before is not None:
             old = before.reasons[reason]
-            row.append(render.number(round((total - old.packets - old.observed_packets) / seconds)))
+            row.append(render.number(max(0, round((total - old.packets - old.observed_packets) / seconds))))
         rows.append([*row, helps[reason]])
     columns = ["reason", "packets", "observed", "bytes", *(["packets/s"] if before else []), ""]
     title = f"{name}: {render.number(counters.packets)} packets, {render.octets(counters.bytes)}, "

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,7 +14,7 @@ import typer
 from xdpguard.cli import render
 from xdpguard.cli.session import options, rulebook
 from xdpguard.errors import UsageError
-from xdpguard.lists.parse import parse_lines
+from xdpguard.lists.parse import LONGEST_LINE, parse_lines
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_duration, parse_ports, parse_prefix
 
 if TYPE_CHECKING:
@@ -87,13 +87,18 @@ def block(
     if ports:
         wanted = _ports(ports, targets)
 
-        def check_ports(_: Store) -> None:
-            safety.check_ports(wanted)
+        def check_ports(store: Store) -> None:
+            safety.check_ports(store, wanted)
 
         _add(context, "port", wanted, life, reason, None if force else check_ports)
         return
     prefixes = _prefixes(targets)
-    _add(context, "block", prefixes, life, reason, None if force else lambda store: safety.check_block(store, prefixes))
+    seconds = parse_duration(life) if life else None
+
+    def check_block(store: Store) -> None:
+        safety.check_block(store, prefixes, seconds)
+
+    _add(context, "block", prefixes, life, reason, None if force else check_block)
 
 
 def unblock(context: typer.Context, targets: _Targets = None, ports: _Ports = None) -> None:
@@ -146,7 +151,7 @@ def _add(
     check: Callable[[Store], None] | None,
 ) -> None:
     seconds = parse_duration(life) if life else None
-    if any(ord(character) < 32 for character in reason):
+    if not reason.isprintable():
         raise UsageError("the reason has control characters in it", "give plain text in one line")
     with rulebook(options(context)) as (book, store):
         if check is not None:
@@ -157,6 +162,8 @@ def _add(
             _tell_overridden(store, targets)
     verb = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
     end = f" for {render.span(seconds)}, until {render.moment(time.time() + seconds)}" if seconds else ""
+    if change.kept:
+        render.note(f"{change.kept:,} of them stand in the configuration file and stay as they are there")
     typer.echo(f"{verb} {_named(targets)}{end}{_already(change.updated, len(targets))}")
     if not change.in_force:
         render.note("nothing is attached: stored, in force from the next attach on")
@@ -180,7 +187,7 @@ def _prefixes(words: Sequence[str] | None) -> list[Prefix]:
     found: dict[Prefix, None] = {}
     for word in words:
         if word == "-":
-            lines = parse_lines("stdin", sys.stdin.buffer)
+            lines = parse_lines("stdin", _standard_input())
             for text in lines.notes[:10]:
                 render.note(text)
             if len(lines.notes) > 10:
@@ -192,6 +199,13 @@ def _prefixes(words: Sequence[str] | None) -> list[Prefix]:
             render.note(f"{word} has host bits set; taken as {prefix}")
         found[prefix] = None
     return list(found)
+
+
+def _standard_input() -> Iterator[bytes]:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", "give it a file: xdpguard block - < FILE")
+    # A bounded read: a line without an end must not fill the memory.
+    return iter(lambda: sys.stdin.buffer.readline(LONGEST_LINE + 2), b"")
 
 
 def _ports(words: Sequence[str], more: Sequence[str] | None) -> list[Port]:

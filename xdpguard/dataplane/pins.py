@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +14,7 @@ from xdpguard.dataplane import kernel
 from xdpguard.dataplane.abi import ABI
 from xdpguard.errors import MissingError, XdpguardError
 
+_LONGEST = 100  # characters; two such names and a + make a file name
 _BPF_FS_MAGIC = 0xCAFE4A11  # linux/magic.h
 _DEFAULT = Path("/sys/fs/bpf")
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
@@ -19,7 +22,8 @@ _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 def encoded(text: str) -> str:
     """A name as the BPF file system takes it, which allows no dot: other characters become ``_`` and two hex digits."""
-    return "".join(chr(octet) if chr(octet) in _SAFE else f"_{octet:02x}" for octet in os.fsencode(text))
+    found = "".join(chr(octet) if chr(octet) in _SAFE else f"_{octet:02x}" for octet in os.fsencode(text))
+    return found if len(found) <= _LONGEST else hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
 class Pins:
@@ -41,7 +45,11 @@ class Pins:
     def prepare(self, name: str, netns: str) -> None:
         """Makes the folders, mounting the BPF file system when it is not."""
         ensure_bpffs(self._bpffs)
-        self.link_folder(name, netns).mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.link_folder(name, netns).mkdir(parents=True, exist_ok=True, mode=0o700)
+        except FileNotFoundError:
+            # Another instance removed the common folder just then.
+            self.link_folder(name, netns).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def open(self, name: str, key_size: int, value_size: int) -> int:
         """Opens a shared map; returns a descriptor. XdpguardError when its layout is not the one expected."""
@@ -60,7 +68,10 @@ class Pins:
         found = set()
         for path in self._root.rglob("*"):
             if path.is_file():
-                descriptor = kernel.open_pin(str(path))
+                try:
+                    descriptor = kernel.open_pin(str(path))
+                except FileNotFoundError:
+                    continue
                 try:
                     found.add(kernel.map_info(descriptor).id)
                 finally:
@@ -89,9 +100,7 @@ class Pins:
         for root, folders, files in os.walk(self._root, topdown=False):
             if not files and not any((Path(root) / name).exists() for name in folders):
                 Path(root).rmdir()
-        parent = self._root.parent
-        if not any(parent.iterdir()):
-            parent.rmdir()
+        _remove_if_empty(self._root.parent)
 
     def remove_link(self, name: str, netns: str) -> None:
         """Removes an interface's own pins."""
@@ -106,8 +115,13 @@ class Pins:
         """Removes everything the instance has pinned."""
         if self._root.is_dir():
             _remove_tree(self._root)
-            if not any(self._root.parent.iterdir()):
-                self._root.parent.rmdir()
+            _remove_if_empty(self._root.parent)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    # Another instance may be using it, or removing it too.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def is_bpffs(path: Path) -> bool:

@@ -11,6 +11,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from struct import Struct
 from types import TracebackType
 from typing import NamedTuple
@@ -90,9 +91,10 @@ class Tables:
     ) -> None:
         self.close()
 
-    def hits_map_id(self) -> int:
-        """The kernel's id of the hit counters: another one means that they began anew."""
-        return kernel.map_info(self._maps["hits"]).id
+    def generation(self) -> str:
+        """Names these maps among all that ever were: another name means that counters began anew."""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{kernel.map_info(self._maps['hits']).id}"
 
     def add(self, rules: Iterable[Rule]) -> None:
         """Puts rules in force, or gives them their new end."""
@@ -162,6 +164,9 @@ class Tables:
         if not chosen:
             return
         with self._mapped("hits") as rows:
+            if len(chosen) == self.capacity:
+                rows[:] = bytes(len(rows))
+                return
             size = abi.HITS.size
             for cpu in range(self._cpus):
                 base = cpu * self.capacity

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from xdpguard.errors import UsageError
 from xdpguard.policy.target import Prefix, parse_prefix
 
-_LONGEST_LINE = 4096
+LONGEST_LINE = 4096
 
 
 class Lines(NamedTuple):
@@ -24,10 +24,8 @@ def parse_lines(name: str, lines: Iterable[bytes]) -> Lines:
     found: dict[Prefix, None] = {}
     notes: list[str] = []
     for number, raw in enumerate(lines, start=1):
-        if len(raw) > _LONGEST_LINE:
-            raise UsageError(
-                f"{name}:{number}: the line is longer than {_LONGEST_LINE} characters", "one target a line"
-            )
+        if len(raw) > LONGEST_LINE:
+            raise UsageError(f"{name}:{number}: the line is longer than {LONGEST_LINE} characters", "one target a line")
         text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").split("#")[0].split(";")[0].strip()
         if not text:
             continue

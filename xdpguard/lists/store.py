@@ -7,6 +7,7 @@ a crash brings them in line.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -124,16 +125,17 @@ class Store:
                 found[target] = rule
         return found
 
-    def covering(self, kind: Kind, prefix: Prefix) -> list[Rule]:
-        """Rules whose prefix holds all of ``prefix``, longest first."""
+    def covering(self, kind: Kind, prefix: Prefix, now: float = 0.0) -> list[Rule]:
+        """Rules whose prefix holds all of ``prefix``, longest first; those that ended before ``now`` left out."""
         found: list[Rule] = []
         width = len(prefix.network) * 8
         number = int.from_bytes(prefix.network, "big")
         for length in range(prefix.length, -1, -1):
             network = (number >> (width - length) << (width - length)).to_bytes(len(prefix.network), "big")
             found += self._rules(
-                f"SELECT {_COLUMNS} FROM rules WHERE kind = ? AND version = ? AND network = ? AND length = ?",
-                (kind, prefix.version, network, length),
+                f"SELECT {_COLUMNS} FROM rules WHERE kind = ? AND version = ? AND network = ? AND length = ?"
+                " AND (expires IS NULL OR expires > ?)",
+                (kind, prefix.version, network, length, now),
             )
         return found
 
@@ -273,8 +275,12 @@ class Store:
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
-    if path.exists():
-        return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    if path.exists() and path.stat().st_size:
+        if path.with_name(path.name + "-journal").exists():
+            # Somebody was killed while writing; SQLite takes that back, for which it must write.
+            with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute("SELECT count(*) FROM rules")
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     database = sqlite3.connect(":memory:", isolation_level=None)
     database.executescript(_SCHEMA)
     return database

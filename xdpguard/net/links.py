@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -67,8 +68,15 @@ class Links:
 
     def all(self, namespace: str = "") -> list[Link]:
         """Every interface of a namespace."""
-        with _route(namespace) as route:
-            return [_link(message, namespace) for message in route.get_links()]
+        try:
+            with _route(namespace) as route:
+                return [_link(message, namespace) for message in route.get_links()]
+        except NoSuchLink:
+            return []  # the namespace has gone, and its interfaces with it
+
+    def namespaces(self) -> list[str]:
+        """The named network namespaces."""
+        return netns.names()
 
     def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None:
         """Attaches a program in one step.
@@ -138,7 +146,7 @@ def _route(namespace: str) -> Iterator[Any]:
 
 def _link(message: Any, namespace: str) -> Link:
     return Link(
-        name=message.get_attr("IFLA_IFNAME"),
+        name=_text(message.get_attr("IFLA_IFNAME")),
         netns=namespace,
         ifindex=message["index"],
         mtu=message.get_attr("IFLA_MTU") or 0,
@@ -146,6 +154,11 @@ def _link(message: Any, namespace: str) -> Link:
         kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
         xdp=_xdp(message),
     )
+
+
+def _text(name: str | bytes) -> str:
+    """A name that is not UTF-8 comes as octets."""
+    return os.fsdecode(name) if isinstance(name, bytes) else name
 
 
 def _xdp(message: Any) -> Xdp | None:

@@ -11,14 +11,14 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from xdpguard.errors import UsageError
 from xdpguard.policy.target import Prefix, parse_prefix
 
-_ESTABLISHED, _LISTEN = 1, 10  # include/net/tcp_states.h
+_ESTABLISHED = 1  # include/net/tcp_states.h
 _SSH_PORT = 22
 _ROUTE_GATEWAY = 0x2  # RTF_GATEWAY, linux/route.h
 _NAMESERVER = re.compile(r"^\s*nameserver\s+(\S+)", re.MULTILINE)
@@ -44,37 +44,57 @@ class Socket(NamedTuple):
 
 def protected() -> list[Protected]:
     """Everything of this network namespace that a rule must not cut off without --force."""
-    found = [Protected(peer, "the other end of an SSH session to this host") for peer in ssh_peers()]
+    peers = sorted({session.peer for session in ssh_sessions()})
+    found = [Protected(peer, "the other end of an SSH session to this host") for peer in peers]
     found += [Protected(address, "an address of this host") for address in own_addresses()]
     found += [Protected(address, "this host's gateway") for address in gateways()]
     found += [Protected(address, "this host's name server") for address in resolvers()]
     return found
 
 
-def ssh_ports() -> set[int]:
-    """Local ports on which SSH sessions arrive: 22, and that of the session this command runs in."""
-    connection = os.environ.get("SSH_CONNECTION", "").split()
-    ports = {_SSH_PORT}
-    if len(connection) == 4 and connection[3].isdigit():
-        ports.add(int(connection[3]))
-    return ports
+class Session(NamedTuple):
+    """An SSH session to this host: where it comes from, and the local port it uses."""
+
+    peer: Prefix
+    port: int
 
 
-def ssh_peers() -> list[Prefix]:
-    """Addresses with an established connection to an SSH port, and that of the session this command runs in."""
-    ports = ssh_ports()
-    found = {entry.remote for entry in _sockets() if entry.state == _ESTABLISHED and entry.local_port in ports}
-    peers = {_plain(address) for address in found}
-    connection = os.environ.get("SSH_CONNECTION", "").split()
-    if connection:
-        with contextlib.suppress(UsageError):
-            peers.add(parse_prefix(connection[0].split("%")[0])[0])
-    return sorted(peers)
+def ssh_sessions() -> list[Session]:
+    """Established connections to an SSH port: 22, and that of the session this command runs in."""
+    own = _own_session()
+    ports = {_SSH_PORT} | ({own.port} if own else set())
+    found = {
+        Session(_plain(entry.remote), entry.local_port)
+        for entry in _sockets()
+        if entry.state == _ESTABLISHED and entry.local_port in ports
+    }
+    if own:
+        found.add(own)
+    return sorted(found)
 
 
-def ssh_in_use() -> set[int]:
-    """SSH ports with an established connection."""
-    return {entry.local_port for entry in _sockets() if entry.state == _ESTABLISHED} & ssh_ports()
+def _own_session() -> Session | None:
+    """The session this command runs in. sudo takes SSH_CONNECTION away, but a shell above it still has it."""
+    for environment in _environments():
+        words = environment.get(b"SSH_CONNECTION", b"").decode("ascii", "replace").split()
+        if len(words) == 4 and words[3].isdigit():
+            with contextlib.suppress(UsageError):
+                return Session(parse_prefix(words[0].split("%")[0])[0], int(words[3]))
+    return None
+
+
+def _environments() -> Iterator[Mapping[bytes, bytes]]:
+    yield os.environb
+    process = os.getppid()
+    while process > 1:
+        folder = Path("/proc") / str(process)
+        try:
+            words = (folder / "environ").read_bytes().split(b"\0")
+            # The second field, the name, may hold anything; the parent is the second behind it.
+            process = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            return
+        yield {name: value for name, _, value in (word.partition(b"=") for word in words)}
 
 
 def own_addresses() -> list[Prefix]:

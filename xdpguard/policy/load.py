@@ -29,7 +29,7 @@ def load(path: Path) -> Policy:
         raise UsageError(f"{path} is not UTF-8 text", "TOML files are UTF-8") from error
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (RecursionError, ValueError) as error:  # TOMLDecodeError is a ValueError, and so is a number too long
         line = _TOML_LINE.search(str(error))
         message = _TOML_LINE.sub("", str(error)).strip()
         where = f"{path}:{line[1]}" if line else str(path)

@@ -16,7 +16,8 @@ KINDS: tuple[Kind, ...] = ("allow", "block", "port")
 PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linux/in.h
 
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
-_DURATION = re.compile(r"^([0-9]+)([smhdw])$")
+_LENGTH = re.compile(r"[0-9]{1,3}")
+_DURATION = re.compile(r"^([0-9]{1,12})([smhdw])$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 100 * 365 * 86_400
 _PORT = re.compile(r"^([0-9]{1,5})(?:/(\w+))?$")
@@ -74,7 +75,7 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
     width = len(network) * 8
     length = width
     if slash:
-        if not bits.isascii() or not bits.isdigit() or int(bits) > width:
+        if not _LENGTH.fullmatch(bits) or int(bits) > width:
             raise UsageError(f"not a prefix length: {_shown(text)}", f"it goes from /0 to /{width} for this address")
         length = int(bits)
     if network.startswith(_MAPPED) and width == 128 and length >= 96:
