@@ -17,9 +17,10 @@ from typing import Literal, Protocol
 
 from xdpguard import safety
 from xdpguard.dataplane.pins import Pins
-from xdpguard.dataplane.program import PROGRAM_NAME, Built, Target
+from xdpguard.dataplane.program import Built, Target
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.inventory import BOOT, Interface, Inventory, boot_id
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
 from xdpguard.policy.model import Policy
@@ -28,10 +29,8 @@ from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import CONFIG, Rulebook
 
 WantedMode = Literal["auto", "native", "generic"]
-State = Literal["attached", "detached", "replaced", "renamed", "gone"]
 
 _CONFIG = "config"  # fact: path of the configuration last given
-_BOOT = "boot"  # fact: the boot in which program ids were recorded; they begin anew with the next
 
 
 class Dataplane(Protocol):
@@ -70,18 +69,6 @@ class Request:
 
 
 @dataclass
-class Interface:
-    """An attachment as it is: ``prog_id`` and ``mode`` of our program, None and empty where it is not there."""
-
-    name: str
-    netns: str
-    mode: str
-    observe: bool
-    prog_id: int | None
-    state: State
-
-
-@dataclass
 class Outcome:
     """What was done, and what a person should be told about it."""
 
@@ -104,12 +91,13 @@ class Controller:
         self._dataplane = dataplane
         self._links = links
         self._step = on_step
+        self._inventory = Inventory(store, dataplane, links)
         self.rules = Rulebook(store, dataplane)
 
     def attach(self, request: Request, policy: Policy) -> Outcome:
         """Attaches, or swaps the program of an interface that is attached, in one step."""
         link = self._links.get(request.name, request.netns)
-        before = self._known(link.name, link.netns)
+        before = self._inventory.known(link.name, link.netns)
         self._check(link, before, request)
         wanted = list(_config_rules(policy))
         if not request.netns and not request.force:
@@ -146,12 +134,12 @@ class Controller:
 
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
-        known = self._known(name, netns)
+        known = self._inventory.known(name, netns)
         notes = []
         try:
             link: Link | None = self._links.get(name, netns)
         except NoSuchLink:
-            link = self._renamed(known) if known else None
+            link = self._inventory.renamed(known) if known else None
             if known is None:
                 raise
             notes.append(
@@ -160,7 +148,7 @@ class Controller:
                 else f"{_place(name, netns)} has gone; forgotten"
             )
         found = link.xdp if link else None
-        if link and found and found.mode != "offload" and self._ours(link, known):
+        if link and found and found.mode != "offload" and self._inventory.ours(link, known):
             self._step("detach")
             with self._program(found.prog_id) as program:
                 self._links.detach(link, found.mode, program)
@@ -177,7 +165,7 @@ class Controller:
         with self._store.transaction():
             self._store.remove_attachment(name, netns)
         self._dataplane.pins.remove_link(name, netns)
-        if not self._store.attachments() and not self._orphans():
+        if not self._store.attachments() and not self._inventory.orphans():
             self._step("harvest")
             self._retire()
         mode = known.mode if known else (found.mode if found else "")
@@ -185,18 +173,14 @@ class Controller:
 
     def detach_all(self) -> list[Outcome]:
         """Detaches every interface of the instance and removes what is left of it in the kernel."""
-        done = [self.detach(it.name, it.netns) for it in self.interfaces()]
+        done = [self.detach(it.name, it.netns) for it in self._inventory.interfaces()]
         if not done:
             self._retire()
         return done
 
     def interfaces(self) -> list[Interface]:
         """Every interface that carries our program or should, as it is now."""
-        found = [self._look(known) for known in self._store.attachments()]
-        for link in self._orphans():
-            if link.xdp and link.xdp.prog_id not in {it.prog_id for it in found}:
-                found.append(Interface(link.name, link.netns, link.xdp.mode, False, link.xdp.prog_id, "attached"))
-        return found
+        return self._inventory.interfaces()
 
     def config(self) -> Path | None:
         """The configuration file remembered from an attach before."""
@@ -207,52 +191,6 @@ class Controller:
         """Remembers the configuration file for the next attach; None forgets it."""
         with self._store.transaction():
             self._store.put_fact(_CONFIG, str(path.absolute()) if path else "")
-
-    def _look(self, known: Attachment) -> Interface:
-        try:
-            link = self._links.get(known.name, known.netns)
-        except NoSuchLink:
-            moved = self._renamed(known)
-            if moved and moved.xdp:
-                return Interface(known.name, known.netns, moved.xdp.mode, known.observe, moved.xdp.prog_id, "renamed")
-            return Interface(known.name, known.netns, known.mode, known.observe, None, "gone")
-        if link.xdp is None:
-            return Interface(known.name, known.netns, known.mode, known.observe, None, "detached")
-        if not self._ours(link, known):
-            return Interface(known.name, known.netns, link.xdp.mode, known.observe, None, "replaced")
-        return Interface(known.name, known.netns, link.xdp.mode, known.observe, link.xdp.prog_id, "attached")
-
-    def _ours(self, link: Link, known: Attachment | None) -> bool:
-        if link.xdp is None:
-            return False
-        if self._dataplane.owns(link.xdp.prog_id):
-            return True
-        # Pins can be lost (a new BPF file system); the record and the name still tell, within one boot.
-        recorded = known is not None and known.prog_id == link.xdp.prog_id and self._store.fact(_BOOT) == _boot()
-        return recorded and self._dataplane.name_of(link.xdp.prog_id) == PROGRAM_NAME
-
-    def _known(self, name: str, netns: str) -> Attachment | None:
-        return next((it for it in self._store.attachments() if (it.name, it.netns) == (name, netns)), None)
-
-    def _renamed(self, known: Attachment) -> Link | None:
-        """Where an interface went that was renamed or moved: the link that carries the program it carried."""
-        links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
-        return next((it for it in links if it.xdp and it.xdp.prog_id == known.prog_id and self._ours(it, known)), None)
-
-    def _orphans(self) -> list[Link]:
-        """Links, in any namespace, that carry our program without being recorded."""
-        if not self._dataplane.exists():
-            return []
-        recorded = {(it.name, it.netns) for it in self._store.attachments()}
-        return [
-            link
-            for namespace in self._namespaces()
-            for link in self._links.all(namespace)
-            if link.xdp and (link.name, link.netns) not in recorded and self._dataplane.owns(link.xdp.prog_id)
-        ]
-
-    def _namespaces(self) -> list[str]:
-        return ["", *self._links.namespaces()]
 
     @contextmanager
     def _program(self, prog_id: int) -> Iterator[int]:
@@ -268,7 +206,7 @@ class Controller:
     def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
         if link.xdp is None:
             return
-        if not self._ours(link, known) and not request.replace:
+        if not self._inventory.ours(link, known) and not request.replace:
             name = self._dataplane.name_of(link.xdp.prog_id) or "unnamed"
             raise XdpguardError(
                 f"{_place(link.name, link.netns)} already carries an XDP program: {name} (id {link.xdp.prog_id})",
@@ -292,7 +230,7 @@ class Controller:
     def _record(self, link: Link, mode: str, request: Request, prog_id: int) -> None:
         with self._store.transaction():
             self._store.put_attachment(Attachment(link.name, link.netns, mode, request.observe, prog_id), time.time())
-            self._store.put_fact(_BOOT, _boot())
+            self._store.put_fact(BOOT, boot_id())
 
     def _swap(self, link: Link, request: Request, built: Built) -> tuple[Mode, list[str]]:
         if link.xdp is not None:
@@ -331,7 +269,7 @@ class Controller:
                 self._store.remove_attachment(link.name, link.netns)
             else:
                 self._store.put_attachment(before, time.time())
-        if self._store.attachments() or self._orphans():
+        if self._store.attachments() or self._inventory.orphans():
             built.discard()
             if before is None:
                 self._dataplane.pins.remove_link(link.name, link.netns)
@@ -350,7 +288,7 @@ class Controller:
         others = self._dataplane.pins.other_versions()
         if not others:
             return []
-        waiting = [it for it in self.interfaces() if it.state == "attached" and it.prog_id is not None]
+        waiting = [it for it in self._inventory.interfaces() if it.state == "attached" and it.prog_id is not None]
         old = [_place(it.name, it.netns) for it in waiting if not self._dataplane.pins.is_current(it.name, it.netns)]
         if old:
             return [f"{', '.join(old)} still runs the program of another version; attach it again as well"]
@@ -367,10 +305,6 @@ def _config_rules(policy: Policy) -> Iterable[NewRule]:
     for text in policy.rules.ports:
         for port in parse_ports(text):
             yield NewRule("port", port, "", CONFIG, now, None)
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _place(name: str, netns: str) -> str:

@@ -43,7 +43,6 @@ NETWORKS: dict[str, Packet] = {
     "ipv6": IP6,
     "ipv6-hop": IP6 / IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]),
     "ipv6-dest-routing": IP6 / IPv6ExtHdrDestOpt() / IPv6ExtHdrRouting(addresses=["2001:db8::9"]),
-    "ipv6-ah": IP6 / AH(payloadlen=4, spi=1, seq=1, icv=b"\0" * 12),
     "ipv6-fragment-first": IP6 / IPv6ExtHdrFragment(offset=0, m=1, id=7),
     "ipv6-fragment-later": IP6 / IPv6ExtHdrFragment(offset=20, m=0, id=7),
     "ipv4-fragment-first": IP(src="198.51.100.7", dst="203.0.113.1", flags="MF", id=7),
@@ -184,6 +183,17 @@ def test_hop_by_hop_options_stand_first_or_nowhere(bench: Bench) -> None:
     assert bench.send(bytes(first)).reason == "pass"
     second = ETHER / IP6.copy() / IPv6ExtHdrDestOpt() / IPv6ExtHdrHopByHop() / TCP(flags="A")
     assert bench.send(bytes(second)).reason == "malformed"
+
+
+@pytest.mark.parametrize("words", [1, 2, 4, 6])
+def test_authentication_headers_count_their_length_in_words_of_four(bench: Bench, words: int) -> None:
+    authentication = AH(nh=6, payloadlen=words, spi=1, seq=1, icv=bytes(words * 4 - 4))
+    frame = bytes(ETHER / IP6.copy() / authentication / TCP(flags="PA", dport=80))
+    frame = frame[:20] + b"\x33" + frame[21:]  # next header 51
+    answer = bench.send(frame)
+    assert (answer.reason, answer.protocol, answer.flags) == ("pass", "tcp", 0x18)
+    for length in range(54, len(frame)):
+        check(bench, frame[:length])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ FLOORS = [
     {"policy", "net"},
     {"dataplane"},
     {"lists", "telemetry"},
-    {"safety", "rulebook"},
+    {"safety", "rulebook", "inventory"},
     {"controller", "doctor"},
     {"cli"},
 ]

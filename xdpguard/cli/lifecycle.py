@@ -13,7 +13,8 @@ from xdpguard.cli.session import controller, options, rulebook
 from xdpguard.errors import EXIT_MISSING, UsageError
 
 if TYPE_CHECKING:
-    from xdpguard.controller import Interface, Outcome
+    from xdpguard.controller import Outcome
+    from xdpguard.inventory import Interface
     from xdpguard.policy.model import Policy
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Killed, interrupted, restarted, pins or store lost: nothing half attached, no rule and no hit lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.command import Command
+from support.traffic import Echo, client_address, works
+from topology import INTERFACE, Lab
+
+from xdpguard.dataplane import kernel
+from xdpguard.net.links import Links
+
+XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def echo(lab: Lab) -> Iterator[Echo]:
+    with Echo(lab) as made:
+        yield made
+
+
+def program_of(lab: Lab, name: str = INTERFACE) -> int | None:
+    xdp = Links().get(name, lab.server).xdp
+    return xdp.prog_id if xdp else None
+
+
+ATTACH_STEPS = ["prepare", "compile", "fill", "record", "attach", "confirm"]
+
+
+@pytest.mark.parametrize("step", ATTACH_STEPS)
+def test_killed_while_attaching(lab: Lab, command: Command, echo: Echo, step: str) -> None:
+    del echo
+    command.ok("block", client_address(4))
+    result = command("attach", INTERFACE, "--netns", lab.server, XDPGUARD_TEST_KILL_AT=step)
+    assert result.code == -signal.SIGKILL
+    # Either nothing is attached, or a program that holds the rule: never a half of it.
+    assert works(lab, 4, "tcp") == (program_of(lab) is None)
+    assert works(lab, 4, "tcp", client=1)
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    assert not works(lab, 4, "tcp")
+    assert works(lab, 4, "tcp", client=1)
+    assert len(command.json("rules")) == 1
+    command.ok("detach", "--all")
+    assert program_of(lab) is None
+    assert not command.pins.exists()
+
+
+@pytest.mark.parametrize("step", ATTACH_STEPS)
+def test_killed_while_swapping(lab: Lab, command: Command, echo: Echo, step: str) -> None:
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4))
+    result = command("attach", INTERFACE, "--netns", lab.server, XDPGUARD_TEST_KILL_AT=step)
+    assert result.code == -signal.SIGKILL
+    assert not works(lab, 4, "tcp")
+    assert command.json("status")["interfaces"][0]["state"] == "attached"
+    command.ok("unblock", client_address(4))
+    assert works(lab, 4, "tcp")
+
+
+@pytest.mark.parametrize("then_detach", [False, True])
+@pytest.mark.parametrize("step", ["detach", "forget", "harvest", "unpin"])
+def test_killed_while_detaching(lab: Lab, command: Command, echo: Echo, step: str, then_detach: bool) -> None:
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4))
+    assert not works(lab, 4, "udp")
+    result = command("detach", INTERFACE, "--netns", lab.server, XDPGUARD_TEST_KILL_AT=step)
+    assert result.code == -signal.SIGKILL
+    assert command.json("rules")[0]["packets"] == 1
+    if then_detach:
+        command.ok("detach", "--all")
+        assert command.json("rules")[0]["packets"] == 1
+        assert not command.pins.exists()
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    assert not works(lab, 4, "udp")
+    assert command.json("rules")[0]["packets"] == 2, "every hit is counted once, whatever was interrupted"
+    command.ok("detach", "--all")
+    assert not command.pins.exists()
+    assert command.json("rules")[0]["packets"] == 2
+
+
+def test_killed_while_a_rule_is_added(lab: Lab, command: Command, echo: Echo) -> None:
+    """The store was committed, the maps were not reached: the next command makes up for it."""
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4))
+    tables = Path("/sys/fs/bpf/xdpguard") / command.instance / "v1" / "deny4"
+    descriptor = kernel.open_pin(str(tables))
+    assert kernel.delete(descriptor, bytes(int(part) for part in client_address(4).split(".")))
+    os.close(descriptor)
+    with sqlite3.connect(command.store) as database:
+        database.execute("INSERT OR REPLACE INTO facts VALUES ('pending', '1')")
+    database.close()
+    assert works(lab, 4, "tcp")
+    command.ok("block", client_address(4, 3))
+    assert not works(lab, 4, "tcp")
+    assert not works(lab, 4, "tcp", client=3)
+
+
+def test_a_lost_store_loses_no_program(lab: Lab, command: Command) -> None:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", "203.0.113.9")
+    command.store.unlink()
+    (interface,) = command.json("status")["interfaces"]
+    assert interface["prog_id"] == program_of(lab)
+    command.ok("detach", "--all")
+    assert program_of(lab) is None
+    assert not command.pins.exists()
+
+
+def test_interrupted_behind_the_kernels_answer(lab: Lab, command: Command, tmp_path: Path) -> None:
+    """Ctrl-C between the kernel's attaching and our knowing of it: recorded as what it is."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(
+        "import sys\n"
+        "from xdpguard.net.links import Links\n"
+        "real = Links.attach\n"
+        "def attach(*a):\n"
+        "    real(*a)\n"
+        "    raise KeyboardInterrupt\n"
+        "Links.attach = attach\n"
+        "from xdpguard.cli.app import run\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    arguments = [sys.executable, str(script), "attach", INTERFACE, "--netns", lab.server]
+    done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    (interface,) = command.json("status")["interfaces"]
+    assert (interface["state"], interface["prog_id"]) == ("attached", program_of(lab))
+    command.ok("detach", INTERFACE, "--netns", lab.server)
+    assert program_of(lab) is None
+
+
+def forget_pins(command: Command) -> None:
+    for path in sorted(command.pins.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_lost_pins(lab: Lab, command: Command, echo: Echo) -> None:
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4))
+    forget_pins(command)
+    assert command.json("status")["interfaces"][0]["state"] == "attached"
+    assert not works(lab, 4, "tcp"), "the program keeps its maps"
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    assert not works(lab, 4, "tcp")
+    command.ok("unblock", client_address(4))
+    assert works(lab, 4, "tcp")
+    command.ok("detach", "--all")
+    assert program_of(lab) is None
+
+
+def test_a_restart_of_the_machine(lab: Lab, command: Command, echo: Echo) -> None:
+    """The kernel has forgotten programs and pins; the store has not forgotten the rules."""
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4), "--for", "1h")
+    command.ok("block", "--port", "9/udp")
+    before = command.json("rules")
+    subprocess.run(["ip", "-n", lab.server, "link", "set", INTERFACE, "xdpdrv", "off"], check=True)
+    forget_pins(command)
+    assert works(lab, 4, "tcp")
+    assert command.json("rules") == before
+    (interface,) = command.json("status")["interfaces"]
+    assert (interface["state"], interface["prog_id"]) == ("detached", None)
+    assert "attach it again" in command.ok("status")
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    assert not works(lab, 4, "tcp")
+    assert [rule["target"] for rule in command.json("rules")] == [rule["target"] for rule in before]

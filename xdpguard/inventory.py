@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which interfaces carry our program, and which should: the records of the store held against the links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from xdpguard.dataplane.program import PROGRAM_NAME
+from xdpguard.lists.store import Attachment, Store
+from xdpguard.net.links import Link, NoSuchLink
+
+State = Literal["attached", "detached", "replaced", "renamed", "gone"]
+
+BOOT = "boot"  # fact: the boot in which program ids were recorded; they begin anew with the next
+
+
+class Programs(Protocol):
+    """What is to be known of loaded programs."""
+
+    def exists(self) -> bool: ...
+    def owns(self, prog_id: int) -> bool: ...
+    def name_of(self, prog_id: int) -> str: ...
+
+
+class LinkList(Protocol):
+    """What is to be known of links."""
+
+    def get(self, name: str, namespace: str = "") -> Link: ...
+    def all(self, namespace: str = "") -> list[Link]: ...
+    def namespaces(self) -> list[str]: ...
+
+
+@dataclass
+class Interface:
+    """An attachment as it is: ``prog_id`` and ``mode`` of our program, None and empty where it is not there."""
+
+    name: str
+    netns: str
+    mode: str
+    observe: bool
+    prog_id: int | None
+    state: State
+
+
+class Inventory:
+    """One instance's interfaces. Changes nothing."""
+
+    def __init__(self, store: Store, dataplane: Programs, links: LinkList) -> None:
+        self._store = store
+        self._dataplane = dataplane
+        self._links = links
+
+    def interfaces(self) -> list[Interface]:
+        """Every interface that carries our program or should, as it is now."""
+        found = [self.look(known) for known in self._store.attachments()]
+        for link in self.orphans():
+            if link.xdp and link.xdp.prog_id not in {it.prog_id for it in found}:
+                found.append(Interface(link.name, link.netns, link.xdp.mode, False, link.xdp.prog_id, "attached"))
+        return found
+
+    def known(self, name: str, netns: str) -> Attachment | None:
+        """The record of an interface, if there is one."""
+        return next((it for it in self._store.attachments() if (it.name, it.netns) == (name, netns)), None)
+
+    def ours(self, link: Link, known: Attachment | None) -> bool:
+        """Whether a link carries this instance's program."""
+        if link.xdp is None:
+            return False
+        if self._dataplane.owns(link.xdp.prog_id):
+            return True
+        # Pins can be lost (a new BPF file system); the record and the name still tell, within one boot.
+        recorded = known is not None and known.prog_id == link.xdp.prog_id and self._store.fact(BOOT) == boot_id()
+        return recorded and self._dataplane.name_of(link.xdp.prog_id) == PROGRAM_NAME
+
+    def renamed(self, known: Attachment) -> Link | None:
+        """Where an interface went that was renamed or moved: the link that carries the program it carried."""
+        links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
+        return next((it for it in links if it.xdp and it.xdp.prog_id == known.prog_id and self.ours(it, known)), None)
+
+    def orphans(self) -> list[Link]:
+        """Links, in any namespace, that carry our program without being recorded."""
+        if not self._dataplane.exists():
+            return []
+        recorded = {(it.name, it.netns) for it in self._store.attachments()}
+        return [
+            link
+            for namespace in self._namespaces()
+            for link in self._links.all(namespace)
+            if link.xdp and (link.name, link.netns) not in recorded and self._dataplane.owns(link.xdp.prog_id)
+        ]
+
+    def look(self, known: Attachment) -> Interface:
+        """A recorded interface as it is now."""
+        try:
+            link = self._links.get(known.name, known.netns)
+        except NoSuchLink:
+            moved = self.renamed(known)
+            if moved and moved.xdp:
+                return Interface(known.name, known.netns, moved.xdp.mode, known.observe, moved.xdp.prog_id, "renamed")
+            return Interface(known.name, known.netns, known.mode, known.observe, None, "gone")
+        if link.xdp is None:
+            return Interface(known.name, known.netns, known.mode, known.observe, None, "detached")
+        if not self.ours(link, known):
+            return Interface(known.name, known.netns, link.xdp.mode, known.observe, None, "replaced")
+        return Interface(known.name, known.netns, link.xdp.mode, known.observe, link.xdp.prog_id, "attached")
+
+    def _namespaces(self) -> list[str]:
+        return ["", *self._links.namespaces()]
+
+
+def boot_id() -> str:
+    """Names the present boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
