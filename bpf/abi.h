@@ -12,6 +12,7 @@
 #define XG_REASON_SLOTS 32    /* room for reasons to come, so that a new one keeps the layout */
 #define XG_PROTOCOLS 5        /* tcp, udp, icmp, icmpv6, other */
 #define XG_PORT_WORDS 1024    /* one bit a port, in 64-bit words */
+#define XG_SECRETS 5          /* words of an IPv6 tuple */
 #define XG_NETS4_WORDS 262144 /* one bit a /24, in 64-bit words */
 
 /* What an allow, block or port entry holds. Written by the controller only. */
@@ -122,7 +123,7 @@ struct xg_settings {
 	u32 deny6;
 	u32 deny6_prefix;
 	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
-	u64 seed;                           /* of the tuples' hash; chosen once */
+	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };
 
 #define XG_SAME_SIZE(name, python) _Static_assert(sizeof(struct name) == (python), #name " differs from abi.py")

@@ -25,7 +25,7 @@
 #error "XG_MAX_RULES: capacity of each rule table and of the hit counters"
 #endif
 #ifndef XG_MAX_CPUS
-#error "XG_MAX_CPUS: number of possible CPUs"
+#error "XG_MAX_CPUS: CPUs that get hit counters of their own"
 #endif
 #ifndef XG_SOURCES
 #error "XG_SOURCES: entries of the per-source LRU tables"

@@ -40,10 +40,11 @@ BPF_F_TABLE("array:" XG_PINS "/deny4_nets", u32, u64, deny4_nets, XG_NETS4_WORDS
 BPF_TABLE_PINNED7("hash", struct xg_port, struct xg_rule, ports, 2 * 65536, XG_PINS "/ports", BPF_F_NO_PREALLOC);
 
 /*
- * [cpu * XG_MAX_RULES + slot] -> packets and bytes of a rule. Program writes, each CPU in rows of its own;
- * the controller maps it into memory, reads, and clears a row whose slot is given to a new rule.
+ * [cpu * XG_MAX_RULES + slot] -> packets and bytes of a rule. Program writes, each CPU present at loading in rows of
+ * its own, those that were plugged in later in the last rows together; the controller maps it into memory, reads, and
+ * clears a row whose slot is given to a new rule.
  */
-BPF_F_TABLE("array:" XG_PINS "/hits", u32, struct xg_hits, hits, XG_MAX_CPUS *XG_MAX_RULES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array:" XG_PINS "/hits", u32, struct xg_hits, hits, (XG_MAX_CPUS + 1) * XG_MAX_RULES, BPF_F_MMAPABLE);
 
 /*
  * Source and CPU -> TCP flag counts; hash of a tuple -> tuple and initial SYNs. Program writes, readers add up.

@@ -204,6 +204,12 @@ class Controller:
             os.close(descriptor)
 
     def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
+        if not link.ethernet:
+            # A tunnel's packets begin with the IP header, which would be read as addresses of Ethernet.
+            raise XdpguardError(
+                f"{_place(link.name, link.netns)} is no Ethernet interface ({link.kind or 'tunnel'})",
+                "attach to the interface that its packets arrive on",
+            )
         if link.xdp is None:
             return
         if not self._inventory.ours(link, known) and not request.replace:

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A 64-bit hash for table keys: one multiplication a word. The multiplier is 2^64 divided by the golden ratio, odd
- * (Knuth, The Art of Computer Programming 3, 6.4). Not cryptographic: the seed keeps collisions from being planned,
- * and whoever uses it compares what was hashed.
+ * NH, the universal hash of UMAC (RFC 4418, 5.2.2), over 64-bit words: each half is added to a secret, and the two
+ * are multiplied. Without the secrets nobody can plan a collision; the multiplications do not wait for each other.
  */
 #ifndef XG_ALGO_HASH_H
 #define XG_ALGO_HASH_H
 
 #include <linux/types.h>
 
-#define XG_GOLDEN_RATIO 0x9e3779b97f4a7c15ull
-
-static __always_inline u64 xg_hash_word(u64 hash, u64 word)
+/* One word's part of the hash; the parts are added up, each with a secret of its own. */
+static __always_inline u64 xg_hash_word(u64 secret, u64 word)
 {
-	hash = (hash ^ word) * XG_GOLDEN_RATIO;
-	return hash ^ (hash >> 32);
+	return (u64)(u32)(word + secret) * (u32)((word >> 32) + (secret >> 32));
 }
 
 #endif

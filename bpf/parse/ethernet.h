@@ -14,6 +14,11 @@ struct xg_vlan_tag {
 	__be16 type; /* of what follows */
 };
 
+static __always_inline bool xg_is_vlan(__be16 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
 /* Moves the cursor behind the tags and stores the EtherType found there (network byte order). */
 static __always_inline u32 xg_parse_ethernet(struct xg_cursor *cursor, __be16 *type)
 {
@@ -29,7 +34,7 @@ static __always_inline u32 xg_parse_ethernet(struct xg_cursor *cursor, __be16 *t
 
 #pragma unroll
 	for (i = 0; i < XG_MAX_VLAN_TAGS; i++) {
-		if (*type != bpf_htons(ETH_P_8021Q) && *type != bpf_htons(ETH_P_8021AD))
+		if (!xg_is_vlan(*type))
 			break;
 		tag = cursor->at;
 		if ((void *)(tag + 1) > cursor->end)
@@ -38,7 +43,11 @@ static __always_inline u32 xg_parse_ethernet(struct xg_cursor *cursor, __be16 *t
 		cursor->at = tag + 1;
 		cursor->left -= sizeof(*tag);
 	}
-	return XG_NEXT;
+	/*
+	 * The kernel takes any number of priority tags off (VLAN 0, __netif_receive_skb_core()): a third one that
+	 * passed as something unknown would be a way around every list.
+	 */
+	return xg_is_vlan(*type) ? XG_REASON_malformed : XG_NEXT;
 }
 
 #endif

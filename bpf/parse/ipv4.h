@@ -21,12 +21,16 @@ static __always_inline bool xg_fragment_is_attack(const struct xg_packet *packet
 static __always_inline u32 xg_parse_ipv4(struct xg_cursor *cursor, struct xg_packet *packet)
 {
 	struct iphdr *ip = cursor->at;
-	u32 header, total, fragment, offset;
+	u32 header, fragment, offset;
+	u64 total;
 
 	if ((void *)(ip + 1) > cursor->end)
 		return XG_REASON_malformed;
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
+	/* What the kernel itself put together from many segments can be too long for the field: BIG TCP. */
+	if (!total && cursor->left > XG_DATAGRAM_MAX)
+		total = cursor->left;
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > cursor->left)
 		return XG_REASON_malformed;
 

@@ -94,11 +94,14 @@ static __always_inline u32 xg_parse_extensions(struct xg_cursor *cursor, struct 
 static __always_inline u32 xg_parse_ipv6(struct xg_cursor *cursor, struct xg_packet *packet)
 {
 	struct ipv6hdr *ip = cursor->at;
-	u32 payload;
+	u64 payload;
 
 	if ((void *)(ip + 1) > cursor->end)
 		return XG_REASON_malformed;
 	payload = bpf_ntohs(ip->payload_len);
+	/* As for IPv4; here a jumbo payload option says so (RFC 2675). */
+	if (!payload && cursor->left > XG_DATAGRAM_MAX + sizeof(*ip) && ip->nexthdr == IPPROTO_HOPOPTS)
+		payload = cursor->left - sizeof(*ip);
 	if (ip->version != 6 || payload + sizeof(*ip) > cursor->left)
 		return XG_REASON_malformed;
 

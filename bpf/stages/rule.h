@@ -15,13 +15,22 @@ static __always_inline bool xg_rule_live(const struct xg_rule *rule)
 
 static __always_inline void xg_rule_hit(const struct xg_rule *rule, const struct xg_packet *packet)
 {
-	u32 index = bpf_get_smp_processor_id() * XG_MAX_RULES + rule->slot;
-	struct xg_hits *row = hits.lookup(&index);
+	u32 cpu = bpf_get_smp_processor_id(), index;
+	struct xg_hits *row;
 
+	if (cpu > XG_MAX_CPUS)
+		cpu = XG_MAX_CPUS;
+	index = cpu * XG_MAX_RULES + rule->slot;
+	row = hits.lookup(&index);
 	if (!row)
 		return;
-	row->packets++;
-	row->bytes += packet->length;
+	if (cpu < XG_MAX_CPUS) {
+		row->packets++;
+		row->bytes += packet->length;
+	} else {
+		__sync_fetch_and_add(&row->packets, 1);
+		__sync_fetch_and_add(&row->bytes, packet->length);
+	}
 }
 
 #endif

@@ -99,6 +99,7 @@ static __always_inline void xg_track_source6(const struct xg_packet *packet, str
 /* Written out of line of the lookup: nearly every SYN of a known tuple passes without it. */
 static __always_inline void xg_add_tuple4(const struct xg_packet *packet, struct xg_counters *counters, u64 *key)
 {
+	struct xg_tuple4 *made;
 	struct xg_tuple4 first = {
 		.source = packet->source.ipv4,
 		.destination = packet->destination.ipv4,
@@ -108,15 +109,20 @@ static __always_inline void xg_add_tuple4(const struct xg_packet *packet, struct
 		.syns = 1,
 	};
 
-	if (xg_may_add_tuple(counters))
-		tuples4.update(key, &first);
+	if (!xg_may_add_tuple(counters) || !tuples4.insert(key, &first))
+		return;
+	/* Another CPU made it meanwhile. */
+	made = tuples4.lookup(key);
+	if (made)
+		__sync_fetch_and_add(&made->syns_elsewhere, 1);
 }
 
-static __always_inline void xg_track_tuple4(const struct xg_packet *packet, struct xg_counters *counters, u64 seed)
+static __always_inline void xg_track_tuple4(const struct xg_packet *packet, struct xg_counters *counters,
+					    const u64 *secrets)
 {
 	u64 addresses = (u64)packet->source.ipv4 << 32 | packet->destination.ipv4;
-	u64 ports = (u64)packet->source_port << 16 | packet->destination_port;
-	u64 key = xg_hash_word(xg_hash_word(seed, addresses), ports);
+	u64 ports = (u64)packet->source_port << 32 | packet->destination_port;
+	u64 key = xg_hash_word(secrets[0], addresses) + xg_hash_word(secrets[1], ports);
 	struct xg_tuple4 *tuple = tuples4.lookup(&key);
 
 	if (!tuple)
@@ -132,6 +138,7 @@ static __always_inline void xg_track_tuple4(const struct xg_packet *packet, stru
 
 static __always_inline void xg_add_tuple6(const struct xg_packet *packet, struct xg_counters *counters, u64 *key)
 {
+	struct xg_tuple6 *made;
 	struct xg_tuple6 first = {
 		.source = { packet->source.halves[0], packet->source.halves[1] },
 		.destination = { packet->destination.halves[0], packet->destination.halves[1] },
@@ -141,8 +148,12 @@ static __always_inline void xg_add_tuple6(const struct xg_packet *packet, struct
 		.syns = 1,
 	};
 
-	if (xg_may_add_tuple(counters))
-		tuples6.update(key, &first);
+	if (!xg_may_add_tuple(counters) || !tuples6.insert(key, &first))
+		return;
+	/* Another CPU made it meanwhile. */
+	made = tuples6.lookup(key);
+	if (made)
+		__sync_fetch_and_add(&made->syns_elsewhere, 1);
 }
 
 static __always_inline bool xg_is_tuple6(const struct xg_tuple6 *tuple, const struct xg_packet *packet)
@@ -153,15 +164,16 @@ static __always_inline bool xg_is_tuple6(const struct xg_tuple6 *tuple, const st
 	       tuple->destination_port == packet->destination_port;
 }
 
-static __always_inline void xg_track_tuple6(const struct xg_packet *packet, struct xg_counters *counters, u64 seed)
+static __always_inline void xg_track_tuple6(const struct xg_packet *packet, struct xg_counters *counters,
+					    const u64 *secrets)
 {
-	u64 key = xg_hash_word(seed, packet->source.halves[0]);
+	u64 key = xg_hash_word(secrets[0], packet->source.halves[0]);
 	struct xg_tuple6 *tuple;
 
-	key = xg_hash_word(key, packet->source.halves[1]);
-	key = xg_hash_word(key, packet->destination.halves[0]);
-	key = xg_hash_word(key, packet->destination.halves[1]);
-	key = xg_hash_word(key, (u64)packet->source_port << 16 | packet->destination_port);
+	key += xg_hash_word(secrets[1], packet->source.halves[1]);
+	key += xg_hash_word(secrets[2], packet->destination.halves[0]);
+	key += xg_hash_word(secrets[3], packet->destination.halves[1]);
+	key += xg_hash_word(secrets[4], (u64)packet->source_port << 32 | packet->destination_port);
 	tuple = tuples6.lookup(&key);
 	if (!tuple)
 		xg_add_tuple6(packet, counters, &key);
@@ -183,11 +195,11 @@ static __always_inline void xg_track(const struct xg_packet *packet, struct xg_c
 	if (packet->ip_version == 4) {
 		xg_track_source4(packet, counters);
 		if (initial_syn)
-			xg_track_tuple4(packet, counters, settings->seed);
+			xg_track_tuple4(packet, counters, settings->secrets);
 	} else {
 		xg_track_source6(packet, counters);
 		if (initial_syn)
-			xg_track_tuple6(packet, counters, settings->seed);
+			xg_track_tuple6(packet, counters, settings->secrets);
 	}
 }
 

@@ -87,6 +87,16 @@ def test_tuples_count_initial_syns_only(bench: Bench) -> None:
     )
 
 
+def test_collisions_cannot_be_planned(bench: Bench) -> None:
+    """Pairs that collide in a hash by multiplication whatever its seed: here each is counted."""
+    pairs = [("2001:db8::7", "2001:db8:0:80:0:80:0:87"), ("2001:db8::8", "2001:db8::80:0:0:8")]
+    for pair in pairs:
+        for source in pair:
+            bench.send_all([bytes(ETHER / IPv6(src=source, dst="2001:db8::1") / TCP(flags="S"))])
+    assert bench.counters().tuples_skipped == 0
+    assert tracking.tuples(bench.pins).total() == 4
+
+
 def test_syns_by(bench: Bench) -> None:
     for last in (7, 7, 8):
         for port in (80, 443):

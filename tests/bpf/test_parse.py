@@ -229,7 +229,6 @@ def test_fragments(bench: Bench, name: str, frame: Packet, reason: str) -> None:
         ("lldp", Ether(type=0x88CC) / Raw(bytes(40))),
         ("neighbour solicitation", ETHER / IPv6(src="::", dst="ff02::1:ff00:1", hlim=255) / ICMPv6ND_NS()),
         ("router advertisement", ETHER / IPv6(src="fe80::1", dst="ff02::1", hlim=255) / ICMPv6ND_RA()),
-        ("third tag", ETHER / Dot1Q() / Dot1Q() / Dot1Q() / IP4 / TCP()),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -241,6 +240,15 @@ def test_what_is_not_ip_passes_even_with_everything_blocked(bench: Bench, name: 
     assert bench.send(FRAMES["plain/ipv6/tcp"]).reason == "deny"
     answer = bench.send(bytes(frame))
     assert (answer.verdict, answer.reason, answer.protocol, answer.flags) == ("PASS", "non_ip", None, None)
+
+
+@pytest.mark.parametrize("tags", [3, 4, 5])
+def test_more_tags_than_are_parsed_are_no_way_in(bench: Bench, tags: int) -> None:
+    packet = ETHER.copy()
+    for _ in range(tags):
+        packet = packet / Dot1Q(vlan=0)
+    answer = bench.send(bytes(packet / IP4.copy() / TCP(flags="A")))
+    assert (answer.verdict, answer.reason) == ("DROP", "malformed")
 
 
 def test_neighbour_discovery_from_beyond_the_link_is_no_way_in(bench: Bench) -> None:

@@ -57,7 +57,7 @@ def test_lab_up_ended_half_way_removes_what_it_made(signal_number: int) -> None:
     name = f"xgterm{os.getpid()}"
     code = (
         f"import os, sys; sys.path.insert(0, {str(LAB)!r}); sys.argv = ['lab', '--name', {name!r}, 'up']; "
-        "import topology, lab; "
+        "import signal, topology, lab; signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"topology.Lab._neighbours = lambda self: os.kill(os.getpid(), {int(signal_number)}); sys.exit(lab.main())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

@@ -342,6 +342,16 @@ def test_an_interface_without_native_mode(lab: Lab, command: Command) -> None:
         subprocess.run(["ip", "-n", lab.server, "link", "del", "bridge0"], check=True)
 
 
+def test_an_interface_without_ethernet_headers_is_refused(lab: Lab, command: Command) -> None:
+    subprocess.run(["ip", "-n", lab.server, "tuntap", "add", "dev", "tunnel0", "mode", "tun"], check=True)
+    try:
+        line = command.refused(1, "attach", "tunnel0", "--netns", lab.server)
+        assert "no Ethernet interface" in line
+        assert not command.pins.exists()
+    finally:
+        subprocess.run(["ip", "-n", lab.server, "link", "del", "tunnel0"], check=True)
+
+
 def test_jumbo_frames(lab: Lab, command: Command, spare: str) -> None:
     """A program built for frames in several buffers; the kernel takes it, and where it cannot go native it says so."""
     for name in (spare, "spare1"):

@@ -8,6 +8,7 @@ import http.client
 import http.server
 import json
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -215,3 +216,44 @@ def test_watching(lab: Lab, command: Command) -> None:
         )
         watching.send_signal(signal.SIGINT)
         assert watching.wait(10) == 0
+
+
+def test_segments_that_the_kernel_put_together_beyond_64_kib(lab: Lab, command: Command) -> None:
+    """BIG TCP: frames whose length does not fit its field, seen in generic mode. They pass, and arrive whole."""
+    page = bytes(range(256)) * 80_000
+    size = "200000"
+    pair = f"{lab.name}-big"
+    subprocess.run(["ip", "netns", "add", pair], check=True)
+    try:
+        run = [
+            f"ip -n {lab.server} link add big0 type veth peer name big1 netns {pair}",
+            f"ip -n {lab.server} addr add 2001:2:0:19::1/64 dev big0 nodad",
+            f"ip -n {pair} addr add 2001:2:0:19::2/64 dev big1 nodad",
+            f"ip -n {lab.server} link set big0 up gso_max_size {size} gro_max_size {size}",
+            f"ip -n {pair} link set big1 up gso_max_size {size} gro_max_size {size}",
+        ]
+        for line in run:
+            subprocess.run(line.split(), check=True)
+        command.ok("attach", "big0", "--netns", lab.server, "--mode", "generic")
+        with entered(lab.server):
+            listener = socket.create_server(("2001:2:0:19::1", 9000), family=socket.AF_INET6)
+        received = bytearray()
+
+        def receive() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while data := connection.recv(1 << 20):
+                    received.extend(data)
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        with listener, entered(pair), socket.create_connection(("2001:2:0:19::1", 9000), timeout=20) as client:
+            client.sendall(page)
+        thread.join(30)
+        assert bytes(received) == page
+        stats = command.json("stats")["interfaces"]["big0"]
+        assert stats["reasons"]["malformed"]["packets"] == 0
+        assert stats["bytes"] / stats["packets"] > 10_000, "positive control: the frames were big"
+    finally:
+        command("detach", "--all")
+        subprocess.run(["ip", "netns", "del", pair], check=True)

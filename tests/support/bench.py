@@ -44,7 +44,7 @@ class Bench:
         base = Switches(
             pins=str(self.pins.folder),
             link_pins=str(self.pins.link_folder("bench", "")),
-            max_cpus=kernel.possible_cpus(),
+            max_cpus=kernel.present_cpus(),
             max_rules=4096,
             sources=4096,
             tuples=4096,

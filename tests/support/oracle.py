@@ -57,6 +57,8 @@ def classify(frame: bytes) -> Expected:
         tag: type[Packet] = Dot1Q if kind == 0x8100 else Dot1AD
         kind = tag(frame[at : at + 4]).type
         at += 4
+    if kind in (0x8100, 0x88A8):
+        return _MALFORMED  # the kernel would take a third tag off and see what is inside
     if kind == 0x0800:
         return _ipv4(frame[at:])
     if kind == 0x86DD:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
 import sys
 import traceback
@@ -75,22 +77,39 @@ def run(arguments: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
-        app(args=arguments, prog_name="xdpguard")
-    except SystemExit as done:
-        code = done.code if isinstance(done.code, int) else EXIT_DONE
+        code = _invoke(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except XdpguardError as error:
         render.failure(error, verbose)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_FAILED
+    except BrokenPipeError:
+        _silence()
+        return EXIT_DONE
     except OSError as error:
+        _silence()
         return _unexpected(error, error.strerror or str(error), verbose)
     except Exception as error:  # whatever it is, nobody gets a traceback for it
         return _unexpected(error, f"{type(error).__name__}: {error}", verbose)
-    else:
-        code = EXIT_DONE
     # Typer ends with 1 when the reader of a pipe has what it wanted (| head). That is no failure.
     return EXIT_DONE if code == EXIT_FAILED and _reader_gone() else code
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        app(args=arguments, prog_name="xdpguard")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else EXIT_DONE
+    return EXIT_DONE
+
+
+def _silence() -> None:
+    """Keeps Python from trying at its end to write what could not be written."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _unexpected(error: Exception, words: str, verbose: bool) -> int:

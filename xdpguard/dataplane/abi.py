@@ -34,7 +34,8 @@ TUPLE4 = Struct("=4s4s2s2sIQQ")  # source, destination, ports in network byte or
 TUPLE6 = Struct("=16s16s2s2sIQQ")
 SOURCE_COUNTS = Struct("=9Q")  # packets, then FLAGS
 COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 2}QQII")
-SETTINGS = Struct(f"=6I{2 * PORT_WORDS}QQ")  # flags of the tables, closed ports, seed
+SECRETS = 5
+SETTINGS = Struct(f"=6I{2 * PORT_WORDS + SECRETS}Q")  # flags of the tables, closed ports, secrets of the hash
 
 SIZES = {
     "RULE": RULE.size,

@@ -89,7 +89,16 @@ def _buffer(data: bytes | bytearray) -> ctypes.Array[ctypes.c_char]:
 
 def possible_cpus() -> int:
     """Number of possible CPUs: one more than the highest id, the size of every per-CPU value."""
-    text = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii")
+    return _cpus("possible")
+
+
+def present_cpus() -> int:
+    """Number of CPUs plugged in: one more than the highest id. Often far fewer than possible ones."""
+    return _cpus("present")
+
+
+def _cpus(which: str) -> int:
+    text = Path(f"/sys/devices/system/cpu/{which}").read_text(encoding="ascii")
     return int(text.strip().replace(",", "-").split("-")[-1]) + 1
 
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,11 +16,14 @@ from xdpguard.dataplane import kernel
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.tables import Tables
+from xdpguard.errors import UsageError
 from xdpguard.policy.model import Policy
 
 PROGRAM_NAME = "xdpguard"
 # Octets of MTU up to which a frame is sure to fit one buffer of a page with its head and tail room (net/core/xdp.c).
 _SINGLE_BUFFER_MTU = 3000
+_FRAGS_SINCE = (5, 18)  # BPF_F_XDP_HAS_FRAGS
+_MOST_COUNTERS = 1 << 28  # of 16 octets: 4 GiB
 
 
 @dataclass(frozen=True)
@@ -117,21 +122,33 @@ class KernelDataplane:
                 raise wrong_layout(self.pins.folder / name)
 
 
+def _kernel_has_frags() -> bool:
+    """Before that, a jumbo MTU works in generic mode only, where the kernel makes one buffer of the frame."""
+    match = re.match(r"(\d+)\.(\d+)", platform.release())
+    return match is not None and (int(match[1]), int(match[2])) >= _FRAGS_SINCE
+
+
 def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
     """The compile-time switches for an interface under a policy."""
     limits, sanity = policy.limits, policy.sanity
+    cpus = kernel.present_cpus()
+    if limits.rules * (cpus + 1) > _MOST_COUNTERS:
+        raise UsageError(
+            f"limits.rules = {limits.rules} is too much for the hit counters of {cpus} CPUs",
+            f"at most {_MOST_COUNTERS // (cpus + 1)} here",
+        )
     return Switches(
         pins=str(pins.folder),
         link_pins=str(pins.link_folder(target.name, target.netns)),
-        max_cpus=kernel.possible_cpus(),
+        max_cpus=cpus,
         observe=target.observe,
         loopback=target.loopback,
-        frags=target.mtu > _SINGLE_BUFFER_MTU,
+        frags=target.mtu > _SINGLE_BUFFER_MTU and _kernel_has_frags(),
         check_flags=sanity.bad_flags,
         check_source=sanity.bad_source,
         max_rules=limits.rules,
         sources=limits.sources,
         tuples=limits.tuples,
-        new_sources_per_second=limits.new_sources_per_second,
-        new_tuples_per_second=limits.new_tuples_per_second,
+        new_sources_per_second=-(-limits.new_sources_per_second // cpus),
+        new_tuples_per_second=-(-limits.new_tuples_per_second // cpus),
     )

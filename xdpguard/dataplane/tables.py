@@ -74,8 +74,8 @@ class Tables:
         except BaseException:
             self.close()
             raise
-        self._cpus = kernel.possible_cpus()
-        self.capacity = kernel.map_info(self._maps["hits"]).max_entries // self._cpus
+        self.capacity = kernel.map_info(self._maps["deny4"]).max_entries
+        self._rows = kernel.map_info(self._maps["hits"]).max_entries // self.capacity
 
     def close(self) -> None:
         """Closes the maps; they stay."""
@@ -151,10 +151,11 @@ class Tables:
         return repaired
 
     def seed(self) -> None:
-        """Chooses the seed of the tuples' hash, once in the life of the maps."""
+        """Chooses the secrets of the tuples' hash, once in the life of the maps."""
 
         def change(fields: list[int]) -> None:
-            fields[-1] = fields[-1] or int.from_bytes(os.urandom(8), "little")
+            if not any(fields[-abi.SECRETS :]):
+                fields[-abi.SECRETS :] = [int.from_bytes(os.urandom(8), "little") for _ in range(abi.SECRETS)]
 
         self._write_settings(change)
 
@@ -168,7 +169,7 @@ class Tables:
                 rows[:] = bytes(len(rows))
                 return
             size = abi.HITS.size
-            for cpu in range(self._cpus):
+            for cpu in range(self._rows):
                 base = cpu * self.capacity
                 for slot in chosen:
                     start = (base + slot) * size
@@ -178,10 +179,10 @@ class Tables:
         """A snapshot of all hit counters; call it with a slot."""
         with self._mapped("hits") as rows:
             numbers = memoryview(rows[:]).cast("Q")
-        cpus, capacity = self._cpus, self.capacity
+        count, capacity = self._rows, self.capacity
 
         def of(slot: int) -> Hits:
-            places = [2 * (cpu * capacity + slot) for cpu in range(cpus)] if slot < capacity else []
+            places = [2 * (cpu * capacity + slot) for cpu in range(count)] if slot < capacity else []
             return Hits(sum(numbers[place] for place in places), sum(numbers[place + 1] for place in places))
 
         return of
@@ -269,7 +270,7 @@ def _same_rule(held: bytes | None, wanted: bytes) -> bool:
 def _port_fields(fields: list[int], ports: Mapping[bytes, bytes], closed: bool = True, fresh: bool = False) -> None:
     """Sets or clears the bits of ``ports``; ``fresh`` clears all others first."""
     if fresh:
-        fields[_SETTINGS_FIELDS:-1] = [0] * (2 * abi.PORT_WORDS)
+        fields[_SETTINGS_FIELDS : -abi.SECRETS] = [0] * (2 * abi.PORT_WORDS)
     for key in ports:
         port, protocol = abi.PORT.unpack(key)
         table = int(protocol == PROTOCOL_NUMBERS["udp"])

@@ -15,6 +15,7 @@ from xdpguard.net import netns
 Mode = Literal["native", "generic"]
 
 _IFF_LOOPBACK = 0x8  # linux/if.h
+_ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h
 # XDP_FLAGS_*, linux/if_link.h
 _IF_NOEXIST, _SKB_MODE, _DRV_MODE, _REPLACE = 1 << 0, 1 << 1, 1 << 2, 1 << 4
 _MODE_FLAGS: dict[Mode, int] = {"native": _DRV_MODE, "generic": _SKB_MODE}
@@ -35,6 +36,7 @@ class Link(NamedTuple):
     ifindex: int
     mtu: int
     loopback: bool
+    ethernet: bool  # frames begin with an Ethernet header
     kind: str
     xdp: Xdp | None
 
@@ -151,6 +153,7 @@ def _link(message: Any, namespace: str) -> Link:
         ifindex=message["index"],
         mtu=message.get_attr("IFLA_MTU") or 0,
         loopback=bool(message["flags"] & _IFF_LOOPBACK),
+        ethernet=message["ifi_type"] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
         xdp=_xdp(message),
     )
