@@ -27,6 +27,12 @@ struct xg_hits {
 	u64 bytes;
 };
 
+/* Eight octets, because the kernel compares keys eight at a time, and one by one what is left. */
+struct xg_address4 {
+	__be32 address;
+	u32 zero;
+};
+
 struct xg_address6 {
 	__be32 word[4];
 };
@@ -130,6 +136,7 @@ struct xg_settings {
 
 XG_SAME_SIZE(xg_rule, XG_PY_SIZEOF_RULE);
 XG_SAME_SIZE(xg_hits, XG_PY_SIZEOF_HITS);
+XG_SAME_SIZE(xg_address4, XG_PY_SIZEOF_ADDRESS4);
 XG_SAME_SIZE(xg_address6, XG_PY_SIZEOF_ADDRESS6);
 XG_SAME_SIZE(xg_prefix4, XG_PY_SIZEOF_PREFIX4);
 XG_SAME_SIZE(xg_prefix6, XG_PY_SIZEOF_PREFIX6);

@@ -26,7 +26,7 @@ BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix6, struct xg_rule, deny6_prefix, X
 		  BPF_F_NO_PREALLOC);
 
 /* Single address -> rule; a hash, because a trie costs more. Otherwise as above. */
-BPF_TABLE_PINNED7("hash", __be32, struct xg_rule, deny4, XG_MAX_RULES, XG_PINS "/deny4", BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED7("hash", struct xg_address4, struct xg_rule, deny4, XG_MAX_RULES, XG_PINS "/deny4", BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED7("hash", struct xg_address6, struct xg_rule, deny6, XG_MAX_RULES, XG_PINS "/deny6", BPF_F_NO_PREALLOC);
 
 /*

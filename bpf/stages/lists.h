@@ -101,10 +101,10 @@ static __always_inline bool xg_net4_touched(__be32 address)
 
 static __always_inline struct xg_rule *xg_denied4(const struct xg_packet *packet, const struct xg_settings *settings)
 {
-	__be32 key = packet->source.ipv4;
+	struct xg_address4 key = { .address = packet->source.ipv4 };
 	struct xg_rule *rule;
 
-	if (!settings->deny4 || !xg_net4_touched(key))
+	if (!settings->deny4 || !xg_net4_touched(key.address))
 		return NULL;
 	rule = deny4.lookup(&key);
 	if (rule && xg_rule_live(rule))

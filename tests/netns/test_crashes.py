@@ -97,7 +97,7 @@ def test_killed_while_a_rule_is_added(lab: Lab, command: Command, echo: Echo) ->
     command.ok("block", client_address(4))
     tables = Path("/sys/fs/bpf/xdpguard") / command.instance / "v1" / "deny4"
     descriptor = kernel.open_pin(str(tables))
-    assert kernel.delete(descriptor, bytes(int(part) for part in client_address(4).split(".")))
+    assert kernel.delete(descriptor, bytes(int(part) for part in client_address(4).split(".")) + bytes(4))
     os.close(descriptor)
     with sqlite3.connect(command.store) as database:
         database.execute("INSERT OR REPLACE INTO facts VALUES ('pending', '1')")

@@ -24,7 +24,7 @@ RULE = Struct("=QII")  # expires, slot, prefix length
 HITS = Struct("=QQ")  # packets, bytes
 PREFIX4 = Struct("=I4s")  # length, address
 PREFIX6 = Struct("=I16s")
-ADDRESS4 = Struct("=4s")
+ADDRESS4 = Struct("=4s4x")
 ADDRESS6 = Struct("=16s")
 PORT = Struct("=HH")  # port, protocol
 SOURCE4 = Struct("=4sI")  # address, cpu
@@ -40,6 +40,7 @@ SETTINGS = Struct(f"=6I{2 * PORT_WORDS + SECRETS}Q")  # flags of the tables, clo
 SIZES = {
     "RULE": RULE.size,
     "HITS": HITS.size,
+    "ADDRESS4": ADDRESS4.size,
     "ADDRESS6": ADDRESS6.size,
     "PREFIX4": PREFIX4.size,
     "PREFIX6": PREFIX6.size,

@@ -54,7 +54,8 @@ def entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
         return "ports", key, abi.RULE.pack(expires, rule.slot, 0)
     value = abi.RULE.pack(expires, rule.slot, target.length)
     if rule.kind == "block" and target.is_address:
-        return f"deny{target.version}", target.network, value
+        address = abi.ADDRESS4 if target.version == 4 else abi.ADDRESS6
+        return f"deny{target.version}", address.pack(target.network), value
     layout = abi.PREFIX4 if target.version == 4 else abi.PREFIX6
     table = f"allow{target.version}" if rule.kind == "allow" else f"deny{target.version}_prefix"
     return table, layout.pack(target.length, target.network), value
