@@ -20,7 +20,7 @@ from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.inventory import BOOT, Interface, Inventory, boot_id
+from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs, boot_id
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
 from xdpguard.policy.model import Policy
@@ -33,25 +33,19 @@ WantedMode = Literal["auto", "native", "generic"]
 _CONFIG = "config"  # fact: path of the configuration last given
 
 
-class Dataplane(Protocol):
+class Dataplane(Programs, Protocol):
     """What the controller needs of the kernel; KernelDataplane is the real one."""
 
     pins: Pins
 
-    def exists(self) -> bool: ...
     def build(self, target: Target, policy: Policy) -> Built: ...
     def tables(self) -> AbstractContextManager[Tables]: ...
-    def owns(self, prog_id: int) -> bool: ...
-    def name_of(self, prog_id: int) -> str: ...
     def open_program(self, prog_id: int) -> int: ...
 
 
-class LinkTable(Protocol):
+class LinkTable(LinkList, Protocol):
     """What the controller needs of rtnetlink; net.links.Links is the real one."""
 
-    def get(self, name: str, namespace: str = "") -> Link: ...
-    def all(self, namespace: str = "") -> list[Link]: ...
-    def namespaces(self) -> list[str]: ...
     def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None: ...
     def detach(self, link: Link, mode: Mode, expected: int) -> None: ...
 

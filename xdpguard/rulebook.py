@@ -82,7 +82,7 @@ class Rulebook:
 
     def add_rules(self, rules: Sequence[NewRule]) -> Change:
         """Adds rules of one kind, or replaces those of the same target. All or none."""
-        old = self._found(rules)
+        old = self._found(rules[0].kind, [rule.target for rule in rules]) if rules else {}
         total = len(rules)
         rules = [rule for rule in rules if rule.source == CONFIG or not _of_config(old.get(rule.target))]
         kept = total - len(rules)
@@ -113,7 +113,7 @@ class Rulebook:
 
     def remove(self, kind: Kind, targets: Collection[Target]) -> int:
         """Removes rules, all or none. XdpguardError naming the first target that has no such rule."""
-        found = self._store.find(kind, targets) if len(targets) < _MANY else self._all(kind)
+        found = self._found(kind, targets)
         missing = next((target for target in targets if target not in found), None)
         if missing is not None:
             raise self._not_there(kind, missing)
@@ -170,17 +170,20 @@ class Rulebook:
         """Rules in force with their hits, oldest first."""
         now = self._now()
         rules = [rule for rule in self._store.rules(kind) if rule.expires is None or rule.expires > now]
-        if not self._dataplane.exists():
-            return [RuleHits(rule, rule.packets, rule.bytes) for rule in rules]
-        with self._dataplane.tables() as tables:
-            if self._store.fact(_MAPS) != tables.generation():
-                return [RuleHits(rule, rule.packets, rule.bytes) for rule in rules]
-            hits = tables.hits()
+        hits = self._new_hits()
         found = []
         for rule in rules:
             packets, octets = hits(rule.slot)
             found.append(RuleHits(rule, rule.packets + packets, rule.bytes + octets))
         return found
+
+    def _new_hits(self) -> Callable[[int], Hits]:
+        """Hits by slot that the store has not taken in yet."""
+        if self._dataplane.exists():
+            with self._dataplane.tables() as tables:
+                if self._store.fact(_MAPS) == tables.generation():
+                    return tables.hits()
+        return lambda slot: Hits(0, 0)
 
     def _remove(self, rules: Sequence[Rule]) -> None:
         if not rules:
@@ -202,13 +205,9 @@ class Rulebook:
         with self._store.transaction():
             self._store.put_fact(_PENDING, "")
 
-    def _found(self, rules: Sequence[NewRule]) -> dict[Target, Rule]:
-        if not rules:
-            return {}
-        kind = rules[0].kind
-        return self._store.find(kind, [rule.target for rule in rules]) if len(rules) < _MANY else self._all(kind)
-
-    def _all(self, kind: Kind) -> dict[Target, Rule]:
+    def _found(self, kind: Kind, targets: Collection[Target]) -> dict[Target, Rule]:
+        if len(targets) < _MANY:
+            return self._store.find(kind, targets)
         return {rule.target: rule for rule in self._store.rules(kind)}
 
     def _place(

@@ -13,7 +13,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.store import Store
 from xdpguard.net import sockets
 from xdpguard.policy.rule import NewRule, Rule
-from xdpguard.policy.target import Port, Prefix
+from xdpguard.policy.target import Port, Prefix, Target
 
 _FORCE = "--force does it all the same"
 
@@ -52,8 +52,7 @@ def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
     """Refuses to take an address off the allow list that the host needs and another rule would cut off."""
     now = time.time()
     gone = set(prefixes)
-    closed = _closed_ports(store.rules("port"), now)
-    ports = {session.peer: Port(session.port, "tcp") for session in sockets.ssh_sessions()}
+    closed = _over_closed_ports(store, now)
     for address, role in sockets.protected():
         allowing = [rule.target for rule in store.covering("allow", address, now)]
         if not allowing or not all(target in gone for target in allowing):
@@ -64,10 +63,10 @@ def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
                 f"{address} is {role}, and {blocking[0].target} blocks it",
                 f"unblock it first: xdpguard unblock {blocking[0].target}; {_FORCE}",
             )
-        if ports.get(address) in closed:
+        if address in closed:
             raise XdpguardError(
-                f"{address} is {role}, over {ports[address]}, which is closed",
-                f"open it first: xdpguard unblock --port {ports[address]}; {_FORCE}",
+                f"{address} is {role}, over {closed[address]}, which is closed",
+                f"open it first: xdpguard unblock --port {closed[address]}; {_FORCE}",
             )
 
 
@@ -76,8 +75,7 @@ def check_attach(store: Store, config: Collection[NewRule]) -> None:
     now = time.time()
     allow = {rule.target for rule in config if rule.kind == "allow"}
     block = {rule.target for rule in config if rule.kind == "block"}
-    closed = _closed_ports(store.rules("port"), now) | {rule.target for rule in config if rule.kind == "port"}
-    ports = {session.peer: Port(session.port, "tcp") for session in sockets.ssh_sessions()}
+    closed = _over_closed_ports(store, now, {rule.target for rule in config if rule.kind == "port"})
     for address, role in sockets.protected():
         covers = set(_covers(address))
         stored = store.covering("block", address, now)
@@ -90,9 +88,9 @@ def check_attach(store: Store, config: Collection[NewRule]) -> None:
                 f"{address} is {role}, and the rule {culprits[0]} blocks it",
                 f"xdpguard allow {address}, or take the rule away; {_FORCE}",
             )
-        if ports.get(address) in closed:
+        if address in closed:
             raise XdpguardError(
-                f"{ports[address]} is closed by a rule, and carries the SSH session from {address}",
+                f"{closed[address]} is closed by a rule, and carries the SSH session from {address}",
                 f"xdpguard allow {address}, or take the rule away; {_FORCE}",
             )
 
@@ -107,8 +105,11 @@ def _last_end(rules: Iterable[Rule]) -> float | None:
     return max((rule.expires for rule in rules if rule.expires is not None), default=None)
 
 
-def _closed_ports(rules: Iterable[Rule], now: float) -> set[object]:
-    return {rule.target for rule in rules if rule.expires is None or rule.expires > now}
+def _over_closed_ports(store: Store, now: float, more: Collection[Target] = ()) -> dict[Prefix, Port]:
+    """SSH peers whose session uses a port that a rule, or one of ``more``, closes."""
+    closed = {rule.target for rule in store.rules("port") if rule.expires is None or rule.expires > now}.union(more)
+    sessions = ((session.peer, Port(session.port, "tcp")) for session in sockets.ssh_sessions())
+    return {peer: port for peer, port in sessions if port in closed}
 
 
 def _covers(address: Prefix) -> Iterable[Prefix]:

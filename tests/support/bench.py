@@ -70,7 +70,7 @@ class Bench:
         self._rules = []
         self.tables.sync([])
         self.tables.clear_hits(range(64))
-        self._clear("counters", self.pins.link_folder("bench", "") / "counters")
+        self._clear(self.pins.link_folder("bench", "") / "counters")
         for name, key, value in (
             ("sources4", abi.SOURCE4, abi.SOURCE_COUNTS),
             ("sources6", abi.SOURCE6, abi.SOURCE_COUNTS),
@@ -83,7 +83,7 @@ class Bench:
                 kernel.delete(descriptor, keys[i * key.size : (i + 1) * key.size])
             os.close(descriptor)
 
-    def _clear(self, _: str, path: Path) -> None:
+    def _clear(self, path: Path) -> None:
         descriptor = kernel.open_pin(str(path))
         kernel.update(descriptor, bytes(4), bytes((abi.COUNTERS.size + 7 & ~7) * kernel.possible_cpus()))
         os.close(descriptor)
