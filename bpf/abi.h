@@ -68,7 +68,10 @@ struct xg_source6 {
 
 struct xg_source_counts {
 	u64 packets;
-	u64 flags[8]; /* FIN SYN RST PSH ACK URG ECE CWR: bit order of the header */
+	u64 flags[8];     /* FIN SYN RST PSH ACK URG ECE CWR: bit order of the header */
+	u64 ports;        /* destination ports tried since then, a bit for each 64th of them */
+	u64 ports_since;  /* coarse monotonic, ns */
+	u64 ports_number; /* how many bits are set */
 };
 
 /*
@@ -110,6 +113,14 @@ struct xg_budget {
 	u32 tuples;
 };
 
+/* What a CPU has seen of a flood and not yet added to struct xg_guard. */
+struct xg_signs {
+	u32 syns;
+	u32 strangers;
+	u32 proved;
+	u32 zero;
+};
+
 /* One interface's counters on one CPU. */
 struct xg_counters {
 	struct xg_reason_counts reasons[XG_REASON_SLOTS];
@@ -117,7 +128,95 @@ struct xg_counters {
 	u64 protocols[XG_PROTOCOLS];
 	u64 sources_skipped; /* sources and tuples the budget did not let in */
 	u64 tuples_skipped;
+	u64 cookies_valid; /* ACKs that carried one */
+	u64 events_lost;   /* the ring was full */
 	struct xg_budget budget;
+	struct xg_signs signs;
+};
+
+enum xg_guard_mode {
+	XG_GUARD_OFF,
+	XG_GUARD_OBSERVE, /* decides and counts, and lets everything pass */
+	XG_GUARD_AUTO,
+	XG_GUARD_ALWAYS,
+};
+
+/* A packet each `interval` ns, or as much as `burst` ns before its time. Interval 0: no limit. */
+struct xg_rate {
+	u64 interval;
+	u64 burst;
+};
+
+/* The SYN guard's policy. Written by the controller only. */
+struct xg_guard_policy {
+	u32 mode;
+	u32 options;                /* 1: answers may carry window scale, SACK and timestamps */
+	u32 rmem_max;               /* net.core.rmem_max, octets */
+	u32 scan;                   /* 1: sources that try many ports are asked for a proof */
+	u64 window;                 /* ns */
+	u64 flood;                  /* SYNs, or segments of no connection, in a window: a flood begins */
+	u64 unproved;               /* SYNs in a window without a completed handshake: it goes on */
+	u64 hold;                   /* ns it takes after the last sign of a flood */
+	struct xg_rate syns;        /* of a source prefix, to the kernel */
+	struct xg_rate answers;     /* of a source prefix, SYN cookies sent */
+	struct xg_rate connections; /* of a source prefix, set up by cookie */
+	struct xg_rate resets;      /* SYNs let through to ports nobody listens on */
+	u64 mask6[2];               /* of a source prefix; network byte order, as in the packet */
+	__be32 mask4;
+	u32 zero;
+	u64 exempt_ports[XG_PORT_WORDS]; /* one bit a TCP port that the guard leaves alone */
+};
+
+enum xg_flood_cause {
+	XG_CAUSE_NONE,
+	XG_CAUSE_QUEUE,     /* a listener's queue is full */
+	XG_CAUSE_SYNS,      /* SYN rate */
+	XG_CAUSE_STRANGERS, /* rate of segments that belong to no connection */
+};
+
+/* The SYN guard's state on one interface. */
+struct xg_guard {
+	/* Read for every TCP segment, written when a flood begins and ends. */
+	u64 until;        /* coarse monotonic, ns; 0: idle; all ones: always active */
+	u64 mac;          /* the interface's, octets in network byte order, then two zeroes; 0: every frame is ours */
+	u64 pass_unknown; /* 1: addresses are translated here, so a segment without a socket may belong to somebody */
+	u64 began;        /* when the last flood did, coarse monotonic, ns */
+	u64 floods;       /* how many there were */
+	u32 cause;        /* enum xg_flood_cause, of the last one */
+	u32 port;         /* destination of the packet that showed it; host byte order */
+	u64 zero[2];
+	/* Written while packets come. */
+	u64 window_began;
+	u64 syns;
+	u64 strangers;
+	u64 proved;
+	u64 calm;   /* SYNs in a window that have turned out to be honest */
+	u64 resets; /* token bucket of policy.resets */
+};
+
+/* Token buckets (algo/token_bucket.h) of the source prefixes that share a place. */
+struct xg_buckets {
+	u64 syns;
+	u64 answers;
+	u64 connections;
+	u64 zero;
+};
+
+enum xg_event_kind {
+	XG_EVENT_FLOOD_BEGINS = 1,
+	XG_EVENT_FLOOD_ENDS,
+	XG_EVENT_SCAN, /* the source has proved that it receives, and tried this closed port */
+};
+
+struct xg_event {
+	u64 at; /* coarse monotonic, ns */
+	u32 kind;
+	u32 ifindex;
+	u8 source[16]; /* IPv4: the first four octets */
+	u16 port;      /* destination; host byte order */
+	u8 ip_version;
+	u8 cause; /* enum xg_flood_cause */
+	u32 zero;
 };
 
 /* Written by the controller only. A stage whose table is empty is skipped. */
@@ -148,5 +247,9 @@ XG_SAME_SIZE(xg_tuple6, XG_PY_SIZEOF_TUPLE6);
 XG_SAME_SIZE(xg_source_counts, XG_PY_SIZEOF_SOURCE_COUNTS);
 XG_SAME_SIZE(xg_counters, XG_PY_SIZEOF_COUNTERS);
 XG_SAME_SIZE(xg_settings, XG_PY_SIZEOF_SETTINGS);
+XG_SAME_SIZE(xg_guard_policy, XG_PY_SIZEOF_GUARD_POLICY);
+XG_SAME_SIZE(xg_guard, XG_PY_SIZEOF_GUARD);
+XG_SAME_SIZE(xg_buckets, XG_PY_SIZEOF_BUCKETS);
+XG_SAME_SIZE(xg_event, XG_PY_SIZEOF_EVENT);
 
 #endif

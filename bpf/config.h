@@ -39,6 +39,21 @@
 #ifndef XG_NEW_TUPLES_PER_SECOND
 #error "XG_NEW_TUPLES_PER_SECOND: new LRU entries a CPU may make in a second"
 #endif
+#ifndef XG_BTF
+#error "XG_BTF: 1 when the places of the kernel's own fields below are known, 0 where it tells nothing of them"
+#endif
+#if XG_BTF
+#if !defined(XG_SOCK_RCVBUF) || !defined(XG_SOCK_USERLOCKS) || !defined(XG_SOCK_USERLOCKS_SHIFT) ||                    \
+	!defined(XG_SOCK_MAX_BACKLOG) || !defined(XG_SOCK_NET) || !defined(XG_SOCK_QUEUE_LENGTH)
+#error "XG_SOCK_*: places in struct sock and inet_connection_sock, octets"
+#endif
+#if !defined(XG_TCP_WINDOW_CLAMP) || !defined(XG_TCP_USER_MSS)
+#error "XG_TCP_*: places in struct tcp_sock, octets"
+#endif
+#if !defined(XG_NET_TIMESTAMPS) || !defined(XG_NET_SACK) || !defined(XG_NET_WINDOW_SCALING) || !defined(XG_NET_RMEM)
+#error "XG_NET_*: places of sysctls in struct net, octets"
+#endif
+#endif
 #ifndef XG_FAKE_CLOCK
 #error "XG_FAKE_CLOCK: 1 only under test, where the map fake_clock is the time"
 #endif

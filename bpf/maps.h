@@ -9,6 +9,23 @@
 #include "abi.h"
 #include "config.h"
 
+#define XG_BUCKETS 65536  /* a power of two */
+#define XG_EVENT_PAGES 16 /* a power of two */
+
+/* As bcc's BPF_RINGBUF_OUTPUT, with a pin. */
+#define BPF_RINGBUF_PINNED(_name, _pages, _pin)                                                                        \
+	struct _name##_table_t {                                                                                       \
+		int key;                                                                                               \
+		u32 leaf;                                                                                              \
+		int (*ringbuf_output)(void *, u64, u64);                                                               \
+		void *(*ringbuf_reserve)(u64);                                                                         \
+		void (*ringbuf_discard)(void *, u64);                                                                  \
+		void (*ringbuf_submit)(void *, u64);                                                                   \
+		u32 max_entries;                                                                                       \
+	};                                                                                                             \
+	__attribute__((section("maps/ringbuf:" _pin))) struct _name##_table_t _name = { .max_entries =                 \
+												(_pages) * PAGE_SIZE }
+
 /* [0] -> settings. Controller writes, program reads. Never full. */
 BPF_TABLE_PINNED("array", u32, struct xg_settings, settings, 1, XG_PINS "/settings");
 
@@ -54,6 +71,21 @@ BPF_TABLE_PINNED("lru_hash", struct xg_source4, struct xg_source_counts, sources
 BPF_TABLE_PINNED("lru_hash", struct xg_source6, struct xg_source_counts, sources6, XG_SOURCES, XG_PINS "/sources6");
 BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple4, tuples4, XG_TUPLES, XG_PINS "/tuples4");
 BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple6, tuples6, XG_TUPLES, XG_PINS "/tuples6");
+
+/* [0] -> the SYN guard's policy. Controller writes, program reads. Never full. */
+BPF_TABLE_PINNED("array", u32, struct xg_guard_policy, guard_policy, 1, XG_PINS "/guard_policy");
+
+/* [0] -> the SYN guard's state on this interface. Program and controller write and read. Never full. */
+BPF_TABLE_PINNED("array", u32, struct xg_guard, guards, 1, XG_LINK_PINS "/guard");
+
+/*
+ * Hash of a source prefix -> its token buckets. Program reads and writes. Never full: prefixes share places, which the
+ * size makes rare, and which only matters to a prefix that shares with one over its limit.
+ */
+BPF_TABLE_PINNED("array", u32, struct xg_buckets, buckets, XG_BUCKETS, XG_PINS "/buckets");
+
+/* What the controller should hear of at once. Program writes, controller reads. Full: counted in events_lost. */
+BPF_RINGBUF_PINNED(events, XG_EVENT_PAGES, XG_PINS "/events");
 
 /* [0] -> this interface's counters, per CPU. Program writes, telemetry reads. Never full. */
 BPF_TABLE_PINNED("percpu_array", u32, struct xg_counters, counters, 1, XG_LINK_PINS "/counters");

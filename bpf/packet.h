@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a packet is. Filled by parse/, read-only afterwards. */
+/* What a packet is. Filled by parse/, read-only afterwards, but for `observed`. */
 #ifndef XG_PACKET_H
 #define XG_PACKET_H
 
@@ -31,17 +31,30 @@ struct xg_packet {
 	bool later_fragment; /* a fragment that is not the first: no ports */
 	bool more_fragments; /* the datagram goes on in other frames */
 	bool has_ports;      /* TCP or UDP */
+	bool observed;       /* the stage that decided does not act on it: count what it would have done */
 	__be16 source_port;
 	__be16 destination_port;
 	union xg_address source;
 	union xg_address destination;
+	/*
+	 * Where the IP header and the one behind it begin, octets from the frame's beginning. Numbers in memory, not
+	 * pointers: the verifier would follow each of the ways by which parse/ comes to them through every stage.
+	 */
+	volatile u16 network_at;
+	volatile u16 transport_at; /* 0 for a later fragment */
 };
 
 /* What is left to parse. `left` counts octets the headers vouch for, which padding behind them is not. */
 struct xg_cursor {
+	void *frame;
 	void *at;
 	void *end; /* of the first buffer: the verifier's bound */
 	u64 left;
 };
+
+static __always_inline u16 xg_place(const struct xg_cursor *cursor)
+{
+	return cursor->at - cursor->frame;
+}
 
 #endif

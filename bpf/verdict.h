@@ -39,21 +39,24 @@ static __always_inline int xg_verdict(u32 reason)
 	return ((u32)XG_DROPPING >> (reason & 31)) & 1 ? XDP_DROP : XDP_PASS;
 }
 
-/* Counts the packet, exactly once, and returns its verdict. */
-static __always_inline int xg_finish(struct xg_counters *counters, const struct xg_packet *packet, u32 reason)
+/*
+ * Counts the packet, exactly once, and returns its verdict. `observed`: the stage that decided does not act. By value:
+ * a pointer to the packet here would keep the compiler from holding it in registers.
+ */
+static __always_inline int xg_finish(struct xg_counters *counters, u32 length, bool observed, u32 reason)
 {
 	struct xg_reason_counts *counts;
 	int verdict = xg_verdict(reason);
 
 	/* An unsigned index below the bound; the verifier cannot know that a stage never returns XG_NEXT here. */
 	counts = &counters->reasons[reason & (XG_REASON_SLOTS - 1)];
-	if (XG_OBSERVE && verdict != XDP_PASS) {
+	if ((XG_OBSERVE || observed) && verdict != XDP_PASS) {
 		counts->observed_packets++;
-		counts->observed_bytes += packet->length;
+		counts->observed_bytes += length;
 		return XDP_PASS;
 	}
 	counts->packets++;
-	counts->bytes += packet->length;
+	counts->bytes += length;
 	return verdict;
 }
 

@@ -34,6 +34,7 @@ static __always_inline u32 xg_parse_ipv4(struct xg_cursor *cursor, struct xg_pac
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > cursor->left)
 		return XG_REASON_malformed;
 
+	packet->network_at = xg_place(cursor);
 	packet->protocol = ip->protocol;
 	packet->source.ipv4 = ip->saddr;
 	packet->destination.ipv4 = ip->daddr;

@@ -105,6 +105,7 @@ static __always_inline u32 xg_parse_ipv6(struct xg_cursor *cursor, struct xg_pac
 	if (ip->version != 6 || payload + sizeof(*ip) > cursor->left)
 		return XG_REASON_malformed;
 
+	packet->network_at = xg_place(cursor);
 	packet->protocol = ip->nexthdr;
 	packet->hop_limit = ip->hop_limit;
 	__builtin_memcpy(&packet->source, &ip->saddr, sizeof(packet->source));

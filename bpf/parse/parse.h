@@ -18,13 +18,12 @@ static __always_inline u32 xg_frame_length(struct xdp_md *ctx)
 }
 
 /* Moves the cursor to the network header and stores the EtherType of it. */
-static __always_inline u32 xg_parse_frame(struct xdp_md *ctx, struct xg_cursor *cursor, struct xg_packet *packet,
-					  __be16 *type)
+static __always_inline u32 xg_parse_frame(struct xdp_md *ctx, struct xg_cursor *cursor, u32 length, __be16 *type)
 {
-	cursor->at = (void *)(long)ctx->data;
+	cursor->frame = (void *)(long)ctx->data;
+	cursor->at = cursor->frame;
 	cursor->end = (void *)(long)ctx->data_end;
-	packet->length = xg_frame_length(ctx);
-	cursor->left = packet->length;
+	cursor->left = length;
 	return xg_parse_ethernet(cursor, type);
 }
 

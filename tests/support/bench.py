@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from xdpguard.dataplane import abi, kernel
+from xdpguard.dataplane import abi, btf, kernel
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
 from xdpguard.dataplane.pins import Pins, ensure_bpffs
@@ -48,6 +48,7 @@ class Bench:
             max_rules=4096,
             sources=4096,
             tuples=4096,
+            btf=btf.switches(),
         )
         try:
             with Compiled(replace(base, **switches)) as compiled:  # type: ignore[arg-type]

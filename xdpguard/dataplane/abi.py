@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.bundle import source_folder
 
-ABI = 1  # part of the pins' path; raised with every change of a struct or of a map
+ABI = 2  # part of the pins' path; raised with every change of a struct or of a map
 
 REASON_SLOTS = 32
 PORT_WORDS = 1024
@@ -32,10 +32,14 @@ SOURCE6 = Struct("=16sI")
 TUPLE_KEY = Struct("=Q")  # hash of the tuple
 TUPLE4 = Struct("=4s4s2s2sIQQ")  # source, destination, ports in network byte order, cpu, SYNs, SYNs of other CPUs
 TUPLE6 = Struct("=16s16s2s2sIQQ")
-SOURCE_COUNTS = Struct("=9Q")  # packets, then FLAGS
-COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 2}QQII")
+SOURCE_COUNTS = Struct("=12Q")  # packets, then FLAGS, then ports tried: bits, since, number
+COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 4}QQII4I")
 SECRETS = 5
 SETTINGS = Struct(f"=6I{2 * PORT_WORDS + SECRETS}Q")  # flags of the tables, closed ports, secrets of the hash
+GUARD_POLICY = Struct(f"=4I4Q8Q2Q4sI{PORT_WORDS}Q")
+GUARD = Struct("=5QII2Q6Q")
+BUCKETS = Struct("=4Q")
+EVENT = Struct("=QII16sHBBI")  # at, kind, ifindex, source, port, IP version, cause
 
 SIZES = {
     "RULE": RULE.size,
@@ -52,6 +56,10 @@ SIZES = {
     "SOURCE_COUNTS": SOURCE_COUNTS.size,
     "COUNTERS": COUNTERS.size,
     "SETTINGS": SETTINGS.size,
+    "GUARD_POLICY": GUARD_POLICY.size,
+    "GUARD": GUARD.size,
+    "BUCKETS": BUCKETS.size,
+    "EVENT": EVENT.size,
 }
 
 _REASON = re.compile(r'^XG_REASON\((\w+), (\d+), (PASS|DROP|TX), "([^"]*)"\)', re.MULTILINE)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import sysconfig
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xdpguard.dataplane import abi
@@ -28,6 +29,7 @@ class Switches:
     new_sources_per_second: int = 10_000
     new_tuples_per_second: int = 10_000
     fake_clock: bool = False
+    btf: Mapping[str, int] = field(default_factory=dict)  # places in the kernel's structs, by switch: see btf.py
 
 
 def cflags(switches: Switches, source: Path) -> list[str]:
@@ -45,6 +47,8 @@ def cflags(switches: Switches, source: Path) -> list[str]:
         "NEW_SOURCES_PER_SECOND": switches.new_sources_per_second,
         "NEW_TUPLES_PER_SECOND": switches.new_tuples_per_second,
         "FAKE_CLOCK": int(switches.fake_clock),
+        "BTF": int(bool(switches.btf)),
+        **switches.btf,
     }
     return [
         *header_flags(source),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane import btf, kernel
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.tables import Tables
@@ -151,4 +151,5 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
         tuples=limits.tuples,
         new_sources_per_second=-(-limits.new_sources_per_second // cpus),
         new_tuples_per_second=-(-limits.new_tuples_per_second // cpus),
+        btf=btf.switches(),
     )

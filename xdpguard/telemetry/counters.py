@@ -34,6 +34,8 @@ class Counters:
     protocols: dict[str, int]
     sources_skipped: int
     tuples_skipped: int
+    cookies_valid: int
+    events_lost: int
     packets: int = field(init=False)
     bytes: int = field(init=False)
     dropped: int = field(init=False)
@@ -72,4 +74,6 @@ def decode(numbers: list[int]) -> Counters:
         protocols=dict(zip(abi.PROTOCOLS, numbers[_PROTOCOLS_AT:_SKIPPED_AT], strict=True)),
         sources_skipped=numbers[_SKIPPED_AT],
         tuples_skipped=numbers[_SKIPPED_AT + 1],
+        cookies_valid=numbers[_SKIPPED_AT + 2],
+        events_lost=numbers[_SKIPPED_AT + 3],
     )

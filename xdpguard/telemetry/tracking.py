@@ -72,7 +72,7 @@ def sources(pins: Pins) -> dict[str, SourceCounts]:
             row = sums.setdefault(_text(address), [0] * len(numbers))
             for place, number in enumerate(numbers):
                 row[place] += number
-    return {address: SourceCounts(row[0], tuple(row[1:])) for address, row in sums.items()}
+    return {address: SourceCounts(row[0], tuple(row[1 : 1 + len(abi.FLAGS)])) for address, row in sums.items()}
 
 
 def _entries(pins: Pins, name: str, key: Struct, value: Struct) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A token bucket in one word: the generic cell rate algorithm in its form of virtual scheduling (ITU-T I.371, annex A).
+ * The word is the theoretical arrival time of the next packet; a packet may come as much as the burst before it.
+ */
+#ifndef XG_ALGO_TOKEN_BUCKET_H
+#define XG_ALGO_TOKEN_BUCKET_H
+
+#include "../abi.h"
+
+/*
+ * Takes a token. `now` in ns. CPUs share the word without a lock: what two of them take at the same instant from a
+ * bucket that was full may count once, which only ever makes the limit wider.
+ */
+static __always_inline bool xg_bucket_take(u64 *arrival, u64 now, const struct xg_rate *rate)
+{
+	u64 due = *arrival;
+
+	if (!rate->interval)
+		return true;
+	if (due < now) {
+		*arrival = now + rate->interval;
+		return true;
+	}
+	if (due - now > rate->burst)
+		return false;
+	__sync_fetch_and_add(arrival, rate->interval);
+	return true;
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The TCP options of a SYN, read as the kernel reads them: tcp_parse_options(), net/ipv4/tcp_input.c. */
+#ifndef XG_PARSE_OPTIONS_H
+#define XG_PARSE_OPTIONS_H
+
+#include <linux/tcp.h>
+
+#include "../packet.h"
+
+#define XG_OPTION_END 0
+#define XG_OPTION_NOP 1
+#define XG_OPTION_MSS 2
+#define XG_OPTION_WSCALE 3
+#define XG_OPTION_SACK 4
+#define XG_OPTION_TIMESTAMPS 8
+#define XG_OPTIONS_MAX 40 /* octets: doff 15 */
+#define XG_OPTIONS_ROOM 64
+#define XG_WSCALE_MAX 14  /* RFC 7323, 2.3 */
+#define XG_WSCALE_NONE 15 /* TS_OPT_WSCALE_MASK: not given */
+
+/*
+ * One piece of memory, as its first part is read at places known only at run time. The fields lie where none begins an
+ * eighth octet: of such fields the verifier remembers nothing, and so takes all ways through the reading for one. It
+ * would follow each combination of options on its own otherwise.
+ */
+struct xg_syn_options {
+	u8 octets[XG_OPTIONS_ROOM];
+	u8 unused;
+	volatile u8 given;  /* a bit a kind: see xg_given() */
+	volatile u8 next;   /* where the reading goes on */
+	volatile u8 length; /* of all options */
+	volatile __be32 timestamp;
+	u8 unused_too;
+	volatile u8 wscale;
+	volatile u16 mss;
+	u32 end;
+};
+
+/* Masked, so that the verifier sees every place inside the room. */
+static __always_inline u32 xg_octet(const struct xg_syn_options *options, u64 at)
+{
+	return options->octets[at & (XG_OPTIONS_ROOM - 1)];
+}
+
+static __always_inline void xg_take_option(struct xg_syn_options *found, u64 at, u64 size)
+{
+	u32 kind = xg_octet(found, at), value;
+
+	if (kind == XG_OPTION_MSS && size == 4) {
+		value = xg_octet(found, at + 2) << 8 | xg_octet(found, at + 3);
+		if (!value)
+			return;
+		found->mss = value;
+	} else if (kind == XG_OPTION_WSCALE && size == 3) {
+		value = xg_octet(found, at + 2);
+		found->wscale = value > XG_WSCALE_MAX ? XG_WSCALE_MAX : value;
+	} else if (kind == XG_OPTION_TIMESTAMPS && size == 10) {
+		found->timestamp = bpf_htonl(xg_octet(found, at + 2) << 24 | xg_octet(found, at + 3) << 16 |
+					     xg_octet(found, at + 4) << 8 | xg_octet(found, at + 5));
+	} else if (kind != XG_OPTION_SACK || size != 2) {
+		return;
+	}
+	found->given |= 1u << (kind & 7);
+}
+
+static __always_inline bool xg_given(const struct xg_syn_options *options, u32 kind)
+{
+	return (options->given >> (kind & 7)) & 1;
+}
+
+/* Copies the options, as far as the first buffer holds them; what is not there reads as the end of the options. */
+static __always_inline void xg_copy_options(const u32 *first, const void *end, struct xg_syn_options *found)
+{
+	const u32 *word;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < XG_OPTIONS_MAX / 4; i++) {
+		word = first + i;
+		/* Keeps the compiler from turning the comparison into one the verifier does not know. */
+		asm volatile("" : "+r"(word));
+		if (i * 4 >= found->length || (const void *)(word + 1) > end)
+			break;
+		((volatile u32 *)found->octets)[i] = *word;
+	}
+}
+
+/*
+ * Reads `length` octets of options at `first`. Nonsense ends the reading, as in the kernel. `zero` is one that the
+ * verifier does not know as such.
+ */
+static __always_inline void xg_parse_options(const void *first, u32 length, const void *end, u32 zero,
+					     struct xg_syn_options *found)
+{
+	u64 size, kind, at;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < sizeof(*found) / 4; i++)
+		((volatile u32 *)found)[i] = zero;
+	found->length = length;
+	xg_copy_options(first, end, found);
+	for (i = 0; i < XG_OPTIONS_MAX; i++) {
+		at = found->next;
+		if (at >= found->length)
+			return;
+		kind = xg_octet(found, at);
+		if (kind == XG_OPTION_END)
+			return;
+		if (kind == XG_OPTION_NOP) {
+			found->next = at + 1;
+			continue;
+		}
+		size = xg_octet(found, at + 1);
+		if (at + 2 > found->length || size < 2 || at + size > found->length)
+			return;
+		xg_take_option(found, at, size);
+		found->next = at + size;
+	}
+}
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * When a flood begins and ends, decided here so that it needs no controller.
+ *
+ * It begins when a listener's queue is full (the kernel's own criterion), or when more SYNs, or more segments of no
+ * connection, come in a window than the policy allows. While the guard is idle only a sample is looked at. It goes on
+ * while handshakes stay unproved; SYNs that do complete are a rush, not a flood, and raise the bar for the next time.
+ */
+#ifndef XG_STAGES_FLOOD_H
+#define XG_STAGES_FLOOD_H
+
+#include "../clock.h"
+#include "events.h"
+#include "socket.h"
+
+#define XG_ALWAYS (~0ull)
+#define XG_SYN_SAMPLE 8       /* while idle, each 8th SYN of a CPU is looked at; powers of two */
+#define XG_SEGMENT_SAMPLE 256 /* and each 256th other segment */
+#define XG_SIGNS_BATCH 32     /* a CPU's signs are added to the common ones so many at a time */
+
+static __always_inline bool xg_initial_syn(const struct xg_packet *packet)
+{
+	return (packet->tcp_flags & (XG_SYN | XG_ACK)) == XG_SYN;
+}
+
+static __always_inline void xg_new_window(struct xg_guard *guard, u64 now)
+{
+	guard->window_began = now;
+	guard->syns = 0;
+	guard->strangers = 0;
+	guard->proved = 0;
+}
+
+static __always_inline void xg_flood_begins(struct xdp_md *ctx, const struct xg_packet *packet,
+					    struct xg_counters *counters, struct xg_guard *guard,
+					    const struct xg_guard_policy *policy, u64 now, u32 cause)
+{
+	guard->cause = cause;
+	guard->port = bpf_ntohs(packet->destination_port);
+	guard->began = now;
+	guard->floods++;
+	xg_new_window(guard, now);
+	guard->until = now + policy->hold;
+	xg_tell(ctx, packet, counters, XG_EVENT_FLOOD_BEGINS, now, cause);
+}
+
+/* A window of an active guard is over: does the flood go on? */
+static __always_inline void xg_judge_window(struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now)
+{
+	u64 unproved = guard->syns > guard->proved ? guard->syns - guard->proved : 0;
+
+	if ((unproved >= policy->unproved && unproved > guard->syns / 4) || guard->strangers >= policy->flood / 2)
+		guard->until = now + policy->hold;
+	else if (guard->syns >= policy->flood)
+		guard->calm = guard->syns;
+}
+
+/* What this CPU has seen while the guard is active goes to the common counts, a batch at a time. */
+static __always_inline void xg_active_signs(struct xg_signs *signs, struct xg_guard *guard,
+					    const struct xg_guard_policy *policy, u64 now)
+{
+	if (signs->syns + signs->strangers < XG_SIGNS_BATCH)
+		return;
+	__sync_fetch_and_add(&guard->syns, signs->syns);
+	__sync_fetch_and_add(&guard->strangers, signs->strangers);
+	__sync_fetch_and_add(&guard->proved, signs->proved);
+	__builtin_memset(signs, 0, sizeof(*signs));
+	if (now - guard->window_began < policy->window || guard->until == XG_ALWAYS)
+		return;
+	xg_judge_window(guard, policy, now);
+	xg_new_window(guard, now);
+}
+
+/* While idle: counts a sample of the size that stands for it. Returns the cause, if this makes a flood. */
+static __always_inline u32 xg_idle_signs(struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now,
+					 bool syn)
+{
+	if (now - guard->window_began >= policy->window) {
+		if (guard->syns < policy->flood / 2)
+			guard->calm = 0;
+		xg_new_window(guard, now);
+	}
+	if (syn) {
+		__sync_fetch_and_add(&guard->syns, XG_SYN_SAMPLE);
+		return guard->syns >= policy->flood && guard->syns >= guard->calm * 2 ? XG_CAUSE_SYNS : XG_CAUSE_NONE;
+	}
+	__sync_fetch_and_add(&guard->strangers, XG_SEGMENT_SAMPLE);
+	return guard->strangers >= policy->flood ? XG_CAUSE_STRANGERS : XG_CAUSE_NONE;
+}
+
+/* The kernel's own criterion: inet_csk_reqsk_queue_is_full(). */
+static __always_inline bool xg_queue_full(struct bpf_sock *sock)
+{
+	struct xg_listener listener = {};
+
+	return xg_read_listener(sock, &listener) && listener.full;
+}
+
+/* Looks at one sampled segment while the guard is idle. */
+static __always_inline void xg_watch(struct xdp_md *ctx, const struct xg_packet *packet, struct xg_counters *counters,
+				     struct xg_guard *guard, const struct xg_guard_policy *policy)
+{
+	bool syn = xg_initial_syn(packet), known = false, full = false;
+	struct bpf_sock *sock;
+	u64 now = xg_now_coarse();
+	u32 cause;
+
+	if (policy->mode == XG_GUARD_OFF || !xg_own_frame(ctx, guard))
+		return;
+	sock = xg_socket(ctx, packet);
+	if (sock) {
+		known = sock->state != XG_TCP_LISTEN;
+		full = syn && !known && xg_queue_full(sock);
+		bpf_sk_release(sock);
+	}
+	if (known || (!sock && guard->pass_unknown) || xg_forwarded(ctx, packet))
+		return;
+	cause = xg_idle_signs(guard, policy, now, syn);
+	if (full)
+		cause = XG_CAUSE_QUEUE;
+	if (cause != XG_CAUSE_NONE)
+		xg_flood_begins(ctx, packet, counters, guard, policy, now, cause);
+}
+
+/* Whether the guard is active. The first packet after the end ends it. */
+static __always_inline bool xg_flood_goes_on(struct xdp_md *ctx, const struct xg_packet *packet,
+					     struct xg_counters *counters, struct xg_guard *guard, u64 now)
+{
+	if (now < guard->until)
+		return true;
+	guard->until = 0;
+	xg_new_window(guard, now);
+	xg_tell(ctx, packet, counters, XG_EVENT_FLOOD_ENDS, now, guard->cause);
+	return false;
+}
+
+#endif

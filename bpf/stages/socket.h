@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Asking the kernel: whose socket is this segment's, and what does its owner allow? The fields of kernel structs are
+ * read at places that the kernel's own type information names (xdpguard/dataplane/btf.py), so that a setting counts
+ * from the moment it is made, with or without a controller.
+ */
+#ifndef XG_STAGES_SOCKET_H
+#define XG_STAGES_SOCKET_H
+
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+
+#include "../maps.h"
+#include "../packet.h"
+
+#define XG_TCP_LISTEN 10       /* include/net/tcp_states.h */
+#define XG_TCP_NEW_SYN_RECV 12 /* a handshake that the listener has begun */
+#define XG_AF_INET 2
+#define XG_AF_INET6 10
+#define XG_SOCK_RCVBUF_LOCK 2 /* include/net/sock.h */
+#define XG_TIMESTAMPS_PLAIN 2 /* tcp_timestamps without a random offset for each connection */
+
+/* The socket in the interface's namespace, listeners included, or NULL. To be released. */
+static __always_inline struct bpf_sock *xg_socket(struct xdp_md *ctx, const struct xg_packet *packet)
+{
+	struct bpf_sock_tuple tuple;
+
+	if (packet->ip_version == 4) {
+		tuple.ipv4.saddr = packet->source.ipv4;
+		tuple.ipv4.daddr = packet->destination.ipv4;
+		tuple.ipv4.sport = packet->source_port;
+		tuple.ipv4.dport = packet->destination_port;
+		return bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	__builtin_memcpy(tuple.ipv6.saddr, packet->source.ipv6, sizeof(tuple.ipv6.saddr));
+	__builtin_memcpy(tuple.ipv6.daddr, packet->destination.ipv6, sizeof(tuple.ipv6.daddr));
+	tuple.ipv6.sport = packet->source_port;
+	tuple.ipv6.dport = packet->destination_port;
+	return bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+}
+
+/* The headers again, from where parse/ has found them; NULL when they are not in the first buffer. */
+static __always_inline void *xg_network(struct xdp_md *ctx, const struct xg_packet *packet)
+{
+	void *at = (void *)(long)ctx->data + (packet->network_at & 63);
+	u64 size = packet->ip_version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+
+	return at + size <= (void *)(long)ctx->data_end ? at : NULL;
+}
+
+static __always_inline struct tcphdr *xg_transport(struct xdp_md *ctx, const struct xg_packet *packet)
+{
+	struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport_at & 0x7fff);
+
+	return (void *)(tcp + 1) <= (void *)(long)ctx->data_end ? tcp : NULL;
+}
+
+/* Behind the TCP header; nothing is known of what is there. */
+static __always_inline void *xg_behind_transport(struct xdp_md *ctx, const struct xg_packet *packet)
+{
+	return (void *)(long)ctx->data + ((packet->transport_at + sizeof(struct tcphdr)) & 0x7fff);
+}
+
+/* Whether the frame is for this host's own stack by its MAC address: not for a guest or a container behind it. */
+static __always_inline bool xg_own_frame(struct xdp_md *ctx, const struct xg_guard *guard)
+{
+	u16 *mac = (void *)(long)ctx->data;
+
+	if (!guard->mac)
+		return true;
+	if ((void *)(mac + 3) > (void *)(long)ctx->data_end)
+		return false;
+	return ((u64)mac[0] | (u64)mac[1] << 16 | (u64)mac[2] << 32) == guard->mac;
+}
+
+/* Whether the host would forward the packet. Quick where forwarding is off. */
+static __always_inline bool xg_forwarded(struct xdp_md *ctx, const struct xg_packet *packet)
+{
+	struct bpf_fib_lookup route = { .ifindex = ctx->ingress_ifindex };
+	long answer;
+
+	if (packet->ip_version == 4) {
+		route.family = XG_AF_INET;
+		route.ipv4_src = packet->source.ipv4;
+		route.ipv4_dst = packet->destination.ipv4;
+	} else {
+		route.family = XG_AF_INET6;
+		__builtin_memcpy(route.ipv6_src, packet->source.ipv6, sizeof(route.ipv6_src));
+		__builtin_memcpy(route.ipv6_dst, packet->destination.ipv6, sizeof(route.ipv6_dst));
+	}
+	answer = bpf_fib_lookup(ctx, &route, sizeof(route), 0);
+	return answer != BPF_FIB_LKUP_RET_FWD_DISABLED && answer != BPF_FIB_LKUP_RET_NOT_FWDED;
+}
+
+/* What a listener makes of a SYN: as tcp_openreq_init_rwin() and cookie_v4_check() have it. */
+struct xg_listener {
+	u32 space;    /* receive window it starts with, octets, before rounding */
+	u32 clamp;    /* most the window may become; 0: no limit */
+	u32 rmem;     /* net.ipv4.tcp_rmem[2] */
+	u16 user_mss; /* TCP_MAXSEG; 0: not set */
+	bool full;    /* as many handshakes wait as its backlog allows: inet_csk_reqsk_queue_is_full() */
+	bool options; /* the kernel can take window scale, SACK and timestamps out of the echoed timestamp */
+	bool sack;
+	bool window_scaling;
+};
+
+#if XG_BTF
+#define XG_READ(type, at, place) (*(type *)((at) + (place)))
+
+/* False when the kernel does not tell. */
+static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_listener *listener)
+{
+	void *tcp = bpf_skc_to_tcp_sock(sock), *net;
+
+	if (!tcp)
+		return false;
+	net = XG_READ(void *, tcp, XG_SOCK_NET);
+	if (!net)
+		return false;
+	/* TCP_DEFAULT_SCALING_RATIO: half of the buffer is overhead. */
+	listener->space = XG_READ(u32, tcp, XG_SOCK_RCVBUF) >> 1;
+	listener->clamp = XG_READ(u32, tcp, XG_TCP_WINDOW_CLAMP);
+	if ((XG_READ(u8, tcp, XG_SOCK_USERLOCKS) >> XG_SOCK_USERLOCKS_SHIFT) & XG_SOCK_RCVBUF_LOCK &&
+	    (!listener->clamp || listener->clamp > listener->space))
+		listener->clamp = listener->space;
+	listener->user_mss = XG_READ(u16, tcp, XG_TCP_USER_MSS);
+	listener->full = XG_READ(u32, tcp, XG_SOCK_QUEUE_LENGTH) >= XG_READ(u32, tcp, XG_SOCK_MAX_BACKLOG);
+	listener->options = XG_READ(u8, net, XG_NET_TIMESTAMPS) == XG_TIMESTAMPS_PLAIN;
+	listener->sack = XG_READ(u8, net, XG_NET_SACK);
+	listener->window_scaling = XG_READ(u8, net, XG_NET_WINDOW_SCALING);
+	listener->rmem = XG_READ(u32, net, XG_NET_RMEM + 2 * sizeof(u32));
+	return true;
+}
+#else
+static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_listener *listener)
+{
+	return false;
+}
+#endif
+
+#endif

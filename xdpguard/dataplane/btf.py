@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where the kernel keeps what the SYN guard reads of a listener, told by the kernel's own type information (BTF).
+
+Read with libbpf, which bcc brings along. Without it, or on a kernel without BTF, the guard does with less: cookies then
+carry the MSS only, and a full listener queue is not seen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+_STRUCT = 4  # BTF_KIND_STRUCT, include/uapi/linux/btf.h
+_THROUGH = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag: look at the type behind
+_HEADER = 12  # octets of struct btf_type, and of struct btf_member
+
+# Switch of bpf/config.h -> struct and member.
+_FIELDS = {
+    "SOCK_RCVBUF": ("sock", "sk_rcvbuf"),
+    "SOCK_USERLOCKS": ("sock", "sk_userlocks"),
+    "SOCK_MAX_BACKLOG": ("sock", "sk_max_ack_backlog"),
+    "SOCK_NET": ("sock", "__sk_common.skc_net.net"),
+    "SOCK_QUEUE_LENGTH": ("inet_connection_sock", "icsk_accept_queue.qlen"),
+    "TCP_WINDOW_CLAMP": ("tcp_sock", "window_clamp"),
+    "TCP_USER_MSS": ("tcp_sock", "rx_opt.user_mss"),
+    "NET_TIMESTAMPS": ("net", "ipv4.sysctl_tcp_timestamps"),
+    "NET_SACK": ("net", "ipv4.sysctl_tcp_sack"),
+    "NET_WINDOW_SCALING": ("net", "ipv4.sysctl_tcp_window_scaling"),
+    "NET_RMEM": ("net", "ipv4.sysctl_tcp_rmem"),
+}
+
+
+class _Place(NamedTuple):
+    octets: int
+    bits: int
+
+
+def switches() -> dict[str, int]:
+    """The switches XG_SOCK_*, XG_TCP_* and XG_NET_* without their prefix; empty where the kernel does not tell."""
+    library = _libbpf()
+    types = library.btf__load_vmlinux_btf() if library else None
+    if not library or not types:
+        return {}
+    try:
+        found = {}
+        for name, (structure, path) in _FIELDS.items():
+            place = _place(library, types, structure, path)
+            found[name] = place.octets
+            if name == "SOCK_USERLOCKS":
+                found["SOCK_USERLOCKS_SHIFT"] = place.bits
+        return found
+    except LookupError:
+        return {}
+    finally:
+        library.btf__free(types)
+
+
+def _libbpf() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL("libbpf.so.1")
+        library.btf__load_vmlinux_btf.restype = ctypes.c_void_p
+        library.btf__find_by_name_kind.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32]
+        library.btf__type_by_id.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+        library.btf__type_by_id.restype = ctypes.c_void_p
+        library.btf__name_by_offset.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+        library.btf__name_by_offset.restype = ctypes.c_char_p
+        library.btf__free.argtypes = [ctypes.c_void_p]
+        library.libbpf_set_print(None)
+    except (OSError, AttributeError):
+        return None
+    return library
+
+
+def _place(library: ctypes.CDLL, types: int, structure: str, path: str) -> _Place:
+    number = library.btf__find_by_name_kind(types, structure.encode(), _STRUCT)
+    if number <= 0:
+        raise LookupError(structure)
+    bits = _member(library, types, number, path.split("."))
+    return _Place(bits // 8, bits % 8)
+
+
+def _member(library: ctypes.CDLL, types: int, number: int, path: list[str]) -> int:
+    """Bits from the struct's beginning; looks into unnamed structs and unions. LookupError when there is none."""
+    at, (_, info, behind) = _words(library, types, number)
+    while info >> 24 & 0x1F in _THROUGH:
+        at, (_, info, behind) = _words(library, types, behind)
+    sized = info >> 31  # member offsets hold a bit field's size in their upper octet
+    for place in range(info & 0xFFFF):
+        name, kind, offset = (ctypes.c_uint32 * 3).from_address(at + _HEADER * (place + 1))
+        text = library.btf__name_by_offset(types, name).decode()
+        start = offset & 0xFFFFFF if sized else offset
+        if text == path[0]:
+            return start if len(path) == 1 else start + _member(library, types, kind, path[1:])
+        if not text:
+            try:
+                return int(start + _member(library, types, kind, path))
+            except LookupError:
+                continue
+    raise LookupError(".".join(path))
+
+
+def _words(library: ctypes.CDLL, types: int, number: int) -> tuple[int, tuple[int, int, int]]:
+    at = library.btf__type_by_id(types, number)
+    if not at:
+        raise LookupError(str(number))
+    name, info, behind = (ctypes.c_uint32 * 3).from_address(at)
+    return at, (name, info, behind)
