@@ -55,9 +55,13 @@ class Pins:
         """Opens a shared map; returns a descriptor. XdpguardError when its layout is not the one expected."""
         return _open(self.folder / name, key_size, value_size)
 
-    def open_counters(self, name: str, netns: str, value_size: int) -> int:
-        """Opens an interface's counters."""
-        return _open(self.link_folder(name, netns) / "counters", 4, value_size)
+    def open_link(self, map_name: str, name: str, netns: str, value_size: int) -> int:
+        """Opens a map of an interface's own: ``counters`` or ``guard``."""
+        return _open(self.link_folder(name, netns) / map_name, 4, value_size)
+
+    def open_ring(self) -> int:
+        """Opens the ring of events."""
+        return _open(self.folder / "events", 0, 0)
 
     def names(self) -> set[Path]:
         """Every pin there is, of this version."""

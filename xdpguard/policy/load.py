@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.model import Policy
-from xdpguard.policy.target import parse_ports, parse_prefix
+from xdpguard.policy.model import Guard, Policy
+from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
+
+# Lengths of time in [guard], with their bounds in seconds.
+INTERVALS = {"window": (0.1, 10), "hold": (1, 600), "burst": (0.1, 600), "forget": (60, 10 * 365 * 86_400)}
 
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
@@ -41,7 +45,30 @@ def load(path: Path) -> Policy:
     except msgspec.ValidationError as error:
         raise _explained(path, text, str(error)) from error
     _check_rules(path, text, policy)
+    for key, error in guard_faults(policy.guard):
+        line = _line_of(text, ["guard", key])
+        raise UsageError(f"{path}:{line}: guard.{key}: {error}", error.remedy) from error
     return policy
+
+
+def guard_faults(guard: Guard) -> Iterator[tuple[str, UsageError]]:
+    """What is wrong with values of ``[guard]`` that are of the right type: key and error."""
+    for key, (least, most) in INTERVALS.items():
+        try:
+            if not least <= parse_interval(getattr(guard, key)) <= most:
+                yield key, UsageError("out of range", f"{_time(least)} to {_time(most)}")
+        except UsageError as error:
+            yield key, error
+    for key in ("bans", "exempt_ports"):
+        for entry in getattr(guard, key):
+            try:
+                parse_duration(entry) if key == "bans" else parse_ports(entry)
+            except UsageError as error:
+                yield key, error
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
 
 
 def _check_rules(path: Path, text: str, policy: Policy) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -37,9 +37,42 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     ports: tuple[str, ...] = ()
 
 
+GuardMode = Literal["off", "observe", "auto", "always"]
+
+
+class Guard(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[guard]``: the SYN guard. Rates are a second, lengths of time as in ``--for``; a rate of 0 is no limit."""
+
+    mode: GuardMode = "auto"
+    # What begins a flood, beside a listener's full queue, and how long the guard stays after its last sign.
+    flood_rate: _Rate = 20_000
+    window: str = "500ms"
+    unproved_rate: _Rate = 50
+    hold: str = "5s"
+    # Of a source prefix: SYNs that reach the kernel, SYN cookies, connections by cookie. Then RSTs of closed ports.
+    prefix4: Annotated[int, Meta(ge=8, le=32)] = 32
+    prefix6: Annotated[int, Meta(ge=16, le=128)] = 64
+    syn_rate: _Rate = 1_000
+    answer_rate: _Rate = 0
+    connection_rate: _Rate = 0
+    reset_rate: _Rate = 1_000
+    burst: str = "2s"
+    # What the answers may carry, and what the controller may raise for the length of a flood.
+    options: bool = True
+    sysctls: bool = True
+    exempt_ports: tuple[str, ...] = ()
+    translated: Literal["auto", "yes", "no"] = "auto"
+    # Bans of proved sources, by the controller: distinct closed ports in a minute, connections a second; 0: none.
+    scan_ports: Annotated[int, Meta(ge=0, le=65_535)] = 15
+    ban_connections: _Rate = 500
+    bans: tuple[str, ...] = ("10m", "1h", "24h")
+    forget: str = "7d"
+
+
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     limits: Limits = field(default_factory=Limits)
     sanity: Sanity = field(default_factory=Sanity)
     rules: Rules = field(default_factory=Rules)
+    guard: Guard = field(default_factory=Guard)

@@ -18,6 +18,7 @@ PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linu
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
 _LENGTH = re.compile(r"[0-9]{1,3}")
 _DURATION = re.compile(r"^([0-9]{1,12})([smhdw])$")
+_INTERVAL = re.compile(r"^([0-9]{1,9})ms$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 100 * 365 * 86_400
 _PORT = re.compile(r"^([0-9]{1,5})(?:/(\w+))?$")
@@ -109,6 +110,14 @@ def parse_duration(text: str) -> int:
             f"not a length of time: {_shown(text)}", "write a number above 0 and a unit: 90s, 10m, 2h, 7d or 4w"
         )
     return seconds
+
+
+def parse_interval(text: str) -> float:
+    """Parses a length of time that may be short: ``500ms``, or what `parse_duration` takes; returns seconds."""
+    match = _INTERVAL.match(text.strip())
+    if match and int(match[1]) > 0:
+        return int(match[1]) / 1000
+    return float(parse_duration(text))
 
 
 def _packed(address: str) -> bytes | None:

@@ -50,7 +50,7 @@ class Counters:
 
 def read(pins: Pins, name: str, netns: str) -> Counters:
     """Reads the counters of an attached interface. XdpguardError when it has none."""
-    descriptor = pins.open_counters(name, netns, abi.COUNTERS.size)
+    descriptor = pins.open_link("counters", name, netns, abi.COUNTERS.size)
     try:
         cpus = kernel.possible_cpus()
         width = (abi.COUNTERS.size + 7) & ~7  # the kernel rounds per-CPU values up to 8 octets
