@@ -13,11 +13,15 @@ struct flood_template {
 	u32 ip_sum;      /* of the IPv4 header without checksum and source's last four octets */
 	u32 l4_sum;      /* likewise of pseudo header, header and payload, without ports' first half and sequence */
 	u32 random_port;
-	u32 pad;
+	u32 interval; /* ns between two frames; 0: as fast as it goes */
 };
 
 BPF_ARRAY(template_map, struct flood_template, 1);
 BPF_ARRAY(sent, u64, 1);
+BPF_ARRAY(due, u64, 1); /* when the next frame may go, ns */
+
+#define FLOOD_LONGEST_WAIT 4096 /* readings of the clock, of some 30 ns each */
+#define FLOOD_SLACK 1000000     /* ns that may be caught up on */
 
 static inline u16 flood_fold(u64 sum)
 {
@@ -32,16 +36,31 @@ static inline u64 flood_words(u32 value)
 	return (value & 0xffff) + (value >> 16);
 }
 
+/* Waits here, frame by frame: what is paced in larger pieces arrives in bursts that fill the receiver's ring. */
+static inline void flood_wait(u64 *next, u32 interval)
+{
+	u64 now = bpf_ktime_get_ns();
+	int i;
+
+	if (*next + FLOOD_SLACK < now)
+		*next = now - FLOOD_SLACK;
+	for (i = 0; i < FLOOD_LONGEST_WAIT && now < *next; i++)
+		now = bpf_ktime_get_ns();
+	*next += interval;
+}
+
 int flood(struct xdp_md *ctx)
 {
 	u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	u32 zero = 0, source, sequence;
 	struct flood_template *template = template_map.lookup(&zero);
-	u64 *count = sent.lookup(&zero), sum;
+	u64 *count = sent.lookup(&zero), *next = due.lookup(&zero), sum;
 	u16 port, checksum;
 
-	if (!template || !count || data + XG_FRAME > end)
+	if (!template || !count || !next || data + XG_FRAME > end)
 		return XDP_ABORTED;
+	if (template->interval)
+		flood_wait(next, template->interval);
 	__builtin_memcpy(data, template->frame, XG_FRAME);
 	source = template->source | (bpf_get_prandom_u32() & template->source_mask);
 	*(u32 *)(data + XG_SOURCE_AT) = source;

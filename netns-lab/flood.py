@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, is_lab_end
+from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, SPOOFED4, SPOOFED6, is_lab_end
 
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import source_folder
@@ -33,6 +33,7 @@ MAX_COUNT = 100_000_000
 BATCH = 64  # frames between two runs of the receiver, of the 256 a veth's ring holds
 _CHUNK = 1 << 18  # frames a test run at full speed
 _PACE = 0.1  # seconds a test run when paced
+_STEADY = 20_000  # frames a second from which the frame maker itself keeps the pace
 _EXAMPLES = """\
 examples (in the lab, as root):
   .venv/bin/python netns-lab/flood.py syn --port 80 --seconds 5
@@ -161,8 +162,13 @@ def _template(flood: Flood) -> tuple[bytes, bytes]:
     l4_sum = _sum(pseudo + body) - _sum(last) - port
     mask = struct.pack("!I", (1 << free) - 1)
     fixed = network.num_addresses == 1
-    settings = frame + bytes(-len(frame) % 4) + last + mask + struct.pack("=IIII", ip_sum, l4_sum, int(not fixed), 0)
+    settings = frame + bytes(-len(frame) % 4) + last + mask + struct.pack("=IIII", ip_sum, l4_sum, int(not fixed), _interval(flood))
     return frame, settings
+
+
+def _interval(flood: Flood) -> int:
+    """Nanoseconds between two frames; 0: not paced there."""
+    return 1_000_000_000 // flood.rate if flood.rate >= _STEADY else 0
 
 
 def _transport(flood: Flood) -> bytes:
@@ -195,7 +201,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=MAX_COUNT, help="at most this many packets")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
-    source = given.source or ("2001:db8::/96" if given.ipv6 else "16.0.0.0/4")
+    source = given.source or (SPOOFED6 if given.ipv6 else SPOOFED4)
     destination = given.destination or (SERVER6 if given.ipv6 else SERVER4)
     if not 60 <= given.size <= 1500 or not 0 <= given.port <= 65_535 or given.rate < 0:
         parser.error("--size goes from 60 to 1500, --port from 0 to 65535, --rate from 0")

@@ -5,8 +5,8 @@
                        2001:2:0:18::2     2001:2:0:18::1
 
 Addresses are those set aside for benchmarks (RFC 2544, RFC 5180). The server's default route leads outside, so that
-answers to spoofed sources have somewhere to go; the outside end carries an XDP program that passes everything, without
-which frames sent by XDP would not arrive.
+answers to spoofed sources have somewhere to go; the outside end carries an XDP program, without which frames
+sent by XDP would not arrive; it drops the answers to spoofed sources.
 """
 
 from __future__ import annotations
@@ -32,7 +32,38 @@ CLIENTS6 = [f"2001:2:0:18::{number}" for number in range(10, 20)]
 
 _RECORDS = Path("/run/xdpguard-lab")
 _NAMESPACES = Path("/run/netns")
-_XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)  # r0 = XDP_PASS; exit
+# The sources a flood draws from by default. Answers to them end at the outside end: what became of them there would be
+# work done on the core that is being measured.
+SPOOFED4, SPOOFED6 = "16.0.0.0/4", "2001:db8::/96"
+
+
+def _insn(code: int, registers: int = 0, offset: int = 0, value: int = 0) -> bytes:
+    """An instruction of BPF: ``struct bpf_insn``, little-endian."""
+    return struct.pack("<BBhi", code, registers, offset, value)
+
+
+# Drops what goes to a spoofed source, passes the rest.
+_XDP_OUTSIDE = b"".join(
+    (
+        _insn(0x61, 0x12, 0),  # r2 = ctx->data
+        _insn(0x61, 0x13, 4),  # r3 = ctx->data_end
+        _insn(0xB7, 0x00, 0, 2),  # r0 = XDP_PASS
+        _insn(0xBF, 0x24),  # r4 = r2
+        _insn(0x07, 0x04, 0, 42),  # r4 += 42
+        _insn(0x2D, 0x34, 10),  # if r4 > r3: exit
+        _insn(0x69, 0x25, 12),  # r5 = EtherType
+        _insn(0x55, 0x05, 4, 0x0008),  # if it is not IPv4: to IPv6
+        _insn(0x71, 0x25, 30),  # r5 = first octet of the destination
+        _insn(0x57, 0x05, 0, 0xF0),  # r5 &= 0xf0
+        _insn(0x55, 0x05, 5, 0x10),  # if it is not 16/4: exit
+        _insn(0x05, 0x00, 3),  # to drop
+        _insn(0x55, 0x05, 3, 0xDD86),  # if it is not IPv6: exit
+        _insn(0x61, 0x25, 38),  # r5 = first four octets of the destination
+        _insn(0x56, 0x05, 1, -0x47F2FEE0),  # if they are not 2001:db8 (in memory: 0xb80d0120): exit
+        _insn(0xB7, 0x00, 0, 1),  # r0 = XDP_DROP
+        _insn(0x95),  # exit
+    )
+)
 
 
 class Lab:
@@ -166,7 +197,7 @@ class Lab:
         link = links.get(INTERFACE, self.outside)
         if link.xdp is not None:
             return
-        program = kernel.load_xdp(_XDP_PASS, "lab_pass")
+        program = kernel.load_xdp(_XDP_OUTSIDE, "lab_outside")
         try:
             links.attach(link, program, "native", None)
         finally:

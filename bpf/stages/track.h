@@ -3,6 +3,9 @@
  * Tracking: TCP flags by source and initial SYNs by tuple, in LRU tables. A new entry costs more than all the rest and
  * may push out one that matters. So each CPU makes a bounded number a second, and what the bound kept out is counted;
  * and a packet that a deny entry drops, which that entry counts already, is not tracked.
+ *
+ * Under a flood even the look-up, which misses the cache, costs as much as all the rest. So once a CPU has made its
+ * number, it looks no initial SYN up for the rest of the second, and counts it as kept out.
  */
 #ifndef XG_STAGES_TRACK_H
 #define XG_STAGES_TRACK_H
@@ -26,6 +29,23 @@ static __always_inline void xg_renew_budget(struct xg_budget *budget)
 	budget->tuples = 0;
 }
 
+/* Whether this second's number of new entries is made: the clock is read only when it seems so. */
+static __always_inline bool xg_sources_used_up(struct xg_budget *budget)
+{
+	if (budget->sources < XG_NEW_SOURCES_PER_SECOND)
+		return false;
+	xg_renew_budget(budget);
+	return budget->sources >= XG_NEW_SOURCES_PER_SECOND;
+}
+
+static __always_inline bool xg_tuples_used_up(struct xg_budget *budget)
+{
+	if (budget->tuples < XG_NEW_TUPLES_PER_SECOND)
+		return false;
+	xg_renew_budget(budget);
+	return budget->tuples >= XG_NEW_TUPLES_PER_SECOND;
+}
+
 static __always_inline bool xg_may_add_source(struct xg_counters *counters)
 {
 	xg_renew_budget(&counters->budget);
@@ -37,15 +57,11 @@ static __always_inline bool xg_may_add_source(struct xg_counters *counters)
 	return true;
 }
 
-static __always_inline bool xg_may_add_tuple(struct xg_counters *counters)
+/* There is room in this second, or the tuple would not have been looked up. */
+static __always_inline void xg_take_tuple(struct xg_counters *counters)
 {
 	xg_renew_budget(&counters->budget);
-	if (counters->budget.tuples >= XG_NEW_TUPLES_PER_SECOND) {
-		counters->tuples_skipped++;
-		return false;
-	}
 	counters->budget.tuples++;
-	return true;
 }
 
 static __always_inline void xg_add_flags(struct xg_source_counts *counts, u8 flags)
@@ -109,7 +125,8 @@ static __always_inline void xg_add_tuple4(const struct xg_packet *packet, struct
 		.syns = 1,
 	};
 
-	if (!xg_may_add_tuple(counters) || !tuples4.insert(key, &first))
+	xg_take_tuple(counters);
+	if (!tuples4.insert(key, &first))
 		return;
 	/* Another CPU made it meanwhile. */
 	made = tuples4.lookup(key);
@@ -148,7 +165,8 @@ static __always_inline void xg_add_tuple6(const struct xg_packet *packet, struct
 		.syns = 1,
 	};
 
-	if (!xg_may_add_tuple(counters) || !tuples6.insert(key, &first))
+	xg_take_tuple(counters);
+	if (!tuples6.insert(key, &first))
 		return;
 	/* Another CPU made it meanwhile. */
 	made = tuples6.lookup(key);
@@ -185,22 +203,40 @@ static __always_inline void xg_track_tuple6(const struct xg_packet *packet, stru
 		__sync_fetch_and_add(&tuple->syns_elsewhere, 1);
 }
 
+static __always_inline void xg_track_source(const struct xg_packet *packet, struct xg_counters *counters)
+{
+	if (packet->ip_version == 4)
+		xg_track_source4(packet, counters);
+	else
+		xg_track_source6(packet, counters);
+}
+
+static __always_inline void xg_track_tuple(const struct xg_packet *packet, struct xg_counters *counters,
+					   const u64 *secrets)
+{
+	if (packet->ip_version == 4)
+		xg_track_tuple4(packet, counters, secrets);
+	else
+		xg_track_tuple6(packet, counters, secrets);
+}
+
 static __always_inline void xg_track(const struct xg_packet *packet, struct xg_counters *counters,
 				     const struct xg_settings *settings)
 {
-	bool initial_syn = (packet->tcp_flags & (XG_SYN | XG_ACK)) == XG_SYN;
-
 	if (!xg_is_tcp_segment(packet))
 		return;
-	if (packet->ip_version == 4) {
-		xg_track_source4(packet, counters);
-		if (initial_syn)
-			xg_track_tuple4(packet, counters, settings->secrets);
-	} else {
-		xg_track_source6(packet, counters);
-		if (initial_syn)
-			xg_track_tuple6(packet, counters, settings->secrets);
+	if ((packet->tcp_flags & (XG_SYN | XG_ACK)) != XG_SYN) {
+		xg_track_source(packet, counters);
+		return;
 	}
+	if (xg_sources_used_up(&counters->budget))
+		counters->sources_skipped++;
+	else
+		xg_track_source(packet, counters);
+	if (xg_tuples_used_up(&counters->budget))
+		counters->tuples_skipped++;
+	else
+		xg_track_tuple(packet, counters, settings->secrets);
 }
 
 #endif
