@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a packet is. Filled by parse/, read-only afterwards, but for `observed`. */
+/* What a packet is. Filled by parse/, read-only afterwards, but for `suspect`. */
 #ifndef XG_PACKET_H
 #define XG_PACKET_H
 
@@ -31,17 +31,27 @@ struct xg_packet {
 	bool later_fragment; /* a fragment that is not the first: no ports */
 	bool more_fragments; /* the datagram goes on in other frames */
 	bool has_ports;      /* TCP or UDP */
-	bool observed;       /* the stage that decided does not act on it: count what it would have done */
 	__be16 source_port;
 	__be16 destination_port;
 	union xg_address source;
 	union xg_address destination;
-	/*
-	 * Where the IP header and the one behind it begin, octets from the frame's beginning. Numbers in memory, not
-	 * pointers: the verifier would follow each of the ways by which parse/ comes to them through every stage.
-	 */
+	/* Where the IP header and the one behind it begin, octets from the frame's beginning; 0: not in it. */
+	u16 network_at;
+	u16 transport_at;
+	bool suspect; /* the source seems to scan: see stages/scan.h */
+};
+
+/*
+ * What the SYN guard is told of a packet; the rest it reads again. It is little, and so laid out that no field begins
+ * an eighth octet: the verifier remembers nothing of such fields, and so takes all ways that lead to the guard for one.
+ */
+struct xg_handover {
+	volatile u8 unused;
+	volatile u8 ip_version;
+	volatile u8 suspect;
+	volatile u8 zero;
 	volatile u16 network_at;
-	volatile u16 transport_at; /* 0 for a later fragment */
+	volatile u16 transport_at;
 };
 
 /* What is left to parse. `left` counts octets the headers vouch for, which padding behind them is not. */

@@ -22,20 +22,19 @@
 #include "stages/sanity.h"
 #include "stages/syn_guard.h"
 
-/* The stages, in order; the first one that returns a reason decides. */
-static __always_inline u32 xg_inspect(struct xdp_md *ctx, struct xg_cursor *cursor, struct xg_packet *packet,
-				      struct xg_counters *counters, const struct xg_settings *settings)
+/* The stages that every packet passes, in order; the first one that returns a reason decides. */
+static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet *packet, struct xg_counters *counters,
+				      const struct xg_settings *settings)
 {
-	u32 reason;
+	u32 reason = xg_parse_ip(cursor, packet);
 
-	reason = xg_parse_ip(cursor, packet);
 	if (reason != XG_NEXT)
 		return reason;
 	xg_count(packet, counters);
 	reason = xg_lists(packet, settings);
 	if (reason == XG_REASON_deny)
 		return reason;
-	xg_track(packet, counters, settings);
+	packet->suspect = xg_track(packet, counters, settings);
 	if (reason != XG_NEXT)
 		return reason;
 	reason = xg_closed_port(packet, settings);
@@ -44,34 +43,39 @@ static __always_inline u32 xg_inspect(struct xdp_md *ctx, struct xg_cursor *curs
 	reason = xg_sanity(packet);
 	if (reason != XG_NEXT)
 		return reason;
-	if (!XG_LOOPBACK) {
-		reason = xg_syn_guard(ctx, packet, counters, settings);
-		if (reason != XG_NEXT)
-			return reason;
-	}
+	if (!XG_LOOPBACK && xg_guard_wanted(packet, counters))
+		return XG_NEXT;
 	return packet->later_fragment ? XG_REASON_fragment : XG_REASON_pass;
 }
 
 /*
  * Called with a constant IP version, and with a packet of its own for each: the compiler makes one straight path for
- * each, which is faster than a path that asks again at every stage.
+ * each, which is faster than a path that asks again at every stage. The SYN guard, the greater part of the program, is
+ * there once for both: XG_NEXT hands the packet over to it.
  */
-static __always_inline int xg_handle(struct xdp_md *ctx, struct xg_cursor *cursor, u32 length, u8 ip_version,
-				     struct xg_counters *counters, const struct xg_settings *settings)
+static __always_inline u32 xg_handle(struct xg_cursor *cursor, u32 length, u8 ip_version, struct xg_counters *counters,
+				     const struct xg_settings *settings, struct xg_handover *handover)
 {
 	struct xg_packet packet = { .length = length, .ip_version = ip_version };
+	u32 reason = xg_inspect(cursor, &packet, counters, settings);
 
-	u32 reason = xg_inspect(ctx, cursor, &packet, counters, settings);
-
-	return xg_finish(counters, length, packet.observed, reason);
+	if (reason == XG_NEXT) {
+		handover->ip_version = ip_version;
+		handover->suspect = packet.suspect;
+		handover->network_at = packet.network_at;
+		handover->transport_at = packet.transport_at;
+	}
+	return reason;
 }
 
 int xdpguard(struct xdp_md *ctx)
 {
+	struct xg_handover handover;
 	struct xg_cursor cursor;
 	u32 zero = 0, length, reason;
 	struct xg_counters *mine = counters.lookup(&zero);
 	struct xg_settings *rules = settings.lookup(&zero);
+	bool observed = false;
 	__be16 type;
 
 	/* An array always has its entry; the verifier wants to see it checked. */
@@ -82,8 +86,12 @@ int xdpguard(struct xdp_md *ctx)
 	if (reason != XG_NEXT)
 		return xg_finish(mine, length, false, reason);
 	if (type == bpf_htons(ETH_P_IP))
-		return xg_handle(ctx, &cursor, length, 4, mine, rules);
-	if (type == bpf_htons(ETH_P_IPV6))
-		return xg_handle(ctx, &cursor, length, 6, mine, rules);
-	return xg_finish(mine, length, false, XG_REASON_non_ip);
+		reason = xg_handle(&cursor, length, 4, mine, rules, &handover);
+	else if (type == bpf_htons(ETH_P_IPV6))
+		reason = xg_handle(&cursor, length, 6, mine, rules, &handover);
+	else
+		reason = XG_REASON_non_ip;
+	if (reason == XG_NEXT)
+		reason = xg_syn_guard(ctx, &handover, mine, rules, &observed);
+	return xg_finish(mine, length, observed, reason);
 }

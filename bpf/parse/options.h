@@ -99,9 +99,14 @@ static __always_inline void xg_parse_options(const void *first, u32 length, cons
 	for (i = 0; i < sizeof(*found) / 4; i++)
 		((volatile u32 *)found)[i] = zero;
 	found->length = length;
+	if (!length)
+		return;
 	xg_copy_options(first, end, found);
-	for (i = 0; i < XG_OPTIONS_MAX; i++) {
+	/* Two octets at least each time. */
+	for (i = 0; i < XG_OPTIONS_MAX / 2; i++) {
 		at = found->next;
+		if (at < found->length && xg_octet(found, at) == XG_OPTION_NOP)
+			at++;
 		if (at >= found->length)
 			return;
 		kind = xg_octet(found, at);

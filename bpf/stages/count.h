@@ -27,6 +27,11 @@ static __always_inline bool xg_is_tcp_segment(const struct xg_packet *packet)
 	return packet->protocol == IPPROTO_TCP && !packet->later_fragment;
 }
 
+static __always_inline bool xg_initial_syn(const struct xg_packet *packet)
+{
+	return (packet->tcp_flags & (XG_SYN | XG_ACK)) == XG_SYN;
+}
+
 static __always_inline void xg_count(const struct xg_packet *packet, struct xg_counters *counters)
 {
 	counters->protocols[xg_protocol_index(packet)]++;

@@ -18,11 +18,6 @@
 #define XG_SEGMENT_SAMPLE 256 /* and each 256th other segment */
 #define XG_SIGNS_BATCH 32     /* a CPU's signs are added to the common ones so many at a time */
 
-static __always_inline bool xg_initial_syn(const struct xg_packet *packet)
-{
-	return (packet->tcp_flags & (XG_SYN | XG_ACK)) == XG_SYN;
-}
-
 static __always_inline void xg_new_window(struct xg_guard *guard, u64 now)
 {
 	guard->window_began = now;
@@ -96,27 +91,15 @@ static __always_inline bool xg_queue_full(struct bpf_sock *sock)
 	return xg_read_listener(sock, &listener) && listener.full;
 }
 
-/* Looks at one sampled segment while the guard is idle. */
+/* Looks at one sampled segment while the guard is idle: its socket is a listener or none. */
 static __always_inline void xg_watch(struct xdp_md *ctx, const struct xg_packet *packet, struct xg_counters *counters,
-				     struct xg_guard *guard, const struct xg_guard_policy *policy)
+				     struct bpf_sock *sock, struct xg_guard *guard,
+				     const struct xg_guard_policy *policy, u64 now)
 {
-	bool syn = xg_initial_syn(packet), known = false, full = false;
-	struct bpf_sock *sock;
-	u64 now = xg_now_coarse();
-	u32 cause;
+	bool syn = xg_initial_syn(packet);
+	u32 cause = xg_idle_signs(guard, policy, now, syn);
 
-	if (policy->mode == XG_GUARD_OFF || !xg_own_frame(ctx, guard))
-		return;
-	sock = xg_socket(ctx, packet);
-	if (sock) {
-		known = sock->state != XG_TCP_LISTEN;
-		full = syn && !known && xg_queue_full(sock);
-		bpf_sk_release(sock);
-	}
-	if (known || (!sock && guard->pass_unknown) || xg_forwarded(ctx, packet))
-		return;
-	cause = xg_idle_signs(guard, policy, now, syn);
-	if (full)
+	if (syn && sock && xg_queue_full(sock))
 		cause = XG_CAUSE_QUEUE;
 	if (cause != XG_CAUSE_NONE)
 		xg_flood_begins(ctx, packet, counters, guard, policy, now, cause);
@@ -128,6 +111,8 @@ static __always_inline bool xg_flood_goes_on(struct xdp_md *ctx, const struct xg
 {
 	if (now < guard->until)
 		return true;
+	if (!guard->until)
+		return false;
 	guard->until = 0;
 	xg_new_window(guard, now);
 	xg_tell(ctx, packet, counters, XG_EVENT_FLOOD_ENDS, now, guard->cause);

@@ -17,6 +17,7 @@
 
 #define XG_TCP_LISTEN 10       /* include/net/tcp_states.h */
 #define XG_TCP_NEW_SYN_RECV 12 /* a handshake that the listener has begun */
+#define XG_NO_COOKIES (-2)     /* ENOENT, of bpf_tcp_check_syncookie(): the listener has sent none lately */
 #define XG_AF_INET 2
 #define XG_AF_INET6 10
 #define XG_SOCK_RCVBUF_LOCK 2 /* include/net/sock.h */
@@ -45,9 +46,9 @@ static __always_inline struct bpf_sock *xg_socket(struct xdp_md *ctx, const stru
 static __always_inline void *xg_network(struct xdp_md *ctx, const struct xg_packet *packet)
 {
 	void *at = (void *)(long)ctx->data + (packet->network_at & 63);
-	u64 size = packet->ip_version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 
-	return at + size <= (void *)(long)ctx->data_end ? at : NULL;
+	/* With its TCP header, an IPv4 packet is as long as that, too. */
+	return at + sizeof(struct ipv6hdr) <= (void *)(long)ctx->data_end ? at : NULL;
 }
 
 static __always_inline struct tcphdr *xg_transport(struct xdp_md *ctx, const struct xg_packet *packet)

@@ -22,6 +22,7 @@
 #define XG_MSS_HEADERS6 60
 #define XG_DONT_FRAGMENT 0x4000
 #define XG_FLAGS_SYNACK 0x12
+#define XG_SYNACK_MIN 24 /* octets: a TCP header with the MSS option */
 /* The echoed timestamp carries the options: TS_OPT_* of net/ipv4/syncookies.c. */
 #define XG_TS_BITS 6
 #define XG_TS_SACK (1 << 4)
@@ -266,17 +267,26 @@ static __always_inline bool xg_write_frame(struct xdp_md *ctx, const struct xg_p
 	u64 link = packet->network_at & 63;
 	u32 ip = packet->ip_version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	u32 tcp = (5 + answer->option_words) * 4;
-	void *at, *end;
+	void *frame, *at, *end;
 	u32 *words;
 
 	if (!xg_fit_frame(ctx, link + ip + tcp))
 		return false;
-	at = (void *)(long)ctx->data + link;
+	frame = (void *)(long)ctx->data;
+	at = frame + link;
 	end = (void *)(long)ctx->data_end;
-	if ((void *)(long)ctx->data + sizeof(struct ethhdr) > end || at + ip + 24 > end)
+	if (frame + sizeof(struct ethhdr) > end)
 		return false;
-	xg_swap_macs((void *)(long)ctx->data);
-	words = packet->ip_version == 4 ? xg_write_ipv4(at, packet, ip + tcp) : xg_write_ipv6(at, packet, tcp);
+	if (packet->ip_version == 4) {
+		if (at + sizeof(struct iphdr) + XG_SYNACK_MIN > end)
+			return false;
+		words = xg_write_ipv4(at, packet, ip + tcp);
+	} else {
+		if (at + sizeof(struct ipv6hdr) + XG_SYNACK_MIN > end)
+			return false;
+		words = xg_write_ipv6(at, packet, tcp);
+	}
+	xg_swap_macs(frame);
 	__builtin_memcpy(words, answer->words, sizeof(answer->words));
 	words[5] = answer->options[0];
 	if (answer->option_words >= 4 && (void *)(words + 9) <= end)
@@ -296,8 +306,8 @@ static __always_inline u32 xg_usable_options(const struct xg_listener *listener,
 }
 
 /*
- * Answers an initial SYN for `sock`, or for a port that nobody listens on (NULL). False when there is no answer: the
- * kernel gives no cookie (tcp_syncookies is 0, or 1 and the queue has room again). Does not release the socket.
+ * Answers an initial SYN for a listener. False when there is no answer: the kernel gives no cookie (tcp_syncookies is
+ * 0, or 1 and the queue has room again). Does not release the socket.
  */
 static __always_inline bool xg_answer_syn(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
 					  const struct xg_guard_policy *policy, u64 now, struct xg_synack *answer)
@@ -315,7 +325,7 @@ static __always_inline bool xg_answer_syn(struct xdp_md *ctx, const struct xg_pa
 
 	if (!network || !tcp)
 		return false;
-	if (!sock || !xg_read_listener(sock, &listener))
+	if (!xg_read_listener(sock, &listener))
 		listener.space = XG_WINDOW_MAX;
 	usable = xg_usable_options(&listener, policy);
 	scale = xg_window_scale(&listener, policy->rmem_max);
@@ -331,6 +341,30 @@ static __always_inline bool xg_answer_syn(struct xdp_md *ctx, const struct xg_pa
 	mss = xg_own_mss(ctx, packet, &listener);
 	xg_write_options(answer, &options, mss, scale, now);
 	xg_write_header(answer, packet, cookie, sequence, xg_first_window(&listener, mss));
+	return true;
+}
+
+/* Answers an initial SYN for a port that nobody listens on, without options. */
+static __always_inline bool xg_answer_for_nobody(struct xdp_md *ctx, const struct xg_packet *packet,
+						 struct xg_synack *answer)
+{
+	struct xg_listener nobody = {};
+	struct tcphdr *tcp = xg_transport(ctx, packet);
+	void *network = xg_network(ctx, packet);
+	struct xg_plain_syn plain;
+	__be32 sequence;
+	s64 cookie;
+
+	if (!network || !tcp)
+		return false;
+	sequence = tcp->seq;
+	xg_make_plain_syn(packet, sequence, 0, &plain);
+	cookie = xg_cookie_of_nobody(packet, network, &plain);
+	if (cookie < 0)
+		return false;
+	answer->options[0] = xg_mss_option(xg_own_mss(ctx, packet, &nobody));
+	answer->option_words = 1;
+	xg_write_header(answer, packet, cookie, sequence, XG_WINDOW_MAX);
 	return true;
 }
 

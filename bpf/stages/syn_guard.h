@@ -10,13 +10,18 @@
 #include "../algo/hash.h"
 #include "../algo/token_bucket.h"
 #include "flood.h"
-#include "syn_cookie.h"
+#include "scan.h"
 
 static __always_inline bool xg_exempt(const struct xg_packet *packet, const struct xg_guard_policy *policy)
 {
 	u32 port = bpf_ntohs(packet->destination_port);
 
 	return (policy->exempt_ports[port >> 6] >> (port & 63)) & 1;
+}
+
+static __always_inline bool xg_observes(const struct xg_guard_policy *policy)
+{
+	return XG_OBSERVE || policy->mode == XG_GUARD_OBSERVE;
 }
 
 /* The buckets of the packet's source prefix. */
@@ -50,146 +55,154 @@ static __always_inline u32 xg_limit_syn(struct xg_guard *guard, const struct xg_
 	return XG_NEXT;
 }
 
-/* What becomes of an initial SYN for this host, whose socket is a listener or none. */
-static __always_inline u32 xg_decide_syn(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
-					 struct xg_guard *guard, const struct xg_guard_policy *policy,
-					 const u64 *secrets, u64 now, struct xg_synack *answer)
+/* An initial SYN while the guard is active. `sock` is the listener, or NULL. */
+static __always_inline u32 xg_guard_syn(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
+					struct xg_guard *guard, const struct xg_guard_policy *policy,
+					const u64 *secrets, u64 now, struct xg_synack *answer)
 {
-	struct xg_buckets *mine = xg_buckets_of(packet, policy, secrets);
+	bool answered = sock && (xg_observes(policy) || xg_answer_syn(ctx, packet, sock, policy, now, answer));
+	struct xg_buckets *mine;
 
+	/* The buckets are read only where a rate asks for them: nearly always that is a cache miss. */
+	if (answered && !policy->answers.interval)
+		return XG_REASON_cookie_sent;
+	mine = xg_buckets_of(packet, policy, secrets);
 	if (!mine)
 		return XG_NEXT;
-	if (!sock)
-		return xg_limit_syn(guard, policy, mine, now, true);
-	if (policy->mode == XG_GUARD_OBSERVE || XG_OBSERVE)
-		return XG_REASON_cookie_sent;
-	if (!xg_answer_syn(ctx, packet, sock, policy, now, answer))
-		return xg_limit_syn(guard, policy, mine, now, false);
+	if (!answered)
+		return xg_limit_syn(guard, policy, mine, now, !sock);
 	return xg_bucket_take(&mine->answers, now, &policy->answers) ? XG_REASON_cookie_sent : XG_REASON_syn_rate;
 }
 
-/* A SYN for an open or a closed port of this host, while the guard is active. */
-static __always_inline u32 xg_guard_syn(struct xdp_md *ctx, const struct xg_packet *packet,
-					struct xg_counters *counters, struct xg_guard *guard,
-					const struct xg_guard_policy *policy, const u64 *secrets, u64 now)
-{
-	struct bpf_sock *sock = xg_socket(ctx, packet);
-	struct xg_synack answer = {};
-	u32 reason = XG_NEXT;
-
-	/* A socket of this very tuple, in TIME_WAIT for instance: the kernel knows best. */
-	if (sock && sock->state != XG_TCP_LISTEN) {
-		bpf_sk_release(sock);
-		return XG_NEXT;
-	}
-	if ((sock || !guard->pass_unknown) && !xg_forwarded(ctx, packet)) {
-		counters->signs.syns++;
-		reason = xg_decide_syn(ctx, packet, sock, guard, policy, secrets, now, &answer);
-	}
-	if (sock)
-		bpf_sk_release(sock);
-	if (reason != XG_REASON_cookie_sent || policy->mode == XG_GUARD_OBSERVE || XG_OBSERVE)
-		return reason;
-	return xg_write_frame(ctx, packet, &answer) ? XG_REASON_cookie_sent : XG_NEXT;
-}
-
-/* A segment that reaches a listener: the ACK that completes a handshake by cookie, or nothing at all. */
-static __always_inline u32 xg_guard_cookie(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
-					   struct xg_counters *counters, const struct xg_guard_policy *policy,
-					   const u64 *secrets, u64 now)
+/* Any other segment: the ACK that completes a handshake by cookie, or nothing at all. */
+static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
+					    struct xg_counters *counters, const struct xg_guard_policy *policy,
+					    const u64 *secrets, u64 now)
 {
 	struct xg_buckets *mine;
-	long answer;
+	long invalid;
 
-	if ((packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
+	if (!sock || (packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
 		return XG_REASON_ack_unknown;
-	answer = xg_check_cookie(ctx, sock, packet);
-	if (answer)
-		return answer == -2 /* ENOENT: this listener has sent none lately */ ? XG_REASON_ack_unknown
-										     : XG_REASON_cookie_bad;
+	invalid = xg_check_cookie(ctx, sock, packet);
+	if (invalid)
+		return invalid == XG_NO_COOKIES ? XG_REASON_ack_unknown : XG_REASON_cookie_bad;
 	counters->cookies_valid++;
 	counters->signs.proved++;
+	if (!policy->connections.interval)
+		return XG_NEXT;
 	mine = xg_buckets_of(packet, policy, secrets);
-	if (mine && !xg_bucket_take(&mine->connections, now, &policy->connections))
-		return XG_REASON_syn_rate;
-	return XG_NEXT;
+	return !mine || xg_bucket_take(&mine->connections, now, &policy->connections) ? XG_NEXT : XG_REASON_syn_rate;
 }
 
-/* Any other segment while the guard is active. */
-static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, const struct xg_packet *packet,
-					    struct xg_counters *counters, struct xg_guard *guard,
-					    const struct xg_guard_policy *policy, const u64 *secrets, u64 now)
-{
-	struct bpf_sock *sock = xg_socket(ctx, packet);
-	u32 reason = XG_REASON_ack_unknown;
-
-	if (sock) {
-		if (sock->state != XG_TCP_LISTEN) {
-			counters->signs.proved += sock->state == XG_TCP_NEW_SYN_RECV;
-			bpf_sk_release(sock);
-			return XG_NEXT;
-		}
-		reason = xg_guard_cookie(ctx, packet, sock, counters, policy, secrets, now);
-		bpf_sk_release(sock);
-		if (reason == XG_NEXT)
-			return XG_NEXT;
-	} else if (guard->pass_unknown) {
-		return XG_NEXT;
-	}
-	if (xg_forwarded(ctx, packet))
-		return XG_NEXT;
-	counters->signs.strangers++;
-	return reason;
-}
-
-static __always_inline u32 xg_guard_active(struct xdp_md *ctx, struct xg_packet *packet, struct xg_counters *counters,
-					   struct xg_guard *guard, const struct xg_guard_policy *policy,
-					   const u64 *secrets, u64 now)
+/* A segment for this host, whose socket is a listener or none. XG_REASON_cookie_sent: `answer` is what to send. */
+static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
+					   struct xg_counters *counters, struct xg_guard *guard,
+					   const struct xg_guard_policy *policy, const u64 *secrets, u64 now,
+					   struct xg_synack *answer)
 {
 	u32 reason;
 
-	if (xg_exempt(packet, policy) || !xg_own_frame(ctx, guard))
+	if (!sock && xg_scan_asks(packet, policy)) {
+		reason = xg_scan(ctx, packet, counters, now, answer);
+		if (reason != XG_NEXT)
+			return reason;
+	}
+	if (!guard->until) {
+		xg_watch(ctx, packet, counters, sock, guard, policy, now);
 		return XG_NEXT;
-	if (xg_initial_syn(packet))
-		reason = xg_guard_syn(ctx, packet, counters, guard, policy, secrets, now);
-	else
-		reason = xg_guard_segment(ctx, packet, counters, guard, policy, secrets, now);
-	xg_active_signs(&counters->signs, guard, policy, now);
-	if (policy->mode == XG_GUARD_OBSERVE)
-		packet->observed = true;
+	}
+	if (xg_initial_syn(packet)) {
+		counters->signs.syns++;
+		return xg_guard_syn(ctx, packet, sock, guard, policy, secrets, now, answer);
+	}
+	reason = xg_guard_segment(ctx, packet, sock, counters, policy, secrets, now);
+	counters->signs.strangers += reason != XG_NEXT;
 	return reason;
 }
 
-static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_packet *packet, struct xg_counters *counters,
-					const struct xg_settings *settings)
+/*
+ * Whether the guard has to see the packet: it is active, or the source is suspect, or the packet is one of the sample
+ * by which an idle guard watches. It has been counted, so every so many of its kind are taken.
+ */
+static __always_inline bool xg_guard_wanted(const struct xg_packet *packet, const struct xg_counters *counters)
 {
 	u32 zero = 0, mask;
-	const struct xg_guard_policy *policy;
 	struct xg_guard *guard;
-	u64 now;
 
 	if (!xg_is_tcp_segment(packet))
-		return XG_NEXT;
+		return false;
 	guard = guards.lookup(&zero);
 	if (!guard)
-		return XG_NEXT;
-	if (!guard->until) {
-		/* The segment has been counted: every so many of its kind are looked at. */
-		mask = (xg_initial_syn(packet) ? XG_SYN_SAMPLE : XG_SEGMENT_SAMPLE) - 1;
-		if (counters->flag_sets[packet->tcp_flags] & mask)
-			return XG_NEXT;
+		return false;
+	mask = (xg_initial_syn(packet) ? XG_SYN_SAMPLE : XG_SEGMENT_SAMPLE) - 1;
+	return guard->until || packet->suspect || !(counters->flag_sets[packet->tcp_flags] & mask);
+}
+
+/* The packet again, from its headers. False when they are not in the first buffer. */
+static __always_inline bool xg_take_over(struct xdp_md *ctx, const struct xg_handover *handover,
+					 struct xg_packet *packet)
+{
+	struct tcphdr *tcp;
+	struct ipv6hdr *ipv6;
+	struct iphdr *ipv4;
+
+	packet->ip_version = handover->ip_version;
+	packet->suspect = handover->suspect;
+	packet->network_at = handover->network_at;
+	packet->transport_at = handover->transport_at;
+	packet->protocol = IPPROTO_TCP;
+	ipv4 = xg_network(ctx, packet);
+	tcp = xg_transport(ctx, packet);
+	if (!ipv4 || !tcp)
+		return false;
+	ipv6 = (void *)ipv4;
+	if (packet->ip_version == 4) {
+		packet->source.ipv4 = ipv4->saddr;
+		packet->destination.ipv4 = ipv4->daddr;
+	} else {
+		__builtin_memcpy(&packet->source, &ipv6->saddr, sizeof(packet->source));
+		__builtin_memcpy(&packet->destination, &ipv6->daddr, sizeof(packet->destination));
 	}
-	policy = guard_policy.lookup(&zero);
-	if (!policy)
-		return XG_NEXT;
-	if (!guard->until) {
-		xg_watch(ctx, packet, counters, guard, policy);
-		return XG_NEXT;
-	}
-	now = xg_now_coarse();
-	if (!xg_flood_goes_on(ctx, packet, counters, guard, now))
-		return XG_NEXT;
-	return xg_guard_active(ctx, packet, counters, guard, policy, settings->secrets, now);
+	packet->source_port = tcp->source;
+	packet->destination_port = tcp->dest;
+	packet->tcp_flags = ((u8 *)tcp)[13];
+	return true;
+}
+
+/* What becomes of a packet that the guard had to see; `observed`: it does not act on it. */
+static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, const struct xg_handover *handover,
+					struct xg_counters *counters, const struct xg_settings *settings,
+					bool *observed)
+{
+	u32 zero = 0, reason = XG_NEXT;
+	const struct xg_guard_policy *policy = guard_policy.lookup(&zero);
+	struct xg_guard *guard = guards.lookup(&zero);
+	struct xg_packet packet = {};
+	struct xg_synack answer = {};
+	struct bpf_sock *sock;
+	u64 now = xg_now_coarse();
+	bool active, known;
+
+	if (!policy || !guard || policy->mode == XG_GUARD_OFF || !xg_take_over(ctx, handover, &packet) ||
+	    xg_exempt(&packet, policy) || !xg_own_frame(ctx, guard))
+		return XG_REASON_pass;
+	active = xg_flood_goes_on(ctx, &packet, counters, guard, now);
+	sock = xg_socket(ctx, &packet);
+	/* A socket of this very tuple, in whatever state: the kernel knows best. */
+	known = sock && sock->state != XG_TCP_LISTEN;
+	if (known)
+		counters->signs.proved += active && sock->state == XG_TCP_NEW_SYN_RECV;
+	else if ((sock || !guard->pass_unknown) && !xg_forwarded(ctx, &packet))
+		reason = xg_guard_decide(ctx, &packet, sock, counters, guard, policy, settings->secrets, now, &answer);
+	if (sock)
+		bpf_sk_release(sock);
+	if (active)
+		xg_active_signs(&counters->signs, guard, policy, now);
+	*observed = policy->mode == XG_GUARD_OBSERVE;
+	if (reason == XG_REASON_cookie_sent && !xg_observes(policy) && !xg_write_frame(ctx, &packet, &answer))
+		reason = XG_NEXT;
+	return reason == XG_NEXT ? XG_REASON_pass : reason;
 }
 
 #endif

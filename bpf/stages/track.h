@@ -16,6 +16,8 @@
 #include "count.h"
 
 #define XG_SECOND 1000000000ull
+#define XG_PORTS_REMEMBERED (60 * XG_SECOND)
+#define XG_SUSPECT_PORTS 6 /* of the 64 that are told apart */
 
 /* Called only when an entry is to be made: the clock is not read otherwise. */
 static __always_inline void xg_renew_budget(struct xg_budget *budget)
@@ -79,37 +81,57 @@ static __always_inline void xg_add_flags(struct xg_source_counts *counts, u8 fla
 		counts->flags[i] += (flags >> i) & 1;
 }
 
-static __always_inline void xg_track_source4(const struct xg_packet *packet, struct xg_counters *counters)
+/* Notes the port of an initial SYN. Whether the source has tried so many of late that it is asked for a proof. */
+static __always_inline bool xg_note_port(struct xg_source_counts *counts, const struct xg_packet *packet)
 {
-	struct xg_source4 key = { .address = packet->source.ipv4, .cpu = bpf_get_smp_processor_id() };
-	struct xg_source_counts *counts = sources4.lookup(&key);
-	struct xg_source_counts first = {};
+	u64 bit = 1ull << (bpf_ntohs(packet->destination_port) & 63), now;
 
-	if (counts) {
-		xg_add_flags(counts, packet->tcp_flags);
-		return;
+	if (!(counts->ports & bit)) {
+		now = xg_now_coarse();
+		if (now - counts->ports_since > XG_PORTS_REMEMBERED) {
+			counts->ports_since = now;
+			counts->ports = 0;
+			counts->ports_number = 0;
+		}
+		counts->ports |= bit;
+		counts->ports_number++;
 	}
-	if (!xg_may_add_source(counters))
-		return;
-	xg_add_flags(&first, packet->tcp_flags);
-	sources4.update(&key, &first);
+	return counts->ports_number >= XG_SUSPECT_PORTS;
 }
 
-static __always_inline void xg_track_source6(const struct xg_packet *packet, struct xg_counters *counters)
+/* A segment of a source that has a row. */
+static __always_inline bool xg_count_source(struct xg_source_counts *counts, const struct xg_packet *packet)
+{
+	xg_add_flags(counts, packet->tcp_flags);
+	if (xg_initial_syn(packet))
+		return xg_note_port(counts, packet);
+	return counts->ports_number >= XG_SUSPECT_PORTS;
+}
+
+static __always_inline bool xg_track_source4(const struct xg_packet *packet, struct xg_counters *counters)
+{
+	struct xg_source4 key = { .address = packet->source.ipv4, .cpu = bpf_get_smp_processor_id() };
+	struct xg_source_counts *counts = sources4.lookup(&key), none = {};
+
+	if (!counts && xg_may_add_source(counters)) {
+		sources4.update(&key, &none);
+		counts = sources4.lookup(&key);
+	}
+	return counts && xg_count_source(counts, packet);
+}
+
+static __always_inline bool xg_track_source6(const struct xg_packet *packet, struct xg_counters *counters)
 {
 	struct xg_source6 key = { .cpu = bpf_get_smp_processor_id() };
-	struct xg_source_counts first = {}, *counts;
+	struct xg_source_counts none = {}, *counts;
 
 	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
 	counts = sources6.lookup(&key);
-	if (counts) {
-		xg_add_flags(counts, packet->tcp_flags);
-		return;
+	if (!counts && xg_may_add_source(counters)) {
+		sources6.update(&key, &none);
+		counts = sources6.lookup(&key);
 	}
-	if (!xg_may_add_source(counters))
-		return;
-	xg_add_flags(&first, packet->tcp_flags);
-	sources6.update(&key, &first);
+	return counts && xg_count_source(counts, packet);
 }
 
 /* Written out of line of the lookup: nearly every SYN of a known tuple passes without it. */
@@ -203,12 +225,9 @@ static __always_inline void xg_track_tuple6(const struct xg_packet *packet, stru
 		__sync_fetch_and_add(&tuple->syns_elsewhere, 1);
 }
 
-static __always_inline void xg_track_source(const struct xg_packet *packet, struct xg_counters *counters)
+static __always_inline bool xg_track_source(const struct xg_packet *packet, struct xg_counters *counters)
 {
-	if (packet->ip_version == 4)
-		xg_track_source4(packet, counters);
-	else
-		xg_track_source6(packet, counters);
+	return packet->ip_version == 4 ? xg_track_source4(packet, counters) : xg_track_source6(packet, counters);
 }
 
 static __always_inline void xg_track_tuple(const struct xg_packet *packet, struct xg_counters *counters,
@@ -220,23 +239,25 @@ static __always_inline void xg_track_tuple(const struct xg_packet *packet, struc
 		xg_track_tuple6(packet, counters, secrets);
 }
 
-static __always_inline void xg_track(const struct xg_packet *packet, struct xg_counters *counters,
+/* Whether the source is suspect: see scan.h. */
+static __always_inline bool xg_track(const struct xg_packet *packet, struct xg_counters *counters,
 				     const struct xg_settings *settings)
 {
+	bool syn = xg_initial_syn(packet), suspect = false;
+
 	if (!xg_is_tcp_segment(packet))
-		return;
-	if ((packet->tcp_flags & (XG_SYN | XG_ACK)) != XG_SYN) {
-		xg_track_source(packet, counters);
-		return;
-	}
-	if (xg_sources_used_up(&counters->budget))
+		return false;
+	if (syn && xg_sources_used_up(&counters->budget))
 		counters->sources_skipped++;
 	else
-		xg_track_source(packet, counters);
+		suspect = xg_track_source(packet, counters);
+	if (!syn)
+		return suspect;
 	if (xg_tuples_used_up(&counters->budget))
 		counters->tuples_skipped++;
 	else
 		xg_track_tuple(packet, counters, settings->secrets);
+	return suspect;
 }
 
 #endif

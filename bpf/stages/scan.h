@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Port scans. That SYNs to many ports name a source proves nothing: anybody can write it there. So a source that seems
+ * to scan is asked: its SYN to a port that nobody listens on is answered with a SYN cookie. If it acknowledges the
+ * cookie it receives what is sent to it, and the controller is told; the kernel then resets the connection.
+ */
+#ifndef XG_STAGES_SCAN_H
+#define XG_STAGES_SCAN_H
+
+#include "events.h"
+#include "syn_cookie.h"
+
+/* Whether a segment to a port that nobody listens on is a matter of a scan. */
+static __always_inline bool xg_scan_asks(const struct xg_packet *packet, const struct xg_guard_policy *policy)
+{
+	return !XG_OBSERVE && packet->suspect && policy->scan && policy->mode >= XG_GUARD_AUTO &&
+	       !(packet->tcp_flags & XG_RST);
+}
+
+/*
+ * Such a segment: XG_REASON_cookie_sent when it is a SYN and `answer` is the question, XG_REASON_pass when it is an ACK
+ * that answers it, or XG_NEXT.
+ */
+static __always_inline u32 xg_scan(struct xdp_md *ctx, const struct xg_packet *packet, struct xg_counters *counters,
+				   u64 now, struct xg_synack *answer)
+{
+	if (xg_initial_syn(packet))
+		return xg_answer_for_nobody(ctx, packet, answer) ? XG_REASON_cookie_sent : XG_NEXT;
+	if (packet->tcp_flags & XG_SYN || xg_check_cookie(ctx, NULL, packet))
+		return XG_NEXT;
+	xg_tell(ctx, packet, counters, XG_EVENT_SCAN, now, 0);
+	return XG_REASON_pass;
+}
+
+#endif
