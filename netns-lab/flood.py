@@ -162,7 +162,13 @@ def _template(flood: Flood) -> tuple[bytes, bytes]:
     l4_sum = _sum(pseudo + body) - _sum(last) - port
     mask = struct.pack("!I", (1 << free) - 1)
     fixed = network.num_addresses == 1
-    settings = frame + bytes(-len(frame) % 4) + last + mask + struct.pack("=IIII", ip_sum, l4_sum, int(not fixed), _interval(flood))
+    settings = (
+        frame
+        + bytes(-len(frame) % 4)
+        + last
+        + mask
+        + struct.pack("=IIII", ip_sum, l4_sum, int(not fixed), _interval(flood))
+    )
     return frame, settings
 
 

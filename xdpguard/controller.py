@@ -20,8 +20,10 @@ from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.guardbook import Guardbook
 from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs, boot_id
 from xdpguard.lists.store import Attachment, Store
+from xdpguard.loans import Loans
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
 from xdpguard.policy.model import Policy
 from xdpguard.policy.rule import NewRule, Rule
@@ -68,6 +70,7 @@ class Outcome:
 
     interface: Interface
     notes: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)  # sysctls put back
 
 
 class Controller:
@@ -81,12 +84,15 @@ class Controller:
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         """``on_step`` hears the name of each step before it is taken; tests interrupt there."""
+        self.store = store
         self._store = store
         self._dataplane = dataplane
         self._links = links
         self._step = on_step
         self._inventory = Inventory(store, dataplane, links)
         self.rules = Rulebook(store, dataplane)
+        self.guard = Guardbook(store, dataplane.pins)
+        self.loans = Loans(store)
 
     def attach(self, request: Request, policy: Policy) -> Outcome:
         """Attaches, or swaps the program of an interface that is attached, in one step."""
@@ -113,6 +119,7 @@ class Controller:
                     self.rules.fill(tables)
                 self.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
+                self.guard.apply(self.guard.effective(policy.guard), [link])
                 self._step("record")
                 mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
                 self._record(link, mode, request, before.prog_id if before else 0)
@@ -162,8 +169,10 @@ class Controller:
         if not self._store.attachments() and not self._inventory.orphans():
             self._step("harvest")
             self._retire()
+        last = not any(it.netns == netns for it in self._store.attachments())
+        restored = self.loans.restore(netns) if last else []
         mode = known.mode if known else (found.mode if found else "")
-        return Outcome(Interface(name, netns, mode, bool(known and known.observe), None, "detached"), notes)
+        return Outcome(Interface(name, netns, mode, bool(known and known.observe), None, "detached"), notes, restored)
 
     def detach_all(self) -> list[Outcome]:
         """Detaches every interface of the instance and removes what is left of it in the kernel."""
@@ -185,6 +194,28 @@ class Controller:
         """Remembers the configuration file for the next attach; None forgets it."""
         with self._store.transaction():
             self._store.put_fact(_CONFIG, str(path.absolute()) if path else "")
+
+    def tables(self) -> AbstractContextManager[Tables]:
+        """The rule tables in the kernel."""
+        return self._dataplane.tables()
+
+    def configure(self, policy: Policy) -> None:
+        """Puts the rules of another configuration in force without attaching anew; its limits wait for that."""
+        wanted = list(_config_rules(policy))
+        if any(not it.netns for it in self._store.attachments()):
+            safety.check_attach(self._store, wanted)
+        self.rules.replace_source(CONFIG, wanted)
+
+    def links(self) -> list[Link]:
+        """The links that carry our program."""
+        found = []
+        for it in self.interfaces():
+            if it.state == "attached":
+                try:
+                    found.append(self._links.get(it.name, it.netns))
+                except NoSuchLink:
+                    continue
+        return found
 
     @contextmanager
     def _program(self, prog_id: int) -> Iterator[int]:

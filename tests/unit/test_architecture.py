@@ -19,8 +19,9 @@ FLOORS = [
     {"policy", "net"},
     {"dataplane"},
     {"lists", "telemetry"},
-    {"safety", "rulebook", "inventory"},
+    {"safety", "rulebook", "inventory", "guardbook", "loans"},
     {"controller", "doctor"},
+    {"guard"},
     {"cli"},
 ]
 

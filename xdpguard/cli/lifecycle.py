@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard.cli import render
-from xdpguard.cli.session import controller, options, rulebook
+from xdpguard.cli.session import controller, options, remembered_policy, rulebook
 from xdpguard.errors import EXIT_MISSING, UsageError
 
 if TYPE_CHECKING:
     from xdpguard.controller import Outcome
     from xdpguard.inventory import Interface
-    from xdpguard.policy.model import Policy
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Netns = Annotated[str, typer.Option("--netns", metavar="NAME", help="Network namespace of the interface.")]
@@ -78,9 +77,7 @@ def attach(
     policy = load(config) if config else Policy()
     with controller(chosen) as session:
         if config is None and not no_config:
-            policy = _remembered(session.config()) or (
-                load(chosen.instance.config) if chosen.instance.config else policy
-            )
+            policy = remembered_policy(session, chosen)
         outcome = session.attach(Request(interface, netns, mode, observe, replace, force), policy)
         if no_config or (config is not None and config.is_file()):
             session.remember_config(config)
@@ -89,18 +86,6 @@ def attach(
     done = outcome.interface
     words = ", observing only" if done.observe else ""
     typer.echo(f"attached to {_place(done)} in {done.mode} mode{words} (program {done.prog_id})")
-
-
-def _remembered(path: Path | None) -> Policy | None:
-    from xdpguard.policy.load import load
-
-    if path is None:
-        return None
-    if not path.is_file():
-        raise UsageError(
-            f"the configuration of the last attach has gone: {path}", "give another with --config, or --no-config"
-        )
-    return load(path)
 
 
 def detach(
@@ -127,6 +112,8 @@ def _report(outcome: Outcome) -> None:
         render.note(text)
     if not outcome.notes:
         typer.echo(f"detached from {_place(outcome.interface)}")
+    for change in outcome.restored:
+        typer.echo(f"put back {change}")
 
 
 def status(context: typer.Context, as_json: _Json = False) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from xdpguard import instance as instances
+from xdpguard.errors import UsageError
 from xdpguard.privileges import require_privileges
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from xdpguard.dataplane.pins import Pins
     from xdpguard.instance import Instance
     from xdpguard.lists.store import Store
+    from xdpguard.policy.model import Policy
     from xdpguard.rulebook import Rulebook
 
 
@@ -54,6 +56,20 @@ def controller(chosen: Options, read_only: bool = False) -> Iterator[Controller]
 
     with _store(chosen, read_only) as store:
         yield Controller(store, KernelDataplane(pins(chosen)), Links(), _interruption())
+
+
+def remembered_policy(session: Controller, chosen: Options) -> Policy:
+    """The policy of the file that was last given, of the instance's own file, or the defaults."""
+    from xdpguard.policy.load import load
+    from xdpguard.policy.model import Policy
+
+    path = session.config()
+    if path is not None and not path.is_file():
+        raise UsageError(
+            f"the configuration of the last attach has gone: {path}", "give another with --config, or --no-config"
+        )
+    path = path or chosen.instance.config
+    return load(path) if path else Policy()
 
 
 @contextmanager

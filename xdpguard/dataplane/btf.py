@@ -28,6 +28,8 @@ _FIELDS = {
     "NET_WINDOW_SCALING": ("net", "ipv4.sysctl_tcp_window_scaling"),
     "NET_RMEM": ("net", "ipv4.sysctl_tcp_rmem"),
 }
+# Likewise, of the tracepoint program.
+_TRACE_FIELDS = {"SOCK_NET": ("sock", "__sk_common.skc_net.net"), "NET_NUMBER": ("net", "ns.inum")}
 
 
 class _Place(NamedTuple):
@@ -37,13 +39,22 @@ class _Place(NamedTuple):
 
 def switches() -> dict[str, int]:
     """The switches XG_SOCK_*, XG_TCP_* and XG_NET_* without their prefix; empty where the kernel does not tell."""
+    return _read(_FIELDS)
+
+
+def trace_switches() -> dict[str, int]:
+    """The switches of bpf/trace/, likewise."""
+    return _read(_TRACE_FIELDS)
+
+
+def _read(fields: dict[str, tuple[str, str]]) -> dict[str, int]:
     library = _libbpf()
     types = library.btf__load_vmlinux_btf() if library else None
     if not library or not types:
         return {}
     try:
         found = {}
-        for name, (structure, path) in _FIELDS.items():
+        for name, (structure, path) in fields.items():
             place = _place(library, types, structure, path)
             found[name] = place.octets
             if name == "SOCK_USERLOCKS":

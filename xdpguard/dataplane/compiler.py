@@ -66,7 +66,7 @@ class Compiled:
         bcc = import_bcc()
         require_headers()
         source = source_folder()
-        with _captured() as output:
+        with captured() as output:
             try:
                 self._module = bcc.BPF(text=bundle(source, main).encode(), cflags=cflags(switches, source))
             except Exception as error:
@@ -139,7 +139,7 @@ class Compiled:
 
     def _verifier_log(self) -> str:
         # bcc loads with line information, so its log names files and lines of bpf/.
-        with _captured() as output:
+        with captured() as output:
             try:
                 self._module.load_func(_FUNCTION, self._xdp_type)
             except Exception:
@@ -155,7 +155,7 @@ def _first_error(text: str) -> str:
 
 
 @contextmanager
-def _captured() -> Iterator[Any]:
+def captured() -> Iterator[Any]:
     """Collects what C libraries write to file descriptor 2. Yields a function that returns the text so far."""
     sys.stderr.flush()
     saved = os.dup(2)

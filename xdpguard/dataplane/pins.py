@@ -59,6 +59,17 @@ class Pins:
         """Opens a map of an interface's own: ``counters`` or ``guard``."""
         return _open(self.link_folder(name, netns) / map_name, 4, value_size)
 
+    def ring_id(self) -> int:
+        """Which ring of events is pinned: its map's kernel id; 0 when there is none."""
+        try:
+            descriptor = kernel.open_pin(str(self.folder / "events"))
+        except FileNotFoundError:
+            return 0
+        try:
+            return kernel.map_info(descriptor).id
+        finally:
+            os.close(descriptor)
+
     def open_ring(self) -> int:
         """Opens the ring of events."""
         return _open(self.folder / "events", 0, 0)

@@ -20,7 +20,7 @@ from xdpguard.instance import unwritable
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Kind, Port, Prefix, Protocol, Target
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -48,6 +48,11 @@ CREATE TABLE IF NOT EXISTS interfaces (
     prog_id INTEGER NOT NULL,   -- 0: never attached yet
     attached REAL NOT NULL,
     PRIMARY KEY (name, netns)
+) STRICT;
+CREATE TABLE IF NOT EXISTS offences (
+    target TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,    -- bans so far
+    last REAL NOT NULL          -- when the last one began, Unix time
 ) STRICT;
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
@@ -224,6 +229,22 @@ class Store:
         """Forgets an interface."""
         with self._explained():
             self._database.execute("DELETE FROM interfaces WHERE name = ? AND netns = ?", (name, netns))
+
+    def offences(self, target: str) -> tuple[int, float]:
+        """How often a source has been banned by the guard, and when last (Unix time)."""
+        with self._explained():
+            row = self._database.execute("SELECT number, last FROM offences WHERE target = ?", (target,)).fetchone()
+        return (int(row[0]), float(row[1])) if row else (0, 0.0)
+
+    def put_offences(self, target: str, number: int, last: float) -> None:
+        """Remembers a ban of the guard."""
+        with self._explained():
+            self._database.execute("INSERT OR REPLACE INTO offences VALUES (?, ?, ?)", (target, number, last))
+
+    def forget_offences(self, before: float) -> None:
+        """Forgets sources whose last ban began before then."""
+        with self._explained():
+            self._database.execute("DELETE FROM offences WHERE last < ?", (before,))
 
     def fact(self, key: str) -> str:
         """A remembered value, or the empty string."""

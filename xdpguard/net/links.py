@@ -39,6 +39,7 @@ class Link(NamedTuple):
     ethernet: bool  # frames begin with an Ethernet header
     kind: str
     xdp: Xdp | None
+    mac: bytes = b""
 
 
 class AttachRefused(XdpguardError):
@@ -156,6 +157,7 @@ def _link(message: Any, namespace: str) -> Link:
         ethernet=message["ifi_type"] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
         xdp=_xdp(message),
+        mac=bytes.fromhex((message.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
     )
 
 

@@ -45,9 +45,9 @@ def load(path: Path) -> Policy:
     except msgspec.ValidationError as error:
         raise _explained(path, text, str(error)) from error
     _check_rules(path, text, policy)
-    for key, error in guard_faults(policy.guard):
-        line = _line_of(text, ["guard", key])
-        raise UsageError(f"{path}:{line}: guard.{key}: {error}", error.remedy) from error
+    for name, fault in guard_faults(policy.guard):
+        where = f"{path}:{_line_of(text, ['guard', name])}"
+        raise UsageError(f"{where}: guard.{name}: {fault}", fault.remedy)
     return policy
 
 

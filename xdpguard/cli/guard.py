@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0
+"""guard show, guard set, run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.session import Options, controller, options, pins, remembered_policy
+
+if TYPE_CHECKING:
+    from xdpguard.controller import Controller
+    from xdpguard.policy.model import Guard
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_SET_EXAMPLES = """
+\b
+Examples:
+  xdpguard guard set mode=always             answer every SYN with a cookie (wants net.ipv4.tcp_syncookies=2)
+  xdpguard guard set mode=observe            count what it would do, and do nothing
+  xdpguard guard set flood_rate=50000 hold=3s
+  xdpguard guard set exempt_ports=8080,8443  leave these TCP ports alone
+  xdpguard guard set mode=default            take the override off again
+\b
+Takes effect at once, on every interface of the instance, and stays; no program is attached anew.
+"""
+
+_RUN_EXAMPLES = """
+\b
+Examples:
+  xdpguard run                               in the foreground, until Ctrl-C or SIGTERM
+  xdpguard run --config guard.toml           SIGHUP reads the file again
+  xdpguard run --print-unit > /etc/systemd/system/xdpguard.service
+\b
+Without it the data plane still guards by itself; with it there are a log, bans, and window scaling under a flood.
+"""
+
+guard_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="The SYN guard: look at it, change its policy."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to the application."""
+    guard_app.command()(show)
+    guard_app.command("set", epilog=_SET_EXAMPLES)(change)
+    app.add_typer(guard_app, name="guard")
+    app.command(epilog=_RUN_EXAMPLES)(run)
+
+
+def show(context: typer.Context, as_json: _Json = False) -> None:
+    """Show the SYN guard's policy, and what it does on each interface at this moment."""
+    import msgspec
+
+    chosen = options(context)
+    with controller(chosen, read_only=True) as session:
+        policy = session.guard.effective(remembered_policy(session, chosen).guard)
+        overrides = session.guard.overrides()
+        loans = session.loans.held()
+        interfaces = _interfaces(chosen, session, policy)
+    values = msgspec.to_builtins(policy)
+    if as_json:
+        found = {"policy": values, "overrides": overrides, "interfaces": interfaces, "sysctls": loans}
+        render.print_json(found)
+        return
+    rows = [[key, _text(value), "set here" if key in overrides else ""] for key, value in values.items()]
+    render.print_table(["policy", "value", ""], rows)
+    if not interfaces:
+        typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
+    for name, it in interfaces.items():
+        typer.echo(f"{name}: {_sentence(it)}")
+        if it["counters"]:
+            counters = it["counters"]
+            typer.echo(
+                f"  {counters['cookie_sent']:,} cookies sent, {counters['cookies_valid']:,} came back valid,"
+                f" {counters['cookie_bad']:,} not; {counters['ack_unknown']:,} segments of no connection;"
+                f" {counters['syn_rate']:,} SYNs over a rate"
+            )
+    for netns, its in loans.items():
+        for key, (before, now) in its.items():
+            typer.echo(f"{key} is {now} while the flood lasts{f' in {netns}' if netns else ''} (was {before})")
+
+
+def change(
+    context: typer.Context,
+    values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change; see guard show.")],
+) -> None:
+    """Change the SYN guard's policy; takes effect at once."""
+    from xdpguard import guardbook
+
+    chosen = options(context)
+    changes = guardbook.parse(values)
+    with controller(chosen) as session:
+        configured = remembered_policy(session, chosen).guard
+        session.guard.set(changes)
+        policy = session.guard.effective(configured)
+        links = session.links()
+        if links:
+            session.guard.apply(policy, links)
+    for key in changes:
+        typer.echo(f"{key} = {_text(getattr(policy, key))}")
+    for text in _doubts(policy, {link.netns for link in links}):
+        render.note(text)
+
+
+def run(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML; remembered.")
+    ] = None,
+    print_unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for it, and end.")] = False,
+) -> None:
+    """Run the controller as a service: log of floods, bans, sysctls for their length. Ends with SIGTERM."""
+    chosen = options(context)
+    if print_unit:
+        typer.echo(_unit(chosen.instance.name), nl=False)
+        return
+    from xdpguard.guard.daemon import Daemon
+    from xdpguard.policy.load import load
+
+    if config is not None:
+        load(config)
+        with controller(chosen) as session:
+            session.remember_config(config)
+    Daemon(pins(chosen), lambda: controller(chosen), lambda session: remembered_policy(session, chosen), _log).run()
+
+
+def _log(line: str) -> None:
+    # The journal has times of its own.
+    stamp = "" if os.environ.get("JOURNAL_STREAM") else time.strftime("%Y-%m-%d %H:%M:%S ")
+    typer.echo(stamp + line)
+    sys.stdout.flush()
+
+
+def _unit(instance: str) -> str:
+    """The unit that ships with the package, with this installation's program in it."""
+    text = (Path(__file__).parent.parent / "systemd" / "xdpguard.service").read_text(encoding="utf-8")
+    program = shutil.which("xdpguard") or f"{sys.executable} -m xdpguard.cli"
+    return text.replace("@PROGRAM@", program).replace("@INSTANCE@", instance)
+
+
+def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
+    """What keeps the policy from working as it reads."""
+    from xdpguard.net import sysctl
+
+    if policy.mode not in ("auto", "always"):
+        return []
+    found = []
+    for netns in sorted(namespaces):
+        value = sysctl.read("net.ipv4.tcp_syncookies", netns)
+        if value == "0" or (value == "1" and policy.mode == "always"):
+            remedy = "xdpguard run raises it while it is needed; or sysctl -w net.ipv4.tcp_syncookies=2"
+            what = "no cookie can be sent" if value == "0" else "cookies are sent only while a listener's queue is full"
+            found.append(f"net.ipv4.tcp_syncookies is {value}{f' in {netns}' if netns else ''}: {what}; {remedy}")
+    return found
+
+
+def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str, dict[str, Any]]:
+    from xdpguard.dataplane import guard
+    from xdpguard.telemetry import counters
+
+    found = {}
+    for it in session.interfaces():
+        if it.state != "attached" or not pins(chosen).is_current(it.name, it.netns):
+            continue
+        state = guard.read(pins(chosen), it.name, it.netns)
+        counted = counters.read(pins(chosen), it.name, it.netns)
+        active = policy.mode != "off" and state.active()
+        found[it.name] = {
+            "netns": it.netns,
+            "mode": policy.mode,
+            "active": active,
+            "floods": state.floods,
+            "cause": guard.CAUSES[state.cause],
+            "port": state.port,
+            "seconds": (time.monotonic_ns() - state.began) / 1e9 if active and state.began else 0.0,
+            "translated": bool(state.pass_unknown),
+            "counters": {
+                "cookies_valid": counted.cookies_valid,
+                **{
+                    name: counted.reasons[name].packets + counted.reasons[name].observed_packets
+                    for name in ("cookie_sent", "cookie_bad", "ack_unknown", "syn_rate")
+                },
+            },
+        }
+    return found
+
+
+def _sentence(it: dict[str, Any]) -> str:
+    if it["mode"] == "off":
+        return "the guard is off"
+    if it["mode"] == "always":
+        return "every SYN is answered with a cookie"
+    if it["active"]:
+        acts = "would act" if it["mode"] == "observe" else "active"
+        return f"{acts} for {it['seconds']:.0f} s: {it['cause']}, port {it['port']}"
+    before = f"; {it['floods']} floods so far" if it["floods"] else ""
+    return f"idle, watching{before}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Bans of sources that have proved that they receive what is sent to them: who, for how long, and who never.
+
+A proof is a completed handshake (the kernel's tracepoint), or a SYN cookie that came back. SYNs alone name nobody: their
+source may be anybody's address.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from xdpguard.errors import XdpguardError
+from xdpguard.lists.store import Store
+from xdpguard.policy.model import Guard
+from xdpguard.policy.target import Prefix, parse_duration
+from xdpguard.rulebook import Rulebook
+
+ORIGIN = "guard"
+_SITE6 = 64  # bits: what one IPv6 customer has at least; a single address of it can be changed at will
+_SCAN_WINDOW = 60.0  # seconds
+
+
+class Suspect(NamedTuple):
+    """A source and what it did, in words."""
+
+    address: Prefix
+    evidence: str
+
+
+class Scans:
+    """Closed ports that proved sources have tried, within a minute."""
+
+    def __init__(self) -> None:
+        self._ports: dict[bytes, dict[int, float]] = {}
+
+    def note(self, source: bytes, port: int, now: float) -> None:
+        """A source has proved itself on this closed port (seconds, monotonic)."""
+        self._ports.setdefault(source, {})[port] = now
+
+    def over(self, limit: int, now: float) -> list[Suspect]:
+        """Sources with at least ``limit`` ports, which are then forgotten; 0: none."""
+        found = []
+        for source, ports in list(self._ports.items()):
+            fresh = {port: at for port, at in ports.items() if now - at < _SCAN_WINDOW}
+            if limit and len(fresh) >= limit:
+                named = ", ".join(str(port) for port in sorted(fresh)[:5])
+                evidence = f"port scan: {len(fresh)} closed ports in a minute ({named}, ...), answered SYN cookies"
+                found.append(Suspect(_site(source), evidence))
+                del self._ports[source]
+            elif fresh:
+                self._ports[source] = fresh
+            else:
+                del self._ports[source]
+        return found
+
+
+class Rates:
+    """Completed handshakes a second, by source."""
+
+    def __init__(self) -> None:
+        self._before: dict[Prefix, int] | None = None
+        self._at = 0.0
+
+    def over(self, limit: int, counts: dict[bytes, int], now: float) -> list[Suspect]:
+        """Sources that completed more than ``limit`` handshakes a second since the last call; 0: none."""
+        sums: dict[Prefix, int] = {}
+        for source, count in counts.items():
+            site = _site(source)
+            sums[site] = sums.get(site, 0) + count
+        before, seconds = self._before, now - self._at
+        self._before, self._at = sums, now
+        if before is None or not limit or seconds <= 0:
+            return []
+        found = []
+        for site, count in sums.items():
+            rate = (count - before.get(site, 0)) / seconds
+            if rate > limit:
+                found.append(Suspect(site, f"{rate:,.0f} completed connections a second (limit {limit:,})"))
+        return found
+
+
+class Bans:
+    """Puts bans in force. Wants the instance's lock held."""
+
+    def __init__(self, store: Store, rules: Rulebook, now: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._rules = rules
+        self._now = now
+
+    def ban(self, suspect: Suspect, policy: Guard, needed: Iterable[tuple[Prefix, str]]) -> str:
+        """Bans a source, longer each time; returns what to log. ``needed``: addresses never to be banned, and why."""
+        now = self._now()
+        address = suspect.address
+        if self._store.covering("block", address, now):
+            return ""
+        keep = next((role for other, role in needed if address.covers(other) or other.covers(address)), "")
+        if self._store.covering("allow", address, now) or self._allowed_inside(address, now):
+            keep = "allow-listed"
+        if keep:
+            return f"{address} is not banned, being {keep}: {suspect.evidence}"
+        number, last = self._store.offences(str(address))
+        if now - last > parse_duration(policy.forget):
+            number = 0
+        words = policy.bans[min(number, len(policy.bans) - 1)]
+        try:
+            self._rules.add("block", [address], suspect.evidence, ORIGIN, parse_duration(words))
+        except XdpguardError as error:
+            return f"{address} could not be banned: {error}; {error.remedy}"
+        with self._store.transaction():
+            self._store.put_offences(str(address), number + 1, now)
+        return f"banned {address} for {words}: {suspect.evidence}"
+
+    def _allowed_inside(self, prefix: Prefix, now: float) -> bool:
+        return any(
+            isinstance(rule.target, Prefix) and prefix.covers(rule.target) and (rule.expires or now + 1) > now
+            for rule in self._store.rules("allow")
+        )
+
+
+def _site(source: bytes) -> Prefix:
+    if len(source) == 4:
+        return Prefix(source, 32)
+    return Prefix(source[: _SITE6 // 8] + bytes(16 - _SITE6 // 8), _SITE6)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Reading and writing ``net.*`` sysctls in a network namespace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xdpguard.errors import XdpguardError
+from xdpguard.net.netns import entered
+
+
+def _path(name: str) -> Path:
+    return Path("/proc/sys") / name.replace(".", "/")
+
+
+def read(name: str, netns: str = "") -> str:
+    """The value of a sysctl such as ``net.ipv4.tcp_syncookies``. XdpguardError when it cannot be read."""
+    with entered(netns):
+        try:
+            return _path(name).read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise XdpguardError(f"cannot read {name}: {error.strerror}", "see xdpguard doctor") from error
+
+
+def write(name: str, value: str, netns: str = "") -> None:
+    """Sets a sysctl. XdpguardError when the kernel does not take it."""
+    with entered(netns):
+        try:
+            _path(name).write_text(value, encoding="ascii")
+        except OSError as error:
+            raise XdpguardError(
+                f"cannot set {name} to {value}: {error.strerror}", "run as root, with a writable /proc/sys"
+            ) from error
