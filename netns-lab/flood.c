@@ -21,7 +21,7 @@ BPF_ARRAY(sent, u64, 1);
 BPF_ARRAY(due, u64, 1); /* when the next frame may go, ns */
 
 #define FLOOD_LONGEST_WAIT 4096 /* readings of the clock, of some 30 ns each */
-#define FLOOD_SLACK 1000000     /* ns that may be caught up on */
+#define FLOOD_SLACK 50000       /* ns that may be caught up on */
 
 static inline u16 flood_fold(u64 sum)
 {

@@ -132,6 +132,8 @@ class Lab:
         cores = sorted(os.sched_getaffinity(0))
         for thread in _napi_threads():
             os.sched_setaffinity(thread, {cores[-1]})
+            # As an interrupt would, it goes before any process of that core; else the ring fills while one runs there.
+            os.setpriority(os.PRIO_PROCESS, thread, -20)
         return cores[0]
 
     @property

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Bans of sources that have proved that they receive what is sent to them: who, for how long, and who never.
 
-A proof is a completed handshake (the kernel's tracepoint), or a SYN cookie that came back. SYNs alone name nobody: their
-source may be anybody's address.
+A proof is a completed handshake (the kernel's tracepoint), or a SYN cookie that came back. SYNs alone name nobody:
+their source may be anybody's address.
 """
 
 from __future__ import annotations
