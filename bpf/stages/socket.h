@@ -17,7 +17,6 @@
 
 #define XG_TCP_LISTEN 10       /* include/net/tcp_states.h */
 #define XG_TCP_NEW_SYN_RECV 12 /* a handshake that the listener has begun */
-#define XG_NO_COOKIES (-2)     /* ENOENT, of bpf_tcp_check_syncookie(): the listener has sent none lately */
 #define XG_AF_INET 2
 #define XG_AF_INET6 10
 #define XG_SOCK_RCVBUF_LOCK 2 /* include/net/sock.h */

@@ -80,13 +80,11 @@ static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, const struct xg_
 					    const u64 *secrets, u64 now)
 {
 	struct xg_buckets *mine;
-	long invalid;
 
 	if (!sock || (packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
 		return XG_REASON_ack_unknown;
-	invalid = xg_check_cookie(ctx, sock, packet);
-	if (invalid)
-		return invalid == XG_NO_COOKIES ? XG_REASON_ack_unknown : XG_REASON_cookie_bad;
+	if (xg_check_cookie(ctx, sock, packet))
+		return XG_REASON_cookie_bad;
 	counters->cookies_valid++;
 	counters->signs.proved++;
 	if (!policy->connections.interval)

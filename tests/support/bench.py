@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from xdpguard.dataplane import abi, btf, kernel
+from xdpguard.dataplane import abi, btf, guard, kernel
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
 from xdpguard.dataplane.pins import Pins, ensure_bpffs
@@ -71,7 +71,9 @@ class Bench:
         self._rules = []
         self.tables.sync([])
         self.tables.clear_hits(range(64))
-        self._clear(self.pins.link_folder("bench", "") / "counters")
+        self._clear("counters", (abi.COUNTERS.size + 7 & ~7) * kernel.possible_cpus())
+        self._clear("guard", abi.GUARD.size)
+        guard.write_policy(self.pins, bytes(abi.GUARD_POLICY.size))
         for name, key, value in (
             ("sources4", abi.SOURCE4, abi.SOURCE_COUNTS),
             ("sources6", abi.SOURCE6, abi.SOURCE_COUNTS),
@@ -84,9 +86,9 @@ class Bench:
                 kernel.delete(descriptor, keys[i * key.size : (i + 1) * key.size])
             os.close(descriptor)
 
-    def _clear(self, path: Path) -> None:
-        descriptor = kernel.open_pin(str(path))
-        kernel.update(descriptor, bytes(4), bytes((abi.COUNTERS.size + 7 & ~7) * kernel.possible_cpus()))
+    def _clear(self, name: str, size: int) -> None:
+        descriptor = kernel.open_pin(str(self.pins.link_folder("bench", "") / name))
+        kernel.update(descriptor, bytes(4), bytes(size))
         os.close(descriptor)
 
     def rule(self, kind: Kind, text: str, expires: float | None = None) -> Rule:
@@ -118,7 +120,7 @@ class Bench:
         """Runs one frame through the program, and says which counters moved: exactly one reason, always."""
         before = self.counters()
         run = kernel.test_run(self.fd, frame, times)
-        return _difference(before, self.counters(), VERDICTS[run.verdict], times)
+        return difference(before, self.counters(), VERDICTS[run.verdict], times)
 
     def send_all(self, frames: Iterable[bytes]) -> None:
         """Runs frames through the program, one after the other."""
@@ -126,7 +128,8 @@ class Bench:
             kernel.test_run(self.fd, frame)
 
 
-def _difference(before: Counters, after: Counters, verdict: str, times: int) -> Answer:
+def difference(before: Counters, after: Counters, verdict: str, times: int) -> Answer:
+    """What moved between two readings: exactly one reason."""
     moved = []
     for name, count in after.reasons.items():
         old = before.reasons[name]

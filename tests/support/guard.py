@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The SYN guard on the bench, inside a lab's server namespace, where there are sockets for it to find."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
+
+from support.bench import VERDICTS, Answer, Bench, difference
+from xdpguard.dataplane import abi, guard, kernel
+from xdpguard.net.netns import entered
+from xdpguard.policy.model import Guard
+
+ETHER = Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)
+PORT = 8000
+
+
+def set_sysctl(lab: Lab, name: str, value: object) -> None:
+    """Sets net.ipv4.NAME in the server's namespace."""
+    with entered(lab.server):
+        Path("/proc/sys/net/ipv4", name).write_text(str(value))
+
+
+@contextmanager
+def sysctls(lab: Lab, **values: object) -> Iterator[None]:
+    """Sets net.ipv4.* in the server's namespace, and puts them back."""
+    with entered(lab.server):
+        before = {name: Path("/proc/sys/net/ipv4", name).read_text().strip() for name in values}
+    try:
+        for name, value in values.items():
+            set_sysctl(lab, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            set_sysctl(lab, name, value)
+
+
+def listen(lab: Lab, port: int = PORT, backlog: int = 64) -> socket.socket:
+    """A dual-stack listener in the server's namespace."""
+    with entered(lab.server):
+        made = socket.socket(socket.AF_INET6)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(("::", port))
+        made.listen(backlog)
+    return made
+
+
+class GuardBench:
+    """A bench whose packets seem to come from the lab server's interface."""
+
+    def __init__(self, bench: Bench, lab: Lab) -> None:
+        self.bench = bench
+        self._lab = lab
+        with entered(lab.server):
+            self._ifindex = socket.if_nametoindex(INTERFACE)
+
+    def policy(self, active: bool = True, mac: str = SERVER_MAC, translated: bool = False, **values: object) -> None:
+        """Puts a policy in force; ``active``: as mode always."""
+        chosen = Guard(**({"mode": "always" if active else "auto"} | values))  # type: ignore[arg-type]
+        guard.write_policy(self.bench.pins, guard.encode(chosen, True, True))
+        guard.settle(
+            self.bench.pins, "bench", "", "always" if active else "off", bytes.fromhex(mac.replace(":", "")), translated
+        )
+
+    def state(self) -> guard.State:
+        """The guard's state."""
+        return guard.read(self.bench.pins, "bench", "")
+
+    def clock(self, seconds: float) -> None:
+        """Sets the fake clock."""
+        descriptor = self.bench.pins.open("fake_clock", 4, 8)
+        kernel.update(descriptor, bytes(4), int(seconds * 1e9).to_bytes(8, "little"))
+        os.close(descriptor)
+
+    def send(self, frame: bytes) -> tuple[Answer, Ether]:
+        """Runs a frame; returns what became of it, and the frame that came out."""
+        before = self.bench.counters()
+        with entered(self._lab.server):
+            run = kernel.test_run(self.bench.fd, frame, 1, self._ifindex)
+        return difference(before, self.bench.counters(), VERDICTS[run.verdict], 1), Ether(run.data)
+
+    def reason(self, frame: bytes) -> str:
+        """The reason alone."""
+        return self.send(frame)[0].reason
+
+    def forget_buckets(self) -> None:
+        """Fills every token bucket."""
+        descriptor = self.bench.pins.open("buckets", 4, abi.BUCKETS.size)
+        for place in range(kernel.map_info(descriptor).max_entries):
+            kernel.update(descriptor, place.to_bytes(4, "little"), bytes(abi.BUCKETS.size))
+        os.close(descriptor)
+
+
+def ip(family: int, source: str = "") -> IP | IPv6:
+    """The IP header of a packet to the server."""
+    if family == 4:
+        return IP(src=source or "16.1.2.3", dst=SERVER4)
+    return IPv6(src=source or "2001:db8::77", dst=SERVER6)
+
+
+def syn(family: int = 4, source: str = "", port: int = PORT, **tcp: object) -> bytes:
+    """An initial SYN to the server."""
+    return bytes(ETHER / ip(family, source) / TCP(**({"sport": 4000, "dport": port, "flags": "S", "seq": 1000} | tcp)))
+
+
+def segment(flags: str, family: int = 4, source: str = "", port: int = PORT, **tcp: object) -> bytes:
+    """Any other segment to the server."""
+    return bytes(ETHER / ip(family, source) / TCP(**({"sport": 4000, "dport": port, "flags": flags} | tcp)))
