@@ -148,7 +148,8 @@ def test_the_answer(guarded: GuardBench, lab: Lab, family: int, options: list[An
 
 
 def layers(frame: Packet) -> list[Packet]:
-    return [frame.getlayer(number) for number in range(1, 3) if isinstance(frame.getlayer(number), (Dot1Q, Dot1AD))]
+    above = (frame.getlayer(number) for number in range(1, 3))
+    return [layer for layer in above if isinstance(layer, (Dot1Q, Dot1AD))]
 
 
 @pytest.mark.parametrize(

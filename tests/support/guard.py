@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
@@ -63,9 +64,9 @@ class GuardBench:
         with entered(lab.server):
             self._ifindex = socket.if_nametoindex(INTERFACE)
 
-    def policy(self, active: bool = True, mac: str = SERVER_MAC, translated: bool = False, **values: object) -> None:
+    def policy(self, active: bool = True, mac: str = SERVER_MAC, translated: bool = False, **values: Any) -> None:
         """Puts a policy in force; ``active``: as mode always."""
-        chosen = Guard(**({"mode": "always" if active else "auto"} | values))  # type: ignore[arg-type]
+        chosen = Guard(**({"mode": "always" if active else "auto"} | values))
         guard.write_policy(self.bench.pins, guard.encode(chosen, True, True))
         guard.settle(
             self.bench.pins, "bench", "", "always" if active else "off", bytes.fromhex(mac.replace(":", "")), translated
@@ -107,11 +108,13 @@ def ip(family: int, source: str = "") -> IP | IPv6:
     return IPv6(src=source or "2001:db8::77", dst=SERVER6)
 
 
-def syn(family: int = 4, source: str = "", port: int = PORT, **tcp: object) -> bytes:
+def syn(family: int = 4, source: str = "", port: int = PORT, **tcp: Any) -> bytes:
     """An initial SYN to the server."""
-    return bytes(ETHER / ip(family, source) / TCP(**({"sport": 4000, "dport": port, "flags": "S", "seq": 1000} | tcp)))
+    fields: dict[str, Any] = {"sport": 4000, "dport": port, "flags": "S", "seq": 1000} | tcp
+    return bytes(ETHER / ip(family, source) / TCP(**fields))
 
 
-def segment(flags: str, family: int = 4, source: str = "", port: int = PORT, **tcp: object) -> bytes:
+def segment(flags: str, family: int = 4, source: str = "", port: int = PORT, **tcp: Any) -> bytes:
     """Any other segment to the server."""
-    return bytes(ETHER / ip(family, source) / TCP(**({"sport": 4000, "dport": port, "flags": flags} | tcp)))
+    fields: dict[str, Any] = {"sport": 4000, "dport": port, "flags": flags} | tcp
+    return bytes(ETHER / ip(family, source) / TCP(**fields))

@@ -130,7 +130,13 @@ def run(
         load(config)
         with controller(chosen) as session:
             session.remember_config(config)
-    Daemon(pins(chosen), lambda: controller(chosen), lambda session: remembered_policy(session, chosen), _log).run()
+    Daemon(
+        pins(chosen),
+        lambda: controller(chosen),
+        lambda session: remembered_policy(session, chosen),
+        _log,
+        chosen.instance.store,
+    ).run()
 
 
 def _log(line: str) -> None:

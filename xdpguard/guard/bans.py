@@ -23,9 +23,10 @@ _SCAN_WINDOW = 60.0  # seconds
 
 
 class Suspect(NamedTuple):
-    """A source and what it did, in words."""
+    """A source, the site it belongs to, and what it did, in words."""
 
     address: Prefix
+    site: Prefix
     evidence: str
 
 
@@ -47,7 +48,7 @@ class Scans:
             if limit and len(fresh) >= limit:
                 named = ", ".join(str(port) for port in sorted(fresh)[:5])
                 evidence = f"port scan: {len(fresh)} closed ports in a minute ({named}, ...), answered SYN cookies"
-                found.append(Suspect(_site(source), evidence))
+                found.append(Suspect(Prefix(source, len(source) * 8), _site(source), evidence))
                 del self._ports[source]
             elif fresh:
                 self._ports[source] = fresh
@@ -60,24 +61,25 @@ class Rates:
     """Completed handshakes a second, by source."""
 
     def __init__(self) -> None:
-        self._before: dict[Prefix, int] | None = None
+        self._before: dict[bytes, int] | None = None
         self._at = 0.0
 
     def over(self, limit: int, counts: dict[bytes, int], now: float) -> list[Suspect]:
         """Sources that completed more than ``limit`` handshakes a second since the last call; 0: none."""
-        sums: dict[Prefix, int] = {}
-        for source, count in counts.items():
-            site = _site(source)
-            sums[site] = sums.get(site, 0) + count
         before, seconds = self._before, now - self._at
-        self._before, self._at = sums, now
+        self._before, self._at = counts, now
         if before is None or not limit or seconds <= 0:
             return []
+        sites: dict[Prefix, dict[bytes, int]] = {}
+        for source, count in counts.items():
+            sites.setdefault(_site(source), {})[source] = count - before.get(source, 0)
         found = []
-        for site, count in sums.items():
-            rate = (count - before.get(site, 0)) / seconds
+        for site, its in sites.items():
+            rate = sum(its.values()) / seconds
             if rate > limit:
-                found.append(Suspect(site, f"{rate:,.0f} completed connections a second (limit {limit:,})"))
+                busiest = max(its, key=lambda source: its[source])
+                evidence = f"{rate:,.0f} completed connections a second (limit {limit:,})"
+                found.append(Suspect(Prefix(busiest, len(busiest) * 8), site, evidence))
         return found
 
 
@@ -90,14 +92,16 @@ class Bans:
         self._now = now
 
     def ban(self, suspect: Suspect, policy: Guard, needed: Iterable[tuple[Prefix, str]]) -> str:
-        """Bans a source, longer each time; returns what to log. ``needed``: addresses never to be banned, and why."""
+        """Bans a source, longer each time; returns what to log. ``needed``: addresses never to be banned, and why.
+
+        Bans the source's site, or, where that holds an address that must not be banned, the source alone.
+        """
         now = self._now()
-        address = suspect.address
-        if self._store.covering("block", address, now):
+        needed = list(needed)
+        if self._store.covering("block", suspect.address, now):
             return ""
-        keep = next((role for other, role in needed if address.covers(other) or other.covers(address)), "")
-        if self._store.covering("allow", address, now) or self._allowed_inside(address, now):
-            keep = "allow-listed"
+        address = suspect.site if not self._kept(suspect.site, needed, now) else suspect.address
+        keep = self._kept(address, needed, now)
         if keep:
             return f"{address} is not banned, being {keep}: {suspect.evidence}"
         number, last = self._store.offences(str(address))
@@ -111,6 +115,12 @@ class Bans:
         with self._store.transaction():
             self._store.put_offences(str(address), number + 1, now)
         return f"banned {address} for {words}: {suspect.evidence}"
+
+    def _kept(self, prefix: Prefix, needed: Iterable[tuple[Prefix, str]], now: float) -> str:
+        """Why a prefix is not to be banned; empty when nothing is in the way."""
+        if self._store.covering("allow", prefix, now) or self._allowed_inside(prefix, now):
+            return "allow-listed"
+        return next((role for other, role in needed if prefix.covers(other) or other.covers(prefix)), "")
 
     def _allowed_inside(self, prefix: Prefix, now: float) -> bool:
         return any(

@@ -51,9 +51,12 @@ class Daemon:
         session: Callable[[], AbstractContextManager[Controller]],
         policy: Callable[[Controller], Policy],
         log: Callable[[str], None],
+        store: Path,
     ) -> None:
         """``session`` opens the controller with the lock held; ``policy`` reads the file, and may raise."""
         self._pins = pins
+        self._store = store
+        self._seen = 0
         self._session = session
         self._load = policy
         self._log = log
@@ -119,10 +122,13 @@ class Daemon:
     def _guarded_tick(self) -> None:
         try:
             self._tick(time.monotonic())
-        except (XdpguardError, OSError) as error:
-            # An interface may go while it is looked at; the next tick sees what is left.
-            self._log(f"{error}; going on")
-            self._chores_at = 0.0
+        except (XdpguardError, OSError):
+            # An interface may go while it is looked at: whoever is left is seen by looking anew.
+            try:
+                with self._session() as session:
+                    self._chores(session)
+            except (XdpguardError, OSError) as error:
+                self._log(f"{error}; going on")
 
     def _tick(self, now: float) -> None:
         active = False
@@ -138,15 +144,27 @@ class Daemon:
         if active:
             self._flood_at = now
         step = abs(boot_offset() - self._offset) > _CLOCK_STEP
-        if suspects or step or now - self._chores_at >= _CHORES or self._sysctls_due(active, now):
+        chores = now - self._chores_at >= _CHORES or self._store_changed()
+        if suspects or step or chores or self._sysctls_due(active, now):
             with self._session() as session:
                 self._sysctls(session, active, now)
                 for suspect in suspects:
                     self._ban(session, suspect)
                 if step:
                     self._clock_stepped(session)
-                if now - self._chores_at >= _CHORES:
+                if chores:
                     self._chores(session)
+            self._seen = self._stamp()
+
+    def _stamp(self) -> int:
+        """When the store was last written: another command has changed the rules, the policy or what is attached."""
+        try:
+            return self._store.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def _store_changed(self) -> bool:
+        return self._stamp() != self._seen
 
     def _sample(self, link: Link, state: guard.State, now: float) -> Sample:
         counted = counters.read(self._pins, link.name, link.netns)

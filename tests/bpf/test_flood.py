@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0
+"""When the guard becomes active and when it lets go, with a clock that a test moves; its rates; scans that prove."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from scapy.layers.inet import TCP
+from support.bench import Bench
+from support.guard import PORT, GuardBench, listen, segment, syn, sysctls
+from topology import INTERFACE, Lab
+
+from xdpguard.dataplane import guard
+from xdpguard.net.netns import entered
+from xdpguard.telemetry.events import FLOOD_BEGINS, FLOOD_ENDS, SCAN, Event, Ring
+
+CLOSED = PORT + 1000
+QUIET: dict[str, Any] = {"scan_ports": 0, "flood_rate": 1000, "window": "1s", "hold": "5s"}
+
+
+@pytest.fixture(scope="module")
+def _bench() -> Iterator[Bench]:
+    made = Bench("flood", fake_clock=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def guarded(_bench: Bench, lab: Lab) -> Iterator[GuardBench]:
+    """An idle guard on one CPU, with cookies allowed and a listener on PORT."""
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    _bench.reset()
+    made = GuardBench(_bench, lab)
+    made.forget_buckets()
+    made.clock(100)
+    made.policy(active=False, **QUIET)
+    list(events(_bench))
+    try:
+        with sysctls(lab, tcp_syncookies=2, tcp_timestamps=2), listen(lab):
+            yield made
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+def events(bench: Bench) -> list[Event]:
+    with Ring(bench.pins) as ring:
+        return list(ring.read())
+
+
+def kinds(bench: Bench) -> list[int]:
+    return [event.kind for event in events(bench)]
+
+
+def send_syns(guarded: GuardBench, count: int, source: str = "", port: int = PORT) -> list[str]:
+    return [guarded.reason(syn(source=source or f"16.{n >> 8}.{n & 255}.1", port=port)) for n in range(count)]
+
+
+def test_a_rate_of_syns_begins_a_flood_and_silence_ends_it(guarded: GuardBench) -> None:
+    assert set(send_syns(guarded, 990)) == {"pass"}
+    assert not guarded.state().until
+    reasons = send_syns(guarded, 40)
+    assert reasons[0] == "pass"
+    assert reasons[-1] == "cookie_sent"
+    assert guard.CAUSES[guarded.state().cause] == "SYN rate"
+    assert guarded.state().port == PORT
+    guarded.clock(104.9)
+    assert guarded.reason(syn()) == "cookie_sent"
+    guarded.clock(105.1)
+    assert guarded.reason(syn()) == "pass"
+    assert not guarded.state().until
+    assert kinds(guarded.bench) == [FLOOD_BEGINS, FLOOD_ENDS]
+
+
+def test_the_rate_is_one_a_second(guarded: GuardBench) -> None:
+    """As many SYNs in two windows are no flood."""
+    for second in range(3):
+        guarded.clock(100 + 1.1 * second)
+        assert set(send_syns(guarded, 900)) == {"pass"}
+    assert not guarded.state().until
+
+
+def test_a_flood_without_proof_goes_on(guarded: GuardBench) -> None:
+    send_syns(guarded, 1100)
+    for second in range(1, 12):
+        guarded.clock(100 + second)
+        assert set(send_syns(guarded, 200)) == {"cookie_sent"}
+    assert guarded.state().until > 108e9
+    assert guarded.state().floods == 1
+
+
+def test_a_rush_of_clients_that_prove_themselves_ends_it_and_raises_the_bar(guarded: GuardBench) -> None:
+    def rush(count: int) -> None:
+        for n in range(count):
+            seen, answer = guarded.send(syn(sport=1024 + n))
+            if seen.reason == "cookie_sent":
+                ack = (answer[TCP].seq + 1) % (1 << 32)
+                assert guarded.reason(segment("A", sport=1024 + n, seq=1001, ack=ack)) == "pass"
+
+    rush(1100)
+    assert guarded.state().until
+    for second in range(1, 9):
+        guarded.clock(100 + second)
+        rush(1200)
+    assert not guarded.state().until, "nothing was left unproved"
+    assert guarded.state().floods == 1, "as many as have turned out to be honest are no flood any more"
+    send_syns(guarded, 1500)
+    assert guarded.state().until, "twice as many are"
+
+
+def test_a_full_queue_begins_a_flood(guarded: GuardBench, lab: Lab) -> None:
+    """The kernel's own criterion: SYNs whose answers nobody acknowledges, in a listener that holds few."""
+    with sysctls(lab, tcp_syncookies=0), listen(lab, PORT + 1, backlog=4):
+        for number in range(4 * 8):
+            assert guarded.reason(syn(port=PORT + 1, sport=1 + number)) == "pass"
+        assert not guarded.state().until, "positive control: the bench's SYNs do not reach the queue"
+        fill_queue(lab, PORT + 1, 8)
+        for number in range(8):
+            guarded.reason(syn(port=PORT + 1, sport=100 + number))
+        assert guard.CAUSES[guarded.state().cause] == "a listener's queue is full"
+        assert guarded.state().until
+
+
+def fill_queue(lab: Lab, port: int, count: int) -> None:
+    """Real half-open connections: SYNs on the wire from sources that do not exist."""
+    with entered(lab.outside), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind((INTERFACE, 0))
+        for number in range(1, count + 1):
+            wire.send(syn(source=f"16.9.9.{number}", port=port, sport=2000 + number))
+
+
+@pytest.mark.parametrize("flags", ["A", "R", "SA", "FA", "RA"])
+def test_segments_of_nothing_begin_a_flood(guarded: GuardBench, flags: str) -> None:
+    reasons = [guarded.reason(segment(flags, sport=1 + n % 60_000, port=CLOSED)) for n in range(1100)]
+    assert reasons[0] == "pass"
+    assert reasons[-1] == "ack_unknown"
+    assert guard.CAUSES[guarded.state().cause] == "segments of no connection"
+
+
+def test_segments_of_a_connection_never_do(guarded: GuardBench, lab: Lab) -> None:
+    with entered(lab.outside):
+        client = socket.create_connection(("198.18.0.1", PORT), timeout=5)
+    with client:
+        mine = client.getsockname()
+        for _ in range(3000):
+            assert guarded.reason(segment("A", source=mine[0], sport=mine[1])) == "pass"
+        assert not guarded.state().until
+        guarded.policy(**QUIET)
+        assert guarded.reason(segment("A", source=mine[0], sport=mine[1])) == "pass", "the guard is active now"
+        assert guarded.reason(segment("A", source=mine[0], sport=mine[1] ^ 1)) == "cookie_bad"
+
+
+@pytest.mark.parametrize("mode", ["off", "observe"])
+def test_modes_that_let_everything_pass(guarded: GuardBench, mode: str) -> None:
+    guarded.policy(active=False, **(QUIET | {"mode": mode}))
+    for n in range(1200):
+        seen, _ = guarded.send(syn(source=f"16.{n >> 8}.{n & 255}.1"))
+        assert seen.verdict == "PASS"
+    assert bool(guarded.state().until) == (mode == "observe")
+    assert (seen.reason, seen.observed) == (("cookie_sent", True) if mode == "observe" else ("pass", False))
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_closed_ports_answer_at_a_bounded_rate(guarded: GuardBench, family: int) -> None:
+    """By source prefix, and for all together; a quiet second later there is room again."""
+    guarded.policy(syn_rate=10, reset_rate=30, burst="1s", **QUIET)
+    one = "16.1.1.1" if family == 4 else "2001:db8:1::1"
+    reasons = [guarded.reason(syn(family, source=one, port=CLOSED)) for _ in range(50)]
+    assert 10 <= reasons.count("pass") <= 12
+    assert set(reasons) == {"pass", "syn_rate"}
+    others = [f"16.2.2.{n}" if family == 4 else f"2001:db8:2:{n:x}::1" for n in range(60)]
+    reasons = [guarded.reason(syn(family, source=other, port=CLOSED)) for other in others]
+    assert 19 <= reasons.count("pass") <= 22
+    guarded.clock(101)
+    reasons = [guarded.reason(syn(family, source=one, port=CLOSED)) for _ in range(50)]
+    assert 10 <= reasons.count("pass") <= 12
+
+
+def test_a_prefix_shares_its_rate(guarded: GuardBench) -> None:
+    guarded.policy(syn_rate=10, burst="1s", prefix4=24, **QUIET)
+    reasons = [guarded.reason(syn(source=f"16.1.1.{n}", port=CLOSED)) for n in range(50)]
+    assert 10 <= reasons.count("pass") <= 12
+    assert guarded.reason(syn(source="16.1.2.1", port=CLOSED)) == "pass"
+    guarded.forget_buckets()
+    reasons = [guarded.reason(syn(6, source=f"2001:db8:7::{n:x}", port=CLOSED)) for n in range(50)]
+    assert 10 <= reasons.count("pass") <= 12, "a /64 by default"
+
+
+def test_answers_and_connections_have_rates_of_their_own(guarded: GuardBench) -> None:
+    guarded.policy(answer_rate=10, burst="1s", **QUIET)
+    reasons = send_syns(guarded, 30, source="16.1.1.1")
+    assert 10 <= reasons.count("cookie_sent") <= 12
+    assert reasons[-1] == "syn_rate"
+    assert guarded.reason(syn(source="16.1.1.2")) == "cookie_sent"
+    guarded.policy(connection_rate=5, burst="1s", **QUIET)
+    guarded.forget_buckets()
+    _, answer = guarded.send(syn(source="16.1.1.3"))
+    ack = segment("A", source="16.1.1.3", seq=1001, ack=(answer[TCP].seq + 1) % (1 << 32))
+    reasons = [guarded.reason(ack) for _ in range(20)]
+    assert 5 <= reasons.count("pass") <= 7
+    assert reasons[-1] == "syn_rate"
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_scan_is_proved_by_an_answered_question(guarded: GuardBench, family: int) -> None:
+    guarded.policy(active=False, **(QUIET | {"scan_ports": 10}))
+    source = "16.7.7.7" if family == 4 else "2001:db8:77::7"
+    reasons, asked = [], None
+    for number in range(12):
+        seen, answer = guarded.send(syn(family, source=source, port=CLOSED + number))
+        reasons.append(seen.reason)
+        asked = answer if seen.reason == "cookie_sent" else asked
+    assert reasons[:5] == ["pass"] * 5, "a few ports are nothing"
+    assert reasons[-1] == "cookie_sent", "and then it is asked"
+    assert asked is not None
+    assert guarded.reason(syn(family, source=source)) == "pass", "a port somebody listens on is no question"
+    assert events(guarded.bench) == []
+    assert guarded.reason(segment("A", family, source=source, port=CLOSED + 11, seq=1001, ack=5)) == "pass"
+    assert events(guarded.bench) == [], "not the answer"
+    ack = (asked[TCP].seq + 1) % (1 << 32)
+    assert guarded.reason(segment("A", family, source=source, port=CLOSED + 11, seq=1001, ack=ack)) == "pass"
+    (event,) = events(guarded.bench)
+    assert (event.kind, event.port) == (SCAN, CLOSED + 11)
+    assert event.source == socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, source)
+    guarded.clock(161)
+    assert guarded.reason(syn(family, source=source, port=CLOSED + 40)) == "pass", "a minute later it begins anew"
+
+
+def test_nobody_is_asked_when_nobody_waits_for_it(guarded: GuardBench) -> None:
+    reasons = [guarded.reason(syn(source="16.7.7.7", port=CLOSED + number)) for number in range(20)]
+    assert set(reasons) == {"pass"}
+
+
+def test_the_ring_counts_what_it_could_not_hold(guarded: GuardBench) -> None:
+    guarded.policy(active=False, **(QUIET | {"flood_rate": 1}))
+    for n in range(600):
+        guarded.clock(1000 + 10 * n)
+        send_syns(guarded, 8, source="16.1.1.1")
+        guarded.clock(1006 + 10 * n)
+        guarded.reason(segment("R"))
+    state = guarded.state()
+    assert state.floods >= 600
+    lost = guarded.bench.counters().events_lost
+    found = kinds(guarded.bench)
+    assert lost > 0
+    assert len(found) + lost == 2 * state.floods - bool(state.until)
+    assert found[:2] == [FLOOD_BEGINS, FLOOD_ENDS]
+    assert kinds(guarded.bench) == []
