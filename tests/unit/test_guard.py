@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the controller makes of floods and offenders: no kernel, no root."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xdpguard import guardbook
+from xdpguard.dataplane import abi, guard
+from xdpguard.errors import UsageError
+from xdpguard.guard import notify
+from xdpguard.guard.bans import Bans, Rates, Scans, Suspect
+from xdpguard.guard.detector import Flood, Sample, judge
+from xdpguard.lists.store import Store
+from xdpguard.policy.model import Guard
+from xdpguard.policy.target import Prefix, parse_interval, parse_prefix
+from xdpguard.rulebook import Rulebook
+from xdpguard.telemetry.tracking import Tuple
+
+
+def prefix(text: str) -> Prefix:
+    return parse_prefix(text)[0]
+
+
+def packed(text: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+def sample(at: float, active: bool, **counts: int) -> Sample:
+    numbers = {"syns": 0, "cookies": 0, "valid": 0, "bad": 0, "strangers": 0, "limited": 0} | counts
+    return Sample(at, active, "SYN rate", 80, **numbers)
+
+
+def test_the_lines_of_a_flood() -> None:
+    flood = Flood("eth0")
+    assert list(flood.feed(sample(0, False))) == []
+    assert list(flood.feed(sample(1, True, syns=1000, cookies=900))) == [
+        "eth0: a flood begins: SYN rate, port 80; answering with SYN cookies"
+    ]
+    assert flood.wants_tuples()
+    tuples = Counter({Tuple(f"16.0.0.{n}", "192.0.2.1", n, 443): 1 for n in range(100)})
+    (line,) = flood.feed(sample(2, True, syns=50_000, cookies=49_000), tuples)
+    assert "25,000 SYN/s to port 443; spoofed sources: 0 of 49,000 cookies came back" in line
+    assert not flood.wants_tuples()
+    assert list(flood.feed(sample(11, True, syns=60_000))) == ["eth0: the flood goes on: 1,111 SYN/s"]
+    assert list(flood.feed(sample(12, False, syns=60_000))) == []
+    assert list(flood.feed(sample(13, True, syns=60_100))) == [], "a pause is no end"
+    assert list(flood.feed(sample(14, False, syns=61_000, cookies=60_000, valid=3))) == []
+    (line,) = flood.feed(sample(16, False, syns=61_000, cookies=60_000, valid=3, bad=2, strangers=5, limited=7))
+    assert "over after 14 s: 61,000 SYNs, 60,000 cookies sent, 3 came back valid, 2 not; 5 segments" in line
+    assert not flood.running
+
+
+@pytest.mark.parametrize(
+    ("cookies", "valid", "sources", "words"),
+    [
+        (1000, 900, {"a": 500, "b": 500}, "a rush of real clients: 90%"),
+        (1000, 2, {"a": 900, "b": 100}, "one source, or somebody who writes its address: 2 of 1,000"),
+        (1000, 2, {str(n): 1 for n in range(50)}, "spoofed sources: 2 of 1,000 cookies came back, 50 sources"),
+        (0, 0, {str(n): 1 for n in range(50)}, "spoofed sources: nobody answered"),
+    ],
+)
+def test_how_it_is_judged(cookies: int, valid: int, sources: dict[str, int], words: str) -> None:
+    assert judge(cookies, valid, Counter(sources)).startswith(words)
+
+
+def test_scans_are_counted_in_distinct_ports_within_a_minute() -> None:
+    scans = Scans()
+    for port in (1, 2, 3, 3, 3):
+        scans.note(packed("192.0.2.1"), port, 0)
+    assert scans.over(4, 1) == []
+    scans.note(packed("192.0.2.1"), 4, 30)
+    (found,) = scans.over(4, 31)
+    assert (found.address, found.site) == (prefix("192.0.2.1"), prefix("192.0.2.1"))
+    assert "4 closed ports" in found.evidence
+    assert scans.over(4, 31) == [], "it begins anew"
+    for port in range(4):
+        scans.note(packed("2001:db8::1"), port, 40 * port)
+    assert scans.over(4, 121) == [], "too slowly"
+    for port in range(9):
+        scans.note(packed("2001:db8::1"), port, 200)
+    assert scans.over(0, 200) == [], "switched off"
+    (found,) = scans.over(9, 200)
+    assert found.site == prefix("2001:db8::/64")
+
+
+def test_rates_are_a_second_and_a_site() -> None:
+    rates = Rates()
+    one, two = packed("2001:db8::1"), packed("2001:db8::2")
+    assert rates.over(10, {one: 5000}, 0.0) == [], "what was before is not its rate"
+    assert rates.over(10, {one: 5010, two: 8}, 2.0) == []
+    (found,) = rates.over(10, {one: 5020, two: 30}, 4.0)
+    assert (found.address, found.site) == (prefix("2001:db8::2"), prefix("2001:db8::/64"))
+    assert "16 completed connections a second (limit 10)" in found.evidence
+
+
+class NoKernel:
+    def exists(self) -> bool:
+        return False
+
+    def tables(self) -> Any:
+        raise AssertionError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.db") as made:
+        yield made
+
+
+def test_bans_grow_and_are_forgotten(store: Store) -> None:
+    now = 1_000_000.0
+    rules = Rulebook(store, NoKernel(), lambda: now)
+    policy = Guard(bans=("10m", "1h"), forget="1d")
+    suspect = Suspect(prefix("192.0.2.7"), prefix("192.0.2.7"), "did it")
+
+    def ban() -> str:
+        return Bans(store, rules, lambda: now).ban(suspect, policy, [])
+
+    assert ban() == "banned 192.0.2.7 for 10m: did it"
+    assert ban() == "", "it is banned already"
+    (rule,) = store.rules("block")
+    assert (rule.reason, rule.source, rule.expires) == ("did it", "guard", now + 600)
+    for words in ("1h", "1h"):
+        now += 7200
+        rules.purge()
+        assert ban() == f"banned 192.0.2.7 for {words}: did it"
+    now += 2 * 86_400
+    rules.purge()
+    assert ban() == "banned 192.0.2.7 for 10m: did it"
+
+
+def test_who_is_needed_is_not_banned(store: Store) -> None:
+    rules = Rulebook(store, NoKernel())
+    bans = Bans(store, rules)
+    site = Suspect(prefix("2001:db8::5"), prefix("2001:db8::/64"), "x")
+    assert "for 10m" in bans.ban(site, Guard(), [(prefix("2001:db8::1"), "this host's gateway")])
+    assert [str(rule.target) for rule in store.rules("block")] == ["2001:db8::5"], "the source, as its site is needed"
+    gateway = Suspect(prefix("2001:db8::1"), prefix("2001:db8::/64"), "x")
+    needed = [(prefix("2001:db8::1"), "this host's gateway")]
+    assert bans.ban(gateway, Guard(), needed) == "2001:db8::1 is not banned, being this host's gateway: x"
+    rules.add("allow", [prefix("203.0.113.0/24")], "", "cli", None)
+    friend = Suspect(prefix("203.0.113.9"), prefix("203.0.113.9"), "x")
+    assert "being allow-listed" in bans.ban(friend, Guard(), [])
+    assert len(store.rules("block")) == 1
+
+
+def test_words_of_guard_set() -> None:
+    assert guardbook.parse(["mode=off", "bans=1m,2h", "flood_rate=5", "options=false", "hold=default"]) == {
+        "mode": "off",
+        "bans": ("1m", "2h"),
+        "flood_rate": 5,
+        "options": False,
+        "hold": None,
+    }
+    for word in ("mode=x", "mode", "x=1", "flood_rate=-1", "hold=700s", "window=1ms", "bans=0s", "prefix6=8"):
+        with pytest.raises(UsageError):
+            guardbook.parse([word])
+
+
+def test_short_intervals() -> None:
+    assert parse_interval("250ms") == 0.25
+    assert parse_interval("2s") == 2.0
+    for text in ("0ms", "ms", "1.5s", "-1ms"):
+        with pytest.raises(UsageError):
+            parse_interval(text)
+
+
+def test_the_policy_as_the_program_reads_it() -> None:
+    policy = Guard(mode="always", flood_rate=1000, window="200ms", hold="3s", syn_rate=500, burst="2s", prefix4=24)
+    numbers = abi.GUARD_POLICY.unpack(guard.encode(policy, options=True, scan=False))
+    assert numbers[:2] == (3, 1)
+    assert numbers[3] == 0, "scans"
+    assert numbers[4:8] == (200_000_000, 200, 10, 3_000_000_000)
+    assert numbers[8:10] == (2_000_000, 2_000_000_000)
+    assert numbers[10] == 0, "no limit"
+    assert numbers[18] == bytes([255, 255, 255, 0])
+    masks = numbers[16].to_bytes(8, "little"), numbers[17].to_bytes(8, "little")
+    assert masks == (b"\xff" * 8, bytes(8))
+    exempt = abi.GUARD_POLICY.unpack(guard.encode(Guard(exempt_ports=("65535", "53/udp")), True, True))[20:]
+    assert exempt[1023] == 1 << 63
+    assert not any(exempt[:1023])
+
+
+def test_notifying_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify.notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    notify.notify("READY=1")
