@@ -95,12 +95,14 @@ static __always_inline void xg_parse_options(const void *first, u32 length, cons
 	u64 size, kind, at;
 	int i;
 
+	found->given = zero;
+	found->mss = zero;
+	if (!length)
+		return;
 #pragma unroll
 	for (i = 0; i < sizeof(*found) / 4; i++)
 		((volatile u32 *)found)[i] = zero;
 	found->length = length;
-	if (!length)
-		return;
 	xg_copy_options(first, end, found);
 	/* Two octets at least each time. */
 	for (i = 0; i < XG_OPTIONS_MAX / 2; i++) {

@@ -320,18 +320,18 @@ static __always_inline bool xg_answer_syn(struct xdp_md *ctx, const struct xg_pa
 	/* In memory: what follows is then one way for the verifier, not one for each combination. */
 	volatile u8 usable, scale;
 	__be32 sequence;
-	u32 mss;
+	u32 length, mss;
 	s64 cookie;
 
 	if (!network || !tcp)
 		return false;
 	if (!xg_read_listener(sock, &listener))
 		listener.space = XG_WINDOW_MAX;
-	usable = xg_usable_options(&listener, policy);
-	scale = xg_window_scale(&listener, policy->rmem_max);
 	sequence = tcp->seq;
-	xg_parse_options(xg_behind_transport(ctx, packet), (tcp->doff - 5) * 4, (void *)(long)ctx->data_end,
-			 policy->zero, &options);
+	length = (tcp->doff - 5) * 4;
+	usable = xg_usable_options(&listener, policy);
+	scale = usable && length ? xg_window_scale(&listener, policy->rmem_max) : 0;
+	xg_parse_options(xg_behind_transport(ctx, packet), length, (void *)(long)ctx->data_end, policy->zero, &options);
 	options.given &= usable;
 	xg_make_plain_syn(packet, sequence, options.mss, &plain);
 	cookie = sock ? xg_cookie_of_listener(sock, packet, network, &plain)

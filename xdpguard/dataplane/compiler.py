@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -61,14 +61,17 @@ def require_headers() -> None:
 class Compiled:
     """A compiled program and its maps. Use as a context manager; maps that are pinned outlive it."""
 
-    def __init__(self, switches: Switches, main: str = "xdpguard.c") -> None:
-        """Compiles, creating or opening every pinned map. XdpguardError with clang's words when that fails."""
+    def __init__(self, switches: Switches, edit: Callable[[str], str] = lambda text: text) -> None:
+        """Compiles, creating or opening every pinned map. XdpguardError with clang's words when that fails.
+
+        ``edit`` may change the text before; benchmarks put a packet maker in front.
+        """
         bcc = import_bcc()
         require_headers()
         source = source_folder()
         with captured() as output:
             try:
-                self._module = bcc.BPF(text=bundle(source, main).encode(), cflags=cflags(switches, source))
+                self._module = bcc.BPF(text=edit(bundle(source)).encode(), cflags=cflags(switches, source))
             except Exception as error:
                 raise XdpguardError(
                     "the data plane does not compile" + _first_error(output()),
