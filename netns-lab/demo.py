@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from xdpguard.net.netns import entered
 
 _HERE = Path(__file__).parent
 _REQUESTS = 25
+_COMMAND = [sys.executable, "-m", "xdpguard.cli"]
+_RAISED = ("tcp_syncookies", "tcp_timestamps")
 _PAGE = b"xdpguard demo\n" * 1000
 _TIMEOUT = 0.5
 
@@ -71,6 +75,7 @@ class Demo:
         self.blocking()
         self.ports_and_checks()
         self.flood()
+        self.syn_flood()
         self.guard("detach", INTERFACE, "--netns", self.lab.server)
         self.expect("detach: HTTP goes on, rules are kept", "ok 2", f"{self.get(4)} {len(self.json('rules'))}")
         left = Path("/sys/fs/bpf/xdpguard/demo").exists()
@@ -147,14 +152,70 @@ class Demo:
         name = f"flood: {rate:.2f} M packets/s dropped on one core"
         self.expect(name, done["packets"] - done["lost"], dropped)
 
+    def syn_flood(self) -> None:
+        """Spoofed SYNs while clients connect: the guard begins and ends by itself, its controller tells and helps."""
+        found = self.sysctls()
+        log = self.state / "run.log"
+        with log.open("w") as file:
+            controller = subprocess.Popen([*_COMMAND, "run"], env=self.environment(), stdout=file, stderr=file)
+        try:
+            while "watching" not in log.read_text() and controller.poll() is None:
+                select.select([], [], [], 0.05)
+            before = self.stats()
+            running = subprocess.Popen(
+                self.flood_line("syn", "--rate", "300000", "--seconds", "5"), stdout=-1, text=True
+            )
+            begin = self.until(lambda: self.stats()["flags"]["syn"] > before["flags"]["syn"])
+            begun = self.until(self.active) - begin
+            self.expect(
+                f"SYN flood: guard active after {begun:.1f} s", "within 1 s", "within 1 s" if begun < 1 else "late"
+            )
+            answers = [self.get(family, 5, 5.0) for _ in range(20) for family in (4, 6)]
+            self.expect("  HTTP meanwhile, IPv4 and IPv6", "40 of 40", f"{answers.count('ok')} of 40")
+            done = json.loads(running.communicate(timeout=60)[0])
+            end = time.monotonic()
+            calm = self.until(lambda: not self.active()) - end
+            self.expect(f"  idle again {calm:.0f} s after it", "within 10 s", "within 10 s" if calm < 10 else "late")
+            after = self.stats()
+            cookies = after["reasons"]["cookie_sent"]["packets"] - before["reasons"]["cookie_sent"]["packets"]
+            arrived = done["packets"] - done["lost"]
+            self.expect(
+                f"  SYNs answered: {cookies:,} of {arrived:,}", "90 %", "90 %" if cookies > 0.9 * arrived else "less"
+            )
+            self.expect(
+                "  bans of spoofed sources", 0, len([it for it in self.json("rules") if it["source"] == "guard"])
+            )
+        finally:
+            controller.terminate()
+            controller.wait(30)
+        told = "begin, end" if "a flood begins" in log.read_text() and controller.returncode == 0 else log.read_text()
+        self.expect("  the controller's log", "begin, end", told)
+        self.expect("  the host's settings, as before", found, self.sysctls())
+
+    def sysctls(self) -> str:
+        """What the controller may raise for a while."""
+        with entered(self.lab.server):
+            return " ".join(Path("/proc/sys/net/ipv4", name).read_text().strip() for name in _RAISED)
+
+    def active(self) -> bool:
+        """Whether the guard is at work."""
+        return bool(self.json("guard", "show")["interfaces"][INTERFACE]["active"])
+
+    def until(self, condition: Callable[[], bool]) -> float:
+        """Waits for a condition, at most 20 s; returns when that was."""
+        end = time.monotonic() + 20
+        while not condition() and time.monotonic() < end:
+            pass
+        return time.monotonic()
+
     def expect(self, what: str, wanted: object, found: object) -> None:
         """One line of the table."""
         self.rows.append((what, _text(wanted), _text(found), wanted == found))
 
-    def get(self, family: int, client: int = 0) -> str:
+    def get(self, family: int, client: int = 0, timeout: float = _TIMEOUT) -> str:
         """One HTTP request; ``ok`` with the whole page, ``no answer`` without an answer."""
         source, host = (CLIENTS4[client], SERVER4) if family == 4 else (CLIENTS6[client], SERVER6)
-        connection = http.client.HTTPConnection(host, 80, timeout=_TIMEOUT, source_address=(source, 0))
+        connection = http.client.HTTPConnection(host, 80, timeout=timeout, source_address=(source, 0))
         try:
             with entered(self.lab.outside):
                 connection.connect()
@@ -177,8 +238,8 @@ class Demo:
     def guard(self, *arguments: str) -> str:
         """Runs an xdpguard command; its failure ends the demo."""
         done = subprocess.run(
-            [sys.executable, "-m", "xdpguard.cli", *arguments],
-            env=os.environ | {"XDPGUARD_STATE_DIR": str(self.state), "XDPGUARD_INSTANCE": "demo"},
+            [*_COMMAND, *arguments],
+            env=self.environment(),
             capture_output=True,
             text=True,
             timeout=60,
@@ -187,6 +248,10 @@ class Demo:
         if done.returncode:
             raise SystemExit(f"demo: xdpguard {' '.join(arguments)} failed: {done.stderr.strip()}")
         return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        """That of every command: an instance and a state directory of the demo's own."""
+        return os.environ | {"XDPGUARD_STATE_DIR": str(self.state), "XDPGUARD_INSTANCE": "demo"}
 
     def json(self, *arguments: str) -> Any:
         """What a reading command answers."""

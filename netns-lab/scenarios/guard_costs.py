@@ -31,8 +31,8 @@ from xdpguard.net.netns import entered
 from xdpguard.policy.model import Guard
 
 _ROUNDS, _REPEAT = 11, 300_000
-# New entries of the tracking tables in a run: what the default policy lets each of two CPUs make among so many
-# packets of a flood of a million a second. More than a second passes between two runs of a program.
+# New entries of the tracking tables in a run: what the policy lets each of two CPUs make by default among so many
+# packets of a flood of a million a second. More than a second lies between two runs of a program.
 _NEW_ENTRIES = 1_500
 _PORT = 80
 _BPFFS = Path("/sys/fs/bpf")
