@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from xdpguard.dataplane import btf
 from xdpguard.dataplane import pins as pinning
 from xdpguard.dataplane.program import KernelDataplane, Target
 from xdpguard.errors import XdpguardError
 from xdpguard.instance import Instance
 from xdpguard.lists.store import Store
+from xdpguard.net import sysctl
 from xdpguard.net.links import Links
 from xdpguard.policy.model import Policy
 from xdpguard.privileges import require_privileges
@@ -42,6 +44,7 @@ def run(instance: Instance) -> list[Check]:
         ("BPF file system", _bpffs),
         ("state directory", _state),
         ("data plane", _compiles),
+        ("SYN guard", _guard),
         ("interfaces", _interfaces),
     ]
     found = []
@@ -118,6 +121,18 @@ def _compiles(instance: Instance) -> Check:
             return Check("data plane", "ok", "compiles, and the kernel takes it", "")
     finally:
         pins.remove_all()
+
+
+def _guard(instance: Instance) -> Check:
+    del instance
+    if not btf.switches():
+        found = "no kernel type information (BTF): SYN cookies carry the MSS only, full queues are not seen"
+        return Check("SYN guard", "warn", found, "use a kernel with CONFIG_DEBUG_INFO_BTF, and libbpf 1")
+    value = sysctl.read("net.ipv4.tcp_syncookies")
+    if value == "0":
+        remedy = "sysctl -w net.ipv4.tcp_syncookies=1, or let xdpguard run raise it while a flood lasts"
+        return Check("SYN guard", "warn", "net.ipv4.tcp_syncookies is 0: no cookie can be sent", remedy)
+    return Check("SYN guard", "ok", f"the kernel tells what it needs; net.ipv4.tcp_syncookies is {value}", "")
 
 
 def _interfaces(instance: Instance) -> Check:

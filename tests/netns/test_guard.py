@@ -263,6 +263,27 @@ FLOODS = {
 }
 
 
+def test_a_mixed_flood(lab: Lab, always: Command) -> None:
+    """All kinds at once, of both IP versions: clients go on."""
+    with entered(lab.server):
+        listeners = v6(0)
+    kinds = ["syn", "ack", "rst", "synack", "udp"]
+    with Server(*listeners):
+        floods = [
+            start_flood(lab, kind, "--port", str(PORT), "--rate", "20000", "--seconds", "4", *version)
+            for kind in kinds
+            for version in ([], ["-6"])
+        ]
+        try:
+            assert eventually(lambda: min(reasons(always)[name] for name in ("cookie_sent", "ack_unknown")) > 10_000)
+            for number in range(20):
+                assert exchange(connect(lab, (SERVER4, SERVER6)[number % 2]), DATA[:20_000])
+        finally:
+            for flood in floods:
+                flood.communicate(timeout=60)
+    assert reasons(always)["cookie_bad"] > 10_000
+
+
 @pytest.mark.parametrize("name", FLOODS)
 def test_clients_do_not_notice_a_flood(lab: Lab, command: Command, name: str) -> None:
     """No controller runs, and the kernel's settings are its own: the guard begins and ends by itself."""

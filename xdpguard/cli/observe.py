@@ -134,6 +134,8 @@ def _as_json(counters: Counters) -> dict[str, object]:
         "protocols": counters.protocols,
         "sources_skipped": counters.sources_skipped,
         "tuples_skipped": counters.tuples_skipped,
+        "cookies_valid": counters.cookies_valid,
+        "events_lost": counters.events_lost,
     }
 
 
@@ -162,6 +164,8 @@ def _print(name: str, counters: Counters, before: Counters | None, seconds: floa
     render.print_table(columns, rows, title, right="packets observed bytes packets/s")
     typer.echo("  flags      " + _pairs(counters.flags))
     typer.echo("  protocols  " + _pairs(counters.protocols))
+    if counters.reasons["cookie_sent"].packets:
+        typer.echo(f"  cookies    {render.number(counters.cookies_valid)} came back valid")
     if counters.sources_skipped or counters.tuples_skipped:
         typer.echo(
             f"  not tracked: {render.number(counters.sources_skipped)} sources and"
