@@ -184,7 +184,8 @@ struct xg_guard {
 	u64 floods;       /* how many there were */
 	u32 cause;        /* enum xg_flood_cause, of the last one */
 	u32 port;         /* destination of the packet that showed it; host byte order */
-	u64 zero[2];
+	u64 scans;        /* token bucket of the events of scans */
+	u64 zero;
 	/* Written while packets come. */
 	u64 window_began;
 	u64 syns;

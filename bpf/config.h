@@ -54,6 +54,9 @@
 #error "XG_NET_*: places of sysctls in struct net, octets"
 #endif
 #endif
+#ifndef XG_RAW_COOKIES
+#error "XG_RAW_COOKIES: 1 when the kernel makes cookies without a listener (6.0)"
+#endif
 #ifndef XG_FAKE_CLOCK
 #error "XG_FAKE_CLOCK: 1 only under test, where the map fake_clock is the time"
 #endif

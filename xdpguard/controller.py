@@ -119,7 +119,7 @@ class Controller:
                     self.rules.fill(tables)
                 self.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
-                self.guard.apply(self.guard.effective(policy.guard), [link])
+                self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
                 self._step("record")
                 mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
                 self._record(link, mode, request, before.prog_id if before else 0)
@@ -179,6 +179,7 @@ class Controller:
         done = [self.detach(it.name, it.netns) for it in self._inventory.interfaces()]
         if not done:
             self._retire()
+        self.loans.restore()
         return done
 
     def interfaces(self) -> list[Interface]:
@@ -210,12 +211,15 @@ class Controller:
         """The links that carry our program."""
         found = []
         for it in self.interfaces():
-            if it.state == "attached":
+            if it.state == "attached" and self._dataplane.pins.is_current(it.name, it.netns):
                 try:
                     found.append(self._links.get(it.name, it.netns))
                 except NoSuchLink:
                     continue
         return found
+
+    def _others(self, link: Link) -> list[Link]:
+        return [it for it in self.links() if (it.name, it.netns) != (link.name, link.netns)]
 
     @contextmanager
     def _program(self, prog_id: int) -> Iterator[int]:

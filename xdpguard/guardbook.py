@@ -74,18 +74,24 @@ class Guardbook:
 
     def effective(self, configured: Guard) -> Guard:
         """The policy in force."""
-        return msgspec.convert(msgspec.to_builtins(configured) | self.overrides(), Guard, strict=False)
+        try:
+            return msgspec.convert(msgspec.to_builtins(configured) | self.overrides(), Guard, strict=False)
+        except msgspec.ValidationError as error:
+            remedy = "take it off: xdpguard guard set KEY=default"
+            raise UsageError(f"a value of an earlier guard set is not valid any more: {error}", remedy) from error
 
-    def apply(self, policy: Guard, links: Iterable[Link], options: bool = True, scan: bool = True) -> None:
+    def apply(self, policy: Guard, links: Iterable[Link], options: bool = True, scan: bool = False) -> None:
         """Puts a policy in force on interfaces, at once and without attaching again.
 
-        ``options`` False: answers carry the MSS only for now; ``scan`` False: nobody waits for what a scan would prove.
+        ``options`` False: answers carry the MSS only for now; ``scan``: somebody waits for what a scan would prove.
         """
         guard.write_policy(self._pins, guard.encode(policy, options, scan))
         for link in links:
-            guard.settle(self._pins, link.name, link.netns, policy.mode, link.mac, translated(policy, link.netns))
+            guard.settle(self._pins, link.name, link.netns, policy.mode, link.mac, anothers(policy, link))
 
 
-def translated(policy: Guard, netns: str) -> bool:
-    """Whether segments without a socket may belong to somebody behind this host."""
-    return policy.translated == "yes" or (policy.translated == "auto" and nat.translates(netns))
+def anothers(policy: Guard, link: Link) -> bool:
+    """Whether segments without a socket may belong to somebody else: behind this host, or on a bond or a bridge."""
+    if policy.translated == "auto":
+        return link.enslaved or nat.translates(link.netns)
+    return policy.translated == "yes"

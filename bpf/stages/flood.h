@@ -43,11 +43,16 @@ static __always_inline void xg_flood_begins(struct xdp_md *ctx, const struct xg_
 static __always_inline void xg_judge_window(struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now)
 {
 	u64 unproved = guard->syns > guard->proved ? guard->syns - guard->proved : 0;
+	/* A quiet one is judged late: it is then as many windows. */
+	u64 windows = (now - guard->window_began) / (policy->window | 1);
 
-	if ((unproved >= policy->unproved && unproved > guard->syns / 4) || guard->strangers >= policy->flood / 2)
+	if (!windows)
+		windows = 1;
+	if ((unproved / windows >= policy->unproved && unproved > guard->syns / 4) ||
+	    guard->strangers / windows >= policy->flood / 2)
 		guard->until = now + policy->hold;
-	else if (guard->syns >= policy->flood)
-		guard->calm = guard->syns;
+	else if (guard->syns / windows >= policy->flood)
+		guard->calm = guard->syns / windows;
 }
 
 /* What this CPU has seen while the guard is active goes to the common counts, a batch at a time. */
@@ -107,9 +112,10 @@ static __always_inline void xg_watch(struct xdp_md *ctx, const struct xg_packet 
 
 /* Whether the guard is active. The first packet after the end ends it. */
 static __always_inline bool xg_flood_goes_on(struct xdp_md *ctx, const struct xg_packet *packet,
-					     struct xg_counters *counters, struct xg_guard *guard, u64 now)
+					     struct xg_counters *counters, struct xg_guard *guard,
+					     const struct xg_guard_policy *policy, u64 now)
 {
-	if (now < guard->until)
+	if (guard->until == XG_ALWAYS ? policy->mode == XG_GUARD_ALWAYS : now < guard->until)
 		return true;
 	if (!guard->until)
 		return false;

@@ -7,13 +7,14 @@
 #ifndef XG_STAGES_SCAN_H
 #define XG_STAGES_SCAN_H
 
+#include "../algo/token_bucket.h"
 #include "events.h"
 #include "syn_cookie.h"
 
 /* Whether a segment to a port that nobody listens on is a matter of a scan. */
 static __always_inline bool xg_scan_asks(const struct xg_packet *packet, const struct xg_guard_policy *policy)
 {
-	return !XG_OBSERVE && packet->suspect && policy->scan && policy->mode >= XG_GUARD_AUTO &&
+	return XG_RAW_COOKIES && !XG_OBSERVE && packet->suspect && policy->scan && policy->mode >= XG_GUARD_AUTO &&
 	       !(packet->tcp_flags & XG_RST);
 }
 
@@ -22,13 +23,18 @@ static __always_inline bool xg_scan_asks(const struct xg_packet *packet, const s
  * that answers it, or XG_NEXT.
  */
 static __always_inline u32 xg_scan(struct xdp_md *ctx, const struct xg_packet *packet, struct xg_counters *counters,
-				   u64 now, struct xg_synack *answer)
+				   struct xg_guard *guard, u64 now, struct xg_synack *answer)
 {
+	static const struct xg_rate most = { .interval = 1000000, .burst = 1000000000 }; /* a thousand a second */
+
 	if (xg_initial_syn(packet))
 		return xg_answer_for_nobody(ctx, packet, answer) ? XG_REASON_cookie_sent : XG_NEXT;
 	if (packet->tcp_flags & XG_SYN || xg_check_cookie(ctx, NULL, packet))
 		return XG_NEXT;
-	xg_tell(ctx, packet, counters, XG_EVENT_SCAN, now, 0);
+	if (xg_bucket_take(&guard->scans, now, &most))
+		xg_tell(ctx, packet, counters, XG_EVENT_SCAN, now, 0);
+	else
+		counters->events_lost++;
 	return XG_REASON_pass;
 }
 

@@ -7,6 +7,7 @@
 #ifndef XG_STAGES_SOCKET_H
 #define XG_STAGES_SOCKET_H
 
+#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -75,6 +76,15 @@ static __always_inline bool xg_own_frame(struct xdp_md *ctx, const struct xg_gua
 	return ((u64)mac[0] | (u64)mac[1] << 16 | (u64)mac[2] << 32) == guard->mac;
 }
 
+/*
+ * Whether a segment without a socket may be another one's all the same: addresses are translated here, or the frame
+ * carries a VLAN tag, so that its socket may be bound to the VLAN's own interface, which is not asked for here.
+ */
+static __always_inline bool xg_may_be_anothers(const struct xg_packet *packet, const struct xg_guard *guard)
+{
+	return guard->pass_unknown || packet->network_at > sizeof(struct ethhdr);
+}
+
 /* Whether the host would forward the packet. Quick where forwarding is off. */
 static __always_inline bool xg_forwarded(struct xdp_md *ctx, const struct xg_packet *packet)
 {
@@ -113,6 +123,7 @@ struct xg_listener {
 static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_listener *listener)
 {
 	void *tcp = bpf_skc_to_tcp_sock(sock), *net;
+	u32 backlog;
 
 	if (!tcp)
 		return false;
@@ -126,7 +137,9 @@ static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_li
 	    (!listener->clamp || listener->clamp > listener->space))
 		listener->clamp = listener->space;
 	listener->user_mss = XG_READ(u16, tcp, XG_TCP_USER_MSS);
-	listener->full = XG_READ(u32, tcp, XG_SOCK_QUEUE_LENGTH) >= XG_READ(u32, tcp, XG_SOCK_MAX_BACKLOG);
+	backlog = XG_READ(u32, tcp, XG_SOCK_MAX_BACKLOG);
+	/* A backlog of 0 still takes one. */
+	listener->full = XG_READ(u32, tcp, XG_SOCK_QUEUE_LENGTH) >= (backlog ? backlog : 1);
 	listener->options = XG_READ(u8, net, XG_NET_TIMESTAMPS) == XG_TIMESTAMPS_PLAIN;
 	listener->sack = XG_READ(u8, net, XG_NET_SACK);
 	listener->window_scaling = XG_READ(u8, net, XG_NET_WINDOW_SCALING);

@@ -67,13 +67,27 @@ static __always_inline s64 xg_cookie_of_listener(struct bpf_sock *sock, const st
 	return bpf_tcp_gen_syncookie(sock, network, sizeof(struct ipv6hdr), &plain->header, sizeof(*plain));
 }
 
-/* A cookie that no listener stands behind. */
+/* A cookie that no listener stands behind, where the kernel makes such. */
 static __always_inline s64 xg_cookie_of_nobody(const struct xg_packet *packet, void *network,
 					       struct xg_plain_syn *plain)
 {
+#if XG_RAW_COOKIES
 	if (packet->ip_version == 4)
 		return bpf_tcp_raw_gen_syncookie_ipv4(network, &plain->header, sizeof(*plain));
 	return bpf_tcp_raw_gen_syncookie_ipv6(network, &plain->header, sizeof(*plain));
+#else
+	return -1;
+#endif
+}
+
+static __always_inline long xg_check_cookie_of_nobody(const struct xg_packet *packet, void *network, struct tcphdr *tcp)
+{
+#if XG_RAW_COOKIES
+	return packet->ip_version == 4 ? bpf_tcp_raw_check_syncookie_ipv4(network, tcp)
+				       : bpf_tcp_raw_check_syncookie_ipv6(network, tcp);
+#else
+	return -1;
+#endif
 }
 
 /* Whether an ACK carries a cookie of this listener, or of nobody (NULL): 0 when it does. */
@@ -84,11 +98,11 @@ static __always_inline long xg_check_cookie(struct xdp_md *ctx, struct bpf_sock 
 
 	if (!network || !tcp)
 		return -1;
+	if (!sock)
+		return xg_check_cookie_of_nobody(packet, network, tcp);
 	if (packet->ip_version == 4)
-		return sock ? bpf_tcp_check_syncookie(sock, network, sizeof(struct iphdr), tcp, sizeof(*tcp))
-			    : bpf_tcp_raw_check_syncookie_ipv4(network, tcp);
-	return sock ? bpf_tcp_check_syncookie(sock, network, sizeof(struct ipv6hdr), tcp, sizeof(*tcp))
-		    : bpf_tcp_raw_check_syncookie_ipv6(network, tcp);
+		return bpf_tcp_check_syncookie(sock, network, sizeof(struct iphdr), tcp, sizeof(*tcp));
+	return bpf_tcp_check_syncookie(sock, network, sizeof(struct ipv6hdr), tcp, sizeof(*tcp));
 }
 
 /* ilog2() of a number that is not 0. In memory, so that the verifier does not follow each result on its own. */

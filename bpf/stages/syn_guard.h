@@ -76,15 +76,16 @@ static __always_inline u32 xg_guard_syn(struct xdp_md *ctx, const struct xg_pack
 
 /* Any other segment: the ACK that completes a handshake by cookie, or nothing at all. */
 static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
-					    struct xg_counters *counters, const struct xg_guard_policy *policy,
-					    const u64 *secrets, u64 now)
+					    struct xg_counters *counters, const struct xg_guard *guard,
+					    const struct xg_guard_policy *policy, const u64 *secrets, u64 now)
 {
 	struct xg_buckets *mine;
 
 	if (!sock || (packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
 		return XG_REASON_ack_unknown;
+	/* Where addresses are translated, the listener found may be a proxy's, which never sees the connection. */
 	if (xg_check_cookie(ctx, sock, packet))
-		return XG_REASON_cookie_bad;
+		return guard->pass_unknown ? XG_NEXT : XG_REASON_cookie_bad;
 	counters->cookies_valid++;
 	counters->signs.proved++;
 	if (!policy->connections.interval)
@@ -102,7 +103,7 @@ static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, const struct xg_p
 	u32 reason;
 
 	if (!sock && xg_scan_asks(packet, policy)) {
-		reason = xg_scan(ctx, packet, counters, now, answer);
+		reason = xg_scan(ctx, packet, counters, guard, now, answer);
 		if (reason != XG_NEXT)
 			return reason;
 	}
@@ -114,7 +115,7 @@ static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, const struct xg_p
 		counters->signs.syns++;
 		return xg_guard_syn(ctx, packet, sock, guard, policy, secrets, now, answer);
 	}
-	reason = xg_guard_segment(ctx, packet, sock, counters, policy, secrets, now);
+	reason = xg_guard_segment(ctx, packet, sock, counters, guard, policy, secrets, now);
 	counters->signs.strangers += reason != XG_NEXT;
 	return reason;
 }
@@ -185,13 +186,13 @@ static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, const struct xg_hand
 	if (!policy || !guard || policy->mode == XG_GUARD_OFF || !xg_take_over(ctx, handover, &packet) ||
 	    xg_exempt(&packet, policy) || !xg_own_frame(ctx, guard))
 		return XG_REASON_pass;
-	active = xg_flood_goes_on(ctx, &packet, counters, guard, now);
+	active = xg_flood_goes_on(ctx, &packet, counters, guard, policy, now);
 	sock = xg_socket(ctx, &packet);
 	/* A socket of this very tuple, in whatever state: the kernel knows best. */
 	known = sock && sock->state != XG_TCP_LISTEN;
 	if (known)
 		counters->signs.proved += active && sock->state == XG_TCP_NEW_SYN_RECV;
-	else if ((sock || !guard->pass_unknown) && !xg_forwarded(ctx, &packet))
+	else if ((sock || !xg_may_be_anothers(&packet, guard)) && !xg_forwarded(ctx, &packet))
 		reason = xg_guard_decide(ctx, &packet, sock, counters, guard, policy, settings->secrets, now, &answer);
 	if (sock)
 		bpf_sk_release(sock);

@@ -81,8 +81,8 @@ static __always_inline void xg_add_flags(struct xg_source_counts *counts, u8 fla
 		counts->flags[i] += (flags >> i) & 1;
 }
 
-/* Notes the port of an initial SYN. Whether the source has tried so many of late that it is asked for a proof. */
-static __always_inline bool xg_note_port(struct xg_source_counts *counts, const struct xg_packet *packet)
+/* Notes the port of an initial SYN. */
+static __always_inline void xg_note_port(struct xg_source_counts *counts, const struct xg_packet *packet)
 {
 	u64 bit = 1ull << (bpf_ntohs(packet->destination_port) & 63), now;
 
@@ -96,16 +96,16 @@ static __always_inline bool xg_note_port(struct xg_source_counts *counts, const 
 		counts->ports |= bit;
 		counts->ports_number++;
 	}
-	return counts->ports_number >= XG_SUSPECT_PORTS;
 }
 
-/* A segment of a source that has a row. */
+/* A segment of a source that has a row. Whether it has tried so many ports of late that it is asked for a proof. */
 static __always_inline bool xg_count_source(struct xg_source_counts *counts, const struct xg_packet *packet)
 {
 	xg_add_flags(counts, packet->tcp_flags);
 	if (xg_initial_syn(packet))
-		return xg_note_port(counts, packet);
-	return counts->ports_number >= XG_SUSPECT_PORTS;
+		xg_note_port(counts, packet);
+	/* The clock is read for those only that have tried so many ports. */
+	return counts->ports_number >= XG_SUSPECT_PORTS && xg_now_coarse() - counts->ports_since < XG_PORTS_REMEMBERED;
 }
 
 static __always_inline bool xg_track_source4(const struct xg_packet *packet, struct xg_counters *counters)

@@ -335,7 +335,14 @@ def test_where_addresses_are_translated_only_listeners_are_guarded(guarded: Guar
     assert guarded.reason(segment("A", port=9)) == "pass"
     assert guarded.reason(segment("SA", port=9)) == "pass"
     assert guarded.reason(syn()) == "cookie_sent"
-    assert guarded.reason(segment("A")) == "cookie_bad"
+    assert guarded.reason(segment("A")) == "pass", "the listener may be a proxy's, and the connection another's"
+
+
+def test_behind_a_tag_the_socket_may_be_bound_elsewhere(guarded: GuardBench) -> None:
+    tagged = Ether(src=OUTSIDE_MAC, dst=SERVER_MAC) / Dot1Q(vlan=5)
+    nobody = tagged / ip(4) / TCP(sport=4000, dport=9, flags="A")
+    assert guarded.reason(bytes(nobody)) == "pass"
+    assert guarded.reason(bytes(tagged / ip(4) / TCP(sport=4000, dport=PORT, flags="A"))) == "cookie_bad"
 
 
 def test_exempt_ports_are_left_alone(guarded: GuardBench) -> None:

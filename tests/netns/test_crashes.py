@@ -18,6 +18,7 @@ from support.traffic import Echo, client_address, works
 from topology import INTERFACE, Lab
 
 from xdpguard.dataplane import kernel
+from xdpguard.dataplane.abi import ABI
 from xdpguard.net.links import Links
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
@@ -95,7 +96,7 @@ def test_killed_while_a_rule_is_added(lab: Lab, command: Command, echo: Echo) ->
     del echo
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4))
-    tables = Path("/sys/fs/bpf/xdpguard") / command.instance / "v1" / "deny4"
+    tables = Path("/sys/fs/bpf/xdpguard") / command.instance / f"v{ABI}" / "deny4"
     descriptor = kernel.open_pin(str(tables))
     assert kernel.delete(descriptor, bytes(int(part) for part in client_address(4).split(".")) + bytes(4))
     os.close(descriptor)

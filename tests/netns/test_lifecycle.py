@@ -16,6 +16,7 @@ from support.traffic import Echo, client_address, eventually, works
 from topology import INTERFACE, Lab
 
 from xdpguard.dataplane import kernel
+from xdpguard.dataplane.abi import ABI
 from xdpguard.net.links import AttachRefused, Links
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
@@ -193,12 +194,12 @@ def test_pins_of_another_abi(lab: Lab, command: Command, echo: Echo) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4))
     old = program_of(lab)
-    (command.pins / "v1").rename(command.pins / "v0")  # as an xdpguard of another version would have left it
+    (command.pins / f"v{ABI}").rename(command.pins / "v0")  # as an xdpguard of another version would have left it
     result = command("attach", INTERFACE, "--netns", lab.server)
     assert result.code == 0, result
     assert "another version" in result.err
     assert program_of(lab) != old
-    assert sorted(path.name for path in command.pins.iterdir()) == ["v1"]
+    assert sorted(path.name for path in command.pins.iterdir()) == [f"v{ABI}"]
     assert not works(lab, 4, "tcp")
 
 

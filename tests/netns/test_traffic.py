@@ -149,11 +149,15 @@ def test_counters_agree_with_what_a_flood_sent(
     lab: Lab, command: Command, family: Family, kind: str, reason: str
 ) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("guard", "set", "mode=off")  # RSTs of nobody would be a flood to it
     arguments = [kind, "--count", "50000", *(["-6"] if family == 6 else [])]
     sent = json.loads(subprocess.check_output(flood_command(lab, *arguments), text=True))
     assert sent["packets"] == 50_000
     stats = command.json("stats")["interfaces"][INTERFACE]
-    assert stats["reasons"][reason]["packets"] == sent["packets"] - sent["lost"]
+    # A stray neighbour's or multicast packet may pass beside them.
+    counted = stats["protocols"]["udp"] if kind == "udp" else stats["reasons"][reason]["packets"]
+    assert counted == sent["packets"] - sent["lost"]
+    assert stats["reasons"][reason]["packets"] >= counted
     if kind == "rst":
         assert stats["flags"]["rst"] == sent["packets"] - sent["lost"]
 
@@ -168,7 +172,7 @@ def received(lab: Lab) -> int:
 
 
 def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command) -> None:
-    """A million packets from a blocked source, while the program is swapped ten times: not one passes."""
+    """600,000 packets from a blocked source, while the program is swapped ten times: not one passes."""
     command.ok("attach", INTERFACE, "--netns", lab.server)
     source = client_address(4)
     before = received(lab)
@@ -178,7 +182,7 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     command.ok("block", source)
     before = received(lab)
     passed = command.json("stats")["interfaces"][INTERFACE]["reasons"]["pass"]["packets"]
-    running = start_flood(lab, *flood, "--count", "1000000", "--rate", "70000", "--seconds", "30")
+    running = start_flood(lab, *flood, "--count", "600000", "--rate", "40000", "--seconds", "50")
     swaps = 0
     while running.poll() is None:
         command.ok("attach", INTERFACE, "--netns", lab.server)
@@ -187,7 +191,7 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     sent = json.loads(running.stdout.read())
     running.stdout.close()
     assert swaps >= 10
-    assert sent["packets"] == 1_000_000
+    assert sent["packets"] == 600_000
     assert received(lab) == before
     stats = command.json("stats")["interfaces"][INTERFACE]["reasons"]
     assert stats["deny"]["packets"] == sent["packets"] - sent["lost"]
@@ -207,7 +211,7 @@ def test_watching(lab: Lab, command: Command) -> None:
     ) as watching:
         assert watching.stdout is not None
         first = json.loads(watching.stdout.readline())["interfaces"][INTERFACE]
-        subprocess.check_output(flood_command(lab, "udp", "--count", "1000"))
+        subprocess.check_output(flood_command(lab, "udp", "--count", "1000", "--rate", "20000"))
         assert eventually(
             lambda: (
                 json.loads(watching.stdout.readline())["interfaces"][INTERFACE]["protocols"]["udp"]  # type: ignore[union-attr]

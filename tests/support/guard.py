@@ -71,6 +71,11 @@ class GuardBench:
         guard.settle(
             self.bench.pins, "bench", "", "always" if active else "off", bytes.fromhex(mac.replace(":", "")), translated
         )
+        if active and chosen.mode != "always":
+            # As in a flood without an end.
+            descriptor = self.bench.pins.open_link("guard", "bench", "", abi.GUARD.size)
+            kernel.update(descriptor, bytes(4), abi.GUARD.pack(*self.state()._replace(until=guard.ALWAYS - 1)))
+            os.close(descriptor)
 
     def state(self) -> guard.State:
         """The guard's state."""

@@ -28,6 +28,7 @@ class Switches:
     tuples: int = 65_536
     new_sources_per_second: int = 10_000
     new_tuples_per_second: int = 10_000
+    raw_cookies: bool = True
     fake_clock: bool = False
     btf: Mapping[str, int] = field(default_factory=dict)  # places in the kernel's structs, by switch: see btf.py
 
@@ -46,6 +47,7 @@ def cflags(switches: Switches, source: Path) -> list[str]:
         "TUPLES": switches.tuples,
         "NEW_SOURCES_PER_SECOND": switches.new_sources_per_second,
         "NEW_TUPLES_PER_SECOND": switches.new_tuples_per_second,
+        "RAW_COOKIES": int(switches.raw_cookies),
         "FAKE_CLOCK": int(switches.fake_clock),
         "BTF": int(bool(switches.btf)),
         **switches.btf,

@@ -32,8 +32,8 @@ class State(NamedTuple):
     floods: int
     cause: int
     port: int
+    scans: int
     zero: int
-    zero_too: int
     window_began: int
     syns: int
     strangers: int
@@ -65,7 +65,7 @@ def encode(guard: Guard, options: bool, scan: bool) -> bytes:
         int(_RMEM_MAX.read_text(encoding="ascii")),
         int(guard.scan_ports > 0 and scan),
         int(window * _NS),
-        max(1, int(guard.flood_rate * window)) if guard.flood_rate else ALWAYS,
+        max(1, int(guard.flood_rate * window)) if guard.flood_rate else ALWAYS // 4,
         max(1, int(guard.unproved_rate * window)),
         int(parse_interval(guard.hold) * _NS),
         *rates,

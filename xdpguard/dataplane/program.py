@@ -23,6 +23,7 @@ PROGRAM_NAME = "xdpguard"
 # Octets of MTU up to which a frame is sure to fit one buffer of a page with its head and tail room (net/core/xdp.c).
 _SINGLE_BUFFER_MTU = 3000
 _FRAGS_SINCE = (5, 18)  # BPF_F_XDP_HAS_FRAGS
+_RAW_COOKIES_SINCE = (6, 0)  # bpf_tcp_raw_gen_syncookie_ipv4()
 _MOST_COUNTERS = 1 << 28  # of 16 octets: 4 GiB
 
 
@@ -122,10 +123,9 @@ class KernelDataplane:
                 raise wrong_layout(self.pins.folder / name)
 
 
-def _kernel_has_frags() -> bool:
-    """Before that, a jumbo MTU works in generic mode only, where the kernel makes one buffer of the frame."""
+def _kernel_since(version: tuple[int, int]) -> bool:
     match = re.match(r"(\d+)\.(\d+)", platform.release())
-    return match is not None and (int(match[1]), int(match[2])) >= _FRAGS_SINCE
+    return match is not None and (int(match[1]), int(match[2])) >= version
 
 
 def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
@@ -143,7 +143,9 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
         max_cpus=cpus,
         observe=target.observe,
         loopback=target.loopback,
-        frags=target.mtu > _SINGLE_BUFFER_MTU and _kernel_has_frags(),
+        # Before that, a jumbo MTU works in generic mode only, where the kernel makes one buffer of the frame.
+        frags=target.mtu > _SINGLE_BUFFER_MTU and _kernel_since(_FRAGS_SINCE),
+        raw_cookies=_kernel_since(_RAW_COOKIES_SINCE),
         check_flags=sanity.bad_flags,
         check_source=sanity.bad_source,
         max_rules=limits.rules,

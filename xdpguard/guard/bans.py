@@ -20,6 +20,8 @@ from xdpguard.rulebook import Rulebook
 ORIGIN = "guard"
 _SITE6 = 64  # bits: what one IPv6 customer has at least; a single address of it can be changed at will
 _SCAN_WINDOW = 60.0  # seconds
+_SHORTEST = 0.9  # seconds over which a rate is one: a few connections in a moment are none
+_LOOPBACK = {bytes(15) + b"\1"}
 
 
 class Suspect(NamedTuple):
@@ -58,7 +60,7 @@ class Scans:
 
 
 class Rates:
-    """Completed handshakes a second, by source."""
+    """Completed handshakes a second, by source. Made anew when other namespaces are watched: totals would look new."""
 
     def __init__(self) -> None:
         self._before: dict[bytes, int] | None = None
@@ -66,13 +68,16 @@ class Rates:
 
     def over(self, limit: int, counts: dict[bytes, int], now: float) -> list[Suspect]:
         """Sources that completed more than ``limit`` handshakes a second since the last call; 0: none."""
-        before, seconds = self._before, now - self._at
-        self._before, self._at = counts, now
-        if before is None or not limit or seconds <= 0:
+        seconds = now - self._at
+        if self._before is not None and seconds < _SHORTEST:
+            return []
+        before, self._before, self._at = self._before, counts, now
+        if before is None or not limit:
             return []
         sites: dict[Prefix, dict[bytes, int]] = {}
         for source, count in counts.items():
-            sites.setdefault(_site(source), {})[source] = count - before.get(source, 0)
+            if source not in _LOOPBACK and not (len(source) == 4 and source[0] == 127):
+                sites.setdefault(_site(source), {})[source] = count - before.get(source, 0)
         found = []
         for site, its in sites.items():
             rate = sum(its.values()) / seconds

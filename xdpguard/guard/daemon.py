@@ -29,13 +29,14 @@ from xdpguard.loans import TIMESTAMPS
 from xdpguard.net import netns, sockets
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard, Policy
-from xdpguard.policy.target import Prefix
+from xdpguard.policy.target import Prefix, parse_duration
 from xdpguard.telemetry import counters, events, tracking
 
 _TICK = 1.0  # seconds
 _CHORES = 10.0  # seconds between two looks at links, rules and the clock
 _LINGER = 10.0  # seconds without a flood before sysctls are put back
 _DRAIN = 2.0  # seconds more, in which answers with options come back
+_MOST_BANS = 50  # at a time: each is a change on disk, and others wait for the lock
 _CLOCK_STEP = 0.5  # seconds by which the clocks may drift apart unnoticed
 _WANTED = {"net.ipv4.tcp_syncookies": "2", TIMESTAMPS: "2"}
 
@@ -67,6 +68,7 @@ class Daemon:
         self._before: dict[Place, Counter[tracking.Tuple]] = {}
         self._scans = Scans()
         self._rates = Rates()
+        self._watched: set[int] = set()
         self._handshakes: Handshakes | None = None
         self._offset = boot_offset()
         self._options = True
@@ -79,10 +81,11 @@ class Daemon:
         with ExitStack() as stack:
             signals = stack.enter_context(_signals())
             with self._session() as session:
-                self._policy = self._load(session)
-                self._attach(session)
+                # First of all: whatever else may be wrong now, this can be done.
                 for change in session.loans.restore():
                     self._log(f"put back after an end without notice: {change}")
+                self._policy = self._load(session)
+                self._attach(session)
                 self._chores(session)
             try:
                 self._handshakes = stack.enter_context(Handshakes())
@@ -122,13 +125,13 @@ class Daemon:
     def _guarded_tick(self) -> None:
         try:
             self._tick(time.monotonic())
-        except (XdpguardError, OSError):
+        except Exception as first:  # the service goes on, whatever it is
             # An interface may go while it is looked at: whoever is left is seen by looking anew.
             try:
                 with self._session() as session:
                     self._chores(session)
-            except (XdpguardError, OSError) as error:
-                self._log(f"{error}; going on")
+            except Exception as error:
+                self._log(f"{first}; {error}; going on")
 
     def _tick(self, now: float) -> None:
         active = False
@@ -139,8 +142,7 @@ class Daemon:
             self._follow(link, sample)
         suspects = self._scans.over(self._guard.scan_ports, now)
         if self._handshakes is not None:
-            inodes = {_inode(link.netns) for link in self._links}
-            suspects += self._rates.over(self._guard.ban_connections, self._handshakes.counts(inodes), now)
+            suspects += self._busy(self._handshakes)
         if active:
             self._flood_at = now
         step = abs(boot_offset() - self._offset) > _CLOCK_STEP
@@ -148,8 +150,7 @@ class Daemon:
         if suspects or step or chores or self._sysctls_due(active, now):
             with self._session() as session:
                 self._sysctls(session, active, now)
-                for suspect in suspects:
-                    self._ban(session, suspect)
+                self._ban(session, suspects)
                 if step:
                     self._clock_stepped(session)
                 if chores:
@@ -218,7 +219,10 @@ class Daemon:
                     self._log(f"for the length of the flood: {change}{f' in {name}' if name else ''}")
             self._set_options(session, True)
             return
-        if now - self._flood_at < _LINGER or not session.loans.held():
+        if now - self._flood_at < _LINGER:
+            return
+        if not session.loans.held():
+            self._flood_at = float("-inf")
             return
         self._set_options(session, False)
         if now - self._flood_at >= _LINGER + _DRAIN:
@@ -230,16 +234,31 @@ class Daemon:
     def _set_options(self, session: Controller, options: bool) -> None:
         if options != self._options:
             self._options = options
-            session.guard.apply(self._guard, self._links, options)
+            session.guard.apply(self._guard, self._links, options, scan=True)
 
-    def _ban(self, session: Controller, suspect: Suspect) -> None:
+    def _busy(self, handshakes: Handshakes) -> list[Suspect]:
+        """Sources that complete too many handshakes."""
+        inodes = {_inode(link.netns) for link in self._links}
+        if inodes != self._watched:
+            # Totals of a namespace that was not watched before are no rate.
+            self._watched, self._rates = inodes, Rates()
+        counts = handshakes.counts(inodes)
+        return self._rates.over(self._guard.ban_connections, counts, time.monotonic())
+
+    def _ban(self, session: Controller, suspects: list[Suspect]) -> None:
+        if not suspects:
+            return
         needed: list[tuple[Prefix, str]] = []
         for name in sorted({link.netns for link in self._links}):
             with netns.entered(name):
                 needed += [(it.address, it.role) for it in sockets.protected()]
-        line = Bans(session.store, session.rules).ban(suspect, self._guard, needed)
-        if line:
-            self._log(line)
+        if len(suspects) > _MOST_BANS:
+            self._log(f"{len(suspects)} sources to ban at once; {_MOST_BANS} of them now")
+        bans = Bans(session.store, session.rules)
+        for suspect in suspects[:_MOST_BANS]:
+            line = bans.ban(suspect, self._guard, needed)
+            if line:
+                self._log(line)
 
     def _clock_stepped(self, session: Controller) -> None:
         """Ends of rules are times of day; the kernel compares them on a clock that does not step."""
@@ -252,15 +271,16 @@ class Daemon:
         self._chores_at = time.monotonic()
         self._guard = session.guard.effective(self._policy.guard)
         links = session.links()
-        if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in self._links]:
+        before, self._links = self._links, links
+        if links:
+            session.guard.apply(self._guard, links, self._options, scan=True)
+        if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             names = ", ".join(_name(link) for link in links)
             self._log(
                 f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached any more; waiting"
             )
-        self._links = links
-        if links:
-            session.guard.apply(self._guard, links, self._options)
         session.rules.purge()
+        session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
         self._open_ring()
 
     def _open_ring(self) -> None:
@@ -292,6 +312,8 @@ class Daemon:
             self._log(f"configuration read again; guard {self._guard.mode}")
         except XdpguardError as error:
             self._log(f"the configuration was not taken, the one before stays: {error}; {error.remedy}")
+        except OSError as error:
+            self._log(f"the configuration could not be put in force: {error}")
         notify("READY=1", f"STATUS=guard {self._guard.mode}")
 
     def _stop(self) -> None:
@@ -299,11 +321,11 @@ class Daemon:
             links = session.links()
             if links:
                 # Nobody asks for the proof of a scan now, and no answer may need a sysctl that is about to go.
-                session.guard.apply(self._guard, links, options=not session.loans.held(), scan=False)
+                session.guard.apply(self._guard, links, options=not session.loans.held())
             for change in session.loans.restore():
                 self._log(f"put back: {change}")
             if links:
-                session.guard.apply(self._guard, links, scan=False)
+                session.guard.apply(self._guard, links)
         self._log("stopped; the data plane goes on")
 
 

@@ -37,6 +37,7 @@ class Flood:
         self._name = interface
         self._first: Sample | None = None  # of the running flood
         self._last: Sample | None = None  # the sample before
+        self._begun: Sample | None = None  # the first sample in it
         self._said = 0.0
         self._quiet_since = 0.0
         self._judged = False
@@ -58,6 +59,7 @@ class Flood:
         if self._first is None:
             if sample.active:
                 self._first = before or sample
+                self._begun = sample
                 self._said = sample.at
                 self._judged = False
                 yield f"{self._name}: a flood begins: {sample.cause}, port {sample.port}; answering with SYN cookies"
@@ -71,7 +73,7 @@ class Flood:
         if not self._judged and tuples is not None:
             self._judged = True
             yield self._judgement(sample, tuples)
-        elif before is not None and sample.at - self._said >= _PROGRESS:
+        elif before is not None and sample.at - self._said >= _PROGRESS and sample.syns > before.syns:
             self._said = sample.at
             yield f"{self._name}: the flood goes on: {_rate(before, sample)}"
 
@@ -85,7 +87,8 @@ class Flood:
         port = ports.most_common(1)[0][0] if ports else sample.port
         top = ", ".join(f"{source} ({count:,})" for source, count in sources.most_common(3)) or "none seen"
         verdict = judge(sample.cookies - self._first.cookies, sample.valid - self._first.valid, sources)
-        return f"{self._name}: {_rate(self._first, sample)} to port {port}; {verdict}; top sources of a sample: {top}"
+        rate = _rate(self._begun or self._first, sample)
+        return f"{self._name}: {rate} to port {port}; {verdict}; top sources of a sample: {top}"
 
     def _end(self, sample: Sample) -> str:
         first = self._first

@@ -17,6 +17,8 @@ def notify(*lines: str) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        # A manager that does not read must not hold the service up.
+        link.setblocking(False)
         link.sendto("\n".join(lines).encode(), address)
 
 

@@ -40,6 +40,7 @@ class Link(NamedTuple):
     kind: str
     xdp: Xdp | None
     mac: bytes = b""
+    enslaved: bool = False  # part of a bond, a bridge, a VRF: sockets may be bound to that instead
 
 
 class AttachRefused(XdpguardError):
@@ -157,6 +158,7 @@ def _link(message: Any, namespace: str) -> Link:
         ethernet=message["ifi_type"] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
         xdp=_xdp(message),
+        enslaved=bool(message.get_attr("IFLA_MASTER")),
         mac=bytes.fromhex((message.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
     )
 

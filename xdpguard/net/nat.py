@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -19,7 +21,10 @@ _LEGACY = ("ip_tables_names", "ip6_tables_names")
 
 
 def translates(netns: str) -> bool:
-    """Whether there is a chain of type nat that holds a rule, made with nftables or with either iptables."""
+    """Whether there is a chain of type nat with a rule, made with nftables or either iptables, or an IPVS service.
+
+    What cannot be found out counts as a yes, which leaves more alone.
+    """
     with entered(netns):
         for name in _LEGACY:
             try:
@@ -27,10 +32,22 @@ def translates(netns: str) -> bool:
                     return True
             except OSError:
                 continue
+        if _balances():
+            return True
         try:
             return any(kind == b"nat" and rules for kind, rules in _chains())
-        except OSError:
-            return False  # a kernel without nftables
+        except OSError as error:
+            # Without netfilter in the kernel, or without nftables in it, there is nothing that could translate.
+            return error.errno not in (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def _balances() -> bool:
+    """Whether IPVS has services: their connections have no sockets here."""
+    try:
+        lines = Path("/proc/thread-self/net/ip_vs").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return False
+    return any(line.startswith(("TCP", "FWM")) for line in lines)
 
 
 def _chains() -> Iterator[tuple[bytes, int]]:
@@ -42,8 +59,11 @@ def _chains() -> Iterator[tuple[bytes, int]]:
             data = link.recv(1 << 17)
             while data:
                 length, kind = struct.unpack_from("=IH", data)
-                if kind in (_DONE, _ERROR):
+                if kind == _DONE:
                     return
+                if kind == _ERROR:
+                    code = -struct.unpack_from("=i", data, 16)[0]
+                    raise OSError(code, os.strerror(code))
                 found = dict(_attributes(data[20:length]))
                 rules = int.from_bytes(found.get(_CHAIN_USE, b"\0"), "big")
                 yield found.get(_CHAIN_TYPE, b"").rstrip(b"\0"), rules

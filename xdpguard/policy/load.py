@@ -59,6 +59,8 @@ def guard_faults(guard: Guard) -> Iterator[tuple[str, UsageError]]:
                 yield key, UsageError("out of range", f"{_time(least)} to {_time(most)}")
         except UsageError as error:
             yield key, error
+    if not guard.bans:
+        yield "bans", UsageError("empty", "at least one length of time, such as 10m")
     for key in ("bans", "exempt_ports"):
         for entry in getattr(guard, key):
             try:

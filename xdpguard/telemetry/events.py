@@ -50,10 +50,10 @@ class Ring:
         return self._fd
 
     def read(self) -> Iterator[Event]:
-        """Every event there is."""
+        """Every event there is now; not those that come meanwhile, or a busy ring would never let go."""
+        produced = struct.unpack_from("=Q", self._rest)[0]
         while True:
             consumed = struct.unpack_from("=Q", self._consumer)[0]
-            produced = struct.unpack_from("=Q", self._rest)[0]
             if consumed >= produced:
                 return
             at = mmap.PAGESIZE + (consumed & (self._size - 1))

@@ -46,7 +46,7 @@ def test_the_lines_of_a_flood() -> None:
     assert flood.wants_tuples()
     tuples = Counter({Tuple(f"16.0.0.{n}", "192.0.2.1", n, 443): 1 for n in range(100)})
     (line,) = flood.feed(sample(2, True, syns=50_000, cookies=49_000), tuples)
-    assert "25,000 SYN/s to port 443; spoofed sources: 0 of 49,000 cookies came back" in line
+    assert "49,000 SYN/s to port 443; spoofed sources: 0 of 49,000 cookies came back" in line
     assert not flood.wants_tuples()
     assert list(flood.feed(sample(11, True, syns=60_000))) == ["eth0: the flood goes on: 1,111 SYN/s"]
     assert list(flood.feed(sample(12, False, syns=60_000))) == []
@@ -95,9 +95,11 @@ def test_rates_are_a_second_and_a_site() -> None:
     one, two = packed("2001:db8::1"), packed("2001:db8::2")
     assert rates.over(10, {one: 5000}, 0.0) == [], "what was before is not its rate"
     assert rates.over(10, {one: 5010, two: 8}, 2.0) == []
+    assert rates.over(10, {one: 5010, two: 20}, 2.1) == [], "a few in a moment are no rate"
     (found,) = rates.over(10, {one: 5020, two: 30}, 4.0)
     assert (found.address, found.site) == (prefix("2001:db8::2"), prefix("2001:db8::/64"))
     assert "16 completed connections a second (limit 10)" in found.evidence
+    assert rates.over(10, {packed("127.0.0.1"): 900, packed("::1"): 900}, 6.0) == []
 
 
 class NoKernel:
@@ -159,7 +161,7 @@ def test_words_of_guard_set() -> None:
         "options": False,
         "hold": None,
     }
-    for word in ("mode=x", "mode", "x=1", "flood_rate=-1", "hold=700s", "window=1ms", "bans=0s", "prefix6=8"):
+    for word in ("mode=x", "mode", "x=1", "flood_rate=-1", "hold=700s", "window=1ms", "bans=0s", "bans=", "prefix6=8"):
         with pytest.raises(UsageError):
             guardbook.parse([word])
 
