@@ -172,7 +172,7 @@ def received(lab: Lab) -> int:
 
 
 def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command) -> None:
-    """600,000 packets from a blocked source, while the program is swapped ten times: not one passes."""
+    """A million packets from a blocked source, while the program is swapped ten times: not one passes."""
     command.ok("attach", INTERFACE, "--netns", lab.server)
     source = client_address(4)
     before = received(lab)
@@ -182,7 +182,7 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     command.ok("block", source)
     before = received(lab)
     passed = command.json("stats")["interfaces"][INTERFACE]["reasons"]["pass"]["packets"]
-    running = start_flood(lab, *flood, "--count", "600000", "--rate", "40000", "--seconds", "50")
+    running = start_flood(lab, *flood, "--count", "1000000", "--rate", "40000", "--seconds", "55")
     swaps = 0
     while running.poll() is None:
         command.ok("attach", INTERFACE, "--netns", lab.server)
@@ -191,7 +191,7 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     sent = json.loads(running.stdout.read())
     running.stdout.close()
     assert swaps >= 10
-    assert sent["packets"] == 600_000
+    assert sent["packets"] == 1_000_000
     assert received(lab) == before
     stats = command.json("stats")["interfaces"][INTERFACE]["reasons"]
     assert stats["deny"]["packets"] == sent["packets"] - sent["lost"]
