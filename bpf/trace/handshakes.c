@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Counts completed handshakes by remote address: the proof that a source receives what is sent to it. Once a connection,
- * not once a packet, on the tracepoint sock:inet_sock_set_state.
+ * Counts completed handshakes by remote address: the proof that a source receives what is sent to it. Once a
+ * connection, not once a packet, on the tracepoint sock:inet_sock_set_state.
  */
 #include <linux/types.h>
 
