@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from xdpguard.dataplane import btf
+from xdpguard.dataplane import btf, kernel
 from xdpguard.dataplane import pins as pinning
 from xdpguard.dataplane.program import KernelDataplane, Target
 from xdpguard.errors import XdpguardError
@@ -66,10 +65,8 @@ def _privileges(instance: Instance) -> Check:
 
 def _kernel(instance: Instance) -> Check:
     del instance
-    release = platform.release()
-    match = re.match(r"(\d+)\.(\d+)", release)
-    old = match is not None and (int(match[1]), int(match[2])) < _OLDEST_KERNEL
-    if old:
+    release, version = platform.release(), kernel.release()
+    if version is not None and version < _OLDEST_KERNEL:
         return Check("kernel", "fail", f"{release} is too old", "use Linux 5.15 or later")
     jit = Path("/proc/sys/net/core/bpf_jit_enable")
     if jit.exists() and jit.read_text(encoding="ascii").strip() == "0":

@@ -150,7 +150,6 @@ static __always_inline bool xg_take_over(struct xdp_md *ctx, const struct xg_han
 	packet->suspect = handover->suspect;
 	packet->network_at = handover->network_at;
 	packet->transport_at = handover->transport_at;
-	packet->protocol = IPPROTO_TCP;
 	ipv4 = xg_network(ctx, packet);
 	tcp = xg_transport(ctx, packet);
 	if (!ipv4 || !tcp)

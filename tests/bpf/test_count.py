@@ -146,16 +146,10 @@ def timed() -> Iterator[Bench]:
     bench.close()
 
 
-def set_clock(bench: Bench, now: int) -> None:
-    descriptor = bench.pins.open("fake_clock", 4, 8)
-    kernel.update(descriptor, bytes(4), now.to_bytes(8, "little"))
-    os.close(descriptor)
-
-
 def test_new_entries_are_bounded_by_second_and_the_rest_is_counted(timed: Bench) -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     try:
-        set_clock(timed, 5 * SECOND)
+        timed.set_clock(5 * SECOND)
         frames = [bytes(ETHER / IP(src=f"198.51.100.{n}", dst="203.0.113.1") / TCP(flags="S")) for n in range(50)]
         timed.send_all(frames)
         counted = timed.counters()
@@ -170,10 +164,10 @@ def test_new_entries_are_bounded_by_second_and_the_rest_is_counted(timed: Bench)
         assert (counted.sources_skipped, counted.tuples_skipped) == (45, 35)
         assert tracking.sources(timed.pins)["198.51.100.0"].packets == 2
         # Not a full second later: still closed. A second later: open again.
-        set_clock(timed, 6 * SECOND - 1)
+        timed.set_clock(6 * SECOND - 1)
         timed.send_all(frames[30:31])
         assert timed.counters().tuples_skipped == 36
-        set_clock(timed, 6 * SECOND)
+        timed.set_clock(6 * SECOND)
         timed.send_all([frames[0], frames[30]])
         assert timed.counters().tuples_skipped == 36
         assert tracking.tuples(timed.pins)[Tuple("198.51.100.0", "203.0.113.1", 20, 80)] == 2

@@ -240,7 +240,7 @@ def spoof_scan(lab: Lab, source: str) -> None:
 
 def test_many_connections_ban_their_source(lab: Lab, attached: Command, running: Run) -> None:
     attached.ok("guard", "set", "ban_connections=20")
-    assert running.says("watching")
+    assert running.says("guard: ban_connections=20")
     with listening(lab):
         busy, calm = CLIENTS4[6], CLIENTS4[7]
         end = time.monotonic() + 30

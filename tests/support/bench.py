@@ -116,6 +116,12 @@ class Bench:
         """The interface's counters."""
         return counters.read(self.pins, "bench", "")
 
+    def set_clock(self, now: int) -> None:
+        """Sets the fake clock, ns."""
+        descriptor = self.pins.open("fake_clock", 4, 8)
+        kernel.update(descriptor, bytes(4), now.to_bytes(8, "little"))
+        os.close(descriptor)
+
     def send(self, frame: bytes, times: int = 1) -> Answer:
         """Runs one frame through the program, and says which counters moved: exactly one reason, always."""
         before = self.counters()

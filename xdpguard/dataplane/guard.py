@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,9 +43,9 @@ class State(NamedTuple):
     calm: int
     resets: int
 
-    def active(self, now: int | None = None) -> bool:
+    def active(self) -> bool:
         """Whether the guard acts on packets at this moment."""
-        return self.until > (time.monotonic_ns() if now is None else now)
+        return self.until > time.monotonic_ns()
 
 
 def encode(guard: Guard, options: bool, scan: bool) -> bytes:
@@ -88,13 +90,8 @@ def write_policy(pins: Pins, policy: bytes) -> None:
 
 def read(pins: Pins, name: str, netns: str) -> State:
     """An interface's state. XdpguardError when it has none."""
-    descriptor = pins.open_link("guard", name, netns, abi.GUARD.size)
-    try:
-        raw = kernel.lookup(descriptor, _ZERO, abi.GUARD.size)
-    finally:
-        os.close(descriptor)
-    assert raw is not None  # an array always has its entry
-    return State(*abi.GUARD.unpack(raw))
+    with _opened(pins, name, netns) as descriptor:
+        return _state(descriptor)
 
 
 def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated: bool) -> None:
@@ -102,16 +99,27 @@ def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated:
 
     ``translated``: addresses are translated in its namespace (NAT).
     """
-    state = read(pins, name, netns)
-    until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
-    new = state._replace(until=until, mac=int.from_bytes(mac, "little"), pass_unknown=int(translated))
-    if new == state:
-        return
+    with _opened(pins, name, netns) as descriptor:
+        state = _state(descriptor)
+        until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
+        new = state._replace(until=until, mac=int.from_bytes(mac, "little"), pass_unknown=int(translated))
+        if new != state:
+            kernel.update(descriptor, _ZERO, abi.GUARD.pack(*new))
+
+
+@contextmanager
+def _opened(pins: Pins, name: str, netns: str) -> Iterator[int]:
     descriptor = pins.open_link("guard", name, netns, abi.GUARD.size)
     try:
-        kernel.update(descriptor, _ZERO, abi.GUARD.pack(*new))
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _state(descriptor: int) -> State:
+    raw = kernel.lookup(descriptor, _ZERO, abi.GUARD.size)
+    assert raw is not None  # an array always has its entry
+    return State(*abi.GUARD.unpack(raw))
 
 
 def _mask(length: int, width: int) -> bytes:

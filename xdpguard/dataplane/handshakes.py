@@ -14,10 +14,10 @@ from xdpguard.dataplane.bundle import source_folder
 from xdpguard.dataplane.cflags import header_flags
 from xdpguard.dataplane.compiler import captured, import_bcc, require_headers
 from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.policy.target import MAPPED
 
 _REMOTE = Struct("=16sII")  # struct xg_remote
 _COUNT = Struct("=Q")
-_MAPPED = bytes(10) + b"\xff\xff"
 _TRACEFS = Path("/sys/kernel/tracing")
 
 
@@ -52,7 +52,7 @@ class Handshakes:
         for place in range(number):
             address, where, _ = _REMOTE.unpack_from(keys, place * _REMOTE.size)
             if where in netns:
-                plain = address[12:] if address.startswith(_MAPPED) else address
+                plain = address[12:] if address.startswith(MAPPED) else address
                 found[plain] = found.get(plain, 0) + _COUNT.unpack_from(values, place * _COUNT.size)[0]
         return found
 

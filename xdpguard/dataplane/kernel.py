@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -85,6 +86,12 @@ def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 def _buffer(data: bytes | bytearray) -> ctypes.Array[ctypes.c_char]:
     return ctypes.create_string_buffer(bytes(data), len(data))
+
+
+def release() -> tuple[int, int] | None:
+    """The running kernel's version, major and minor; None when its name does not begin with one."""
+    match = re.match(r"(\d+)\.(\d+)", platform.release())
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def possible_cpus() -> int:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import platform
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -124,8 +122,8 @@ class KernelDataplane:
 
 
 def _kernel_since(version: tuple[int, int]) -> bool:
-    match = re.match(r"(\d+)\.(\d+)", platform.release())
-    return match is not None and (int(match[1]), int(match[2])) >= version
+    release = kernel.release()
+    return release is not None and release >= version
 
 
 def switches(pins: Pins, target: Target, policy: Policy) -> Switches:

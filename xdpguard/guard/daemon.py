@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
+import msgspec
+
 from xdpguard.controller import Controller, Request
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.handshakes import Handshakes
@@ -87,6 +89,7 @@ class Daemon:
                 self._policy = self._load(session)
                 self._attach(session)
                 self._chores(session)
+                self._sysctls(session, active=False, now=time.monotonic())
             try:
                 self._handshakes = stack.enter_context(Handshakes())
             except XdpguardError as error:
@@ -134,6 +137,11 @@ class Daemon:
                 self._log(f"{first}; {error}; going on")
 
     def _tick(self, now: float) -> None:
+        looked = now - self._chores_at >= _CHORES or self._store_changed()
+        if looked:
+            # Before anything is judged: what another command has set holds from here on.
+            with self._session() as session:
+                self._chores(session)
         active = False
         for link in self._links:
             state = guard.read(self._pins, link.name, link.netns)
@@ -146,16 +154,13 @@ class Daemon:
         if active:
             self._flood_at = now
         step = abs(boot_offset() - self._offset) > _CLOCK_STEP
-        chores = now - self._chores_at >= _CHORES or self._store_changed()
-        if suspects or step or chores or self._sysctls_due(active, now):
+        if suspects or step or looked or self._sysctls_due(active, now):
             with self._session() as session:
                 self._sysctls(session, active, now)
                 self._ban(session, suspects)
                 if step:
                     self._clock_stepped(session)
-                if chores:
-                    self._chores(session)
-            self._seen = self._stamp()
+                self._seen = self._stamp()
 
     def _stamp(self) -> int:
         """When the store was last written: another command has changed the rules, the policy or what is attached."""
@@ -269,7 +274,7 @@ class Daemon:
 
     def _chores(self, session: Controller) -> None:
         self._chores_at = time.monotonic()
-        self._guard = session.guard.effective(self._policy.guard)
+        before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
         links = session.links()
         before, self._links = self._links, links
         if links:
@@ -279,9 +284,12 @@ class Daemon:
             self._log(
                 f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached any more; waiting"
             )
+        elif changed := _changes(before_guard, self._guard):
+            self._log(f"guard: {changed}")
         session.rules.purge()
         session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
         self._open_ring()
+        self._seen = self._stamp()
 
     def _open_ring(self) -> None:
         """The ring that is pinned now: with the last interface the maps go, and with the next there are new ones."""
@@ -350,6 +358,12 @@ def _signals() -> Iterator[socket.socket]:
 def _inode(name: str) -> int:
     path = netns.FOLDER / name if name else Path("/proc/self/ns/net")
     return path.stat().st_ino
+
+
+def _changes(before: Guard, after: Guard) -> str:
+    """What is set otherwise than before, as ``guard set`` would be told it."""
+    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
+    return ", ".join(f"{key}={new[key]}" for key in new if new[key] != old[key])
 
 
 def _name(link: Link) -> str:

@@ -15,7 +15,7 @@ KINDS: tuple[Kind, ...] = ("allow", "block", "port")
 
 PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linux/in.h
 
-_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
+MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
 _LENGTH = re.compile(r"[0-9]{1,3}")
 _DURATION = re.compile(r"^([0-9]{1,12})([smhdw])$")
 _INTERVAL = re.compile(r"^([0-9]{1,9})ms$")
@@ -79,7 +79,7 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
         if not _LENGTH.fullmatch(bits) or int(bits) > width:
             raise UsageError(f"not a prefix length: {_shown(text)}", f"it goes from /0 to /{width} for this address")
         length = int(bits)
-    if network.startswith(_MAPPED) and width == 128 and length >= 96:
+    if network.startswith(MAPPED) and width == 128 and length >= 96:
         network, length = network[12:], length - 96
     masked = _masked(network, length)
     return Prefix(masked, length), masked != network
