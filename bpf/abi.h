@@ -14,6 +14,9 @@
 #define XG_PORT_WORDS 1024    /* one bit a port, in 64-bit words */
 #define XG_SECRETS 5          /* words of an IPv6 tuple */
 #define XG_NETS4_WORDS 262144 /* one bit a /24, in 64-bit words */
+#define XG_NETS6_LINES 65536  /* of the lists' pre-filter for IPv6 */
+#define XG_RULE_NETS6_LINES 4096
+#define XG_LISTS 1024 /* named lists there may be */
 
 /* What an allow, block or port entry holds. Written by the controller only. */
 struct xg_rule {
@@ -220,6 +223,32 @@ struct xg_event {
 	u32 zero;
 };
 
+/*
+ * 64 networks of 24 bits in the lists' pre-filter: one bit each that says that an address in it is listed, one that
+ * a prefix touches it.
+ */
+struct xg_nets4 {
+	u64 addresses;
+	u64 prefixes;
+};
+
+/* A cache line: the unit in which the deny index is read. */
+struct xg_line {
+	u64 word[8];
+};
+
+/* The first line of an index: where its tables begin, in lines, and how many lines they have. See stages/index.h. */
+struct xg_index {
+	u64 multiplier; /* of the hash; odd */
+	u32 table4, lines4;
+	u32 lengths4, zero;
+	u32 table6, lines6;
+	u32 lengths6, buckets6;
+	u64 short6; /* lengths below 32 that are in use, of any network */
+	u64 generation;
+	u64 unused;
+};
+
 /* Written by the controller only. A stage whose table is empty is skipped. */
 struct xg_settings {
 	u32 allow4;
@@ -228,6 +257,12 @@ struct xg_settings {
 	u32 deny4_prefix;
 	u32 deny6;
 	u32 deny6_prefix;
+	u32 deny6_wide; /* some prefix is too short for the pre-filter: every packet goes past it */
+	u32 lists4;
+	u32 lists6;
+	u32 lists6_wide;
+	u32 zero; /* see xg_forget() */
+	u32 padding;
 	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
 	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };
@@ -252,5 +287,8 @@ XG_SAME_SIZE(xg_guard_policy, XG_PY_SIZEOF_GUARD_POLICY);
 XG_SAME_SIZE(xg_guard, XG_PY_SIZEOF_GUARD);
 XG_SAME_SIZE(xg_buckets, XG_PY_SIZEOF_BUCKETS);
 XG_SAME_SIZE(xg_event, XG_PY_SIZEOF_EVENT);
+XG_SAME_SIZE(xg_index, XG_PY_SIZEOF_INDEX);
+XG_SAME_SIZE(xg_line, XG_PY_SIZEOF_LINE);
+XG_SAME_SIZE(xg_nets4, XG_PY_SIZEOF_NETS4);
 
 #endif

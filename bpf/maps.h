@@ -12,6 +12,10 @@
 #define XG_BUCKETS 65536  /* a power of two */
 #define XG_EVENT_PAGES 16 /* a power of two */
 
+#ifndef BPF_F_INNER_MAP
+#define BPF_F_INNER_MAP (1U << 12) /* linux/bpf.h, 5.10 */
+#endif
+
 /* As bcc's BPF_RINGBUF_OUTPUT, with a pin. */
 #define BPF_RINGBUF_PINNED(_name, _pages, _pin)                                                                        \
 	struct _name##_table_t {                                                                                       \
@@ -52,6 +56,23 @@ BPF_TABLE_PINNED7("hash", struct xg_address6, struct xg_rule, deny6, XG_MAX_RULE
  * without need costs a lookup, one that is missing would be a hole: so it is set before an entry and cleared after.
  */
 BPF_F_TABLE("array:" XG_PINS "/deny4_nets", u32, u64, deny4_nets, XG_NETS4_WORDS, BPF_F_MMAPABLE);
+
+/* Likewise for IPv6: [line of a /32] -> bits, see stages/nets6.h. */
+BPF_F_TABLE("array:" XG_PINS "/deny6_nets", u32, struct xg_line, deny6_nets, XG_RULE_NETS6_LINES, BPF_F_MMAPABLE);
+
+/*
+ * The named lists: their pre-filters, as above, and their index (stages/index.h), an array of lines that is built
+ * beside the one in force and then takes its place here, so that a packet meets the old lists or the new ones. The
+ * controller maps all of them into memory and writes, the program reads. An index is made as large as its lists.
+ */
+BPF_F_TABLE("array:" XG_PINS "/list_nets4", u32, struct xg_nets4, list_nets4, XG_NETS4_WORDS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array:" XG_PINS "/list_nets6", u32, struct xg_line, list_nets6, XG_NETS6_LINES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct xg_line, index_layout, 1, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+BPF_TABLE_PINNED("array_of_maps$index_layout", u32, u32, list_index, 1, XG_PINS "/list_index");
+
+/* [cpu * XG_LISTS + number] -> packets and bytes of a list. As `hits` below. */
+BPF_F_TABLE("array:" XG_PINS "/list_hits", u32, struct xg_hits, list_hits, (XG_MAX_CPUS + 1) * XG_LISTS,
+	    BPF_F_MMAPABLE);
 
 /* Destination port and protocol -> rule. Controller writes, program reads. Holds every port there is. */
 BPF_TABLE_PINNED7("hash", struct xg_port, struct xg_rule, ports, 2 * 65536, XG_PINS "/ports", BPF_F_NO_PREALLOC);

@@ -23,14 +23,14 @@ union xg_address {
 };
 
 struct xg_packet {
-	u32 length;          /* of the frame, octets */
-	u8 ip_version;       /* 4 or 6 */
-	u8 protocol;         /* IPPROTO_* behind the last extension header */
-	u8 hop_limit;        /* IPv6 only */
-	u8 tcp_flags;        /* enum xg_tcp_flag; 0 unless protocol is TCP */
-	bool later_fragment; /* a fragment that is not the first: no ports */
-	bool more_fragments; /* the datagram goes on in other frames */
-	bool has_ports;      /* TCP or UDP */
+	u32 length;        /* of the frame, octets */
+	u8 ip_version;     /* 4 or 6 */
+	u8 protocol;       /* IPPROTO_* behind the last extension header */
+	u8 hop_limit;      /* IPv6 only */
+	u8 tcp_flags;      /* enum xg_tcp_flag; 0 unless protocol is TCP */
+	u8 later_fragment; /* a fragment that is not the first: no ports */
+	u8 more_fragments; /* the datagram goes on in other frames */
+	u8 has_ports;      /* TCP or UDP */
 	__be16 source_port;
 	__be16 destination_port;
 	union xg_address source;
@@ -53,6 +53,31 @@ struct xg_handover {
 	volatile u16 network_at;
 	volatile u16 transport_at;
 };
+
+/*
+ * Makes the verifier forget what it knows of a packet; `zero` is one that it does not know to be zero. Behind a long
+ * stage it has then one packet to follow, not one for each way through the parser.
+ */
+static __always_inline void xg_forget(struct xg_packet *packet, u32 zero)
+{
+	packet->protocol += zero;
+	packet->hop_limit += zero;
+	packet->tcp_flags += zero;
+	packet->later_fragment += zero;
+	packet->more_fragments += zero;
+	packet->has_ports += zero;
+	packet->source_port += zero;
+	packet->destination_port += zero;
+	packet->network_at += zero;
+	packet->transport_at += zero;
+	packet->length += zero;
+}
+
+/* A half of an IPv6 address as a number. */
+static __always_inline u64 xg_half(const union xg_address *address, int half)
+{
+	return (u64)bpf_ntohl(address->ipv6[2 * half]) << 32 | bpf_ntohl(address->ipv6[2 * half + 1]);
+}
 
 /* What is left to parse. `left` counts octets the headers vouch for, which padding behind them is not. */
 struct xg_cursor {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from xdpguard import safety
 from xdpguard.dataplane.pins import Pins
@@ -22,6 +22,8 @@ from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.guardbook import Guardbook
 from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs, boot_id
+from xdpguard.listbook import Listbook, Share
+from xdpguard.listloader import Loaded, Loader
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.loans import Loans
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
@@ -73,6 +75,20 @@ class Outcome:
     restored: list[str] = field(default_factory=list)  # sysctls put back
 
 
+class Audit(NamedTuple):
+    """What is stored and what the kernel holds of it: rules in force, entries of each list."""
+
+    rules: Share
+    lists: dict[str, Share]
+
+    @property
+    def ratio(self) -> float:
+        """Entries held of those stored, 0 to 1."""
+        shares = [self.rules, *self.lists.values()]
+        stored = sum(share.stored for share in shares)
+        return sum(share.held for share in shares) / stored if stored else 1.0
+
+
 class Controller:
     """One instance."""
 
@@ -92,6 +108,8 @@ class Controller:
         self._inventory = Inventory(store, dataplane, links)
         self.rules = Rulebook(store, dataplane)
         self.guard = Guardbook(store, dataplane.pins)
+        self.lists = Listbook(store, dataplane.pins)
+        self.loader = Loader(store, self.lists)
         self.loans = Loans(store)
 
     def attach(self, request: Request, policy: Policy) -> Outcome:
@@ -102,6 +120,10 @@ class Controller:
         wanted = list(_config_rules(policy))
         if not request.netns and not request.force:
             safety.check_attach(self._store, wanted)
+        if not request.force:
+            for it in self.lists.shelf.all():
+                if not it.forced:
+                    safety.check_list(self._store, it.name, self.lists.shelf.entries(it.name), {link.netns})
         self._check_room(policy)
         self._step("prepare")
         held = [rule for rule in self._store.rules() if rule.source == CONFIG]
@@ -117,6 +139,8 @@ class Controller:
                 with self._dataplane.tables() as tables:
                     tables.seed()
                     self.rules.fill(tables)
+                    listed = tables.lists_in_force()
+                self.lists.settle(listed)
                 self.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
                 self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
@@ -199,6 +223,26 @@ class Controller:
     def tables(self) -> AbstractContextManager[Tables]:
         """The rule tables in the kernel."""
         return self._dataplane.tables()
+
+    def audit(self, repair: bool = False) -> Audit | None:
+        """What the kernel holds of what the store holds; ``repair`` puts back what is missing. None: not attached."""
+        if not self._dataplane.exists():
+            return None
+        now = time.time()
+        rules = [rule for rule in self._store.rules() if rule.expires is None or rule.expires > now]
+        with self._dataplane.tables() as tables:
+            held = tables.held(rules)
+            shares = self.lists.shares()
+            if repair:
+                if held < len(rules):
+                    self.rules.fill(tables)
+                if any(share.held < share.stored for share in shares.values()):
+                    self.lists.fill()
+        return Audit(Share(len(rules), held), shares)
+
+    def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
+        """Loads the configuration's lists whose files are new or have changed; see Loader.follow."""
+        return self.loader.follow(policy.lists, due)
 
     def configure(self, policy: Policy) -> None:
         """Puts the rules of another configuration in force without attaching anew; its limits wait for that."""
@@ -316,6 +360,7 @@ class Controller:
         if self._dataplane.exists():
             with self._dataplane.tables() as tables:
                 self.rules.harvest(tables)
+            self.lists.harvest()
         self._step("unpin")
         self._dataplane.pins.remove_all()
 

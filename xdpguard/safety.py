@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.store import Store
-from xdpguard.net import sockets
+from xdpguard.net import netns, sockets
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Port, Prefix, Target
+
+if TYPE_CHECKING:
+    from xdpguard.lists.addresses import AddressSet
 
 _FORCE = "--force does it all the same"
 
@@ -33,6 +37,31 @@ def check_block(store: Store, prefixes: Collection[Prefix], life: float | None =
         if culprit is not None and not _allowed(store, address, now, None if life is None else now + life):
             inside = f"{culprit}" if culprit == address else f"{culprit} holds {address}, which"
             raise XdpguardError(f"{inside} is {role}", f"allow it first: xdpguard allow {address}; {_FORCE}")
+
+
+def check_list(store: Store, name: str, entries: AddressSet, places: Collection[str] = ()) -> None:
+    """Refuses a list that holds everybody, or an address the host needs that is not allowed for good.
+
+    The host is every network namespace that the instance guards, that of this command, and ``places``.
+    """
+    now = time.time()
+    for version in (4, 6):
+        whole = entries.holding(Prefix(bytes(4 if version == 4 else 16), 0))
+        if whole is not None and whole.length == 0:
+            raise XdpguardError(
+                f"the list {name} holds every IPv{version} address there is", f"nothing was changed; {_FORCE}"
+            )
+    for place in sorted({"", *places, *(it.netns for it in store.attachments())}):
+        with netns.entered(place):
+            protected = sockets.protected()
+        for address, role in protected:
+            culprit = entries.holding(address)
+            if culprit is not None and not _allowed(store, address, now, None):
+                inside = f"{culprit}" if culprit == address else f"{culprit}, which holds {address},"
+                raise XdpguardError(
+                    f"{inside} of the list {name} is {role}",
+                    f"nothing was changed; allow it first: xdpguard allow {address}; {_FORCE}",
+                )
 
 
 def check_ports(store: Store, ports: Iterable[Port]) -> None:

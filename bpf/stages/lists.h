@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The allow list and the deny lists: source address against addresses and prefixes.
+ * The allow list, the block rules and the named lists: source address against addresses and prefixes.
  *
  * A trie answers with the longest prefix, which may have expired while a shorter one around it is still in force.
  * So an expired answer is followed by the question for the next shorter one, until one is live or none is left.
@@ -10,6 +10,7 @@
 #define XG_STAGES_LISTS_H
 
 #include "../verdict.h"
+#include "index.h"
 #include "rule.h"
 
 #define XG_ADDRESS_BITS4 32
@@ -112,12 +113,22 @@ static __always_inline struct xg_rule *xg_denied4(const struct xg_packet *packet
 	return settings->deny4_prefix ? xg_denied_prefix4(packet) : NULL;
 }
 
+static __always_inline bool xg_net6_ruled(u64 high)
+{
+	struct xg_net6 net = xg_net6_of(high);
+	u32 place = net.net >> 20;
+
+	return xg_net6_touched(deny6_nets.lookup(&place), &net);
+}
+
 static __always_inline struct xg_rule *xg_denied6(const struct xg_packet *packet, const struct xg_settings *settings)
 {
 	struct xg_address6 key;
 	struct xg_rule *rule;
 
 	if (!settings->deny6)
+		return NULL;
+	if (!settings->deny6_wide && !xg_net6_ruled(xg_half(&packet->source, 0)))
 		return NULL;
 	__builtin_memcpy(key.word, packet->source.ipv6, sizeof(key.word));
 	rule = deny6.lookup(&key);
@@ -138,20 +149,48 @@ static __always_inline struct xg_rule *xg_denied(const struct xg_packet *packet,
 	return packet->ip_version == 4 ? xg_denied4(packet, settings) : xg_denied6(packet, settings);
 }
 
-/* The allow list wins over the deny lists and over everything below them. */
-static __always_inline u32 xg_lists(const struct xg_packet *packet, const struct xg_settings *settings)
+static __always_inline u32 xg_listed4(struct xg_packet *packet, const struct xg_settings *settings)
+{
+	u32 address = bpf_ntohl(packet->source.ipv4), touched;
+
+	if (!settings->lists4)
+		return XG_UNLISTED;
+	touched = xg_list_touches4(address);
+	if (!touched)
+		return XG_UNLISTED;
+	xg_forget(packet, settings->zero);
+	return xg_look_up4(address, touched);
+}
+
+static __always_inline u32 xg_listed6(struct xg_packet *packet, const struct xg_settings *settings)
+{
+	u64 high = xg_half(&packet->source, 0);
+
+	if (!settings->lists6 || (!settings->lists6_wide && !xg_list_touches6(high)))
+		return XG_UNLISTED;
+	xg_forget(packet, settings->zero);
+	return xg_look_up6(high, xg_half(&packet->source, 1));
+}
+
+/* The allow list wins over all others, a rule is named before a list, and all win over everything below them. */
+static __always_inline u32 xg_lists(struct xg_packet *packet, const struct xg_settings *settings)
 {
 	struct xg_rule *rule = xg_allowed(packet, settings);
-	u32 reason = XG_REASON_allow;
+	u32 reason = XG_REASON_allow, list;
 
 	if (!rule) {
 		rule = xg_denied(packet, settings);
 		reason = XG_REASON_deny;
 	}
-	if (!rule)
+	if (rule) {
+		xg_rule_hit(rule, packet);
+		return reason;
+	}
+	list = packet->ip_version == 4 ? xg_listed4(packet, settings) : xg_listed6(packet, settings);
+	if (list == XG_UNLISTED)
 		return XG_NEXT;
-	xg_rule_hit(rule, packet);
-	return reason;
+	xg_list_hit(list, packet);
+	return XG_REASON_deny;
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the stages that look up rules share: is an entry still in force, and count a hit on it. */
+/* What the stages that look up rules and lists share: is an entry still in force, and count a hit on it. */
 #ifndef XG_STAGES_RULE_H
 #define XG_STAGES_RULE_H
 
@@ -13,24 +13,38 @@ static __always_inline bool xg_rule_live(const struct xg_rule *rule)
 	return !rule->expires || rule->expires > xg_now_boot();
 }
 
-static __always_inline void xg_rule_hit(const struct xg_rule *rule, const struct xg_packet *packet)
+static __always_inline u32 xg_hits_row(void)
 {
-	u32 cpu = bpf_get_smp_processor_id(), index;
-	struct xg_hits *row;
+	u32 cpu = bpf_get_smp_processor_id();
 
-	if (cpu > XG_MAX_CPUS)
-		cpu = XG_MAX_CPUS;
-	index = cpu * XG_MAX_RULES + rule->slot;
-	row = hits.lookup(&index);
+	return cpu > XG_MAX_CPUS ? XG_MAX_CPUS : cpu;
+}
+
+static __always_inline void xg_hit(struct xg_hits *row, bool shared, const struct xg_packet *packet)
+{
 	if (!row)
 		return;
-	if (cpu < XG_MAX_CPUS) {
+	if (!shared) {
 		row->packets++;
 		row->bytes += packet->length;
 	} else {
 		__sync_fetch_and_add(&row->packets, 1);
 		__sync_fetch_and_add(&row->bytes, packet->length);
 	}
+}
+
+static __always_inline void xg_rule_hit(const struct xg_rule *rule, const struct xg_packet *packet)
+{
+	u32 cpu = xg_hits_row(), index = cpu * XG_MAX_RULES + rule->slot;
+
+	xg_hit(hits.lookup(&index), cpu == XG_MAX_CPUS, packet);
+}
+
+static __always_inline void xg_list_hit(u32 list, const struct xg_packet *packet)
+{
+	u32 cpu = xg_hits_row(), index = cpu * XG_LISTS + list;
+
+	xg_hit(list_hits.lookup(&index), cpu == XG_MAX_CPUS, packet);
 }
 
 #endif

@@ -19,9 +19,9 @@ FLOORS = [
     {"policy", "net"},
     {"dataplane"},
     {"lists", "telemetry"},
-    {"safety", "rulebook", "inventory", "guardbook", "loans"},
+    {"safety", "rulebook", "inventory", "guardbook", "loans", "listbook", "listloader"},
     {"controller", "doctor"},
-    {"guard"},
+    {"guard", "bench"},
     {"cli"},
 ]
 

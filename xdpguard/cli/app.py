@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import guard, lifecycle, observe, render, rules
+from xdpguard.cli import bench, guard, lifecycle, lists, observe, render, rules
 from xdpguard.cli.session import Options, find_instance
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
@@ -67,6 +67,8 @@ lifecycle.register(app)
 rules.register(app)
 observe.register(app)
 guard.register(app)
+lists.register(app)
+bench.register(app)
 
 
 def main() -> None:

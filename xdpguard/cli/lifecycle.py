@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard.cli import render
+from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, remembered_policy, rulebook
-from xdpguard.errors import EXIT_MISSING, UsageError
+from xdpguard.errors import EXIT_MISSING, UsageError, XdpguardError
 
 if TYPE_CHECKING:
-    from xdpguard.controller import Outcome
+    from xdpguard.controller import Audit, Controller, Outcome
     from xdpguard.inventory import Interface
+    from xdpguard.policy.model import Policy
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Netns = Annotated[str, typer.Option("--netns", metavar="NAME", help="Network namespace of the interface.")]
@@ -78,14 +80,29 @@ def attach(
     with controller(chosen) as session:
         if config is None and not no_config:
             policy = remembered_policy(session, chosen)
+        notes = _load_lists(session, policy)
         outcome = session.attach(Request(interface, netns, mode, observe, replace, force), policy)
         if no_config or (config is not None and config.is_file()):
             session.remember_config(config)
-    for text in outcome.notes:
+    for text in [*notes, *outcome.notes]:
         render.note(text)
     done = outcome.interface
     words = ", observing only" if done.observe else ""
     typer.echo(f"attached to {_place(done)} in {done.mode} mode{words} (program {done.prog_id})")
+
+
+def _load_lists(session: Controller, policy: Policy) -> list[str]:
+    """Loads the configuration's lists. A file that is missing now does not keep its entries of before from working."""
+    notes: list[str] = []
+    try:
+        for done in session.follow_lists(policy):
+            notes += list_notes(done)
+    except XdpguardError as error:
+        held = {it.name for it in session.lists.shelf.all()}
+        if not held.issuperset(policy.lists):
+            raise
+        notes.append(f"{error}; the list stays as it was; {error.remedy}")
+    return notes
 
 
 def detach(
@@ -125,6 +142,8 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
     chosen = options(context)
     with controller(chosen, read_only=True) as session:
         interfaces = session.interfaces()
+        lists = {it.name: it.entries for it in session.lists.shelf.all()}
+        audit = session.audit()
     with rulebook(chosen, read_only=True) as (_, store):
         counts = store.counts(time.time())
     if as_json:
@@ -144,12 +163,25 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
                     for it in interfaces
                 ],
                 "rules": counts,
-                "lists": {},
+                "lists": lists,
+                "audit": _audit_json(audit) if audit else None,
             }
         )
         return
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     typer.echo(f"instance {chosen.instance.name}: rules: {total}")
+    if lists:
+        named = ", ".join(f"{name} ({render.number(count)})" for name, count in lists.items())
+        typer.echo(f"lists: {named}")
+    if audit and audit.ratio < 1:
+        missing = [
+            f"{what}: {share.held:,} of {share.stored:,}"
+            for what, share in (("rules", audit.rules), *((f"list {it}", share) for it, share in audit.lists.items()))
+            if share.held < share.stored
+        ]
+        render.note(
+            f"the kernel does not hold all of it: {', '.join(missing)}; attach again, or xdpguard run, mends it"
+        )
     if not interfaces:
         typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
         return
@@ -158,6 +190,14 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
         for it in interfaces
     ]
     render.print_table(["interface", "netns", "mode", "program", "observe", "state"], rows, right="program")
+
+
+def _audit_json(audit: Audit) -> dict[str, object]:
+    return {
+        "ratio": audit.ratio,
+        "rules": audit.rules._asdict(),
+        "lists": {name: share._asdict() for name, share in audit.lists.items()},
+    }
 
 
 def doctor(context: typer.Context, as_json: _Json = False) -> None:

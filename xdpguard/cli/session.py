@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xdpguard.controller import Controller
     from xdpguard.dataplane.pins import Pins
     from xdpguard.instance import Instance
+    from xdpguard.listbook import Listbook
     from xdpguard.lists.store import Store
     from xdpguard.policy.model import Policy
     from xdpguard.rulebook import Rulebook
@@ -80,6 +81,15 @@ def rulebook(chosen: Options, read_only: bool = False) -> Iterator[tuple[Ruleboo
 
     with _store(chosen, read_only) as store:
         yield Rulebook(store, KernelDataplane(pins(chosen))), store
+
+
+@contextmanager
+def listbook(chosen: Options, read_only: bool = False) -> Iterator[tuple[Listbook, Store]]:
+    """The named lists of the instance and their store; without bcc and pyroute2, too."""
+    from xdpguard.listbook import Listbook
+
+    with _store(chosen, read_only) as store:
+        yield Listbook(store, pins(chosen)), store
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.bundle import source_folder
 
-ABI = 2  # part of the pins' path; raised with every change of a struct or of a map
+ABI = 3  # part of the pins' path; raised with every change of a struct or of a map
 
 REASON_SLOTS = 32
 PORT_WORDS = 1024
@@ -35,10 +35,15 @@ TUPLE6 = Struct("=16s16s2s2sIQQ")
 SOURCE_COUNTS = Struct("=12Q")  # packets, then FLAGS, then ports tried: bits, since, number
 COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 4}QQII4I")
 SECRETS = 5
-SETTINGS = Struct(f"=6I{2 * PORT_WORDS + SECRETS}Q")  # flags of the tables, closed ports, secrets of the hash
+SETTINGS_FLAGS = 10
+SETTINGS = Struct(f"={SETTINGS_FLAGS}I8x{2 * PORT_WORDS + SECRETS}Q")  # flags, closed ports, secrets of the hash
 GUARD_POLICY = Struct(f"=4I4Q8Q2Q4sI{PORT_WORDS}Q")
 GUARD = Struct("=5QII2Q6Q")
 BUCKETS = Struct("=4Q")
+LISTS = 1024  # named lists there may be
+NETS4 = Struct("=QQ")  # 64 networks: addresses, prefixes
+LINE = Struct("=8Q")
+INDEX = Struct("=Q8I3Q")  # struct xg_index
 EVENT = Struct("=QII16sHBBI")  # at, kind, ifindex, source, port, IP version, cause
 
 SIZES = {
@@ -60,6 +65,9 @@ SIZES = {
     "GUARD": GUARD.size,
     "BUCKETS": BUCKETS.size,
     "EVENT": EVENT.size,
+    "INDEX": INDEX.size,
+    "LINE": LINE.size,
+    "NETS4": NETS4.size,
 }
 
 _REASON = re.compile(r'^XG_REASON\((\w+), (\d+), (PASS|DROP|TX), "([^"]*)"\)', re.MULTILINE)

@@ -20,7 +20,8 @@ from typing import NamedTuple
 # The number of the system call, by machine (arch/*/include/generated/uapi/asm/unistd*.h).
 _SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 
-_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY, _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 1, 2, 3, 4, 5, 6, 7
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
+_PROG_LOAD, _OBJ_PIN, _OBJ_GET = 5, 6, 7
 _PROG_TEST_RUN, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID, _OBJ_INFO = 10, 11, 13, 14, 15
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
 
@@ -29,6 +30,7 @@ PROG_FLAG_XDP_HAS_FRAGS = 1 << 5
 TEST_RUN_LIVE_FRAMES = 1 << 1
 
 MAP_HASH, MAP_ARRAY, MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_LPM_TRIE = 1, 2, 6, 9, 11
+MAP_MMAPABLE, MAP_INNER = 1 << 10, 1 << 12  # flags
 UPDATE_ANY = 0
 UPDATE_NOEXIST = 1
 
@@ -115,6 +117,17 @@ def pin(path: str, fd: int) -> None:
     _bpf(_OBJ_PIN, bytearray(struct.pack("=QII", _address(name), fd, 0)))
 
 
+def create_map(kind: int, key_size: int, value_size: int, entries: int, flags: int, name: str) -> int:
+    """Makes a map; returns a file descriptor. ENOMEM when it is too large."""
+    attribute = struct.pack("=6II16s", kind, key_size, value_size, entries, flags, 0, 0, name.encode()[:15])
+    return _bpf(_MAP_CREATE, bytearray(attribute))
+
+
+def map_by_id(map_id: int) -> int:
+    """Returns a file descriptor of a map."""
+    return _bpf(_MAP_FD_BY_ID, bytearray(struct.pack("=III", map_id, 0, 0)))
+
+
 def open_pin(path: str) -> int:
     """Opens what is pinned at ``path``; returns a file descriptor."""
     name = _buffer(path.encode() + b"\0")
@@ -146,12 +159,15 @@ def program_info(fd: int) -> ProgramInfo:
     return ProgramInfo(kind, number, tag.hex(), text, tuple(ids[: min(count, len(ids))]))
 
 
-def load_xdp(instructions: bytes, name: str, flags: int = 0) -> int:
-    """Loads an XDP program under the GPL; returns its file descriptor. OSError when the verifier refuses it."""
+def load_xdp(instructions: bytes, name: str, flags: int = 0, attach_type: int = 0) -> int:
+    """Loads an XDP program under the GPL; returns its file descriptor. OSError when the verifier refuses it.
+
+    ``attach_type`` matters to tail calls only: programs that call each other were loaded with the same one.
+    """
     code = _buffer(instructions)
     licence = _buffer(b"GPL\0")
     attribute = struct.pack(
-        "=IIQQIIQII16s",
+        "=IIQQIIQII16sII",
         PROG_TYPE_XDP,
         len(instructions) // 8,
         _address(code),
@@ -162,6 +178,8 @@ def load_xdp(instructions: bytes, name: str, flags: int = 0) -> int:
         0,
         flags,
         name.encode()[:15],
+        0,
+        attach_type,
     )
     return _bpf(_PROG_LOAD, bytearray(attribute))
 

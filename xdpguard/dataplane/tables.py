@@ -10,30 +10,28 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
 from typing import NamedTuple
 
-from xdpguard.dataplane import abi, kernel, prefilter
+from xdpguard.dataplane import abi, kernel, nets6, prefilter, settings
 from xdpguard.dataplane.pins import Pins
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix
 
-_ZERO = bytes(4)
 _MANY_NETS = 100  # octets of the pre-filter from which reading all rules is quicker than asking for each network
 # Each rule table with its key, and the settings field that says whether the program asks it (None: the port bits do).
 _TABLES: dict[str, tuple[Struct, tuple[int, ...]]] = {
-    "allow4": (abi.PREFIX4, (0,)),
-    "allow6": (abi.PREFIX6, (1,)),
-    "deny4": (abi.ADDRESS4, (2,)),
-    "deny4_prefix": (abi.PREFIX4, (2, 3)),
-    "deny6": (abi.ADDRESS6, (4,)),
-    "deny6_prefix": (abi.PREFIX6, (4, 5)),
+    "allow4": (abi.PREFIX4, (settings.ALLOW4,)),
+    "allow6": (abi.PREFIX6, (settings.ALLOW6,)),
+    "deny4": (abi.ADDRESS4, (settings.DENY4,)),
+    "deny4_prefix": (abi.PREFIX4, (settings.DENY4, settings.DENY4_PREFIX)),
+    "deny6": (abi.ADDRESS6, (settings.DENY6,)),
+    "deny6_prefix": (abi.PREFIX6, (settings.DENY6, settings.DENY6_PREFIX)),
     "ports": (abi.PORT, ()),
 }
-_SETTINGS_FIELDS = 6
 
 Entries = dict[str, dict[bytes, bytes]]
 
@@ -70,6 +68,7 @@ class Tables:
             self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
             self._maps["hits"] = pins.open("hits", 4, abi.HITS.size)
             self._maps["deny4_nets"] = pins.open("deny4_nets", 4, 8)
+            self._maps["deny6_nets"] = pins.open("deny6_nets", 4, abi.LINE.size)
             for name, (key, _) in _TABLES.items():
                 self._maps[name] = pins.open(name, key.size, abi.RULE.size)
         except BaseException:
@@ -119,7 +118,8 @@ class Tables:
             for key in pairs:
                 kernel.delete(self._maps[table], key)
         touched = prefilter.touched(gone["deny4"], gone["deny4_prefix"])
-        if sum(map(len, touched.values())) > _MANY_NETS:
+        if sum(map(len, touched.values())) > _MANY_NETS or gone["deny6"] or gone["deny6_prefix"]:
+            # Bits of IPv6 are shared: only all that stay tell which may go.
             self._write_nets(_entries(remaining()))
         elif touched:
             with self._mapped("deny4_nets") as bits:
@@ -151,6 +151,15 @@ class Tables:
         self._shut_gates()
         return repaired
 
+    def held(self, rules: Iterable[Rule]) -> int:
+        """How many of these rules the kernel holds as they are: counted there."""
+        found = 0
+        for table, pairs in _entries(rules).items():
+            if pairs:
+                there = self._held(table)
+                found += sum(1 for key, value in pairs.items() if _same_rule(there.get(key), value))
+        return found
+
     def seed(self) -> None:
         """Chooses the secrets of the tuples' hash, once in the life of the maps."""
 
@@ -159,6 +168,12 @@ class Tables:
                 fields[-abi.SECRETS :] = [int.from_bytes(os.urandom(8), "little") for _ in range(abi.SECRETS)]
 
         self._write_settings(change)
+
+    def lists_in_force(self) -> bool:
+        """Whether the program asks the index of the named lists."""
+        raw = kernel.lookup(self._maps["settings"], bytes(4), abi.SETTINGS.size) or b""
+        fields = abi.SETTINGS.unpack(raw)
+        return bool(fields[settings.LISTS4] or fields[settings.LISTS6])
 
     def clear_hits(self, slots: Iterable[int]) -> None:
         """Sets counters to zero, before their slots are given to new rules."""
@@ -203,11 +218,16 @@ class Tables:
         if touched:
             with self._mapped("deny4_nets") as bits:
                 prefilter.set_bits(bits, touched)
+        if wanted["deny6"] or wanted["deny6_prefix"]:
+            with self._mapped("deny6_nets") as bits:
+                nets6.set_bits(bits, _bits6(wanted))
         used = {field for table, pairs in wanted.items() if pairs for field in _TABLES[table][1]}
 
         def change(fields: list[int]) -> None:
             for field in used:
                 fields[field] = 1
+            if _wide6(wanted["deny6_prefix"]):
+                fields[settings.DENY6_WIDE] = 1
 
         if used:
             self._write_settings(change)
@@ -217,8 +237,10 @@ class Tables:
 
         def change(fields: list[int]) -> None:
             used = {field for table, (_, its) in _TABLES.items() if table not in empty for field in its}
-            for field in range(_SETTINGS_FIELDS):
+            for field in range(settings.ALLOW4, settings.DENY6_WIDE):
                 fields[field] = int(field in used)
+            # Left as it is while there are prefixes: it costs a look-up, and the next sync knows better.
+            fields[settings.DENY6_WIDE] &= int("deny6_prefix" not in empty)
 
         self._write_settings(change)
 
@@ -232,15 +254,17 @@ class Tables:
     def _write_nets(self, wanted: Entries) -> None:
         with self._mapped("deny4_nets") as bits:
             prefilter.write(bits, prefilter.touched(wanted["deny4"], wanted["deny4_prefix"]))
+        with self._mapped("deny6_nets") as bits:
+            nets6.write(bits, _bits6(wanted))
+        wide = int(_wide6(wanted["deny6_prefix"]))
+
+        def change(fields: list[int]) -> None:
+            fields[settings.DENY6_WIDE] = wide
+
+        self._write_settings(change)
 
     def _write_settings(self, change: Callable[[list[int]], None]) -> None:
-        raw = kernel.lookup(self._maps["settings"], _ZERO, abi.SETTINGS.size)
-        assert raw is not None  # an array always has its entry
-        fields = list(abi.SETTINGS.unpack(raw))
-        change(fields)
-        new = abi.SETTINGS.pack(*fields)
-        if new != raw:
-            kernel.update(self._maps["settings"], _ZERO, new)
+        settings.change(self._maps["settings"], change)
 
     def _mapped(self, name: str) -> mmap.mmap:
         info = kernel.map_info(self._maps[name])
@@ -261,6 +285,18 @@ def _entries(rules: Iterable[Rule]) -> Entries:
     return found
 
 
+def _bits6(wanted: Entries) -> Iterator[int]:
+    for key in wanted["deny6"]:
+        yield from nets6.bits(Prefix(key, 128), nets6.RULE_LINES)
+    for key in wanted["deny6_prefix"]:
+        length, network = abi.PREFIX6.unpack(key)
+        yield from nets6.bits(Prefix(network, length), nets6.RULE_LINES)
+
+
+def _wide6(prefixes: Iterable[bytes]) -> bool:
+    return any(abi.PREFIX6.unpack(key)[0] < nets6.SHORTEST for key in prefixes)
+
+
 def _same_rule(held: bytes | None, wanted: bytes) -> bool:
     if held is None:
         return False
@@ -271,10 +307,10 @@ def _same_rule(held: bytes | None, wanted: bytes) -> bool:
 def _port_fields(fields: list[int], ports: Mapping[bytes, bytes], closed: bool = True, fresh: bool = False) -> None:
     """Sets or clears the bits of ``ports``; ``fresh`` clears all others first."""
     if fresh:
-        fields[_SETTINGS_FIELDS : -abi.SECRETS] = [0] * (2 * abi.PORT_WORDS)
+        fields[abi.SETTINGS_FLAGS : -abi.SECRETS] = [0] * (2 * abi.PORT_WORDS)
     for key in ports:
         port, protocol = abi.PORT.unpack(key)
         table = int(protocol == PROTOCOL_NUMBERS["udp"])
-        place = _SETTINGS_FIELDS + table * abi.PORT_WORDS + (port >> 6)
+        place = abi.SETTINGS_FLAGS + table * abi.PORT_WORDS + (port >> 6)
         bit = 1 << (port & 63)
         fields[place] = fields[place] | bit if closed else fields[place] & ~bit

@@ -27,6 +27,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.guard.bans import Bans, Rates, Scans, Suspect
 from xdpguard.guard.detector import Flood, Sample
 from xdpguard.guard.notify import notify, reloading
+from xdpguard.guard.upkeep import Upkeep
 from xdpguard.loans import TIMESTAMPS
 from xdpguard.net import netns, sockets
 from xdpguard.net.links import Link
@@ -77,6 +78,7 @@ class Daemon:
         self._flood_at = float("-inf")  # when one was last seen
         self._chores_at = 0.0
         self._ring: events.Ring | None = None
+        self._upkeep = Upkeep(log)
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT. XdpguardError when it cannot begin."""
@@ -287,6 +289,7 @@ class Daemon:
         elif changed := _changes(before_guard, self._guard):
             self._log(f"guard: {changed}")
         session.rules.purge()
+        self._upkeep.run(session, self._policy, self._chores_at)
         session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
         self._open_ring()
         self._seen = self._stamp()

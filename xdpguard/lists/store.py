@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xdpguard.errors import XdpguardError
 from xdpguard.instance import unwritable
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Kind, Port, Prefix, Protocol, Target
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -53,6 +53,27 @@ CREATE TABLE IF NOT EXISTS offences (
     target TEXT PRIMARY KEY,
     number INTEGER NOT NULL,    -- bans so far
     last REAL NOT NULL          -- when the last one began, Unix time
+) STRICT;
+CREATE TABLE IF NOT EXISTS lists (
+    name TEXT PRIMARY KEY,
+    number INTEGER NOT NULL UNIQUE,
+    source TEXT NOT NULL,       -- cli or config
+    file TEXT NOT NULL,
+    stamp TEXT NOT NULL,        -- of the file when it was read: inode, size, time of change
+    format TEXT NOT NULL,
+    loaded REAL NOT NULL,       -- Unix time, seconds
+    given INTEGER NOT NULL,     -- entries in the file
+    entries INTEGER NOT NULL,   -- prefixes that they make
+    duplicates INTEGER NOT NULL,
+    skipped INTEGER NOT NULL,
+    forced INTEGER NOT NULL,
+    packets INTEGER NOT NULL DEFAULT 0,  -- hits before the kernel's present counters
+    bytes INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE IF NOT EXISTS list_entries (
+    name TEXT PRIMARY KEY,
+    four BLOB NOT NULL,         -- AddressSet.packed()
+    six BLOB NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
@@ -256,6 +277,11 @@ class Store:
         """Remembers a value."""
         with self._explained():
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+
+    def execute(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
+        """All rows of a query; for the tables that other modules look after."""
+        with self._explained():
+            return self._database.execute(query, values).fetchall()
 
     def _rules(self, query: str, values: tuple[object, ...]) -> list[Rule]:
         with self._explained():

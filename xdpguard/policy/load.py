@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.model import Guard, Policy
+from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
 from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
 
 # Lengths of time in [guard], with their bounds in seconds.
 INTERVALS = {"window": (0.1, 10), "hold": (1, 600), "burst": (0.1, 600), "forget": (60, 10 * 365 * 86_400)}
+
+_EVERY = (10, 7 * 86_400)  # seconds between two looks at a list's file
 
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
@@ -48,7 +50,25 @@ def load(path: Path) -> Policy:
     for name, fault in guard_faults(policy.guard):
         where = f"{path}:{_line_of(text, ['guard', name])}"
         raise UsageError(f"{where}: guard.{name}: {fault}", fault.remedy)
-    return policy
+    return _with_lists(path, text, policy)
+
+
+def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
+    """The policy with its lists checked, and their files' paths taken from where the policy file is."""
+    lists = {}
+    for name, its in policy.lists.items():
+        try:
+            if not LIST_NAME.fullmatch(name):
+                raise UsageError(f"not a name for a list: {name!r}", "use up to 64 letters, digits, . _ or -")
+            if not its.file:
+                raise UsageError("file: empty", "name the file that holds the list")
+            if not _EVERY[0] <= parse_interval(its.every) <= _EVERY[1]:
+                raise UsageError("every: out of range", f"{_time(_EVERY[0])} to {_time(_EVERY[1])}")
+        except UsageError as error:
+            where = f"{path}:{_line_of(text, ['lists', name])}"
+            raise UsageError(f"{where}: lists.{name}: {error}", error.remedy) from error
+        lists[name] = msgspec.structs.replace(its, file=str(path.absolute().parent / its.file))
+    return msgspec.structs.replace(policy, lists=lists)
 
 
 def guard_faults(guard: Guard) -> Iterator[tuple[str, UsageError]]:
@@ -101,6 +121,9 @@ def _explained(path: Path, text: str, message: str) -> UsageError:
 def _known(keys: list[str]) -> list[str]:
     kind: Any = Policy
     for key in keys:
+        if kind == dict[str, ListFile]:
+            kind = ListFile
+            continue
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == key)
     return [field.encode_name for field in msgspec.structs.fields(kind)]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -69,6 +70,18 @@ class Guard(Struct, frozen=True, forbid_unknown_fields=True):
     forget: str = "7d"
 
 
+LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class ListFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[lists.NAME]``: a named list kept in a file. ``every``: how often ``run`` looks whether the file changed."""
+
+    file: str
+    every: str = "1m"
+    strict: bool = False
+    force: bool = False
+
+
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -76,3 +89,4 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     sanity: Sanity = field(default_factory=Sanity)
     rules: Rules = field(default_factory=Rules)
     guard: Guard = field(default_factory=Guard)
+    lists: dict[str, ListFile] = field(default_factory=dict)

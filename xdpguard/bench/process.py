@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a whole process takes: time and memory; and what it leaves in the kernel."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xdpguard.errors import XdpguardError
+
+_POLL = 2  # ms between two looks at the memory
+_SETTLE, _PAUSE, _SETTLED = 20, 0.1, 256 << 10  # looks, seconds between two, octets that are no change
+_HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+# What BPF maps and sets of netfilter are made of; a page cache or a process is in none of these.
+_KERNEL = ("SUnreclaim", "VmallocUsed", "Percpu")
+
+
+class Spent(NamedTuple):
+    """A process: its time in seconds, from its start to its end, and the most memory it held, octets."""
+
+    seconds: float
+    peak: int
+
+
+def spend(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    stdin: Path | None = None,
+) -> Spent:
+    """Runs a command to its end. XdpguardError with what it said when it fails."""
+    with tempfile.TemporaryFile() as said, Path(stdin or os.devnull).open("rb") as given:
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdin=given, stdout=subprocess.DEVNULL, stderr=said, env=environment, cwd=folder
+        )
+        try:
+            peak = _watch(process.pid)
+            seconds = time.perf_counter() - begin
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if code:
+            said.seek(0)
+            words = said.read().decode("utf-8", "replace").strip()
+            raise XdpguardError(
+                f"{' '.join(command[-4:])} failed: {words.splitlines()[-1] if words else f'exit {code}'}",
+                "run again with -v for all it said",
+                words,
+            )
+    return Spent(seconds, peak)
+
+
+def kernel_memory() -> int:
+    """Octets the kernel holds for itself: two readings tell what was loaded between them, on a machine at rest."""
+    found = {}
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) * 1024
+    return sum(found.get(name, 0) for name in _KERNEL)
+
+
+def settled_kernel_memory() -> int:
+    """The same, once the kernel has freed what was given up before: it does so later. Waits for that, with a bound."""
+    before = kernel_memory()
+    for _ in range(_SETTLE):
+        time.sleep(_PAUSE)
+        now = kernel_memory()
+        if abs(now - before) < _SETTLED:
+            return now
+        before = now
+    return before
+
+
+def _watch(pid: int) -> int:
+    """Follows a child's memory until it ends.
+
+    Its usage as wait4(2) tells it would not do: a child begins with the peak of the process that forked it.
+    """
+    descriptor = os.pidfd_open(pid)
+    peak = 0
+    try:
+        end = select.poll()
+        end.register(descriptor, select.POLLIN)
+        while True:
+            # A child that has ended stays readable until it is waited for, without memory.
+            found = _HIGH_WATER.search(Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace"))
+            peak = int(found[1]) * 1024 if found else peak
+            if end.poll(_POLL):
+                return peak
+    finally:
+        os.close(descriptor)

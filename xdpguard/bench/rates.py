@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How many packets a second one core drops: live frames of one source, sent by the other core as fast as it can.
+
+What the receiver's ring did not take never came: a rate is of what was taken, and is only given when next to none of it
+got through to the server.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import struct
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from xdpguard.bench import rivals
+from xdpguard.bench.flood import Flood, Sender
+from xdpguard.bench.maker import drop_at_once
+from xdpguard.bench.packets import FAMILIES, SOURCES, Addresses, Family, texts
+from xdpguard.bench.results import ANY, Rate, Results
+from xdpguard.bench.wire import SERVER4, Lab
+from xdpguard.bench.workspace import Commands, Workspace
+from xdpguard.dataplane import kernel
+from xdpguard.errors import XdpguardError
+from xdpguard.net.links import Links
+from xdpguard.net.netns import entered
+
+_ROUNDS, _SECONDS = 3, 1.0
+_QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.3
+_XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)  # r0 = XDP_PASS; exit
+_STRAYS = 0.001  # of the packets may get through: those of before a rule is in force everywhere
+
+
+class _Defence(NamedTuple):
+    """What drops, with how many addresses in its set, and whether they come from a listed source or a blocked one."""
+
+    name: str
+    entries: int
+    listed: bool
+    up: AbstractContextManager[None]
+
+
+def measure(workspace: Workspace, addresses: Addresses, entries: int, results: Results) -> None:
+    """Adds the rates to the results."""
+    rounds, seconds = (_QUICK_ROUNDS, _QUICK_SECONDS) if results.quick else (_ROUNDS, _SECONDS)
+    lab = workspace.lab
+    addresses.write(workspace.folder / "listed", entries)
+    addresses.write(workspace.folder / "listed4", entries, (4,))
+    listed = texts(4, addresses.sources("listed", 4, entries))[0]
+    blocked = next(addresses.blocked())
+
+    def sender(source: str) -> Sender:
+        return Sender(Flood("syn", source, SERVER4, seconds=seconds), lab.outside, lab.interface)
+
+    with sender(listed) as from_listed, sender(blocked) as from_blocked:
+        for defence in _defences(workspace, addresses, entries, blocked):
+            workspace.say(f"rates: {defence.name}")
+            try:
+                with defence.up:
+                    found = [_rate(lab, from_listed if defence.listed else from_blocked) for _ in range(rounds)]
+            except rivals.Unavailable as error:
+                results.skipped[defence.name] = str(error)
+                continue
+            results.rates.append(Rate(defence.name, defence.entries, statistics.median(found)))
+
+
+def _rate(lab: Lab, sender: Sender) -> float:
+    """Packets that the receiver took a second. XdpguardError when they were not dropped."""
+    usable = os.sched_getaffinity(0)
+    core = lab.split_cores()
+    before = _delivered(lab)
+    os.sched_setaffinity(0, {core})
+    try:
+        sent = sender.send()
+    finally:
+        os.sched_setaffinity(0, usable)
+    taken, through = sent.packets - sent.lost, _delivered(lab) - before
+    if through > taken * _STRAYS:
+        raise XdpguardError(
+            f"of {taken:,} packets that were to be dropped {through:,} got through",
+            "this is a bug of the bench or of what was to drop them; please report it",
+        )
+    return taken / sent.seconds
+
+
+def _delivered(lab: Lab) -> int:
+    """Packets that the server's network stack has taken for its own."""
+    with entered(lab.server):
+        lines = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
+    names, values = (line.split() for line in lines[:2])
+    return int(values[names.index("InDelivers")])
+
+
+def _defences(workspace: Workspace, addresses: Addresses, entries: int, blocked: str) -> Iterator[_Defence]:
+    lab = workspace.lab
+    commands = workspace.instance("rates")
+    yield _Defence("XDP_DROP at once", ANY, True, _attached(lab, drop_at_once()))
+    yield _Defence("xdpguard, list", entries, True, _listed(workspace, commands))
+    yield _Defence("xdpguard, blocked by hand", entries, False, _blocked(commands, blocked))
+    denied = {family: addresses.sources("listed", family, SOURCES) for family in FAMILIES}
+    yield _Defence("xdp-filter", SOURCES, True, _xdp_filter(lab, denied))
+    for name, (family, hook) in {"ingress": rivals.nft_ingress(lab), "raw prerouting": rivals.nft_raw()}.items():
+        yield _Defence(f"nftables set, {name}", entries, True, _nft(workspace, family, hook))
+    yield _Defence("ipset, raw prerouting", entries, True, _ipset(workspace, entries))
+
+
+@contextmanager
+def _attached(lab: Lab, program: int) -> Iterator[None]:
+    """A program on the server's interface; takes over its descriptor."""
+    links = Links()
+    try:
+        links.attach(links.get(lab.interface, lab.server), program, "native", None)
+    finally:
+        os.close(program)
+    try:
+        yield
+    finally:
+        rivals.detach(lab)
+
+
+def _passing(lab: Lab) -> AbstractContextManager[None]:
+    # Frames sent by XDP arrive only at a veth that has a program itself; so all have one receive path.
+    return _attached(lab, kernel.load_xdp(_XDP_PASS, "bench_pass"))
+
+
+@contextmanager
+def _listed(workspace: Workspace, commands: Commands) -> Iterator[None]:
+    """Stays attached, with the list, for what is blocked by hand beside it."""
+    commands.attach(workspace.lab.interface)
+    commands.fill(workspace.folder / "listed")
+    yield
+
+
+@contextmanager
+def _blocked(commands: Commands, address: str) -> Iterator[None]:
+    commands("block", address, "--force")
+    try:
+        yield
+    finally:
+        commands("detach", "--all")
+
+
+@contextmanager
+def _xdp_filter(lab: Lab, denied: dict[Family, bytes]) -> Iterator[None]:
+    with rivals.xdp_filter(lab, denied):
+        yield
+
+
+@contextmanager
+def _nft(workspace: Workspace, family: str, hook: str) -> Iterator[None]:
+    rivals.need("nft")
+    lab, path = workspace.lab, workspace.folder / "nft"
+    rivals.nft_file(path, workspace.folder / "listed4", family, hook)
+    with _passing(lab):
+        rivals.run(lab, ["nft", "-f", str(path)])
+        try:
+            yield
+        finally:
+            rivals.run(lab, ["nft", "delete", "table", family, rivals.SET])
+
+
+@contextmanager
+def _ipset(workspace: Workspace, entries: int) -> Iterator[None]:
+    for tool in ("ipset", "iptables"):
+        rivals.need(tool)
+    lab, path = workspace.lab, workspace.folder / "ipset"
+    rivals.ipset_file(path, workspace.folder / "listed4", entries)
+    with _passing(lab):
+        rivals.run(lab, ["ipset", "restore", "-file", str(path)])
+        try:
+            rivals.iptables(lab, "-A")
+            try:
+                yield
+            finally:
+                rivals.iptables(lab, "-D")
+        finally:
+            rivals.run(lab, ["ipset", "destroy", rivals.SET])

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What was measured: figures with their units, and what is wanted of their ratios."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from xdpguard.bench.packets import SOURCES
+
+ANY = -1  # entries, for a program whose cost does not depend on them
+_US = "xdpguard"
+# What a clean packet may cost with a list, of what it costs without: by number of sources, hot and cold caches.
+_CLEAN_BOUNDS = {1: 1.1, SOURCES: 1.25}
+
+
+class Cost(NamedTuple):
+    """Nanoseconds a packet above an empty program. ``entries``: of its lists, or ANY."""
+
+    program: str
+    way: str
+    family: int
+    sources: int
+    entries: int
+    value: float
+    unit: str = "ns"
+
+
+class Rate(NamedTuple):
+    """Packets a second that one core took and dropped, with so many addresses in the tool's set."""
+
+    defence: str
+    entries: int
+    value: float
+    unit: str = "packets/s"
+
+
+class Load(NamedTuple):
+    """What a tool took to do something with a list of so many addresses in it: a time, or memory."""
+
+    tool: str
+    what: str
+    entries: int
+    value: float
+    unit: str
+
+
+class Ratio(NamedTuple):
+    """One figure over another, and what it should be at most. ``kind`` says what is compared."""
+
+    kind: str
+    name: str
+    value: float
+    bound: float
+
+    @property
+    def held(self) -> bool:
+        """Whether it is within its bound."""
+        return self.value <= self.bound
+
+
+@dataclass
+class Results:
+    """Everything one run found."""
+
+    machine: dict[str, str]
+    versions: dict[str, str | None]
+    quick: bool
+    costs: list[Cost] = field(default_factory=list)
+    rates: list[Rate] = field(default_factory=list)
+    loading: list[Load] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # what could not be measured here, and why
+
+    def cost(self, program: str, way: str, family: int, sources: int, entries: int) -> float | None:
+        """A cost, if it was measured."""
+        key = (program, way, family, sources, entries)
+        return next((cost.value for cost in self.costs if cost[:5] == key), None)
+
+    def load(self, tool: str, what: str) -> float | None:
+        """A loading figure, if it was measured."""
+        return next((load.value for load in self.loading if (load.tool, load.what) == (tool, what)), None)
+
+    def ratios(self) -> list[Ratio]:
+        """What can be compared of what was measured."""
+        return [*self._clean(), *self._denied(), *self._loading()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, every figure with its unit."""
+        return {
+            "machine": self.machine,
+            "versions": self.versions,
+            "quick": self.quick,
+            "costs": [cost._asdict() for cost in self.costs],
+            "rates": [rate._asdict() for rate in self.rates],
+            "loading": [load._asdict() for load in self.loading],
+            "ratios": [ratio._asdict() | {"held": ratio.held} for ratio in self.ratios()],
+            "skipped": self.skipped,
+        }
+
+    def _clean(self) -> list[Ratio]:
+        """A clean packet with a list and without one."""
+        found = []
+        for entries in sorted({cost.entries for cost in self.costs if cost.entries > 0}):
+            for family, (sources, bound) in itertools.product((4, 6), _CLEAN_BOUNDS.items()):
+                name = f"ACK, IPv{family}, {_sources(sources)}, {entries:,} entries / none"
+                key = (_US, "pass_ack", family, sources)
+                found += _ratio("clean", name, self.cost(*key, entries), self.cost(*key, 0), bound)
+        return found
+
+    def _denied(self) -> list[Ratio]:
+        """A denied packet and xdp-filter's."""
+        found = []
+        for entries in sorted({cost.entries for cost in self.costs if cost.way == "denied" and cost.program == _US}):
+            for family, sources in itertools.product((4, 6), _CLEAN_BOUNDS):
+                name = f"denied, IPv{family}, {_sources(sources)}, {entries:,} entries / xdp-filter"
+                key = ("denied", family, sources)
+                ours, theirs = self.cost(_US, *key, entries), self.cost("xdp-filter", *key, ANY)
+                found += _ratio("denied", name, ours, theirs, 0.6)
+        return found
+
+    def _loading(self) -> list[Ratio]:
+        name = "load / ipset restore"
+        return _ratio("loading", name, self.load(_US, "load"), self.load("ipset", "load"), 0.8)
+
+
+def _ratio(kind: str, name: str, one: float | None, other: float | None, bound: float) -> list[Ratio]:
+    return [Ratio(kind, name, one / other, bound)] if one is not None and other else []
+
+
+def _sources(number: int) -> str:
+    return "one source" if number == 1 else f"{number:,} sources"

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One run of the bench, from an empty machine to its results."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal, get_args
+
+from xdpguard.bench import costs, loading, machine, rates
+from xdpguard.bench.packets import SOURCES, Addresses
+from xdpguard.bench.results import Results
+from xdpguard.bench.workspace import Workspace
+from xdpguard.dataplane.compiler import import_bcc, require_headers
+from xdpguard.errors import XdpguardError
+
+Part = Literal["costs", "rates", "loading"]
+PARTS: tuple[Part, ...] = get_args(Part)
+ENTRIES, QUICK_ENTRIES = (0, 1_000, 100_000, 1_000_000), (0, 1_000)
+
+
+def run(entries: Sequence[int], parts: Collection[Part], quick: bool, say: Callable[[str], None]) -> Results:
+    """Measures with these numbers of list entries. Rates and loading times are with the largest one."""
+    import_bcc()
+    require_headers()
+    counts = sorted(set(entries))
+    largest = max(counts[-1], 1)
+    results = Results(machine.describe(), machine.versions(), quick)
+    with Workspace(say) as workspace:
+        say("drawing addresses")
+        addresses = Addresses(max(largest + loading.changed(largest), SOURCES))
+        try:
+            if "costs" in parts:
+                costs.measure(workspace, addresses, counts, results)
+            if "rates" in parts:
+                rates.measure(workspace, addresses, largest, results)
+            if "loading" in parts:
+                loading.measure(workspace, addresses, largest, results)
+        except subprocess.CalledProcessError as error:
+            raise XdpguardError(
+                f"{' '.join(error.cmd[:6])} failed: {(error.stderr or '').strip() or error}",
+                "nothing was left behind; run again with -v for all it said",
+                str(error.stderr or ""),
+            ) from error
+    return results

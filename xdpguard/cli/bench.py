@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""bench."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.errors import UsageError
+from xdpguard.privileges import require_privileges
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard bench                          everything, in a few minutes
+  xdpguard bench --quick                  a first impression, in seconds
+  xdpguard bench --only costs --entries 0 --entries 5000000
+  xdpguard bench --markdown > figures.md  tables, with the machine named
+\b
+Works in network namespaces and with an instance of its own: nothing that is attached is touched. What else
+the machine does meanwhile shows in the figures. xdp-filter, nftables, ipset and iptables are measured beside
+xdpguard where they are installed, on the same packets.
+"""
+_MOST = 50_000_000
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command(epilog=_EXAMPLES)(bench)
+
+
+def bench(
+    entries: Annotated[
+        list[int] | None,
+        typer.Option("--entries", metavar="N", min=0, max=_MOST, help="Entries of the list; may be repeated."),
+    ] = None,
+    only: Annotated[
+        str, typer.Option("--only", metavar="PARTS", help="Of costs, rates and loading, those; with commas.")
+    ] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, fewer entries.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
+) -> None:
+    """Measure what this machine can do: costs of a packet, drop rates, loading times."""
+    from xdpguard.bench import report
+    from xdpguard.bench.run import ENTRIES, PARTS, QUICK_ENTRIES, run
+
+    if as_json and markdown:
+        raise UsageError("--json and --markdown contradict each other", "give one of them")
+    wanted = only.split(",") if only else list(PARTS)
+    if not set(wanted) <= set(PARTS):
+        raise UsageError(f"not parts of the bench: {only}", f"name some of {', '.join(PARTS)}")
+    require_privileges()
+    chosen = entries or (QUICK_ENTRIES if quick else ENTRIES)
+    results = run(chosen, [part for part in PARTS if part in wanted], quick, _progress)
+    if as_json:
+        render.print_json(results.as_json())
+        return
+    if markdown:
+        typer.echo(report.markdown(results), nl=False)
+        return
+    typer.echo(report.named(results))
+    for grid in report.grids(results):
+        typer.echo(f"\n{grid.title}")
+        render.print_table(grid.columns, grid.rows, right=" ".join(grid.columns[1:]))
+    for text in report.notes(results):
+        render.note(text)
+
+
+def _progress(text: str) -> None:
+    typer.echo(f"xdpguard: {text}", err=True)
+    sys.stderr.flush()

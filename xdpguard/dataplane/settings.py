@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``struct xg_settings``: which tables the program asks, closed ports, the secrets of its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xdpguard.dataplane import abi, kernel
+
+# Places of the flags.
+(ALLOW4, ALLOW6, DENY4, DENY4_PREFIX, DENY6, DENY6_PREFIX, DENY6_WIDE, LISTS4, LISTS6, LISTS6_WIDE) = range(10)
+_KEY = bytes(4)
+
+
+def change(descriptor: int, alter: Callable[[list[int]], None]) -> None:
+    """Reads the settings, lets ``alter`` change the fields in place, and writes them when they differ."""
+    raw = kernel.lookup(descriptor, _KEY, abi.SETTINGS.size)
+    assert raw is not None  # an array always has its entry
+    fields = list(abi.SETTINGS.unpack(raw))
+    alter(fields)
+    new = abi.SETTINGS.pack(*fields)
+    if new != raw:
+        kernel.update(descriptor, _KEY, new)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Loading, dropping and showing named lists: the store first, then the kernel, and back again when that refuses.
+
+Every method that changes something wants the instance's lock held.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.tables import Hits
+from xdpguard.errors import XdpguardError
+from xdpguard.lists.shelf import NamedList, Shelf
+from xdpguard.lists.store import Store
+
+if TYPE_CHECKING:
+    from xdpguard.dataplane.listmaps import ListMaps
+    from xdpguard.lists.addresses import AddressSet
+
+_PENDING = "lists_pending"  # fact: the kernel may differ from the store
+_HELD = "lists_held"  # fact: what the kernel was given, JSON of Held; empty: nothing
+
+
+class Held(NamedTuple):
+    """What the kernel was given: into which maps, which index, its entries by number, sums to know it again by."""
+
+    maps: str
+    generation: int
+    slots: dict[str, int]
+    lines: int
+    digest: int
+
+
+class Share(NamedTuple):
+    """Of a list's entries, how many the kernel holds."""
+
+    stored: int
+    held: int
+
+
+class ListHits(NamedTuple):
+    """A list and all its hits."""
+
+    its: NamedList
+    packets: int
+    bytes: int
+
+
+class Listbook:
+    """The named lists of one instance."""
+
+    def __init__(self, store: Store, pins: Pins) -> None:
+        self._store = store
+        self._pins = pins
+        self.shelf = Shelf(store)
+
+    def put(self, its: NamedList, entries: AddressSet) -> bool:
+        """Adds a list, or swaps its entries in one step; whether it is in force now (False: nothing is attached).
+
+        XdpguardError, and nothing changed, when the kernel has no room.
+        """
+        before = self.shelf.find(its.name)
+        old = self.shelf.entries(its.name) if before else None
+        if before is None and self._pins.exist():
+            with self._maps() as maps:
+                maps.clear_hits([its.number])
+        with self._store.transaction():
+            self.shelf.put(its, entries)
+            self._store.put_fact(_PENDING, "1")
+        if not self._pins.exist():
+            return False
+        try:
+            self.fill({its.name: entries})
+        except (OSError, MemoryError) as error:
+            with self._store.transaction():
+                self.shelf.remove(its.name)
+                if before is not None and old is not None:
+                    self.shelf.put(before, old)
+            self._settled()
+            raise XdpguardError(
+                f"the kernel did not take the list {its.name}: {error}", "nothing was changed; free some memory"
+            ) from error
+        return True
+
+    def drop(self, name: str) -> NamedList:
+        """Takes a list away. XdpguardError when there is none of that name."""
+        its = self.shelf.find(name)
+        if its is None:
+            known = ", ".join(it.name for it in self.shelf.all()) or "none"
+            raise XdpguardError(f"there is no list {name}", f"xdpguard lists show tells which there are: {known}")
+        with self._store.transaction():
+            self.shelf.remove(name)
+            self._store.put_fact(_PENDING, "1")
+        if self._pins.exist():
+            self.fill()
+        return its
+
+    def settle(self, in_force: bool) -> None:
+        """Brings the kernel in line after new maps were made, a command was killed, or another store filled them.
+
+        ``in_force``: whether the program is told that there are lists; if neither it nor the store knows of any, this
+        costs nothing.
+        """
+        lists = self.shelf.all()
+        if not lists and not in_force:
+            return
+        held = self._held()
+        with self._maps() as maps:
+            known = held is not None and held.maps == maps.generation()
+            if known and not self._store.fact(_PENDING):
+                return
+            if not known:
+                maps.clear_hits(range(len(lists) and max(it.number for it in lists) + 1))
+        self.fill()
+
+    def fill(self, known: dict[str, AddressSet] | None = None) -> None:
+        """Makes the kernel hold what the store holds. ``known`` are entries that need not be read again."""
+        from xdpguard.lists.index import build
+
+        known = known or {}
+        lists = self.shelf.all()
+        with self._maps() as maps:
+            if not lists:
+                maps.empty()
+                self._settled()
+                return
+            generation = secrets.randbits(64)
+            sets = [(it.number, known[it.name] if it.name in known else self.shelf.entries(it.name)) for it in lists]
+            index = build(sets, generation)
+            del sets
+            maps.swap(index.lines, index.nets4, index.nets6, index.wide6)
+            slots = {str(number): count for number, count in index.slots.items()}
+            total = int(index.lines.sum(dtype=index.lines.dtype))
+            self._settled(Held(maps.generation(), generation, slots, total, maps.digest()))
+
+    def shares(self) -> dict[str, Share]:
+        """By name, how many of a list's entries the kernel holds: counted there, not remembered."""
+        from xdpguard.lists.index import held as count
+
+        lists = self.shelf.all()
+        given = self._held()
+        if not lists or not self._pins.exist():
+            return {}
+        with self._maps() as maps:
+            lines = maps.lines()
+            whole = given is not None and maps.digest() == given.digest and given.maps == maps.generation()
+        if lines is None or given is None:
+            return {it.name: Share(it.entries, 0) for it in lists}
+        if whole and int(lines.sum(dtype=lines.dtype)) == given.lines:
+            return {it.name: Share(it.entries, it.entries) for it in lists}
+        found = count(lines)
+        shares = {}
+        for it in lists:
+            wanted = given.slots.get(str(it.number), 0)
+            # Of prefixes written as several entries, those that are there in part do not count.
+            held = it.entries * found.get(it.number, 0) // wanted if wanted else it.entries
+            shares[it.name] = Share(it.entries, min(held, it.entries - 1) if it.entries else 0)
+        return shares
+
+    def in_force(self) -> list[ListHits]:
+        """All lists with their hits."""
+        lists = self.shelf.all()
+        hits = self._new_hits() if lists else None
+        found = []
+        for it in lists:
+            new = hits(it.number) if hits else Hits(0, 0)
+            found.append(ListHits(it, it.packets + new.packets, it.bytes + new.bytes))
+        return found
+
+    def harvest(self) -> None:
+        """Takes the hits into the store, once, before the maps are given up."""
+        if not self._store.fact(_HELD):
+            return
+        hits = self._new_hits()
+        with self._store.transaction():
+            if hits:
+                self.shelf.add_hits((*hits(it.number), it.name) for it in self.shelf.all())
+            self._store.put_fact(_HELD, "")
+
+    def _new_hits(self) -> Callable[[int], Hits] | None:
+        held = self._held()
+        if held is None or not self._pins.exist():
+            return None
+        with self._maps() as maps:
+            return maps.hits() if maps.generation() == held.maps else None
+
+    def _maps(self) -> ListMaps:
+        from xdpguard.dataplane.listmaps import ListMaps
+
+        return ListMaps(self._pins)
+
+    def _held(self) -> Held | None:
+        text = self._store.fact(_HELD)
+        return Held(**json.loads(text)) if text else None
+
+    def _settled(self, held: Held | None = None) -> None:
+        with self._store.transaction():
+            if held is not None:
+                self._store.put_fact(_HELD, json.dumps(held._asdict()))
+            self._store.put_fact(_PENDING, "")

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A set of addresses as disjoint prefixes, IPv4 and IPv6, in numpy arrays: what a list holds once it is read.
+
+Overlapping and adjacent ranges become one, and each range the fewest prefixes that make it up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.policy.target import Prefix
+
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+
+_PACKED4 = np.dtype([("network", "<u4"), ("length", "u1")])
+_PACKED6 = np.dtype([("high", "<u8"), ("low", "<u8"), ("length", "u1")])
+_ONE = np.uint64(1)
+
+
+class AddressSet(NamedTuple):
+    """Disjoint prefixes in ascending order: networks in host byte order with host bits zero, lengths in bits."""
+
+    network4: U32
+    length4: U8
+    high6: U64
+    low6: U64
+    length6: U8
+
+    def __len__(self) -> int:
+        """Number of prefixes, both families."""
+        return self.network4.size + self.high6.size
+
+    def holding(self, address: Prefix) -> Prefix | None:
+        """The prefix that holds an address or shares one with a prefix; None when there is none."""
+        number = int.from_bytes(address.network, "big")
+        width = len(address.network) * 8
+        last = number | ((1 << (width - address.length)) - 1)
+        place = self._place(last, address.version)
+        if place < 0:
+            return None
+        found = self.prefix(address.version, place)
+        first = int.from_bytes(found.network, "big")
+        return found if first | ((1 << (width - found.length)) - 1) >= number else None
+
+    def prefix(self, version: int, place: int) -> Prefix:
+        """One of the prefixes."""
+        if version == 4:
+            return Prefix(int(self.network4[place]).to_bytes(4, "big"), int(self.length4[place]))
+        number = int(self.high6[place]) << 64 | int(self.low6[place])
+        return Prefix(number.to_bytes(16, "big"), int(self.length6[place]))
+
+    def packed(self) -> tuple[bytes, bytes]:
+        """Both families as octets, for the store."""
+        four = np.empty(self.network4.size, _PACKED4)
+        four["network"], four["length"] = self.network4, self.length4
+        six = np.empty(self.high6.size, _PACKED6)
+        six["high"], six["low"], six["length"] = self.high6, self.low6, self.length6
+        return four.tobytes(), six.tobytes()
+
+    def _place(self, last: int, version: int) -> int:
+        """Where the last prefix stands that begins no later than ``last``; -1: none."""
+        if version == 4:
+            return int(np.searchsorted(self.network4, np.uint32(last), "right")) - 1
+        high, low = np.uint64(last >> 64), np.uint64(last & (1 << 64) - 1)
+        begin = int(np.searchsorted(self.high6, high, "left"))
+        end = int(np.searchsorted(self.high6, high, "right"))
+        return begin + int(np.searchsorted(self.low6[begin:end], low, "right")) - 1
+
+
+def unpacked(four: bytes, six: bytes) -> AddressSet:
+    """What `AddressSet.packed` has made octets of."""
+    a, b = np.frombuffer(four, _PACKED4), np.frombuffer(six, _PACKED6)
+    fields = (a["network"], a["length"], b["high"], b["low"], b["length"])
+    return AddressSet(*(np.ascontiguousarray(field) for field in fields))
+
+
+def aggregate(first4: U32, last4: U32, high6: U64, low6: U64, length6: U8) -> tuple[AddressSet, int]:
+    """Makes a set of IPv4 ranges (first and last address) and IPv6 prefixes, in any order.
+
+    Returns the set, and how many entries stood there more than once.
+    """
+    network4, length4, twice4 = _aggregate4(first4, last4)
+    high, low, length, twice6 = _aggregate6(high6, low6, length6)
+    return AddressSet(network4, length4, high, low, length), twice4 + twice6
+
+
+def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
+    if not first.size:
+        return np.empty(0, np.uint32), np.empty(0, np.uint8), 0
+    packed = first.astype(np.uint64) << np.uint64(32) | last
+    packed.sort()
+    same = packed[1:] == packed[:-1]
+    twice = int(np.count_nonzero(same))
+    first64 = (packed >> np.uint64(32)).astype(np.int64)
+    reach = np.maximum.accumulate((packed & np.uint64(0xFFFFFFFF)).astype(np.int64))
+    begins = np.concatenate(([True], first64[1:] > reach[:-1] + 1))
+    ends = np.concatenate((begins[1:], [True]))
+    begin, end = first64[begins], reach[ends]
+    single = begin == end
+    if single.all():
+        return begin.astype(np.uint32), np.full(begin.size, 32, np.uint8), twice
+    networks, lengths = [begin[single]], [np.full(int(single.sum()), 32, np.uint8)]
+    begin, end = begin[~single], end[~single]
+    while begin.size:
+        # The largest block that begins here: bounded by where it begins, and by what is left.
+        aligned = np.where(begin == 0, 32, np.frexp((begin & -begin).astype(np.float64))[1] - 1)
+        bits = np.minimum(aligned, np.frexp((end - begin + 1).astype(np.float64))[1] - 1)
+        networks.append(begin)
+        lengths.append((32 - bits).astype(np.uint8))
+        begin = begin + (np.int64(1) << bits.astype(np.int64))
+        more = begin <= end
+        begin, end = begin[more], end[more]
+    network, length = np.concatenate(networks).astype(np.uint32), np.concatenate(lengths)
+    order = np.argsort(network)
+    return network[order], length[order], twice
+
+
+def _aggregate6(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8, int]:
+    if not high.size:
+        return high, low, length, 0
+    order = np.lexsort((length, low, high) if low.any() else (length, high))
+    high, low, length = high[order], low[order], length[order]
+    new = np.concatenate(([True], (high[1:] != high[:-1]) | (low[1:] != low[:-1]) | (length[1:] != length[:-1])))
+    twice = int(new.size - np.count_nonzero(new))
+    high, low, length = high[new], low[new], length[new]
+    kept = ~_covered(high, low, length)
+    high, low, length = _joined(high[kept], low[kept], length[kept])
+    order = np.lexsort((low, high))
+    return high[order], low[order], length[order], twice
+
+
+def _covered(high: U64, low: U64, length: U8) -> NDArray[np.bool_]:
+    """Which prefixes stand inside another one: those that end no later than one before them, in ascending order."""
+    host = _host_bits(length)
+    last_high, last_low = high | host[0], low | host[1]
+    if (length <= 64).all():
+        reach = np.maximum.accumulate(last_high)
+        return np.concatenate(([False], reach[:-1] >= last_high[1:]))
+    # 128-bit numbers have no maximum here; their ranks have.
+    order = np.lexsort((last_low, last_high))
+    steps = (np.diff(last_high[order]) != 0) | (np.diff(last_low[order]) != 0)
+    ranks = np.empty(order.size, np.int64)
+    ranks[order] = np.concatenate(([0], np.cumsum(steps)))
+    reach_rank = np.maximum.accumulate(ranks)
+    return np.concatenate(([False], reach_rank[:-1] >= ranks[1:]))
+
+
+def _host_bits(length: U8) -> tuple[U64, U64]:
+    """The bits behind the prefix, as upper and lower half. A shift by 64 is none in C, hence in two steps."""
+    ones = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+    upper, lower = np.minimum(length, 64).astype(np.uint64), np.maximum(length, 64).astype(np.uint64) - np.uint64(64)
+
+    def behind(bits: U64) -> U64:
+        return np.where(bits == 64, np.uint64(0), ones >> np.minimum(bits, np.uint64(63)))
+
+    return behind(upper), behind(lower)
+
+
+def _joined(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8]:
+    """Joins two halves of a prefix into it, again and again. Takes disjoint prefixes."""
+    pool: dict[int, list[tuple[U64, U64]]] = {}
+    for value in np.unique(length):
+        chosen = length == value
+        pool[int(value)] = [(high[chosen], low[chosen])]
+    found: list[tuple[U64, U64, U8]] = []
+    for bits in range(128, -1, -1):
+        parts = pool.get(bits)
+        if not parts:
+            continue
+        a, b = (np.concatenate([part[half] for part in parts]) for half in (0, 1))
+        if len(parts) > 1:
+            order = np.lexsort((b, a))
+            a, b = a[order], b[order]
+        if bits:
+            a, b = _halves(a, b, bits, pool)
+        found.append((a, b, np.full(a.size, bits, np.uint8)))
+    columns: Any = zip(*found, strict=True)
+    one, two, three = (np.concatenate(column) for column in columns)
+    return one, two, three
+
+
+def _halves(high: U64, low: U64, bits: int, pool: dict[int, list[tuple[U64, U64]]]) -> tuple[U64, U64]:
+    """Puts pairs of halves into the pool as one prefix that is a bit shorter; returns the others."""
+    flip_high = np.uint64(1 << (64 - bits)) if bits <= 64 else np.uint64(0)
+    flip_low = np.uint64(1 << (128 - bits)) if bits > 64 else np.uint64(0)
+    first = ((high[:-1] & flip_high) == 0) & ((low[:-1] & flip_low) == 0)
+    pair = first & (high[:-1] | flip_high == high[1:]) & (low[:-1] | flip_low == low[1:])
+    if not pair.any():
+        return high, low
+    pool.setdefault(bits - 1, []).append((high[:-1][pair], low[:-1][pair]))
+    alone = ~(np.concatenate((pair, [False])) | np.concatenate(([False], pair)))
+    return high[alone], low[alone]

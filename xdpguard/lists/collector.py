@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a list holds, gathered block by block: entries, faults, notes."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.lists.blocks import BLANK, ENTRY, Halves, Lines, Numbers, Octets, Positions, Six, solve
+from xdpguard.lists.entries import Entry, decoded, entry, shown
+
+FAULTS = 20  # so many are kept, with line and reason
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_LOWER = (1 << 64) - 1
+
+
+class Fault(NamedTuple):
+    """A line that should hold an entry and does not."""
+
+    line: int
+    text: str
+    why: str
+
+
+class Parsed(NamedTuple):
+    """What a list held, in its own order, each entry as often as it stands there; numbers in host order."""
+
+    format: str
+    first4: NDArray[np.uint32]
+    last4: NDArray[np.uint32]
+    high6: NDArray[np.uint64]
+    low6: NDArray[np.uint64]
+    length6: NDArray[np.uint8]
+    cleared: int
+    skipped: int
+    faults: list[Fault]
+    notes: list[str]
+
+
+class Collector:
+    """Gathers entries, faults and notes. Blocks and values come in the order of the file."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.sets: dict[str, None] = {}  # of another firewall; not each of them need be one of who to block
+        self.faults: list[Fault] = []
+        self._left_out: Counter[str] = Counter()
+        self._cleared = 0
+        self._skipped = 0
+        self._four: list[tuple[Numbers, Numbers]] = []
+        self._six: list[tuple[Halves, Halves, Octets]] = []
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no entry yet."""
+        return not self._four and not self._six
+
+    def fault(self, line: int, text: str, why: str) -> None:
+        """A line without the entry that it should have had."""
+        self._skipped += 1
+        if len(self.faults) < FAULTS or line < self.faults[-1].line:
+            insort(self.faults, Fault(line, shown(text), why), key=lambda fault: fault.line)
+            del self.faults[FAULTS:]
+
+    def leave_out(self, what: str, number: int = 1) -> None:
+        """Entries that are none of a block list: exceptions, decisions that do not ban, elements with a port."""
+        what = shown(what)
+        self._left_out[what if what in self._left_out or len(self._left_out) < FAULTS else "others"] += number
+
+    def values(self, values: Sequence[str], lines: Sequence[int]) -> None:
+        """Takes entries that stood in cells or strings, each with its line; an empty one is a fault."""
+        if not values:
+            return
+        text = "\n".join(values)
+        if text.count("\n") != len(values) - 1:
+            text = "\n".join(value.replace("\n", "\ufffd") for value in values)
+        self.block((text + "\n").encode("utf-8", "replace"), np.array(lines, dtype=np.intp), blanks=False)
+
+    def block(self, text: bytes, numbers: int | Positions, *, blanks: bool = True) -> None:
+        """Takes whole lines, given the number of the first or of each; blank ones are faults unless allowed."""
+        found, six, rest = solve(text)
+        if isinstance(numbers, int):
+            numbers = np.arange(numbers, numbers + len(found.state))
+        slow: list[tuple[int, Entry]] = []
+        for at, raw in rest:
+            line = decoded(raw)
+            said = entry(line)
+            if isinstance(said, Entry):
+                slow.append((at, said))
+            elif said is not None:
+                self.fault(int(numbers[at]), line.strip(), said)
+            else:
+                found.state[at] = BLANK
+        if not blanks:
+            for number in numbers[found.state == BLANK].tolist():
+                self.fault(number, "", "empty, where an address should be")
+        self._add(found, six, slow)
+
+    def _add(self, found: Lines, six: Six, slow: list[tuple[int, Entry]]) -> None:
+        four = found.state == ENTRY
+        first, last, high, low, lengths = found.first[four], found.last[four], six.high, six.low, six.lengths
+        self._cleared += int(found.cleared.sum()) + sum(said.cleared for _, said in slow)
+        late4 = [(at, *pair) for at, said in slow for pair in said.ranges4]
+        if late4:
+            ats, firsts, lasts = zip(*late4, strict=True)
+            order = np.argsort(np.concatenate([np.flatnonzero(four), ats]), kind="stable")
+            first = np.concatenate([first, np.array(firsts, dtype=np.uint32)])[order]
+            last = np.concatenate([last, np.array(lasts, dtype=np.uint32)])[order]
+        late6 = [(at, *pair) for at, said in slow for pair in said.prefixes6]
+        if late6:
+            ats, networks, bits = zip(*late6, strict=True)
+            order = np.argsort(np.concatenate([six.lines, ats]), kind="stable")
+            highs = np.array([network >> 64 for network in networks], dtype=np.uint64)
+            lows = np.array([network & _LOWER for network in networks], dtype=np.uint64)
+            high = np.concatenate([high, highs])[order]
+            low = np.concatenate([low, lows])[order]
+            lengths = np.concatenate([lengths, np.array(bits, dtype=np.uint8)])[order]
+        if len(first):
+            self._four.append((first, last))
+        if len(lengths):
+            self._six.append((high, low, lengths))
+
+    def parsed(self, form: str) -> Parsed:
+        """Everything so far."""
+        notes = self.notes + [f"left out: {what} ({number})" for what, number in self._left_out.items()]
+        if len(self.sets) > 1:
+            names = list(map(shown, self.sets))
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            notes.append(f"entries of {len(names)} sets: {', '.join(names[:5])}{more}")
+        return Parsed(
+            form,
+            _joined([first for first, _ in self._four], np.uint32),
+            _joined([last for _, last in self._four], np.uint32),
+            _joined([high for high, _, _ in self._six], np.uint64),
+            _joined([low for _, low, _ in self._six], np.uint64),
+            _joined([lengths for _, _, lengths in self._six], np.uint8),
+            self._cleared,
+            self._skipped,
+            self.faults,
+            notes,
+        )
+
+
+def _joined(parts: list[NDArray[_Scalar]], kind: type[_Scalar]) -> NDArray[_Scalar]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)

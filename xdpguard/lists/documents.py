@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A JSON text of any size, often one line, read value by value: no more of it is built than what is asked for."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from xdpguard.errors import UsageError
+
+_WIDEST = 1 << 20  # characters of one value
+_BLANK = re.compile(r"[ \t\n\r]*")
+_MARK = re.compile(r'["{}\[\]]')
+_OPENING, _CLOSING = ("{", "["), ("}", "]")
+_DECODER = json.JSONDecoder()
+
+
+class Document:
+    """A JSON text that is read from front to back."""
+
+    def __init__(self, name: str, blocks: Iterator[bytes]) -> None:
+        self._name = name
+        self._blocks = blocks
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ""
+        self._at = 0
+        self._number = 1
+        self._counted = 0
+
+    @property
+    def line(self) -> int:
+        """The number of the line that has been reached."""
+        self._number += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        return self._number
+
+    def peek(self) -> str:
+        """The next character that is not blank; empty at the end."""
+        while True:
+            match = _BLANK.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def members(self) -> Iterator[str]:
+        """The keys of an object; who asks for the next one has read the value."""
+        for _ in self._within("{", "}"):
+            key = self.value() if self.peek() == '"' else None
+            if not isinstance(key, str) or self.peek() != ":":
+                raise self._broken()
+            self._at += 1
+            yield key
+
+    def items(self) -> Iterator[None]:
+        """One step for each item of an array; who asks for the next one has read the item."""
+        return self._within("[", "]")
+
+    def _within(self, opening: str, closing: str) -> Iterator[None]:
+        if self.peek() != opening:
+            raise self._broken()
+        self._at += 1
+        if self.peek() == closing:
+            self._at += 1
+            return
+        while True:
+            yield None
+            mark = self.peek()
+            self._at += 1
+            if mark == closing:
+                return
+            if mark != ",":
+                raise self._broken()
+
+    def value(self) -> Any:
+        """The next value, whole."""
+        self.peek()
+        while True:
+            try:
+                found, end = _DECODER.raw_decode(self._text, self._at)
+            except RecursionError as error:
+                raise UsageError(f"{self._name}:{self.line}: JSON nested too deeply", "check what it is") from error
+            except ValueError as error:
+                if len(self._text) - self._at > _WIDEST:
+                    raise UsageError(
+                        f"{self._name}:{self.line}: JSON that is damaged, or an enormous value in it",
+                        "check what it is",
+                    ) from error
+                if not self._more():
+                    raise self._broken() from error
+                continue
+            # A number, or null, that ends where the text ends may go on.
+            if end == len(self._text) and not isinstance(found, (str, list, dict)) and self._more():
+                continue
+            self._at = end
+            return found
+
+    def skip(self) -> None:
+        """Passes the next value, of any size and depth."""
+        depth = 0
+        while True:
+            mark = self.peek() if depth == 0 else self._mark()
+            if mark not in _OPENING and mark not in _CLOSING:
+                self.value()
+            else:
+                depth += 1 if mark in _OPENING else -1
+                self._at += 1
+            if depth <= 0:
+                return
+
+    def _mark(self) -> str:
+        """Goes to the next quote or bracket."""
+        while not (match := _MARK.search(self._text, self._at)):
+            self._at = len(self._text)
+            if not self._more():
+                raise self._broken()
+        self._at = match.start()
+        return match[0]
+
+    def _more(self) -> bool:
+        block = next(self._blocks, None)
+        _ = self.line
+        self._text = self._text[self._at :] + self._decoder.decode(block or b"", final=block is None)
+        self._at = self._counted = 0
+        return block is not None
+
+    def _broken(self) -> UsageError:
+        where = "ends too early" if not self.peek() else "is damaged"
+        return UsageError(f"{self._name}:{self.line}: the JSON text {where}", "fetch or export it again")

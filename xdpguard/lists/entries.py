@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One entry of a block list: every spelling that is understood, and why the others are not."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import NamedTuple
+
+from xdpguard.policy.target import MAPPED
+
+SHOWN = 60
+
+_FOLLOWS = "something follows the address"
+_LENGTH = re.compile(r"[0-9]{1,3}")
+_QUAD = r"[0-9]+(?:\.[0-9]+){3}"
+# P2P lists: "Some name:192.0.2.1-192.0.2.8". The name may hold anything, colons too, but must not itself be the
+# beginning of an IPv6 address.
+NAME = r"(?![0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:)[^\n]*:[ \t]*"
+NAMED = rf"{_QUAD}[ \t]*-[ \t]*{_QUAD}"
+_NAMED = re.compile(rf"{NAME}({NAMED})")
+_NUMBERS = re.compile(r"[0-9]\.[0-9]|::")
+_PORT = re.compile(r"[0-9.]+:[0-9]+|\[.*\](?::[0-9]+)?")
+
+
+class Entry(NamedTuple):
+    """What a line stands for: IPv4 ranges (first, last) and IPv6 prefixes (network, length), all as numbers."""
+
+    ranges4: list[tuple[int, int]]
+    prefixes6: list[tuple[int, int]]
+    cleared: bool
+
+
+def entry(line: str) -> Entry | str | None:
+    """What a line says: an entry, or the reason why it holds none; None when it is blank or a comment."""
+    line = line.strip().lstrip("\ufeff")
+    text = line.split("#", 1)[0].split(";", 1)[0].strip()
+    if not text:
+        return None
+    found = _bare(text)
+    if isinstance(found, str) and (named := _NAMED.fullmatch(line)) and (text == line or not _NUMBERS.search(text)):
+        return _bare(named[1])
+    return found
+
+
+def _bare(text: str) -> Entry | str:
+    left, hyphen, right = (part.strip() for part in text.partition("-"))
+    if hyphen and (left[-1:].isdecimal() or ":" in left):
+        return _range(left, right)
+    address, slash, bits = text.partition("/")
+    packed = _packed(address)
+    if packed is None:
+        return _why(text, address)
+    width = len(packed) * 8
+    length = width
+    if slash:
+        if not _LENGTH.fullmatch(bits) or int(bits) > width:
+            return _FOLLOWS if " " in bits or "\t" in bits else f"not a prefix length: it goes from /0 to /{width}"
+        length = int(bits)
+    value = int.from_bytes(packed, "big")
+    network = value >> (width - length) << (width - length)
+    if width == 32:
+        return Entry([(network, network | ((1 << (32 - length)) - 1))], [], network != value)
+    return _sorted([(network, length)], network != value)
+
+
+def _range(left: str, right: str) -> Entry | str:
+    first, last = _packed(left), _packed(right)
+    if first is None or last is None:
+        return _why(left, left) if first is None else _why(right, right)
+    if len(first) != len(last):
+        return "a range from one address family to the other"
+    if first > last:
+        return "a reversed range: its first address is above its last"
+    if first.startswith(MAPPED) and last.startswith(MAPPED):
+        first, last = first[12:], last[12:]
+    low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
+    return Entry([(low, high)], [], False) if len(first) == 4 else _sorted(_prefixes(low, high), False)
+
+
+def _prefixes(first: int, last: int) -> list[tuple[int, int]]:
+    """The fewest IPv6 prefixes that make up a range."""
+    found: list[tuple[int, int]] = []
+    while first <= last:
+        size = (last - first + 1).bit_length() - 1
+        if first:
+            size = min(size, (first & -first).bit_length() - 1)
+        found.append((first, 128 - size))
+        first += 1 << size
+    return found
+
+
+def _sorted(prefixes: list[tuple[int, int]], cleared: bool) -> Entry:
+    """IPv6 prefixes; those of IPv4-mapped addresses as the IPv4 ranges they mean."""
+    made = Entry([], [], cleared)
+    for network, length in prefixes:
+        if length >= 96 and network >> 32 == 0xFFFF:
+            first = network & 0xFFFF_FFFF
+            made.ranges4.append((first, first | ((1 << (128 - length)) - 1)))
+        else:
+            made.prefixes6.append((network, length))
+    return made
+
+
+def _packed(address: str) -> bytes | None:
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except (OSError, ValueError):
+        return None
+
+
+def _why(text: str, address: str) -> str:
+    octets = address.split(".")
+    if "%" in text and ":" in text:
+        why = "an address with a zone, which packets do not carry"
+    elif len(octets) == 4 and all(octet.isdecimal() for octet in octets):
+        leading = any(len(octet) > 1 and octet[0] == "0" for octet in octets)
+        why = "a leading zero: octal to some programs, not to others" if leading else "a number above 255"
+    elif _packed(text.split(maxsplit=1)[0].partition("/")[0] if text else "") is not None:
+        why = _FOLLOWS
+    elif _PORT.fullmatch(text):
+        why = "an address with a port or in brackets"
+    else:
+        why = "not an address, prefix or range; names are not looked up"
+    return why
+
+
+def shown(text: str) -> str:
+    """Text of a stranger's file, fit for a terminal: short, and nothing but printable characters."""
+    short = text[: SHOWN + 1]
+    safe = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in short)
+    return safe if len(safe) <= SHOWN else safe[: SHOWN - 3] + "..."
+
+
+def decoded(octets: bytes) -> str:
+    """A line as text; old lists have comments in Latin-1."""
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")

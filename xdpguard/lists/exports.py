@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Lists in JSON: `nft -j`, decisions of CrowdSec, Spamhaus. Of an export, one element at a time is in memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from xdpguard.errors import UsageError
+from xdpguard.lists.collector import Collector
+from xdpguard.lists.decisions import why_not
+from xdpguard.lists.documents import Document
+from xdpguard.lists.entries import decoded
+
+_BATCH = 20_000
+_LINES = re.compile(rb'\s*\{[^{}\n]*"(?:cidr|sblid|type)"\s*:[^{}\n]*\}[ \t]*(?:\n|$)')
+_DOCUMENT = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[\[{"\]]|null\s*$)')
+_USUAL = (("scope", "ip"), ("type", "ban"), ("duration", ""))
+
+
+def is_lines(head: bytes) -> bool:
+    """Whether each line is an object, as in Spamhaus' lists."""
+    return _LINES.match(head) is not None
+
+
+def is_document(head: bytes) -> bool:
+    """Whether this is the beginning of a JSON text."""
+    return _DOCUMENT.match(head) is not None
+
+
+def spamhaus(text: bytes, number: int, collector: Collector) -> None:
+    """Takes whole lines, each an object with ``cidr``; the last one tells about the list itself."""
+    values: list[str] = []
+    numbers: list[int] = []
+    for at, line in enumerate(text.split(b"\n"), start=number):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict) and isinstance(found.get("cidr"), str):
+            values.append(found["cidr"])
+            numbers.append(at)
+        elif not isinstance(found, dict) or found.get("type") != "metadata":
+            collector.fault(at, decoded(line).strip(), 'not an object with "cidr"')
+    collector.values(values, numbers)
+
+
+class Export:
+    """Reads a document of a kind that it finds out itself."""
+
+    def __init__(self, name: str, blocks: Iterator[bytes], collector: Collector) -> None:
+        self._name = name
+        self._document = Document(name, blocks)
+        self._collector = collector
+        self._values: list[str] = []
+        self._numbers: list[int] = []
+        self._form = ""
+
+    def read(self) -> str:
+        """Takes everything; returns the format."""
+        first = self._document.peek()
+        if first == "[":
+            self._decisions()
+        elif first == "{":
+            for key in self._document.members():
+                if key == "nftables" and self._document.peek() == "[":
+                    self._form = "nftables"
+                    for _ in self._document.items():
+                        self._command()
+                elif key in ("new", "decisions") and self._document.peek() == "[":  # of CrowdSec's local API
+                    self._decisions()
+                else:
+                    self._document.skip()
+        else:
+            self._document.skip()
+        if self._document.peek():
+            raise UsageError(f"{self._name}:{self._document.line}: something follows the JSON text", "check what it is")
+        self._flush()
+        if not self._form:
+            raise UsageError(
+                f"{self._name}: no entries; it is JSON without decisions or sets", "give a list of addresses"
+            )
+        return self._form
+
+    def _command(self) -> None:
+        """An object of the ruleset. The sets are in it, or in the command that would make them."""
+        if self._document.peek() != "{":
+            self._document.skip()
+            return
+        for key in self._document.members():
+            if key in ("add", "create") and self._document.peek() == "{":
+                for inner in self._document.members():
+                    self._object(inner)
+            else:
+                self._object(key)
+
+    def _object(self, key: str) -> None:
+        if key not in ("set", "element", "map") or self._document.peek() != "{":
+            self._document.skip()
+            return
+        unwanted = "elements of maps" if key == "map" else ""
+        name = ""
+        for member in self._document.members():
+            if member == "elem" and self._document.peek() == "[":
+                for _ in self._document.items():
+                    line = self._document.line
+                    self._element(self._document.value(), line, unwanted, name)
+            elif member == "name":
+                name = str(self._document.value())
+            elif member == "type":
+                kind = self._document.value()
+                unwanted = unwanted or _unwanted(kind)
+            else:
+                self._document.skip()
+
+    def _element(self, value: Any, line: int, unwanted: str, name: str) -> None:
+        if isinstance(value, dict) and isinstance(inner := value.get("elem"), dict):
+            value = inner.get("val")
+        match value:
+            case _ if unwanted:
+                self._collector.leave_out(unwanted)
+            case "*":
+                self._collector.leave_out("catch-all elements (*)")
+            case {"concat": _}:
+                self._collector.leave_out("elements with a port or another part")
+            case str(text) | {"prefix": {"addr": str(text), "len": int()}} | {"range": [str(text), str()]}:
+                if isinstance(value, dict):
+                    text += f"/{value['prefix']['len']}" if "prefix" in value else f"-{value['range'][1]}"
+                self._collector.sets[name] = None
+                self._add(text, line)
+            case _:
+                self._collector.fault(line, _told(value), "not an address, prefix or range")
+
+    def _decisions(self) -> None:
+        for _ in self._document.items():
+            line = self._document.line
+            if self._document.peek() != "{":
+                self._document.skip()
+                continue
+            own: dict[str, Any] = {}
+            for key in self._document.members():
+                if key == "decisions" and self._document.peek() == "[":
+                    self._form = "crowdsec"
+                    for _ in self._document.items():
+                        line = self._document.line
+                        self._decision(self._document.value(), line)
+                elif key in ("scope", "type", "value", "duration", "simulated"):
+                    own[key] = self._document.value()
+                else:
+                    self._document.skip()
+            if "scope" in own and "value" in own:  # a decision without the alert around it
+                self._form = "crowdsec"
+                self._decision(own, line)
+
+    def _decision(self, value: Any, line: int) -> None:
+        if not isinstance(value, dict) or not isinstance(value.get("value"), str):
+            self._collector.fault(line, _told(value), "not a decision")
+            return
+        scope, kind, duration = (str(value.get(key, usual)) for key, usual in _USUAL)
+        if reason := why_not(scope, kind, duration, value.get("simulated") is True):
+            self._collector.leave_out(reason)
+        else:
+            self._add(value["value"], line)
+
+    def _add(self, text: str, line: int) -> None:
+        self._values.append(text)
+        self._numbers.append(line)
+        if len(self._values) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._collector.values(self._values, self._numbers)
+        self._values, self._numbers = [], []
+
+
+def _told(value: Any) -> str:
+    """A value as text; of what may be nested no more than the kind."""
+    if isinstance(value, dict):
+        return "{...}"
+    return "[...]" if isinstance(value, list) else json.dumps(value)
+
+
+def _unwanted(kind: Any) -> str:
+    if isinstance(kind, list):
+        return "elements with a port or another part"
+    return "" if kind in ("ipv4_addr", "ipv6_addr") or not isinstance(kind, str) else f"elements of type {kind}"
