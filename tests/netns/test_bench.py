@@ -100,6 +100,7 @@ def test_markdown_names_the_machine(command: Command, tmp_path: Path) -> None:
     [
         (signal.SIGTERM, "costs", "costs: xdpguard"),
         (signal.SIGTERM, "costs", "costs: ACK passes"),
+        (signal.SIGINT, "rates", "rates: XDP_DROP"),
         (signal.SIGINT, "rates", "rates: xdpguard"),
         (signal.SIGTERM, "loading", "loading: xdpguard"),
     ],

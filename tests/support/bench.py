@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 class Bench:
     """One loaded program with maps of its own. Close it."""
 
-    def __init__(self, name: str, **switches: int | bool) -> None:
+    def __init__(self, name: str, edit: Callable[[str], str] = lambda text: text, **switches: int | bool) -> None:
         ensure_bpffs(BPFFS)
         self.pins = Pins(BPFFS, f"bench-{os.getpid()}-{name}")
         self.pins.prepare("bench", "")
@@ -51,7 +51,7 @@ class Bench:
             btf=btf.switches(),
         )
         try:
-            with Compiled(replace(base, **switches)) as compiled:  # type: ignore[arg-type]
+            with Compiled(replace(base, **switches), edit) as compiled:  # type: ignore[arg-type]
                 self.fd = compiled.load()
             self.tables = Tables(self.pins)
             self.tables.seed()

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
+import signal
 import subprocess
 import tempfile
 import time
@@ -58,6 +60,19 @@ def spend(
                 words,
             )
     return Spent(seconds, peak)
+
+
+def end_children() -> None:
+    """Ends what this process has started, also what it was just starting when it was interrupted."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == os.getpid():
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                os.waitpid(int(path.parent.name), 0)
 
 
 def kernel_memory() -> int:

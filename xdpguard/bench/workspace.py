@@ -16,7 +16,7 @@ from pathlib import Path
 
 import xdpguard
 from xdpguard import instance as instances
-from xdpguard.bench.process import Spent, spend
+from xdpguard.bench.process import Spent, end_children, spend
 from xdpguard.bench.wire import Lab
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.pins import Pins, ensure_bpffs
@@ -86,6 +86,7 @@ class Workspace:
     def _clean(self) -> None:
         for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
+        end_children()
         try:
             self.lab.down()
         finally:
@@ -101,7 +102,6 @@ class Commands:
 
     def __init__(self, name: str, pins: Pins, workspace: Workspace) -> None:
         self.pins = pins
-        self._filled = Path()
         self._workspace = workspace
         kept = {key: value for key, value in os.environ.items() if not key.startswith("XDPGUARD_")}
         package = str(Path(xdpguard.__file__).parents[1])  # this xdpguard, whatever folder we are in
@@ -125,13 +125,12 @@ class Commands:
         return self("attach", interface, "--netns", self._workspace.lab.server, "--config", str(config))
 
     def fill(self, path: Path) -> Spent:
-        """Blocks what a file lists, in the place of what was filled in before."""
-        self._filled = path
-        return self("block", "-", "--force", stdin=path)
+        """Loads a list from a file, in the place of what was filled in before."""
+        return self("lists", "load", "bench", str(path), "--force")
 
     def empty(self) -> Spent:
-        """Takes away what was filled in."""
-        return self("unblock", "-", stdin=self._filled)
+        """Takes the list away."""
+        return self("lists", "drop", "bench")
 
     def program(self, interface: str) -> int:
         """A descriptor, the caller's own, of the program on an interface of the server's namespace."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the service does now and then: reload lists whose files changed, and see that the kernel holds what is stored."""
+"""What the service does now and then: reloads lists whose files changed, and audits what the kernel holds."""
 
 from __future__ import annotations
 

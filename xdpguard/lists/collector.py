@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import insort
 from collections import Counter
 from collections.abc import Sequence
@@ -11,10 +12,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.errors import UsageError
 from xdpguard.lists.blocks import BLANK, ENTRY, Halves, Lines, Numbers, Octets, Positions, Six, solve
 from xdpguard.lists.entries import Entry, decoded, entry, shown
 
 FAULTS = 20  # so many are kept, with line and reason
+SETS = 1000  # so many are counted
+MOST = 1 << 26  # entries: a list of IPv6 ranges holds 250 times as many as it has lines, at worst
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _LOWER = (1 << 64) - 1
@@ -43,12 +47,36 @@ class Parsed(NamedTuple):
     notes: list[str]
 
 
+class _Late:
+    """Entries that were read one by one, with their lines. An IPv6 range can be 250 of them: no objects."""
+
+    def __init__(self) -> None:
+        self.lines4, self.first, self.last = array("q"), array("L"), array("L")
+        self.lines6, self.high, self.low, self.lengths = array("q"), array("Q"), array("Q"), array("B")
+        self.cleared = 0
+
+    def add(self, line: int, said: Entry) -> None:
+        """Takes what a line says."""
+        self.cleared += said.cleared
+        for first, last in said.ranges4:
+            self.lines4.append(line)
+            self.first.append(first)
+            self.last.append(last)
+        for network, length in said.prefixes6:
+            self.lines6.append(line)
+            self.high.append(network >> 64)
+            self.low.append(network & _LOWER)
+            self.lengths.append(length)
+
+
 class Collector:
     """Gathers entries, faults and notes. Blocks and values come in the order of the file."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._entries = 0
         self.notes: list[str] = []
-        self.sets: dict[str, None] = {}  # of another firewall; not each of them need be one of who to block
+        self._sets: dict[str, None] = {}
         self.faults: list[Fault] = []
         self._left_out: Counter[str] = Counter()
         self._cleared = 0
@@ -59,7 +87,7 @@ class Collector:
     @property
     def empty(self) -> bool:
         """Whether there is no entry yet."""
-        return not self._four and not self._six
+        return not self._entries
 
     def fault(self, line: int, text: str, why: str) -> None:
         """A line without the entry that it should have had."""
@@ -72,6 +100,11 @@ class Collector:
         """Entries that are none of a block list: exceptions, decisions that do not ban, elements with a port."""
         what = shown(what)
         self._left_out[what if what in self._left_out or len(self._left_out) < FAULTS else "others"] += number
+
+    def came_from(self, name: str) -> None:
+        """Entries of a set of another firewall; when there are several, not each need be one of who to block."""
+        if len(self._sets) < SETS:
+            self._sets[name] = None
 
     def values(self, values: Sequence[str], lines: Sequence[int]) -> None:
         """Takes entries that stood in cells or strings, each with its line; an empty one is a fault."""
@@ -87,12 +120,12 @@ class Collector:
         found, six, rest = solve(text)
         if isinstance(numbers, int):
             numbers = np.arange(numbers, numbers + len(found.state))
-        slow: list[tuple[int, Entry]] = []
+        late = _Late()
         for at, raw in rest:
             line = decoded(raw)
             said = entry(line)
             if isinstance(said, Entry):
-                slow.append((at, said))
+                late.add(at, said)
             elif said is not None:
                 self.fault(int(numbers[at]), line.strip(), said)
             else:
@@ -100,37 +133,34 @@ class Collector:
         if not blanks:
             for number in numbers[found.state == BLANK].tolist():
                 self.fault(number, "", "empty, where an address should be")
-        self._add(found, six, slow)
+        self._add(found, six, late)
 
-    def _add(self, found: Lines, six: Six, slow: list[tuple[int, Entry]]) -> None:
+    def _add(self, found: Lines, six: Six, late: _Late) -> None:
         four = found.state == ENTRY
         first, last, high, low, lengths = found.first[four], found.last[four], six.high, six.low, six.lengths
-        self._cleared += int(found.cleared.sum()) + sum(said.cleared for _, said in slow)
-        late4 = [(at, *pair) for at, said in slow for pair in said.ranges4]
-        if late4:
-            ats, firsts, lasts = zip(*late4, strict=True)
-            order = np.argsort(np.concatenate([np.flatnonzero(four), ats]), kind="stable")
-            first = np.concatenate([first, np.array(firsts, dtype=np.uint32)])[order]
-            last = np.concatenate([last, np.array(lasts, dtype=np.uint32)])[order]
-        late6 = [(at, *pair) for at, said in slow for pair in said.prefixes6]
-        if late6:
-            ats, networks, bits = zip(*late6, strict=True)
-            order = np.argsort(np.concatenate([six.lines, ats]), kind="stable")
-            highs = np.array([network >> 64 for network in networks], dtype=np.uint64)
-            lows = np.array([network & _LOWER for network in networks], dtype=np.uint64)
-            high = np.concatenate([high, highs])[order]
-            low = np.concatenate([low, lows])[order]
-            lengths = np.concatenate([lengths, np.array(bits, dtype=np.uint8)])[order]
+        self._cleared += int(found.cleared.sum()) + late.cleared
+        if late.lines4:
+            order = np.argsort(np.concatenate([np.flatnonzero(four), np.array(late.lines4)]), kind="stable")
+            first = np.concatenate([first, np.array(late.first, dtype=np.uint32)])[order]
+            last = np.concatenate([last, np.array(late.last, dtype=np.uint32)])[order]
+        if late.lines6:
+            order = np.argsort(np.concatenate([six.lines, np.array(late.lines6)]), kind="stable")
+            high = np.concatenate([high, np.array(late.high, dtype=np.uint64)])[order]
+            low = np.concatenate([low, np.array(late.low, dtype=np.uint64)])[order]
+            lengths = np.concatenate([lengths, np.array(late.lengths, dtype=np.uint8)])[order]
         if len(first):
             self._four.append((first, last))
         if len(lengths):
             self._six.append((high, low, lengths))
+        self._entries += len(first) + len(lengths)
+        if self._entries > MOST:
+            raise UsageError(f"{self._name}: more than {MOST} entries", "split it, or write prefixes for ranges")
 
     def parsed(self, form: str) -> Parsed:
         """Everything so far."""
         notes = self.notes + [f"left out: {what} ({number})" for what, number in self._left_out.items()]
-        if len(self.sets) > 1:
-            names = list(map(shown, self.sets))
+        if len(self._sets) > 1:
+            names = list(map(shown, self._sets))
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             notes.append(f"entries of {len(names)} sets: {', '.join(names[:5])}{more}")
         return Parsed(

@@ -32,6 +32,7 @@ LASTS = (
 )
 _DELIMITERS = ",\t;"
 _UNNAMED = re.compile(r"[^a-z0-9]+")
+_WIDEST = 64  # columns; no list has its addresses further to the right
 _LOWEST = 1 << 24  # a pair of integer columns that never reaches 1.0.0.0 is not one of addresses
 
 Row = list[str]
@@ -105,7 +106,7 @@ def _by_name(delimiter: str, header: Row, rows: list[Row], headed: bool) -> Colu
 
 
 def _by_content(name: str, delimiter: str, header: Row, rows: list[Row], headed: bool) -> Columns | None:
-    width = max(map(len, rows), default=0)
+    width = min(max(map(len, rows), default=0), _WIDEST)
     shares = [_share(rows, at) for at in range(width)]
     likely = [at for at, share in enumerate(shares) if share >= 0.5]
     found = Columns(delimiter, header, headed, likely[0] if likely else 0)
@@ -117,7 +118,7 @@ def _by_content(name: str, delimiter: str, header: Row, rows: list[Row], headed:
         pair = found._replace(last=likely[1])
         if likely[1] == likely[0] + 1 and _ascending(rows, pair):
             return pair
-        columns = ", ".join(str(at + 1) for at in likely)
+        columns = ", ".join(str(at + 1) for at in likely[:5]) + (" and more" if len(likely) > 5 else "")
         raise UsageError(
             f"{name}: columns {columns} hold addresses, and no header says which are meant",
             "put a line with the columns' names above them, such as ip,other",
@@ -158,11 +159,7 @@ def _ascending(rows: list[Row], pair: Columns) -> bool:
 def _integers(rows: list[Row], first: int, last: int) -> bool:
     pairs = [(_cell(row, first), _cell(row, last)) for row in rows]
     numbers = [(int(low), int(high)) for low, high in pairs if _is_number(low) and _is_number(high)]
-    return (
-        len(numbers) * 2 > len(rows)
-        and all(low <= high for low, high in numbers)
-        and max(high for _, high in numbers) >= _LOWEST
-    )
+    return sum(low <= high for low, high in numbers) * 2 > len(rows) and max(high for _, high in numbers) >= _LOWEST
 
 
 def _is_number(cell: str) -> bool:

@@ -68,6 +68,7 @@ class Document:
             self._at += 1
             return
         while True:
+            self.peek()  # so that the line is that of the item
             yield None
             mark = self.peek()
             self._at += 1

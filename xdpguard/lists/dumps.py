@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from xdpguard.lists.collector import Collector
 from xdpguard.lists.entries import decoded
 
+_SETS = 1 << 16  # the kernel has no more of them
 _HELD = 1 << 16  # so much may be one element, or one line outside of the elements
 
 # Not to be mistaken for elements: what is quoted, and comments. All of these take time in proportion to the text.
@@ -123,7 +124,7 @@ class Nftables:
             else:
                 self._values.append(value)
                 self._numbers.append(line)
-                self._collector.sets[self._name] = None
+                self._collector.came_from(self._name)
 
 
 def _unwanted(kind: bytes, typeof: bool) -> str:
@@ -155,7 +156,7 @@ class Ipset:
                 if (value := self._entry(words[1], words[2], rest)) is not None:
                     values.append(value)
                     numbers.append(at)
-            elif len(words) > 2 and words[0] in (b"create", b"-N", b"--create"):
+            elif len(words) > 2 and len(self._unwanted) < _SETS and words[0] in (b"create", b"-N", b"--create"):
                 self._create(words[1], words[2], rest.split())
             elif words[0] not in (b"COMMIT", b"flush", b"-F", b"-X", b"destroy", b"swap"):
                 self._collector.fault(at, decoded(line), "not a line that ipset save writes")
@@ -179,6 +180,6 @@ class Ipset:
         if unwanted:
             self._collector.leave_out(unwanted)
             return None
-        self._collector.sets[decoded(name)] = None
+        self._collector.came_from(decoded(name))
         text = value.decode("latin-1")
         return text if "/" in text or "-" in text else text + self._lengths.get(name, "")

@@ -113,7 +113,7 @@ def _why(text: str, address: str) -> str:
     octets = address.split(".")
     if "%" in text and ":" in text:
         why = "an address with a zone, which packets do not carry"
-    elif len(octets) == 4 and all(octet.isdecimal() for octet in octets):
+    elif len(octets) == 4 and address.isascii() and all(map(str.isdecimal, octets)):
         leading = any(len(octet) > 1 and octet[0] == "0" for octet in octets)
         why = "a leading zero: octal to some programs, not to others" if leading else "a number above 255"
     elif _packed(text.split(maxsplit=1)[0].partition("/")[0] if text else "") is not None:

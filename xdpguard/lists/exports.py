@@ -22,7 +22,7 @@ _USUAL = (("scope", "ip"), ("type", "ban"), ("duration", ""))
 
 def is_lines(head: bytes) -> bool:
     """Whether each line is an object, as in Spamhaus' lists."""
-    return _LINES.match(head) is not None
+    return _LINES.match(head, 0, 4096) is not None  # it would take long for a line of megabytes
 
 
 def is_document(head: bytes) -> bool:
@@ -130,7 +130,7 @@ class Export:
             case str(text) | {"prefix": {"addr": str(text), "len": int()}} | {"range": [str(text), str()]}:
                 if isinstance(value, dict):
                     text += f"/{value['prefix']['len']}" if "prefix" in value else f"-{value['range'][1]}"
-                self._collector.sets[name] = None
+                self._collector.came_from(name)
                 self._add(text, line)
             case _:
                 self._collector.fault(line, _told(value), "not an address, prefix or range")

@@ -45,10 +45,10 @@ Reader = Callable[[bytes, int], None]
 
 def read(name: str, stream: BinaryIO) -> Parsed:
     """Reads a list. UsageError when it is none, is damaged, or holds no entry at all; ``name`` is for messages."""
-    collector = Collector()
+    collector = Collector(name)
     blocks = sources.text(name, stream)
     head = next(blocks, b"")
-    form = _read(name, head, chain([head], blocks) if head else blocks, collector)
+    form = _read(name, head, chain([head], blocks), collector)
     parsed = collector.parsed(form)
     if collector.empty:
         raise _nothing(name, parsed)
@@ -109,7 +109,7 @@ def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector)
 def _sample(whole: bytes, comment: str) -> tuple[list[str], str]:
     """The first lines that are neither blank nor comments, and the comment right before them."""
     sample: list[str] = []
-    start = 0
+    start = 0 if whole.strip() else len(whole)
     while start < len(whole) and len(sample) < _SAMPLE:
         end = whole.index(b"\n", start)
         line = decoded(whole[start:end]).strip().removeprefix("\ufeff")

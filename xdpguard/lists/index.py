@@ -89,7 +89,7 @@ def _gathered4(lists: Sequence[tuple[int, AddressSet]]) -> _Entries4:
     )
     if (length == 0).any():
         # The whole of IPv4 has no bit to stand for its length: it is written as two halves.
-        whole = np.flatnonzero(length == 0)[:1]
+        whole = np.flatnonzero(length == 0)
         network = np.append(np.delete(network, whole), np.array([0, 1 << 31], np.uint32))
         length, owner = np.append(np.delete(length, whole), np.array([1, 1], np.uint8)), _moved(owner, whole, 2)
     if len(lists) > 1 or (length == 1).any():
@@ -107,7 +107,7 @@ def _gathered6(lists: Sequence[tuple[int, AddressSet]]) -> _Entries6:
         [np.full(its.high6.size, number, np.uint16) for number, its in lists] or [np.empty(0, np.uint16)]
     )
     if (length == 0).any():
-        whole = np.flatnonzero(length == 0)[:1]
+        whole = np.flatnonzero(length == 0)
         high = np.append(np.delete(high, whole), np.array([0, 1 << 63], np.uint64))
         low = np.append(np.delete(low, whole), np.array([0, 0], np.uint64))
         length, owner = np.append(np.delete(length, whole), np.array([1, 1], np.uint8)), _moved(owner, whole, 2)
@@ -116,7 +116,8 @@ def _gathered6(lists: Sequence[tuple[int, AddressSet]]) -> _Entries6:
 
 
 def _moved(owner: U16, whole: NDArray[np.intp], times: int) -> U16:
-    return np.append(np.delete(owner, whole), np.repeat(owner[whole], times))
+    """Owners, those of ``whole`` replaced by so many of the first of them at the end."""
+    return np.append(np.delete(owner, whole), np.repeat(owner[whole[:1]], times))
 
 
 def _first_of_each(entries: _Entries6) -> _Entries6:

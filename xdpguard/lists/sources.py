@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A list's octets, block by block: unpacked, as 8-bit text, with lines that end in a line feed and in nothing else.
+"""A list's octets, block by block: unpacked, as 8-bit text, every line ended by a line feed and nothing else.
 
 No more than a few blocks are in memory at any time, whatever the stream holds.
 """
@@ -44,8 +44,6 @@ def lines(blocks: Iterator[bytes], too_long: Callable[[int, bytes], None]) -> It
         held = block[cut:][: LONGEST_LINE + 1]
         yield number, whole
         number += count
-    if held:
-        yield number, _bounded(held + b"\n", number, too_long)[0]
 
 
 def _bounded(whole: bytes, number: int, too_long: Callable[[int, bytes], None]) -> tuple[bytes, int]:
@@ -142,7 +140,8 @@ def _eight_bit(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _line_feeds(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    held = b""
+    """Also ends the last line, so that the first lines of a short list are all of its lines."""
+    held = last = b""
     for block in blocks:
         whole = held + block
         held = b""
@@ -151,9 +150,12 @@ def _line_feeds(blocks: Iterator[bytes]) -> Iterator[bytes]:
                 whole, held = whole[:-1], b"\r"
             whole = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if whole:
-            yield whole
-    if held:
-        yield b"\n"
+            if last:
+                yield last
+            last = whole
+    if held or not last.endswith(b"\n"):
+        last += b"\n"
+    yield last
 
 
 def _chained(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:

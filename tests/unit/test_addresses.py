@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Sets of addresses against ipaddress, and the tables of the index when they are crowded."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xdpguard.dataplane import abi
+from xdpguard.lists import placing
+from xdpguard.lists.addresses import AddressSet, aggregate, unpacked
+from xdpguard.lists.index import build, held
+from xdpguard.policy.target import Prefix
+
+Net = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def nets4() -> st.SearchStrategy[ipaddress.IPv4Network]:
+    lengths = st.one_of(st.just(32), st.integers(22, 32), st.integers(0, 32))
+    numbers = st.integers(0, 1023).map(lambda low: 0x0A000000 | low)
+    return st.tuples(numbers, lengths).map(lambda it: ipaddress.IPv4Network((it[0] >> 32 - it[1] << 32 - it[1], it[1])))
+
+
+def nets6() -> st.SearchStrategy[ipaddress.IPv6Network]:
+    lengths = st.one_of(st.just(128), st.integers(60, 68), st.integers(124, 128), st.integers(0, 128))
+    numbers = st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 15)).map(
+        lambda it: 0x20010DB8 << 96 | it[0] << 64 | it[1] << 61 | it[2]
+    )
+    return st.tuples(numbers, lengths).map(
+        lambda it: ipaddress.IPv6Network((it[0] >> 128 - it[1] << 128 - it[1], it[1]))
+    )
+
+
+def made(four: list[ipaddress.IPv4Network], six: list[ipaddress.IPv6Network]) -> tuple[AddressSet, int]:
+    return aggregate(
+        np.array([int(net[0]) for net in four], np.uint32),
+        np.array([int(net[-1]) for net in four], np.uint32),
+        np.array([int(net[0]) >> 64 for net in six], np.uint64),
+        np.array([int(net[0]) & (1 << 64) - 1 for net in six], np.uint64),
+        np.array([net.prefixlen for net in six], np.uint8),
+    )
+
+
+def listed(its: AddressSet) -> list[Net]:
+    four: list[Any] = [ipaddress.IPv4Network((int(a), int(b))) for a, b in zip(its.network4, its.length4, strict=True)]
+    six = [
+        ipaddress.IPv6Network((int(high) << 64 | int(low), int(length)))
+        for high, low, length in zip(its.high6, its.low6, its.length6, strict=True)
+    ]
+    return four + six
+
+
+@given(four=st.lists(nets4(), max_size=40), six=st.lists(nets6(), max_size=40), asked=st.lists(nets4() | nets6()))
+def test_overlaps_and_neighbours_are_joined(
+    four: list[ipaddress.IPv4Network], six: list[ipaddress.IPv6Network], asked: list[Net]
+) -> None:
+    its, twice = made(four, six)
+    wanted: list[Net] = [*ipaddress.collapse_addresses(four), *ipaddress.collapse_addresses(six)]
+    assert listed(its) == wanted
+    assert twice == len(four) - len(set(four)) + len(six) - len(set(six))
+    assert listed(unpacked(*its.packed())) == wanted
+    for net in asked:
+        found = its.holding(Prefix(net.network_address.packed, net.prefixlen))
+        shared = [other for other in wanted if other.version == net.version and other.overlaps(net)]
+        assert (found is None) == (not shared)
+        if found is not None:
+            assert ipaddress.ip_network((found.network, found.length)) in shared
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 300)), min_size=1, max_size=30))
+def test_ranges_off_the_bit_boundaries(ranges: list[tuple[int, int]]) -> None:
+    first = np.array([begin for begin, _ in ranges], np.uint32)
+    last = np.array([begin + size for begin, size in ranges], np.uint32)
+    empty, no_length = np.empty(0, np.uint64), np.empty(0, np.uint8)
+    its, _ = aggregate(first, last, empty, empty, no_length)
+    covered = {number for begin, size in ranges for number in range(begin, begin + size + 1)}
+    found = [int(address) for net in listed(its) for address in net]
+    assert sorted(covered) == found
+
+
+@pytest.mark.parametrize("capacity", [2, 8])
+def test_a_crowded_table_finds_a_place_for_everybody(capacity: int) -> None:
+    count = 1000
+    hashes = placing.hash_pair(
+        placing.multiplier(), np.arange(int(count * capacity * 0.8), dtype=np.uint64), np.uint64(7)
+    )
+    slots = placing.arrange(hashes, count, capacity)
+    assert len(set(slots.tolist())) == slots.size
+    line = slots // capacity
+    first, second = placing.place(hashes, count), placing.place(placing.hash_again(hashes), count)
+    assert ((line == first) | (line == second)).all()
+    used = np.bincount(line, minlength=count)
+    # Whoever looks for an entry goes to its second line only when the first is full.
+    assert (used[first[line != first]] == capacity).all()
+    ranks = np.sort(slots)
+    assert (np.diff(ranks)[np.diff(ranks // capacity) == 0] == 1).all(), "a line is filled from the left"
+
+
+def test_a_table_that_is_too_small_says_so() -> None:
+    hashes = placing.hash_pair(placing.multiplier(), np.arange(200, dtype=np.uint64), np.uint64(0))
+    with pytest.raises(placing.TooFull):
+        placing.arrange(hashes, 20, 8)
+
+
+def test_entries_are_counted_by_list_and_the_first_is_named() -> None:
+    one, _ = made([ipaddress.IPv4Network("192.0.2.1"), ipaddress.IPv4Network("192.0.2.2")], [])
+    other, _ = made([ipaddress.IPv4Network("192.0.2.2")], [ipaddress.IPv6Network("2001:db8::/32")])
+    index = build([(3, one), (9, other)], generation=77)
+    assert index.slots == {3: 2, 9: 1}
+    assert held(index.lines) == {3: 2, 9: 1}
+    assert abi.INDEX.unpack(index.lines[0].tobytes())[10] == 77
+    assert index.nets4 is not None
+    assert index.nets6 is not None
+    assert not index.wide6
