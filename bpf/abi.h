@@ -16,6 +16,7 @@
 #define XG_NETS4_WORDS 262144 /* one bit a /24, in 64-bit words */
 #define XG_NETS6_LINES 65536  /* of the lists' pre-filter for IPv6 */
 #define XG_RULE_NETS6_LINES 4096
+#define XG_DENIALS 64 /* a power of two */
 #define XG_LISTS 1024 /* named lists there may be */
 
 /* What an allow, block or port entry holds. Written by the controller only. */
@@ -75,6 +76,7 @@ struct xg_source_counts {
 	u64 ports;        /* destination ports tried since then, a bit for each 64th of them */
 	u64 ports_since;  /* coarse monotonic, ns */
 	u64 ports_number; /* how many bits are set */
+	u64 clean;        /* the generation of the deny entries that had nothing on this source */
 };
 
 /*
@@ -124,6 +126,16 @@ struct xg_signs {
 	u32 zero;
 };
 
+/* A source that was denied of late, and the hit counter of the entry that did it. */
+struct xg_denial {
+	u64 high; /* the address as two numbers; of IPv4 the upper one is all ones */
+	u64 low;
+	u64 generation; /* of the deny entries; another one: it is no longer true */
+	u64 expires;    /* as in struct xg_rule */
+	u32 slot;       /* of a rule, or number of a list */
+	u32 listed;
+};
+
 /* One interface's counters on one CPU. */
 struct xg_counters {
 	struct xg_reason_counts reasons[XG_REASON_SLOTS];
@@ -135,6 +147,7 @@ struct xg_counters {
 	u64 events_lost;   /* the ring was full */
 	struct xg_budget budget;
 	struct xg_signs signs;
+	struct xg_denial denials[XG_DENIALS];
 };
 
 enum xg_guard_mode {
@@ -261,8 +274,10 @@ struct xg_settings {
 	u32 lists4;
 	u32 lists6;
 	u32 lists6_wide;
-	u32 zero; /* see xg_forget() */
-	u32 padding;
+	u32 deny; /* there is some deny entry at all */
+	u32 unused;
+	u64 generation;                     /* another one after each change of them: see stages/known.h */
+	u64 zero;                           /* see xg_forget() */
 	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
 	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };

@@ -58,7 +58,7 @@ struct xg_handover {
  * Makes the verifier forget what it knows of a packet; `zero` is one that it does not know to be zero. Behind a long
  * stage it has then one packet to follow, not one for each way through the parser.
  */
-static __always_inline void xg_forget(struct xg_packet *packet, u32 zero)
+static __always_inline void xg_forget(struct xg_packet *packet, u64 zero)
 {
 	packet->protocol += zero;
 	packet->hop_limit += zero;

@@ -26,15 +26,16 @@
 static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet *packet, struct xg_counters *counters,
 				      const struct xg_settings *settings)
 {
+	struct xg_source_counts *known = NULL;
 	u32 reason = xg_parse_ip(cursor, packet);
 
 	if (reason != XG_NEXT)
 		return reason;
 	xg_count(packet, counters);
-	reason = xg_lists(packet, settings);
+	reason = xg_lists(packet, counters, settings, &known);
 	if (reason == XG_REASON_deny)
 		return reason;
-	packet->suspect = xg_track(packet, counters, settings);
+	packet->suspect = xg_track(packet, counters, settings, known);
 	if (reason != XG_NEXT)
 		return reason;
 	reason = xg_closed_port(packet, settings);

@@ -27,12 +27,16 @@
 #define XG_LIST_AT 48
 #define XG_UNLISTED 0xffff
 
-/* All ones when two words are the same, else zero: without a branch, the verifier has one way to go, and so the CPU. */
+/*
+ * All ones when two words are the same, else zero: without a branch, the verifier has one way to go, and so the CPU.
+ * The compiler must not see what it comes to, or it would make a branch of it.
+ */
 static __always_inline u64 xg_same(u64 one, u64 other)
 {
-	u64 difference = one ^ other;
+	u64 difference = one ^ other, borrow = (difference - 1) & ~difference;
 
-	return 0 - (((difference - 1) & ~difference) >> 63);
+	asm volatile("" : "+r"(borrow));
+	return 0 - (borrow >> 63);
 }
 
 static __always_inline struct xg_line *xg_index_line(void *index, u32 number)

@@ -11,6 +11,7 @@
 
 #include "../verdict.h"
 #include "index.h"
+#include "known.h"
 #include "rule.h"
 
 #define XG_ADDRESS_BITS4 32
@@ -172,25 +173,52 @@ static __always_inline u32 xg_listed6(struct xg_packet *packet, const struct xg_
 	return xg_look_up6(high, xg_half(&packet->source, 1));
 }
 
-/* The allow list wins over all others, a rule is named before a list, and all win over everything below them. */
-static __always_inline u32 xg_lists(struct xg_packet *packet, const struct xg_settings *settings)
+static __always_inline u32 xg_deny_lists(struct xg_packet *packet, const struct xg_settings *settings,
+					 struct xg_denial *denial)
 {
-	struct xg_rule *rule = xg_allowed(packet, settings);
-	u32 reason = XG_REASON_allow, list;
+	struct xg_rule *rule = xg_denied(packet, settings);
+	u32 list;
 
-	if (!rule) {
-		rule = xg_denied(packet, settings);
-		reason = XG_REASON_deny;
-	}
 	if (rule) {
-		xg_rule_hit(rule, packet);
-		return reason;
+		xg_rule_hit(rule->slot, packet);
+		xg_remember_denial(packet, denial, settings->generation, rule->expires, rule->slot, 0);
+		return XG_REASON_deny;
 	}
 	list = packet->ip_version == 4 ? xg_listed4(packet, settings) : xg_listed6(packet, settings);
 	if (list == XG_UNLISTED)
 		return XG_NEXT;
 	xg_list_hit(list, packet);
+	xg_remember_denial(packet, denial, settings->generation, 0, list, 1);
 	return XG_REASON_deny;
+}
+
+/* The allow list wins over all others, a rule is named before a list, and all win over everything below them. */
+static __always_inline u32 xg_lists(struct xg_packet *packet, struct xg_counters *counters,
+				    const struct xg_settings *settings, struct xg_source_counts **known)
+{
+	struct xg_rule *rule = xg_allowed(packet, settings);
+	struct xg_denial *denial;
+	u32 reason;
+
+	if (rule) {
+		xg_rule_hit(rule->slot, packet);
+		return XG_REASON_allow;
+	}
+	if (!settings->deny)
+		return XG_NEXT;
+	xg_forget(packet, settings->zero);
+	denial = xg_denial_of(packet, counters);
+	if (xg_denied_again(packet, denial, settings->generation))
+		return XG_REASON_deny;
+	/* Rules alone are asked sooner than the row is found. */
+	if (packet->ip_version == 4 ? settings->lists4 : settings->lists6)
+		*known = xg_known(packet);
+	if (*known && (*known)->clean == settings->generation)
+		return XG_NEXT;
+	reason = xg_deny_lists(packet, settings, denial);
+	if (*known && reason == XG_NEXT)
+		(*known)->clean = settings->generation;
+	return reason;
 }
 
 #endif

@@ -25,7 +25,7 @@ static __always_inline u32 xg_closed_port(const struct xg_packet *packet, const 
 	rule = ports.lookup(&key);
 	if (!rule || !xg_rule_live(rule))
 		return XG_NEXT;
-	xg_rule_hit(rule, packet);
+	xg_rule_hit(rule->slot, packet);
 	return XG_REASON_closed_port;
 }
 

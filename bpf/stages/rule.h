@@ -33,9 +33,9 @@ static __always_inline void xg_hit(struct xg_hits *row, bool shared, const struc
 	}
 }
 
-static __always_inline void xg_rule_hit(const struct xg_rule *rule, const struct xg_packet *packet)
+static __always_inline void xg_rule_hit(u32 slot, const struct xg_packet *packet)
 {
-	u32 cpu = xg_hits_row(), index = cpu * XG_MAX_RULES + rule->slot;
+	u32 cpu = xg_hits_row(), index = cpu * XG_MAX_RULES + slot;
 
 	xg_hit(hits.lookup(&index), cpu == XG_MAX_CPUS, packet);
 }

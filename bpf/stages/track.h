@@ -13,7 +13,7 @@
 #include "../algo/hash.h"
 #include "../clock.h"
 #include "../maps.h"
-#include "count.h"
+#include "known.h"
 
 #define XG_SECOND 1000000000ull
 #define XG_PORTS_REMEMBERED (60 * XG_SECOND)
@@ -111,7 +111,7 @@ static __always_inline bool xg_count_source(struct xg_source_counts *counts, con
 static __always_inline bool xg_track_source4(const struct xg_packet *packet, struct xg_counters *counters)
 {
 	struct xg_source4 key = { .address = packet->source.ipv4, .cpu = bpf_get_smp_processor_id() };
-	struct xg_source_counts *counts = sources4.lookup(&key), none = {};
+	struct xg_source_counts *counts = xg_row4(packet), none = {};
 
 	if (!counts && xg_may_add_source(counters)) {
 		sources4.update(&key, &none);
@@ -123,10 +123,9 @@ static __always_inline bool xg_track_source4(const struct xg_packet *packet, str
 static __always_inline bool xg_track_source6(const struct xg_packet *packet, struct xg_counters *counters)
 {
 	struct xg_source6 key = { .cpu = bpf_get_smp_processor_id() };
-	struct xg_source_counts none = {}, *counts;
+	struct xg_source_counts *counts = xg_row6(packet), none = {};
 
 	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
-	counts = sources6.lookup(&key);
 	if (!counts && xg_may_add_source(counters)) {
 		sources6.update(&key, &none);
 		counts = sources6.lookup(&key);
@@ -239,14 +238,16 @@ static __always_inline void xg_track_tuple(const struct xg_packet *packet, struc
 		xg_track_tuple6(packet, counters, secrets);
 }
 
-/* Whether the source is suspect: see scan.h. */
+/* Whether the source is suspect: see scan.h. `known` is its row, when it has been looked up already. */
 static __always_inline bool xg_track(const struct xg_packet *packet, struct xg_counters *counters,
-				     const struct xg_settings *settings)
+				     const struct xg_settings *settings, struct xg_source_counts *known)
 {
 	bool syn = xg_initial_syn(packet), suspect = false;
 
 	if (!xg_is_tcp_segment(packet))
 		return false;
+	if (known)
+		return xg_count_source(known, packet);
 	if (syn && xg_sources_used_up(&counters->budget))
 		counters->sources_skipped++;
 	else

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from xdpguard.bench import rivals
 from xdpguard.bench.maker import Kind, Makers, drop_at_once
 from xdpguard.bench.packets import ALLOWED, CLOSED_PORT, FAMILIES, SOURCES, WAYS, Addresses, Family, Way, frame
-from xdpguard.bench.results import ANY, Cost, Results
+from xdpguard.bench.results import Cost, Results
 from xdpguard.bench.workspace import Commands, Workspace
 from xdpguard.dataplane import kernel
 from xdpguard.errors import XdpguardError
@@ -103,7 +103,7 @@ class _Timer:
             )
 
     def _run(self, tested: Tested, program: int, case: _Case, repeat: int) -> kernel.TestRun:
-        key = (case.way.pool, case.family, tested.entries if tested.commands else SOURCES)
+        key = (case.way.pool, case.family, tested.entries)
         if key not in self._drawn:
             self._drawn[key] = self._addresses.sources(*key)
         sources = self._drawn[key]
@@ -125,7 +125,7 @@ def measure(workspace: Workspace, addresses: Addresses, counts: Sequence[int], r
             workspace.say("costs: xdp-filter")
             denied = {family: addresses.sources("listed", family, SOURCES) for family in FAMILIES}
             other = stack.enter_context(rivals.xdp_filter(workspace.lab, denied))
-            programs.append(_tested(stack, makers, "xdp-filter", ANY, other))
+            programs.append(_tested(stack, makers, "xdp-filter", SOURCES, other))
         except rivals.Unavailable as error:
             results.skipped["xdp-filter"] = str(error)
         timer = _Timer(makers, addresses, results.quick)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from xdpguard.errors import XdpguardError
 
 _POLL = 2  # ms between two looks at the memory
-_SETTLE, _PAUSE, _SETTLED = 20, 0.1, 256 << 10  # looks, seconds between two, octets that are no change
+_SETTLE, _PAUSE, _SETTLED = 100, 0.1, 256 << 10  # looks, seconds between two, octets that are no change
 _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 # What BPF maps and sets of netfilter are made of; a page cache or a process is in none of these.
 _KERNEL = ("SUnreclaim", "VmallocUsed", "Percpu")

@@ -19,7 +19,8 @@ from xdpguard.bench import rivals
 from xdpguard.bench.flood import Flood, Sender
 from xdpguard.bench.maker import drop_at_once
 from xdpguard.bench.packets import FAMILIES, SOURCES, Addresses, Family, texts
-from xdpguard.bench.results import ANY, Rate, Results
+from xdpguard.bench.process import settled_kernel_memory
+from xdpguard.bench.results import Rate, Results
 from xdpguard.bench.wire import SERVER4, Lab
 from xdpguard.bench.workspace import Commands, Workspace
 from xdpguard.dataplane import kernel
@@ -59,6 +60,7 @@ def measure(workspace: Workspace, addresses: Addresses, entries: int, results: R
             workspace.say(f"rates: {defence.name}")
             try:
                 with defence.up:
+                    settled_kernel_memory()  # freeing a large set keeps a core busy
                     found = [_rate(lab, from_listed if defence.listed else from_blocked) for _ in range(rounds)]
             except rivals.Unavailable as error:
                 results.skipped[defence.name] = str(error)
@@ -96,7 +98,7 @@ def _delivered(lab: Lab) -> int:
 def _defences(workspace: Workspace, addresses: Addresses, entries: int, blocked: str) -> Iterator[_Defence]:
     lab = workspace.lab
     commands = workspace.instance("rates")
-    yield _Defence("XDP_DROP at once", ANY, True, _attached(lab, drop_at_once()))
+    yield _Defence("XDP_DROP at once", 0, True, _attached(lab, drop_at_once()))
     yield _Defence("xdpguard, list", entries, True, _listed(workspace, commands))
     yield _Defence("xdpguard, blocked by hand", entries, False, _blocked(commands, blocked))
     denied = {family: addresses.sources("listed", family, SOURCES) for family in FAMILIES}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from xdpguard.bench.packets import FAMILIES, SOURCES, WAYS
-from xdpguard.bench.results import ANY, Results
+from xdpguard.bench.results import Results
 
 
 class Grid(NamedTuple):
@@ -42,8 +42,11 @@ def markdown(results: Results) -> str:
 
 
 def _costs(results: Results) -> Iterator[Grid]:
-    programs = sorted({(cost.program, cost.entries) for cost in results.costs}, key=lambda it: (it[1] == ANY, it[1]))
-    columns = [program if entries == ANY else f"{entries:,}" for program, entries in programs]
+    programs = sorted(
+        {(cost.program, cost.entries) for cost in results.costs}, key=lambda it: (it[0] != "xdpguard", it)
+    )
+    columns = [f"{entries:,}" if program == "xdpguard" else program for program, entries in programs]
+    others = "".join(f"; {program} with {entries:,}" for program, entries in programs if program != "xdpguard")
     for sources, words in ((1, "one packet over and over"), (SOURCES, f"{SOURCES:,} random sources")):
         rows = []
         for way in WAYS:
@@ -51,14 +54,11 @@ def _costs(results: Results) -> Iterator[Grid]:
                 values = [results.cost(name, way.key, family, sources, entries) for name, entries in programs]
                 if any(value is not None for value in values):
                     rows.append([f"{way.name}, IPv{family}", *(_number(value) for value in values)])
-        yield Grid(f"ns a packet above an empty program, by entries of the list; {words}", ["", *columns], rows)
+        yield Grid(f"ns a packet above an empty program, {words}, by entries of the list{others}", ["", *columns], rows)
 
 
 def _rates(results: Results) -> Iterator[Grid]:
-    rows = [
-        [rate.defence, "-" if rate.entries == ANY else f"{rate.entries:,}", f"{rate.value / 1e6:.2f}"]
-        for rate in results.rates
-    ]
+    rows = [[rate.defence, f"{rate.entries:,}", f"{rate.value / 1e6:.2f}"] for rate in results.rates]
     yield Grid("Packets dropped a second on one core", ["defence", "addresses", "million/s"], rows)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from xdpguard.bench.packets import SOURCES
 
-ANY = -1  # entries, for a program whose cost does not depend on them
 _US = "xdpguard"
 _MANY = 100_000
 # What a clean packet may cost with a list, of what it costs without: by number of sources, hot and cold caches.
@@ -17,7 +16,7 @@ _CLEAN_BOUNDS = {1: 1.1, SOURCES: 1.25}
 
 
 class Cost(NamedTuple):
-    """Nanoseconds a packet above an empty program. ``entries``: of its lists, or ANY."""
+    """Nanoseconds a packet above an empty program, with a list of so many entries."""
 
     program: str
     way: str
@@ -102,7 +101,7 @@ class Results:
     def _clean(self) -> list[Ratio]:
         """A clean packet with a list and without one."""
         found = []
-        for entries in sorted({cost.entries for cost in self.costs if cost.entries > 0}):
+        for entries in sorted({cost.entries for cost in self.costs if cost.program == _US and cost.entries}):
             for family, (sources, bound) in itertools.product((4, 6), _CLEAN_BOUNDS.items()):
                 name = f"ACK, IPv{family}, {_sources(sources)}, {entries:,} entries / none"
                 key = (_US, "pass_ack", family, sources)
@@ -116,7 +115,7 @@ class Results:
             for family, sources in itertools.product((4, 6), _CLEAN_BOUNDS):
                 name = f"denied, IPv{family}, {_sources(sources)}, {entries:,} entries / xdp-filter"
                 key = ("denied", family, sources)
-                ours, theirs = self.cost(_US, *key, entries), self.cost("xdp-filter", *key, ANY)
+                ours, theirs = self.cost(_US, *key, entries), self.cost("xdp-filter", *key, SOURCES)
                 found += _ratio("denied", name, ours, theirs, 0.6)
         return found
 

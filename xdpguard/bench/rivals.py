@@ -17,6 +17,7 @@ from xdpguard.bench.workspace import program
 from xdpguard.dataplane import kernel
 
 SET = "bench"
+_PATIENCE = 600  # seconds; ten million elements take nft the greater part of two minutes
 # xdp-filter's own bound on addresses of a family, which is that of our random sources too.
 _XDP_FILTER_MAPS: dict[Family, str] = {4: "filter_ipv4", 6: "filter_ipv6"}
 
@@ -34,7 +35,7 @@ def need(tool: str) -> None:
 def run(lab: Lab, command: Sequence[str]) -> None:
     """Runs a tool in the server's namespace. Unavailable, with its words, when it fails: a module may be missing."""
     try:
-        lab.run(lab.server, command)
+        lab.run(lab.server, command, timeout=_PATIENCE)
     except subprocess.CalledProcessError as error:
         words = (error.stderr or error.stdout or "").strip().splitlines()
         raise Unavailable(f"{command[0]} failed: {words[0] if words else error}") from error

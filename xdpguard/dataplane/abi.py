@@ -32,11 +32,12 @@ SOURCE6 = Struct("=16sI")
 TUPLE_KEY = Struct("=Q")  # hash of the tuple
 TUPLE4 = Struct("=4s4s2s2sIQQ")  # source, destination, ports in network byte order, cpu, SYNs, SYNs of other CPUs
 TUPLE6 = Struct("=16s16s2s2sIQQ")
-SOURCE_COUNTS = Struct("=12Q")  # packets, then FLAGS, then ports tried: bits, since, number
-COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 4}QQII4I")
+SOURCE_COUNTS = Struct("=13Q")  # packets, then FLAGS, then ports tried: bits, since, number; then clean
+_DENIALS = 64 * 40  # octets, of the program's own use
+COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 4}QQII4I{_DENIALS}x")
 SECRETS = 5
-SETTINGS_FLAGS = 10
-SETTINGS = Struct(f"={SETTINGS_FLAGS}I8x{2 * PORT_WORDS + SECRETS}Q")  # flags, closed ports, secrets of the hash
+SETTINGS_PORTS = 14  # fields before the closed ports
+SETTINGS = Struct(f"=12IQQ{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
 GUARD_POLICY = Struct(f"=4I4Q8Q2Q4sI{PORT_WORDS}Q")
 GUARD = Struct("=5QII2Q6Q")
 BUCKETS = Struct("=4Q")

@@ -77,6 +77,7 @@ class ListMaps:
         self._flags(lambda old, new: new, nets4 is not None, nets6 is not None, wide6)
         self._write("list_nets4", nets4)
         self._write("list_nets6", nets6)
+        settings.renew(self._maps["settings"])
 
     def empty(self) -> None:
         """Takes all lists out of force."""
@@ -84,6 +85,7 @@ class ListMaps:
         kernel.delete(self._maps["list_index"], _KEY)
         self._write("list_nets4", None)
         self._write("list_nets6", None)
+        settings.renew(self._maps["settings"])
 
     def lines(self) -> _U64 | None:
         """A copy of the index in force; None when there is none."""

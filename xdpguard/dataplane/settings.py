@@ -9,6 +9,7 @@ from xdpguard.dataplane import abi, kernel
 
 # Places of the flags.
 (ALLOW4, ALLOW6, DENY4, DENY4_PREFIX, DENY6, DENY6_PREFIX, DENY6_WIDE, LISTS4, LISTS6, LISTS6_WIDE) = range(10)
+_DENY, _GENERATION = 10, 12
 _KEY = bytes(4)
 
 
@@ -21,3 +22,13 @@ def change(descriptor: int, alter: Callable[[list[int]], None]) -> None:
     new = abi.SETTINGS.pack(*fields)
     if new != raw:
         kernel.update(descriptor, _KEY, new)
+
+
+def renew(descriptor: int) -> None:
+    """Makes the program ask anew about every source: to be called when deny entries have changed, and not before."""
+
+    def alter(fields: list[int]) -> None:
+        fields[_DENY] = int(any(fields[flag] for flag in (DENY4, DENY6, LISTS4, LISTS6)))
+        fields[_GENERATION] += 1
+
+    change(descriptor, alter)

@@ -103,6 +103,7 @@ class Tables:
         for table, pairs in wanted.items():
             self._write(table, pairs)
         self._close_port_bits(wanted["ports"], closed=True)
+        settings.renew(self._maps["settings"])
 
     def remove(
         self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
@@ -125,6 +126,7 @@ class Tables:
             with self._mapped("deny4_nets") as bits:
                 prefilter.clear_bits(bits, touched, still_touched)
         self._shut_gates()
+        settings.renew(self._maps["settings"])
 
     def sync(self, rules: Iterable[Rule]) -> int:
         """Makes the kernel hold exactly these rules, without a moment in which one that stays is missing.
@@ -149,6 +151,7 @@ class Tables:
         self._write_nets(wanted)
         self._write_settings(lambda fields: _port_fields(fields, wanted["ports"], fresh=True))
         self._shut_gates()
+        settings.renew(self._maps["settings"])
         return repaired
 
     def held(self, rules: Iterable[Rule]) -> int:
@@ -307,10 +310,10 @@ def _same_rule(held: bytes | None, wanted: bytes) -> bool:
 def _port_fields(fields: list[int], ports: Mapping[bytes, bytes], closed: bool = True, fresh: bool = False) -> None:
     """Sets or clears the bits of ``ports``; ``fresh`` clears all others first."""
     if fresh:
-        fields[abi.SETTINGS_FLAGS : -abi.SECRETS] = [0] * (2 * abi.PORT_WORDS)
+        fields[abi.SETTINGS_PORTS : -abi.SECRETS] = [0] * (2 * abi.PORT_WORDS)
     for key in ports:
         port, protocol = abi.PORT.unpack(key)
         table = int(protocol == PROTOCOL_NUMBERS["udp"])
-        place = abi.SETTINGS_FLAGS + table * abi.PORT_WORDS + (port >> 6)
+        place = abi.SETTINGS_PORTS + table * abi.PORT_WORDS + (port >> 6)
         bit = 1 << (port & 63)
         fields[place] = fields[place] | bit if closed else fields[place] & ~bit

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the deny entries had on a source the last time, for as long as they do not change.
+ *
+ * Nothing: this stands in the source's tracking row. Its segments need not ask again, and so cost the same with a
+ * million entries as with none; the row is looked up for the counts anyway. Initial SYNs, which floods consist of, and
+ * whatever else has no row ask each time.
+ *
+ * An entry: each CPU keeps the last few sources that it dropped, so that whoever floods does not cost a look-up each.
+ */
+#ifndef XG_STAGES_KNOWN_H
+#define XG_STAGES_KNOWN_H
+
+#include "count.h"
+#include "rule.h"
+
+static __always_inline struct xg_source_counts *xg_row4(const struct xg_packet *packet)
+{
+	struct xg_source4 key = { .address = packet->source.ipv4, .cpu = bpf_get_smp_processor_id() };
+
+	return sources4.lookup(&key);
+}
+
+static __always_inline struct xg_source_counts *xg_row6(const struct xg_packet *packet)
+{
+	struct xg_source6 key = { .cpu = bpf_get_smp_processor_id() };
+
+	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
+	return sources6.lookup(&key);
+}
+
+/* The source's row, of this CPU, when it is worth asking for it here; else NULL. */
+static __always_inline struct xg_source_counts *xg_known(const struct xg_packet *packet)
+{
+	if (!xg_is_tcp_segment(packet) || xg_initial_syn(packet))
+		return NULL;
+	return packet->ip_version == 4 ? xg_row4(packet) : xg_row6(packet);
+}
+
+/* An address as two numbers that no other address has, of either family. */
+static __always_inline u64 xg_name_high(const struct xg_packet *packet)
+{
+	return packet->ip_version == 4 ? ~0ull : packet->source.halves[0];
+}
+
+static __always_inline u64 xg_name_low(const struct xg_packet *packet)
+{
+	return packet->ip_version == 4 ? packet->source.ipv4 : packet->source.halves[1];
+}
+
+/* The place of the source among the denials. */
+static __always_inline struct xg_denial *xg_denial_of(const struct xg_packet *packet, struct xg_counters *counters)
+{
+	u64 mixed = xg_name_low(packet) + packet->source.ipv4;
+
+	mixed ^= mixed >> 32;
+	mixed ^= mixed >> 16;
+	mixed ^= mixed >> 8;
+	return &counters->denials[mixed & (XG_DENIALS - 1)];
+}
+
+/* Whether the source was denied of late and still is; then the hit is counted. */
+static __always_inline bool xg_denied_again(const struct xg_packet *packet, struct xg_denial *denial, u64 generation)
+{
+	if (denial->low != xg_name_low(packet) || denial->high != xg_name_high(packet) ||
+	    denial->generation != generation || (denial->expires && denial->expires <= xg_now_boot()))
+		return false;
+	if (denial->listed)
+		xg_list_hit(denial->slot, packet);
+	else
+		xg_rule_hit(denial->slot, packet);
+	return true;
+}
+
+static __always_inline void xg_remember_denial(const struct xg_packet *packet, struct xg_denial *denial, u64 generation,
+					       u64 expires, u32 slot, u32 listed)
+{
+	denial->high = xg_name_high(packet);
+	denial->low = xg_name_low(packet);
+	denial->generation = generation;
+	denial->expires = expires;
+	denial->slot = slot;
+	denial->listed = listed;
+}
+
+#endif
