@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from xdpguard import safety
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.program import Built, Target
@@ -27,7 +29,7 @@ from xdpguard.listloader import Loaded, Loader
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.loans import Loans
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
-from xdpguard.policy.model import Policy
+from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import CONFIG, Rulebook
@@ -124,7 +126,7 @@ class Controller:
             for it in self.lists.shelf.all():
                 if not it.forced:
                     safety.check_list(self._store, it.name, self.lists.shelf.entries(it.name), {link.netns})
-        self._check_room(policy)
+        policy = self._with_room(policy, len(wanted))
         self._step("prepare")
         held = [rule for rule in self._store.rules() if rule.source == CONFIG]
         if not self._dataplane.exists():
@@ -297,14 +299,26 @@ class Controller:
                 "detach it first, or attach without --mode",
             )
 
-    def _check_room(self, policy: Policy) -> None:
+    def _with_room(self, policy: Policy, more: int) -> Policy:
+        """The policy with a capacity for the stored rules and ``more``; UsageError when it names one that is too small.
+
+        Tables that are there keep their size; new ones are made large enough, unless a size was asked for.
+        """
         slots = self._store.used_slots()
-        highest = max(slots, default=0) + 1 if self._dataplane.exists() else len(slots)
-        if highest > policy.limits.rules:
+        made = self._dataplane.exists()
+        highest = max(slots, default=0) + 1 if made else len(slots)
+        capacity = policy.limits.rules
+        if capacity is None and made:
+            with self._dataplane.tables() as tables:
+                capacity = tables.capacity
+        elif capacity is None:
+            capacity = max(RULES, 1 << (2 * (len(slots) + more)).bit_length())
+        if highest > capacity:
             raise UsageError(
-                f"{len(slots)} rules are stored, and the tables are to hold {policy.limits.rules}",
-                "raise limits.rules in the configuration, and detach --all before attaching again",
+                f"{len(slots)} rules are stored, and the tables are to hold {capacity}",
+                "raise limits.rules in the configuration, or leave it out; and detach --all before attaching again",
             )
+        return replace(policy, limits=replace(policy.limits, rules=capacity))
 
     def _record(self, link: Link, mode: str, request: Request, prog_id: int) -> None:
         with self._store.transaction():

@@ -219,7 +219,8 @@ class Rulebook:
         if capacity is not None and len(used) + needed > capacity:
             raise XdpguardError(
                 f"the rule tables hold {capacity} rules, {len(used)} are used, and {needed} more do not fit",
-                "nothing was changed; raise limits.rules in the configuration, then detach --all and attach again",
+                "nothing was changed; load so many as a list (xdpguard lists load NAME -), or make the tables larger: "
+                "detach --all, add them, attach again (a limits.rules in the configuration is kept to)",
             )
         free = (slot for slot in range(len(used) + needed) if slot not in used)
         return [(rule, old[rule.target].slot if rule.target in old else next(free)) for rule in rules]

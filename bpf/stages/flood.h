@@ -14,7 +14,7 @@
 #include "socket.h"
 
 #define XG_ALWAYS (~0ull)
-#define XG_SYN_SAMPLE 8       /* while idle, each 8th SYN of a CPU is looked at; powers of two */
+#define XG_SYN_SAMPLE 64      /* while idle, each 64th SYN of a CPU is looked at; powers of two */
 #define XG_SEGMENT_SAMPLE 256 /* and each 256th other segment */
 #define XG_SIGNS_BATCH 32     /* a CPU's signs are added to the common ones so many at a time */
 

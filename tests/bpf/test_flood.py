@@ -19,6 +19,7 @@ from xdpguard.net.netns import entered
 from xdpguard.telemetry.events import FLOOD_BEGINS, FLOOD_ENDS, SCAN, Event, Ring
 
 CLOSED = PORT + 1000
+SAMPLE = 64  # XG_SYN_SAMPLE of bpf/stages/flood.h: of so many SYNs an idle guard looks at one
 QUIET: dict[str, Any] = {"scan_ports": 0, "flood_rate": 1000, "window": "1s", "hold": "5s"}
 
 
@@ -126,12 +127,12 @@ def test_a_rush_of_clients_that_prove_themselves_ends_it_and_raises_the_bar(guar
 def test_a_full_queue_begins_a_flood(guarded: GuardBench, lab: Lab) -> None:
     """The kernel's own criterion: SYNs whose answers nobody acknowledges, in a listener that holds few."""
     with sysctls(lab, tcp_syncookies=0), listen(lab, PORT + 1, backlog=4):
-        for number in range(4 * 8):
+        for number in range(4 * SAMPLE):
             assert guarded.reason(syn(port=PORT + 1, sport=1 + number)) == "pass"
         assert not guarded.state().until, "positive control: the bench's SYNs do not reach the queue"
         fill_queue(lab, PORT + 1, 8)
-        for number in range(8):
-            guarded.reason(syn(port=PORT + 1, sport=100 + number))
+        for number in range(SAMPLE):
+            guarded.reason(syn(port=PORT + 1, sport=1000 + number))
         assert guard.CAUSES[guarded.state().cause] == "a listener's queue is full"
         assert guarded.state().until
 
@@ -249,11 +250,12 @@ def test_nobody_is_asked_when_nobody_waits_for_it(guarded: GuardBench) -> None:
 
 def test_the_ring_counts_what_it_could_not_hold(guarded: GuardBench) -> None:
     guarded.policy(active=False, **(QUIET | {"flood_rate": 1}))
+    first, reset = syn(source="16.1.1.1"), segment("R")
     for n in range(900):
         guarded.clock(1000 + 10 * n)
-        send_syns(guarded, 8, source="16.1.1.1")
+        guarded.run(first, SAMPLE)
         guarded.clock(1006 + 10 * n)
-        guarded.reason(segment("R"))
+        guarded.run(reset, 1)
     state = guarded.state()
     assert state.floods >= 900
     lost = guarded.bench.counters().events_lost

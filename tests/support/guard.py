@@ -92,6 +92,12 @@ class GuardBench:
             run = kernel.test_run(self.bench.fd, frame, 1, self._ifindex)
         return difference(before, self.bench.counters(), VERDICTS[run.verdict], 1), Ether(run.data)
 
+    def run(self, frame: bytes, times: int) -> None:
+        """Runs a frame so many times, whatever becomes of it."""
+        with entered(self._lab.server):
+            for _ in range(times):
+                kernel.test_run(self.bench.fd, frame, 1, self._ifindex)
+
     def reason(self, frame: bytes) -> str:
         """The reason alone."""
         return self.send(frame)[0].reason

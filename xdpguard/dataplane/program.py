@@ -15,7 +15,7 @@ from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError
-from xdpguard.policy.model import Policy
+from xdpguard.policy.model import RULES, Policy
 
 PROGRAM_NAME = "xdpguard"
 # Octets of MTU up to which a frame is sure to fit one buffer of a page with its head and tail room (net/core/xdp.c).
@@ -130,9 +130,10 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
     """The compile-time switches for an interface under a policy."""
     limits, sanity = policy.limits, policy.sanity
     cpus = kernel.present_cpus()
-    if limits.rules * (cpus + 1) > _MOST_COUNTERS:
+    rules = limits.rules or RULES
+    if rules * (cpus + 1) > _MOST_COUNTERS:
         raise UsageError(
-            f"limits.rules = {limits.rules} is too much for the hit counters of {cpus} CPUs",
+            f"limits.rules = {rules} is too much for the hit counters of {cpus} CPUs",
             f"at most {_MOST_COUNTERS // (cpus + 1)} here",
         )
     return Switches(
@@ -146,7 +147,7 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
         raw_cookies=_kernel_since(_RAW_COOKIES_SINCE),
         check_flags=sanity.bad_flags,
         check_source=sanity.bad_source,
-        max_rules=limits.rules,
+        max_rules=rules,
         sources=limits.sources,
         tuples=limits.tuples,
         new_sources_per_second=-(-limits.new_sources_per_second // cpus),

@@ -10,13 +10,17 @@ from msgspec import Meta, Struct, field
 
 # Bounds keep a typing error from asking the kernel for all memory.
 _Entries = Annotated[int, Meta(ge=1024, le=16_777_216)]
+RULES = 131_072
 _Rate = Annotated[int, Meta(ge=0, le=100_000_000)]
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[limits]``: sizes of the kernel's tables, in entries, and how fast they may fill."""
+    """``[limits]``: sizes of the kernel's tables, in entries, and how fast they may fill.
 
-    rules: _Entries = 131_072
+    Without ``rules`` there is room for 131,072, or for twice those that are stored when the tables are made.
+    """
+
+    rules: _Entries | None = None
     sources: _Entries = 65_536
     tuples: _Entries = 65_536
     new_sources_per_second: _Rate = 10_000
