@@ -85,7 +85,7 @@ class Loader:
 
     def _load(self, name: str, file: str, mark: str, parsed: object, source: str, strict: bool, force: bool) -> Loaded:
         from xdpguard.lists.addresses import aggregate
-        from xdpguard.lists.collector import Parsed
+        from xdpguard.lists.formats.collector import Parsed
 
         assert isinstance(parsed, Parsed)
         label = file or "standard input"

@@ -17,9 +17,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xdpguard.errors import UsageError
-from xdpguard.lists import blocks, collector, formats, sources
-from xdpguard.lists.entries import Entry, entry
-from xdpguard.lists.formats import Parsed, read, read_file
+from xdpguard.lists import formats
+from xdpguard.lists.formats import Parsed, blocks, collector, read, read_file, sources
+from xdpguard.lists.formats.entries import Entry, entry
 
 
 def parsed(text: str | bytes, name: str = "list") -> Parsed:

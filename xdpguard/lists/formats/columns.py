@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.collector import Collector
-from xdpguard.lists.decisions import why_not
-from xdpguard.lists.entries import Entry, decoded, entry, shown
+from xdpguard.lists.formats.collector import Collector
+from xdpguard.lists.formats.decisions import why_not
+from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
 
 # The likelier one first: lists have a column for the address and others for what it did, where and to whom.
 NAMES = (

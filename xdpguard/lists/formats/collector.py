@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.blocks import BLANK, ENTRY, Halves, Lines, Numbers, Octets, Positions, Six, solve
-from xdpguard.lists.entries import Entry, decoded, entry, shown
+from xdpguard.lists.formats.blocks import BLANK, ENTRY, Halves, Lines, Numbers, Octets, Positions, Six, solve
+from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
 
 FAULTS = 20  # so many are kept, with line and reason
 SETS = 1000  # so many are counted

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.collector import Collector
-from xdpguard.lists.decisions import why_not
-from xdpguard.lists.documents import Document
-from xdpguard.lists.entries import decoded
+from xdpguard.lists.formats.collector import Collector
+from xdpguard.lists.formats.decisions import why_not
+from xdpguard.lists.formats.documents import Document
+from xdpguard.lists.formats.entries import decoded
 
 _BATCH = 20_000
 _LINES = re.compile(rb'\s*\{[^{}\n]*"(?:cidr|sblid|type)"\s*:[^{}\n]*\}[ \t]*(?:\n|$)')

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xdpguard.errors import UsageError
-from xdpguard.lists import columns, dumps, exports, sources
-from xdpguard.lists.collector import Collector, Fault, Parsed
-from xdpguard.lists.entries import Entry, decoded, entry
+from xdpguard.lists.formats import columns, dumps, exports, sources
+from xdpguard.lists.formats.collector import Collector, Fault, Parsed
+from xdpguard.lists.formats.entries import Entry, decoded, entry
 
 __all__ = ["Fault", "Parsed", "read", "read_file"]
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.lists.entries import NAME, NAMED
+from xdpguard.lists.formats.entries import NAME, NAMED
 
 Bools = NDArray[np.bool_]
 Octets = NDArray[np.uint8]

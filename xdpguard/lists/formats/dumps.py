@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from xdpguard.lists.collector import Collector
-from xdpguard.lists.entries import decoded
+from xdpguard.lists.formats.collector import Collector
+from xdpguard.lists.formats.entries import decoded
 
 _SETS = 1 << 16  # the kernel has no more of them
 _HELD = 1 << 16  # so much may be one element, or one line outside of the elements
