@@ -73,6 +73,7 @@ class Demo:
         self.expect(f"attach {INTERFACE} ({took:.2f} s)", "native", mode)
         self.traffic()
         self.blocking()
+        self.lists()
         self.ports_and_checks()
         self.flood()
         self.syn_flood()
@@ -116,6 +117,21 @@ class Demo:
         self.expect(f"allow {CLIENTS4[2]} inside a blocked /24", "ok", self.get(4, 2))
         self.expect("  its neighbour", "no answer", self.get(4, 3))
         self.guard("unblock", "198.18.0.0/24")
+
+    def lists(self) -> None:
+        """A list of 100,000 prefixes with a client in it, swapped for one without."""
+        client, file = CLIENTS4[6], self.state / "list.txt"
+        nets = "\n".join(f"100.{n >> 10 & 127}.{n >> 2 & 255}.{(n & 3) << 6}/27" for n in range(100_000))
+        file.write_text(f"# many, and one of the lab\n{nets}\n{client}\n")
+        self.guard("lists", "load", "demo", str(file))
+        self.expect("list of 100,000: a client in it, another", "no answer, ok", f"{self.get(4, 6)}, {self.get(4, 1)}")
+        hits = self.json("lists", "show")[0]["packets"]
+        sent = self.send("udp", "--source", client, "--count", "20000")
+        self.expect("  packets the list counted", sent, self.json("lists", "show")[0]["packets"] - hits)
+        file.write_text(nets)
+        self.guard("lists", "load", "demo", str(file))
+        self.expect("  swapped for one without it", "ok", self.get(4, 6))
+        self.guard("lists", "drop", "demo")
 
     def ports_and_checks(self) -> None:
         """A closed port, impossible packets, and observing."""

@@ -221,7 +221,7 @@ class Traffic:
     def __init__(self, lab: Lab, source: str) -> None:
         self.arrived = 0
         self.rounds = 0
-        self._sender = Sender(Flood("udp", source, SERVER4, 9, rate=10_000, count=2_000), lab.outside)
+        self._sender = Sender(Flood("udp", source, SERVER4, 9, rate=20_000, count=4_000), lab.outside)
         self._running = True
 
     def send(self) -> None:
