@@ -25,7 +25,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.guardbook import Guardbook
 from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs, boot_id
 from xdpguard.listbook import Listbook, Share
-from xdpguard.listloader import Loaded, Loader
+from xdpguard.listloader import Loaded, Loader, Plan
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.loans import Loans
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
@@ -75,20 +75,25 @@ class Outcome:
     interface: Interface
     notes: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)  # sysctls put back
+    lists: list[Loaded] = field(default_factory=list)  # those of the configuration that were new or changed
 
 
 class Audit(NamedTuple):
-    """What is stored and what the kernel holds of it: rules in force, entries of each list."""
+    """What is stored and what the kernel holds of it: rules in force, entries of each list.
+
+    ``behind``: a change of the lists was interrupted before it was in force.
+    """
 
     rules: Share
     lists: dict[str, Share]
+    behind: bool = False
 
     @property
     def ratio(self) -> float:
         """Entries held of those stored, 0 to 1."""
         shares = [self.rules, *self.lists.values()]
         stored = sum(share.stored for share in shares)
-        return sum(share.held for share in shares) / stored if stored else 1.0
+        return sum(share.held for share in shares) / stored if stored else 1.0 - self.behind
 
 
 class Controller:
@@ -108,9 +113,9 @@ class Controller:
         self._links = links
         self._step = on_step
         self._inventory = Inventory(store, dataplane, links)
-        self.rules = Rulebook(store, dataplane)
         self.guard = Guardbook(store, dataplane.pins)
         self.lists = Listbook(store, dataplane.pins)
+        self.rules = Rulebook(store, dataplane, also=self.lists.mend)
         self.loader = Loader(store, self.lists)
         self.loans = Loans(store)
 
@@ -127,6 +132,8 @@ class Controller:
                 if not it.forced:
                     safety.check_list(self._store, it.name, self.lists.shelf.entries(it.name), {link.netns})
         policy = self._with_room(policy, len(wanted))
+        plan = self.loader.plan(policy.lists, {link.netns})
+        notes = self._tolerated(plan)
         self._step("prepare")
         held = [rule for rule in self._store.rules() if rule.source == CONFIG]
         if not self._dataplane.exists():
@@ -136,6 +143,7 @@ class Controller:
         target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe)
         with self._dataplane.build(target, policy) as built:
             prog_id = built.prog_id
+            undo_lists = None
             try:
                 self._step("fill")
                 with self._dataplane.tables() as tables:
@@ -143,6 +151,8 @@ class Controller:
                     self.rules.fill(tables)
                     listed = tables.lists_in_force()
                 self.lists.settle(listed)
+                if plan.puts or plan.drops:
+                    undo_lists = self.lists.apply([(it.its, it.entries) for it in plan.puts], plan.drops)
                 self.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
                 self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
@@ -150,14 +160,17 @@ class Controller:
                 mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
                 self._record(link, mode, request, before.prog_id if before else 0)
                 self._step("attach")
-                done, notes = self._swap(link, request, built)
+                done, more = self._swap(link, request, built)
             except BaseException:
-                self._undo(link, request, before, built, held)
+                self._undo(link, request, before, built, held, undo_lists)
                 raise
             self._step("confirm")
             self._record(link, done, request, prog_id)
-        notes += self._drop_other_versions()
-        return Outcome(Interface(link.name, link.netns, done, request.observe, prog_id, "attached"), notes)
+        notes += more + self._drop_other_versions()
+        loaded = [it.loaded(in_force=True) for it in plan.puts]
+        return Outcome(
+            Interface(link.name, link.netns, done, request.observe, prog_id, "attached"), notes, lists=loaded
+        )
 
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
@@ -235,12 +248,13 @@ class Controller:
         with self._dataplane.tables() as tables:
             held = tables.held(rules)
             shares = self.lists.shares()
+            behind = self.lists.behind()
             if repair:
                 if held < len(rules):
                     self.rules.fill(tables)
-                if any(share.held < share.stored for share in shares.values()):
+                if behind or any(share.held < share.stored for share in shares.values()):
                     self.lists.fill()
-        return Audit(Share(len(rules), held), shares)
+        return Audit(Share(len(rules), held), shares, behind)
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Loads the configuration's lists whose files are new or have changed; see Loader.follow."""
@@ -343,8 +357,22 @@ class Controller:
             return "generic", [f"{error}: attached in generic mode, which is slower"]
         return "native", []
 
+    def _tolerated(self, plan: Plan) -> list[str]:
+        """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
+        held = {it.name for it in self.lists.shelf.all()}
+        for name, error in plan.errors.items():
+            if name not in held:
+                raise error
+        return [f"{error}; the list stays as it was; {error.remedy}" for error in plan.errors.values()]
+
     def _undo(
-        self, link: Link, request: Request, before: Attachment | None, built: Built, config: Sequence[Rule]
+        self,
+        link: Link,
+        request: Request,
+        before: Attachment | None,
+        built: Built,
+        config: Sequence[Rule],
+        undo_lists: Callable[[], None] | None,
     ) -> None:
         try:
             now = self._links.get(link.name, link.netns).xdp
@@ -354,6 +382,8 @@ class Controller:
             # Interrupted behind the kernel's answer: it is attached, so that is what is recorded.
             self._record(link, now.mode, request, built.prog_id)
             return
+        if undo_lists is not None:
+            undo_lists()
         self.rules.replace_source(
             CONFIG, [NewRule(it.kind, it.target, it.reason, it.source, it.created, it.expires) for it in config]
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.dataplane.pins import Pins
@@ -63,28 +63,8 @@ class Listbook:
 
         XdpguardError, and nothing changed, when the kernel has no room.
         """
-        before = self.shelf.find(its.name)
-        old = self.shelf.entries(its.name) if before else None
-        if before is None and self._pins.exist():
-            with self._maps() as maps:
-                maps.clear_hits([its.number])
-        with self._store.transaction():
-            self.shelf.put(its, entries)
-            self._store.put_fact(_PENDING, "1")
-        if not self._pins.exist():
-            return False
-        try:
-            self.fill({its.name: entries})
-        except (OSError, MemoryError) as error:
-            with self._store.transaction():
-                self.shelf.remove(its.name)
-                if before is not None and old is not None:
-                    self.shelf.put(before, old)
-            self._settled()
-            raise XdpguardError(
-                f"the kernel did not take the list {its.name}: {error}", "nothing was changed; free some memory"
-            ) from error
-        return True
+        self.apply([(its, entries)], [])
+        return self._pins.exist()
 
     def drop(self, name: str) -> NamedList:
         """Takes a list away. XdpguardError when there is none of that name."""
@@ -92,12 +72,56 @@ class Listbook:
         if its is None:
             known = ", ".join(it.name for it in self.shelf.all()) or "none"
             raise XdpguardError(f"there is no list {name}", f"xdpguard lists show tells which there are: {known}")
-        with self._store.transaction():
-            self.shelf.remove(name)
-            self._store.put_fact(_PENDING, "1")
-        if self._pins.exist():
-            self.fill()
+        self.apply([], [name])
         return its
+
+    def apply(self, puts: Sequence[tuple[NamedList, AddressSet]], drops: Collection[str]) -> Callable[[], None]:
+        """Adds and takes away lists, all or none, in one swap; returns what undoes it.
+
+        XdpguardError, and nothing changed, when the kernel has no room.
+        """
+        names = [*(its.name for its, _ in puts), *drops]
+        before = [self.shelf.find(name) for name in names]
+        old = [(it, self.shelf.entries(it.name)) for it in before if it is not None]
+        fresh = [its.number for its, _ in puts if its.number not in {it.number for it, _ in old}]
+        if fresh and self._pins.exist():
+            with self._maps() as maps:
+                maps.clear_hits(fresh)
+
+        def change(gone: Collection[str], added: Sequence[tuple[NamedList, AddressSet]]) -> None:
+            with self._store.transaction():
+                for name in gone:
+                    self.shelf.remove(name)
+                for its, entries in added:
+                    self.shelf.put(its, entries)
+                self._store.put_fact(_PENDING, "1")
+
+        def undo() -> None:
+            change(names, old)
+            if self._pins.exist():
+                self.fill()
+
+        change(drops, puts)
+        if self._pins.exist():
+            try:
+                self.fill({its.name: entries for its, entries in puts})
+            except (OSError, MemoryError) as error:
+                change(names, old)
+                self._settled()
+                raise XdpguardError(
+                    f"the kernel did not take the list {', '.join(names)}: {error}",
+                    "nothing was changed; free some memory",
+                ) from error
+        return undo
+
+    def behind(self) -> bool:
+        """Whether a change was stored and then interrupted before it was in force."""
+        return bool(self._store.fact(_PENDING)) and self._pins.exist()
+
+    def mend(self) -> None:
+        """Puts in force what an interrupted change has left."""
+        if self.behind():
+            self.fill()
 
     def settle(self, in_force: bool) -> None:
         """Brings the kernel in line after new maps were made, a command was killed, or another store filled them.
@@ -148,6 +172,7 @@ class Listbook:
         with self._maps() as maps:
             lines = maps.lines()
             whole = given is not None and maps.digest() == given.digest and given.maps == maps.generation()
+            whole = whole and not self.behind()
         if lines is None or given is None:
             return {it.name: Share(it.entries, 0) for it in lists}
         if whole and int(lines.sum(dtype=lines.dtype)) == given.lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -17,7 +17,8 @@ from xdpguard.lists.store import Store
 from xdpguard.policy.model import LIST_NAME, ListFile
 
 if TYPE_CHECKING:
-    from xdpguard.lists.formats import Fault
+    from xdpguard.lists.addresses import AddressSet
+    from xdpguard.lists.formats import Fault, Parsed
 
 CONFIG = "config"  # origin of the lists that stand in the configuration file
 _FORCE = "--force loads it all the same"
@@ -33,6 +34,37 @@ class Loaded(NamedTuple):
     in_force: bool
 
 
+class Prepared(NamedTuple):
+    """A list that was read and may be put in force."""
+
+    its: NamedList
+    entries: AddressSet
+    before: NamedList | None
+    faults: list[Fault]
+    notes: list[str]
+
+    def loaded(self, in_force: bool) -> Loaded:
+        """What to tell about it once it is."""
+        return Loaded(self.its, self.before, self.faults, self.notes, in_force)
+
+
+class ListsFailed(UsageError):
+    """Files of the configuration that could not be loaded: its words are the first one's, ``errors`` are by name."""
+
+    def __init__(self, errors: Mapping[str, XdpguardError]) -> None:
+        first = next(iter(errors.values()))
+        super().__init__(str(first), first.remedy)
+        self.errors = dict(errors)
+
+
+class Plan(NamedTuple):
+    """What a configuration asks for: lists to put, names to drop, and files that cannot be loaded."""
+
+    puts: list[Prepared]
+    drops: list[str]
+    errors: dict[str, XdpguardError]
+
+
 class Loader:
     """Loads lists into one instance."""
 
@@ -46,13 +78,7 @@ class Loader:
         self, name: str, path: Path, source: str = "cli", strict: bool = False, force: bool = False
     ) -> Loaded:
         """Loads a file under a name. UsageError when it is no list, XdpguardError when it is refused."""
-        from xdpguard.lists.formats import read_file
-
-        check_name(name)
-        self._step(f"reading {path}")
-        mark = stamp(path)
-        parsed = read_file(path)
-        return self._load(name, str(path.absolute()), mark, parsed, source, strict, force)
+        return self._put(self._read_file(name, path, source, strict, force))
 
     def load_stream(self, name: str, label: str, stream: BinaryIO, strict: bool = False, force: bool = False) -> Loaded:
         """Loads what a stream holds, likewise."""
@@ -60,18 +86,33 @@ class Loader:
 
         check_name(name)
         self._step(f"reading {label}")
-        return self._load(name, "", "", read(label, stream), "cli", strict, force)
+        return self._put(self._prepare(name, "", "", read(label, stream), "cli", strict, force))
+
+    def plan(self, files: Mapping[str, ListFile], places: Collection[str]) -> Plan:
+        """Reads those files of a configuration that are new or have changed; changes nothing yet.
+
+        ``places`` are network namespaces whose addresses must not be cut off, beside those that are guarded already.
+        """
+        held, plan = {it.name: it for it in self._book.shelf.all()}, Plan([], self._gone(files), {})
+        for name, its in files.items():
+            if name in held and held[name].stamp == stamp(Path(its.file)):
+                continue
+            taken = [it.its.number for it in plan.puts]
+            try:
+                plan.puts.append(self._read_file(name, Path(its.file), CONFIG, its.strict, its.force, places, taken))
+            except XdpguardError as error:
+                plan.errors[name] = error
+        return plan
 
     def follow(self, files: Mapping[str, ListFile], due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Loads those files of the configuration that are new or have changed, and drops lists that it has no more.
 
-        A file that cannot be loaded is an XdpguardError, raised when all others are done; its old entries stay.
+        Files that cannot be loaded are told in one ListsFailed when all others are done; their old entries stay.
         """
+        for name in self._gone(files):
+            self._book.drop(name)
         held = {it.name: it for it in self._book.shelf.all()}
-        for it in held.values():
-            if it.source == CONFIG and it.name not in files:
-                self._book.drop(it.name)
-        failed: XdpguardError | None = None
+        errors: dict[str, XdpguardError] = {}
         for name, its in files.items():
             path = Path(its.file)
             if name in held and (not due(name) or held[name].stamp == stamp(path)):
@@ -79,15 +120,48 @@ class Loader:
             try:
                 yield self.load_file(name, path, CONFIG, its.strict, its.force)
             except XdpguardError as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
+                errors[name] = error
+        if errors:
+            raise ListsFailed(errors)
 
-    def _load(self, name: str, file: str, mark: str, parsed: object, source: str, strict: bool, force: bool) -> Loaded:
+    def _gone(self, files: Mapping[str, ListFile]) -> list[str]:
+        return [it.name for it in self._book.shelf.all() if it.source == CONFIG and it.name not in files]
+
+    def _put(self, prepared: Prepared) -> Loaded:
+        self._step(f"putting {len(prepared.entries):,} entries in force")
+        return prepared.loaded(self._book.put(prepared.its, prepared.entries))
+
+    def _read_file(
+        self,
+        name: str,
+        path: Path,
+        source: str,
+        strict: bool,
+        force: bool,
+        places: Collection[str] = (),
+        taken: Collection[int] = (),
+    ) -> Prepared:
+        from xdpguard.lists.formats import read_file
+
+        check_name(name)
+        self._step(f"reading {path}")
+        mark = stamp(path)
+        return self._prepare(name, str(path.absolute()), mark, read_file(path), source, strict, force, places, taken)
+
+    def _prepare(
+        self,
+        name: str,
+        file: str,
+        mark: str,
+        parsed: Parsed,
+        source: str,
+        strict: bool,
+        force: bool,
+        places: Collection[str] = (),
+        taken: Collection[int] = (),
+    ) -> Prepared:
         from xdpguard.lists.addresses import aggregate
-        from xdpguard.lists.formats.collector import Parsed
 
-        assert isinstance(parsed, Parsed)
         label = file or "standard input"
         if strict and parsed.skipped:
             fault = parsed.faults[0]
@@ -102,30 +176,28 @@ class Loader:
         before = self._book.shelf.find(name)
         if not force:
             _check_size(name, given, before)
-            safety.check_list(self._store, name, entries)
-        number = before.number if before else self._book.shelf.free_number()
+            safety.check_list(self._store, name, entries, places)
+        number = before.number if before else self._book.shelf.free_number(taken)
         its = NamedList(
-            name,
-            number,
-            source,
-            file,
-            mark,
-            parsed.format,
-            time.time(),
-            given,
-            len(entries),
-            twice,
-            parsed.skipped,
-            force,
+            name=name,
+            number=number,
+            source=source,
+            file=file,
+            stamp=mark,
+            format=parsed.format,
+            loaded=time.time(),
+            given=given,
+            entries=len(entries),
+            duplicates=twice,
+            skipped=parsed.skipped,
+            forced=force,
+            packets=before.packets if before else 0,
+            bytes=before.bytes if before else 0,
         )
-        if before:
-            its = its._replace(packets=before.packets, bytes=before.bytes)
-        self._step(f"putting {len(entries):,} entries in force")
-        in_force = self._book.put(its, entries)
         notes = list(parsed.notes)
         if parsed.cleared:
             notes.append(f"{parsed.cleared:,} entries had host bits set; taken as the prefixes that hold them")
-        return Loaded(its, before, parsed.faults, notes, in_force)
+        return Prepared(its, entries, before, parsed.faults, notes)
 
 
 def _check_size(name: str, given: int, before: NamedList | None) -> None:

@@ -68,10 +68,18 @@ class RuleHits(NamedTuple):
 class Rulebook:
     """The rules of one instance."""
 
-    def __init__(self, store: Store, dataplane: Dataplane, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        dataplane: Dataplane,
+        now: Callable[[], float] = time.time,
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``also`` is called before a change, for others that a killed command may have left something to do."""
         self._store = store
         self._dataplane = dataplane
         self._now = now
+        self._also = also
 
     def add(self, kind: Kind, targets: Collection[Target], reason: str, source: str, life: float | None) -> Change:
         """Adds rules that end ``life`` seconds from now (None: never). All or none; XdpguardError when full."""
@@ -140,6 +148,7 @@ class Rulebook:
 
     def settle(self, tables: RuleTables) -> None:
         """Brings the maps in line when a command before this one was killed, or another store filled them."""
+        self._also()
         generation = tables.generation()
         known = self._store.fact(_MAPS) == generation
         if known and not self._store.fact(_PENDING):

@@ -216,9 +216,7 @@ def test_wrong_usage(unchanged: Command, code: int, arguments: list[str], says: 
 
 def forgotten(held: ListMaps) -> None:
     """The program asks anew about every source, as it would some time later."""
-    renew: Callable[[int], None] | None = getattr(settings, "renew", None)
-    if renew is not None:
-        renew(held._maps["settings"])
+    settings.renew(held._maps["settings"])
 
 
 def no_index(held: ListMaps) -> None:
@@ -304,7 +302,6 @@ def test_what_the_kernel_lost_is_put_back(attached: Command, lab: Lab, kind: str
     assert attached.json("status")["audit"]["ratio"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="attach puts the configuration's lists in force before it may refuse")
 def test_a_refused_attach_leaves_the_lists(unchanged: Command, config: Callable[[str], str]) -> None:
     """Another configuration drops nothing and loads nothing when attaching with it fails."""
     path = config('[lists.a]\nfile = "one.txt"\n')
@@ -369,7 +366,6 @@ def test_a_wrong_configuration_is_refused(alone: Command, lab: Lab, config: Call
     assert looked(alone) == {}
 
 
-@pytest.mark.xfail(strict=True, reason="a list of the configuration is stored before attach looks at the namespace")
 def test_a_list_of_the_configuration_that_cuts_off(alone: Command, lab: Lab, config: Callable[[str], str]) -> None:
     path = config('[lists.a]\nfile = "one.txt"\n')
     Path(path).with_name("one.txt").write_text(f"{OUTSIDE4}\n")

@@ -291,7 +291,6 @@ def test_killed_while_the_last_list_is_dropped(world: World) -> None:
 
 
 @pytest.mark.parametrize("change", ["again", "new", "drop"])
-@pytest.mark.xfail(strict=True, reason="shares() compares the kernel with what it was given last, not with the store")
 def test_a_kernel_behind_the_store_is_not_called_whole(world: World, change: str) -> None:
     world.load("x", "10.0.0.1")
     world.load("other", "10.0.0.9")
@@ -600,7 +599,6 @@ def test_the_service_tells_of_a_broken_file_once(world: World, files: Files, ser
     assert len(service.after(10)) == 1, "broken anew, it is told anew"
 
 
-@pytest.mark.xfail(strict=True, reason="a look at which the broken file is not due makes upkeep forget that it told")
 def test_the_service_tells_of_a_broken_file_once_whatever_its_interval(files: Files, service: Service) -> None:
     files.write("a", "10.0.0.1")
     service.after(0)
@@ -609,7 +607,6 @@ def test_the_service_tells_of_a_broken_file_once_whatever_its_interval(files: Fi
     assert len(told) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="only the first of several broken files is told")
 def test_the_service_tells_of_every_broken_file(files: Files, service: Service) -> None:
     for name in "ab":
         files.write(name, "10.0.0.1", every="10s")
@@ -680,7 +677,6 @@ def test_faults_in_the_configuration(tmp_path: Path, text: str, says: str) -> No
 
 
 @pytest.mark.parametrize(("text", "says"), MISPLACED)
-@pytest.mark.xfail(strict=True, reason="policy.load knows no line and no name of what stands in [lists.NAME]")
 def test_faults_in_a_list_of_the_configuration(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UsageError) as refused:
         config(tmp_path, text)
@@ -688,7 +684,6 @@ def test_faults_in_a_list_of_the_configuration(tmp_path: Path, text: str, says: 
     assert re.search(says, line), line
 
 
-@pytest.mark.xfail(strict=True, reason="a reader takes a store of the version before lists for a damaged one")
 def test_a_store_from_before_there_were_lists(tmp_path: Path) -> None:
     """Reading commands migrate nothing; there are just no lists."""
     path = tmp_path / "old.db"

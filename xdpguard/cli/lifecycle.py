@@ -11,12 +11,11 @@ import typer
 from xdpguard.cli import render
 from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, remembered_policy, rulebook
-from xdpguard.errors import EXIT_MISSING, UsageError, XdpguardError
+from xdpguard.errors import EXIT_MISSING, UsageError
 
 if TYPE_CHECKING:
-    from xdpguard.controller import Audit, Controller, Outcome
+    from xdpguard.controller import Audit, Outcome
     from xdpguard.inventory import Interface
-    from xdpguard.policy.model import Policy
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Netns = Annotated[str, typer.Option("--netns", metavar="NAME", help="Network namespace of the interface.")]
@@ -80,29 +79,14 @@ def attach(
     with controller(chosen) as session:
         if config is None and not no_config:
             policy = remembered_policy(session, chosen)
-        notes = _load_lists(session, policy)
         outcome = session.attach(Request(interface, netns, mode, observe, replace, force), policy)
         if no_config or (config is not None and config.is_file()):
             session.remember_config(config)
-    for text in [*notes, *outcome.notes]:
+    for text in [*(text for done in outcome.lists for text in list_notes(done)), *outcome.notes]:
         render.note(text)
     done = outcome.interface
     words = ", observing only" if done.observe else ""
     typer.echo(f"attached to {_place(done)} in {done.mode} mode{words} (program {done.prog_id})")
-
-
-def _load_lists(session: Controller, policy: Policy) -> list[str]:
-    """Loads the configuration's lists. A file that is missing now does not keep its entries of before from working."""
-    notes: list[str] = []
-    try:
-        for done in session.follow_lists(policy):
-            notes += list_notes(done)
-    except XdpguardError as error:
-        held = {it.name for it in session.lists.shelf.all()}
-        if not held.issuperset(policy.lists):
-            raise
-        notes.append(f"{error}; the list stays as it was; {error.remedy}")
-    return notes
 
 
 def detach(
@@ -195,6 +179,7 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
 def _audit_json(audit: Audit) -> dict[str, object]:
     return {
         "ratio": audit.ratio,
+        "behind": audit.behind,
         "rules": audit.rules._asdict(),
         "lists": {name: share._asdict() for name, share in audit.lists.items()},
     }

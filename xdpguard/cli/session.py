@@ -77,10 +77,12 @@ def remembered_policy(session: Controller, chosen: Options) -> Policy:
 def rulebook(chosen: Options, read_only: bool = False) -> Iterator[tuple[Rulebook, Store]]:
     """The rules of the instance and their store; light, as neither bcc nor pyroute2 is needed."""
     from xdpguard.dataplane.program import KernelDataplane
+    from xdpguard.listbook import Listbook
     from xdpguard.rulebook import Rulebook
 
     with _store(chosen, read_only) as store:
-        yield Rulebook(store, KernelDataplane(pins(chosen))), store
+        lists = Listbook(store, pins(chosen))
+        yield Rulebook(store, KernelDataplane(pins(chosen)), also=lists.mend), store
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xdpguard.controller import Controller
-from xdpguard.errors import XdpguardError
+from xdpguard.listloader import ListsFailed
 from xdpguard.policy.model import Policy
 from xdpguard.policy.target import parse_interval
 
@@ -20,7 +20,7 @@ class Upkeep:
         self._log = log
         self._audited = float("-inf")
         self._looked: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._told: dict[str, str] = {}
 
     def run(self, session: Controller, policy: Policy, now: float) -> None:
         """Does what is due."""
@@ -41,12 +41,13 @@ class Upkeep:
                 was = f", had {done.before.entries:,}" if done.before else ""
                 skipped = f", {done.its.skipped:,} lines skipped" if done.its.skipped else ""
                 self._log(f"list {done.its.name} loaded: {done.its.entries:,} entries{was}{skipped}")
-            self._told.clear()
-        except XdpguardError as error:
-            # A file that stays as it is fails the same way at every look.
-            if str(error) not in self._told:
-                self._told.add(str(error))
-                self._log(f"a list was not loaded, what was in force stays: {error}; {error.remedy}")
+                self._told.pop(done.its.name, None)
+        except ListsFailed as failed:
+            for name, error in failed.errors.items():
+                # A file that stays as it is fails the same way at every look.
+                if self._told.get(name) != str(error):
+                    self._told[name] = str(error)
+                    self._log(f"a list was not loaded, what was in force stays: {error}; {error.remedy}")
 
     def _audit(self, session: Controller) -> None:
         audit = session.audit(repair=True)
@@ -55,3 +56,5 @@ class Upkeep:
         for what, share in (("rules", audit.rules), *((f"list {name}", it) for name, it in audit.lists.items())):
             if share.held < share.stored:
                 self._log(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): put back")
+        if audit.behind:
+            self._log("a change of the lists had been interrupted: put in force")

@@ -55,9 +55,9 @@ class Shelf:
         rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE name = ?", (name,))
         return NamedList(*rows[0]) if rows else None
 
-    def free_number(self) -> int:
-        """A number that no list has. XdpguardError when there are too many lists."""
-        used = {row[0] for row in self._store.execute("SELECT number FROM lists")}
+    def free_number(self, taken: Iterable[int] = ()) -> int:
+        """A number that no list has and that is not ``taken``. XdpguardError when there are too many lists."""
+        used = {row[0] for row in self._store.execute("SELECT number FROM lists")}.union(taken)
         number = next((number for number in range(abi.LISTS) if number not in used), None)
         if number is None:
             raise XdpguardError(f"there are {abi.LISTS} lists already", "drop one, or join several into one file")

@@ -8,6 +8,7 @@ a crash brings them in line.
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ CREATE TABLE IF NOT EXISTS list_entries (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
+_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+) (\(.*?\) STRICT);", re.DOTALL)
 # What SQLite says when the fault is the file system's, not the file's.
 _NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O", "locked")
 _COLUMNS = "id, kind, version, network, length, reason, source, created, expires, slot, packets, bytes"
@@ -327,10 +329,20 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
             # Somebody was killed while writing; SQLite takes that back, for which it must write.
             with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(path)) as database:
                 database.execute("SELECT count(*) FROM rules")
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        found = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        _add_missing_tables(found)
+        return found
     database = sqlite3.connect(":memory:", isolation_level=None)
     database.executescript(_SCHEMA)
     return database
+
+
+def _add_missing_tables(database: sqlite3.Connection) -> None:
+    """What an older version has not made is empty, for whoever only reads."""
+    there = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for name, statement in _TABLE.findall(_SCHEMA):
+        if there and name not in there:
+            database.execute(f"CREATE TEMP TABLE {name} {statement}")
 
 
 def _columns(target: Target) -> tuple[int, bytes, int]:

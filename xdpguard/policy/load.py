@@ -43,6 +43,7 @@ def load(path: Path) -> Policy:
             f"{where}: not TOML: {message}", "see the README's section on the configuration file"
         ) from error
     try:
+        _check_lists(path, text, data.get("lists"))
         policy = msgspec.convert(data, Policy, strict=True)
     except msgspec.ValidationError as error:
         raise _explained(path, text, str(error)) from error
@@ -51,6 +52,18 @@ def load(path: Path) -> Policy:
         where = f"{path}:{_line_of(text, ['guard', name])}"
         raise UsageError(f"{where}: guard.{name}: {fault}", fault.remedy)
     return _with_lists(path, text, policy)
+
+
+def _check_lists(path: Path, text: str, lists: object) -> None:
+    """Looks at each list by itself, because an error of the whole does not tell in which one it is."""
+    if not isinstance(lists, dict):
+        return
+    for name, its in lists.items():
+        try:
+            if isinstance(its, dict):
+                msgspec.convert(its, ListFile, strict=True)
+        except msgspec.ValidationError as error:
+            raise _explained(path, text, str(error), ["lists", name]) from error
 
 
 def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
@@ -103,9 +116,10 @@ def _check_rules(path: Path, text: str, policy: Policy) -> None:
                 raise UsageError(f"{path}:{line}: rules.{key}: {error}", error.remedy) from error
 
 
-def _explained(path: Path, text: str, message: str) -> UsageError:
+def _explained(path: Path, text: str, message: str, above: list[str] | None = None) -> UsageError:
     where = _WHERE.search(message)
-    keys = re.sub(r"\[[^]]*\]", "", where[1]).split(".") if where and where[1] else []
+    keys = list(above or [])
+    keys += re.sub(r"\[[^]]*\]", "", where[1]).split(".") if where and where[1] else []
     reason = _WHERE.sub("", message)
     unknown = _UNKNOWN.search(reason)
     if unknown:
@@ -122,7 +136,7 @@ def _known(keys: list[str]) -> list[str]:
     kind: Any = Policy
     for key in keys:
         if kind == dict[str, ListFile]:
-            kind = ListFile
+            kind = ListFile  # the key is the list's name
             continue
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == key)
     return [field.encode_name for field in msgspec.structs.fields(kind)]
