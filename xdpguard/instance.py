@@ -19,6 +19,7 @@ from xdpguard.errors import MissingError, UsageError, XdpguardError
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _LOCK_WAIT = 30.0  # seconds; the longest change, attaching with a full table, takes a few
 _LOCK_POLL = 0.05
+_STATE = "/var/lib/xdpguard"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Instance:
     def store(self) -> Path:
         """The SQLite file with the rules."""
         return self.state / self.name / "store.db"
+
+    @property
+    def compiled(self) -> Path:
+        """The folder of programs compiled before, for all instances: beside the state where that is elsewhere."""
+        usual = "/var/cache/xdpguard" if self.state == Path(_STATE) else str(self.state / "compiled")
+        return _folder("XDPGUARD_CACHE_DIR", usual)
 
     @contextmanager
     def lock(self, on_wait: Callable[[str], None] = lambda message: None) -> Iterator[None]:
@@ -73,13 +80,13 @@ class Instance:
 
 
 def find(name: str) -> Instance:
-    """The instance of that name, with folders from the environment: XDPGUARD_STATE_DIR, XDPGUARD_BPFFS."""
+    """The instance of that name. Folders may come from the environment: XDPGUARD_STATE_DIR, XDPGUARD_BPFFS."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"not an instance name: {name!r}", "use 1 to 32 letters, digits, - or _")
     config = _folder("XDPGUARD_CONFIG_DIR", "/etc/xdpguard") / f"{name}.toml"
     return Instance(
         name,
-        _folder("XDPGUARD_STATE_DIR", "/var/lib/xdpguard"),
+        _folder("XDPGUARD_STATE_DIR", _STATE),
         _folder("XDPGUARD_BPFFS", "/sys/fs/bpf"),
         config if os.access(config, os.R_OK) else None,
     )

@@ -178,6 +178,12 @@ class Loader:
             _check_size(name, given, before)
             safety.check_list(self._store, name, entries, places)
         number = before.number if before else self._book.shelf.free_number(taken)
+        notes = list(parsed.notes)
+        if before and before.source == CONFIG != source:
+            source = CONFIG
+            notes.append(
+                f"{name} stands in the configuration file: what that names comes back with the next look at it"
+            )
         its = NamedList(
             name=name,
             number=number,
@@ -194,7 +200,6 @@ class Loader:
             packets=before.packets if before else 0,
             bytes=before.bytes if before else 0,
         )
-        notes = list(parsed.notes)
         if parsed.cleared:
             notes.append(f"{parsed.cleared:,} entries had host bits set; taken as the prefixes that hold them")
         return Prepared(its, entries, before, parsed.faults, notes)

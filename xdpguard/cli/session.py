@@ -56,7 +56,7 @@ def controller(chosen: Options, read_only: bool = False) -> Iterator[Controller]
     from xdpguard.net.links import Links
 
     with _store(chosen, read_only) as store:
-        yield Controller(store, KernelDataplane(pins(chosen)), Links(), _interruption())
+        yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), _interruption())
 
 
 def remembered_policy(session: Controller, chosen: Options) -> Policy:

@@ -82,14 +82,17 @@ class Compiled:
         self._xdp_type = bcc.BPF.XDP
         self._frags = switches.frags
 
-    def load(self) -> int:
-        """Loads the program; returns a file descriptor the caller owns. XdpguardError with the verifier's log."""
+    def code(self) -> bytes:
+        """The instructions, with the descriptors of this object's maps in them."""
         name = _FUNCTION.encode()
         start = self._library.bpf_function_start(self._module.module, name)
-        size = self._library.bpf_function_size(self._module.module, name)
+        return ctypes.string_at(start, self._library.bpf_function_size(self._module.module, name))
+
+    def load(self) -> int:
+        """Loads the program; returns a file descriptor the caller owns. XdpguardError with the verifier's log."""
         flags = kernel.PROG_FLAG_XDP_HAS_FRAGS if self._frags else 0
         try:
-            return kernel.load_xdp(ctypes.string_at(start, size), _FUNCTION, flags)
+            return kernel.load_xdp(self.code(), _FUNCTION, flags)
         except OSError as error:
             log = self._verifier_log()
             places = _VERIFIED_LINE.findall(log)

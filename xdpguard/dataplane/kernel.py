@@ -29,7 +29,7 @@ PROG_TYPE_XDP = 6
 PROG_FLAG_XDP_HAS_FRAGS = 1 << 5
 TEST_RUN_LIVE_FRAMES = 1 << 1
 
-MAP_HASH, MAP_ARRAY, MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_LPM_TRIE = 1, 2, 6, 9, 11
+MAP_HASH, MAP_ARRAY, MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_LPM_TRIE, MAP_ARRAY_OF_MAPS = 1, 2, 6, 9, 11, 12
 MAP_MMAPABLE, MAP_INNER = 1 << 10, 1 << 12  # flags
 UPDATE_ANY = 0
 UPDATE_NOEXIST = 1
@@ -120,15 +120,24 @@ def pin(path: str, fd: int) -> None:
     _bpf(_OBJ_PIN, bytearray(struct.pack("=QII", _address(name), fd, 0)))
 
 
-def create_map(kind: int, key_size: int, value_size: int, entries: int, flags: int, name: str) -> int:
-    """Makes a map; returns a file descriptor. ENOMEM when it is too large."""
-    attribute = struct.pack("=6II16s", kind, key_size, value_size, entries, flags, 0, 0, name.encode()[:15])
+def create_map(kind: int, key_size: int, value_size: int, entries: int, flags: int, name: str, inner: int = 0) -> int:
+    """Makes a map; returns a file descriptor. ENOMEM when it is too large. ``inner``: pattern of those it will hold."""
+    attribute = struct.pack("=6II16s", kind, key_size, value_size, entries, flags, inner, 0, name.encode()[:15])
     return _bpf(_MAP_CREATE, bytearray(attribute))
 
 
 def map_by_id(map_id: int) -> int:
     """Returns a file descriptor of a map."""
     return _bpf(_MAP_FD_BY_ID, bytearray(struct.pack("=III", map_id, 0, 0)))
+
+
+def pin_id(path: Path) -> int:
+    """The kernel's id of a pinned map."""
+    descriptor = open_pin(str(path))
+    try:
+        return map_info(descriptor).id
+    finally:
+        os.close(descriptor)
 
 
 def open_pin(path: str) -> int:

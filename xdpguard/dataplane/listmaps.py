@@ -72,6 +72,8 @@ class ListMaps:
             self._add("list_nets6", nets6)
             self._flags(lambda old, new: old | new, nets4 is not None, nets6 is not None, wide6)
             kernel.update(self._maps["list_index"], _KEY, descriptor.to_bytes(4, "little"))
+            # At once, so that nobody who is killed here leaves sources remembered by the old index.
+            settings.renew(self._maps["settings"])
         finally:
             os.close(descriptor)
         self._flags(lambda old, new: new, nets4 is not None, nets6 is not None, wide6)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from xdpguard.dataplane import btf, kernel
+from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.tables import Tables
@@ -61,8 +62,10 @@ class Built:
 class KernelDataplane:
     """Compiles with bcc, keeps maps under the instance's pins."""
 
-    def __init__(self, pins: Pins) -> None:
+    def __init__(self, pins: Pins, cache: Path | None = None) -> None:
+        """``cache`` is the folder of programs compiled before; None: each is compiled."""
         self.pins = pins
+        self._cache = Cache(cache) if cache else None
 
     def exists(self) -> bool:
         """Whether the instance's maps are in the kernel."""
@@ -70,19 +73,30 @@ class KernelDataplane:
 
     def build(self, target: Target, policy: Policy) -> Built:
         """Compiles and loads. Maps that are pinned are used again, after a check of their layout; others are made."""
-        from xdpguard.dataplane.compiler import Compiled
-
         self.pins.prepare(target.name, target.netns)
         before = self.pins.names()
+        chosen, link = switches(self.pins, target, policy), (target.name, target.netns)
         try:
-            with Compiled(switches(self.pins, target, policy)) as compiled:
-                self._check_layout(compiled.tables(), compiled.map_fd)
-                fd = compiled.load()
+            fd = self._cache.load(chosen, self.pins, link) if self._cache else None
+            if fd is None:
+                fd = self._compile(chosen, link)
         except BaseException:
             self.pins.remove(self.pins.names() - before)
             self.pins.tidy()
             raise
         return Built(fd, kernel.program_info(fd).id, self.pins, self.pins.names() - before)
+
+    def _compile(self, chosen: Switches, link: tuple[str, str]) -> int:
+        from xdpguard.dataplane.compiler import Compiled
+
+        with Compiled(chosen) as compiled:
+            tables = compiled.tables()
+            self._check_layout(tables, compiled.map_fd)
+            fd = compiled.load()
+            if self._cache:
+                descriptors = {name: compiled.map_fd(name) for name in tables}
+                self._cache.keep(chosen, self.pins, link, compiled.code(), tables, descriptors)
+        return fd
 
     def tables(self) -> AbstractContextManager[Tables]:
         """Opens the rule tables."""
