@@ -128,12 +128,13 @@ struct xg_signs {
 
 /* A source that was denied of late, and the hit counter of the entry that did it. */
 struct xg_denial {
-	u64 high; /* the address as two numbers; of IPv4 the upper one is all ones */
+	u64 high; /* the address as two numbers; of IPv4 the upper one is 0 */
 	u64 low;
 	u64 generation; /* of the deny entries; another one: it is no longer true */
 	u64 expires;    /* as in struct xg_rule */
 	u32 slot;       /* of a rule, or number of a list */
-	u32 listed;
+	u16 listed;
+	u16 version; /* IP */
 };
 
 /* One interface's counters on one CPU. */

@@ -32,6 +32,7 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 	if (reason != XG_NEXT)
 		return reason;
 	xg_count(packet, counters);
+	xg_forget(packet, settings->zero);
 	reason = xg_lists(packet, counters, settings, &known);
 	if (reason == XG_REASON_deny)
 		return reason;

@@ -36,6 +36,7 @@ from xdpguard.rulebook import CONFIG, Rulebook
 
 WantedMode = Literal["auto", "native", "generic"]
 
+_POLICY = "policy"  # fact: when a configuration was last put in force
 _CONFIG = "config"  # fact: path of the configuration last given
 
 
@@ -128,11 +129,9 @@ class Controller:
         if not request.netns and not request.force:
             safety.check_attach(self._store, wanted)
         if not request.force:
-            for it in self.lists.shelf.all():
-                if not it.forced:
-                    safety.check_list(self._store, it.name, self.lists.shelf.entries(it.name), {link.netns})
+            safety.check_lists(self._store, {link.netns}, wanted)
         policy = self._with_room(policy, len(wanted))
-        plan = self.loader.plan(policy.lists, {link.netns})
+        plan = self.loader.plan(policy.lists, {link.netns}, wanted, request.force)
         notes = self._tolerated(plan)
         self._step("prepare")
         held = [rule for rule in self._store.rules() if rule.source == CONFIG]
@@ -166,6 +165,7 @@ class Controller:
                 raise
             self._step("confirm")
             self._record(link, done, request, prog_id)
+            self._policy_changed()
         notes += more + self._drop_other_versions()
         loaded = [it.loaded(in_force=True) for it in plan.puts]
         return Outcome(
@@ -265,7 +265,17 @@ class Controller:
         wanted = list(_config_rules(policy))
         if any(not it.netns for it in self._store.attachments()):
             safety.check_attach(self._store, wanted)
+        safety.check_lists(self._store, (), wanted)
         self.rules.replace_source(CONFIG, wanted)
+        self._policy_changed()
+
+    def policy_mark(self) -> str:
+        """Another text whenever a configuration was put in force."""
+        return self._store.fact(_POLICY)
+
+    def _policy_changed(self) -> None:
+        with self._store.transaction():
+            self._store.put_fact(_POLICY, str(time.time_ns()))
 
     def links(self) -> list[Link]:
         """The links that carry our program."""

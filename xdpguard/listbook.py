@@ -6,11 +6,13 @@ Every method that changes something wants the instance's lock held.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from xdpguard.dataplane import listmark
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.tables import Hits
 from xdpguard.errors import XdpguardError
@@ -20,6 +22,10 @@ from xdpguard.lists.store import Store
 if TYPE_CHECKING:
     from xdpguard.dataplane.listmaps import ListMaps
     from xdpguard.lists.addresses import AddressSet
+    from xdpguard.lists.index import Index
+
+    Added = tuple[NamedList, AddressSet]
+    Built = tuple[int, Index | None]  # its generation, and the index: None when there are no lists
 
 _PENDING = "lists_pending"  # fact: the kernel may differ from the store
 _HELD = "lists_held"  # fact: what the kernel was given, JSON of Held; empty: nothing
@@ -101,27 +107,43 @@ class Listbook:
             if self._pins.exist():
                 self.fill()
 
-        change(drops, puts)
-        if self._pins.exist():
-            try:
-                self.fill({its.name: entries for its, entries in puts})
-            except (OSError, MemoryError) as error:
+        changed = False
+        try:
+            # First of all what may fail for want of memory: nothing is changed yet.
+            built = (
+                self._built({its.name: (its, entries) for its, entries in puts}, names) if self._pins.exist() else None
+            )
+            change(drops, puts)
+            changed = True
+            if built is not None:
+                self._force(built)
+        except (OSError, MemoryError) as error:
+            if changed:
                 change(names, old)
                 self._settled()
-                raise XdpguardError(
-                    f"the kernel did not take the list {', '.join(names)}: {error}",
-                    "nothing was changed; free some memory",
-                ) from error
+            raise XdpguardError(
+                f"the kernel did not take the list {', '.join(names)}: {error}", "nothing was changed; free some memory"
+            ) from error
         return undo
 
+    def in_kernel(self) -> bool:
+        """Whether there are maps, so that what is stored is in force."""
+        return self._pins.exist()
+
     def behind(self) -> bool:
-        """Whether a change was stored and then interrupted before it was in force."""
-        return bool(self._store.fact(_PENDING)) and self._pins.exist()
+        """Whether the kernel holds other lists than the store: a change was interrupted, or another store made it."""
+        if not self._pins.exist():
+            return False
+        held = self._held()
+        if self._store.fact(_PENDING) or (held is None and self.shelf.all()):
+            return True
+        return listmark.generation(self._pins) != (held.generation if held else 0)
 
     def mend(self) -> None:
-        """Puts in force what an interrupted change has left."""
+        """Puts in force what an interrupted change has left. Without memory for that, it stays for the next time."""
         if self.behind():
-            self.fill()
+            with contextlib.suppress(MemoryError):
+                self.fill()
 
     def settle(self, in_force: bool) -> None:
         """Brings the kernel in line after new maps were made, a command was killed, or another store filled them.
@@ -135,27 +157,34 @@ class Listbook:
         held = self._held()
         with self._maps() as maps:
             known = held is not None and held.maps == maps.generation()
-            if known and not self._store.fact(_PENDING):
+            if known and not self.behind():
                 return
             if not known:
                 maps.clear_hits(range(len(lists) and max(it.number for it in lists) + 1))
         self.fill()
 
-    def fill(self, known: dict[str, AddressSet] | None = None) -> None:
-        """Makes the kernel hold what the store holds. ``known`` are entries that need not be read again."""
+    def fill(self) -> None:
+        """Makes the kernel hold what the store holds."""
+        self._force(self._built({}, ()))
+
+    def _built(self, puts: Mapping[str, Added], gone: Collection[str]) -> Built:
+        """The index of what the store holds, with other lists in place of those that are gone."""
         from xdpguard.lists.index import build
 
-        known = known or {}
-        lists = self.shelf.all()
+        generation = secrets.randbits(63) + 1
+        sets = [(it.number, self.shelf.entries(it.name)) for it in self.shelf.all() if it.name not in gone]
+        sets += [(its.number, entries) for its, entries in puts.values()]
+        if not sets:
+            return generation, None
+        return generation, build(sorted(sets, key=lambda pair: pair[0]), generation)
+
+    def _force(self, built: Built) -> None:
+        generation, index = built
         with self._maps() as maps:
-            if not lists:
+            if index is None:
                 maps.empty()
-                self._settled()
+                self._settled(None, forget=True)
                 return
-            generation = secrets.randbits(64)
-            sets = [(it.number, known[it.name] if it.name in known else self.shelf.entries(it.name)) for it in lists]
-            index = build(sets, generation)
-            del sets
             maps.swap(index.lines, index.nets4, index.nets6, index.wide6)
             slots = {str(number): count for number, count in index.slots.items()}
             total = int(index.lines.sum(dtype=index.lines.dtype))
@@ -222,8 +251,8 @@ class Listbook:
         text = self._store.fact(_HELD)
         return Held(**json.loads(text)) if text else None
 
-    def _settled(self, held: Held | None = None) -> None:
+    def _settled(self, held: Held | None = None, forget: bool = False) -> None:
         with self._store.transaction():
-            if held is not None:
-                self._store.put_fact(_HELD, json.dumps(held._asdict()))
+            if held is not None or forget:
+                self._store.put_fact(_HELD, json.dumps(held._asdict()) if held else "")
             self._store.put_fact(_PENDING, "")

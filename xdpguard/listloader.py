@@ -15,6 +15,7 @@ from xdpguard.listbook import Listbook
 from xdpguard.lists.shelf import NamedList
 from xdpguard.lists.store import Store
 from xdpguard.policy.model import LIST_NAME, ListFile
+from xdpguard.policy.rule import NewRule
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -32,6 +33,14 @@ class Loaded(NamedTuple):
     faults: list[Fault]
     notes: list[str]
     in_force: bool
+
+
+class Circumstances(NamedTuple):
+    """What a list is held against besides the store: namespaces to be guarded, numbers taken, rules to come."""
+
+    places: Collection[str] = ()
+    taken: Collection[int] = ()
+    config: Collection[NewRule] | None = None
 
 
 class Prepared(NamedTuple):
@@ -88,10 +97,17 @@ class Loader:
         self._step(f"reading {label}")
         return self._put(self._prepare(name, "", "", read(label, stream), "cli", strict, force))
 
-    def plan(self, files: Mapping[str, ListFile], places: Collection[str]) -> Plan:
+    def plan(
+        self,
+        files: Mapping[str, ListFile],
+        places: Collection[str],
+        config: Collection[NewRule] | None = None,
+        force: bool = False,
+    ) -> Plan:
         """Reads those files of a configuration that are new or have changed; changes nothing yet.
 
-        ``places`` are network namespaces whose addresses must not be cut off, beside those that are guarded already.
+        ``places`` are network namespaces whose addresses must not be cut off, beside those that are guarded already;
+        ``config`` are the configuration's rules as they will be.
         """
         held, plan = {it.name: it for it in self._book.shelf.all()}, Plan([], self._gone(files), {})
         for name, its in files.items():
@@ -99,7 +115,10 @@ class Loader:
                 continue
             taken = [it.its.number for it in plan.puts]
             try:
-                plan.puts.append(self._read_file(name, Path(its.file), CONFIG, its.strict, its.force, places, taken))
+                found = self._read_file(
+                    name, Path(its.file), CONFIG, its.strict, its.force or force, Circumstances(places, taken, config)
+                )
+                plan.puts.append(found)
             except XdpguardError as error:
                 plan.errors[name] = error
         return plan
@@ -109,18 +128,25 @@ class Loader:
 
         Files that cannot be loaded are told in one ListsFailed when all others are done; their old entries stay.
         """
-        for name in self._gone(files):
-            self._book.drop(name)
         held = {it.name: it for it in self._book.shelf.all()}
         errors: dict[str, XdpguardError] = {}
+        ready: list[Prepared] = []
         for name, its in files.items():
             path = Path(its.file)
             if name in held and (not due(name) or held[name].stamp == stamp(path)):
                 continue
+            taken = [it.its.number for it in ready]
             try:
-                yield self.load_file(name, path, CONFIG, its.strict, its.force)
+                found = self._read_file(name, path, CONFIG, its.strict, its.force, Circumstances(taken=taken))
+                ready.append(found)
             except XdpguardError as error:
                 errors[name] = error
+        gone = self._gone(files)
+        if ready or gone:
+            # All in one swap: an index is built of all lists, however few have changed.
+            self._book.apply([(it.its, it.entries) for it in ready], gone)
+        for it in ready:
+            yield it.loaded(self._book.in_kernel())
         if errors:
             raise ListsFailed(errors)
 
@@ -138,15 +164,14 @@ class Loader:
         source: str,
         strict: bool,
         force: bool,
-        places: Collection[str] = (),
-        taken: Collection[int] = (),
+        around: Circumstances | None = None,
     ) -> Prepared:
         from xdpguard.lists.formats import read_file
 
         check_name(name)
         self._step(f"reading {path}")
         mark = stamp(path)
-        return self._prepare(name, str(path.absolute()), mark, read_file(path), source, strict, force, places, taken)
+        return self._prepare(name, str(path.absolute()), mark, read_file(path), source, strict, force, around)
 
     def _prepare(
         self,
@@ -157,8 +182,7 @@ class Loader:
         source: str,
         strict: bool,
         force: bool,
-        places: Collection[str] = (),
-        taken: Collection[int] = (),
+        around: Circumstances | None = None,
     ) -> Prepared:
         from xdpguard.lists.addresses import aggregate
 
@@ -174,10 +198,11 @@ class Loader:
         given = parsed.first4.size + parsed.high6.size
         entries, twice = aggregate(parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6)
         before = self._book.shelf.find(name)
+        around = around or Circumstances()
         if not force:
             _check_size(name, given, before)
-            safety.check_list(self._store, name, entries, places)
-        number = before.number if before else self._book.shelf.free_number(taken)
+            safety.check_list(self._store, name, entries, around.places, around.config)
+        number = before.number if before else self._book.shelf.free_number(around.taken)
         notes = list(parsed.notes)
         if before and before.source == CONFIG != source:
             source = CONFIG

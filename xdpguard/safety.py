@@ -7,10 +7,11 @@ A rule that ends before another one does is no protection from it: an allowance 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.lists.shelf import Shelf
 from xdpguard.lists.store import Store
 from xdpguard.net import netns, sockets
 from xdpguard.policy.rule import NewRule, Rule
@@ -19,6 +20,7 @@ from xdpguard.policy.target import Port, Prefix, Target
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
+_CONFIG = "config"  # origin of the rules of the configuration
 _FORCE = "--force does it all the same"
 
 
@@ -39,29 +41,54 @@ def check_block(store: Store, prefixes: Collection[Prefix], life: float | None =
             raise XdpguardError(f"{inside} is {role}", f"allow it first: xdpguard allow {address}; {_FORCE}")
 
 
-def check_list(store: Store, name: str, entries: AddressSet, places: Collection[str] = ()) -> None:
+def check_list(
+    store: Store,
+    name: str,
+    entries: AddressSet,
+    places: Collection[str] = (),
+    config: Collection[NewRule] | None = None,
+) -> None:
     """Refuses a list that holds everybody, or an address the host needs that is not allowed for good.
 
-    The host is every network namespace that the instance guards, that of this command, and ``places``.
+    The host is every network namespace that the instance guards, that of this command, and ``places``. ``config``: the
+    rules of the configuration as they will be, in place of those that are stored.
     """
-    now = time.time()
     for version in (4, 6):
         whole = entries.holding(Prefix(bytes(4 if version == 4 else 16), 0))
         if whole is not None and whole.length == 0:
             raise XdpguardError(
                 f"the list {name} holds every IPv{version} address there is", f"nothing was changed; {_FORCE}"
             )
+    now = time.time()
+    for address, role in _guarded(store, places):
+        culprit = entries.holding(address)
+        if culprit is not None and not _allowed(store, address, now, None, config):
+            inside = f"{culprit}" if culprit == address else f"{culprit}, which holds {address},"
+            raise XdpguardError(
+                f"{inside} of the list {name} is {role}",
+                f"nothing was changed; allow it first: xdpguard allow {address}; {_FORCE}",
+            )
+
+
+def check_lists(store: Store, places: Collection[str], config: Collection[NewRule]) -> None:
+    """`check_list` for all lists that are stored and were not forced."""
+    shelf = Shelf(store)
+    for it in shelf.all():
+        if not it.forced:
+            check_list(store, it.name, shelf.entries(it.name), places, config)
+
+
+def _guarded(store: Store, places: Collection[str] = ()) -> Iterator[sockets.Protected]:
+    """What the namespaces need that are guarded; one of them that has gone needs nothing."""
     for place in sorted({"", *places, *(it.netns for it in store.attachments())}):
-        with netns.entered(place):
-            protected = sockets.protected()
-        for address, role in protected:
-            culprit = entries.holding(address)
-            if culprit is not None and not _allowed(store, address, now, None):
-                inside = f"{culprit}" if culprit == address else f"{culprit}, which holds {address},"
-                raise XdpguardError(
-                    f"{inside} of the list {name} is {role}",
-                    f"nothing was changed; allow it first: xdpguard allow {address}; {_FORCE}",
-                )
+        try:
+            with netns.entered(place):
+                protected = sockets.protected()
+        except netns.NoSuchNamespace:
+            if place in places:
+                raise
+            continue
+        yield from protected
 
 
 def check_ports(store: Store, ports: Iterable[Port]) -> None:
@@ -81,6 +108,7 @@ def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
     """Refuses to take an address off the allow list that the host needs and another rule would cut off."""
     now = time.time()
     gone = set(prefixes)
+    _check_listed(store, gone, now)
     closed = _over_closed_ports(store, now)
     for address, role in sockets.protected():
         allowing = [rule.target for rule in store.covering("allow", address, now)]
@@ -97,6 +125,27 @@ def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
                 f"{address} is {role}, over {closed[address]}, which is closed",
                 f"open it first: xdpguard unblock --port {closed[address]}; {_FORCE}",
             )
+
+
+def _check_listed(store: Store, gone: Collection[Prefix], now: float) -> None:
+    """Refuses when a list holds an address that the host needs and that only ``gone`` allow for good."""
+    shelf = Shelf(store)
+    lists = [it for it in shelf.all() if not it.forced]
+    if not lists:
+        return
+    needed = []
+    for address, role in _guarded(store):
+        lasting = [rule.target for rule in store.covering("allow", address, now) if rule.expires is None]
+        if lasting and all(target in gone for target in lasting):
+            needed.append((address, role))
+    for it in lists if needed else ():
+        entries = shelf.entries(it.name)
+        for address, role in needed:
+            if entries.holding(address) is not None:
+                raise XdpguardError(
+                    f"{address} is {role}, and the list {it.name} holds it",
+                    f"drop the list first: xdpguard lists drop {it.name}; {_FORCE}",
+                )
 
 
 def check_attach(store: Store, config: Collection[NewRule]) -> None:
@@ -124,9 +173,16 @@ def check_attach(store: Store, config: Collection[NewRule]) -> None:
             )
 
 
-def _allowed(store: Store, address: Prefix, now: float, until: float | None) -> bool:
-    """Whether an allowance holds until then (None: for good)."""
+def _allowed(
+    store: Store, address: Prefix, now: float, until: float | None, config: Collection[NewRule] | None = None
+) -> bool:
+    """Whether an allowance holds until then (None: for good). ``config``: as in check_list."""
     rules = store.covering("allow", address, now)
+    if config is not None:
+        targets = {rule.target for rule in config if rule.kind == "allow"}
+        if targets.intersection(_covers(address)):
+            return True
+        rules = [rule for rule in rules if rule.source != _CONFIG]
     return any(rule.expires is None or (until is not None and rule.expires >= until) for rule in rules)
 
 

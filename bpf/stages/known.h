@@ -37,10 +37,10 @@ static __always_inline struct xg_source_counts *xg_known(const struct xg_packet 
 	return packet->ip_version == 4 ? xg_row4(packet) : xg_row6(packet);
 }
 
-/* An address as two numbers that no other address has, of either family. */
+/* An address as two numbers. */
 static __always_inline u64 xg_name_high(const struct xg_packet *packet)
 {
-	return packet->ip_version == 4 ? ~0ull : packet->source.halves[0];
+	return packet->ip_version == 4 ? 0 : packet->source.halves[0];
 }
 
 static __always_inline u64 xg_name_low(const struct xg_packet *packet)
@@ -63,7 +63,8 @@ static __always_inline struct xg_denial *xg_denial_of(const struct xg_packet *pa
 static __always_inline bool xg_denied_again(const struct xg_packet *packet, struct xg_denial *denial, u64 generation)
 {
 	if (denial->low != xg_name_low(packet) || denial->high != xg_name_high(packet) ||
-	    denial->generation != generation || (denial->expires && denial->expires <= xg_now_boot()))
+	    denial->version != packet->ip_version || denial->generation != generation ||
+	    (denial->expires && denial->expires <= xg_now_boot()))
 		return false;
 	if (denial->listed)
 		xg_list_hit(denial->slot, packet);
@@ -81,6 +82,7 @@ static __always_inline void xg_remember_denial(const struct xg_packet *packet, s
 	denial->expires = expires;
 	denial->slot = slot;
 	denial->listed = listed;
+	denial->version = packet->ip_version;
 }
 
 #endif

@@ -174,21 +174,21 @@ static __always_inline u32 xg_listed6(struct xg_packet *packet, const struct xg_
 }
 
 static __always_inline u32 xg_deny_lists(struct xg_packet *packet, const struct xg_settings *settings,
-					 struct xg_denial *denial)
+					 struct xg_denial *denial, u64 generation)
 {
 	struct xg_rule *rule = xg_denied(packet, settings);
 	u32 list;
 
 	if (rule) {
 		xg_rule_hit(rule->slot, packet);
-		xg_remember_denial(packet, denial, settings->generation, rule->expires, rule->slot, 0);
+		xg_remember_denial(packet, denial, generation, rule->expires, rule->slot, 0);
 		return XG_REASON_deny;
 	}
 	list = packet->ip_version == 4 ? xg_listed4(packet, settings) : xg_listed6(packet, settings);
 	if (list == XG_UNLISTED)
 		return XG_NEXT;
 	xg_list_hit(list, packet);
-	xg_remember_denial(packet, denial, settings->generation, 0, list, 1);
+	xg_remember_denial(packet, denial, generation, 0, list, 1);
 	return XG_REASON_deny;
 }
 
@@ -198,6 +198,8 @@ static __always_inline u32 xg_lists(struct xg_packet *packet, struct xg_counters
 {
 	struct xg_rule *rule = xg_allowed(packet, settings);
 	struct xg_denial *denial;
+	/* Before anything is asked: what is true of an older state must not be remembered as true of a newer one. */
+	u64 generation = *(const volatile u64 *)&settings->generation;
 	u32 reason;
 
 	if (rule) {
@@ -206,18 +208,17 @@ static __always_inline u32 xg_lists(struct xg_packet *packet, struct xg_counters
 	}
 	if (!settings->deny)
 		return XG_NEXT;
-	xg_forget(packet, settings->zero);
 	denial = xg_denial_of(packet, counters);
-	if (xg_denied_again(packet, denial, settings->generation))
+	if (xg_denied_again(packet, denial, generation))
 		return XG_REASON_deny;
 	/* Rules alone are asked sooner than the row is found. */
 	if (packet->ip_version == 4 ? settings->lists4 : settings->lists6)
 		*known = xg_known(packet);
-	if (*known && (*known)->clean == settings->generation)
+	if (*known && (*known)->clean == generation)
 		return XG_NEXT;
-	reason = xg_deny_lists(packet, settings, denial);
+	reason = xg_deny_lists(packet, settings, denial, generation);
 	if (*known && reason == XG_NEXT)
-		(*known)->clean = settings->generation;
+		(*known)->clean = generation;
 	return reason;
 }
 

@@ -136,6 +136,16 @@ def test_many_sources_in_turn_are_not_taken_for_each_other(timed: Bench) -> None
             assert timed.send(ack(good)).reason == "pass", good
 
 
+def test_an_ipv6_source_is_not_taken_for_an_ipv4_one(timed: Bench) -> None:
+    """Its halves may be the same as those that an IPv4 address is remembered by."""
+    load(timed, ["8000::/1", "192.0.2.1"])
+    for n in range(128):
+        for high in ("ffff:ffff:ffff:ffff", "8000::"):
+            middle = f"{high}:c633:64{n:02x}:0:0" if high[0] == "f" else f"8000::c633:64{n:02x}"
+            assert timed.send(ack(middle)).reason == "deny"
+        assert timed.send(ack(f"198.51.100.{n}")).reason == "pass"
+
+
 @pytest.mark.parametrize("switch", ["none", "observe", "loopback", "frags"])
 def test_the_verifier_has_room_left(switch: str) -> None:
     switches: dict[str, Any] = {} if switch == "none" else {switch: True}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -409,3 +410,40 @@ def test_files_that_change_while_the_service_runs(
         assert answered(lab, 4) == without(2, 5)
         assert service.count("a list was not loaded") == 1, service.lines
         assert service.count("list good loaded") == 2, service.lines
+
+
+def test_taking_the_allowance_away_that_a_list_needs(attached: Command) -> None:
+    """Nor is it given an end, which would take it away later."""
+    attached.ok("allow", OUTSIDE4)
+    attached.ok("lists", "load", "x", "-", stdin=f"{OUTSIDE4}\n")
+    for words in (["disallow", OUTSIDE4], ["allow", OUTSIDE4, "--for", "1m"]):
+        line = attached.refused(1, *words)
+        assert f"{OUTSIDE4} is this host's gateway, and the list x holds it" in line
+    assert [it["expires"] for it in attached.json("rules", "--kind", "allow")] == [None]
+    attached.ok("lists", "drop", "x")
+    attached.ok("disallow", OUTSIDE4)
+
+
+def test_an_allowance_of_the_configuration_counts_as_it_will_be(
+    alone: Command, lab: Lab, config: Callable[[str], str]
+) -> None:
+    path = config(f'[rules]\nallow = ["{OUTSIDE4}"]\n[lists.a]\nfile = "one.txt"\n')
+    Path(path).with_name("one.txt").write_text(f"{OUTSIDE4}\n")
+    attach(alone, lab, "--config", path)
+    Path(path).write_text('[lists.a]\nfile = "one.txt"\n')
+    line = alone.refused(1, "attach", INTERFACE, "--netns", lab.server, "--config", path)
+    assert f"{OUTSIDE4} of the list a is this host's gateway" in line
+    assert [it["target"] for it in alone.json("rules")] == [OUTSIDE4]
+
+
+def test_a_namespace_that_has_gone_needs_nothing(alone: Command, lab: Lab) -> None:
+    name = f"{lab.name}-gone"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "add", "a0", "type", "veth", "peer", "name", "a1"], check=True)
+        alone.ok("attach", "a0", "--netns", name)
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+    alone.ok("lists", "load", "x", "-", stdin="203.0.113.7\n")
+    attach(alone, lab)
+    alone.ok("lists", "load", "x", "-", stdin="203.0.113.9\n")

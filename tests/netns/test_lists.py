@@ -316,7 +316,7 @@ def test_killed_at_any_moment_of_a_load(attached: Command, lab: Lab, tmp_path: P
 # A method, whether killed after it or before, whether the new list is stored then, what comes next.
 STEPS = [
     ("xdpguard.lists.shelf:Shelf.put", True, False, "load"),
-    ("xdpguard.listbook:Listbook.fill", False, True, "drop"),
+    ("xdpguard.listbook:Listbook._force", False, True, "drop"),
     (f"{MAPS}._add", False, True, "load"),
     (f"{MAPS}._flags", False, True, "load"),
     (f"{MAPS}._flags", True, True, "load"),

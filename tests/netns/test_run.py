@@ -238,6 +238,20 @@ def spoof_scan(lab: Lab, source: str) -> None:
             wire.send(syn(source=source, port=port, sport=port))
 
 
+def test_a_configuration_put_in_force_by_another_command_holds(
+    lab: Lab, attached: Command, running: Run, tmp_path: Path
+) -> None:
+    """The service reads it, too: it neither drops its lists nor forgets to follow them."""
+    (tmp_path / "list.txt").write_text("203.0.113.7\n")
+    config = tmp_path / "new.toml"
+    config.write_text('[guard]\nhold = "9s"\n[lists.new]\nfile = "list.txt"\nevery = "10s"\n')
+    attached.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+    assert running.says("guard: hold=9s")
+    assert [it["name"] for it in attached.json("lists", "show")] == ["new"]
+    (tmp_path / "list.txt").write_text("203.0.113.7\n203.0.113.9\n")
+    assert running.says("list new loaded: 2 entries, had 1", 40)
+
+
 def test_many_connections_ban_their_source(lab: Lab, attached: Command, running: Run) -> None:
     attached.ok("guard", "set", "ban_connections=20")
     assert running.says("guard: ban_connections=20")
@@ -365,8 +379,8 @@ def test_interfaces_come_and_go(lab: Lab, attached: Command, running: Run) -> No
     """Detached and attached again by another command: it finds the new maps, and sees the next flood."""
     attached.ok("detach", "--all")
     assert running.says("nothing is attached any more; waiting", 20)
-    attached.ok("attach", INTERFACE, "--netns", lab.server)
     count = len(running.lines)
+    attached.ok("attach", INTERFACE, "--netns", lab.server)
     assert eventually(lambda: any("watching eth0" in line for line in running.lines[count:]), 20)
     flood = start_flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "2")
     assert running.says("a flood begins")

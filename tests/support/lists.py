@@ -149,7 +149,9 @@ def hits(command: Command, name: str) -> int:
 
 
 def clear(command: Command, *keep: str) -> None:
-    """Takes away every list and rule that a test has made."""
+    """Takes away every list and rule that a test has made, and what a command that it killed has left."""
+    for verb in ("block", "unblock"):
+        command.ok(verb, "203.0.113.250")
     with Store(command.store, read_only=True) as store:
         names = [it.name for it in Shelf(store).all() if it.name not in keep]
         rules = store.rules()

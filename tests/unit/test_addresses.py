@@ -117,3 +117,14 @@ def test_entries_are_counted_by_list_and_the_first_is_named() -> None:
     assert index.nets4 is not None
     assert index.nets6 is not None
     assert not index.wide6
+
+
+def test_short_prefixes_of_ipv6_do_not_fill_the_memory() -> None:
+    """Too many of them, and the pre-filter gives up: every packet is looked up."""
+    few, _ = made([], [ipaddress.IPv6Network((0x2001 << 112 | n << 97, 31)) for n in range(0, 8, 2)])
+    many, _ = made([], [ipaddress.IPv6Network((n << 113, 16)) for n in range(1, 32_768, 2)])
+    assert not build([(0, few)], 1).wide6
+    index = build([(0, many)], 1)
+    assert index.wide6
+    assert index.nets6 is not None
+    assert index.lines.nbytes < 4 << 20

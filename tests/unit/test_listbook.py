@@ -79,6 +79,10 @@ class FakeMaps:
         if dies == "after":
             raise Killed
 
+    def mark(self) -> int:
+        """The generation of the index in force."""
+        return 0 if self.index is None else int(abi.INDEX.unpack(self.index[0].tobytes())[10])
+
     def lines(self) -> Words | None:
         return None if self.index is None else self.index.copy()
 
@@ -148,6 +152,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def world(store: Store, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(store)
     monkeypatch.setattr("xdpguard.dataplane.listmaps.ListMaps", lambda pins: made.maps)
+    monkeypatch.setattr("xdpguard.dataplane.listmark.generation", lambda pins: made.maps.mark())
     return made
 
 

@@ -89,14 +89,15 @@ def drop(
 ) -> None:
     """Take lists away. All that are named, or none."""
     with listbook(options(context)) as (book, _):
-        known = {it.name for it in book.shelf.all()}
+        known = {it.name: it for it in book.shelf.all()}
         missing = next((name for name in names if name not in known), None)
         if missing is not None:
             raise XdpguardError(
                 f"there is no list {missing}",
                 f"nothing was changed; lists: {', '.join(sorted(known)) or 'none'}",
             )
-        done = [book.drop(name) for name in dict.fromkeys(names)]
+        done = [known[name] for name in dict.fromkeys(names)]
+        book.apply([], [it.name for it in done])
     for it in done:
         typer.echo(f"dropped {it.name}: {it.entries:,} entries")
         if it.source == "config":

@@ -109,9 +109,19 @@ def unblock(context: typer.Context, targets: _Targets = None, ports: _Ports = No
         _remove(context, "block", _prefixes(targets), None)
 
 
-def allow(context: typer.Context, targets: _Targets = None, life: _Life = "", reason: _Reason = "") -> None:
+def allow(
+    context: typer.Context, targets: _Targets = None, life: _Life = "", reason: _Reason = "", force: _Force = False
+) -> None:
     """Let sources through, whatever blocks them."""
-    _add(context, "allow", _prefixes(targets), life, reason, None)
+    from xdpguard import safety
+
+    prefixes = _prefixes(targets)
+
+    def check_end(store: Store) -> None:
+        # With an end, an allowance for good comes to one, too.
+        safety.check_disallow(store, prefixes)
+
+    _add(context, "allow", prefixes, life, reason, check_end if life and not force else None)
 
 
 def disallow(context: typer.Context, targets: _Targets = None, force: _Force = False) -> None:

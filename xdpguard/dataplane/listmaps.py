@@ -91,15 +91,19 @@ class ListMaps:
 
     def lines(self) -> _U64 | None:
         """A copy of the index in force; None when there is none."""
-        raw = kernel.lookup(self._maps["list_index"], _KEY, 4)
-        if raw is None:
-            return None
-        descriptor = kernel.map_by_id(int.from_bytes(raw, "little"))
-        try:
-            count = kernel.map_info(descriptor).max_entries
-            return _mapped(descriptor, count * _WORDS).copy().reshape(count, _WORDS)
-        finally:
-            os.close(descriptor)
+        while True:
+            raw = kernel.lookup(self._maps["list_index"], _KEY, 4)
+            if raw is None:
+                return None
+            try:
+                descriptor = kernel.map_by_id(int.from_bytes(raw, "little"))
+            except FileNotFoundError:
+                continue  # swapped for another one just then
+            try:
+                count = kernel.map_info(descriptor).max_entries
+                return _mapped(descriptor, count * _WORDS).copy().reshape(count, _WORDS)
+            finally:
+                os.close(descriptor)
 
     def digest(self) -> int:
         """A sum over the pre-filters and the flags that lead to them: to notice that they have changed."""

@@ -9,7 +9,7 @@ from xdpguard.dataplane import abi, kernel
 
 # Places of the flags.
 (ALLOW4, ALLOW6, DENY4, DENY4_PREFIX, DENY6, DENY6_PREFIX, DENY6_WIDE, LISTS4, LISTS6, LISTS6_WIDE) = range(10)
-_DENY, _GENERATION = 10, 12
+_DENY, GENERATION = 10, 12
 _KEY = bytes(4)
 
 
@@ -29,6 +29,6 @@ def renew(descriptor: int) -> None:
 
     def alter(fields: list[int]) -> None:
         fields[_DENY] = int(any(fields[flag] for flag in (DENY4, DENY6, LISTS4, LISTS6)))
-        fields[_GENERATION] += 1
+        fields[GENERATION] = (fields[GENERATION] + 1) % (1 << 64)
 
     change(descriptor, alter)

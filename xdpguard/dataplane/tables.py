@@ -164,10 +164,12 @@ class Tables:
         return found
 
     def seed(self) -> None:
-        """Chooses the secrets of the tuples' hash, once in the life of the maps."""
+        """Chooses the secrets of the tuples' hash, and the first generation, once in the life of the maps."""
 
         def change(fields: list[int]) -> None:
             if not any(fields[-abi.SECRETS :]):
+                # Not one that rows of other maps, left by somebody who was killed, may remember.
+                fields[settings.GENERATION] = int.from_bytes(os.urandom(8), "little")
                 fields[-abi.SECRETS :] = [int.from_bytes(os.urandom(8), "little") for _ in range(abi.SECRETS)]
 
         self._write_settings(change)

@@ -65,6 +65,7 @@ class Daemon:
         self._load = policy
         self._log = log
         self._policy = Policy()
+        self._policy_mark = ""
         self._guard = Guard()
         self._links: list[Link] = []
         self._floods: dict[Place, Flood] = {}
@@ -90,6 +91,7 @@ class Daemon:
                     self._log(f"put back after an end without notice: {change}")
                 self._policy = self._load(session)
                 self._attach(session)
+                self._policy_mark = session.policy_mark()
                 self._chores(session)
                 self._sysctls(session, active=False, now=time.monotonic())
             try:
@@ -276,6 +278,9 @@ class Daemon:
 
     def _chores(self, session: Controller) -> None:
         self._chores_at = time.monotonic()
+        if session.policy_mark() != self._policy_mark:
+            self._policy_mark = session.policy_mark()
+            self._policy = self._load(session)
         before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
         links = session.links()
         before, self._links = self._links, links
@@ -319,6 +324,7 @@ class Daemon:
                 policy = self._load(session)
                 session.configure(policy)
                 self._policy = policy
+                self._policy_mark = session.policy_mark()
                 self._chores(session)
             self._log(f"configuration read again; guard {self._guard.mode}")
         except XdpguardError as error:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane import abi, nets6
+from xdpguard.errors import XdpguardError
 from xdpguard.lists import placing
 from xdpguard.lists.addresses import U8, U32, U64, AddressSet
 
@@ -25,6 +26,8 @@ _PREFIX, _THERE, _SHORT = np.uint64(1 << 32), np.uint64(1 << 33), np.uint64(2)
 _LIST_AT = np.uint64(48)
 _ONE = np.uint64(1)
 _LENGTH_LINES4 = 65_536 * 4 // abi.LINE.size
+_MOST_NETS6 = 1 << 20  # /32s of short prefixes in the pre-filter
+_MOST_SPLIT = 1 << 24  # entries that prefixes are written as because there are too many lengths
 _TRIES = 8  # multipliers, before the tables get more lines
 
 
@@ -66,9 +69,15 @@ def build(lists: Sequence[tuple[int, AddressSet]], generation: int) -> Index:
         lines,
         _nets4(four) if four.network.size else None,
         _nets6(six) if six.high.size else None,
-        bool((six.length < nets6.SHORTEST).any()),
+        _wide6(six),
         {number: int(counts[number]) if number < counts.size else 0 for number, _ in lists},
     )
+
+
+def _wide6(entries: _Entries6) -> bool:
+    """Whether the pre-filter cannot tell: some prefix is too short for it, or there are too many short ones."""
+    lengths = entries.length[entries.length < nets6.NET].astype(np.int64)
+    return bool((lengths < nets6.SHORTEST).any()) or int((1 << (nets6.NET - lengths)).sum()) > _MOST_NETS6
 
 
 def held(lines: U64) -> dict[int, int]:
@@ -136,6 +145,11 @@ def _limited(entries: _Entries6) -> _Entries6:
             return entries
         costs = [int(n) << int(b - a) for a, b, n in zip(lengths[:-1], lengths[1:], counts[:-1], strict=True)]
         cheapest = int(np.argmin(costs))
+        if costs[cheapest] > _MOST_SPLIT:
+            raise XdpguardError(
+                f"the lists have IPv6 prefixes of {lengths.size} lengths, and are too large for so many",
+                f"at most {_LENGTHS} lengths; join prefixes, or leave a list out",
+            )
         entries = _first_of_each(_split(entries, int(lengths[cheapest]), int(lengths[cheapest + 1])))
 
 
@@ -252,12 +266,12 @@ def _nets4(entries: _Entries4) -> U64:
 
 
 def _nets6(entries: _Entries6) -> U64:
+    if _wide6(entries):
+        return np.zeros(nets6.LIST_LINES * WORDS, np.uint64)
     bits = np.zeros(nets6.LIST_LINES * abi.LINE.size * 8, np.uint8)
     long_ones = entries.length >= nets6.SUBNET
     bits[_net6_bits(entries.high[long_ones], subnet=True)] = 1
     for length in np.unique(entries.length[~long_ones]):
-        if length < nets6.SHORTEST:
-            continue
         chosen = entries.high[entries.length == length]
         if length < nets6.NET:
             step = np.arange(1 << (nets6.NET - int(length)), dtype=np.uint64) << np.uint64(32)
