@@ -48,7 +48,7 @@ class Run:
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
 
-    def says(self, text: str, seconds: float = 15.0) -> bool:
+    def says(self, text: str, seconds: float = 30.0) -> bool:
         """Whether a line with that text comes."""
         return eventually(lambda: any(text in line for line in self.lines), seconds)
 

@@ -101,7 +101,7 @@ def works(lab: Lab, family: Family, protocol: Protocol, client: int = 0, port: i
             return False
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     """Waits for a condition, at most so long. The pause is that of an event that does not come."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
