@@ -288,6 +288,11 @@ def test_a_write_that_was_killed_is_taken_back_by_a_reader(command: Command) -> 
     assert [rule["target"] for rule in command.json("rules")] == ["10.0.0.1"]
 
 
+def uncached(command: Command, folder: Path) -> dict[str, str]:
+    """Its environment, with nothing compiled before."""
+    return command.environment | {"XDPGUARD_CACHE_DIR": str(folder / "compiled")}
+
+
 def test_a_compiler_error_is_explained(lab: Lab, command: Command, tmp_path: Path) -> None:
     """A broken source gives one line with file and line of it, and all of the compiler's words with -v."""
     script = tmp_path / "broken.py"
@@ -301,7 +306,7 @@ def test_a_compiler_error_is_explained(lab: Lab, command: Command, tmp_path: Pat
     )
     for verbose in ([], ["-v"]):
         arguments = [sys.executable, str(script), *verbose, "attach", INTERFACE, "--netns", lab.server]
-        done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(arguments, env=uncached(command, tmp_path), capture_output=True, text=True, check=False)
         assert done.returncode == 1
         lines = done.stderr.strip().splitlines()
         assert "does not compile: bpf/parse/ipv4.h:" in lines[0]
@@ -320,7 +325,7 @@ def test_a_verifier_refusal_is_explained(lab: Lab, command: Command, tmp_path: P
         "sys.exit(run(sys.argv[1:]))\n"
     )
     arguments = [sys.executable, str(script), "-v", "attach", INTERFACE, "--netns", lab.server]
-    done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(arguments, env=uncached(command, tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("xdpguard: the kernel refuses the data plane at transport.h:")
     assert "invalid access to packet" in done.stderr
