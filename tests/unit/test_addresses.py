@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from xdpguard.dataplane import abi
 from xdpguard.lists import placing
 from xdpguard.lists.addresses import AddressSet, aggregate, unpacked
-from xdpguard.lists.index import build, held
+from xdpguard.lists.index import _gathered6, _limited, build, held
 from xdpguard.policy.target import Prefix
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -128,3 +128,16 @@ def test_short_prefixes_of_ipv6_do_not_fill_the_memory() -> None:
     assert index.wide6
     assert index.nets6 is not None
     assert index.lines.nbytes < 4 << 20
+
+
+@pytest.mark.parametrize("lengths", [range(66, 110, 2), range(40, 62), range(56, 76)], ids=str)
+def test_prefixes_of_many_lengths_are_written_as_longer_ones(lengths: range) -> None:
+    nets = [ipaddress.IPv6Network((0x20010DB8 << 96 | n << 88, length)) for n, length in enumerate(lengths, start=1)]
+    its, _ = made([], nets)
+    found = _limited(_gathered6([(0, its)]))
+    assert len(set(found.length.tolist())) <= 16 < len(nets)
+    written = [
+        ipaddress.IPv6Network((int(high) << 64 | int(low), int(length)))
+        for high, low, length in zip(found.high, found.low, found.length, strict=True)
+    ]
+    assert list(ipaddress.collapse_addresses(written)) == nets
