@@ -166,9 +166,13 @@ class Rulebook:
             self._store.put_fact(_PENDING, "1")
         self.settle(tables)
 
+    def counts_in(self, tables: RuleTables) -> bool:
+        """Whether the counters in these maps are those of this store's rules."""
+        return self._store.fact(_MAPS) == tables.generation()
+
     def harvest(self, tables: RuleTables) -> None:
         """Takes the hits into the store, once, before the maps are given up."""
-        if self._store.fact(_MAPS) != tables.generation():
+        if not self.counts_in(tables):
             return
         hits = tables.hits()
         with self._store.transaction():
@@ -190,7 +194,7 @@ class Rulebook:
         """Hits by slot that the store has not taken in yet."""
         if self._dataplane.exists():
             with self._dataplane.tables() as tables:
-                if self._store.fact(_MAPS) == tables.generation():
+                if self.counts_in(tables):
                     return tables.hits()
         return lambda slot: Hits(0, 0)
 

@@ -22,7 +22,7 @@ FLOORS = [
     {"safety", "rulebook", "inventory", "guardbook", "loans", "listbook", "listloader"},
     {"controller", "doctor"},
     {"guard", "bench"},
-    {"cli"},
+    {"cli", "tui"},
 ]
 
 

@@ -88,6 +88,17 @@ def write_policy(pins: Pins, policy: bytes) -> None:
         os.close(descriptor)
 
 
+def mode(pins: Pins) -> str:
+    """The mode of the policy in force."""
+    descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
+    try:
+        raw = kernel.lookup(descriptor, _ZERO, abi.GUARD_POLICY.size) or bytes(4)
+    finally:
+        os.close(descriptor)
+    number = int.from_bytes(raw[:4], "little")
+    return next((name for name, known in _MODES.items() if known == number), "off")
+
+
 def read(pins: Pins, name: str, netns: str) -> State:
     """An interface's state. XdpguardError when it has none."""
     with _opened(pins, name, netns) as descriptor:

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The whole screen as lines of text with a meaning. One table in front; on a large screen all of them at once."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+from xdpguard.cli.render import span
+from xdpguard.dataplane import abi, guard
+from xdpguard.tui.draw import Line, Span, bars, cell, fit, highest, scaled
+from xdpguard.tui.history import VERDICTS, Course
+from xdpguard.tui.panes import PANES
+from xdpguard.tui.table import FILL, Pane, seen_at
+from xdpguard.tui.view import View
+
+SMALLEST = (60, 14)
+_WIDE = (140, 36)  # from which every table is seen
+_TALL = 30  # rows from which plots are higher
+_GAP = 2
+_STYLES = {"pass": "pass", "drop": "drop", "answer": "guard"}
+
+# The last ones are left out where there is no room for them.
+_FOOTER = (
+    ("?", "help"),
+    ("q", "quit"),
+    ("b", "block"),
+    ("u", "unblock"),
+    ("a", "allow"),
+    ("/", "filter"),
+    ("s", "sort"),
+    ("p", "pause"),
+    ("i", "interface"),
+    ("r", "reverse"),
+    ("1-7", "table"),
+)
+
+HELP = (
+    "  1 .. 7  Tab        a table, the next one",
+    "  up down PgUp PgDn  choose a row; it is followed when it moves; Home: the first",
+    "  s  r               sort by the next column, the other way round",
+    "  /                  filter: an address, the beginning of one, a prefix, :port or text; Esc: all",
+    "  p or Space         stop the picture, and go on; reading goes on meanwhile",
+    "  i                  the next interface; Enter on one of table 7",
+    "  b                  block the chosen source (2) or target (5)",
+    "  a                  allow it, whatever blocks it",
+    "  u                  unblock it; on table 5 take the chosen rule away",
+    "                     each asks first: left and right choose how long, y does it",
+    "  q or Ctrl-C        end; nothing changes in the data plane",
+    "",
+    "  Packets: pass went on to the kernel; drop ended here; answer is a SYN answered with a cookie.",
+    "  Tables 2 to 4 count initial SYNs that no rule denied, of all interfaces, as far as they are tracked:",
+    "  under a flood new tuples over a limit are not. What rules and lists drop is in 5 and 6.",
+)
+
+
+class Box(NamedTuple):
+    """Where a table is on the screen, its title included: cells from the left and top."""
+
+    pane: int
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def frame(view: View, width: int, height: int) -> list[Line]:
+    """Exactly ``height`` lines of ``width`` cells."""
+    if width < SMALLEST[0] or height < SMALLEST[1]:
+        text = f"{width}x{height} is too small: {SMALLEST[0]}x{SMALLEST[1]} at least; q ends"
+        return [fit([Span(text if not row else "")], width) for row in range(height)]
+    lines = _head(view, width, height)
+    if view.helping:
+        lines += [fit([], width), *(fit([Span(text)], width) for text in HELP)]
+    elif view.shown() is None:
+        lines += [fit([], width), fit([Span(f"  {view.stale() or 'reading ...'}", "dim")], width)]
+    else:
+        # Boxes come from the left and the top: those of one row are joined.
+        left = len(lines)
+        area: dict[int, dict[int, Line]] = {}
+        found = boxes(view, width, height)
+        for box in found:
+            for row, line in enumerate(_table(view, box, alone=len(found) == 1)):
+                area.setdefault(box.top + row, {})[box.left] = line
+        for row in range(left, height - 2):
+            joined: Line = []
+            for at, line in sorted(area.get(row, {}).items()):
+                joined = [*fit(joined, at), *line] if at else [*line]
+            lines.append(fit(joined, width))
+    lines = lines[: height - 2]
+    lines += [fit([], width)] * (height - 2 - len(lines))
+    return [*lines, fit(_bottom(view), width), _keys(view, width)]
+
+
+def boxes(view: View, width: int, height: int) -> list[Box]:
+    """Where the tables are."""
+    top, bottom = _head_height(height), height - 2
+    if width < _WIDE[0] or height < _WIDE[1]:
+        return [Box(view.pane, 0, top, width, bottom - top)]
+    half = (width - _GAP) // 2
+    left = _stack((0, 4, 5, 6), (None, 1.0, 5, 5), 0, half, top, bottom)
+    return left + _stack((1, 2, 3), (1.0, 0.6, 0.6), half + _GAP, width - half - _GAP, top, bottom)
+
+
+def _stack(
+    panes: tuple[int, ...], wants: tuple[float | None, ...], left: int, width: int, top: int, bottom: int
+) -> list[Box]:
+    """Tables one above the other. A whole number wanted is a height, a broken one a share; None: of every reason."""
+    fixed = [want if isinstance(want, int) else len(abi.reasons()) + 2 if want is None else 0 for want in wants]
+    shares = [want if isinstance(want, float) else 0.0 for want in wants]
+    room = bottom - top - sum(fixed)
+    found = []
+    for at, (pane, height, share) in enumerate(zip(panes, fixed, shares, strict=True)):
+        size = height or (int(room * share / sum(shares)) if at < len(panes) - 1 else bottom - top)
+        found.append(Box(pane, left, top, width, min(size, bottom - top)))
+        top += size
+    return found
+
+
+def _head_height(height: int) -> int:
+    return 5 + len(VERDICTS) * _plot_height(height)
+
+
+def _plot_height(height: int) -> int:
+    return 3 if height >= _TALL else 1
+
+
+def _head(view: View, width: int, height: int) -> list[Line]:
+    course = view.snapshot.courses.get(view.place) if view.snapshot and view.place else None
+    return [
+        _title(view, width),
+        *_verdicts(view, course, width, _plot_height(height)),
+        fit(_flags(course, width), width),
+        *(fit(line, width) for line in _guard(view, course)),
+    ]
+
+
+def _title(view: View, width: int) -> Line:
+    seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
+    words = [f" {'xdpguard ' * (width >= 100)}{view.instance}"]
+    if view.place:
+        words.append(view.place[0] + (f" in {view.place[1]}" if view.place[1] else ""))
+    if seen is not None:
+        words.append(seen.its.mode + (", observing" if seen.its.observe else ""))
+        words.append(f"counting {span(view.snapshot.reading.wall - seen.since)}" if view.snapshot else "")
+    words.append(f"every {view.interval:g} s")
+    why = view.stale()
+    moment = time.strftime("%H:%M:%S", time.localtime(view.snapshot.reading.wall)) if view.snapshot else ""
+    if why:
+        state = Span(f" STALE {span(view.age)}: {why} ", "alarm")
+    elif view.paused:
+        state = Span(f" PAUSED at {moment} ", "notice")
+    else:
+        state = Span(f" {moment} ", "head")
+    left = fit([Span("  ".join(words), "head")], max(0, width - len(state.text)), "head")
+    return fit([*left, state], width)
+
+
+def _verdicts(view: View, course: Course | None, width: int, height: int) -> list[Line]:
+    room = width - 48
+    window = f"the last {span(room * view.interval)}" if room > 0 else ""
+    lines = [fit([Span(f" {'packets/s':>19}{'packets':>9}   {cell(window, room)}{'highest':>13}", "dim")], width)]
+    for name in VERDICTS:
+        style = _STYLES[name]
+        rate = course.rates[name] if course else math.nan
+        past = course.past[name] if course else None
+        plot = bars(past, room, height, view.glyphs) if past is not None else [" " * room] * height
+        most = f"{scaled(highest(past, room))}/s" if past is not None else ""
+        for row, text in enumerate(plot):
+            if row < height - 1:
+                lines.append(fit([Span(" " * 32), Span(text, style)], width))
+                continue
+            total = scaled(course.totals[name]) if course else ""
+            words = [
+                Span(f" {name:<8}", style),
+                Span(f"{scaled(rate):>11}", f"{style} bold" if rate >= 0.5 else "dim"),
+                Span(f"{total:>9}   "),
+            ]
+            lines.append(fit([*words, Span(text, style), Span(f"{most:>13}", "dim")], width))
+    return lines
+
+
+def _flags(course: Course | None, width: int) -> Line:
+    digits = 3 if width >= 90 else 2
+    line = [Span(" TCP/s   " if digits > 2 else " TCP/s", "dim")]
+    for name in abi.FLAGS:
+        rate = course.rates[f"tcp {name}"] if course else math.nan
+        line += [
+            Span(f" {name} ", "dim"),
+            Span(f"{scaled(rate, digits):<{6 if digits > 2 else 4}}", "" if rate >= 0.5 else "dim"),
+        ]
+    return line
+
+
+def _guard(view: View, course: Course | None) -> list[Line]:
+    seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
+    if view.snapshot is None or seen is None or seen.guard is None or course is None:
+        return [[Span(" guard    -", "dim")], []]
+    mode, state = view.snapshot.reading.mode, seen.guard
+    rates, totals = course.rates, course.totals
+    if mode == "off":
+        words = Span("off", "dim")
+    elif mode == "always":
+        words = Span("always: every SYN is answered with a cookie", "guard")
+    elif seen.active_since:
+        acts = "WOULD ACT" if mode == "observe" else "ACTIVE"
+        since = time.strftime("%H:%M:%S", time.localtime(seen.active_since))
+        length = span(view.snapshot.reading.wall - seen.active_since)
+        port = f", port {state.port}" if state.port else ""
+        words = Span(f"{acts} {length}, since {since}: {guard.CAUSES[state.cause]}{port}", "guard bold")
+    else:
+        floods = f"; floods so far: {state.floods}" if state.floods else ""
+        words = Span(f"idle, watching ({mode}){floods}")
+    figures = (
+        f"          cookies {scaled(rates['reason cookie_sent'])}/s, valid {scaled(rates['valid'])}/s,"
+        f" bad {scaled(rates['reason cookie_bad'])}/s; unknown {scaled(rates['reason ack_unknown'])}/s;"
+        f" sent {scaled(totals['reason cookie_sent'])}"
+    )
+    skipped = f"; untracked {scaled(rates['skipped'])}/s" if totals["skipped"] else ""
+    return [[Span(" guard    ", "dim"), words], [Span(figures + skipped, "dim")]]
+
+
+def _table(view: View, box: Box, alone: bool) -> list[Line]:
+    pane, front = PANES[box.pane], box.pane == view.pane
+    lines = [_tabs(view, box.width) if alone else _name(view, box)]
+    shown = view.shown()
+    if shown is None or box.height < 3:
+        return lines
+    choice = view.choices[pane.name]
+    choice.height = box.height - 2
+    order = view.order(pane)
+    at = view.settle(pane, order)
+    widths = _widths(pane, box.width)
+    lines.append(fit(_heads(view, pane, widths), box.width, "column"))
+    for row in range(choice.top, min(choice.top + choice.height, len(order))):
+        cells = pane.cells(shown, int(order[row]), widths[-1])
+        chosen = front and row == at
+        line: Line = [Span(" ")]
+        for text, column, width in zip(cells, pane.columns, widths, strict=True):
+            if width > 0:
+                # A plot would be seen inside out.
+                style = "chosen" if chosen and column.title != FILL else text.style
+                line += [Span(cell(text.text, width, column.right), style), Span(" ", style if chosen else "")]
+        lines.append(fit(line, box.width))
+    if not len(order):
+        lines.append(fit([Span("  nothing that fits the filter" if view.wanted.text else "  none", "dim")], box.width))
+    return lines[: box.height] + [fit([], box.width)] * (box.height - len(lines))
+
+
+def _widths(pane: Pane, width: int) -> list[int]:
+    """Of the columns; the one that fills takes what is left, and the widest gives way where there is too little."""
+    wanted = [column.width for column in pane.columns]
+    left = width - 1 - sum(wanted) - len(wanted)
+    if pane.columns[-1].title == FILL:
+        wanted[-1] = max(0, left)
+    elif left < 0:
+        wanted[0] += left
+    return wanted
+
+
+def _heads(view: View, pane: Pane, widths: list[int]) -> Line:
+    choice = view.choices[pane.name]
+    line: Line = [Span(" ", "column")]
+    falls = choice.sort not in ("number", "address", "expires", "age")
+    mark = view.glyphs.down if falls != choice.reverse else view.glyphs.up
+    for column, width in zip(pane.columns, widths, strict=True):
+        title = "" if column.title == FILL else column.title
+        if column.sort and column.sort == choice.sort:
+            title = f"{mark}{title}" if column.right else f"{title} {mark}"
+        if width > 0:
+            line.append(Span(cell(title, width, column.right) + " ", "column"))
+    return line
+
+
+def _tabs(view: View, width: int) -> Line:
+    """With room for fewer, the names of the others are left out."""
+    names = sum(len(pane.name) + 4 for pane in PANES) <= width
+    line: Line = []
+    for number, pane in enumerate(PANES):
+        name = f" {pane.name}" if names or number == view.pane else ""
+        line.append(Span(f" {number + 1}{name} ", "tab" if number == view.pane else "dim"))
+    return fit(line, width)
+
+
+def _name(view: View, box: Box) -> Line:
+    pane, shown = PANES[box.pane], view.shown()
+    title = Span(f" {box.pane + 1} {pane.name} ", "tab" if box.pane == view.pane else "title")
+    note = pane.note(shown) if shown else ""
+    return fit([title, Span(f" {note}" if len(title.text) + len(note) < box.width else "", "dim")], box.width)
+
+
+def _bottom(view: View) -> Line:
+    """A question, what was done, the filter, or what is to be known of the table in front."""
+    shown = view.shown()
+    if view.prompt or view.message.text:
+        return view.prompt or [Span(" "), view.message]
+    if view.wanted.text:
+        return [Span(f" filter: {view.wanted.text}   (Esc: all)", "notice")]
+    return [Span(f" {PANES[view.pane].note(shown)}" if shown and not view.helping else "", "dim")]
+
+
+def _keys(view: View, width: int) -> Line:
+    if view.helping:
+        return fit([Span(" any key", "key"), Span(" back to the figures", "dim")], width)
+    line: Line = []
+    for key, what in _FOOTER:
+        if sum(len(text) for text, _ in line) + len(key) + len(what) + 3 <= width:
+            line += [Span(f" {key}", "key"), Span(f" {what} ", "dim")]
+    return fit(line, width)
