@@ -89,7 +89,8 @@ def bars(values: Sequence[float] | NDArray[np.float64], width: int, height: int,
     known = np.nan_to_num(np.asarray(values, np.float64)[-width:])
     steps = len(glyphs.levels)
     most = known.max(initial=0.0)
-    scale = height * steps / most if most > 0 else 0.0
+    # Up to just below the top, so that plots one above the other do not touch.
+    scale = (height * steps - height.bit_length()) / most if most > 0 else 0.0
     levels = np.where(known > 0, np.maximum(1, np.rint(known * scale)), 0).astype(int)
     rows = []
     for row in range(height - 1, -1, -1):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 from typing import NamedTuple
 
@@ -37,21 +38,23 @@ _FOOTER = (
 )
 
 HELP = (
-    "  1 .. 7  Tab        a table, the next one",
-    "  up down PgUp PgDn  choose a row; it is followed when it moves; Home: the first",
-    "  s  r               sort by the next column, the other way round",
-    "  /                  filter: an address, the beginning of one, a prefix, :port or text; Esc: all",
-    "  p or Space         stop the picture, and go on; reading goes on meanwhile",
-    "  i                  the next interface; Enter on one of table 7",
-    "  b                  block the chosen source (2) or target (5)",
-    "  a                  allow it, whatever blocks it",
-    "  u                  unblock it; on table 5 take the chosen rule away",
-    "                     each asks first: left and right choose how long, y does it",
-    "  q or Ctrl-C        end; nothing changes in the data plane",
+    "  1 to 7, Tab         another table",
+    "  arrows, PgUp, PgDn  choose a row, which is followed when it moves; Home: first",
+    "  s, r                sort by the next column; the other way round",
+    "  /                   filter: an address or how one begins, a prefix, :port, or",
+    "                      text of rules; Esc shows all again",
+    "  p or Space          stop the picture, and go on; reading goes on meanwhile",
+    "  i                   the next interface; so does Enter on a row of table 7",
+    "  b                   block the chosen source (table 2) or target (table 5)",
+    "  a                   allow it, whatever blocks it",
+    "  u                   unblock it; on table 5 take the chosen rule away",
+    "                      each asks first: left and right choose how long, y does it",
+    "  q or Ctrl-C         end; the data plane goes on",
     "",
-    "  Packets: pass went on to the kernel; drop ended here; answer is a SYN answered with a cookie.",
-    "  Tables 2 to 4 count initial SYNs that no rule denied, of all interfaces, as far as they are tracked:",
-    "  under a flood new tuples over a limit are not. What rules and lists drop is in 5 and 6.",
+    "  pass went on to the kernel, drop ended here, answer is a SYN cookie sent back.",
+    "  Tables 2 to 4 count initial SYNs of all interfaces that no rule denied, as far",
+    "  as they are tracked: in a flood most new ones are not. What rules and lists",
+    "  drop is not told by source; tables 5 and 6 have their hits.",
 )
 
 
@@ -72,7 +75,7 @@ def frame(view: View, width: int, height: int) -> list[Line]:
         return [fit([Span(text if not row else "")], width) for row in range(height)]
     lines = _head(view, width, height)
     if view.helping:
-        lines += [fit([], width), *(fit([Span(text)], width) for text in HELP)]
+        lines = [lines[0], fit([], width), *(fit([Span(text)], width) for text in HELP)]
     elif view.shown() is None:
         lines += [fit([], width), fit([Span(f"  {view.stale() or 'reading ...'}", "dim")], width)]
     else:
@@ -88,9 +91,11 @@ def frame(view: View, width: int, height: int) -> list[Line]:
             for at, line in sorted(area.get(row, {}).items()):
                 joined = [*fit(joined, at), *line] if at else [*line]
             lines.append(fit(joined, width))
-    lines = lines[: height - 2]
-    lines += [fit([], width)] * (height - 2 - len(lines))
-    return [*lines, fit(_bottom(view), width), _keys(view, width)]
+    # What was said is said whole: it may cover the end of the tables.
+    bottom = [fit(line, width) for line in _bottom(view, width)][: height // 3]
+    lines = lines[: height - 1 - len(bottom)]
+    lines += [fit([], width)] * (height - 1 - len(bottom) - len(lines))
+    return [*lines, *bottom, _keys(view, width)]
 
 
 def boxes(view: View, width: int, height: int) -> list[Box]:
@@ -290,14 +295,17 @@ def _name(view: View, box: Box) -> Line:
     return fit([title, Span(f" {note}" if len(title.text) + len(note) < box.width else "", "dim")], box.width)
 
 
-def _bottom(view: View) -> Line:
+def _bottom(view: View, width: int) -> list[Line]:
     """A question, what was done, the filter, or what is to be known of the table in front."""
     shown = view.shown()
-    if view.prompt or view.message.text:
-        return view.prompt or [Span(" "), view.message]
+    if view.prompt:
+        return [view.prompt]
+    if view.message.text:
+        text, style = view.message
+        return [[Span(f" {part}", style)] for part in textwrap.wrap(text, width - 2)]
     if view.wanted.text:
-        return [Span(f" filter: {view.wanted.text}   (Esc: all)", "notice")]
-    return [Span(f" {PANES[view.pane].note(shown)}" if shown and not view.helping else "", "dim")]
+        return [[Span(f" filter: {view.wanted.text}   (Esc: all)", "notice")]]
+    return [[Span(f" {PANES[view.pane].note(shown)}" if shown and not view.helping else "", "dim")]]
 
 
 def _keys(view: View, width: int) -> Line:

@@ -16,7 +16,7 @@ from xdpguard.tui.table import MOST, Column, Order, Shown, rate_cell
 class Syns:
     """Initial SYNs by one end."""
 
-    sorts = ("rate", "syns", "address")
+    sorts = ("syns", "rate", "address")
 
     def __init__(self, name: str, by: By) -> None:
         self.name = name
