@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard.cli.session import Options, controller, options, pins, rulebook
-from xdpguard.errors import UsageError
+from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.privileges import require_privileges
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xdpguard.tui.view import View
 
 _SHORTEST, _LONGEST = 0.1, 3600.0
-_UPDATES = 8  # before the picture of --screenshot
+_MOST_UPDATES = 10_000
 
 _EXAMPLES = """
 \b
@@ -33,6 +33,7 @@ Examples:
   xdpguard top                       the live screen; ? shows the keys, q ends it
   xdpguard top --interval 0.5
   xdpguard top --once                one frame as text, for a log or a mail
+  COLUMNS=120 LINES=40 xdpguard top --screenshot top.svg --updates 60
 \b
 Blocking and allowing are keys of the screen, and ask before they do anything.
 """
@@ -49,21 +50,26 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print one frame as text, and end.")] = False,
     screenshot: Annotated[
         Path | None,
-        typer.Option("--screenshot", metavar="FILE", help="Write the screen as SVG after some updates, and end."),
+        typer.Option("--screenshot", metavar="FILE", help="Write the screen as SVG, and end."),
     ] = None,
+    updates: Annotated[
+        int, typer.Option("--updates", metavar="N", help="With --screenshot: after so many readings.")
+    ] = 8,
 ) -> None:
     """Watch live: packets by verdict and reason, who sends SYNs, rules, lists, the guard; block and allow by key."""
     if not _SHORTEST <= interval <= _LONGEST:
         raise UsageError("--interval is too short or too long", f"give {_SHORTEST} to {_LONGEST:.0f} seconds")
     if once and screenshot:
         raise UsageError("--once and --screenshot contradict each other", "give one of them")
+    if not 1 <= updates <= _MOST_UPDATES:
+        raise UsageError("--updates is too small or too large", f"give 1 to {_MOST_UPDATES}")
     require_privileges()
     if not once and screenshot is None and not _terminal():
         raise UsageError("top needs a terminal", "--once prints one frame; stats --watch 1 prints again and again")
-    _run(options(context), interval, once, screenshot)
+    _run(options(context), interval, once, screenshot, updates)
 
 
-def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None) -> None:
+def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, updates: int) -> None:
     from xdpguard.tui.draw import ASCII, UNICODE
     from xdpguard.tui.reading import Reader
     from xdpguard.tui.view import View
@@ -86,11 +92,16 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None) 
 
     app = Top(view, read, opened)
     if screenshot is not None:
-        app.shoot(screenshot, _UPDATES)
+        app.shoot(updates)
     columns, lines = shutil.get_terminal_size()
     app.run(headless=screenshot is not None, size=(columns, lines) if screenshot else None)
     if app.fault is not None:
         raise app.fault
+    if screenshot is not None:
+        try:
+            screenshot.write_text(app.picture, encoding="utf-8")
+        except OSError as error:
+            raise XdpguardError(f"cannot write {screenshot}: {error.strerror}", "name another file") from error
 
 
 def _print(view: View, readings: list[Callable[[], Reading]]) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events
@@ -70,7 +69,8 @@ class Top(App[None]):
         self._typing: str | None = None
         self._newest: Snapshot | None = None
         self._at = time.monotonic()  # when figures last came
-        self._waiting: Callable[[], None] | None = None
+        self._wanted = 0  # updates before the picture
+        self.picture = ""  # SVG
         self.fault: Exception | None = None
 
     def compose(self) -> ComposeResult:
@@ -93,20 +93,13 @@ class Top(App[None]):
         self._feed.stop()
         self._changer.finish()
 
-    def shoot(self, path: Path, updates: int) -> None:
-        """Writes the picture to a file after so many updates, and ends."""
+    def shoot(self, updates: int) -> None:
+        """Ends after so many updates, with the picture of the last one in ``picture``."""
+        self._wanted = updates
 
-        def save() -> None:
-            path.write_text(self.export_screenshot(), encoding="utf-8")
-            self.exit()
-
-        def shot() -> None:
-            if self.updates >= updates:
-                self._waiting = None
-                # Behind the drawing of what has just come.
-                self.call_after_refresh(save)
-
-        self._waiting = shot
+    def _shot(self) -> None:
+        self.picture = self.export_screenshot()
+        self.exit()
 
     def _post(self, message: Message) -> None:
         if self.is_running:
@@ -125,8 +118,9 @@ class Top(App[None]):
         else:
             self.view.age = time.monotonic() - self._at
         self._board.redraw()
-        if self._waiting:
-            self._waiting()
+        if self._wanted and self.updates == self._wanted:
+            # Behind the drawing of what has just come.
+            self.call_after_refresh(self._shot)
 
     def _watch(self) -> None:
         self.view.age = time.monotonic() - self._at

@@ -104,23 +104,22 @@ def boxes(view: View, width: int, height: int) -> list[Box]:
     if width < _WIDE[0] or height < _WIDE[1]:
         return [Box(view.pane, 0, top, width, bottom - top)]
     half = (width - _GAP) // 2
-    left = _stack((0, 4, 5, 6), (None, 1.0, 5, 5), 0, half, top, bottom)
-    return left + _stack((1, 2, 3), (1.0, 0.6, 0.6), half + _GAP, width - half - _GAP, top, bottom)
+    rows = bottom - top
+    # Lists and interfaces are few; no table of reasons has more rows than there are reasons.
+    reasons = min(len(abi.reasons()) + 2, (rows - 9) * 11 // 20)
+    left = _stack((0, 4, 5, 6), (reasons, rows - 9 - reasons, 5, 4), 0, half, top)
+    sources = rows * 9 // 20
+    ends = (rows - sources) // 2
+    right = _stack((1, 2, 3), (sources, ends, rows - sources - ends), half + _GAP, width - half - _GAP, top)
+    return left + right
 
 
-def _stack(
-    panes: tuple[int, ...], wants: tuple[float | None, ...], left: int, width: int, top: int, bottom: int
-) -> list[Box]:
-    """Tables one above the other. A whole number wanted is a height, a broken one a share; None: of every reason."""
-    fixed = [want if isinstance(want, int) else len(abi.reasons()) + 2 if want is None else 0 for want in wants]
-    shares = [want if isinstance(want, float) else 0.0 for want in wants]
-    room = bottom - top - sum(fixed)
-    found = []
-    for at, (pane, height, share) in enumerate(zip(panes, fixed, shares, strict=True)):
-        size = height or (int(room * share / sum(shares)) if at < len(panes) - 1 else bottom - top)
-        found.append(Box(pane, left, top, width, min(size, bottom - top)))
-        top += size
-    return found
+def _stack(panes: tuple[int, ...], heights: tuple[int, ...], left: int, width: int, top: int) -> list[Box]:
+    """Tables one above the other."""
+    return [
+        Box(pane, left, top + sum(heights[:at]), width, height)
+        for at, (pane, height) in enumerate(zip(panes, heights, strict=True))
+    ]
 
 
 def _head_height(height: int) -> int:

@@ -88,12 +88,12 @@ class Interfaces:
     sorts = ("number",)
     columns = (
         Column("interface", 12),
-        Column("netns", 13),
+        Column("netns", 15),
         Column("mode", 7),
         Column("state", 8),
-        Column("packets/s", 10, True),
-        Column("drop/s", 7, True),
-        Column(FILL, 0),
+        Column("packets/s", 9, True),
+        Column("drop/s", 6, True),
+        Column("guard", 6),
     )
 
     def order(self, shown: Shown, _sort: str, /) -> Order:
@@ -120,7 +120,7 @@ class Interfaces:
             Span(it.its.state, "" if it.its.state == "attached" else "drop"),
             rate_cell(total),
             rate_cell(rates.get("drop", math.nan), "drop"),
-            Span("guard active" if active else "", "guard"),
+            Span("active" if active else "idle", "guard" if active else "dim"),
         ]
 
     def target(self, _shown: Shown, _place: int, /) -> tuple[Kind | None, Target] | None:
