@@ -89,7 +89,7 @@ def _flood(lab: Lab, *arguments: str) -> Iterator[None]:
 def shoot(file: Path, columns: int, lines: int, rate: int) -> None:
     """Makes the picture."""
     with tempfile.TemporaryDirectory(prefix="xdpguard-top-") as folder, ExitStack() as stack:
-        lab = stack.enter_context(Lab("xgpicture", owner=os.getpid()))
+        lab = stack.enter_context(Lab("xgtop", owner=os.getpid()))
         environment = os.environ | {
             "XDPGUARD_STATE_DIR": folder,
             "XDPGUARD_CONFIG_DIR": folder,
@@ -133,7 +133,7 @@ def main() -> int:
         prog="screenshot", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--file", type=Path, default=_PICTURE, help="where to (default: netns-lab/top.svg)")
-    parser.add_argument("--size", default="120x32", help="columns and lines (default: 120x32)")
+    parser.add_argument("--size", default="140x40", help="columns and lines (default: 140x40)")
     parser.add_argument("--rate", type=int, default=150_000, help="SYNs a second (default: 150000)")
     given = parser.parse_args()
     columns, _, lines = given.size.partition("x")

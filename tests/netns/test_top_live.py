@@ -214,6 +214,7 @@ def test_one_frame_as_text(lab: Lab, attached: Command) -> None:
 def test_a_picture_of_it(attached: Command, tmp_path: Path) -> None:
     file = tmp_path / "top.svg"
     attached.ok("top", "--screenshot", str(file), "--interval", "0.1", COLUMNS="100", LINES="30")
+    assert "url(http" not in file.read_text(), "it needs nothing of the network"
     root = ElementTree.parse(file).getroot()
     text = " ".join("".join(root.itertext()).replace("\xa0", " ").split())
     assert "idle, watching" in text

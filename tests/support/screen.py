@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +117,12 @@ class World:
         rules = Rules(self.rules)
         hits = np.array([(self.hits.get(it.id, 0), 0) for it in self.rules], np.uint64).reshape(-1, 2)
         return Reading(
-            float(self.seconds),
             WALL + self.seconds,
-            self.interfaces,
+            tuple(replace(it, at=self.seconds) for it in self.interfaces),
             self.mode,
-            RuleHits(rules, hits),
+            RuleHits(rules, hits, self.seconds),
             self.lists,
+            self.seconds,
             rank(self.tuples),
         )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from xdpguard.tui.view import View
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _LATE = 3.0  # intervals without a reading, beside a second, from which figures are stale
 _WHEEL = 3  # rows
+_FONTS = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 
 class Arrived(Message):
@@ -98,7 +100,8 @@ class Top(App[None]):
         self._wanted = updates
 
     def _shot(self) -> None:
-        self.picture = self.export_screenshot()
+        # Whoever looks at it shall not have to ask another host for a font.
+        self.picture = _FONTS.sub("", self.export_screenshot())
         self.exit()
 
     def _post(self, message: Message) -> None:

@@ -23,9 +23,10 @@ Floats = NDArray[np.float64]
 class Course:
     """An interface's totals, packets/s and the last of them, by series: a verdict, a reason or ``tcp FLAG``.
 
-    A rate that is not known yet is NaN.
+    A rate that is not known yet is NaN. ``at``: when they were counted, monotonic, seconds.
     """
 
+    at: float
     totals: dict[str, int]
     rates: dict[str, float]
     past: dict[str, Floats]
@@ -53,7 +54,7 @@ def series(counts: Counters) -> dict[str, int]:
             found["would"] += count.observed_packets
     found |= {f"tcp {name}": count for name, count in counts.flags.items()}
     found["valid"] = counts.cookies_valid
-    found["skipped"] = counts.sources_skipped + counts.tuples_skipped
+    found["skipped"] = counts.tuples_skipped
     return found
 
 
@@ -66,28 +67,29 @@ class History:
     def add(self, reading: Reading) -> Snapshot:
         """The next one."""
         before = self._before
-        seconds = reading.at - before.reading.at if before else 0.0
         courses = {}
         for it in reading.interfaces:
             if it.counts is not None:
                 old = before.courses.get(it.place) if before else None
-                courses[it.place] = _course(series(it.counts), old, seconds)
+                courses[it.place] = _course(series(it.counts), old, it.at)
         lists = {it.its.name: float(it.packets) for it in reading.lists}
+        seconds = reading.lists_at - before.reading.lists_at if before else 0.0
         old_lists = {it.its.name: it.packets for it in before.reading.lists} if before else {}
         self._before = Snapshot(
             reading,
             courses,
-            _rule_rates(reading.rules, before.reading.rules if before else None, seconds),
+            _rule_rates(reading.rules, before.reading.rules if before else None),
             {
-                name: max(0.0, count - old_lists[name]) / seconds if name in old_lists else float("nan")
+                name: max(0.0, count - old_lists[name]) / seconds if name in old_lists and seconds > 0 else float("nan")
                 for name, count in lists.items()
             },
         )
         return self._before
 
 
-def _course(totals: dict[str, int], old: Course | None, seconds: float) -> Course:
+def _course(totals: dict[str, int], old: Course | None, at: float) -> Course:
     rates, past = {}, {}
+    seconds = at - old.at if old else 0.0
     # Counters that have shrunk began anew: with the last interface the maps go.
     fresh = old is None or seconds <= 0 or any(totals[name] < old.totals[name] for name in totals)
     for name, total in totals.items():
@@ -95,15 +97,15 @@ def _course(totals: dict[str, int], old: Course | None, seconds: float) -> Cours
         rates[name] = rate
         earlier = old.past[name] if old else np.full(SAMPLES, np.nan)
         past[name] = np.append(earlier[1:], rate)
-    return Course(totals, rates, past)
+    return Course(at, totals, rates, past)
 
 
-def _rule_rates(now: RuleHits, old: RuleHits | None, seconds: float) -> Floats:
+def _rule_rates(now: RuleHits, old: RuleHits | None) -> Floats:
     rates = np.full(len(now.hits), np.nan)
-    if old is None or seconds <= 0 or not len(old.hits):
+    if old is None or now.at <= old.at or not len(old.hits):
         return rates
     places = np.minimum(np.searchsorted(old.of.ids, now.of.ids), len(old.of.ids) - 1)
     known = old.of.ids[places] == now.of.ids
     gained = now.hits[known, 0].astype(np.float64) - old.hits[places[known], 0].astype(np.float64)
-    rates[known] = np.maximum(gained, 0.0) / seconds
+    rates[known] = np.maximum(gained, 0.0) / (now.at - old.at)
     return rates

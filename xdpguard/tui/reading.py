@@ -35,6 +35,7 @@ class Seen:
     counts: counters.Counters | None
     guard: guard.State | None
     active_since: float = 0.0
+    at: float = 0.0  # when it was counted: monotonic, seconds
 
     @property
     def place(self) -> Place:
@@ -57,21 +58,25 @@ class Rules:
 
 @dataclass(frozen=True)
 class RuleHits:
-    """Rules with all their hits, a row each: packets, octets."""
+    """Rules with all their hits, a row each: packets, octets. ``at``: when they were counted, monotonic, seconds."""
 
     of: Rules
     hits: NDArray[np.uint64]
+    at: float
 
 
 class Reading(NamedTuple):
-    """Everything, at one moment: ``at`` is monotonic, ``wall`` Unix time, both in seconds."""
+    """Everything, at about one moment: on a busy machine its parts may be far apart, and each has a time of its own.
 
-    at: float
+    ``wall`` is Unix time, seconds; ``lists_at`` monotonic.
+    """
+
     wall: float
     interfaces: tuple[Seen, ...]
     mode: str  # of the SYN guard
     rules: RuleHits
     lists: tuple[ListHits, ...]
+    lists_at: float
     syns: ranking.Syns
 
 
@@ -95,15 +100,8 @@ class Reader:
             if not any(it.counts for it in interfaces):
                 raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
             self._syns = ranking.read(self._pins, time.monotonic(), self._syns)
-            return Reading(
-                self._syns.at,
-                time.time(),
-                interfaces,
-                guard.mode(self._pins),
-                self._hits(session),
-                tuple(session.lists.in_force()),
-                self._syns,
-            )
+            rules, lists, at = self._hits(session), tuple(session.lists.in_force()), time.monotonic()
+            return Reading(time.time(), interfaces, guard.mode(self._pins), rules, lists, at, self._syns)
 
     def _look(self, session: Controller) -> list[Seen]:
         rows = session.store.execute("SELECT name, netns, attached FROM interfaces")
@@ -117,7 +115,8 @@ class Reader:
             state = guard.read(self._pins, *place)
             began = time.time() - (time.monotonic_ns() - state.began) / 1e9
             counts = counters.read(self._pins, *place)
-            found.append(Seen(it, since.get(place, 0.0), counts, state, began if state.active() else 0.0))
+            at = time.monotonic()
+            found.append(Seen(it, since.get(place, 0.0), counts, state, began if state.active() else 0.0, at))
         return found
 
     def _hits(self, session: Controller) -> RuleHits:
@@ -128,5 +127,5 @@ class Reader:
         rules = self._rules
         with session.tables() as tables:
             if not len(rules.slots) or not session.rules.counts_in(tables):
-                return RuleHits(rules, rules.stored)
-            return RuleHits(rules, rules.stored + tables.hits_at(rules.slots))
+                return RuleHits(rules, rules.stored, time.monotonic())
+            return RuleHits(rules, rules.stored + tables.hits_at(rules.slots), time.monotonic())
