@@ -102,7 +102,7 @@ def mode(pins: Pins) -> str:
 def read(pins: Pins, name: str, netns: str) -> State:
     """An interface's state. XdpguardError when it has none."""
     with _opened(pins, name, netns) as descriptor:
-        return _state(descriptor)
+        return state_of(descriptor)
 
 
 def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated: bool) -> None:
@@ -111,7 +111,7 @@ def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated:
     ``translated``: addresses are translated in its namespace (NAT).
     """
     with _opened(pins, name, netns) as descriptor:
-        state = _state(descriptor)
+        state = state_of(descriptor)
         until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
         new = state._replace(until=until, mac=int.from_bytes(mac, "little"), pass_unknown=int(translated))
         if new != state:
@@ -127,7 +127,8 @@ def _opened(pins: Pins, name: str, netns: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _state(descriptor: int) -> State:
+def state_of(descriptor: int) -> State:
+    """The state in an opened map."""
     raw = kernel.lookup(descriptor, _ZERO, abi.GUARD.size)
     assert raw is not None  # an array always has its entry
     return State(*abi.GUARD.unpack(raw))

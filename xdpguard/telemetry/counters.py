@@ -52,14 +52,19 @@ def read(pins: Pins, name: str, netns: str) -> Counters:
     """Reads the counters of an attached interface. XdpguardError when it has none."""
     descriptor = pins.open_link("counters", name, netns, abi.COUNTERS.size)
     try:
-        cpus = kernel.possible_cpus()
-        width = (abi.COUNTERS.size + 7) & ~7  # the kernel rounds per-CPU values up to 8 octets
-        raw = kernel.lookup(descriptor, bytes(4), width * cpus)
+        return decode(sums(descriptor))
     finally:
         os.close(descriptor)
+
+
+def sums(descriptor: int) -> list[int]:
+    """The numbers of an opened map of counters, summed over the CPUs, in the order of ``struct xg_counters``."""
+    cpus = kernel.possible_cpus()
+    width = (abi.COUNTERS.size + 7) & ~7  # the kernel rounds per-CPU values up to 8 octets
+    raw = kernel.lookup(descriptor, bytes(4), width * cpus)
     assert raw is not None  # an array always has its entry
     rows = [abi.COUNTERS.unpack_from(raw, cpu * width) for cpu in range(cpus)]
-    return decode([sum(column) for column in zip(*rows, strict=True)])
+    return [sum(column) for column in zip(*rows, strict=True)]
 
 
 def decode(numbers: list[int]) -> Counters:
