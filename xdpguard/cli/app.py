@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import bench, guard, lifecycle, lists, observe, render, rules, top
+from xdpguard.cli import bench, dashboard, guard, lifecycle, lists, observe, render, rules, top
 from xdpguard.cli.session import Options, find_instance
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
@@ -69,6 +69,7 @@ observe.register(app)
 top.register(app)
 guard.register(app)
 lists.register(app)
+dashboard.register(app)
 bench.register(app)
 
 

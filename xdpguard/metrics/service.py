@@ -42,13 +42,14 @@ class Service:
         self._wanted: Metrics | None = None
         self._exposition: Exposition | None = None
         self._server: Server | None = None
+        self._served = ""  # what it was told: another than is wanted now, where that could not be had
         self._pusher: Pusher | None = None
 
     def apply(self, wanted: Metrics) -> None:
         """Does what the configuration says from here on; what cannot be done is logged, and what was before stays."""
         before, self._wanted = self._wanted, wanted
         self._collector.top = wanted.top
-        if before is None or before.listen != wanted.listen or self._server is None:
+        if self._server is None or self._served != wanted.listen:
             self._listen(wanted.listen)
         if before is None or (before.otlp, before.otlp_interval) != (wanted.otlp, wanted.otlp_interval):
             self._push(wanted)
@@ -100,7 +101,7 @@ class Service:
             return
         if self._server is not None:
             self._server.stop()
-        self._server = made
+        self._server, self._served = made, text
         made.start()
         self._log(f"metrics: http://{made.address}/metrics")
 
