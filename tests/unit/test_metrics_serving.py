@@ -84,17 +84,16 @@ def test_a_connection_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert eventually(lambda: threading.active_count() == before + 1, 30), "and nobody waits there"
 
 
-def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_came_first_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_MOST", 3)
+    monkeypatch.setattr(server, "_PATIENCE", 60.0)
     with serving() as its, ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(socket.create_connection(its.address)).sendall(b"GET")
-        with socket.create_connection(its.address) as late:
-            late.settimeout(30)
-            assert late.recv(1) == b""
-        stack.close()
-        assert eventually(lambda: not its._open, 30)
+        idle = [stack.enter_context(socket.create_connection(its.address)) for _ in range(5)]
+        for link in idle:
+            link.settimeout(30)
         assert get(its.address.port)[0] == 200
+        assert [link.recv(1) for link in idle[:3]] == [b""] * 3
+        assert eventually(lambda: len(its._open) == 2, 30)
 
 
 class World:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The HTTP server of the figures: a thread of its own, and one for each who asks.
 
-Nobody keeps it busy: a connection has its time, whatever it does in it, and there are only so many at once.
+Nobody keeps it busy: a connection has its time, whatever it does in it, and of many the first make room for the last.
 """
 
 from __future__ import annotations
@@ -63,11 +63,15 @@ class Server(ThreadingHTTPServer):
         self._cut(float("inf"))
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room for one more."""
+        """Whether there is room for one more: who came first makes it, and only if that takes long there is none."""
         del client_address
         with self._guard:
-            if len(self._open) >= _MOST:
+            if len(self._open) >= 2 * _MOST:
                 return False
+            if len(self._open) >= _MOST:
+                first = min(self._open, key=lambda it: self._open[it])
+                _end(first)
+                self._open[first] = float("inf")  # as good as gone
             self._open[request] = time.monotonic()
             return True
 
@@ -85,12 +89,16 @@ class Server(ThreadingHTTPServer):
         """Somebody went away before he had his answer; nobody is to be told."""
 
     def _cut(self, before: float) -> None:
-        """Wakes whoever waits in a read or write of a connection that began before then; his thread closes it."""
+        """Ends connections that began before then: whoever waits in a read or write wakes, and his thread closes it."""
         with self._guard:
             for request, begun in self._open.items():
                 if begun < before:
-                    with contextlib.suppress(OSError):
-                        request.shutdown(socket.SHUT_RDWR)
+                    _end(request)
+
+
+def _end(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
