@@ -148,6 +148,8 @@ def test_rules_lists_and_their_hits(lab: Lab, attached: Command, running: Watche
         assert found("xdpguard_list_entries", list="bad") == 2
         assert found("xdpguard_list_hits_total", list="bad") > 0
         assert found("xdpguard_bans") == 0
+        attached.ok("guard", "set", "mode=observe")
+        assert eventually(lambda: running.scrape()("xdpguard_guard_mode", mode="observe") == 1, 30), "the loop tells"
         attached.ok("unblock", client_address(4, 0))
         attached.ok("detach", "--all")
         attached.ok("attach", INTERFACE, "--netns", lab.server)

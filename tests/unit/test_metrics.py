@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as _parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from xdpguard.cli.app import run
 from xdpguard.controller import Audit
 from xdpguard.dataplane import abi, guard, kernel
 from xdpguard.dataplane.kernel import MapInfo
@@ -337,6 +338,13 @@ def test_every_query_asks_for_what_there_is(place: str, query: str) -> None:
         assert counted == (FAMILIES[name].kind == "counter"), (place, name)
     for labels in _GROUPING.findall(query):
         assert set(re.findall(r"\w+", labels)) <= given_labels, (place, query)
+
+
+def test_the_command_prints_both(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["dashboard"]) == 0
+    assert capsys.readouterr().out == dashboard.dashboard()
+    assert run(["dashboard", "--alerts"]) == 0
+    assert capsys.readouterr().out == dashboard.alerts()
 
 
 def test_the_dashboard_is_one_for_grafana() -> None:
