@@ -18,6 +18,7 @@
 #define XG_RULE_NETS6_LINES 4096
 #define XG_DENIALS 64 /* a power of two */
 #define XG_LISTS 1024 /* named lists there may be */
+#define XG_PROBE_BATCH 16384 /* answers */
 
 /* What an allow, block or port entry holds. Written by the controller only. */
 struct xg_rule {
@@ -283,6 +284,28 @@ struct xg_settings {
 	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };
 
+/* What the probe says, and what it is asked: see probe/probe.h. */
+struct xg_probe_answer {
+	u8 reason;
+	u8 verdict; /* enum xdp_action; 0: the program was not run */
+	u8 observed;
+	u8 ip_version; /* 0: no IP packet with sound headers, and what follows is zero */
+	u8 protocol;   /* as in xg_counters.protocols */
+	u8 segment;    /* a TCP segment, with flags */
+	u8 tcp_flags;
+	u8 entry;   /* enum xg_probe_entry that decided */
+	u32 number; /* slot of the rule, or number of the list */
+	u32 zero;
+	u8 source[16]; /* IPv4: the first four octets */
+};
+
+struct xg_probe_state {
+	u32 place;   /* of the next answer */
+	u32 length;  /* octets the frame had; 0: as many as are there */
+	u32 without; /* enum xg_probe_entry to be left out, and its number as in the answer */
+	u32 number;
+};
+
 #define XG_SAME_SIZE(name, python) _Static_assert(sizeof(struct name) == (python), #name " differs from abi.py")
 
 XG_SAME_SIZE(xg_rule, XG_PY_SIZEOF_RULE);
@@ -306,5 +329,7 @@ XG_SAME_SIZE(xg_event, XG_PY_SIZEOF_EVENT);
 XG_SAME_SIZE(xg_index, XG_PY_SIZEOF_INDEX);
 XG_SAME_SIZE(xg_line, XG_PY_SIZEOF_LINE);
 XG_SAME_SIZE(xg_nets4, XG_PY_SIZEOF_NETS4);
+XG_SAME_SIZE(xg_probe_answer, XG_PY_SIZEOF_PROBE_ANSWER);
+XG_SAME_SIZE(xg_probe_state, XG_PY_SIZEOF_PROBE_STATE);
 
 #endif

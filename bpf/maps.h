@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Every map: key, value, who writes, who reads, and what happens when it is full. All are pinned: those under
- * XG_PINS belong to the instance and are shared by its interfaces, those under XG_LINK_PINS to one interface.
+ * XG_PINS belong to the instance and are shared by its interfaces, those under XG_LINK_PINS to one interface. The
+ * probe has the latter for itself, and not pinned.
  */
 #ifndef XG_MAPS_H
 #define XG_MAPS_H
@@ -97,7 +98,11 @@ BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple6, tuples6, XG_TUPLES, XG_PINS 
 BPF_TABLE_PINNED("array", u32, struct xg_guard_policy, guard_policy, 1, XG_PINS "/guard_policy");
 
 /* [0] -> the SYN guard's state on this interface. Program and controller write and read. Never full. */
+#if XG_PROBE
+BPF_TABLE("array", u32, struct xg_guard, guards, 1);
+#else
 BPF_TABLE_PINNED("array", u32, struct xg_guard, guards, 1, XG_LINK_PINS "/guard");
+#endif
 
 /*
  * Hash of a source prefix -> its token buckets. Program reads and writes. Never full: prefixes share places, which the
@@ -109,6 +114,10 @@ BPF_TABLE_PINNED("array", u32, struct xg_buckets, buckets, XG_BUCKETS, XG_PINS "
 BPF_RINGBUF_PINNED(events, XG_EVENT_PAGES, XG_PINS "/events");
 
 /* [0] -> this interface's counters, per CPU. Program writes, telemetry reads. Never full. */
+#if XG_PROBE
+BPF_TABLE("percpu_array", u32, struct xg_counters, counters, 1);
+#else
 BPF_TABLE_PINNED("percpu_array", u32, struct xg_counters, counters, 1, XG_LINK_PINS "/counters");
+#endif
 
 #endif

@@ -9,6 +9,7 @@
 #include "abi.h"
 #include "config.h"
 #include "packet.h"
+#include "probe/probe.h"
 
 enum xg_reason {
 #define XG_REASON(name, number, action, help) XG_REASON_##name = number,
@@ -53,10 +54,12 @@ static __always_inline int xg_finish(struct xg_counters *counters, u32 length, b
 	if ((XG_OBSERVE || observed) && verdict != XDP_PASS) {
 		counts->observed_packets++;
 		counts->observed_bytes += length;
+		xg_probe_finish(reason, XDP_PASS, true);
 		return XDP_PASS;
 	}
 	counts->packets++;
 	counts->bytes += length;
+	xg_probe_finish(reason, verdict, false);
 	return verdict;
 }
 

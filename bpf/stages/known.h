@@ -7,6 +7,8 @@
  * whatever else has no row ask each time.
  *
  * An entry: each CPU keeps the last few sources that it dropped, so that whoever floods does not cost a look-up each.
+ *
+ * The probe looks everything up itself.
  */
 #ifndef XG_STAGES_KNOWN_H
 #define XG_STAGES_KNOWN_H
@@ -32,7 +34,7 @@ static __always_inline struct xg_source_counts *xg_row6(const struct xg_packet *
 /* The source's row, of this CPU, when it is worth asking for it here; else NULL. */
 static __always_inline struct xg_source_counts *xg_known(const struct xg_packet *packet)
 {
-	if (!xg_is_tcp_segment(packet) || xg_initial_syn(packet))
+	if (XG_PROBE || !xg_is_tcp_segment(packet) || xg_initial_syn(packet))
 		return NULL;
 	return packet->ip_version == 4 ? xg_row4(packet) : xg_row6(packet);
 }
@@ -62,7 +64,7 @@ static __always_inline struct xg_denial *xg_denial_of(const struct xg_packet *pa
 /* Whether the source was denied of late and still is; then the hit is counted. */
 static __always_inline bool xg_denied_again(const struct xg_packet *packet, struct xg_denial *denial, u64 generation)
 {
-	if (denial->low != xg_name_low(packet) || denial->high != xg_name_high(packet) ||
+	if (XG_PROBE || denial->low != xg_name_low(packet) || denial->high != xg_name_high(packet) ||
 	    denial->version != packet->ip_version || denial->generation != generation ||
 	    (denial->expires && denial->expires <= xg_now_boot()))
 		return false;

@@ -185,7 +185,7 @@ static __always_inline u32 xg_deny_lists(struct xg_packet *packet, const struct 
 		return XG_REASON_deny;
 	}
 	list = packet->ip_version == 4 ? xg_listed4(packet, settings) : xg_listed6(packet, settings);
-	if (list == XG_UNLISTED)
+	if (list == XG_UNLISTED || xg_probe_without(XG_PROBE_LIST, list))
 		return XG_NEXT;
 	xg_list_hit(list, packet);
 	xg_remember_denial(packet, denial, generation, 0, list, 1);

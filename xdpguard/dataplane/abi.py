@@ -45,6 +45,9 @@ LISTS = 1024  # named lists there may be
 NETS4 = Struct("=QQ")  # 64 networks: addresses, prefixes
 LINE = Struct("=8Q")
 INDEX = Struct("=Q8I3Q")  # struct xg_index
+PROBE_BATCH = 16_384  # answers
+PROBE_ANSWER = Struct("=8BII16s")  # see struct xg_probe_answer
+PROBE_STATE = Struct("=4I")  # place, length, then what is to be left out: kind, number
 EVENT = Struct("=QII16sHBBI")  # at, kind, ifindex, source, port, IP version, cause
 
 SIZES = {
@@ -69,6 +72,8 @@ SIZES = {
     "INDEX": INDEX.size,
     "LINE": LINE.size,
     "NETS4": NETS4.size,
+    "PROBE_ANSWER": PROBE_ANSWER.size,
+    "PROBE_STATE": PROBE_STATE.size,
 }
 
 _REASON = re.compile(r'^XG_REASON\((\w+), (\d+), (PASS|DROP|TX), "([^"]*)"\)', re.MULTILINE)

@@ -188,7 +188,7 @@ def _open(path: Path, key_size: int, value_size: int) -> int:
     return descriptor
 
 
-def wrong_layout(path: Path) -> XdpguardError:
+def wrong_layout(path: Path | str) -> XdpguardError:
     """What to say about a pin that is not what this version makes."""
     return XdpguardError(
         f"the pinned map {path} has another layout than this xdpguard makes (other limits, or another build)",
