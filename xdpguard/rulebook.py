@@ -184,6 +184,10 @@ class Rulebook:
         """Rules in force with their hits, oldest first."""
         now = self._now()
         rules = [rule for rule in self._store.rules(kind) if rule.expires is None or rule.expires > now]
+        return self.with_hits(rules)
+
+    def with_hits(self, rules: Sequence[Rule]) -> list[RuleHits]:
+        """Rules with all their hits."""
         hits = self._new_hits()
         found = []
         for rule in rules:

@@ -16,13 +16,13 @@ ROOT = Path(xdpguard.__file__).parent
 FLOORS = [
     {"errors", "__init__"},
     {"instance", "privileges"},
-    {"policy", "net"},
+    {"policy", "net", "capture"},
     {"dataplane"},
     {"lists", "telemetry"},
-    {"safety", "rulebook", "inventory", "guardbook", "loans", "listbook", "listloader"},
+    {"safety", "rulebook", "inventory", "guardbook", "loans", "listbook", "listloader", "builds"},
     {"controller", "doctor"},
     {"metrics"},
-    {"guard", "bench"},
+    {"guard", "bench", "probe"},
     {"cli", "tui"},
 ]
 

@@ -88,15 +88,30 @@ def write_policy(pins: Pins, policy: bytes) -> None:
         os.close(descriptor)
 
 
-def mode(pins: Pins) -> str:
-    """The mode of the policy in force."""
+class InForce(NamedTuple):
+    """What is to be known of the policy in force: its mode, and what only the controller switches on and off."""
+
+    mode: str
+    options: bool
+    scan: bool
+
+
+def read_policy(pins: Pins) -> InForce:
+    """The policy in force."""
     descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
     try:
-        raw = kernel.lookup(descriptor, _ZERO, abi.GUARD_POLICY.size) or bytes(4)
+        raw = kernel.lookup(descriptor, _ZERO, abi.GUARD_POLICY.size)
     finally:
         os.close(descriptor)
-    number = int.from_bytes(raw[:4], "little")
-    return next((name for name, known in _MODES.items() if known == number), "off")
+    assert raw is not None  # an array always has its entry
+    mode, options, _, scan = abi.GUARD_POLICY.unpack(raw)[:4]
+    return InForce(next((name for name, number in _MODES.items() if number == mode), "off"), bool(options), bool(scan))
+
+
+def settled(state: State, mode: str, mac: bytes, translated: bool) -> State:
+    """A state with what it must know of its link, in which has begun or ended what the mode says."""
+    until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
+    return state._replace(until=until, mac=int.from_bytes(mac, "little"), pass_unknown=int(translated))
 
 
 def read(pins: Pins, name: str, netns: str) -> State:
@@ -112,8 +127,7 @@ def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated:
     """
     with _opened(pins, name, netns) as descriptor:
         state = state_of(descriptor)
-        until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
-        new = state._replace(until=until, mac=int.from_bytes(mac, "little"), pass_unknown=int(translated))
+        new = settled(state, mode, mac, translated)
         if new != state:
             kernel.update(descriptor, _ZERO, abi.GUARD.pack(*new))
 

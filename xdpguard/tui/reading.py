@@ -101,7 +101,7 @@ class Reader:
                 raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
             self._syns = ranking.read(self._pins, time.monotonic(), self._syns)
             rules, lists, at = self._hits(session), tuple(session.lists.in_force()), time.monotonic()
-            return Reading(time.time(), interfaces, guard.mode(self._pins), rules, lists, at, self._syns)
+            return Reading(time.time(), interfaces, guard.read_policy(self._pins).mode, rules, lists, at, self._syns)
 
     def _look(self, session: Controller) -> list[Seen]:
         rows = session.store.execute("SELECT name, netns, attached FROM interfaces")
