@@ -110,10 +110,11 @@ def _judge(file: str, result: Result, judged: Subject, expected: Expected | None
     done = {"DROP": "dropped", "PASS": "passed", "TX": "answered"}[verdict] if reason != "cut" else "cut too early"
     wanted = "every packet was to be dropped" if expected == "drop" else "no packet was to be dropped"
     config = "" if judged.link else f" --config {judged.label}"
+    saved = "a file of it" if file == "-" else file
     raise XdpguardError(
         f"packet {number:,} is {done} ({reason}); {wanted}, and {result.expectation.failed:,} of"
         f" {result.packets:,} do not meet it",
-        f"xdpguard explain --pcap {file} --packet {number}{config} says why",
+        f"xdpguard explain --pcap {saved} --packet {number}{config} says why",
     )
 
 
