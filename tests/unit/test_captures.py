@@ -8,7 +8,7 @@ import io
 import struct
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -54,7 +54,7 @@ def test_pcap(order: Any, nano: bool, tmp_path: Path) -> None:
     path = tmp_path / "a.pcap"
     path.write_bytes(data)
     with path.open("rb") as file:
-        assert [packet for packet, _ in RawPcapReader(file)] == PACKETS, "scapy reads the same of it"
+        assert [packet for packet, _ in RawPcapReader(cast(Any, file))] == PACKETS, "scapy reads the same of it"
     _, capture = frames(data)
     assert capture.format == f"pcap, {'big' if order == '>' else 'little'}-endian, {'nano' if nano else 'micro'}seconds"
 
@@ -90,7 +90,7 @@ def test_pcapng(order: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     path.write_bytes(data)
     with path.open("rb") as file:
-        theirs = [packet for packet, _ in RawPcapNgReader(file)]
+        theirs = [packet for packet, _ in RawPcapNgReader(cast(Any, file))]
     assert theirs[0] == one
     assert theirs[1] == raw
 
