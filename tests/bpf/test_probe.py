@@ -271,6 +271,10 @@ def test_scans(guarded: Guarded, family: int) -> None:
     reasons = [guarded.agree(syn(family, source, CLOSED + number)) for number in range(9)]
     assert reasons[0] == "pass"
     assert reasons[-1] == "cookie_sent"
+    _, answer = guarded.made.send(syn(family, source, CLOSED + 9))
+    ack = (answer[TCP].seq + 1) % (1 << 32)
+    proof = segment("A", family, source, CLOSED + 9, seq=1001, ack=ack)
+    assert guarded.agree(proof, checked=True) == "pass", "and tells nobody of it"
     guarded.made.clock(165)
     assert guarded.agree(syn(family, source, CLOSED)) == "pass"
 
