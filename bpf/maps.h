@@ -12,6 +12,7 @@
 
 #define XG_BUCKETS 65536  /* a power of two */
 #define XG_EVENT_PAGES 16 /* a power of two */
+#define XG_DROP_PAGES 128 /* likewise; room for 3,000 */
 
 #ifndef BPF_F_INNER_MAP
 #define BPF_F_INNER_MAP (1U << 12) /* linux/bpf.h, 5.10 */
@@ -112,6 +113,19 @@ BPF_TABLE_PINNED("array", u32, struct xg_buckets, buckets, XG_BUCKETS, XG_PINS "
 
 /* What the controller should hear of at once. Program writes, controller reads. Full: counted in events_lost. */
 BPF_RINGBUF_PINNED(events, XG_EVENT_PAGES, XG_PINS "/events");
+
+/* Samples of what is dropped, while somebody reads them. Program writes, that reader reads. Full: counted in `lost`. */
+BPF_RINGBUF_PINNED(drops, XG_DROP_PAGES, XG_PINS "/drops");
+
+/* [0] -> what that reader asked for. It maps it into memory and writes, the program reads. */
+BPF_F_TABLE("array:" XG_PINS "/asked", u32, struct xg_reader, asked, 1, BPF_F_MMAPABLE);
+
+/* [reason * XG_KEPT + place] -> the last samples of this interface. Program writes, readers map it into memory. */
+#if XG_PROBE
+BPF_F_TABLE("array", u32, struct xg_drop, kept, XG_REASON_SLOTS *XG_KEPT, BPF_F_MMAPABLE);
+#else
+BPF_F_TABLE("array:" XG_LINK_PINS "/kept", u32, struct xg_drop, kept, XG_REASON_SLOTS *XG_KEPT, BPF_F_MMAPABLE);
+#endif
 
 /* [0] -> this interface's counters, per CPU. Program writes, telemetry reads. Never full. */
 #if XG_PROBE

@@ -61,8 +61,16 @@ static __always_inline struct xg_denial *xg_denial_of(const struct xg_packet *pa
 	return &counters->denials[mixed & (XG_DENIALS - 1)];
 }
 
+/* For the sample of this packet, if one is taken. */
+static __always_inline void xg_denied_by(struct xg_counters *counters, u32 entry, u32 number)
+{
+	counters->denied_entry = entry;
+	counters->denied_number = number;
+}
+
 /* Whether the source was denied of late and still is; then the hit is counted. */
-static __always_inline bool xg_denied_again(const struct xg_packet *packet, struct xg_denial *denial, u64 generation)
+static __always_inline bool xg_denied_again(const struct xg_packet *packet, struct xg_counters *counters,
+					    struct xg_denial *denial, u64 generation)
 {
 	if (XG_PROBE || denial->low != xg_name_low(packet) || denial->high != xg_name_high(packet) ||
 	    denial->version != packet->ip_version || denial->generation != generation ||
@@ -72,6 +80,7 @@ static __always_inline bool xg_denied_again(const struct xg_packet *packet, stru
 		xg_list_hit(denial->slot, packet);
 	else
 		xg_rule_hit(denial->slot, packet);
+	xg_denied_by(counters, denial->listed ? XG_PROBE_LIST : XG_PROBE_RULE, denial->slot);
 	return true;
 }
 

@@ -42,7 +42,7 @@ from xdpguard.rulebook import GUARD
 from xdpguard.telemetry import counters, top
 
 parse_openmetrics: Any = _parse_openmetrics  # has no types
-FIELDS = abi.REASON_SLOTS * 4 + 256 + len(abi.PROTOCOLS) + 4
+FIELDS = abi.REASON_SLOTS * abi.REASON_FIELDS + 256 + len(abi.PROTOCOLS) + 4
 
 
 def test_names_and_labels_follow_the_conventions() -> None:

@@ -13,7 +13,21 @@ from typing import Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import bench, dashboard, explain, guard, lifecycle, lists, observe, render, replay, rules, top
+from xdpguard.cli import (
+    bench,
+    capture,
+    dashboard,
+    events,
+    explain,
+    guard,
+    lifecycle,
+    lists,
+    observe,
+    render,
+    replay,
+    rules,
+    top,
+)
 from xdpguard.cli.session import Options, find_instance
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
@@ -70,6 +84,8 @@ top.register(app)
 guard.register(app)
 lists.register(app)
 dashboard.register(app)
+events.register(app)
+capture.register(app)
 explain.register(app)
 replay.register(app)
 bench.register(app)

@@ -56,13 +56,13 @@ class Pins:
         return _open(self.folder / name, key_size, value_size)
 
     def open_link(self, map_name: str, name: str, netns: str, value_size: int) -> int:
-        """Opens a map of an interface's own: ``counters`` or ``guard``."""
+        """Opens a map of an interface's own: ``counters``, ``guard`` or ``kept``."""
         return _open(self.link_folder(name, netns) / map_name, 4, value_size)
 
-    def ring_id(self) -> int:
-        """Which ring of events is pinned: its map's kernel id; 0 when there is none."""
+    def ring_id(self, name: str) -> int:
+        """Which ring of that name is pinned: its map's kernel id; 0 when there is none."""
         try:
-            descriptor = kernel.open_pin(str(self.folder / "events"))
+            descriptor = kernel.open_pin(str(self.folder / name))
         except FileNotFoundError:
             return 0
         try:
@@ -70,9 +70,9 @@ class Pins:
         finally:
             os.close(descriptor)
 
-    def open_ring(self) -> int:
-        """Opens the ring of events."""
-        return _open(self.folder / "events", 0, 0)
+    def open_ring(self, name: str) -> int:
+        """Opens a ring."""
+        return _open(self.folder / name, 0, 0)
 
     def names(self) -> set[Path]:
         """Every pin there is, of this version."""

@@ -79,7 +79,7 @@ class Daemon:
         self._options = True
         self._flood_at = float("-inf")  # when one was last seen
         self._chores_at = 0.0
-        self._ring: events.Ring | None = None
+        self._ring: events.Events | None = None
         self._upkeep = Upkeep(log)
         self._metrics = Service(pins, store, log)
 
@@ -310,12 +310,12 @@ class Daemon:
 
     def _open_ring(self) -> None:
         """The ring that is pinned now: with the last interface the maps go, and with the next there are new ones."""
-        there = self._pins.ring_id()
+        there = self._pins.ring_id(events.NAME)
         if self._ring is not None and self._ring.id != there:
             self._ring.close()
             self._ring = None
         if self._ring is None and there:
-            self._ring = events.Ring(self._pins)
+            self._ring = events.Events(self._pins)
 
     def _attach(self, session: Controller) -> None:
         """Attaches again what a restart of the machine has taken off."""

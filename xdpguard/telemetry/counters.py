@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
 
-_SETS_AT = abi.REASON_SLOTS * 4
+_SETS_AT = abi.REASON_SLOTS * abi.REASON_FIELDS
+_SAMPLES, _LOST = 6, 8  # of the fields of a reason
 _PROTOCOLS_AT = _SETS_AT + 256
 _SKIPPED_AT = _PROTOCOLS_AT + len(abi.PROTOCOLS)
 
@@ -36,6 +37,9 @@ class Counters:
     tuples_skipped: int
     cookies_valid: int
     events_lost: int
+    # Drops of which a sample was taken, by reason, those that have any, and how many found the ring full: bpf/drops.h.
+    samples: dict[str, int] = field(default_factory=dict)
+    samples_lost: int = 0
     packets: int = field(init=False)
     bytes: int = field(init=False)
     dropped: int = field(init=False)
@@ -70,8 +74,11 @@ def sums(descriptor: int) -> list[int]:
 def decode(numbers: list[int]) -> Counters:
     """Names the sums of ``struct xg_counters``, in its order."""
     sets = {octet: count for octet, count in enumerate(numbers[_SETS_AT:_PROTOCOLS_AT]) if count}
+    rows = {r.name: numbers[r.number * abi.REASON_FIELDS : (r.number + 1) * abi.REASON_FIELDS] for r in abi.reasons()}
     return Counters(
-        reasons={r.name: ReasonCounts(*numbers[r.number * 4 : r.number * 4 + 4]) for r in abi.reasons()},
+        reasons={name: ReasonCounts(*row[:4]) for name, row in rows.items()},
+        samples={name: row[_SAMPLES] for name, row in rows.items() if row[_SAMPLES]},
+        samples_lost=sum(row[_LOST] for row in rows.values()),
         flags={
             name: sum(count for octet, count in sets.items() if octet >> bit & 1) for bit, name in enumerate(abi.FLAGS)
         },
