@@ -214,7 +214,7 @@ struct xg_guard {
 	u32 cause;        /* enum xg_flood_cause, of the last one */
 	u32 port;         /* destination of the packet that showed it; host byte order */
 	u64 scans;        /* token bucket of the events of scans */
-	u64 zero;
+	u64 link;         /* a number that tells this interface from others of the instance; 0: not known yet */
 	/* Written while packets come. */
 	u64 window_began;
 	u64 syns;
@@ -252,7 +252,7 @@ struct xg_event {
 /* A packet that was dropped, or would have been: a sample of many. */
 struct xg_drop {
 	u32 begun;  /* another number than `done`: it is just being written */
-	u32 link;   /* XG_LINK_ID of its interface */
+	u32 link;   /* which interface, as in struct xg_guard */
 	u64 at;     /* CLOCK_BOOTTIME, ns */
 	u32 length; /* octets the frame had */
 	u32 number; /* of the entry: slot of a rule, or number of a list */

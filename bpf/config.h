@@ -63,9 +63,6 @@
 #ifndef XG_PROBE
 #error "XG_PROBE: 1 only for explain and replay, which ask what would become of a packet: see probe/probe.h"
 #endif
-#ifndef XG_LINK_ID
-#error "XG_LINK_ID: a number that tells this interface from others of the instance"
-#endif
 #ifndef XG_PINS
 #error "XG_PINS: folder of the instance's pinned maps"
 #endif

@@ -31,16 +31,17 @@ static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mi
 {
 	void *frame = (void *)(long)ctx->data;
 	u32 place = bpf_get_smp_processor_id() * XG_KEPT_CPU + (counts->samples & (XG_KEPT_CPU - 1));
-	u32 index = reason * XG_KEPT + (place & (XG_KEPT - 1));
+	u32 index = reason * XG_KEPT + (place & (XG_KEPT - 1)), zero = 0;
 	struct xg_drop *drop = kept.lookup(&index);
+	const struct xg_guard *guard = guards.lookup(&zero);
 	u64 there = ctx->data_end - ctx->data;
 
-	if (!drop)
+	if (!drop || !guard)
 		return;
 	drop->begun++;
 	xg_barrier();
 	drop->at = now;
-	drop->link = XG_LINK_ID;
+	drop->link = guard->link;
 	drop->length = length;
 	drop->reason = reason;
 	drop->observed = observed;
@@ -67,7 +68,7 @@ static __always_inline void xg_dropped(struct xdp_md *ctx, struct xg_counters *m
 	u32 zero = 0;
 	bool wanted;
 
-	reader = asked.lookup(&zero);
+	reader = drop_reader.lookup(&zero);
 	if (XG_PROBE || !reader)
 		return;
 	until = *(volatile u64 *)&reader->until;

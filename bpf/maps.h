@@ -118,7 +118,7 @@ BPF_RINGBUF_PINNED(events, XG_EVENT_PAGES, XG_PINS "/events");
 BPF_RINGBUF_PINNED(drops, XG_DROP_PAGES, XG_PINS "/drops");
 
 /* [0] -> what that reader asked for. It maps it into memory and writes, the program reads. */
-BPF_F_TABLE("array:" XG_PINS "/asked", u32, struct xg_reader, asked, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array:" XG_PINS "/drop_reader", u32, struct xg_reader, drop_reader, 1, BPF_F_MMAPABLE);
 
 /* [reason * XG_KEPT + place] -> the last samples of this interface. Program writes, readers map it into memory. */
 #if XG_PROBE

@@ -129,22 +129,30 @@ class Watch:
         from xdpguard.telemetry.drops import RING
 
         end = None if lasting is None else time.monotonic() + lasting
+        left = _TURN
         try:
-            while end is None or time.monotonic() < end:
-                for drop in self._drops.read():
-                    if self._which.holds(drop):
-                        take(drop)
-                        self.taken += 1
-                        if self.taken == count:
-                            return
-                waiting()
-                left = _TURN if end is None else min(_TURN, end - time.monotonic())
+            while left > 0:
+                if end is not None:
+                    left = min(_TURN, end - time.monotonic())
                 select.select([self._drops], [], [], max(0.0, left))
                 self._drops.ask()
+                if self._take(take, count):
+                    return
+                waiting()
                 if pins(self._chosen).ring_id(RING) != self._drops.id:
                     raise XdpguardError("what was watched is detached", "attach it again: xdpguard attach IFACE")
         except KeyboardInterrupt:
-            return
+            self._take(take, count)  # what has come by then
+
+    def _take(self, take: Callable[[Drop], None], count: int) -> bool:
+        """Hands over what there is; whether that was enough."""
+        for drop in self._drops.read():
+            if self._which.holds(drop):
+                take(drop)
+                self.taken += 1
+                if self.taken == count:
+                    return True
+        return False
 
     def missed(self) -> Missed:
         """What there was meanwhile, and what of it was not handed over."""

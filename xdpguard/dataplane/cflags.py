@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sysconfig
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +34,6 @@ class Switches:
     btf: Mapping[str, int] = field(default_factory=dict)  # places in the kernel's structs, by switch: see btf.py
 
 
-def link_id(link_pins: str) -> int:
-    """The number by which samples of drops tell an interface from others: a digest of its folder of pins."""
-    return zlib.crc32(link_pins.encode())
-
-
 def cflags(switches: Switches, source: Path) -> list[str]:
     """The compiler's arguments: our own headers first, then the switches, then the sizes abi.py expects."""
     numbers = {
@@ -56,7 +50,6 @@ def cflags(switches: Switches, source: Path) -> list[str]:
         "NEW_TUPLES_PER_SECOND": switches.new_tuples_per_second,
         "RAW_COOKIES": int(switches.raw_cookies),
         "FAKE_CLOCK": int(switches.fake_clock),
-        "LINK_ID": link_id(switches.link_pins),
         "PROBE": int(switches.probe),
         "BTF": int(bool(switches.btf)),
         **switches.btf,

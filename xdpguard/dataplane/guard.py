@@ -35,7 +35,7 @@ class State(NamedTuple):
     cause: int
     port: int
     scans: int
-    zero: int
+    link: int
     window_began: int
     syns: int
     strangers: int
@@ -127,7 +127,7 @@ def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated:
     """
     with _opened(pins, name, netns) as descriptor:
         state = state_of(descriptor)
-        new = settled(state, mode, mac, translated)
+        new = settled(state, mode, mac, translated)._replace(link=pins.link_number(name, netns))
         if new != state:
             kernel.update(descriptor, _ZERO, abi.GUARD.pack(*new))
 

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,6 +38,10 @@ class Pins:
     def link_folder(self, name: str, netns: str) -> Path:
         """Folder of one interface's own maps."""
         return self.folder / "links" / f"{encoded(netns)}+{encoded(name)}"
+
+    def link_number(self, name: str, netns: str) -> int:
+        """By which samples of drops tell an interface from others: a digest of that folder's name, never 0."""
+        return zlib.crc32(self.link_folder(name, netns).name.encode()) or 1
 
     def exist(self) -> bool:
         """Whether the instance has maps of this version in the kernel."""

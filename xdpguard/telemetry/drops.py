@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from xdpguard.dataplane import abi
-from xdpguard.dataplane.cflags import link_id
 from xdpguard.dataplane.pins import Pins
 from xdpguard.telemetry.ring import Ring
 
@@ -41,7 +40,7 @@ class Decoder:
     """Reads records of interfaces that are known."""
 
     def __init__(self, pins: Pins, places: Sequence[Place]) -> None:
-        self._places = {link_id(str(pins.link_folder(*place))): place for place in places}
+        self._places = {pins.link_number(*place): place for place in places}
         self._reasons = {reason.number: reason for reason in abi.reasons()}
         self._offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
@@ -98,7 +97,7 @@ class Drops(Ring):
         self._decoder = Decoder(pins, places)
         samples = min(max(1, round(rate * WINDOW)), _MOST) if rate else _MOST
         try:
-            descriptor = pins.open("asked", 4, abi.READER.size)
+            descriptor = pins.open("drop_reader", 4, abi.READER.size)
             try:
                 self._asked = mmap.mmap(descriptor, mmap.PAGESIZE)
             finally:

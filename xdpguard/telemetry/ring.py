@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -29,6 +28,10 @@ class Ring:
             self._consumer = mmap.mmap(self._fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
             # The producer's page, and the data twice, so that a record is never in two pieces.
             self._rest = mmap.mmap(self._fd, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+            # Positions and lengths are read and written in one piece, as struct does not: the kernel does so, too.
+            self._consumed = memoryview(self._consumer).cast("Q")
+            self._produced = memoryview(self._rest)[:8].cast("Q")
+            self._lengths = memoryview(self._rest).cast("I")
         except BaseException:
             os.close(self._fd)
             raise
@@ -39,23 +42,25 @@ class Ring:
 
     def records(self) -> Iterator[bytes]:
         """Every record there is now; not those that come meanwhile, or a busy ring would never let go."""
-        produced = struct.unpack_from("=Q", self._rest)[0]
+        produced = self._produced[0]
         while True:
-            consumed = struct.unpack_from("=Q", self._consumer)[0]
+            consumed = self._consumed[0]
             if consumed >= produced:
                 return
             at = mmap.PAGESIZE + (consumed & (self._size - 1))
-            length = struct.unpack_from("=I", self._rest, at)[0]
+            length = self._lengths[at >> 2]
             if length & _BUSY:
                 return
             size = (length & ~_DISCARDED) + _HEADER
             record = self._rest[at + _HEADER : at + size]
-            struct.pack_into("=Q", self._consumer, 0, consumed + (size + 7 & ~7))
+            self._consumed[0] = consumed + (size + 7 & ~7)
             if not length & _DISCARDED:
                 yield record
 
     def close(self) -> None:
         """Gives it back."""
+        for view in (self._consumed, self._produced, self._lengths):
+            view.release()
         self._consumer.close()
         self._rest.close()
         os.close(self._fd)
