@@ -114,7 +114,7 @@ struct xg_reason_counts {
 	u64 observed_packets; /* it would have been, without --observe */
 	u64 observed_bytes;
 	/* Samples of them, when they are drops: see drops.h. */
-	u64 due;     /* packets and observed ones at which the next sample may be taken */
+	u64 due;     /* tick at which the next sample may be taken */
 	u64 window;  /* the running one, and in the last octet the session it is for */
 	u64 samples; /* that were taken */
 	u32 left;    /* that may be taken in this window */

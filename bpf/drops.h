@@ -4,8 +4,9 @@
  *
  * On each CPU each reason may give so many samples in a window of an eighth of a second; what is over that is counted
  * only, by the reason's counters. The last ones stay in a map of the interface, always. Who wants to hear of each in
- * turn asks for them for the next few seconds, and then they go into a ring as well. Nothing here ever waits, and
- * a drop that gives no sample mostly pays for two comparisons.
+ * turn asks for them for the next few seconds, and then they go into a ring as well. Nothing here ever waits. When a
+ * window has given all its samples, the clock is read again at the next tick: until then a drop pays for two
+ * comparisons, and however many there were, the first one of a later window is sampled.
  */
 #ifndef XG_DROPS_H
 #define XG_DROPS_H
@@ -20,7 +21,6 @@
 #define XG_WINDOW_SHIFT 27 /* a window in ns, as a power of two: 0.134 s */
 #define XG_IDLE_SAMPLES 2  /* of a window, when nobody has asked for more */
 #define XG_SESSIONS 0xff   /* of a window: whose it is */
-#define XG_SKIPPED 16      /* drops, when a window has given all its samples, until the clock is read again */
 
 /* What is written before it is written before what is written after it. */
 #define xg_barrier() __asm__ __volatile__("" ::: "memory")
@@ -63,7 +63,7 @@ static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mi
 static __always_inline void xg_dropped(struct xdp_md *ctx, struct xg_counters *mine, struct xg_reason_counts *counts,
 				       u32 reason, u32 length, bool observed)
 {
-	u64 number = counts->packets + counts->observed_packets, now, window, until, session;
+	u64 tick, now, window, until, session;
 	struct xg_reader *reader;
 	u32 zero = 0;
 	bool wanted;
@@ -74,7 +74,8 @@ static __always_inline void xg_dropped(struct xdp_md *ctx, struct xg_counters *m
 	until = *(volatile u64 *)&reader->until;
 	session = until ? reader->session & XG_SESSIONS : 0;
 	/* What is not due yet is, when somebody has begun to ask since. */
-	if (number < counts->due && (counts->window & XG_SESSIONS) == session)
+	tick = xg_now_tick();
+	if (tick < counts->due && (counts->window & XG_SESSIONS) == session)
 		return;
 	now = xg_now_boot();
 	wanted = until > now;
@@ -83,10 +84,11 @@ static __always_inline void xg_dropped(struct xdp_md *ctx, struct xg_counters *m
 	window = now >> XG_WINDOW_SHIFT << 8 | (wanted ? session : 0);
 	if (counts->window != window) {
 		counts->window = window;
+		counts->due = 0;
 		counts->left = wanted ? reader->samples : XG_IDLE_SAMPLES;
 	}
 	if (!counts->left) {
-		counts->due = number + XG_SKIPPED;
+		counts->due = tick + 1;
 		return;
 	}
 	counts->left--;
