@@ -179,14 +179,14 @@ def test_a_full_ring_counts_and_changes_no_verdict(timed: Timed) -> None:
             assert (answer.verdict, answer.reason) == ("DROP", "deny")
         assert timed.bench.send(v4("16.1.1.8")).verdict == "PASS"
         assert timed.bench.hits(rule)[0] == 5000
-        lost = sums(timed.bench.pins, PLACES).lost
+        lost = sums(timed.bench.pins, PLACES).lost["deny"]
         found = list(drops.read())
         assert len(found) + lost == 5000
         assert RING - 2 <= len(found) <= RING
         timed.send(SOURCE, 5)
         assert len(list(drops.read())) == 5, "what was read makes room"
     assert timed.samples("deny") == 5000
-    assert sums(timed.bench.pins, PLACES).lost == lost
+    assert sums(timed.bench.pins, PLACES).lost["deny"] == lost
 
 
 @pytest.mark.parametrize("rate", [0.1, 1, 7, 1_000_000])

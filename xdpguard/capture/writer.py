@@ -7,9 +7,8 @@ In this host's byte order, times in nanoseconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from struct import pack
-from typing import IO
 
 _SECTION, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
 _ETHERNET = 1  # LINKTYPE_ETHERNET
@@ -26,13 +25,20 @@ Options = Sequence[tuple[int, bytes]]
 
 
 class Writer:
-    """A section with its interfaces, then packets. What is written is whole after each of them."""
+    """A section with its interfaces, then packets: each handed over whole, in one piece."""
 
     def __init__(
-        self, file: IO[bytes], interfaces: Iterable[tuple[str, str]], longest: int, application: str, system: str
+        self,
+        put: Callable[[bytes], object],
+        interfaces: Iterable[tuple[str, str]],
+        longest: int,
+        application: str,
+        system: str,
     ) -> None:
-        """``interfaces``: name and description of each; ``longest``: octets kept of a packet."""
-        self._file = file
+        """``put`` takes what is to be written; ``interfaces``: name and description of each; ``longest``: octets kept
+        of a packet.
+        """
+        self._put = put
         self._began = time.time_ns()
         head = pack("=IHHq", 0x1A2B3C4D, 1, 0, -1)
         blocks = _block(_SECTION, head, [(_OS, system.encode()), (_APPLICATION, application.encode())])
@@ -63,10 +69,6 @@ class Writer:
             (_DELIVERED, pack("=Q", written)),
         ]
         self._put(_block(_STATISTICS, pack("=I", interface) + _moment(now), options))
-
-    def _put(self, data: bytes) -> None:
-        self._file.write(data)
-        self._file.flush()
 
 
 def _moment(at: int) -> bytes:

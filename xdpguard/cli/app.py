@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sys
 import traceback
 from typing import Annotated
@@ -117,7 +116,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # whatever it is, nobody gets a traceback for it
         return _unexpected(error, f"{type(error).__name__}: {error}", verbose)
     # Typer ends with 1 when the reader of a pipe has what it wanted (| head). That is no failure.
-    return EXIT_DONE if code == EXIT_FAILED and _reader_gone() else code
+    return EXIT_DONE if code == EXIT_FAILED and render.reader_gone(1) else code
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -140,9 +139,3 @@ def _unexpected(error: Exception, words: str, verbose: bool) -> int:
     trace = "".join(traceback.format_exception(error))
     render.failure(XdpguardError(f"unexpected: {words}", remedy, trace), verbose)
     return EXIT_FAILED
-
-
-def _reader_gone() -> bool:
-    watch = select.poll()
-    watch.register(1, 0)
-    return any(event & select.POLLERR for _, event in watch.poll(0))

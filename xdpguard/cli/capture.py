@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import platform
-import stat
 import sys
 import time
 from collections import Counter
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xdpguard import __version__
 from xdpguard.cli import drops, render
 from xdpguard.cli.session import options
-from xdpguard.errors import UsageError
 from xdpguard.privileges import require_privileges
 
 if TYPE_CHECKING:
+    from xdpguard.capture.output import Output
     from xdpguard.cli.drops import Missed, Wanted
     from xdpguard.lists.culprits import Culprits
     from xdpguard.telemetry.drops import Drop, Place
@@ -28,13 +26,14 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard capture -w drops.pcapng                      until Ctrl-C
+  xdpguard capture -w drops.pcapng                     until Ctrl-C
   xdpguard capture -w drops.pcapng --reason deny --count 1000
   xdpguard capture -w - | tshark -r - -T fields -e frame.comment -e ip.src
-  xdpguard capture -w drops.pcapng --rate 0 --for 10s   every drop, as far as it can be kept up with
+  xdpguard capture -w drops.pcapng --rate 0 --for 10s  all, if it keeps up
 \b
-Of each packet the first 128 octets are written, with the reason, the rule or list, and the verdict as Wireshark shows
-them: in the packet's comment. The file's statistics say how many drops it does not hold.
+Of each packet the first 128 octets are written, and in its comment, which
+Wireshark shows, the reason, and the rule or list that decided. The file's
+statistics say how many drops it does not hold.
 """
 _PASS, _DROP = 2, 1  # enum xdp_action
 _SHOWN_EACH = 0.25  # s between two lines of progress
@@ -56,10 +55,12 @@ def capture(
     count: drops.Count = 0,
     lasting: drops.Lasting = "",
     rate: Annotated[
-        float, typer.Option("--rate", metavar="N", help="At most so many a second, of each reason and CPU; 0: all.")
+        float,
+        typer.Option("--rate", metavar="N", help="At most N a second of each reason and CPU, 8 at least; 0: all."),
     ] = 1000,
 ) -> None:
     """Write dropped packets' headers to a pcapng file, with the reason of each in its comment."""
+    from xdpguard.capture.output import Output
     from xdpguard.lists.culprits import Culprits
     from xdpguard.lists.store import Store
 
@@ -71,36 +72,24 @@ def capture(
     with (
         Store(chosen.instance.store, read_only=True) as store,
         drops.Watch(chosen, which, rate) as watch,
-        _opened(write) as file,
+        Output(write) as output,
     ):
-        into = _Into(file, which, Culprits(store))
-        try:
-            watch.run(into.take, count, end, into.progress)
-        finally:
-            into.leave()
+        # Whoever reads from a pipe may have enough at any time.
+        with contextlib.suppress(BrokenPipeError):
+            into = _Into(output, which, Culprits(store))
+            try:
+                watch.run(into.take, count, end, output.fd, into.progress)
+            finally:
+                into.leave()
+            into.finish(watch.missed())
         missed = watch.missed()
-        into.finish(missed)
     render.note(missed.in_words("captured"))
-
-
-def _opened(name: str) -> IO[bytes]:
-    if name == "-":
-        if sys.stdout.isatty():
-            raise UsageError("-w - writes binary data, and standard output is a terminal", "name a file, or pipe it")
-        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    try:
-        path = Path(name)
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_fifo():
-            raise UsageError(f"{name} is no file", "name a file to be written")
-        return path.open("wb")
-    except OSError as error:
-        raise UsageError(f"cannot write {name}: {error.strerror}", "name a file that can be written") from error
 
 
 class _Into:
     """A file that drops are written to."""
 
-    def __init__(self, file: IO[bytes], which: Wanted, culprits: Culprits) -> None:
+    def __init__(self, output: Output, which: Wanted, culprits: Culprits) -> None:
         from xdpguard.capture.writer import Writer
         from xdpguard.dataplane.abi import DROP_FRAME
 
@@ -109,7 +98,7 @@ class _Into:
         self._written: Counter[int] = Counter()
         described = [(which.label(place), "what xdpguard drops") for place in which.places]
         system = f"{platform.system()} {platform.release()}"
-        self._writer = Writer(file, described, DROP_FRAME, f"xdpguard {__version__}", system)
+        self._writer = Writer(output.write, described, DROP_FRAME, f"xdpguard {__version__}", system)
         self._terminal = sys.stderr.isatty()
         self._shown = 0.0
 

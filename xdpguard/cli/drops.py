@@ -6,7 +6,7 @@ from __future__ import annotations
 import select
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
 Reasons = Annotated[
-    list[str] | None, typer.Option("--reason", metavar="REASON", help="Only drops of that reason; may be given often.")
+    list[str] | None, typer.Option("--reason", metavar="REASON", help="Only drops for that reason; may be repeated.")
 ]
-Interface = Annotated[str, typer.Option("--interface", "-i", metavar="IFACE", help="Only of that interface.")]
+Interface = Annotated[str, typer.Option("--interface", "-i", metavar="IFACE", help="Only drops of that interface.")]
 Netns = Annotated[str | None, typer.Option("--netns", metavar="NAME", help="The interface's network namespace.")]
-Count = Annotated[int, typer.Option("--count", "-c", metavar="N", min=0, help="End after N; 0: no end.")]
+Count = Annotated[
+    int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="End after N of them.")
+]
 Lasting = Annotated[str, typer.Option("--for", metavar="DURATION", help="End after that time, such as 30s or 5m.")]
 _TURN = 1.0  # s, after which samples are asked for anew
 _WORST = 1_000_000  # samples a second
@@ -118,10 +120,11 @@ class Watch:
         take: Callable[[Drop], None],
         count: int,
         lasting: float | None,
+        output: int,
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
         """Hands each to ``take``, until there were ``count`` (0: no end), or it lasted so many seconds, or the user
-        ends it with Ctrl-C or SIGTERM.
+        ends it with Ctrl-C or SIGTERM, or the pipe ``output`` has no reader any more.
 
         ``waiting`` is called about once a second, and when all that had come was taken. XdpguardError when what is
         watched is detached.
@@ -139,6 +142,8 @@ class Watch:
                 if self._take(take, count):
                     return
                 waiting()
+                if render.reader_gone(output):
+                    return
                 if pins(self._chosen).ring_id(RING) != self._drops.id:
                     raise XdpguardError("what was watched is detached", "attach it again: xdpguard attach IFACE")
         except KeyboardInterrupt:
@@ -158,11 +163,20 @@ class Watch:
         """What there was meanwhile, and what of it was not handed over."""
         found = {}
         for place, before in self.before.items():
-            after = sums(self._chosen, place)
+            try:
+                after = sums(self._chosen, place)
+            except XdpguardError:  # detached meanwhile
+                found[place] = 0, 0
+                continue
             names = self._which.reasons or after.dropped
-            dropped = sum(after.dropped[name] - before.dropped[name] for name in names)
-            found[place] = dropped, after.lost - before.lost
+            found[place] = _rise(before.dropped, after.dropped, names), _rise(before.lost, after.lost, names)
         return Missed(found, self.taken)
+
+
+def _rise(before: Mapping[str, int], after: Mapping[str, int], names: Collection[str]) -> int:
+    """By how much counters have risen; those of an interface that was attached anew began at zero."""
+    anew = any(after[name] < before[name] for name in after)
+    return sum(after[name] - (0 if anew else before[name]) for name in names)
 
 
 @dataclass
@@ -175,6 +189,7 @@ class Missed:
     def in_words(self, verb: str) -> str:
         """That, in a line."""
         dropped, lost = (sum(column) for column in zip(*self.found.values(), strict=True))
+        dropped = max(dropped, self.taken)  # an interface was detached
         over = max(0, dropped - self.taken - lost)
         text = f"{render.number(self.taken)} {verb} of {render.number(dropped)} dropped meanwhile"
         if over:
@@ -190,7 +205,7 @@ def entry(drop: Drop, culprits: Culprits) -> dict[str, Any] | None:
 
     if drop.entry == RULE:
         return culprits.rule(drop.number, source(drop.frame), drop.at / 1e9)
-    return culprits.list(drop.number) if drop.entry == LIST else None
+    return culprits.list(drop.number, source(drop.frame), drop.at / 1e9) if drop.entry == LIST else None
 
 
 def source(frame: bytes) -> bytes | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,9 +26,12 @@ Examples:
   xdpguard events -f --reason closed_port --for 1m
   xdpguard events --follow --json | jq -r '.packet'
 \b
-These are samples: of each reason its own, so that a flood of one does not hide another. Without --follow the last ones
-are shown, 8 of a reason and CPU. With it at most --rate a second of each reason on each CPU come; what did not is
-counted. xdpguard capture writes them to a file for Wireshark, xdpguard stats counts every packet.
+These are samples: each reason has its own, so that a flood of one does not
+hide another. Without --follow the last ones are shown, 8 of a reason and CPU.
+With it at most --rate a second of each reason on each CPU come, and what did
+not is counted. A * behind the reason: it passed, as what decided only
+observes. xdpguard capture writes them to a file for Wireshark, xdpguard stats
+counts every packet.
 """
 
 
@@ -38,16 +42,19 @@ def register(app: typer.Typer) -> None:
 
 def events(
     context: typer.Context,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on, showing drops as they happen.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show drops as they happen, until Ctrl-C.")] = False,
     reason: drops.Reasons = None,
     interface: drops.Interface = "",
     netns: drops.Netns = None,
     count: drops.Count = 0,
     lasting: drops.Lasting = "",
     rate: Annotated[
-        float, typer.Option("--rate", metavar="N", help="With --follow: a second, of each reason and CPU; 0: all.")
+        float,
+        typer.Option(
+            "--rate", metavar="N", help="With --follow: N a second of each reason and CPU, 8 at least; 0: all."
+        ),
     ] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow, a line each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow, a line for each.")] = False,
 ) -> None:
     """Show which packets were dropped of late, and why each of them was."""
     from xdpguard.lists.culprits import Culprits
@@ -72,7 +79,7 @@ def events(
                 else:
                     typer.echo(_line(drop, which, culprits))
 
-            watch.run(take, count, end)
+            watch.run(take, count, end, sys.stdout.fileno())
             missed = watch.missed()
     render.note(missed.in_words("shown"))
 
@@ -87,7 +94,7 @@ def _show_last(context: typer.Context, which: Wanted, culprits: Culprits, count:
     dropped = {name: number for name, number in total.dropped.items() if number and which.admits(name)}
     if as_json:
         shown = [_as_json(drop, culprits) for drop in found]
-        render.print_json({"events": shown, "dropped": dropped, "lost": total.lost})
+        render.print_json({"events": shown, "dropped": dropped, "lost": sum(total.lost.values())})
         return
     for drop in found:
         typer.echo(_line(drop, which, culprits))

@@ -141,11 +141,11 @@ class Drops(Ring):
 
 
 class Sums(NamedTuple):
-    """Drops (also those only observed) by reason, samples of them by reason, and samples that found the ring full."""
+    """By reason: drops (also those only observed), samples of them, and samples that found the ring full."""
 
     dropped: Mapping[str, int]
     samples: Mapping[str, int]
-    lost: int
+    lost: Mapping[str, int]
 
 
 def sums(pins: Pins, places: Sequence[Place]) -> Sums:
@@ -157,5 +157,5 @@ def sums(pins: Pins, places: Sequence[Place]) -> Sums:
     return Sums(
         {name: sum(it.reasons[name].packets + it.reasons[name].observed_packets for it in found) for name in dropping},
         {name: sum(it.samples.get(name, 0) for it in found) for name in dropping},
-        sum(it.samples_lost for it in found),
+        {name: sum(it.samples_lost.get(name, 0) for it in found) for name in dropping},
     )
