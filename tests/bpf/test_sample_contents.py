@@ -13,7 +13,7 @@ from support.dumps import dump
 from support.samples import ETHER, FLAGS, MALFORMED, PLACES, SOURCE, Timed, prepare, timed_on, v4, v6
 
 from xdpguard.dataplane.probe import Probe
-from xdpguard.telemetry.drops import LIST, RULE, Drops, sums
+from xdpguard.telemetry.drops import LIST, RULE, Drops, last, sums
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,19 @@ def test_the_first_octets_of_a_frame(timed: Timed, length: int) -> None:
     assert timed.kept()[-1].frame == short, "nothing of a longer one before it"
 
 
+def test_a_frame_of_several_buffers() -> None:
+    """Of which the program sees the first one; its length is that of all."""
+    bench = Bench("pieces", frags=True)
+    try:
+        prepare(bench)
+        frame = v4(length=9000, flags="SF")
+        assert bench.send(frame).reason == "bad_flags"
+        (drop,) = last(bench.pins, PLACES)
+        assert (drop.length, drop.frame) == (9000, frame[:128])
+    finally:
+        bench.close()
+
+
 def test_the_shortest_frame(timed: Timed) -> None:
     frame = bytes(ETHER)[:12] + b"\x08\x00"
     assert timed.send(frame) == "malformed"
@@ -64,12 +77,12 @@ def test_the_shortest_frame(timed: Timed) -> None:
     assert (drop.length, drop.frame, drop.entry) == (14, frame, 0)
 
 
-@pytest.mark.parametrize(("rule", "listed"), [("16.1.1.7", "16.2.2.7"), ("2001:db8::7", "2001:db8:2::7")])
+@pytest.mark.parametrize(("rule", "listed"), [("16.1.1.7", "16.2.3.9"), ("2001:db8::7", "2001:db8:2::9")])
 @pytest.mark.parametrize("wide", [False, True])
 def test_which_entry_denied_it(timed: Timed, rule: str, listed: str, wide: bool) -> None:
     """The first time, and when the source is remembered; another one's in between; none for other reasons."""
     make = v6 if ":" in rule else v4
-    around = {"16.2.2.7": "16.2.0.0/16", "2001:db8:2::7": "2001:db8:2::/48"}[listed] if wide else listed
+    around = {"16.2.3.9": "16.2.0.0/16", "2001:db8:2::9": "2001:db8:2::/48"}[listed] if wide else listed
     timed.bench.rule("block", "192.0.2.1")
     made = timed.bench.rule("block", rule)
     load(timed.bench, ["192.0.2.2"], ["192.0.2.3"], [around])

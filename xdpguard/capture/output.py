@@ -49,7 +49,7 @@ class Output:
                 raise
             raise XdpguardError(
                 f"cannot write {self._name}: {error.strerror}",
-                "make room there or name another file; it is whole so far",
+                "make room there, or name another file; what it holds is whole",
             ) from error
 
     def _take_back(self, octets: int) -> None:
