@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from typing import Any
@@ -107,8 +108,8 @@ def test_for_people(attached: Command, lab: Lab) -> None:
     assert eventually(lambda: len(told(attached)) == 4)
     result = attached("events")
     lines = result.out.splitlines()
-    label = f"{INTERFACE}@{lab.server}"
-    assert [line.split("  ")[1] for line in lines] == [label] * 4
+    assert [line.split("  ")[1] for line in lines] == [INTERFACE] * 4
+    assert all(re.match(r"[0-2]\d:[0-5]\d:[0-6]\d\.\d{3}  ", line) for line in lines)
     assert lines[0].endswith(f"  deny          tcp 198.51.100.7:4000 > {SERVER4}:80 S  rule 198.51.100.7 (brute force)")
     assert lines[1].endswith("  list bad")
     assert lines[2].endswith(f"  bad_flags     tcp 16.1.1.1:4000 > {SERVER4}:80 FS")
@@ -194,8 +195,9 @@ def test_two_interfaces(attached: Command, lab: Lab) -> None:
         send(lab, [tcp("127.0.0.1")])
         assert following.shows(3)[2]["reason"] == "bad_source", "the other one goes on"
         assert "3 shown of 3" in following.interrupted()
-    assert [drop["packet"] for drop in told(attached)] == [drop["packet"] for drop in found[:1] + following.drops()[2:]]
     attached.ok("attach", "lo", "--netns", lab.server)
+    assert {line.split("  ")[1] for line in attached.ok("events").splitlines()} == {INTERFACE}
+    assert [drop["packet"] for drop in told(attached)] == [drop["packet"] for drop in found[:1] + following.drops()[2:]]
     assert told(attached, "--interface", "lo") == []
     assert len(told(attached, "--interface", INTERFACE, "--netns", lab.server)) == 2
     assert attached.json("events", "-i", "lo")["dropped"] == {}

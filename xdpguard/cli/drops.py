@@ -55,6 +55,12 @@ class Wanted:
         """An interface's name, with its namespace where it has one."""
         return f"{place[0]}@{place[1]}" if place[1] else place[0]
 
+    def shown(self, place: Place) -> str:
+        """What tells an interface from the others, as wide as that of any of them."""
+        names = [name for name, _ in self.places]
+        found = {it: it[0] if names.count(it[0]) == 1 else self.label(it) for it in self.places}
+        return found[place].ljust(max(map(len, found.values())))
+
 
 def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: str | None) -> Wanted:
     """What the options say. UsageError for a reason that no drop has; XdpguardError when nothing is attached."""
@@ -169,11 +175,11 @@ class Watch:
                 found[place] = 0, 0
                 continue
             names = self._which.reasons or after.dropped
-            found[place] = _rise(before.dropped, after.dropped, names), _rise(before.lost, after.lost, names)
+            found[place] = rise(before.dropped, after.dropped, names), rise(before.lost, after.lost, names)
         return Missed(found, self.taken)
 
 
-def _rise(before: Mapping[str, int], after: Mapping[str, int], names: Collection[str]) -> int:
+def rise(before: Mapping[str, int], after: Mapping[str, int], names: Collection[str]) -> int:
     """By how much counters have risen; those of an interface that was attached anew began at zero."""
     anew = any(after[name] < before[name] for name in after)
     return sum(after[name] - (0 if anew else before[name]) for name in names)

@@ -71,13 +71,13 @@ def events(
             _show_last(context, which, culprits, count, as_json)
             return
         with drops.Watch(chosen, which, rate) as watch:
-            render.note("drops as they happen; end with Ctrl-C" if end is None else f"drops for {lasting}")
+            render.note("drops as they happen" + ("; end with Ctrl-C" if end is None else f", for {lasting}"))
 
             def take(drop: Drop) -> None:
                 if as_json:
                     render.print_json(_as_json(drop, culprits))
                 else:
-                    typer.echo(_line(drop, which, culprits))
+                    typer.echo(line(drop, which, culprits))
 
             watch.run(take, count, end, sys.stdout.fileno())
             missed = watch.missed()
@@ -97,7 +97,7 @@ def _show_last(context: typer.Context, which: Wanted, culprits: Culprits, count:
         render.print_json({"events": shown, "dropped": dropped, "lost": sum(total.lost.values())})
         return
     for drop in found:
-        typer.echo(_line(drop, which, culprits))
+        typer.echo(line(drop, which, culprits))
     if not dropped:
         typer.echo(
             "nothing was dropped since attaching" if not which.reasons else "nothing was dropped for that reason"
@@ -125,7 +125,8 @@ def _as_json(drop: Drop, culprits: Culprits) -> dict[str, Any]:
     }
 
 
-def _line(drop: Drop, which: Wanted, culprits: Culprits) -> str:
+def line(drop: Drop, which: Wanted, culprits: Culprits) -> str:
+    """A drop as people read it."""
     from xdpguard.capture.line import write
     from xdpguard.capture.packet import decode
     from xdpguard.lists.culprits import in_words
@@ -133,8 +134,10 @@ def _line(drop: Drop, which: Wanted, culprits: Culprits) -> str:
     packet = decode(drop.frame)
     seconds, rest = divmod(drop.at, 1_000_000_000)
     moment = time.strftime("%H:%M:%S", time.localtime(seconds))
+    if time.localtime(seconds)[:3] != time.localtime()[:3]:
+        moment = time.strftime("%Y-%m-%d ", time.localtime(seconds)) + moment
     what = write(packet) if packet else f"{drop.length} octets: {drop.frame[:32].hex()}"
     why = in_words(drops.entry(drop, culprits))
     mark = "*" if drop.observed else ""
-    parts = [f"{moment}.{rest // 1000:06}", which.label(drop.place), f"{drop.reason.name}{mark:1}".ljust(12), what]
+    parts = [f"{moment}.{rest // 1_000_000:03}", which.shown(drop.place), f"{drop.reason.name}{mark}".ljust(12), what]
     return "  ".join([*parts, *([why] if why else [])])
