@@ -70,6 +70,19 @@ def test_a_frame_of_several_buffers() -> None:
         bench.close()
 
 
+def test_a_wall_clock_that_is_set_meanwhile(timed: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, hour = time.time_ns, 3_600_000_000_000
+    with Drops(timed.bench.pins, PLACES, 60) as drops:
+        timed.send(FLAGS)
+        monkeypatch.setattr(time, "time_ns", lambda: real() + hour)
+        timed.send(FLAGS)
+        drops.ask()
+        timed.send(FLAGS)
+        first, second, third = drops.read()
+    assert (first.at, third.at) == (second.at, second.at), "read with one offset"
+    assert abs(first.at - real() - hour) < 60e9
+
+
 def test_the_shortest_frame(timed: Timed) -> None:
     frame = bytes(ETHER)[:12] + b"\x08\x00"
     assert timed.send(frame) == "malformed"

@@ -18,6 +18,7 @@ RING = "drops"
 RULE, LIST = 1, 2  # enum xg_probe_entry
 WINDOW = (1 << 27) / 1e9  # s, XG_WINDOW_SHIFT
 _LEASE = 3_000_000_000  # ns; asked for anew long before
+_CLOCK_SET = 1_000_000  # ns
 _MOST = 0xFFFFFFFF
 
 Place = tuple[str, str]  # interface and namespace
@@ -42,7 +43,13 @@ class Decoder:
     def __init__(self, pins: Pins, places: Sequence[Place]) -> None:
         self._places = {pins.link_number(*place): place for place in places}
         self._reasons = {reason.number: reason for reason in abi.reasons()}
-        self._offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._offset = _offset()
+
+    def follow_clock(self) -> None:
+        """Notices when the wall clock was set; a smaller difference is one of reading two clocks."""
+        offset = _offset()
+        if abs(offset - self._offset) > _CLOCK_SET:
+            self._offset = offset
 
     def decode(self, record: bytes) -> Drop | None:
         """The sample; None when there is none, it is just being written, or of an interface that is not known."""
@@ -60,6 +67,10 @@ class Decoder:
             number if entry else 0,
             bool(observed),
         )
+
+
+def _offset() -> int:
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def last(pins: Pins, places: Sequence[Place]) -> list[Drop]:
@@ -116,6 +127,7 @@ class Drops(Ring):
         """Asks for samples for the next 3 s."""
         until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + _LEASE
         self._until[0] = until  # in one piece
+        self._decoder.follow_clock()
 
     def read(self) -> Iterator[Drop]:
         """Every sample there is now."""
