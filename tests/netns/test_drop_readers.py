@@ -75,8 +75,8 @@ def test_a_reader_that_is_killed(attached: Command, lab: Lab, number: int) -> No
         assert first.ends(number) == (-number if number == signal.SIGKILL else 0)
         before = counts(attached)["bad_source"][0]
         flood(lab, 20_000)
-        assert works(lab, 4, "tcp")
-        assert eventually(lambda: counts(attached)["bad_source"][0] > before + 10_000)
+        assert eventually(lambda: works(lab, 4, "tcp"))
+        assert eventually(lambda: counts(attached)["bad_source"][0] > before + 1000)
         with Following(attached, *JSON) as second:
             assert second.lines == [], "what the one before was meant to get is not the next one's"
             send(lab, [tcp("16.1.1.1", "SF")])
@@ -118,7 +118,7 @@ def test_a_reader_that_is_stopped(attached: Command, lab: Lab) -> None:
         reader.signal(signal.SIGSTOP)
         flood(lab, 40_000)
         assert lost(attached, lab) > 0
-        assert [works(lab, family, "tcp") for family in (4, 6)] == [True, True]
+        assert eventually(lambda: works(lab, 4, "tcp") and works(lab, 6, "tcp"))
         reader.signal(signal.SIGCONT)
         assert eventually(lambda: len(reader.lines) > 2000, WAIT)
         assert eventually(lambda: _until(Pins(BPFFS, attached.instance)) > time.clock_gettime_ns(time.CLOCK_BOOTTIME))
