@@ -193,6 +193,7 @@ def test_a_pipe_that_is_closed(attached: Command, lab: Lab, tmp_path: Path) -> N
             if words[-1] == str(fifo):
                 with fifo.open("rb") as file:
                     assert file.read(4) == b"\x0a\x0d\x0d\x0a"
+                send(lab, [tcp("16.1.1.1", "SF")])  # which it finds that it cannot write
             else:
                 assert process.stdout.read(4)
             sending.set()
