@@ -2,7 +2,8 @@
 """Whose packets are dropped, to whom and to which ports: estimated from samples, since the first reading.
 
 Each drop of a reason that was counted between two readings is put down to the samples of that reason taken meanwhile,
-in equal shares: sums are exact, and who has most of them is right, as far as some dozens of samples a second tell.
+in equal shares: sums are exact, and who has most of them is right, as far as some dozens of samples a second tell. Who
+was met once or twice in a flood is nobody to be named: of a million spoofed sources those would be the ones by chance.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from xdpguard.telemetry.counters import Counters
 Place = tuple[str, str]  # interface and namespace
 By = Literal["source", "destination", "port"]
 End = tuple[bytes, int]  # address of 4 or 16 octets, and a port or 0
-Gains = defaultdict[End, float]
+Gains = defaultdict[End, list[float]]  # weights of its samples
 
 _REMEMBERED = 10_000  # ends
+_MET = 3  # samples
 _SMOOTHED = 5.0  # s: time constant of the rates
 _HEAD = [("begun", "=u4"), ("link", "=u4"), ("at", "=u8"), ("length", "=u4"), ("number", "=u4")]
 _MIDDLE = [("reason", "u1"), ("entry", "u1"), ("observed", "u1"), ("captured", "u1")]
@@ -37,10 +39,16 @@ assert _DROP.itemsize == abi.DROP.size
 
 
 class Share(NamedTuple):
-    """What one end has lost: packets, and packets/s of late."""
+    """What one end has lost: packets, and packets/s of late; and how many samples say so."""
 
     drops: float
     rate: float
+    samples: int = 1
+
+    @property
+    def sure(self) -> bool:
+        """Whether that is more than chance."""
+        return self.samples >= _MET or self.drops <= 2 * self.samples
 
 
 class Dropped:
@@ -54,7 +62,7 @@ class Dropped:
 
     def read(self, interfaces: Mapping[Place, Counters], at: float) -> None:
         """Takes in what has been dropped since the reading before. ``at``: monotonic, s."""
-        gained: dict[By, Gains] = {"source": Gains(float), "destination": Gains(float), "port": Gains(float)}
+        gained: dict[By, Gains] = {"source": Gains(list), "destination": Gains(list), "port": Gains(list)}
         for place, counts in interfaces.items():
             for weight, frame in self._shares(place, counts):
                 _add(gained, weight, frame)
@@ -100,18 +108,18 @@ def _add(gained: dict[By, Gains], weight: float, frame: bytes) -> None:
     packet = decode(frame)
     if packet is None:
         return
-    gained["source"][packet.source, 0] += weight
-    gained["destination"][packet.destination, 0] += weight
+    gained["source"][packet.source, 0].append(weight)
+    gained["destination"][packet.destination, 0].append(weight)
     if packet.protocol in (TCP, UDP) and packet.has_ports:
-        gained["port"][packet.destination, packet.destination_port] += weight
+        gained["port"][packet.destination, packet.destination_port].append(weight)
 
 
-def _smoothed(shares: Mapping[End, Share], gained: Mapping[End, float], seconds: float) -> dict[End, Share]:
+def _smoothed(shares: Mapping[End, Share], gained: Mapping[End, list[float]], seconds: float) -> dict[End, Share]:
     kept = math.exp(-seconds / _SMOOTHED)
-    found = {end: Share(share.drops, share.rate * kept) for end, share in shares.items()}
-    for end, drops in gained.items():
-        old = found.get(end, Share(0.0, 0.0))
-        found[end] = Share(old.drops + drops, old.rate + drops / seconds * (1 - kept))
+    found = {end: share._replace(rate=share.rate * kept) for end, share in shares.items()}
+    for end, weights in gained.items():
+        old, drops = found.get(end, Share(0.0, 0.0, 0)), sum(weights)
+        found[end] = Share(old.drops + drops, old.rate + drops / seconds * (1 - kept), old.samples + len(weights))
     if len(found) > _REMEMBERED:
         most = sorted(found.items(), key=lambda it: it[1], reverse=True)[: _REMEMBERED * 3 // 4]
         found = dict(most)

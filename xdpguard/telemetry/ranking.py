@@ -114,6 +114,7 @@ def gained(now: Table, before: Table) -> Floats:
 
 def rank(ends: Ends, syns: U64, rates: Floats, dropped: Mapping[End, Share]) -> Ranking:
     """Adds up what equal ends have."""
+    dropped = {end: share for end, share in dropped.items() if share.sure}
     none, more = np.zeros(len(syns)), len(dropped)
     drops = np.r_[none, [share.drops for share in dropped.values()]]
     drop_rates = np.r_[none, [share.rate for share in dropped.values()]]
