@@ -56,8 +56,14 @@ def agree(probe: Probe, bench: Bench, frame: bytes, checked: bool = False) -> An
 
 
 @pytest.fixture(scope="session")
-def _probe(_bench: Bench) -> Iterator[Probe]:
-    with Probe(_bench.switches) as probe:
+def _probe(_bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    """One that was kept; those below are compiled."""
+    cache = tmp_path_factory.mktemp("kept")
+    Probe(_bench.switches, _bench.pins, ("bench", ""), cache).close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Probe, "_compile", None)
+        probe = Probe(_bench.switches, _bench.pins, ("bench", ""), cache)
+    with probe:
         yield probe
 
 
@@ -127,8 +133,8 @@ def test_every_flag_octet(probe: Probe, bench: Bench) -> None:
 
 
 @pytest.fixture(scope="module")
-def observing_probe(_observing: Bench) -> Iterator[Probe]:
-    with Probe(_observing.switches) as probe:
+def observing_probe(_observing: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    with Probe(_observing.switches, _observing.pins, ("bench", ""), tmp_path_factory.mktemp("none")) as probe:
         yield probe
 
 
@@ -194,10 +200,11 @@ def _guarded() -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def _guard_probe(_guarded: Bench, lab: Lab) -> Iterator[Probe]:
+def _guard_probe(_guarded: Bench, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     with entered(lab.server):
         ifindex = socket.if_nametoindex(INTERFACE)
-    with Probe(_guarded.switches, ifindex) as probe:
+    none = tmp_path_factory.mktemp("none")
+    with Probe(_guarded.switches, _guarded.pins, ("bench", ""), none, ifindex) as probe:
         yield probe
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bpf.test_known import load
@@ -108,13 +109,14 @@ def test_which_entry_denied_it(timed: Timed, rule: str, listed: str, wide: bool)
     assert made.slot == 1
 
 
-def test_a_probe_takes_none(timed: Timed) -> None:
+def test_a_probe_takes_none(timed: Timed, tmp_path: Path) -> None:
     timed.bench.rule("block", "16.1.1.7")
-    with Probe(timed.bench.switches) as probe, Drops(timed.bench.pins, PLACES, 0) as drops:
-        before = dump(timed.bench.pins)
+    pins = timed.bench.pins
+    with Probe(timed.bench.switches, pins, PLACES[0], tmp_path) as probe, Drops(pins, PLACES, 0) as drops:
+        before = dump(pins)
         for frame in (v4("16.1.1.7"), FLAGS, MALFORMED, SOURCE) * 3:
             probe.ask_one(frame, len(frame))
-        assert dump(timed.bench.pins) == before
+        assert dump(pins) == before
         assert list(drops.read()) == []
         assert timed.kept() == []
         timed.send(FLAGS)

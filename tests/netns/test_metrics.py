@@ -64,6 +64,8 @@ def counted(stats: dict[str, Any]) -> dict[tuple[str, str], int]:
         found["xdpguard_tracking_skipped_total", table] = stats[f"{table}_skipped"]
     found["xdpguard_cookies_valid_total", ""] = stats["cookies_valid"]
     found["xdpguard_events_lost_total", ""] = stats["events_lost"]
+    found["xdpguard_drop_samples_total", ""] = sum(stats["samples"].values())
+    found["xdpguard_drop_samples_lost_total", ""] = stats["samples_lost"]
     return found
 
 

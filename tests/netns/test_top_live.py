@@ -62,6 +62,8 @@ def test_figures_are_those_of_stats_and_a_block_takes_effect(lab: Lab, attached:
         rows = {row["source"]: row["syns"] for row in attached.json("syns", "--by", "source")}
         assert rows[source] >= arrived // 2
         top.until(lambda: top.line(source)[2:3] == [scaled(rows[source])], f"{source} {rows[source]}")
+        denied = scaled(stats["reasons"]["deny"]["packets"])
+        top.until(lambda: top.line(other)[4:5] == [denied], f"{other} lost {denied}")
         top.send("4")
         ports = {row["destination_port"]: row["syns"] for row in attached.json("syns", "--by", "port")}
         top.until(lambda: top.line(f"{SERVER4} ")[1:2] == ["9"], "port 9")
@@ -88,7 +90,7 @@ def test_figures_are_those_of_stats_and_a_block_takes_effect(lab: Lab, attached:
         assert eventually(lambda: works(lab, 4, "tcp"))
 
         top.resize(160, 48)
-        top.sees("3 destinations not denied")
+        top.sees("3 destinations SYNs not denied")
         assert top.end("q") == 0
         top.restored()
 

@@ -24,6 +24,7 @@ from xdpguard.policy.rule import Rule
 from xdpguard.rulebook import Rulebook
 from xdpguard.telemetry import ranking
 from xdpguard.telemetry.counters import Counters, ReasonCounts
+from xdpguard.telemetry.dropped import By, End, Share
 from xdpguard.tui.app import Arrived, Top
 from xdpguard.tui.board import Board
 from xdpguard.tui.draw import UNICODE, Glyphs
@@ -33,6 +34,7 @@ from xdpguard.tui.view import View
 
 WALL = 1_800_000_000.0
 Ends = tuple[str, str, int, int]  # source, destination, port, SYNs
+Dropped = dict[By, dict[End, Share]]
 
 
 def counters(packets: dict[str, int] | None = None, syn: int = 0, observed: bool = False) -> Counters:
@@ -57,7 +59,7 @@ def seen(
     return Seen(its, WALL - 60, counts or counters(), held, active)
 
 
-def rank(tuples: Iterable[Ends]) -> ranking.Syns:
+def rank(tuples: Iterable[Ends], dropped: Dropped | None = None) -> ranking.Syns:
     """What the tables of tuples would give; rates are the sums."""
     rows = list(tuples)
     syns = np.array([row[3] for row in rows], np.uint64)
@@ -70,14 +72,15 @@ def rank(tuples: Iterable[Ends]) -> ranking.Syns:
         low = np.array([number & (1 << 64) - 1 for number in whole], np.uint64)
         return ranking.Ends(version, high, low, np.array([row[2] if port else 0 for row in rows], np.uint16))
 
-    wanted: dict[ranking.By, ranking.Ends] = {
+    wanted: dict[By, ranking.Ends] = {
         "source": ends([row[0] for row in rows], False),
         "destination": ends([row[1] for row in rows], False),
         "port": ends([row[1] for row in rows], True),
     }
     table = ranking.Table(np.arange(len(rows), dtype=np.uint64), syns)
     none = ranking.Table(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-    by = {name: ranking.rank(its, syns, syns.astype(np.float64)) for name, its in wanted.items()}
+    rates, lost = syns.astype(np.float64), dropped or {}
+    by = {name: ranking.rank(its, syns, rates, lost.get(name, {})) for name, its in wanted.items()}
     return ranking.Syns(0.0, (table, none), by)
 
 
@@ -96,6 +99,7 @@ class World:
     hits: dict[int, int] = field(default_factory=dict)  # packets by id of a rule
     lists: tuple[ListHits, ...] = ()
     tuples: list[Ends] = field(default_factory=list)
+    dropped: Dropped = field(default_factory=dict)
     mode: str = "auto"
     fault: Exception | None = None
     waits: threading.Event | None = None  # a lock that somebody holds until it is set
@@ -123,7 +127,7 @@ class World:
             RuleHits(rules, hits, self.seconds),
             self.lists,
             self.seconds,
-            rank(self.tuples),
+            rank(self.tuples, self.dropped),
         )
 
     @contextmanager

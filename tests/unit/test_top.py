@@ -431,7 +431,7 @@ def test_quitting_while_a_lock_is_held_changes_nothing(world: World) -> None:
 def test_help_and_back(world: World) -> None:
     async def test(screen: Screen) -> None:
         await screen.press("question_mark")
-        screen.has("left and right choose how long", "tables 5 and 6 have their hits", "any key")
+        screen.has("left and right choose how long", "Tables 5 and 6 have the exact hits", "any key")
         await screen.press("b")
         screen.has("verdict")
 

@@ -34,7 +34,9 @@ def live(chosen: Options, interface: str, netns: str | None) -> Iterator[Subject
 
     with (
         controller(chosen, read_only=True) as session,
-        subject.live(session, pins(chosen), remembered_policy(session, chosen), interface, netns) as found,
+        subject.live(
+            session, pins(chosen), remembered_policy(session, chosen), chosen.instance.compiled, interface, netns
+        ) as found,
     ):
         yield found
 
@@ -53,7 +55,7 @@ def asked(chosen: Options, config: Path | None, interface: str, netns: str | Non
     if interface or netns is not None:
         raise UsageError("--interface and --netns name an attached program, and --config asks another one", "give one")
     require_privileges()
-    with candidate(load(config), str(config), chosen.instance.bpffs) as found:
+    with candidate(load(config), str(config), chosen.instance.bpffs, chosen.instance.compiled) as found:
         yield found
 
 
@@ -66,10 +68,10 @@ def compared(chosen: Options, config: Path, interface: str, netns: str | None) -
 
     policy = load(config)
     with controller(chosen, read_only=True) as session:
-        held = pins(chosen)
+        held, cache = pins(chosen), chosen.instance.compiled
         with (
-            subject.live(session, held, remembered_policy(session, chosen), interface, netns) as now,
-            candidate(policy, str(config), chosen.instance.bpffs, (session, now)) as then,
+            subject.live(session, held, remembered_policy(session, chosen), cache, interface, netns) as now,
+            candidate(policy, str(config), chosen.instance.bpffs, cache, (session, now)) as then,
         ):
             yield now, then
 

@@ -10,6 +10,7 @@ import mmap
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from struct import Struct
 from types import TracebackType
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane import abi, kernel
+from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
 from xdpguard.dataplane.guard import ALWAYS, State
@@ -49,6 +51,7 @@ ANSWER = np.dtype(
 Answers = NDArray[np.void]
 
 _KEY = bytes(4)
+_OWN = ("probe_state", "probe_answers", "guards")  # maps that are asked and told
 _LENGTH, _LENGTH_AT = Struct("=I"), 4  # in struct xg_probe_state
 
 
@@ -58,28 +61,39 @@ class Probe:
     Frames that come from an interface are to be asked about in that interface's network namespace.
     """
 
-    def __init__(self, chosen: Switches, ifindex: int = 0) -> None:
-        """``ifindex``: the interface the frames seem to come from; 0: none in particular."""
+    def __init__(self, chosen: Switches, pins: Pins, link: tuple[str, str], cache: Path, ifindex: int = 0) -> None:
+        """``chosen`` and ``pins`` are those of the interface ``link`` (name, namespace), ``cache`` is the folder of
+        programs compiled before, and ``ifindex`` the interface the frames seem to come from; 0: none in particular.
+        """
         self._maps: dict[str, int] = {}
         self.program = -1
-        with Compiled(replace(chosen, probe=True)) as compiled:
-            for name, wanted in compiled.tables().items():
-                held = kernel.map_info(compiled.map_fd(name))
-                if held[2:6] != wanted[2:6] or held.type != wanted.type:
-                    raise wrong_layout(f"{chosen.pins}/{name}")
-            try:
-                for name in ("probe_state", "probe_answers", "guards"):
-                    self._maps[name] = os.dup(compiled.map_fd(name))
-                self.program = compiled.load()
-            except BaseException:
-                self.close()
-                raise
+        chosen, kept = replace(chosen, probe=True), Cache(cache)
+        found = kept.load(chosen, pins, link, _OWN)
+        if found:
+            self.program, self._maps = found
+        else:
+            self._compile(chosen, pins, link, kept)
         self._runner = kernel.Runner(self.program, ifindex)
         self._state = self._mapped("probe_state", abi.PROBE_STATE.size)
         self._answers = np.frombuffer(
             self._mapped("probe_answers", abi.PROBE_BATCH * ANSWER.itemsize), ANSWER, abi.PROBE_BATCH
         )
         self._begin(None)
+
+    def _compile(self, chosen: Switches, pins: Pins, link: tuple[str, str], kept: Cache) -> None:
+        with Compiled(chosen) as compiled:
+            tables = compiled.tables()
+            for name, wanted in tables.items():
+                held = kernel.map_info(compiled.map_fd(name))
+                if held[2:6] != wanted[2:6] or held.type != wanted.type:
+                    raise wrong_layout(f"{chosen.pins}/{name}")
+            try:
+                self._maps = {name: os.dup(compiled.map_fd(name)) for name in _OWN}
+                self.program = compiled.load()
+            except BaseException:
+                self.close()
+                raise
+            kept.keep(chosen, pins, link, compiled.code(), tables, {name: compiled.map_fd(name) for name in tables})
 
     def close(self) -> None:
         """Frees the program and its maps."""
@@ -139,12 +153,12 @@ class Probe:
         return mmap.mmap(self._maps[name], -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
 
 
-def of_instance(pins: Pins, target: Target, policy: Policy, ifindex: int) -> Probe:
+def of_instance(pins: Pins, target: Target, policy: Policy, cache: Path, ifindex: int) -> Probe:
     """A probe that reads an instance's own maps, whatever the sizes they were made with. The maps must be there."""
     before = pins.names()
     try:
         sized = _sized(pins, policy)
-        return Probe(switches(pins, target, sized), ifindex)
+        return Probe(switches(pins, target, sized), pins, (target.name, target.netns), cache, ifindex)
     except BaseException:
         pins.remove(pins.names() - before)
         raise

@@ -42,6 +42,12 @@ _COUNTERS = (
         "Sources and tuples not tracked: over the limit of new ones.",
     ),
     ("xdpguard_events_lost_total", _LINK, "Events that the full ring of the data plane did not take."),
+    ("xdpguard_drop_samples_total", _LINK, "Drops of which a sample was taken, for events and capture."),
+    (
+        "xdpguard_drop_samples_lost_total",
+        _LINK,
+        "Samples that found the ring full, as they were not read quickly enough.",
+    ),
     ("xdpguard_floods_total", _LINK, "SYN floods that have begun."),
     ("xdpguard_cookies_sent_total", _LINK, "SYNs answered with a SYN cookie, or that would have been."),
     ("xdpguard_cookies_valid_total", _LINK, "ACKs that brought a valid SYN cookie back."),

@@ -193,6 +193,8 @@ def _counted(out: Gathering, place: tuple[str, str], reading: Reading) -> None:
     out.put("xdpguard_tracking_skipped_total", its.sources_skipped, *place, "sources")
     out.put("xdpguard_tracking_skipped_total", its.tuples_skipped, *place, "tuples")
     out.put("xdpguard_events_lost_total", its.events_lost, *place)
+    out.put("xdpguard_drop_samples_total", sum(its.samples.values()), *place)
+    out.put("xdpguard_drop_samples_lost_total", its.samples_lost, *place)
     out.put("xdpguard_floods_total", reading.floods, *place)
     for name, number in (("sent", _all(reading, "cookie_sent")), ("bad", _all(reading, "cookie_bad"))):
         out.put(f"xdpguard_cookies_{name}_total", number, *place)

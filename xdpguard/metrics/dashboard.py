@@ -132,6 +132,8 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
                 (f"xdpguard_tracked_syns{{{_HOST}}}", "SYNs of them"),
                 (_rate("xdpguard_tracking_skipped_total", "table"), "{{table}} not tracked a second"),
                 (_rate("xdpguard_events_lost_total", "instance"), "events lost a second"),
+                (_rate("xdpguard_drop_samples_total", "instance"), "samples of drops a second"),
+                (_rate("xdpguard_drop_samples_lost_total", "instance"), "of these lost a second"),
             ),
         ),
         Panel(

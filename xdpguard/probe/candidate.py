@@ -34,12 +34,13 @@ _TRACKED = 1024  # rows of tables that a probe never fills
 
 @contextmanager
 def candidate(
-    policy: Policy, label: str, bpffs: Path, beside: tuple[Controller, Subject] | None = None
+    policy: Policy, label: str, bpffs: Path, cache: Path, beside: tuple[Controller, Subject] | None = None
 ) -> Iterator[Subject]:
     """A policy's rules, checks, lists and guard.
 
-    ``beside``: an attached interface, for which it stands as attaching with it would have it: with the rules and lists
-    that were not the configuration's, what ``guard set`` says, and the guard's present state.
+    ``cache``: the folder of programs compiled before. ``beside``: an attached interface, for which it stands as
+    attaching with it would have it: with the rules and lists that were not the configuration's, what ``guard set``
+    says, and the guard's present state.
     """
     ensure_bpffs(bpffs)
     remove_orphans(bpffs)
@@ -53,7 +54,7 @@ def candidate(
         sized = replace(switches(pins, target, policy), sources=_TRACKED, tuples=_TRACKED)
         with (
             tempfile.TemporaryDirectory(prefix="xdpguard-probe-") as folder,
-            Probe(sized, link.ifindex if link else 0) as probe,
+            Probe(sized, pins, (target.name, target.netns), cache, link.ifindex if link else 0) as probe,
             Store(Path(folder) / "store.db") as store,
         ):
             rules, lists = Rulebook(store, KernelDataplane(pins)), Listbook(store, pins)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from xdpguard import builds
 from xdpguard.controller import Controller
@@ -76,8 +77,12 @@ def place(name: str, netns: str) -> str:
 
 
 @contextmanager
-def live(session: Controller, pins: Pins, policy: Policy, name: str, netns: str | None) -> Iterator[Subject]:
-    """The program of an attached interface, with its guard as it is now. ``policy``: the one last given."""
+def live(
+    session: Controller, pins: Pins, policy: Policy, cache: Path, name: str, netns: str | None
+) -> Iterator[Subject]:
+    """The program of an attached interface, with its guard as it is now. ``policy``: the one last given; ``cache``: the
+    folder of programs compiled before.
+    """
     interface, link = chosen(session, name, netns)
     notes = []
     build = builds.recall(session.store, link.name, link.netns, interface.prog_id or 0)
@@ -88,7 +93,7 @@ def live(session: Controller, pins: Pins, policy: Policy, name: str, netns: str 
         notes.append(f"{link.name} still runs the program of another xdpguard; attach it again to be sure of this")
     target = Target(link.name, link.netns, link.mtu, link.loopback, interface.observe)
     built_for = Policy(policy.limits, sanity, policy.rules, policy.guard, policy.lists)
-    with of_instance(pins, target, built_for, link.ifindex) as probe:
+    with of_instance(pins, target, built_for, cache, link.ifindex) as probe:
         state = guard.read(pins, link.name, link.netns)
         probe.set_guard(state)
         yield Subject(

@@ -39,7 +39,7 @@ class Counters:
     events_lost: int
     # Drops of which a sample was taken, by reason, those that have any, and how many found the ring full: bpf/drops.h.
     samples: dict[str, int] = field(default_factory=dict)
-    samples_lost: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
     packets: int = field(init=False)
     bytes: int = field(init=False)
     dropped: int = field(init=False)
@@ -50,6 +50,11 @@ class Counters:
         self.bytes = sum(count.bytes + count.observed_bytes for count in counts)
         dropping = {reason.name for reason in abi.reasons() if reason.action == "DROP"}
         self.dropped = sum(count.packets for name, count in self.reasons.items() if name in dropping)
+
+    @property
+    def samples_lost(self) -> int:
+        """Those of all reasons."""
+        return sum(self.lost.values())
 
 
 def read(pins: Pins, name: str, netns: str) -> Counters:
@@ -78,7 +83,7 @@ def decode(numbers: list[int]) -> Counters:
     return Counters(
         reasons={name: ReasonCounts(*row[:4]) for name, row in rows.items()},
         samples={name: row[_SAMPLES] for name, row in rows.items() if row[_SAMPLES]},
-        samples_lost={name: row[_LOST] for name, row in rows.items() if row[_LOST]},
+        lost={name: row[_LOST] for name, row in rows.items() if row[_LOST]},
         flags={
             name: sum(count for octet, count in sets.items() if octet >> bit & 1) for bit, name in enumerate(abi.FLAGS)
         },

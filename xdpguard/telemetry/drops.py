@@ -169,5 +169,5 @@ def sums(pins: Pins, places: Sequence[Place]) -> Sums:
     return Sums(
         {name: sum(it.reasons[name].packets + it.reasons[name].observed_packets for it in found) for name in dropping},
         {name: sum(it.samples.get(name, 0) for it in found) for name in dropping},
-        {name: sum(it.samples_lost.get(name, 0) for it in found) for name in dropping},
+        {name: sum(it.lost.get(name, 0) for it in found) for name in dropping},
     )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who sends initial SYNs, at whom and to which ports, from a hundred thousand tuples at once: arrays throughout.
+"""Who sends initial SYNs, at whom and to which ports, from a hundred thousand tuples at once: arrays throughout. Beside
+them stands whose packets are dropped (dropped.py).
 
 What the tables of tuples have dropped is not in the sums, so a sum may shrink.
 """
@@ -8,17 +9,18 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
+from xdpguard.telemetry.dropped import By, End, Share
 
 U64 = NDArray[np.uint64]
 Floats = NDArray[np.float64]
-By = Literal["source", "destination", "port"]
 
 _TAIL = [("source_port", ">u2"), ("destination_port", ">u2"), ("cpu", "=u4"), ("syns", "=u8"), ("elsewhere", "=u8")]
 _TUPLE4 = np.dtype([("source", ">u4"), ("destination", ">u4"), *_TAIL])
@@ -36,11 +38,13 @@ class Ends(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """SYNs by one end. ``rates`` are SYNs/s since the reading before."""
+    """SYNs by one end, and drops. ``rates`` are SYNs/s since the reading before, ``drop_rates`` drops/s of late."""
 
     ends: Ends
     syns: U64
     rates: Floats
+    drops: Floats
+    drop_rates: Floats
 
     def address(self, place: int) -> bytes:
         """The address, 4 or 16 octets."""
@@ -75,8 +79,8 @@ class Syns(NamedTuple):
         return sum(len(table.keys) for table in self.tables)
 
 
-def read(pins: Pins, at: float, before: Syns | None) -> Syns:
-    """Reads the tables of tuples; rates are those since ``before``."""
+def read(pins: Pins, at: float, before: Syns | None, dropped: Mapping[By, Mapping[End, Share]]) -> Syns:
+    """Reads the tables of tuples; rates are those since ``before``. ``dropped`` is what `Dropped` has found."""
     (keys4, four), (keys6, six) = _table(pins, "tuples4", _TUPLE4), _table(pins, "tuples6", _TUPLE6)
     tables = (_ordered(keys4, four), _ordered(keys6, six))
     four, six = four[tables[0][1]], six[tables[1][1]]
@@ -93,7 +97,7 @@ def read(pins: Pins, at: float, before: Syns | None) -> Syns:
         "destination": Ends(*destination, none),
         "port": Ends(*destination, ports),
     }
-    return Syns(at, held, {name: rank(ends, syns, rates) for name, ends in wanted.items()})
+    return Syns(at, held, {name: rank(ends, syns, rates, dropped[name]) for name, ends in wanted.items()})
 
 
 def gained(now: Table, before: Table) -> Floats:
@@ -108,17 +112,36 @@ def gained(now: Table, before: Table) -> Floats:
     return found
 
 
-def rank(ends: Ends, syns: U64, rates: Floats) -> Ranking:
+def rank(ends: Ends, syns: U64, rates: Floats, dropped: Mapping[End, Share]) -> Ranking:
     """Adds up what equal ends have."""
+    dropped = {end: share for end, share in dropped.items() if share.sure}
+    none, more = np.zeros(len(syns)), len(dropped)
+    drops = np.r_[none, [share.drops for share in dropped.values()]]
+    drop_rates = np.r_[none, [share.rate for share in dropped.values()]]
+    if more:
+        ends = _joined(ends, dropped)
+        syns, rates = np.r_[syns, np.zeros(more, np.uint64)], np.r_[rates, np.zeros(more)]
     marks = _mark(ends)
     order = np.argsort(marks)
     marks = marks[order]
     starts = np.flatnonzero(np.r_[True, marks[1:] != marks[:-1]]) if len(marks) else np.zeros(0, np.intp)
     if not len(starts):
-        return Ranking(ends, syns, rates)
+        return Ranking(ends, syns, rates, drops, drop_rates)
     first = order[starts]
     kept = Ends(ends.version[first], ends.high[first], ends.low[first], ends.port[first])
-    return Ranking(kept, np.add.reduceat(syns[order], starts), np.add.reduceat(rates[order], starts))
+    sums = [np.add.reduceat(values[order], starts) for values in (syns, rates, drops, drop_rates)]
+    return Ranking(kept, *sums)
+
+
+def _joined(ends: Ends, dropped: Iterable[End]) -> Ends:
+    rows = list(dropped)
+    numbers = [int.from_bytes(address, "big") for address, _ in rows]
+    return Ends(
+        np.r_[ends.version, np.array([4 if len(address) == 4 else 6 for address, _ in rows], np.uint8)],
+        np.r_[ends.high, np.array([number >> 64 for number in numbers], np.uint64)],
+        np.r_[ends.low, np.array([number & (1 << 64) - 1 for number in numbers], np.uint64)],
+        np.r_[ends.port, np.array([port for _, port in rows], np.uint16)],
+    )
 
 
 def _mark(ends: Ends) -> U64:

@@ -48,8 +48,8 @@ HELP = (
     "",
     "  pass went on to the kernel, drop ended here, answer is a SYN cookie sent back.",
     "  Tables 2 to 4 count initial SYNs of all interfaces that no rule denied, as far",
-    "  as they are tracked: in a flood most new ones are not. What rules and lists",
-    "  drop is not told by source; tables 5 and 6 have their hits.",
+    "  as they are tracked: in a flood most new ones are not; and drops, put down to",
+    "  whom samples of them show. Tables 5 and 6 have the exact hits of rules, lists.",
 )
 
 

@@ -73,8 +73,8 @@ class RulesHit:
         return rule.kind, rule.target
 
     def note(self, _shown: Shown, /) -> str:
-        """Where the sources of dropped packets are."""
-        return "what rules drop is counted here alone, not by source"
+        """What the hits are."""
+        return "with all that they have caught"
 
 
 class ListsHit:

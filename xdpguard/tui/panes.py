@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from xdpguard.tui.hits import ListsHit, RulesHit
 from xdpguard.tui.table import Pane
-from xdpguard.tui.talkers import Syns
+from xdpguard.tui.talkers import Talkers
 from xdpguard.tui.traffic import Interfaces, Reasons
 
 PANES: tuple[Pane, ...] = (
     Reasons(),
-    Syns("sources", "source"),
-    Syns("destinations", "destination"),
-    Syns("ports", "port"),
+    Talkers("sources", "source"),
+    Talkers("destinations", "destination"),
+    Talkers("ports", "port"),
     RulesHit(),
     ListsHit(),
     Interfaces(),

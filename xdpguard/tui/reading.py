@@ -22,6 +22,7 @@ from xdpguard.listbook import ListHits
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Target
 from xdpguard.telemetry import counters, ranking
+from xdpguard.telemetry.dropped import Dropped
 
 Place = tuple[str, str]  # name and network namespace of an interface
 
@@ -92,6 +93,7 @@ class Reader:
         self._session = session
         self._rules = Rules([], (-1, -1))
         self._syns: ranking.Syns | None = None
+        self._dropped = Dropped(pins)
 
     def __call__(self) -> Reading:
         """XdpguardError when nothing is attached, or what is cannot be read."""
@@ -99,7 +101,9 @@ class Reader:
             interfaces = tuple(self._look(session))
             if not any(it.counts for it in interfaces):
                 raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
-            self._syns = ranking.read(self._pins, time.monotonic(), self._syns)
+            now = time.monotonic()
+            self._dropped.read({it.place: it.counts for it in interfaces if it.counts}, now)
+            self._syns = ranking.read(self._pins, now, self._syns, self._dropped.by)
             rules, lists, at = self._hits(session), tuple(session.lists.in_force()), time.monotonic()
             return Reading(time.time(), interfaces, guard.read_policy(self._pins).mode, rules, lists, at, self._syns)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tables of who tries to connect to what: initial SYNs by source, destination, port."""
+"""Tables of who tries to connect to what, and whose packets are dropped: by source, destination, port."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Hashable
 import numpy as np
 
 from xdpguard.policy.target import Kind, Port, Prefix, Target
-from xdpguard.telemetry.ranking import By
+from xdpguard.telemetry.dropped import By
 from xdpguard.tui.draw import Span, scaled
 from xdpguard.tui.table import MOST, Column, Order, Shown, rate_cell
 
 
-class Syns:
-    """Initial SYNs by one end."""
+class Talkers:
+    """Initial SYNs and drops by one end."""
 
-    sorts = ("syns", "rate", "address")
+    sorts = ("syns", "rate", "drops", "drop rate", "address")
 
     def __init__(self, name: str, by: By) -> None:
         self.name = name
@@ -28,7 +28,8 @@ class Syns:
             *head,
             Column("SYN/s", 7, True, "rate"),
             Column("SYNs", 7, True, "syns"),
-            Column("share", 5, True),
+            Column("drop/s", 7, True, "drop rate"),
+            Column("drops", 7, True, "drops"),
             Column("rule", 7),
         )
 
@@ -41,7 +42,13 @@ class Syns:
         if sort == "address":
             return chosen[np.lexsort((ends.port[chosen], low, high, ends.version[chosen]))][:MOST]
         syns, rates = ranking.syns[chosen].astype(np.float64), ranking.rates[chosen]
-        first, second = (rates, syns) if sort == "rate" else (syns, rates)
+        drops, drop_rates = ranking.drops[chosen], ranking.drop_rates[chosen]
+        first, second = {
+            "syns": (syns, rates),
+            "rate": (rates, syns),
+            "drops": (drops, drop_rates),
+            "drop rate": (drop_rates, drops),
+        }[sort]
         if len(chosen) > MOST:
             # Ties are settled by address below: those of the last place that gets in are left as they come.
             best = np.argpartition(-(first + second * 1e-9), MOST)[:MOST]
@@ -54,14 +61,18 @@ class Syns:
         return ranking.address(place), int(ranking.ends.port[place])
 
     def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
-        """With the share of all SYNs, and whether a rule is for this very address."""
+        """With whether a rule is for this very address."""
         ranking = shown.snapshot.reading.syns.by[self._by]
-        syns = int(ranking.syns[place])
-        total = int(ranking.syns.sum()) or 1
         found = [Span(ranking.text(place), "name")]
         if self._by == "port":
             found.append(Span(str(ranking.ends.port[place]), "name"))
-        found += [rate_cell(float(ranking.rates[place])), Span(scaled(syns)), Span(f"{syns / total:.0%}")]
+        drops = float(ranking.drops[place])
+        found += [
+            rate_cell(float(ranking.rates[place])),
+            Span(scaled(int(ranking.syns[place]))),
+            rate_cell(float(ranking.drop_rates[place]), "drop"),
+            Span(scaled(round(drops)), "" if drops else "dim"),
+        ]
         places = shown.snapshot.reading.rules.of.places
         prefix = _address(ranking.address(place))
         if self._by == "source":
@@ -83,7 +94,7 @@ class Syns:
     def note(self, shown: Shown, /) -> str:
         """What is in the figures."""
         count = shown.snapshot.reading.syns.tuples
-        return f"not denied, all interfaces, {scaled(count)} tuples tracked"
+        return f"SYNs not denied, of {scaled(count)} tuples; drops by samples"
 
 
 def _address(address: bytes) -> Prefix:
