@@ -18,6 +18,7 @@
 #define XG_RULE_NETS6_LINES 4096
 #define XG_DENIALS 64 /* a power of two */
 #define XG_LISTS 1024 /* named lists there may be */
+#define XG_SHADOW_RULES 8192
 #define XG_PROBE_BATCH 16384 /* answers */
 
 /* What an allow, block or port entry holds. Written by the controller only. */
@@ -30,6 +31,18 @@ struct xg_rule {
 struct xg_hits {
 	u64 packets;
 	u64 bytes;
+};
+
+/* Whose packets a shadow entry would hit. */
+enum xg_shadow_class {
+	XG_SHADOW_ESTABLISHED, /* of a TCP socket of this host that is past listening */
+	XG_SHADOW_ALLOWED,     /* the allow list would save them */
+	XG_SHADOW_OTHER,
+	XG_SHADOW_CLASSES,
+};
+
+struct xg_shadow_hits {
+	struct xg_hits of[XG_SHADOW_CLASSES];
 };
 
 /* Eight octets, because the kernel compares keys eight at a time, and one by one what is left. */
@@ -138,6 +151,14 @@ struct xg_denial {
 	u16 version; /* IP */
 };
 
+/* What the program tells the one that counts for shadow entries: see stages/shadow.h. */
+struct xg_shadow_call {
+	u32 reason;
+	u32 verdict;
+	u32 length; /* of the frame, which may be another one by then */
+	u32 zero;
+};
+
 /* One interface's counters on one CPU. */
 struct xg_counters {
 	struct xg_reason_counts reasons[XG_REASON_SLOTS];
@@ -150,6 +171,7 @@ struct xg_counters {
 	struct xg_budget budget;
 	struct xg_signs signs;
 	struct xg_denial denials[XG_DENIALS];
+	struct xg_shadow_call shadow;
 };
 
 enum xg_guard_mode {
@@ -277,9 +299,15 @@ struct xg_settings {
 	u32 lists6;
 	u32 lists6_wide;
 	u32 deny; /* there is some deny entry at all */
+	u32 shadow; /* there is some shadow entry at all */
+	u64 generation; /* another one after each change of them: see stages/known.h */
+	u64 zero;       /* see xg_forget() */
+	u32 shadow_rules4;
+	u32 shadow_rules6;
+	u32 shadow_lists4;
+	u32 shadow_lists6;
+	u32 shadow_lists6_wide;
 	u32 unused;
-	u64 generation;                     /* another one after each change of them: see stages/known.h */
-	u64 zero;                           /* see xg_forget() */
 	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
 	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };
@@ -295,7 +323,9 @@ struct xg_probe_answer {
 	u8 tcp_flags;
 	u8 entry;   /* enum xg_probe_entry that decided */
 	u32 number; /* slot of the rule, or number of the list */
-	u32 zero;
+	u16 shadow; /* 1 + place among the shadow entries' hits; 0: none would hit it */
+	u8 shadow_class;
+	u8 zero;
 	u8 source[16]; /* IPv4: the first four octets */
 };
 
@@ -310,6 +340,7 @@ struct xg_probe_state {
 
 XG_SAME_SIZE(xg_rule, XG_PY_SIZEOF_RULE);
 XG_SAME_SIZE(xg_hits, XG_PY_SIZEOF_HITS);
+XG_SAME_SIZE(xg_shadow_hits, XG_PY_SIZEOF_SHADOW_HITS);
 XG_SAME_SIZE(xg_address4, XG_PY_SIZEOF_ADDRESS4);
 XG_SAME_SIZE(xg_address6, XG_PY_SIZEOF_ADDRESS6);
 XG_SAME_SIZE(xg_prefix4, XG_PY_SIZEOF_PREFIX4);

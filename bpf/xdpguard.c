@@ -20,6 +20,7 @@
 #include "stages/track.h"
 #include "stages/ports.h"
 #include "stages/sanity.h"
+#include "stages/shadow.h"
 #include "stages/syn_guard.h"
 
 /* The stages that every packet passes, in order; the first one that returns a reason decides. */
@@ -74,7 +75,7 @@ int xdpguard(struct xdp_md *ctx)
 {
 	struct xg_handover handover;
 	struct xg_cursor cursor;
-	u32 zero = 0, length, reason;
+	u32 zero = 0, length, reason, verdict;
 	struct xg_counters *mine = counters.lookup(&zero);
 	struct xg_settings *rules = settings.lookup(&zero);
 	bool observed = false;
@@ -95,5 +96,24 @@ int xdpguard(struct xdp_md *ctx)
 		reason = XG_REASON_non_ip;
 	if (reason == XG_NEXT)
 		reason = xg_syn_guard(ctx, &handover, mine, rules, &observed);
-	return xg_finish(mine, length, observed, reason);
+	verdict = xg_finish(mine, length, observed, reason);
+	if (rules->shadow)
+		xg_shadow_call(ctx, mine, length, reason, verdict);
+	return verdict;
+}
+
+/* Called behind the verdict where there are shadow entries; it returns that verdict. */
+int xdpguard_shadow(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct xg_counters *mine = counters.lookup(&zero);
+	struct xg_settings *rules = settings.lookup(&zero);
+	struct xg_shadow_call call;
+
+	if (!mine || !rules)
+		return XDP_PASS;
+	call = mine->shadow;
+	xg_probe_said(&call.reason, &call.verdict);
+	xg_shadow(ctx, rules, &call);
+	return call.verdict;
 }

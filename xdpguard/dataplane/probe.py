@@ -42,7 +42,9 @@ ANSWER = np.dtype(
         ("tcp_flags", "u1"),
         ("entry", "u1"),
         ("number", "<u4"),
-        ("zero", "<u4"),
+        ("shadow", "<u2"),
+        ("shadow_class", "u1"),
+        ("zero", "u1"),
         ("source", "V16"),
     ]
 )

@@ -13,6 +13,7 @@ from types import TracebackType
 from xdpguard.dataplane import btf, kernel
 from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
+from xdpguard.dataplane.names import FUNCTION, SHADOW
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError
@@ -95,7 +96,8 @@ class KernelDataplane:
             fd = compiled.load()
             if self._cache:
                 descriptors = {name: compiled.map_fd(name) for name in tables}
-                self._cache.keep(chosen, self.pins, link, compiled.code(), tables, descriptors)
+                codes = {name: compiled.code(name) for name in (FUNCTION, SHADOW)}
+                self._cache.keep(chosen, self.pins, link, codes, tables, descriptors)
         return fd
 
     def tables(self) -> AbstractContextManager[Tables]:
