@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import bench, dashboard, explain, guard, lifecycle, lists, observe, render, replay, rules, top
+from xdpguard.cli import (
+    bench,
+    dashboard,
+    explain,
+    guard,
+    lifecycle,
+    lists,
+    observe,
+    promote,
+    render,
+    replay,
+    rules,
+    top,
+)
 from xdpguard.cli.session import Options, find_instance
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
@@ -65,6 +78,7 @@ def _main(
 
 lifecycle.register(app)
 rules.register(app)
+promote.register(app)
 observe.register(app)
 top.register(app)
 guard.register(app)

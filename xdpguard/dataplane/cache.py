@@ -89,7 +89,7 @@ class Cache:
         declared: Mapping[str, kernel.MapInfo],
         descriptors: Mapping[str, int],
     ) -> None:
-        """Keeps the programs, by name, that were compiled and loaded. Says nothing when it cannot: it is compiled again then."""
+        """Keeps the programs, by name, that were compiled. Says nothing when it cannot: it is done anew then."""
         tables = list(_described(declared, descriptors, pins, link))
         names = {number: name for name, number in descriptors.items()}
         order = [table.name for table in tables]

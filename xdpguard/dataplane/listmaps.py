@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ class ListMaps:
             os.close(descriptor)
         self._maps.clear()
 
-    def __enter__(self) -> ListMaps:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -15,6 +15,7 @@ from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.names import FUNCTION, SHADOW
 from xdpguard.dataplane.pins import Pins, wrong_layout
+from xdpguard.dataplane.shadowmaps import ShadowTables
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError
 from xdpguard.policy.model import RULES, Policy
@@ -103,6 +104,10 @@ class KernelDataplane:
     def tables(self) -> AbstractContextManager[Tables]:
         """Opens the rule tables."""
         return Tables(self.pins)
+
+    def shadow_tables(self) -> AbstractContextManager[ShadowTables]:
+        """Opens the tables of shadow rules."""
+        return ShadowTables(self.pins)
 
     def owns(self, prog_id: int) -> bool:
         """Whether a program uses maps that this instance has pinned, of whatever version."""
