@@ -298,8 +298,8 @@ struct xg_settings {
 	u32 lists4;
 	u32 lists6;
 	u32 lists6_wide;
-	u32 deny; /* there is some deny entry at all */
-	u32 shadow; /* there is some shadow entry at all */
+	u32 deny;       /* there is some deny entry at all */
+	u32 shadow;     /* there is some shadow entry at all */
 	u64 generation; /* another one after each change of them: see stages/known.h */
 	u64 zero;       /* see xg_forget() */
 	u32 shadow_rules4;

@@ -86,7 +86,8 @@ BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix4, struct xg_rule, shadow4, XG_SHA
 BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix6, struct xg_rule, shadow6, XG_SHADOW_RULES, XG_PINS "/shadow6",
 		  BPF_F_NO_PREALLOC);
 
-/* [cpu * XG_SHADOW_PLACES + place] -> what a shadow entry would hit. Slots of rules, then numbers of lists. As `hits`. */
+/* [cpu * XG_SHADOW_PLACES + place] -> what a shadow entry would hit. Slots of rules, then numbers of lists. As `hits`.
+ */
 BPF_F_TABLE("array:" XG_PINS "/shadow_hits", u32, struct xg_shadow_hits, shadow_hits,
 	    (XG_MAX_CPUS + 1) * XG_SHADOW_PLACES, BPF_F_MMAPABLE);
 

@@ -20,6 +20,7 @@ from xdpguard.lists.store import Store
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Policy
 from xdpguard.rulebook import Rulebook
+from xdpguard.shadowing import Shadowing
 
 NO_GUARD = guard.State(*[0] * len(guard.State._fields))
 
@@ -33,6 +34,7 @@ class Subject:
     store: Store
     rules: Rulebook
     lists: Listbook
+    shadow: Shadowing
     pins: Pins
     state: guard.State
     mode: str  # of the guard
@@ -97,6 +99,7 @@ def live(session: Controller, pins: Pins, policy: Policy, name: str, netns: str 
             store=session.store,
             rules=session.rules,
             lists=session.lists,
+            shadow=session.shadow,
             pins=pins,
             state=state,
             mode=guard.read_policy(pins).mode,
