@@ -20,6 +20,7 @@ from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
 from xdpguard.dataplane.guard import ALWAYS, State
+from xdpguard.dataplane.names import SHADOW_MAP
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.program import Target, switches
 from xdpguard.policy.model import Limits, Policy
@@ -70,7 +71,8 @@ class Probe:
                 if held[2:6] != wanted[2:6] or held.type != wanted.type:
                     raise wrong_layout(f"{chosen.pins}/{name}")
             try:
-                for name in ("probe_state", "probe_answers", "guards"):
+                # The kernel empties a map of programs that nobody in user space holds any more.
+                for name in ("probe_state", "probe_answers", "guards", SHADOW_MAP):
                     self._maps[name] = os.dup(compiled.map_fd(name))
                 self.program = compiled.load()
             except BaseException:

@@ -22,7 +22,7 @@ class RulesHit:
     sorts = ("rate", "packets", "expires", "age")
     columns = (
         Column("kind", 6),
-        Column("target", 23),
+        Column("target", 22),
         Column("packets/s", 10, True, "rate"),
         Column("packets", 8, True, "packets"),
         Column("ends in", 9, True, "expires"),
