@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 from support.command import Command
+from support.guard import sysctls
 from support.lists import answered, clear, received, shown, without, write_big
 from support.scrape import watched
-from support.traffic import Echo, Family, client_address, eventually, server_address, works
+from support.traffic import PORT as ECHO
+from support.traffic import Echo, Family, client_address, eventually, server_address, start_flood, works
 from topology import INTERFACE, Lab
 
 from xdpguard.dataplane import abi, kernel
@@ -392,7 +394,7 @@ def test_a_list_of_the_configuration(command: Command, lab: Lab, echo: Echo, tmp
     assert "shadow" in command.refused(2, "attach", INTERFACE, "--netns", lab.server, "--config", str(config))
 
 
-def test_explain_tells_of_them(attached: Command, lab: Lab) -> None:
+def test_explain_tells_of_them(attached: Command) -> None:
     source = client_address(4)
     attached.ok("block", "--shadow", "198.18.0.0/16", "--reason", "why")
     load(attached, "x", source)
@@ -468,3 +470,19 @@ def test_rules_show_the_split(attached: Command, lab: Lab) -> None:
     assert "shadow" in attached.ok("lists", "show")
     assert "1 rules, x (1)" in attached.ok("status")
     clear(attached)
+
+
+def test_a_syn_that_is_answered_is_its_senders(attached: Command, lab: Lab) -> None:
+    """The frame is the guard's answer by then, with the addresses the other way round."""
+    source = client_address(4)
+    attached.ok("block", "--shadow", source, server_address(4))
+    with sysctls(lab, tcp_syncookies=2, tcp_timestamps=1):
+        attached.ok("guard", "set", "mode=always")
+        sent = start_flood(lab, "syn", "--source", source, "--count", "50", "--rate", "1000", "--port", str(ECHO))
+        sent.communicate(timeout=60)
+    reasons = attached.json("stats")["interfaces"][INTERFACE]["reasons"]
+    assert reasons["cookie_sent"]["packets"] >= 50
+    found = shadow_rules(attached)
+    assert split(found[source])[0] == 0
+    assert split(found[source])[2] >= 50
+    assert split(found[server_address(4)]) == (0, 0, 0)
