@@ -33,7 +33,7 @@ from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
 from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
-from xdpguard.rulebook import CONFIG, Rulebook
+from xdpguard.rulebook import CONFIG, INTERRUPTED, Rulebook
 from xdpguard.shadowing import ShadowAudit, Shadowing, mend_all
 
 WantedMode = Literal["auto", "native", "generic"]
@@ -255,7 +255,7 @@ class Controller:
         with self._dataplane.tables() as tables:
             held = tables.held(rules)
             shares = self.lists.shares()
-            behind = self.lists.behind()
+            behind = self.lists.behind() or bool(self._store.fact(INTERRUPTED))
             if repair:
                 if held < len(rules) or self.rules.behind():
                     self.rules.fill(tables)

@@ -178,12 +178,13 @@ class Promoter:
 
     def drop_lists(self, real: Sequence[str], shadow: Sequence[str]) -> None:
         """Takes lists and shadow lists away."""
+        if not (real and shadow):
+            (self._lists if real else self._shadow.lists).apply([], real or shadow)
+            return
         with self.all_or_nothing():
-            if real:
-                self._lists.apply([], real)
+            self._lists.apply([], real)
             self._step("shadow-lists")
-            if shadow:
-                self._shadow.lists.apply([], shadow)
+            self._shadow.lists.apply([], shadow)
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:

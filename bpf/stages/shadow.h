@@ -201,8 +201,6 @@ static __always_inline void xg_shadow_hit(u32 place, u32 its_class, const struct
 	struct xg_shadow_hits *row;
 
 	xg_probe_shadow(place, its_class);
-	if (XG_PROBE)
-		return;
 	row = shadow_hits.lookup(&index);
 	if (row && its_class < XG_SHADOW_CLASSES)
 		xg_hit(&row->of[its_class], cpu == XG_MAX_CPUS, packet);

@@ -114,9 +114,7 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
             "pps",
             12,
         ),
-        Panel(
-            "Shadow entries", ((f"sum by (of) (xdpguard_shadow_entries{{{_HOST}}})", "{{of}}"),), "short", 12
-        ),
+        Panel("Shadow entries", ((f"sum by (of) (xdpguard_shadow_entries{{{_HOST}}})", "{{of}}"),), "short", 12),
         Panel(
             "Stored, and held by the kernel",
             (
