@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard.cli import entries, render
-from xdpguard.cli.rules import Targets, prefixes, tell_overridden
+from xdpguard.cli.rules import tell_overridden
 from xdpguard.cli.session import books, options
+from xdpguard.cli.targets import Targets, prefixes
 from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:

@@ -3,26 +3,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from xdpguard.cli import entries, render
 from xdpguard.cli.session import books, options, rulebook
+from xdpguard.cli.targets import Targets, ports_of, prefixes
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.lists.parse import LONGEST_LINE, parse_lines
-from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_duration, parse_ports, parse_prefix
+from xdpguard.policy.target import Kind, Prefix, Target, parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.lists.store import Store
 
-Targets = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="TARGET", help="Addresses, CIDR prefixes, or - for standard input.", show_default=False),
-]
 _Ports = Annotated[
     list[str] | None,
     typer.Option("--port", metavar="PORT[/tcp|/udp]", help="A destination port instead of a source; may be repeated."),
@@ -92,7 +87,7 @@ def block(
         what = "a port" if ports else "--force"
         raise UsageError(f"--shadow does not go with {what}", "it is for sources, and cuts nobody off")
     if ports:
-        closed = _ports(ports, targets)
+        closed = ports_of(ports, targets)
 
         def check_ports(store: Store) -> None:
             safety.check_ports(store, closed)
@@ -121,7 +116,7 @@ def unblock(
     if shadow and ports:
         raise UsageError("--shadow does not go with a port", "shadow rules are for sources")
     if ports:
-        _remove(context, "port", _ports(ports, targets), None)
+        _remove(context, "port", ports_of(ports, targets), None)
     else:
         _unblock(context, prefixes(targets), shadow)
 
@@ -244,42 +239,6 @@ def _remove(
         book.remove(kind, targets)
     verb = {"allow": "no longer allowed:", "block": "unblocked", "port": "reopened"}[kind]
     typer.echo(f"{verb} {_named(targets)}")
-
-
-def prefixes(words: Sequence[str] | None) -> list[Prefix]:
-    """Sources as they were given, those of standard input with them."""
-    if not words:
-        raise UsageError("no target given", "name addresses or prefixes, or - to read them from standard input")
-    found: dict[Prefix, None] = {}
-    for word in words:
-        if word == "-":
-            lines = parse_lines("stdin", _standard_input())
-            for text in lines.notes[:10]:
-                render.note(text)
-            if len(lines.notes) > 10:
-                render.note(f"... and {len(lines.notes) - 10} more lines with host bits set")
-            found.update(dict.fromkeys(lines.prefixes))
-            continue
-        prefix, cleared = parse_prefix(word)
-        if cleared:
-            render.note(f"{word} has host bits set; taken as {prefix}")
-        found[prefix] = None
-    return list(found)
-
-
-def _standard_input() -> Iterator[bytes]:
-    if sys.stdin is None:
-        raise UsageError("standard input is closed", "give it a file: xdpguard block - < FILE")
-    # A bounded read: a line without an end must not fill the memory.
-    return iter(lambda: sys.stdin.buffer.readline(LONGEST_LINE + 2), b"")
-
-
-def _ports(words: Sequence[str], more: Sequence[str] | None) -> list[Port]:
-    found: dict[Port, None] = {}
-    for word in [*words, *(more or [])]:
-        for part in word.split(","):
-            found.update(dict.fromkeys(parse_ports(part)))
-    return list(found)
 
 
 def tell_overridden(store: Store, targets: Sequence[Target]) -> None:
