@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,15 @@ from support.traffic import PORT as ECHO
 from support.traffic import Echo, Family, client_address, eventually, server_address, start_flood, works
 from topology import INTERFACE, Lab
 
+from xdpguard.controller import Controller
 from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.program import KernelDataplane
 from xdpguard.dataplane.shadowlists import ShadowListMaps
+from xdpguard.lists.store import Store
+from xdpguard.net.links import Links
 from xdpguard.net.netns import entered
+from xdpguard.tui.reading import Reader
 
 FAMILIES: list[Family] = [4, 6]
 EVERYBODY = without()
@@ -486,3 +491,23 @@ def test_a_syn_that_is_answered_is_its_senders(attached: Command, lab: Lab) -> N
     assert split(found[source])[0] == 0
     assert split(found[source])[2] >= 50
     assert split(found[server_address(4)]) == (0, 0, 0)
+
+
+def test_top_reads_them(attached: Command, lab: Lab) -> None:
+    source = client_address(4)
+    attached.ok("block", "--shadow", source)
+    attached.ok("block", client_address(4, 1))
+    assert answered(lab, 4) == without(1)
+    pins = Pins(BPFFS, attached.instance)
+
+    @contextmanager
+    def session() -> Iterator[Controller]:
+        with Store(attached.store, read_only=True) as store:
+            yield Controller(store, KernelDataplane(pins), Links())
+
+    rules = Reader(pins, attached.store, session)().rules
+    shown = [
+        (rule.kind, str(rule.target), int(hits))
+        for rule, hits in zip(rules.of.rules, rules.hits[:, 0].tolist(), strict=True)
+    ]
+    assert shown == [("block", client_address(4, 1), 1), ("shadow", source, 1)]

@@ -154,6 +154,18 @@ def test_rules_are_sorted_by_hits_then_age(world: World) -> None:
     run(world, test)
 
 
+def test_a_shadow_rule_is_shown_as_one(world: World) -> None:
+    world.rules = [rule(1, "10.0.0.1"), rule(1, "10.0.0.2")._replace(kind="shadow", slot=5)]
+
+    async def test(screen: Screen) -> None:
+        await screen.press("5")
+        screen.has("shadow 10.0.0.2", "block  10.0.0.1")
+        await screen.press("down", "u")
+        screen.has("xdpguard unblock --shadow")
+
+    run(world, test)
+
+
 def test_the_chosen_row_is_followed(world: World) -> None:
     async def test(screen: Screen) -> None:
         await screen.press("2", "down", "down")
