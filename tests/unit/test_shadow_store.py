@@ -120,6 +120,7 @@ def test_counts_are_taken_in_once_and_go_with_the_rule(store: Store) -> None:
     assert made.in_force()[0].split == one(3)
     assert made.in_force()[0].found.packets == 9
     made.remove(Shadows(store).rules())
+    assert Shadows(store).hits("rule") == {}
     made.add([A], "", "cli", None)
     assert made.in_force()[0].split == NO_SPLIT
 
