@@ -131,7 +131,7 @@ def test_reason_and_count_through_a_pipe(attached: Command, lab: Lab) -> None:
 
 def test_a_flood_that_is_interrupted_leaves_a_whole_file(attached: Command, lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "drops.pcapng"
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with Following(attached, "capture", "-w", str(file), "--rate", "0", file=file) as capture:
             flood = subprocess.Popen(
                 flood_command(lab, "udp", "--source", "127.0.0.9", "--count", "60000", "--rate", "20000"),

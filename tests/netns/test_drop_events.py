@@ -228,8 +228,8 @@ def test_bad_input(command: Command, verb: str, words: list[str], says: str) -> 
 
 
 def test_interfaces_that_are_not_attached(attached: Command, command: Command) -> None:
-    assert "nothing is not attached; " in attached.refused(1, "events", "--interface", "nothing")
-    assert "in namespace nothing" in attached.refused(1, "events", "--netns", "nothing")
+    assert "nothing is not attached; " in attached.refused(2, "events", "--interface", "nothing")
+    assert "nothing is attached in namespace nothing" in attached.refused(2, "events", "--netns", "nothing")
     attached.ok("detach", "--all")
     for verb in (["events"], ["events", "--follow"], ["capture", "-w", "-"]):
         assert "nothing is attached" in command.refused(1, *verb)
