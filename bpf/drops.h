@@ -63,9 +63,9 @@ static __always_inline u32 xg_copy_frame(struct xdp_md *ctx, struct xg_drop *dro
 
 	if (there > XG_DROP_FRAME)
 		there = XG_DROP_FRAME;
-#if XG_LOAD_BYTES
 	/* So written that the verifier sees what it is: 1 to XG_DROP_FRAME. */
 	there = ((there - 1) & (XG_DROP_FRAME - 1)) + 1;
+#if XG_LOAD_BYTES
 	return bpf_xdp_load_bytes(ctx, 0, drop->frame, there) ? 0 : there;
 #else
 	return bpf_probe_read_kernel(drop->frame, there, (void *)(long)ctx->data) ? 0 : there;

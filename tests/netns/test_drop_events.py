@@ -64,7 +64,7 @@ def make_rules(command: Command) -> None:
 def test_each_reason_on_the_wire(attached: Command, lab: Lab) -> None:
     make_rules(attached)
     lines = [(line.format(four=SERVER4, six=SERVER6), reason, entry) for line, reason, entry in CASES]
-    with Following(attached, "events", "--follow", "--json") as following:
+    with Following(attached, "events", "--follow", "--json", "--rate", "0") as following:
         for _ in range(2):  # the second time what denied a source is remembered
             begin = len(following.lines)
             frames = [encode(parse(line)) for line, _, _ in lines] + [encode(parse(lines[0][0]))[:50]]
