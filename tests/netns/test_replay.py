@@ -221,6 +221,32 @@ def test_expectations(ruled: Command, tmp_path: Path) -> None:
     ruled.refused(2, "replay", mixed, "--expect-drop", "--expect-pass")
 
 
+@pytest.mark.parametrize("what", ["damaged", "cut off", "link type", "short", "headers"])
+def test_an_expectation_is_not_met_by_packets_that_were_not_judged(ruled: Command, tmp_path: Path, what: str) -> None:
+    good = v4("198.51.100.7")
+    data, says = {
+        "damaged": (pcap([good]) + b"\xff" * 16 + pcap([v4("16.1.1.1")])[24:], "packet 2 claims"),
+        "cut off": (pcap([good, good])[:-10], "packet 2 is cut off"),
+        "gzip": (gzip.compress(pcap([good] * 1000))[:-30], "gzip"),
+        "link type": (
+            section() + interface() + interface(127) + enhanced(good) + enhanced(bytes(60), 1),
+            "1 packets were left out",
+        ),
+        "short": (pcap([good, good[:10]]), "1 packets were left out"),
+        "headers": (pcap([good, good[:20]], lengths=[54, 54]), "packet 2 is cut too early"),
+    }[what]
+    path = tmp_path / "a.pcap"
+    path.write_bytes(data)
+    result = ruled("replay", str(path), "--expect-drop")
+    assert result.code == 1, result
+    assert says in result.err.splitlines()[-1]
+    ruled.ok("replay", str(path))
+    ruled.ok("allow", "198.51.100.7")
+    result = ruled("replay", str(path), "--expect-pass")
+    assert result.code == 1, result
+    assert says in result.err.splitlines()[-1]
+
+
 def test_an_observing_interface_drops_nothing(lab: Lab, command: Command, tmp_path: Path) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server, "--observe")
     command.ok("block", "198.51.100.7")

@@ -88,6 +88,10 @@ class Capture:
         what = _OTHERS.get(magic, "no capture file")
         raise UsageError(f"{self.name} is {what}", _CONVERT)
 
+    def left_out(self) -> int:
+        """How many packets there were of which no frames were made."""
+        return self.short + sum(self.unknown.values())
+
     def notes(self) -> Iterator[str]:
         """What should be known of the file, once it was read."""
         if self.fault:

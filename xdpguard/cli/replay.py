@@ -83,7 +83,7 @@ def _replay(file: str, judged: Subject, before: Subject | None, expected: Expect
     else:
         _print(capture, judged, before, result)
     if result.expectation:
-        _judge(file, result, judged, expected)
+        _judge(file, capture, result, judged, expected)
 
 
 def _notes(result: Result) -> list[str]:
@@ -100,11 +100,12 @@ def _notes(result: Result) -> list[str]:
     return found
 
 
-def _judge(file: str, result: Result, judged: Subject, expected: Expected | None) -> None:
+def _judge(file: str, capture: Capture, result: Result, judged: Subject, expected: Expected | None) -> None:
     assert result.expectation
     if not result.packets:
         raise XdpguardError("there is no packet to hold against what is expected", "give a capture with packets")
     if not result.expectation.failed:
+        _check_whole(capture)
         return
     number, verdict, reason = result.expectation.first
     done = {"DROP": "dropped", "PASS": "passed", "TX": "answered"}[verdict] if reason != "cut" else "cut too early"
@@ -118,6 +119,19 @@ def _judge(file: str, result: Result, judged: Subject, expected: Expected | None
     )
 
 
+def _check_whole(capture: Capture) -> None:
+    """What was not judged is not known to meet what is expected."""
+    skipped = capture.left_out()
+    missing = [capture.fault] if capture.fault else []
+    if skipped:
+        missing.append(f"{skipped:,} packets were left out, of which no frames can be made")
+    if missing:
+        raise XdpguardError(
+            f"not every packet of {capture.name} was held against what is expected: {', and '.join(missing)}",
+            "give a whole capture of an Ethernet interface",
+        )
+
+
 def _as_json(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> dict[str, Any]:
     from xdpguard.probe.decision import guard_as_json
 
@@ -126,7 +140,7 @@ def _as_json(capture: Capture, judged: Subject, before: Subject | None, result: 
         "file": capture.name,
         "format": capture.format,
         "fault": capture.fault or None,
-        "left_out": capture.short + sum(capture.unknown.values()),
+        "left_out": capture.left_out(),
         "shortened": result.shortened,
         "sent": result.sent,
         "program": judged.label,
