@@ -221,7 +221,7 @@ def test_expectations(ruled: Command, tmp_path: Path) -> None:
     ruled.refused(2, "replay", mixed, "--expect-drop", "--expect-pass")
 
 
-@pytest.mark.parametrize("what", ["damaged", "cut off", "link type", "short", "headers"])
+@pytest.mark.parametrize("what", ["damaged", "cut off", "gzip", "link type", "short", "headers"])
 def test_an_expectation_is_not_met_by_packets_that_were_not_judged(ruled: Command, tmp_path: Path, what: str) -> None:
     good = v4("198.51.100.7")
     data, says = {

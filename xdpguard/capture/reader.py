@@ -38,7 +38,7 @@ class Capture:
         """UsageError when it is no capture. ``mac``: for whom packets are that came without an Ethernet header."""
         self.name = name if name != "-" else "standard input"
         self._mac = mac
-        self._stream = Stream(file)
+        self._stream = Stream(file, self.name)
         self.fault = ""  # where and why reading had to end before the end
         self.unknown: Counter[int] = Counter()  # packets of link types that no frames can be made of
         self.too_short: list[int] = []  # numbers of the first packets that are no frames

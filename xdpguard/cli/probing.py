@@ -84,7 +84,4 @@ def capture(name: str, mac: bytes) -> Iterator[Capture]:
     from xdpguard.capture.stream import opened
 
     with opened(name) as file:
-        try:
-            yield Capture(name, file, mac or OWN_MAC)
-        except IsADirectoryError as error:
-            raise UsageError(f"{name} is a directory", "name a capture file") from error
+        yield Capture(name, file, mac or OWN_MAC)
