@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import signal
 import socket
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +310,53 @@ def test_what_a_killed_command_left_is_removed(command: Command, tmp_path: Path)
     finally:
         mine.remove_all()
         gone.remove_all()
+
+
+@contextlib.contextmanager
+def asking_a_candidate(command: Command, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A replay that has made all it needs of its own, and waits for the capture."""
+    config, folder = tmp_path / "new.toml", tmp_path / "tmp"
+    config.write_text("[rules]\nblock = []\n")
+    folder.mkdir()
+    line = command.line("replay", "-", "--config", str(config))
+    environment = command.environment | {"TMPDIR": str(folder)}
+    with subprocess.Popen(
+        line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        try:
+            assert eventually(lambda: any(folder.glob("*/store.db")), 60)
+            assert (BPFFS / "xdpguard" / f"xgprobe-{process.pid}").exists()
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_ended_leaves_nothing(command: Command, tmp_path: Path, kind: signal.Signals) -> None:
+    with asking_a_candidate(command, tmp_path) as process:
+        process.send_signal(kind)
+        _, said = process.communicate(timeout=60)
+        assert b"Traceback" not in said
+        assert process.returncode == 128 + kind
+        assert not (BPFFS / "xdpguard" / f"xgprobe-{process.pid}").exists()
+        assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_what_sigkill_left_the_next_command_removes(command: Command, tmp_path: Path) -> None:
+    with asking_a_candidate(command, tmp_path) as process:
+        process.kill()
+        process.wait()
+        pins, folder = BPFFS / "xdpguard" / f"xgprobe-{process.pid}", tmp_path / "tmp"
+        assert list(folder.iterdir()), "positive control: nobody could"
+        anothers = folder / f"xdpguard-probe-{process.pid}-anothers"
+        anothers.mkdir()
+        os.chown(anothers, 65_534, 65_534)
+        mine = folder / f"xdpguard-probe-{os.getpid()}-mine"
+        mine.mkdir()
+        config = str(tmp_path / "new.toml")
+        assert command("replay", write(tmp_path, ALL), "--config", config, TMPDIR=str(folder)).code == 0
+        assert not pins.exists()
+        assert set(folder.iterdir()) == {anothers, mine}
 
 
 def test_what_a_candidate_would_change(ruled: Command, tmp_path: Path, lab: Lab) -> None:
