@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import os
 import signal
 import socket
@@ -256,9 +257,27 @@ def test_an_observing_interface_drops_nothing(lab: Lab, command: Command, tmp_pa
     file = write(tmp_path, [v4("198.51.100.7")])
     found = command.json("replay", file)
     assert (found["dropped"], found["observe"]) == (0, True)
-    assert found["reasons"]["deny"]["observed_packets"] == 1
+    assert (found["would_drop"], found["reasons"]["deny"]["observed_packets"]) == (1, 1)
+    text = command.ok("replay", file)
+    assert "0 dropped, 1 would be: observed only" in " ".join(text.split())
+    assert "  would be dropped most: 198.51.100.7 (1)" in text
     command.ok("replay", file, "--expect-pass")
     command.refused(1, "replay", file, "--expect-drop")
+
+
+def test_packets_that_hit_shadow_entries(ruled: Command, tmp_path: Path) -> None:
+    file = write(tmp_path, ALL)
+    assert ruled.json("replay", file)["shadow"] is None
+    assert "shadow" not in ruled.ok("replay", file)
+    ruled.ok("block", "16.1.1.0/24", "--shadow")
+    ruled.ok("block", "192.0.2.1", "--shadow")
+    of_net = sum(len(PACKETS[name]) for name in ("closed_port", "bad_flags", "fragment", "pass")) - 1  # the IPv6 one
+    wanted = {"established": 0, "allowed": 1, "other": of_net}
+    assert ruled.json("replay", file)["shadow"] == wanted, "what is dropped behind the lists is counted"
+    text = ruled.ok("replay", file)
+    assert f"  shadow     established 0  allowed 1  other {of_net}, which shadow entries would count" in text
+    lines = ruled.ok("replay", write(tmp_path, [v4("192.0.2.1")], "one.pcap"), "--json")
+    assert json.loads(lines)["shadow"] == {"established": 0, "allowed": 1, "other": 0}
 
 
 CANDIDATE = """

@@ -180,6 +180,7 @@ def _print(capture: Capture, judged: Subject, before: Subject | None, result: Re
     rate = f", {result.packets / result.seconds:,.0f} packets/s" if result.seconds else ""
     title = (
         f"{judged.label}: {found['packets']:,} packets, {render.octets(found['bytes'])}, {found['dropped']:,} dropped"
+        + (f", {found['would_drop']:,} would be: observed only" if found["would_drop"] else "")
     )
     if rows:
         render.print_table(["reason", "packets", "observed", "bytes", ""], rows, title, right="packets observed bytes")
@@ -190,7 +191,13 @@ def _print(capture: Capture, judged: Subject, before: Subject | None, result: Re
     if found["blocked_sources"]:
         named = ", ".join(f"{it['source']} ({it['packets']:,})" for it in found["blocked_sources"])
         about = "" if found["blocked_sources_exact"] else ", about"
-        typer.echo(f"  dropped most{about}: {named}")
+        dropped = (
+            "would be dropped" if not found["dropped"] else "dropped or observed" if found["would_drop"] else "dropped"
+        )
+        typer.echo(f"  {dropped} most{about}: {named}")
+    if found["shadow"]:
+        counts = "  ".join(f"{key} {render.number(it)}" for key, it in found["shadow"].items())
+        typer.echo(f"  shadow     {counts}, which shadow entries would count")
     typer.echo(f"  {capture.format}, {result.seconds:.2f} s{rate}")
     if before is not None and result.difference is not None:
         _print_changes(before, judged, result)
