@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.captures import pcap
 from support.command import Command
 from topology import INTERFACE, Lab
 
@@ -330,3 +331,19 @@ def test_a_verifier_refusal_is_explained(lab: Lab, command: Command, tmp_path: P
     assert done.stderr.startswith("xdpguard: the kernel refuses the data plane at transport.h:")
     assert "invalid access to packet" in done.stderr
     assert not command.pins.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["rules"], ["status"], ["stats"], ["guard", "show"], ["lists", "show"], ["replay"]]
+)
+def test_a_closed_standard_output(attached: Command, tmp_path: Path, arguments: list[str]) -> None:
+    """There is nobody to tell, and nothing wrong."""
+    attached.ok("lists", "load", "one", "-", stdin="203.0.113.9\n")
+    if arguments == ["replay"]:
+        path = tmp_path / "a.pcap"
+        path.write_bytes(pcap([bytes(60)]))
+        arguments = ["replay", str(path)]
+    assert attached.ok(*arguments), "positive control: there is something to tell"
+    line = ["sh", "-c", 'exec "$@" >&-', "sh", *attached.line(*arguments)]
+    done = subprocess.run(line, capture_output=True, env=attached.environment, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
