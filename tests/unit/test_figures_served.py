@@ -162,6 +162,20 @@ def test_a_port_in_use_is_one_line_and_what_was_there_stays(world: World) -> Non
     assert world.port == number, "it is tried again"
 
 
+def test_our_own_ends_only_for_what_can_be_had_without_it(world: World) -> None:
+    world.its.apply(Metrics(listen=ANY))
+    port = world.port
+    world.its.apply(Metrics(listen=f"203.0.113.9:{port}"))
+    assert f"no address of this host; they stay at 127.0.0.1:{port}" in world.log[-1]
+    assert get(port, "/healthz")[0] == 200
+    with socket.create_server(("127.0.0.2", port)):
+        world.its.apply(Metrics(listen=f"0.0.0.0:{port}"))
+        assert f"in use; they stay at 127.0.0.1:{port}" in world.log[-1]
+        assert get(port, "/healthz")[0] == 200
+    world.its.apply(Metrics(listen=f"0.0.0.0:{port}"))
+    assert get(port, "/healthz", host="127.0.0.2")[0] == 200
+
+
 def test_changes_are_taken_over(world: World) -> None:
     world.its.apply(Metrics(listen=ANY, top=3))
     first = world.port
