@@ -86,6 +86,7 @@ def test_where_to_listen(text: str, found: Address | None) -> None:
         ("top = 101", "top: expected `int` <= 100"),
         ('otlp = "host:4318"', "otlp: not a URL"),
         ('otlp = "http://host:0x1/"', "otlp: not a URL"),
+        ('otlp = "http://name:s3#cret@host/?token=7"', "otlp: not a URL: 'http://host/'"),
         ('otlp_interval = "soon"', "otlp_interval: not a length of time"),
         ('otlp_interval = "100ms"', "otlp_interval: out of range"),
         ('liste = "off"', "unknown key"),

@@ -265,6 +265,18 @@ def test_a_receiver_that_fails_is_named_once(world: World, receiver: Receiver) -
     assert f"could not be pushed to {receiver.url}" in world.log[1]
 
 
+def test_a_password_stays_out_of_the_log(world: World, receiver: Receiver) -> None:
+    receiver.code = 400
+    url = receiver.url.replace("//", "//name:s3cret@") + "?token=t0ken"
+    world.its.apply(Metrics(listen="off", otlp=url, otlp_interval="1s"))
+    assert receiver.metrics()
+    assert eventually(lambda: len(world.log) == 2, 30)
+    receiver.code = 200
+    assert eventually(lambda: world.log[-1] == f"metrics are pushed to {receiver.url} again", 30)
+    assert world.log[0] == f"metrics are pushed to {receiver.url} every 1s"
+    assert f"could not be pushed to {receiver.url}:" in world.log[1]
+
+
 def test_without_the_extra_one_line_names_it(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "xdpguard.metrics.otlp", raising=False)
     for name in [name for name in sys.modules if name.startswith("opentelemetry.sdk")]:

@@ -15,7 +15,7 @@ from xdpguard.dataplane.pins import Pins
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.server import Answer, Server
 from xdpguard.metrics.status import Status, Taken
-from xdpguard.policy.metrics import Address, parse_listen
+from xdpguard.policy.metrics import Address, parse_listen, shown
 from xdpguard.policy.model import Metrics
 from xdpguard.policy.target import parse_interval
 
@@ -143,7 +143,7 @@ class Service:
             return
         interval = parse_interval(wanted.otlp_interval)
         self._pusher = Pusher(self._collector, wanted.otlp, interval, self._name, self._log)
-        self._log(f"metrics are pushed to {wanted.otlp} every {wanted.otlp_interval}")
+        self._log(f"metrics are pushed to {shown(wanted.otlp)} every {wanted.otlp_interval}")
 
     def _answer(self, path: str, accept: str, encodings: str) -> Answer:
         try:
