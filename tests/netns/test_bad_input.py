@@ -154,10 +154,11 @@ def test_configuration(lab: Lab, command: Command, tmp_path: Path, text: str | b
     assert not command.pins.exists()
 
 
-def test_no_privileges(lab: Lab, command: Command) -> None:
+@pytest.mark.parametrize("kept", ["", ",+bpf,+net_admin", ",+bpf,+perfmon"], ids=["none", "no perfmon", "no net"])
+def test_no_privileges(lab: Lab, command: Command, kept: str) -> None:
     for arguments in (["attach", INTERFACE, "--netns", lab.server], ["block", "10.0.0.1"], ["stats"], ["status"]):
         done = subprocess.run(
-            ["setpriv", "--bounding-set=-all", *command.line(*arguments)],
+            ["setpriv", f"--bounding-set=-all{kept}", *command.line(*arguments)],
             env=command.environment,
             capture_output=True,
             text=True,
@@ -165,8 +166,20 @@ def test_no_privileges(lab: Lab, command: Command) -> None:
         )
         assert done.returncode == 3
         assert done.stderr.strip().splitlines() == [
-            "xdpguard: this needs root (CAP_BPF and CAP_NET_ADMIN); run it with sudo"
+            "xdpguard: this needs root (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN); run it with sudo"
         ]
+
+
+@pytest.mark.parametrize("kept", ["+bpf,+perfmon,+net_admin", "+sys_admin,+net_admin"])
+def test_privileges_that_are_enough(command: Command, kept: str) -> None:
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set=-all,{kept}", *command.line("block", "10.0.0.1")],
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

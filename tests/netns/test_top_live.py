@@ -159,6 +159,35 @@ def test_a_signal_leaves_the_terminal_as_it_was(attached: Command, number: int) 
         top.restored()
 
 
+@pytest.mark.parametrize("numbers", [(signal.SIGSTOP,), (), (signal.SIGTSTP,)], ids=["stop", "nothing", "ask"])
+def test_going_on_draws_everything_again_and_leaves_the_terminal_as_it_was(
+    attached: Command, numbers: tuple[int, ...]
+) -> None:
+    with screen(attached, "--interval", "60") as top:
+        top.sees("idle, watching")
+        for number in numbers:
+            os.kill(top.pid, number)
+            top.stopped()
+        top.forget()
+        assert "idle, watching" not in top.text(), "positive control: only what is drawn from here on is seen"
+        os.kill(top.pid, signal.SIGCONT)
+        top.sees("idle, watching")
+        top.send("?")
+        top.until(lambda: "idle, watching" not in top.text(), "the help: keys are heard as before")
+        assert top.end("qq") == 0
+        top.restored()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_going_on_behind_the_signal_to_end(attached: Command, number: int) -> None:
+    with screen(attached) as top:
+        top.sees("idle, watching")
+        os.kill(top.pid, number)
+        os.kill(top.pid, signal.SIGCONT)
+        assert top.end() == 0
+        top.restored()
+
+
 def test_an_error_of_its_own_is_one_line_and_the_terminal_as_it_was(attached: Command, tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text(
@@ -176,6 +205,22 @@ def test_an_error_of_its_own_is_one_line_and_the_terminal_as_it_was(attached: Co
         top.restored()
         assert "xdpguard: unexpected: RuntimeError: broken on purpose" in top.output
         assert "Traceback" not in top.output
+
+
+def test_settings_that_are_left_otherwise_are_put_back(attached: Command, tmp_path: Path) -> None:
+    script = tmp_path / "raw.py"
+    script.write_text(
+        "import sys, tty\n"
+        "from xdpguard.tui.driver import Driver\n"
+        "Driver.close = lambda self: (super(Driver, self).close(), tty.setraw(0))\n"
+        "from xdpguard.cli.app import run\n"
+        "sys.exit(run(['top']))\n"
+    )
+    environment = attached.environment | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    with Terminal([sys.executable, str(script)], environment) as top:
+        top.sees("idle, watching")
+        assert top.end("q") == 0
+        top.restored()
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def _rule_rates(now: RuleHits, old: RuleHits | None) -> Floats:
     if old is None or now.at <= old.at or not len(old.hits):
         return rates
     places = np.minimum(np.searchsorted(old.of.ids, now.of.ids), len(old.of.ids) - 1)
-    known = old.of.ids[places] == now.of.ids
+    known = (old.of.ids[places] == now.of.ids) & (old.of.created[places] == now.of.created)
     gained = now.hits[known, 0].astype(np.float64) - old.hits[places[known], 0].astype(np.float64)
     rates[known] = np.maximum(gained, 0.0) / (now.at - old.at)
     return rates

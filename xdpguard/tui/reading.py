@@ -55,6 +55,8 @@ class Rules:
         self.slots: NDArray[np.intp] = np.array([rule.slot for rule in rules], np.intp)
         # Shadow rules come last, and are numbered apart from the others.
         self.ids = np.array([rule.id + (_SHADOW if rule.kind == "shadow" else 0) for rule in rules], np.int64)
+        # An id may be given again; both together are not.
+        self.created = np.array([rule.created for rule in rules], np.float64)
         self.ends = np.array([np.inf if rule.expires is None else rule.expires for rule in rules], np.float64)
         self.shadow = np.array([rule.kind == "shadow" for rule in rules], np.bool_)
         self.stored = np.array([(rule.packets, rule.bytes) for rule in rules], np.uint64).reshape(-1, 2)
