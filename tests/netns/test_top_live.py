@@ -95,6 +95,19 @@ def test_figures_are_those_of_stats_and_a_block_takes_effect(lab: Lab, attached:
         top.restored()
 
 
+def test_a_shadow_list_and_what_it_counts(lab: Lab, attached: Command) -> None:
+    source = client_address(4, 1)
+    attached.ok("lists", "load", "trial", "-", "--shadow", stdin=f"{source}\n")
+    with screen(attached, "--interval", "0.3") as top:
+        top.sees("idle, watching")
+        top.send("6")
+        top.until(lambda: top.line("shadow")[1:2] == ["trial"], "the list")
+        arrived = flood(lab, "udp", "--source", source, "--count", "500", "--rate", "5000")
+        top.until(lambda: top.line("shadow")[3:4] == [scaled(arrived)], f"trial {arrived}")
+        assert top.end("q") == 0
+        top.restored()
+
+
 def test_a_flood_is_seen_and_what_is_read_stays_bounded(lab: Lab, attached: Command) -> None:
     with screen(attached) as top:
         top.sees("idle, watching")

@@ -106,6 +106,19 @@ def test_a_rule_with_the_number_of_one_that_has_gone_has_no_rate_yet(world: Worl
     run(world, test)
 
 
+def test_a_shadow_list_beside_a_list_of_its_name(world: World) -> None:
+    world.lists = (named("bad", 12), named("bad", 3, "shadow"))
+
+    async def test(screen: Screen) -> None:
+        await screen.press("6")
+        world.lists = (named("bad", 22), named("bad", 8, "shadow"))
+        await screen.step()
+        assert screen.line("block").split()[:4] == ["block", "bad", "10", "22"]
+        assert screen.line("shadow").split()[:4] == ["shadow", "bad", "5", "8"]
+
+    run(world, test)
+
+
 def test_tables_by_number_and_tab(world: World) -> None:
     world.lists = (named("firehol", 12),)
     world.rules = [rule(1, "198.51.100.7", reason="brute force", expires=WALL + 600)]
