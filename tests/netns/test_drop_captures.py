@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -124,7 +125,8 @@ def test_reason_and_count_through_a_pipe(attached: Command, lab: Lab) -> None:
         process.stdout.close()
         process.stderr.close()
     assert process.returncode == 0, errors
-    assert b"3 captured of 4 dropped meanwhile" in errors
+    # It ends as soon as it has them: the fourth may come before or after.
+    assert re.search(rb"3 captured of [34] dropped meanwhile", errors)
     found = packets("-r", "-", stdin=head + rest)
     assert [row["ip.src"] for row in found] == ["127.0.0.1", "127.0.0.2", "127.0.0.1"]
 

@@ -142,7 +142,8 @@ def test_reason_count_and_time(attached: Command, lab: Lab) -> None:
         send(lab, frames)
         assert following.ends() == 0
         assert [drop["reason"] for drop in following.drops()] == ["bad_source"] * 3
-        assert "3 shown of 4 dropped meanwhile" in following.notes[-1]
+        # It ends as soon as it has them: the fourth may come before or after.
+        assert re.search("3 shown of [34] dropped meanwhile", following.notes[-1])
     assert eventually(lambda: attached.json("events")["dropped"] == {"bad_flags": 4, "bad_source": 4})
     assert [drop["reason"] for drop in told(attached, "--count", "1")] == ["bad_source"]
     assert len(told(attached, "--reason", "bad_flags", "--count", "1")) == 1
