@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from support.command import Command
 from topology import Lab
 
 logging.getLogger("scapy").setLevel(logging.ERROR)
+# A shell's background job ignores it, and what a test starts would inherit that and never see a Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
