@@ -121,7 +121,6 @@ int xdpguard_after(struct xdp_md *ctx)
 	if (!mine || !rules)
 		return XDP_PASS;
 	after = mine->after;
-	xg_probe_said(&after.reason, &after.verdict);
 	xg_do_after(ctx, mine, rules, &after);
 	return after.verdict;
 }

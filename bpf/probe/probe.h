@@ -58,17 +58,6 @@ static __always_inline struct xg_probe_answer *xg_probe_last_answer(void)
 	return probe_answers.lookup(&last);
 }
 
-/* What was said of that frame. */
-static __always_inline void xg_probe_said(u32 *reason, u32 *verdict)
-{
-	struct xg_probe_answer *answer = xg_probe_last_answer();
-
-	if (!answer)
-		return;
-	*reason = answer->reason;
-	*verdict = answer->verdict;
-}
-
 /* A shadow entry would hit it. */
 static __always_inline void xg_probe_shadow(u32 place, u32 shadow_class)
 {
@@ -116,10 +105,6 @@ static __always_inline void xg_probe_finish(u32 reason, int verdict, bool observ
 #else
 
 static __always_inline void xg_probe_hit(u32 entry, u32 number)
-{
-}
-
-static __always_inline void xg_probe_said(u32 *reason, u32 *verdict)
 {
 }
 
