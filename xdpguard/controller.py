@@ -18,13 +18,14 @@ from typing import Literal, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from xdpguard import builds, safety
+from xdpguard.dataplane import kernel
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.dataplane.shadowmaps import ShadowTables
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.guardbook import Guardbook
-from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs, boot_id
+from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs
 from xdpguard.listbook import Listbook, Share
 from xdpguard.listloader import ListsFailed, Loaded, Loader, Plan
 from xdpguard.lists.store import Attachment, Store
@@ -361,7 +362,7 @@ class Controller:
     def _record(self, link: Link, mode: str, request: Request, prog_id: int) -> None:
         with self._store.transaction():
             self._store.put_attachment(Attachment(link.name, link.netns, mode, request.observe, prog_id), time.time())
-            self._store.put_fact(BOOT, boot_id())
+            self._store.put_fact(BOOT, kernel.boot_id())
 
     def _swap(self, link: Link, request: Request, built: Built) -> tuple[Mode, list[str]]:
         if link.xdp is not None:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
+from xdpguard.dataplane import kernel
 from xdpguard.dataplane.program import PROGRAM_NAME
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.net.links import Link, NoSuchLink
@@ -71,7 +71,9 @@ class Inventory:
         if self._dataplane.owns(link.xdp.prog_id):
             return True
         # Pins can be lost (a new BPF file system); the record and the name still tell, within one boot.
-        recorded = known is not None and known.prog_id == link.xdp.prog_id and self._store.fact(BOOT) == boot_id()
+        recorded = (
+            known is not None and known.prog_id == link.xdp.prog_id and self._store.fact(BOOT) == kernel.boot_id()
+        )
         return recorded and self._dataplane.name_of(link.xdp.prog_id) == PROGRAM_NAME
 
     def renamed(self, known: Attachment) -> Link | None:
@@ -108,8 +110,3 @@ class Inventory:
 
     def _namespaces(self) -> list[str]:
         return ["", *self._links.namespaces()]
-
-
-def boot_id() -> str:
-    """Names the present boot of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -99,6 +99,11 @@ def release() -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def boot_id() -> str:
+    """Names the present boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def possible_cpus() -> int:
     """Number of possible CPUs: one more than the highest id, the size of every per-CPU value."""
     return _cpus("possible")

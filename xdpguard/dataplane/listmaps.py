@@ -10,14 +10,12 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane import abi, kernel, settings
+from xdpguard.dataplane.held import HeldMaps
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.tables import Hits
 
@@ -27,44 +25,25 @@ _WORDS = abi.LINE.size // 8
 _FLAGS = kernel.MAP_MMAPABLE | kernel.MAP_INNER
 
 
-class ListMaps:
+class ListMaps(HeldMaps):
     """The maps of the lists, opened from their pins. Use as a context manager."""
 
     INDEX, NETS4, NETS6 = "list_index", "list_nets4", "list_nets6"
-    HITS, HITS_SIZE = "list_hits", abi.HITS.size
+    COUNTERS, COUNTERS_SIZE = "list_hits", abi.HITS.size
     FLAGS = (settings.LISTS4, settings.LISTS6, settings.LISTS6_WIDE)
     RENEW = staticmethod(settings.renew)  # what is to be told when they have changed
 
     def __init__(self, pins: Pins) -> None:
-        self._maps: dict[str, int] = {}
+        super().__init__()
         try:
             self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
             self._maps[self.INDEX] = pins.open(self.INDEX, 4, 4)
             self._maps[self.NETS4] = pins.open(self.NETS4, 4, abi.NETS4.size)
             self._maps[self.NETS6] = pins.open(self.NETS6, 4, abi.LINE.size)
-            self._maps[self.HITS] = pins.open(self.HITS, 4, self.HITS_SIZE)
+            self._maps[self.COUNTERS] = pins.open(self.COUNTERS, 4, self.COUNTERS_SIZE)
         except BaseException:
             self.close()
             raise
-
-    def close(self) -> None:
-        """Closes the maps; they stay."""
-        for descriptor in self._maps.values():
-            os.close(descriptor)
-        self._maps.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def generation(self) -> str:
-        """Names these maps among all that ever were: another name means that counters began anew."""
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}:{kernel.map_info(self._maps[self.HITS]).id}"
 
     def swap(self, lines: _U64, nets4: _U64 | None, nets6: _U64 | None, wide6: bool) -> None:
         """Puts an index in force: lines of eight words, pre-filters as words, None for a family without entries.
@@ -113,8 +92,7 @@ class ListMaps:
 
     def digest(self) -> int:
         """A sum over the pre-filters and the flags that lead to them: to notice that they have changed."""
-        raw = kernel.lookup(self._maps["settings"], _KEY, abi.SETTINGS.size) or b""
-        fields = abi.SETTINGS.unpack(raw)
+        fields = self._settings()
         total = sum(int(fields[flag]) << place for place, flag in enumerate(self.FLAGS))
         for name in (self.NETS4, self.NETS6):
             total += int(self._words(name).sum(dtype=np.uint64))
@@ -122,13 +100,13 @@ class ListMaps:
 
     def clear_hits(self, numbers: Iterable[int]) -> None:
         """Sets counters to zero, before a number is given to a new list."""
-        rows = self._words("list_hits").reshape(-1, abi.LISTS, 2)
+        rows = self._words(self.COUNTERS).reshape(-1, abi.LISTS, 2)
         for number in numbers:
             rows[:, number] = 0
 
     def hits(self) -> Callable[[int], Hits]:
         """A snapshot of all hit counters; call it with the number of a list."""
-        sums = self._words("list_hits").reshape(-1, abi.LISTS, 2).sum(axis=0)
+        sums = self._words(self.COUNTERS).reshape(-1, abi.LISTS, 2).sum(axis=0)
         return lambda number: Hits(int(sums[number, 0]), int(sums[number, 1]))
 
     def _add(self, name: str, wanted: _U64 | None) -> None:

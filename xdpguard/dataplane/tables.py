@@ -11,12 +11,11 @@ import mmap
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from struct import Struct
-from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.dataplane import abi, kernel, nets6, prefilter, settings
+from xdpguard.dataplane.held import HeldMaps
 from xdpguard.dataplane.pins import Pins
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix
@@ -50,34 +49,39 @@ class Hits(NamedTuple):
 def entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
     """The map entry of a rule: table, key, value. ``boot_offset`` is CLOCK_BOOTTIME minus Unix time, in seconds."""
     target = rule.target
-    expires = 0 if rule.expires is None else max(1, int((rule.expires + boot_offset) * 1e9))
     if isinstance(target, Port):
         key = abi.PORT.pack(target.number, PROTOCOL_NUMBERS[target.protocol])
-        return "ports", key, abi.RULE.pack(expires, rule.slot, 0)
-    value = abi.RULE.pack(expires, rule.slot, target.length)
+        return "ports", key, _value(rule, boot_offset, 0)
+    value = _value(rule, boot_offset, target.length)
     if rule.kind == "block" and target.is_address:
         address = abi.ADDRESS4 if target.version == 4 else abi.ADDRESS6
         return f"deny{target.version}", address.pack(target.network), value
-    layout = abi.PREFIX4 if target.version == 4 else abi.PREFIX6
     table = f"allow{target.version}" if rule.kind == "allow" else f"deny{target.version}_prefix"
-    return table, layout.pack(target.length, target.network), value
+    return table, _prefix_key(target), value
 
 
 def shadow_entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
     """Likewise of a shadow rule: addresses are prefixes there."""
     target = rule.target
     assert isinstance(target, Prefix)
-    expires = 0 if rule.expires is None else max(1, int((rule.expires + boot_offset) * 1e9))
+    return f"shadow{target.version}", _prefix_key(target), _value(rule, boot_offset, target.length)
+
+
+def _prefix_key(target: Prefix) -> bytes:
     layout = abi.PREFIX4 if target.version == 4 else abi.PREFIX6
-    value = abi.RULE.pack(expires, rule.slot, target.length)
-    return f"shadow{target.version}", layout.pack(target.length, target.network), value
+    return layout.pack(target.length, target.network)
 
 
-class Tables:
+def _value(rule: Rule, boot_offset: float, length: int) -> bytes:
+    expires = 0 if rule.expires is None else max(1, int((rule.expires + boot_offset) * 1e9))
+    return abi.RULE.pack(expires, rule.slot, length)
+
+
+class Tables(HeldMaps):
     """The instance's rule maps, opened from their pins. Use as a context manager."""
 
     def __init__(self, pins: Pins) -> None:
-        self._maps: dict[str, int] = {}
+        super().__init__()
         try:
             self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
             self._maps["hits"] = pins.open("hits", 4, abi.HITS.size)
@@ -91,31 +95,12 @@ class Tables:
         self.capacity = kernel.map_info(self._maps["deny4"]).max_entries
         self._rows = kernel.map_info(self._maps["hits"]).max_entries // self.capacity
 
-    def close(self) -> None:
-        """Closes the maps; they stay."""
-        for descriptor in self._maps.values():
-            os.close(descriptor)
-        self._maps.clear()
-
-    def __enter__(self) -> Tables:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def generation(self) -> str:
-        """Names these maps among all that ever were: another name means that counters began anew."""
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}:{kernel.map_info(self._maps['hits']).id}"
-
     def add(self, rules: Iterable[Rule]) -> None:
         """Puts rules in force, or gives them their new end."""
         wanted = _entries(rules)
         self._open_gates(wanted)
         for table, pairs in wanted.items():
-            self._write(table, pairs)
+            self._write_rules(table, pairs)
         self._close_port_bits(wanted["ports"], closed=True)
         settings.renew(self._maps["settings"])
 
@@ -156,7 +141,7 @@ class Tables:
             held = self._held(table)
             changed = {key: value for key, value in pairs.items() if held.get(key) != value}
             repaired += sum(1 for key, value in changed.items() if not same_rule(held.get(key), value))
-            self._write(table, changed)
+            self._write_rules(table, changed)
             stale[table] = [key for key in held if key not in pairs]
         for table, keys in stale.items():
             repaired += len(keys)
@@ -190,8 +175,7 @@ class Tables:
 
     def lists_in_force(self) -> bool:
         """Whether the program asks the index of the named lists."""
-        raw = kernel.lookup(self._maps["settings"], bytes(4), abi.SETTINGS.size) or b""
-        fields = abi.SETTINGS.unpack(raw)
+        fields = self._settings()
         return bool(fields[settings.LISTS4] or fields[settings.LISTS6])
 
     def clear_hits(self, slots: Iterable[int]) -> None:
@@ -226,21 +210,16 @@ class Tables:
         """Packets and octets of many slots at once: a row each."""
         import numpy as np
 
-        slots = np.minimum(slots, self.capacity - 1)
         count = self._rows * self.capacity * 2
         rows = np.frombuffer(self._mapped("hits"), np.uint64, count).reshape(self._rows, self.capacity, 2)
-        found: NDArray[np.uint64] = rows[:, slots].sum(axis=0, dtype=np.uint64)
+        # One beyond the end was given where there are other maps: it has none here.
+        found = np.zeros((len(slots), 2), np.uint64)
+        inside = slots < self.capacity
+        found[inside] = rows[:, slots[inside]].sum(axis=0, dtype=np.uint64)
         return found
 
     def _held(self, table: str) -> dict[bytes, bytes]:
-        size = _TABLES[table][0].size
-        keys, values, count = kernel.entries(self._maps[table], size, abi.RULE.size)
-        width = abi.RULE.size
-        return {keys[i * size : (i + 1) * size]: values[i * width : (i + 1) * width] for i in range(count)}
-
-    def _write(self, table: str, pairs: Mapping[bytes, bytes]) -> None:
-        if pairs:
-            kernel.update_batch(self._maps[table], b"".join(pairs), b"".join(pairs.values()), len(pairs))
+        return self._rules(table, _TABLES[table][0].size)
 
     def _open_gates(self, wanted: Entries) -> None:
         touched = prefilter.touched(wanted["deny4"], wanted["deny4_prefix"])

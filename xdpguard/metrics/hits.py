@@ -7,8 +7,6 @@ The rows of the store are read again only when it has changed.
 from __future__ import annotations
 
 import contextlib
-import mmap
-import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import XdpguardError
-from xdpguard.inventory import boot_id
 from xdpguard.lists.store import Store
 from xdpguard.policy.target import KINDS
 from xdpguard.rulebook import GUARD, MAPS
@@ -103,32 +100,13 @@ class RuleTotals:
 
     def _fresh(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Hits in the kernel that the store has not taken in yet, a row for each slot."""
-        nothing = np.zeros((len(slots), 2), np.int64)
-        if not len(slots):
-            return nothing
-        try:
-            descriptor = self._pins.open("hits", 4, abi.HITS.size)
-        except XdpguardError:
-            if self._pins.exist():
-                raise
-            return nothing
-        try:
-            info = kernel.map_info(descriptor)
-            if self._generation != f"{boot_id()}:{info.id}":
-                return nothing  # another store's, or made anew meanwhile
-            capacity = self._capacity()
-            size = -(-info.max_entries * abi.HITS.size // mmap.PAGESIZE) * mmap.PAGESIZE
-            words = np.frombuffer(mmap.mmap(descriptor, size), np.int64, info.max_entries * 2)
-            inside = slots < capacity
-            nothing[inside] = words.reshape(-1, capacity, 2)[:, slots[inside]].sum(axis=0)
-            return nothing
-        finally:
-            os.close(descriptor)
-
-    def _capacity(self) -> int:
-        """Slots of one CPU: as many as a rule table has entries."""
-        descriptor = self._pins.open("deny4", abi.ADDRESS4.size, abi.RULE.size)
-        try:
-            return kernel.map_info(descriptor).max_entries
-        finally:
-            os.close(descriptor)
+        if len(slots):
+            try:
+                with Tables(self._pins) as tables:
+                    # Else they are another store's, or made anew meanwhile.
+                    if tables.generation() == self._generation:
+                        return tables.hits_at(slots).astype(np.int64)
+            except XdpguardError:
+                if self._pins.exist():
+                    raise
+        return np.zeros((len(slots), 2), np.int64)
