@@ -66,8 +66,7 @@ def capture(
 
     require_privileges()
     chosen = options(context)
-    drops.check_rate(rate)
-    end = drops.seconds(lasting)
+    end = drops.seconds(rate, lasting)
     which = drops.wanted(chosen, reason, interface, netns)
     with (
         Store(chosen.instance.store, read_only=True) as store,
@@ -112,7 +111,7 @@ class _Into:
     def _comment(self, drop: Drop) -> str:
         from xdpguard.lists.culprits import in_words
 
-        why = in_words(drops.entry(drop, self._culprits))
+        why = in_words(drops.read(drop, self._culprits)[1])
         passed = "; only observed, so it passed" if drop.observed else ""
         return f"{drop.reason.name}: {drop.reason.help}" + (f"; {why}" if why else "") + passed
 

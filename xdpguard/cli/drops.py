@@ -20,6 +20,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.target import parse_duration
 
 if TYPE_CHECKING:
+    from xdpguard.capture.packet import Packet
     from xdpguard.lists.culprits import Culprits
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
@@ -64,13 +65,12 @@ class Wanted:
 
 def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: str | None) -> Wanted:
     """What the options say. UsageError for a reason that no drop has; XdpguardError when nothing is attached."""
-    from xdpguard.dataplane import abi
     from xdpguard.lists.store import Store
+    from xdpguard.telemetry.counters import dropping
 
-    dropping = [reason.name for reason in abi.reasons() if reason.action == "DROP"]
     for name in reasons or ():
-        if name not in dropping:
-            raise UsageError(f"nothing is dropped for the reason {name!r}", f"give one of: {', '.join(dropping)}")
+        if name not in dropping():
+            raise UsageError(f"nothing is dropped for the reason {name!r}", f"give one of: {', '.join(dropping())}")
     held = pins(chosen)
     with Store(chosen.instance.store, read_only=True) as store:
         places = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
@@ -84,14 +84,10 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
     return Wanted(fitting, frozenset(reasons or ()))
 
 
-def check_rate(rate: float) -> None:
-    """UsageError when that is no rate."""
+def seconds(rate: float, lasting: str) -> float | None:
+    """How long --for says; None when it says nothing. UsageError when that is no duration, or the rate is none."""
     if not 0 <= rate <= _WORST:
         raise UsageError(f"--rate {rate:g} is no rate", f"give samples a second, 0 (every drop) to {_WORST:,}")
-
-
-def seconds(lasting: str) -> float | None:
-    """How long --for says; None when it says nothing. UsageError when that is no duration."""
     return parse_duration(lasting) if lasting else None
 
 
@@ -209,21 +205,18 @@ class Missed:
         return text
 
 
-def entry(drop: Drop, culprits: Culprits) -> dict[str, Any] | None:
-    """The rule or list entry that decided; None when none did."""
+def read(drop: Drop, culprits: Culprits) -> tuple[Packet | None, dict[str, Any] | None]:
+    """What the packet was, if it is to be read, and the rule or list entry that decided, if one did."""
+    from xdpguard.capture.packet import decode
     from xdpguard.telemetry.drops import LIST, RULE
 
+    packet, entry = decode(drop.frame), None
+    source = packet.source if packet else None
     if drop.entry == RULE:
-        return culprits.rule(drop.number, source(drop.frame), drop.at / 1e9)
-    return culprits.list(drop.number, source(drop.frame), drop.at / 1e9) if drop.entry == LIST else None
-
-
-def source(frame: bytes) -> bytes | None:
-    """The source address in a frame; None when it has none."""
-    from xdpguard.capture.packet import decode
-
-    packet = decode(frame)
-    return packet.source if packet else None
+        entry = culprits.rule(drop.number, source, drop.at / 1e9)
+    elif drop.entry == LIST:
+        entry = culprits.list(drop.number, source, drop.at / 1e9)
+    return packet, entry
 
 
 def sums(chosen: Options, *places: Place) -> Sums:

@@ -62,8 +62,7 @@ def events(
 
     require_privileges()
     chosen = options(context)
-    drops.check_rate(rate)
-    end = drops.seconds(lasting)
+    end = drops.seconds(rate, lasting)
     which = drops.wanted(chosen, reason, interface, netns)
     with Store(chosen.instance.store, read_only=True) as store:
         culprits = Culprits(store)
@@ -109,9 +108,8 @@ def _show_last(context: typer.Context, which: Wanted, culprits: Culprits, count:
 
 def _as_json(drop: Drop, culprits: Culprits) -> dict[str, Any]:
     from xdpguard.capture.line import write
-    from xdpguard.capture.packet import decode
 
-    packet = decode(drop.frame)
+    packet, entry = drops.read(drop, culprits)
     return {
         "time": drop.at / 1e9,
         "interface": drop.place[0],
@@ -120,7 +118,7 @@ def _as_json(drop: Drop, culprits: Culprits) -> dict[str, Any]:
         "observed": drop.observed,
         "packet": write(packet) if packet else None,
         "length": drop.length,
-        "entry": drops.entry(drop, culprits),
+        "entry": entry,
         "frame": drop.frame.hex(),
     }
 
@@ -128,16 +126,15 @@ def _as_json(drop: Drop, culprits: Culprits) -> dict[str, Any]:
 def line(drop: Drop, which: Wanted, culprits: Culprits) -> str:
     """A drop as people read it."""
     from xdpguard.capture.line import write
-    from xdpguard.capture.packet import decode
     from xdpguard.lists.culprits import in_words
 
-    packet = decode(drop.frame)
+    packet, entry = drops.read(drop, culprits)
     seconds, rest = divmod(drop.at, 1_000_000_000)
     moment = time.strftime("%H:%M:%S", time.localtime(seconds))
     if time.localtime(seconds)[:3] != time.localtime()[:3]:
         moment = time.strftime("%Y-%m-%d ", time.localtime(seconds)) + moment
     what = write(packet) if packet else f"{drop.length} octets: {drop.frame[:32].hex()}"
-    why = in_words(drops.entry(drop, culprits))
+    why = in_words(entry)
     mark = "*" if drop.observed else ""
     parts = [f"{moment}.{rest // 1_000_000:03}", which.shown(drop.place), f"{drop.reason.name}{mark}".ljust(12), what]
     return "  ".join([*parts, *([why] if why else [])])

@@ -40,13 +40,7 @@ class Culprits:
             rule = self._rule(slot)
         if rule is None or not _decided(rule, source, at):
             return {"entry": "rule", "kind": "block", "target": None, "reason": "", "source": None}
-        return {
-            "entry": "rule",
-            "kind": rule.kind,
-            "target": str(rule.target),
-            "reason": rule.reason,
-            "source": rule.source,
-        }
+        return rule_as_json(rule)
 
     def list(self, number: int, source: bytes | None, at: float) -> Plain:
         """The list of a number that denied this source, at that Unix time."""
@@ -76,6 +70,17 @@ class Culprits:
         self._lists.clear()
         self._since = now
         return True
+
+
+def rule_as_json(rule: Rule) -> Plain:
+    """A rule as one that decided: what it is, why, and whose."""
+    return {
+        "entry": "rule",
+        "kind": rule.kind,
+        "target": str(rule.target),
+        "reason": rule.reason,
+        "source": rule.source,
+    }
 
 
 class _List:

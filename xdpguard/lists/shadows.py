@@ -8,7 +8,7 @@ from typing import Literal
 
 from xdpguard.dataplane.shadowmaps import NO_SPLIT, Split
 from xdpguard.dataplane.tables import Hits
-from xdpguard.lists.store import Store, columns_of, rule_of
+from xdpguard.lists.store import Store, around, columns_of, rule_of
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Prefix, Target
 
@@ -48,10 +48,7 @@ class Shadows:
     def covering(self, prefix: Prefix, now: float = 0.0) -> list[Rule]:
         """Rules whose prefix holds all of ``prefix``, longest first; those that ended before ``now`` left out."""
         found: list[Rule] = []
-        width = len(prefix.network) * 8
-        number = int.from_bytes(prefix.network, "big")
-        for length in range(prefix.length, -1, -1):
-            network = (number >> (width - length) << (width - length)).to_bytes(len(prefix.network), "big")
+        for network, length in around(prefix):
             found += self._rules(
                 "WHERE version = ? AND network = ? AND length = ? AND (expires IS NULL OR expires > ?)",
                 prefix.version,

@@ -105,10 +105,7 @@ class Store:
     def covering(self, kind: Kind, prefix: Prefix, now: float = 0.0) -> list[Rule]:
         """Rules whose prefix holds all of ``prefix``, longest first; those that ended before ``now`` left out."""
         found: list[Rule] = []
-        width = len(prefix.network) * 8
-        number = int.from_bytes(prefix.network, "big")
-        for length in range(prefix.length, -1, -1):
-            network = (number >> (width - length) << (width - length)).to_bytes(len(prefix.network), "big")
+        for network, length in around(prefix):
             found += self._rules(
                 f"SELECT {_COLUMNS} FROM rules WHERE kind = ? AND version = ? AND network = ? AND length = ?"
                 " AND (expires IS NULL OR expires > ?)",
@@ -270,6 +267,14 @@ class Store:
             f"what is attached goes on with the rules it has; put a backup in place, or move the file away "
             f"(mv {self._path} {self._path}.damaged) and add the rules again",
         )
+
+
+def around(prefix: Prefix) -> Iterator[tuple[bytes, int]]:
+    """Every network that holds all of a prefix, and its length: the longest, which is the prefix itself, first."""
+    width = len(prefix.network) * 8
+    number = int.from_bytes(prefix.network, "big")
+    for length in range(prefix.length, -1, -1):
+        yield (number >> (width - length) << (width - length)).to_bytes(len(prefix.network), "big"), length
 
 
 def columns_of(target: Target) -> tuple[int, bytes, int]:

@@ -10,6 +10,7 @@ from typing import Any
 from xdpguard.dataplane import abi
 from xdpguard.dataplane.shadowmaps import Split
 from xdpguard.listbook import Listbook, ListHits
+from xdpguard.lists import culprits
 from xdpguard.lists.shadows import Shadows
 from xdpguard.lists.store import Store
 from xdpguard.policy.rule import Rule
@@ -23,12 +24,7 @@ Plain = dict[str, Any]
 def rule_as_json(found: RuleHits) -> Plain:
     """A rule with its age, what is left of its life (seconds), and its hits."""
     rule, now = found.rule, time.time()
-    return {
-        "entry": "rule",
-        "kind": rule.kind,
-        "target": str(rule.target),
-        "reason": rule.reason,
-        "source": rule.source,
+    return culprits.rule_as_json(rule) | {
         "created": int(rule.created),
         "age": max(0, int(now - rule.created)),
         "expires": None if rule.expires is None else math.ceil(rule.expires),

@@ -48,13 +48,22 @@ class Counters:
         counts = self.reasons.values()
         self.packets = sum(count.packets + count.observed_packets for count in counts)
         self.bytes = sum(count.bytes + count.observed_bytes for count in counts)
-        dropping = {reason.name for reason in abi.reasons() if reason.action == "DROP"}
-        self.dropped = sum(count.packets for name, count in self.reasons.items() if name in dropping)
+        self.dropped = sum(self.reasons[name].packets for name in dropping())
+
+    def drops(self) -> dict[str, int]:
+        """Packets by reason that were dropped, or would have been where that is only observed."""
+        counts = {name: self.reasons[name] for name in dropping()}
+        return {name: count.packets + count.observed_packets for name, count in counts.items()}
 
     @property
     def samples_lost(self) -> int:
         """Those of all reasons."""
         return sum(self.lost.values())
+
+
+def dropping() -> list[str]:
+    """The reasons for which packets are dropped."""
+    return [reason.name for reason in abi.reasons() if reason.action == "DROP"]
 
 
 def read(pins: Pins, name: str, netns: str) -> Counters:

@@ -22,9 +22,8 @@ from xdpguard.dataplane import abi
 from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.telemetry.counters import Counters
-from xdpguard.telemetry.drops import kept_memory
+from xdpguard.telemetry.drops import Place, kept_memory
 
-Place = tuple[str, str]  # interface and namespace
 By = Literal["source", "destination", "port"]
 End = tuple[bytes, int]  # address of 4 or 16 octets, and a port or 0
 Gains = defaultdict[End, list[float]]  # weights of its samples
@@ -72,11 +71,7 @@ class Dropped:
 
     def _shares(self, place: Place, counts: Counters) -> Iterable[tuple[float, bytes]]:
         """New samples of an interface, and how many drops each stands for."""
-        dropped = {
-            reason.name: counts.reasons[reason.name].packets + counts.reasons[reason.name].observed_packets
-            for reason in abi.reasons()
-            if reason.action == "DROP"
-        }
+        dropped = counts.drops()
         last, old = self._before.get(place, (0, dropped))
         samples = self._samples(place)
         samples = samples[samples["at"] > last]

@@ -7,11 +7,11 @@ import mmap
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
+from xdpguard.telemetry import counters
 from xdpguard.telemetry.ring import Ring
 
 RING = "drops"
@@ -148,14 +148,6 @@ class Drops(Ring):
         self._asked.close()
         super().close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class Sums(NamedTuple):
     """By reason: drops (also those only observed), samples of them, and samples that found the ring full."""
@@ -167,12 +159,13 @@ class Sums(NamedTuple):
 
 def sums(pins: Pins, places: Sequence[Place]) -> Sums:
     """What these interfaces have counted, added up."""
-    from xdpguard.telemetry import counters
-
-    dropping = [reason.name for reason in abi.reasons() if reason.action == "DROP"]
     found = [counters.read(pins, *place) for place in places]
     return Sums(
-        {name: sum(it.reasons[name].packets + it.reasons[name].observed_packets for it in found) for name in dropping},
-        {name: sum(it.samples.get(name, 0) for it in found) for name in dropping},
-        {name: sum(it.lost.get(name, 0) for it in found) for name in dropping},
+        _summed([it.drops() for it in found]),
+        _summed([it.samples for it in found]),
+        _summed([it.lost for it in found]),
     )
+
+
+def _summed(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return {name: sum(part.get(name, 0) for part in parts) for name in counters.dropping()}
