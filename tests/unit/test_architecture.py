@@ -18,7 +18,7 @@ FLOORS = [
     {"instance", "privileges"},
     {"policy", "net"},
     {"dataplane"},
-    {"lists", "telemetry"},
+    {"lists", "telemetry", "tcp"},
     {"safety", "rulebook", "inventory", "guardbook", "loans", "listbook", "listloader"},
     {"controller", "doctor"},
     {"guard", "bench"},

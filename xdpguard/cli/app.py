@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import bench, guard, lifecycle, lists, observe, render, rules
+from xdpguard.cli import bench, guard, lifecycle, lists, observe, render, rules, tcp
 from xdpguard.cli.session import Options, find_instance
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
@@ -68,6 +68,7 @@ rules.register(app)
 observe.register(app)
 guard.register(app)
 lists.register(app)
+tcp.register(app)
 bench.register(app)
 
 

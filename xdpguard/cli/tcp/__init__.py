@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tcp states, trace, rtt, retrans, cwnd: what this host's TCP makes of the packets."""
+
+from __future__ import annotations
+
+import typer
+
+from xdpguard.cli.tcp import trace
+
+_HELP = "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows."
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to the application."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
+    trace.register(group)
+    app.add_typer(group, name="tcp")

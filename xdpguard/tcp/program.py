@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Loads the programs of bpf/tcp/ with what is to be looked at, and reads what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from xdpguard.dataplane import btf, kernel
+from xdpguard.dataplane.tracepoints import Tracepoints
+from xdpguard.errors import MissingError
+from xdpguard.tcp.filters import Filter
+
+# struct xg_ends, bpf/tcp/socket.h
+ENDS: list[tuple[str, Any]] = [
+    ("local", "V16"),
+    ("remote", "V16"),
+    ("local_port", "<u2"),
+    ("remote_port", "<u2"),
+    ("netns", "<u4"),
+]
+INODES = 65_536  # sockets of one process that are looked at
+
+
+def load(
+    name: str, tracepoints: Iterable[str], chosen: Filter, switches: Mapping[str, int], pid: int | None = None
+) -> Tracepoints:
+    """Compiles and attaches bpf/tcp/NAME.c. MissingError where the kernel lacks what it needs.
+
+    ``pid``, where it is given, stands for the filter's: a command that knows better whose sockets are wanted.
+    """
+    places = btf.tcp_switches()
+    if not places:
+        raise MissingError(
+            "the kernel does not tell where its sockets keep their namespace (no type information, BTF)",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF; xdpguard tcp states works without, when it does not watch",
+        )
+    wanted = chosen.switches()
+    if pid is not None:
+        wanted["PID"] = pid
+    return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, "INODES": INODES, **switches})
+
+
+def sum_over_cpus(fd: int) -> int:
+    """The counter of a per-CPU array of one entry."""
+    raw = kernel.lookup(fd, bytes(4), 8 * kernel.possible_cpus())
+    return 0 if raw is None else int(np.frombuffer(raw, "<u8").sum())
+
+
+def record(fields: list[tuple[str, Any]]) -> np.dtype[Any]:
+    """A layout of fields without gaps."""
+    return np.dtype(fields)
