@@ -78,14 +78,15 @@ class Diag:
 
     def sockets(self, states: int = ALL_STATES) -> Sockets:
         """The sockets in these states (bits), IPv4 and IPv6."""
-        found = [np.zeros(0, _MESSAGE)]
+        found: list[Sockets] = [np.zeros(0, _MESSAGE)]
         for family in (socket.AF_INET, socket.AF_INET6):
             found += [_decode(data, _places(data)) for data in self._dump(family, states, 0)]
         return np.concatenate(found)
 
     def infos(self, states: int) -> tuple[Sockets, list[Info]]:
         """Likewise, with what each has sent."""
-        found, infos = [np.zeros(0, _MESSAGE)], list[Info]()
+        found: list[Sockets] = [np.zeros(0, _MESSAGE)]
+        infos: list[Info] = []
         for family in (socket.AF_INET, socket.AF_INET6):
             for data in self._dump(family, states, _WANT_INFO):
                 places = _places(data)
@@ -111,7 +112,7 @@ class Diag:
         body = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states, bytes(48))
         head = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _DUMP, self._sequence, 0)
         self._socket.send(head + body)
-        found = []
+        found: list[bytes] = []
         while True:
             data = self._socket.recv(_BUFFER)
             _, kind, _, sequence, _ = _HEADER.unpack_from(data)

@@ -18,10 +18,14 @@ _LEAST_PAUSE = 0.2
 
 
 class Owner(NamedTuple):
-    """A process: its id and name."""
+    """A process: its id and name; how many others have the socket open as well."""
 
     pid: int
     name: str
+    others: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid}{f' and {self.others} more' if self.others else ''})"
 
 
 class _Holder(NamedTuple):
@@ -41,11 +45,22 @@ class Owners:
         """The one process that has the socket open; None when it is not known, or there are several."""
         if not inode:
             return None
-        found = self._checked(inode)
+        found = self.known(inode)
         if found is None and time.monotonic() >= self._next:
             self.look()
-            found = self._checked(inode)
-        return found
+            found = self.known(inode)
+        return found if found and not found.others else None
+
+    def known(self, inode: int) -> Owner | None:
+        """The process that has the socket open, of several that with the lowest id, as the last look has found it."""
+        held = self._held.get(inode, ())
+        live = {it.pid for it in held if _is(it.link, inode)}
+        if not live:
+            return None
+        pid = min(live)
+        if pid not in self._names:
+            self._names[pid] = name_of(pid)
+        return Owner(pid, self._names[pid], len(live) - 1)
 
     def look(self, inodes: Iterable[int] | None = None) -> None:
         """Looks through all processes, for these sockets or for every one."""
@@ -60,16 +75,6 @@ class Owners:
         self._names.clear()
         now = time.monotonic()
         self._next = now + max(_LEAST_PAUSE, _SHARE * (now - begun))
-
-    def _checked(self, inode: int) -> Owner | None:
-        held = self._held.get(inode, ())
-        live = {it.pid for it in held if _is(it.link, inode)}
-        if len(live) != 1:
-            return None
-        pid = live.pop()
-        if pid not in self._names:
-            self._names[pid] = name_of(pid)
-        return Owner(pid, self._names[pid])
 
 
 def name_of(pid: int) -> str:

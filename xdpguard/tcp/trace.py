@@ -14,7 +14,7 @@ from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.listeners import Listeners
 from xdpguard.tcp.names import CLOSE, LISTEN, STATES, SYN_RECV, SYN_SENT, TIME_WAIT
-from xdpguard.tcp.owners import Owners
+from xdpguard.tcp.owners import Owner, Owners
 from xdpguard.tcp.text import process_name
 
 TRACEPOINTS = ("sock:inet_sock_set_state",)
@@ -156,16 +156,16 @@ class Trace:
             if new == LISTEN:
                 self._listeners.forget()
         else:
-            owner: tuple[int, str] | None = None
+            owner = None
             if inode and closer:
                 # It has the socket open, and goes on to shut or close it.
-                owner = closer[0], self._name(closer[1])
+                owner = Owner(closer[0], self._name(closer[1]))
             elif inode:
                 owner = self._owners.find(inode)
             elif SYN_RECV in (old, new):
                 # Not accepted yet: it still is the listener's.
                 owner = self._owners.find(self._listeners.inode(netns, local, local_port))
-            pid, name = owner or (0, "")
+            pid, name = (owner.pid, owner.name) if owner else (0, "")
         return Transition(
             at,
             since,

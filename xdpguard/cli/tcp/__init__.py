@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from xdpguard.cli.tcp import trace
+from xdpguard.cli.tcp import states, trace
 
 _HELP = "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows."
 
@@ -13,5 +13,6 @@ _HELP = "TCP on this host: states, transitions, round-trip times, retransmission
 def register(app: typer.Typer) -> None:
     """Adds these commands to the application."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
+    states.register(group)
     trace.register(group)
     app.add_typer(group, name="tcp")
