@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from xdpguard.cli.tcp import states, trace
+from xdpguard.cli.tcp import rtt, states, trace
 
 _HELP = "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows."
 
@@ -15,4 +15,5 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
     states.register(group)
     trace.register(group)
+    rtt.register(group)
     app.add_typer(group, name="tcp")
