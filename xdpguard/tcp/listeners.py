@@ -30,17 +30,24 @@ class Listeners:
 
     def inode(self, netns: int, address: bytes, port: int) -> int:
         """The inode of the one listener for that local address (16 octets) and port; 0: none, or several share it."""
-        now = time.monotonic()
-        if now - self._read.get(netns, -_STALE) >= _STALE:
-            self._read[netns] = now
-            self._known[netns] = self._listening(netns)
-        found = self._known[netns].get(port, [])
+        found = self._current(netns).get(port, [])
         # The kernel prefers the exact address, then any address of the family, then IPv6's, which may take both.
         for wanted in (address, _ANY4 if address.startswith(MAPPED) else _ANY6, _ANY6):
             inodes = [inode for local, inode in found if local == wanted]
             if inodes:
                 return inodes[0] if len(inodes) == 1 else 0
         return 0
+
+    def listens(self, netns: int, port: int) -> bool:
+        """Whether something listens on a port, at whatever address."""
+        return port in self._current(netns)
+
+    def _current(self, netns: int) -> dict[int, list[tuple[bytes, int]]]:
+        now = time.monotonic()
+        if now - self._read.get(netns, -_STALE) >= _STALE:
+            self._read[netns] = now
+            self._known[netns] = self._listening(netns)
+        return self._known[netns]
 
     def _listening(self, netns: int) -> dict[int, list[tuple[bytes, int]]]:
         if netns not in self._places:

@@ -19,6 +19,11 @@ class Inodes:
         self.left_out = 0  # sockets that found no room
         self.refresh()
 
+    @property
+    def held(self) -> set[int] | None:
+        """The inodes of the process's sockets; None where every process is looked at."""
+        return self._held if self._pid else None
+
     def refresh(self) -> None:
         """Brings the table up to date. To be called every tenth of a second or so: a new socket counts from then on."""
         if not self._pid:
