@@ -8,17 +8,20 @@
 
 #define XG_AF_INET 2 /* linux/socket.h */
 
-/* saddr and daddr are a struct sockaddr_in, or a struct sockaddr_in6. */
+/*
+ * saddr and daddr are a struct sockaddr_in, or a struct sockaddr_in6. They are copied by a helper: of loads in two
+ * branches clang makes one, at an address that it works out before, and the verifier takes no such address.
+ */
 #define XG_PROBE_ENDS_OF(args)                                                                                         \
 	({                                                                                                             \
 		struct xg_ends _ends = {};                                                                             \
 		if ((args)->family == XG_AF_INET) {                                                                    \
 			*(u32 *)(_ends.local + 8) = *(u32 *)(_ends.remote + 8) = XG_MAPPED;                            \
-			__builtin_memcpy(_ends.local + 12, (args)->saddr + 4, 4);                                      \
-			__builtin_memcpy(_ends.remote + 12, (args)->daddr + 4, 4);                                     \
+			bpf_probe_read_kernel(_ends.local + 12, 4, (args)->saddr + 4);                                 \
+			bpf_probe_read_kernel(_ends.remote + 12, 4, (args)->daddr + 4);                                \
 		} else {                                                                                               \
-			__builtin_memcpy(_ends.local, (args)->saddr + 8, sizeof(_ends.local));                         \
-			__builtin_memcpy(_ends.remote, (args)->daddr + 8, sizeof(_ends.remote));                       \
+			bpf_probe_read_kernel(_ends.local, sizeof(_ends.local), (args)->saddr + 8);                    \
+			bpf_probe_read_kernel(_ends.remote, sizeof(_ends.remote), (args)->daddr + 8);                  \
 		}                                                                                                      \
 		_ends.local_port = (args)->sport;                                                                      \
 		_ends.remote_port = (args)->dport;                                                                     \

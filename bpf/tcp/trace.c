@@ -49,7 +49,7 @@ static __always_inline void xg_tell(struct xg_transition *event)
 	u32 zero = 0;
 	u64 *count;
 
-	if (!((1u << event->old_state | 1u << event->new_state) & XG_STATES))
+	if (!((1u << event->old_state | 1u << (event->rest ? XG_TCP_TIME_WAIT : event->new_state)) & XG_STATES))
 		return;
 	if (XG_LONGER && (!event->since || event->at - event->since < XG_LONGER))
 		return;

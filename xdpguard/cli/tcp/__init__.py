@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from xdpguard.cli.tcp import retrans, rtt, states, trace
+from xdpguard.cli.tcp import cwnd, retrans, rtt, states, trace
 
 _HELP = "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows."
 
@@ -17,4 +17,5 @@ def register(app: typer.Typer) -> None:
     trace.register(group)
     rtt.register(group)
     retrans.register(group)
+    cwnd.register(group)
     app.add_typer(group, name="tcp")
