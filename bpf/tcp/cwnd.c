@@ -5,11 +5,12 @@
  */
 #include "config.h"
 #include "socket.h"
+#include "ring.h"
 #include "chosen.h"
 #include "probe.h"
 
-#if !defined(XG_SOCKETS) || !defined(XG_RING_PAGES) || !defined(XG_EVERY)
-#error "XG_SOCKETS, XG_RING_PAGES, XG_EVERY: sockets that are remembered, pages of the ring, least ns between samples"
+#if !defined(XG_SOCKETS) || !defined(XG_EVERY)
+#error "XG_SOCKETS, XG_EVERY: sockets that are remembered, least ns between samples"
 #endif
 
 struct xg_sample {
@@ -33,22 +34,6 @@ struct xg_last {
 
 /* struct sock -> its last sample. Removed when the socket closes; full: the least recently used entry goes. */
 BPF_TABLE("lru_hash", u64, struct xg_last, sampled, XG_SOCKETS);
-/* The program writes, the command reads. Full: the event is counted in `lost`. */
-BPF_RINGBUF_OUTPUT(events, XG_RING_PAGES);
-/* [0] -> events that did not fit into the ring, per CPU. */
-BPF_TABLE("percpu_array", u32, u64, lost, 1);
-
-static __always_inline void xg_tell(struct xg_sample *sample)
-{
-	u32 zero = 0;
-	u64 *count;
-
-	if (!events.ringbuf_output(sample, sizeof(*sample), BPF_RB_NO_WAKEUP))
-		return;
-	count = lost.lookup(&zero);
-	if (count)
-		(*count)++;
-}
 
 TRACEPOINT_PROBE(tcp, tcp_probe)
 {
@@ -72,7 +57,7 @@ TRACEPOINT_PROBE(tcp, tcp_probe)
 	sample.send_window = args->snd_wnd;
 	sample.receive_window = args->rcv_wnd;
 	sample.flight = args->snd_nxt - args->snd_una;
-	xg_tell(&sample);
+	xg_put(&sample, sizeof(sample));
 	return 0;
 }
 
@@ -89,6 +74,6 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 	sample.at = bpf_ktime_get_ns();
 	sample.ends = XG_ENDS_OF(args);
 	sample.closed = 1;
-	xg_tell(&sample);
+	xg_put(&sample, sizeof(sample));
 	return 0;
 }

@@ -5,10 +5,11 @@
  */
 #include "config.h"
 #include "socket.h"
+#include "ring.h"
 #include "chosen.h"
 
-#if !defined(XG_RING_PAGES) || !defined(XG_SEGMENTS) || !defined(XG_CLOSED)
-#error "XG_RING_PAGES, XG_SEGMENTS, XG_CLOSED: pages of the ring, segments remembered, whether closes are told"
+#if !defined(XG_SEGMENTS) || !defined(XG_CLOSED)
+#error "XG_SEGMENTS, XG_CLOSED: segments remembered, whether closes are told"
 #endif
 #if !defined(XG_SKB_CB) || !defined(XG_CB_SEGMENTS) || !defined(XG_CB_SEQ) || !defined(XG_CB_FLAGS)
 #error "XG_SKB_CB, XG_CB_SEGMENTS, XG_CB_SEQ, XG_CB_FLAGS: places in sk_buff and tcp_skb_cb"
@@ -49,23 +50,12 @@ struct xg_segment {
 
 /* Segments that were sent again. Program only. Full: the least recently used entry goes. */
 BPF_TABLE("lru_hash", struct xg_segment, u8, segments, XG_SEGMENTS);
-/* The program writes, the command reads. Full: the event is counted in `lost`. */
-BPF_RINGBUF_OUTPUT(events, XG_RING_PAGES);
-/* [0] -> events that did not fit into the ring, per CPU. */
-BPF_TABLE("percpu_array", u32, u64, lost, 1);
 
 static __always_inline void xg_tell(const struct xg_retransmitted *event)
 {
-	u32 zero = 0;
-	u64 *count;
-
 	if (event->kind != XG_CLOSE && !(1u << event->state & XG_STATES))
 		return;
-	if (!events.ringbuf_output((void *)event, sizeof(*event), BPF_RB_NO_WAKEUP))
-		return;
-	count = lost.lookup(&zero);
-	if (count)
-		(*count)++;
+	xg_put((void *)event, sizeof(*event));
 }
 
 /* A timeout puts the connection into the state Loss first, lost segments found by ACKs into Recovery. */

@@ -2,10 +2,11 @@
 /* Every change of a TCP socket's state, on the tracepoint sock:inet_sock_set_state, for `xdpguard tcp trace`. */
 #include "config.h"
 #include "socket.h"
+#include "ring.h"
 #include "owner.h"
 
-#if !defined(XG_SOCKETS) || !defined(XG_RING_PAGES)
-#error "XG_SOCKETS, XG_RING_PAGES: sockets that are remembered, pages of the ring"
+#if !defined(XG_SOCKETS)
+#error "XG_SOCKETS: sockets that are remembered"
 #endif
 #if !defined(XG_SOCK_ERR) || !defined(XG_SOCK_FLAGS)
 #error "XG_SOCK_ERR, XG_SOCK_FLAGS: places in struct sock"
@@ -39,25 +40,14 @@ struct xg_state {
 
 /* struct sock -> its state. Program only. Removed when the socket closes; full: the least recently used entry goes. */
 BPF_TABLE("lru_hash", u64, struct xg_state, sockets, XG_SOCKETS);
-/* The program writes, the command reads. Full: the event is counted in `lost`. */
-BPF_RINGBUF_OUTPUT(events, XG_RING_PAGES);
-/* [0] -> events that did not fit into the ring, per CPU. */
-BPF_TABLE("percpu_array", u32, u64, lost, 1);
 
 static __always_inline void xg_tell(struct xg_transition *event)
 {
-	u32 zero = 0;
-	u64 *count;
-
 	if (!((1u << event->old_state | 1u << (event->rest ? XG_TCP_TIME_WAIT : event->new_state)) & XG_STATES))
 		return;
 	if (XG_LONGER && (!event->since || event->at - event->since < XG_LONGER))
 		return;
-	if (!events.ringbuf_output(event, sizeof(*event), BPF_RB_NO_WAKEUP))
-		return;
-	count = lost.lookup(&zero);
-	if (count)
-		(*count)++;
+	xg_put(event, sizeof(*event));
 }
 
 /*

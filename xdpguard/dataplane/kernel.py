@@ -53,8 +53,9 @@ class MapInfo(NamedTuple):
 
 
 class ProgramInfo(NamedTuple):
-    """``struct bpf_prog_info``: identity, the ids of the maps the program uses, and how many instructions the verifier
-    went through, of the million it allows (0 before Linux 5.16, which does not tell).
+    """``struct bpf_prog_info``: identity, the ids of the maps the program uses, how many instructions the verifier
+    went through, of the million it allows (0 before Linux 5.16, which does not tell), how long and how often it ran
+    while the kernel kept statistics, and how often it was left out because one was running on that CPU already.
     """
 
     type: int
@@ -63,6 +64,9 @@ class ProgramInfo(NamedTuple):
     name: str
     map_ids: tuple[int, ...]
     verified: int
+    run_time: int  # ns
+    runs: int
+    missed: int
 
 
 class TestRun(NamedTuple):
@@ -168,8 +172,10 @@ def program_info(fd: int) -> ProgramInfo:
     kind, number, tag = struct.unpack_from("=II8s", buffer)
     count, _, name = struct.unpack_from("=IQ16s", buffer, 52)
     text = name.rstrip(b"\0").decode("ascii", "replace")
-    (verified,) = struct.unpack_from("=I", buffer, 216)
-    return ProgramInfo(kind, number, tag.hex(), text, tuple(ids[: min(count, len(ids))]), verified)
+    run_time, runs, missed, verified = struct.unpack_from("=QQQI", buffer, 192)
+    return ProgramInfo(
+        kind, number, tag.hex(), text, tuple(ids[: min(count, len(ids))]), verified, run_time, runs, missed
+    )
 
 
 def load_xdp(instructions: bytes, name: str, flags: int = 0, attach_type: int = 0) -> int:

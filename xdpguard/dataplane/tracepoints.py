@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import header_flags
 from xdpguard.dataplane.compiler import captured, import_bcc, require_headers
@@ -59,6 +60,10 @@ class Tracepoints:
     def program_fds(self) -> list[int]:
         """The file descriptors of the programs, owned by this object."""
         return [int(function.fd) for function in self._module.funcs.values()]
+
+    def missed(self) -> int:
+        """How often a program did not run, because another one was running on that CPU already."""
+        return sum(kernel.program_info(fd).missed for fd in self.program_fds())
 
     def close(self) -> None:
         """Detaches."""

@@ -77,8 +77,8 @@ class Windows:
         return [Sample(*row) for row in zip(*(columns[name] for name in Sample._fields), strict=True)]
 
     def lost(self) -> int:
-        """Samples that did not fit into the ring."""
-        return program.sum_over_cpus(self._lost)
+        """Samples that did not fit into the ring, or met a running program."""
+        return program.sum_over_cpus(self._lost) + self._program.missed()
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

@@ -75,8 +75,8 @@ class Retransmissions:
         return [Retransmission(*row) for row in zip(*columns, kinds, states, again, strict=True)]
 
     def lost(self) -> int:
-        """Events that did not fit into the ring."""
-        return program.sum_over_cpus(self._lost)
+        """Events that did not fit into the ring, or met a running program."""
+        return program.sum_over_cpus(self._lost) + self._program.missed()
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

@@ -96,8 +96,8 @@ class Trace:
             yield event
 
     def lost(self) -> int:
-        """Changes that did not fit into the ring."""
-        return program.sum_over_cpus(self._lost)
+        """Changes that did not fit into the ring, or met a running program."""
+        return program.sum_over_cpus(self._lost) + self._program.missed()
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""
