@@ -299,15 +299,15 @@ def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
         done += struct.unpack_from("=I", attribute, 32)[0]
 
 
-def entries(fd: int, key_size: int, value_size: int) -> tuple[bytes, bytes, int]:
-    """Reads a whole map: keys end to end, values end to end, and how many.
+def entries(fd: int, key_size: int, value_size: int, batch: int = _BATCH) -> tuple[bytes, bytes, int]:
+    """Reads a whole map: keys end to end, values end to end, and how many. ``batch``: entries a system call.
 
     The map may change meanwhile; an entry that stays is read once.
     """
     # A hash map's cursor is four octets, that of a trie or an array is a key.
     cursor = ctypes.create_string_buffer(max(key_size, 4))
     keys, values = bytearray(), bytearray()
-    batch, total, first = _BATCH, 0, True
+    total, first = 0, True
     while True:
         key_buffer = ctypes.create_string_buffer(batch * key_size)
         value_buffer = ctypes.create_string_buffer(batch * value_size)

@@ -16,6 +16,7 @@ from xdpguard.tcp.names import STATES
 
 TRACEPOINTS = ("sock:inet_sock_set_state",)
 _NAMESPACES = 1024
+_BATCH = 32  # of large values
 _WIDTH = len(STATES)
 _SIZE = 8 * _WIDTH * _WIDTH  # struct xg_changes
 
@@ -31,7 +32,7 @@ class Changes:
 
     def read(self) -> dict[int, Matrix]:
         """By inode number of the namespace; one that has seen no change is not there."""
-        keys, values, number = kernel.entries(self._fd, 4, _SIZE)
+        keys, values, number = kernel.entries(self._fd, 4, _SIZE, _BATCH)
         namespaces = np.frombuffer(keys, "<u4", number).tolist()
         tables = np.frombuffer(values, "<u8", number * _WIDTH * _WIDTH).astype(np.int64)
         return dict(zip(namespaces, tables.reshape(-1, _WIDTH, _WIDTH), strict=True))

@@ -127,7 +127,9 @@ def _time_wait(snapshot: Snapshot) -> Iterator[Hint]:
             {"sockets": int(waiting.size), "limit": limits.tcp_max_tw_buckets},
         )
     first, last = limits.ports
-    outgoing = waiting[(waiting["local_port"] >= first) & (waiting["local_port"] <= last)]
+    served = sockets["local_port"][sockets["state"] == LISTEN]
+    ours = (waiting["local_port"] >= first) & (waiting["local_port"] <= last) & ~np.isin(waiting["local_port"], served)
+    outgoing = waiting[ours]
     if outgoing.size < _NEAR_LIMIT * limits.port_count:
         return
     ends = np.zeros(outgoing.size, [("local", "u1", 16), ("remote", "u1", 16), ("port", "<u2")])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from xdpguard.tcp.namespaces import Place
 from xdpguard.tcp.snapshot import Snapshot
 
 _LEAST_PAUSE = 5.0  # seconds between two snapshots
-_SHARE = 60  # of the time, what snapshots may take of this thread; half-open connections as much
+_SHARE = 100  # a hundredth of this thread's time is what snapshots may take, and half-open connections as much
 _SMALL = re.compile(r"\btw (\d+)")
 
 
@@ -45,6 +45,10 @@ class Pace:
         """It was done now, and took so much of the processor."""
         self._next = time.monotonic() + max(self._least, _SHARE * seconds)
 
+    def also(self, seconds: float) -> None:
+        """What comes of it took so much as well."""
+        self._next += _SHARE * seconds
+
 
 @dataclass
 class _Base:
@@ -55,7 +59,6 @@ class _Base:
     small: int  # small sockets in FIN_WAIT2
     half_open: int
     changes: Matrix  # those before the snapshot
-    half_open_pace: Pace = field(default_factory=lambda: Pace(0.0))
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,19 @@ class Live:
         self._bases: dict[int, _Base] = {}
         self._before: dict[int, Matrix] = {}
         self._pace = Pace(_LEAST_PAUSE)
+        self._half_open_pace = Pace(0.0)
 
     def read(self) -> list[Now]:
         """Every namespace now."""
         if self._pace.due():
             self._synchronise()
         counted = self._changes.read()
+        ask, begun = self._half_open_pace.due(), time.thread_time()
         found = []
         for inode, base in list(self._bases.items()):
             matrix = counted.get(inode, nothing())
             try:
-                listening, states = self._states(base, matrix)
+                listening, states = self._states(base, matrix, ask)
             except (XdpguardError, OSError):
                 del self._bases[inode]  # it has gone
                 continue
@@ -97,7 +102,13 @@ class Live:
             changed = {(int(a), int(b)): int(step[a, b]) for a, b in np.argwhere(step > 0)}
             self._before[inode] = matrix
             found.append(Now(base.taken.place, states, changed, listening, base.taken))
+        if ask:
+            self._half_open_pace.spent(time.thread_time() - begun)
         return found
+
+    def spent(self, seconds: float) -> None:
+        """Working with new snapshots took so much of the processor: the next ones come later."""
+        self._pace.also(seconds)
 
     def _synchronise(self) -> None:
         begun = time.thread_time()
@@ -119,7 +130,7 @@ class Live:
         self._before = {inode: matrix for inode, matrix in self._before.items() if inode in bases}
         self._pace.spent(time.thread_time() - begun)
 
-    def _states(self, base: _Base, matrix: Matrix) -> tuple[Sockets, dict[int, int]]:
+    def _states(self, base: _Base, matrix: Matrix, ask: bool) -> tuple[Sockets, dict[int, int]]:
         step = matrix - base.changes
         # A connection is cloned from its listener, which goes on listening.
         step[LISTEN, SYN_RECV] = 0
@@ -129,10 +140,8 @@ class Live:
             small = _small_sockets()
         with Diag(base.taken.place) as diag:
             listening = diag.sockets(1 << LISTEN)
-            if base.half_open_pace.due():
-                begun = time.thread_time()
+            if ask:
                 base.half_open = diag.sockets(1 << SYN_RECV).size
-                base.half_open_pace.spent(time.thread_time() - begun)
         found[LISTEN] = listening.size
         found[SYN_RECV] = base.half_open
         found[FIN_WAIT2] += base.small

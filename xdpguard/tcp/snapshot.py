@@ -88,14 +88,16 @@ def listeners(snapshot: Snapshot) -> list[Listener]:
     groups: dict[tuple[bytes, int], list[int]] = {}
     for place, it in enumerate(listening):
         groups.setdefault((it["local"].tobytes(), int(it["local_port"])), []).append(place)
-    shares: dict[tuple[bytes, int], list[int]] = {key: [] for key in groups}
-    others = sockets[(sockets["state"] != LISTEN) & np.isin(sockets["local_port"], listening["local_port"])]
-    for (address, port), places in _by_local_end(others).items():
-        for wanted in (address, _ANY4 if address.startswith(MAPPED) else _ANY6, _ANY6):
-            if (wanted, port) in shares:
-                shares[wanted, port] += places
-                break
-    found = [_listener(key, listening[places], others[shares[key]], snapshot.limits) for key, places in groups.items()]
+    of_port: dict[int, list[bytes]] = {}
+    for address, port in groups:
+        of_port.setdefault(port, []).append(address)
+    connected = sockets["state"] != LISTEN
+    found = []
+    for port, addresses in of_port.items():
+        its = sockets[connected & (sockets["local_port"] == port)]
+        shares = _shares(its, addresses) if len(addresses) > 1 else {addresses[0]: its}
+        for address in addresses:
+            found.append(_listener((address, port), listening[groups[address, port]], shares[address], snapshot.limits))
     return sorted(found, key=lambda it: (-max(it.accept.share, it.syn.share), -it.connections, it.port, it.address))
 
 
@@ -147,18 +149,17 @@ def _listener(key: tuple[bytes, int], its: Sockets, connected: Sockets, limits: 
     )
 
 
-def _by_local_end(sockets: Sockets) -> dict[tuple[bytes, int], list[int]]:
-    """Places of the sockets by local address and port."""
-    ends = np.zeros(sockets.size, [("address", "u1", 16), ("port", "<u2")])
-    ends["address"], ends["port"] = sockets["local"], sockets["local_port"]
-    keys, places = np.unique(ends.view("V18").reshape(-1), return_inverse=True)
-    order = np.argsort(places.reshape(-1), kind="stable")
-    sizes = np.bincount(places.reshape(-1), minlength=keys.size)
-    parts = np.split(order, np.cumsum(sizes)[:-1]) if keys.size else []
-    return {
-        (key[:16], int.from_bytes(key[16:], "little")): part.tolist()
-        for key, part in zip(keys.tolist(), parts, strict=True)
-    }
+def _shares(connected: Sockets, addresses: list[bytes]) -> dict[bytes, Sockets]:
+    """Connections on one port by the listener's address: their own if it has one, else any of the family, else ::."""
+    ends, places = np.unique(np.ascontiguousarray(connected["local"]).view("V16").reshape(-1), return_inverse=True)
+    chosen = np.full(ends.size, -1)
+    for place, local in enumerate(ends.tolist()):
+        for wanted in (local, _ANY4 if local.startswith(MAPPED) else _ANY6, _ANY6):
+            if wanted in addresses:
+                chosen[place] = addresses.index(wanted)
+                break
+    whose = chosen[places.reshape(-1)]
+    return {address: connected[whose == number] for number, address in enumerate(addresses)}
 
 
 def _mask(length: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:

@@ -124,9 +124,10 @@ def _watch(netns: str, view: _View, pause: float, until: float | None) -> None:
         for last in loop.rounds(pause, until):
             if last:
                 break
-            now, moment = live.read(), time.monotonic()
+            now, moment, begun = live.read(), time.monotonic(), time.thread_time()
             parts = [_Part(it.place, it.taken, it.states, it.changes, it.listening) for it in now]
-            view.show(parts, moment - before)
+            if view.show(parts, moment - before):
+                live.spent(time.thread_time() - begun)
             before = moment
 
 
@@ -143,12 +144,12 @@ class _View:
         self._as_json = as_json
         self._known: dict[int, _Found] = {}
 
-    def show(self, parts: list[_Part], seconds: float) -> None:
-        """Shows namespaces; ``seconds`` since the last time, 0: there was none."""
-        found = self._found(parts)
+    def show(self, parts: list[_Part], seconds: float) -> bool:
+        """Shows namespaces; ``seconds`` since the last time, 0: there was none. Whether there were new snapshots."""
+        found, fresh = self._found(parts)
         if self._as_json:
             loop.write([_json(self, found, seconds)])
-            return
+            return fresh
         if seconds:
             typer.echo(f"--- {render.moment(time.time())}")
         if self.by == "state":
@@ -162,8 +163,9 @@ class _View:
                 where = f"{it.part.place.name}: " if it.part.place.name else ""
                 typer.echo(f"! {where}{hint.text}")
         loop.write([])
+        return fresh
 
-    def _found(self, parts: list[_Part]) -> list[_Found]:
+    def _found(self, parts: list[_Part]) -> tuple[list[_Found], bool]:
         from xdpguard.tcp import snapshot
         from xdpguard.tcp.hints import concerned, hints
 
@@ -190,7 +192,7 @@ class _View:
                 known.listeners if part.listening is None else snapshot.with_queues(known.listeners, part.listening)
             )
             self._known[part.place.inode] = _Found(part, states, listeners, known.remotes, known.hints)
-        return list(self._known.values())
+        return list(self._known.values()), bool(new)
 
 
 def _json(view: _View, found: list[_Found], seconds: float) -> str:
