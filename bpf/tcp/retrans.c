@@ -7,28 +7,14 @@
 #include "socket.h"
 #include "ring.h"
 #include "chosen.h"
+#include "kind.h"
 
-#if !defined(XG_SEGMENTS) || !defined(XG_CLOSED)
-#error "XG_SEGMENTS, XG_CLOSED: segments remembered, whether closes are told"
-#endif
-#if !defined(XG_SKB_CB) || !defined(XG_CB_SEGMENTS) || !defined(XG_CB_SEQ) || !defined(XG_CB_FLAGS)
-#error "XG_SKB_CB, XG_CB_SEGMENTS, XG_CB_SEQ, XG_CB_FLAGS: places in sk_buff and tcp_skb_cb"
-#endif
-#if !defined(XG_CONN_CA_STATE) || !defined(XG_CONN_CA_STATE_SHIFT) || !defined(XG_CONN_PENDING)
-#error "XG_CONN_CA_STATE, XG_CONN_PENDING: places in inet_connection_sock"
+#if !defined(XG_CB_SEQ) || !defined(XG_SEGMENTS) || !defined(XG_CLOSED)
+#error "XG_CB_SEQ, XG_SEGMENTS, XG_CLOSED: place in tcp_skb_cb, segments remembered, whether closes are told"
 #endif
 #if !defined(XG_TCP_SEGMENTS_OUT)
 #error "XG_TCP_SEGMENTS_OUT: place in tcp_sock"
 #endif
-
-#define XG_FLAG_SYN 0x02     /* TCPHDR_SYN, include/net/tcp.h */
-#define XG_CA_RECOVERY 3     /* enum tcp_ca_state, linux/tcp.h */
-#define XG_CA_LOSS 4         /* likewise */
-#define XG_CA_MASK 0x1f      /* icsk_ca_state has five bits */
-#define XG_PENDING_PROBE 5   /* ICSK_TIME_LOSS_PROBE, include/net/inet_connection_sock.h */
-#define XG_PENDING_REORDER 6 /* ICSK_TIME_REO_TIMEOUT: RACK has waited for reordered segments */
-
-enum xg_retransmission { XG_CLOSE, XG_SYN, XG_SYN_ACK, XG_LOSS_PROBE, XG_TIMEOUT, XG_FAST, XG_OTHER };
 
 struct xg_retransmitted {
 	u64 at; /* monotonic, ns */
@@ -58,42 +44,22 @@ static __always_inline void xg_tell(const struct xg_retransmitted *event)
 	xg_put((void *)event, sizeof(*event));
 }
 
-/* A timeout puts the connection into the state Loss first, lost segments found by ACKs into Recovery. */
-static __always_inline u8 xg_kind_of(const void *sk, u8 flags, int state)
-{
-	u8 congestion = 0, pending = 0;
-
-	if (flags & XG_FLAG_SYN)
-		return state == XG_TCP_SYN_SENT ? XG_SYN : XG_SYN_ACK;
-	XG_READ(congestion, sk + XG_CONN_CA_STATE);
-	congestion = congestion >> XG_CONN_CA_STATE_SHIFT & XG_CA_MASK;
-	if (congestion == XG_CA_LOSS)
-		return XG_TIMEOUT;
-	if (congestion == XG_CA_RECOVERY)
-		return XG_FAST;
-	XG_READ(pending, sk + XG_CONN_PENDING);
-	if (pending == XG_PENDING_PROBE)
-		return XG_LOSS_PROBE;
-	return pending == XG_PENDING_REORDER ? XG_FAST : XG_OTHER;
-}
-
 TRACEPOINT_PROBE(tcp, tcp_retransmit_skb)
 {
 	struct xg_retransmitted event = { .ends = XG_ENDS_OF(args) };
 	const void *sk = args->skaddr, *cb = args->skbaddr + XG_SKB_CB;
 	struct xg_segment segment = {};
-	u8 flags = 0, yes = 1;
+	u8 yes = 1;
 
 	if (!xg_wanted(&event.ends) || !xg_chosen(args->skaddr))
 		return 0;
 	event.at = bpf_ktime_get_ns();
 	event.sk = segment.sk = (u64)sk;
 	event.state = args->state;
-	XG_READ(flags, cb + XG_CB_FLAGS);
 	XG_READ(event.segments, cb + XG_CB_SEGMENTS);
 	XG_READ(segment.seq, cb + XG_CB_SEQ);
 	XG_READ(event.sent, sk + XG_TCP_SEGMENTS_OUT);
-	event.kind = xg_kind_of(sk, flags, args->state);
+	event.kind = xg_kind_of(sk, cb, args->state);
 	event.again = !!segments.lookup(&segment);
 	/* A loss probe is no verdict that the segment was lost. */
 	if (!event.again && event.kind != XG_LOSS_PROBE)
