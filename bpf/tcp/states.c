@@ -23,7 +23,8 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 	u32 zero = 0, from = args->oldstate, to = args->newstate, netns;
 	struct xg_changes *held, *first;
 
-	if (args->protocol != XG_TCP || from >= XG_STATE_COUNT || to >= XG_STATE_COUNT)
+	/* close() after shutdown() tells FIN_WAIT1 once more. */
+	if (args->protocol != XG_TCP || from == to || from >= XG_STATE_COUNT || to >= XG_STATE_COUNT)
 		return 0;
 	netns = xg_netns_of(args->skaddr);
 	if (XG_NETNS && netns != XG_NETNS)

@@ -104,7 +104,8 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 	const void *sk = args->skaddr;
 	u8 hold;
 
-	if (args->protocol != XG_TCP)
+	/* close() after shutdown() tells FIN_WAIT1 once more. */
+	if (args->protocol != XG_TCP || args->oldstate == args->newstate)
 		return 0;
 	event.sk = (u64)sk;
 	event.ends = XG_ENDS_OF(args);

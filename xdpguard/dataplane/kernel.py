@@ -155,6 +155,16 @@ def program_by_id(program_id: int) -> int:
     return _bpf(_PROG_FD_BY_ID, bytearray(struct.pack("=III", program_id, 0, 0)))
 
 
+def next_program(program_id: int) -> int | None:
+    """The id of the loaded program after that one; of the first, after 0; None behind the last."""
+    attribute = bytearray(struct.pack("=III", program_id, 0, 0))
+    try:
+        _bpf(_PROG_NEXT_ID, attribute)
+    except FileNotFoundError:
+        return None
+    return int(struct.unpack_from("=I", attribute, 4)[0])
+
+
 def map_info(fd: int) -> MapInfo:
     """Reads a map's layout."""
     buffer = ctypes.create_string_buffer(88)

@@ -68,9 +68,8 @@ def cwnd(
     require_privileges()
     shown = _Shown(top, wide)
     with Windows(chosen, least) as running:
-        loop.begin("sampling congestion windows", until)
         history, due = History(_REMEMBERED, _SPARKS), time.monotonic() + again
-        for last in loop.rounds(_PAUSE, until):
+        for last in loop.rounds("sampling congestion windows", _PAUSE, until):
             running.inodes.refresh()
             samples = running.read()
             if as_json:

@@ -49,10 +49,15 @@ def _ending() -> Iterator[_Ending]:
         made.close()
 
 
-def rounds(pause: float, length: float | None = None) -> Iterator[bool]:
-    """Yields every ``pause`` seconds, and once more at the end, however it comes: then True."""
+def rounds(what: str, pause: float, length: float | None = None) -> Iterator[bool]:
+    """Yields every ``pause`` seconds, and once more at the end, however it comes: then True.
+
+    Says first on standard error that it has begun with ``what``: from then on nothing is missed, and a signal ends it
+    in good order.
+    """
     watch = select.poll()
     with _ending() as ending:
+        render.note(what if length is not None else f"{what}; end with Ctrl-C")
         watch.register(ending.reader, select.POLLIN)
         watch.register(1, 0)
         begun = time.monotonic()
@@ -72,11 +77,6 @@ def rounds(pause: float, length: float | None = None) -> Iterator[bool]:
                 yield False
                 # Kept in step; rounds that took too long are left out.
                 following = max(following + pause, time.monotonic())
-
-
-def begin(what: str, length: float | None) -> None:
-    """Says that the programs are in place, on standard error."""
-    render.note(what if length is not None else f"{what}; end with Ctrl-C")
 
 
 def write(lines: Iterable[str]) -> None:

@@ -89,10 +89,9 @@ def _places(netns: str) -> list[Place]:
 
 
 def _follow(running: Retransmissions, shown: _Lines, until: float | None, as_json: bool) -> None:
-    loop.begin("waiting for retransmissions", until)
     if not as_json:
         loop.write([shown.head()])
-    for _ in loop.rounds(_PAUSE, until):
+    for _ in loop.rounds("waiting for retransmissions", _PAUSE, until):
         running.inodes.refresh()
         loop.write((shown.json if as_json else shown.text)(running.read()))
 
@@ -172,8 +171,7 @@ def _count(
     counting = tally.Tally(chosen, grouping)
     counting.begin(places, running.inodes.held)
     running.read()  # it may be older than what was noted
-    loop.begin("counting retransmissions", until)
-    for _ in loop.rounds(_PAUSE, until):
+    for _ in loop.rounds("counting retransmissions", _PAUSE, until):
         running.inodes.refresh()
         counting.add(running.read())
     groups = counting.finish(places, running.inodes.held, running.read)

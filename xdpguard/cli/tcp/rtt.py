@@ -74,10 +74,9 @@ def rtt(
     require_privileges()
     shown = _Shown(by, prefix4, prefix6, unit, top, as_json)
     with RoundTrips(chosen, by, prefix4, prefix6) as running:
-        loop.begin("measuring round-trip times", until)
         before: Mapping[Group, Histogram] = {}
         due = time.monotonic() + every if every else float("inf")
-        for last in loop.rounds(min(_LOOK, every or _LOOK), until):
+        for last in loop.rounds("measuring round-trip times", min(_LOOK, every or _LOOK), until):
             running.inodes.refresh()
             if not last and time.monotonic() < due:
                 continue

@@ -119,9 +119,8 @@ def _watch(netns: str, view: _View, pause: float, until: float | None) -> None:
     with Changes(Filter(netns=inode)) as changes:
         live = Live(changes, lambda: _places(netns))
         live.read()
-        loop.begin("watching TCP states", until)
         before = time.monotonic()
-        for last in loop.rounds(pause, until):
+        for last in loop.rounds("watching TCP states", pause, until):
             if last:
                 break
             now, moment, begun = live.read(), time.monotonic(), time.thread_time()

@@ -77,11 +77,10 @@ def trace(
     with Trace(chosen) as running:
         shown = _Lines(wide, bool(netns))
         style: Format = shown.json if as_json else shown.csv if as_csv else shown.text
-        loop.begin("tracing changes of TCP states", until)
         if not as_json:
             loop.write([shown.csv_head() if as_csv else shown.text_head()])
         told = 0
-        for number, last in enumerate(loop.rounds(_PAUSE, until)):
+        for number, last in enumerate(loop.rounds("tracing changes of TCP states", _PAUSE, until)):
             loop.write(style(running.read()))
             if last or number % _LOOK_FOR_LOST == 0:
                 lost = running.lost()
