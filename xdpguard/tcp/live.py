@@ -26,6 +26,7 @@ from xdpguard.tcp.namespaces import Place
 from xdpguard.tcp.snapshot import Snapshot
 
 _LEAST_PAUSE = 5.0  # seconds between two snapshots
+_HURRY = 1.0  # likewise, where one is known to be better than the last
 _SHARE = 100  # a hundredth of this thread's time is what snapshots may take, and half-open connections as much
 _SMALL = re.compile(r"\btw (\d+)")
 
@@ -35,7 +36,7 @@ class Pace:
 
     def __init__(self, least: float) -> None:
         self._least = least
-        self._next = 0.0
+        self._next = self._last = 0.0
 
     def due(self) -> bool:
         """Whether it is."""
@@ -43,7 +44,12 @@ class Pace:
 
     def spent(self, seconds: float) -> None:
         """It was done now, and took so much of the processor."""
-        self._next = time.monotonic() + max(self._least, _SHARE * seconds)
+        self._last = time.monotonic()
+        self._next = self._last + max(self._least, _SHARE * seconds)
+
+    def hurry(self) -> None:
+        """It is wanted before its time."""
+        self._next = min(self._next, self._last + _HURRY)
 
     def also(self, seconds: float) -> None:
         """What comes of it took so much as well."""
@@ -59,6 +65,7 @@ class _Base:
     small: int  # small sockets in FIN_WAIT2
     half_open: int
     changes: Matrix  # those before the snapshot
+    exact: bool  # nothing changed while it was taken
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,9 @@ class Live:
             step = matrix - self._before.get(inode, matrix)
             changed = {(int(a), int(b)): int(step[a, b]) for a, b in np.argwhere(step > 0)}
             self._before[inode] = matrix
+            if not base.exact and not changed:
+                # Taken amidst changes it may be off by some; now it would be exact.
+                self._pace.hurry()
             found.append(Now(base.taken.place, states, changed, listening, base.taken))
         if ask:
             self._half_open_pace.spent(time.thread_time() - begun)
@@ -125,7 +135,9 @@ class Live:
             half_open = full.pop(SYN_RECV, 0)
             waiting = int((small & (taken.sockets["state"] == FIN_WAIT2)).sum())
             # The snapshot lies between; what happened meanwhile is in it by half.
-            bases[place.inode] = _Base(taken, full, waiting, half_open, (before + after) // 2)
+            bases[place.inode] = _Base(
+                taken, full, waiting, half_open, (before + after) // 2, bool((before == after).all())
+            )
         self._bases = bases
         self._before = {inode: matrix for inode, matrix in self._before.items() if inode in bases}
         self._pace.spent(time.thread_time() - begun)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xdpguard.dataplane import btf, kernel
-from xdpguard.dataplane.tracepoints import Tracepoints
+from xdpguard.dataplane.tracepoints import Tracepoints, require_tracepoints
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
 
@@ -31,6 +31,7 @@ def load(
 
     ``pid``, where it is given, stands for the filter's: a command that knows better whose sockets are wanted.
     """
+    require_tracepoints(tracepoints)
     places = btf.tcp_switches()
     if not places:
         raise MissingError(
