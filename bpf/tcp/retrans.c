@@ -5,7 +5,6 @@
  */
 #include "config.h"
 #include "socket.h"
-#include "ring.h"
 #include "chosen.h"
 #include "kind.h"
 
@@ -28,6 +27,9 @@ struct xg_retransmitted {
 	u8 zero[7];
 };
 
+#define XG_RECORD xg_retransmitted
+#include "ring.h"
+
 struct xg_segment {
 	u64 sk;
 	u32 seq;
@@ -37,11 +39,11 @@ struct xg_segment {
 /* Segments that were sent again. Program only. Full: the least recently used entry goes. */
 BPF_TABLE("lru_hash", struct xg_segment, u8, segments, XG_SEGMENTS);
 
-static __always_inline void xg_tell(const struct xg_retransmitted *event)
+static __always_inline void xg_tell(struct xg_retransmitted *event)
 {
 	if (event->kind != XG_CLOSE && !(1u << event->state & XG_STATES))
 		return;
-	xg_put((void *)event, sizeof(*event));
+	xg_put(event);
 }
 
 TRACEPOINT_PROBE(tcp, tcp_retransmit_skb)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A BPF ring buffer of records of one size, read many at once as a numpy array (kernel/bpf/ringbuf.c)."""
+"""A BPF ring buffer of records of one size, read many at once as a numpy array (kernel/bpf/ringbuf.c), and the place
+beside it for those the ring refused (bpf/tcp/ring.h).
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane import kernel
+from xdpguard.dataplane.tracepoints import Tracepoints
 
 _BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
 _HEADER = 8  # octets before each record
 _POSITION = struct.Struct("=Q")
+_KEY = 16  # struct xg_spilled
 
 
 class Records:
     """The reader of a ring. One at a time; every record must have been written with ringbuf_output."""
 
-    def __init__(self, fd: int, record: np.dtype[Any]) -> None:
-        """``fd`` is the ring's, which stays the caller's; ``record`` the layout of its records, packed."""
+    def __init__(self, program: Tracepoints, record: np.dtype[Any]) -> None:
+        """``program`` has the maps of bpf/tcp/ring.h; ``record`` is the layout of its records, packed."""
+        fd = program.map_fd("events")
+        self._spill, self._spilled = program.map_fd("spill"), program.map_fd("spilled")
+        self._lost = program.map_fd("lost")
+        self._program = program
+        self._record = record
+        self._seen = 0  # records that were put beside the ring
         self._size = kernel.map_info(fd).max_entries
         self._stride = _HEADER + (record.itemsize + 7 & ~7)
         self._framed = np.dtype(
@@ -40,7 +50,26 @@ class Records:
         self._order = threading.Lock()
 
     def read(self) -> NDArray[Any]:
-        """Every record there is now, oldest first, copied out of the ring."""
+        """Every record there is now, oldest first, copied out of the ring and what lies beside it."""
+        found = self._ring()
+        spilled = sum_over_cpus(self._spilled)
+        if spilled == self._seen:
+            return found
+        self._seen = spilled
+        found = np.concatenate([found, self._beside()])
+        return found[np.argsort(found["at"], kind="stable")]
+
+    def lost(self) -> int:
+        """Records that found no room, and runs of the program that were left out."""
+        return sum_over_cpus(self._lost) + self._program.missed()
+
+    def _beside(self) -> NDArray[Any]:
+        keys, values, number = kernel.entries(self._spill, _KEY, self._record.itemsize)
+        for place in range(number):
+            kernel.delete(self._spill, keys[place * _KEY : (place + 1) * _KEY])
+        return np.frombuffer(values, self._record, number)
+
+    def _ring(self) -> NDArray[Any]:
         produced = self._produced()
         consumed = _POSITION.unpack_from(self._consumer)[0]
         count = (produced - consumed) // self._stride
@@ -64,3 +93,9 @@ class Records:
         # Taking a lock orders loads on machines that reorder them: the records are read after their end.
         with self._order:
             return produced
+
+
+def sum_over_cpus(fd: int) -> int:
+    """The counter of a per-CPU array of one entry."""
+    raw = kernel.lookup(fd, bytes(4), 8 * kernel.possible_cpus())
+    return 0 if raw is None else int(np.frombuffer(raw, "<u8").sum())

@@ -64,8 +64,7 @@ class Windows:
         """``every``: least seconds between two samples of a connection."""
         switches = {"RING_PAGES": _RING_PAGES, "SOCKETS": _SOCKETS, "EVERY": round(every * 1e9)}
         self._program = program.load("cwnd", TRACEPOINTS, chosen, switches)
-        self._ring = Records(self._program.map_fd("events"), _SAMPLE)
-        self._lost = self._program.map_fd("lost")
+        self._ring = Records(self._program, _SAMPLE)
         self.inodes = Inodes(self._program, chosen.pid)
 
     def read(self) -> list[Sample]:
@@ -78,7 +77,7 @@ class Windows:
 
     def lost(self) -> int:
         """Samples that did not fit into the ring, or met a running program."""
-        return program.sum_over_cpus(self._lost) + self._program.missed()
+        return self._ring.lost()
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

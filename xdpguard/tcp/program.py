@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xdpguard.dataplane import btf, kernel
+from xdpguard.dataplane import btf
 from xdpguard.dataplane.tracepoints import Tracepoints, require_tracepoints
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
@@ -22,6 +22,7 @@ ENDS: list[tuple[str, Any]] = [
     ("netns", "<u4"),
 ]
 INODES = 65_536  # sockets of one process that are looked at
+_SPILL = 4096  # records that a ring refused
 
 
 def load(
@@ -41,13 +42,9 @@ def load(
     wanted = chosen.switches()
     if pid is not None:
         wanted["PID"] = pid
-    return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, "INODES": INODES, **switches})
-
-
-def sum_over_cpus(fd: int) -> int:
-    """The counter of a per-CPU array of one entry."""
-    raw = kernel.lookup(fd, bytes(4), 8 * kernel.possible_cpus())
-    return 0 if raw is None else int(np.frombuffer(raw, "<u8").sum())
+    return Tracepoints(
+        f"tcp/{name}.c", tracepoints, {**places, **wanted, "INODES": INODES, "SPILL": _SPILL, **switches}
+    )
 
 
 def record(fields: list[tuple[str, Any]]) -> np.dtype[Any]:

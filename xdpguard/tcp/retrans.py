@@ -60,8 +60,7 @@ class Retransmissions:
         """``closes``: the ends of connections are told as well, with what they have sent in all."""
         switches = {"RING_PAGES": _RING_PAGES, "SEGMENTS": _SEGMENTS, "CLOSED": int(closes)}
         self._program = program.load("retrans", TRACEPOINTS[: None if closes else 2], chosen, switches)
-        self._ring = Records(self._program.map_fd("events"), _RECORD)
-        self._lost = self._program.map_fd("lost")
+        self._ring = Records(self._program, _RECORD)
         self.inodes = Inodes(self._program, chosen.pid)
 
     def read(self) -> list[Retransmission]:
@@ -76,7 +75,7 @@ class Retransmissions:
 
     def lost(self) -> int:
         """Events that did not fit into the ring, or met a running program."""
-        return program.sum_over_cpus(self._lost) + self._program.missed()
+        return self._ring.lost()
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from xdpguard.dataplane import kernel
+from xdpguard.dataplane.records import sum_over_cpus
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter, mask_halves
 from xdpguard.tcp.histogram import Histogram
@@ -67,7 +68,7 @@ class RoundTrips:
 
     def lost(self) -> int:
         """Times that were not kept, because there were too many groups."""
-        return program.sum_over_cpus(self._lost)
+        return sum_over_cpus(self._lost)
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

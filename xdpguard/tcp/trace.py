@@ -74,8 +74,7 @@ class Trace:
         self._program = program.load(
             "trace", TRACEPOINTS, chosen, {"SOCKETS": _SOCKETS, "RING_PAGES": _RING_PAGES}, pid=0
         )
-        self._ring = Records(self._program.map_fd("events"), _TRANSITION)
-        self._lost = self._program.map_fd("lost")
+        self._ring = Records(self._program, _TRANSITION)
         self._owners = Owners()
         self._listeners = Listeners()
         self._names: dict[bytes, str] = {}
@@ -97,7 +96,7 @@ class Trace:
 
     def lost(self) -> int:
         """Changes that did not fit into the ring, or met a running program."""
-        return program.sum_over_cpus(self._lost) + self._program.missed()
+        return self._ring.lost()
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""
