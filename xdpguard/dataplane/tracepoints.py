@@ -55,7 +55,7 @@ class Tracepoints:
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a map, owned by this object."""
-        return int(self._module[name].map_fd)
+        return int(self._module[name.encode()].map_fd)
 
     def program_fds(self) -> list[int]:
         """The file descriptors of the programs, owned by this object."""

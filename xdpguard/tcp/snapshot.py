@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -60,11 +61,12 @@ class Remote(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A namespace at a moment."""
+    """A namespace at a moment: ``at`` is monotonic, s."""
 
     place: Place
     sockets: Sockets
     limits: sysctls.Limits
+    at: float = 0.0
 
 
 def take(place: Place) -> Snapshot:
@@ -72,7 +74,7 @@ def take(place: Place) -> Snapshot:
     with entered_path(place.path):
         limits = sysctls.read()
     with Diag(place) as diag:
-        return Snapshot(place, diag.sockets(), limits)
+        return Snapshot(place, diag.sockets(), limits, time.monotonic())
 
 
 def count(sockets: Sockets) -> dict[int, int]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xdpguard.tcp.snapshot import Listener, Remote, Snapshot
 
 By = Literal["state", "listener", "remote"]
+_OLD = 2.0  # seconds, of a snapshot
 
 
 @dataclass
@@ -120,6 +121,7 @@ def _json(view: View, found: list[Found], seconds: float) -> str:
             "netns": it.part.place.name,
             "netns_inode": it.part.place.inode,
             "sockets": sum(it.states.values()),
+            "snapshot_age": round(time.monotonic() - it.part.taken.at, 3),
             "states": {STATES[state]: it.states.get(state, 0) for state in SHOWN},
             "listeners": listeners,
             "hints": [{"kind": hint.kind, "text": hint.text, **hint.evidence} for hint in it.hints],
@@ -217,7 +219,9 @@ def _print_remotes(view: View, found: list[Found]) -> None:
     if not rows:
         typer.echo("no connections")
         return
-    render.print_table(["netns", "remote", "sockets", "states"], rows, right="sockets")
+    age = max(time.monotonic() - it.part.taken.at for it in found)
+    title = f"as of {age:.0f} s ago" if age >= _OLD else ""
+    render.print_table(["netns", "remote", "sockets", "states"], rows, title, right="sockets")
 
 
 def _rate(number: int, seconds: float) -> str:

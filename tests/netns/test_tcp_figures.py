@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0
+"""TCP's figures as a service reads them, evidence of floods, and what becomes of records when a ring is full."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+
+import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+from support.tcp import ask, connected, kernel_counts, listener, serving, ss
+from support.traffic import eventually
+from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER_MAC, Lab
+
+from xdpguard.net.netns import entered
+from xdpguard.tcp import namespaces, program, trace
+from xdpguard.tcp.evidence import Evidence
+from xdpguard.tcp.figures import Figures, Parts
+from xdpguard.tcp.filters import Filter
+from xdpguard.tcp.resent import Counter as Resent
+
+
+def _half_open(lab: Lab, port: int, number: int) -> None:
+    with entered(lab.outside):
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with sender:
+        sender.bind((INTERFACE, 0))
+        for place in range(number):
+            frame = (
+                Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)
+                / IP(src=f"16.2.0.{place + 1}", dst=SERVER4)
+                / TCP(sport=4000, dport=port, flags="S", options=[("MSS", 1460)])
+            )
+            sender.send(bytes(frame))
+
+
+def test_every_figure(lab: Lab) -> None:
+    with listener(lab) as to, Figures(Parts()) as figures:
+        figures.read()
+        port = to.getsockname()[1]
+        with serving(to, 10):
+            with entered(lab.outside):
+                client = socket.socket()
+            with client:
+                client.settimeout(60)
+                client.connect(to.getsockname())
+                for _ in range(20):
+                    ask(client, b"?", 10)
+                assert eventually(lambda: figures.read().states.get((lab.server, "ESTABLISHED"), 0) >= 1)
+                found = figures.read()
+        assert found.states[lab.server, "LISTEN"] >= 1
+        assert found.transitions[lab.server, "SYN_RECV", "ESTABLISHED"] == 1
+        assert found.transitions[lab.outside, "CLOSE", "SYN_SENT"] == 1
+        assert found.rtt[lab.server].count >= 20
+        assert found.rtt[lab.outside].count >= 20
+        assert [it.port for it in found.backlog[lab.server]] == [port]
+
+
+def test_parts_that_are_left_out_are_empty() -> None:
+    with Figures(Parts(False, False, False, False, False)) as figures:
+        found = figures.read()
+    assert (found.states, found.transitions, found.retransmissions, found.synacks) == ({}, {}, {}, {})
+    assert (found.backlog, found.rtt) == ({}, {})
+
+
+def test_retransmissions_are_those_of_the_kernel(lab: Lab) -> None:
+    with listener(lab, backlog=128) as to, Figures(Parts(False, False, True, False, False)) as figures:
+        port = to.getsockname()[1]
+        before = kernel_counts(lab, lab.server)
+        _half_open(lab, port, 10)
+        assert eventually(lambda: figures.read().synacks.get((lab.server, port), 0) >= 10, 60)
+        assert eventually(
+            lambda: (
+                (kernel_counts(lab, lab.server) - before)["TcpExtTCPSynRetrans"]
+                == figures.read().retransmissions[lab.server, "syn-ack"]
+            ),
+            30,
+        )
+
+
+def test_evidence_of_a_flood(lab: Lab) -> None:
+    place = namespaces.find(lab.server)
+    with listener(lab, backlog=128) as to, Resent() as counter:
+        port = to.getsockname()[1]
+        evidence = Evidence(counter)
+        (quiet,) = evidence.read([place])[place.inode]
+        assert (quiet.listener.port, quiet.listener.syn.length, quiet.synacks_per_second) == (port, 0, 0.0)
+        _half_open(lab, port, 40)
+        assert eventually(lambda: ss(lab, lab.server)["SYN_RECV"] == 40)
+        (begun,) = evidence.read([place])[place.inode]
+        assert (begun.listener.syn.length, begun.listener.syn.limit) == (40, 128)
+        rates = []
+
+        def repeated() -> bool:
+            (now,) = evidence.read([place])[place.inode]
+            rates.append(now.synacks_per_second)
+            return now.synacks_per_second > 0
+
+        assert eventually(repeated, 60)
+        assert evidence.read([place])[place.inode][0].listener.syn_again > 0
+
+
+@pytest.mark.parametrize("room", [4096, 4])
+def test_what_a_ring_refuses_lies_beside_it(lab: Lab, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """A ring of one page takes 39 changes; twelve connections make more. What finds no room at all is counted."""
+    monkeypatch.setattr(trace, "_RING_PAGES", 1)
+    monkeypatch.setattr(program, "_SPILL", room)
+    chosen = Filter(netns=namespaces.find(lab.server).inode)
+    with listener(lab) as to, trace.Trace(chosen) as running:
+        for _ in range(12):
+            client, its = connected(lab, to)
+            its.close()
+            assert client.recv(1) == b""
+            client.close()
+        assert eventually(lambda: ss(lab, lab.server)["TIME_WAIT"] >= 12)
+        found = list(running.read())
+        if room == 4:
+            assert running.lost() == 60 - len(found) > 0
+            return
+        assert running.lost() == 0
+    assert [it.at for it in found] == sorted(it.at for it in found)
+    assert Counter((it.old, it.new) for it in found) == {
+        ("LISTEN", "SYN_RECV"): 12,
+        ("SYN_RECV", "ESTABLISHED"): 12,
+        ("ESTABLISHED", "FIN_WAIT1"): 12,
+        ("FIN_WAIT1", "FIN_WAIT2"): 12,
+        ("FIN_WAIT2", "TIME_WAIT"): 12,
+    }
