@@ -14,7 +14,7 @@
 
 struct xg_sample {
 	u64 at; /* monotonic, ns */
-	u64 sk; /* address in the kernel */
+	u64 sk; /* address in the kernel, or cookie: see probe.h */
 	struct xg_ends ends;
 	u32 congestion_window; /* segments */
 	u32 threshold;         /* segments; 0x7fffffff: none yet */
@@ -42,10 +42,10 @@ TRACEPOINT_PROBE(tcp, tcp_probe)
 	struct xg_sample sample = { .ends = XG_PROBE_ENDS_OF(args) };
 	struct xg_last now = {}, *last;
 
-	if (!xg_wanted(&sample.ends) || !xg_chosen(args->skaddr))
+	if (!xg_wanted(&sample.ends) || !xg_probe_chosen(args))
 		return 0;
 	sample.at = now.at = bpf_ktime_get_ns();
-	sample.sk = (u64)args->skaddr;
+	sample.sk = XG_PROBE_KEY_OF(args);
 	last = sampled.lookup(&sample.sk);
 	if (last && now.at - last->at < XG_EVERY) {
 		last->skipped++;
@@ -69,7 +69,7 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 
 	if (args->protocol != XG_TCP || args->newstate != XG_TCP_CLOSE)
 		return 0;
-	sample.sk = (u64)args->skaddr;
+	sample.sk = xg_key_of(args->skaddr);
 	if (!sampled.lookup(&sample.sk))
 		return 0;
 	sampled.delete(&sample.sk);

@@ -55,7 +55,7 @@ TRACEPOINT_PROBE(tcp, tcp_probe)
 	u64 *missed;
 	u32 zero = 0;
 
-	if (!args->srtt || args->srtt < XG_LONGER || !xg_wanted(&ends) || !xg_chosen(args->skaddr))
+	if (!args->srtt || args->srtt < XG_LONGER || !xg_wanted(&ends) || !xg_probe_chosen(args))
 		return 0;
 	xg_group_of(&ends, &group);
 	group.netns = ends.netns;

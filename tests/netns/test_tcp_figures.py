@@ -13,12 +13,15 @@ from support.tcp import ask, connected, kernel_counts, listener, serving, ss
 from support.traffic import eventually
 from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER_MAC, Lab
 
+from xdpguard.errors import MissingError
 from xdpguard.net.netns import entered
 from xdpguard.tcp import namespaces, program, trace
+from xdpguard.tcp.cwnd import Sample, Windows
 from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.figures import Figures, Parts
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.resent import Counter as Resent
+from xdpguard.tcp.rtt import RoundTrips
 
 
 def _half_open(lab: Lab, port: int, number: int) -> None:
@@ -127,3 +130,32 @@ def test_what_a_ring_refuses_lies_beside_it(lab: Lab, monkeypatch: pytest.Monkey
         ("FIN_WAIT1", "FIN_WAIT2"): 12,
         ("FIN_WAIT2", "TIME_WAIT"): 12,
     }
+
+
+def test_kernels_that_do_not_tell_the_socket(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cookie will do, but then its namespace is not known, and cannot be asked for."""
+    monkeypatch.setattr(program, "_tells_socket", lambda: False)
+    with pytest.raises(MissingError, match="does not tell the socket"):
+        RoundTrips(Filter(netns=namespaces.find(lab.server).inode))
+    with listener(lab) as to, serving(to, 10):
+        port = to.getsockname()[1]
+        chosen = Filter(remote_ports=(port, port))
+        with RoundTrips(chosen) as trips, Windows(chosen, 0.001) as windows:
+            with entered(lab.outside):
+                client = socket.socket()
+            with client:
+                client.settimeout(60)
+                client.connect(to.getsockname())
+                for _ in range(20):
+                    ask(client, b"?", 10)
+            samples: list[Sample] = []
+
+            def ended() -> bool:
+                samples.extend(windows.read())
+                return any(it.closed for it in samples)
+
+            assert eventually(ended)
+            (group,) = trips.read()
+    assert group.netns == 0
+    assert len({it.sk for it in samples}) == 1
+    assert {it.netns for it in samples if not it.closed} == {0}

@@ -86,6 +86,7 @@ def test_filters_of_round_trips(lab: Lab, command: Command, tmp_path: Path) -> N
             "family": ["--family", "6", "--by", "local"],
             "local": ["--local", SERVER4, "--by", "remote", "--prefix4", "24"],
             "pid": ["--pid", str(os.getpid()), "--by", "local"],
+            "other": ["--pid", "1", "--netns", lab.server],
             "longer": ["--longer", "10s", "--netns", lab.server],
             "text": ["--netns", lab.server, "--interval", "200ms"],
         }
@@ -111,6 +112,7 @@ def test_filters_of_round_trips(lab: Lab, command: Command, tmp_path: Path) -> N
             for it in running.values():
                 it.close()
     assert running["nothing"].objects()[0]["groups"] == []
+    assert running["other"].objects()[0]["groups"] == []
     assert running["longer"].objects()[0]["groups"] == []
     assert {it["local"] for it in running["family"].objects()[0]["groups"]} >= {SERVER6, OUTSIDE6}
     assert all(":" in it["local"] for it in running["family"].objects()[0]["groups"])

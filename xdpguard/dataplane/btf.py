@@ -33,6 +33,7 @@ _TRACE_FIELDS = {"SOCK_NET": ("sock", "__sk_common.skc_net.net"), "NET_NUMBER": 
 # Likewise, of bpf/tcp/.
 _TCP_FIELDS = {
     **_TRACE_FIELDS,
+    "SOCK_COOKIE": ("sock", "__sk_common.skc_cookie"),
     "SOCK_ERR": ("sock", "sk_err"),
     "SOCK_FLAGS": ("sock", "__sk_common.skc_flags"),
     "SOCK_SOCKET": ("sock", "sk_socket"),

@@ -69,7 +69,9 @@ class Names:
         self._looked = 0.0
 
     def name(self, inode: int) -> str:
-        """The namespace's name; ``net N`` with its inode number when it has none, or has gone."""
+        """The namespace's name; ``net N`` with its inode number when it has none, or has gone; ``?`` for 0."""
+        if not inode:
+            return "?"
         found = self._names.get(inode)
         if found is None and time.monotonic() - self._looked > _LOOK_AGAIN:
             self._names |= {place.inode: place.name for place in all_places()}

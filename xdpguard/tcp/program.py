@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from xdpguard.dataplane import btf
-from xdpguard.dataplane.tracepoints import Tracepoints, require_tracepoints
+from xdpguard.dataplane.tracepoints import Tracepoints, format_of, require_tracepoints
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
 
@@ -22,11 +22,12 @@ ENDS: list[tuple[str, Any]] = [
     ("netns", "<u4"),
 ]
 INODES = 65_536  # sockets of one process that are looked at
+_PROBE = "tcp:tcp_probe"
 _SPILL = 4096  # records that a ring refused
 
 
 def load(
-    name: str, tracepoints: Iterable[str], chosen: Filter, switches: Mapping[str, int], pid: int | None = None
+    name: str, tracepoints: Collection[str], chosen: Filter, switches: Mapping[str, int], pid: int | None = None
 ) -> Tracepoints:
     """Compiles and attaches bpf/tcp/NAME.c. MissingError where the kernel lacks what it needs.
 
@@ -42,9 +43,20 @@ def load(
     wanted = chosen.switches()
     if pid is not None:
         wanted["PID"] = pid
-    return Tracepoints(
-        f"tcp/{name}.c", tracepoints, {**places, **wanted, "INODES": INODES, "SPILL": _SPILL, **switches}
-    )
+    wanted |= {"INODES": INODES, "SPILL": _SPILL}
+    if _PROBE in tracepoints:
+        wanted["PROBE_SOCKET"] = int(_tells_socket())
+        if not wanted["PROBE_SOCKET"] and (wanted["NETNS"] or wanted["PID"]):
+            raise MissingError(
+                f"this kernel's {_PROBE} does not tell the socket, hence neither its namespace nor its process",
+                "leave out --netns and --pid, or use a kernel whose tracepoint has the field skaddr",
+            )
+    return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, **switches})
+
+
+def _tells_socket() -> bool:
+    """Whether the tracepoint of round-trip times has it; older kernels only tell a cookie."""
+    return "skaddr" in format_of(_PROBE)
 
 
 def record(fields: list[tuple[str, Any]]) -> np.dtype[Any]:
