@@ -188,14 +188,17 @@ def test_a_quiet_network_sends_nothing_again(lab: Lab, command: Command, tmp_pat
                 ask(client, b"?", 10)
             counting = [
                 Running(command, tmp_path, "retrans", "--count", "--json", "--remote-port", str(port), *more)
-                for more in ([], ["--pid", str(os.getpid())])
+                for more in 2 * ([], ["--pid", str(os.getpid())])
             ]
             try:
                 for _ in range(20):
                     ask(client, b"?", 10)
+                # Two end while the connection lives, two after it.
+                for it in counting[:2]:
+                    it.stop()
                 client.close()
                 assert eventually(lambda: _quiet(lab), 60)
-                for it in counting:
+                for it in counting[2:]:
                     it.stop()
             finally:
                 for it in counting:

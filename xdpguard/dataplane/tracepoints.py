@@ -19,6 +19,8 @@ from xdpguard.dataplane.compiler import captured, import_bcc, require_headers
 from xdpguard.errors import MissingError, XdpguardError
 
 _TRACEFS = Path("/sys/kernel/tracing")
+# All that programs of bpf/ are on.
+KNOWN = ("sock:inet_sock_set_state", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "tcp:tcp_probe")
 
 
 class Tracepoints:
