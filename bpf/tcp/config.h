@@ -26,6 +26,12 @@
 #error "XG_SOCK_NET, XG_NET_NUMBER: places in struct sock and struct net"
 #endif
 
+#if !defined(XG_SOCK_FAMILY) || !defined(XG_SOCK_PROTOCOL) || !defined(XG_SOCK_LOCAL4) || !defined(XG_SOCK_REMOTE4) || \
+	!defined(XG_SOCK_LOCAL6) || !defined(XG_SOCK_REMOTE6) || !defined(XG_SOCK_LOCAL_PORT) ||                       \
+	!defined(XG_SOCK_REMOTE_PORT)
+#error "XG_SOCK_*: places of family, protocol, addresses and ports in struct sock"
+#endif
+
 #define XG_TCP 6 /* linux/in.h */
 
 /* include/net/tcp_states.h */

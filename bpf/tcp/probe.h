@@ -10,8 +10,6 @@
 #error "XG_PROBE_SOCKET, XG_SOCK_COOKIE: whether the tracepoint tells the socket (skaddr), place in struct sock"
 #endif
 
-#define XG_AF_INET 2 /* linux/socket.h */
-
 /* What a socket is known by here. Kernels that do not tell where it is tell its cookie, but not its namespace. */
 #if XG_PROBE_SOCKET
 #define XG_PROBE_KEY_OF(args) ((u64)(args)->skaddr)

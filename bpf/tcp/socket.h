@@ -17,6 +17,8 @@ struct xg_ends {
 /* The first octets of an IPv4-mapped address, as a little-endian number. */
 #define XG_MAPPED 0xffff0000u
 
+#define XG_AF_INET 2 /* linux/socket.h */
+
 #define XG_READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)(from))
 
 static __always_inline u32 xg_netns_of(const void *sk)
@@ -65,5 +67,26 @@ static __always_inline int xg_wanted(const struct xg_ends *ends)
 		_ends.netns = xg_netns_of((args)->skaddr);                                                             \
 		_ends;                                                                                                 \
 	})
+
+/* The same, read of struct sock. */
+static __always_inline void xg_ends_of(const void *sk, struct xg_ends *ends)
+{
+	u16 family = 0;
+
+	XG_READ(family, sk + XG_SOCK_FAMILY);
+	if (family == XG_AF_INET) {
+		*(u32 *)(ends->local + 8) = *(u32 *)(ends->remote + 8) = XG_MAPPED;
+		bpf_probe_read_kernel(ends->local + 12, 4, sk + XG_SOCK_LOCAL4);
+		bpf_probe_read_kernel(ends->remote + 12, 4, sk + XG_SOCK_REMOTE4);
+	} else {
+		XG_READ(ends->local, sk + XG_SOCK_LOCAL6);
+		XG_READ(ends->remote, sk + XG_SOCK_REMOTE6);
+	}
+	XG_READ(ends->local_port, sk + XG_SOCK_LOCAL_PORT);
+	XG_READ(ends->remote_port, sk + XG_SOCK_REMOTE_PORT);
+	ends->local_port = __builtin_bswap16(ends->local_port);
+	ends->remote_port = __builtin_bswap16(ends->remote_port);
+	ends->netns = xg_netns_of(sk);
+}
 
 #endif

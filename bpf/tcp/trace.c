@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Every change of a TCP socket's state, on the tracepoint sock:inet_sock_set_state, for `xdpguard tcp trace`. */
+/*
+ * Every change of a TCP socket's state, on the tracepoint sock:inet_sock_set_state, for `xdpguard tcp trace`. It takes
+ * the tracepoint's arguments as they are: struct sock, old and new state.
+ */
 #include "config.h"
 #include "socket.h"
 #include "owner.h"
@@ -11,6 +14,9 @@
 #error "XG_SOCK_ERR, XG_SOCK_FLAGS: places in struct sock"
 #endif
 
+#ifndef barrier
+#define barrier() asm volatile("" ::: "memory")
+#endif
 #define XG_SOCK_DONE (1ul << 1) /* enum sock_flags, include/net/sock.h: the other end's FIN was received */
 
 struct xg_transition {
@@ -99,31 +105,32 @@ static __always_inline u8 xg_hold(struct xg_ends *ends, int old_state, int new_s
 	return 0;
 }
 
-TRACEPOINT_PROBE(sock, inet_sock_set_state)
+static __always_inline void xg_change(const void *sk, int old_state, int new_state)
 {
 	struct xg_transition event = {};
 	struct xg_state state = {}, *known;
-	const void *sk = args->skaddr;
+	u16 protocol = 0;
 	u8 hold;
 
+	XG_READ(protocol, sk + XG_SOCK_PROTOCOL);
 	/* close() after shutdown() tells FIN_WAIT1 once more. */
-	if (args->protocol != XG_TCP || args->oldstate == args->newstate)
-		return 0;
+	if (protocol != XG_TCP || old_state == new_state)
+		return;
 	event.sk = (u64)sk;
-	event.ends = XG_ENDS_OF(args);
-	hold = xg_hold(&event.ends, args->oldstate, args->newstate);
+	xg_ends_of(sk, &event.ends);
+	hold = xg_hold(&event.ends, old_state, new_state);
 	if (hold != XG_TCP_LISTEN && !xg_wanted(&event.ends)) {
 		sockets.delete(&event.sk);
-		return 0;
+		return;
 	}
 	known = sockets.lookup(&event.sk);
 	if (known)
 		state = *known;
 	event.at = bpf_ktime_get_ns();
 	event.since = state.since;
-	event.old_state = args->oldstate;
-	event.new_state = args->newstate;
-	event.own = xg_is_own(args->oldstate, args->newstate) && xg_note_owner(&state.pid, state.comm);
+	event.old_state = old_state;
+	event.new_state = new_state;
+	event.own = xg_is_own(old_state, new_state) && xg_note_owner(&state.pid, state.comm);
 	event.pid = state.pid;
 	__builtin_memcpy(event.comm, state.comm, sizeof(event.comm));
 	event.inode = xg_inode_of(sk);
@@ -131,13 +138,47 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 		xg_tell_held(&event, known);
 	state.since = event.at;
 	state.held = hold;
-	if (args->newstate == XG_TCP_CLOSE)
+	if (new_state == XG_TCP_CLOSE)
 		sockets.delete(&event.sk);
 	else
 		sockets.update(&event.sk, &state);
 	if (hold)
-		return 0;
-	event.rest = xg_rest_of(sk, args->oldstate, args->newstate);
+		return;
+	event.rest = xg_rest_of(sk, old_state, new_state);
 	xg_tell(&event);
+}
+
+/*
+ * A program is left out while it runs on that CPU: where a packet arrives just when a process closes its socket, the
+ * change that the packet makes would be lost. So there are two. The first notes that it runs; the second, which is
+ * not left out then, does the first one's work if it finds that.
+ */
+BPF_TABLE("percpu_array", u32, u32, running, 1);
+/* [0] -> changes that the second one has seen to, per CPU. */
+BPF_TABLE("percpu_array", u32, u64, stood_in, 1);
+
+int xg_first(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0, *mark = running.lookup(&zero);
+
+	if (!mark)
+		return 0;
+	*mark = 1;
+	barrier();
+	xg_change((const void *)ctx->args[0], ctx->args[1], ctx->args[2]);
+	barrier();
+	*mark = 0;
+	return 0;
+}
+
+int xg_second(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0, *mark = running.lookup(&zero);
+	u64 *count = stood_in.lookup(&zero);
+
+	if (!mark || !count || !*(volatile u32 *)mark)
+		return 0;
+	(*count)++;
+	xg_change((const void *)ctx->args[0], ctx->args[1], ctx->args[2]);
 	return 0;
 }

@@ -13,6 +13,8 @@ from support.tcp import ask, connected, kernel_counts, listener, serving, ss
 from support.traffic import eventually
 from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER_MAC, Lab
 
+from xdpguard.dataplane import kernel
+from xdpguard.dataplane.records import Records, sum_over_cpus
 from xdpguard.errors import MissingError
 from xdpguard.net.netns import entered
 from xdpguard.tcp import namespaces, program, trace
@@ -159,3 +161,22 @@ def test_kernels_that_do_not_tell_the_socket(lab: Lab, monkeypatch: pytest.Monke
     assert group.netns == 0
     assert len({it.sk for it in samples}) == 1
     assert {it.netns for it in samples if not it.closed} == {0}
+
+
+def test_the_second_program_does_the_work_of_one_that_is_left_out(lab: Lab) -> None:
+    """While the first runs it is left out; here it never runs, and is said to."""
+    chosen = Filter(netns=namespaces.find(lab.server).inode)
+    switches = {"SOCKETS": 1024, "RING_PAGES": 16}
+    raw = {"xg_second": "inet_sock_set_state"}
+    with listener(lab) as to, program.load("trace", trace.TRACEPOINTS, chosen, switches, 0, raw) as loaded:
+        ring = Records(loaded, trace._TRANSITION)
+        for says, wanted in ((1, 5), (0, 0)):
+            kernel.update(loaded.map_fd("running"), bytes(4), says.to_bytes(8, "little") * kernel.possible_cpus())
+            client, its = connected(lab, to)
+            its.close()
+            assert client.recv(1) == b""
+            client.close()
+            assert eventually(lambda: not set(ss(lab, lab.server)) - {"LISTEN", "TIME_WAIT"})
+            assert ring.read().size == wanted
+        assert sum_over_cpus(loaded.map_fd("stood_in")) >= 5
+        ring.close()

@@ -33,6 +33,14 @@ _TRACE_FIELDS = {"SOCK_NET": ("sock", "__sk_common.skc_net.net"), "NET_NUMBER": 
 # Likewise, of bpf/tcp/.
 _TCP_FIELDS = {
     **_TRACE_FIELDS,
+    "SOCK_FAMILY": ("sock", "__sk_common.skc_family"),
+    "SOCK_PROTOCOL": ("sock", "sk_protocol"),
+    "SOCK_LOCAL4": ("inet_sock", "inet_saddr"),
+    "SOCK_REMOTE4": ("sock", "__sk_common.skc_daddr"),
+    "SOCK_LOCAL6": ("sock", "__sk_common.skc_v6_rcv_saddr"),
+    "SOCK_REMOTE6": ("sock", "__sk_common.skc_v6_daddr"),
+    "SOCK_LOCAL_PORT": ("inet_sock", "inet_sport"),
+    "SOCK_REMOTE_PORT": ("sock", "__sk_common.skc_dport"),
     "SOCK_COOKIE": ("sock", "__sk_common.skc_cookie"),
     "SOCK_ERR": ("sock", "sk_err"),
     "SOCK_FLAGS": ("sock", "__sk_common.skc_flags"),

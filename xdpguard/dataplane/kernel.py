@@ -23,6 +23,7 @@ _SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64"
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
 _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 5, 6, 7
 _PROG_TEST_RUN, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID, _OBJ_INFO = 10, 11, 13, 14, 15
+_RAW_TRACEPOINT_OPEN = 17
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
 
 PROG_TYPE_XDP = 6
@@ -211,6 +212,14 @@ def load_xdp(instructions: bytes, name: str, flags: int = 0, attach_type: int = 
         attach_type,
     )
     return _bpf(_PROG_LOAD, bytearray(attribute))
+
+
+def attach_raw_tracepoint(name: str, program: int) -> int:
+    """Attaches a program to a tracepoint, to be given its arguments as they are; returns a file descriptor, whose end
+    is the end of it.
+    """
+    text = _buffer(name.encode() + b"\0")
+    return _bpf(_RAW_TRACEPOINT_OPEN, bytearray(struct.pack("=QII", _address(text), program, 0)))
 
 
 def test_run(fd: int, data: bytes, repeat: int = 1, ifindex: int = 0, live_batch: int = 0) -> TestRun:

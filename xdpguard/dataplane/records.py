@@ -30,7 +30,6 @@ class Records:
         fd = program.map_fd("events")
         self._spill, self._spilled = program.map_fd("spill"), program.map_fd("spilled")
         self._lost = program.map_fd("lost")
-        self._program = program
         self._record = record
         self._seen = 0  # records that were put beside the ring
         self._size = kernel.map_info(fd).max_entries
@@ -60,8 +59,8 @@ class Records:
         return found[np.argsort(found["at"], kind="stable")]
 
     def lost(self) -> int:
-        """Records that found no room, and runs of the program that were left out."""
-        return sum_over_cpus(self._lost) + self._program.missed()
+        """Records that found no room."""
+        return sum_over_cpus(self._lost)
 
     def _beside(self) -> NDArray[Any]:
         keys, values, number = kernel.entries(self._spill, _KEY, self._record.itemsize)

@@ -26,9 +26,12 @@ KNOWN = ("sock:inet_sock_set_state", "tcp:tcp_retransmit_skb", "tcp:tcp_retransm
 class Tracepoints:
     """A program of bpf/, attached to its tracepoints. Use as a context manager."""
 
-    def __init__(self, main: str, needed: Iterable[str], switches: Mapping[str, int]) -> None:
+    def __init__(
+        self, main: str, needed: Iterable[str], switches: Mapping[str, int], raw: Mapping[str, str] | None = None
+    ) -> None:
         """Compiles and attaches ``bpf/MAIN``. ``needed`` are its tracepoints (``tcp:tcp_probe``); ``switches`` go to
-        the compiler as XG_NAME.
+        the compiler as XG_NAME; ``raw`` are functions that take a tracepoint's arguments as they are, and the names of
+        these tracepoints (``inet_sock_set_state``).
 
         MissingError without tracefs or one of the tracepoints; XdpguardError when the kernel does not take it.
         """
@@ -45,9 +48,13 @@ class Tracepoints:
             "-Wno-macro-redefined",
             *(f"-DXG_{name}={_constant(value)}" for name, value in switches.items()),
         ]
+        self._links: list[int] = []
         with captured() as output:
             try:
                 self._module = bcc.BPF(text=bundle(source, main).encode(), cflags=flags)
+                for name, tracepoint in (raw or {}).items():
+                    function = self._module.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT)
+                    self._links.append(kernel.attach_raw_tracepoint(tracepoint, function.fd))
             except Exception as error:
                 raise XdpguardError(
                     f"the kernel does not take the program for {', '.join(needed)}",
@@ -63,12 +70,16 @@ class Tracepoints:
         """The file descriptors of the programs, owned by this object."""
         return [int(function.fd) for function in self._module.funcs.values()]
 
-    def missed(self) -> int:
-        """How often a program did not run, because another one was running on that CPU already."""
-        return sum(kernel.program_info(fd).missed for fd in self.program_fds())
+    def missed(self, name: str = "") -> int:
+        """How often a program, or the function of that name, did not run, because one was running on that CPU."""
+        functions = self._module.funcs.items()
+        return sum(kernel.program_info(it.fd).missed for key, it in functions if not name or key == name.encode())
 
     def close(self) -> None:
         """Detaches."""
+        for link in self._links:
+            os.close(link)
+        self._links = []
         self._module.cleanup()
 
     def __enter__(self) -> Tracepoints:

@@ -77,7 +77,7 @@ class Windows:
 
     def lost(self) -> int:
         """Samples that did not fit into the ring, or met a running program."""
-        return self._ring.lost()
+        return self._ring.lost() + self._program.missed()
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

@@ -144,8 +144,6 @@ class Live:
 
     def _states(self, base: _Base, matrix: Matrix, ask: bool) -> tuple[Sockets, dict[int, int]]:
         step = matrix - base.changes
-        # A connection is cloned from its listener, which goes on listening.
-        step[LISTEN, SYN_RECV] = 0
         moved = step.sum(axis=0) - step.sum(axis=1)
         found = {state: base.full.get(state, 0) + int(moved[state]) for state in range(1, 12)}
         with entered_path(base.taken.place.path):

@@ -27,11 +27,17 @@ _SPILL = 4096  # records that a ring refused
 
 
 def load(
-    name: str, tracepoints: Collection[str], chosen: Filter, switches: Mapping[str, int], pid: int | None = None
+    name: str,
+    tracepoints: Collection[str],
+    chosen: Filter,
+    switches: Mapping[str, int],
+    pid: int | None = None,
+    raw: Mapping[str, str] | None = None,
 ) -> Tracepoints:
     """Compiles and attaches bpf/tcp/NAME.c. MissingError where the kernel lacks what it needs.
 
-    ``pid``, where it is given, stands for the filter's: a command that knows better whose sockets are wanted.
+    ``pid``, where it is given, stands for the filter's: a command that knows better whose sockets are wanted. ``raw``:
+    see `Tracepoints`.
     """
     require_tracepoints(tracepoints)
     places = btf.tcp_switches()
@@ -51,7 +57,7 @@ def load(
                 f"this kernel's {_PROBE} does not tell the socket, hence neither its namespace nor its process",
                 "leave out --netns and --pid, or use a kernel whose tracepoint has the field skaddr",
             )
-    return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, **switches})
+    return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, **switches}, raw)
 
 
 def _tells_socket() -> bool:

@@ -75,7 +75,7 @@ class Retransmissions:
 
     def lost(self) -> int:
         """Events that did not fit into the ring, or met a running program."""
-        return self._ring.lost()
+        return self._ring.lost() + self._program.missed()
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from xdpguard.dataplane.records import Records
+from xdpguard.dataplane.records import Records, sum_over_cpus
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.listeners import Listeners
@@ -71,9 +71,10 @@ class Trace:
     def __init__(self, chosen: Filter) -> None:
         """``chosen.pid`` is looked at here: in the kernel, not every change tells whose it is."""
         self._pid = chosen.pid
-        self._program = program.load(
-            "trace", TRACEPOINTS, chosen, {"SOCKETS": _SOCKETS, "RING_PAGES": _RING_PAGES}, pid=0
-        )
+        switches = {"SOCKETS": _SOCKETS, "RING_PAGES": _RING_PAGES}
+        raw = dict.fromkeys(("xg_first", "xg_second"), "inet_sock_set_state")
+        self._program = program.load("trace", TRACEPOINTS, chosen, switches, pid=0, raw=raw)
+        self._stood_in = self._program.map_fd("stood_in")
         self._ring = Records(self._program, _TRANSITION)
         self._owners = Owners()
         self._listeners = Listeners()
@@ -96,7 +97,8 @@ class Trace:
 
     def lost(self) -> int:
         """Changes that did not fit into the ring, or met a running program."""
-        return self._ring.lost()
+        missed = self._program.missed("xg_first") - sum_over_cpus(self._stood_in)
+        return self._ring.lost() + max(0, missed)
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

@@ -212,8 +212,8 @@ class _Counts:
         width = len(self._label(groups[0][0])) if groups else 2
         cells.append(["all", *[""] * (width - 1), *_cells(total, kinds)])
         columns = [*(self._label(groups[0][0]) if groups else ("netns", self._by))]
-        numbers = ["again", *kinds, "lost again", "sent", "ratio"]
-        render.print_table([*columns, *numbers], cells, right="again sent ratio " + " ".join(kinds))
+        numbers = ["retransmitted", *kinds, "lost again", "sent", "ratio"]
+        render.print_table([*columns, *numbers], cells, right="retransmitted sent ratio " + " ".join(kinds))
         if len(groups) > len(shown):
             typer.echo(f"and {len(groups) - len(shown):,} more; --top 0 shows all")
 
