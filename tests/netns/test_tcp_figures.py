@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import Counter
 
@@ -180,3 +181,20 @@ def test_the_second_program_does_the_work_of_one_that_is_left_out(lab: Lab) -> N
             assert ring.read().size == wanted
         assert sum_over_cpus(loaded.map_fd("stood_in")) >= 5
         ring.close()
+
+
+def test_namespaces_that_have_gone_are_forgotten() -> None:
+    with Figures(Parts(False, False, False, False, True)) as figures:
+        with Lab(f"xggone{os.getpid()}", owner=os.getpid()) as other, listener(other) as to, serving(to, 10):
+            with entered(other.outside):
+                client = socket.socket()
+            with client:
+                client.settimeout(60)
+                client.connect(to.getsockname())
+                for _ in range(5):
+                    ask(client, b"?", 10)
+            assert {other.server, other.outside} <= set(figures.read().rtt)
+            inodes = {namespaces.find(it).inode for it in (other.server, other.outside)}
+        # The last socket in TIME_WAIT holds no namespace.
+        assert eventually(lambda: not {f"net {it}" for it in inodes} & set(figures.read().rtt))
+        assert not {other.server, other.outside} & set(figures.read().rtt)

@@ -73,6 +73,7 @@ class Figures:
         """Every figure now."""
         found = Reading()
         name = self._names.name
+        places = all_places()
         if self._live:
             for now in self._live.read():
                 found.states |= {(now.place.name, STATES[state]): number for state, number in now.states.items()}
@@ -85,12 +86,13 @@ class Figures:
             found.retransmissions = {(name(it.netns), it.kind): number for it, number in resent.kinds.items()}
             found.synacks = {(name(it.netns), it.port): number for it, number in resent.synacks.items()}
         if self._parts.backlog:
-            for place in all_places():
+            for place in places:
                 try:
                     found.backlog[place.name] = evidence.backlogs(place)
                 except (XdpguardError, OSError):
                     continue  # it has gone
         if self._rtt:
+            self._rtt.forget({place.inode for place in places})
             found.rtt = {name(group.netns): its for group, its in self._rtt.read().items()}
         return found
 
