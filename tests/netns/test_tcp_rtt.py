@@ -18,6 +18,7 @@ from support.traffic import eventually
 from topology import OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
 
 from xdpguard.net.netns import entered
+from xdpguard.tcp.cwnd import living
 
 _DELAY = 0.03  # seconds each way
 
@@ -150,6 +151,8 @@ def test_windows_are_those_of_the_connection(lab: Lab, command: Command, tmp_pat
                 assert client.recv(1) == b"!"
                 assert eventually(lambda: len(_samples(it, port)) > number)
                 last = _samples(it, port)[number]
+                ends = {(each.local_port, each.remote_port) for each in living()}
+                assert {(client.getsockname()[1], port), (port, client.getsockname()[1])} <= ends
                 assert last["cwnd"] == wanted["cwnd"]
                 assert last["srtt_us"] == wanted["srtt_us"]
             assert eventually(lambda: any(line.get("closed") for line in it.objects()))

@@ -325,6 +325,13 @@ def test_what_is_remembered_of_connections() -> None:
     assert [[it.window for it in its] for its in history.connections()] == [[7]]
 
 
+def test_connections_whose_end_was_lost_are_swept() -> None:
+    history = History(10, 3)
+    history.add([_sample(1, 5, port=1), _sample(2, 6, port=2)])
+    history.sweep({_sample(0, 0, port=2).ends})
+    assert [its[0].sk for its in history.connections()] == [2]
+
+
 def test_sparklines() -> None:
     assert sparkline([]) == ""
     assert sparkline([0, 0]) == "▁▁"

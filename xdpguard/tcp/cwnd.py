@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import TracebackType
 from typing import NamedTuple
 
 from xdpguard.dataplane.records import Records
+from xdpguard.errors import XdpguardError
 from xdpguard.tcp import program
+from xdpguard.tcp.diag import Diag
 from xdpguard.tcp.filters import Filter
+from xdpguard.tcp.names import ALL_STATES, LISTEN, TIME_WAIT
+from xdpguard.tcp.namespaces import all_places
 from xdpguard.tcp.process import Inodes
 
 TRACEPOINTS = ("tcp:tcp_probe", "sock:inet_sock_set_state")
@@ -35,6 +39,15 @@ _SOCKETS = 65_536
 _NO_THRESHOLD = 0x7FFFFFFF  # TCP_INFINITE_SSTHRESH, include/net/tcp.h
 
 
+class Ends(NamedTuple):
+    """Addresses, 16 octets, and ports of a connection."""
+
+    local: bytes
+    local_port: int
+    remote: bytes
+    remote_port: int
+
+
 class Sample(NamedTuple):
     """A connection at a moment: ``at`` monotonic, ns; windows of congestion and threshold (None: not set yet) in
     segments, all others in octets; ``srtt`` in us; ``skipped``: segments since the sample before that made none.
@@ -55,6 +68,11 @@ class Sample(NamedTuple):
     flight: int
     skipped: int
     closed: bool
+
+    @property
+    def ends(self) -> Ends:
+        """The connection's."""
+        return Ends(*self[3:7])
 
 
 class Windows:
@@ -119,9 +137,29 @@ class History:
             if len(self._held) > self._most:
                 self._held.popitem(last=False)
 
+    def sweep(self, living: Collection[Ends]) -> None:
+        """Forgets connections that are not among these: their end was lost."""
+        for sk in [sk for sk, its in self._held.items() if its[-1].ends not in living]:
+            del self._held[sk]
+
     def connections(self) -> list[list[Sample]]:
         """Each connection's samples, oldest first; the connection with the largest window first."""
         return sorted((list(it) for it in self._held.values()), key=lambda its: (-its[-1].window, its[-1].at))
+
+
+def living() -> set[Ends]:
+    """The connections there are, in all namespaces."""
+    found: set[Ends] = set()
+    for place in all_places():
+        try:
+            with Diag(place) as diag:
+                sockets = diag.sockets(ALL_STATES & ~(1 << LISTEN | 1 << TIME_WAIT))
+        except (XdpguardError, OSError):
+            continue  # it has gone
+        names = ("local", "local_port", "remote", "remote_port")
+        columns = (map(bytes, sockets[it]) if sockets[it].ndim > 1 else sockets[it].tolist() for it in names)
+        found |= {Ends(*row) for row in zip(*columns, strict=True)}
+    return found
 
 
 _BLOCKS = "▁▂▃▄▅▆▇█"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PAUSE = 0.05
 _REMEMBERED = 10_000  # connections
 _SPARKS = 32
+_SWEEP = 10.0  # seconds between two looks for connections whose end was lost
 _CLEAR = "\x1b[H\x1b[2J"
 _SHORTEST, _LONGEST = 0.001, 3600.0  # seconds between two samples
 
@@ -59,7 +60,7 @@ def cwnd(
     as_json: Annotated[bool, typer.Option("--json", help="Print every sample, a JSON object a line.")] = False,
 ) -> None:
     """Show congestion window, slow-start threshold, round-trip time and windows of connections over time."""
-    from xdpguard.tcp.cwnd import History, Windows
+    from xdpguard.tcp.cwnd import History, Windows, living
 
     chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid)
     until, again, least = options.seconds(length), parse_interval(interval), parse_interval(every)
@@ -69,6 +70,7 @@ def cwnd(
     shown = _Shown(top, wide)
     with Windows(chosen, least) as running:
         history, due = History(_REMEMBERED, _SPARKS), time.monotonic() + again
+        swept = time.monotonic()
         for last in loop.rounds("sampling congestion windows", _PAUSE, until):
             running.inodes.refresh()
             samples = running.read()
@@ -76,6 +78,9 @@ def cwnd(
                 loop.write(shown.json(samples))
                 continue
             history.add(samples)
+            if time.monotonic() - swept >= _SWEEP:
+                history.sweep(living())
+                swept = time.monotonic()
             if last or time.monotonic() >= due:
                 due += again
                 shown.table(history.connections(), running.lost())
