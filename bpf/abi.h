@@ -16,8 +16,12 @@
 #define XG_NETS4_WORDS 262144 /* one bit a /24, in 64-bit words */
 #define XG_NETS6_LINES 65536  /* of the lists' pre-filter for IPv6 */
 #define XG_RULE_NETS6_LINES 4096
-#define XG_DENIALS 64 /* a power of two */
-#define XG_LISTS 1024 /* named lists there may be */
+#define XG_DENIALS 64        /* a power of two */
+#define XG_LISTS 1024        /* named lists there may be */
+#define XG_DROP_FRAME 128    /* octets: Ethernet, two VLAN tags, IPv6 and a TCP header with all its options fit */
+#define XG_KEPT 64           /* last samples of a reason; a power of two */
+#define XG_KEPT_CPU 8        /* of them, of one CPU; where there are more than 8, some share */
+#define XG_PROBE_BATCH 16384 /* answers */
 
 /* What an allow, block or port entry holds. Written by the controller only. */
 struct xg_rule {
@@ -109,6 +113,12 @@ struct xg_reason_counts {
 	u64 bytes;
 	u64 observed_packets; /* it would have been, without --observe */
 	u64 observed_bytes;
+	/* Samples of them, when they are drops: see drops.h. */
+	u64 due;     /* tick at which the next sample may be taken */
+	u64 window;  /* the running one, and in the last octet the session it is for */
+	u64 samples; /* that were taken */
+	u32 left;    /* that may be taken in this window */
+	u32 lost;    /* that found the ring full */
 };
 
 /* New LRU entries made in the running second. */
@@ -146,6 +156,8 @@ struct xg_counters {
 	u64 tuples_skipped;
 	u64 cookies_valid; /* ACKs that carried one */
 	u64 events_lost;   /* the ring was full */
+	u32 denied_entry;  /* enum xg_probe_entry that denied the last packet, and its number there */
+	u32 denied_number;
 	struct xg_budget budget;
 	struct xg_signs signs;
 	struct xg_denial denials[XG_DENIALS];
@@ -202,7 +214,7 @@ struct xg_guard {
 	u32 cause;        /* enum xg_flood_cause, of the last one */
 	u32 port;         /* destination of the packet that showed it; host byte order */
 	u64 scans;        /* token bucket of the events of scans */
-	u64 zero;
+	u64 link;         /* a number that tells this interface from others of the instance; 0: not known yet */
 	/* Written while packets come. */
 	u64 window_began;
 	u64 syns;
@@ -235,6 +247,28 @@ struct xg_event {
 	u8 ip_version;
 	u8 cause; /* enum xg_flood_cause */
 	u32 zero;
+};
+
+/* A packet that was dropped, or would have been: a sample of many. */
+struct xg_drop {
+	u32 begun;  /* another number than `done`: it is just being written */
+	u32 link;   /* which interface, as in struct xg_guard */
+	u64 at;     /* CLOCK_BOOTTIME, ns */
+	u32 length; /* octets the frame had */
+	u32 number; /* of the entry: slot of a rule, or number of a list */
+	u8 reason;
+	u8 entry;    /* enum xg_probe_entry that denied it */
+	u8 observed; /* 1: it passed, as what decided only observes */
+	u8 captured; /* octets of `frame` */
+	u8 frame[XG_DROP_FRAME];
+	u32 done;
+};
+
+/* Who wants to hear of drops. Written by that reader, again and again, so that it ends with it. */
+struct xg_reader {
+	u64 until;   /* CLOCK_BOOTTIME, ns */
+	u32 samples; /* of a reason, a CPU and a window */
+	u32 session; /* 1 to 255, another one than that of the reader before */
 };
 
 /*
@@ -283,6 +317,28 @@ struct xg_settings {
 	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };
 
+/* What the probe says, and what it is asked: see probe/probe.h. */
+struct xg_probe_answer {
+	u8 reason;
+	u8 verdict; /* enum xdp_action; 0: the program was not run */
+	u8 observed;
+	u8 ip_version; /* 0: no IP packet with sound headers, and what follows is zero */
+	u8 protocol;   /* as in xg_counters.protocols */
+	u8 segment;    /* a TCP segment, with flags */
+	u8 tcp_flags;
+	u8 entry;   /* enum xg_probe_entry that decided */
+	u32 number; /* slot of the rule, or number of the list */
+	u32 zero;
+	u8 source[16]; /* IPv4: the first four octets */
+};
+
+struct xg_probe_state {
+	u32 place;   /* of the next answer */
+	u32 length;  /* octets the frame had; 0: as many as are there */
+	u32 without; /* enum xg_probe_entry to be left out, and its number as in the answer */
+	u32 number;
+};
+
 #define XG_SAME_SIZE(name, python) _Static_assert(sizeof(struct name) == (python), #name " differs from abi.py")
 
 XG_SAME_SIZE(xg_rule, XG_PY_SIZEOF_RULE);
@@ -303,8 +359,12 @@ XG_SAME_SIZE(xg_guard_policy, XG_PY_SIZEOF_GUARD_POLICY);
 XG_SAME_SIZE(xg_guard, XG_PY_SIZEOF_GUARD);
 XG_SAME_SIZE(xg_buckets, XG_PY_SIZEOF_BUCKETS);
 XG_SAME_SIZE(xg_event, XG_PY_SIZEOF_EVENT);
+XG_SAME_SIZE(xg_drop, XG_PY_SIZEOF_DROP);
+XG_SAME_SIZE(xg_reader, XG_PY_SIZEOF_READER);
 XG_SAME_SIZE(xg_index, XG_PY_SIZEOF_INDEX);
 XG_SAME_SIZE(xg_line, XG_PY_SIZEOF_LINE);
 XG_SAME_SIZE(xg_nets4, XG_PY_SIZEOF_NETS4);
+XG_SAME_SIZE(xg_probe_answer, XG_PY_SIZEOF_PROBE_ANSWER);
+XG_SAME_SIZE(xg_probe_state, XG_PY_SIZEOF_PROBE_STATE);
 
 #endif

@@ -60,6 +60,9 @@
 #ifndef XG_FAKE_CLOCK
 #error "XG_FAKE_CLOCK: 1 only under test, where the map fake_clock is the time"
 #endif
+#ifndef XG_PROBE
+#error "XG_PROBE: 1 only for explain and replay, which ask what would become of a packet: see probe/probe.h"
+#endif
 #ifndef XG_PINS
 #error "XG_PINS: folder of the instance's pinned maps"
 #endif

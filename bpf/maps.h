@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Every map: key, value, who writes, who reads, and what happens when it is full. All are pinned: those under
- * XG_PINS belong to the instance and are shared by its interfaces, those under XG_LINK_PINS to one interface.
+ * XG_PINS belong to the instance and are shared by its interfaces, those under XG_LINK_PINS to one interface. The
+ * probe has the latter for itself, and not pinned.
  */
 #ifndef XG_MAPS_H
 #define XG_MAPS_H
@@ -11,6 +12,7 @@
 
 #define XG_BUCKETS 65536  /* a power of two */
 #define XG_EVENT_PAGES 16 /* a power of two */
+#define XG_DROP_PAGES 128 /* likewise; room for 3,000 */
 
 #ifndef BPF_F_INNER_MAP
 #define BPF_F_INNER_MAP (1U << 12) /* linux/bpf.h, 5.10 */
@@ -97,7 +99,11 @@ BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple6, tuples6, XG_TUPLES, XG_PINS 
 BPF_TABLE_PINNED("array", u32, struct xg_guard_policy, guard_policy, 1, XG_PINS "/guard_policy");
 
 /* [0] -> the SYN guard's state on this interface. Program and controller write and read. Never full. */
+#if XG_PROBE
+BPF_TABLE("array", u32, struct xg_guard, guards, 1);
+#else
 BPF_TABLE_PINNED("array", u32, struct xg_guard, guards, 1, XG_LINK_PINS "/guard");
+#endif
 
 /*
  * Hash of a source prefix -> its token buckets. Program reads and writes. Never full: prefixes share places, which the
@@ -108,7 +114,24 @@ BPF_TABLE_PINNED("array", u32, struct xg_buckets, buckets, XG_BUCKETS, XG_PINS "
 /* What the controller should hear of at once. Program writes, controller reads. Full: counted in events_lost. */
 BPF_RINGBUF_PINNED(events, XG_EVENT_PAGES, XG_PINS "/events");
 
+/* Samples of what is dropped, while somebody reads them. Program writes, that reader reads. Full: counted in `lost`. */
+BPF_RINGBUF_PINNED(drops, XG_DROP_PAGES, XG_PINS "/drops");
+
+/* [0] -> what that reader asked for. It maps it into memory and writes, the program reads. */
+BPF_F_TABLE("array:" XG_PINS "/drop_reader", u32, struct xg_reader, drop_reader, 1, BPF_F_MMAPABLE);
+
+/* [reason * XG_KEPT + place] -> the last samples of this interface. Program writes, readers map it into memory. */
+#if XG_PROBE
+BPF_F_TABLE("array", u32, struct xg_drop, kept, XG_REASON_SLOTS *XG_KEPT, BPF_F_MMAPABLE);
+#else
+BPF_F_TABLE("array:" XG_LINK_PINS "/kept", u32, struct xg_drop, kept, XG_REASON_SLOTS *XG_KEPT, BPF_F_MMAPABLE);
+#endif
+
 /* [0] -> this interface's counters, per CPU. Program writes, telemetry reads. Never full. */
+#if XG_PROBE
+BPF_TABLE("percpu_array", u32, struct xg_counters, counters, 1);
+#else
 BPF_TABLE_PINNED("percpu_array", u32, struct xg_counters, counters, 1, XG_LINK_PINS "/counters");
+#endif
 
 #endif

@@ -22,6 +22,8 @@
 #include "stages/sanity.h"
 #include "stages/syn_guard.h"
 
+#include "finish.h"
+
 /* The stages that every packet passes, in order; the first one that returns a reason decides. */
 static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet *packet, struct xg_counters *counters,
 				      const struct xg_settings *settings)
@@ -85,15 +87,16 @@ int xdpguard(struct xdp_md *ctx)
 		return XDP_PASS;
 	length = xg_frame_length(ctx);
 	reason = xg_parse_frame(ctx, &cursor, length, &type);
-	if (reason != XG_NEXT)
-		return xg_finish(mine, length, false, reason);
-	if (type == bpf_htons(ETH_P_IP))
-		reason = xg_handle(&cursor, length, 4, mine, rules, &handover);
-	else if (type == bpf_htons(ETH_P_IPV6))
-		reason = xg_handle(&cursor, length, 6, mine, rules, &handover);
-	else
-		reason = XG_REASON_non_ip;
-	if (reason == XG_NEXT)
-		reason = xg_syn_guard(ctx, &handover, mine, rules, &observed);
-	return xg_finish(mine, length, observed, reason);
+	if (reason == XG_NEXT) {
+		if (type == bpf_htons(ETH_P_IP))
+			reason = xg_handle(&cursor, length, 4, mine, rules, &handover);
+		else if (type == bpf_htons(ETH_P_IPV6))
+			reason = xg_handle(&cursor, length, 6, mine, rules, &handover);
+		else
+			reason = XG_REASON_non_ip;
+		if (reason == XG_NEXT)
+			reason = xg_syn_guard(ctx, &handover, mine, rules, &observed);
+	}
+	/* Called once: each call is a copy, and the verifier goes through it for every way that leads there. */
+	return xg_finish(ctx, mine, length, observed, reason);
 }

@@ -73,6 +73,7 @@ class Demo:
         self.expect(f"attach {INTERFACE} ({took:.2f} s)", "native", mode)
         self.traffic()
         self.blocking()
+        self.questions()
         self.lists()
         self.ports_and_checks()
         self.flood()
@@ -117,6 +118,25 @@ class Demo:
         self.expect(f"allow {CLIENTS4[2]} inside a blocked /24", "ok", self.get(4, 2))
         self.expect("  its neighbour", "no answer", self.get(4, 3))
         self.guard("unblock", "198.18.0.0/24")
+
+    def questions(self) -> None:
+        """Why a packet is dropped: asked before, seen as it happens, captured, and played through the program again."""
+        client, file = CLIENTS4[7], self.state / "drops.pcapng"
+        self.guard("block", client, "--reason", "demo")
+        counted = self.stats()
+        told = self.json("explain", f"udp {client}:9 > {SERVER4}:9 len=20")
+        by = told["decided_by"]["target"]
+        self.expect("explain: what becomes of its packets, and by", f"DROP {client}", f"{told['verdict']} {by}")
+        self.expect("  counters as before", counted["reasons"], self.stats()["reasons"])
+        capture = [*_COMMAND, "capture", "-w", str(file), "--count", "100", "--for", "20s"]
+        running = subprocess.Popen(capture, env=self.environment(), stderr=subprocess.DEVNULL)
+        while running.poll() is None:
+            self.send("udp", "--source", client, "--count", "200", "--rate", "2000")
+        last = self.json("events", "--reason", "deny")["events"][-1]
+        self.expect("events: the last drop, and its rule", client, last["entry"]["target"])
+        replayed = self.json("replay", str(file), "--expect-drop")["packets"]
+        self.expect("capture, then replay: packets, all dropped", 100, replayed)
+        self.guard("unblock", client)
 
     def lists(self) -> None:
         """A list of 100,000 prefixes with a client in it, swapped for one without."""
@@ -287,6 +307,8 @@ class Demo:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{len(value)} reasons"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

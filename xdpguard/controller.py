@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from xdpguard import safety
+from xdpguard import builds, safety
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.dataplane.tables import Tables
@@ -125,7 +125,7 @@ class Controller:
         link = self._links.get(request.name, request.netns)
         before = self._inventory.known(link.name, link.netns)
         self._check(link, before, request)
-        wanted = list(_config_rules(policy))
+        wanted = list(config_rules(policy))
         if not request.netns and not request.force:
             safety.check_attach(self._store, wanted)
         if not request.force:
@@ -166,6 +166,8 @@ class Controller:
             self._step("confirm")
             self._record(link, done, request, prog_id)
             self._policy_changed()
+            with self._store.transaction():
+                builds.record(self._store, link.name, link.netns, prog_id, policy.sanity)
         notes += more + self._drop_other_versions()
         loaded = [it.loaded(in_force=True) for it in plan.puts]
         return Outcome(
@@ -204,6 +206,7 @@ class Controller:
         self._step("forget")
         with self._store.transaction():
             self._store.remove_attachment(name, netns)
+            builds.forget(self._store, name, netns)
         self._dataplane.pins.remove_link(name, netns)
         if not self._store.attachments() and not self._inventory.orphans():
             self._step("harvest")
@@ -262,7 +265,7 @@ class Controller:
 
     def configure(self, policy: Policy) -> None:
         """Puts the rules of another configuration in force without attaching anew; its limits wait for that."""
-        wanted = list(_config_rules(policy))
+        wanted = list(config_rules(policy))
         if any(not it.netns for it in self._store.attachments()):
             safety.check_attach(self._store, wanted)
         safety.check_lists(self._store, (), wanted)
@@ -430,7 +433,8 @@ class Controller:
         return [f"took over from another version of xdpguard ({', '.join(others)})"]
 
 
-def _config_rules(policy: Policy) -> Iterable[NewRule]:
+def config_rules(policy: Policy) -> Iterable[NewRule]:
+    """The rules of a configuration."""
     now = time.time()
     for text in policy.rules.allow:
         yield NewRule("allow", parse_prefix(text)[0], "", CONFIG, now, None)

@@ -45,17 +45,34 @@ class Instance:
     @contextmanager
     def lock(self, on_wait: Callable[[str], None] = lambda message: None) -> Iterator[None]:
         """Holds the instance for one change. Waits for another command, saying so, and gives up after half a minute."""
+        with self._lock_file("lock") as descriptor:
+            self._wait(descriptor, on_wait)
+            _sign(descriptor)
+            yield
+
+    @contextmanager
+    def reader(self) -> Iterator[None]:
+        """Holds the right to read samples of drops. XdpguardError when another process has it."""
+        with self._lock_file("reader") as descriptor:
+            holder = _try(descriptor)
+            if holder:
+                raise XdpguardError(
+                    f"process {holder} reads the drops of instance '{self.name}' already (xdpguard events or capture)",
+                    "end it first; xdpguard events without --follow shows the last drops beside it",
+                )
+            _sign(descriptor)
+            yield
+
+    @contextmanager
+    def _lock_file(self, name: str) -> Iterator[int]:
         folder = self.state / self.name
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise unwritable(folder, error) from error
         try:
-            self._wait(descriptor, on_wait)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 
@@ -63,11 +80,9 @@ class Instance:
         end = time.monotonic() + _LOCK_WAIT
         told = False
         while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            holder = _try(descriptor)
+            if not holder:
                 return
-            except BlockingIOError:
-                holder = os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown"
             if not told:
                 on_wait(f"waiting for another xdpguard command (process {holder})")
                 told = True
@@ -77,6 +92,20 @@ class Instance:
                     "wait for it to end, or end it if it hangs, and try again",
                 )
             select.select([], [], [], _LOCK_POLL)
+
+
+def _try(descriptor: int) -> str:
+    """Takes a lock; or says which process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown"
+    return ""
+
+
+def _sign(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
 
 def find(name: str) -> Instance:

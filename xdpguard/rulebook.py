@@ -18,8 +18,9 @@ from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Kind, Prefix, Target
 
 _PENDING = "pending"  # fact: the maps may differ from the store
-_MAPS = "maps"  # fact: which maps this store has filled, and whose hits it has not taken in yet
+MAPS = "maps"  # fact: which maps this store has filled, and whose hits it has not taken in yet
 CONFIG = "config"  # origin of the rules that stand in the configuration file
+GUARD = "guard"  # origin of the guard's bans
 _MANY = 500  # targets from which reading all rules once is quicker than asking for each
 
 
@@ -150,14 +151,14 @@ class Rulebook:
         """Brings the maps in line when a command before this one was killed, or another store filled them."""
         self._also()
         generation = tables.generation()
-        known = self._store.fact(_MAPS) == generation
+        known = self._store.fact(MAPS) == generation
         if known and not self._store.fact(_PENDING):
             return
         if not known:
             tables.clear_hits(range(tables.capacity))
         tables.sync(self._store.rules())
         with self._store.transaction():
-            self._store.put_fact(_MAPS, generation)
+            self._store.put_fact(MAPS, generation)
             self._store.put_fact(_PENDING, "")
 
     def fill(self, tables: RuleTables) -> None:
@@ -166,19 +167,27 @@ class Rulebook:
             self._store.put_fact(_PENDING, "1")
         self.settle(tables)
 
+    def counts_in(self, tables: RuleTables) -> bool:
+        """Whether the counters in these maps are those of this store's rules."""
+        return self._store.fact(MAPS) == tables.generation()
+
     def harvest(self, tables: RuleTables) -> None:
         """Takes the hits into the store, once, before the maps are given up."""
-        if self._store.fact(_MAPS) != tables.generation():
+        if not self.counts_in(tables):
             return
         hits = tables.hits()
         with self._store.transaction():
             self._store.add_hits((*hits(rule.slot), rule.id) for rule in self._store.rules())
-            self._store.put_fact(_MAPS, "")
+            self._store.put_fact(MAPS, "")
 
     def in_force(self, kind: Kind | None = None) -> list[RuleHits]:
         """Rules in force with their hits, oldest first."""
         now = self._now()
         rules = [rule for rule in self._store.rules(kind) if rule.expires is None or rule.expires > now]
+        return self.with_hits(rules)
+
+    def with_hits(self, rules: Sequence[Rule]) -> list[RuleHits]:
+        """Rules with all their hits."""
         hits = self._new_hits()
         found = []
         for rule in rules:
@@ -190,7 +199,7 @@ class Rulebook:
         """Hits by slot that the store has not taken in yet."""
         if self._dataplane.exists():
             with self._dataplane.tables() as tables:
-                if self._store.fact(_MAPS) == tables.generation():
+                if self.counts_in(tables):
                     return tables.hits()
         return lambda slot: Hits(0, 0)
 

@@ -7,6 +7,7 @@
 #define XG_ALGO_TOKEN_BUCKET_H
 
 #include "../abi.h"
+#include "../config.h"
 
 /*
  * Takes a token. `now` in ns. CPUs share the word without a lock: what two of them take at the same instant from a
@@ -18,6 +19,9 @@ static __always_inline bool xg_bucket_take(u64 *arrival, u64 now, const struct x
 
 	if (!rate->interval)
 		return true;
+	/* The probe looks whether there is one, and leaves it there. */
+	if (XG_PROBE)
+		return due < now || due - now <= rate->burst;
 	if (due < now) {
 		*arrival = now + rate->interval;
 		return true;

@@ -10,7 +10,9 @@
 
 static __always_inline u32 xg_frame_length(struct xdp_md *ctx)
 {
-#if XG_FRAGS
+#if XG_PROBE
+	return xg_probe_length(ctx);
+#elif XG_FRAGS
 	return bpf_xdp_get_buff_len(ctx);
 #else
 	return ctx->data_end - ctx->data;

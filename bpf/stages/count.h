@@ -7,6 +7,7 @@
 
 #include "../abi.h"
 #include "../packet.h"
+#include "../probe/note.h"
 
 /* Index into xg_counters.protocols. ICMP of the other IP version is "other", as no host answers it. */
 static __always_inline u32 xg_protocol_index(const struct xg_packet *packet)
@@ -37,6 +38,7 @@ static __always_inline void xg_count(const struct xg_packet *packet, struct xg_c
 	counters->protocols[xg_protocol_index(packet)]++;
 	if (xg_is_tcp_segment(packet))
 		counters->flag_sets[packet->tcp_flags]++;
+	xg_probe_packet(packet, xg_protocol_index(packet), xg_is_tcp_segment(packet));
 }
 
 #endif

@@ -9,8 +9,11 @@
 static __always_inline void xg_tell(struct xdp_md *ctx, const struct xg_packet *packet, struct xg_counters *counters,
 				    u32 kind, u64 now, u32 cause)
 {
-	struct xg_event *event = events.ringbuf_reserve(sizeof(*event));
+	struct xg_event *event;
 
+	if (XG_PROBE)
+		return;
+	event = events.ringbuf_reserve(sizeof(*event));
 	if (!event) {
 		counters->events_lost++;
 		return;

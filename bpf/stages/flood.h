@@ -59,7 +59,7 @@ static __always_inline void xg_judge_window(struct xg_guard *guard, const struct
 static __always_inline void xg_active_signs(struct xg_signs *signs, struct xg_guard *guard,
 					    const struct xg_guard_policy *policy, u64 now)
 {
-	if (signs->syns + signs->strangers < XG_SIGNS_BATCH)
+	if (XG_PROBE || signs->syns + signs->strangers < XG_SIGNS_BATCH)
 		return;
 	__sync_fetch_and_add(&guard->syns, signs->syns);
 	__sync_fetch_and_add(&guard->strangers, signs->strangers);
@@ -102,8 +102,12 @@ static __always_inline void xg_watch(struct xdp_md *ctx, const struct xg_packet 
 				     const struct xg_guard_policy *policy, u64 now)
 {
 	bool syn = xg_initial_syn(packet);
-	u32 cause = xg_idle_signs(guard, policy, now, syn);
+	u32 cause;
 
+	/* What the probe is asked about is no sign of anything. */
+	if (XG_PROBE)
+		return;
+	cause = xg_idle_signs(guard, policy, now, syn);
 	if (syn && sock && xg_queue_full(sock))
 		cause = XG_CAUSE_QUEUE;
 	if (cause != XG_CAUSE_NONE)

@@ -7,6 +7,8 @@
  * whatever else has no row ask each time.
  *
  * An entry: each CPU keeps the last few sources that it dropped, so that whoever floods does not cost a look-up each.
+ *
+ * The probe looks everything up itself.
  */
 #ifndef XG_STAGES_KNOWN_H
 #define XG_STAGES_KNOWN_H
@@ -32,7 +34,7 @@ static __always_inline struct xg_source_counts *xg_row6(const struct xg_packet *
 /* The source's row, of this CPU, when it is worth asking for it here; else NULL. */
 static __always_inline struct xg_source_counts *xg_known(const struct xg_packet *packet)
 {
-	if (!xg_is_tcp_segment(packet) || xg_initial_syn(packet))
+	if (XG_PROBE || !xg_is_tcp_segment(packet) || xg_initial_syn(packet))
 		return NULL;
 	return packet->ip_version == 4 ? xg_row4(packet) : xg_row6(packet);
 }
@@ -59,10 +61,18 @@ static __always_inline struct xg_denial *xg_denial_of(const struct xg_packet *pa
 	return &counters->denials[mixed & (XG_DENIALS - 1)];
 }
 
-/* Whether the source was denied of late and still is; then the hit is counted. */
-static __always_inline bool xg_denied_again(const struct xg_packet *packet, struct xg_denial *denial, u64 generation)
+/* For the sample of this packet, if one is taken. */
+static __always_inline void xg_denied_by(struct xg_counters *counters, u32 entry, u32 number)
 {
-	if (denial->low != xg_name_low(packet) || denial->high != xg_name_high(packet) ||
+	counters->denied_entry = entry;
+	counters->denied_number = number;
+}
+
+/* Whether the source was denied of late and still is; then the hit is counted. */
+static __always_inline bool xg_denied_again(const struct xg_packet *packet, struct xg_counters *counters,
+					    struct xg_denial *denial, u64 generation)
+{
+	if (XG_PROBE || denial->low != xg_name_low(packet) || denial->high != xg_name_high(packet) ||
 	    denial->version != packet->ip_version || denial->generation != generation ||
 	    (denial->expires && denial->expires <= xg_now_boot()))
 		return false;
@@ -70,6 +80,7 @@ static __always_inline bool xg_denied_again(const struct xg_packet *packet, stru
 		xg_list_hit(denial->slot, packet);
 	else
 		xg_rule_hit(denial->slot, packet);
+	xg_denied_by(counters, denial->listed ? XG_PROBE_LIST : XG_PROBE_RULE, denial->slot);
 	return true;
 }
 

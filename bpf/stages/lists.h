@@ -173,21 +173,23 @@ static __always_inline u32 xg_listed6(struct xg_packet *packet, const struct xg_
 	return xg_look_up6(high, xg_half(&packet->source, 1));
 }
 
-static __always_inline u32 xg_deny_lists(struct xg_packet *packet, const struct xg_settings *settings,
-					 struct xg_denial *denial, u64 generation)
+static __always_inline u32 xg_deny_lists(struct xg_packet *packet, struct xg_counters *counters,
+					 const struct xg_settings *settings, struct xg_denial *denial, u64 generation)
 {
 	struct xg_rule *rule = xg_denied(packet, settings);
 	u32 list;
 
 	if (rule) {
 		xg_rule_hit(rule->slot, packet);
+		xg_denied_by(counters, XG_PROBE_RULE, rule->slot);
 		xg_remember_denial(packet, denial, generation, rule->expires, rule->slot, 0);
 		return XG_REASON_deny;
 	}
 	list = packet->ip_version == 4 ? xg_listed4(packet, settings) : xg_listed6(packet, settings);
-	if (list == XG_UNLISTED)
+	if (list == XG_UNLISTED || xg_probe_without(XG_PROBE_LIST, list))
 		return XG_NEXT;
 	xg_list_hit(list, packet);
+	xg_denied_by(counters, XG_PROBE_LIST, list);
 	xg_remember_denial(packet, denial, generation, 0, list, 1);
 	return XG_REASON_deny;
 }
@@ -209,14 +211,14 @@ static __always_inline u32 xg_lists(struct xg_packet *packet, struct xg_counters
 	if (!settings->deny)
 		return XG_NEXT;
 	denial = xg_denial_of(packet, counters);
-	if (xg_denied_again(packet, denial, generation))
+	if (xg_denied_again(packet, counters, denial, generation))
 		return XG_REASON_deny;
 	/* Rules alone are asked sooner than the row is found. */
 	if (packet->ip_version == 4 ? settings->lists4 : settings->lists6)
 		*known = xg_known(packet);
 	if (*known && (*known)->clean == generation)
 		return XG_NEXT;
-	reason = xg_deny_lists(packet, settings, denial, generation);
+	reason = xg_deny_lists(packet, counters, settings, denial, generation);
 	if (*known && reason == XG_NEXT)
 		(*known)->clean = generation;
 	return reason;

@@ -6,10 +6,13 @@
 #include "../clock.h"
 #include "../maps.h"
 #include "../packet.h"
+#include "../probe/probe.h"
 
 /* The clock is read only for an entry that has an end. */
 static __always_inline bool xg_rule_live(const struct xg_rule *rule)
 {
+	if (xg_probe_without(XG_PROBE_RULE, rule->slot))
+		return false;
 	return !rule->expires || rule->expires > xg_now_boot();
 }
 
@@ -22,7 +25,7 @@ static __always_inline u32 xg_hits_row(void)
 
 static __always_inline void xg_hit(struct xg_hits *row, bool shared, const struct xg_packet *packet)
 {
-	if (!row)
+	if (!row || XG_PROBE)
 		return;
 	if (!shared) {
 		row->packets++;
@@ -37,6 +40,7 @@ static __always_inline void xg_rule_hit(u32 slot, const struct xg_packet *packet
 {
 	u32 cpu = xg_hits_row(), index = cpu * XG_MAX_RULES + slot;
 
+	xg_probe_hit(XG_PROBE_RULE, slot);
 	xg_hit(hits.lookup(&index), cpu == XG_MAX_CPUS, packet);
 }
 
@@ -44,6 +48,7 @@ static __always_inline void xg_list_hit(u32 list, const struct xg_packet *packet
 {
 	u32 cpu = xg_hits_row(), index = cpu * XG_LISTS + list;
 
+	xg_probe_hit(XG_PROBE_LIST, list);
 	xg_hit(list_hits.lookup(&index), cpu == XG_MAX_CPUS, packet);
 }
 

@@ -246,6 +246,8 @@ static __always_inline bool xg_track(const struct xg_packet *packet, struct xg_c
 
 	if (!xg_is_tcp_segment(packet))
 		return false;
+	if (XG_PROBE)
+		return xg_probe_suspect(packet, XG_PORTS_REMEMBERED, XG_SUSPECT_PORTS);
 	if (known)
 		return xg_count_source(known, packet);
 	if (syn && xg_sources_used_up(&counters->budget))

@@ -16,7 +16,7 @@ from topology import INTERFACE, Lab
 
 from xdpguard.dataplane import guard
 from xdpguard.net.netns import entered
-from xdpguard.telemetry.events import FLOOD_BEGINS, FLOOD_ENDS, SCAN, Event, Ring
+from xdpguard.telemetry.events import FLOOD_BEGINS, FLOOD_ENDS, SCAN, Event, Events
 
 CLOSED = PORT + 1000
 SAMPLE = 64  # XG_SYN_SAMPLE of bpf/stages/flood.h: of so many SYNs an idle guard looks at one
@@ -49,7 +49,7 @@ def guarded(_bench: Bench, lab: Lab) -> Iterator[GuardBench]:
 
 
 def events(bench: Bench) -> list[Event]:
-    with Ring(bench.pins) as ring:
+    with Events(bench.pins) as ring:
         return list(ring.read())
 
 

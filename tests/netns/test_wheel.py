@@ -23,6 +23,7 @@ def test_the_wheel_carries_the_data_plane_and_attaches_from_any_folder(
     names = zipfile.ZipFile(wheel).namelist()
     sources = {f"xdpguard/{path.relative_to(CHECKOUT)}" for path in (CHECKOUT / "bpf").rglob("*") if path.is_file()}
     assert sources <= set(names)
+    assert {"xdpguard/metrics/alerts.yml", "xdpguard/systemd/xdpguard.service"} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "netns-lab"))]
 
     site = tmp_path / "site"

@@ -50,8 +50,9 @@ class Bench:
             tuples=4096,
             btf=btf.switches(),
         )
+        self.switches = replace(base, **switches)  # type: ignore[arg-type]
         try:
-            with Compiled(replace(base, **switches), edit) as compiled:  # type: ignore[arg-type]
+            with Compiled(self.switches, edit) as compiled:
                 self.fd = compiled.load()
             self.tables = Tables(self.pins)
             self.tables.seed()

@@ -198,6 +198,10 @@ class Service:
         for line in self._process.stdout:
             self.lines.append(line.rstrip())
 
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
     def says(self, text: str, times: int = 1, seconds: float = 60.0) -> bool:
         """Whether that many lines with that text come."""
         return eventually(lambda: self.count(text) >= times, seconds)

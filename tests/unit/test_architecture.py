@@ -16,13 +16,14 @@ ROOT = Path(xdpguard.__file__).parent
 FLOORS = [
     {"errors", "__init__"},
     {"instance", "privileges"},
-    {"policy", "net"},
+    {"policy", "net", "capture"},
     {"dataplane"},
     {"lists", "telemetry", "tcp"},
-    {"safety", "rulebook", "inventory", "guardbook", "loans", "listbook", "listloader"},
+    {"safety", "rulebook", "inventory", "guardbook", "loans", "listbook", "listloader", "builds"},
     {"controller", "doctor"},
-    {"guard", "bench"},
-    {"cli"},
+    {"metrics"},
+    {"guard", "bench", "probe"},
+    {"cli", "tui"},
 ]
 
 
@@ -54,7 +55,15 @@ def test_nobody_imports_upwards(path: Path) -> None:
             assert floor(parts[1]) <= mine, f"imports {name}"
 
 
-@pytest.mark.parametrize(("library", "user"), [("bcc", "dataplane/compiler.py"), ("pyroute2", "net/links.py")])
+@pytest.mark.parametrize(
+    ("library", "user"),
+    [
+        ("bcc", "dataplane/compiler.py"),
+        ("pyroute2", "net/links.py"),
+        ("prometheus_client", "metrics/prometheus.py"),
+        ("opentelemetry", "metrics/otlp.py"),
+    ],
+)
 def test_each_has_one_user(library: str, user: str) -> None:
     users = {
         path.relative_to(ROOT).as_posix()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sys
 import traceback
 from typing import Annotated
@@ -13,7 +12,22 @@ from typing import Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import bench, guard, lifecycle, lists, observe, render, rules, tcp
+from xdpguard.cli import (
+    bench,
+    capture,
+    dashboard,
+    events,
+    explain,
+    guard,
+    lifecycle,
+    lists,
+    observe,
+    render,
+    replay,
+    rules,
+    tcp,
+    top,
+)
 from xdpguard.cli.session import Options, find_instance
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
@@ -66,8 +80,14 @@ def _main(
 lifecycle.register(app)
 rules.register(app)
 observe.register(app)
+top.register(app)
 guard.register(app)
 lists.register(app)
+dashboard.register(app)
+events.register(app)
+capture.register(app)
+explain.register(app)
+replay.register(app)
 tcp.register(app)
 bench.register(app)
 
@@ -98,7 +118,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # whatever it is, nobody gets a traceback for it
         return _unexpected(error, f"{type(error).__name__}: {error}", verbose)
     # Typer ends with 1 when the reader of a pipe has what it wanted (| head). That is no failure.
-    return EXIT_DONE if code == EXIT_FAILED and _reader_gone() else code
+    return EXIT_DONE if code == EXIT_FAILED and render.reader_gone(1) else code
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -121,9 +141,3 @@ def _unexpected(error: Exception, words: str, verbose: bool) -> int:
     trace = "".join(traceback.format_exception(error))
     render.failure(XdpguardError(f"unexpected: {words}", remedy, trace), verbose)
     return EXIT_FAILED
-
-
-def _reader_gone() -> bool:
-    watch = select.poll()
-    watch.register(1, 0)
-    return any(event & select.POLLERR for _, event in watch.poll(0))

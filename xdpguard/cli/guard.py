@@ -40,7 +40,8 @@ Examples:
   xdpguard run --config guard.toml           SIGHUP reads the file again
   xdpguard run --print-unit > /etc/systemd/system/xdpguard.service
 \b
-Without it the data plane still guards by itself; with it there are a log, bans, and window scaling under a flood.
+Without it the data plane still guards by itself; with it there are a log, bans, window scaling under a flood,
+and metrics at http://127.0.0.1:9782/metrics.
 """
 
 guard_app = typer.Typer(

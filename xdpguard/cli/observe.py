@@ -130,6 +130,8 @@ def _as_json(counters: Counters) -> dict[str, object]:
         "bytes": counters.bytes,
         "dropped": counters.dropped,
         "reasons": {name: asdict(count) for name, count in counters.reasons.items()},
+        "samples": counters.samples,
+        "samples_lost": counters.samples_lost,
         "flags": counters.flags,
         "protocols": counters.protocols,
         "sources_skipped": counters.sources_skipped,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import sys
 import time
@@ -25,6 +26,13 @@ def print_json(value: object) -> None:
 def note(text: str) -> None:
     """Something worth knowing, on standard error."""
     typer.echo(f"xdpguard: note: {text}", err=True)
+
+
+def reader_gone(descriptor: int) -> bool:
+    """Whether that is a pipe from which nobody reads any more (| head)."""
+    watch = select.poll()
+    watch.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in watch.poll(0))
 
 
 def failure(error: XdpguardError, verbose: bool) -> None:

@@ -73,14 +73,23 @@ def remembered_policy(session: Controller, chosen: Options) -> Policy:
     return load(path) if path else Policy()
 
 
+def _tell(message: str) -> None:
+    typer.echo(f"xdpguard: {message}", err=True)
+
+
 @contextmanager
-def rulebook(chosen: Options, read_only: bool = False) -> Iterator[tuple[Rulebook, Store]]:
-    """The rules of the instance and their store; light, as neither bcc nor pyroute2 is needed."""
+def rulebook(
+    chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell
+) -> Iterator[tuple[Rulebook, Store]]:
+    """The rules of the instance and their store; light, as neither bcc nor pyroute2 is needed.
+
+    ``on_wait`` hears for whom the lock is waited.
+    """
     from xdpguard.dataplane.program import KernelDataplane
     from xdpguard.listbook import Listbook
     from xdpguard.rulebook import Rulebook
 
-    with _store(chosen, read_only) as store:
+    with _store(chosen, read_only, on_wait) as store:
         lists = Listbook(store, pins(chosen))
         yield Rulebook(store, KernelDataplane(pins(chosen)), also=lists.mend), store
 
@@ -95,7 +104,7 @@ def listbook(chosen: Options, read_only: bool = False) -> Iterator[tuple[Listboo
 
 
 @contextmanager
-def _store(chosen: Options, read_only: bool) -> Iterator[Store]:
+def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell) -> Iterator[Store]:
     from xdpguard.lists.store import Store
 
     require_privileges()
@@ -103,8 +112,7 @@ def _store(chosen: Options, read_only: bool) -> Iterator[Store]:
         with Store(chosen.instance.store, read_only=True) as store:
             yield store
         return
-    waiting = chosen.instance.lock(lambda message: typer.echo(f"xdpguard: {message}", err=True))
-    with waiting, Store(chosen.instance.store) as store:
+    with chosen.instance.lock(on_wait), Store(chosen.instance.store) as store:
         yield store
 
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.bundle import source_folder
 
-ABI = 3  # part of the pins' path; raised with every change of a struct or of a map
+ABI = 4  # part of the pins' path; raised with every change of a struct or of a map
 
 REASON_SLOTS = 32
 PORT_WORDS = 1024
@@ -34,7 +34,9 @@ TUPLE4 = Struct("=4s4s2s2sIQQ")  # source, destination, ports in network byte or
 TUPLE6 = Struct("=16s16s2s2sIQQ")
 SOURCE_COUNTS = Struct("=13Q")  # packets, then FLAGS, then ports tried: bits, since, number; then clean
 _DENIALS = 64 * 40  # octets, of the program's own use
-COUNTERS = Struct(f"={REASON_SLOTS * 4 + 256 + len(PROTOCOLS) + 4}QQII4I{_DENIALS}x")
+REASON_COUNTS = "7Q2I"  # packets, octets, observed both; then of samples: due, window, taken, left, lost
+REASON_FIELDS = 9
+COUNTERS = Struct(f"={REASON_COUNTS * REASON_SLOTS}{256 + len(PROTOCOLS) + 4}Q2IQII4I{_DENIALS}x")
 SECRETS = 5
 SETTINGS_PORTS = 14  # fields before the closed ports
 SETTINGS = Struct(f"=12IQQ{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
@@ -45,7 +47,15 @@ LISTS = 1024  # named lists there may be
 NETS4 = Struct("=QQ")  # 64 networks: addresses, prefixes
 LINE = Struct("=8Q")
 INDEX = Struct("=Q8I3Q")  # struct xg_index
+PROBE_BATCH = 16_384  # answers
+PROBE_ANSWER = Struct("=8BII16s")  # see struct xg_probe_answer
+PROBE_STATE = Struct("=4I")  # place, length, then what is to be left out: kind, number
 EVENT = Struct("=QII16sHBBI")  # at, kind, ifindex, source, port, IP version, cause
+
+DROP_FRAME = 128  # octets
+KEPT = 64  # last samples of a reason
+DROP = Struct(f"=IIQII4B{DROP_FRAME}sI")  # see struct xg_drop
+READER = Struct("=QII")  # until, samples, session
 
 SIZES = {
     "RULE": RULE.size,
@@ -66,9 +76,13 @@ SIZES = {
     "GUARD": GUARD.size,
     "BUCKETS": BUCKETS.size,
     "EVENT": EVENT.size,
+    "DROP": DROP.size,
+    "READER": READER.size,
     "INDEX": INDEX.size,
     "LINE": LINE.size,
     "NETS4": NETS4.size,
+    "PROBE_ANSWER": PROBE_ANSWER.size,
+    "PROBE_STATE": PROBE_STATE.size,
 }
 
 _REASON = re.compile(r'^XG_REASON\((\w+), (\d+), (PASS|DROP|TX), "([^"]*)"\)', re.MULTILINE)

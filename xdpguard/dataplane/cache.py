@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import util
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import Switches, cflags
 from xdpguard.dataplane.pins import Pins, wrong_layout
 
-_KEPT = 16  # programs; one is some 60 kB
+_KEPT = 32  # programs; one is some 60 kB
 _LOAD_MAP = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 _PSEUDO_MAP_FD = 1
 _INSTRUCTION = struct.Struct("<BBhi")
@@ -53,11 +53,13 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self, switches: Switches, pins: Pins, link: tuple[str, str]) -> int | None:
+    def load(
+        self, switches: Switches, pins: Pins, link: tuple[str, str], maps: Collection[str] = ()
+    ) -> tuple[int, dict[str, int]] | None:
         """Makes or opens the maps of the interface ``link`` (name, namespace), and loads the program.
 
-        Returns its descriptor; None when it has not been kept, or the kernel does not take it any more. XdpguardError
-        when a pinned map has another layout.
+        Returns its descriptor, and those of the ``maps`` named, all owned by the caller; None when it has not been
+        kept, or the kernel does not take it any more. XdpguardError when a pinned map has another layout.
         """
         found = self._read(switches)
         if found is None:
@@ -69,7 +71,8 @@ class Cache:
             for table in tables:
                 descriptors[table.name] = _opened(table, pins, link, descriptors)
             flags = kernel.PROG_FLAG_XDP_HAS_FRAGS if switches.frags else 0
-            return kernel.load_xdp(_patched(code, descriptors), "xdpguard", flags)
+            program = kernel.load_xdp(_patched(code, descriptors), "xdpguard", flags)
+            return program, {name: os.dup(descriptors[name]) for name in maps}
         except OSError:
             pins.remove(pins.names() - before)
             return None

@@ -30,6 +30,7 @@ class Switches:
     new_tuples_per_second: int = 10_000
     raw_cookies: bool = True
     fake_clock: bool = False
+    probe: bool = False
     btf: Mapping[str, int] = field(default_factory=dict)  # places in the kernel's structs, by switch: see btf.py
 
 
@@ -49,6 +50,7 @@ def cflags(switches: Switches, source: Path) -> list[str]:
         "NEW_TUPLES_PER_SECOND": switches.new_tuples_per_second,
         "RAW_COOKIES": int(switches.raw_cookies),
         "FAKE_CLOCK": int(switches.fake_clock),
+        "PROBE": int(switches.probe),
         "BTF": int(bool(switches.btf)),
         **switches.btf,
     }

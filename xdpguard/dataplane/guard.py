@@ -35,7 +35,7 @@ class State(NamedTuple):
     cause: int
     port: int
     scans: int
-    zero: int
+    link: int
     window_began: int
     syns: int
     strangers: int
@@ -88,10 +88,36 @@ def write_policy(pins: Pins, policy: bytes) -> None:
         os.close(descriptor)
 
 
+class InForce(NamedTuple):
+    """What is to be known of the policy in force: its mode, and what only the controller switches on and off."""
+
+    mode: str
+    options: bool
+    scan: bool
+
+
+def read_policy(pins: Pins) -> InForce:
+    """The policy in force."""
+    descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
+    try:
+        raw = kernel.lookup(descriptor, _ZERO, abi.GUARD_POLICY.size)
+    finally:
+        os.close(descriptor)
+    assert raw is not None  # an array always has its entry
+    mode, options, _, scan = abi.GUARD_POLICY.unpack(raw)[:4]
+    return InForce(next((name for name, number in _MODES.items() if number == mode), "off"), bool(options), bool(scan))
+
+
+def settled(state: State, mode: str, mac: bytes, translated: bool) -> State:
+    """A state with what it must know of its link, in which has begun or ended what the mode says."""
+    until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
+    return state._replace(until=until, mac=int.from_bytes(mac, "little"), pass_unknown=int(translated))
+
+
 def read(pins: Pins, name: str, netns: str) -> State:
     """An interface's state. XdpguardError when it has none."""
     with _opened(pins, name, netns) as descriptor:
-        return _state(descriptor)
+        return state_of(descriptor)
 
 
 def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated: bool) -> None:
@@ -100,9 +126,8 @@ def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated:
     ``translated``: addresses are translated in its namespace (NAT).
     """
     with _opened(pins, name, netns) as descriptor:
-        state = _state(descriptor)
-        until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
-        new = state._replace(until=until, mac=int.from_bytes(mac, "little"), pass_unknown=int(translated))
+        state = state_of(descriptor)
+        new = settled(state, mode, mac, translated)._replace(link=pins.link_number(name, netns))
         if new != state:
             kernel.update(descriptor, _ZERO, abi.GUARD.pack(*new))
 
@@ -116,7 +141,8 @@ def _opened(pins: Pins, name: str, netns: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _state(descriptor: int) -> State:
+def state_of(descriptor: int) -> State:
+    """The state in an opened map."""
     raw = kernel.lookup(descriptor, _ZERO, abi.GUARD.size)
     assert raw is not None  # an array always has its entry
     return State(*abi.GUARD.unpack(raw))

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,6 +39,10 @@ class Pins:
         """Folder of one interface's own maps."""
         return self.folder / "links" / f"{encoded(netns)}+{encoded(name)}"
 
+    def link_number(self, name: str, netns: str) -> int:
+        """By which samples of drops tell an interface from others: a digest of that folder's name, never 0."""
+        return zlib.crc32(self.link_folder(name, netns).name.encode()) or 1
+
     def exist(self) -> bool:
         """Whether the instance has maps of this version in the kernel."""
         return (self.folder / "settings").exists()
@@ -56,13 +61,13 @@ class Pins:
         return _open(self.folder / name, key_size, value_size)
 
     def open_link(self, map_name: str, name: str, netns: str, value_size: int) -> int:
-        """Opens a map of an interface's own: ``counters`` or ``guard``."""
+        """Opens a map of an interface's own: ``counters``, ``guard`` or ``kept``."""
         return _open(self.link_folder(name, netns) / map_name, 4, value_size)
 
-    def ring_id(self) -> int:
-        """Which ring of events is pinned: its map's kernel id; 0 when there is none."""
+    def ring_id(self, name: str) -> int:
+        """Which ring of that name is pinned: its map's kernel id; 0 when there is none."""
         try:
-            descriptor = kernel.open_pin(str(self.folder / "events"))
+            descriptor = kernel.open_pin(str(self.folder / name))
         except FileNotFoundError:
             return 0
         try:
@@ -70,9 +75,9 @@ class Pins:
         finally:
             os.close(descriptor)
 
-    def open_ring(self) -> int:
-        """Opens the ring of events."""
-        return _open(self.folder / "events", 0, 0)
+    def open_ring(self, name: str) -> int:
+        """Opens a ring."""
+        return _open(self.folder / name, 0, 0)
 
     def names(self) -> set[Path]:
         """Every pin there is, of this version."""
@@ -188,7 +193,7 @@ def _open(path: Path, key_size: int, value_size: int) -> int:
     return descriptor
 
 
-def wrong_layout(path: Path) -> XdpguardError:
+def wrong_layout(path: Path | str) -> XdpguardError:
     """What to say about a pin that is not what this version makes."""
     return XdpguardError(
         f"the pinned map {path} has another layout than this xdpguard makes (other limits, or another build)",

@@ -77,9 +77,8 @@ class KernelDataplane:
         before = self.pins.names()
         chosen, link = switches(self.pins, target, policy), (target.name, target.netns)
         try:
-            fd = self._cache.load(chosen, self.pins, link) if self._cache else None
-            if fd is None:
-                fd = self._compile(chosen, link)
+            kept = self._cache.load(chosen, self.pins, link) if self._cache else None
+            fd = kept[0] if kept else self._compile(chosen, link)
         except BaseException:
             self.pins.remove(self.pins.names() - before)
             self.pins.tidy()

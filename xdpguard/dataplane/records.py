@@ -6,7 +6,6 @@ beside it for those the ring refused (bpf/tcp/ring.h).
 from __future__ import annotations
 
 import mmap
-import struct
 import threading
 from typing import Any
 
@@ -18,7 +17,6 @@ from xdpguard.dataplane.tracepoints import Tracepoints
 
 _BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
 _HEADER = 8  # octets before each record
-_POSITION = struct.Struct("=Q")
 _KEY = 16  # struct xg_spilled
 
 
@@ -46,6 +44,10 @@ class Records:
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         # The producer's page, and the data twice, so that no record is ever in two pieces.
         self._rest = mmap.mmap(fd, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        # Positions are read and written in one piece, as struct does not: the kernel would take a half written one for
+        # that of a full ring.
+        self._consumed = memoryview(self._consumer).cast("Q")
+        self._produced = memoryview(self._rest)[:8].cast("Q")
         self._order = threading.Lock()
 
     def read(self) -> NDArray[Any]:
@@ -69,8 +71,8 @@ class Records:
         return np.frombuffer(values, self._record, number)
 
     def _ring(self) -> NDArray[Any]:
-        produced = self._produced()
-        consumed = _POSITION.unpack_from(self._consumer)[0]
+        produced = self._end()
+        consumed = self._consumed[0]
         count = (produced - consumed) // self._stride
         # As much as is in one piece; the data is there twice.
         framed = np.frombuffer(self._rest, self._framed, count, mmap.PAGESIZE + (consumed & (self._size - 1)))
@@ -79,16 +81,18 @@ class Records:
             count = int(busy[0])
         with self._order:  # what is behind the headers is read after them
             found: NDArray[Any] = framed["record"][:count].copy()
-        _POSITION.pack_into(self._consumer, 0, consumed + count * self._stride)
+        self._consumed[0] = consumed + count * self._stride
         return found
 
     def close(self) -> None:
         """Gives it back."""
+        for view in (self._consumed, self._produced):
+            view.release()
         self._consumer.close()
         self._rest.close()
 
-    def _produced(self) -> int:
-        produced = int(_POSITION.unpack_from(self._rest)[0])
+    def _end(self) -> int:
+        produced = self._produced[0]
         # Taking a lock orders loads on machines that reorder them: the records are read after their end.
         with self._order:
             return produced

@@ -15,9 +15,8 @@ from xdpguard.errors import XdpguardError
 from xdpguard.lists.store import Store
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_duration
-from xdpguard.rulebook import Rulebook
+from xdpguard.rulebook import GUARD, Rulebook
 
-ORIGIN = "guard"
 _SITE6 = 64  # bits: what one IPv6 customer has at least; a single address of it can be changed at will
 _SCAN_WINDOW = 60.0  # seconds
 _SHORTEST = 0.9  # seconds over which a rate is one: a few connections in a moment are none
@@ -114,7 +113,7 @@ class Bans:
             number = 0
         words = policy.bans[min(number, len(policy.bans) - 1)]
         try:
-            self._rules.add("block", [address], suspect.evidence, ORIGIN, parse_duration(words))
+            self._rules.add("block", [address], suspect.evidence, GUARD, parse_duration(words))
         except XdpguardError as error:
             return f"{address} could not be banned: {error}; {error.remedy}"
         with self._store.transaction():

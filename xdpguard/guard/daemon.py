@@ -29,6 +29,7 @@ from xdpguard.guard.detector import Flood, Sample
 from xdpguard.guard.notify import notify, reloading
 from xdpguard.guard.upkeep import Upkeep
 from xdpguard.loans import TIMESTAMPS
+from xdpguard.metrics.service import Service
 from xdpguard.net import netns, sockets
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard, Policy
@@ -78,13 +79,15 @@ class Daemon:
         self._options = True
         self._flood_at = float("-inf")  # when one was last seen
         self._chores_at = 0.0
-        self._ring: events.Ring | None = None
+        self._ring: events.Events | None = None
         self._upkeep = Upkeep(log)
+        self._metrics = Service(pins, store, log)
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT. XdpguardError when it cannot begin."""
         with ExitStack() as stack:
             signals = stack.enter_context(_signals())
+            stack.callback(self._metrics.close)
             with self._session() as session:
                 # First of all: whatever else may be wrong now, this can be done.
                 for change in session.loans.restore():
@@ -98,6 +101,8 @@ class Daemon:
                 self._handshakes = stack.enter_context(Handshakes())
             except XdpguardError as error:
                 self._log(f"no bans for many connections: {error}; {error.remedy}")
+            self._ticked()
+            self._metrics.apply(self._policy.metrics)
             notify("READY=1", f"STATUS=guard {self._guard.mode}")
             self._loop(signals)
             notify("STOPPING=1")
@@ -118,7 +123,11 @@ class Daemon:
             if begun or time.monotonic() >= due:
                 due = time.monotonic() + _TICK
                 self._guarded_tick()
+                self._ticked()
                 notify("WATCHDOG=1")
+
+    def _ticked(self) -> None:
+        self._metrics.tick(self._guard.mode, self._upkeep.audit, self._upkeep.audited)
 
     def _drain(self) -> bool:
         """Takes in the events there are; whether one of them is the begin of a flood."""
@@ -301,12 +310,12 @@ class Daemon:
 
     def _open_ring(self) -> None:
         """The ring that is pinned now: with the last interface the maps go, and with the next there are new ones."""
-        there = self._pins.ring_id()
+        there = self._pins.ring_id(events.NAME)
         if self._ring is not None and self._ring.id != there:
             self._ring.close()
             self._ring = None
         if self._ring is None and there:
-            self._ring = events.Ring(self._pins)
+            self._ring = events.Events(self._pins)
 
     def _attach(self, session: Controller) -> None:
         """Attaches again what a restart of the machine has taken off."""
@@ -319,6 +328,7 @@ class Daemon:
 
     def _reload(self) -> None:
         reloading()
+        taken = False
         try:
             with self._session() as session:
                 policy = self._load(session)
@@ -326,11 +336,14 @@ class Daemon:
                 self._policy = policy
                 self._policy_mark = session.policy_mark()
                 self._chores(session)
+            taken = True
             self._log(f"configuration read again; guard {self._guard.mode}")
+            self._metrics.apply(policy.metrics)
         except XdpguardError as error:
             self._log(f"the configuration was not taken, the one before stays: {error}; {error.remedy}")
         except OSError as error:
             self._log(f"the configuration could not be put in force: {error}")
+        self._metrics.reloaded(taken)
         notify("READY=1", f"STATUS=guard {self._guard.mode}")
 
     def _stop(self) -> None:

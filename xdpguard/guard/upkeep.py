@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
-from xdpguard.controller import Controller
+from xdpguard.controller import Audit, Controller
 from xdpguard.listloader import ListsFailed
 from xdpguard.policy.model import Policy
 from xdpguard.policy.target import parse_interval
@@ -18,6 +19,8 @@ class Upkeep:
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
+        self.audit: Audit | None = None  # the last one: what it found, before it put anything back
+        self.audited = 0.0  # when that was, Unix time
         self._audited = float("-inf")
         self._looked: dict[str, float] = {}
         self._told: dict[str, str] = {}
@@ -50,7 +53,8 @@ class Upkeep:
                     self._log(f"a list was not loaded, what was in force stays: {error}; {error.remedy}")
 
     def _audit(self, session: Controller) -> None:
-        audit = session.audit(repair=True)
+        self.audit = audit = session.audit(repair=True)
+        self.audited = time.time()
         if audit is None:
             return
         for what, share in (("rules", audit.rules), *((f"list {name}", it) for name, it in audit.lists.items())):

@@ -153,6 +153,11 @@ class Store:
                 found[target] = rule
         return found
 
+    def of_slot(self, slot: int) -> Rule | None:
+        """The rule whose hits are counted in a slot."""
+        found = self._rules(f"SELECT {_COLUMNS} FROM rules WHERE slot = ?", (slot,))
+        return found[0] if found else None
+
     def covering(self, kind: Kind, prefix: Prefix, now: float = 0.0) -> list[Rule]:
         """Rules whose prefix holds all of ``prefix``, longest first; those that ended before ``now`` left out."""
         found: list[Rule] = []

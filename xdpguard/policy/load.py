@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from xdpguard.errors import UsageError
+from xdpguard.policy.metrics import metrics_faults
 from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
 from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
 
@@ -48,9 +49,10 @@ def load(path: Path) -> Policy:
     except msgspec.ValidationError as error:
         raise _explained(path, text, str(error)) from error
     _check_rules(path, text, policy)
-    for name, fault in guard_faults(policy.guard):
-        where = f"{path}:{_line_of(text, ['guard', name])}"
-        raise UsageError(f"{where}: guard.{name}: {fault}", fault.remedy)
+    for table, faults in (("guard", guard_faults(policy.guard)), ("metrics", metrics_faults(policy.metrics))):
+        for name, fault in faults:
+            where = f"{path}:{_line_of(text, [table, name])}"
+            raise UsageError(f"{where}: {table}.{name}: {fault}", fault.remedy)
     return _with_lists(path, text, policy)
 
 

@@ -86,6 +86,15 @@ class ListFile(Struct, frozen=True, forbid_unknown_fields=True):
     force: bool = False
 
 
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[metrics]``: what ``run`` tells of itself. ``listen`` is address:port, or ``off``; parsed by metrics.py."""
+
+    listen: str = "127.0.0.1:9782"
+    top: Annotated[int, Meta(ge=0, le=100)] = 10  # sources, and ports, that are named
+    otlp: str = ""  # URL to push to as well
+    otlp_interval: str = "15s"
+
+
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -94,3 +103,4 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Rules = field(default_factory=Rules)
     guard: Guard = field(default_factory=Guard)
     lists: dict[str, ListFile] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
 
-_SETS_AT = abi.REASON_SLOTS * 4
+_SETS_AT = abi.REASON_SLOTS * abi.REASON_FIELDS
+_SAMPLES, _LOST = 6, 8  # of the fields of a reason
 _PROTOCOLS_AT = _SETS_AT + 256
 _SKIPPED_AT = _PROTOCOLS_AT + len(abi.PROTOCOLS)
 
@@ -36,6 +37,9 @@ class Counters:
     tuples_skipped: int
     cookies_valid: int
     events_lost: int
+    # Drops of which a sample was taken, by reason, those that have any, and how many found the ring full: bpf/drops.h.
+    samples: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
     packets: int = field(init=False)
     bytes: int = field(init=False)
     dropped: int = field(init=False)
@@ -47,26 +51,39 @@ class Counters:
         dropping = {reason.name for reason in abi.reasons() if reason.action == "DROP"}
         self.dropped = sum(count.packets for name, count in self.reasons.items() if name in dropping)
 
+    @property
+    def samples_lost(self) -> int:
+        """Those of all reasons."""
+        return sum(self.lost.values())
+
 
 def read(pins: Pins, name: str, netns: str) -> Counters:
     """Reads the counters of an attached interface. XdpguardError when it has none."""
     descriptor = pins.open_link("counters", name, netns, abi.COUNTERS.size)
     try:
-        cpus = kernel.possible_cpus()
-        width = (abi.COUNTERS.size + 7) & ~7  # the kernel rounds per-CPU values up to 8 octets
-        raw = kernel.lookup(descriptor, bytes(4), width * cpus)
+        return decode(sums(descriptor))
     finally:
         os.close(descriptor)
+
+
+def sums(descriptor: int) -> list[int]:
+    """The numbers of an opened map of counters, summed over the CPUs, in the order of ``struct xg_counters``."""
+    cpus = kernel.possible_cpus()
+    width = (abi.COUNTERS.size + 7) & ~7  # the kernel rounds per-CPU values up to 8 octets
+    raw = kernel.lookup(descriptor, bytes(4), width * cpus)
     assert raw is not None  # an array always has its entry
     rows = [abi.COUNTERS.unpack_from(raw, cpu * width) for cpu in range(cpus)]
-    return decode([sum(column) for column in zip(*rows, strict=True)])
+    return [sum(column) for column in zip(*rows, strict=True)]
 
 
 def decode(numbers: list[int]) -> Counters:
     """Names the sums of ``struct xg_counters``, in its order."""
     sets = {octet: count for octet, count in enumerate(numbers[_SETS_AT:_PROTOCOLS_AT]) if count}
+    rows = {r.name: numbers[r.number * abi.REASON_FIELDS : (r.number + 1) * abi.REASON_FIELDS] for r in abi.reasons()}
     return Counters(
-        reasons={r.name: ReasonCounts(*numbers[r.number * 4 : r.number * 4 + 4]) for r in abi.reasons()},
+        reasons={name: ReasonCounts(*row[:4]) for name, row in rows.items()},
+        samples={name: row[_SAMPLES] for name, row in rows.items() if row[_SAMPLES]},
+        lost={name: row[_LOST] for name, row in rows.items() if row[_LOST]},
         flags={
             name: sum(count for octet, count in sets.items() if octet >> bit & 1) for bit, name in enumerate(abi.FLAGS)
         },

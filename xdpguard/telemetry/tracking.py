@@ -12,6 +12,8 @@ from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
 from xdpguard.policy.target import Prefix
 
+_PORTS_AT = 11  # in struct xg_source_counts: number of ports
+
 By = Literal["tuple", "source", "destination", "port"]
 
 
@@ -73,6 +75,31 @@ def sources(pins: Pins) -> dict[str, SourceCounts]:
             for place, number in enumerate(numbers):
                 row[place] += number
     return {address: SourceCounts(row[0], tuple(row[1 : 1 + len(abi.FLAGS)])) for address, row in sums.items()}
+
+
+class OneSource(NamedTuple):
+    """What is tracked of one source; ``ports``: how many of 64 kinds of ports it tried, on the CPU that saw most."""
+
+    packets: int
+    flags: dict[str, int]
+    ports: int
+
+
+def one(pins: Pins, address: bytes) -> OneSource | None:
+    """The counts of one source address (4 or 16 octets), summed over the CPUs; None when it is not tracked."""
+    name, layout = ("sources4", abi.SOURCE4) if len(address) == 4 else ("sources6", abi.SOURCE6)
+    descriptor = pins.open(name, layout.size, abi.SOURCE_COUNTS.size)
+    try:
+        keys = [layout.pack(address, cpu) for cpu in range(kernel.possible_cpus())]
+        rows = [kernel.lookup(descriptor, key, abi.SOURCE_COUNTS.size) for key in keys]
+    finally:
+        os.close(descriptor)
+    found = [abi.SOURCE_COUNTS.unpack(row) for row in rows if row]
+    if not found:
+        return None
+    sums = [sum(column) for column in zip(*found, strict=True)]
+    flags = dict(zip(abi.FLAGS, sums[1 : 1 + len(abi.FLAGS)], strict=True))
+    return OneSource(sums[0], flags, max(row[_PORTS_AT] for row in found))
 
 
 def _entries(pins: Pins, name: str, key: Struct, value: Struct) -> list[tuple[bytes, bytes]]:

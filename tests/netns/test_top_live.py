@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`xdpguard top` in a terminal, on real traffic: its figures, its keys, and the terminal afterwards."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from support.command import Command
+from support.terminal import Terminal
+from support.traffic import Echo, client_address, eventually, flood_command, works
+from topology import INTERFACE, SERVER4, Lab
+
+from xdpguard.tui.draw import scaled
+
+COLOURS = re.compile(r"\x1b\[(?:[0-9]*;)*(?:3[0-7]|4[0-7]|9[0-7]|10[0-7]|[34]8[;:])[0-9;:]*m")
+
+
+@pytest.fixture
+def attached(lab: Lab, command: Command) -> Command:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    return command
+
+
+def screen(command: Command, *arguments: str, **environment: str) -> Terminal:
+    """The screen in a terminal."""
+    kept = {key: value for key, value in command.environment.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
+    usual = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    return Terminal(command.line("top", *arguments), kept | usual | environment)
+
+
+def flood(lab: Lab, *arguments: str) -> int:
+    """Sends a flood to its end; returns how many packets have arrived."""
+    sent = json.loads(subprocess.check_output(flood_command(lab, *arguments), text=True))
+    return int(sent["packets"] - sent["lost"])
+
+
+def test_figures_are_those_of_stats_and_a_block_takes_effect(lab: Lab, attached: Command) -> None:
+    source, other = client_address(4), client_address(4, 1)
+    attached.ok("block", other)
+    with Echo(lab), screen(attached, "--interval", "0.3") as top:
+        top.sees("idle, watching")
+        assert works(lab, 4, "tcp")
+        arrived = flood(lab, "syn", "--source", source, "--count", "3000", "--rate", "3000", "--port", "9")
+        flood(lab, "udp", "--source", other, "--count", "12345", "--rate", "20000")
+        stats = attached.json("stats")["interfaces"][INTERFACE]
+        assert stats["reasons"]["deny"]["packets"] > 0
+        for name in ("pass", "deny"):
+            count = scaled(stats["reasons"][name]["packets"])
+            top.until(lambda name=name, count=count: _row(top, name)[3:4] == [count], f"{name} {count}")  # type: ignore[misc]
+        dropped = scaled(stats["dropped"])
+        top.until(lambda: top.line("drop")[2:3] == [dropped], dropped)
+        top.send("2")
+        rows = {row["source"]: row["syns"] for row in attached.json("syns", "--by", "source")}
+        assert rows[source] >= arrived // 2
+        top.until(lambda: top.line(source)[2:3] == [scaled(rows[source])], f"{source} {rows[source]}")
+        denied = scaled(stats["reasons"]["deny"]["packets"])
+        top.until(lambda: top.line(other)[4:5] == [denied], f"{other} lost {denied}")
+        top.send("4")
+        ports = {row["destination_port"]: row["syns"] for row in attached.json("syns", "--by", "port")}
+        top.until(lambda: top.line(f"{SERVER4} ")[1:2] == ["9"], "port 9")
+        assert top.line(f"{SERVER4} ")[3] == scaled(ports[9])
+        top.send("5")
+        rule = next(row for row in attached.json("rules") if row["target"] == other)
+        top.until(lambda: top.line(f"block {other}")[3:4] == [scaled(rule["packets"])], other)
+
+        assert works(lab, 4, "tcp")
+        top.send("2")
+        top.until(lambda: bool(top.line(source)), source)
+        top.send("b")
+        top.sees(f"block {source} for 10m?")
+        assert attached.json("rules")[-1]["target"] == other, "nothing is done before it is answered"
+        top.send("y")
+        top.sees(f"blocked {source} for 10m")
+        assert not works(lab, 4, "tcp")
+        made = next(row for row in attached.json("rules") if row["target"] == source)
+        assert 590 <= made["expires"] - made["created"] <= 601
+        top.send("u")
+        top.sees(f"unblock {source}?")
+        top.send("y")
+        top.sees(f"unblocked {source}")
+        assert eventually(lambda: works(lab, 4, "tcp"))
+
+        top.resize(160, 48)
+        top.sees("3 destinations SYNs not denied")
+        assert top.end("q") == 0
+        top.restored()
+
+
+def test_a_flood_is_seen_and_what_is_read_stays_bounded(lab: Lab, attached: Command) -> None:
+    with screen(attached) as top:
+        top.sees("idle, watching")
+        flood(lab, "syn", "--rate", "60000", "--count", "120000")
+        top.until(lambda: "ACTIVE" in top.text() or "floods so far: 1" in top.text(), "the flood")
+        stats = attached.json("stats")["interfaces"][INTERFACE]
+        top.until(lambda: top.line("drop")[2:3] == [scaled(stats["dropped"])], "what was dropped")
+        assert top.end("\x03") == 0
+        top.restored()
+
+
+def test_figures_that_stop_are_stale_and_go_on(lab: Lab, attached: Command) -> None:
+    with screen(attached, "--interval", "0.2") as top:
+        top.sees("idle, watching")
+        attached.ok("detach", INTERFACE, "--netns", lab.server)
+        top.sees("STALE")
+        top.sees("nothing is attached")
+        attached.ok("attach", INTERFACE, "--netns", lab.server)
+        top.until(lambda: "STALE" not in top.text(), "fresh figures")
+        subprocess.run(["ip", "-n", lab.server, "link", "add", "gone0", "type", "veth", "peer", "gone1"], check=True)
+        try:
+            attached.ok("attach", "gone0", "--netns", lab.server)
+            top.send("7")
+            top.until(lambda: bool(top.line("gone0")), "gone0")
+            top.send("i")
+            top.sees(f"gone0 in {lab.server}")
+        finally:
+            subprocess.run(["ip", "-n", lab.server, "link", "del", "gone0"], check=True)
+        top.sees("the interface has gone")
+        attached.ok("detach", "gone0", "--netns", lab.server)
+        top.until(lambda: "STALE" not in top.text(), "fresh figures")
+        assert top.end("q") == 0
+        top.restored()
+
+
+def test_a_lock_that_somebody_holds(lab: Lab, attached: Command) -> None:
+    flood(lab, "syn", "--source", client_address(4), "--count", "50", "--rate", "1000")
+    descriptor = os.open(attached.state / attached.instance / "lock", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with screen(attached, "--interval", "0.2") as top:
+            top.sees("idle, watching")
+            top.send("2")
+            top.until(lambda: bool(top.line(client_address(4))), "the source")
+            top.send("b")
+            top.sees("for 10m?")
+            top.send("y")
+            top.sees("waiting for another xdpguard command")
+            assert top.end("q") == 0, "it does not wait for the lock"
+            top.restored()
+    finally:
+        os.close(descriptor)
+    assert attached.json("rules") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_the_terminal_as_it_was(attached: Command, number: int) -> None:
+    with screen(attached) as top:
+        top.sees("idle, watching")
+        os.kill(top.pid, number)
+        assert top.end() == 0
+        top.restored()
+
+
+def test_an_error_of_its_own_is_one_line_and_the_terminal_as_it_was(attached: Command, tmp_path: Path) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text(
+        "import sys\n"
+        "from xdpguard.tui import view\n"
+        "def broken(self): raise RuntimeError('broken on purpose')\n"
+        "view.View.next_interface = broken\n"
+        "from xdpguard.cli.app import run\n"
+        "sys.exit(run(['top']))\n"
+    )
+    environment = attached.environment | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    with Terminal([sys.executable, str(script)], environment) as top:
+        top.sees("idle, watching")
+        assert top.end("i") == 1
+        top.restored()
+        assert "xdpguard: unexpected: RuntimeError: broken on purpose" in top.output
+        assert "Traceback" not in top.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "colours", "ascii_only"),
+    [
+        ({}, True, False),
+        ({"NO_COLOR": "1"}, False, False),
+        ({"TERM": "vt100"}, False, True),
+        ({"TERM": "dumb"}, False, True),
+        ({"LC_ALL": "C"}, True, True),
+    ],
+)
+def test_without_colour_and_without_unicode(
+    lab: Lab, attached: Command, environment: dict[str, str], colours: bool, ascii_only: bool
+) -> None:
+    with screen(attached, "--interval", "0.2", **environment) as top:
+        top.sees("idle, watching")
+        flood(lab, "udp", "--count", "2000", "--rate", "5000")
+        top.until(lambda: top.line("pass")[2:3] not in ([], ["0"]) and top.line("pass")[2].endswith("k"), "the packets")
+        top.send("5")
+        top.sees("ends in")
+        assert bool(COLOURS.search(top.output)) is colours
+        assert top.output.isascii() is ascii_only
+        assert top.end("q") == 0
+        top.restored()
+
+
+def test_one_frame_as_text(lab: Lab, attached: Command) -> None:
+    arrived = flood(lab, "udp", "--count", "2000", "--rate", "20000")
+    lines = attached.ok("top", "--once", "--interval", "0.2", COLUMNS="100", LINES="30").splitlines()
+    assert f"{INTERFACE} in {lab.server}" in lines[0]
+    assert "\x1b" not in "".join(lines)
+    row = next(line.split() for line in lines if line.startswith(" pass "))
+    assert row[2] == scaled(attached.json("stats")["interfaces"][INTERFACE]["reasons"]["pass"]["packets"])
+    assert arrived > 0
+
+
+def test_a_picture_of_it(attached: Command, tmp_path: Path) -> None:
+    file = tmp_path / "top.svg"
+    attached.ok("top", "--screenshot", str(file), "--interval", "0.1", COLUMNS="100", LINES="30")
+    assert "url(http" not in file.read_text(), "it needs nothing of the network"
+    root = ElementTree.parse(file).getroot()
+    text = " ".join("".join(root.itertext()).replace("\xa0", " ").split())
+    assert "idle, watching" in text
+
+
+def test_what_it_refuses(lab: Lab, command: Command) -> None:
+    assert "nothing is attached" in command.refused(1, "top", "--once")
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    assert "needs a terminal" in command.refused(2, "top")
+    assert "--interval" in command.refused(2, "top", "--interval", "0")
+    assert "contradict" in command.refused(2, "top", "--once", "--screenshot", "a.svg")
+    assert "--updates" in command.refused(2, "top", "--screenshot", "a.svg", "--updates", "0")
+    assert "cannot write" in command.refused(1, "top", "--screenshot", "/no/such/folder/a.svg", "--interval", "0.1")
+
+
+def _row(top: Terminal, reason: str) -> list[str]:
+    """The row of a reason, not that of the verdict of the same name."""
+    rows = [row.split() for row in top.text().splitlines() if row.strip().startswith(reason)]
+    return next((row for row in rows if row[1:2] in (["pass"], ["drop"], ["answer"])), [])

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Captures of every kind, written by hand and by scapy, whole and damaged."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, CookedLinux, CookedLinuxV2, Dot1Q, Ether, Loopback
+from scapy.packet import Packet, Raw
+from scapy.utils import PcapNgWriter, PcapWriter, RawPcapNgReader, RawPcapReader
+from support.captures import block, enhanced, interface, old, option, pcap, section, simple
+
+from xdpguard.capture.reader import Capture, Frame
+from xdpguard.capture.stream import opened
+from xdpguard.errors import UsageError
+
+ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
+PACKETS = [
+    bytes(ETHER / IP(src="198.51.100.7", dst="203.0.113.1") / TCP(flags="S", dport=80)),
+    bytes(ETHER / IPv6(src="2001:db8::7", dst="2001:db8:1::1") / TCP(flags="A") / Raw(b"x" * 31)),
+    bytes(ETHER / Dot1Q(vlan=5) / IP() / TCP() / Raw(b"y" * 700)),
+    bytes(ETHER / ARP()),
+]
+
+
+def frames(data: bytes) -> tuple[list[Frame], Capture]:
+    capture = Capture("a.pcap", io.BytesIO(data))
+    return list(capture), capture
+
+
+def octets(data: bytes) -> list[bytes]:
+    found, capture = frames(data)
+    assert not capture.fault
+    assert [frame.number for frame in found] == list(range(1, len(found) + 1))
+    return [frame.data for frame in found]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("nano", [False, True])
+def test_pcap(order: Any, nano: bool, tmp_path: Path) -> None:
+    data = pcap(PACKETS, order, nano=nano)
+    assert octets(data) == PACKETS
+    assert octets(gzip.compress(data)) == PACKETS
+    path = tmp_path / "a.pcap"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        assert [packet for packet, _ in RawPcapReader(cast(Any, file))] == PACKETS, "scapy reads the same of it"
+    _, capture = frames(data)
+    assert capture.format == f"pcap, {'big' if order == '>' else 'little'}-endian, {'nano' if nano else 'micro'}seconds"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_pcapng(order: Any, tmp_path: Path) -> None:
+    one, two, three, four = PACKETS
+    raw = two[14:]
+    data = b"".join(
+        (
+            section(order, option(4, b"written by hand", order) + option(0, b"", order)),
+            interface(1, order, options=option(2, b"eth0", order) + option(9, b"\x09", order)),
+            enhanced(one, 0, order, options=option(1, b"a comment", order) + option(0, b"", order)),
+            block(4, struct.pack(order + "HH", 0, 0), order),
+            interface(101, order),
+            enhanced(raw, 1, order),
+            block(0x0BAD, b"of somebody's own", order),
+            old(three, 0, order),
+            simple(four, order),
+            section("<"),
+            interface(1, "<"),
+            enhanced(one),
+            section(">"),
+            interface(1, ">"),
+            enhanced(three, 0, ">"),
+        )
+    )
+    found = octets(data)
+    assert found[0] == one
+    assert found[1][12:] == two[12:]
+    assert found[2:] == [three, four, one, three]
+    assert octets(gzip.compress(data)) == found
+    path = tmp_path / "a.pcapng"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        theirs = [packet for packet, _ in RawPcapNgReader(cast(Any, file))]
+    assert theirs[0] == one
+    assert theirs[1] == raw
+
+
+def test_files_of_scapy(tmp_path: Path) -> None:
+    for name, writer in (("a.pcap", PcapWriter), ("a.pcapng", PcapNgWriter)):
+        path = tmp_path / name
+        made = writer(str(path))
+        for packet in PACKETS:
+            made.write(Ether(packet))
+        made.close()
+        assert octets(path.read_bytes()) == PACKETS
+
+
+def test_a_simple_block_is_cut_at_the_snap_length() -> None:
+    data = section() + interface(1, most=40) + simple(PACKETS[0][:40], length=len(PACKETS[0]))
+    found, _ = frames(data)
+    assert [(frame.data, frame.length) for frame in found] == [(PACKETS[0][:40], len(PACKETS[0]))]
+
+
+def test_what_was_cut_is_said() -> None:
+    found, _ = frames(pcap([PACKETS[2][:60], PACKETS[0]], lengths=[len(PACKETS[2]), len(PACKETS[0])]))
+    assert [(frame.data, frame.length) for frame in found] == [(PACKETS[2][:60], len(PACKETS[2])), (PACKETS[0], 54)]
+
+
+V4 = IP(src="198.51.100.7", dst="203.0.113.1") / TCP(flags="S", dport=80)
+V6 = IPv6(src="2001:db8::7", dst="2001:db8:1::1") / TCP(flags="S", dport=80)
+
+
+def converted(link: int, packet: bytes, order: Any = "<") -> bytes:
+    (found,) = octets(pcap([packet], order, link))
+    return found
+
+
+@pytest.mark.parametrize("ip", [V4, V6], ids=["v4", "v6"])
+@pytest.mark.parametrize("link", [12, 14, 101])
+def test_raw_ip(link: int, ip: Packet) -> None:
+    found = Ether(converted(link, bytes(ip)))
+    assert bytes(found.payload) == bytes(ip)
+    assert found.type == (0x0800 if ip is V4 else 0x86DD)
+    assert found.dst == "02:00:00:00:00:01"
+
+
+def test_raw_ip_of_one_version() -> None:
+    assert bytes(Ether(converted(228, bytes(V4)))[IP]) == bytes(V4)
+    assert bytes(Ether(converted(229, bytes(V6)))[IPv6]) == bytes(V6)
+
+
+@pytest.mark.parametrize("ip", [V4, V6], ids=["v4", "v6"])
+@pytest.mark.parametrize("tag", [None, Dot1Q(vlan=7)], ids=["plain", "vlan"])
+def test_linux_cooked(ip: Packet, tag: Packet | None) -> None:
+    inner = tag / ip if tag else ip
+    for link, cooked in ((113, CookedLinux(src=b"\2\0\0\0\0\2")), (276, CookedLinuxV2(src=b"\2\0\0\0\0\2"))):
+        found = Ether(converted(link, bytes(cooked / inner)))
+        assert bytes(found.payload) == bytes(inner)
+        assert found.haslayer(Dot1Q) == bool(tag)
+
+
+def test_linux_cooked_tells_what_the_host_sent() -> None:
+    for link, kind in ((113, CookedLinux), (276, CookedLinuxV2)):
+        data = pcap([bytes(kind(pkttype=number) / V4) for number in (0, 4, 1)], link=link)
+        assert [frame.sent for frame in frames(data)[0]] == [False, True, False]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("family", "ip"), [(2, V4), (10, V6), (24, V6), (28, V6), (30, V6)])
+def test_loopback(order: Any, family: int, ip: Packet) -> None:
+    null = struct.pack(order + "I", family) + bytes(ip)
+    loop = struct.pack(">I", family) + bytes(ip)
+    for found in (Ether(converted(0, null, order)), Ether(converted(108, loop, order))):
+        assert found.type == (0x0800 if ip is V4 else 0x86DD)
+        assert bytes(found.payload) == bytes(ip)
+    if family == 2:
+        assert bytes(Loopback(null if order == "<" else struct.pack("<I", family) + bytes(ip)).payload) == bytes(ip)
+
+
+def test_loopback_of_something_else_is_no_ip() -> None:
+    assert Ether(converted(0, struct.pack("<I", 7) + bytes(40))).type == 0xFFFF
+
+
+@pytest.mark.parametrize(("link", "header"), [(113, 16), (276, 20), (0, 4), (108, 4)])
+def test_lengths_are_those_of_the_frame(link: int, header: int) -> None:
+    packet = bytes(header) + bytes(V4)
+    found, _ = frames(pcap([packet], link=link, lengths=[1000]))
+    assert (found[0].length, len(found[0].data)) == (1000 - header + 14, 14 + len(V4))
+
+
+def test_other_link_types_are_left_out_and_said() -> None:
+    data = section() + interface(105) + interface(1) + enhanced(PACKETS[0], 0) + enhanced(PACKETS[1], 1)
+    found, capture = frames(data)
+    assert [(frame.number, frame.data) for frame in found] == [(2, PACKETS[1])]
+    (note,) = capture.notes()
+    assert "link type 105" in note
+
+
+def test_what_is_no_frame_is_left_out_and_said() -> None:
+    found, capture = frames(pcap([b"\0" * 13, PACKETS[0], b""]))
+    assert [frame.number for frame in found] == [2]
+    (note,) = capture.notes()
+    assert note.startswith("2 packets were left out")
+    found, capture = frames(pcap([bytes(15)], link=113))
+    assert (found, capture.short) == ([], 1)
+
+
+@pytest.mark.parametrize("flavour", ["pcap", "pcapng"])
+def test_cut_off_at_every_octet(flavour: str) -> None:
+    packets = PACKETS[:2]
+    if flavour == "pcap":
+        begin, data = 24, pcap(packets)
+        ends = [24, 24 + 16 + len(packets[0]), len(data)]
+    else:
+        head = section() + interface()
+        one = enhanced(packets[0])
+        begin, data = len(head), head + one + enhanced(packets[1])
+        ends = [begin, begin + len(one), len(data)]
+    for length in range(begin, len(data) + 1):
+        found, capture = frames(data[:length])
+        whole = sum(end <= length for end in ends) - 1
+        assert [frame.data for frame in found] == packets[:whole]
+        assert bool(capture.fault) == (length not in ends), length
+        if capture.fault:
+            assert capture.fault.startswith(f"packet {whole + 1} ")
+
+
+def test_cut_off_in_the_header() -> None:
+    for length in range(4, 24):
+        found, capture = frames(pcap(PACKETS)[:length])
+        assert not found
+        assert capture.fault
+
+
+def test_cut_off_gzip() -> None:
+    data = gzip.compress(pcap([PACKETS[2]] * 3000))
+    found, capture = frames(data[: len(data) - 20])
+    assert 0 < len(found) <= 3000
+    assert "gzip" in capture.fault
+    broken = bytearray(data)
+    broken[len(data) // 2] ^= 0xFF
+    _, capture = frames(bytes(broken))
+    assert capture.fault
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "is empty"),
+        (b"a", "no capture file"),
+        (b"[rules]\nblock = []\n", "no capture file"),
+        (bytes(4000), "no capture file"),
+        (struct.pack("<I", 0xA1B2CD34) + bytes(40), "modified pcap"),
+        (b"\x28\xb5\x2f\xfd" + bytes(40), "zstd"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (gzip.compress(b""), "is empty"),
+    ],
+)
+def test_what_is_no_capture(data: bytes, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as error:
+        frames(data)
+    assert error.value.remedy
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(UsageError, match="cannot read"):
+            opened(str(path))
+
+
+def test_damage_ends_the_reading_and_is_named() -> None:
+    good = pcap(PACKETS[:1])
+    for bad, says in (
+        (struct.pack("<IIII", 1, 1, 1 << 30, 1 << 30), "1,073,741,824 octets"),
+        (bytes(4096), "all zeroes"),
+    ):
+        found, capture = frames(good + bad)
+        assert len(found) == 1
+        assert says in capture.fault
+    head = section() + interface() + enhanced(PACKETS[0])
+    for bad, says in (
+        (bytes(64), "block of 0 octets"),
+        (struct.pack("<II", 6, 1 << 31), "block of"),
+        (enhanced(PACKETS[0], 7), "interface 7"),
+        (enhanced(PACKETS[0])[:-4] + struct.pack("<I", 4), "two lengths differ"),
+        (block(6, struct.pack("<IIIII", 0, 0, 0, 5000, 5000)), "its block does not hold"),
+        (block(6, b"1234"), "too short"),
+        (block(1, b"1234"), "too short"),
+        (struct.pack("<III", 0x0A0D0D0A, 28, 5) + bytes(16), "byte order"),
+    ):
+        found, capture = frames(head + bad)
+        assert len(found) == 1
+        assert says in capture.fault, (says, capture.fault)
+
+
+def test_a_sparse_file_is_neither_read_into_memory_nor_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.pcap"
+    with path.open("wb") as file:
+        file.write(pcap(PACKETS))
+        file.truncate(10 << 30)
+    tracemalloc.start()
+    with path.open("rb") as file:
+        capture = Capture("sparse", file)
+        assert len(list(capture)) == len(PACKETS)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    assert "all zeroes" in capture.fault
+
+
+def test_a_long_capture_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "long.pcap"
+    with path.open("wb") as file:
+        file.write(pcap([]))
+        record = pcap([PACKETS[2]])[24:]
+        for _ in range(100):
+            file.write(record * 1000)
+    tracemalloc.start()
+    with path.open("rb") as file:
+        assert sum(1 for _ in Capture("long", file)) == 100_000
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+@given(st.binary(max_size=400), st.sampled_from([pcap(PACKETS[:1]), section() + interface(), section(">"), b""]))
+def test_noise_never_raises_anything_else(noise: bytes, begin: bytes) -> None:
+    try:
+        list(Capture("noise", io.BytesIO(begin + noise)))
+    except UsageError as error:
+        assert error.remedy
+
+
+@given(st.lists(st.binary(min_size=14, max_size=300), max_size=5), st.sampled_from(["<", ">"]), st.booleans())
+def test_whatever_the_packets_hold(packets: list[bytes], order: Any, nano: bool) -> None:
+    assert octets(pcap(packets, order, nano=nano)) == packets
+    ng = section(order) + interface(1, order) + b"".join(enhanced(packet, 0, order) for packet in packets)
+    assert octets(ng) == packets

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which entry a sample's number means: of one that has gone nothing, and never another one's name."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xdpguard.lists.addresses import AddressSet, aggregate
+from xdpguard.lists.culprits import Culprits, in_words
+from xdpguard.lists.shelf import NamedList, Shelf
+from xdpguard.lists.store import Store
+from xdpguard.policy.rule import NewRule
+from xdpguard.policy.target import Kind, parse_ports, parse_prefix
+
+NOW = 1_795_000_000.0
+SOURCE, OTHER = (socket.inet_aton(text) for text in ("198.51.100.7", "203.0.113.9"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.db") as made:
+        yield made
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The monotonic clock, moved by the test."""
+    now = [1000.0]
+    monkeypatch.setattr("xdpguard.lists.culprits.time.monotonic", lambda: now[0])
+    return now
+
+
+def put(store: Store, slot: int, text: str, created: float = NOW - 60, kind: Kind = "block", reason: str = "") -> None:
+    target = parse_ports(text)[0] if kind == "port" else parse_prefix(text)[0]
+    with store.transaction():
+        store.remove([rule.id for rule in store.rules() if rule.slot == slot])
+        store.put([(NewRule(kind, target, reason, "test", created, None), slot)])
+
+
+def put_list(store: Store, number: int, name: str, text: str, loaded: float = NOW - 60) -> None:
+    first = int.from_bytes(socket.inet_aton(text), "big")
+    one, none = np.array([first], np.uint32), np.array([], np.uint64)
+    entries: AddressSet = aggregate(one, one, none, none, np.array([], np.uint8))[0]
+    shelf = Shelf(store)
+    with store.transaction():
+        for its in shelf.all():
+            if its.number == number:
+                shelf.remove(its.name)
+        shelf.put(NamedList(name, number, "cli", "", "", "plain", loaded, 1, 1, 0, 0, False), entries)
+
+
+def test_a_rule(store: Store) -> None:
+    put(store, 3, "198.51.100.0/24", reason="why not")
+    found = Culprits(store).rule(3, SOURCE, NOW)
+    assert (found["target"], found["reason"], found["source"]) == ("198.51.100.0/24", "why not", "test")
+    assert in_words(found) == "rule 198.51.100.0/24 (why not)"
+    assert in_words(Culprits(store).rule(4, SOURCE, NOW)) == "a rule that has gone since"
+
+
+@pytest.mark.parametrize(
+    ("text", "created", "kind"),
+    [
+        ("203.0.113.9", NOW - 60, "block"),
+        ("2001:db8::/32", NOW - 60, "block"),
+        ("198.51.100.7", NOW + 5, "block"),
+        ("198.51.100.7", NOW - 60, "allow"),
+        ("80/tcp", NOW - 60, "port"),
+    ],
+)
+def test_a_slot_that_belongs_to_another_rule_by_now(store: Store, text: str, created: float, kind: Kind) -> None:
+    put(store, 3, text, created, kind)
+    assert Culprits(store).rule(3, SOURCE, NOW)["target"] is None
+
+
+def test_a_rule_that_was_made_just_now(store: Store, clock: list[float]) -> None:
+    """What was asked before is not true of it."""
+    made = Culprits(store)
+    put(store, 3, "203.0.113.9")
+    assert made.rule(3, OTHER, NOW)["target"] == "203.0.113.9"
+    put(store, 3, "198.51.100.7")
+    clock[0] += 0.2
+    assert made.rule(3, SOURCE, NOW)["target"] == "198.51.100.7"
+    assert made.rule(3, OTHER, NOW)["target"] is None
+
+
+def test_answers_are_kept_a_while(store: Store, clock: list[float]) -> None:
+    made = Culprits(store)
+    put(store, 3, "198.51.100.7", reason="one")
+    assert made.rule(3, SOURCE, NOW)["reason"] == "one"
+    put(store, 3, "198.51.100.7", reason="two")
+    clock[0] += 1.9
+    assert made.rule(3, SOURCE, NOW)["reason"] == "one"
+    clock[0] += 0.2
+    assert made.rule(3, SOURCE, NOW)["reason"] == "two"
+
+
+def test_a_list(store: Store) -> None:
+    put_list(store, 2, "bad", "192.0.2.1")
+    made = Culprits(store)
+    assert made.list(2, SOURCE, NOW) == {"entry": "list", "list": "bad"}, "loaded before: it has been looked up there"
+    assert in_words(made.list(2, SOURCE, NOW)) == "list bad"
+    assert in_words(made.list(3, SOURCE, NOW)) == "a list that has gone or changed since"
+
+
+def test_a_number_that_belongs_to_another_list_by_now(store: Store, clock: list[float]) -> None:
+    made = Culprits(store)
+    put_list(store, 2, "bad", "198.51.100.7")
+    assert made.list(2, SOURCE, NOW)["list"] == "bad"
+    put_list(store, 2, "new", "203.0.113.9", loaded=NOW + 30)
+    clock[0] += 3
+    assert made.list(2, SOURCE, NOW)["list"] is None
+    assert made.list(2, OTHER, NOW)["list"] == "new", "a list that was loaded anew holds what it held"
+    assert made.list(2, SOURCE, NOW + 40)["list"] == "new", "what came since was denied by it"
+
+
+def test_no_entry() -> None:
+    assert in_words(None) == ""

@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The live screen: what its keys do, and what it says when there is nothing to show."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from support.screen import WALL, Screen, World, counters, named, run, seen
+
+from xdpguard.errors import XdpguardError
+from xdpguard.lists.store import Store
+from xdpguard.net import sockets
+from xdpguard.net.sockets import Protected
+from xdpguard.policy.rule import Rule
+from xdpguard.policy.target import parse_prefix
+from xdpguard.tui.board import Board, colourless
+
+FLOOD = [
+    ("198.51.100.7", "192.0.2.1", 80, 5000),
+    ("203.0.113.9", "192.0.2.1", 443, 300),
+    ("2001:db8::5", "2001:db8::1", 80, 40),
+]
+
+
+def rule(number: int, target: str, kind: str = "block", expires: float | None = None, reason: str = "") -> Rule:
+    return Rule(number, kind, parse_prefix(target)[0], reason, "cli", WALL - 99, expires, number, 0, 0)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, tuples=list(FLOOD))
+
+
+def stored(world: World) -> list[tuple[str, str, float | None]]:
+    with Store(world.store) as store:
+        return [(it.kind, str(it.target), it.expires and it.expires - it.created) for it in store.rules()]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 14), (100, 30), (160, 48), (250, 70)])
+def test_every_line_is_as_wide_as_the_terminal(world: World, size: tuple[int, int]) -> None:
+    world.rules = [rule(1, "198.51.100.0/24", reason="a reason\u3042 that is wide" * 5)]
+
+    async def test(screen: Screen) -> None:
+        for key in "1234567?":
+            await screen.press("question_mark" if key == "?" else key)
+            board = screen.app.query_one(Board)
+            assert [board.render_line(row).cell_length for row in range(size[1])] == [size[0]] * size[1]
+
+    run(world, test, size)
+
+
+def test_rates_by_verdict_reason_and_flag(world: World) -> None:
+    world.interfaces = (seen(counts=counters({"pass": 1000, "deny": 50}, syn=100)),)
+
+    async def test(screen: Screen) -> None:
+        world.interfaces = (seen(counts=counters({"pass": 3000, "deny": 250, "cookie_sent": 7}, syn=1600)),)
+        await screen.step()
+        assert screen.line("pass").split()[1:3] == ["2.00k", "3.00k"]
+        assert screen.line("drop").split()[1:3] == ["200", "250"]
+        assert screen.line("answer").split()[1:3] == ["7", "7"]
+        assert screen.line("deny").split()[:4] == ["deny", "drop", "200", "250"]
+        screen.has("syn 1.5k", "▇", " test  eth0  native", "counting 1m", "every 3600 s")
+        screen.has_not("malformed", "STALE")
+
+    run(world, test)
+
+
+def test_counters_that_begin_anew_give_no_rate(world: World) -> None:
+    world.interfaces = (seen(counts=counters({"pass": 1000})),)
+
+    async def test(screen: Screen) -> None:
+        world.interfaces = (seen(counts=counters({"pass": 10})),)
+        await screen.step()
+        assert screen.line("pass").split()[1:3] == ["-", "10"]
+
+    run(world, test)
+
+
+def test_what_is_only_observed_has_passed(world: World) -> None:
+    world.interfaces = (seen(counts=counters({"deny": 0}, observed=True)),)
+
+    async def test(screen: Screen) -> None:
+        world.interfaces = (seen(counts=counters({"deny": 400}, observed=True)),)
+        await screen.step()
+        assert screen.line("pass").split()[1] == "400"
+        assert screen.line("drop").split()[1] == "0"
+        screen.has("(drop)", "only observed")
+
+    run(world, test)
+
+
+def test_tables_by_number_and_tab(world: World) -> None:
+    world.lists = (named("firehol", 12),)
+    world.rules = [rule(1, "198.51.100.7", reason="brute force", expires=WALL + 600)]
+
+    async def test(screen: Screen) -> None:
+        await screen.press("2")
+        screen.has("198.51.100.7", "203.0.113.9", "2001:db8::5", "blocked")
+        await screen.press("tab")
+        screen.has("192.0.2.1")
+        await screen.press("4")
+        assert [line.split()[1] for line in screen.lines() if "192.0.2.1 " in line] == ["80", "443"]
+        await screen.press("5")
+        screen.has("brute force", "9m 5")
+        await screen.press("6")
+        screen.has("firehol", "12")
+        await screen.press("7")
+        screen.has("attached")
+        await screen.press("tab")
+        screen.has("verdict")
+        await screen.press("shift+tab", "left")
+        screen.has("firehol.txt")
+
+    run(world, test)
+
+
+def test_sorting_and_the_other_way_round(world: World) -> None:
+    world.tuples = [("10.0.0.3", "192.0.2.1", 80, 5), ("10.0.0.1", "192.0.2.1", 80, 7), ("10.0.0.2", "192.0.2.1", 1, 7)]
+    names = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+
+    async def test(screen: Screen) -> None:
+        await screen.press("2")
+        assert screen.rows(*names) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "those that are alike by address"
+        screen.has("▼SYNs")
+        await screen.press("r")
+        assert screen.rows(*names) == ["10.0.0.3", "10.0.0.2", "10.0.0.1"]
+        screen.has("▲SYNs")
+        await screen.press("s")
+        screen.has("▼SYN/s", "sorted by rate")
+        await screen.press("s", "r")
+        assert screen.rows(*names) == ["10.0.0.3", "10.0.0.2", "10.0.0.1"]
+
+    run(world, test)
+
+
+def test_rules_are_sorted_by_hits_then_age(world: World) -> None:
+    world.rules = [rule(1, "10.0.0.1", expires=WALL + 900), rule(2, "10.0.0.2"), rule(3, "10.0.0.3", expires=WALL + 60)]
+    world.hits = {2: 10}
+    names = ("block 10.0.0.1", "block 10.0.0.2", "block 10.0.0.3")
+
+    async def test(screen: Screen) -> None:
+        world.hits = {2: 10, 3: 500}
+        await screen.step()
+        await screen.press("5")
+        assert screen.rows(*names) == [names[2], names[1], names[0]]
+        assert screen.line("block 10.0.0.3").split()[2:4] == ["500", "500"]
+        await screen.press("s", "s")
+        assert screen.rows(*names) == [names[2], names[0], names[1]], "by what ends first"
+        await screen.press("s")
+        assert screen.rows(*names) == list(names), "by age"
+
+    run(world, test)
+
+
+def test_the_chosen_row_is_followed(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        await screen.press("2", "down", "down")
+        world.tuples = [("2001:db8::5", "2001:db8::1", 80, 90_000), *FLOOD[:2]]
+        await screen.step()
+        assert screen.rows("2001:db8::5", "198.51.100.7") == ["2001:db8::5", "198.51.100.7"]
+        await screen.press("b")
+        screen.has("block 2001:db8::5 for 10m?")
+
+    run(world, test)
+
+
+def test_scrolling_through_more_than_fits(world: World) -> None:
+    world.tuples = [(f"10.0.{n // 256}.{n % 256}", "192.0.2.1", 80, 9000 - n) for n in range(2000)]
+
+    async def test(screen: Screen) -> None:
+        await screen.press("2", "pagedown")
+        screen.has("10.0.0.12 ")
+        await screen.press("end")
+        screen.has("10.0.3.231 ")
+        await screen.press("home")
+        screen.has("10.0.0.0 ")
+        screen.has_not("10.0.0.40")
+
+    run(world, test)
+
+
+def test_a_filter_is_typed(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        await screen.press("2", "slash", *"203")
+        screen.has("filter: 203", "203.0.113.9")
+        screen.has_not("198.51.100.7", "2001:db8::5")
+        await screen.press("backspace", "backspace", "backspace", *"q", "enter")
+        screen.has("nothing that fits the filter", "filter: q")
+        await screen.press("escape")
+        screen.has("198.51.100.7", "2001:db8::5")
+        await screen.press("slash", *"2001:db8", "enter")
+        assert screen.rows("198.51.100.7", "203.0.113.9", "2001:db8::5") == ["2001:db8::5"]
+        await screen.press("4", "slash", *":443", "enter")
+        assert [line.split()[1] for line in screen.lines() if "192.0.2.1 " in line] == ["443"]
+
+    run(world, test)
+
+
+def test_pausing_stops_the_picture_only(world: World) -> None:
+    world.interfaces = (seen(counts=counters({"deny": 1000})),)
+
+    async def test(screen: Screen) -> None:
+        await screen.press("space")
+        screen.has("PAUSED")
+        world.interfaces = (seen(counts=counters({"deny": 4000})),)
+        await screen.step()
+        screen.has("1.00k")
+        screen.has_not("4.00k")
+        await screen.press("p")
+        screen.has("4.00k")
+        screen.has_not("PAUSED")
+
+    run(world, test)
+
+
+def test_resizing(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        screen.has_not("203.0.113.9")
+        await screen.pilot.resize_terminal(160, 48)
+        await screen.pilot.pause()
+        screen.has("1 reasons", "203.0.113.9", "3 destinations", "4 ports", "5 rules", "6 lists", "7 interfaces")
+        assert len(screen.lines()) == 48
+        await screen.pilot.resize_terminal(30, 8)
+        await screen.pilot.pause()
+        screen.has("30x8 is too small")
+        await screen.pilot.resize_terminal(80, 24)
+        await screen.pilot.pause()
+        screen.has("verdict")
+
+    run(world, test)
+
+
+def test_nothing_to_read_and_then_something(world: World) -> None:
+    world.fault = XdpguardError("nothing is attached", "attach an interface first")
+
+    async def test(screen: Screen) -> None:
+        screen.has("STALE", "nothing is attached")
+        world.fault = None
+        await screen.step()
+        screen.has("verdict")
+        screen.has_not("STALE")
+
+    run(world, test)
+
+
+def test_figures_that_do_not_come_are_stale(world: World) -> None:
+    world.interfaces = (seen(counts=counters({"deny": 1000})),)
+
+    async def test(screen: Screen) -> None:
+        world.fault = OSError(5, "Input/output error")
+        await screen.step()
+        screen.has("STALE", "Input/output error", "1.00k")
+        world.fault = None
+        await screen.step()
+        screen.has_not("STALE")
+
+    run(world, test)
+
+
+def test_a_reading_that_hangs_makes_them_stale(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        screen.app.view.interval = 0.01
+        screen.app._at -= 100
+        screen.app._watch()
+        screen.has("STALE 1m 40s: no reading has come")
+
+    run(world, test)
+
+
+def test_an_interface_vanishes_and_comes_back(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        world.interfaces = (seen(state="gone"),)
+        await screen.step()
+        screen.has("STALE", "the interface has gone")
+        world.interfaces = (seen(),)
+        await screen.step()
+        screen.has_not("STALE")
+
+    run(world, test)
+
+
+def test_switching_the_interface(world: World) -> None:
+    world.interfaces = (seen("eth0", counters({"deny": 1000})), seen("eth1", counters({"deny": 2000})))
+
+    async def test(screen: Screen) -> None:
+        screen.has("1.00k")
+        await screen.press("i")
+        screen.has(" eth1  native", "2.00k")
+        await screen.press("7", "home", "enter")
+        screen.has(" eth0  native")
+        await screen.press("down", "enter")
+        screen.has(" eth1  native")
+        world.interfaces = world.interfaces[:1]
+        await screen.step()
+        screen.has(" eth0  native")
+
+    run(world, test)
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "words"),
+    [
+        ("auto", {}, "idle, watching (auto)"),
+        ("auto", {"floods": 3}, "floods so far: 3"),
+        ("always", {}, "every SYN is answered with a cookie"),
+        ("off", {}, "off"),
+    ],
+)
+def test_the_guard(world: World, mode: str, values: dict[str, int], words: str) -> None:
+    world.mode = mode
+    world.interfaces = (seen(guarding=values),)
+
+    async def test(screen: Screen) -> None:
+        assert words in screen.line("guard")
+
+    run(world, test)
+
+
+def test_the_guard_under_a_flood(world: World) -> None:
+    world.interfaces = (seen(active=WALL - 10, guarding={"cause": 1, "port": 80}),)
+
+    async def test(screen: Screen) -> None:
+        world.interfaces = (
+            seen(counts=counters({"cookie_sent": 5000}), active=WALL - 10, guarding={"cause": 1, "port": 80}),
+        )
+        await screen.step()
+        screen.has("ACTIVE 13s, since", "a listener's queue is full, port 80", "cookies 5.00k/s")
+
+    run(world, test)
+
+
+def test_blocking_asks_first(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        await screen.press("2", "b")
+        screen.has("block 198.51.100.7 for 10m?")
+        await screen.press("n")
+        screen.has("nothing was changed")
+        await screen.press("b", "x", "right", "right")
+        screen.has("block 198.51.100.7 for 1d?")
+        await screen.press("escape")
+        assert stored(world) == []
+        await screen.press("b", "y")
+        await screen.sees("blocked 198.51.100.7 for 10m")
+        assert stored(world) == [("block", "198.51.100.7", 600)]
+        await screen.press("b", *["right"] * 9, "left", "left", "left", "left", "left", "y")
+        await screen.sees("for 1m (rule was there, renewed)")
+
+    run(world, test)
+
+
+def test_allowing_and_unblocking(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        await screen.press("2", "a", *["right"] * 4)
+        screen.has("allow 198.51.100.7 for good?")
+        await screen.press("y")
+        await screen.sees("allowed 198.51.100.7 for good")
+        await screen.press("b", "y")
+        await screen.sees("the allow list wins")
+        await screen.press("u")
+        screen.has("unblock 198.51.100.7?")
+        await screen.press("y")
+        await screen.sees("unblocked 198.51.100.7")
+        await screen.press("u", "y")
+        await screen.sees("not done: 198.51.100.7 is not blocked")
+        assert stored(world) == [("allow", "198.51.100.7", None)]
+        world.rules = [rule(1, "198.51.100.7", "allow")]
+        await screen.step()
+        await screen.press("5", "u")
+        screen.has("disallow 198.51.100.7?")
+        await screen.press("y")
+        await screen.sees("no longer allowed: 198.51.100.7")
+        assert stored(world) == []
+
+    run(world, test)
+
+
+def test_what_safety_refuses_is_shown_and_not_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = Protected(parse_prefix("198.51.100.7")[0], "the other end of an SSH session to this host")
+    monkeypatch.setattr(sockets, "protected", lambda: [needed])
+
+    async def test(screen: Screen) -> None:
+        await screen.press("2", "b", "y")
+        await screen.sees("not done: 198.51.100.7 is the other end of an SSH session to this host; allow it first")
+        assert stored(world) == []
+
+    run(world, test)
+
+
+def test_nobody_to_block(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        await screen.press("1", "b")
+        screen.has("choose a source first")
+        await screen.press("3", "u")
+        screen.has("choose a source first")
+
+    run(world, test)
+
+
+def test_a_held_lock_is_told_and_the_screen_goes_on(world: World) -> None:
+    world.waits = threading.Event()
+
+    async def test(screen: Screen) -> None:
+        assert world.waits is not None
+        await screen.press("2", "b", "y")
+        await screen.sees("waiting for another xdpguard command (process 77)")
+        await screen.press("down", "b")
+        screen.has("a change is under way")
+        await screen.press("question_mark")
+        screen.has("Ctrl-C")
+        world.waits.set()
+        await screen.press("q")
+        await screen.sees("blocked 198.51.100.7 for 10m")
+
+    run(world, test)
+
+
+def test_quitting_while_a_lock_is_held_changes_nothing(world: World) -> None:
+    world.waits = threading.Event()
+
+    async def test(screen: Screen) -> None:
+        await screen.press("2", "b", "y")
+        await screen.sees("waiting for another")
+        await screen.press("q")
+
+    run(world, test)
+    assert stored(world) == []
+
+
+def test_help_and_back(world: World) -> None:
+    async def test(screen: Screen) -> None:
+        await screen.press("question_mark")
+        screen.has("left and right choose how long", "Tables 5 and 6 have the exact hits", "any key")
+        await screen.press("b")
+        screen.has("verdict")
+
+    run(world, test)
+
+
+def test_an_error_of_its_own_ends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(board: Board) -> None:
+        raise RuntimeError(f"{board} is broken on purpose")
+
+    async def test(screen: Screen) -> None:
+        monkeypatch.setattr(Board, "redraw", fails)
+        await screen.press("1")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        run(world, test)
+
+
+@pytest.mark.parametrize(
+    ("environment", "without"),
+    [
+        ({"TERM": "xterm-256color"}, False),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True),
+        ({"TERM": "vt100"}, True),
+        ({"TERM": "dumb"}, True),
+        ({"TERM": "screen"}, False),
+    ],
+)
+def test_colour(environment: dict[str, str], without: bool) -> None:
+    assert colourless(environment) is without

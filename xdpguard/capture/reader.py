@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A capture file, whatever it is: its packets as Ethernet frames, one after the other, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+from xdpguard.capture import ethernet, pcap, pcapng
+from xdpguard.capture.stream import Stream
+from xdpguard.errors import UsageError
+
+_OTHERS = {
+    b"\xa1\xb2\xcd\x34": "a modified pcap file",
+    b"\x34\xcd\xb2\xa1": "a modified pcap file",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xfd7zX": "compressed with xz",
+    b"BZh9": "compressed with bzip2",
+    b"snoo": "a snoop file",
+}
+_CONVERT = "convert it with editcap -F pcap, or unpack it first; pcap and pcapng are read, also with gzip"
+
+
+class Frame(NamedTuple):
+    """Packet ``number``, from 1: what there is of its frame, octets it had, whether the capturing host sent it."""
+
+    number: int
+    data: bytes
+    length: int
+    sent: bool
+
+
+class Capture:
+    """A capture. Iterate over it once; the other fields are whole afterwards."""
+
+    def __init__(self, name: str, file: IO[bytes], mac: bytes = ethernet.OWN_MAC) -> None:
+        """UsageError when it is no capture. ``mac``: for whom packets are that came without an Ethernet header."""
+        self.name = name if name != "-" else "standard input"
+        self._mac = mac
+        self._stream = Stream(file)
+        self.fault = ""  # where and why reading had to end before the end
+        self.unknown: Counter[int] = Counter()  # packets of link types that no frames can be made of
+        self.too_short: list[int] = []  # numbers of the first packets that are no frames
+        self.short = 0  # how many
+        self.format = self._recognized()
+
+    def __iter__(self) -> Iterator[Frame]:
+        read = pcapng.read if self.format.startswith("pcapng") else pcap.read
+        number = 0
+        try:
+            for number, (link, data, length) in enumerate(read(self._stream), start=1):
+                sent = False
+                if link != ethernet.ETHERNET:
+                    if not ethernet.supported(link):
+                        self.unknown[link] += 1
+                        continue
+                    made = ethernet.convert(link, data, length, self._mac)
+                    if made is None:
+                        self._skip(number)
+                        continue
+                    data, length, sent = made  # noqa: PLW2901
+                if len(data) < 14:
+                    self._skip(number)
+                    continue
+                yield Frame(number, data, length if length > len(data) else len(data), sent)
+        except pcap.Damaged as error:
+            self.fault = f"packet {number + 1:,} {error}"
+
+    def _skip(self, number: int) -> None:
+        self.short += 1
+        if len(self.too_short) < 5:
+            self.too_short.append(number)
+
+    def _recognized(self) -> str:
+        stream = self._stream
+        stream.fill(4)
+        magic = stream.data[stream.at : stream.at + 4]
+        zipped = ", gzip" if stream.zipped else ""
+        if magic == pcapng.MAGIC:
+            return "pcapng" + zipped
+        if magic in pcap.MAGIC:
+            return pcap.describe(stream) + zipped
+        if stream.broken:
+            raise UsageError(f"{self.name}: {stream.broken}", "get the whole file")
+        if not magic:
+            raise UsageError(f"{self.name} is empty", "capture with tcpdump -w FILE")
+        what = _OTHERS.get(magic, "no capture file")
+        raise UsageError(f"{self.name} is {what}", _CONVERT)
+
+    def notes(self) -> Iterator[str]:
+        """What should be known of the file, once it was read."""
+        if self.fault:
+            yield f"{self.name}: {self.fault}; what is before it was taken"
+        for link, count in sorted(self.unknown.items()):
+            yield f"{count:,} packets of link type {link} were left out: no frames can be made of them"
+        if self.short:
+            first = ", ".join(f"{number:,}" for number in self.too_short)
+            yield f"{self.short:,} packets were left out, of which there is no whole link header (the first: {first})"

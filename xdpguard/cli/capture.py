@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+"""capture."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xdpguard import __version__
+from xdpguard.cli import drops, render
+from xdpguard.cli.session import options
+from xdpguard.privileges import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.capture.output import Output
+    from xdpguard.cli.drops import Missed, Wanted
+    from xdpguard.lists.culprits import Culprits
+    from xdpguard.telemetry.drops import Drop, Place
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard capture -w drops.pcapng                     until Ctrl-C
+  xdpguard capture -w drops.pcapng --reason deny --count 1000
+  xdpguard capture -w - | tshark -r - -T fields -e frame.comment -e ip.src
+  xdpguard capture -w drops.pcapng --rate 0 --for 10s  all, if it keeps up
+\b
+Of each packet the first 128 octets are written, and in its comment, which
+Wireshark shows, the reason, and the rule or list that decided. The file's
+statistics say how many drops it does not hold.
+"""
+_PASS, _DROP = 2, 1  # enum xdp_action
+_SHOWN_EACH = 0.25  # s between two lines of progress
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command to the application."""
+    app.command(epilog=_EXAMPLES)(capture)
+
+
+def capture(
+    context: typer.Context,
+    write: Annotated[
+        str, typer.Option("--write", "-w", metavar="FILE", help="The pcapng file; - for standard output.")
+    ],
+    reason: drops.Reasons = None,
+    interface: drops.Interface = "",
+    netns: drops.Netns = None,
+    count: drops.Count = 0,
+    lasting: drops.Lasting = "",
+    rate: Annotated[
+        float,
+        typer.Option("--rate", metavar="N", help="At most N a second of each reason and CPU, 8 at least; 0: all."),
+    ] = 1000,
+) -> None:
+    """Write dropped packets' headers to a pcapng file, with the reason of each in its comment."""
+    from xdpguard.capture.output import Output
+    from xdpguard.lists.culprits import Culprits
+    from xdpguard.lists.store import Store
+
+    require_privileges()
+    chosen = options(context)
+    drops.check_rate(rate)
+    end = drops.seconds(lasting)
+    which = drops.wanted(chosen, reason, interface, netns)
+    with (
+        Store(chosen.instance.store, read_only=True) as store,
+        drops.Watch(chosen, which, rate) as watch,
+        Output(write) as output,
+    ):
+        # Whoever reads from a pipe may have enough at any time.
+        with contextlib.suppress(BrokenPipeError):
+            into = _Into(output, which, Culprits(store))
+            try:
+                watch.run(into.take, count, end, output.fd, into.progress)
+            finally:
+                into.leave()
+            into.finish(watch.missed())
+        missed = watch.missed()
+    render.note(missed.in_words("captured"))
+
+
+class _Into:
+    """A file that drops are written to."""
+
+    def __init__(self, output: Output, which: Wanted, culprits: Culprits) -> None:
+        from xdpguard.capture.writer import Writer
+        from xdpguard.dataplane.abi import DROP_FRAME
+
+        self._culprits = culprits
+        self._numbers: dict[Place, int] = {place: number for number, place in enumerate(which.places)}
+        self._written: Counter[int] = Counter()
+        described = [(which.label(place), "what xdpguard drops") for place in which.places]
+        system = f"{platform.system()} {platform.release()}"
+        self._writer = Writer(output.write, described, DROP_FRAME, f"xdpguard {__version__}", system)
+        self._terminal = sys.stderr.isatty()
+        self._shown = 0.0
+
+    def take(self, drop: Drop) -> None:
+        """Writes one."""
+        number = self._numbers[drop.place]
+        verdict = _PASS if drop.observed else _DROP
+        self._writer.packet(number, drop.at, drop.frame, drop.length, self._comment(drop), verdict)
+        self._written[number] += 1
+
+    def _comment(self, drop: Drop) -> str:
+        from xdpguard.lists.culprits import in_words
+
+        why = in_words(drops.entry(drop, self._culprits))
+        passed = "; only observed, so it passed" if drop.observed else ""
+        return f"{drop.reason.name}: {drop.reason.help}" + (f"; {why}" if why else "") + passed
+
+    def progress(self) -> None:
+        """Says on a terminal how far it is."""
+        now = time.monotonic()
+        if self._terminal and now - self._shown > _SHOWN_EACH:
+            self._shown = now
+            typer.echo(f"\r{self._written.total():,} captured; end with Ctrl-C ", err=True, nl=False)
+
+    def leave(self) -> None:
+        """Clears that line."""
+        if self._terminal:
+            typer.echo("\r\x1b[K", err=True, nl=False)
+
+    def finish(self, missed: Missed) -> None:
+        """Writes how many drops of each interface are in the file, and how many are not."""
+        for place, number in self._numbers.items():
+            written = self._written[number]
+            self._writer.statistics(number, written, max(0, missed.found[place][0] - written))

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0
+"""dashboard."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard dashboard > xdpguard.json         for Grafana: Dashboards, New, Import
+  xdpguard dashboard --alerts > xdpguard.yml for Prometheus: name the file in rule_files
+\b
+Both read the metrics that `xdpguard run` serves at http://127.0.0.1:9782/metrics, or where [metrics] listen says.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command(epilog=_EXAMPLES)(dashboard)
+
+
+def dashboard(
+    alerts: Annotated[bool, typer.Option("--alerts", help="Print Prometheus alert rules instead.")] = False,
+) -> None:
+    """Print a Grafana dashboard for the metrics of `run`."""
+    from xdpguard.metrics import dashboard as its
+
+    typer.echo(its.alerts() if alerts else its.dashboard(), nl=False)

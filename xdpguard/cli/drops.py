@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What events and capture share: of which interfaces and reasons, reading while it lasts, and what was missed."""
+
+from __future__ import annotations
+
+import select
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.session import Options, pins
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.target import parse_duration
+
+if TYPE_CHECKING:
+    from xdpguard.lists.culprits import Culprits
+    from xdpguard.telemetry.drops import Drop, Place, Sums
+
+Reasons = Annotated[
+    list[str] | None, typer.Option("--reason", metavar="REASON", help="Only drops for that reason; may be repeated.")
+]
+Interface = Annotated[str, typer.Option("--interface", "-i", metavar="IFACE", help="Only drops of that interface.")]
+Netns = Annotated[str | None, typer.Option("--netns", metavar="NAME", help="The interface's network namespace.")]
+Count = Annotated[
+    int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="End after N of them.")
+]
+Lasting = Annotated[str, typer.Option("--for", metavar="DURATION", help="End after that time, such as 30s or 5m.")]
+_TURN = 1.0  # s, after which samples are asked for anew
+_WORST = 1_000_000  # samples a second
+
+
+@dataclass
+class Wanted:
+    """Which drops are wanted."""
+
+    places: list[Place]
+    reasons: Collection[str]  # empty: all
+
+    def holds(self, drop: Drop) -> bool:
+        """Whether this one is."""
+        return self.admits(drop.reason.name)
+
+    def admits(self, reason: str) -> bool:
+        """Whether those of a reason are."""
+        return not self.reasons or reason in self.reasons
+
+    def label(self, place: Place) -> str:
+        """An interface's name, with its namespace where it has one."""
+        return f"{place[0]}@{place[1]}" if place[1] else place[0]
+
+    def shown(self, place: Place) -> str:
+        """What tells an interface from the others, as wide as that of any of them."""
+        names = [name for name, _ in self.places]
+        found = {it: it[0] if names.count(it[0]) == 1 else self.label(it) for it in self.places}
+        return found[place].ljust(max(map(len, found.values())))
+
+
+def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: str | None) -> Wanted:
+    """What the options say. UsageError for a reason that no drop has; XdpguardError when nothing is attached."""
+    from xdpguard.dataplane import abi
+    from xdpguard.lists.store import Store
+
+    dropping = [reason.name for reason in abi.reasons() if reason.action == "DROP"]
+    for name in reasons or ():
+        if name not in dropping:
+            raise UsageError(f"nothing is dropped for the reason {name!r}", f"give one of: {', '.join(dropping)}")
+    held = pins(chosen)
+    with Store(chosen.instance.store, read_only=True) as store:
+        places = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
+    if not places:
+        raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+    fitting = [it for it in places if interface in ("", it[0]) and netns in (None, it[1])]
+    if not fitting:
+        where = f" in namespace {netns}" if netns else ""
+        raise XdpguardError(f"{interface or 'no interface'} is not attached{where}", "xdpguard status shows what is")
+    return Wanted(fitting, frozenset(reasons or ()))
+
+
+def check_rate(rate: float) -> None:
+    """UsageError when that is no rate."""
+    if not 0 <= rate <= _WORST:
+        raise UsageError(f"--rate {rate:g} is no rate", f"give samples a second, 0 (every drop) to {_WORST:,}")
+
+
+def seconds(lasting: str) -> float | None:
+    """How long --for says; None when it says nothing. UsageError when that is no duration."""
+    return parse_duration(lasting) if lasting else None
+
+
+class Watch:
+    """Drops while they come. Use as a context manager: within it nobody else reads, and samples are asked for.
+
+    XdpguardError when somebody else reads already. ``taken`` counts those handed over.
+    """
+
+    def __init__(self, chosen: Options, which: Wanted, rate: float) -> None:
+        self._chosen, self._which, self._rate = chosen, which, rate
+        self._held = ExitStack()
+        self.taken = 0
+
+    def __enter__(self) -> Self:
+        from xdpguard.telemetry.drops import Drops
+
+        with ExitStack() as held:
+            held.enter_context(self._chosen.instance.reader())
+            self._drops = held.enter_context(Drops(pins(self._chosen), self._which.places, self._rate))
+            held.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+            self.before = {place: sums(self._chosen, place) for place in self._which.places}
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def run(
+        self,
+        take: Callable[[Drop], None],
+        count: int,
+        lasting: float | None,
+        output: int,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Hands each to ``take``, until there were ``count`` (0: no end), or it lasted so many seconds, or the user
+        ends it with Ctrl-C or SIGTERM, or the pipe ``output`` has no reader any more.
+
+        ``waiting`` is called about once a second, and when all that had come was taken. XdpguardError when what is
+        watched is detached.
+        """
+        from xdpguard.telemetry.drops import RING
+
+        end = None if lasting is None else time.monotonic() + lasting
+        left = _TURN
+        try:
+            while left > 0:
+                if end is not None:
+                    left = min(_TURN, end - time.monotonic())
+                select.select([self._drops], [], [], max(0.0, left))
+                self._drops.ask()
+                if self._take(take, count):
+                    return
+                waiting()
+                if render.reader_gone(output):
+                    return
+                if pins(self._chosen).ring_id(RING) != self._drops.id:
+                    raise XdpguardError("what was watched is detached", "attach it again: xdpguard attach IFACE")
+        except KeyboardInterrupt:
+            self._take(take, count)  # what has come by then
+
+    def _take(self, take: Callable[[Drop], None], count: int) -> bool:
+        """Hands over what there is; whether that was enough."""
+        for drop in self._drops.read():
+            if self._which.holds(drop):
+                take(drop)
+                self.taken += 1
+                if self.taken == count:
+                    return True
+        return False
+
+    def missed(self) -> Missed:
+        """What there was meanwhile, and what of it was not handed over."""
+        found = {}
+        for place, before in self.before.items():
+            try:
+                after = sums(self._chosen, place)
+            except XdpguardError:  # detached meanwhile
+                found[place] = 0, 0
+                continue
+            names = self._which.reasons or after.dropped
+            found[place] = rise(before.dropped, after.dropped, names), rise(before.lost, after.lost, names)
+        return Missed(found, self.taken)
+
+
+def rise(before: Mapping[str, int], after: Mapping[str, int], names: Collection[str]) -> int:
+    """By how much counters have risen; those of an interface that was attached anew began at zero."""
+    anew = any(after[name] < before[name] for name in after)
+    return sum(after[name] - (0 if anew else before[name]) for name in names)
+
+
+@dataclass
+class Missed:
+    """Drops meanwhile and samples that found the ring full, by interface; and how many drops were handed over."""
+
+    found: dict[Place, tuple[int, int]]
+    taken: int
+
+    def in_words(self, verb: str) -> str:
+        """That, in a line."""
+        dropped, lost = (sum(column) for column in zip(*self.found.values(), strict=True))
+        dropped = max(dropped, self.taken)  # an interface was detached
+        over = max(0, dropped - self.taken - lost)
+        text = f"{render.number(self.taken)} {verb} of {render.number(dropped)} dropped meanwhile"
+        if over:
+            text += f"; {render.number(over)} were over the rate (see --rate), or came at the very end"
+        if lost:
+            text += f"; {render.number(lost)} came faster than they were read"
+        return text
+
+
+def entry(drop: Drop, culprits: Culprits) -> dict[str, Any] | None:
+    """The rule or list entry that decided; None when none did."""
+    from xdpguard.telemetry.drops import LIST, RULE
+
+    if drop.entry == RULE:
+        return culprits.rule(drop.number, source(drop.frame), drop.at / 1e9)
+    return culprits.list(drop.number, source(drop.frame), drop.at / 1e9) if drop.entry == LIST else None
+
+
+def source(frame: bytes) -> bytes | None:
+    """The source address in a frame; None when it has none."""
+    from xdpguard.capture.packet import decode
+
+    packet = decode(frame)
+    return packet.source if packet else None
+
+
+def sums(chosen: Options, *places: Place) -> Sums:
+    """What interfaces have counted."""
+    from xdpguard.telemetry import drops
+
+    return drops.sums(pins(chosen), places)

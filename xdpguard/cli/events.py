@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0
+"""events."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xdpguard.cli import drops, render
+from xdpguard.cli.session import options, pins
+from xdpguard.privileges import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.cli.drops import Wanted
+    from xdpguard.lists.culprits import Culprits
+    from xdpguard.telemetry.drops import Drop
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard events                          the last drops, and why
+  xdpguard events --follow                 each as it happens; end with Ctrl-C
+  xdpguard events -f --reason closed_port --for 1m
+  xdpguard events --follow --json | jq -r '.packet'
+\b
+These are samples: each reason has its own, so that a flood of one does not
+hide another. Without --follow the last ones are shown, 8 of a reason and CPU.
+With it at most --rate a second of each reason on each CPU come, and what did
+not is counted. A * behind the reason: it passed, as what decided only
+observes. xdpguard capture writes them to a file for Wireshark, xdpguard stats
+counts every packet.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command to the application."""
+    app.command(epilog=_EXAMPLES)(events)
+
+
+def events(
+    context: typer.Context,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show drops as they happen, until Ctrl-C.")] = False,
+    reason: drops.Reasons = None,
+    interface: drops.Interface = "",
+    netns: drops.Netns = None,
+    count: drops.Count = 0,
+    lasting: drops.Lasting = "",
+    rate: Annotated[
+        float,
+        typer.Option(
+            "--rate", metavar="N", help="With --follow: N a second of each reason and CPU, 8 at least; 0: all."
+        ),
+    ] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow, a line for each.")] = False,
+) -> None:
+    """Show which packets were dropped of late, and why each of them was."""
+    from xdpguard.lists.culprits import Culprits
+    from xdpguard.lists.store import Store
+
+    require_privileges()
+    chosen = options(context)
+    drops.check_rate(rate)
+    end = drops.seconds(lasting)
+    which = drops.wanted(chosen, reason, interface, netns)
+    with Store(chosen.instance.store, read_only=True) as store:
+        culprits = Culprits(store)
+        if not follow and end is None:
+            _show_last(context, which, culprits, count, as_json)
+            return
+        with drops.Watch(chosen, which, rate) as watch:
+            render.note("drops as they happen" + ("; end with Ctrl-C" if end is None else f", for {lasting}"))
+
+            def take(drop: Drop) -> None:
+                if as_json:
+                    render.print_json(_as_json(drop, culprits))
+                else:
+                    typer.echo(line(drop, which, culprits))
+
+            watch.run(take, count, end, sys.stdout.fileno())
+            missed = watch.missed()
+    render.note(missed.in_words("shown"))
+
+
+def _show_last(context: typer.Context, which: Wanted, culprits: Culprits, count: int, as_json: bool) -> None:
+    from xdpguard.telemetry.drops import last
+
+    chosen = options(context)
+    found = [drop for drop in last(pins(chosen), which.places) if which.holds(drop)]
+    found = found[-count:] if count else found
+    total = drops.sums(chosen, *which.places)
+    dropped = {name: number for name, number in total.dropped.items() if number and which.admits(name)}
+    if as_json:
+        shown = [_as_json(drop, culprits) for drop in found]
+        render.print_json({"events": shown, "dropped": dropped, "lost": sum(total.lost.values())})
+        return
+    for drop in found:
+        typer.echo(line(drop, which, culprits))
+    if not dropped:
+        typer.echo(
+            "nothing was dropped since attaching" if not which.reasons else "nothing was dropped for that reason"
+        )
+        return
+    counts = ", ".join(f"{name} {render.number(number)}" for name, number in dropped.items())
+    render.note(f"the last {len(found)} samples; dropped since attaching: {counts}. --follow shows what comes")
+
+
+def _as_json(drop: Drop, culprits: Culprits) -> dict[str, Any]:
+    from xdpguard.capture.line import write
+    from xdpguard.capture.packet import decode
+
+    packet = decode(drop.frame)
+    return {
+        "time": drop.at / 1e9,
+        "interface": drop.place[0],
+        "netns": drop.place[1] or None,
+        "reason": drop.reason.name,
+        "observed": drop.observed,
+        "packet": write(packet) if packet else None,
+        "length": drop.length,
+        "entry": drops.entry(drop, culprits),
+        "frame": drop.frame.hex(),
+    }
+
+
+def line(drop: Drop, which: Wanted, culprits: Culprits) -> str:
+    """A drop as people read it."""
+    from xdpguard.capture.line import write
+    from xdpguard.capture.packet import decode
+    from xdpguard.lists.culprits import in_words
+
+    packet = decode(drop.frame)
+    seconds, rest = divmod(drop.at, 1_000_000_000)
+    moment = time.strftime("%H:%M:%S", time.localtime(seconds))
+    if time.localtime(seconds)[:3] != time.localtime()[:3]:
+        moment = time.strftime("%Y-%m-%d ", time.localtime(seconds)) + moment
+    what = write(packet) if packet else f"{drop.length} octets: {drop.frame[:32].hex()}"
+    why = in_words(drops.entry(drop, culprits))
+    mark = "*" if drop.observed else ""
+    parts = [f"{moment}.{rest // 1_000_000:03}", which.shown(drop.place), f"{drop.reason.name}{mark}".ljust(12), what]
+    return "  ".join([*parts, *([why] if why else [])])

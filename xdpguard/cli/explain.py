@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0
+"""explain."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xdpguard.cli import probing, render
+from xdpguard.cli.session import Options, controller, options, pins
+from xdpguard.errors import UsageError, XdpguardError
+
+if TYPE_CHECKING:
+    from xdpguard.policy.target import Prefix
+
+_LONGEST_HEX = 1 << 20  # characters
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard explain 198.51.100.7                                       all that is known of an address
+  xdpguard explain 'tcp 198.51.100.7:4000 > 203.0.113.1:80 S'         what becomes of such a packet, and why
+  xdpguard explain 'udp [2001:db8::7] > [2001:db8:1::1]:53 len=40 vlan=5'
+  xdpguard explain 'icmp 198.51.100.7 > 203.0.113.1' --interface eth0
+  xdpguard explain --hex '0200 0000 0001 ...'                         a frame; - reads it from standard input
+  xdpguard explain --pcap trace.pcap --packet 17
+\b
+A line is PROTOCOL SOURCE > DESTINATION [FLAGS] [KEY=VALUE...]. PROTOCOL: tcp, udp, icmp, icmpv6 or a number. FLAGS of
+TCP: letters of FSRPAUEW (. is A), or words: syn, syn-ack, none. Keys: len= octets behind the headers, ttl=,
+frag=OFFSET[+], vlan=[OUTER,]VLAN, type= of ICMP; of TCP also seq=, ack=, options=mss,sack,ts,ws.
+\b
+The attached program itself is asked, compiled once more so that it counts nothing and changes no rule; the SYN guard is
+as it is at this moment. A SYN that it would answer with a cookie does ask the kernel for one, as the real one would.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command to the application."""
+    app.command(epilog=_EXAMPLES)(explain)
+
+
+def explain(
+    context: typer.Context,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WHAT]", help="An address, or a packet in a line.", show_default=False),
+    ] = None,
+    hexadecimal: Annotated[
+        str, typer.Option("--hex", metavar="OCTETS", help="A frame in hexadecimal; - for standard input.")
+    ] = "",
+    pcap: Annotated[str, typer.Option("--pcap", metavar="FILE", help="A packet of a capture.")] = "",
+    number: Annotated[int | None, typer.Option("--packet", metavar="N", min=1, help="Which one, from 1.")] = None,
+    config: probing.Config = None,
+    interface: probing.Interface = "",
+    netns: probing.Netns = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what becomes of a packet and what decides it, or all that is known of an address."""
+    line = " ".join(what or [])
+    if sum(map(bool, (line, hexadecimal, pcap))) != 1 or bool(pcap) != bool(number):
+        raise UsageError("give one of: WHAT, --hex OCTETS, --pcap FILE with --packet N", "see xdpguard explain --help")
+    chosen = options(context)
+    address = _address(line)
+    if address is not None:
+        if config or interface or netns is not None:
+            raise UsageError("an address is looked up in the whole instance", "leave out what says whom to ask")
+        _explain_address(chosen, address, as_json)
+        return
+    _explain_packet(chosen, (line, hexadecimal, pcap, number or 0), (config, interface, netns), as_json)
+
+
+def _address(line: str) -> Prefix | None:
+    from xdpguard.policy.target import parse_prefix
+
+    if not line or " " in line or ">" in line:
+        return None
+    if not any(mark in line for mark in ".:"):
+        return None  # a word; the packet line's parser says what is expected
+    prefix, _ = parse_prefix(line)
+    if not prefix.is_address:
+        raise UsageError(f"{line} is a prefix", "give one address; xdpguard rules shows prefixes")
+    return prefix
+
+
+def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
+    from xdpguard.probe.address import about
+
+    with controller(chosen, read_only=True) as session:
+        found = about(session, pins(chosen), address)
+    if as_json:
+        render.print_json(found)
+        return
+    for text in _address_lines(found):
+        typer.echo(text)
+
+
+def _explain_packet(
+    chosen: Options, source: tuple[str, str, str, int], whom: tuple[Path | None, str, str | None], as_json: bool
+) -> None:
+    from xdpguard.capture.ethernet import OWN_MAC
+    from xdpguard.capture.line import parse
+    from xdpguard.capture.packet import encode
+    from xdpguard.probe.decision import explain as decide
+
+    line, hexadecimal, pcap, number = source
+    packet = parse(line) if line else None
+    frame = _frame(hexadecimal) if hexadecimal else b""
+    with probing.asked(chosen, *whom) as subject:
+        length = len(frame)
+        if packet:
+            frame = encode(packet, subject.mac or OWN_MAC)
+            length = len(frame)
+        elif pcap:
+            frame, length = _captured(pcap, number, subject.mac)
+        found = decide(subject, frame, length)
+        notes = subject.notes
+    for text in notes:
+        render.note(text)
+    if as_json:
+        render.print_json(found)
+        return
+    for text in _packet_lines(found, subject.label):
+        typer.echo(text)
+
+
+def _frame(text: str) -> bytes:
+    if text == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed", "give the octets behind --hex")
+        text = sys.stdin.buffer.read(_LONGEST_HEX).decode("ascii", "replace")
+    digits = "".join(text.split()).replace(":", "").removeprefix("0x")
+    try:
+        frame = bytes.fromhex(digits)
+    except ValueError as error:
+        wrong = next((letter for letter in digits if letter not in "0123456789abcdefABCDEF"), "")
+        what = f"{wrong!r} is no hexadecimal digit" if wrong else "an odd number of digits"
+        raise UsageError(f"--hex: {what}", "two digits an octet, blanks and colons between them as you like") from error
+    if not 14 <= len(frame) <= 65_535:
+        raise UsageError(f"--hex: a frame of {len(frame):,} octets", "an Ethernet frame has 14 to 65535, header first")
+    return frame
+
+
+def _captured(pcap: str, number: int, mac: bytes) -> tuple[bytes, int]:
+    last = 0
+    with probing.capture(pcap, mac) as capture:
+        for place, data, length, _ in capture:
+            if place == number:
+                return data, length
+            last = place
+            if place > number:
+                break
+        for text in capture.notes():
+            render.note(text)
+    raise XdpguardError(
+        f"{pcap} has no packet {number:,} that is a frame", f"the last one before it is packet {last:,}"
+    )
+
+
+def _packet_lines(found: dict[str, Any], label: str) -> Iterator[str]:
+    yield f"{found['packet'] or 'a frame'} ({render.number(found['octets'])} octets), on {label}"
+    yield f"  verdict   {_verdict(found)}"
+    yield f"  stage     {found['stage']}"
+    if found["decided_by"]:
+        yield f"  decided   by {_entry(found['decided_by'])}"
+    if found["observed"]:
+        whose = "the guard observes" if not found["observe"] else f"{label} observes"
+        yield f"  observed  {whose}: it is counted, and passes"
+    if found["without"]:
+        without = found["without"]
+        by = f", by {_entry(without['decided_by'])}" if without["decided_by"] else ""
+        yield f"  without   {_verdict(without)}{by}"
+    guard = found["guard"]
+    state = f"active ({guard['cause'] or 'always'})" if guard["active"] else "idle"
+    yield f"  guard     {guard['mode']}, {state}"
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    return f"{found['verdict']}, {found['reason']}: {found['help']}"
+
+
+def _entry(entry: dict[str, Any]) -> str:
+    if entry["entry"] == "list":
+        if "list" not in entry:
+            return f"list number {entry['number']}, which the store does not know"
+        where = f" ({entry['file']})" if entry["file"] else ""
+        return f"the list {entry['list']}{where}, {entry['holds']}{_hits(entry)}"
+    if "kind" not in entry:
+        return f"a rule in slot {entry['slot']}, which the store does not know; attach again to mend it"
+    why = f', "{entry["reason"]}"' if entry["reason"] else ""
+    end = "for good" if entry["left"] is None else f"{render.span(entry['left'])} left"
+    age = render.span(entry["age"])
+    return f"{entry['kind']} {entry['target']}{why}, from {entry['source']} {age} ago, {end}{_hits(entry)}"
+
+
+def _hits(entry: dict[str, Any]) -> str:
+    return f", {render.number(entry['packets'])} packets hit"
+
+
+def _address_lines(found: dict[str, Any]) -> Iterator[str]:
+    words = {"allow": "its packets pass: allowed", "deny": "its packets are dropped: blocked", None: "no rule or list"}
+    yield f"{found['address']}: {words[found['outcome']]}"
+    for kind in ("allow", "block", "lists"):
+        for entry in found[kind]:
+            yield f"  {'list' if kind == 'lists' else 'rule'}      {_entry(entry)}"
+    for ban in found["bans"]:
+        times = "once" if ban["number"] == 1 else f"{ban['number']:,} times"
+        yield f"  bans      {ban['target']} {times}, the last one on {render.moment(ban['last'])}"
+    traffic = found["traffic"]
+    if traffic:
+        flags = "  ".join(f"{name} {render.number(count)}" for name, count in traffic["flags"].items() if count)
+        yield f"  seen      {render.number(traffic['packets'])} TCP segments: {flags}"
+        yield f"  SYNs      {render.number(traffic['syns'])}"
+        for it in traffic["destinations"]:
+            yield f"            {render.number(it['syns'])} to {it['destination']} port {it['port']}"
+    elif found["attached"]:
+        yield "  seen      no TCP segment that is still remembered"
+    else:
+        yield "  seen      nothing is attached"
+    for it in found["needed"]:
+        yield f"  needed    it is {it['role']}{' in ' + it['netns'] if it['netns'] else ''}"

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What explain and replay share: whom to ask, and captures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xdpguard.cli.session import Options, controller, pins, remembered_policy
+from xdpguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from xdpguard.capture.reader import Capture
+    from xdpguard.probe.subject import Subject
+
+Interface = Annotated[
+    str, typer.Option("--interface", metavar="IFACE", help="Whose program; default: the only one attached.")
+]
+Netns = Annotated[str | None, typer.Option("--netns", metavar="NAME", help="The interface's network namespace.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Ask a policy that is not in force, TOML; nothing need be attached."),
+]
+
+
+@contextmanager
+def live(chosen: Options, interface: str, netns: str | None) -> Iterator[Subject]:
+    """The program of an attached interface."""
+    from xdpguard.probe import subject
+
+    with (
+        controller(chosen, read_only=True) as session,
+        subject.live(
+            session, pins(chosen), remembered_policy(session, chosen), chosen.instance.compiled, interface, netns
+        ) as found,
+    ):
+        yield found
+
+
+@contextmanager
+def asked(chosen: Options, config: Path | None, interface: str, netns: str | None) -> Iterator[Subject]:
+    """The program of an attached interface, or the policy in a file."""
+    from xdpguard.policy.load import load
+    from xdpguard.privileges import require_privileges
+    from xdpguard.probe.candidate import candidate
+
+    if config is None:
+        with live(chosen, interface, netns) as found:
+            yield found
+        return
+    if interface or netns is not None:
+        raise UsageError("--interface and --netns name an attached program, and --config asks another one", "give one")
+    require_privileges()
+    with candidate(load(config), str(config), chosen.instance.bpffs, chosen.instance.compiled) as found:
+        yield found
+
+
+@contextmanager
+def compared(chosen: Options, config: Path, interface: str, netns: str | None) -> Iterator[tuple[Subject, Subject]]:
+    """The program of an attached interface, and what it would be if it were attached with another file."""
+    from xdpguard.policy.load import load
+    from xdpguard.probe import subject
+    from xdpguard.probe.candidate import candidate
+
+    policy = load(config)
+    with controller(chosen, read_only=True) as session:
+        held, cache = pins(chosen), chosen.instance.compiled
+        with (
+            subject.live(session, held, remembered_policy(session, chosen), cache, interface, netns) as now,
+            candidate(policy, str(config), chosen.instance.bpffs, cache, (session, now)) as then,
+        ):
+            yield now, then
+
+
+@contextmanager
+def capture(name: str, mac: bytes) -> Iterator[Capture]:
+    """A capture file, opened. ``mac``: of whom packets without Ethernet header are; empty: of anybody."""
+    from xdpguard.capture.ethernet import OWN_MAC
+    from xdpguard.capture.reader import Capture
+    from xdpguard.capture.stream import opened
+
+    with opened(name) as file:
+        try:
+            yield Capture(name, file, mac or OWN_MAC)
+        except IsADirectoryError as error:
+            raise UsageError(f"{name} is a directory", "name a capture file") from error

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0
+"""replay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xdpguard.cli import probing, render
+from xdpguard.cli.session import options
+from xdpguard.errors import UsageError, XdpguardError
+
+if TYPE_CHECKING:
+    from xdpguard.capture.reader import Capture
+    from xdpguard.probe.replay import Result
+    from xdpguard.probe.subject import Subject
+    from xdpguard.probe.tally import Expected
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard replay trace.pcap                                  what the attached program makes of each packet
+  xdpguard replay attack.pcap --config new.toml --expect-drop     for a test: exit 1 unless every packet is dropped
+  xdpguard replay clients.pcapng --config new.toml --expect-pass  exit 1 if a packet is dropped
+  xdpguard replay trace.pcap --config new.toml --diff         what attaching with new.toml would change
+  tcpdump -i eth0 -c 1000 -w - | xdpguard replay -
+\b
+pcap and pcapng, also with gzip; Ethernet, Linux cooked, raw IP and loopback captures. All packets are
+taken as incoming.
+No counter, rule or map is changed, and nothing is sent. --config alone asks the file's rules, lists, checks and guard;
+with --diff those that were not the configuration's are added, as they would stay.
+\b
+The SYN guard is as it is at this moment, for all packets: a replay, however fast, neither begins a flood nor ends one,
+uses up no rate, and makes no source a scanner. The guard of a file is idle, unless its mode is always.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command to the application."""
+    app.command(epilog=_EXAMPLES)(replay)
+
+
+def replay(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A capture; - for standard input.")],
+    config: probing.Config = None,
+    diff: Annotated[bool, typer.Option("--diff", help="With --config: what it would change.")] = False,
+    expect_drop: Annotated[bool, typer.Option("--expect-drop", help="Exit 1 unless every packet is dropped.")] = False,
+    expect_pass: Annotated[bool, typer.Option("--expect-pass", help="Exit 1 if a packet is dropped.")] = False,
+    interface: probing.Interface = "",
+    netns: probing.Netns = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run a capture through the attached program, or through a policy that is not in force, and count nothing."""
+    if expect_drop and expect_pass:
+        raise UsageError("--expect-drop and --expect-pass exclude each other", "give one")
+    expected: Expected | None = "drop" if expect_drop else "pass" if expect_pass else None
+    chosen = options(context)
+    if diff:
+        if config is None:
+            raise UsageError("--diff compares with a file", "name it with --config")
+        with probing.compared(chosen, config, interface, netns) as (now, then):
+            _replay(file, then, now, expected, as_json)
+        return
+    with probing.asked(chosen, config, interface, netns) as subject:
+        _replay(file, subject, None, expected, as_json)
+
+
+def _replay(file: str, judged: Subject, before: Subject | None, expected: Expected | None, as_json: bool) -> None:
+    from xdpguard.probe.replay import replay as run
+
+    with probing.capture(file, (before or judged).mac) as capture:
+        result = run(capture, judged, before, expected)
+    for text in [*judged.notes, *(before.notes if before else []), *capture.notes(), *_notes(result)]:
+        render.note(text)
+    if not result.packets and capture.unknown:
+        raise UsageError(
+            f"{capture.name} has no packet of a link type that is known", "capture on an Ethernet interface"
+        )
+    if as_json:
+        render.print_json(_as_json(capture, judged, before, result))
+    else:
+        _print(capture, judged, before, result)
+    if result.expectation:
+        _judge(file, result, judged, expected)
+
+
+def _notes(result: Result) -> list[str]:
+    from xdpguard.probe.tally import UNKNOWN
+
+    found = []
+    cut = int(result.tally.packets[UNKNOWN].sum())
+    if result.shortened:
+        found.append(f"of {result.shortened:,} packets the capture holds only the beginning; their payloads were cut")
+    if cut:
+        found.append(f"{cut:,} of them are cut within their headers, and nothing can be said of these")
+    if result.sent:
+        found.append(f"{result.sent:,} packets were sent by the capturing host; taken as incoming all the same")
+    return found
+
+
+def _judge(file: str, result: Result, judged: Subject, expected: Expected | None) -> None:
+    assert result.expectation
+    if not result.packets:
+        raise XdpguardError("there is no packet to hold against what is expected", "give a capture with packets")
+    if not result.expectation.failed:
+        return
+    number, verdict, reason = result.expectation.first
+    done = {"DROP": "dropped", "PASS": "passed", "TX": "answered"}[verdict] if reason != "cut" else "cut too early"
+    wanted = "every packet was to be dropped" if expected == "drop" else "no packet was to be dropped"
+    config = "" if judged.link else f" --config {judged.label}"
+    saved = "a file of it" if file == "-" else file
+    raise XdpguardError(
+        f"packet {number:,} is {done} ({reason}); {wanted}, and {result.expectation.failed:,} of"
+        f" {result.packets:,} do not meet it",
+        f"xdpguard explain --pcap {saved} --packet {number}{config} says why",
+    )
+
+
+def _as_json(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> dict[str, Any]:
+    from xdpguard.probe.decision import guard_as_json
+
+    expectation = result.expectation
+    return {
+        "file": capture.name,
+        "format": capture.format,
+        "fault": capture.fault or None,
+        "left_out": capture.short + sum(capture.unknown.values()),
+        "shortened": result.shortened,
+        "sent": result.sent,
+        "program": judged.label,
+        "observe": judged.observe,
+        "guard": guard_as_json(judged),
+        "seconds": round(result.seconds, 6),
+        **result.tally.as_json(),
+        "expected": None
+        if expectation is None
+        else {
+            "what": expectation.what,
+            "failed": expectation.failed,
+            "first": expectation.first[0] or None,
+            "reason": expectation.first[2] or None,
+        },
+        "diff": None
+        if before is None or result.difference is None
+        else {
+            "program": before.label,
+            "before": result.before.as_json(),
+            "changes": [change._asdict() for change in result.difference.changes()],
+        },
+    }
+
+
+def _print(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> None:
+    from xdpguard.dataplane.abi import reasons
+
+    found = result.tally.as_json()
+    helps = {reason.name: reason.help for reason in reasons()} | {"cut": "too little of it was captured to say"}
+    rows = [
+        [name, render.number(it["packets"]), render.number(it["observed_packets"]),
+         render.octets(it["bytes"] + it["observed_bytes"]), helps[name]]
+        for name, it in found["reasons"].items()
+        if it["packets"] or it["observed_packets"]
+    ]  # fmt: skip
+    rate = f", {result.packets / result.seconds:,.0f} packets/s" if result.seconds else ""
+    title = (
+        f"{judged.label}: {found['packets']:,} packets, {render.octets(found['bytes'])}, {found['dropped']:,} dropped"
+    )
+    if rows:
+        render.print_table(["reason", "packets", "observed", "bytes", ""], rows, title, right="packets observed bytes")
+    else:
+        typer.echo(f"{capture.name}: no packets")
+    for name in ("flags", "protocols"):
+        typer.echo(f"  {name:<10} " + "  ".join(f"{key} {render.number(it)}" for key, it in found[name].items()))
+    if found["blocked_sources"]:
+        named = ", ".join(f"{it['source']} ({it['packets']:,})" for it in found["blocked_sources"])
+        about = "" if found["blocked_sources_exact"] else ", about"
+        typer.echo(f"  dropped most{about}: {named}")
+    typer.echo(f"  {capture.format}, {result.seconds:.2f} s{rate}")
+    if before is not None and result.difference is not None:
+        _print_changes(before, judged, result)
+
+
+def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
+    assert result.difference
+    changes = result.difference.changes()
+    if not changes:
+        typer.echo(f"{judged.label} changes nothing against {before.label} for these packets")
+        return
+    rows = [
+        [
+            f"{it.before} ({it.verdict_before})",
+            f"{it.after} ({it.verdict_after})",
+            render.number(it.packets),
+            render.octets(it.bytes),
+            ", ".join(map(str, it.first)) + (", ..." if it.packets > len(it.first) else ""),
+        ]
+        for it in changes
+    ]
+    title = f"what {judged.label} would change against {before.label}"
+    render.print_table(["now", "then", "packets", "bytes", "which"], rows, title, right="packets bytes")

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0
+"""top."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xdpguard.cli.session import Options, controller, options, pins, rulebook
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.privileges import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.lists.store import Store
+    from xdpguard.rulebook import Rulebook
+    from xdpguard.tui.reading import Reading
+    from xdpguard.tui.view import View
+
+_SHORTEST, _LONGEST = 0.1, 3600.0
+_MOST_UPDATES = 10_000
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard top                       the live screen; ? shows the keys, q ends it
+  xdpguard top --interval 0.5
+  xdpguard top --once                one frame as text, for a log or a mail
+  COLUMNS=120 LINES=40 xdpguard top --screenshot top.svg --updates 60
+\b
+Blocking and allowing are keys of the screen, and ask before they do anything.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command to the application."""
+    app.command(epilog=_EXAMPLES)(top)
+
+
+def top(
+    context: typer.Context,
+    interval: Annotated[float, typer.Option("--interval", metavar="SECONDS", help="How often to read.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one frame as text, and end.")] = False,
+    screenshot: Annotated[
+        Path | None,
+        typer.Option("--screenshot", metavar="FILE", help="Write the screen as SVG, and end."),
+    ] = None,
+    updates: Annotated[
+        int, typer.Option("--updates", metavar="N", help="With --screenshot: after so many readings.")
+    ] = 8,
+) -> None:
+    """Watch live: packets by verdict and reason, who sends SYNs, rules, lists, the guard; block and allow by key."""
+    if not _SHORTEST <= interval <= _LONGEST:
+        raise UsageError("--interval is too short or too long", f"give {_SHORTEST} to {_LONGEST:.0f} seconds")
+    if once and screenshot:
+        raise UsageError("--once and --screenshot contradict each other", "give one of them")
+    if not 1 <= updates <= _MOST_UPDATES:
+        raise UsageError("--updates is too small or too large", f"give 1 to {_MOST_UPDATES}")
+    require_privileges()
+    if not once and screenshot is None and not _terminal():
+        raise UsageError("top needs a terminal", "--once prints one frame; stats --watch 1 prints again and again")
+    _run(options(context), interval, once, screenshot, updates)
+
+
+def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, updates: int) -> None:
+    from xdpguard.tui.draw import ASCII, UNICODE
+    from xdpguard.tui.reading import Reader
+    from xdpguard.tui.view import View
+
+    read = Reader(pins(chosen), chosen.instance.store, lambda: controller(chosen, read_only=True))
+    # What keeps it from reading at all is told here, as by any other command.
+    first = read()
+    view = View(chosen.instance.name, interval, UNICODE if _unicode() or screenshot else ASCII)
+    if once:
+        _print(view, [lambda: first, read])
+        return
+    from xdpguard.tui.app import Top
+    from xdpguard.tui.board import colourless
+
+    if colourless(os.environ):
+        os.environ["NO_COLOR"] = "1"
+
+    def opened(on_wait: Callable[[str], None]) -> AbstractContextManager[tuple[Rulebook, Store]]:
+        return rulebook(chosen, on_wait=on_wait)
+
+    app = Top(view, read, opened)
+    if screenshot is not None:
+        app.shoot(updates)
+    columns, lines = shutil.get_terminal_size()
+    app.run(headless=screenshot is not None, size=(columns, lines) if screenshot else None)
+    if app.fault is not None:
+        raise app.fault
+    if screenshot is not None:
+        try:
+            screenshot.write_text(app.picture, encoding="utf-8")
+        except OSError as error:
+            raise XdpguardError(f"cannot write {screenshot}: {error.strerror}", "name another file") from error
+
+
+def _print(view: View, readings: list[Callable[[], Reading]]) -> None:
+    from xdpguard.tui.draw import plain
+    from xdpguard.tui.frame import frame
+    from xdpguard.tui.history import History
+
+    history = History()
+    for number, read in enumerate(readings):
+        if number:
+            select.select([], [], [], view.interval)
+        view.take(history.add(read()))
+    for line in frame(view, *shutil.get_terminal_size())[:-2]:
+        typer.echo(plain(line).rstrip())
+
+
+def _terminal() -> bool:
+    """The screen is drawn on standard error, and keys come from standard input."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+
+def _unicode() -> bool:
+    """Whether the terminal shows more than ASCII, as far as its environment tells."""
+    locale = os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or ""
+    kind = os.environ.get("TERM", "")
+    return "utf" in locale.lower() and kind not in ("", "dumb") and not kind.startswith(("vt1", "vt2", "vt52"))

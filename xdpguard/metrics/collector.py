@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Gathers the figures at the moment they are asked for, from the pinned maps, the store and the links.
+
+A part that cannot be read leaves the others alone, and says so in xdpguard_scrape_collector_success.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from xdpguard import __version__
+from xdpguard.dataplane import abi, guard
+from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.program import KernelDataplane
+from xdpguard.inventory import Interface, Inventory
+from xdpguard.listbook import Listbook
+from xdpguard.lists.store import Store
+from xdpguard.metrics.catalogue import FAMILIES
+from xdpguard.metrics.hits import RuleTotals
+from xdpguard.metrics.status import Status
+from xdpguard.metrics.totals import Reading, Totals
+from xdpguard.net import sysctl
+from xdpguard.net.links import Links
+from xdpguard.telemetry.top import top
+
+_MODES = ("off", "observe", "auto", "always")
+_CAUSES = ("queue", "syns", "strangers")  # enum xg_flood_cause, from 1
+_INITIAL = 0x12, 0x02  # of SYN and ACK, SYN alone
+
+
+class Sample(NamedTuple):
+    """One series: a metric of the catalogue, the values of its labels, and its value."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
+class Gathering(list[Sample]):
+    """The samples of one scrape."""
+
+    def put(self, name: str, value: float, *labels: str) -> None:
+        """Adds a series."""
+        assert len(labels) == len(FAMILIES[name].labels), name
+        # A name of an interface may be no UTF-8; what is told must be.
+        self.append(Sample(name, tuple(it.encode("utf-8", "replace").decode() for it in labels), value))
+
+
+class Collector:
+    """One instance's figures. Any thread may ask; one at a time is served."""
+
+    def __init__(self, pins: Pins, store: Path, status: Status, log: Callable[[str], None]) -> None:
+        self.top = 0  # sources and ports that are named at most
+        self._pins = pins
+        self._store = store
+        self._status = status
+        self._log = log
+        self._links = Links()
+        self._totals = Totals(pins)
+        self._hits = RuleTotals(pins, store)
+        self._lock = threading.Lock()
+        self._failing: dict[str, str] = {}
+
+    def gather(self) -> list[Sample]:
+        """Every figure there is now, in the order of the catalogue."""
+        begun = time.perf_counter()
+        with self._lock:
+            found = Gathering()
+            for name, part in (
+                ("service", self._service),
+                ("interfaces", self._interfaces),
+                ("rules", self._rules),
+                ("lists", self._lists),
+                ("tuples", self._tuples),
+            ):
+                found.put("xdpguard_scrape_collector_success", self._try(name, part, found), name)
+        found.put("xdpguard_scrape_duration_seconds", time.perf_counter() - begun)
+        order = {name: place for place, name in enumerate(FAMILIES)}
+        return sorted(found, key=lambda sample: order[sample.name])
+
+    def interfaces(self) -> list[Interface]:
+        """The recorded interfaces as they are now."""
+        with Store(self._store, read_only=True) as store:
+            inventory = Inventory(store, KernelDataplane(self._pins), self._links)
+            return [inventory.look(it) for it in store.attachments()]
+
+    def close(self) -> None:
+        """Lets go of the maps that are kept open."""
+        with self._lock:
+            self._totals.close()
+
+    def _try(self, name: str, part: Callable[[Gathering], None], found: Gathering) -> bool:
+        """Whether a part could be read; logs once when it cannot, and adds nothing of it then."""
+        mine = Gathering()
+        try:
+            part(mine)
+        except Exception as error:  # whatever it is: the other figures are wanted all the more
+            words = str(error) or type(error).__name__
+            if self._failing.get(name) != words:
+                self._failing[name] = words
+                self._log(f"metrics: {name} cannot be read: {words}; going on without")
+            return False
+        self._failing.pop(name, None)
+        found += mine
+        return True
+
+    def _service(self, out: Gathering) -> None:
+        status = self._status
+        out.put("xdpguard_build_info", 1, __version__, str(abi.ABI), self._store.parent.name)
+        out.put("xdpguard_start_time_seconds", status.started)
+        out.put("xdpguard_loop_age_seconds", status.age())
+        out.put("xdpguard_config_last_reload_successful", status.reload_ok)
+        out.put("xdpguard_config_last_reload_success_timestamp_seconds", status.reloaded)
+        for mode in _MODES:
+            out.put("xdpguard_guard_mode", status.mode == mode, mode)
+        taken = status.audit
+        if taken is not None:
+            lists = taken.audit.lists.values()
+            out.put("xdpguard_enforcement_ratio", taken.audit.ratio)
+            for of, shares in (("rules", [taken.audit.rules]), ("lists", lists)):
+                out.put("xdpguard_enforcement_stored", sum(it.stored for it in shares), of)
+                out.put("xdpguard_enforcement_held", sum(it.held for it in shares), of)
+            out.put("xdpguard_enforcement_audit_timestamp_seconds", taken.at)
+
+    def _interfaces(self, out: Gathering) -> None:
+        found = self.interfaces()
+        self._totals.keep({(it.name, it.netns) for it in found})
+        for it in found:
+            place = (it.name, it.netns)
+            attached = it.state == "attached"
+            out.put("xdpguard_interface_attached", attached, *place)
+            out.put("xdpguard_interface_info", 1, *place, it.mode, "yes" if it.observe else "no", it.state)
+            reading = self._totals.read(place)
+            if reading is not None:
+                _counted(out, place, reading)
+                self._guarded(out, place, reading.state, attached)
+        for netns in sorted({it.netns for it in found if it.state == "attached"}):
+            out.put("xdpguard_guard_tcp_syncookies", int(sysctl.read("net.ipv4.tcp_syncookies", netns)), netns)
+
+    def _guarded(self, out: Gathering, place: tuple[str, str], state: guard.State, attached: bool) -> None:
+        active = attached and self._status.mode != "off" and state.active()
+        out.put("xdpguard_guard_active", active, *place)
+        for number, cause in enumerate(_CAUSES, start=1):
+            began = active and state.until != guard.ALWAYS and state.cause == number
+            out.put("xdpguard_guard_cause", began, *place, cause)
+
+    def _rules(self, out: Gathering) -> None:
+        tally = self._hits.read()
+        out.put("xdpguard_bans", tally.bans)
+        for kind, count in tally.rules.items():
+            out.put("xdpguard_rules", count, kind)
+            out.put("xdpguard_rule_hits_total", tally.hits[kind][0], kind)
+            out.put("xdpguard_rule_hit_bytes_total", tally.hits[kind][1], kind)
+
+    def _lists(self, out: Gathering) -> None:
+        with Store(self._store, read_only=True) as store:
+            for it in Listbook(store, self._pins).in_force():
+                out.put("xdpguard_list_entries", it.its.entries, it.its.name)
+                out.put("xdpguard_list_loaded_timestamp_seconds", it.its.loaded, it.its.name)
+                out.put("xdpguard_list_hits_total", it.packets, it.its.name)
+                out.put("xdpguard_list_hit_bytes_total", it.bytes, it.its.name)
+
+    def _tuples(self, out: Gathering) -> None:
+        if not self._pins.exist():
+            return
+        found = top(self._pins, self.top)
+        out.put("xdpguard_tracked_tuples", found.tuples)
+        out.put("xdpguard_tracked_syns", found.syns)
+        for source, syns in found.sources:
+            out.put("xdpguard_top_source_syns", syns, source)
+        for port, syns in found.ports:
+            out.put("xdpguard_top_port_syns", syns, str(port))
+
+
+def _counted(out: Gathering, place: tuple[str, str], reading: Reading) -> None:
+    its = reading.counters
+    for reason in abi.reasons():
+        count, labels = its.reasons[reason.name], (*place, reason.name, reason.action.lower())
+        out.put("xdpguard_packets_total", count.packets, *labels)
+        out.put("xdpguard_bytes_total", count.bytes, *labels)
+        out.put("xdpguard_observed_packets_total", count.observed_packets, *labels)
+        out.put("xdpguard_observed_bytes_total", count.observed_bytes, *labels)
+    for flag, number in its.flags.items():
+        out.put("xdpguard_tcp_flags_total", number, *place, flag)
+    for protocol, number in its.protocols.items():
+        out.put("xdpguard_protocol_packets_total", number, *place, protocol)
+    mask, alone = _INITIAL
+    out.put("xdpguard_syns_total", sum(n for octet, n in its.flag_sets.items() if octet & mask == alone), *place)
+    out.put("xdpguard_tracking_skipped_total", its.sources_skipped, *place, "sources")
+    out.put("xdpguard_tracking_skipped_total", its.tuples_skipped, *place, "tuples")
+    out.put("xdpguard_events_lost_total", its.events_lost, *place)
+    out.put("xdpguard_drop_samples_total", sum(its.samples.values()), *place)
+    out.put("xdpguard_drop_samples_lost_total", its.samples_lost, *place)
+    out.put("xdpguard_floods_total", reading.floods, *place)
+    for name, number in (("sent", _all(reading, "cookie_sent")), ("bad", _all(reading, "cookie_bad"))):
+        out.put(f"xdpguard_cookies_{name}_total", number, *place)
+    out.put("xdpguard_cookies_valid_total", its.cookies_valid, *place)
+
+
+def _all(reading: Reading, reason: str) -> int:
+    count = reading.counters.reasons[reason]
+    return count.packets + count.observed_packets

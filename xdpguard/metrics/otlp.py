@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Pushes the figures by OTLP over HTTP, from a thread: the only module that imports opentelemetry.
+
+The collector already has sums, so they go to the exporter as they are, past the SDK's instruments. Names lose _total,
+which those who store them put back, and say their unit. When a sum was zero is not known, and so not said.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Metric,
+    MetricExportResult,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from xdpguard import __version__
+from xdpguard.metrics.catalogue import FAMILIES
+from xdpguard.metrics.collector import Collector, Sample
+
+_PATIENCE = 10.0  # seconds a push may take
+_CLOSING = 2.0  # seconds to wait for one that is under way
+
+
+class Pusher:
+    """Pushes at an interval (seconds) until it is stopped. A receiver that fails is named once."""
+
+    def __init__(self, collector: Collector, url: str, interval: float, name: str, log: Callable[[str], None]) -> None:
+        """``name``: of the instance."""
+        # It says the same at every push; we say it once.
+        logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+        logging.getLogger("opentelemetry").propagate = False
+        self._collector = collector
+        self._url = url
+        self._interval = interval
+        self._log = log
+        self._resource = Resource.create({"service.name": "xdpguard", "service.instance.id": name})
+        self._exporter = OTLPMetricExporter(endpoint=url, timeout=_PATIENCE)
+        self._failing = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="otlp", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._ended.set()
+        self._exporter.shutdown()
+        self._thread.join(_CLOSING)
+
+    def _work(self) -> None:
+        due = time.monotonic()
+        while not self._ended.wait(max(0.0, due - time.monotonic())):
+            due = max(due + self._interval, time.monotonic())
+            failed = self._push()
+            if self._ended.is_set():
+                return
+            if failed and not self._failing:
+                self._log(f"metrics could not be pushed to {self._url}{failed}; see whether it listens; going on")
+            elif self._failing and not failed:
+                self._log(f"metrics are pushed to {self._url} again")
+            self._failing = bool(failed)
+
+    def _push(self) -> str:
+        """Why it failed, empty when it did not."""
+        try:
+            data = encoded(self._collector.gather(), self._resource, time.time_ns())
+            done = self._exporter.export(data)
+        except Exception as error:  # the next push may do better
+            return f": {error}"
+        return "" if done is MetricExportResult.SUCCESS else ": it does not answer, or does not take them"
+
+
+def encoded(samples: Iterable[Sample], resource: Resource, now: int) -> MetricsData:
+    """Samples as the exporter wants them. ``now``: Unix time, ns."""
+    points: dict[str, list[NumberDataPoint]] = {}
+    for sample in samples:
+        labels = dict(zip(FAMILIES[sample.name].labels, sample.labels, strict=True))
+        value = sample.value if isinstance(sample.value, float) else int(sample.value)
+        points.setdefault(sample.name, []).append(NumberDataPoint(labels, 0, now, value))
+    metrics = [_metric(name, its) for name, its in points.items()]
+    scope = ScopeMetrics(InstrumentationScope("xdpguard", __version__), metrics, "")
+    return MetricsData([ResourceMetrics(resource, [scope], "")])
+
+
+def _metric(name: str, points: list[NumberDataPoint]) -> Metric:
+    family = FAMILIES[name]
+    data: Sum | Gauge = Gauge(points)
+    if family.kind == "counter":
+        data = Sum(points, AggregationTemporality.CUMULATIVE, True)
+    return Metric(name.removesuffix("_total"), family.help, family.unit, data)

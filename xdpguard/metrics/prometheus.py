@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The figures in Prometheus' formats: the only module that imports prometheus_client."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector as Base
+
+from xdpguard.metrics.catalogue import FAMILIES
+from xdpguard.metrics.collector import Collector, Sample
+
+_LEVEL = 1  # of compression: a scrape is small, and the service's own work waits
+
+
+class Page(NamedTuple):
+    """What is sent: the headers that describe it, and the octets."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+class Exposition(Base):
+    """The collector as prometheus_client wants it. The registry is this service's own, with nothing else in it."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric that has a series now."""
+        return metrics(self._collector.gather())
+
+    def page(self, accept: str, encodings: str) -> Page:
+        """The figures in the format, and compressed as, the one who asks wants them."""
+        encode, kind = choose_encoder(accept)
+        body = encode(self._registry)
+        headers = {"Content-Type": kind}
+        if gzip_accepted(encodings):
+            headers["Content-Encoding"] = "gzip"
+            body = gzip.compress(body, _LEVEL)
+        return Page(headers, body)
+
+
+def metrics(samples: Iterable[Sample]) -> list[Metric]:
+    """Samples by metric, in their order."""
+    found: dict[str, Metric] = {}
+    for sample in samples:
+        family = FAMILIES[sample.name]
+        name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
+        metric = found.setdefault(sample.name, Metric(name, family.help, family.kind))
+        metric.add_sample(sample.name, dict(zip(family.labels, sample.labels, strict=True)), sample.value)
+    return list(found.values())

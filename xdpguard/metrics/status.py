@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the service's loop leaves for those who ask from other threads; and whether it is well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from xdpguard.controller import Audit
+from xdpguard.inventory import Interface
+
+LATE = 30.0  # seconds without a tick from which the loop counts as stuck; systemd's watchdog waits for 60
+
+
+class Taken(NamedTuple):
+    """An audit and when it was, Unix time."""
+
+    audit: Audit
+    at: float
+
+
+class Status:
+    """Written by the loop, read by all. Each attribute is replaced as a whole, so nothing needs a lock."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self.ticked = time.monotonic()
+        self.mode = "off"
+        self.audit: Taken | None = None
+        self.reload_ok = True
+        self.reloaded = time.time()
+
+    def age(self) -> float:
+        """Seconds since the loop last went round."""
+        return time.monotonic() - self.ticked
+
+    def sick(self) -> str:
+        """Why the service is not alive as it should be; empty when it is."""
+        age = self.age()
+        return f"the loop went round {age:.0f} s ago" if age > LATE else ""
+
+    def unready(self, interfaces: Iterable[Interface]) -> str:
+        """Why packets may not be dealt with as they should; empty when they are."""
+        found = list(interfaces)
+        if self.sick():
+            return self.sick()
+        if not found:
+            return "nothing is attached; attach with: xdpguard attach IFACE"
+        for it in found:
+            if it.state != "attached":
+                place = f"{it.name} (in {it.netns})" if it.netns else it.name
+                return f"{place} is {it.state}; attach it again: xdpguard attach {it.name}"
+        if self.audit is None:
+            return "no audit yet"
+        if self.audit.audit.ratio < 1:
+            shares = [self.audit.audit.rules, *self.audit.audit.lists.values()]
+            held, stored = sum(it.held for it in shares), sum(it.stored for it in shares)
+            return f"the kernel held {held:,} of {stored:,} stored entries at the last audit, which put them back"
+        return ""

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The values of ``[metrics]``: where to listen, where to push to, how often."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from xdpguard.errors import UsageError
+from xdpguard.policy.model import Metrics
+from xdpguard.policy.target import parse_interval
+
+_INTERVAL = (1, 3600)  # seconds between two pushes
+_OFF = ("", "off")
+_LISTEN = re.compile(r"(?:\[([^]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
+
+
+class Address(NamedTuple):
+    """Where to listen: an IP address as text, and a TCP port; 0: one that is free."""
+
+    host: str
+    port: int
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return ipaddress.ip_address(self.host).version
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if self.version == 6 else f"{self.host}:{self.port}"
+
+
+def parse_listen(text: str) -> Address | None:
+    """Parses ``127.0.0.1:9782`` or ``[::1]:9782``; None where it is switched off.
+
+    A port alone is refused: whoever wants more than this host to read it says so.
+    """
+    if text.strip() in _OFF:
+        return None
+    match = _LISTEN.fullmatch(text.strip())
+    try:
+        if not match or int(match[3]) > 65_535 or "%" in text:
+            raise ValueError
+        host = ipaddress.ip_address(match[1] or match[2])
+        if (host.version == 6) != bool(match[1]):
+            raise ValueError
+    except ValueError as error:
+        raise UsageError(
+            f"not an address and port: {text[:60]!r}",
+            'write "127.0.0.1:9782" or "[::1]:9782", "0.0.0.0:9782" for every address of this host, "off" for none',
+        ) from error
+    return Address(str(host), int(match[3]))
+
+
+def metrics_faults(metrics: Metrics) -> Iterator[tuple[str, UsageError]]:
+    """What is wrong with values of ``[metrics]`` that are of the right type: key and error."""
+    try:
+        parse_listen(metrics.listen)
+    except UsageError as error:
+        yield "listen", error
+    if metrics.otlp and not _is_url(metrics.otlp):
+        yield (
+            "otlp",
+            UsageError(f"not a URL: {metrics.otlp[:80]!r}", 'write "http://HOST:4318/v1/metrics", or "" for none'),
+        )
+    try:
+        if not _INTERVAL[0] <= parse_interval(metrics.otlp_interval) <= _INTERVAL[1]:
+            yield "otlp_interval", UsageError("out of range", f"{_INTERVAL[0]}s to {_INTERVAL[1]}s")
+    except UsageError as error:
+        yield "otlp_interval", error
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # ValueError when it is none
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Samples of what is dropped (bpf/drops.h): the last ones of each interface, and each in turn as it comes."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from xdpguard.dataplane import abi
+from xdpguard.dataplane.pins import Pins
+from xdpguard.telemetry.ring import Ring
+
+RING = "drops"
+RULE, LIST = 1, 2  # enum xg_probe_entry
+WINDOW = (1 << 27) / 1e9  # s, XG_WINDOW_SHIFT
+_LEASE = 3_000_000_000  # ns; asked for anew long before
+_CLOCK_SET = 1_000_000  # ns
+_MOST = 0xFFFFFFFF
+
+Place = tuple[str, str]  # interface and namespace
+
+
+class Drop(NamedTuple):
+    """``struct xg_drop``. ``at`` is Unix time, ns; ``frame`` the first octets of ``length``."""
+
+    at: int
+    place: Place
+    reason: abi.Reason
+    length: int
+    frame: bytes
+    entry: int  # RULE, LIST, or 0: no entry decided
+    number: int  # slot of the rule, number of the list
+    observed: bool  # it was not dropped: what decided only observes
+
+
+class Decoder:
+    """Reads records of interfaces that are known."""
+
+    def __init__(self, pins: Pins, places: Sequence[Place]) -> None:
+        self._places = {pins.link_number(*place): place for place in places}
+        self._reasons = {reason.number: reason for reason in abi.reasons()}
+        self._offset = _offset()
+
+    def follow_clock(self) -> None:
+        """Notices when the wall clock was set; a smaller difference is one of reading two clocks."""
+        offset = _offset()
+        if abs(offset - self._offset) > _CLOCK_SET:
+            self._offset = offset
+
+    def decode(self, record: bytes) -> Drop | None:
+        """The sample; None when there is none, it is just being written, or of an interface that is not known."""
+        begun, link, at, length, number, reason, entry, observed, captured, frame, done = abi.DROP.unpack(record)
+        place = self._places.get(link)
+        if begun != done or not at or place is None or reason not in self._reasons:
+            return None
+        return Drop(
+            at + self._offset,
+            place,
+            self._reasons[reason],
+            length,
+            frame[:captured],
+            entry,
+            number if entry else 0,
+            bool(observed),
+        )
+
+
+def _offset() -> int:
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def last(pins: Pins, places: Sequence[Place]) -> list[Drop]:
+    """The last samples of these interfaces, the oldest first: of each reason up to 64, of a CPU up to 8."""
+    decoder = Decoder(pins, places)
+    found = []
+    for place in places:
+        descriptor = pins.open_link("kept", *place, abi.DROP.size)
+        try:
+            with mmap.mmap(descriptor, _size(), mmap.MAP_SHARED, mmap.PROT_READ) as held:
+                # A record at a time, as one that changes meanwhile is known by its first and last number.
+                for at in range(0, abi.REASON_SLOTS * abi.KEPT * abi.DROP.size, abi.DROP.size):
+                    drop = decoder.decode(held[at : at + abi.DROP.size])
+                    if drop is not None:
+                        found.append(drop)
+        finally:
+            os.close(descriptor)
+    return sorted(found, key=lambda it: it.at)
+
+
+def _size() -> int:
+    return -(-abi.REASON_SLOTS * abi.KEPT * abi.DROP.size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class Drops(Ring):
+    """The samples as they come. Whoever holds it is the only one (`Instance.reader`) and calls `ask` each second.
+
+    The program goes on sending for 3 s after the last call: when this process ends in whatever way, or hangs, it is
+    not asked any more.
+    """
+
+    def __init__(self, pins: Pins, places: Sequence[Place], rate: float) -> None:
+        """``rate``: samples a second of each reason, on each CPU of each interface; 0: every drop."""
+        super().__init__(pins, RING)
+        self._decoder = Decoder(pins, places)
+        samples = min(max(1, round(rate * WINDOW)), _MOST) if rate else _MOST
+        try:
+            descriptor = pins.open("drop_reader", 4, abi.READER.size)
+            try:
+                self._asked = mmap.mmap(descriptor, mmap.PAGESIZE)
+            finally:
+                os.close(descriptor)
+            session = abi.READER.unpack_from(self._asked)[2] % 255 + 1
+            abi.READER.pack_into(self._asked, 0, 0, samples, session)
+            self._until = memoryview(self._asked).cast("Q")
+            for _ in self.records():
+                pass  # what a reader before this one has left
+            self.ask()
+        except BaseException:
+            super().close()
+            raise
+
+    def ask(self) -> None:
+        """Asks for samples for the next 3 s."""
+        until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + _LEASE
+        self._until[0] = until  # in one piece
+        self._decoder.follow_clock()
+
+    def read(self) -> Iterator[Drop]:
+        """Every sample there is now."""
+        for record in self.records():
+            drop = self._decoder.decode(record)
+            if drop is not None:
+                yield drop
+
+    def close(self) -> None:
+        """Asks for nothing any more, and gives the ring back."""
+        self._until[0] = 0
+        self._until.release()
+        self._asked.close()
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Sums(NamedTuple):
+    """By reason: drops (also those only observed), samples of them, and samples that found the ring full."""
+
+    dropped: Mapping[str, int]
+    samples: Mapping[str, int]
+    lost: Mapping[str, int]
+
+
+def sums(pins: Pins, places: Sequence[Place]) -> Sums:
+    """What these interfaces have counted, added up."""
+    from xdpguard.telemetry import counters
+
+    dropping = [reason.name for reason in abi.reasons() if reason.action == "DROP"]
+    found = [counters.read(pins, *place) for place in places]
+    return Sums(
+        {name: sum(it.reasons[name].packets + it.reasons[name].observed_packets for it in found) for name in dropping},
+        {name: sum(it.samples.get(name, 0) for it in found) for name in dropping},
+        {name: sum(it.lost.get(name, 0) for it in found) for name in dropping},
+    )

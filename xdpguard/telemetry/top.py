@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Who stands out in the table of tuples. A whole table in one go, with numpy: it may hold millions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.dataplane import abi, kernel
+from xdpguard.dataplane.pins import Pins
+from xdpguard.policy.target import Prefix
+
+_SHARE = 100  # one in so many SYNs makes a source, or a port, stand out
+_REST = [("source_port", ">u2"), ("port", ">u2"), ("cpu", "<u4"), ("syns", "<u8"), ("elsewhere", "<u8")]
+_TUPLE4 = np.dtype([("source", "<u4"), ("destination", "<u4"), *_REST])
+# Octets, compared as a whole. numpy leaves zeroes at the end out, which is undone where the address is read.
+_TUPLE6 = np.dtype([("source", "S16"), ("destination", "S16"), *_REST])
+assert (_TUPLE4.itemsize, _TUPLE6.itemsize) == (abi.TUPLE4.size, abi.TUPLE6.size)
+
+_U64 = NDArray[np.uint64]
+
+
+class Top(NamedTuple):
+    """What the table of tuples holds at a moment, and who has most of its SYNs, most first."""
+
+    tuples: int
+    syns: int
+    sources: list[tuple[str, int]]
+    ports: list[tuple[int, int]]
+
+
+def top(pins: Pins, most: int) -> Top:
+    """The table of tuples, summed up. Named are at most so many, and only who has a hundredth of the SYNs.
+
+    In a spoofed flood nobody has: whom a reading named then, the next would not, and every name stays with whoever
+    collects them.
+    """
+    four = _tuples(pins, "tuples4", _TUPLE4)
+    six = _tuples(pins, "tuples6", _TUPLE6)
+    return summed(four, six, most)
+
+
+def summed(four: NDArray[Any], six: NDArray[Any], most: int) -> Top:
+    """As `top`, from the values of the two maps."""
+    counts = [part["syns"] + part["elsewhere"] for part in (four, six)]
+    total = sum(int(count.sum()) for count in counts)
+    if not most:
+        return Top(len(four) + len(six), total, [], [])
+    named4 = _most(four["source"], counts[0], total, most)
+    named6 = _most(six["source"], counts[1], total, most)
+    sources = [(_text(int(source).to_bytes(4, "little")), count) for source, count in named4]
+    sources += [(_text(bytes(source).ljust(16, b"\0")), count) for source, count in named6]
+    ports = _most(np.concatenate([four["port"], six["port"]]), np.concatenate(counts), total, most)
+    return Top(len(four) + len(six), total, _ordered(sources)[:most], [(int(port), count) for port, count in ports])
+
+
+def _tuples(pins: Pins, name: str, layout: np.dtype[Any]) -> NDArray[Any]:
+    descriptor = pins.open(name, abi.TUPLE_KEY.size, layout.itemsize)
+    try:
+        _, values, count = kernel.entries(descriptor, abi.TUPLE_KEY.size, layout.itemsize)
+    finally:
+        os.close(descriptor)
+    return np.frombuffer(values, layout, count)
+
+
+def _most(keys: NDArray[Any], counts: _U64, total: int, most: int) -> list[tuple[Any, int]]:
+    if not len(keys):
+        return []
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    sums = np.add.reduceat(counts[order], begins)
+    chosen = np.flatnonzero(sums * np.uint64(_SHARE) >= np.uint64(max(total, 1)))
+    return _ordered((ordered[begins[place]], int(sums[place])) for place in chosen)[:most]
+
+
+def _ordered(rows: Iterable[tuple[Any, int]]) -> list[tuple[Any, int]]:
+    return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+
+def _text(address: bytes) -> str:
+    return str(Prefix(address, len(address) * 8))

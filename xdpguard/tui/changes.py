@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Changes that are asked for on the screen: what will be done, in words, and doing it as the command line does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from xdpguard import safety
+from xdpguard.cli.render import span
+from xdpguard.lists.store import Store
+from xdpguard.policy.target import Kind, Prefix, Target
+from xdpguard.rulebook import Rulebook
+
+LIVES: tuple[int | None, ...] = (60, 600, 3600, 86_400, None)  # seconds; None: for good
+USUAL = 1  # of LIVES
+
+# Opens rules and store with the lock held; hears what is waited for.
+Opened = Callable[[Callable[[str], None]], AbstractContextManager[tuple[Rulebook, Store]]]
+Verb = Literal["block", "allow", "remove"]
+
+_REASON = "xdpguard top"
+_REMOVED = {"block": "unblock", "allow": "disallow", "port": "reopen"}
+_DONE = {"block": "blocked", "allow": "allowed", "unblock": "unblocked", "disallow": "no longer allowed:"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be done to a rule of a kind. ``life`` is a place in LIVES."""
+
+    verb: Verb
+    kind: Kind
+    target: Target
+    life: int = USUAL
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it makes a rule, which has an end."""
+        return self.verb != "remove"
+
+    def longer(self, steps: int) -> Change:
+        """The same with another life."""
+        return replace(self, life=max(0, min(self.life + steps, len(LIVES) - 1)))
+
+    def words(self) -> str:
+        """What will be done."""
+        verb = self.verb if self.lasting else _REMOVED[self.kind]
+        return f"{verb} {self.target}{f' {self._life()}' if self.lasting else ''}"
+
+    def done(self, changed: bool) -> str:
+        """What was done. ``changed``: a rule that was there has a new end."""
+        verb = self.verb if self.lasting else _REMOVED[self.kind]
+        again = " (rule was there, renewed)" if changed else ""
+        return f"{_DONE.get(verb, 'reopened')} {self.target}{f' {self._life()}' if self.lasting else ''}{again}"
+
+    def _life(self) -> str:
+        seconds = LIVES[self.life]
+        return "for good" if seconds is None else f"for {span(seconds)}"
+
+    def make(self, opened: Opened, on_wait: Callable[[str], None], begun: Callable[[], None] = lambda: None) -> str:
+        """Does it; returns what was done. XdpguardError, and nothing changed, when it must not or cannot be.
+
+        ``begun`` is called once the lock is held.
+        """
+        with opened(on_wait) as (book, store):
+            begun()
+            seconds = LIVES[self.life]
+            if isinstance(self.target, Prefix):
+                if self.verb == "block":
+                    safety.check_block(store, [self.target], seconds)
+                elif (self.verb, self.kind) == ("remove", "allow"):
+                    safety.check_disallow(store, [self.target])
+            book.purge()
+            if not self.lasting:
+                book.remove(self.kind, [self.target])
+                return self.done(False)
+            change = book.add(self.kind, [self.target], _REASON, "cli", seconds)
+            if change.kept:
+                return f"{self.target} stands in the configuration file and stays as it is there"
+            done = self.done(change.updated > 0)
+            if self.verb == "block" and isinstance(self.target, Prefix):
+                for rule in store.covering("allow", self.target)[:1]:
+                    done += f"; but it is inside {rule.target}, which is allowed: the allow list wins"
+            return done

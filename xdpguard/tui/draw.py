@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Text with a meaning, lines of an exact width, numbers with units, plots. Knows no terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len, set_cell_size
+
+
+class Span(NamedTuple):
+    """Text and what it means: a name in the palette of the application."""
+
+    text: str
+    style: str = ""
+
+
+Line = list[Span]
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """What plots are made of, lowest first, and small marks."""
+
+    levels: str = "▁▂▃▄▅▆▇█"
+    full: str = "█"
+    rule: str = "─"
+    down: str = "▼"
+    up: str = "▲"
+
+
+UNICODE = Glyphs()
+ASCII = Glyphs("_.-=+*#@", "#", "-", "v", "^")
+
+
+def fit(line: Iterable[Span], width: int, style: str = "") -> Line:
+    """A line of exactly that many cells. ``style`` is that of what is filled in."""
+    found: Line = []
+    left = width
+    for text, its in line:
+        shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+        size = cell_len(shown)
+        if size > left:
+            shown, size = set_cell_size(shown, left), left
+        if shown:
+            found.append(Span(shown, its))
+        left -= size
+        if not left:
+            return found
+    return [*found, Span(" " * left, style)]
+
+
+def cell(text: str, width: int, right: bool = False) -> str:
+    """Text in so many cells; what is cut off ends with a mark."""
+    if cell_len(text) > width:
+        return set_cell_size(text, width - 1) + "~" if width > 1 else text[:width]
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def plain(line: Iterable[Span]) -> str:
+    """A line without its meaning."""
+    return "".join(text for text, _ in line)
+
+
+def scaled(value: float, digits: int = 3) -> str:
+    """A number in at most five characters: 999, 1.23k, 45.6M, 789G; in four with 2 digits: 1.2k, 46M, 789G."""
+    if math.isnan(value):
+        return "-"
+    if value < 999.5:
+        return f"{value:.0f}"
+    for unit in "kMGTPE":
+        value /= 1000
+        if value < 999.5 or unit == "E":
+            whole = 1 if value < (9.995 if digits > 2 else 9.95) else 2 if value < 99.95 else 3
+            return f"{value:.{max(0, digits - whole)}f}{unit}"
+    raise AssertionError
+
+
+def bars(values: Sequence[float] | NDArray[np.float64], width: int, height: int, glyphs: Glyphs) -> list[str]:
+    """A plot of the last values, that many cells wide and high, the highest value at its top. What is not known or 0
+    is empty; everything above 0 is seen.
+    """
+    known = np.nan_to_num(np.asarray(values, np.float64)[-width:])
+    steps = len(glyphs.levels)
+    most = known.max(initial=0.0)
+    # Up to just below the top, so that plots one above the other do not touch.
+    scale = (height * steps - height.bit_length()) / most if most > 0 else 0.0
+    levels = np.where(known > 0, np.maximum(1, np.rint(known * scale)), 0).astype(int)
+    rows = []
+    for row in range(height - 1, -1, -1):
+        parts = np.clip(levels - row * steps, 0, steps)
+        line = "".join(" " if not it else glyphs.full if it == steps else glyphs.levels[it - 1] for it in parts)
+        rows.append(line.rjust(width))
+    return rows
+
+
+def highest(values: NDArray[np.float64], width: int) -> float:
+    """The highest of the values that a plot of that width shows."""
+    return float(np.nan_to_num(values[-width:]).max(initial=0.0))

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The whole screen as lines of text with a meaning. One table in front; on a large screen all of them at once."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import NamedTuple
+
+from xdpguard.dataplane import abi
+from xdpguard.tui.draw import Line, Span, cell, fit
+from xdpguard.tui.head import head, head_height
+from xdpguard.tui.panes import PANES
+from xdpguard.tui.table import FILL, Pane
+from xdpguard.tui.view import View
+
+SMALLEST = (60, 14)
+_WIDE = (140, 36)  # from which every table is seen
+_GAP = 2
+
+# The last ones are left out where there is no room for them.
+_FOOTER = (
+    ("?", "help"),
+    ("q", "quit"),
+    ("b", "block"),
+    ("u", "unblock"),
+    ("a", "allow"),
+    ("/", "filter"),
+    ("s", "sort"),
+    ("p", "pause"),
+    ("i", "interface"),
+    ("r", "reverse"),
+    ("1-7", "table"),
+)
+
+HELP = (
+    "  1 to 7, Tab         another table",
+    "  arrows, PgUp, PgDn  choose a row, which is followed when it moves; Home: first",
+    "  s, r                sort by the next column; the other way round",
+    "  /                   filter: an address or how one begins, a prefix, :port, or",
+    "                      text of rules; Esc shows all again",
+    "  p or Space          stop the picture, and go on; reading goes on meanwhile",
+    "  i                   the next interface; so does Enter on a row of table 7",
+    "  b                   block the chosen source (table 2) or target (table 5)",
+    "  a                   allow it, whatever blocks it",
+    "  u                   unblock it; on table 5 take the chosen rule away",
+    "                      each asks first: left and right choose how long, y does it",
+    "  q or Ctrl-C         end; the data plane goes on",
+    "",
+    "  pass went on to the kernel, drop ended here, answer is a SYN cookie sent back.",
+    "  Tables 2 to 4 count initial SYNs of all interfaces that no rule denied, as far",
+    "  as they are tracked: in a flood most new ones are not; and drops, put down to",
+    "  whom samples of them show. Tables 5 and 6 have the exact hits of rules, lists.",
+)
+
+
+class Box(NamedTuple):
+    """Where a table is on the screen, its title included: cells from the left and top."""
+
+    pane: int
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def frame(view: View, width: int, height: int) -> list[Line]:
+    """Exactly ``height`` lines of ``width`` cells."""
+    if width < SMALLEST[0] or height < SMALLEST[1]:
+        text = f"{width}x{height} is too small: {SMALLEST[0]}x{SMALLEST[1]} at least; q ends"
+        return [fit([Span(text if not row else "")], width) for row in range(height)]
+    lines = head(view, width, height)
+    if view.helping:
+        lines = [lines[0], fit([], width), *(fit([Span(text)], width) for text in HELP)]
+    elif view.shown() is None:
+        lines += [fit([], width), fit([Span(f"  {view.stale() or 'reading ...'}", "dim")], width)]
+    else:
+        # Boxes come from the left and the top: those of one row are joined.
+        left = len(lines)
+        area: dict[int, dict[int, Line]] = {}
+        found = boxes(view, width, height)
+        for box in found:
+            for row, line in enumerate(_table(view, box, alone=len(found) == 1)):
+                area.setdefault(box.top + row, {})[box.left] = line
+        for row in range(left, height - 2):
+            joined: Line = []
+            for at, line in sorted(area.get(row, {}).items()):
+                joined = [*fit(joined, at), *line] if at else [*line]
+            lines.append(fit(joined, width))
+    # What was said is said whole: it may cover the end of the tables.
+    bottom = [fit(line, width) for line in _bottom(view, width)][: height // 3]
+    lines = lines[: height - 1 - len(bottom)]
+    lines += [fit([], width)] * (height - 1 - len(bottom) - len(lines))
+    return [*lines, *bottom, _keys(view, width)]
+
+
+def boxes(view: View, width: int, height: int) -> list[Box]:
+    """Where the tables are."""
+    top, bottom = head_height(height), height - 2
+    if width < _WIDE[0] or height < _WIDE[1]:
+        return [Box(view.pane, 0, top, width, bottom - top)]
+    half = (width - _GAP) // 2
+    rows = bottom - top
+    # Lists and interfaces are few; no table of reasons has more rows than there are reasons.
+    reasons = min(len(abi.reasons()) + 2, (rows - 9) * 11 // 20)
+    left = _stack((0, 4, 5, 6), (reasons, rows - 9 - reasons, 5, 4), 0, half, top)
+    sources = rows * 9 // 20
+    ends = (rows - sources) // 2
+    right = _stack((1, 2, 3), (sources, ends, rows - sources - ends), half + _GAP, width - half - _GAP, top)
+    return left + right
+
+
+def _stack(panes: tuple[int, ...], heights: tuple[int, ...], left: int, width: int, top: int) -> list[Box]:
+    """Tables one above the other."""
+    return [
+        Box(pane, left, top + sum(heights[:at]), width, height)
+        for at, (pane, height) in enumerate(zip(panes, heights, strict=True))
+    ]
+
+
+def _table(view: View, box: Box, alone: bool) -> list[Line]:
+    pane, front = PANES[box.pane], box.pane == view.pane
+    lines = [_tabs(view, box.width) if alone else _name(view, box)]
+    shown = view.shown()
+    if shown is None or box.height < 3:
+        return lines
+    choice = view.choices[pane.name]
+    choice.height = box.height - 2
+    order = view.order(pane)
+    at = view.settle(pane, order)
+    widths = _widths(pane, box.width)
+    lines.append(fit(_heads(view, pane, widths), box.width, "column"))
+    for row in range(choice.top, min(choice.top + choice.height, len(order))):
+        cells = pane.cells(shown, int(order[row]), widths[-1])
+        chosen = front and row == at
+        line: Line = [Span(" ")]
+        for text, column, width in zip(cells, pane.columns, widths, strict=True):
+            if width > 0:
+                # A plot would be seen inside out.
+                style = "chosen" if chosen and column.title != FILL else text.style
+                line += [Span(cell(text.text, width, column.right), style), Span(" ", style if chosen else "")]
+        lines.append(fit(line, box.width))
+    if not len(order):
+        lines.append(fit([Span("  nothing that fits the filter" if view.wanted.text else "  none", "dim")], box.width))
+    return lines[: box.height] + [fit([], box.width)] * (box.height - len(lines))
+
+
+def _widths(pane: Pane, width: int) -> list[int]:
+    """Of the columns; the one that fills takes what is left, and the widest gives way where there is too little."""
+    wanted = [column.width for column in pane.columns]
+    left = width - 1 - sum(wanted) - len(wanted)
+    if pane.columns[-1].title == FILL:
+        wanted[-1] = max(0, left)
+    elif left < 0:
+        wanted[0] += left
+    return wanted
+
+
+def _heads(view: View, pane: Pane, widths: list[int]) -> Line:
+    choice = view.choices[pane.name]
+    line: Line = [Span(" ", "column")]
+    falls = choice.sort not in ("number", "address", "expires", "age")
+    mark = view.glyphs.down if falls != choice.reverse else view.glyphs.up
+    for column, width in zip(pane.columns, widths, strict=True):
+        title = "" if column.title == FILL else column.title
+        if column.sort and column.sort == choice.sort:
+            title = f"{mark}{title}" if column.right else f"{title} {mark}"
+        if width > 0:
+            line.append(Span(cell(title, width, column.right) + " ", "column"))
+    return line
+
+
+def _tabs(view: View, width: int) -> Line:
+    """With room for fewer, the names of the others are left out."""
+    names = sum(len(pane.name) + 4 for pane in PANES) <= width
+    line: Line = []
+    for number, pane in enumerate(PANES):
+        name = f" {pane.name}" if names or number == view.pane else ""
+        line.append(Span(f" {number + 1}{name} ", "tab" if number == view.pane else "dim"))
+    return fit(line, width)
+
+
+def _name(view: View, box: Box) -> Line:
+    pane, shown = PANES[box.pane], view.shown()
+    title = Span(f" {box.pane + 1} {pane.name} ", "tab" if box.pane == view.pane else "title")
+    note = pane.note(shown) if shown else ""
+    return fit([title, Span(f" {note}" if len(title.text) + len(note) < box.width else "", "dim")], box.width)
+
+
+def _bottom(view: View, width: int) -> list[Line]:
+    """A question, what was done, the filter, or what is to be known of the table in front."""
+    shown = view.shown()
+    if view.prompt:
+        return [view.prompt]
+    if view.message.text:
+        text, style = view.message
+        return [[Span(f" {part}", style)] for part in textwrap.wrap(text, width - 2)]
+    if view.wanted.text:
+        return [[Span(f" filter: {view.wanted.text}   (Esc: all)", "notice")]]
+    return [[Span(f" {PANES[view.pane].note(shown)}" if shown and not view.helping else "", "dim")]]
+
+
+def _keys(view: View, width: int) -> Line:
+    if view.helping:
+        return fit([Span(" any key", "key"), Span(" back to the figures", "dim")], width)
+    line: Line = []
+    for key, what in _FOOTER:
+        if sum(len(text) for text, _ in line) + len(key) + len(what) + 3 <= width:
+            line += [Span(f" {key}", "key"), Span(f" {what} ", "dim")]
+    return fit(line, width)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The upper part of the screen: what is looked at, packets by verdict, TCP flags, the guard."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from xdpguard.cli.render import span
+from xdpguard.dataplane import abi, guard
+from xdpguard.tui.draw import Line, Span, bars, cell, fit, highest, scaled
+from xdpguard.tui.history import VERDICTS, Course
+from xdpguard.tui.table import seen_at
+from xdpguard.tui.view import View
+
+_TALL = 30  # rows from which plots are higher
+_STYLES = {"pass": "pass", "drop": "drop", "answer": "guard"}
+
+
+def head_height(height: int) -> int:
+    """Lines that it takes on a screen of that height."""
+    return 5 + len(VERDICTS) * _plot_height(height)
+
+
+def _plot_height(height: int) -> int:
+    return 3 if height >= _TALL else 1
+
+
+def head(view: View, width: int, height: int) -> list[Line]:
+    """Title, verdicts with their plots, TCP flags, the guard."""
+    course = view.snapshot.courses.get(view.place) if view.snapshot and view.place else None
+    return [
+        _title(view, width),
+        *_verdicts(view, course, width, _plot_height(height)),
+        fit(_flags(course, width), width),
+        *(fit(line, width) for line in _guard(view, course)),
+    ]
+
+
+def _title(view: View, width: int) -> Line:
+    seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
+    words = [f" {'xdpguard ' * (width >= 100)}{view.instance}"]
+    if view.place:
+        words.append(view.place[0] + (f" in {view.place[1]}" if view.place[1] else ""))
+    if seen is not None:
+        words.append(seen.its.mode + (", observing" if seen.its.observe else ""))
+        words.append(f"counting {span(view.snapshot.reading.wall - seen.since)}" if view.snapshot else "")
+    words.append(f"every {view.interval:g} s")
+    why = view.stale()
+    moment = time.strftime("%H:%M:%S", time.localtime(view.snapshot.reading.wall)) if view.snapshot else ""
+    if why:
+        state = Span(f" STALE {span(view.age)}: {why} ", "alarm")
+    elif view.paused:
+        state = Span(f" PAUSED at {moment} ", "notice")
+    else:
+        state = Span(f" {moment} ", "head")
+    left = fit([Span("  ".join(words), "head")], max(0, width - len(state.text)), "head")
+    return fit([*left, state], width)
+
+
+def _verdicts(view: View, course: Course | None, width: int, height: int) -> list[Line]:
+    room = width - 48
+    window = f"the last {span(room * view.interval)}" if room > 0 else ""
+    lines = [fit([Span(f" {'packets/s':>19}{'packets':>9}   {cell(window, room)}{'highest':>13}", "dim")], width)]
+    for name in VERDICTS:
+        style = _STYLES[name]
+        rate = course.rates[name] if course else math.nan
+        past = course.past[name] if course else None
+        plot = bars(past, room, height, view.glyphs) if past is not None else [" " * room] * height
+        most = f"{scaled(highest(past, room))}/s" if past is not None else ""
+        for row, text in enumerate(plot):
+            if row < height - 1:
+                lines.append(fit([Span(" " * 32), Span(text, style)], width))
+                continue
+            total = scaled(course.totals[name]) if course else ""
+            words = [
+                Span(f" {name:<8}", style),
+                Span(f"{scaled(rate):>11}", f"{style} bold" if rate >= 0.5 else "dim"),
+                Span(f"{total:>9}   "),
+            ]
+            lines.append(fit([*words, Span(text, style), Span(f"{most:>13}", "dim")], width))
+    return lines
+
+
+def _flags(course: Course | None, width: int) -> Line:
+    digits = 3 if width >= 90 else 2
+    line = [Span(" TCP/s   " if digits > 2 else " TCP/s", "dim")]
+    for name in abi.FLAGS:
+        rate = course.rates[f"tcp {name}"] if course else math.nan
+        line += [
+            Span(f" {name} ", "dim"),
+            Span(f"{scaled(rate, digits):<{6 if digits > 2 else 4}}", "" if rate >= 0.5 else "dim"),
+        ]
+    return line
+
+
+def _guard(view: View, course: Course | None) -> list[Line]:
+    seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
+    if view.snapshot is None or seen is None or seen.guard is None or course is None:
+        return [[Span(" guard    -", "dim")], []]
+    mode, state = view.snapshot.reading.mode, seen.guard
+    rates, totals = course.rates, course.totals
+    if mode == "off":
+        words = Span("off", "dim")
+    elif mode == "always":
+        words = Span("always: every SYN is answered with a cookie", "guard")
+    elif seen.active_since:
+        acts = "WOULD ACT" if mode == "observe" else "ACTIVE"
+        since = time.strftime("%H:%M:%S", time.localtime(seen.active_since))
+        length = span(view.snapshot.reading.wall - seen.active_since)
+        port = f", port {state.port}" if state.port else ""
+        words = Span(f"{acts} {length}, since {since}: {guard.CAUSES[state.cause]}{port}", "guard bold")
+    else:
+        floods = f"; floods so far: {state.floods}" if state.floods else ""
+        words = Span(f"idle, watching ({mode}){floods}")
+    figures = (
+        f"          cookies {scaled(rates['reason cookie_sent'])}/s, valid {scaled(rates['valid'])}/s,"
+        f" bad {scaled(rates['reason cookie_bad'])}/s; unknown {scaled(rates['reason ack_unknown'])}/s;"
+        f" sent {scaled(totals['reason cookie_sent'])}"
+    )
+    skipped = f"; untracked {scaled(rates['skipped'])}/s" if totals["skipped"] else ""
+    return [[Span(" guard    ", "dim"), words], [Span(figures + skipped, "dim")]]

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rates between readings, and how they went. What a reading makes of those before it is never changed again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.dataplane import abi
+from xdpguard.telemetry.counters import Counters
+from xdpguard.tui.reading import Place, Reading, RuleHits
+
+SAMPLES = 240
+VERDICTS = ("pass", "drop", "answer")
+_ACTIONS = {"PASS": "pass", "DROP": "drop", "TX": "answer"}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Course:
+    """An interface's totals, packets/s and the last of them, by series: a verdict, a reason or ``tcp FLAG``.
+
+    A rate that is not known yet is NaN. ``at``: when they were counted, monotonic, seconds.
+    """
+
+    at: float
+    totals: dict[str, int]
+    rates: dict[str, float]
+    past: dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A reading with its rates."""
+
+    reading: Reading
+    courses: dict[Place, Course]
+    rule_rates: Floats
+    list_rates: dict[str, float]
+
+
+def series(counts: Counters) -> dict[str, int]:
+    """Totals by series. A packet that was only observed has passed."""
+    found = dict.fromkeys((*VERDICTS, "would"), 0)
+    for reason in abi.reasons():
+        count = counts.reasons[reason.name]
+        found[f"reason {reason.name}"] = count.packets + count.observed_packets
+        found[_ACTIONS[reason.action]] += count.packets
+        found["pass"] += count.observed_packets
+        if reason.action != "PASS":
+            found["would"] += count.observed_packets
+    found |= {f"tcp {name}": count for name, count in counts.flags.items()}
+    found["valid"] = counts.cookies_valid
+    found["skipped"] = counts.tuples_skipped
+    return found
+
+
+class History:
+    """Makes snapshots of readings."""
+
+    def __init__(self) -> None:
+        self._before: Snapshot | None = None
+
+    def add(self, reading: Reading) -> Snapshot:
+        """The next one."""
+        before = self._before
+        courses = {}
+        for it in reading.interfaces:
+            if it.counts is not None:
+                old = before.courses.get(it.place) if before else None
+                courses[it.place] = _course(series(it.counts), old, it.at)
+        lists = {it.its.name: float(it.packets) for it in reading.lists}
+        seconds = reading.lists_at - before.reading.lists_at if before else 0.0
+        old_lists = {it.its.name: it.packets for it in before.reading.lists} if before else {}
+        self._before = Snapshot(
+            reading,
+            courses,
+            _rule_rates(reading.rules, before.reading.rules if before else None),
+            {
+                name: max(0.0, count - old_lists[name]) / seconds if name in old_lists and seconds > 0 else float("nan")
+                for name, count in lists.items()
+            },
+        )
+        return self._before
+
+
+def _course(totals: dict[str, int], old: Course | None, at: float) -> Course:
+    rates, past = {}, {}
+    seconds = at - old.at if old else 0.0
+    # Counters that have shrunk began anew: with the last interface the maps go.
+    fresh = old is None or seconds <= 0 or any(totals[name] < old.totals[name] for name in totals)
+    for name, total in totals.items():
+        rate = float("nan") if old is None or fresh else (total - old.totals[name]) / seconds
+        rates[name] = rate
+        earlier = old.past[name] if old else np.full(SAMPLES, np.nan)
+        past[name] = np.append(earlier[1:], rate)
+    return Course(at, totals, rates, past)
+
+
+def _rule_rates(now: RuleHits, old: RuleHits | None) -> Floats:
+    rates = np.full(len(now.hits), np.nan)
+    if old is None or now.at <= old.at or not len(old.hits):
+        return rates
+    places = np.minimum(np.searchsorted(old.of.ids, now.of.ids), len(old.of.ids) - 1)
+    known = old.of.ids[places] == now.of.ids
+    gained = now.hits[known, 0].astype(np.float64) - old.hits[places[known], 0].astype(np.float64)
+    rates[known] = np.maximum(gained, 0.0) / (now.at - old.at)
+    return rates

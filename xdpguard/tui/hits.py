@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tables of what drops by name: rules and named lists, with their hits."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+
+from xdpguard.cli.render import span
+from xdpguard.policy.target import Kind, Target
+from xdpguard.tui.draw import Span, scaled
+from xdpguard.tui.table import FILL, MOST, Column, Order, Shown, falling, rate_cell
+
+_KIND = {"allow": "pass", "block": "drop", "port": "drop"}
+
+
+class RulesHit:
+    """Rules in force with what they hit: what is dropped by a block is seen here."""
+
+    name = "rules"
+    sorts = ("rate", "packets", "expires", "age")
+    columns = (
+        Column("kind", 5),
+        Column("target", 23),
+        Column("packets/s", 10, True, "rate"),
+        Column("packets", 8, True, "packets"),
+        Column("ends in", 9, True, "expires"),
+        Column("source", 6),
+        Column(FILL, 0),
+    )
+
+    def order(self, shown: Shown, sort: str, /) -> Order:
+        """The oldest first where they are alike."""
+        hits, now = shown.snapshot.reading.rules, shown.snapshot.reading.wall
+        chosen = np.flatnonzero(hits.of.ends > now)
+        if shown.wanted.text:
+            rules = hits.of.rules
+            its = (rules[int(place)] for place in chosen)
+            chosen = chosen[[shown.wanted.chooses(it.kind, str(it.target), it.reason, it.source) for it in its]]
+        rates, packets = np.nan_to_num(shown.snapshot.rule_rates), hits.hits[:, 0].astype(np.float64)
+        keys = {
+            "rate": (-packets, -rates),
+            "packets": (-rates, -packets),
+            "expires": (hits.of.ends,),
+            "age": (hits.of.ids,),
+        }[sort]
+        return chosen[np.lexsort((hits.of.ids[chosen], *(key[chosen] for key in keys)))][:MOST]
+
+    def key(self, shown: Shown, place: int, /) -> Hashable:
+        """Kind and target."""
+        rule = shown.snapshot.reading.rules.of.rules[place]
+        return rule.kind, rule.target
+
+    def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
+        """Reasons last."""
+        reading = shown.snapshot.reading
+        rule = reading.rules.of.rules[place]
+        packets = int(reading.rules.hits[place, 0])
+        return [
+            Span(rule.kind, _KIND[rule.kind]),
+            Span(str(rule.target), "name"),
+            rate_cell(float(shown.snapshot.rule_rates[place]), _KIND[rule.kind]),
+            Span(scaled(packets), "" if packets else "dim"),
+            Span("never" if rule.expires is None else span(rule.expires - reading.wall)),
+            Span(rule.source, "dim"),
+            Span(rule.reason),
+        ]
+
+    def target(self, shown: Shown, place: int, /) -> tuple[Kind | None, Target] | None:
+        """The rule's own."""
+        rule = shown.snapshot.reading.rules.of.rules[place]
+        return rule.kind, rule.target
+
+    def note(self, _shown: Shown, /) -> str:
+        """What the hits are."""
+        return "with all that they have caught"
+
+
+class ListsHit:
+    """Named lists with what they hit."""
+
+    name = "lists"
+    sorts = ("rate", "packets", "number")
+    columns = (
+        Column("list", 24),
+        Column("packets/s", 10, True, "rate"),
+        Column("packets", 8, True, "packets"),
+        Column("entries", 7, True),
+        Column("loaded", 12, True),
+        Column(FILL, 0),
+    )
+
+    def order(self, shown: Shown, sort: str, /) -> Order:
+        """In the order in which they are asked, where they are alike."""
+        lists = shown.snapshot.reading.lists
+        chosen = [place for place, it in enumerate(lists) if shown.wanted.chooses(it.its.name, it.its.file)]
+        if sort == "number":
+            return np.array(chosen, np.intp)
+        rates = shown.snapshot.list_rates
+        values = [rates[lists[at].its.name] if sort == "rate" else lists[at].packets for at in chosen]
+        return np.array(chosen, np.intp)[falling(np.array(values, np.float64))]
+
+    def key(self, shown: Shown, place: int, /) -> Hashable:
+        """The name."""
+        return shown.snapshot.reading.lists[place].its.name
+
+    def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
+        """The file last."""
+        it = shown.snapshot.reading.lists[place]
+        return [
+            Span(it.its.name, "name"),
+            rate_cell(shown.snapshot.list_rates[it.its.name], "drop"),
+            Span(scaled(it.packets), "" if it.packets else "dim"),
+            Span(scaled(it.its.entries)),
+            Span(span(shown.snapshot.reading.wall - it.its.loaded) + " ago"),
+            Span(it.its.file, "dim"),
+        ]
+
+    def target(self, _shown: Shown, _place: int, /) -> tuple[Kind | None, Target] | None:
+        """None: lists are loaded and dropped as a whole, by the command line."""
+        return None
+
+    def note(self, _shown: Shown, /) -> str:
+        """Nothing."""
+        return ""

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One look at everything the screen shows. Costs milliseconds, however much the tables hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.controller import Controller
+from xdpguard.dataplane import guard
+from xdpguard.dataplane.pins import Pins
+from xdpguard.errors import XdpguardError
+from xdpguard.inventory import Interface
+from xdpguard.listbook import ListHits
+from xdpguard.policy.rule import Rule
+from xdpguard.policy.target import Kind, Target
+from xdpguard.telemetry import counters, ranking
+from xdpguard.telemetry.dropped import Dropped
+
+Place = tuple[str, str]  # name and network namespace of an interface
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An interface. ``counts`` and ``guard`` are None where our program's maps are not there; times: Unix seconds."""
+
+    its: Interface
+    since: float
+    counts: counters.Counters | None
+    guard: guard.State | None
+    active_since: float = 0.0
+    at: float = 0.0  # when it was counted: monotonic, seconds
+
+    @property
+    def place(self) -> Place:
+        """What names it."""
+        return self.its.name, self.its.netns
+
+
+class Rules:
+    """The rules of a store as it was written at ``stamp``, with what numpy wants to know of them."""
+
+    def __init__(self, rules: Sequence[Rule], stamp: tuple[int, int] = (0, 0)) -> None:
+        self.rules = rules
+        self.stamp = stamp
+        self.slots: NDArray[np.intp] = np.array([rule.slot for rule in rules], np.intp)
+        self.ids = np.array([rule.id for rule in rules], np.int64)
+        self.ends = np.array([np.inf if rule.expires is None else rule.expires for rule in rules], np.float64)
+        self.stored = np.array([(rule.packets, rule.bytes) for rule in rules], np.uint64).reshape(-1, 2)
+        self.places: dict[tuple[Kind, Target], int] = {(it.kind, it.target): n for n, it in enumerate(rules)}
+
+
+@dataclass(frozen=True)
+class RuleHits:
+    """Rules with all their hits, a row each: packets, octets. ``at``: when they were counted, monotonic, seconds."""
+
+    of: Rules
+    hits: NDArray[np.uint64]
+    at: float
+
+
+class Reading(NamedTuple):
+    """Everything, at about one moment: on a busy machine its parts may be far apart, and each has a time of its own.
+
+    ``wall`` is Unix time, seconds; ``lists_at`` monotonic.
+    """
+
+    wall: float
+    interfaces: tuple[Seen, ...]
+    mode: str  # of the SYN guard
+    rules: RuleHits
+    lists: tuple[ListHits, ...]
+    lists_at: float
+    syns: ranking.Syns
+
+
+Session = Callable[[], AbstractContextManager[Controller]]
+
+
+class Reader:
+    """Reads again and again. ``session`` opens the controller without the lock. Call it in one thread only."""
+
+    def __init__(self, pins: Pins, store: Path, session: Session) -> None:
+        self._pins = pins
+        self._store = store
+        self._session = session
+        self._rules = Rules([], (-1, -1))
+        self._syns: ranking.Syns | None = None
+        self._dropped = Dropped(pins)
+
+    def __call__(self) -> Reading:
+        """XdpguardError when nothing is attached, or what is cannot be read."""
+        with self._session() as session:
+            interfaces = tuple(self._look(session))
+            if not any(it.counts for it in interfaces):
+                raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+            now = time.monotonic()
+            self._dropped.read({it.place: it.counts for it in interfaces if it.counts}, now)
+            self._syns = ranking.read(self._pins, now, self._syns, self._dropped.by)
+            rules, lists, at = self._hits(session), tuple(session.lists.in_force()), time.monotonic()
+            return Reading(time.time(), interfaces, guard.read_policy(self._pins).mode, rules, lists, at, self._syns)
+
+    def _look(self, session: Controller) -> list[Seen]:
+        rows = session.store.execute("SELECT name, netns, attached FROM interfaces")
+        since = {(name, netns): float(attached) for name, netns, attached in rows}
+        found = []
+        for it in session.interfaces():
+            place = (it.name, it.netns)
+            if not self._pins.is_current(*place):
+                found.append(Seen(it, since.get(place, 0.0), None, None))
+                continue
+            state = guard.read(self._pins, *place)
+            began = time.time() - (time.monotonic_ns() - state.began) / 1e9
+            counts = counters.read(self._pins, *place)
+            at = time.monotonic()
+            found.append(Seen(it, since.get(place, 0.0), counts, state, began if state.active() else 0.0, at))
+        return found
+
+    def _hits(self, session: Controller) -> RuleHits:
+        status = self._store.stat()
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._rules.stamp:
+            self._rules = Rules(session.store.rules(), stamp)
+        rules = self._rules
+        with session.tables() as tables:
+            if not len(rules.slots) or not session.rules.counts_in(tables):
+                return RuleHits(rules, rules.stored, time.monotonic())
+            return RuleHits(rules, rules.stored + tables.hits_at(rules.slots), time.monotonic())

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the one who looks has chosen: interface, table, row, order, filter. Survives every reading."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xdpguard.tui.draw import UNICODE, Glyphs, Line, Span
+from xdpguard.tui.filters import Filter
+from xdpguard.tui.history import Snapshot
+from xdpguard.tui.panes import PANES
+from xdpguard.tui.reading import Place
+from xdpguard.tui.table import Order, Pane, Shown, seen_at
+
+_QUIET = Span("")
+
+
+@dataclass
+class Choice:
+    """Of one table. ``key`` names the chosen row, ``at`` is where it was; ``top`` the first row that is seen."""
+
+    sort: str
+    reverse: bool = False
+    key: Hashable = None
+    at: int = 0
+    top: int = 0
+    height: int = 1  # rows it was last drawn with
+
+
+@dataclass
+class View:
+    """Everything that is drawn."""
+
+    instance: str
+    interval: float
+    glyphs: Glyphs = UNICODE
+    snapshot: Snapshot | None = None
+    place: Place | None = None
+    pane: int = 0
+    wanted: Filter = field(default_factory=Filter)
+    paused: bool = False
+    fault: str = ""  # why the figures are stale
+    age: float = 0.0  # of the figures, seconds
+    message: Span = _QUIET
+    prompt: Line = field(default_factory=list)  # a question, in place of the message
+    helping: bool = False
+    choices: dict[str, Choice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.choices = {pane.name: Choice(pane.sorts[0]) for pane in PANES}
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Shows another snapshot. The interface that was chosen stays chosen while it is there."""
+        self.snapshot = snapshot
+        if self.place is None or seen_at(snapshot, self.place) is None:
+            usable = [it.place for it in snapshot.reading.interfaces if it.counts]
+            if self.place is None or usable:
+                self.place = usable[0] if usable else None
+
+    def stale(self) -> str:
+        """Why the figures are not those of now; empty when they are."""
+        if self.fault:
+            return self.fault
+        seen = seen_at(self.snapshot, self.place) if self.snapshot and self.place else None
+        if seen is None or seen.its.state == "attached":
+            return "" if seen is None or seen.counts else "made by another version of xdpguard"
+        return {
+            "detached": "not attached any more",
+            "replaced": "another program is attached",
+            "renamed": "renamed or moved",
+            "gone": "the interface has gone",
+        }[seen.its.state]
+
+    def shown(self) -> Shown | None:
+        """What panes draw; None before the first reading."""
+        if self.snapshot is None or self.place is None:
+            return None
+        return Shown(self.snapshot, self.place, self.wanted, self.glyphs)
+
+    def order(self, pane: Pane) -> Order:
+        """The rows of a pane as they are drawn."""
+        shown = self.shown()
+        if shown is None:
+            return np.zeros(0, np.intp)
+        choice = self.choices[pane.name]
+        found = pane.order(shown, choice.sort)
+        return found[::-1] if choice.reverse else found
+
+    def settle(self, pane: Pane, order: Order) -> int:
+        """Where the chosen row is now; it is followed, and where it went, its neighbour is taken. -1: no rows."""
+        shown, choice = self.shown(), self.choices[pane.name]
+        if shown is None or not len(order):
+            return -1
+        if choice.key is not None:
+            found = next((at for at, place in enumerate(order) if pane.key(shown, int(place)) == choice.key), -1)
+            if found < 0:
+                choice.key = None
+            else:
+                choice.at = found
+        choice.at = min(choice.at, len(order) - 1)
+        choice.top = max(0, min(choice.top, choice.at, len(order) - choice.height))
+        choice.top = max(choice.top, choice.at - choice.height + 1)
+        return choice.at
+
+    def move(self, rows: int) -> None:
+        """Chooses another row of the table in front."""
+        self.choose(self.choices[PANES[self.pane].name].at + rows)
+
+    def choose(self, at: int) -> None:
+        """Chooses the row at a place of the table in front; from here on it is followed wherever it goes."""
+        pane = PANES[self.pane]
+        order = self.order(pane)
+        if self.settle(pane, order) < 0:
+            return
+        choice, shown = self.choices[pane.name], self.shown()
+        assert shown is not None
+        choice.at = max(0, min(at, len(order) - 1))
+        # The first row is that of whoever is first.
+        choice.key = pane.key(shown, int(order[choice.at])) if choice.at else None
+
+    def chosen(self) -> tuple[Pane, Shown, int] | None:
+        """The chosen row of the table in front; None when it has none."""
+        pane, shown = PANES[self.pane], self.shown()
+        order = self.order(pane)
+        at = self.settle(pane, order)
+        return (pane, shown, int(order[at])) if shown is not None and at >= 0 else None
+
+    def next_sort(self) -> str:
+        """Sorts the table in front by its next order; returns which."""
+        pane = PANES[self.pane]
+        choice = self.choices[pane.name]
+        choice.sort = pane.sorts[(pane.sorts.index(choice.sort) + 1) % len(pane.sorts)]
+        choice.reverse = False
+        return choice.sort
+
+    def next_interface(self) -> None:
+        """Shows the next interface."""
+        if self.snapshot is None or not self.snapshot.reading.interfaces:
+            return
+        places = [it.place for it in self.snapshot.reading.interfaces]
+        at = places.index(self.place) if self.place in places else -1
+        self.place = places[(at + 1) % len(places)]
