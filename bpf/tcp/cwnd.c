@@ -5,6 +5,7 @@
  */
 #include "config.h"
 #include "socket.h"
+#include "ring.h"
 #include "chosen.h"
 #include "probe.h"
 
@@ -25,9 +26,6 @@ struct xg_sample {
 	u32 skipped;           /* segments since the last sample, that made none */
 	u32 closed;            /* 1: the connection has ended, there are no values */
 };
-
-#define XG_RECORD xg_sample
-#include "ring.h"
 
 struct xg_last {
 	u64 at;
@@ -59,7 +57,7 @@ TRACEPOINT_PROBE(tcp, tcp_probe)
 	sample.send_window = args->snd_wnd;
 	sample.receive_window = args->rcv_wnd;
 	sample.flight = args->snd_nxt - args->snd_una;
-	xg_put(&sample);
+	xg_put(&sample, sizeof(sample));
 	return 0;
 }
 
@@ -76,6 +74,6 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 	sample.at = bpf_ktime_get_ns();
 	sample.ends = XG_ENDS_OF(args);
 	sample.closed = 1;
-	xg_put(&sample);
+	xg_put(&sample, sizeof(sample));
 	return 0;
 }

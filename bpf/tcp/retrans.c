@@ -5,6 +5,7 @@
  */
 #include "config.h"
 #include "socket.h"
+#include "ring.h"
 #include "chosen.h"
 #include "kind.h"
 
@@ -27,9 +28,6 @@ struct xg_retransmitted {
 	u8 zero[7];
 };
 
-#define XG_RECORD xg_retransmitted
-#include "ring.h"
-
 struct xg_segment {
 	u64 sk;
 	u32 seq;
@@ -43,7 +41,7 @@ static __always_inline void xg_tell(struct xg_retransmitted *event)
 {
 	if (event->kind != XG_CLOSE && !(1u << event->state & XG_STATES))
 		return;
-	xg_put(event);
+	xg_put(event, sizeof(*event));
 }
 
 TRACEPOINT_PROBE(tcp, tcp_retransmit_skb)

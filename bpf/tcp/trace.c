@@ -5,6 +5,7 @@
  */
 #include "config.h"
 #include "socket.h"
+#include "ring.h"
 #include "owner.h"
 
 #if !defined(XG_SOCKETS)
@@ -34,9 +35,6 @@ struct xg_transition {
 	char comm[16];
 };
 
-#define XG_RECORD xg_transition
-#include "ring.h"
-
 /* Since when a socket has been in its state, and who last changed it. */
 struct xg_state {
 	u64 since;
@@ -55,7 +53,7 @@ static __always_inline void xg_tell(struct xg_transition *event)
 		return;
 	if (XG_LONGER && (!event->since || event->at - event->since < XG_LONGER))
 		return;
-	xg_put(event);
+	xg_put(event, sizeof(*event));
 }
 
 /*

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A BPF ring buffer of records of one size, read many at once as a numpy array (kernel/bpf/ringbuf.c), and the place
-beside it for those the ring refused (bpf/tcp/ring.h).
-"""
+"""A BPF ring buffer of records of one size, read many at once as a numpy array (kernel/bpf/ringbuf.c)."""
 
 from __future__ import annotations
 
@@ -17,7 +15,6 @@ from xdpguard.dataplane.tracepoints import Tracepoints
 
 _BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
 _HEADER = 8  # octets before each record
-_KEY = 16  # struct xg_spilled
 
 
 class Records:
@@ -26,10 +23,7 @@ class Records:
     def __init__(self, program: Tracepoints, record: np.dtype[Any]) -> None:
         """``program`` has the maps of bpf/tcp/ring.h; ``record`` is the layout of its records, packed."""
         fd = program.map_fd("events")
-        self._spill, self._spilled = program.map_fd("spill"), program.map_fd("spilled")
         self._lost = program.map_fd("lost")
-        self._record = record
-        self._seen = 0  # records that were put beside the ring
         self._size = kernel.map_info(fd).max_entries
         self._stride = _HEADER + (record.itemsize + 7 & ~7)
         self._framed = np.dtype(
@@ -51,26 +45,7 @@ class Records:
         self._order = threading.Lock()
 
     def read(self) -> NDArray[Any]:
-        """Every record there is now, oldest first, copied out of the ring and what lies beside it."""
-        found = self._ring()
-        spilled = sum_over_cpus(self._spilled)
-        if spilled == self._seen:
-            return found
-        self._seen = spilled
-        found = np.concatenate([found, self._beside()])
-        return found[np.argsort(found["at"], kind="stable")]
-
-    def lost(self) -> int:
-        """Records that found no room."""
-        return sum_over_cpus(self._lost)
-
-    def _beside(self) -> NDArray[Any]:
-        keys, values, number = kernel.entries(self._spill, _KEY, self._record.itemsize)
-        for place in range(number):
-            kernel.delete(self._spill, keys[place * _KEY : (place + 1) * _KEY])
-        return np.frombuffer(values, self._record, number)
-
-    def _ring(self) -> NDArray[Any]:
+        """Every record there is now, oldest first, copied out of the ring."""
         produced = self._end()
         consumed = self._consumed[0]
         count = (produced - consumed) // self._stride
@@ -83,6 +58,10 @@ class Records:
             found: NDArray[Any] = framed["record"][:count].copy()
         self._consumed[0] = consumed + count * self._stride
         return found
+
+    def lost(self) -> int:
+        """Records that found no room."""
+        return sum_over_cpus(self._lost)
 
     def close(self) -> None:
         """Gives it back."""

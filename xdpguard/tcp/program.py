@@ -23,7 +23,6 @@ ENDS: list[tuple[str, Any]] = [
 ]
 INODES = 65_536  # sockets of one process that are looked at
 _PROBE = "tcp:tcp_probe"
-_SPILL = 4096  # records that a ring refused
 
 
 def load(
@@ -49,7 +48,7 @@ def load(
     wanted = chosen.switches()
     if pid is not None:
         wanted["PID"] = pid
-    wanted |= {"INODES": INODES, "SPILL": _SPILL}
+    wanted["INODES"] = INODES
     if _PROBE in tracepoints:
         wanted["PROBE_SOCKET"] = int(_tells_socket())
         if not wanted["PROBE_SOCKET"] and (wanted["NETNS"] or wanted["PID"]):
