@@ -16,11 +16,12 @@
 #define XG_NETS4_WORDS 262144 /* one bit a /24, in 64-bit words */
 #define XG_NETS6_LINES 65536  /* of the lists' pre-filter for IPv6 */
 #define XG_RULE_NETS6_LINES 4096
-#define XG_DENIALS 64        /* a power of two */
-#define XG_LISTS 1024        /* named lists there may be */
-#define XG_DROP_FRAME 128    /* octets: Ethernet, two VLAN tags, IPv6 and a TCP header with all its options fit */
-#define XG_KEPT 64           /* last samples of a reason; a power of two */
-#define XG_KEPT_CPU 8        /* of them, of one CPU; where there are more than 8, some share */
+#define XG_DENIALS 64     /* a power of two */
+#define XG_LISTS 1024     /* named lists there may be */
+#define XG_DROP_FRAME 128 /* octets: Ethernet, two VLAN tags, IPv6 and a TCP header with all its options fit */
+#define XG_KEPT 64        /* last samples of a reason; a power of two */
+#define XG_KEPT_CPU 8     /* of them, of one CPU; where there are more than 8, some share */
+#define XG_SHADOW_RULES 8192
 #define XG_PROBE_BATCH 16384 /* answers */
 
 /* What an allow, block or port entry holds. Written by the controller only. */
@@ -33,6 +34,18 @@ struct xg_rule {
 struct xg_hits {
 	u64 packets;
 	u64 bytes;
+};
+
+/* Whose packets a shadow entry would hit. */
+enum xg_shadow_class {
+	XG_SHADOW_ESTABLISHED, /* of a TCP socket of this host that is past listening */
+	XG_SHADOW_ALLOWED,     /* the allow list would save them */
+	XG_SHADOW_OTHER,
+	XG_SHADOW_CLASSES,
+};
+
+struct xg_shadow_hits {
+	struct xg_hits of[XG_SHADOW_CLASSES];
 };
 
 /* Eight octets, because the kernel compares keys eight at a time, and one by one what is left. */
@@ -147,6 +160,22 @@ struct xg_denial {
 	u16 version; /* IP */
 };
 
+enum xg_sample_wanted {
+	XG_SAMPLE_NONE,
+	XG_SAMPLE_DROPPED,
+	XG_SAMPLE_OBSERVED, /* it passed, as what decided only observes */
+};
+
+/* What the program tells the one that does the rest behind the verdict: see after.h. */
+struct xg_after {
+	u32 reason;
+	u32 verdict;
+	u32 length; /* of the frame, which may be another one by then */
+	u32 sample; /* enum xg_sample_wanted */
+	u32 observed;
+	u32 zero;
+};
+
 /* One interface's counters on one CPU. */
 struct xg_counters {
 	struct xg_reason_counts reasons[XG_REASON_SLOTS];
@@ -161,6 +190,7 @@ struct xg_counters {
 	struct xg_budget budget;
 	struct xg_signs signs;
 	struct xg_denial denials[XG_DENIALS];
+	struct xg_after after;
 };
 
 enum xg_guard_mode {
@@ -309,10 +339,16 @@ struct xg_settings {
 	u32 lists4;
 	u32 lists6;
 	u32 lists6_wide;
-	u32 deny; /* there is some deny entry at all */
+	u32 deny;       /* there is some deny entry at all */
+	u32 shadow;     /* there is some shadow entry at all */
+	u64 generation; /* another one after each change of them: see stages/known.h */
+	u64 zero;       /* see xg_forget() */
+	u32 shadow_rules4;
+	u32 shadow_rules6;
+	u32 shadow_lists4;
+	u32 shadow_lists6;
+	u32 shadow_lists6_wide;
 	u32 unused;
-	u64 generation;                     /* another one after each change of them: see stages/known.h */
-	u64 zero;                           /* see xg_forget() */
 	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
 	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };
@@ -328,7 +364,9 @@ struct xg_probe_answer {
 	u8 tcp_flags;
 	u8 entry;   /* enum xg_probe_entry that decided */
 	u32 number; /* slot of the rule, or number of the list */
-	u32 zero;
+	u16 shadow; /* 1 + place among the shadow entries' hits; 0: none would hit it */
+	u8 shadow_class;
+	u8 zero;
 	u8 source[16]; /* IPv4: the first four octets */
 };
 
@@ -343,6 +381,7 @@ struct xg_probe_state {
 
 XG_SAME_SIZE(xg_rule, XG_PY_SIZEOF_RULE);
 XG_SAME_SIZE(xg_hits, XG_PY_SIZEOF_HITS);
+XG_SAME_SIZE(xg_shadow_hits, XG_PY_SIZEOF_SHADOW_HITS);
 XG_SAME_SIZE(xg_address4, XG_PY_SIZEOF_ADDRESS4);
 XG_SAME_SIZE(xg_address6, XG_PY_SIZEOF_ADDRESS6);
 XG_SAME_SIZE(xg_prefix4, XG_PY_SIZEOF_PREFIX4);

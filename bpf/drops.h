@@ -25,27 +25,53 @@
 /* What is written before it is written before what is written after it. */
 #define xg_barrier() __asm__ __volatile__("" ::: "memory")
 
+/* Whether a drop may give a sample; which is not much to ask, as it is asked for each. */
+static __always_inline bool xg_sample_due(const struct xg_reason_counts *counts)
+{
+	struct xg_reader *reader;
+	u32 zero = 0;
+
+	if (XG_PROBE)
+		return false;
+	reader = drop_reader.lookup(&zero);
+	if (!reader)
+		return false;
+	/* What is not due yet is, when somebody has begun to ask since. */
+	return xg_now_tick() >= counts->due ||
+	       (counts->window & XG_SESSIONS) != (reader->until ? reader->session & XG_SESSIONS : 0);
+}
+
+/* The sample's place among those that are kept. */
+static __always_inline struct xg_drop *xg_sample_place(u32 reason, u64 number)
+{
+	u32 place = bpf_get_smp_processor_id() * XG_KEPT_CPU + (number & (XG_KEPT_CPU - 1));
+	u32 index = reason * XG_KEPT + (place & (XG_KEPT - 1));
+
+	return kept.lookup(&index);
+}
+
 /* Takes the sample, and hands it on when somebody asked for it. */
-static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mine, struct xg_reason_counts *counts,
-				      bool wanted, u32 reason, u32 length, bool observed, u64 now)
+static __always_inline void xg_take_sample(struct xdp_md *ctx, struct xg_counters *mine,
+					   struct xg_reason_counts *counts, const struct xg_after *after, bool wanted,
+					   u64 now)
 {
 	void *frame = (void *)(long)ctx->data;
-	u32 place = bpf_get_smp_processor_id() * XG_KEPT_CPU + (counts->samples & (XG_KEPT_CPU - 1));
-	u32 index = reason * XG_KEPT + (place & (XG_KEPT - 1)), zero = 0;
-	struct xg_drop *drop = kept.lookup(&index);
-	const struct xg_guard *guard = guards.lookup(&zero);
+	struct xg_drop *drop = xg_sample_place(after->reason, counts->samples);
 	u64 there = ctx->data_end - ctx->data;
+	const struct xg_guard *guard;
+	u32 zero = 0;
 
+	guard = guards.lookup(&zero);
 	if (!drop || !guard)
 		return;
 	drop->begun++;
 	xg_barrier();
 	drop->at = now;
 	drop->link = guard->link;
-	drop->length = length;
-	drop->reason = reason;
-	drop->observed = observed;
-	drop->entry = reason == XG_REASON_deny ? mine->denied_entry : 0;
+	drop->length = after->length;
+	drop->reason = after->reason;
+	drop->observed = after->sample == XG_SAMPLE_OBSERVED;
+	drop->entry = after->reason == XG_REASON_deny ? mine->denied_entry : 0;
 	drop->number = mine->denied_number;
 	if (there > XG_DROP_FRAME)
 		there = XG_DROP_FRAME;
@@ -55,33 +81,28 @@ static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mi
 		drop->captured = 0;
 	xg_barrier();
 	drop->done = drop->begun;
+	counts->samples++;
 	if (wanted && drops.ringbuf_output(drop, sizeof(*drop), 0))
 		counts->lost++;
 }
 
-/* A packet is dropped, or would be, and counted already. */
-static __always_inline void xg_dropped(struct xdp_md *ctx, struct xg_counters *mine, struct xg_reason_counts *counts,
-				       u32 reason, u32 length, bool observed)
+/* A packet was dropped, or would have been, and may give a sample. */
+static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mine, const struct xg_after *after)
 {
-	u64 tick, now, window, until, session;
+	struct xg_reason_counts *counts = &mine->reasons[after->reason & (XG_REASON_SLOTS - 1)];
+	u64 tick = xg_now_tick(), now = xg_now_boot(), until, window;
 	struct xg_reader *reader;
 	u32 zero = 0;
 	bool wanted;
 
 	reader = drop_reader.lookup(&zero);
-	if (XG_PROBE || !reader)
+	if (!reader)
 		return;
 	until = *(volatile u64 *)&reader->until;
-	session = until ? reader->session & XG_SESSIONS : 0;
-	/* What is not due yet is, when somebody has begun to ask since. */
-	tick = xg_now_tick();
-	if (tick < counts->due && (counts->window & XG_SESSIONS) == session)
-		return;
-	now = xg_now_boot();
 	wanted = until > now;
 	if (until && !wanted)
 		__sync_val_compare_and_swap(&reader->until, until, 0);
-	window = now >> XG_WINDOW_SHIFT << 8 | (wanted ? session : 0);
+	window = now >> XG_WINDOW_SHIFT << 8 | (wanted ? reader->session & XG_SESSIONS : 0);
 	if (counts->window != window) {
 		counts->window = window;
 		counts->due = 0;
@@ -92,8 +113,7 @@ static __always_inline void xg_dropped(struct xdp_md *ctx, struct xg_counters *m
 		return;
 	}
 	counts->left--;
-	xg_sample(ctx, mine, counts, wanted, reason, length, observed, now);
-	counts->samples++;
+	xg_take_sample(ctx, mine, counts, after, wanted, now);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The only exit. */
+/* The only exit: what counts a packet. */
 #ifndef XG_FINISH_H
 #define XG_FINISH_H
 
@@ -12,26 +12,27 @@
  * Counts the packet, exactly once, and returns its verdict. `observed`: the stage that decided does not act. By value:
  * a pointer to the packet here would keep the compiler from holding it in registers.
  */
-static __always_inline int xg_finish(struct xdp_md *ctx, struct xg_counters *counters, u32 length, bool observed,
-				     u32 reason)
+static __always_inline int xg_finish(struct xg_counters *counters, u32 length, bool observed, u32 reason)
 {
 	struct xg_reason_counts *counts;
 	int verdict = xg_verdict(reason);
+	bool dropped = verdict == XDP_DROP;
 
 	/* An unsigned index below the bound; the verifier cannot know that a stage never returns XG_NEXT here. */
 	counts = &counters->reasons[reason & (XG_REASON_SLOTS - 1)];
+	counters->after.sample = XG_SAMPLE_NONE;
 	if ((XG_OBSERVE || observed) && verdict != XDP_PASS) {
 		counts->observed_packets++;
 		counts->observed_bytes += length;
-		if (verdict == XDP_DROP)
-			xg_dropped(ctx, counters, counts, reason & (XG_REASON_SLOTS - 1), length, true);
+		if (dropped && xg_sample_due(counts))
+			counters->after.sample = XG_SAMPLE_OBSERVED;
 		xg_probe_finish(reason, XDP_PASS, true);
 		return XDP_PASS;
 	}
 	counts->packets++;
 	counts->bytes += length;
-	if (verdict == XDP_DROP)
-		xg_dropped(ctx, counters, counts, reason & (XG_REASON_SLOTS - 1), length, false);
+	if (dropped && xg_sample_due(counts))
+		counters->after.sample = XG_SAMPLE_DROPPED;
 	xg_probe_finish(reason, verdict, false);
 	return verdict;
 }

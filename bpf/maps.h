@@ -13,6 +13,7 @@
 #define XG_BUCKETS 65536  /* a power of two */
 #define XG_EVENT_PAGES 16 /* a power of two */
 #define XG_DROP_PAGES 128 /* likewise; room for 3,000 */
+#define XG_SHADOW_PLACES (XG_SHADOW_RULES + XG_LISTS)
 
 #ifndef BPF_F_INNER_MAP
 #define BPF_F_INNER_MAP (1U << 12) /* linux/bpf.h, 5.10 */
@@ -66,15 +67,42 @@ BPF_F_TABLE("array:" XG_PINS "/deny6_nets", u32, struct xg_line, deny6_nets, XG_
  * The named lists: their pre-filters, as above, and their index (stages/index.h), an array of lines that is built
  * beside the one in force and then takes its place here, so that a packet meets the old lists or the new ones. The
  * controller maps all of them into memory and writes, the program reads. An index is made as large as its lists.
+ * Shadow lists have all of this for themselves: a longer prefix of theirs would else hide one that drops.
  */
 BPF_F_TABLE("array:" XG_PINS "/list_nets4", u32, struct xg_nets4, list_nets4, XG_NETS4_WORDS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array:" XG_PINS "/list_nets6", u32, struct xg_line, list_nets6, XG_NETS6_LINES, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct xg_line, index_layout, 1, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
 BPF_TABLE_PINNED("array_of_maps$index_layout", u32, u32, list_index, 1, XG_PINS "/list_index");
+BPF_F_TABLE("array:" XG_PINS "/shadow_nets4", u32, struct xg_nets4, shadow_nets4, XG_NETS4_WORDS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array:" XG_PINS "/shadow_nets6", u32, struct xg_line, shadow_nets6, XG_NETS6_LINES, BPF_F_MMAPABLE);
+BPF_TABLE_PINNED("array_of_maps$index_layout", u32, u32, shadow_index, 1, XG_PINS "/shadow_index");
 
 /* [cpu * XG_LISTS + number] -> packets and bytes of a list. As `hits` below. */
 BPF_F_TABLE("array:" XG_PINS "/list_hits", u32, struct xg_hits, list_hits, (XG_MAX_CPUS + 1) * XG_LISTS,
 	    BPF_F_MMAPABLE);
+
+/* Prefix -> shadow rule, longest match; its slot is among those of shadow rules. As `allow4` above. */
+BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix4, struct xg_rule, shadow4, XG_SHADOW_RULES, XG_PINS "/shadow4",
+		  BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix6, struct xg_rule, shadow6, XG_SHADOW_RULES, XG_PINS "/shadow6",
+		  BPF_F_NO_PREALLOC);
+
+/* [cpu * XG_SHADOW_PLACES + place] -> what a shadow entry would hit. Slots of rules, then numbers of lists. As `hits`.
+ */
+BPF_F_TABLE("array:" XG_PINS "/shadow_hits", u32, struct xg_shadow_hits, shadow_hits,
+	    (XG_MAX_CPUS + 1) * XG_SHADOW_PLACES, BPF_F_MMAPABLE);
+
+/*
+ * [0] -> the program that does the rest behind the verdict (after.h). The controller fills it when it loads the
+ * program. The kernel lets programs call each other through it that are alike in taking frames of several buffers.
+ */
+#if XG_PROBE
+BPF_TABLE("prog", u32, u32, after_program, 1);
+#elif XG_FRAGS
+BPF_TABLE_PINNED("prog", u32, u32, after_program, 1, XG_LINK_PINS "/after_frags");
+#else
+BPF_TABLE_PINNED("prog", u32, u32, after_program, 1, XG_LINK_PINS "/after");
+#endif
 
 /* Destination port and protocol -> rule. Controller writes, program reads. Holds every port there is. */
 BPF_TABLE_PINNED7("hash", struct xg_port, struct xg_rule, ports, 2 * 65536, XG_PINS "/ports", BPF_F_NO_PREALLOC);

@@ -49,7 +49,7 @@ struct xg_handover {
 	volatile u8 unused;
 	volatile u8 ip_version;
 	volatile u8 suspect;
-	volatile u8 zero;
+	volatile u8 segment; /* of TCP, with ports; what shadow.h wants to know */
 	volatile u16 network_at;
 	volatile u16 transport_at;
 };

@@ -22,6 +22,7 @@
 #include "stages/sanity.h"
 #include "stages/syn_guard.h"
 
+#include "after.h"
 #include "finish.h"
 
 /* The stages that every packet passes, in order; the first one that returns a reason decides. */
@@ -76,7 +77,7 @@ int xdpguard(struct xdp_md *ctx)
 {
 	struct xg_handover handover;
 	struct xg_cursor cursor;
-	u32 zero = 0, length, reason;
+	u32 zero = 0, length, reason, verdict;
 	struct xg_counters *mine = counters.lookup(&zero);
 	struct xg_settings *rules = settings.lookup(&zero);
 	bool observed = false;
@@ -97,6 +98,30 @@ int xdpguard(struct xdp_md *ctx)
 		if (reason == XG_NEXT)
 			reason = xg_syn_guard(ctx, &handover, mine, rules, &observed);
 	}
-	/* Called once: each call is a copy, and the verifier goes through it for every way that leads there. */
-	return xg_finish(ctx, mine, length, observed, reason);
+	/* Through memory, of which the verifier remembers nothing: from here on it follows one way, not all that lead
+	 * here. */
+	mine->after.reason = reason;
+	mine->after.observed = observed;
+	xg_barrier();
+	reason = mine->after.reason;
+	observed = mine->after.observed;
+	verdict = xg_finish(mine, length, observed, reason);
+	xg_go_on(ctx, mine, rules, length, reason, verdict);
+	return verdict;
+}
+
+/* Called behind the verdict, which it returns. */
+int xdpguard_after(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct xg_counters *mine = counters.lookup(&zero);
+	struct xg_settings *rules = settings.lookup(&zero);
+	struct xg_after after;
+
+	if (!mine || !rules)
+		return XDP_PASS;
+	after = mine->after;
+	xg_probe_said(&after.reason, &after.verdict);
+	xg_do_after(ctx, mine, rules, &after);
+	return after.verdict;
 }

@@ -20,19 +20,21 @@ from msgspec.structs import replace
 from xdpguard import builds, safety
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.program import Built, Target
+from xdpguard.dataplane.shadowmaps import ShadowTables
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.guardbook import Guardbook
 from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs, boot_id
 from xdpguard.listbook import Listbook, Share
-from xdpguard.listloader import Loaded, Loader, Plan
+from xdpguard.listloader import ListsFailed, Loaded, Loader, Plan
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.loans import Loans
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
 from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
-from xdpguard.rulebook import CONFIG, Rulebook
+from xdpguard.rulebook import CONFIG, INTERRUPTED, Rulebook
+from xdpguard.shadowing import ShadowAudit, Shadowing, mend_all
 
 WantedMode = Literal["auto", "native", "generic"]
 
@@ -47,6 +49,7 @@ class Dataplane(Programs, Protocol):
 
     def build(self, target: Target, policy: Policy) -> Built: ...
     def tables(self) -> AbstractContextManager[Tables]: ...
+    def shadow_tables(self) -> AbstractContextManager[ShadowTables]: ...
     def open_program(self, prog_id: int) -> int: ...
 
 
@@ -82,12 +85,13 @@ class Outcome:
 class Audit(NamedTuple):
     """What is stored and what the kernel holds of it: rules in force, entries of each list.
 
-    ``behind``: a change of the lists was interrupted before it was in force.
+    ``behind``: a change of the lists was interrupted before it was in force. ``shadow``: of what only counts.
     """
 
     rules: Share
     lists: dict[str, Share]
     behind: bool = False
+    shadow: ShadowAudit | None = None
 
     @property
     def ratio(self) -> float:
@@ -116,7 +120,8 @@ class Controller:
         self._inventory = Inventory(store, dataplane, links)
         self.guard = Guardbook(store, dataplane.pins)
         self.lists = Listbook(store, dataplane.pins)
-        self.rules = Rulebook(store, dataplane, also=self.lists.mend)
+        self.shadow = Shadowing(store, dataplane)
+        self.rules = Rulebook(store, dataplane, also=lambda: mend_all(store, self.lists, self.shadow))
         self.loader = Loader(store, self.lists)
         self.loans = Loans(store)
 
@@ -132,7 +137,8 @@ class Controller:
             safety.check_lists(self._store, {link.netns}, wanted)
         policy = self._with_room(policy, len(wanted))
         plan = self.loader.plan(policy.lists, {link.netns}, wanted, request.force)
-        notes = self._tolerated(plan)
+        shadow_plan = self.shadow.loader.plan(policy.lists, ())
+        notes = self._tolerated(plan, self.lists) + self._tolerated(shadow_plan, self.shadow.lists)
         self._step("prepare")
         held = [rule for rule in self._store.rules() if rule.source == CONFIG]
         if not self._dataplane.exists():
@@ -141,8 +147,7 @@ class Controller:
         self._step("compile")
         target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe)
         with self._dataplane.build(target, policy) as built:
-            prog_id = built.prog_id
-            undo_lists = None
+            undo: list[Callable[[], None]] = []
             try:
                 self._step("fill")
                 with self._dataplane.tables() as tables:
@@ -150,9 +155,10 @@ class Controller:
                     self.rules.fill(tables)
                     listed = tables.lists_in_force()
                 self.lists.settle(listed)
-                if plan.puts or plan.drops:
-                    undo_lists = self.lists.apply([(it.its, it.entries) for it in plan.puts], plan.drops)
+                self.shadow.fill()
+                _apply(((self.lists, plan), (self.shadow.lists, shadow_plan)), undo)
                 self.rules.purge()
+                self.shadow.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
                 self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
                 self._step("record")
@@ -161,18 +167,16 @@ class Controller:
                 self._step("attach")
                 done, more = self._swap(link, request, built)
             except BaseException:
-                self._undo(link, request, before, built, held, undo_lists)
+                self._undo(link, request, before, built, held, undo)
                 raise
             self._step("confirm")
-            self._record(link, done, request, prog_id)
+            self._record(link, done, request, built.prog_id)
             self._policy_changed()
             with self._store.transaction():
-                builds.record(self._store, link.name, link.netns, prog_id, policy.sanity)
-        notes += more + self._drop_other_versions()
-        loaded = [it.loaded(in_force=True) for it in plan.puts]
-        return Outcome(
-            Interface(link.name, link.netns, done, request.observe, prog_id, "attached"), notes, lists=loaded
-        )
+                builds.record(self._store, link.name, link.netns, built.prog_id, policy.sanity)
+        interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
+        loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
+        return Outcome(interface, notes + more + self._drop_other_versions(), lists=loaded)
 
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
@@ -251,17 +255,24 @@ class Controller:
         with self._dataplane.tables() as tables:
             held = tables.held(rules)
             shares = self.lists.shares()
-            behind = self.lists.behind()
+            behind = self.lists.behind() or bool(self._store.fact(INTERRUPTED))
             if repair:
-                if held < len(rules):
+                if held < len(rules) or self.rules.behind():
                     self.rules.fill(tables)
                 if behind or any(share.held < share.stored for share in shares.values()):
                     self.lists.fill()
-        return Audit(Share(len(rules), held), shares, behind)
+        return Audit(Share(len(rules), held), shares, behind, self.shadow.audit(repair))
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Loads the configuration's lists whose files are new or have changed; see Loader.follow."""
-        return self.loader.follow(policy.lists, due)
+        errors: dict[str, XdpguardError] = {}
+        for loader in (self.loader, self.shadow.loader):
+            try:
+                yield from loader.follow(policy.lists, due)
+            except ListsFailed as failed:
+                errors |= failed.errors
+        if errors:
+            raise ListsFailed(errors)
 
     def configure(self, policy: Policy) -> None:
         """Puts the rules of another configuration in force without attaching anew; its limits wait for that."""
@@ -370,9 +381,9 @@ class Controller:
             return "generic", [f"{error}: attached in generic mode, which is slower"]
         return "native", []
 
-    def _tolerated(self, plan: Plan) -> list[str]:
+    def _tolerated(self, plan: Plan, book: Listbook) -> list[str]:
         """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
-        held = {it.name for it in self.lists.shelf.all()}
+        held = {it.name for it in book.shelf.all()}
         for name, error in plan.errors.items():
             if name not in held:
                 raise error
@@ -385,7 +396,7 @@ class Controller:
         before: Attachment | None,
         built: Built,
         config: Sequence[Rule],
-        undo_lists: Callable[[], None] | None,
+        undo: Sequence[Callable[[], None]],
     ) -> None:
         try:
             now = self._links.get(link.name, link.netns).xdp
@@ -395,8 +406,8 @@ class Controller:
             # Interrupted behind the kernel's answer: it is attached, so that is what is recorded.
             self._record(link, now.mode, request, built.prog_id)
             return
-        if undo_lists is not None:
-            undo_lists()
+        for step in reversed(undo):
+            step()
         self.rules.replace_source(
             CONFIG, [NewRule(it.kind, it.target, it.reason, it.source, it.created, it.expires) for it in config]
         )
@@ -418,6 +429,7 @@ class Controller:
             with self._dataplane.tables() as tables:
                 self.rules.harvest(tables)
             self.lists.harvest()
+            self.shadow.harvest()
         self._step("unpin")
         self._dataplane.pins.remove_all()
 
@@ -443,6 +455,12 @@ def config_rules(policy: Policy) -> Iterable[NewRule]:
     for text in policy.rules.ports:
         for port in parse_ports(text):
             yield NewRule("port", port, "", CONFIG, now, None)
+
+
+def _apply(plans: Iterable[tuple[Listbook, Plan]], undo: list[Callable[[], None]]) -> None:
+    for book, plan in plans:
+        if plan.puts or plan.drops:
+            undo.append(book.apply([(it.its, it.entries) for it in plan.puts], plan.drops))
 
 
 def _place(name: str, netns: str) -> str:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     Added = tuple[NamedList, AddressSet]
     Built = tuple[int, Index | None]  # its generation, and the index: None when there are no lists
 
-_PENDING = "lists_pending"  # fact: the kernel may differ from the store
-_HELD = "lists_held"  # fact: what the kernel was given, JSON of Held; empty: nothing
-
 
 class Held(NamedTuple):
     """What the kernel was given: into which maps, which index, its entries by number, sums to know it again by."""
@@ -59,10 +56,15 @@ class ListHits(NamedTuple):
 class Listbook:
     """The named lists of one instance."""
 
+    SHADOW = False
+    INDEX = "list_index"  # the map of the index in force
+    PENDING = "lists_pending"  # fact: the kernel may differ from the store
+    HELD = "lists_held"  # fact: what the kernel was given, JSON of Held; empty: nothing
+
     def __init__(self, store: Store, pins: Pins) -> None:
         self._store = store
         self._pins = pins
-        self.shelf = Shelf(store)
+        self.shelf = Shelf(store, self.SHADOW)
 
     def put(self, its: NamedList, entries: AddressSet) -> bool:
         """Adds a list, or swaps its entries in one step; whether it is in force now (False: nothing is attached).
@@ -96,11 +98,8 @@ class Listbook:
 
         def change(gone: Collection[str], added: Sequence[tuple[NamedList, AddressSet]]) -> None:
             with self._store.transaction():
-                for name in gone:
-                    self.shelf.remove(name)
-                for its, entries in added:
-                    self.shelf.put(its, entries)
-                self._store.put_fact(_PENDING, "1")
+                self._replace(gone, added)
+                self._store.put_fact(self.PENDING, "1")
 
         def undo() -> None:
             change(names, old)
@@ -126,6 +125,12 @@ class Listbook:
             ) from error
         return undo
 
+    def _replace(self, gone: Collection[str], added: Sequence[tuple[NamedList, AddressSet]]) -> None:
+        for name in gone:
+            self.shelf.remove(name)
+        for its, entries in added:
+            self.shelf.put(its, entries)
+
     def in_kernel(self) -> bool:
         """Whether there are maps, so that what is stored is in force."""
         return self._pins.exist()
@@ -135,9 +140,9 @@ class Listbook:
         if not self._pins.exist():
             return False
         held = self._held()
-        if self._store.fact(_PENDING) or (held is None and self.shelf.all()):
+        if self._store.fact(self.PENDING) or (held is None and self.shelf.all()):
             return True
-        return listmark.generation(self._pins) != (held.generation if held else 0)
+        return listmark.generation(self._pins, self.INDEX) != (held.generation if held else 0)
 
     def mend(self) -> None:
         """Puts in force what an interrupted change has left. Without memory for that, it stays for the next time."""
@@ -227,13 +232,13 @@ class Listbook:
 
     def harvest(self) -> None:
         """Takes the hits into the store, once, before the maps are given up."""
-        if not self._store.fact(_HELD):
+        if not self._store.fact(self.HELD):
             return
         hits = self._new_hits()
         with self._store.transaction():
             if hits:
                 self.shelf.add_hits((*hits(it.number), it.name) for it in self.shelf.all())
-            self._store.put_fact(_HELD, "")
+            self._store.put_fact(self.HELD, "")
 
     def _new_hits(self) -> Callable[[int], Hits] | None:
         held = self._held()
@@ -248,11 +253,11 @@ class Listbook:
         return ListMaps(self._pins)
 
     def _held(self) -> Held | None:
-        text = self._store.fact(_HELD)
+        text = self._store.fact(self.HELD)
         return Held(**json.loads(text)) if text else None
 
     def _settled(self, held: Held | None = None, forget: bool = False) -> None:
         with self._store.transaction():
             if held is not None or forget:
-                self._store.put_fact(_HELD, json.dumps(held._asdict()) if held else "")
-            self._store.put_fact(_PENDING, "")
+                self._store.put_fact(self.HELD, json.dumps(held._asdict()) if held else "")
+            self._store.put_fact(self.PENDING, "")

@@ -110,7 +110,7 @@ class Loader:
         ``config`` are the configuration's rules as they will be.
         """
         held, plan = {it.name: it for it in self._book.shelf.all()}, Plan([], self._gone(files), {})
-        for name, its in files.items():
+        for name, its in self._mine(files):
             if name in held and held[name].stamp == stamp(Path(its.file)):
                 continue
             taken = [it.its.number for it in plan.puts]
@@ -131,7 +131,7 @@ class Loader:
         held = {it.name: it for it in self._book.shelf.all()}
         errors: dict[str, XdpguardError] = {}
         ready: list[Prepared] = []
-        for name, its in files.items():
+        for name, its in self._mine(files):
             path = Path(its.file)
             if name in held and (not due(name) or held[name].stamp == stamp(path)):
                 continue
@@ -151,7 +151,12 @@ class Loader:
             raise ListsFailed(errors)
 
     def _gone(self, files: Mapping[str, ListFile]) -> list[str]:
-        return [it.name for it in self._book.shelf.all() if it.source == CONFIG and it.name not in files]
+        mine = dict(self._mine(files))
+        return [it.name for it in self._book.shelf.all() if it.source == CONFIG and it.name not in mine]
+
+    def _mine(self, files: Mapping[str, ListFile]) -> Iterator[tuple[str, ListFile]]:
+        """Those that are shadow lists, or those that are not, as the book has it."""
+        return ((name, its) for name, its in files.items() if its.shadow == self._book.SHADOW)
 
     def _put(self, prepared: Prepared) -> Loaded:
         self._step(f"putting {len(prepared.entries):,} entries in force")
@@ -199,8 +204,9 @@ class Loader:
         entries, twice = aggregate(parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6)
         before = self._book.shelf.find(name)
         around = around or Circumstances()
-        if not force:
-            _check_size(name, given, before)
+        # A list that only counts does no harm; it is looked at when it is promoted.
+        if not force and not self._book.SHADOW:
+            check_size(name, given, before)
             safety.check_list(self._store, name, entries, around.places, around.config)
         number = before.number if before else self._book.shelf.free_number(around.taken)
         notes = list(parsed.notes)
@@ -230,7 +236,8 @@ class Loader:
         return Prepared(its, entries, before, parsed.faults, notes)
 
 
-def _check_size(name: str, given: int, before: NamedList | None) -> None:
+def check_size(name: str, given: int, before: NamedList | None) -> None:
+    """Refuses a list that has less than half of the entries that it had."""
     if before is not None and given * 2 < before.given:
         raise XdpguardError(
             f"the list {name} had {before.given:,} entries, and now has {given:,}: less than half",

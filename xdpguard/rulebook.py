@@ -17,7 +17,8 @@ from xdpguard.lists.store import Store
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Kind, Prefix, Target
 
-_PENDING = "pending"  # fact: the maps may differ from the store
+PENDING = "pending"  # fact: the maps may differ from the store
+INTERRUPTED = "interrupted"  # fact: so may everything: a change of several kinds of entries is under way
 MAPS = "maps"  # fact: which maps this store has filled, and whose hits it has not taken in yet
 CONFIG = "config"  # origin of the rules that stand in the configuration file
 GUARD = "guard"  # origin of the guard's bans
@@ -91,7 +92,7 @@ class Rulebook:
 
     def add_rules(self, rules: Sequence[NewRule]) -> Change:
         """Adds rules of one kind, or replaces those of the same target. All or none."""
-        old = self._found(rules[0].kind, [rule.target for rule in rules]) if rules else {}
+        old = self.found(rules[0].kind, [rule.target for rule in rules]) if rules else {}
         total = len(rules)
         rules = [rule for rule in rules if rule.source == CONFIG or not _of_config(old.get(rule.target))]
         kept = total - len(rules)
@@ -108,7 +109,7 @@ class Rulebook:
                 # Free slots: nobody counts in them yet, and no moment is left for a kill between rule and zero.
                 tables.clear_hits(slot for rule, slot in placed if rule.target not in old)
                 self._store.put(placed)
-                self._store.put_fact(_PENDING, "1")
+                self._store.put_fact(PENDING, "1")
             try:
                 tables.add(_as_rule(rule, slot) for rule, slot in placed)
             except OSError as error:
@@ -122,7 +123,7 @@ class Rulebook:
 
     def remove(self, kind: Kind, targets: Collection[Target]) -> int:
         """Removes rules, all or none. XdpguardError naming the first target that has no such rule."""
-        found = self._found(kind, targets)
+        found = self.found(kind, targets)
         missing = next((target for target in targets if target not in found), None)
         if missing is not None:
             raise self._not_there(kind, missing)
@@ -147,24 +148,28 @@ class Rulebook:
         if expired:
             self._remove(expired)
 
+    def behind(self) -> bool:
+        """Whether a change was interrupted, so that the maps may differ from the store."""
+        return bool(self._store.fact(PENDING) or self._store.fact(INTERRUPTED))
+
     def settle(self, tables: RuleTables) -> None:
         """Brings the maps in line when a command before this one was killed, or another store filled them."""
         self._also()
         generation = tables.generation()
         known = self._store.fact(MAPS) == generation
-        if known and not self._store.fact(_PENDING):
+        if known and not self._store.fact(PENDING):
             return
         if not known:
             tables.clear_hits(range(tables.capacity))
         tables.sync(self._store.rules())
         with self._store.transaction():
             self._store.put_fact(MAPS, generation)
-            self._store.put_fact(_PENDING, "")
+            self._store.put_fact(PENDING, "")
 
     def fill(self, tables: RuleTables) -> None:
         """Makes the maps hold what the store holds, whatever they held before."""
         with self._store.transaction():
-            self._store.put_fact(_PENDING, "1")
+            self._store.put_fact(PENDING, "1")
         self.settle(tables)
 
     def counts_in(self, tables: RuleTables) -> bool:
@@ -215,15 +220,16 @@ class Rulebook:
             self.settle(tables)
             with self._store.transaction():
                 self._store.remove(ids)
-                self._store.put_fact(_PENDING, "1")
+                self._store.put_fact(PENDING, "1")
             tables.remove(rules, lambda net: self._store.touches("block", net), lambda: self._store.rules("block"))
             self._settled()
 
     def _settled(self) -> None:
         with self._store.transaction():
-            self._store.put_fact(_PENDING, "")
+            self._store.put_fact(PENDING, "")
 
-    def _found(self, kind: Kind, targets: Collection[Target]) -> dict[Target, Rule]:
+    def found(self, kind: Kind, targets: Collection[Target]) -> dict[Target, Rule]:
+        """Those of the targets that have a rule of this kind."""
         if len(targets) < _MANY:
             return self._store.find(kind, targets)
         return {rule.target: rule for rule in self._store.rules(kind)}

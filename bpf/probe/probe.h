@@ -46,6 +46,40 @@ static __always_inline void xg_probe_hit(u32 entry, u32 number)
 	answer->number = number;
 }
 
+/* Of the frame whose verdict has been said. */
+static __always_inline struct xg_probe_answer *xg_probe_last_answer(void)
+{
+	u32 zero = 0, last;
+	struct xg_probe_state *state = probe_state.lookup(&zero);
+
+	if (!state)
+		return NULL;
+	last = state->place - 1;
+	return probe_answers.lookup(&last);
+}
+
+/* What was said of that frame. */
+static __always_inline void xg_probe_said(u32 *reason, u32 *verdict)
+{
+	struct xg_probe_answer *answer = xg_probe_last_answer();
+
+	if (!answer)
+		return;
+	*reason = answer->reason;
+	*verdict = answer->verdict;
+}
+
+/* A shadow entry would hit it. */
+static __always_inline void xg_probe_shadow(u32 place, u32 shadow_class)
+{
+	struct xg_probe_answer *answer = xg_probe_last_answer();
+
+	if (!answer)
+		return;
+	answer->shadow = place + 1;
+	answer->shadow_class = shadow_class;
+}
+
 /* Whether the program shall go on as if that entry were not there. */
 static __always_inline bool xg_probe_without(u32 entry, u32 number)
 {
@@ -82,6 +116,14 @@ static __always_inline void xg_probe_finish(u32 reason, int verdict, bool observ
 #else
 
 static __always_inline void xg_probe_hit(u32 entry, u32 number)
+{
+}
+
+static __always_inline void xg_probe_said(u32 *reason, u32 *verdict)
+{
+}
+
+static __always_inline void xg_probe_shadow(u32 place, u32 shadow_class)
 {
 }
 

@@ -132,14 +132,21 @@ static __always_inline u64 xg_find_prefix6(void *index, const struct xg_index *h
 	return found;
 }
 
-/* What the pre-filter says of an IPv4 address (host byte order): bit 0, an address near it is listed, bit 1, a prefix.
+/* What a pre-filter's line says of an IPv4 address (host byte order): bit 0, an address near it is listed, bit 1, a
+ * prefix.
  */
-static __always_inline u32 xg_list_touches4(u32 address)
+static __always_inline u32 xg_nets4_touched(const struct xg_nets4 *nets, u32 address)
 {
-	u32 word = address >> 14, bit = address >> 8 & 63;
-	struct xg_nets4 *nets = list_nets4.lookup(&word);
+	u32 bit = address >> 8 & 63;
 
 	return nets ? (nets->addresses >> bit & 1) | (nets->prefixes >> bit & 1) << 1 : 0;
+}
+
+static __always_inline u32 xg_list_touches4(u32 address)
+{
+	u32 word = address >> 14;
+
+	return xg_nets4_touched(list_nets4.lookup(&word), address);
 }
 
 static __always_inline bool xg_list_touches6(u64 high)
@@ -158,9 +165,8 @@ static __always_inline void *xg_index_in_force(void)
 }
 
 /* The number of the list that holds an address, or XG_UNLISTED. `touched` is the pre-filter's answer. */
-static __always_inline u32 xg_look_up4(u32 address, u32 touched)
+static __always_inline u32 xg_look_up4(void *index, u32 address, u32 touched)
 {
-	void *index = xg_index_in_force();
 	struct xg_index *head = index ? (void *)xg_index_line(index, 0) : NULL;
 	u64 found = 0;
 
@@ -174,9 +180,8 @@ static __always_inline u32 xg_look_up4(u32 address, u32 touched)
 }
 
 /* Likewise for IPv6, both halves in host byte order. */
-static __always_inline u32 xg_look_up6(u64 high, u64 low)
+static __always_inline u32 xg_look_up6(void *index, u64 high, u64 low)
 {
-	void *index = xg_index_in_force();
 	struct xg_index *head = index ? (void *)xg_index_line(index, 0) : NULL;
 	struct xg_line *line;
 	u64 lengths, found;

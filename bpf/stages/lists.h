@@ -160,7 +160,7 @@ static __always_inline u32 xg_listed4(struct xg_packet *packet, const struct xg_
 	if (!touched)
 		return XG_UNLISTED;
 	xg_forget(packet, settings->zero);
-	return xg_look_up4(address, touched);
+	return xg_look_up4(xg_index_in_force(), address, touched);
 }
 
 static __always_inline u32 xg_listed6(struct xg_packet *packet, const struct xg_settings *settings)
@@ -170,7 +170,7 @@ static __always_inline u32 xg_listed6(struct xg_packet *packet, const struct xg_
 	if (!settings->lists6 || (!settings->lists6_wide && !xg_list_touches6(high)))
 		return XG_UNLISTED;
 	xg_forget(packet, settings->zero);
-	return xg_look_up6(high, xg_half(&packet->source, 1));
+	return xg_look_up6(xg_index_in_force(), high, xg_half(&packet->source, 1));
 }
 
 static __always_inline u32 xg_deny_lists(struct xg_packet *packet, struct xg_counters *counters,

@@ -252,6 +252,7 @@ def test_an_address(attached: Command, lab: Lab) -> None:
     found = attached.json("explain", "198.51.100.7")
     assert found == {
         "address": "198.51.100.7", "outcome": None, "decided_by": None, "allow": [], "block": [], "lists": [],
+        "shadow": [],
         "bans": [], "traffic": None, "attached": True, "needed": [],
     }  # fmt: skip
     attached.ok("block", "198.51.100.7", "--for", "1h", "--reason", "why not")

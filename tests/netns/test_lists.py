@@ -376,6 +376,7 @@ def test_killed_while_the_first_list_is_loaded(attached: Command, lab: Lab, tmp_
         "behind": True,
         "rules": {"stored": 0, "held": 0},
         "lists": {"x": {"stored": 1, "held": 0}},
+        "shadow": {"behind": False, "rules": {"stored": 0, "held": 0}, "lists": {}},
     }
     heal(attached, lab, "load")
     assert answered(lab, 4) == without(0)

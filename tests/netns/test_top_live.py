@@ -70,7 +70,7 @@ def test_figures_are_those_of_stats_and_a_block_takes_effect(lab: Lab, attached:
         assert top.line(f"{SERVER4} ")[3] == scaled(ports[9])
         top.send("5")
         rule = next(row for row in attached.json("rules") if row["target"] == other)
-        top.until(lambda: top.line(f"block {other}")[3:4] == [scaled(rule["packets"])], other)
+        top.until(lambda: top.line(f"block  {other}")[3:4] == [scaled(rule["packets"])], other)
 
         assert works(lab, 4, "tcp")
         top.send("2")

@@ -11,7 +11,7 @@ from pathlib import Path
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.pins import Pins
 
-_RING, _ARRAY_OF_MAPS, _PERCPU = 27, 12, kernel.MAP_PERCPU_ARRAY
+_RING, _ARRAY_OF_MAPS, _PROGRAMS, _PERCPU = 27, 12, 3, kernel.MAP_PERCPU_ARRAY
 
 
 def dump(pins: Pins) -> dict[str, str]:
@@ -30,7 +30,7 @@ def _digest(path: Path) -> str:
         elif info.type == _PERCPU:
             width = info.value_size + 7 & ~7
             content = kernel.lookup(descriptor, bytes(4), width * kernel.possible_cpus()) or b""
-        elif info.type == _ARRAY_OF_MAPS:
+        elif info.type in (_ARRAY_OF_MAPS, _PROGRAMS):
             content = kernel.lookup(descriptor, bytes(4), 4) or b""
         else:
             keys, values, count = kernel.entries(descriptor, info.key_size, info.value_size)

@@ -362,4 +362,8 @@ def test_the_dashboard_is_one_for_grafana() -> None:
         taken |= cells
     shown = {name for _, query in queries() for name, _ in _SELECTOR.findall(query)}
     left_out = {"xdpguard_start_time_seconds", "xdpguard_config_last_reload_success_timestamp_seconds"}
-    assert set(FAMILIES) - shown - left_out == {"xdpguard_rule_hit_bytes_total", "xdpguard_list_hit_bytes_total"}
+    assert set(FAMILIES) - shown - left_out == {
+        "xdpguard_rule_hit_bytes_total",
+        "xdpguard_list_hit_bytes_total",
+        "xdpguard_shadow_bytes_total",
+    }

@@ -152,7 +152,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def world(store: Store, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(store)
     monkeypatch.setattr("xdpguard.dataplane.listmaps.ListMaps", lambda pins: made.maps)
-    monkeypatch.setattr("xdpguard.dataplane.listmark.generation", lambda pins: made.maps.mark())
+    monkeypatch.setattr("xdpguard.dataplane.listmark.generation", lambda pins, index: made.maps.mark())
     return made
 
 

@@ -138,18 +138,30 @@ def test_sorting_and_the_other_way_round(world: World) -> None:
 def test_rules_are_sorted_by_hits_then_age(world: World) -> None:
     world.rules = [rule(1, "10.0.0.1", expires=WALL + 900), rule(2, "10.0.0.2"), rule(3, "10.0.0.3", expires=WALL + 60)]
     world.hits = {2: 10}
-    names = ("block 10.0.0.1", "block 10.0.0.2", "block 10.0.0.3")
+    names = ("block  10.0.0.1", "block  10.0.0.2", "block  10.0.0.3")
 
     async def test(screen: Screen) -> None:
         world.hits = {2: 10, 3: 500}
         await screen.step()
         await screen.press("5")
         assert screen.rows(*names) == [names[2], names[1], names[0]]
-        assert screen.line("block 10.0.0.3").split()[2:4] == ["500", "500"]
+        assert screen.line("block  10.0.0.3").split()[2:4] == ["500", "500"]
         await screen.press("s", "s")
         assert screen.rows(*names) == [names[2], names[0], names[1]], "by what ends first"
         await screen.press("s")
         assert screen.rows(*names) == list(names), "by age"
+
+    run(world, test)
+
+
+def test_a_shadow_rule_is_shown_as_one(world: World) -> None:
+    world.rules = [rule(1, "10.0.0.1"), rule(1, "10.0.0.2")._replace(kind="shadow", slot=5)]
+
+    async def test(screen: Screen) -> None:
+        await screen.press("5")
+        screen.has("shadow 10.0.0.2", "block  10.0.0.1")
+        await screen.press("down", "u")
+        screen.has("xdpguard unblock --shadow")
 
     run(world, test)
 

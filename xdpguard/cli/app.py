@@ -22,6 +22,7 @@ from xdpguard.cli import (
     lifecycle,
     lists,
     observe,
+    promote,
     render,
     replay,
     rules,
@@ -79,6 +80,7 @@ def _main(
 
 lifecycle.register(app)
 rules.register(app)
+promote.register(app)
 observe.register(app)
 top.register(app)
 guard.register(app)

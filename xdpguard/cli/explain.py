@@ -169,6 +169,8 @@ def _packet_lines(found: dict[str, Any], label: str) -> Iterator[str]:
     if found["observed"]:
         whose = "the guard observes" if not found["observe"] else f"{label} observes"
         yield f"  observed  {whose}: it is counted, and passes"
+    if found["shadow"]:
+        yield f"  shadow    {_shadow(found['shadow'])}"
     if found["without"]:
         without = found["without"]
         by = f", by {_entry(without['decided_by'])}" if without["decided_by"] else ""
@@ -196,6 +198,13 @@ def _entry(entry: dict[str, Any]) -> str:
     return f"{entry['kind']} {entry['target']}{why}, from {entry['source']} {age} ago, {end}{_hits(entry)}"
 
 
+def _shadow(entry: dict[str, Any]) -> str:
+    if entry["class"] == "allowed":
+        return f"would pass all the same, being allowed, if promoted: {_entry(entry)}"
+    whose = ", being an established peer's," if entry["class"] == "established" else ""
+    return f"would be dropped{whose} if promoted: {_entry(entry)}"
+
+
 def _hits(entry: dict[str, Any]) -> str:
     return f", {render.number(entry['packets'])} packets hit"
 
@@ -206,6 +215,9 @@ def _address_lines(found: dict[str, Any]) -> Iterator[str]:
     for kind in ("allow", "block", "lists"):
         for entry in found[kind]:
             yield f"  {'list' if kind == 'lists' else 'rule'}      {_entry(entry)}"
+    for entry in found["shadow"]:
+        becomes = "pass all the same, being allowed," if found["allow"] else "be dropped"
+        yield f"  shadow    its packets would {becomes} if promoted: {_entry(entry)}"
     for ban in found["bans"]:
         times = "once" if ban["number"] == 1 else f"{ban['number']:,} times"
         yield f"  bans      {ban['target']} {times}, the last one on {render.moment(ban['last'])}"

@@ -16,6 +16,7 @@ from xdpguard.errors import EXIT_MISSING, UsageError
 if TYPE_CHECKING:
     from xdpguard.controller import Audit, Outcome
     from xdpguard.inventory import Interface
+    from xdpguard.shadowing import ShadowAudit
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Netns = Annotated[str, typer.Option("--netns", metavar="NAME", help="Network namespace of the interface.")]
@@ -127,6 +128,8 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
     with controller(chosen, read_only=True) as session:
         interfaces = session.interfaces()
         lists = {it.name: it.entries for it in session.lists.shelf.all()}
+        shadow_lists = {it.name: it.entries for it in session.shadow.lists.shelf.all()}
+        shadow_rules = len(session.shadow.rules.in_force())
         audit = session.audit()
     with rulebook(chosen, read_only=True) as (_, store):
         counts = store.counts(time.time())
@@ -148,6 +151,7 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
                 ],
                 "rules": counts,
                 "lists": lists,
+                "shadow": {"rules": shadow_rules, "lists": shadow_lists},
                 "audit": _audit_json(audit) if audit else None,
             }
         )
@@ -157,6 +161,11 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
     if lists:
         named = ", ".join(f"{name} ({render.number(count)})" for name, count in lists.items())
         typer.echo(f"lists: {named}")
+    if shadow_rules or shadow_lists:
+        named = "".join(f", {name} ({render.number(count)})" for name, count in shadow_lists.items())
+        typer.echo(f"shadow, only counting: {render.number(shadow_rules)} rules{named}")
+    if audit and audit.shadow and not audit.shadow.whole:
+        render.note("the kernel does not hold all shadow entries; attach again, or xdpguard run, mends it")
     if audit and audit.ratio < 1:
         missing = [
             f"{what}: {share.held:,} of {share.stored:,}"
@@ -179,6 +188,15 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
 def _audit_json(audit: Audit) -> dict[str, object]:
     return {
         "ratio": audit.ratio,
+        "behind": audit.behind,
+        "rules": audit.rules._asdict(),
+        "lists": {name: share._asdict() for name, share in audit.lists.items()},
+        "shadow": _shadow_json(audit.shadow) if audit.shadow else None,
+    }
+
+
+def _shadow_json(audit: ShadowAudit) -> dict[str, object]:
+    return {
         "behind": audit.behind,
         "rules": audit.rules._asdict(),
         "lists": {name: share._asdict() for name, share in audit.lists.items()},

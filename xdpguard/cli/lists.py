@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import render
-from xdpguard.cli.session import listbook, options
+from xdpguard.cli import entries, render
+from xdpguard.cli.session import books, options
 from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
-    from xdpguard.listbook import ListHits, Share
     from xdpguard.listloader import Loaded
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing: only count what the list would drop.")]
 
 _LOAD_EXAMPLES = """
 \b
@@ -27,10 +28,13 @@ Examples:
   xdpguard lists load firehol firehol_level1.netset
   xdpguard lists load tor tor-exits.txt --strict     refuse the file when a line is no entry
   curl -s URL | xdpguard lists load drop -           from standard input
+  xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
 \b
 Understood, told apart by what is in them, and packed with gzip or not: one address, prefix or range (a-b) a line
 with # and ; comments, netset and P2P files, CSV with a column of addresses, Spamhaus DROP (text, JSON lines), dumps of
 ipset save and nft list ruleset, CrowdSec decisions. Loading a name again swaps the list in one step.
+\b
+A shadow list stands beside the one of its name that is in force, until `promote --list NAME` puts it in its place.
 """
 _DROP_EXAMPLES = """
 \b
@@ -66,40 +70,48 @@ def load(
         bool,
         typer.Option("--force", help="Even if it blocks an address this host needs, or has shrunk by more than half."),
     ] = False,
+    shadow: _Shadow = False,
     as_json: _Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it in one step: never half of the old, half of the new."""
     from xdpguard.listloader import Loader, check_name
 
     check_name(name)
-    with listbook(options(context)) as (book, store), _progress() as step:
-        loader = Loader(store, book, step)
+    if shadow and force:
+        raise UsageError("--shadow does not go with --force", "a shadow list cuts nobody off")
+    with books(options(context)) as (found, promoter), _progress() as step:
+        if shadow:
+            promoter.mend()
+        loader = Loader(found.store, found.shadow.lists if shadow else found.lists, step)
         if file == "-":
             if sys.stdin is None:
                 raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
             done = loader.load_stream(name, "standard input", sys.stdin.buffer, strict, force)
         else:
             done = loader.load_file(name, Path(file), "cli", strict, force)
-    _report(done, as_json)
+    _report(done, shadow, as_json)
 
 
 def drop(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to take away.", show_default=False)],
+    shadow: Annotated[bool, typer.Option("--shadow", help="Shadow lists only; a list in force stays.")] = False,
 ) -> None:
     """Take lists away. All that are named, or none."""
-    with listbook(options(context)) as (book, _):
-        known = {it.name: it for it in book.shelf.all()}
-        missing = next((name for name in names if name not in known), None)
+    with books(options(context)) as (found, promoter):
+        real = {} if shadow else {it.name: it for it in found.lists.shelf.all()}
+        counting = {it.name: it for it in found.shadow.lists.shelf.all()}
+        missing = next((name for name in names if name not in real and name not in counting), None)
         if missing is not None:
             raise XdpguardError(
-                f"there is no list {missing}",
-                f"nothing was changed; lists: {', '.join(sorted(known)) or 'none'}",
+                f"there is no {'shadow ' if shadow else ''}list {missing}",
+                f"nothing was changed; lists: {', '.join(sorted({*real, *counting})) or 'none'}",
             )
-        done = [known[name] for name in dict.fromkeys(names)]
-        book.apply([], [it.name for it in done])
-    for it in done:
-        typer.echo(f"dropped {it.name}: {it.entries:,} entries")
+        wanted = list(dict.fromkeys(names))
+        done = [(it[name], it is counting) for name in wanted for it in (real, counting) if name in it]
+        promoter.drop_lists([name for name in wanted if name in real], [name for name in wanted if name in counting])
+    for it, counted in done:
+        typer.echo(f"dropped {'the shadow list ' if counted else ''}{it.name}: {it.entries:,} entries")
         if it.source == "config":
             render.note(f"{it.name} stands in the configuration file, and comes back with it")
 
@@ -110,22 +122,26 @@ def show(
     as_json: _Json = False,
 ) -> None:
     """Show the lists, what they hit, and how many of their entries the kernel really holds."""
-    with listbook(options(context), read_only=True) as (book, _):
-        found = book.in_force()
-        shares = book.shares()
+    with books(options(context), read_only=True) as (kept, _):
+        found, shadow = kept.lists.in_force(), kept.shadow.lists.counted()
+        shares, counted = kept.lists.shares(), kept.shadow.lists.shares()
     if name:
         found = [item for item in found if item.its.name == name]
-        if not found:
+        shadow = [item for item in shadow if item.found.its.name == name]
+        if not found and not shadow:
             raise XdpguardError(f"there is no list {name}", "xdpguard lists show tells which there are")
     if as_json:
-        render.print_json([_as_json(item, shares) for item in found])
+        plain = [entries.list_json(item, shares) for item in found]
+        render.print_json(plain + [entries.list_json(item.found, counted, item.split) for item in shadow])
         return
-    if not found:
+    if found:
+        rows = [entries.list_row(item, shares) for item in found]
+        render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
+    if shadow:
+        rows = [entries.shadow_list_row(item, counted) for item in shadow]
+        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
+    if not found and not shadow:
         typer.echo("no lists; load one with: xdpguard lists load NAME FILE")
-        return
-    columns = ["list", "entries", "in kernel", "packets", "bytes", "format", "skipped", "loaded", "file"]
-    rows = [_row(item, shares) for item in found]
-    render.print_table(columns, rows, right="entries packets bytes skipped")
 
 
 def list_notes(done: Loaded) -> Iterator[str]:
@@ -138,12 +154,12 @@ def list_notes(done: Loaded) -> Iterator[str]:
     yield from done.notes
 
 
-def _report(done: Loaded, as_json: bool) -> None:
+def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
     its = done.its
     for text in list_notes(done):
         render.note(text)
     if as_json:
-        found = _plain(its)
+        found = entries.loaded_json(its, shadow)
         found["before"] = done.before.entries if done.before else None
         found["in_force"] = done.in_force
         render.print_json(found)
@@ -151,53 +167,12 @@ def _report(done: Loaded, as_json: bool) -> None:
     was = f" (had {done.before.entries:,})" if done.before else ""
     skipped = f", {its.skipped:,} lines skipped" if its.skipped else ""
     twice = f", {its.duplicates:,} of them twice" if its.duplicates else ""
+    verb = "counting for" if shadow else "loaded"
     typer.echo(
-        f"loaded {its.name}: {its.given:,} entries{twice}, as {its.entries:,} prefixes{was}{skipped} ({its.format})"
+        f"{verb} {its.name}: {its.given:,} entries{twice}, as {its.entries:,} prefixes{was}{skipped} ({its.format})"
     )
     if not done.in_force:
-        render.note("nothing is attached: stored, in force from the next attach on")
-
-
-def _as_json(item: ListHits, shares: dict[str, Share]) -> dict[str, object]:
-    share = shares.get(item.its.name)
-    return _plain(item.its) | {
-        "packets": item.packets,
-        "bytes": item.bytes,
-        "held": share.held if share else None,
-    }
-
-
-def _plain(its: object) -> dict[str, object]:
-    from xdpguard.lists.shelf import NamedList
-
-    assert isinstance(its, NamedList)
-    return {
-        "name": its.name,
-        "entries": its.entries,
-        "given": its.given,
-        "duplicates": its.duplicates,
-        "skipped": its.skipped,
-        "format": its.format,
-        "source": its.source,
-        "file": its.file or None,
-        "loaded": int(its.loaded),
-    }
-
-
-def _row(item: ListHits, shares: dict[str, Share]) -> list[str]:
-    its, share = item.its, shares.get(item.its.name)
-    held = "not attached" if share is None else "all" if share.held == share.stored else f"{share.held:,}"
-    return [
-        its.name,
-        render.number(its.entries),
-        held,
-        render.number(item.packets),
-        render.octets(item.bytes),
-        its.format,
-        render.number(its.skipped),
-        render.moment(its.loaded),
-        its.file or "-",
-    ]
+        render.note(f"nothing is attached: stored, {'counting' if shadow else 'in force'} from the next attach on")
 
 
 @contextmanager

@@ -3,28 +3,21 @@
 
 from __future__ import annotations
 
-import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xdpguard.cli import render
-from xdpguard.cli.session import options, rulebook
-from xdpguard.errors import UsageError
-from xdpguard.lists.parse import LONGEST_LINE, parse_lines
-from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_duration, parse_ports, parse_prefix
+from xdpguard.cli import entries, render
+from xdpguard.cli.session import books, options, rulebook
+from xdpguard.cli.targets import Targets, ports_of, prefixes
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.target import Kind, Prefix, Target, parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.lists.store import Store
-    from xdpguard.rulebook import RuleHits
 
-_Targets = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="TARGET", help="Addresses, CIDR prefixes, or - for standard input.", show_default=False),
-]
 _Ports = Annotated[
     list[str] | None,
     typer.Option("--port", metavar="PORT[/tcp|/udp]", help="A destination port instead of a source; may be repeated."),
@@ -40,6 +33,11 @@ Examples:
   xdpguard block 203.0.113.0/24 2001:db8::/32
   xdpguard block --port 8080/tcp --port 53/udp
   xdpguard block - < addresses.txt     one a line, # starts a comment
+  xdpguard block 198.51.100.0/24 --shadow --for 1d
+\b
+With --shadow nothing is dropped: the rule counts what it would drop, by whose packets they are (`rules` shows it),
+until `promote` makes it real. It counts what no block or list drops already, so beside a block of the same source it
+waits. A packet counts on one shadow entry, the one that would drop it if all were real.
 """
 _ALLOW_EXAMPLES = """
 \b
@@ -75,81 +73,135 @@ def register(app: typer.Typer) -> None:
 
 def block(
     context: typer.Context,
-    targets: _Targets = None,
+    targets: Targets = None,
     ports: _Ports = None,
     life: _Life = "",
     reason: _Reason = "",
     force: _Force = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing: only count what would be dropped.")] = False,
 ) -> None:
     """Drop packets from sources, or to ports."""
     from xdpguard import safety
 
+    if shadow and (ports or force):
+        what = "a port" if ports else "--force"
+        raise UsageError(f"--shadow does not go with {what}", "it is for sources, and cuts nobody off")
     if ports:
-        wanted = _ports(ports, targets)
+        closed = ports_of(ports, targets)
 
         def check_ports(store: Store) -> None:
-            safety.check_ports(store, wanted)
+            safety.check_ports(store, closed)
 
-        _add(context, "port", wanted, life, reason, None if force else check_ports)
+        _add(context, "port", closed, life, reason, None if force else check_ports)
         return
-    prefixes = _prefixes(targets)
+    wanted = prefixes(targets)
     seconds = parse_duration(life) if life else None
+    if shadow:
+        _add_shadow(context, wanted, seconds, reason)
+        return
 
     def check_block(store: Store) -> None:
-        safety.check_block(store, prefixes, seconds)
+        safety.check_block(store, wanted, seconds)
 
-    _add(context, "block", prefixes, life, reason, None if force else check_block)
+    _add(context, "block", wanted, life, reason, None if force else check_block)
 
 
-def unblock(context: typer.Context, targets: _Targets = None, ports: _Ports = None) -> None:
-    """Take block rules away."""
+def unblock(
+    context: typer.Context,
+    targets: Targets = None,
+    ports: _Ports = None,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Shadow rules only; a block stays.")] = False,
+) -> None:
+    """Take block rules away, and shadow rules."""
+    if shadow and ports:
+        raise UsageError("--shadow does not go with a port", "shadow rules are for sources")
     if ports:
-        _remove(context, "port", _ports(ports, targets), None)
+        _remove(context, "port", ports_of(ports, targets), None)
     else:
-        _remove(context, "block", _prefixes(targets), None)
+        _unblock(context, prefixes(targets), shadow)
 
 
 def allow(
-    context: typer.Context, targets: _Targets = None, life: _Life = "", reason: _Reason = "", force: _Force = False
+    context: typer.Context, targets: Targets = None, life: _Life = "", reason: _Reason = "", force: _Force = False
 ) -> None:
     """Let sources through, whatever blocks them."""
     from xdpguard import safety
 
-    prefixes = _prefixes(targets)
+    wanted = prefixes(targets)
 
     def check_end(store: Store) -> None:
         # With an end, an allowance for good comes to one, too.
-        safety.check_disallow(store, prefixes)
+        safety.check_disallow(store, wanted)
 
-    _add(context, "allow", prefixes, life, reason, check_end if life and not force else None)
+    _add(context, "allow", wanted, life, reason, check_end if life and not force else None)
 
 
-def disallow(context: typer.Context, targets: _Targets = None, force: _Force = False) -> None:
+def disallow(context: typer.Context, targets: Targets = None, force: _Force = False) -> None:
     """Take sources off the allow list."""
     from xdpguard import safety
 
-    prefixes = _prefixes(targets)
-    _remove(context, "allow", prefixes, None if force else lambda store: safety.check_disallow(store, prefixes))
+    wanted = prefixes(targets)
+    _remove(context, "allow", wanted, None if force else lambda store: safety.check_disallow(store, wanted))
 
 
 def rules(
     context: typer.Context,
-    kind: Annotated[Literal["allow", "block", "port"] | None, typer.Option("--kind", help="Only this kind.")] = None,
+    kind: Annotated[
+        Literal["allow", "block", "port", "shadow"] | None, typer.Option("--kind", help="Only this kind.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the rules in force and what they hit."""
-    with rulebook(options(context), read_only=True) as (book, _):
-        found = book.in_force(kind)
+    with books(options(context), read_only=True) as (found, _):
+        real = found.rules.in_force(kind) if kind != "shadow" else []
+        shadow = found.shadow.rules.in_force() if kind in (None, "shadow") else []
     if as_json:
-        render.print_json([_as_json(item) for item in found])
-        return
-    if not found:
-        typer.echo("no rules")
+        plain = [entries.rule_json(item) for item in real]
+        render.print_json(plain + [entries.rule_json(item.found, item.split) for item in shadow])
         return
     now = time.time()
-    rows = [_row(item, now) for item in found]
-    columns = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
-    render.print_table(columns, rows, right="packets bytes")
+    if real:
+        render.print_table(entries.RULE_COLUMNS, [entries.rule_row(item, now) for item in real], right="packets bytes")
+    if shadow:
+        rows = [entries.shadow_rule_row(item, now) for item in shadow]
+        render.print_table(entries.SHADOW_RULE_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
+    if not real and not shadow:
+        typer.echo("no rules")
+
+
+def _add_shadow(context: typer.Context, targets: Sequence[Prefix], seconds: float | None, reason: str) -> None:
+    _check_reason(reason)
+    with books(options(context)) as (found, promoter):
+        promoter.mend()
+        found.shadow.rules.purge()
+        change = found.shadow.rules.add(targets, reason, "cli", seconds)
+        for target in targets if len(targets) <= 100 else ():
+            for rule in found.store.covering("block", target, time.time())[:1]:
+                inside = "is" if rule.target == target else f"is inside {rule.target}, which is"
+                render.note(f"{target} {inside} blocked: the shadow rule counts nothing as long as that lasts")
+    typer.echo(
+        f"counting what a block of {_named(targets)} would drop{_end(seconds)}{_already(change.updated, len(targets))}"
+    )
+    if not change.in_force:
+        render.note("nothing is attached: stored, counting from the next attach on")
+
+
+def _unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) -> None:
+    with books(options(context)) as (found, promoter):
+        found.rules.purge()
+        found.shadow.rules.purge()
+        shadows = found.shadow.rules.find(targets)
+        missing = next((target for target in targets if target not in shadows), None)
+        if shadow and missing is not None:
+            raise XdpguardError(
+                f"there is no shadow rule for {missing}",
+                "xdpguard rules --kind shadow shows which there are; nothing was changed",
+            )
+        blocked = found.rules.found("block", targets)
+        # Whoever has neither is named by the rulebook.
+        real = [] if shadow else [target for target in targets if target in blocked or target not in shadows]
+        promoter.unblock(real, list(shadows.values()))
+    typer.echo(f"{'no longer counting' if not real else 'unblocked'} {_named(targets)}")
 
 
 def _add(
@@ -161,20 +213,18 @@ def _add(
     check: Callable[[Store], None] | None,
 ) -> None:
     seconds = parse_duration(life) if life else None
-    if not reason.isprintable():
-        raise UsageError("the reason has control characters in it", "give plain text in one line")
+    _check_reason(reason)
     with rulebook(options(context)) as (book, store):
         if check is not None:
             check(store)
         book.purge()
         change = book.add(kind, targets, reason, "cli", seconds)
         if kind == "block" and len(targets) <= 100:
-            _tell_overridden(store, targets)
+            tell_overridden(store, targets)
     verb = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
-    end = f" for {render.span(seconds)}, until {render.moment(time.time() + seconds)}" if seconds else ""
     if change.kept:
         render.note(f"{change.kept:,} of them stand in the configuration file and stay as they are there")
-    typer.echo(f"{verb} {_named(targets)}{end}{_already(change.updated, len(targets))}")
+    typer.echo(f"{verb} {_named(targets)}{_end(seconds)}{_already(change.updated, len(targets))}")
     if not change.in_force:
         render.note("nothing is attached: stored, in force from the next attach on")
 
@@ -191,46 +241,21 @@ def _remove(
     typer.echo(f"{verb} {_named(targets)}")
 
 
-def _prefixes(words: Sequence[str] | None) -> list[Prefix]:
-    if not words:
-        raise UsageError("no target given", "name addresses or prefixes, or - to read them from standard input")
-    found: dict[Prefix, None] = {}
-    for word in words:
-        if word == "-":
-            lines = parse_lines("stdin", _standard_input())
-            for text in lines.notes[:10]:
-                render.note(text)
-            if len(lines.notes) > 10:
-                render.note(f"... and {len(lines.notes) - 10} more lines with host bits set")
-            found.update(dict.fromkeys(lines.prefixes))
-            continue
-        prefix, cleared = parse_prefix(word)
-        if cleared:
-            render.note(f"{word} has host bits set; taken as {prefix}")
-        found[prefix] = None
-    return list(found)
-
-
-def _standard_input() -> Iterator[bytes]:
-    if sys.stdin is None:
-        raise UsageError("standard input is closed", "give it a file: xdpguard block - < FILE")
-    # A bounded read: a line without an end must not fill the memory.
-    return iter(lambda: sys.stdin.buffer.readline(LONGEST_LINE + 2), b"")
-
-
-def _ports(words: Sequence[str], more: Sequence[str] | None) -> list[Port]:
-    found: dict[Port, None] = {}
-    for word in [*words, *(more or [])]:
-        for part in word.split(","):
-            found.update(dict.fromkeys(parse_ports(part)))
-    return list(found)
-
-
-def _tell_overridden(store: Store, targets: Sequence[Target]) -> None:
+def tell_overridden(store: Store, targets: Sequence[Target]) -> None:
+    """Says of which targets the allow list is stronger."""
     for target in targets:
         if isinstance(target, Prefix):
             for rule in store.covering("allow", target)[:1]:
                 render.note(f"{target} is inside {rule.target}, which is allowed: the allow list wins")
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.isprintable():
+        raise UsageError("the reason has control characters in it", "give plain text in one line")
+
+
+def _end(seconds: float | None) -> str:
+    return f" for {render.span(seconds)}, until {render.moment(time.time() + seconds)}" if seconds else ""
 
 
 def _named(targets: Sequence[Target]) -> str:
@@ -241,32 +266,3 @@ def _already(updated: int, total: int) -> str:
     if not updated:
         return ""
     return " (rule was there, renewed)" if total == 1 else f" ({updated:,} were there, renewed)"
-
-
-def _as_json(item: RuleHits) -> dict[str, object]:
-    rule = item.rule
-    return {
-        "kind": rule.kind,
-        "target": str(rule.target),
-        "reason": rule.reason,
-        "source": rule.source,
-        "created": int(rule.created),
-        "expires": None if rule.expires is None else math.ceil(rule.expires),
-        "packets": item.packets,
-        "bytes": item.bytes,
-    }
-
-
-def _row(item: RuleHits, now: float) -> list[str]:
-    rule = item.rule
-    left = "never" if rule.expires is None else render.span(rule.expires - now)
-    return [
-        rule.kind,
-        str(rule.target),
-        render.number(item.packets),
-        render.octets(item.bytes),
-        left,
-        rule.source,
-        render.moment(rule.created),
-        rule.reason,
-    ]

@@ -17,12 +17,13 @@ from xdpguard.errors import UsageError
 from xdpguard.privileges import require_privileges
 
 if TYPE_CHECKING:
+    from xdpguard.books import Books
     from xdpguard.controller import Controller
     from xdpguard.dataplane.pins import Pins
     from xdpguard.instance import Instance
-    from xdpguard.listbook import Listbook
     from xdpguard.lists.store import Store
     from xdpguard.policy.model import Policy
+    from xdpguard.promotion import Promoter
     from xdpguard.rulebook import Rulebook
 
 
@@ -85,22 +86,25 @@ def rulebook(
 
     ``on_wait`` hears for whom the lock is waited.
     """
+    from xdpguard.books import Books
     from xdpguard.dataplane.program import KernelDataplane
-    from xdpguard.listbook import Listbook
-    from xdpguard.rulebook import Rulebook
 
     with _store(chosen, read_only, on_wait) as store:
-        lists = Listbook(store, pins(chosen))
-        yield Rulebook(store, KernelDataplane(pins(chosen)), also=lists.mend), store
+        books = Books(store, KernelDataplane(pins(chosen)))
+        yield books.rules, store
 
 
 @contextmanager
-def listbook(chosen: Options, read_only: bool = False) -> Iterator[tuple[Listbook, Store]]:
-    """The named lists of the instance and their store; without bcc and pyroute2, too."""
-    from xdpguard.listbook import Listbook
+def books(chosen: Options, read_only: bool = False) -> Iterator[tuple[Books, Promoter]]:
+    """Rules, lists and shadow entries of the instance, and what changes them together; light, as well."""
+    from xdpguard.books import Books
+    from xdpguard.dataplane.program import KernelDataplane
+    from xdpguard.promotion import Promoter
 
     with _store(chosen, read_only) as store:
-        yield Listbook(store, pins(chosen)), store
+        dataplane = KernelDataplane(pins(chosen))
+        found = Books(store, dataplane)
+        yield found, Promoter(found, dataplane, _interruption())
 
 
 @contextmanager

@@ -22,6 +22,8 @@ PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "other")
 
 RULE = Struct("=QII")  # expires, slot, prefix length
 HITS = Struct("=QQ")  # packets, bytes
+SHADOW_RULES = 8192  # shadow rules there may be
+SHADOW_HITS = Struct("=6Q")  # packets, bytes: of established peers, of allowed sources, of others
 PREFIX4 = Struct("=I4s")  # length, address
 PREFIX6 = Struct("=I16s")
 ADDRESS4 = Struct("=4s4x")
@@ -33,13 +35,13 @@ TUPLE_KEY = Struct("=Q")  # hash of the tuple
 TUPLE4 = Struct("=4s4s2s2sIQQ")  # source, destination, ports in network byte order, cpu, SYNs, SYNs of other CPUs
 TUPLE6 = Struct("=16s16s2s2sIQQ")
 SOURCE_COUNTS = Struct("=13Q")  # packets, then FLAGS, then ports tried: bits, since, number; then clean
-_DENIALS = 64 * 40  # octets, of the program's own use
+_DENIALS = 64 * 40 + 24  # octets, of the program's own use: struct xg_denial, xg_after
 REASON_COUNTS = "7Q2I"  # packets, octets, observed both; then of samples: due, window, taken, left, lost
 REASON_FIELDS = 9
 COUNTERS = Struct(f"={REASON_COUNTS * REASON_SLOTS}{256 + len(PROTOCOLS) + 4}Q2IQII4I{_DENIALS}x")
 SECRETS = 5
-SETTINGS_PORTS = 14  # fields before the closed ports
-SETTINGS = Struct(f"=12IQQ{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
+SETTINGS_PORTS = 20  # fields before the closed ports
+SETTINGS = Struct(f"=12IQQ6I{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
 GUARD_POLICY = Struct(f"=4I4Q8Q2Q4sI{PORT_WORDS}Q")
 GUARD = Struct("=5QII2Q6Q")
 BUCKETS = Struct("=4Q")
@@ -48,7 +50,7 @@ NETS4 = Struct("=QQ")  # 64 networks: addresses, prefixes
 LINE = Struct("=8Q")
 INDEX = Struct("=Q8I3Q")  # struct xg_index
 PROBE_BATCH = 16_384  # answers
-PROBE_ANSWER = Struct("=8BII16s")  # see struct xg_probe_answer
+PROBE_ANSWER = Struct("=8BIHBB16s")  # see struct xg_probe_answer
 PROBE_STATE = Struct("=4I")  # place, length, then what is to be left out: kind, number
 EVENT = Struct("=QII16sHBBI")  # at, kind, ifindex, source, port, IP version, cause
 
@@ -60,6 +62,7 @@ READER = Struct("=QII")  # until, samples, session
 SIZES = {
     "RULE": RULE.size,
     "HITS": HITS.size,
+    "SHADOW_HITS": SHADOW_HITS.size,
     "ADDRESS4": ADDRESS4.size,
     "ADDRESS6": ADDRESS6.size,
     "PREFIX4": PREFIX4.size,

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import Switches, cflags
+from xdpguard.dataplane.names import AFTER, AFTER_MAP, FUNCTION
 from xdpguard.dataplane.pins import Pins, wrong_layout
 
 _KEPT = 32  # programs; one is some 60 kB
@@ -28,7 +29,7 @@ _LOAD_MAP = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 _PSEUDO_MAP_FD = 1
 _INSTRUCTION = struct.Struct("<BBhi")
 _OUTER = (kernel.MAP_ARRAY_OF_MAPS,)
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Table(NamedTuple):
@@ -64,14 +65,16 @@ class Cache:
         found = self._read(switches)
         if found is None:
             return None
-        code, tables = found
+        codes, tables = found
         descriptors: dict[str, int] = {}
         before = pins.names()
         try:
             for table in tables:
                 descriptors[table.name] = _opened(table, pins, link, descriptors)
             flags = kernel.PROG_FLAG_XDP_HAS_FRAGS if switches.frags else 0
-            program = kernel.load_xdp(_patched(code, descriptors), "xdpguard", flags)
+            after = kernel.load_xdp(_patched(codes[AFTER], descriptors), AFTER, flags)
+            kernel.put_program(descriptors[AFTER_MAP], after)
+            program = kernel.load_xdp(_patched(codes[FUNCTION], descriptors), FUNCTION, flags)
             return program, {name: os.dup(descriptors[name]) for name in maps}
         except OSError:
             pins.remove(pins.names() - before)
@@ -85,16 +88,18 @@ class Cache:
         switches: Switches,
         pins: Pins,
         link: tuple[str, str],
-        code: bytes,
+        codes: Mapping[str, bytes],
         declared: Mapping[str, kernel.MapInfo],
         descriptors: Mapping[str, int],
     ) -> None:
-        """Keeps a program that was compiled and loaded. Says nothing when it cannot: it is compiled again then."""
+        """Keeps the programs, by name, that were compiled. Says nothing when it cannot: it is done anew then."""
         tables = list(_described(declared, descriptors, pins, link))
         names = {number: name for name, number in descriptors.items()}
-        record = {"format": _FORMAT, "tables": [table._asdict() for table in tables]}
-        named = _patched(code, {}, names, [table.name for table in tables])
+        order = [table.name for table in tables]
+        sizes = {name: len(code) for name, code in codes.items()}
+        record = {"format": _FORMAT, "tables": [table._asdict() for table in tables], "codes": sizes}
         head = json.dumps(record).encode()
+        named = b"".join(_patched(code, {}, names, order) for code in codes.values())
         data = len(head).to_bytes(4, "little") + head + named
         path = self._path(switches)
         with contextlib.suppress(OSError):
@@ -106,7 +111,7 @@ class Cache:
             for old in kept[:-_KEPT]:
                 old.unlink(missing_ok=True)
 
-    def _read(self, switches: Switches) -> tuple[bytes, list[Table]] | None:
+    def _read(self, switches: Switches) -> tuple[dict[str, bytes], list[Table]] | None:
         try:
             raw = self._path(switches).read_bytes()
         except OSError:
@@ -118,7 +123,11 @@ class Cache:
         record = json.loads(data[4 : 4 + size])
         if record["format"] != _FORMAT:
             return None
-        return data[4 + size :], [Table(**table) for table in record["tables"]]
+        codes, at = {}, 4 + size
+        for name, length in record["codes"].items():
+            codes[name] = data[at : at + length]
+            at += length
+        return codes, [Table(**table) for table in record["tables"]]
 
     def _path(self, switches: Switches) -> Path:
         """By everything that the instructions depend on. Where maps are pinned is none of it."""

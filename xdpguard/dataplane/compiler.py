@@ -20,9 +20,9 @@ from typing import Any
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import Switches, cflags
+from xdpguard.dataplane.names import AFTER, AFTER_MAP, FUNCTION
 from xdpguard.errors import MissingError, XdpguardError
 
-_FUNCTION = "xdpguard"
 _VERIFIED_LINE = re.compile(r"^;.*@ (\S+:\d+)$", re.MULTILINE)
 _HEADER = Path("/usr/include/linux/ip.h")
 
@@ -82,19 +82,31 @@ class Compiled:
         self._xdp_type = bcc.BPF.XDP
         self._frags = switches.frags
 
-    def code(self) -> bytes:
+    def code(self, function: str = FUNCTION) -> bytes:
         """The instructions, with the descriptors of this object's maps in them."""
-        name = _FUNCTION.encode()
+        name = function.encode()
         start = self._library.bpf_function_start(self._module.module, name)
         return ctypes.string_at(start, self._library.bpf_function_size(self._module.module, name))
 
     def load(self) -> int:
-        """Loads the program; returns a file descriptor the caller owns. XdpguardError with the verifier's log."""
+        """Loads the program, and puts the one that does the rest behind the verdict where it is called.
+
+        Returns a file descriptor the caller owns. XdpguardError with the verifier's log.
+        """
+        fd = self._load(FUNCTION)
+        try:
+            kernel.put_program(self.map_fd(AFTER_MAP), self._load(AFTER))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _load(self, function: str) -> int:
         flags = kernel.PROG_FLAG_XDP_HAS_FRAGS if self._frags else 0
         try:
-            return kernel.load_xdp(self.code(), _FUNCTION, flags)
+            return kernel.load_xdp(self.code(function), function, flags)
         except OSError as error:
-            log = self._verifier_log()
+            log = self._verifier_log(function)
             places = _VERIFIED_LINE.findall(log)
             where = f" at {places[-1]}" if places else ""
             raise XdpguardError(
@@ -143,11 +155,11 @@ class Compiled:
     ) -> None:
         self.close()
 
-    def _verifier_log(self) -> str:
+    def _verifier_log(self, function: str) -> str:
         # bcc loads with line information, so its log names files and lines of bpf/.
         with captured() as output:
             try:
-                self._module.load_func(_FUNCTION, self._xdp_type)
+                self._module.load_func(function, self._xdp_type)
             except Exception:
                 return str(output())
         return ""

@@ -222,6 +222,14 @@ def attach_raw_tracepoint(name: str, program: int) -> int:
     return _bpf(_RAW_TRACEPOINT_OPEN, bytearray(struct.pack("=QII", _address(text), program, 0)))
 
 
+def put_program(fd: int, program: int) -> None:
+    """Puts a program in the only place of a map of programs, and closes its descriptor: the map holds it."""
+    try:
+        update(fd, bytes(4), program.to_bytes(4, "little"))
+    finally:
+        os.close(program)
+
+
 def test_run(fd: int, data: bytes, repeat: int = 1, ifindex: int = 0, live_batch: int = 0) -> TestRun:
     """Runs a program on one frame (BPF_PROG_TEST_RUN).
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +30,19 @@ _FLAGS = kernel.MAP_MMAPABLE | kernel.MAP_INNER
 class ListMaps:
     """The maps of the lists, opened from their pins. Use as a context manager."""
 
+    INDEX, NETS4, NETS6 = "list_index", "list_nets4", "list_nets6"
+    HITS, HITS_SIZE = "list_hits", abi.HITS.size
+    FLAGS = (settings.LISTS4, settings.LISTS6, settings.LISTS6_WIDE)
+    RENEW = staticmethod(settings.renew)  # what is to be told when they have changed
+
     def __init__(self, pins: Pins) -> None:
         self._maps: dict[str, int] = {}
         try:
             self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
-            self._maps["list_index"] = pins.open("list_index", 4, 4)
-            self._maps["list_nets4"] = pins.open("list_nets4", 4, abi.NETS4.size)
-            self._maps["list_nets6"] = pins.open("list_nets6", 4, abi.LINE.size)
-            self._maps["list_hits"] = pins.open("list_hits", 4, abi.HITS.size)
+            self._maps[self.INDEX] = pins.open(self.INDEX, 4, 4)
+            self._maps[self.NETS4] = pins.open(self.NETS4, 4, abi.NETS4.size)
+            self._maps[self.NETS6] = pins.open(self.NETS6, 4, abi.LINE.size)
+            self._maps[self.HITS] = pins.open(self.HITS, 4, self.HITS_SIZE)
         except BaseException:
             self.close()
             raise
@@ -47,7 +53,7 @@ class ListMaps:
             os.close(descriptor)
         self._maps.clear()
 
-    def __enter__(self) -> ListMaps:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -58,7 +64,7 @@ class ListMaps:
     def generation(self) -> str:
         """Names these maps among all that ever were: another name means that counters began anew."""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}:{kernel.map_info(self._maps['list_hits']).id}"
+        return f"{boot}:{kernel.map_info(self._maps[self.HITS]).id}"
 
     def swap(self, lines: _U64, nets4: _U64 | None, nets6: _U64 | None, wide6: bool) -> None:
         """Puts an index in force: lines of eight words, pre-filters as words, None for a family without entries.
@@ -68,31 +74,31 @@ class ListMaps:
         descriptor = kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
         try:
             _mapped(descriptor, len(lines) * _WORDS)[:] = lines.reshape(-1)
-            self._add("list_nets4", nets4)
-            self._add("list_nets6", nets6)
+            self._add(self.NETS4, nets4)
+            self._add(self.NETS6, nets6)
             self._flags(lambda old, new: old | new, nets4 is not None, nets6 is not None, wide6)
-            kernel.update(self._maps["list_index"], _KEY, descriptor.to_bytes(4, "little"))
+            kernel.update(self._maps[self.INDEX], _KEY, descriptor.to_bytes(4, "little"))
             # At once, so that nobody who is killed here leaves sources remembered by the old index.
-            settings.renew(self._maps["settings"])
+            self.RENEW(self._maps["settings"])
         finally:
             os.close(descriptor)
         self._flags(lambda old, new: new, nets4 is not None, nets6 is not None, wide6)
-        self._write("list_nets4", nets4)
-        self._write("list_nets6", nets6)
-        settings.renew(self._maps["settings"])
+        self._write(self.NETS4, nets4)
+        self._write(self.NETS6, nets6)
+        self.RENEW(self._maps["settings"])
 
     def empty(self) -> None:
         """Takes all lists out of force."""
         self._flags(lambda old, new: new, False, False, False)
-        kernel.delete(self._maps["list_index"], _KEY)
-        self._write("list_nets4", None)
-        self._write("list_nets6", None)
-        settings.renew(self._maps["settings"])
+        kernel.delete(self._maps[self.INDEX], _KEY)
+        self._write(self.NETS4, None)
+        self._write(self.NETS6, None)
+        self.RENEW(self._maps["settings"])
 
     def lines(self) -> _U64 | None:
         """A copy of the index in force; None when there is none."""
         while True:
-            raw = kernel.lookup(self._maps["list_index"], _KEY, 4)
+            raw = kernel.lookup(self._maps[self.INDEX], _KEY, 4)
             if raw is None:
                 return None
             try:
@@ -108,9 +114,9 @@ class ListMaps:
     def digest(self) -> int:
         """A sum over the pre-filters and the flags that lead to them: to notice that they have changed."""
         raw = kernel.lookup(self._maps["settings"], _KEY, abi.SETTINGS.size) or b""
-        flags = abi.SETTINGS.unpack(raw)[settings.LISTS4 : settings.LISTS6_WIDE + 1]
-        total = sum(int(flag) << place for place, flag in enumerate(flags))
-        for name in ("list_nets4", "list_nets6"):
+        fields = abi.SETTINGS.unpack(raw)
+        total = sum(int(fields[flag]) << place for place, flag in enumerate(self.FLAGS))
+        for name in (self.NETS4, self.NETS6):
             total += int(self._words(name).sum(dtype=np.uint64))
         return total
 
@@ -139,7 +145,7 @@ class ListMaps:
 
     def _flags(self, merge: Callable[[int, int], int], *values: bool) -> None:
         def change(fields: list[int]) -> None:
-            for place, value in zip((settings.LISTS4, settings.LISTS6, settings.LISTS6_WIDE), values, strict=True):
+            for place, value in zip(self.FLAGS, values, strict=True):
                 fields[place] = merge(fields[place], int(value))
 
         settings.change(self._maps["settings"], change)

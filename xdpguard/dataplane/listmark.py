@@ -12,9 +12,9 @@ _GENERATION = 10  # place in abi.INDEX
 _KEY = bytes(4)
 
 
-def generation(pins: Pins) -> int:
-    """The number that the index in force was built with; 0 when there is none."""
-    outer = pins.open("list_index", 4, 4)
+def generation(pins: Pins, index: str) -> int:
+    """The number that the index of that name was built with; 0 when there is none."""
+    outer = pins.open(index, 4, 4)
     try:
         for _ in range(5):
             raw = kernel.lookup(outer, _KEY, 4)

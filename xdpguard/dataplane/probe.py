@@ -22,6 +22,7 @@ from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
 from xdpguard.dataplane.guard import ALWAYS, State
+from xdpguard.dataplane.names import AFTER, AFTER_MAP, FUNCTION
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.program import Target, switches
 from xdpguard.policy.model import Limits, Policy
@@ -44,14 +45,17 @@ ANSWER = np.dtype(
         ("tcp_flags", "u1"),
         ("entry", "u1"),
         ("number", "<u4"),
-        ("zero", "<u4"),
+        ("shadow", "<u2"),
+        ("shadow_class", "u1"),
+        ("zero", "u1"),
         ("source", "V16"),
     ]
 )
 Answers = NDArray[np.void]
 
 _KEY = bytes(4)
-_OWN = ("probe_state", "probe_answers", "guards")  # maps that are asked and told
+# Maps that are asked and told; and the kernel empties a map of programs that nobody in user space holds any more.
+_OWN = ("probe_state", "probe_answers", "guards", AFTER_MAP)
 _LENGTH, _LENGTH_AT = Struct("=I"), 4  # in struct xg_probe_state
 
 
@@ -93,7 +97,8 @@ class Probe:
             except BaseException:
                 self.close()
                 raise
-            kept.keep(chosen, pins, link, compiled.code(), tables, {name: compiled.map_fd(name) for name in tables})
+            codes = {name: compiled.code(name) for name in (FUNCTION, AFTER)}
+            kept.keep(chosen, pins, link, codes, tables, {name: compiled.map_fd(name) for name in tables})
 
     def close(self) -> None:
         """Frees the program and its maps."""

@@ -13,7 +13,9 @@ from types import TracebackType
 from xdpguard.dataplane import btf, kernel
 from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
+from xdpguard.dataplane.names import AFTER, FUNCTION
 from xdpguard.dataplane.pins import Pins, wrong_layout
+from xdpguard.dataplane.shadowmaps import ShadowTables
 from xdpguard.dataplane.tables import Tables
 from xdpguard.errors import UsageError
 from xdpguard.policy.model import RULES, Policy
@@ -94,12 +96,17 @@ class KernelDataplane:
             fd = compiled.load()
             if self._cache:
                 descriptors = {name: compiled.map_fd(name) for name in tables}
-                self._cache.keep(chosen, self.pins, link, compiled.code(), tables, descriptors)
+                codes = {name: compiled.code(name) for name in (FUNCTION, AFTER)}
+                self._cache.keep(chosen, self.pins, link, codes, tables, descriptors)
         return fd
 
     def tables(self) -> AbstractContextManager[Tables]:
         """Opens the rule tables."""
         return Tables(self.pins)
+
+    def shadow_tables(self) -> AbstractContextManager[ShadowTables]:
+        """Opens the tables of shadow rules."""
+        return ShadowTables(self.pins)
 
     def owns(self, prog_id: int) -> bool:
         """Whether a program uses maps that this instance has pinned, of whatever version."""

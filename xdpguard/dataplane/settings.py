@@ -9,7 +9,8 @@ from xdpguard.dataplane import abi, kernel
 
 # Places of the flags.
 (ALLOW4, ALLOW6, DENY4, DENY4_PREFIX, DENY6, DENY6_PREFIX, DENY6_WIDE, LISTS4, LISTS6, LISTS6_WIDE) = range(10)
-_DENY, GENERATION = 10, 12
+_DENY, SHADOW, GENERATION = 10, 11, 12
+(SHADOW_RULES4, SHADOW_RULES6, SHADOW_LISTS4, SHADOW_LISTS6, SHADOW_LISTS6_WIDE) = range(14, 19)
 _KEY = bytes(4)
 
 
@@ -30,5 +31,14 @@ def renew(descriptor: int) -> None:
     def alter(fields: list[int]) -> None:
         fields[_DENY] = int(any(fields[flag] for flag in (DENY4, DENY6, LISTS4, LISTS6)))
         fields[GENERATION] = (fields[GENERATION] + 1) % (1 << 64)
+
+    change(descriptor, alter)
+
+
+def renew_shadow(descriptor: int) -> None:
+    """Likewise for shadow entries, of which the program remembers nothing: whether there are any."""
+
+    def alter(fields: list[int]) -> None:
+        fields[SHADOW] = int(any(fields[SHADOW_RULES4:SHADOW_LISTS6_WIDE]))
 
     change(descriptor, alter)

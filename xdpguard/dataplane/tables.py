@@ -63,6 +63,16 @@ def entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
     return table, layout.pack(target.length, target.network), value
 
 
+def shadow_entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
+    """Likewise of a shadow rule: addresses are prefixes there."""
+    target = rule.target
+    assert isinstance(target, Prefix)
+    expires = 0 if rule.expires is None else max(1, int((rule.expires + boot_offset) * 1e9))
+    layout = abi.PREFIX4 if target.version == 4 else abi.PREFIX6
+    value = abi.RULE.pack(expires, rule.slot, target.length)
+    return f"shadow{target.version}", layout.pack(target.length, target.network), value
+
+
 class Tables:
     """The instance's rule maps, opened from their pins. Use as a context manager."""
 
@@ -145,7 +155,7 @@ class Tables:
         for table, pairs in wanted.items():
             held = self._held(table)
             changed = {key: value for key, value in pairs.items() if held.get(key) != value}
-            repaired += sum(1 for key, value in changed.items() if not _same_rule(held.get(key), value))
+            repaired += sum(1 for key, value in changed.items() if not same_rule(held.get(key), value))
             self._write(table, changed)
             stale[table] = [key for key in held if key not in pairs]
         for table, keys in stale.items():
@@ -164,7 +174,7 @@ class Tables:
         for table, pairs in _entries(rules).items():
             if pairs:
                 there = self._held(table)
-                found += sum(1 for key, value in pairs.items() if _same_rule(there.get(key), value))
+                found += sum(1 for key, value in pairs.items() if same_rule(there.get(key), value))
         return found
 
     def seed(self) -> None:
@@ -316,7 +326,8 @@ def _wide6(prefixes: Iterable[bytes]) -> bool:
     return any(abi.PREFIX6.unpack(key)[0] < nets6.SHORTEST for key in prefixes)
 
 
-def _same_rule(held: bytes | None, wanted: bytes) -> bool:
+def same_rule(held: bytes | None, wanted: bytes) -> bool:
+    """Whether an entry is as it should be, the clock's doing aside."""
     if held is None:
         return False
     (end, slot, length), (new_end, new_slot, new_length) = abi.RULE.unpack(held), abi.RULE.unpack(wanted)

@@ -283,6 +283,7 @@ class Daemon:
         self._offset = boot_offset()
         with session.tables() as tables:
             session.rules.fill(tables)
+        session.shadow.fill()
         self._log("the clock was set; the ends of rules were moved with it")
 
     def _chores(self, session: Controller) -> None:
@@ -303,6 +304,7 @@ class Daemon:
         elif changed := _changes(before_guard, self._guard):
             self._log(f"guard: {changed}")
         session.rules.purge()
+        session.shadow.rules.purge()
         self._upkeep.run(session, self._policy, self._chores_at)
         session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
         self._open_ring()

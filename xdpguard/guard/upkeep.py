@@ -60,5 +60,7 @@ class Upkeep:
         for what, share in (("rules", audit.rules), *((f"list {name}", it) for name, it in audit.lists.items())):
             if share.held < share.stored:
                 self._log(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): put back")
+        if audit.shadow is not None and not audit.shadow.whole:
+            self._log("the kernel did not hold all shadow entries: put back")
         if audit.behind:
             self._log("a change of the lists had been interrupted: put in force")

@@ -7,8 +7,6 @@ a crash brings them in line.
 
 from __future__ import annotations
 
-import contextlib
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,67 +16,10 @@ from typing import Any, NamedTuple
 
 from xdpguard.errors import XdpguardError
 from xdpguard.instance import unwritable
+from xdpguard.lists.schema import SCHEMA, VERSION, open_read_only
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Kind, Port, Prefix, Protocol, Target
 
-_SCHEMA_VERSION = 3
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS rules (
-    id INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,
-    target TEXT NOT NULL,
-    version INTEGER NOT NULL,   -- 4 or 6, 0 for a port
-    network BLOB NOT NULL,      -- address, or two octets of port
-    length INTEGER NOT NULL,    -- prefix length in bits, or IP protocol number
-    reason TEXT NOT NULL,
-    source TEXT NOT NULL,
-    created REAL NOT NULL,      -- Unix time, seconds
-    expires REAL,               -- likewise, NULL: never
-    slot INTEGER NOT NULL UNIQUE,
-    packets INTEGER NOT NULL DEFAULT 0,  -- hits before the kernel's present counters
-    bytes INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (kind, target)
-) STRICT;
-CREATE INDEX IF NOT EXISTS rules_network ON rules (kind, version, network, length);
-CREATE INDEX IF NOT EXISTS rules_expires ON rules (expires) WHERE expires IS NOT NULL;
-CREATE TABLE IF NOT EXISTS interfaces (
-    name TEXT NOT NULL,
-    netns TEXT NOT NULL,        -- empty: the namespace the command runs in
-    mode TEXT NOT NULL,
-    observe INTEGER NOT NULL,
-    prog_id INTEGER NOT NULL,   -- 0: never attached yet
-    attached REAL NOT NULL,
-    PRIMARY KEY (name, netns)
-) STRICT;
-CREATE TABLE IF NOT EXISTS offences (
-    target TEXT PRIMARY KEY,
-    number INTEGER NOT NULL,    -- bans so far
-    last REAL NOT NULL          -- when the last one began, Unix time
-) STRICT;
-CREATE TABLE IF NOT EXISTS lists (
-    name TEXT PRIMARY KEY,
-    number INTEGER NOT NULL UNIQUE,
-    source TEXT NOT NULL,       -- cli or config
-    file TEXT NOT NULL,
-    stamp TEXT NOT NULL,        -- of the file when it was read: inode, size, time of change
-    format TEXT NOT NULL,
-    loaded REAL NOT NULL,       -- Unix time, seconds
-    given INTEGER NOT NULL,     -- entries in the file
-    entries INTEGER NOT NULL,   -- prefixes that they make
-    duplicates INTEGER NOT NULL,
-    skipped INTEGER NOT NULL,
-    forced INTEGER NOT NULL,
-    packets INTEGER NOT NULL DEFAULT 0,  -- hits before the kernel's present counters
-    bytes INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE TABLE IF NOT EXISTS list_entries (
-    name TEXT PRIMARY KEY,
-    four BLOB NOT NULL,         -- AddressSet.packed()
-    six BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"""
-_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+) (\(.*?\) STRICT);", re.DOTALL)
 # What SQLite says when the fault is the file system's, not the file's.
 _NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O", "locked")
 _COLUMNS = "id, kind, version, network, length, reason, source, created, expires, slot, packets, bytes"
@@ -102,7 +43,7 @@ class Store:
         self._path = path
         with self._explained():
             if read_only:
-                self._database = _open_read_only(path)
+                self._database = open_read_only(path)
                 return
             try:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -126,7 +67,10 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of what is done inside, or nothing; durable when it returns."""
+        """All of what is done inside, or nothing; durable when it returns. One inside another is part of that."""
+        if self._database.in_transaction:
+            yield
+            return
         with self._explained():
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -205,7 +149,7 @@ class Store:
                     (
                         rule.kind,
                         str(rule.target),
-                        *_columns(rule.target),
+                        *columns_of(rule.target),
                         rule.reason,
                         rule.source,
                         rule.created,
@@ -292,21 +236,21 @@ class Store:
 
     def _rules(self, query: str, values: tuple[object, ...]) -> list[Rule]:
         with self._explained():
-            return [_rule(row) for row in self._database.execute(query, values)]
+            return [rule_of(row) for row in self._database.execute(query, values)]
 
     def _migrate(self) -> None:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version == _SCHEMA_VERSION:
+        if version == VERSION:
             return
-        if version > _SCHEMA_VERSION:
+        if version > VERSION:
             raise XdpguardError(
                 f"the rule store {self._path} was written by a newer xdpguard",
                 "upgrade xdpguard, or use another instance",
             )
         self._database.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";"):
+        for statement in SCHEMA.split(";"):
             self._database.execute(statement)
-        self._database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        self._database.execute(f"PRAGMA user_version = {VERSION}")
         self._database.commit()
 
     @contextmanager
@@ -328,35 +272,15 @@ class Store:
         )
 
 
-def _open_read_only(path: Path) -> sqlite3.Connection:
-    if path.exists() and path.stat().st_size:
-        if path.with_name(path.name + "-journal").exists():
-            # Somebody was killed while writing; SQLite takes that back, for which it must write.
-            with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(path)) as database:
-                database.execute("SELECT count(*) FROM rules")
-        found = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        _add_missing_tables(found)
-        return found
-    database = sqlite3.connect(":memory:", isolation_level=None)
-    database.executescript(_SCHEMA)
-    return database
-
-
-def _add_missing_tables(database: sqlite3.Connection) -> None:
-    """What an older version has not made is empty, for whoever only reads."""
-    there = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    for name, statement in _TABLE.findall(_SCHEMA):
-        if there and name not in there:
-            database.execute(f"CREATE TEMP TABLE {name} {statement}")
-
-
-def _columns(target: Target) -> tuple[int, bytes, int]:
+def columns_of(target: Target) -> tuple[int, bytes, int]:
+    """What a target is stored as: version, network, length."""
     if isinstance(target, Port):
         return 0, target.number.to_bytes(2, "big"), PROTOCOL_NUMBERS[target.protocol]
     return target.version, target.network, target.length
 
 
-def _rule(row: tuple[object, ...]) -> Rule:
+def rule_of(row: tuple[object, ...]) -> Rule:
+    """A rule from a row of _COLUMNS."""
     number, kind, version, network, length, *rest = row
     assert isinstance(network, bytes)
     assert isinstance(length, int)

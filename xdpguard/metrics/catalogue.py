@@ -60,6 +60,12 @@ _COUNTERS = (
     ("xdpguard_rule_hit_bytes_total", ("kind",), "Octets of these packets, as frames."),
     ("xdpguard_list_hits_total", ("list",), "Packets that a named list has caught."),
     ("xdpguard_list_hit_bytes_total", ("list",), "Octets of these packets, as frames."),
+    (
+        "xdpguard_shadow_packets_total",
+        ("class",),
+        "Packets that shadow rules and lists would have caught, by whose they are: established, allowed, other.",
+    ),
+    ("xdpguard_shadow_bytes_total", ("class",), "Octets of these packets, as frames."),
 )
 _GAUGES = (
     (
@@ -79,6 +85,7 @@ _GAUGES = (
     ("xdpguard_guard_tcp_syncookies", ("netns",), "net.ipv4.tcp_syncookies: with 0 no cookie can be sent."),
     ("xdpguard_bans", (), "Bans of the SYN guard in force."),
     ("xdpguard_rules", ("kind",), "Rules in force."),
+    ("xdpguard_shadow_entries", ("of",), "Shadow rules, and entries of shadow lists, that count."),
     ("xdpguard_list_entries", ("list",), "Entries of a named list."),
     ("xdpguard_list_loaded_timestamp_seconds", ("list",), "When a named list was last loaded, Unix time."),
     (

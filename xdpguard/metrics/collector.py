@@ -21,6 +21,7 @@ from xdpguard.listbook import Listbook
 from xdpguard.lists.store import Store
 from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.hits import RuleTotals
+from xdpguard.metrics.shadows import ShadowTotals
 from xdpguard.metrics.status import Status
 from xdpguard.metrics.totals import Reading, Totals
 from xdpguard.net import sysctl
@@ -62,6 +63,7 @@ class Collector:
         self._links = Links()
         self._totals = Totals(pins)
         self._hits = RuleTotals(pins, store)
+        self._shadows = ShadowTotals()
         self._lock = threading.Lock()
         self._failing: dict[str, str] = {}
 
@@ -75,6 +77,7 @@ class Collector:
                 ("interfaces", self._interfaces),
                 ("rules", self._rules),
                 ("lists", self._lists),
+                ("shadow", self._shadow),
                 ("tuples", self._tuples),
             ):
                 found.put("xdpguard_scrape_collector_success", self._try(name, part, found), name)
@@ -163,6 +166,15 @@ class Collector:
                 out.put("xdpguard_list_loaded_timestamp_seconds", it.its.loaded, it.its.name)
                 out.put("xdpguard_list_hits_total", it.packets, it.its.name)
                 out.put("xdpguard_list_hit_bytes_total", it.bytes, it.its.name)
+
+    def _shadow(self, out: Gathering) -> None:
+        with Store(self._store, read_only=True) as store:
+            tally = self._shadows.read(store, self._pins)
+        out.put("xdpguard_shadow_entries", tally.rules, "rules")
+        out.put("xdpguard_shadow_entries", tally.entries, "lists")
+        for name, hits in tally.counted._asdict().items():
+            out.put("xdpguard_shadow_packets_total", hits.packets, name)
+            out.put("xdpguard_shadow_bytes_total", hits.bytes, name)
 
     def _tuples(self, out: Gathering) -> None:
         if not self._pins.exist():

@@ -109,6 +109,13 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
         Panel("Entries of lists", ((f"sum by (list) (xdpguard_list_entries{{{_HOST}}})", "{{list}}"),), "short", 6),
         Panel("Hits of lists", ((_rate("xdpguard_list_hits_total", "list", "", False), "{{list}}"),), "pps", 6),
         Panel(
+            "Shadow entries would have caught",
+            ((_rate("xdpguard_shadow_packets_total", "class", "", False), "{{class}}"),),
+            "pps",
+            12,
+        ),
+        Panel("Shadow entries", ((f"sum by (of) (xdpguard_shadow_entries{{{_HOST}}})", "{{of}}"),), "short", 12),
+        Panel(
             "Stored, and held by the kernel",
             (
                 (f"sum by (of) (xdpguard_enforcement_stored{{{_HOST}}})", "{{of}} stored"),

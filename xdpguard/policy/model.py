@@ -78,12 +78,16 @@ LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class ListFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[lists.NAME]``: a named list kept in a file. ``every``: how often ``run`` looks whether the file changed."""
+    """``[lists.NAME]``: a named list kept in a file. ``every``: how often ``run`` looks whether the file changed.
+
+    ``shadow``: it only counts what it would drop.
+    """
 
     file: str
     every: str = "1m"
     strict: bool = False
     force: bool = False
+    shadow: bool = False
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from xdpguard.errors import UsageError
 
 Protocol = Literal["tcp", "udp"]
-Kind = Literal["allow", "block", "port"]
-KINDS: tuple[Kind, ...] = ("allow", "block", "port")
+Kind = Literal["allow", "block", "port", "shadow"]  # a shadow rule is a block that only counts
+KINDS: tuple[Kind, ...] = ("allow", "block", "port")  # those that decide
 
 PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linux/in.h
 

@@ -18,7 +18,7 @@ _PLACES = 10  # destinations shown
 
 def about(session: Controller, pins: Pins, address: Prefix) -> Plain:
     """Rules, lists, bans, traffic and roles of an address. Nothing needs to be attached."""
-    entries = Entries(session.store, session.rules, session.lists)
+    entries = Entries(session.store, session.rules, session.lists, session.shadow)
     allow, block = entries.covering("allow", address), entries.covering("block", address)
     lists = [plain for _, plain in entries.lists(address)]
     first = next(iter([*allow[:1], *block[:1], *lists[:1]]), None)
@@ -29,6 +29,7 @@ def about(session: Controller, pins: Pins, address: Prefix) -> Plain:
         "allow": allow,
         "block": block,
         "lists": lists,
+        "shadow": entries.shadow(address),
         "bans": _bans(session, address),
         "traffic": _traffic(pins, address) if pins.exist() else None,
         "attached": pins.exist(),

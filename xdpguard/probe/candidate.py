@@ -27,6 +27,7 @@ from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.rule import NewRule
 from xdpguard.probe.subject import NO_GUARD, Subject
 from xdpguard.rulebook import CONFIG, Rulebook
+from xdpguard.shadowing import Shadowing
 
 _OURS = re.compile(r"xgprobe-(\d+)")
 _TRACKED = 1024  # rows of tables that a probe never fills
@@ -57,12 +58,13 @@ def candidate(
             Probe(sized, pins, (target.name, target.netns), cache, link.ifindex if link else 0) as probe,
             Store(Path(folder) / "store.db") as store,
         ):
-            rules, lists = Rulebook(store, KernelDataplane(pins)), Listbook(store, pins)
+            dataplane = KernelDataplane(pins)
+            rules, lists, shadow = Rulebook(store, dataplane), Listbook(store, pins), Shadowing(store, dataplane)
             notes = _fill(pins, store, rules, lists, policy, session)
             chosen = session.guard.effective(policy.guard) if session else policy.guard
             state = _guard(pins, chosen, other)
             probe.set_guard(state)
-            yield Subject(label, probe, store, rules, lists, pins, state, chosen.mode, observe, link, notes)
+            yield Subject(label, probe, store, rules, lists, shadow, pins, state, chosen.mode, observe, link, notes)
     finally:
         pins.remove_all()
 

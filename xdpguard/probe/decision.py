@@ -11,6 +11,7 @@ from xdpguard.capture import packet as packets
 from xdpguard.capture.line import write
 from xdpguard.dataplane import abi, guard
 from xdpguard.dataplane.probe import LIST, RULE, VERDICTS, cut
+from xdpguard.dataplane.shadowmaps import CLASSES
 from xdpguard.errors import XdpguardError
 from xdpguard.net import netns
 from xdpguard.policy.target import Prefix
@@ -36,7 +37,7 @@ _END = "behind the last stage"
 
 def explain(subject: Subject, frame: bytes, length: int) -> Plain:
     """Everything about a frame, or about what there is of one of ``length`` octets. XdpguardError when it is cut."""
-    entries = Entries(subject.store, subject.rules, subject.lists)
+    entries = Entries(subject.store, subject.rules, subject.lists, subject.shadow)
     with netns.entered(subject.netns):
         answer = subject.probe.ask_one(frame, length)[0]
     if cut(np.array([answer]), np.array([len(frame)]), np.array([length]))[0]:
@@ -52,6 +53,7 @@ def explain(subject: Subject, frame: bytes, length: int) -> Plain:
         "netns": subject.netns or None,
         **_outcome(answer, entries),
         "observe": subject.observe,
+        "shadow": _shadow(answer, entries),
         "without": _without(subject, entries, frame, length, answer),
         "guard": guard_as_json(subject),
     }
@@ -84,6 +86,14 @@ def _entry(answer: Any, entries: Entries) -> Plain | None:
     if answer["entry"] == LIST and source:
         return entries.list_of(number, source)
     return None
+
+
+def _shadow(answer: Any, entries: Entries) -> Plain | None:
+    """The shadow entry that counts the packet, and under what."""
+    place, source = int(answer["shadow"]), _source(answer)
+    if not place or source is None:
+        return None
+    return entries.shadow_at(place - 1, source) | {"class": CLASSES[int(answer["shadow_class"])]}
 
 
 def _source(answer: Any) -> Prefix | None:

@@ -7,11 +7,15 @@ import math
 import time
 from typing import Any
 
+from xdpguard.dataplane import abi
+from xdpguard.dataplane.shadowmaps import Split
 from xdpguard.listbook import Listbook, ListHits
+from xdpguard.lists.shadows import Shadows
 from xdpguard.lists.store import Store
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Prefix
 from xdpguard.rulebook import Rulebook, RuleHits
+from xdpguard.shadowing import Shadowing
 
 Plain = dict[str, Any]
 
@@ -49,11 +53,15 @@ def list_as_json(found: ListHits, entry: Prefix | None) -> Plain:
     }
 
 
+def _split(split: Split) -> Plain:
+    return {name: {"packets": hits.packets, "bytes": hits.bytes} for name, hits in split._asdict().items()}
+
+
 class Entries:
     """What one instance has on sources and ports."""
 
-    def __init__(self, store: Store, rules: Rulebook, lists: Listbook) -> None:
-        self._store, self._rules, self._lists = store, rules, lists
+    def __init__(self, store: Store, rules: Rulebook, lists: Listbook, shadow: Shadowing) -> None:
+        self._store, self._rules, self._lists, self._shadow = store, rules, lists, shadow
 
     def covering(self, kind: Kind, address: Prefix) -> list[Plain]:
         """Rules in force of a kind that hold an address, the longest prefix first: the first one is asked first."""
@@ -82,6 +90,32 @@ class Entries:
             if item.its.number == number:
                 return list_as_json(item, self._lists.shelf.entries(item.its.name).holding(address))
         return {"entry": "list", "number": number}
+
+    def shadow(self, address: Prefix) -> list[Plain]:
+        """Shadow entries that hold an address, in the order in which they are asked: the first one counts."""
+        rules = self._shadow.rules.with_hits(Shadows(self._store).covering(address, time.time()))
+        found = [rule_as_json(it.found) | _split(it.split) for it in rules]
+        lists = []
+        for item in self._shadow.lists.counted():
+            entry = self._shadow.lists.shelf.entries(item.found.its.name).holding(address)
+            if entry is not None:
+                plain = list_as_json(item.found, entry) | {"shadow": True} | _split(item.split)
+                lists.append((-entry.length, item.found.its.number, plain))
+        return found + [plain for _, _, plain in sorted(lists, key=lambda it: it[:2])]
+
+    def shadow_at(self, place: int, source: Prefix) -> Plain:
+        """The shadow entry whose hits are counted at a place; ``source``: an address it holds."""
+        if place < abi.SHADOW_RULES:
+            covering = Shadows(self._store).covering(source)
+            rules = self._shadow.rules.with_hits([rule for rule in covering if rule.slot == place])
+            found = [rule_as_json(it.found) | _split(it.split) for it in rules]
+            return found[0] if found else {"entry": "rule", "slot": place}
+        for item in self._shadow.lists.counted():
+            its = item.found.its
+            if its.number == place - abi.SHADOW_RULES:
+                entry = self._shadow.lists.shelf.entries(its.name).holding(source)
+                return list_as_json(item.found, entry) | {"shadow": True} | _split(item.split)
+        return {"entry": "list", "number": place - abi.SHADOW_RULES}
 
     def _plain(self, rules: list[Rule]) -> list[Plain]:
         return [rule_as_json(found) for found in self._rules.with_hits(rules)] if rules else []

@@ -21,6 +21,7 @@ from xdpguard.lists.store import Store
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Policy
 from xdpguard.rulebook import Rulebook
+from xdpguard.shadowing import Shadowing
 
 NO_GUARD = guard.State(*[0] * len(guard.State._fields))
 
@@ -34,6 +35,7 @@ class Subject:
     store: Store
     rules: Rulebook
     lists: Listbook
+    shadow: Shadowing
     pins: Pins
     state: guard.State
     mode: str  # of the guard
@@ -102,6 +104,7 @@ def live(
             store=session.store,
             rules=session.rules,
             lists=session.lists,
+            shadow=session.shadow,
             pins=pins,
             state=state,
             mode=guard.read_policy(pins).mode,

@@ -255,6 +255,9 @@ class Top(App[None]):
             self._say("choose a source first (table 2), or a rule (table 5)", "notice")
         else:
             kind, target = chosen
+            if (verb, kind) == ("remove", "shadow"):
+                self._say("a shadow rule is taken away by the command line: xdpguard unblock --shadow", "notice")
+                return
             if not isinstance(target, Prefix) and verb != "remove":
                 self._say("a port is closed by the command line: xdpguard block --port", "notice")
                 return

@@ -12,7 +12,7 @@ from xdpguard.policy.target import Kind, Target
 from xdpguard.tui.draw import Span, scaled
 from xdpguard.tui.table import FILL, MOST, Column, Order, Shown, falling, rate_cell
 
-_KIND = {"allow": "pass", "block": "drop", "port": "drop"}
+_KIND = {"allow": "pass", "block": "drop", "port": "drop", "shadow": "dim"}
 
 
 class RulesHit:
@@ -21,8 +21,8 @@ class RulesHit:
     name = "rules"
     sorts = ("rate", "packets", "expires", "age")
     columns = (
-        Column("kind", 5),
-        Column("target", 23),
+        Column("kind", 6),
+        Column("target", 22),
         Column("packets/s", 10, True, "rate"),
         Column("packets", 8, True, "packets"),
         Column("ends in", 9, True, "expires"),

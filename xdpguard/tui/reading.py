@@ -19,11 +19,13 @@ from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.inventory import Interface
 from xdpguard.listbook import ListHits
+from xdpguard.lists.shadows import Shadows
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Target
 from xdpguard.telemetry import counters, ranking
 from xdpguard.telemetry.dropped import Dropped
 
+_SHADOW = 1 << 62
 Place = tuple[str, str]  # name and network namespace of an interface
 
 
@@ -51,8 +53,10 @@ class Rules:
         self.rules = rules
         self.stamp = stamp
         self.slots: NDArray[np.intp] = np.array([rule.slot for rule in rules], np.intp)
-        self.ids = np.array([rule.id for rule in rules], np.int64)
+        # Shadow rules come last, and are numbered apart from the others.
+        self.ids = np.array([rule.id + (_SHADOW if rule.kind == "shadow" else 0) for rule in rules], np.int64)
         self.ends = np.array([np.inf if rule.expires is None else rule.expires for rule in rules], np.float64)
+        self.shadow = np.array([rule.kind == "shadow" for rule in rules], np.bool_)
         self.stored = np.array([(rule.packets, rule.bytes) for rule in rules], np.uint64).reshape(-1, 2)
         self.places: dict[tuple[Kind, Target], int] = {(it.kind, it.target): n for n, it in enumerate(rules)}
 
@@ -127,9 +131,15 @@ class Reader:
         status = self._store.stat()
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._rules.stamp:
-            self._rules = Rules(session.store.rules(), stamp)
+            self._rules = Rules([*session.store.rules(), *Shadows(session.store).rules()], stamp)
         rules = self._rules
+        hits = rules.stored
         with session.tables() as tables:
-            if not len(rules.slots) or not session.rules.counts_in(tables):
-                return RuleHits(rules, rules.stored, time.monotonic())
-            return RuleHits(rules, rules.stored + tables.hits_at(rules.slots), time.monotonic())
+            if (~rules.shadow).any() and session.rules.counts_in(tables):
+                hits = hits + np.where(rules.shadow[:, None], 0, tables.hits_at(rules.slots)).astype(np.uint64)
+        if rules.shadow.any():
+            hits = hits.copy()
+            places = np.flatnonzero(rules.shadow)
+            counted = session.shadow.rules.with_hits([rules.rules[int(place)] for place in places])
+            hits[places] = [it.split.total for it in counted]
+        return RuleHits(rules, hits, time.monotonic())

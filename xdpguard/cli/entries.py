@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rules and lists as JSON and as rows of tables; those that only count with whose packets they would have dropped."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from xdpguard.cli import render
+
+if TYPE_CHECKING:
+    from xdpguard.dataplane.shadowmaps import Split
+    from xdpguard.listbook import ListHits, Share
+    from xdpguard.lists.shelf import NamedList
+    from xdpguard.rulebook import RuleHits
+    from xdpguard.shadowbook import ShadowList, ShadowRule
+
+RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
+LIST_COLUMNS = ["list", "entries", "in kernel", "packets", "bytes", "format", "skipped", "loaded", "file"]
+SHADOW_TITLE = "shadow: dropping nothing, counting what they would hit"
+_CLASSES = ["established", "others", "allowed"]
+SHADOW_RULE_COLUMNS = ["target", *_CLASSES, "bytes", "expires in", "source", "created", "reason"]
+SHADOW_LIST_COLUMNS = ["list", "entries", "in kernel", *_CLASSES, "bytes", "format", "loaded", "file"]
+SHADOW_RIGHT = "established others allowed bytes entries"
+
+
+def split_json(split: Split) -> dict[str, dict[str, int]]:
+    """Packets and bytes by whose they were."""
+    return {name: {"packets": hits.packets, "bytes": hits.bytes} for name, hits in split._asdict().items()}
+
+
+def rule_json(item: RuleHits, split: Split | None = None) -> dict[str, object]:
+    """A rule. ``split`` makes it a shadow rule, whose packets are those of all classes."""
+    rule = item.rule
+    return {
+        "kind": rule.kind,
+        "target": str(rule.target),
+        "reason": rule.reason,
+        "source": rule.source,
+        "created": int(rule.created),
+        "expires": None if rule.expires is None else math.ceil(rule.expires),
+        "packets": item.packets,
+        "bytes": item.bytes,
+    } | (split_json(split) if split else {})
+
+
+def rule_row(item: RuleHits, now: float) -> list[str]:
+    """A row for RULE_COLUMNS."""
+    rule = item.rule
+    return [
+        rule.kind,
+        str(rule.target),
+        render.number(item.packets),
+        render.octets(item.bytes),
+        _left(rule.expires, now),
+        rule.source,
+        render.moment(rule.created),
+        rule.reason,
+    ]
+
+
+def shadow_rule_row(item: ShadowRule, now: float) -> list[str]:
+    """A row for SHADOW_RULE_COLUMNS."""
+    rule = item.rule
+    return [
+        str(rule.target),
+        *_cells(item.split),
+        _left(rule.expires, now),
+        rule.source,
+        render.moment(rule.created),
+        rule.reason,
+    ]
+
+
+def list_json(item: ListHits, shares: dict[str, Share], split: Split | None = None) -> dict[str, object]:
+    """A list, with how many of its entries the kernel holds; ``split`` makes it a shadow list."""
+    share = shares.get(item.its.name)
+    found = loaded_json(item.its, split is not None) | {
+        "packets": item.packets,
+        "bytes": item.bytes,
+        "held": share.held if share else None,
+    }
+    return found | (split_json(split) if split else {})
+
+
+def loaded_json(its: NamedList, shadow: bool) -> dict[str, object]:
+    """A list as it was loaded."""
+    return {
+        "name": its.name,
+        "shadow": shadow,
+        "entries": its.entries,
+        "given": its.given,
+        "duplicates": its.duplicates,
+        "skipped": its.skipped,
+        "format": its.format,
+        "source": its.source,
+        "file": its.file or None,
+        "loaded": int(its.loaded),
+    }
+
+
+def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
+    """A row for LIST_COLUMNS."""
+    its = item.its
+    return [
+        its.name,
+        render.number(its.entries),
+        _held(its.name, shares),
+        render.number(item.packets),
+        render.octets(item.bytes),
+        its.format,
+        render.number(its.skipped),
+        render.moment(its.loaded),
+        its.file or "-",
+    ]
+
+
+def shadow_list_row(item: ShadowList, shares: dict[str, Share]) -> list[str]:
+    """A row for SHADOW_LIST_COLUMNS."""
+    its = item.found.its
+    return [
+        its.name,
+        render.number(its.entries),
+        _held(its.name, shares),
+        *_cells(item.split),
+        its.format,
+        render.moment(its.loaded),
+        its.file or "-",
+    ]
+
+
+def words(split: Split) -> str:
+    """Whose packets they were, in a sentence."""
+    return (
+        f"{split.established.packets:,} packets of established peers, {split.other.packets:,} of others, "
+        f"{split.allowed.packets:,} of allowed sources, which would pass"
+    )
+
+
+def _cells(split: Split) -> list[str]:
+    return [
+        render.number(split.established.packets),
+        render.number(split.other.packets),
+        render.number(split.allowed.packets),
+        render.octets(split.total.bytes),
+    ]
+
+
+def _left(expires: float | None, now: float) -> str:
+    return "never" if expires is None else render.span(expires - now)
+
+
+def _held(name: str, shares: dict[str, Share]) -> str:
+    share = shares.get(name)
+    return "not attached" if share is None else "all" if share.held == share.stored else f"{share.held:,}"

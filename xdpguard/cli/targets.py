@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Sources and ports as they are given on the command line, or come from standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.errors import UsageError
+from xdpguard.lists.parse import LONGEST_LINE, parse_lines
+from xdpguard.policy.target import Port, Prefix, parse_ports, parse_prefix
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TARGET", help="Addresses, CIDR prefixes, or - for standard input.", show_default=False),
+]
+
+
+def prefixes(words: Sequence[str] | None) -> list[Prefix]:
+    """Sources as they were given, those of standard input with them."""
+    if not words:
+        raise UsageError("no target given", "name addresses or prefixes, or - to read them from standard input")
+    found: dict[Prefix, None] = {}
+    for word in words:
+        if word == "-":
+            lines = parse_lines("stdin", _standard_input())
+            for text in lines.notes[:10]:
+                render.note(text)
+            if len(lines.notes) > 10:
+                render.note(f"... and {len(lines.notes) - 10} more lines with host bits set")
+            found.update(dict.fromkeys(lines.prefixes))
+            continue
+        prefix, cleared = parse_prefix(word)
+        if cleared:
+            render.note(f"{word} has host bits set; taken as {prefix}")
+        found[prefix] = None
+    return list(found)
+
+
+def _standard_input() -> Iterator[bytes]:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", "give it a file: xdpguard block - < FILE")
+    # A bounded read: a line without an end must not fill the memory.
+    return iter(lambda: sys.stdin.buffer.readline(LONGEST_LINE + 2), b"")
+
+
+def ports_of(words: Sequence[str], more: Sequence[str] | None) -> list[Port]:
+    """Ports as they were given; those among the targets, too."""
+    found: dict[Port, None] = {}
+    for word in [*words, *(more or [])]:
+        for part in word.split(","):
+            found.update(dict.fromkeys(parse_ports(part)))
+    return list(found)

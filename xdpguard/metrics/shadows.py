@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What all shadow entries together have counted, by whose packets they were."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.program import KernelDataplane
+from xdpguard.dataplane.shadowmaps import NO_SPLIT, Split
+from xdpguard.dataplane.tables import Hits
+from xdpguard.lists.store import Store
+from xdpguard.shadowing import Shadowing
+
+
+class ShadowTally(NamedTuple):
+    """Shadow rules and entries of shadow lists, and what they have counted."""
+
+    rules: int
+    entries: int
+    counted: Split
+
+
+class ShadowTotals:
+    """Sums that only ever rise: what entries had counted that have gone or were promoted since stays in."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str, float], Split] = {}
+        self._sum = NO_SPLIT
+
+    def read(self, store: Store, pins: Pins) -> ShadowTally:
+        """The present sums."""
+        shadow = Shadowing(store, KernelDataplane(pins))
+        rules, lists = shadow.rules.in_force(), shadow.lists.counted()
+        now = {("rule", str(it.rule.target), it.rule.created): it.split for it in rules}
+        now |= {("list", it.found.its.name, float(it.found.its.number)): it.split for it in lists}
+        for key, split in now.items():
+            last = self._last.get(key, NO_SPLIT)
+            # Between a detach and the next attach the store has them, and there is a moment when nobody has.
+            self._sum = self._sum.plus(Split(*(_risen(a, b) for a, b in zip(last, split, strict=True))))
+            now[key] = Split(*(Hits(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(last, split, strict=True)))
+        self._last = now
+        return ShadowTally(len(rules), sum(it.found.its.entries for it in lists), self._sum)
+
+
+def _risen(last: Hits, now: Hits) -> Hits:
+    return Hits(max(0, now.packets - last.packets), max(0, now.bytes - last.bytes))
