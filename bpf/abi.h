@@ -19,8 +19,7 @@
 #define XG_DENIALS 64     /* a power of two */
 #define XG_LISTS 1024     /* named lists there may be */
 #define XG_DROP_FRAME 128 /* octets: Ethernet, two VLAN tags, IPv6 and a TCP header with all its options fit */
-#define XG_KEPT 64        /* last samples of a reason; a power of two */
-#define XG_KEPT_CPU 8     /* of them, of one CPU; where there are more than 8, some share */
+#define XG_KEPT 8         /* last samples of a reason and a CPU; a power of two */
 #define XG_SHADOW_RULES 8192
 #define XG_PROBE_BATCH 16384 /* answers */
 
@@ -299,6 +298,8 @@ struct xg_reader {
 	u64 until;   /* CLOCK_BOOTTIME, ns */
 	u32 samples; /* of a reason, a CPU and a window */
 	u32 session; /* 1 to 255, another one than that of the reader before */
+	u32 reasons; /* one bit each that is wanted */
+	u32 zero;
 };
 
 /*

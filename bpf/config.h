@@ -63,6 +63,9 @@
 #ifndef XG_PROBE
 #error "XG_PROBE: 1 only for explain and replay, which ask what would become of a packet: see probe/probe.h"
 #endif
+#ifndef XG_LOAD_BYTES
+#error "XG_LOAD_BYTES: 1 when the kernel copies from a packet for a program (5.18)"
+#endif
 #ifndef XG_PINS
 #error "XG_PINS: folder of the instance's pinned maps"
 #endif

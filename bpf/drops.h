@@ -25,8 +25,14 @@
 /* What is written before it is written before what is written after it. */
 #define xg_barrier() __asm__ __volatile__("" ::: "memory")
 
+/* Whose samples of that reason are; 0: nobody has asked for them. */
+static __always_inline u32 xg_session(const struct xg_reader *reader, u32 reason)
+{
+	return reader->reasons >> (reason & 31) & 1 ? reader->session & XG_SESSIONS : 0;
+}
+
 /* Whether a drop may give a sample; which is not much to ask, as it is asked for each. */
-static __always_inline bool xg_sample_due(const struct xg_reason_counts *counts)
+static __always_inline bool xg_sample_due(const struct xg_reason_counts *counts, u32 reason)
 {
 	struct xg_reader *reader;
 	u32 zero = 0;
@@ -38,16 +44,32 @@ static __always_inline bool xg_sample_due(const struct xg_reason_counts *counts)
 		return false;
 	/* What is not due yet is, when somebody has begun to ask since. */
 	return xg_now_tick() >= counts->due ||
-	       (counts->window & XG_SESSIONS) != (reader->until ? reader->session & XG_SESSIONS : 0);
+	       (counts->window & XG_SESSIONS) != (reader->until ? xg_session(reader, reason) : 0);
 }
 
-/* The sample's place among those that are kept. */
+/* The sample's place among those that are kept; a CPU that was plugged in later has none. */
 static __always_inline struct xg_drop *xg_sample_place(u32 reason, u64 number)
 {
-	u32 place = bpf_get_smp_processor_id() * XG_KEPT_CPU + (number & (XG_KEPT_CPU - 1));
-	u32 index = reason * XG_KEPT + (place & (XG_KEPT - 1));
+	u32 cpu = bpf_get_smp_processor_id();
+	u32 index = (reason * XG_MAX_CPUS + cpu) * XG_KEPT + (number & (XG_KEPT - 1));
 
-	return kept.lookup(&index);
+	return cpu < XG_MAX_CPUS ? kept.lookup(&index) : NULL;
+}
+
+/* Copies the packet's first octets; returns how many. */
+static __always_inline u32 xg_copy_frame(struct xdp_md *ctx, struct xg_drop *drop)
+{
+	u64 there = ctx->data_end - ctx->data;
+
+	if (there > XG_DROP_FRAME)
+		there = XG_DROP_FRAME;
+	/* So written that the verifier sees what it is: 1 to XG_DROP_FRAME. */
+	there = ((there - 1) & (XG_DROP_FRAME - 1)) + 1;
+#if XG_LOAD_BYTES
+	return bpf_xdp_load_bytes(ctx, 0, drop->frame, there) ? 0 : there;
+#else
+	return bpf_probe_read_kernel(drop->frame, there, (void *)(long)ctx->data) ? 0 : there;
+#endif
 }
 
 /* Takes the sample, and hands it on when somebody asked for it. */
@@ -55,9 +77,7 @@ static __always_inline void xg_take_sample(struct xdp_md *ctx, struct xg_counter
 					   struct xg_reason_counts *counts, const struct xg_after *after, bool wanted,
 					   u64 now)
 {
-	void *frame = (void *)(long)ctx->data;
 	struct xg_drop *drop = xg_sample_place(after->reason, counts->samples);
-	u64 there = ctx->data_end - ctx->data;
 	const struct xg_guard *guard;
 	u32 zero = 0;
 
@@ -73,12 +93,7 @@ static __always_inline void xg_take_sample(struct xdp_md *ctx, struct xg_counter
 	drop->observed = after->sample == XG_SAMPLE_OBSERVED;
 	drop->entry = after->reason == XG_REASON_deny ? mine->denied_entry : 0;
 	drop->number = mine->denied_number;
-	if (there > XG_DROP_FRAME)
-		there = XG_DROP_FRAME;
-	drop->captured = there;
-	/* Copies from the packet without asking the verifier octet by octet. */
-	if (bpf_probe_read_kernel(drop->frame, there, frame))
-		drop->captured = 0;
+	drop->captured = xg_copy_frame(ctx, drop);
 	xg_barrier();
 	drop->done = drop->begun;
 	counts->samples++;
@@ -90,7 +105,7 @@ static __always_inline void xg_take_sample(struct xdp_md *ctx, struct xg_counter
 static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mine, const struct xg_after *after)
 {
 	struct xg_reason_counts *counts = &mine->reasons[after->reason & (XG_REASON_SLOTS - 1)];
-	u64 tick = xg_now_tick(), now = xg_now_boot(), until, window;
+	u64 tick = xg_now_tick(), now = xg_now_boot(), until, window, session;
 	struct xg_reader *reader;
 	u32 zero = 0;
 	bool wanted;
@@ -99,10 +114,12 @@ static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mi
 	if (!reader)
 		return;
 	until = *(volatile u64 *)&reader->until;
-	wanted = until > now;
-	if (until && !wanted)
-		__sync_val_compare_and_swap(&reader->until, until, 0);
-	window = now >> XG_WINDOW_SHIFT << 8 | (wanted ? reader->session & XG_SESSIONS : 0);
+	/* The reader has gone. One that begins at this very moment asks again within a second. */
+	if (until && until <= now)
+		reader->until = 0;
+	session = until > now ? xg_session(reader, after->reason) : 0;
+	wanted = session != 0;
+	window = now >> XG_WINDOW_SHIFT << 8 | session;
 	if (counts->window != window) {
 		counts->window = window;
 		counts->due = 0;

@@ -24,14 +24,14 @@ static __always_inline int xg_finish(struct xg_counters *counters, u32 length, b
 	if ((XG_OBSERVE || observed) && verdict != XDP_PASS) {
 		counts->observed_packets++;
 		counts->observed_bytes += length;
-		if (dropped && xg_sample_due(counts))
+		if (dropped && xg_sample_due(counts, reason))
 			counters->after.sample = XG_SAMPLE_OBSERVED;
 		xg_probe_finish(reason, XDP_PASS, true);
 		return XDP_PASS;
 	}
 	counts->packets++;
 	counts->bytes += length;
-	if (dropped && xg_sample_due(counts))
+	if (dropped && xg_sample_due(counts, reason))
 		counters->after.sample = XG_SAMPLE_DROPPED;
 	xg_probe_finish(reason, verdict, false);
 	return verdict;

@@ -148,11 +148,15 @@ BPF_RINGBUF_PINNED(drops, XG_DROP_PAGES, XG_PINS "/drops");
 /* [0] -> what that reader asked for. It maps it into memory and writes, the program reads. */
 BPF_F_TABLE("array:" XG_PINS "/drop_reader", u32, struct xg_reader, drop_reader, 1, BPF_F_MMAPABLE);
 
-/* [reason * XG_KEPT + place] -> the last samples of this interface. Program writes, readers map it into memory. */
+/*
+ * [(reason * XG_MAX_CPUS + cpu) * XG_KEPT + place] -> the last samples of this interface. Program writes, each CPU in
+ * records of its own; readers map it into memory.
+ */
 #if XG_PROBE
-BPF_F_TABLE("array", u32, struct xg_drop, kept, XG_REASON_SLOTS *XG_KEPT, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct xg_drop, kept, XG_REASON_SLOTS * XG_MAX_CPUS * XG_KEPT, BPF_F_MMAPABLE);
 #else
-BPF_F_TABLE("array:" XG_LINK_PINS "/kept", u32, struct xg_drop, kept, XG_REASON_SLOTS *XG_KEPT, BPF_F_MMAPABLE);
+BPF_F_TABLE("array:" XG_LINK_PINS "/kept", u32, struct xg_drop, kept, XG_REASON_SLOTS * XG_MAX_CPUS * XG_KEPT,
+	    BPF_F_MMAPABLE);
 #endif
 
 /* [0] -> this interface's counters, per CPU. Program writes, telemetry reads. Never full. */

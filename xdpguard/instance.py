@@ -10,7 +10,7 @@ import re
 import select
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,16 +50,28 @@ class Instance:
             _sign(descriptor)
             yield
 
-    @contextmanager
-    def reader(self) -> Iterator[None]:
+    def reader(self) -> AbstractContextManager[None]:
         """Holds the right to read samples of drops. XdpguardError when another process has it."""
-        with self._lock_file("reader") as descriptor:
+        return self._alone(
+            "reader",
+            f"reads the drops of instance '{self.name}' already (xdpguard events or capture)",
+            "end it first; xdpguard events without --follow shows the last drops beside it",
+        )
+
+    def service(self) -> AbstractContextManager[None]:
+        """Holds the right to be the service. XdpguardError when another process is."""
+        return self._alone(
+            "service",
+            f"is the service of instance '{self.name}' already (xdpguard run)",
+            "end it first; SIGHUP makes it read its configuration again",
+        )
+
+    @contextmanager
+    def _alone(self, file: str, does: str, remedy: str) -> Iterator[None]:
+        with self._lock_file(file) as descriptor:
             holder = _try(descriptor)
             if holder:
-                raise XdpguardError(
-                    f"process {holder} reads the drops of instance '{self.name}' already (xdpguard events or capture)",
-                    "end it first; xdpguard events without --follow shows the last drops beside it",
-                )
+                raise XdpguardError(f"process {holder} {does}", remedy)
             _sign(descriptor)
             yield
 

@@ -7,14 +7,19 @@ from pathlib import Path
 
 from xdpguard.errors import MissingError
 
-_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_BPF = 12, 21, 39  # linux/capability.h
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39  # linux/capability.h
 
 
 def require_privileges() -> None:
     """MissingError unless this process may use BPF and change links."""
     held = _effective()
-    if not held >> _CAP_NET_ADMIN & 1 or not (held >> _CAP_BPF & 1 or held >> _CAP_SYS_ADMIN & 1):
-        raise MissingError("this needs root (CAP_BPF and CAP_NET_ADMIN)", "run it with sudo")
+
+    def has(*numbers: int) -> bool:
+        return all(held >> number & 1 for number in numbers)
+
+    # Without CAP_PERFMON the verifier takes no program that does arithmetic on pointers as ours does.
+    if not has(_CAP_NET_ADMIN) or not (has(_CAP_SYS_ADMIN) or has(_CAP_BPF, _CAP_PERFMON)):
+        raise MissingError("this needs root (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)", "run it with sudo")
 
 
 def _effective() -> int:

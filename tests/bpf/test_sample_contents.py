@@ -17,9 +17,9 @@ from xdpguard.dataplane.probe import Probe
 from xdpguard.telemetry.drops import LIST, RULE, Drops, last, sums
 
 
-@pytest.fixture(scope="module")
-def _sampled() -> Iterator[Bench]:
-    made = Bench("contents", fake_clock=True)
+@pytest.fixture(scope="module", params=[True, False], ids=["load_bytes", "probe_read"])
+def _sampled(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    made = Bench("contents", fake_clock=True, load_bytes=request.param)
     yield made
     made.close()
 

@@ -111,6 +111,18 @@ def test_rate_zero_is_every_drop(timed: Timed) -> None:
     assert found == {"bad_flags": 1000, "bad_source": 700}
 
 
+def test_reasons_nobody_asked_for_neither_fill_the_ring_nor_leave_their_rate(timed: Timed) -> None:
+    with Drops(timed.bench.pins, PLACES, 0, {"bad_source"}) as drops:
+        timed.send(FLAGS, 5000)
+        timed.send(SOURCE, 20)
+        timed.send(FLAGS, 5000)
+        timed.send(SOURCE, 20)
+        assert Counter(drop.reason.name for drop in drops.read()) == {"bad_source": 40}
+    found = sums(timed.bench.pins, PLACES)
+    assert not any(found.lost.values())
+    assert found.samples["bad_flags"] == IDLE, "as when nobody reads"
+
+
 def test_a_session_begins_a_window_at_once(timed: Timed) -> None:
     """Whatever the one before it has used up, and a reason that is over its rate is looked at again."""
     for session in range(4):

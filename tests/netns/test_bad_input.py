@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.captures import pcap
 from support.command import Command
 from topology import INTERFACE, Lab
 
@@ -153,10 +154,11 @@ def test_configuration(lab: Lab, command: Command, tmp_path: Path, text: str | b
     assert not command.pins.exists()
 
 
-def test_no_privileges(lab: Lab, command: Command) -> None:
+@pytest.mark.parametrize("kept", ["", ",+bpf,+net_admin", ",+bpf,+perfmon"], ids=["none", "no perfmon", "no net"])
+def test_no_privileges(lab: Lab, command: Command, kept: str) -> None:
     for arguments in (["attach", INTERFACE, "--netns", lab.server], ["block", "10.0.0.1"], ["stats"], ["status"]):
         done = subprocess.run(
-            ["setpriv", "--bounding-set=-all", *command.line(*arguments)],
+            ["setpriv", f"--bounding-set=-all{kept}", *command.line(*arguments)],
             env=command.environment,
             capture_output=True,
             text=True,
@@ -164,8 +166,20 @@ def test_no_privileges(lab: Lab, command: Command) -> None:
         )
         assert done.returncode == 3
         assert done.stderr.strip().splitlines() == [
-            "xdpguard: this needs root (CAP_BPF and CAP_NET_ADMIN); run it with sudo"
+            "xdpguard: this needs root (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN); run it with sudo"
         ]
+
+
+@pytest.mark.parametrize("kept", ["+bpf,+perfmon,+net_admin", "+sys_admin,+net_admin"])
+def test_privileges_that_are_enough(command: Command, kept: str) -> None:
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set=-all,{kept}", *command.line("block", "10.0.0.1")],
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -330,3 +344,19 @@ def test_a_verifier_refusal_is_explained(lab: Lab, command: Command, tmp_path: P
     assert done.stderr.startswith("xdpguard: the kernel refuses the data plane at transport.h:")
     assert "invalid access to packet" in done.stderr
     assert not command.pins.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["rules"], ["status"], ["stats"], ["guard", "show"], ["lists", "show"], ["replay"]]
+)
+def test_a_closed_standard_output(attached: Command, tmp_path: Path, arguments: list[str]) -> None:
+    """There is nobody to tell, and nothing wrong."""
+    attached.ok("lists", "load", "one", "-", stdin="203.0.113.9\n")
+    if arguments == ["replay"]:
+        path = tmp_path / "a.pcap"
+        path.write_bytes(pcap([bytes(60)]))
+        arguments = ["replay", str(path)]
+    assert attached.ok(*arguments), "positive control: there is something to tell"
+    line = ["sh", "-c", 'exec "$@" >&-', "sh", *attached.line(*arguments)]
+    done = subprocess.run(line, capture_output=True, env=attached.environment, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

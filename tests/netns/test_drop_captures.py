@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -124,14 +125,15 @@ def test_reason_and_count_through_a_pipe(attached: Command, lab: Lab) -> None:
         process.stdout.close()
         process.stderr.close()
     assert process.returncode == 0, errors
-    assert b"3 captured of 4 dropped meanwhile" in errors
+    # It ends as soon as it has them: the fourth may come before or after.
+    assert re.search(rb"3 captured of [34] dropped meanwhile", errors)
     found = packets("-r", "-", stdin=head + rest)
     assert [row["ip.src"] for row in found] == ["127.0.0.1", "127.0.0.2", "127.0.0.1"]
 
 
 def test_a_flood_that_is_interrupted_leaves_a_whole_file(attached: Command, lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "drops.pcapng"
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with Following(attached, "capture", "-w", str(file), "--rate", "0", file=file) as capture:
             flood = subprocess.Popen(
                 flood_command(lab, "udp", "--source", "127.0.0.9", "--count", "60000", "--rate", "20000"),

@@ -254,6 +254,7 @@ def test_an_address(attached: Command, lab: Lab) -> None:
         "address": "198.51.100.7", "outcome": None, "decided_by": None, "allow": [], "block": [], "lists": [],
         "shadow": [],
         "bans": [], "traffic": None, "attached": True, "needed": [],
+        "interfaces": [{"interface": INTERFACE, "netns": lab.server, "observe": False}],
     }  # fmt: skip
     attached.ok("block", "198.51.100.7", "--for", "1h", "--reason", "why not")
     attached.ok("block", "198.51.0.0/16")
@@ -295,7 +296,29 @@ def test_an_address_with_nothing_attached(command: Command) -> None:
     command.ok("block", "198.51.100.7")
     found = command.json("explain", "198.51.100.7")
     assert (found["outcome"], found["traffic"], found["attached"]) == ("deny", None, False)
-    assert "nothing is attached" in command.ok("explain", "198.51.100.7")
+    assert found["interfaces"] == []
+    lines = command.ok("explain", "198.51.100.7").splitlines()
+    assert lines[0] == "198.51.100.7: blocked; nothing is attached"
+    command.ok("allow", "198.51.100.7")
+    lines = command.ok("explain", "198.51.100.7").splitlines()
+    assert lines[0] == "198.51.100.7: allowed; nothing is attached"
+
+
+def test_an_address_where_interfaces_only_observe(lab: Lab, command: Command) -> None:
+    command.ok("block", "198.51.100.7")
+    command.ok("attach", INTERFACE, "--netns", lab.server, "--observe")
+    first = f"{INTERFACE} (in {lab.server})"
+    found = command.json("explain", "198.51.100.7")
+    assert found["interfaces"] == [{"interface": INTERFACE, "netns": lab.server, "observe": True}]
+    lines = command.ok("explain", "198.51.100.7").splitlines()
+    assert lines[0] == f"198.51.100.7: blocked, but {first} only observes"
+    subprocess.run(["ip", "-n", lab.server, "link", "set", "lo", "up"], check=True)
+    command.ok("attach", "lo", "--netns", lab.server)
+    lines = command.ok("explain", "198.51.100.7").splitlines()
+    assert lines[0] == f"198.51.100.7: its packets are dropped: blocked; but {first} only observes"
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    lines = command.ok("explain", "198.51.100.7").splitlines()
+    assert lines[0] == "198.51.100.7: its packets are dropped: blocked", "positive control"
 
 
 def test_an_ssh_peer_is_needed(command: Command) -> None:
@@ -307,3 +330,10 @@ def test_a_frame_for_nobody_in_particular(attached: Command) -> None:
     """A frame that is no IP packet has no line, and still a verdict."""
     found = attached.json("explain", "--hex", (bytes(ETHER)[:12] + b"\x88\xcc" + bytes(46)).hex())
     assert (found["packet"], found["reason"], found["stage"]) == (None, "non_ip", "parse")
+
+
+def test_a_whole_frame_that_is_too_long_to_be_asked_about(attached: Command) -> None:
+    wrong = v4("16.1.1.1")[:14] + b"\x95" + bytes(4000)
+    line = attached.refused(1, "explain", "--hex", wrong.hex())
+    assert "the frame has 4,015 octets; only its first 3,072 can be asked about" in line
+    assert attached.json("explain", "--hex", wrong[:3000].hex())["reason"] == "malformed", "positive control"

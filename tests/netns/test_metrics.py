@@ -309,6 +309,7 @@ def test_the_unit_allows_all_of_it(attached: Command, tmp_path: Path) -> None:
     with watched(bounded, tmp_path) as its:
         found = its.scrape()
         parts = found.labels("xdpguard_scrape_collector_success", "collector")
-        assert parts == dict.fromkeys(("service", "interfaces", "rules", "lists", "tuples"), 1), its.service.lines
+        wanted = ("service", "interfaces", "rules", "lists", "shadow", "tuples")
+        assert parts == dict.fromkeys(wanted, 1), its.service.lines
         assert found("xdpguard_packets_total") >= 0
         assert its.get("/readyz") == (200, "ok\n")

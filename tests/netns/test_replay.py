@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import json
 import os
+import signal
 import socket
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -221,15 +225,59 @@ def test_expectations(ruled: Command, tmp_path: Path) -> None:
     ruled.refused(2, "replay", mixed, "--expect-drop", "--expect-pass")
 
 
+@pytest.mark.parametrize("what", ["damaged", "cut off", "gzip", "link type", "short", "headers"])
+def test_an_expectation_is_not_met_by_packets_that_were_not_judged(ruled: Command, tmp_path: Path, what: str) -> None:
+    good = v4("198.51.100.7")
+    data, says = {
+        "damaged": (pcap([good]) + b"\xff" * 16 + pcap([v4("16.1.1.1")])[24:], "packet 2 claims"),
+        "cut off": (pcap([good, good])[:-10], "packet 2 is cut off"),
+        "gzip": (gzip.compress(pcap([good] * 1000))[:-30], "gzip"),
+        "link type": (
+            section() + interface() + interface(127) + enhanced(good) + enhanced(bytes(60), 1),
+            "1 packets were left out",
+        ),
+        "short": (pcap([good, good[:10]]), "1 packets were left out"),
+        "headers": (pcap([good, good[:20]], lengths=[54, 54]), "packet 2 is cut too early"),
+    }[what]
+    path = tmp_path / "a.pcap"
+    path.write_bytes(data)
+    result = ruled("replay", str(path), "--expect-drop")
+    assert result.code == 1, result
+    assert says in result.err.splitlines()[-1]
+    ruled.ok("replay", str(path))
+    ruled.ok("allow", "198.51.100.7")
+    result = ruled("replay", str(path), "--expect-pass")
+    assert result.code == 1, result
+    assert says in result.err.splitlines()[-1]
+
+
 def test_an_observing_interface_drops_nothing(lab: Lab, command: Command, tmp_path: Path) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server, "--observe")
     command.ok("block", "198.51.100.7")
     file = write(tmp_path, [v4("198.51.100.7")])
     found = command.json("replay", file)
     assert (found["dropped"], found["observe"]) == (0, True)
-    assert found["reasons"]["deny"]["observed_packets"] == 1
+    assert (found["would_drop"], found["reasons"]["deny"]["observed_packets"]) == (1, 1)
+    text = command.ok("replay", file)
+    assert "0 dropped, 1 would be: observed only" in " ".join(text.split())
+    assert "  would be dropped most: 198.51.100.7 (1)" in text
     command.ok("replay", file, "--expect-pass")
     command.refused(1, "replay", file, "--expect-drop")
+
+
+def test_packets_that_hit_shadow_entries(ruled: Command, tmp_path: Path) -> None:
+    file = write(tmp_path, ALL)
+    assert ruled.json("replay", file)["shadow"] is None
+    assert "shadow" not in ruled.ok("replay", file)
+    ruled.ok("block", "16.1.1.0/24", "--shadow")
+    ruled.ok("block", "192.0.2.1", "--shadow")
+    of_net = sum(len(PACKETS[name]) for name in ("closed_port", "bad_flags", "fragment", "pass")) - 1  # the IPv6 one
+    wanted = {"established": 0, "allowed": 1, "other": of_net}
+    assert ruled.json("replay", file)["shadow"] == wanted, "what is dropped behind the lists is counted"
+    text = ruled.ok("replay", file)
+    assert f"  shadow     established 0  allowed 1  other {of_net}, which shadow entries would count" in text
+    lines = ruled.ok("replay", write(tmp_path, [v4("192.0.2.1")], "one.pcap"), "--json")
+    assert json.loads(lines)["shadow"] == {"established": 0, "allowed": 1, "other": 0}
 
 
 CANDIDATE = """
@@ -281,6 +329,53 @@ def test_what_a_killed_command_left_is_removed(command: Command, tmp_path: Path)
     finally:
         mine.remove_all()
         gone.remove_all()
+
+
+@contextlib.contextmanager
+def asking_a_candidate(command: Command, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A replay that has made all it needs of its own, and waits for the capture."""
+    config, folder = tmp_path / "new.toml", tmp_path / "tmp"
+    config.write_text("[rules]\nblock = []\n")
+    folder.mkdir()
+    line = command.line("replay", "-", "--config", str(config))
+    environment = command.environment | {"TMPDIR": str(folder)}
+    with subprocess.Popen(
+        line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        try:
+            assert eventually(lambda: any(folder.glob("*/store.db")), 60)
+            assert (BPFFS / "xdpguard" / f"xgprobe-{process.pid}").exists()
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_ended_leaves_nothing(command: Command, tmp_path: Path, kind: signal.Signals) -> None:
+    with asking_a_candidate(command, tmp_path) as process:
+        process.send_signal(kind)
+        _, said = process.communicate(timeout=60)
+        assert b"Traceback" not in said
+        assert process.returncode == 128 + kind
+        assert not (BPFFS / "xdpguard" / f"xgprobe-{process.pid}").exists()
+        assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_what_sigkill_left_the_next_command_removes(command: Command, tmp_path: Path) -> None:
+    with asking_a_candidate(command, tmp_path) as process:
+        process.kill()
+        process.wait()
+        pins, folder = BPFFS / "xdpguard" / f"xgprobe-{process.pid}", tmp_path / "tmp"
+        assert list(folder.iterdir()), "positive control: nobody could"
+        anothers = folder / f"xdpguard-probe-{process.pid}-anothers"
+        anothers.mkdir()
+        os.chown(anothers, 65_534, 65_534)
+        mine = folder / f"xdpguard-probe-{os.getpid()}-mine"
+        mine.mkdir()
+        config = str(tmp_path / "new.toml")
+        assert command("replay", write(tmp_path, ALL), "--config", config, TMPDIR=str(folder)).code == 0
+        assert not pins.exists()
+        assert set(folder.iterdir()) == {anothers, mine}
 
 
 def test_what_a_candidate_would_change(ruled: Command, tmp_path: Path, lab: Lab) -> None:

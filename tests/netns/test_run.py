@@ -375,6 +375,22 @@ def test_nothing_attached(command: Command) -> None:
     assert "attach an interface first" in command.refused(1, "run")
 
 
+def test_one_at_a_time(attached: Command, running: Run, tmp_path: Path) -> None:
+    """The second is refused and changes nothing; one that was killed is in nobody's way."""
+    file = tmp_path / "guard.toml"
+    file.write_text('[guard]\nmode = "off"\n')
+    said = attached.refused(1, "run", "--config", str(file))
+    assert f"process {running.process.pid} is the service of instance '{attached.instance}' already" in said
+    assert running.process.poll() is None
+    running.end(signal.SIGKILL)
+    again = Run(attached)
+    try:
+        assert again.says("watching eth0"), again.lines
+        assert again.says("guard auto")
+    finally:
+        assert again.end() == 0
+
+
 def test_interfaces_come_and_go(lab: Lab, attached: Command, running: Run) -> None:
     """Detached and attached again by another command: it finds the new maps, and sees the next flood."""
     attached.ok("detach", "--all")

@@ -95,6 +95,19 @@ def test_figures_are_those_of_stats_and_a_block_takes_effect(lab: Lab, attached:
         top.restored()
 
 
+def test_a_shadow_list_and_what_it_counts(lab: Lab, attached: Command) -> None:
+    source = client_address(4, 1)
+    attached.ok("lists", "load", "trial", "-", "--shadow", stdin=f"{source}\n")
+    with screen(attached, "--interval", "0.3") as top:
+        top.sees("idle, watching")
+        top.send("6")
+        top.until(lambda: top.line("shadow")[1:2] == ["trial"], "the list")
+        arrived = flood(lab, "udp", "--source", source, "--count", "500", "--rate", "5000")
+        top.until(lambda: top.line("shadow")[3:4] == [scaled(arrived)], f"trial {arrived}")
+        assert top.end("q") == 0
+        top.restored()
+
+
 def test_a_flood_is_seen_and_what_is_read_stays_bounded(lab: Lab, attached: Command) -> None:
     with screen(attached) as top:
         top.sees("idle, watching")
@@ -159,6 +172,35 @@ def test_a_signal_leaves_the_terminal_as_it_was(attached: Command, number: int) 
         top.restored()
 
 
+@pytest.mark.parametrize("numbers", [(signal.SIGSTOP,), (), (signal.SIGTSTP,)], ids=["stop", "nothing", "ask"])
+def test_going_on_draws_everything_again_and_leaves_the_terminal_as_it_was(
+    attached: Command, numbers: tuple[int, ...]
+) -> None:
+    with screen(attached, "--interval", "60") as top:
+        top.sees("idle, watching")
+        for number in numbers:
+            os.kill(top.pid, number)
+            top.stopped()
+        top.forget()
+        assert "idle, watching" not in top.text(), "positive control: only what is drawn from here on is seen"
+        os.kill(top.pid, signal.SIGCONT)
+        top.sees("idle, watching")
+        top.send("?")
+        top.until(lambda: "idle, watching" not in top.text(), "the help: keys are heard as before")
+        assert top.end("qq") == 0
+        top.restored()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_going_on_behind_the_signal_to_end(attached: Command, number: int) -> None:
+    with screen(attached) as top:
+        top.sees("idle, watching")
+        os.kill(top.pid, number)
+        os.kill(top.pid, signal.SIGCONT)
+        assert top.end() == 0
+        top.restored()
+
+
 def test_an_error_of_its_own_is_one_line_and_the_terminal_as_it_was(attached: Command, tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text(
@@ -176,6 +218,22 @@ def test_an_error_of_its_own_is_one_line_and_the_terminal_as_it_was(attached: Co
         top.restored()
         assert "xdpguard: unexpected: RuntimeError: broken on purpose" in top.output
         assert "Traceback" not in top.output
+
+
+def test_settings_that_are_left_otherwise_are_put_back(attached: Command, tmp_path: Path) -> None:
+    script = tmp_path / "raw.py"
+    script.write_text(
+        "import sys, tty\n"
+        "from xdpguard.tui.driver import Driver\n"
+        "Driver.close = lambda self: (super(Driver, self).close(), tty.setraw(0))\n"
+        "from xdpguard.cli.app import run\n"
+        "sys.exit(run(['top']))\n"
+    )
+    environment = attached.environment | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    with Terminal([sys.executable, str(script)], environment) as top:
+        top.sees("idle, watching")
+        assert top.end("q") == 0
+        top.restored()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from support.bench import Bench
-from xdpguard.dataplane import abi, guard
+from xdpguard.dataplane import abi, guard, kernel
 from xdpguard.dataplane.listmaps import ListMaps
 from xdpguard.telemetry.drops import Drop, Drops, last, sums
 
@@ -67,13 +67,13 @@ class Timed:
 
 def mapped(bench: Bench, name: str) -> mmap.mmap:
     """A shared map's memory, or an interface's own."""
-    size = abi.REASON_SLOTS * abi.KEPT * abi.DROP.size if name == "kept" else mmap.PAGESIZE
     pins = bench.pins
     descriptor = (
         pins.open_link(name, *PLACES[0], abi.DROP.size) if name == "kept" else pins.open(name, 4, abi.READER.size)
     )
     try:
-        return mmap.mmap(descriptor, size)
+        info = kernel.map_info(descriptor)
+        return mmap.mmap(descriptor, -(-info.max_entries * info.value_size // mmap.PAGESIZE) * mmap.PAGESIZE)
     finally:
         os.close(descriptor)
 

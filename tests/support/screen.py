@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from textual.pilot import Pilot
@@ -29,7 +29,7 @@ from xdpguard.tui.app import Arrived, Top
 from xdpguard.tui.board import Board
 from xdpguard.tui.draw import UNICODE, Glyphs
 from xdpguard.tui.history import History
-from xdpguard.tui.reading import Reading, RuleHits, Rules, Seen
+from xdpguard.tui.reading import Reading, RuleHits, Rules, Seen, SeenList
 from xdpguard.tui.view import View
 
 WALL = 1_800_000_000.0
@@ -84,9 +84,10 @@ def rank(tuples: Iterable[Ends], dropped: Dropped | None = None) -> ranking.Syns
     return ranking.Syns(0.0, (table, none), by)
 
 
-def named(name: str, packets: int) -> ListHits:
+def named(name: str, packets: int, kind: Literal["block", "shadow"] = "block") -> SeenList:
     """A list with its hits."""
-    return ListHits(NamedList(name, 0, "cli", f"{name}.txt", "", "plain", WALL - 30, 10, 10, 0, 0, False), packets, 0)
+    its = NamedList(name, 0, "cli", f"{name}.txt", "", "plain", WALL - 30, 10, 10, 0, 0, False)
+    return SeenList(ListHits(its, packets, 0), kind)
 
 
 @dataclass
@@ -97,7 +98,7 @@ class World:
     interfaces: tuple[Seen, ...] = field(default_factory=lambda: (seen(),))
     rules: list[Rule] = field(default_factory=list)
     hits: dict[int, int] = field(default_factory=dict)  # packets by id of a rule
-    lists: tuple[ListHits, ...] = ()
+    lists: tuple[SeenList, ...] = ()
     tuples: list[Ends] = field(default_factory=list)
     dropped: Dropped = field(default_factory=dict)
     mode: str = "auto"

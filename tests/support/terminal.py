@@ -15,6 +15,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 _TOKEN = re.compile(r"\x1b\[([<>=?]?)([0-9;:]*)([ !$]*)([@-~])|\x1b[^\[]|([\r\n\b\a])|([^\x1b\x00-\x1f]+)")
@@ -68,6 +69,20 @@ class Terminal:
         process = getattr(self, "_process", None)
         if process is not None:
             process.send_signal(28)  # SIGWINCH: the terminal is not its controlling one
+
+    def forget(self) -> None:
+        """Takes in what has come, and wipes the screen."""
+        while self._pump(0):
+            pass
+        self._cells = [[" "] * len(row) for row in self._cells]
+
+    def stopped(self) -> None:
+        """Draws what comes until the process has been stopped."""
+        status = Path(f"/proc/{self.pid}/status")
+        end = time.monotonic() + WAIT
+        while "State:\tT" not in status.read_text():
+            self._pump(0.05)
+            assert time.monotonic() < end, "it does not stop"
 
     def text(self) -> str:
         """What is to be seen."""

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
+import random
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +35,8 @@ PACKETS = [
     bytes(ETHER / Dot1Q(vlan=5) / IP() / TCP() / Raw(b"y" * 700)),
     bytes(ETHER / ARP()),
 ]
+
+NOISY = [bytes(random.Random(number).randbytes(number % 300 + 14)) for number in range(300)]  # that cannot be packed
 
 
 def frames(data: bytes) -> tuple[list[Frame], Capture]:
@@ -222,15 +228,60 @@ def test_cut_off_in_the_header() -> None:
         assert capture.fault
 
 
-def test_cut_off_gzip() -> None:
-    data = gzip.compress(pcap([PACKETS[2]] * 3000))
-    found, capture = frames(data[: len(data) - 20])
-    assert 0 < len(found) <= 3000
-    assert "gzip" in capture.fault
-    broken = bytearray(data)
-    broken[len(data) // 2] ^= 0xFF
-    _, capture = frames(bytes(broken))
-    assert capture.fault
+def test_of_cut_off_gzip_all_that_is_there_is_read() -> None:
+    whole = pcap(NOISY)
+    data = gzip.compress(whole)
+    for length in (len(data) - 1, len(data) - 9, len(data) // 2, 200):
+        there = zlib.decompressobj(31).decompress(data[:length])
+        found, capture = frames(data[:length])
+        wanted, _ = frames(there)
+        assert wanted
+        assert [frame.data for frame in found] == [frame.data for frame in wanted]
+        assert capture.fault == f"packet {len(found) + 1:,} is not whole: the gzip data ends too early"
+
+
+def test_of_damaged_gzip_all_that_is_before_it_is_read() -> None:
+    member, other = gzip.compress(pcap(NOISY)), gzip.compress(pcap(NOISY)[24:])
+    reserved = b"\x07"  # where a block begins: its last one, of the kind that is reserved
+    packed = zlib.compressobj(wbits=31)
+    begin = packed.compress(pcap(NOISY)) + packed.flush(zlib.Z_FULL_FLUSH)
+    for data, count in (
+        (begin + reserved + bytes(50), len(NOISY)),
+        (member[:-6] + b"\xff" + member[-5:], len(NOISY)),
+        (member + other[:10] + reserved + bytes(50), len(NOISY)),
+        (member + bytes(10) + b"garbage", len(NOISY)),
+    ):
+        found, capture = frames(data)
+        assert [frame.data for frame in found][: count - 1] == NOISY[: count - 1]
+        assert len(found) >= count - 1, "an octet may be lost beside the damage, and its packet with it"
+        assert capture.fault.startswith(f"packet {len(found) + 1:,} is not whole: the gzip data is damaged (")
+
+
+def test_gzip_of_several_members() -> None:
+    data = pcap(NOISY)
+    parts = [gzip.compress(data[at : at + 997]) for at in range(0, len(data), 997)]
+    assert octets(b"".join(parts)) == NOISY
+    assert octets(bytes(100_000).join(parts)) == NOISY, "padded"
+    assert octets(parts[0] + gzip.compress(b"") + b"".join(parts[1:])) == NOISY
+    assert octets(gzip.compress(pcap([bytes(60)] * 60_000))) == [bytes(60)] * 60_000, "far longer than packed"
+
+
+class _Failing(io.BytesIO):
+    """A file on a bad disk."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if not found:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return found
+
+
+@pytest.mark.parametrize(
+    "data", [b"", pcap(PACKETS), gzip.compress(pcap(PACKETS))[:-9]], ids=["empty", "plain", "gzip"]
+)
+def test_a_file_that_the_disk_does_not_give_is_named(data: bytes) -> None:
+    with pytest.raises(UsageError, match=r"cannot read a\.pcap: Input/output error"):
+        list(Capture("a.pcap", _Failing(data)))
 
 
 @pytest.mark.parametrize(

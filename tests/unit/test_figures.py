@@ -86,6 +86,7 @@ def test_where_to_listen(text: str, found: Address | None) -> None:
         ("top = 101", "top: expected `int` <= 100"),
         ('otlp = "host:4318"', "otlp: not a URL"),
         ('otlp = "http://host:0x1/"', "otlp: not a URL"),
+        ('otlp = "http://name:s3#cret@host/?token=7"', "otlp: not a URL: 'http://host/'"),
         ('otlp_interval = "soon"', "otlp_interval: not a length of time"),
         ('otlp_interval = "100ms"', "otlp_interval: out of range"),
         ('liste = "off"', "unknown key"),
@@ -182,9 +183,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
-def rule(target: str, kind: Any = "block", source: str = "cli", expires: float | None = None) -> NewRule:
+def rule(
+    target: str, kind: Any = "block", source: str = "cli", expires: float | None = None, created: float = 0.0
+) -> NewRule:
     its = parse_ports(target)[0] if kind == "port" else parse_prefix(target)[0]
-    return NewRule(kind, its, "", source, 0.0, expires)
+    return NewRule(kind, its, "", source, created, expires)
 
 
 def test_hits_of_rules_stay_when_the_rules_go(store: Store, tmp_path: Path) -> None:
@@ -208,6 +211,21 @@ def test_hits_of_rules_stay_when_the_rules_go(store: Store, tmp_path: Path) -> N
     with store.transaction():
         store.remove([2, 3, 4, 5])
     assert rules.read().hits["block"] == (76, 4560)
+
+
+def test_hits_of_a_rule_with_the_number_of_one_that_has_gone(store: Store, tmp_path: Path) -> None:
+    rules = hits.RuleTotals(NoMaps(), tmp_path / "default" / "store.db")  # type: ignore[arg-type]
+    with store.transaction():
+        store.put([(rule("192.0.2.1", created=1.0), 0)])
+        store.add_hits([(500, 30_000, 1)])
+    assert rules.read().hits["block"] == (500, 30_000)
+    with store.transaction():
+        store.remove([1])
+        store.put([(rule("192.0.2.2", created=2.0), 0)])
+        store.add_hits([(300, 18_000, 1)])
+    assert [it.id for it in store.rules()] == [1], "positive control: the number is given again"
+    assert rules.read().hits["block"] == (800, 48_000)
+    assert rules.read().hits["block"] == (800, 48_000)
 
 
 tuples = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5), st.integers(1, 300)), max_size=60)

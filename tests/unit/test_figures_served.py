@@ -162,6 +162,20 @@ def test_a_port_in_use_is_one_line_and_what_was_there_stays(world: World) -> Non
     assert world.port == number, "it is tried again"
 
 
+def test_our_own_ends_only_for_what_can_be_had_without_it(world: World) -> None:
+    world.its.apply(Metrics(listen=ANY))
+    port = world.port
+    world.its.apply(Metrics(listen=f"203.0.113.9:{port}"))
+    assert f"no address of this host; they stay at 127.0.0.1:{port}" in world.log[-1]
+    assert get(port, "/healthz")[0] == 200
+    with socket.create_server(("127.0.0.2", port)):
+        world.its.apply(Metrics(listen=f"0.0.0.0:{port}"))
+        assert f"in use; they stay at 127.0.0.1:{port}" in world.log[-1]
+        assert get(port, "/healthz")[0] == 200
+    world.its.apply(Metrics(listen=f"0.0.0.0:{port}"))
+    assert get(port, "/healthz", host="127.0.0.2")[0] == 200
+
+
 def test_changes_are_taken_over(world: World) -> None:
     world.its.apply(Metrics(listen=ANY, top=3))
     first = world.port
@@ -249,6 +263,18 @@ def test_a_receiver_that_fails_is_named_once(world: World, receiver: Receiver) -
     assert eventually(lambda: world.log[-1] == f"metrics are pushed to {receiver.url} again", 30)
     assert len(world.log) == 3
     assert f"could not be pushed to {receiver.url}" in world.log[1]
+
+
+def test_a_password_stays_out_of_the_log(world: World, receiver: Receiver) -> None:
+    receiver.code = 400
+    url = receiver.url.replace("//", "//name:s3cret@") + "?token=t0ken"
+    world.its.apply(Metrics(listen="off", otlp=url, otlp_interval="1s"))
+    assert receiver.metrics()
+    assert eventually(lambda: len(world.log) == 2, 30)
+    receiver.code = 200
+    assert eventually(lambda: world.log[-1] == f"metrics are pushed to {receiver.url} again", 30)
+    assert world.log[0] == f"metrics are pushed to {receiver.url} every 1s"
+    assert f"could not be pushed to {receiver.url}:" in world.log[1]
 
 
 def test_without_the_extra_one_line_names_it(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,34 @@ def test_what_is_only_observed_has_passed(world: World) -> None:
     run(world, test)
 
 
+def test_a_rule_with_the_number_of_one_that_has_gone_has_no_rate_yet(world: World) -> None:
+    world.rules, world.hits = [rule(1, "198.51.100.7")], {1: 500}
+
+    async def test(screen: Screen) -> None:
+        await screen.press("5")
+        world.hits = {1: 600}
+        await screen.step()
+        assert screen.line("block").split()[2:4] == ["100", "600"]
+        world.rules, world.hits = [rule(1, "203.0.113.9")._replace(created=WALL)], {1: 700}
+        await screen.step()
+        assert screen.line("block").split()[1:4] == ["203.0.113.9", "-", "700"]
+
+    run(world, test)
+
+
+def test_a_shadow_list_beside_a_list_of_its_name(world: World) -> None:
+    world.lists = (named("bad", 12), named("bad", 3, "shadow"))
+
+    async def test(screen: Screen) -> None:
+        await screen.press("6")
+        world.lists = (named("bad", 22), named("bad", 8, "shadow"))
+        await screen.step()
+        assert screen.line("block").split()[:4] == ["block", "bad", "10", "22"]
+        assert screen.line("shadow").split()[:4] == ["shadow", "bad", "5", "8"]
+
+    run(world, test)
+
+
 def test_tables_by_number_and_tab(world: World) -> None:
     world.lists = (named("firehol", 12),)
     world.rules = [rule(1, "198.51.100.7", reason="brute force", expires=WALL + 600)]

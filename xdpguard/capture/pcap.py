@@ -25,6 +25,11 @@ class Damaged(Exception):
     """The file ends or makes no sense there; what came before is whole. ``str()`` says what, behind 'packet N '."""
 
 
+def torn(stream: Stream) -> str:
+    """What to say behind 'packet N ' where the stream cannot go on; empty when it is at its end."""
+    return f"is not whole: {stream.broken}" if stream.broken else ""
+
+
 def describe(stream: Stream) -> str:
     """What file it is."""
     order, unit = MAGIC[stream.data[stream.at : stream.at + 4]]
@@ -35,7 +40,7 @@ def read(stream: Stream) -> Iterator[Raw]:
     """The packets behind the file's header. Damaged when the file is not whole."""
     order, _ = MAGIC[stream.data[stream.at : stream.at + 4]]
     if not stream.fill(_HEADER):
-        raise Damaged("is not there: the file ends in its header")
+        raise Damaged(torn(stream) or "is not there: the file ends in its header")
     # The upper bits tell of a frame check sequence, which is nothing but octets behind the packet.
     kind = Struct(order + "I").unpack_from(stream.data, stream.at + 20)[0] & 0xFFFF
     stream.at += _HEADER
@@ -48,7 +53,7 @@ def read(stream: Stream) -> Iterator[Raw]:
             stream.at = at
             if not stream.fill(size):
                 if stream.left() or stream.broken:
-                    raise Damaged(stream.broken or "is cut off in its header")
+                    raise Damaged(torn(stream) or "is cut off in its header")
                 return
             data, at, end = stream.data, stream.at, len(stream.data)
         seconds, _, there, length = unpack(data, at)
@@ -60,7 +65,7 @@ def read(stream: Stream) -> Iterator[Raw]:
         if end - at < there:
             stream.at = at
             if not stream.fill(there):
-                raise Damaged(stream.broken or f"is cut off: {stream.left():,} of {there:,} octets are there")
+                raise Damaged(torn(stream) or f"is cut off: {stream.left():,} of {there:,} octets are there")
             data, at, end = stream.data, stream.at, len(stream.data)
         yield kind, data[at : at + there], length
         at += there

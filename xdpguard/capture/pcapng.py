@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
-from xdpguard.capture.pcap import LONGEST, Damaged, Raw
+from xdpguard.capture.pcap import LONGEST, Damaged, Raw, torn
 from xdpguard.capture.stream import Stream
 
 MAGIC = b"\x0a\x0d\x0d\x0a"  # the same in both byte orders
@@ -37,7 +37,7 @@ def read(stream: Stream) -> Iterator[Raw]:
         if length < _FRAMING or length % 4 or length > _LONGEST_BLOCK:
             raise Damaged(f"would stand in a block of {length:,} octets: the file is damaged there")
         if not stream.fill(length):
-            raise Damaged(stream.broken or f"is cut off: {stream.left():,} of the {length:,} octets of its block")
+            raise Damaged(torn(stream) or f"is cut off: {stream.left():,} of the {length:,} octets of its block")
         if section.word.unpack_from(stream.data, stream.at + length - 4)[0] != length:
             raise Damaged("stands in a block whose two lengths differ: the file is damaged there")
         at, stream.at = stream.at + 8, stream.at + length
@@ -47,12 +47,12 @@ def read(stream: Stream) -> Iterator[Raw]:
         elif kind in (_ENHANCED, _SIMPLE, _OLD_PACKET):
             yield _packet(section, kind, body)
     if stream.left() or stream.broken:
-        raise Damaged(stream.broken or "is cut off in the head of its block")
+        raise Damaged(torn(stream) or "is cut off in the head of its block")
 
 
 def _begun(stream: Stream) -> _Section:
     if not stream.fill(12):
-        raise Damaged("is cut off in the head of its section")
+        raise Damaged(torn(stream) or "is cut off in the head of its section")
     order = _ORDERS.get(stream.data[stream.at + 8 : stream.at + 12])
     if order is None:
         raise Damaged("stands in a section of no known byte order: the file is damaged there")

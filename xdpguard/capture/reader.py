@@ -38,7 +38,7 @@ class Capture:
         """UsageError when it is no capture. ``mac``: for whom packets are that came without an Ethernet header."""
         self.name = name if name != "-" else "standard input"
         self._mac = mac
-        self._stream = Stream(file)
+        self._stream = Stream(file, self.name)
         self.fault = ""  # where and why reading had to end before the end
         self.unknown: Counter[int] = Counter()  # packets of link types that no frames can be made of
         self.too_short: list[int] = []  # numbers of the first packets that are no frames
@@ -87,6 +87,10 @@ class Capture:
             raise UsageError(f"{self.name} is empty", "capture with tcpdump -w FILE")
         what = _OTHERS.get(magic, "no capture file")
         raise UsageError(f"{self.name} is {what}", _CONVERT)
+
+    def left_out(self) -> int:
+        """How many packets there were of which no frames were made."""
+        return self.short + sum(self.unknown.values())
 
     def notes(self) -> Iterator[str]:
         """What should be known of the file, once it was read."""

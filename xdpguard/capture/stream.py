@@ -3,41 +3,48 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from xdpguard.errors import UsageError
 
 _CHUNK = 1 << 20
+_PACKED = 1 << 16
 _GZIP = b"\x1f\x8b"
+_WINDOW = 31  # of zlib: 15 bits, and the header and checksum of gzip
 
 
 class Stream:
     """What is read and not yet used: ``data`` from ``at`` on. Whoever uses it moves ``at``."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], name: str = "the file") -> None:
+        """``name``: as errors have it. UsageError when it cannot be read, here and in ``fill``."""
+        self._file, self._name = file, name
+        self._unzipped: _Unzipped | None = None
         self.data = b""
         self.at = 0
-        self.broken = ""  # why nothing more can be read, when that is not the end of the file
-        self.zipped = False
         if self.fill(2) and self.data[:2] == _GZIP:
-            self.zipped = True
-            self._file = cast(IO[bytes], gzip.GzipFile(fileobj=_Pushed(self.data, file)))
+            self._unzipped = _Unzipped(self.data, self._read)
             self.data = b""
+
+    @property
+    def zipped(self) -> bool:
+        """Whether it is gzip."""
+        return self._unzipped is not None
+
+    @property
+    def broken(self) -> str:
+        """Why nothing more can be read, when that is not the end of the file."""
+        return self._unzipped.broken if self._unzipped else ""
 
     def fill(self, count: int) -> bool:
         """Makes ``count`` octets available; False when there are fewer."""
+        read = self._unzipped.read if self._unzipped else self._read
         while len(self.data) - self.at < count:
-            try:
-                more = self._file.read(max(_CHUNK, count))
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                self.broken = f"the gzip data ends or is damaged there ({error})"
-                more = b""
+            more = read(max(_CHUNK, count))
             if not more:
                 return False
             self.data = self.data[self.at :] + more
@@ -48,18 +55,57 @@ class Stream:
         """How many octets are available."""
         return len(self.data) - self.at
 
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise UsageError(
+                f"cannot read {self._name}: {error.strerror or error}", "name a capture file that can be read"
+            ) from error
 
-class _Pushed(io.RawIOBase):
-    """A file of which the beginning has been read already."""
 
-    def __init__(self, first: bytes, file: IO[bytes]) -> None:
-        self._first, self._file = first, file
+class _Unzipped:
+    """The members of a gzip file. Of damaged data all is there that was unpacked before; ``broken`` says what it is."""
 
-    def read(self, size: int = -1, /) -> bytes:
-        if self._first:
-            found, self._first = (self._first, b"") if size < 0 else (self._first[:size], self._first[size:])
+    def __init__(self, first: bytes, read: Callable[[int], bytes]) -> None:
+        self.broken = ""
+        self._packed, self._more = first, read
+        self._member = zlib.decompressobj(_WINDOW)
+
+    def read(self, size: int) -> bytes:
+        """At most so many octets; none at the end."""
+        while not self.broken:
+            self._packed = self._packed or self._more(_PACKED)
+            ended = not self._packed
+            if self._member.eof:
+                if ended:
+                    break
+                self._packed = self._packed.lstrip(b"\0")  # members may be padded
+                if self._packed:
+                    self._member = zlib.decompressobj(_WINDOW)
+                continue
+            found = self._unpack(size)
+            if found:
+                return found
+            if ended and not self.broken:
+                self.broken = "the gzip data ends too early"
+        return b""
+
+    def _unpack(self, size: int) -> bytes:
+        """zlib gives nothing of a piece in which there is damage, so that it is made smaller and smaller there."""
+        while True:
+            before = self._member.copy()
+            try:
+                found = self._member.decompress(self._packed, size)
+            except zlib.error as error:
+                self._member = before
+                if size == 1:
+                    self.broken = f"the gzip data is damaged ({error})"
+                    return b""
+                size //= 2
+                continue
+            self._packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             return found
-        return self._file.read(size)
 
 
 def opened(name: str) -> IO[bytes]:

@@ -79,7 +79,8 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
     fitting = [it for it in places if interface in ("", it[0]) and netns in (None, it[1])]
     if not fitting:
         where = f" in namespace {netns}" if netns else ""
-        raise XdpguardError(f"{interface or 'no interface'} is not attached{where}", "xdpguard status shows what is")
+        what = f"{interface} is not attached" if interface else "nothing is attached"
+        raise UsageError(f"{what}{where}", "xdpguard status shows what is")
     return Wanted(fitting, frozenset(reasons or ()))
 
 
@@ -110,8 +111,11 @@ class Watch:
 
         with ExitStack() as held:
             held.enter_context(self._chosen.instance.reader())
-            self._drops = held.enter_context(Drops(pins(self._chosen), self._which.places, self._rate))
-            held.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+            self._drops = held.enter_context(
+                Drops(pins(self._chosen), self._which.places, self._rate, self._which.reasons)
+            )
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                held.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
             self.before = {place: sums(self._chosen, place) for place in self._which.places}
             self._held = held.pop_all()
         return self
@@ -130,7 +134,7 @@ class Watch:
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
         """Hands each to ``take``, until there were ``count`` (0: no end), or it lasted so many seconds, or the user
-        ends it with Ctrl-C or SIGTERM, or the pipe ``output`` has no reader any more.
+        ends it with Ctrl-C, SIGTERM or SIGHUP, or the pipe ``output`` has no reader any more.
 
         ``waiting`` is called about once a second, and when all that had come was taken. XdpguardError when what is
         watched is detached.

@@ -209,9 +209,24 @@ def _hits(entry: dict[str, Any]) -> str:
     return f", {render.number(entry['packets'])} packets hit"
 
 
+def _outcome(found: dict[str, Any]) -> str:
+    if found["outcome"] is None:
+        return "no rule or list"
+    if not found["interfaces"]:
+        return f"{'allowed' if found['outcome'] == 'allow' else 'blocked'}; nothing is attached"
+    if found["outcome"] == "allow":
+        return "its packets pass: allowed"
+    watching = [render.place(it["interface"], it["netns"]) for it in found["interfaces"] if it["observe"]]
+    if not watching:
+        return "its packets are dropped: blocked"
+    only = f"{', '.join(watching)} only {'observes' if len(watching) == 1 else 'observe'}"
+    if len(watching) == len(found["interfaces"]):
+        return f"blocked, but {only}"
+    return f"its packets are dropped: blocked; but {only}"
+
+
 def _address_lines(found: dict[str, Any]) -> Iterator[str]:
-    words = {"allow": "its packets pass: allowed", "deny": "its packets are dropped: blocked", None: "no rule or list"}
-    yield f"{found['address']}: {words[found['outcome']]}"
+    yield f"{found['address']}: {_outcome(found)}"
     for kind in ("allow", "block", "lists"):
         for entry in found[kind]:
             yield f"  {'list' if kind == 'lists' else 'rule'}      {_entry(entry)}"

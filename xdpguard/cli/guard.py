@@ -129,15 +129,17 @@ def run(
 
     if config is not None:
         load(config)
-        with controller(chosen) as session:
-            session.remember_config(config)
-    Daemon(
-        pins(chosen),
-        lambda: controller(chosen),
-        lambda session: remembered_policy(session, chosen),
-        _log,
-        chosen.instance.store,
-    ).run()
+    with chosen.instance.service():
+        if config is not None:
+            with controller(chosen) as session:
+                session.remember_config(config)
+        Daemon(
+            pins(chosen),
+            lambda: controller(chosen),
+            lambda session: remembered_policy(session, chosen),
+            _log,
+            chosen.instance.store,
+        ).run()
 
 
 def _log(line: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from xdpguard.capture.reader import Capture
     from xdpguard.probe.subject import Subject
 
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 Interface = Annotated[
     str, typer.Option("--interface", metavar="IFACE", help="Whose program; default: the only one attached.")
 ]
@@ -25,6 +27,26 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Ask a policy that is not in force, TOML; nothing need be attached."),
 ]
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command as an error does, so that nothing stays; the exit code is 128 and theirs."""
+
+    def end(number: int, _: object) -> None:
+        for kind in (signal.SIGINT, *_ENDINGS):
+            signal.signal(kind, signal.SIG_IGN)  # what now goes away is to go whole
+        raise SystemExit(128 + number)
+
+    before = {kind: signal.getsignal(kind) for kind in _ENDINGS}
+    try:
+        for kind, handler in before.items():
+            if handler != signal.SIG_IGN:  # nohup
+                signal.signal(kind, end)
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 @contextmanager
@@ -49,13 +71,14 @@ def asked(chosen: Options, config: Path | None, interface: str, netns: str | Non
     from xdpguard.probe.candidate import candidate
 
     if config is None:
-        with live(chosen, interface, netns) as found:
+        with _ending_in_order(), live(chosen, interface, netns) as found:
             yield found
         return
     if interface or netns is not None:
         raise UsageError("--interface and --netns name an attached program, and --config asks another one", "give one")
     require_privileges()
-    with candidate(load(config), str(config), chosen.instance.bpffs, chosen.instance.compiled) as found:
+    policy, place = load(config), chosen.instance
+    with _ending_in_order(), candidate(policy, str(config), place.bpffs, place.compiled) as found:
         yield found
 
 
@@ -67,7 +90,7 @@ def compared(chosen: Options, config: Path, interface: str, netns: str | None) -
     from xdpguard.probe.candidate import candidate
 
     policy = load(config)
-    with controller(chosen, read_only=True) as session:
+    with _ending_in_order(), controller(chosen, read_only=True) as session:
         held, cache = pins(chosen), chosen.instance.compiled
         with (
             subject.live(session, held, remembered_policy(session, chosen), cache, interface, netns) as now,
@@ -84,7 +107,4 @@ def capture(name: str, mac: bytes) -> Iterator[Capture]:
     from xdpguard.capture.stream import opened
 
     with opened(name) as file:
-        try:
-            yield Capture(name, file, mac or OWN_MAC)
-        except IsADirectoryError as error:
-            raise UsageError(f"{name} is a directory", "name a capture file") from error
+        yield Capture(name, file, mac or OWN_MAC)

@@ -44,6 +44,8 @@ def failure(error: XdpguardError, verbose: bool) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", right: str = "") -> None:
     """A table. Columns whose names stand in ``right``, separated by spaces, are set to the right."""
+    if sys.stdout is None:  # closed: there is nobody to tell
+        return
     if len(rows) > _MANY_ROWS:
         _print_plain(columns, rows)
         return
@@ -96,6 +98,11 @@ def octets(value: float) -> str:
 def moment(seconds: float) -> str:
     """A Unix time in local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def place(interface: str, netns: str | None) -> str:
+    """An interface in words."""
+    return f"{interface} (in {netns})" if netns else interface
 
 
 def span(seconds: float) -> str:

@@ -83,7 +83,7 @@ def _replay(file: str, judged: Subject, before: Subject | None, expected: Expect
     else:
         _print(capture, judged, before, result)
     if result.expectation:
-        _judge(file, result, judged, expected)
+        _judge(file, capture, result, judged, expected)
 
 
 def _notes(result: Result) -> list[str]:
@@ -100,11 +100,12 @@ def _notes(result: Result) -> list[str]:
     return found
 
 
-def _judge(file: str, result: Result, judged: Subject, expected: Expected | None) -> None:
+def _judge(file: str, capture: Capture, result: Result, judged: Subject, expected: Expected | None) -> None:
     assert result.expectation
     if not result.packets:
         raise XdpguardError("there is no packet to hold against what is expected", "give a capture with packets")
     if not result.expectation.failed:
+        _check_whole(capture)
         return
     number, verdict, reason = result.expectation.first
     done = {"DROP": "dropped", "PASS": "passed", "TX": "answered"}[verdict] if reason != "cut" else "cut too early"
@@ -118,6 +119,19 @@ def _judge(file: str, result: Result, judged: Subject, expected: Expected | None
     )
 
 
+def _check_whole(capture: Capture) -> None:
+    """What was not judged is not known to meet what is expected."""
+    skipped = capture.left_out()
+    missing = [capture.fault] if capture.fault else []
+    if skipped:
+        missing.append(f"{skipped:,} packets were left out, of which no frames can be made")
+    if missing:
+        raise XdpguardError(
+            f"not every packet of {capture.name} was held against what is expected: {', and '.join(missing)}",
+            "give a whole capture of an Ethernet interface",
+        )
+
+
 def _as_json(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> dict[str, Any]:
     from xdpguard.probe.decision import guard_as_json
 
@@ -126,7 +140,7 @@ def _as_json(capture: Capture, judged: Subject, before: Subject | None, result: 
         "file": capture.name,
         "format": capture.format,
         "fault": capture.fault or None,
-        "left_out": capture.short + sum(capture.unknown.values()),
+        "left_out": capture.left_out(),
         "shortened": result.shortened,
         "sent": result.sent,
         "program": judged.label,
@@ -166,6 +180,7 @@ def _print(capture: Capture, judged: Subject, before: Subject | None, result: Re
     rate = f", {result.packets / result.seconds:,.0f} packets/s" if result.seconds else ""
     title = (
         f"{judged.label}: {found['packets']:,} packets, {render.octets(found['bytes'])}, {found['dropped']:,} dropped"
+        + (f", {found['would_drop']:,} would be: observed only" if found["would_drop"] else "")
     )
     if rows:
         render.print_table(["reason", "packets", "observed", "bytes", ""], rows, title, right="packets observed bytes")
@@ -176,7 +191,13 @@ def _print(capture: Capture, judged: Subject, before: Subject | None, result: Re
     if found["blocked_sources"]:
         named = ", ".join(f"{it['source']} ({it['packets']:,})" for it in found["blocked_sources"])
         about = "" if found["blocked_sources_exact"] else ", about"
-        typer.echo(f"  dropped most{about}: {named}")
+        dropped = (
+            "would be dropped" if not found["dropped"] else "dropped or observed" if found["would_drop"] else "dropped"
+        )
+        typer.echo(f"  {dropped} most{about}: {named}")
+    if found["shadow"]:
+        counts = "  ".join(f"{key} {render.number(it)}" for key, it in found["shadow"].items())
+        typer.echo(f"  shadow     {counts}, which shadow entries would count")
     typer.echo(f"  {capture.format}, {result.seconds:.2f} s{rate}")
     if before is not None and result.difference is not None:
         _print_changes(before, judged, result)

@@ -7,8 +7,9 @@ import os
 import select
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,7 +95,8 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
     if screenshot is not None:
         app.shoot(updates)
     columns, lines = shutil.get_terminal_size()
-    app.run(headless=screenshot is not None, size=(columns, lines) if screenshot else None)
+    with _as_it_was():
+        app.run(headless=screenshot is not None, size=(columns, lines) if screenshot else None)
     if app.fault is not None:
         raise app.fault
     if screenshot is not None:
@@ -102,6 +104,21 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
             screenshot.write_text(app.picture, encoding="utf-8")
         except OSError as error:
             raise XdpguardError(f"cannot write {screenshot}: {error.strerror}", "name another file") from error
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Puts the settings of the terminal back, whatever happens. Without one there is nothing to do."""
+    try:
+        before = termios.tcgetattr(0)
+    except termios.error:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # it has gone
+            termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def _print(view: View, readings: list[Callable[[], Reading]]) -> None:

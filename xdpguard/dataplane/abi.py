@@ -55,9 +55,9 @@ PROBE_STATE = Struct("=4I")  # place, length, then what is to be left out: kind,
 EVENT = Struct("=QII16sHBBI")  # at, kind, ifindex, source, port, IP version, cause
 
 DROP_FRAME = 128  # octets
-KEPT = 64  # last samples of a reason
+KEPT = 8  # last samples of a reason and a CPU
 DROP = Struct(f"=IIQII4B{DROP_FRAME}sI")  # see struct xg_drop
-READER = Struct("=QII")  # until, samples, session
+READER = Struct("=Q4I")  # until, samples, session, reasons
 
 SIZES = {
     "RULE": RULE.size,

@@ -29,6 +29,7 @@ class Switches:
     new_sources_per_second: int = 10_000
     new_tuples_per_second: int = 10_000
     raw_cookies: bool = True
+    load_bytes: bool = True
     fake_clock: bool = False
     probe: bool = False
     btf: Mapping[str, int] = field(default_factory=dict)  # places in the kernel's structs, by switch: see btf.py
@@ -49,6 +50,7 @@ def cflags(switches: Switches, source: Path) -> list[str]:
         "NEW_SOURCES_PER_SECOND": switches.new_sources_per_second,
         "NEW_TUPLES_PER_SECOND": switches.new_tuples_per_second,
         "RAW_COOKIES": int(switches.raw_cookies),
+        "LOAD_BYTES": int(switches.load_bytes),
         "FAKE_CLOCK": int(switches.fake_clock),
         "PROBE": int(switches.probe),
         "BTF": int(bool(switches.btf)),

@@ -24,6 +24,7 @@ PROGRAM_NAME = "xdpguard"
 # Octets of MTU up to which a frame is sure to fit one buffer of a page with its head and tail room (net/core/xdp.c).
 _SINGLE_BUFFER_MTU = 3000
 _FRAGS_SINCE = (5, 18)  # BPF_F_XDP_HAS_FRAGS
+_LOAD_BYTES_SINCE = (5, 18)  # bpf_xdp_load_bytes()
 _RAW_COOKIES_SINCE = (6, 0)  # bpf_tcp_raw_gen_syncookie_ipv4()
 _MOST_COUNTERS = 1 << 28  # of 16 octets: 4 GiB
 
@@ -165,6 +166,7 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
         # Before that, a jumbo MTU works in generic mode only, where the kernel makes one buffer of the frame.
         frags=target.mtu > _SINGLE_BUFFER_MTU and _kernel_since(_FRAGS_SINCE),
         raw_cookies=_kernel_since(_RAW_COOKIES_SINCE),
+        load_bytes=_kernel_since(_LOAD_BYTES_SINCE),
         check_flags=sanity.bad_flags,
         check_source=sanity.bad_source,
         max_rules=rules,

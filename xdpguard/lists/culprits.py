@@ -90,7 +90,7 @@ class _List:
         """Whether it may have denied this source then. One that was loaded since does so if it holds the source now."""
         if not self.name or source is None:
             return False
-        if self._loaded <= at + 1:
+        if self._loaded <= at:
             return True
         if self._entries is None:
             self._entries = Shelf(self._store).entries(self.name)

@@ -24,10 +24,20 @@ from xdpguard.lists.store import Store
 from xdpguard.policy.target import KINDS
 from xdpguard.rulebook import GUARD, MAPS
 
-_ROW = np.dtype([("id", "i8"), ("kind", "i8"), ("slot", "i8"), ("expires", "f8"), ("ban", "?"), ("hits", "i8", 2)])
+_ROW = np.dtype(
+    [
+        ("id", "i8"),
+        ("kind", "i8"),
+        ("slot", "i8"),
+        ("expires", "f8"),
+        ("ban", "?"),
+        ("hits", "i8", 2),
+        ("created", "f8"),
+    ]
+)
 _QUERY = (
-    "SELECT id, kind, slot, coalesce(expires, 0), source = ?, packets, bytes, (SELECT value FROM facts WHERE key = ?)"
-    " FROM rules ORDER BY id"
+    "SELECT id, kind, slot, coalesce(expires, 0), source = ?, packets, bytes, created,"
+    " (SELECT value FROM facts WHERE key = ?) FROM rules ORDER BY id"
 )
 _SETTLED = 1_000_000_000  # ns after which another change of the store has another time: file systems' clocks are coarse
 _Rows = NDArray[Any]
@@ -81,14 +91,15 @@ class RuleTotals:
         with Store(self._store, read_only=True) as store:
             found = store.execute(_QUERY, (GUARD, MAPS))
         numbers = {kind: place for place, kind in enumerate(KINDS)}
-        rows = np.array([(it[0], numbers[it[1]], *it[2:5], it[5:7]) for it in found], _ROW)
+        rows = np.array([(it[0], numbers[it[1]], *it[2:5], it[5:7], it[7]) for it in found], _ROW)
         last = np.zeros((len(rows), 2), np.int64)
         if len(rows) and len(self._rows):
             at = np.minimum(np.searchsorted(self._rows["id"], rows["id"]), len(self._rows) - 1)
-            same = self._rows["id"][at] == rows["id"]
+            # The number of a rule that has gone may be given to the next one.
+            same = (self._rows["id"][at] == rows["id"]) & (self._rows["created"][at] == rows["created"])
             last[same] = self._last[at[same]]
         self._stamp, self._rows, self._last = stamp, rows, last
-        self._generation = (found[0][7] or "") if found else ""
+        self._generation = (found[0][8] or "") if found else ""
 
     def _fresh(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Hits in the kernel that the store has not taken in yet, a row for each slot."""

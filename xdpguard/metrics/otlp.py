@@ -30,6 +30,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from xdpguard import __version__
 from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.collector import Collector, Sample
+from xdpguard.policy.metrics import shown
 
 _PATIENCE = 10.0  # seconds a push may take
 _CLOSING = 2.0  # seconds to wait for one that is under way
@@ -45,6 +46,7 @@ class Pusher:
         logging.getLogger("opentelemetry").propagate = False
         self._collector = collector
         self._url = url
+        self._shown = shown(url)
         self._interval = interval
         self._log = log
         self._resource = Resource.create({"service.name": "xdpguard", "service.instance.id": name})
@@ -68,9 +70,9 @@ class Pusher:
             if self._ended.is_set():
                 return
             if failed and not self._failing:
-                self._log(f"metrics could not be pushed to {self._url}{failed}; see whether it listens; going on")
+                self._log(f"metrics could not be pushed to {self._shown}{failed}; see whether it listens; going on")
             elif self._failing and not failed:
-                self._log(f"metrics are pushed to {self._url} again")
+                self._log(f"metrics are pushed to {self._shown} again")
             self._failing = bool(failed)
 
     def _push(self) -> str:
@@ -79,7 +81,7 @@ class Pusher:
             data = encoded(self._collector.gather(), self._resource, time.time_ns())
             done = self._exporter.export(data)
         except Exception as error:  # the next push may do better
-            return f": {error}"
+            return f": {str(error).replace(self._url, self._shown)}"
         return "" if done is MetricExportResult.SUCCESS else ": it does not answer, or does not take them"
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from xdpguard.dataplane.pins import Pins
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.server import Answer, Server
 from xdpguard.metrics.status import Status, Taken
-from xdpguard.policy.metrics import Address, parse_listen
+from xdpguard.policy.metrics import Address, parse_listen, shown
 from xdpguard.policy.model import Metrics
 from xdpguard.policy.target import parse_interval
 
@@ -106,15 +107,25 @@ class Service:
         self._log(f"metrics: http://{made.address}/metrics")
 
     def _bound(self, address: Address) -> Server:
-        """A server at an address. Where our own is in the way, as at 127.0.0.1 of what shall be 0.0.0.0, that ends."""
+        """A server at an address. Where our own is in the way, as at 127.0.0.1 of what shall be 0.0.0.0, that ends.
+
+        It comes back where somebody else is in the way, too.
+        """
+        try:
+            return Server(address, self._answer)
+        except OSError as error:
+            ours = self._server
+            if error.errno != errno.EADDRINUSE or ours is None or ours.address.port != address.port:
+                raise
+        ours.stop()
+        self._server = None
         try:
             return Server(address, self._answer)
         except OSError:
-            if self._server is None or self._server.address.port != address.port:
-                raise
-            self._server.stop()
-            self._server = None
-            return Server(address, self._answer)
+            with contextlib.suppress(OSError):
+                self._server = Server(ours.address, self._answer)
+                self._server.start()
+            raise
 
     def _push(self, wanted: Metrics) -> None:
         if self._pusher is not None:
@@ -132,7 +143,7 @@ class Service:
             return
         interval = parse_interval(wanted.otlp_interval)
         self._pusher = Pusher(self._collector, wanted.otlp, interval, self._name, self._log)
-        self._log(f"metrics are pushed to {wanted.otlp} every {wanted.otlp_interval}")
+        self._log(f"metrics are pushed to {shown(wanted.otlp)} every {wanted.otlp_interval}")
 
     def _answer(self, path: str, accept: str, encodings: str) -> Answer:
         try:

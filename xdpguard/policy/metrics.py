@@ -17,6 +17,8 @@ _INTERVAL = (1, 3600)  # seconds between two pushes
 _OFF = ("", "off")
 _LISTEN = re.compile(r"(?:\[([^]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 
+_SECRET = re.compile(r"(?<=//).*@|\?.*", re.DOTALL)
+
 
 class Address(NamedTuple):
     """Where to listen: an IP address as text, and a TCP port; 0: one that is free."""
@@ -55,6 +57,12 @@ def parse_listen(text: str) -> Address | None:
     return Address(str(host), int(match[3]))
 
 
+def shown(url: str) -> str:
+    """A URL as it may stand in a log: without name, password, and what else may be a secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def metrics_faults(metrics: Metrics) -> Iterator[tuple[str, UsageError]]:
     """What is wrong with values of ``[metrics]`` that are of the right type: key and error."""
     try:
@@ -64,7 +72,10 @@ def metrics_faults(metrics: Metrics) -> Iterator[tuple[str, UsageError]]:
     if metrics.otlp and not _is_url(metrics.otlp):
         yield (
             "otlp",
-            UsageError(f"not a URL: {metrics.otlp[:80]!r}", 'write "http://HOST:4318/v1/metrics", or "" for none'),
+            UsageError(
+                f"not a URL: {_SECRET.sub('', metrics.otlp)[:80]!r}",
+                'write "http://HOST:4318/v1/metrics", or "" for none',
+            ),
         )
     try:
         if not _INTERVAL[0] <= parse_interval(metrics.otlp_interval) <= _INTERVAL[1]:

@@ -33,8 +33,18 @@ def about(session: Controller, pins: Pins, address: Prefix) -> Plain:
         "bans": _bans(session, address),
         "traffic": _traffic(pins, address) if pins.exist() else None,
         "attached": pins.exist(),
+        "interfaces": _interfaces(session) if pins.exist() else [],
         "needed": _needed(session, address),
     }
+
+
+def _interfaces(session: Controller) -> list[Plain]:
+    """Those on which it is asked about, and whether they only observe."""
+    return [
+        {"interface": it.name, "netns": it.netns or None, "observe": it.observe}
+        for it in session.interfaces()
+        if it.state == "attached"
+    ]
 
 
 def _bans(session: Controller, address: Prefix) -> list[Plain]:

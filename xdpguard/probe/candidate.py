@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from xdpguard.rulebook import CONFIG, Rulebook
 from xdpguard.shadowing import Shadowing
 
 _OURS = re.compile(r"xgprobe-(\d+)")
+_FOLDER = re.compile(r"xdpguard-probe-(\d+)-.*")
 _TRACKED = 1024  # rows of tables that a probe never fills
 
 
@@ -50,11 +52,11 @@ def candidate(
     link = other.link if other else None
     observe = bool(other and other.observe)
     target = Target("candidate", "", link.mtu if link else 1500, bool(link and link.loopback), observe)
-    pins.prepare(target.name, target.netns)
     try:
+        pins.prepare(target.name, target.netns)
         sized = replace(switches(pins, target, policy), sources=_TRACKED, tuples=_TRACKED)
         with (
-            tempfile.TemporaryDirectory(prefix="xdpguard-probe-") as folder,
+            tempfile.TemporaryDirectory(prefix=f"xdpguard-probe-{os.getpid()}-") as folder,
             Probe(sized, pins, (target.name, target.netns), cache, link.ifindex if link else 0) as probe,
             Store(Path(folder) / "store.db") as store,
         ):
@@ -100,9 +102,17 @@ def _guard(pins: Pins, policy: Guard, other: Subject | None) -> guard.State:
 
 
 def remove_orphans(bpffs: Path) -> None:
-    """Removes the pins of commands that were killed before they could."""
+    """Removes the pins and folders of commands that were killed before they could."""
     with contextlib.suppress(FileNotFoundError):
         for path in (bpffs / "xdpguard").iterdir():
-            found = _OURS.fullmatch(path.name)
-            if found and not Path(f"/proc/{found[1]}").exists():
+            if _orphaned(_OURS, path.name):
                 Pins(bpffs, path.name).remove_all()
+    for path in Path(tempfile.gettempdir()).iterdir():
+        # Anybody may make a folder of that name there.
+        if _orphaned(_FOLDER, path.name) and path.lstat().st_uid == os.geteuid():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _orphaned(names: re.Pattern[str], name: str) -> bool:
+    found = names.fullmatch(name)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()

@@ -10,7 +10,7 @@ import numpy as np
 from xdpguard.capture import packet as packets
 from xdpguard.capture.line import write
 from xdpguard.dataplane import abi, guard
-from xdpguard.dataplane.probe import LIST, RULE, VERDICTS, cut
+from xdpguard.dataplane.probe import LIST, LONGEST, RULE, VERDICTS, cut
 from xdpguard.dataplane.shadowmaps import CLASSES
 from xdpguard.errors import XdpguardError
 from xdpguard.net import netns
@@ -41,8 +41,14 @@ def explain(subject: Subject, frame: bytes, length: int) -> Plain:
     with netns.entered(subject.netns):
         answer = subject.probe.ask_one(frame, length)[0]
     if cut(np.array([answer]), np.array([len(frame)]), np.array([length]))[0]:
+        if len(frame) == length:
+            raise XdpguardError(
+                f"the frame has {length:,} octets; only its first {LONGEST:,} can be asked about, and they hold no"
+                " whole headers, or wrong ones",
+                "ask about a frame whose headers end before that",
+            )
         raise XdpguardError(
-            f"{len(frame)} of the packet's {length:,} octets are there, too few to say anything",
+            f"{len(frame):,} of the packet's {length:,} octets are there, too few to say anything",
             "capture more of each packet: tcpdump -s 256",
         )
     found = packets.decode(frame)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xdpguard.capture.packet import text
 from xdpguard.dataplane import abi
 from xdpguard.dataplane.probe import VERDICTS, Answers
+from xdpguard.dataplane.shadowmaps import CLASSES
 
 Numbers = NDArray[np.int64]
 Expected = Literal["drop", "pass"]
@@ -43,6 +44,7 @@ class Tally:
         self.flag_sets = np.zeros(256, np.int64)
         self.protocols = np.zeros(len(abi.PROTOCOLS), np.int64)
         self.sources: Counter[tuple[int, bytes]] = Counter()
+        self.shadow = np.zeros(len(CLASSES), np.int64)  # packets that a shadow entry would count, by class
         self.sources_whole = True  # no source has been forgotten
         self._dropping = np.isin(
             np.arange(abi.REASON_SLOTS), [it.number for it in abi.reasons() if it.action == "DROP"]
@@ -56,6 +58,8 @@ class Tally:
         np.add.at(self.octets, (reasons, column), batch.lengths)
         segments = answers["tcp_flags"][answers["segment"] == 1]
         self.flag_sets += np.bincount(segments, minlength=256)
+        shadowed = answers["shadow_class"][(answers["shadow"] > 0) & ~batch.cut]
+        self.shadow += np.bincount(shadowed, minlength=len(CLASSES))
         ip = answers["ip_version"]
         self.protocols += np.bincount(answers["protocol"][ip > 0], minlength=len(abi.PROTOCOLS))
         for version, size in ((4, 4), (6, 16)):
@@ -91,9 +95,11 @@ class Tally:
             "packets": int(self.packets.sum()),
             "bytes": int(self.octets.sum()),
             "dropped": int(self.packets[self._dropping, 0].sum()),
+            "would_drop": int(self.packets[self._dropping, 1].sum()),
             "reasons": reasons,
             "flags": self.flags(),
             "protocols": dict(zip(abi.PROTOCOLS, self.protocols.tolist(), strict=True)),
+            "shadow": dict(zip(CLASSES, self.shadow.tolist(), strict=True)) if self.shadow.any() else None,
             "blocked_sources": [{"source": source, "packets": number} for source, number in self.top_sources(10)],
             "blocked_sources_exact": self.sources_whole,
         }

@@ -9,7 +9,6 @@ was met once or twice in a flood is nobody to be named: of a million spoofed sou
 from __future__ import annotations
 
 import math
-import mmap
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,7 @@ from xdpguard.dataplane import abi
 from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.telemetry.counters import Counters
+from xdpguard.telemetry.drops import kept_memory
 
 Place = tuple[str, str]  # interface and namespace
 By = Literal["source", "destination", "port"]
@@ -90,14 +90,13 @@ class Dropped:
         self._before[place] = int(samples["at"].max(initial=last)), dropped
 
     def _samples(self, place: Place) -> NDArray[np.void]:
-        count = abi.REASON_SLOTS * abi.KEPT
         try:
             descriptor = self._pins.open_link("kept", *place, abi.DROP.size)
         except XdpguardError:
             return np.zeros(0, _DROP)  # detached just now
         try:
-            with mmap.mmap(descriptor, -(-count * abi.DROP.size // mmap.PAGESIZE) * mmap.PAGESIZE) as held:
-                found = np.frombuffer(held[: count * abi.DROP.size], _DROP)
+            with kept_memory(descriptor) as held:
+                found = np.frombuffer(held[: len(held) // abi.DROP.size * abi.DROP.size], _DROP)
         finally:
             os.close(descriptor)
         whole: NDArray[np.void] = found[(found["begun"] == found["done"]) & (found["at"] > 0)]

@@ -6,11 +6,11 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from xdpguard.dataplane import abi
+from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
 from xdpguard.telemetry.ring import Ring
 
@@ -74,15 +74,15 @@ def _offset() -> int:
 
 
 def last(pins: Pins, places: Sequence[Place]) -> list[Drop]:
-    """The last samples of these interfaces, the oldest first: of each reason up to 64, of a CPU up to 8."""
+    """The last samples of these interfaces, the oldest first: of each reason and CPU up to 8."""
     decoder = Decoder(pins, places)
     found = []
     for place in places:
         descriptor = pins.open_link("kept", *place, abi.DROP.size)
         try:
-            with mmap.mmap(descriptor, _size(), mmap.MAP_SHARED, mmap.PROT_READ) as held:
+            with kept_memory(descriptor) as held:
                 # A record at a time, as one that changes meanwhile is known by its first and last number.
-                for at in range(0, abi.REASON_SLOTS * abi.KEPT * abi.DROP.size, abi.DROP.size):
+                for at in range(0, len(held) - abi.DROP.size + 1, abi.DROP.size):
                     drop = decoder.decode(held[at : at + abi.DROP.size])
                     if drop is not None:
                         found.append(drop)
@@ -91,8 +91,10 @@ def last(pins: Pins, places: Sequence[Place]) -> list[Drop]:
     return sorted(found, key=lambda it: it.at)
 
 
-def _size() -> int:
-    return -(-abi.REASON_SLOTS * abi.KEPT * abi.DROP.size // mmap.PAGESIZE) * mmap.PAGESIZE
+def kept_memory(descriptor: int) -> mmap.mmap:
+    """The last samples of an interface as memory, to be read: whole records, and zeroes to the end of a page."""
+    size = kernel.map_info(descriptor).max_entries * abi.DROP.size
+    return mmap.mmap(descriptor, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
 
 
 class Drops(Ring):
@@ -102,8 +104,10 @@ class Drops(Ring):
     not asked any more.
     """
 
-    def __init__(self, pins: Pins, places: Sequence[Place], rate: float) -> None:
-        """``rate``: samples a second of each reason, on each CPU of each interface; 0: every drop."""
+    def __init__(self, pins: Pins, places: Sequence[Place], rate: float, reasons: Collection[str] = ()) -> None:
+        """``rate``: samples a second of each reason, on each CPU of each interface; 0: every drop. ``reasons``: of
+        those alone; empty: of all.
+        """
         super().__init__(pins, RING)
         self._decoder = Decoder(pins, places)
         samples = min(max(1, round(rate * WINDOW)), _MOST) if rate else _MOST
@@ -114,7 +118,8 @@ class Drops(Ring):
             finally:
                 os.close(descriptor)
             session = abi.READER.unpack_from(self._asked)[2] % 255 + 1
-            abi.READER.pack_into(self._asked, 0, 0, samples, session)
+            bits = sum(1 << it.number for it in abi.reasons() if not reasons or it.name in reasons)
+            abi.READER.pack_into(self._asked, 0, 0, samples, session, bits, 0)
             self._until = memoryview(self._asked).cast("Q")
             for _ in self.records():
                 pass  # what a reader before this one has left

@@ -19,6 +19,7 @@ from xdpguard.policy.target import Kind, Prefix, Target
 from xdpguard.tui.board import Board
 from xdpguard.tui.changes import LIVES, Change, Opened
 from xdpguard.tui.draw import Span
+from xdpguard.tui.driver import Driver
 from xdpguard.tui.feed import Changer, Feed
 from xdpguard.tui.filters import Filter
 from xdpguard.tui.frame import boxes
@@ -60,7 +61,7 @@ class Top(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True)]
 
     def __init__(self, view: View, read: Callable[[], Reading], opened: Opened) -> None:
-        super().__init__(ansi_color=True)
+        super().__init__(driver_class=Driver, ansi_color=True)
         self.title = f"xdpguard top {view.instance}"
         self.view = view
         self.updates = 0

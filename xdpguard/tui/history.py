@@ -39,7 +39,7 @@ class Snapshot:
     reading: Reading
     courses: dict[Place, Course]
     rule_rates: Floats
-    list_rates: dict[str, float]
+    list_rates: dict[tuple[str, str], float]  # by the list's key
 
 
 def series(counts: Counters) -> dict[str, int]:
@@ -72,16 +72,16 @@ class History:
             if it.counts is not None:
                 old = before.courses.get(it.place) if before else None
                 courses[it.place] = _course(series(it.counts), old, it.at)
-        lists = {it.its.name: float(it.packets) for it in reading.lists}
+        lists = {it.key: float(it.found.packets) for it in reading.lists}
         seconds = reading.lists_at - before.reading.lists_at if before else 0.0
-        old_lists = {it.its.name: it.packets for it in before.reading.lists} if before else {}
+        old_lists = {it.key: it.found.packets for it in before.reading.lists} if before else {}
         self._before = Snapshot(
             reading,
             courses,
             _rule_rates(reading.rules, before.reading.rules if before else None),
             {
-                name: max(0.0, count - old_lists[name]) / seconds if name in old_lists and seconds > 0 else float("nan")
-                for name, count in lists.items()
+                key: max(0.0, count - old_lists[key]) / seconds if key in old_lists and seconds > 0 else float("nan")
+                for key, count in lists.items()
             },
         )
         return self._before
@@ -105,7 +105,7 @@ def _rule_rates(now: RuleHits, old: RuleHits | None) -> Floats:
     if old is None or now.at <= old.at or not len(old.hits):
         return rates
     places = np.minimum(np.searchsorted(old.of.ids, now.of.ids), len(old.of.ids) - 1)
-    known = old.of.ids[places] == now.of.ids
+    known = (old.of.ids[places] == now.of.ids) & (old.of.created[places] == now.of.created)
     gained = now.hits[known, 0].astype(np.float64) - old.hits[places[known], 0].astype(np.float64)
     rates[known] = np.maximum(gained, 0.0) / (now.at - old.at)
     return rates

@@ -83,34 +83,37 @@ class ListsHit:
     name = "lists"
     sorts = ("rate", "packets", "number")
     columns = (
-        Column("list", 24),
+        Column("kind", 6),
+        Column("list", 19),
         Column("packets/s", 10, True, "rate"),
         Column("packets", 8, True, "packets"),
         Column("entries", 7, True),
-        Column("loaded", 12, True),
+        Column("loaded", 11, True),
         Column(FILL, 0),
     )
 
     def order(self, shown: Shown, sort: str, /) -> Order:
         """In the order in which they are asked, where they are alike."""
         lists = shown.snapshot.reading.lists
-        chosen = [place for place, it in enumerate(lists) if shown.wanted.chooses(it.its.name, it.its.file)]
+        its = ((place, it.kind, it.found.its) for place, it in enumerate(lists))
+        chosen = [place for place, kind, it in its if shown.wanted.chooses(kind, it.name, it.file)]
         if sort == "number":
             return np.array(chosen, np.intp)
         rates = shown.snapshot.list_rates
-        values = [rates[lists[at].its.name] if sort == "rate" else lists[at].packets for at in chosen]
+        values = [rates[lists[at].key] if sort == "rate" else lists[at].found.packets for at in chosen]
         return np.array(chosen, np.intp)[falling(np.array(values, np.float64))]
 
     def key(self, shown: Shown, place: int, /) -> Hashable:
-        """The name."""
-        return shown.snapshot.reading.lists[place].its.name
+        """Kind and name."""
+        return shown.snapshot.reading.lists[place].key
 
     def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
         """The file last."""
-        it = shown.snapshot.reading.lists[place]
+        kind, it = shown.snapshot.reading.lists[place].kind, shown.snapshot.reading.lists[place].found
         return [
+            Span(kind, _KIND[kind]),
             Span(it.its.name, "name"),
-            rate_cell(shown.snapshot.list_rates[it.its.name], "drop"),
+            rate_cell(shown.snapshot.list_rates[kind, it.its.name], _KIND[kind]),
             Span(scaled(it.packets), "" if it.packets else "dim"),
             Span(scaled(it.its.entries)),
             Span(span(shown.snapshot.reading.wall - it.its.loaded) + " ago"),

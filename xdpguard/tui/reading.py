@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,8 @@ class Rules:
         self.slots: NDArray[np.intp] = np.array([rule.slot for rule in rules], np.intp)
         # Shadow rules come last, and are numbered apart from the others.
         self.ids = np.array([rule.id + (_SHADOW if rule.kind == "shadow" else 0) for rule in rules], np.int64)
+        # An id may be given again; both together are not.
+        self.created = np.array([rule.created for rule in rules], np.float64)
         self.ends = np.array([np.inf if rule.expires is None else rule.expires for rule in rules], np.float64)
         self.shadow = np.array([rule.kind == "shadow" for rule in rules], np.bool_)
         self.stored = np.array([(rule.packets, rule.bytes) for rule in rules], np.uint64).reshape(-1, 2)
@@ -70,6 +72,18 @@ class RuleHits:
     at: float
 
 
+class SeenList(NamedTuple):
+    """A named list with all its hits. ``kind`` is ``shadow`` where it only counts."""
+
+    found: ListHits
+    kind: Literal["block", "shadow"] = "block"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names it: a list and a shadow list may share a name."""
+        return self.kind, self.found.its.name
+
+
 class Reading(NamedTuple):
     """Everything, at about one moment: on a busy machine its parts may be far apart, and each has a time of its own.
 
@@ -80,7 +94,7 @@ class Reading(NamedTuple):
     interfaces: tuple[Seen, ...]
     mode: str  # of the SYN guard
     rules: RuleHits
-    lists: tuple[ListHits, ...]
+    lists: tuple[SeenList, ...]
     lists_at: float
     syns: ranking.Syns
 
@@ -108,7 +122,7 @@ class Reader:
             now = time.monotonic()
             self._dropped.read({it.place: it.counts for it in interfaces if it.counts}, now)
             self._syns = ranking.read(self._pins, now, self._syns, self._dropped.by)
-            rules, lists, at = self._hits(session), tuple(session.lists.in_force()), time.monotonic()
+            rules, lists, at = self._hits(session), tuple(_lists(session)), time.monotonic()
             return Reading(time.time(), interfaces, guard.read_policy(self._pins).mode, rules, lists, at, self._syns)
 
     def _look(self, session: Controller) -> list[Seen]:
@@ -143,3 +157,9 @@ class Reader:
             counted = session.shadow.rules.with_hits([rules.rules[int(place)] for place in places])
             hits[places] = [it.split.total for it in counted]
         return RuleHits(rules, hits, time.monotonic())
+
+
+def _lists(session: Controller) -> Iterator[SeenList]:
+    """Those that drop first."""
+    yield from (SeenList(it) for it in session.lists.in_force())
+    yield from (SeenList(it, "shadow") for it in session.shadow.lists.in_force())
