@@ -7,11 +7,9 @@ import os
 import socket
 
 import pytest
-from scapy.layers.inet import IP, TCP
-from scapy.layers.l2 import Ether
-from support.tcp import ask, connected, kernel_counts, listener, serving, ss
+from support.tcp import ask, connected, half_open, kernel_counts, listener, serving, ss
 from support.traffic import eventually
-from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER_MAC, Lab
+from topology import Lab
 
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.records import Records, sum_over_cpus
@@ -24,20 +22,6 @@ from xdpguard.tcp.figures import Figures, Parts
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.resent import Counter as Resent
 from xdpguard.tcp.rtt import RoundTrips
-
-
-def _half_open(lab: Lab, port: int, number: int) -> None:
-    with entered(lab.outside):
-        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    with sender:
-        sender.bind((INTERFACE, 0))
-        for place in range(number):
-            frame = (
-                Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)
-                / IP(src=f"16.2.0.{place + 1}", dst=SERVER4)
-                / TCP(sport=4000, dport=port, flags="S", options=[("MSS", 1460)])
-            )
-            sender.send(bytes(frame))
 
 
 def test_every_figure(lab: Lab) -> None:
@@ -73,7 +57,7 @@ def test_retransmissions_are_those_of_the_kernel(lab: Lab) -> None:
     with listener(lab, backlog=128) as to, Figures(Parts(False, False, True, False, False)) as figures:
         port = to.getsockname()[1]
         before = kernel_counts(lab, lab.server)
-        _half_open(lab, port, 10)
+        half_open(lab, port, 10)
         assert eventually(lambda: figures.read().synacks.get((lab.server, port), 0) >= 10, 60)
         assert eventually(
             lambda: (
@@ -89,21 +73,21 @@ def test_evidence_of_a_flood(lab: Lab) -> None:
     with listener(lab, backlog=128) as to, Resent() as counter:
         port = to.getsockname()[1]
         evidence = Evidence(counter)
-        (quiet,) = evidence.read([place])[place.inode]
+        (quiet,) = evidence.read(place)
         assert (quiet.listener.port, quiet.listener.syn.length, quiet.synacks_per_second) == (port, 0, 0.0)
-        _half_open(lab, port, 40)
+        half_open(lab, port, 40)
         assert eventually(lambda: ss(lab, lab.server)["SYN_RECV"] == 40)
-        (begun,) = evidence.read([place])[place.inode]
+        (begun,) = evidence.read(place)
         assert (begun.listener.syn.length, begun.listener.syn.limit) == (40, 128)
         rates = []
 
         def repeated() -> bool:
-            (now,) = evidence.read([place])[place.inode]
+            (now,) = evidence.read(place)
             rates.append(now.synacks_per_second)
             return now.synacks_per_second > 0
 
         assert eventually(repeated, 60)
-        assert evidence.read([place])[place.inode][0].listener.syn_again > 0
+        assert evidence.read(place)[0].listener.syn_again > 0
 
 
 def test_what_does_not_fit_into_a_ring_is_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +169,13 @@ def test_namespaces_that_have_gone_are_forgotten() -> None:
                 for _ in range(5):
                     ask(client, b"?", 10)
             assert {other.server, other.outside} <= set(figures.read().rtt)
-            inodes = {namespaces.find(it).inode for it in (other.server, other.outside)}
         # The last socket in TIME_WAIT holds no namespace.
-        assert eventually(lambda: not {f"net {it}" for it in inodes} & set(figures.read().rtt))
+        rtt = figures._rtt
+        assert rtt is not None
+
+        def forgotten() -> bool:
+            figures.read()
+            return {group.netns for group in rtt.read()} <= {place.inode for place in namespaces.all_places()}
+
+        assert eventually(forgotten)
         assert not {other.server, other.outside} & set(figures.read().rtt)

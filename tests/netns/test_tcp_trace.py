@@ -17,11 +17,10 @@ from typing import Any
 
 import pytest
 from support.command import Command
-from support.tcp import Running, ask, connected, listener, python, rows
+from support.tcp import Running, ask, connected, listener, loaded, programs_of, python, rows
 from support.traffic import Family, eventually
 from topology import OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
 
-from xdpguard.dataplane import kernel
 from xdpguard.net.netns import entered
 
 _BODY = 300_000
@@ -259,29 +258,12 @@ def test_programs_go_with_the_command_however_it_ends(command: Command, tmp_path
     more = ["--watch", "1"] if name == "states" else []
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         with Running(command, tmp_path, name, *more) as it:
-            programs = _programs_of(it.process.pid)
+            programs = programs_of(it.process.pid)
             assert programs
             it.process.send_signal(number)
             code = it.process.wait(60)
             assert code == (-number if number == signal.SIGKILL else 0)
-        assert eventually(lambda held=programs: not held & set(_loaded()))  # type: ignore[misc]
-
-
-def _programs_of(pid: int) -> set[int]:
-    """Ids of the BPF programs that a process holds."""
-    found = set()
-    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        for line in path.read_text().splitlines():
-            if line.startswith("prog_id:"):
-                found.add(int(line.split()[1]))
-    return found
-
-
-def _loaded() -> Iterator[int]:
-    number = 0
-    while (following := kernel.next_program(number)) is not None:
-        yield following
-        number = following
+        assert eventually(lambda held=programs: not held & loaded())  # type: ignore[misc]
 
 
 def test_a_reader_that_has_enough_ends_it(lab: Lab, command: Command) -> None:

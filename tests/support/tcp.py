@@ -20,7 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+from topology import INTERFACE, OUTSIDE4, OUTSIDE6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from support.command import Command
 from support.traffic import Family
@@ -180,6 +182,21 @@ def losing(lab: Lab, one_in: int) -> Iterator[None]:
         os.close(descriptor)
 
 
+def half_open(lab: Lab, port: int, number: int) -> None:
+    """So many SYNs from addresses that answer nothing."""
+    with entered(lab.outside):
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with sender:
+        sender.bind((INTERFACE, 0))
+        for place in range(number):
+            frame = (
+                Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)
+                / IP(src=f"16.2.0.{place + 1}", dst=SERVER4)
+                / TCP(sport=4000, dport=port, flags="S", options=[("MSS", 1460)])
+            )
+            sender.send(bytes(frame))
+
+
 def kernel_counts(lab: Lab, *namespaces: str) -> Counter[str]:
     """What the kernel has counted in these namespaces: `nstat`, with its names."""
     found: Counter[str] = Counter()
@@ -221,3 +238,22 @@ def python(lab: Lab, namespace: str, program: str, *arguments: object) -> subpro
     """Starts a Python program in a namespace, with pipes."""
     line = [sys.executable, "-c", program, *map(str, arguments)]
     return lab.start(namespace, line, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def programs_of(pid: int) -> set[int]:
+    """Ids of the BPF programs that a process holds."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for line in path.read_text().splitlines():
+            if line.startswith("prog_id:"):
+                found.add(int(line.split()[1]))
+    return found
+
+
+def loaded() -> set[int]:
+    """Ids of all BPF programs in the kernel."""
+    found, number = set(), 0
+    while (following := kernel.next_program(number)) is not None:
+        found.add(following)
+        number = following
+    return found

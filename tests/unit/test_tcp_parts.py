@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.screen import listening
 
 from xdpguard.errors import UsageError
 from xdpguard.policy.target import MAPPED
-from xdpguard.tcp import snapshot, tally
+from xdpguard.tcp import evidence, snapshot, tally
 from xdpguard.tcp.cwnd import History, Sample, sparkline
 from xdpguard.tcp.diag import _MESSAGE, Sockets
+from xdpguard.tcp.evidence import Pressure
 from xdpguard.tcp.figures import cumulative
 from xdpguard.tcp.filters import Filter, parse_end, parse_port_range
 from xdpguard.tcp.hints import hints
@@ -35,12 +37,36 @@ from xdpguard.tcp.names import (
 from xdpguard.tcp.namespaces import Place
 from xdpguard.tcp.owners import Owners
 from xdpguard.tcp.retrans import Retransmission
-from xdpguard.tcp.snapshot import Snapshot
+from xdpguard.tcp.snapshot import Listener, Snapshot
 from xdpguard.tcp.sysctls import Limits
 from xdpguard.tcp.text import end, prefix
 
 _PLACE = Place("", 1, Path("/proc/self/ns/net"))
 _LIMITS = Limits((32_768, 60_999), 8192, 4096, 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "port", "words"),
+    [
+        ([], 80, ""),
+        ([(listening(80), 0.0)], 0, ""),
+        ([(listening(80), 0.0)], 80, "192.0.2.1:80 has 0 of 128 half-open, 0 of 128 to be accepted"),
+        (
+            [(listening(443, to_accept=9), 0.0), (listening(80, half_open=128, again=97), 41.4)],
+            80,
+            "192.0.2.1:80 has 128 of 128 half-open, 97 of them with the SYN-ACK sent again, 0 of 128 to be accepted;"
+            " 41 SYN-ACKs/s sent again",
+        ),
+        (
+            [(listening(port, half_open=5), 0.0) for port in (1, 2, 3)],
+            80,
+            "192.0.2.1:1 has 5 of 128 half-open, 0 of 128 to be accepted;"
+            " 192.0.2.1:2 has 5 of 128 half-open, 0 of 128 to be accepted",
+        ),
+    ],
+)
+def test_evidence_in_words(found: list[tuple[Listener, float]], port: int, words: str) -> None:
+    assert evidence.in_words([Pressure(*it) for it in found], port) == words
 
 
 @given(st.integers(0, (1 << 32) - 1))
