@@ -6,7 +6,7 @@ Counts since the beginning only rise; each part can be left out, and costs nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,7 +20,7 @@ from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.histogram import Histogram
 from xdpguard.tcp.live import Live
 from xdpguard.tcp.names import STATES
-from xdpguard.tcp.namespaces import Names, all_places
+from xdpguard.tcp.namespaces import Place, all_places
 from xdpguard.tcp.resent import Counter
 from xdpguard.tcp.rtt import RoundTrips
 from xdpguard.tcp.snapshot import Listener
@@ -56,15 +56,15 @@ class Reading:
 class Figures:
     """The programs that the wanted parts need, attached. Use as a context manager."""
 
-    def __init__(self, parts: Parts) -> None:
-        """MissingError where the kernel lacks what a part needs."""
+    def __init__(self, parts: Parts, places: Callable[[], list[Place]] = all_places) -> None:
+        """``places`` are the namespaces that are looked at. MissingError where the kernel lacks what a part needs."""
         self._parts = parts
-        self._names = Names()
+        self._places = places
         self._stack = ExitStack()
         with ExitStack() as stack:
             counted = parts.states or parts.transitions
             self._changes = stack.enter_context(Changes(Filter())) if counted else None
-            self._live = Live(self._changes, all_places) if self._changes and parts.states else None
+            self._live = Live(self._changes, places) if self._changes and parts.states else None
             self._resent = stack.enter_context(Counter()) if parts.retransmissions else None
             self._rtt = stack.enter_context(RoundTrips(Filter())) if parts.rtt else None
             self._stack = stack.pop_all()
@@ -72,19 +72,23 @@ class Figures:
     def read(self) -> Reading:
         """Every figure now."""
         found = Reading()
-        name = self._names.name
-        places = all_places()
+        places = self._places()
+        names = {place.inode: place.name for place in places}
         if self._live:
             for now in self._live.read():
                 found.states |= {(now.place.name, STATES[state]): number for state, number in now.states.items()}
         if self._changes and self._parts.transitions:
             for netns, matrix in self._changes.read().items():
-                for a, b in np.argwhere(matrix):
-                    found.transitions[name(netns), STATES[a], STATES[b]] = int(matrix[a, b])
+                for a, b in np.argwhere(matrix) if netns in names else ():
+                    found.transitions[names[netns], STATES[a], STATES[b]] = int(matrix[a, b])
         if self._resent:
             resent = self._resent.read()
-            found.retransmissions = {(name(it.netns), it.kind): number for it, number in resent.kinds.items()}
-            found.synacks = {(name(it.netns), it.port): number for it, number in resent.synacks.items()}
+            found.retransmissions = {
+                (names[it.netns], it.kind): number for it, number in resent.kinds.items() if it.netns in names
+            }
+            found.synacks = {
+                (names[it.netns], it.port): number for it, number in resent.synacks.items() if it.netns in names
+            }
         if self._parts.backlog:
             for place in places:
                 try:
@@ -93,7 +97,8 @@ class Figures:
                     continue  # it has gone
         if self._rtt:
             self._rtt.forget({place.inode for place in places})
-            found.rtt = {name(group.netns): its for group, its in self._rtt.read().items()}
+            groups = self._rtt.read().items()
+            found.rtt = {names[group.netns]: its for group, its in groups if group.netns in names}
         return found
 
     def close(self) -> None:
