@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from xdpguard.dataplane import btf, kernel
+from xdpguard.dataplane import btf, kernel, tracepoints
 from xdpguard.dataplane import pins as pinning
 from xdpguard.dataplane.program import KernelDataplane, Target
 from xdpguard.errors import XdpguardError
@@ -44,6 +44,7 @@ def run(instance: Instance) -> list[Check]:
         ("state directory", _state),
         ("data plane", _compiles),
         ("SYN guard", _guard),
+        ("TCP", _tcp),
         ("interfaces", _interfaces),
     ]
     found = []
@@ -130,6 +131,18 @@ def _guard(instance: Instance) -> Check:
         remedy = "sysctl -w net.ipv4.tcp_syncookies=1, or let xdpguard run raise it while a flood lasts"
         return Check("SYN guard", "warn", "net.ipv4.tcp_syncookies is 0: no cookie can be sent", remedy)
     return Check("SYN guard", "ok", f"the kernel tells what it needs; net.ipv4.tcp_syncookies is {value}", "")
+
+
+def _tcp(instance: Instance) -> Check:
+    del instance
+    tracepoints.require_tracepoints([])
+    missing = [name for name in tracepoints.KNOWN if not tracepoints.format_of(name)]
+    if missing:
+        return Check("TCP", "warn", f"no tracepoint {', '.join(missing)}", "use a kernel with CONFIG_BPF_EVENTS")
+    if not btf.tcp_switches():
+        found = "no kernel type information (BTF): xdpguard tcp can do no more than states"
+        return Check("TCP", "warn", found, "use a kernel with CONFIG_DEBUG_INFO_BTF, and libbpf 1")
+    return Check("TCP", "ok", f"{len(tracepoints.KNOWN)} tracepoints", "")
 
 
 def _interfaces(instance: Instance) -> Check:

@@ -175,7 +175,7 @@ def main() -> int:
 
 
 def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
-    guard.config.write_text('[metrics]\nlisten = "127.0.0.1:0"\n')
+    guard.config.write_text('[metrics]\nlisten = "127.0.0.1:0"\ntcp.rtt = true\n')
     (folder / "bad.txt").write_text(f"{CLIENTS4[6]}\n")
     guard("attach", INTERFACE, "--netns", lab.server)
     guard("block", CLIENTS4[5], "203.0.113.1")
@@ -199,6 +199,8 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
         with _flooded(lab):
             wait_for(lambda: "XdpguardFlood" in server.firing(), "the alert of a flood")
             seen.add("XdpguardFlood")
+            bring("XdpguardSynBacklog")
+            bring("XdpguardAcceptQueue")
             values(checks, guard, server)
             panels(checks, server)
         values(checks, guard, server)
@@ -231,6 +233,8 @@ def _flooded(lab: Lab) -> Iterator[None]:
     with ExitStack() as stack:
         with entered(lab.server):
             stack.enter_context(socket.create_server(("", _PORT), backlog=8))
+            for _ in range(9):  # nobody accepts them
+                stack.enter_context(socket.create_connection(("127.0.0.1", _PORT), timeout=30))
         flood = Path(__file__).parents[1] / "flood.py"
         for arguments in _FLOODS:
             line = [sys.executable, str(flood), *arguments, "--netns", lab.outside, "--seconds", str(_FLOOD)]

@@ -281,7 +281,9 @@ def test_it_is_pushed_as_well(attached: Command, tmp_path: Path) -> None:
         thread = threading.Thread(target=receiver.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{receiver.server_address[1]}/v1/metrics"
-        table = f'listen = "127.0.0.1:0"\notlp = "{url}"\notlp_interval = "1s"\n'
+        # Changes of state are told when there has been one.
+        tcp = "tcp.transitions = false\n"
+        table = f'listen = "127.0.0.1:0"\notlp = "{url}"\notlp_interval = "1s"\n{tcp}'
         try:
             with watched(attached, tmp_path, table) as its:
                 assert its.service.says(f"pushed to {url} every 1s")
@@ -306,10 +308,10 @@ def test_the_unit_allows_all_of_it(attached: Command, tmp_path: Path) -> None:
             return [*bounded, sys.executable, "-m", "xdpguard.cli", *arguments]
 
     bounded = Bounded(attached.state, attached.instance)
-    with watched(bounded, tmp_path) as its:
+    with watched(bounded, tmp_path, 'listen = "127.0.0.1:0"\ntcp.rtt = true\n') as its:
         found = its.scrape()
         parts = found.labels("xdpguard_scrape_collector_success", "collector")
-        wanted = ("service", "interfaces", "rules", "lists", "shadow", "tuples")
+        wanted = ("service", "interfaces", "rules", "lists", "shadow", "tuples", "tcp")
         assert parts == dict.fromkeys(wanted, 1), its.service.lines
         assert found("xdpguard_packets_total") >= 0
         assert its.get("/readyz") == (200, "ok\n")

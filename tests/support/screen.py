@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,9 @@ from xdpguard.listbook import ListHits
 from xdpguard.lists.shelf import NamedList
 from xdpguard.lists.store import Store
 from xdpguard.policy.rule import Rule
+from xdpguard.policy.target import MAPPED
 from xdpguard.rulebook import Rulebook
+from xdpguard.tcp.snapshot import Listener, Queue
 from xdpguard.telemetry import ranking
 from xdpguard.telemetry.counters import Counters, ReasonCounts
 from xdpguard.telemetry.dropped import By, End, Share
@@ -52,11 +54,18 @@ def seen(
     state: State = "attached",
     active: float = 0.0,
     guarding: dict[str, int] | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Seen:
     """An interface that was attached a minute ago; ``active``: Unix time from which its guard is."""
     its = Interface(name, "", "native", False, 7, state)
     held = guard.State(**(dict.fromkeys(guard.State._fields, 0) | (guarding or {})))
-    return Seen(its, WALL - 60, counts or counters(), held, active)
+    return Seen(its, WALL - 60, counts or counters(), held, active, listeners=listeners)
+
+
+def listening(port: int, half_open: int = 0, to_accept: int = 0, again: int = 0) -> Listener:
+    """A listener at 192.0.2.1, with room for 128 in each queue."""
+    address = MAPPED + socket.inet_aton("192.0.2.1")
+    return Listener(address, port, 1, (port,), Queue(to_accept, 128), Queue(half_open, 128), again, half_open, 0)
 
 
 def rank(tuples: Iterable[Ends], dropped: Dropped | None = None) -> ranking.Syns:

@@ -18,7 +18,7 @@ FLOORS = [
     {"instance", "privileges"},
     {"policy", "net", "capture"},
     {"dataplane"},
-    {"lists", "telemetry"},
+    {"lists", "telemetry", "tcp"},
     {
         "safety",
         "rulebook",

@@ -26,7 +26,8 @@ from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
 def test_bundle_holds_every_file_once_with_its_line_numbers() -> None:
     text = bundle()
     root = source_folder()
-    files = {path for path in root.rglob("*.h") if "uapi" not in path.parts} | {root / "xdpguard.c"}
+    # The programs of tcp/ are bundles of their own.
+    files = {path for path in root.rglob("*.h") if not {"uapi", "tcp"} & set(path.parts)} | {root / "xdpguard.c"}
     for path in files:
         name = f"bpf/{path.relative_to(root).as_posix()}"
         assert text.count(f'#line 1 "{name}"\n') == 1, name
@@ -40,6 +41,15 @@ def test_bundle_holds_every_file_once_with_its_line_numbers() -> None:
             if number < len(original) and not original[number].startswith('#include "'):
                 assert lines[place + 1] == original[number]
     assert '#include "' not in text
+
+
+def test_every_file_of_tcp_is_in_one_of_its_programs() -> None:
+    folder = source_folder() / "tcp"
+    programs = [bundle(source_folder(), f"tcp/{path.name}") for path in folder.glob("*.c")]
+    for path in folder.glob("*.h"):
+        counts = {text.count(f'#line 1 "bpf/tcp/{path.name}"\n') for text in programs}
+        assert 1 in counts, path
+        assert counts <= {0, 1}, path
 
 
 def test_every_switch_is_given_and_every_one_given_is_known() -> None:

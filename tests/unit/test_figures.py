@@ -6,17 +6,20 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import math
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as _parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
@@ -25,20 +28,22 @@ from xdpguard.controller import Audit
 from xdpguard.dataplane import abi, guard, kernel
 from xdpguard.dataplane.kernel import MapInfo
 from xdpguard.dataplane.pins import Pins
-from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.errors import MissingError, UsageError, XdpguardError
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Share
 from xdpguard.lists.store import Store
-from xdpguard.metrics import dashboard, hits, totals
+from xdpguard.metrics import dashboard, hits, tcp, totals
 from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.collector import Collector, Gathering
-from xdpguard.metrics.prometheus import Exposition
+from xdpguard.metrics.prometheus import Exposition, metrics
 from xdpguard.metrics.status import Status, Taken
 from xdpguard.policy.load import load
 from xdpguard.policy.metrics import Address, parse_listen
+from xdpguard.policy.model import TcpMetrics
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import GUARD
+from xdpguard.tcp.figures import Parts
 from xdpguard.telemetry import counters, top
 
 parse_openmetrics: Any = _parse_openmetrics  # has no types
@@ -90,6 +95,8 @@ def test_where_to_listen(text: str, found: Address | None) -> None:
         ('otlp_interval = "soon"', "otlp_interval: not a length of time"),
         ('otlp_interval = "100ms"', "otlp_interval: out of range"),
         ('liste = "off"', "unknown key"),
+        ("tcp.rtt = 1", "rtt: expected `bool`"),
+        ("tcp.round = true", "unknown key"),
     ],
 )
 def test_faults_in_the_file_are_named(tmp_path: Path, line: str, words: str) -> None:
@@ -303,6 +310,56 @@ def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(tmp_path: Path, mo
     assert log == ["metrics: rules cannot be read: no more; going on without"]
 
 
+def test_what_the_kernel_lacks_for_tcp_is_not_tried_at_each_scrape(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del store
+    log: list[str] = []
+    tried: list[Parts] = []
+
+    def without(parts: Parts, places: object) -> NoReturn:
+        del places
+        tried.append(parts)
+        raise MissingError("this kernel has no tracepoint tcp:tcp_probe", "use another")
+
+    monkeypatch.setattr(tcp, "Figures", without)
+    its = collector(tmp_path, log)
+    its.tcp.wanted = TcpMetrics(rtt=True)
+    for _ in range(3):
+        found = {(sample.name, sample.labels): sample.value for sample in its.gather()}
+        assert found["xdpguard_scrape_collector_success", ("tcp",)] == 0
+        assert found["xdpguard_scrape_collector_success", ("rules",)] == 1
+    assert log == ["metrics: tcp cannot be read: this kernel has no tracepoint tcp:tcp_probe; going on without"]
+    assert tried == [Parts(rtt=True)]
+    its.tcp.wanted = TcpMetrics(rtt=False)
+    its.gather()
+    assert tried[1:] == [Parts(rtt=False)], "another wish is another try"
+    monkeypatch.setattr(tcp, "_AGAIN", 0.0)
+    its.gather()
+    assert tried[2:] == [Parts(rtt=False)]
+
+
+def test_a_histogram_in_both_formats() -> None:
+    out = Gathering()
+    buckets = ((64e-6, 3), (0.000128, 3), (1.048576, 10), (math.inf, 12))
+    out.put("xdpguard_tcp_rtt_seconds", 7.5, "web", buckets=buckets)
+    registry = CollectorRegistry()
+    registry.register(type("Its", (), {"collect": lambda self: metrics(out)})())
+    for page, read in ((generate_latest, parse), (openmetrics, parse_openmetrics)):
+        (found,) = read(page(registry).decode())
+        assert (found.name, found.type) == ("xdpguard_tcp_rtt_seconds", "histogram")
+        values = {(it.name.removeprefix(found.name), it.labels.pop("le", "")): it.value for it in found.samples}
+        assert values == {
+            ("_bucket", "6.4e-05"): 3,
+            ("_bucket", "0.000128"): 3,
+            ("_bucket", "1.048576"): 10,
+            ("_bucket", "+Inf"): 12,
+            ("_count", ""): 12,
+            ("_sum", ""): 7.5,
+        }
+        assert all(it.labels == {"netns": "web"} for it in found.samples)
+
+
 def test_a_name_that_is_no_text_can_be_told() -> None:
     out = Gathering()
     out.put("xdpguard_guard_active", 1, os.fsdecode(b"et\xff"), "")
@@ -348,12 +405,15 @@ def test_every_query_asks_for_what_there_is(place: str, query: str) -> None:
     asked = _SELECTOR.findall(query)
     assert asked, place
     given_labels = {"job", "instance"}
-    for name, conditions in asked:
-        known = {"job", "instance", *FAMILIES[name].labels}
-        given_labels |= known
+    for asked_name, conditions in asked:
+        name = asked_name.removesuffix("_bucket")
+        family = FAMILIES[name]
+        known = {"job", "instance", *family.labels}
+        given_labels |= known | ({"le"} if family.kind == "histogram" else set())
         assert set(re.findall(r"(\w+)\s*[=!]", conditions)) <= known, (place, query)
-        counted = f"{name}" in " ".join(re.findall(r"(?:rate|increase)\((\w+)", query))
-        assert counted == (FAMILIES[name].kind == "counter"), (place, name)
+        counted = asked_name in " ".join(re.findall(r"(?:rate|increase)\((\w+)", query))
+        assert counted == (family.kind in ("counter", "histogram")), (place, name)
+        assert (asked_name != name) == (family.kind == "histogram"), (place, name)
     for labels in _GROUPING.findall(query):
         assert set(re.findall(r"\w+", labels)) <= given_labels, (place, query)
 
@@ -378,7 +438,7 @@ def test_the_dashboard_is_one_for_grafana() -> None:
         assert not cells & taken, panel["title"]
         assert at["x"] + at["w"] <= 24
         taken |= cells
-    shown = {name for _, query in queries() for name, _ in _SELECTOR.findall(query)}
+    shown = {name.removesuffix("_bucket") for _, query in queries() for name, _ in _SELECTOR.findall(query)}
     left_out = {"xdpguard_start_time_seconds", "xdpguard_config_last_reload_success_timestamp_seconds"}
     assert set(FAMILIES) - shown - left_out == {
         "xdpguard_rule_hit_bytes_total",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import socket
 import sys
 import threading
@@ -14,21 +15,31 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.sdk.resources import Resource
 from support.traffic import eventually
 
 from xdpguard.dataplane.pins import Pins
 from xdpguard.lists.store import Store
 from xdpguard.metrics import server
 from xdpguard.metrics.catalogue import FAMILIES
+from xdpguard.metrics.collector import Sample
+from xdpguard.metrics.otlp import encoded
 from xdpguard.metrics.server import Answer, Server
 from xdpguard.metrics.service import Service
 from xdpguard.policy.metrics import Address
-from xdpguard.policy.model import Metrics
+from xdpguard.policy.model import Metrics, TcpMetrics
 
 ANY = "127.0.0.1:0"
+NO_TCP = TcpMetrics(False, False, False, False, False)  # which would be the whole machine's
 BIG = 8_000_000  # octets: more than the sockets' buffers take
+
+
+def quiet(listen: str, otlp: str = "", otlp_interval: str = "15s", top: int = 10) -> Metrics:
+    """``[metrics]`` without what TCP does."""
+    return Metrics(listen, top, otlp, otlp_interval, NO_TCP)
 
 
 @contextmanager
@@ -120,7 +131,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def test_what_is_served(world: World) -> None:
-    world.its.apply(Metrics(listen=ANY))
+    world.its.apply(quiet(listen=ANY))
     code, body = get(world.port, "/metrics")
     assert code == 200
     assert b"xdpguard_build_info{" in body
@@ -137,7 +148,7 @@ def test_what_is_served(world: World) -> None:
 
 
 def test_an_answer_that_fails_is_one_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.its.apply(Metrics(listen=ANY))
+    world.its.apply(quiet(listen=ANY))
 
     def broken() -> None:
         raise ValueError("broken")
@@ -150,45 +161,45 @@ def test_an_answer_that_fails_is_one_too(world: World, monkeypatch: pytest.Monke
 def test_a_port_in_use_is_one_line_and_what_was_there_stays(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        world.its.apply(Metrics(listen=f"127.0.0.1:{number}"))
+        world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
         (line,) = world.log
         assert f"metrics are not served at 127.0.0.1:{number}: in use; name another" in line
-        world.its.apply(Metrics(listen=ANY))
+        world.its.apply(quiet(listen=ANY))
         port = world.port
-        world.its.apply(Metrics(listen=f"127.0.0.1:{number}"))
+        world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
         assert f"they stay at 127.0.0.1:{port}" in world.log[-1]
         assert get(port, "/healthz")[0] == 200
-    world.its.apply(Metrics(listen=f"127.0.0.1:{number}"))
+    world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
     assert world.port == number, "it is tried again"
 
 
 def test_our_own_ends_only_for_what_can_be_had_without_it(world: World) -> None:
-    world.its.apply(Metrics(listen=ANY))
+    world.its.apply(quiet(listen=ANY))
     port = world.port
-    world.its.apply(Metrics(listen=f"203.0.113.9:{port}"))
+    world.its.apply(quiet(listen=f"203.0.113.9:{port}"))
     assert f"no address of this host; they stay at 127.0.0.1:{port}" in world.log[-1]
     assert get(port, "/healthz")[0] == 200
     with socket.create_server(("127.0.0.2", port)):
-        world.its.apply(Metrics(listen=f"0.0.0.0:{port}"))
+        world.its.apply(quiet(listen=f"0.0.0.0:{port}"))
         assert f"in use; they stay at 127.0.0.1:{port}" in world.log[-1]
         assert get(port, "/healthz")[0] == 200
-    world.its.apply(Metrics(listen=f"0.0.0.0:{port}"))
+    world.its.apply(quiet(listen=f"0.0.0.0:{port}"))
     assert get(port, "/healthz", host="127.0.0.2")[0] == 200
 
 
 def test_changes_are_taken_over(world: World) -> None:
-    world.its.apply(Metrics(listen=ANY, top=3))
+    world.its.apply(quiet(listen=ANY, top=3))
     first = world.port
-    world.its.apply(Metrics(listen=ANY, top=5))
+    world.its.apply(quiet(listen=ANY, top=5))
     assert (world.port, len(world.log)) == (first, 1), "nothing was to be changed there"
     assert world.its._collector.top == 5
-    world.its.apply(Metrics(listen=f"0.0.0.0:{first}"))
+    world.its.apply(quiet(listen=f"0.0.0.0:{first}"))
     assert world.log[-1] == f"metrics: http://0.0.0.0:{first}/metrics", "our own was in the way"
-    world.its.apply(Metrics(listen="[::1]:0"))
+    world.its.apply(quiet(listen="[::1]:0"))
     assert get(world.port, "/healthz", host="::1")[0] == 200
     with pytest.raises(ConnectionError):
         get(first)
-    world.its.apply(Metrics(listen="off"))
+    world.its.apply(quiet(listen="off"))
     assert world.log[-1] == "metrics are not served any more"
 
 
@@ -239,7 +250,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def test_pushed_is_what_is_served(world: World, receiver: Receiver) -> None:
-    world.its.apply(Metrics(listen="off", otlp=receiver.url, otlp_interval="1s"))
+    world.its.apply(quiet(listen="off", otlp=receiver.url, otlp_interval="1s"))
     found = receiver.metrics()
     served = {sample.name for sample in world.its._collector.gather()}
     assert set(found) == {name.removesuffix("_total") for name in served}
@@ -250,13 +261,29 @@ def test_pushed_is_what_is_served(world: World, receiver: Receiver) -> None:
     assert found["xdpguard_loop_age_seconds"].unit == "s"
     assert found["xdpguard_guard_mode"].gauge.data_points[0].time_unix_nano > 0
     assert receiver.metrics(), "and again"
-    world.its.apply(Metrics(listen="off"))
+    world.its.apply(quiet(listen="off"))
     assert world.log == [f"metrics are pushed to {receiver.url} every 1s"]
+
+
+def test_a_histogram_is_pushed() -> None:
+    """Each bucket for itself, as OTLP has it."""
+    buckets = ((0.5, 3), (1.0, 3), (math.inf, 10))
+    sample = Sample("xdpguard_tcp_rtt_seconds", ("web",), 7.5, buckets)
+    message = encode_metrics(encoded([sample], Resource.create({}), 5))
+    (metric,) = message.resource_metrics[0].scope_metrics[0].metrics
+    assert (metric.name, metric.unit) == ("xdpguard_tcp_rtt_seconds", "s")
+    (point,) = metric.histogram.data_points
+    assert (point.count, point.sum, list(point.bucket_counts)) == (10, 7.5, [3, 0, 7])
+    assert list(point.explicit_bounds) == [0.5, 1.0]
+    assert not point.HasField("min")
+    assert not point.HasField("max")
+    assert metric.histogram.aggregation_temporality == 2
+    assert point.attributes[0].value.string_value == "web"
 
 
 def test_a_receiver_that_fails_is_named_once(world: World, receiver: Receiver) -> None:
     receiver.code = 400
-    world.its.apply(Metrics(listen="off", otlp=receiver.url, otlp_interval="1s"))
+    world.its.apply(quiet(listen="off", otlp=receiver.url, otlp_interval="1s"))
     for _ in range(3):
         assert receiver.metrics()
     receiver.code = 200
@@ -268,7 +295,7 @@ def test_a_receiver_that_fails_is_named_once(world: World, receiver: Receiver) -
 def test_a_password_stays_out_of_the_log(world: World, receiver: Receiver) -> None:
     receiver.code = 400
     url = receiver.url.replace("//", "//name:s3cret@") + "?token=t0ken"
-    world.its.apply(Metrics(listen="off", otlp=url, otlp_interval="1s"))
+    world.its.apply(quiet(listen="off", otlp=url, otlp_interval="1s"))
     assert receiver.metrics()
     assert eventually(lambda: len(world.log) == 2, 30)
     receiver.code = 200
@@ -283,7 +310,7 @@ def test_without_the_extra_one_line_names_it(world: World, receiver: Receiver, m
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.metric_exporter", None)
-    world.its.apply(Metrics(listen=ANY, otlp=receiver.url))
+    world.its.apply(quiet(listen=ANY, otlp=receiver.url))
     assert get(world.port, "/healthz")[0] == 200
     assert "pip install 'xdpguard[otlp]'" in world.log[-1]
     assert len(world.log) == 2

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.screen import WALL, Screen, World, counters, named, run, seen
+from support.screen import WALL, Screen, World, counters, listening, named, run, seen
 
 from xdpguard.errors import XdpguardError
 from xdpguard.lists.store import Store
@@ -15,6 +15,7 @@ from xdpguard.net import sockets
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import parse_prefix
+from xdpguard.tcp.snapshot import Listener
 from xdpguard.tui.board import Board, colourless
 
 FLOOD = [
@@ -211,7 +212,8 @@ def test_scrolling_through_more_than_fits(world: World) -> None:
 
     async def test(screen: Screen) -> None:
         await screen.press("2", "pagedown")
-        screen.has("10.0.0.12 ")
+        screen.has("10.0.0.11 ")
+        screen.has_not("10.0.0.0 ")
         await screen.press("end")
         screen.has("10.0.3.231 ")
         await screen.press("home")
@@ -367,6 +369,34 @@ def test_the_guard_under_a_flood(world: World) -> None:
         )
         await screen.step()
         screen.has("ACTIVE 13s, since", "a listener's queue is full, port 80", "cookies 5.00k/s")
+
+    run(world, test)
+
+
+@pytest.mark.parametrize(
+    ("listeners", "guarding", "words"),
+    [
+        ([], {}, "backlog  nothing listens"),
+        ([listening(80), listening(443)], {}, "192.0.2.1:80 half-open 0/128; to accept 0/128"),
+        (
+            [listening(443, to_accept=128), listening(80, half_open=90, again=70)],
+            {},
+            "192.0.2.1:443 half-open 0/128; to accept 128/128",
+        ),
+        (
+            [listening(443, to_accept=128), listening(80, half_open=90, again=70)],
+            {"cause": 1, "port": 80},
+            "192.0.2.1:80 half-open 90/128, SYN-ACK again 70; to accept 0/128",
+        ),
+    ],
+)
+def test_the_backlog_is_that_of_the_fullest_or_the_flooded_listener(
+    world: World, listeners: list[Listener], guarding: dict[str, int], words: str
+) -> None:
+    world.interfaces = (seen(active=WALL - 10 if guarding else 0.0, guarding=guarding, listeners=listeners),)
+
+    async def test(screen: Screen) -> None:
+        assert screen.line("backlog").rstrip().endswith(words)
 
     run(world, test)
 

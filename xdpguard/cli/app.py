@@ -26,6 +26,7 @@ from xdpguard.cli import (
     render,
     replay,
     rules,
+    tcp,
     top,
 )
 from xdpguard.cli.session import Options, find_instance
@@ -89,6 +90,7 @@ events.register(app)
 capture.register(app)
 explain.register(app)
 replay.register(app)
+tcp.register(app)
 bench.register(app)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where the kernel keeps what the SYN guard reads of a listener, told by the kernel's own type information (BTF).
+"""Where the kernel keeps what our programs read of its structs, told by the kernel's own type information (BTF).
 
-Read with libbpf, which bcc brings along. Without it, or on a kernel without BTF, the guard does with less: cookies then
-carry the MSS only, and a full listener queue is not seen.
+Read with libbpf, which bcc brings along. Without it, or on a kernel without BTF, the SYN guard does with less: cookies
+then carry the MSS only, and a full listener queue is not seen; the programs of bpf/tcp/ cannot do without.
 """
 
 from __future__ import annotations
@@ -30,6 +30,34 @@ _FIELDS = {
 }
 # Likewise, of the tracepoint program.
 _TRACE_FIELDS = {"SOCK_NET": ("sock", "__sk_common.skc_net.net"), "NET_NUMBER": ("net", "ns.inum")}
+# Likewise, of bpf/tcp/.
+_TCP_FIELDS = {
+    **_TRACE_FIELDS,
+    "SOCK_FAMILY": ("sock", "__sk_common.skc_family"),
+    "SOCK_PROTOCOL": ("sock", "sk_protocol"),
+    "SOCK_LOCAL4": ("inet_sock", "inet_saddr"),
+    "SOCK_REMOTE4": ("sock", "__sk_common.skc_daddr"),
+    "SOCK_LOCAL6": ("sock", "__sk_common.skc_v6_rcv_saddr"),
+    "SOCK_REMOTE6": ("sock", "__sk_common.skc_v6_daddr"),
+    "SOCK_LOCAL_PORT": ("inet_sock", "inet_sport"),
+    "SOCK_REMOTE_PORT": ("sock", "__sk_common.skc_dport"),
+    "SOCK_COOKIE": ("sock", "__sk_common.skc_cookie"),
+    "SOCK_ERR": ("sock", "sk_err"),
+    "SOCK_FLAGS": ("sock", "__sk_common.skc_flags"),
+    "SOCK_SOCKET": ("sock", "sk_socket"),
+    "ALLOC_SOCKET": ("socket_alloc", "socket"),
+    "ALLOC_INODE": ("socket_alloc", "vfs_inode.i_ino"),
+    "TASK_FLAGS": ("task_struct", "flags"),
+    "SKB_CB": ("sk_buff", "cb"),
+    "CB_SEQ": ("tcp_skb_cb", "seq"),
+    "CB_FLAGS": ("tcp_skb_cb", "tcp_flags"),
+    "CB_SEGMENTS": ("tcp_skb_cb", "tcp_gso_segs"),
+    "CONN_CA_STATE": ("inet_connection_sock", "icsk_ca_state"),
+    "CONN_PENDING": ("inet_connection_sock", "icsk_pending"),
+    "TCP_SEGMENTS_OUT": ("tcp_sock", "segs_out"),
+}
+# Bit fields, whose place within their octet is told as well, with _SHIFT behind the switch's name.
+_BIT_FIELDS = {"SOCK_USERLOCKS", "CONN_CA_STATE"}
 
 
 class _Place(NamedTuple):
@@ -47,6 +75,11 @@ def trace_switches() -> dict[str, int]:
     return _read(_TRACE_FIELDS)
 
 
+def tcp_switches() -> dict[str, int]:
+    """The switches of bpf/tcp/, likewise."""
+    return _read(_TCP_FIELDS)
+
+
 def _read(fields: dict[str, tuple[str, str]]) -> dict[str, int]:
     library = _libbpf()
     types = library.btf__load_vmlinux_btf() if library else None
@@ -57,8 +90,8 @@ def _read(fields: dict[str, tuple[str, str]]) -> dict[str, int]:
         for name, (structure, path) in fields.items():
             place = _place(library, types, structure, path)
             found[name] = place.octets
-            if name == "SOCK_USERLOCKS":
-                found["SOCK_USERLOCKS_SHIFT"] = place.bits
+            if name in _BIT_FIELDS:
+                found[f"{name}_SHIFT"] = place.bits
         return found
     except LookupError:
         return {}

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from xdpguard.errors import MissingError, XdpguardError
 
 _VERIFIED_LINE = re.compile(r"^;.*@ (\S+:\d+)$", re.MULTILINE)
 _HEADER = Path("/usr/include/linux/ip.h")
+_capturing = threading.RLock()
 
 BCC_REMEDY = (
     "install it from the distribution (Debian, Ubuntu: apt install python3-bpfcc linux-libc-dev; Fedora: dnf install "
@@ -176,8 +178,9 @@ def _first_error(text: str) -> str:
 def captured() -> Iterator[Any]:
     """Collects what C libraries write to file descriptor 2. Yields a function that returns the text so far."""
     sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
+    # The descriptor is the process's: of two threads the second waits.
+    with _capturing, tempfile.TemporaryFile() as file:
+        saved = os.dup(2)
         os.dup2(file.fileno(), 2)
 
         def text() -> str:

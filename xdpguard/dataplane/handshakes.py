@@ -3,22 +3,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-from pathlib import Path
 from struct import Struct
 from types import TracebackType
 
 from xdpguard.dataplane import btf, kernel
-from xdpguard.dataplane.bundle import source_folder
-from xdpguard.dataplane.cflags import header_flags
-from xdpguard.dataplane.compiler import captured, import_bcc, require_headers
-from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.dataplane.tracepoints import Tracepoints
+from xdpguard.errors import MissingError
 from xdpguard.policy.target import MAPPED
 
 _REMOTE = Struct("=16sII")  # struct xg_remote
 _COUNT = Struct("=Q")
-_TRACEFS = Path("/sys/kernel/tracing")
 
 
 class Handshakes:
@@ -28,22 +22,8 @@ class Handshakes:
         places = btf.trace_switches()
         if not places:
             raise MissingError("the kernel has no type information (BTF)", "use a kernel with CONFIG_DEBUG_INFO_BTF")
-        _mount_tracefs()
-        bcc = import_bcc()
-        require_headers()
-        source = source_folder()
-        flags = [*header_flags(source), "-Wno-macro-redefined", *(f"-DXG_{key}={at}" for key, at in places.items())]
-        text = (source / "trace" / "handshakes.c").read_text(encoding="utf-8")
-        with captured() as output:
-            try:
-                self._module = bcc.BPF(text=text.encode(), cflags=flags)
-            except Exception as error:
-                raise XdpguardError(
-                    "the kernel does not let handshakes be counted (tracepoint sock:inet_sock_set_state)",
-                    "nothing else is touched by it; xdpguard doctor checks the environment",
-                    output() or str(error),
-                ) from error
-        self._map = int(self._module["handshakes"].map_fd)
+        self._program = Tracepoints("trace/handshakes.c", ["sock:inet_sock_set_state"], places)
+        self._map = self._program.map_fd("handshakes")
 
     def counts(self, netns: set[int]) -> dict[bytes, int]:
         """Handshakes so far by remote address (4 or 16 octets), in namespaces of these inode numbers."""
@@ -58,7 +38,7 @@ class Handshakes:
 
     def close(self) -> None:
         """Detaches the program."""
-        self._module.cleanup()
+        self._program.close()
 
     def __enter__(self) -> Handshakes:
         return self
@@ -67,11 +47,3 @@ class Handshakes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _mount_tracefs() -> None:
-    if (_TRACEFS / "events").is_dir():
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tracefs", os.fsencode(_TRACEFS), b"tracefs", 0, None) != 0:
-        raise MissingError(f"no tracefs at {_TRACEFS}", f"as root: mount -t tracefs tracefs {_TRACEFS}")

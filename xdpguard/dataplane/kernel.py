@@ -23,6 +23,7 @@ _SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64"
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
 _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 5, 6, 7
 _PROG_TEST_RUN, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID, _OBJ_INFO = 10, 11, 13, 14, 15
+_RAW_TRACEPOINT_OPEN = 17
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
 
 PROG_TYPE_XDP = 6
@@ -53,8 +54,9 @@ class MapInfo(NamedTuple):
 
 
 class ProgramInfo(NamedTuple):
-    """``struct bpf_prog_info``: identity, the ids of the maps the program uses, and how many instructions the verifier
-    went through, of the million it allows (0 before Linux 5.16, which does not tell).
+    """``struct bpf_prog_info``: identity, the ids of the maps the program uses, how many instructions the verifier
+    went through, of the million it allows (0 before Linux 5.16, which does not tell), how long and how often it ran
+    while the kernel kept statistics, and how often it was left out because one was running on that CPU already.
     """
 
     type: int
@@ -63,6 +65,9 @@ class ProgramInfo(NamedTuple):
     name: str
     map_ids: tuple[int, ...]
     verified: int
+    run_time: int  # ns
+    runs: int
+    missed: int
 
 
 class TestRun(NamedTuple):
@@ -156,6 +161,16 @@ def program_by_id(program_id: int) -> int:
     return _bpf(_PROG_FD_BY_ID, bytearray(struct.pack("=III", program_id, 0, 0)))
 
 
+def next_program(program_id: int) -> int | None:
+    """The id of the loaded program after that one; of the first, after 0; None behind the last."""
+    attribute = bytearray(struct.pack("=III", program_id, 0, 0))
+    try:
+        _bpf(_PROG_NEXT_ID, attribute)
+    except FileNotFoundError:
+        return None
+    return int(struct.unpack_from("=I", attribute, 4)[0])
+
+
 def map_info(fd: int) -> MapInfo:
     """Reads a map's layout."""
     buffer = ctypes.create_string_buffer(88)
@@ -173,8 +188,10 @@ def program_info(fd: int) -> ProgramInfo:
     kind, number, tag = struct.unpack_from("=II8s", buffer)
     count, _, name = struct.unpack_from("=IQ16s", buffer, 52)
     text = name.rstrip(b"\0").decode("ascii", "replace")
-    (verified,) = struct.unpack_from("=I", buffer, 216)
-    return ProgramInfo(kind, number, tag.hex(), text, tuple(ids[: min(count, len(ids))]), verified)
+    run_time, runs, missed, verified = struct.unpack_from("=QQQI", buffer, 192)
+    return ProgramInfo(
+        kind, number, tag.hex(), text, tuple(ids[: min(count, len(ids))]), verified, run_time, runs, missed
+    )
 
 
 def load_xdp(instructions: bytes, name: str, flags: int = 0, attach_type: int = 0) -> int:
@@ -200,6 +217,14 @@ def load_xdp(instructions: bytes, name: str, flags: int = 0, attach_type: int = 
         attach_type,
     )
     return _bpf(_PROG_LOAD, bytearray(attribute))
+
+
+def attach_raw_tracepoint(name: str, program: int) -> int:
+    """Attaches a program to a tracepoint, to be given its arguments as they are; returns a file descriptor, whose end
+    is the end of it.
+    """
+    text = _buffer(name.encode() + b"\0")
+    return _bpf(_RAW_TRACEPOINT_OPEN, bytearray(struct.pack("=QII", _address(text), program, 0)))
 
 
 def put_program(fd: int, program: int) -> None:
@@ -346,15 +371,15 @@ def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
         done += struct.unpack_from("=I", attribute, 32)[0]
 
 
-def entries(fd: int, key_size: int, value_size: int) -> tuple[bytes, bytes, int]:
-    """Reads a whole map: keys end to end, values end to end, and how many.
+def entries(fd: int, key_size: int, value_size: int, batch: int = _BATCH) -> tuple[bytes, bytes, int]:
+    """Reads a whole map: keys end to end, values end to end, and how many. ``batch``: entries a system call.
 
     The map may change meanwhile; an entry that stays is read once.
     """
     # A hash map's cursor is four octets, that of a trie or an array is a key.
     cursor = ctypes.create_string_buffer(max(key_size, 4))
     keys, values = bytearray(), bytearray()
-    batch, total, first = _BATCH, 0, True
+    total, first = 0, True
     while True:
         key_buffer = ctypes.create_string_buffer(batch * key_size)
         value_buffer = ctypes.create_string_buffer(batch * value_size)

@@ -34,6 +34,9 @@ from xdpguard.net import netns, sockets
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import Prefix, parse_duration
+from xdpguard.tcp.evidence import Evidence, in_words
+from xdpguard.tcp.namespaces import OWN, find
+from xdpguard.tcp.resent import Counter as Resent
 from xdpguard.telemetry import counters, events, tracking
 
 _TICK = 1.0  # seconds
@@ -75,6 +78,7 @@ class Daemon:
         self._rates = Rates()
         self._watched: set[int] = set()
         self._handshakes: Handshakes | None = None
+        self._evidence: Evidence | None = None
         self._offset = boot_offset()
         self._options = True
         self._flood_at = float("-inf")  # when one was last seen
@@ -101,6 +105,10 @@ class Daemon:
                 self._handshakes = stack.enter_context(Handshakes())
             except XdpguardError as error:
                 self._log(f"no bans for many connections: {error}; {error.remedy}")
+            try:
+                self._evidence = Evidence(stack.enter_context(Resent()))
+            except XdpguardError as error:
+                self._log(f"no evidence of SYN-ACKs sent again: {error}; {error.remedy}")
             self._ticked()
             self._metrics.apply(self._policy.metrics)
             notify("READY=1", f"STATUS=guard {self._guard.mode}")
@@ -166,6 +174,8 @@ class Daemon:
             suspects += self._busy(self._handshakes)
         if active:
             self._flood_at = now
+        elif self._evidence is not None:
+            self._evidence.begin()
         step = abs(boot_offset() - self._offset) > _CLOCK_STEP
         if suspects or step or looked or self._sysctls_due(active, now):
             with self._session() as session:
@@ -213,10 +223,23 @@ class Daemon:
         if flood.wants_tuples():
             before = self._before.pop(place, Counter())
             tuples = tracking.tuples(self._pins) - before
-        for line in flood.feed(sample, tuples):
+        lines = list(flood.feed(sample, tuples))
+        for line in lines:
             self._log(line)
+        if lines and flood.running:
+            self._tell_evidence(link, sample.port)
         if flood.wants_tuples() and tuples is None:
             self._before[place] = tracking.tuples(self._pins)
+
+    def _tell_evidence(self, link: Link, port: int) -> None:
+        """What the listeners say of the flood: their queues, and what they have to send again."""
+        if self._evidence is None:
+            return
+        # Not worth failing a tick: the namespace may have gone.
+        with contextlib.suppress(XdpguardError, OSError):
+            words = in_words(self._evidence.read(find(link.netns or OWN)), port)
+            if words:
+                self._log(f"{_name(link)}: {words}")
 
     def _needs_cookies(self, active: bool) -> bool:
         return (

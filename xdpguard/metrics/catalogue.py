@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["counter", "gauge"]
+Kind = Literal["counter", "gauge", "histogram"]
 
 
 class Family(NamedTuple):
@@ -27,6 +27,7 @@ class Family(NamedTuple):
 
 _LINK = ("interface", "netns")
 _REASON = (*_LINK, "reason", "action")
+_LISTENER = ("netns", "address", "port")
 
 _COUNTERS = (
     ("xdpguard_packets_total", _REASON, "Packets by reason; each is under one, and its action was carried out."),
@@ -66,6 +67,21 @@ _COUNTERS = (
         "Packets that shadow rules and lists would have caught, by whose they are: established, allowed, other.",
     ),
     ("xdpguard_shadow_bytes_total", ("class",), "Octets of these packets, as frames."),
+    (
+        "xdpguard_tcp_transitions_total",
+        ("netns", "old", "new"),
+        "Changes of state of TCP sockets, since the first scrape.",
+    ),
+    (
+        "xdpguard_tcp_retransmissions_total",
+        ("netns", "kind"),
+        "TCP segments sent again, SYN-ACKs among them, since the first scrape.",
+    ),
+    (
+        "xdpguard_tcp_synack_retransmissions_total",
+        ("netns", "port"),
+        "SYN-ACKs sent again by port, since the first scrape: those of the listeners that are named.",
+    ),
 )
 _GAUGES = (
     (
@@ -104,11 +120,29 @@ _GAUGES = (
         "Initial SYNs in the table of tuples by source: those with a hundredth of them.",
     ),
     ("xdpguard_top_port_syns", ("port",), "Initial SYNs in the table of tuples by destination port: likewise."),
+    ("xdpguard_tcp_sockets", ("netns", "state"), "TCP sockets by state."),
+    (
+        "xdpguard_tcp_accept_queue",
+        _LISTENER,
+        "Connections the application has not accepted yet: of the listeners whose queues are fullest.",
+    ),
+    ("xdpguard_tcp_accept_queue_limit", _LISTENER, "How many may wait; more are dropped."),
+    ("xdpguard_tcp_syn_backlog", _LISTENER, "Half-open connections of these listeners."),
+    ("xdpguard_tcp_syn_backlog_limit", _LISTENER, "How many may be half-open; from there on cookies, or drops."),
     ("xdpguard_scrape_collector_success", ("collector",), "1 when a part of these figures could be read."),
     ("xdpguard_scrape_duration_seconds", (), "How long it took to gather these figures."),
+)
+
+_HISTOGRAMS = (
+    (
+        "xdpguard_tcp_rtt_seconds",
+        ("netns",),
+        "Smoothed round-trip time at each TCP segment received, since the first scrape.",
+    ),
 )
 
 FAMILIES: dict[str, Family] = {
     **{name: Family(name, "counter", labels, text) for name, labels, text in _COUNTERS},
     **{name: Family(name, "gauge", labels, text) for name, labels, text in _GAUGES},
+    **{name: Family(name, "histogram", labels, text) for name, labels, text in _HISTOGRAMS},
 }

@@ -23,6 +23,7 @@ from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.hits import RuleTotals
 from xdpguard.metrics.shadows import ShadowTotals
 from xdpguard.metrics.status import Status
+from xdpguard.metrics.tcp import TcpFigures
 from xdpguard.metrics.totals import Reading, Totals
 from xdpguard.net import sysctl
 from xdpguard.net.links import Links
@@ -34,28 +35,33 @@ _INITIAL = 0x12, 0x02  # of SYN and ACK, SYN alone
 
 
 class Sample(NamedTuple):
-    """One series: a metric of the catalogue, the values of its labels, and its value."""
+    """One series: a metric of the catalogue, the values of its labels, and its value.
+
+    Of a histogram that is the sum; ``buckets`` are how many were at most so much, the last of them all (infinity).
+    """
 
     name: str
     labels: tuple[str, ...]
     value: float
+    buckets: tuple[tuple[float, int], ...] = ()
 
 
 class Gathering(list[Sample]):
     """The samples of one scrape."""
 
-    def put(self, name: str, value: float, *labels: str) -> None:
+    def put(self, name: str, value: float, *labels: str, buckets: tuple[tuple[float, int], ...] = ()) -> None:
         """Adds a series."""
         assert len(labels) == len(FAMILIES[name].labels), name
         # A name of an interface may be no UTF-8; what is told must be.
-        self.append(Sample(name, tuple(it.encode("utf-8", "replace").decode() for it in labels), value))
+        self.append(Sample(name, tuple(it.encode("utf-8", "replace").decode() for it in labels), value, buckets))
 
 
 class Collector:
     """One instance's figures. Any thread may ask; one at a time is served."""
 
     def __init__(self, pins: Pins, store: Path, status: Status, log: Callable[[str], None]) -> None:
-        self.top = 0  # sources and ports that are named at most
+        self.top = 0  # sources, ports, and listeners, that are named at most
+        self.tcp = TcpFigures()
         self._pins = pins
         self._store = store
         self._status = status
@@ -79,6 +85,7 @@ class Collector:
                 ("lists", self._lists),
                 ("shadow", self._shadow),
                 ("tuples", self._tuples),
+                ("tcp", self._tcp),
             ):
                 found.put("xdpguard_scrape_collector_success", self._try(name, part, found), name)
         found.put("xdpguard_scrape_duration_seconds", time.perf_counter() - begun)
@@ -95,6 +102,7 @@ class Collector:
         """Lets go of the maps that are kept open."""
         with self._lock:
             self._totals.close()
+            self.tcp.close()
 
     def _try(self, name: str, part: Callable[[Gathering], None], found: Gathering) -> bool:
         """Whether a part could be read; logs once when it cannot, and adds nothing of it then."""
@@ -186,6 +194,10 @@ class Collector:
             out.put("xdpguard_top_source_syns", syns, source)
         for port, syns in found.ports:
             out.put("xdpguard_top_port_syns", syns, str(port))
+
+    def _tcp(self, out: Gathering) -> None:
+        attached = {it.netns for it in self.interfaces() if it.state == "attached"}
+        self.tcp.put(out, attached, self.top)
 
 
 def _counted(out: Gathering, place: tuple[str, str], reading: Reading) -> None:

@@ -33,6 +33,16 @@ def _rate(name: str, by: str, more: str = "", link: bool = True) -> str:
     return f"sum by ({by}) (rate({name}{{{_LINK if link else _HOST}{more}}}{_RATE}))"
 
 
+def _filled(queue: str) -> tuple[str, str]:
+    """How full the queues of listeners are, of 1."""
+    name = f"xdpguard_tcp_{queue}"
+    return f"{name}{{{_HOST}}} / {name}_limit{{{_HOST}}}", "{{address}} {{port}} {{netns}}"
+
+
+def _quantile(name: str, share: float) -> str:
+    return f"histogram_quantile({share}, sum by (le) (rate({name}_bucket{{{_HOST}}}{_RATE})))"
+
+
 _PANELS: dict[str, tuple[Panel, ...]] = {
     "Now": (
         Panel("Packets", ((_rate("xdpguard_packets_total", "instance"), ""),), "pps", 4, "stat"),
@@ -129,6 +139,33 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
             ((f"time() - xdpguard_list_loaded_timestamp_seconds{{{_HOST}}}", "{{list}}"),),
             "s",
             12,
+        ),
+    ),
+    "TCP on this host": (
+        Panel("Sockets by state", ((f"sum by (state) (xdpguard_tcp_sockets{{{_HOST}}})", "{{state}}"),), "short"),
+        Panel(
+            "Changes of state",
+            ((_rate("xdpguard_tcp_transitions_total", "old, new", "", False), "{{old}} to {{new}}"),),
+            "ops",
+        ),
+        Panel(
+            "Segments sent again",
+            (
+                (_rate("xdpguard_tcp_retransmissions_total", "kind", "", False), "{{kind}}"),
+                (_rate("xdpguard_tcp_synack_retransmissions_total", "port", "", False), "SYN-ACKs of port {{port}}"),
+            ),
+            "pps",
+        ),
+        Panel("Waiting to be accepted", (_filled("accept_queue"),), "percentunit"),
+        Panel("SYN backlog", (_filled("syn_backlog"),), "percentunit"),
+        Panel(
+            "Round-trip times, with [metrics.tcp] rtt",
+            (
+                (_quantile("xdpguard_tcp_rtt_seconds", 0.5), "median"),
+                (_quantile("xdpguard_tcp_rtt_seconds", 0.95), "95 %"),
+                (_quantile("xdpguard_tcp_rtt_seconds", 0.99), "99 %"),
+            ),
+            "s",
         ),
     ),
     "Service": (

@@ -11,11 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
+    Histogram,
+    HistogramDataPoint,
     Metric,
     MetricExportResult,
     MetricsData,
@@ -87,19 +90,38 @@ class Pusher:
 
 def encoded(samples: Iterable[Sample], resource: Resource, now: int) -> MetricsData:
     """Samples as the exporter wants them. ``now``: Unix time, ns."""
-    points: dict[str, list[NumberDataPoint]] = {}
+    found: dict[str, list[Sample]] = {}
     for sample in samples:
-        labels = dict(zip(FAMILIES[sample.name].labels, sample.labels, strict=True))
-        value = sample.value if isinstance(sample.value, float) else int(sample.value)
-        points.setdefault(sample.name, []).append(NumberDataPoint(labels, 0, now, value))
-    metrics = [_metric(name, its) for name, its in points.items()]
+        found.setdefault(sample.name, []).append(sample)
+    metrics = [_metric(name, its, now) for name, its in found.items()]
     scope = ScopeMetrics(InstrumentationScope("xdpguard", __version__), metrics, "")
     return MetricsData([ResourceMetrics(resource, [scope], "")])
 
 
-def _metric(name: str, points: list[NumberDataPoint]) -> Metric:
+def _metric(name: str, samples: list[Sample], now: int) -> Metric:
     family = FAMILIES[name]
-    data: Sum | Gauge = Gauge(points)
-    if family.kind == "counter":
-        data = Sum(points, AggregationTemporality.CUMULATIVE, True)
+    data: Sum | Gauge | Histogram
+    if family.kind == "histogram":
+        data = Histogram([_distribution(it, now) for it in samples], AggregationTemporality.CUMULATIVE)
+    else:
+        points = [NumberDataPoint(_labels(it), 0, now, _number(it.value)) for it in samples]
+        data = Sum(points, AggregationTemporality.CUMULATIVE, True) if family.kind == "counter" else Gauge(points)
     return Metric(name.removesuffix("_total"), family.help, family.unit, data)
+
+
+def _distribution(sample: Sample, now: int) -> HistogramDataPoint:
+    """OTLP counts each bucket for itself, and knows neither the least nor the greatest value here."""
+    bounds, counts = zip(*sample.buckets, strict=True)
+    each = [count - before for count, before in zip(counts, (0, *counts), strict=False)]
+    unknown: Any = None
+    return HistogramDataPoint(
+        _labels(sample), 0, now, counts[-1], sample.value, each, list(bounds[:-1]), min=unknown, max=unknown
+    )
+
+
+def _number(value: float) -> float:
+    return value if isinstance(value, float) else int(value)  # or true or false
+
+
+def _labels(sample: Sample) -> dict[str, str]:
+    return dict(zip(FAMILIES[sample.name].labels, sample.labels, strict=True))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -55,5 +56,14 @@ def metrics(samples: Iterable[Sample]) -> list[Metric]:
         family = FAMILIES[sample.name]
         name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
         metric = found.setdefault(sample.name, Metric(name, family.help, family.kind))
-        metric.add_sample(sample.name, dict(zip(family.labels, sample.labels, strict=True)), sample.value)
+        labels = dict(zip(family.labels, sample.labels, strict=True))
+        if family.kind != "histogram":
+            metric.add_sample(sample.name, labels, sample.value)
+            continue
+        for bound, count in sample.buckets:
+            metric.add_sample(
+                f"{sample.name}_bucket", labels | {"le": "+Inf" if math.isinf(bound) else repr(bound)}, count
+            )
+        metric.add_sample(f"{sample.name}_count", labels, sample.buckets[-1][1])
+        metric.add_sample(f"{sample.name}_sum", labels, sample.value)
     return list(found.values())

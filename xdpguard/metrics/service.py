@@ -50,6 +50,7 @@ class Service:
         """Does what the configuration says from here on; what cannot be done is logged, and what was before stays."""
         before, self._wanted = self._wanted, wanted
         self._collector.top = wanted.top
+        self._collector.tcp.wanted = wanted.tcp
         if self._server is None or self._served != wanted.listen:
             self._listen(wanted.listen)
         if before is None or (before.otlp, before.otlp_interval) != (wanted.otlp, wanted.otlp_interval):

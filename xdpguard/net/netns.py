@@ -35,11 +35,23 @@ def entered(name: str) -> Iterator[None]:
     if not name:
         yield
         return
+    with entered_path(path_of(name)):
+        yield
+
+
+def path_of(name: str) -> Path:
+    """The file of a named namespace. NoSuchNamespace, with the names there are, when there is none of that name."""
     if "/" in name or name not in names():
         raise NoSuchNamespace(f"no network namespace {name!r}", f"there are: {', '.join(names()) or 'none'}")
+    return FOLDER / name
+
+
+@contextmanager
+def entered_path(path: Path) -> Iterator[None]:
+    """As `entered`, by a namespace's file: one of `FOLDER`, or /proc/PID/ns/net."""
     own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _enter(FOLDER / name)
+        _enter(path)
         try:
             yield
         finally:

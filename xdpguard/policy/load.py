@@ -23,6 +23,8 @@ _EVERY = (10, 7 * 86_400)  # seconds between two looks at a list's file
 
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
+_TOML_PART = r"(?:[\w-]+|\"[^\"]*\"|'[^']*')"
+_TOML_KEY = re.compile(rf"\s*({_TOML_PART}(?:\s*\.\s*{_TOML_PART})*)\s*=")
 _TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)$")
 
 
@@ -144,21 +146,25 @@ def _known(keys: list[str]) -> list[str]:
     return [field.encode_name for field in msgspec.structs.fields(kind)]
 
 
+def _key_parts(text: str) -> list[str]:
+    """The parts of a dotted key, without quotes."""
+    return [part.strip("\"'") for part in re.findall(_TOML_PART, text)]
+
+
 def _line_of(text: str, keys: list[str], entry: str | None = None) -> int:
-    """Line of a key, or of an entry of its list: where the last part of the key first stands in its table."""
+    """Line of a key, or of an entry of its list; where the key does not stand, of what it is in."""
     lines = text.splitlines()
-    table = ".".join(keys[:-1])
-    inside = not table
-    found = 1
+    table: list[str] = []
+    found, best = 1, 0
     for number, line in enumerate(lines, start=1):
-        header = re.match(r"\s*\[([^]]+)\]", line)
-        if header:
-            inside = header[1].strip() == table
-            if header[1].strip() == ".".join(keys):
-                return number
-        elif inside and keys and re.match(rf"\s*\"?{re.escape(keys[-1])}\"?\s*=", line):
-            found = number
-            break
+        if header := re.match(r"\s*\[([^]]+)\]", line):
+            path = table = _key_parts(header[1])
+        elif key := _TOML_KEY.match(line):
+            path = table + _key_parts(key[1])
+        else:
+            continue
+        if len(path) > best and path == keys[: len(path)]:
+            found, best = number, len(path)
     if entry is None:
         return found
     for number, line in enumerate(lines[found - 1 :], start=found):

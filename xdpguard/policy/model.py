@@ -90,6 +90,16 @@ class ListFile(Struct, frozen=True, forbid_unknown_fields=True):
     shadow: bool = False
 
 
+class TcpMetrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[metrics.tcp]``: which of TCP's figures are told. ``rtt`` costs a little at every segment received."""
+
+    states: bool = True
+    transitions: bool = True
+    retransmissions: bool = True
+    backlog: bool = True
+    rtt: bool = False
+
+
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     """``[metrics]``: what ``run`` tells of itself. ``listen`` is address:port, or ``off``; parsed by metrics.py."""
 
@@ -97,6 +107,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     top: Annotated[int, Meta(ge=0, le=100)] = 10  # sources, and ports, that are named
     otlp: str = ""  # URL to push to as well
     otlp_interval: str = "15s"
+    tcp: TcpMetrics = field(default_factory=TcpMetrics)
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,18 +8,21 @@ import time
 
 from xdpguard.cli.render import span
 from xdpguard.dataplane import abi, guard
+from xdpguard.tcp.text import end
 from xdpguard.tui.draw import Line, Span, bars, cell, fit, highest, scaled
 from xdpguard.tui.history import VERDICTS, Course
+from xdpguard.tui.reading import Seen
 from xdpguard.tui.table import seen_at
 from xdpguard.tui.view import View
 
+_FULL = 0.9  # of a queue, from which it is told as full
 _TALL = 30  # rows from which plots are higher
 _STYLES = {"pass": "pass", "drop": "drop", "answer": "guard"}
 
 
 def head_height(height: int) -> int:
     """Lines that it takes on a screen of that height."""
-    return 5 + len(VERDICTS) * _plot_height(height)
+    return 6 + len(VERDICTS) * _plot_height(height)
 
 
 def _plot_height(height: int) -> int:
@@ -97,7 +100,7 @@ def _flags(course: Course | None, width: int) -> Line:
 def _guard(view: View, course: Course | None) -> list[Line]:
     seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
     if view.snapshot is None or seen is None or seen.guard is None or course is None:
-        return [[Span(" guard    -", "dim")], []]
+        return [[Span(" guard    -", "dim")], [], []]
     mode, state = view.snapshot.reading.mode, seen.guard
     rates, totals = course.rates, course.totals
     if mode == "off":
@@ -119,4 +122,22 @@ def _guard(view: View, course: Course | None) -> list[Line]:
         f" sent {scaled(totals['reason cookie_sent'])}"
     )
     skipped = f"; untracked {scaled(rates['skipped'])}/s" if totals["skipped"] else ""
-    return [[Span(" guard    ", "dim"), words], [Span(figures + skipped, "dim")]]
+    return [[Span(" guard    ", "dim"), words], [Span(figures + skipped, "dim")], _backlog(seen)]
+
+
+def _backlog(seen: Seen) -> Line:
+    """The listener whose queues are fullest; in a flood, the one that is flooded."""
+    port = seen.guard.port if seen.guard is not None and seen.active_since else 0
+    its = next((it for it in seen.listeners if it.port == port), seen.listeners[0] if seen.listeners else None)
+    if its is None:
+        return [Span(" backlog  nothing listens", "dim")]
+    again = f", SYN-ACK again {its.syn_again:,}" if its.syn_again else ""
+    full = max(its.syn.share, its.accept.share) >= _FULL
+    return [
+        Span(" backlog  ", "dim"),
+        Span(
+            f"{end(its.address, its.port)} half-open {its.syn.length:,}/{its.syn.limit:,}{again};"
+            f" to accept {its.accept.length:,}/{its.accept.limit:,}",
+            "alarm" if full else "" if its.syn.length or its.accept.length else "dim",
+        ),
+    ]

@@ -22,6 +22,8 @@ from xdpguard.listbook import ListHits
 from xdpguard.lists.shadows import Shadows
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Target
+from xdpguard.tcp.evidence import Backlogs
+from xdpguard.tcp.snapshot import Listener
 from xdpguard.telemetry import counters, ranking
 from xdpguard.telemetry.dropped import Dropped
 
@@ -39,6 +41,7 @@ class Seen:
     guard: guard.State | None
     active_since: float = 0.0
     at: float = 0.0  # when it was counted: monotonic, seconds
+    listeners: Sequence[Listener] = ()  # of its namespace, the fullest queue first
 
     @property
     def place(self) -> Place:
@@ -112,6 +115,7 @@ class Reader:
         self._rules = Rules([], (-1, -1))
         self._syns: ranking.Syns | None = None
         self._dropped = Dropped(pins)
+        self._backlogs = Backlogs()
 
     def __call__(self) -> Reading:
         """XdpguardError when nothing is attached, or what is cannot be read."""
@@ -129,7 +133,9 @@ class Reader:
         rows = session.store.execute("SELECT name, netns, attached FROM interfaces")
         since = {(name, netns): float(attached) for name, netns, attached in rows}
         found = []
-        for it in session.interfaces():
+        interfaces = session.interfaces()
+        backlogs = self._backlogs.read({it.netns for it in interfaces})
+        for it in interfaces:
             place = (it.name, it.netns)
             if not self._pins.is_current(*place):
                 found.append(Seen(it, since.get(place, 0.0), None, None))
@@ -138,7 +144,8 @@ class Reader:
             began = time.time() - (time.monotonic_ns() - state.began) / 1e9
             counts = counters.read(self._pins, *place)
             at = time.monotonic()
-            found.append(Seen(it, since.get(place, 0.0), counts, state, began if state.active() else 0.0, at))
+            active_since = began if state.active() else 0.0
+            found.append(Seen(it, since.get(place, 0.0), counts, state, active_since, at, backlogs[it.netns]))
         return found
 
     def _hits(self, session: Controller) -> RuleHits:

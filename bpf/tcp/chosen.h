@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * One process's sockets only (XG_PID). In a softirq nothing tells whose socket it is but its file's inode, so the
+ * command puts the inodes that the process has open into a table, again and again.
+ */
+#ifndef XG_TCP_CHOSEN_H
+#define XG_TCP_CHOSEN_H
+
+#include "config.h"
+#include "socket.h"
+#include "owner.h"
+
+#if !defined(XG_PID) || !defined(XG_INODES)
+#error "XG_PID, XG_INODES: process id, 0: every process; entries"
+#endif
+
+#if XG_PID
+/* Inode -> 1. The command writes and removes. Full: the process has more sockets than are looked at; it says so. */
+BPF_TABLE("hash", u32, u8, inodes, XG_INODES);
+
+static __always_inline int xg_chosen(const void *sk)
+{
+	u32 inode = xg_inode_of(sk);
+
+	return inode && inodes.lookup(&inode);
+}
+#else
+#define xg_chosen(sk) 1
+#endif
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Compile-time switches of the programs behind `xdpguard tcp`. Every one is always given: what to look at comes from
+ * xdpguard/tcp/filters.py, places in the kernel's structs (octets; *_SHIFT in bits) from the kernel's own type
+ * information, see xdpguard/dataplane/btf.py.
+ */
+#ifndef XG_TCP_CONFIG_H
+#define XG_TCP_CONFIG_H
+
+#include <linux/types.h>
+
+#if !defined(XG_NETNS) || !defined(XG_FAMILY) || !defined(XG_STATES) || !defined(XG_LONGER)
+#error "XG_NETNS, XG_FAMILY, XG_STATES, XG_LONGER: namespace (0: all), 4, 6 or 0, bits of states, least ns"
+#endif
+#if !defined(XG_LOCAL_HIGH) || !defined(XG_LOCAL_LOW) || !defined(XG_LOCAL_MASK_HIGH) || !defined(XG_LOCAL_MASK_LOW)
+#error "XG_LOCAL_*: prefix of the local address, in halves as they stand in memory"
+#endif
+#if !defined(XG_REMOTE_HIGH) || !defined(XG_REMOTE_LOW) || !defined(XG_REMOTE_MASK_HIGH) || !defined(XG_REMOTE_MASK_LOW)
+#error "XG_REMOTE_*: likewise of the remote address"
+#endif
+#if !defined(XG_LOCAL_PORT_FIRST) || !defined(XG_LOCAL_PORT_LAST) || !defined(XG_REMOTE_PORT_FIRST) ||                 \
+	!defined(XG_REMOTE_PORT_LAST)
+#error "XG_LOCAL_PORT_*, XG_REMOTE_PORT_*: ranges of ports"
+#endif
+#if !defined(XG_SOCK_NET) || !defined(XG_NET_NUMBER)
+#error "XG_SOCK_NET, XG_NET_NUMBER: places in struct sock and struct net"
+#endif
+
+#if !defined(XG_SOCK_FAMILY) || !defined(XG_SOCK_PROTOCOL) || !defined(XG_SOCK_LOCAL4) || !defined(XG_SOCK_REMOTE4) || \
+	!defined(XG_SOCK_LOCAL6) || !defined(XG_SOCK_REMOTE6) || !defined(XG_SOCK_LOCAL_PORT) ||                       \
+	!defined(XG_SOCK_REMOTE_PORT)
+#error "XG_SOCK_*: places of family, protocol, addresses and ports in struct sock"
+#endif
+
+#define XG_TCP 6 /* linux/in.h */
+
+/* include/net/tcp_states.h */
+#define XG_TCP_SYN_SENT 2
+#define XG_TCP_SYN_RECV 3
+#define XG_TCP_ESTABLISHED 1
+#define XG_TCP_FIN_WAIT1 4
+#define XG_TCP_FIN_WAIT2 5
+#define XG_TCP_TIME_WAIT 6
+#define XG_TCP_CLOSE 7
+#define XG_TCP_CLOSE_WAIT 8
+#define XG_TCP_LAST_ACK 9
+#define XG_TCP_LISTEN 10
+#define XG_TCP_CLOSING 11
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the command hears of, record by record. It reads many times a second; waking it up for each would cost more. */
+#ifndef XG_TCP_RING_H
+#define XG_TCP_RING_H
+
+#include "config.h"
+
+#if !defined(XG_RING_PAGES)
+#error "XG_RING_PAGES: pages of the ring, a power of two"
+#endif
+
+/* The program writes, the command reads. Full: the record is counted in `lost`. */
+BPF_RINGBUF_OUTPUT(events, XG_RING_PAGES);
+/* [0] -> records that did not fit into the ring, per CPU. */
+BPF_TABLE("percpu_array", u32, u64, lost, 1);
+
+static __always_inline void xg_put(void *record, u64 size)
+{
+	u32 zero = 0;
+	u64 *count;
+
+	if (!events.ringbuf_output(record, size, BPF_RB_NO_WAKEUP))
+		return;
+	count = lost.lookup(&zero);
+	if (count)
+		(*count)++;
+}
+
+#endif

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0
+"""TCP's figures as a service reads them, evidence of floods, and what becomes of records when a ring is full."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from support.tcp import ask, connected, half_open, kernel_counts, listener, serving, ss
+from support.traffic import eventually
+from topology import Lab
+
+from xdpguard.dataplane import kernel
+from xdpguard.dataplane.records import Records, sum_over_cpus
+from xdpguard.errors import MissingError
+from xdpguard.net.netns import entered
+from xdpguard.tcp import namespaces, program, trace
+from xdpguard.tcp.cwnd import Sample, Windows
+from xdpguard.tcp.evidence import Evidence
+from xdpguard.tcp.figures import Figures, Parts
+from xdpguard.tcp.filters import Filter
+from xdpguard.tcp.resent import Counter as Resent
+from xdpguard.tcp.rtt import RoundTrips
+
+
+def test_every_figure(lab: Lab) -> None:
+    with listener(lab) as to, Figures(Parts()) as figures:
+        figures.read()
+        port = to.getsockname()[1]
+        with serving(to, 10):
+            with entered(lab.outside):
+                client = socket.socket()
+            with client:
+                client.settimeout(60)
+                client.connect(to.getsockname())
+                for _ in range(20):
+                    ask(client, b"?", 10)
+                assert eventually(lambda: figures.read().states.get((lab.server, "ESTABLISHED"), 0) >= 1)
+                found = figures.read()
+        assert found.states[lab.server, "LISTEN"] >= 1
+        assert found.transitions[lab.server, "SYN_RECV", "ESTABLISHED"] == 1
+        assert found.transitions[lab.outside, "CLOSE", "SYN_SENT"] == 1
+        assert found.rtt[lab.server].count >= 20
+        assert found.rtt[lab.outside].count >= 20
+        assert [it.port for it in found.backlog[lab.server]] == [port]
+
+
+def test_parts_that_are_left_out_are_empty() -> None:
+    with Figures(Parts(False, False, False, False, False)) as figures:
+        found = figures.read()
+    assert (found.states, found.transitions, found.retransmissions, found.synacks) == ({}, {}, {}, {})
+    assert (found.backlog, found.rtt) == ({}, {})
+
+
+def test_retransmissions_are_those_of_the_kernel(lab: Lab) -> None:
+    with listener(lab, backlog=128) as to, Figures(Parts(False, False, True, False, False)) as figures:
+        port = to.getsockname()[1]
+        before = kernel_counts(lab, lab.server)
+        half_open(lab, port, 10)
+        assert eventually(lambda: figures.read().synacks.get((lab.server, port), 0) >= 10, 60)
+        assert eventually(
+            lambda: (
+                (kernel_counts(lab, lab.server) - before)["TcpExtTCPSynRetrans"]
+                == figures.read().retransmissions[lab.server, "syn-ack"]
+            ),
+            30,
+        )
+
+
+def test_evidence_of_a_flood(lab: Lab) -> None:
+    place = namespaces.find(lab.server)
+    with listener(lab, backlog=128) as to, Resent() as counter:
+        port = to.getsockname()[1]
+        evidence = Evidence(counter)
+        (quiet,) = evidence.read(place)
+        assert (quiet.listener.port, quiet.listener.syn.length, quiet.synacks_per_second) == (port, 0, 0.0)
+        half_open(lab, port, 40)
+        assert eventually(lambda: ss(lab, lab.server)["SYN_RECV"] == 40)
+        (begun,) = evidence.read(place)
+        assert (begun.listener.syn.length, begun.listener.syn.limit) == (40, 128)
+        rates = []
+
+        def repeated() -> bool:
+            (now,) = evidence.read(place)
+            rates.append(now.synacks_per_second)
+            return now.synacks_per_second > 0
+
+        assert eventually(repeated, 60)
+        assert evidence.read(place)[0].listener.syn_again > 0
+
+
+def test_what_does_not_fit_into_a_ring_is_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring of one page takes 39 changes; twelve connections make 60."""
+    monkeypatch.setattr(trace, "_RING_PAGES", 1)
+    chosen = Filter(netns=namespaces.find(lab.server).inode)
+    with listener(lab) as to, trace.Trace(chosen) as running:
+        for _ in range(2):
+            lost = running.lost()
+            for _ in range(12):
+                client, its = connected(lab, to)
+                its.close()
+                assert client.recv(1) == b""
+                client.close()
+            assert eventually(lambda: not set(ss(lab, lab.server)) - {"LISTEN", "TIME_WAIT"})
+            found = list(running.read())
+            assert 30 < len(found) < 40
+            assert running.lost() - lost == 60 - len(found)
+            assert [it.at for it in found] == sorted(it.at for it in found)
+            # With room again it goes on, round the ring's end.
+
+
+def test_kernels_that_do_not_tell_the_socket(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cookie will do, but then its namespace is not known, and cannot be asked for."""
+    monkeypatch.setattr(program, "_tells_socket", lambda: False)
+    with pytest.raises(MissingError, match="does not tell the socket"):
+        RoundTrips(Filter(netns=namespaces.find(lab.server).inode))
+    with listener(lab) as to, serving(to, 10):
+        port = to.getsockname()[1]
+        chosen = Filter(remote_ports=(port, port))
+        with RoundTrips(chosen) as trips, Windows(chosen, 0.001) as windows:
+            with entered(lab.outside):
+                client = socket.socket()
+            with client:
+                client.settimeout(60)
+                client.connect(to.getsockname())
+                for _ in range(20):
+                    ask(client, b"?", 10)
+            samples: list[Sample] = []
+
+            def ended() -> bool:
+                samples.extend(windows.read())
+                return any(it.closed for it in samples)
+
+            assert eventually(ended)
+            (group,) = trips.read()
+    assert group.netns == 0
+    assert len({it.sk for it in samples}) == 1
+    assert {it.netns for it in samples if not it.closed} == {0}
+
+
+def test_the_second_program_does_the_work_of_one_that_is_left_out(lab: Lab) -> None:
+    """While the first runs it is left out; here it never runs, and is said to."""
+    chosen = Filter(netns=namespaces.find(lab.server).inode)
+    switches = {"SOCKETS": 1024, "RING_PAGES": 16}
+    raw = {"xg_second": "inet_sock_set_state"}
+    with listener(lab) as to, program.load("trace", trace.TRACEPOINTS, chosen, switches, 0, raw) as loaded:
+        ring = Records(loaded, trace._TRANSITION)
+        for says, wanted in ((1, 5), (0, 0)):
+            kernel.update(loaded.map_fd("running"), bytes(4), says.to_bytes(8, "little") * kernel.possible_cpus())
+            client, its = connected(lab, to)
+            its.close()
+            assert client.recv(1) == b""
+            client.close()
+            assert eventually(lambda: not set(ss(lab, lab.server)) - {"LISTEN", "TIME_WAIT"})
+            assert ring.read().size == wanted
+        assert sum_over_cpus(loaded.map_fd("stood_in")) >= 5
+        ring.close()
+
+
+def test_namespaces_that_have_gone_are_forgotten() -> None:
+    with Figures(Parts(False, False, False, False, True)) as figures:
+        with Lab(f"xggone{os.getpid()}", owner=os.getpid()) as other, listener(other) as to, serving(to, 10):
+            with entered(other.outside):
+                client = socket.socket()
+            with client:
+                client.settimeout(60)
+                client.connect(to.getsockname())
+                for _ in range(5):
+                    ask(client, b"?", 10)
+            assert {other.server, other.outside} <= set(figures.read().rtt)
+        # The last socket in TIME_WAIT holds no namespace.
+        rtt = figures._rtt
+        assert rtt is not None
+
+        def forgotten() -> bool:
+            figures.read()
+            return {group.netns for group in rtt.read()} <= {place.inode for place in namespaces.all_places()}
+
+        assert eventually(forgotten)
+        assert not {other.server, other.outside} & set(figures.read().rtt)

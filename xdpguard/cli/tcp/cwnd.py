@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tcp cwnd: congestion windows over time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.tcp import loop, options
+from xdpguard.errors import UsageError
+from xdpguard.policy.target import parse_interval
+from xdpguard.privileges import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.tcp.cwnd import Sample
+
+_PAUSE = 0.05
+_REMEMBERED = 10_000  # connections
+_SPARKS = 32
+_SWEEP = 10.0  # seconds between two looks for connections whose end was lost
+_CLEAR = "\x1b[H\x1b[2J"
+_SHORTEST, _LONGEST = 0.001, 3600.0  # seconds between two samples
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard tcp cwnd                                  a table, every second; end with Ctrl-C
+  xdpguard tcp cwnd --remote 198.51.100.7 --every 10ms
+  xdpguard tcp cwnd --for 30s --json > samples.json  every sample, for plotting
+\b
+A connection is sampled when it receives a segment, at most once in --every.
+"""
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the command."""
+    group.command(epilog=_EXAMPLES)(cwnd)
+
+
+def cwnd(
+    netns: options.Netns = "",
+    family: options.Family = None,
+    local: options.Local = "",
+    remote: options.Remote = "",
+    local_port: options.LocalPort = "",
+    remote_port: options.RemotePort = "",
+    pid: options.Pid = 0,
+    every: Annotated[
+        str, typer.Option("--every", metavar="TIME", help="At most one sample of a connection in so long.")
+    ] = "100ms",
+    interval: Annotated[str, typer.Option("--interval", metavar="TIME", help="A table at this interval.")] = "1s",
+    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many connections; 0 for all.")] = 20,
+    length: options.Length = "",
+    wide: options.Wide = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every sample, a JSON object a line.")] = False,
+) -> None:
+    """Show congestion window, slow-start threshold, round-trip time and windows of connections over time."""
+    from xdpguard.tcp.cwnd import History, Windows, living
+
+    chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid)
+    until, again, least = options.seconds(length), parse_interval(interval), parse_interval(every)
+    if not _SHORTEST <= least <= _LONGEST:
+        raise UsageError("--every is too short or too long", "give 1ms to 1h")
+    require_privileges()
+    shown = _Shown(top, wide)
+    with Windows(chosen, least) as running:
+        history, due = History(_REMEMBERED, _SPARKS), time.monotonic() + again
+        swept = time.monotonic()
+        for last in loop.rounds("sampling congestion windows", _PAUSE, until):
+            running.inodes.refresh()
+            samples = running.read()
+            if as_json:
+                loop.write(shown.json(samples))
+                continue
+            history.add(samples)
+            if time.monotonic() - swept >= _SWEEP:
+                history.sweep(living())
+                swept = time.monotonic()
+            if last or time.monotonic() >= due:
+                due += again
+                shown.table(history.connections(), running.lost())
+        if running.lost():
+            render.note(f"{running.lost():,} samples were lost: more came than could be read; try a longer --every")
+        if running.inodes.left_out:
+            render.note(f"{running.inodes.left_out:,} sockets of the process were not looked at: it has too many")
+
+
+class _Shown:
+    """Samples in the terminal, or as JSON."""
+
+    def __init__(self, top: int, wide: bool) -> None:
+        from xdpguard.tcp import text
+        from xdpguard.tcp.namespaces import Names
+
+        self._top = top
+        self._wide = wide
+        self._clock = text.Clock()
+        self._names = Names()
+        self._text = text
+
+    def json(self, samples: Iterable[Sample]) -> Iterable[str]:
+        """Every sample; the end of a connection has no values."""
+        import msgspec
+
+        for it in samples:
+            fields: dict[str, Any] = {
+                "time": round(self._clock.unix(it.at), 6),
+                "netns": self._names.name(it.netns),
+                "local": self._text.address(it.local),
+                "local_port": it.local_port,
+                "remote": self._text.address(it.remote),
+                "remote_port": it.remote_port,
+            }
+            if it.closed:
+                fields["closed"] = True
+            else:
+                fields |= {
+                    "cwnd": it.window,
+                    "ssthresh": it.threshold,
+                    "srtt_us": it.srtt,
+                    "send_window": it.send_window,
+                    "receive_window": it.receive_window,
+                    "in_flight": it.flight,
+                    "skipped": it.skipped,
+                }
+            if self._wide:
+                fields |= {"socket": f"{it.sk:#x}", "netns_inode": it.netns}
+            yield msgspec.json.encode(fields).decode()
+
+    def table(self, connections: list[list[Sample]], lost: int) -> None:
+        """The connections with the largest windows, and how these went."""
+        from xdpguard.tcp.cwnd import sparkline
+
+        typer.echo(_CLEAR if sys.stdout.isatty() else f"--- {render.moment(time.time())}", nl=not sys.stdout.isatty())
+        rows = []
+        for its in connections[: self._top or None]:
+            now = its[-1]
+            row = [
+                self._names.name(now.netns) or "-",
+                self._text.end(now.local, now.local_port),
+                self._text.end(now.remote, now.remote_port),
+                render.number(now.window),
+                "-" if now.threshold is None else render.number(now.threshold),
+                f"{now.srtt / 1000:.3f}",
+                render.octets(now.send_window),
+                render.octets(now.receive_window),
+                render.octets(now.flight),
+                sparkline(it.window for it in its),
+            ]
+            rows.append(row + ([f"{now.sk:#x}"] if self._wide else []))
+        columns = [
+            "netns",
+            "local",
+            "remote",
+            "cwnd",
+            "ssthresh",
+            "srtt/ms",
+            "send",
+            "receive",
+            "in-flight",
+            "cwnd over time",
+        ]
+        if rows:
+            columns += ["socket"] if self._wide else []
+            render.print_table(columns, rows, right="cwnd ssthresh srtt/ms send receive in-flight")
+        else:
+            typer.echo("no established connection has received anything yet")
+        if len(connections) > len(rows):
+            typer.echo(f"and {len(connections) - len(rows):,} more; --top 0 shows all")
+        if lost:
+            typer.echo(f"{lost:,} samples lost")
+        loop.write([])

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Going on until it is enough: Ctrl-C, SIGTERM, the time is over, or nobody reads any more."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from xdpguard.cli import render
+
+_READER_GONE = select.POLLERR | select.POLLNVAL
+
+
+class _Ending:
+    """Whether somebody wants this to end; wakes up who waits."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.reader, self._writer = socket.socketpair()
+        for end in (self.reader, self._writer):
+            end.setblocking(False)
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if self.wanted:  # twice: it hangs
+            raise KeyboardInterrupt
+        self.wanted = True
+        self._writer.send(b"\0")
+
+    def close(self) -> None:
+        self.reader.close()
+        self._writer.close()
+
+
+@contextmanager
+def _ending() -> Iterator[_Ending]:
+    made = _Ending()
+    before = {number: signal.signal(number, made) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield made
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        made.close()
+
+
+def rounds(what: str, pause: float, length: float | None = None) -> Iterator[bool]:
+    """Yields every ``pause`` seconds, and once more at the end, however it comes: then True.
+
+    Says first on standard error that it has begun with ``what``: from then on nothing is missed, and a signal ends it
+    in good order.
+    """
+    watch = select.poll()
+    with _ending() as ending:
+        render.note(what if length is not None else f"{what}; end with Ctrl-C")
+        watch.register(ending.reader, select.POLLIN)
+        watch.register(1, 0)
+        begun = time.monotonic()
+        following = begun + pause
+        end = begun + length if length is not None else float("inf")
+        while True:
+            now = time.monotonic()
+            left = max(0.0, min(following, end) - now)
+            gone = any(number == 1 and event & _READER_GONE for number, event in watch.poll(left * 1000))
+            if gone:
+                return
+            now = time.monotonic()
+            if ending.wanted or now >= end:
+                yield True
+                return
+            if now >= following:
+                yield False
+                # Kept in step; rounds that took too long are left out.
+                following = max(following + pause, time.monotonic())
+
+
+def write(lines: Iterable[str]) -> None:
+    """Prints lines at once, and no later."""
+    text = "\n".join(lines)
+    if text:
+        sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The options that say which sockets are looked at, and for how long: the same for every `tcp` command."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+import typer
+
+from xdpguard.errors import UsageError
+from xdpguard.policy.target import parse_interval
+from xdpguard.tcp import namespaces
+from xdpguard.tcp.filters import Filter, parse_end, parse_port_range
+
+Netns = Annotated[
+    str, typer.Option("--netns", metavar="NAME", help="This network namespace only; '.' is the one of this command.")
+]
+Family = Annotated[Literal["4", "6"] | None, typer.Option("--family", help="IPv4 or IPv6 only.")]
+Local = Annotated[str, typer.Option("--local", metavar="PREFIX", help="Local address or prefix.")]
+Remote = Annotated[str, typer.Option("--remote", metavar="PREFIX", help="Remote address or prefix.")]
+LocalPort = Annotated[str, typer.Option("--local-port", metavar="PORT[-PORT]", help="Local port or range.")]
+RemotePort = Annotated[str, typer.Option("--remote-port", metavar="PORT[-PORT]", help="Remote port or range.")]
+Pid = Annotated[int, typer.Option("--pid", metavar="PID", min=0, help="Sockets of this process only.")]
+Length = Annotated[str, typer.Option("--for", metavar="TIME", help="End after so long (10s, 5m); else with Ctrl-C.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Also the socket's address in the kernel, and more.")]
+Prefix4 = Annotated[int, typer.Option("--prefix4", metavar="LENGTH", min=0, max=32, help="IPv4: sum by such prefixes.")]
+Prefix6 = Annotated[
+    int, typer.Option("--prefix6", metavar="LENGTH", min=0, max=128, help="IPv6: sum by such prefixes.")
+]
+
+
+def chosen(
+    netns: str,
+    family: str | None,
+    local: str,
+    remote: str,
+    local_port: str,
+    remote_port: str,
+    pid: int,
+    states: int | None = None,
+    longer: int = 0,
+) -> Filter:
+    """What these options say. UsageError when one is wrong, or nothing can match."""
+    found = Filter(
+        netns=namespaces.find(netns).inode if netns else 0,
+        family=int(family or 0),
+        local=parse_end(local),
+        remote=parse_end(remote),
+        local_ports=parse_port_range(local_port),
+        remote_ports=parse_port_range(remote_port),
+        longer=longer,
+        pid=pid,
+    )
+    if states is not None:
+        found = Filter(**{**found.__dict__, "states": states})
+    found.check()
+    if pid and not os.path.isdir(f"/proc/{pid}"):  # noqa: PTH112
+        raise UsageError(f"no process {pid}", "see ps -e; a process that ends takes its sockets with it")
+    return found
+
+
+def seconds(text: str) -> float | None:
+    """A length of time; None when there is none."""
+    return parse_interval(text) if text else None

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tcp retrans: segments sent again, as they happen or counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.tcp import loop, options
+from xdpguard.errors import UsageError
+from xdpguard.privileges import require_privileges
+from xdpguard.tcp.names import parse_states
+
+if TYPE_CHECKING:
+    from xdpguard.tcp.filters import Filter
+    from xdpguard.tcp.namespaces import Place
+    from xdpguard.tcp.retrans import Retransmission, Retransmissions
+    from xdpguard.tcp.tally import Counted, Key
+
+By = Literal["connection", "remote", "listener"]
+_PAUSE = 0.05
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard tcp retrans                               each as it happens; end with Ctrl-C
+  xdpguard tcp retrans --count --by remote --prefix4 24 --for 1m
+  xdpguard tcp retrans --count --by listener --local-port 443
+  xdpguard tcp retrans --json | jq 'select(.kind == "timeout")'
+\b
+Kinds: syn, syn-ack, loss-probe (tail loss probe), timeout (and what it recovers), fast (ACKs told of the loss), other.
+"""
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the command."""
+    group.command(epilog=_EXAMPLES)(retrans)
+
+
+def retrans(
+    netns: options.Netns = "",
+    family: options.Family = None,
+    local: options.Local = "",
+    remote: options.Remote = "",
+    local_port: options.LocalPort = "",
+    remote_port: options.RemotePort = "",
+    pid: options.Pid = 0,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", metavar="STATE", help="In these states; several by commas.")
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help="Add up, and show at the end.")] = False,
+    by: Annotated[By, typer.Option("--by", help="With --count: what to add up.")] = "connection",
+    prefix4: options.Prefix4 = 32,
+    prefix6: options.Prefix6 = 128,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many; 0 for all.")] = 20,
+    length: options.Length = "",
+    wide: options.Wide = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show segments that are sent again: which, why, and how many of those sent."""
+    from xdpguard.tcp.retrans import Retransmissions
+
+    if by != "connection" and not count:
+        raise UsageError("--by says how to add up", "give --count as well")
+    if (prefix4, prefix6) != (32, 128) and by != "remote":
+        raise UsageError("--prefix4 and --prefix6 say how remote addresses are added up", "give --count --by remote")
+    chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []))
+    until = options.seconds(length)
+    require_privileges()
+    with Retransmissions(chosen, closes=count) as running:
+        if count:
+            _count(running, chosen, _places(netns), by, (prefix4, prefix6), top, until, as_json)
+        else:
+            _follow(running, _Lines(wide, bool(netns)), until, as_json)
+        lost = running.lost()
+        if lost:
+            render.note(f"{lost:,} events were lost: more came than could be read")
+        if running.inodes.left_out:
+            render.note(f"{running.inodes.left_out:,} sockets of the process were not looked at: it has too many")
+
+
+def _places(netns: str) -> list[Place]:
+    from xdpguard.tcp import namespaces
+
+    return [namespaces.find(netns)] if netns else namespaces.all_places()
+
+
+def _follow(running: Retransmissions, shown: _Lines, until: float | None, as_json: bool) -> None:
+    if not as_json:
+        loop.write([shown.head()])
+    for _ in loop.rounds("waiting for retransmissions", _PAUSE, until):
+        running.inodes.refresh()
+        loop.write((shown.json if as_json else shown.text)(running.read()))
+
+
+class _Lines:
+    """Retransmissions as lines."""
+
+    def __init__(self, wide: bool, one_namespace: bool) -> None:
+        from xdpguard.tcp import text
+        from xdpguard.tcp.namespaces import Names
+
+        self._wide = wide
+        self._one = one_namespace
+        self._clock = text.Clock()
+        self._names = Names()
+        self._text = text
+
+    def head(self) -> str:
+        """The names of the columns."""
+        head = f"{'TIME':<15} {'LOCAL':<21} {'REMOTE':<21} {'STATE':<11} {'KIND':<10} {'SEGMENTS':>8} AGAIN"
+        head += "" if self._one and not self._wide else "  NETNS"
+        return head + (f"{'':<12} {'SENT':>10} SOCKET" if self._wide else "")
+
+    def text(self, events: Iterable[Retransmission]) -> Iterable[str]:
+        """For people."""
+        end = self._text.end
+        for it in events:
+            line = (
+                f"{self._clock.time_of_day(it.at)} {end(it.local, it.local_port):<21}"
+                f" {end(it.remote, it.remote_port):<21} {it.state:<11} {it.kind:<10} {it.segments:>8}"
+                f" {'yes' if it.again else 'no':<5}"
+            )
+            if not self._one or self._wide:
+                line += f"  {self._names.name(it.netns) or '-':<16}"
+            yield f"{line} {it.sent or '-':>10} {it.sk:#018x}" if self._wide else line.rstrip()
+
+    def json(self, events: Iterable[Retransmission]) -> Iterable[str]:
+        """For machines: an object a line."""
+        import msgspec
+
+        for it in events:
+            fields: dict[str, Any] = {
+                "time": round(self._clock.unix(it.at), 6),
+                "netns": self._names.name(it.netns),
+                "local": self._text.address(it.local),
+                "local_port": it.local_port,
+                "remote": self._text.address(it.remote),
+                "remote_port": it.remote_port,
+                "state": it.state,
+                "kind": it.kind,
+                "segments": it.segments,
+                "again": it.again,
+                "sent": it.sent or None,
+            }
+            if self._wide:
+                fields |= {"socket": f"{it.sk:#x}", "netns_inode": it.netns}
+            yield msgspec.json.encode(fields).decode()
+
+
+def _count(
+    running: Retransmissions,
+    chosen: Filter,
+    places: list[Place],
+    by: By,
+    prefixes: tuple[int, int],
+    top: int,
+    until: float | None,
+    as_json: bool,
+) -> None:
+    from xdpguard.tcp import tally
+
+    grouping = {
+        "connection": tally.by_connection,
+        "listener": tally.by_listener(),
+        "remote": tally.by_remote(*prefixes),
+    }[by]
+    counting = tally.Tally(chosen, grouping)
+    counting.begin(places, running.inodes.held)
+    running.read()  # it may be older than what was noted
+    for _ in loop.rounds("counting retransmissions", _PAUSE, until):
+        running.inodes.refresh()
+        counting.add(running.read())
+    groups = counting.finish(places, running.inodes.held, running.read)
+    chosen_groups = sorted(groups.items(), key=lambda item: (-item[1].segments, -item[1].sent, item[0]))
+    _Counts(by, prefixes).show(chosen_groups, counting.rest, top, as_json)
+
+
+class _Counts:
+    """Groups with what they have sent again."""
+
+    def __init__(self, by: By, prefixes: tuple[int, int]) -> None:
+        from xdpguard.tcp.namespaces import Names
+
+        self._by = by
+        self._prefixes = prefixes
+        self._names = Names()
+
+    def show(self, groups: list[tuple[Key, Counted]], rest: Counted, top: int, as_json: bool) -> None:
+        """Prints them, and their sum."""
+        from xdpguard.tcp.tally import Counted
+
+        total = Counted()
+        for its in [rest, *(its for _, its in groups)]:
+            total.again += its.again
+            total.sent += its.sent
+            for kind, number in its.kinds.items():
+                total.kinds[kind] += number
+        shown = groups[: top or None]
+        if as_json:
+            import msgspec
+
+            rows = [{**self._label(key), **_fields(its)} for key, its in shown]
+            document = {"by": self._by, "groups": rows, "groups_left_out": len(groups) - len(shown)}
+            loop.write([msgspec.json.encode(document | {"total": _fields(total)}).decode()])
+            return
+        kinds = [kind for kind, number in total.kinds.items() if number]
+        cells = [[*map(str, self._label(key).values()), *_cells(its, kinds)] for key, its in shown]
+        width = len(self._label(groups[0][0])) if groups else 2
+        cells.append(["all", *[""] * (width - 1), *_cells(total, kinds)])
+        columns = [*(self._label(groups[0][0]) if groups else ("netns", self._by))]
+        numbers = ["retransmitted", *kinds, "lost again", "sent", "ratio"]
+        render.print_table([*columns, *numbers], cells, right="retransmitted sent ratio " + " ".join(kinds))
+        if len(groups) > len(shown):
+            typer.echo(f"and {len(groups) - len(shown):,} more; --top 0 shows all")
+
+    def _label(self, key: Key) -> dict[str, str]:
+        from xdpguard.tcp.text import end, prefix
+
+        netns, local, local_port, remote, remote_port = key
+        name = {"netns": self._names.name(netns) or "-"}
+        if self._by == "remote":
+            return name | {"remote": prefix(remote, *self._prefixes)}
+        if self._by == "listener":
+            return name | {"listener": end(local, local_port) if local else "none"}
+        return name | {"local": end(local, local_port), "remote": end(remote, remote_port)}
+
+
+def _fields(its: Counted) -> dict[str, Any]:
+    ratio = its.ratio
+    return {
+        "retransmitted": its.segments,
+        "kinds": its.kinds,
+        "lost_again": its.again,
+        "sent": its.sent,
+        "ratio": None if ratio is None else round(ratio, 6),
+    }
+
+
+def _cells(its: Counted, kinds: list[str]) -> list[str]:
+    ratio = its.ratio
+    numbers = [its.segments, *(its.kinds[kind] for kind in kinds), its.again, its.sent]
+    return [*map(render.number, numbers), "-" if ratio is None else f"{ratio * 100:.2f} %"]

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tcp rtt: smoothed round-trip times as log2 histograms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.tcp import loop, options
+from xdpguard.errors import UsageError
+from xdpguard.policy.target import parse_interval
+from xdpguard.privileges import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.tcp.histogram import Histogram
+    from xdpguard.tcp.rtt import Group
+
+By = Literal["all", "local", "remote", "local-port", "remote-port"]
+Unit = Literal["us", "ms"]
+_PERCENTILES = (0.5, 0.9, 0.99)
+_BAR = 40
+_LOOK = 0.1  # seconds between two looks at a process's sockets
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard tcp rtt                                   until Ctrl-C, then one histogram for each namespace
+  xdpguard tcp rtt --for 10s --by remote --prefix4 24 --unit ms
+  xdpguard tcp rtt --local-port 443 --interval 1s    a histogram every second
+  xdpguard tcp rtt --for 10s --json | jq '.groups[] | {remote, p99}'
+\b
+Each segment that an established connection receives counts once, with the connection's smoothed round-trip time then.
+"""
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the command."""
+    group.command(epilog=_EXAMPLES)(rtt)
+
+
+def rtt(
+    netns: options.Netns = "",
+    family: options.Family = None,
+    local: options.Local = "",
+    remote: options.Remote = "",
+    local_port: options.LocalPort = "",
+    remote_port: options.RemotePort = "",
+    pid: options.Pid = 0,
+    longer: Annotated[str, typer.Option("--longer", metavar="TIME", help="Only times of at least so much: 5ms.")] = "",
+    by: Annotated[By, typer.Option("--by", help="A histogram for each of these.")] = "all",
+    prefix4: options.Prefix4 = 32,
+    prefix6: options.Prefix6 = 128,
+    unit: Annotated[Unit, typer.Option("--unit", help="Microseconds or milliseconds.")] = "us",
+    interval: Annotated[
+        str, typer.Option("--interval", metavar="TIME", help="A histogram of every interval: 500ms, 10s.")
+    ] = "",
+    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many histograms; 0 for all.")] = 10,
+    length: options.Length = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --interval, a line each time.")] = False,
+) -> None:
+    """Show smoothed round-trip times as histograms, with percentiles and average."""
+    from xdpguard.tcp.histogram import Histogram
+    from xdpguard.tcp.rtt import RoundTrips
+
+    if (prefix4, prefix6) != (32, 128) and by not in ("local", "remote"):
+        raise UsageError("--prefix4 and --prefix6 say how addresses are added up", "give --by remote or --by local")
+    least = round(parse_interval(longer) * 1e6) if longer else 0
+    chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, longer=least)
+    until, every = options.seconds(length), options.seconds(interval)
+    require_privileges()
+    shown = _Shown(by, prefix4, prefix6, unit, top, as_json)
+    with RoundTrips(chosen, by, prefix4, prefix6) as running:
+        before: Mapping[Group, Histogram] = {}
+        due = time.monotonic() + every if every else float("inf")
+        for last in loop.rounds("measuring round-trip times", min(_LOOK, every or _LOOK), until):
+            running.inodes.refresh()
+            if not last and time.monotonic() < due:
+                continue
+            due += every or 0.0
+            now = running.read()
+            fresh = {key: its.minus(before.get(key, Histogram())) for key, its in now.items()}
+            shown.show({key: its for key, its in fresh.items() if its.counts}, headed=bool(every))
+            before = now
+        if running.lost():
+            render.note(f"{running.lost():,} times are not in these figures: too many groups; add up with --prefix4")
+        if running.inodes.left_out:
+            render.note(f"{running.inodes.left_out:,} sockets of the process were not looked at: it has too many")
+
+
+class _Shown:
+    """Histograms in the terminal, or as JSON."""
+
+    def __init__(self, by: By, prefix4: int, prefix6: int, unit: Unit, top: int, as_json: bool) -> None:
+        from xdpguard.tcp.namespaces import Names
+
+        self._by = by
+        self._prefixes = prefix4, prefix6
+        self._unit = unit
+        self._scale = 1000.0 if unit == "ms" else 1.0
+        self._top = top
+        self._as_json = as_json
+        self._names = Names()
+
+    def show(self, found: Mapping[Group, Histogram], headed: bool) -> None:
+        """Prints the groups with most counts."""
+        chosen = sorted(found.items(), key=lambda item: (-item[1].count, item[0]))
+        left_out = chosen[self._top :] if self._top else []
+        chosen = chosen[: self._top or None]
+        if self._as_json:
+            import msgspec
+
+            document = {
+                "time": round(time.time(), 3),
+                "unit": self._unit,
+                "groups": [self._fields(*item) for item in chosen],
+                "groups_left_out": len(left_out),
+            }
+            loop.write([msgspec.json.encode(document).decode()])
+            return
+        lines = [f"--- {render.moment(time.time())}"] if headed else []
+        for key, its in chosen:
+            lines += self._lines(key, its)
+        if not chosen:
+            lines.append("no segment was received by an established connection that is looked at")
+        if left_out:
+            lines.append(f"and {len(left_out):,} more with fewer segments; --top 0 shows all")
+        loop.write(lines)
+
+    def _fields(self, key: Group, its: Histogram) -> dict[str, Any]:
+        from xdpguard.tcp.histogram import bounds
+
+        fields: dict[str, Any] = {"netns": self._names.name(key.netns), "netns_inode": key.netns, **self._label(key)}
+        fields |= {"count": its.count, "average": round(its.average / self._scale, 3)}
+        fields |= {f"p{share * 100:g}": round(its.percentile(share) / self._scale, 3) for share in _PERCENTILES}
+        fields["buckets"] = [
+            {"from": low / self._scale, "to": high / self._scale, "count": its.counts[bucket]}
+            for bucket in sorted(its.counts)
+            for low, high in [bounds(bucket)]
+        ]
+        return fields
+
+    def _label(self, key: Group) -> dict[str, str | int]:
+        from xdpguard.tcp.text import prefix
+
+        if self._by == "all":
+            return {}
+        name = self._by.replace("-", "_")
+        return {name: key.port if self._by.endswith("port") else prefix(key.address, *self._prefixes)}
+
+    def _lines(self, key: Group, its: Histogram) -> list[str]:
+        label = [f"{name.replace('_', ' ')} {value}" for name, value in self._label(key).items()]
+        netns = self._names.name(key.netns)
+        title = ", ".join([*label, *([f"netns {netns}"] if netns else [])]) or "all connections"
+        rows = its.powers()
+        largest = max(rows.values())
+        ends = [(0 if power == 0 else (1 << power) / self._scale, (1 << power + 1) / self._scale) for power in rows]
+        marks = [f"[{_short(low)}, {_short(high)})" for low, high in ends]
+        width = max(map(len, [*marks, self._unit]))
+        lines = ["", title, f"  {self._unit:>{width}}  {'count':>10}"]
+        for mark, number in zip(marks, rows.values(), strict=True):
+            bar = "█" * round(_BAR * number / largest) if number else ""
+            lines.append(f"  {mark:>{width}}  {number:>10,}  {bar or ('▏' if number else '')}")
+        points = ", ".join(f"{share * 100:g} % {_short(its.percentile(share) / self._scale)}" for share in _PERCENTILES)
+        lines.append(
+            f"  {its.count:,} segments, average {_short(its.average / self._scale)}; below: {points} {self._unit}"
+        )
+        return lines
+
+
+def _short(value: float) -> str:
+    """Four digits that matter."""
+    return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.4g}"

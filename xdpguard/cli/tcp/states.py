@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tcp states: sockets by state, by listener, by remote prefix; now, or kept current."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xdpguard.cli.tcp import loop, options
+from xdpguard.cli.tcp.states_shown import By, Part, View
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.privileges import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.tcp.namespaces import Place
+    from xdpguard.tcp.snapshot import Snapshot
+
+_SHORTEST, _LONGEST = 0.1, 86_400
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard tcp states                        sockets by state, and what is abnormal
+  xdpguard tcp states --watch 1              kept current, with changes a second; end with Ctrl-C
+  xdpguard tcp states --by listener          accept queues and SYN backlogs with their limits
+  xdpguard tcp states --by remote --prefix4 24 --prefix6 48 --top 10
+  xdpguard tcp states --json | jq '.namespaces[].states'
+"""
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the command."""
+    group.command(epilog=_EXAMPLES)(states)
+
+
+def states(
+    netns: options.Netns = "",
+    by: Annotated[By, typer.Option("--by", help="What to add up.")] = "state",
+    prefix4: options.Prefix4 = 32,
+    prefix6: options.Prefix6 = 128,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many; 0 for all.")] = 20,
+    watch: Annotated[
+        float, typer.Option("--watch", metavar="SECONDS", help="Again at this interval, with changes a second.")
+    ] = 0.0,
+    length: options.Length = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")] = False,
+) -> None:
+    """Show how many TCP sockets are in each state, what waits at the listeners, and what is abnormal."""
+    if watch and not _SHORTEST <= watch <= _LONGEST:
+        raise UsageError("--watch is too short or too long", f"give {_SHORTEST} to {_LONGEST} seconds")
+    until = options.seconds(length)
+    if until and not watch:
+        raise UsageError("--for needs --watch", "give --watch 1 as well")
+    require_privileges()
+    view = View(by, prefix4, prefix6, top, as_json)
+    if watch:
+        _watch(netns, view, watch, until)
+        return
+    view.show([Part(it.place, it) for it in _taken(netns)], 0.0)
+
+
+def _places(netns: str) -> list[Place]:
+    from xdpguard.tcp import namespaces
+
+    return [namespaces.find(netns)] if netns else namespaces.all_places()
+
+
+def _taken(netns: str) -> list[Snapshot]:
+    from xdpguard.tcp import snapshot
+
+    found = []
+    for place in _places(netns):
+        try:
+            found.append(snapshot.take(place))
+        except (XdpguardError, OSError):
+            if netns or not place.name:
+                raise
+            # A namespace that has gone meanwhile is none of the host's any more.
+    return found
+
+
+def _watch(netns: str, view: View, pause: float, until: float | None) -> None:
+    from xdpguard.tcp.changes import Changes
+    from xdpguard.tcp.filters import Filter
+    from xdpguard.tcp.live import Live
+
+    inode = _places(netns)[0].inode if netns else 0
+    with Changes(Filter(netns=inode)) as changes:
+        live = Live(changes, lambda: _places(netns))
+        live.read()
+        before = time.monotonic()
+        for last in loop.rounds("watching TCP states", pause, until):
+            if last:
+                break
+            now, moment, begun = live.read(), time.monotonic(), time.thread_time()
+            parts = [Part(it.place, it.taken, it.states, it.changes, it.listening) for it in now]
+            if view.show(parts, moment - before):
+                live.spent(time.thread_time() - begun)
+            before = moment

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What `tcp states` shows: tables in the terminal, or JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.tcp import loop
+from xdpguard.tcp.names import SHOWN, STATES
+
+if TYPE_CHECKING:
+    from xdpguard.tcp.diag import Sockets
+    from xdpguard.tcp.hints import Hint
+    from xdpguard.tcp.namespaces import Place
+    from xdpguard.tcp.owners import Owners
+    from xdpguard.tcp.snapshot import Listener, Remote, Snapshot
+
+By = Literal["state", "listener", "remote"]
+_OLD = 2.0  # seconds, of a snapshot
+
+
+@dataclass
+class Part:
+    """A namespace. Without ``states`` they are those of the snapshot."""
+
+    place: Place
+    taken: Snapshot
+    states: Mapping[int, int] | None = None
+    changes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    listening: Sockets | None = None
+
+
+@dataclass
+class Found:
+    """What a namespace's part says."""
+
+    part: Part
+    states: Mapping[int, int]
+    listeners: list[Listener]
+    remotes: list[Remote]
+    hints: list[Hint]
+
+
+class View:
+    """What is shown, and how. What a snapshot says is worked out once."""
+
+    def __init__(self, by: By, prefix4: int, prefix6: int, top: int, as_json: bool) -> None:
+        from xdpguard.tcp.owners import Owners
+
+        self.by = by
+        self.prefix4, self.prefix6 = prefix4, prefix6
+        self.top = top
+        self.owners = Owners()
+        self._as_json = as_json
+        self._known: dict[int, Found] = {}
+
+    def show(self, parts: list[Part], seconds: float) -> bool:
+        """Shows namespaces; ``seconds`` since the last time, 0: there was none. Whether there were new snapshots."""
+        found, fresh = self._found(parts)
+        if self._as_json:
+            loop.write([_json(self, found, seconds)])
+            return fresh
+        if seconds:
+            typer.echo(f"--- {render.moment(time.time())}")
+        if self.by == "state":
+            _print_states(found, seconds)
+        elif self.by == "listener":
+            _print_listeners(self, found)
+        else:
+            _print_remotes(self, found)
+        for it in found:
+            for hint in it.hints:
+                where = f"{it.part.place.name}: " if it.part.place.name else ""
+                typer.echo(f"! {where}{hint.text}")
+        loop.write([])
+        return fresh
+
+    def _found(self, parts: list[Part]) -> tuple[list[Found], bool]:
+        from xdpguard.tcp import snapshot
+        from xdpguard.tcp.hints import concerned, hints
+
+        before = {it.part.place.inode: it for it in self._known.values()}
+        new = [
+            part
+            for part in parts
+            if part.place.inode not in before or before[part.place.inode].part.taken is not part.taken
+        ]
+        if new:
+            self.owners.look({inode for part in new for inode in concerned(part.taken)})
+        self._known = {}
+        for part in parts:
+            known = before.get(part.place.inode)
+            if known is None or known.part.taken is not part.taken:
+                sockets = part.taken.sockets
+                listeners = snapshot.listeners(part.taken)
+                remotes = snapshot.remotes(sockets, self.prefix4, self.prefix6) if self.by == "remote" else []
+                known = Found(
+                    part, snapshot.count(sockets), listeners, remotes, hints(part.taken, listeners, self.owners)
+                )
+            states = known.states if part.states is None else part.states
+            listeners = (
+                known.listeners if part.listening is None else snapshot.with_queues(known.listeners, part.listening)
+            )
+            self._known[part.place.inode] = Found(part, states, listeners, known.remotes, known.hints)
+        return list(self._known.values()), bool(new)
+
+
+def _json(view: View, found: list[Found], seconds: float) -> str:
+    import msgspec
+
+    document: dict[str, Any] = {"time": round(time.time(), 3), "namespaces": []}
+    for it in found:
+        listeners = [_listener_fields(one, view.owners) for one in it.listeners]
+        part: dict[str, Any] = {
+            "netns": it.part.place.name,
+            "netns_inode": it.part.place.inode,
+            "sockets": sum(it.states.values()),
+            "snapshot_age": round(time.monotonic() - it.part.taken.at, 3),
+            "states": {STATES[state]: it.states.get(state, 0) for state in SHOWN},
+            "listeners": listeners,
+            "hints": [{"kind": hint.kind, "text": hint.text, **hint.evidence} for hint in it.hints],
+        }
+        if view.by == "remote":
+            part["remotes"] = [_remote_fields(one, view) for one in it.remotes[: view.top or None]]
+        if seconds:
+            part["transitions"] = [
+                {"old": STATES[a], "new": STATES[b], "count": number, "per_second": round(number / seconds, 3)}
+                for (a, b), number in sorted(it.part.changes.items())
+            ]
+        document["namespaces"].append(part)
+    return msgspec.json.encode(document).decode()
+
+
+def _listener_fields(it: Listener, owners: Owners) -> dict[str, Any]:
+    from xdpguard.tcp.text import address
+
+    who = owners.known(it.inodes[0])
+    return {
+        "address": address(it.address),
+        "port": it.port,
+        "sockets": it.sockets,
+        "pid": who.pid if who else None,
+        "process": who.name if who else None,
+        "accept_queue": it.accept.length,
+        "accept_limit": it.accept.limit,
+        "syn_backlog": it.syn.length,
+        "syn_limit": it.syn.limit,
+        "connections": it.connections,
+    }
+
+
+def _remote_fields(it: Remote, view: View) -> dict[str, Any]:
+    from xdpguard.tcp.text import prefix
+
+    counted = {STATES[state]: number for state, number in it.states.items()}
+    return {"prefix": prefix(it.prefix, view.prefix4, view.prefix6), "sockets": it.total, "states": counted}
+
+
+def _print_states(found: list[Found], seconds: float) -> None:
+    columns = ["netns", "state", "sockets", *(["in/s", "out/s"] if seconds else [])]
+    rows = []
+    for it in found:
+        for state in SHOWN:
+            number = it.states.get(state, 0)
+            entered = sum(n for (_, b), n in it.part.changes.items() if b == state)
+            left = sum(n for (a, _), n in it.part.changes.items() if a == state)
+            if number or entered or left:
+                row = [it.part.place.name or "-", STATES[state], render.number(number)]
+                rows.append(row + ([_rate(entered, seconds), _rate(left, seconds)] if seconds else []))
+    if not rows:
+        typer.echo("no TCP sockets")
+        return
+    render.print_table(columns, rows, right="sockets in/s out/s")
+
+
+def _print_listeners(view: View, found: list[Found]) -> None:
+    from xdpguard.tcp.text import end
+
+    rows = [
+        [
+            it.part.place.name or "-",
+            end(one.address, one.port) + (f" x{one.sockets}" if one.sockets > 1 else ""),
+            str(view.owners.known(one.inodes[0]) or "-"),
+            f"{one.accept.length:,}/{one.accept.limit:,}",
+            f"{one.syn.length:,}/{one.syn.limit:,}",
+            render.number(one.connections),
+        ]
+        for it in found
+        for one in it.listeners[: view.top or None]
+    ]
+    if not rows:
+        typer.echo("nothing listens")
+        return
+    columns = ["netns", "listener", "process", "accept queue", "SYN backlog", "connections"]
+    render.print_table(columns, rows, right="connections")
+
+
+def _print_remotes(view: View, found: list[Found]) -> None:
+    from xdpguard.tcp.text import prefix
+
+    rows = [
+        [
+            it.part.place.name or "-",
+            prefix(one.prefix, view.prefix4, view.prefix6),
+            render.number(one.total),
+            "  ".join(
+                f"{STATES[state]} {number:,}" for state, number in sorted(one.states.items(), key=lambda x: -x[1])
+            ),
+        ]
+        for it in found
+        for one in it.remotes[: view.top or None]
+    ]
+    if not rows:
+        typer.echo("no connections")
+        return
+    age = max(time.monotonic() - it.part.taken.at for it in found)
+    title = f"as of {age:.0f} s ago" if age >= _OLD else ""
+    render.print_table(["netns", "remote", "sockets", "states"], rows, title, right="sockets")
+
+
+def _rate(number: int, seconds: float) -> str:
+    return f"{number / seconds:,.1f}" if number else "-"

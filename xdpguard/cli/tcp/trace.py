@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tcp trace: one line a change of state."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.tcp import loop, options
+from xdpguard.errors import UsageError
+from xdpguard.policy.target import parse_interval
+from xdpguard.privileges import require_privileges
+from xdpguard.tcp.names import parse_states
+
+if TYPE_CHECKING:
+    from xdpguard.tcp.trace import Transition
+
+_PAUSE = 0.05  # seconds from a change to its line, at most
+_LOOK_FOR_LOST = 20  # rounds
+
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard tcp trace                                 every change, on the whole host
+  xdpguard tcp trace --local-port 443 --state CLOSE_WAIT,LAST_ACK
+  xdpguard tcp trace --remote 198.51.100.0/24 --longer 10s
+  xdpguard tcp trace --for 1m --csv > changes.csv
+  xdpguard tcp trace --json | jq 'select(.new == "CLOSE" and .ms < 5)'
+\b
+A process id is told where it is certain; most changes happen while some other process runs.
+TIME_WAIT is where the kernel goes on with a small socket, whose end no tracepoint tells.
+"""
+
+Format = Callable[[Iterable["Transition"]], Iterable[str]]
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the command."""
+    group.command(epilog=_EXAMPLES)(trace)
+
+
+def trace(
+    netns: options.Netns = "",
+    family: options.Family = None,
+    local: options.Local = "",
+    remote: options.Remote = "",
+    local_port: options.LocalPort = "",
+    remote_port: options.RemotePort = "",
+    pid: options.Pid = 0,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", metavar="STATE", help="From or to these states; several by commas.")
+    ] = None,
+    longer: Annotated[
+        str, typer.Option("--longer", metavar="TIME", help="Only after at least so long in the old state: 500ms, 10s.")
+    ] = "",
+    length: options.Length = "",
+    wide: options.Wide = False,
+    as_json: options.Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+) -> None:
+    """Show every change of a TCP socket's state: whose it is, and how long the old state lasted."""
+    from xdpguard.tcp.trace import Trace
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other", "leave one of them out")
+    least = round(parse_interval(longer) * 1e9) if longer else 0
+    chosen = options.chosen(
+        netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []), least
+    )
+    until = options.seconds(length)
+    require_privileges()
+    with Trace(chosen) as running:
+        shown = _Lines(wide, bool(netns))
+        style: Format = shown.json if as_json else shown.csv if as_csv else shown.text
+        if not as_json:
+            loop.write([shown.csv_head() if as_csv else shown.text_head()])
+        told = 0
+        for number, last in enumerate(loop.rounds("tracing changes of TCP states", _PAUSE, until)):
+            loop.write(style(running.read()))
+            if last or number % _LOOK_FOR_LOST == 0:
+                lost = running.lost()
+                if lost > told:
+                    render.note(f"{lost - told:,} changes were lost: more came than could be written")
+                told = lost
+        if running.unknown:
+            render.note(f"{running.unknown:,} changes are left out: nothing told whose sockets they were")
+
+
+class _Lines:
+    """Changes of state as lines."""
+
+    def __init__(self, wide: bool, one_namespace: bool) -> None:
+        from xdpguard.tcp import text
+        from xdpguard.tcp.namespaces import Names
+
+        self._wide = wide
+        self._one = one_namespace
+        self._clock = text.Clock()
+        self._names = Names()
+        self._address, self._end = text.address, text.end
+
+    def text_head(self) -> str:
+        """The names of the columns."""
+        head = f"{'TIME':<15} {'PID':>7} {'PROCESS':<15} {'LOCAL':<21} {'REMOTE':<21}"
+        head += f" {'OLD':>11} -> {'NEW':<11} {'MS':>12}"
+        head += "" if self._one and not self._wide else "  NETNS"
+        return head + (f"{'':<14} {'SOCKET':<18} RESTS IN" if self._wide else "")
+
+    def text(self, changes: Iterable[Transition]) -> Iterable[str]:
+        """For people."""
+        netns, end, clock = self._names.name, self._end, self._clock.time_of_day
+        for it in changes:
+            lasted = f"{(it.at - it.since) / 1e6:12.3f}" if it.since else "           -"
+            line = (
+                f"{clock(it.at)} {it.pid or '-':>7} {it.process or '-':<15} {end(it.local, it.local_port):<21}"
+                f" {end(it.remote, it.remote_port):<21} {it.old:>11} -> {it.new:<11} {lasted}"
+            )
+            if not self._one or self._wide:
+                line += f"  {netns(it.netns) or '-'}"
+            if self._wide:
+                line = f"{line:<139} {it.sk:#018x} {it.rest or '-'}"
+            yield line
+
+    def json(self, changes: Iterable[Transition]) -> Iterable[str]:
+        """For machines: an object a line."""
+        import msgspec
+
+        encode = msgspec.json.Encoder().encode
+        for it in changes:
+            yield encode(self._fields(it)).decode()
+
+    def csv_head(self) -> str:
+        """The names of the columns."""
+        names = "time,netns,pid,process,local,local_port,remote,remote_port,old,new,ms"
+        return names + (",socket,netns_inode,rest" if self._wide else "")
+
+    def csv(self, changes: Iterable[Transition]) -> Iterable[str]:
+        """For spreadsheets; what is not known is empty."""
+        lines = io.StringIO()
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerows(self._fields(it).values() for it in changes)
+        text = lines.getvalue().rstrip("\n")
+        return [text] if text else []
+
+    def _fields(self, it: Transition) -> dict[str, object]:
+        fields: dict[str, object] = {
+            "time": round(self._clock.unix(it.at), 6),
+            "netns": self._names.name(it.netns),
+            "pid": it.pid or None,
+            "process": it.process or None,
+            "local": self._address(it.local),
+            "local_port": it.local_port or None,
+            "remote": self._address(it.remote),
+            "remote_port": it.remote_port or None,
+            "old": it.old,
+            "new": it.new,
+            "ms": round((it.at - it.since) / 1e6, 6) if it.since else None,
+        }
+        if self._wide:
+            fields |= {"socket": f"{it.sk:#x}", "netns_inode": it.netns, "rest": it.rest or None}
+        return fields

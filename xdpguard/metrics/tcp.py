@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What TCP makes of the packets, as metrics: of the namespaces that have an attached interface, and the service's own.
+
+The programs are attached when somebody asks for the first time; a service that nobody scrapes pays nothing for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from xdpguard.errors import XdpguardError
+from xdpguard.policy.model import TcpMetrics
+from xdpguard.tcp import namespaces
+from xdpguard.tcp.figures import Figures, Parts, Reading, cumulative
+from xdpguard.tcp.names import SHOWN, STATES
+from xdpguard.tcp.namespaces import Place, find
+from xdpguard.tcp.retrans import KINDS
+from xdpguard.tcp.text import address
+
+if TYPE_CHECKING:
+    from xdpguard.metrics.collector import Gathering
+
+_AGAIN = 300.0  # seconds until it is tried again to attach what the kernel did not take
+_NOTHING = Parts(False, False, False, False, False)
+
+
+class TcpFigures:
+    """Call it from one thread at a time; ``wanted`` may be set by any."""
+
+    def __init__(self) -> None:
+        self.wanted = TcpMetrics(False, False, False, False, False)
+        self._parts = _NOTHING
+        self._figures: Figures | None = None
+        self._failed: XdpguardError | None = None
+        self._tried = 0.0
+        self._places: list[Place] = []
+
+    def put(self, out: Gathering, links: Collection[str], most: int) -> None:
+        """Adds the figures. ``links``: names of the namespaces with an attached interface; ``most`` listeners, and
+        ports, are named. XdpguardError where the kernel lacks what a part needs.
+        """
+        self._places = _places(links)
+        figures = self._opened()
+        if figures is not None:
+            _told(out, figures.read(), self._parts, [place.name for place in self._places], most)
+
+    def close(self) -> None:
+        """Detaches."""
+        if self._figures is not None:
+            self._figures.close()
+        self._figures, self._parts, self._failed = None, _NOTHING, None
+
+    def _opened(self) -> Figures | None:
+        """What is wanted, attached; None where nothing is."""
+        wanted = Parts(**msgspec.structs.asdict(self.wanted))
+        if wanted != self._parts:
+            self.close()
+            self._parts = wanted
+        if wanted == _NOTHING:
+            return None
+        if self._figures is None:
+            if self._failed is not None and time.monotonic() - self._tried < _AGAIN:
+                raise self._failed
+            self._tried = time.monotonic()
+            try:
+                self._figures, self._failed = Figures(wanted, lambda: self._places), None
+            except XdpguardError as error:
+                self._failed = error
+                raise
+        return self._figures
+
+
+def _places(links: Collection[str]) -> list[Place]:
+    """The namespaces of these names, and the service's own; those that have gone left out."""
+    found: dict[int, Place] = {}
+    for name in (namespaces.OWN, *sorted(name for name in links if name)):
+        with contextlib.suppress(XdpguardError, OSError):
+            place = find(name)
+            found.setdefault(place.inode, place)
+    return list(found.values())
+
+
+def _told(out: Gathering, its: Reading, parts: Parts, names: Collection[str], most: int) -> None:
+    # What can occur is told as 0 before it does: a rate needs a value from before.
+    if parts.states:
+        for name in names:
+            for state in SHOWN:
+                out.put("xdpguard_tcp_sockets", its.states.get((name, STATES[state]), 0), name, STATES[state])
+    for (name, old, new), number in sorted(its.transitions.items()):
+        out.put("xdpguard_tcp_transitions_total", number, name, old, new)
+    if parts.retransmissions:
+        for name in names:
+            for kind in KINDS[1:]:
+                out.put("xdpguard_tcp_retransmissions_total", its.retransmissions.get((name, kind), 0), name, kind)
+    listeners = [(name, listener) for name, found in its.backlog.items() for listener in found]
+    listeners.sort(key=lambda it: -max(it[1].accept.share, it[1].syn.share))
+    ports = dict(its.synacks)
+    for name, it in listeners[:most]:
+        labels = name, address(it.address), str(it.port)
+        out.put("xdpguard_tcp_accept_queue", it.accept.length, *labels)
+        out.put("xdpguard_tcp_accept_queue_limit", it.accept.limit, *labels)
+        out.put("xdpguard_tcp_syn_backlog", it.syn.length, *labels)
+        out.put("xdpguard_tcp_syn_backlog_limit", it.syn.limit, *labels)
+        if parts.retransmissions:
+            ports.setdefault((name, it.port), 0)
+    for (name, port), number in sorted(ports.items(), key=lambda it: -it[1])[:most]:
+        out.put("xdpguard_tcp_synack_retransmissions_total", number, name, str(port))
+    for name, times in its.rtt.items():
+        buckets = (*cumulative(times).items(), (math.inf, times.count))
+        out.put("xdpguard_tcp_rtt_seconds", times.sum / 1e6, name, buckets=buckets)

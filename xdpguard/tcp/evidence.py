@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the listeners of a namespace suffer: the evidence of a flood, or of an application that does not keep up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from xdpguard.errors import XdpguardError
+from xdpguard.net.netns import entered_path
+from xdpguard.tcp import snapshot, sysctls
+from xdpguard.tcp.diag import Diag
+from xdpguard.tcp.live import Pace
+from xdpguard.tcp.names import LISTEN, SYN_RECV
+from xdpguard.tcp.namespaces import OWN, Place, find
+from xdpguard.tcp.resent import Counter, Service
+from xdpguard.tcp.snapshot import Listener, Snapshot
+from xdpguard.tcp.text import end
+
+_MOST = 2  # listeners that are told of
+_LEAST = 0.5  # SYN-ACKs/s that are worth a word
+
+
+class Pressure(NamedTuple):
+    """A listener with its queues and their limits, and how many SYN-ACKs its port sends again a second."""
+
+    listener: Listener
+    synacks_per_second: float
+
+
+def backlogs(place: Place) -> list[Listener]:
+    """The listeners of a namespace, the fullest queue first. Only listeners and half-open connections are asked for;
+    ``connections`` counts none. OSError when the namespace has gone.
+    """
+    with entered_path(place.path):
+        limits = sysctls.read()
+    with Diag(place) as diag:
+        return snapshot.listeners(Snapshot(place, diag.sockets(1 << LISTEN | 1 << SYN_RECV), limits))
+
+
+class Evidence:
+    """Asked again and again, within its `Counter`."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._before: Mapping[Service, int] = {}
+        self._at = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Rates are those from here on."""
+        self._before, self._at = self._counter.read().synacks, time.monotonic()
+
+    def read(self, place: Place) -> list[Pressure]:
+        """The listeners of a namespace, the fullest queue first."""
+        now = self._counter.read().synacks
+        seconds = max(time.monotonic() - self._at, 1e-3)
+
+        def rate(port: int) -> float:
+            its = Service(place.inode, port)
+            return max(0, now.get(its, 0) - self._before.get(its, 0)) / seconds
+
+        return [Pressure(it, rate(it.port)) for it in backlogs(place)]
+
+
+class Backlogs:
+    """`backlogs` of namespaces by name, asked for so often that it costs a hundredth of a core at most."""
+
+    def __init__(self) -> None:
+        self._pace = Pace(0.0)
+        self._found: dict[str, list[Listener]] = {}
+
+    def read(self, names: Collection[str]) -> Mapping[str, list[Listener]]:
+        """Those of now, or of a moment ago. A namespace that has gone has none."""
+        if not self._pace.due() and self._found.keys() == set(names):
+            return self._found
+        begun = time.thread_time()
+        self._found = {name: _backlogs_of(name) for name in names}
+        self._pace.spent(time.thread_time() - begun)
+        return self._found
+
+
+def _backlogs_of(name: str) -> list[Listener]:
+    try:
+        return backlogs(find(name or OWN))
+    except (XdpguardError, OSError):
+        return []
+
+
+def in_words(found: Sequence[Pressure], port: int) -> str:
+    """What listeners on a port suffer; where there is none, the one whose queues are fullest; empty without any."""
+    on_it = [it for it in found if it.listener.port == port] or [it for it in found if _waits(it.listener)]
+    return "; ".join(_in_words(it) for it in on_it[:_MOST])
+
+
+def _waits(it: Listener) -> bool:
+    return bool(it.syn.length or it.accept.length)
+
+
+def _in_words(pressure: Pressure) -> str:
+    it = pressure.listener
+    again = f", {it.syn_again:,} of them with the SYN-ACK sent again" if it.syn_again else ""
+    rate = pressure.synacks_per_second
+    sent = f"; {rate:,.0f} SYN-ACKs/s sent again" if rate >= _LEAST else ""
+    return (
+        f"{end(it.address, it.port)} has {it.syn.length:,} of {it.syn.limit:,} half-open{again},"
+        f" {it.accept.length:,} of {it.accept.limit:,} to be accepted{sent}"
+    )

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which listener a connection that nobody has accepted yet belongs to."""
+
+from __future__ import annotations
+
+import time
+
+from xdpguard.errors import XdpguardError
+from xdpguard.policy.target import MAPPED
+from xdpguard.tcp.diag import Diag
+from xdpguard.tcp.names import LISTEN
+from xdpguard.tcp.namespaces import Place, all_places
+
+_ANY6 = bytes(16)
+_ANY4 = MAPPED + bytes(4)
+_STALE = 5.0  # seconds after which what is known is looked up again
+
+
+class Listeners:
+    """The listeners of all namespaces, by namespace and port."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, dict[int, list[tuple[bytes, int]]]] = {}
+        self._read: dict[int, float] = {}
+        self._places: dict[int, Place] = {}
+
+    def forget(self) -> None:
+        """To be called when a socket begins to listen."""
+        self._read.clear()
+
+    def inode(self, netns: int, address: bytes, port: int) -> int:
+        """The inode of the one listener for that local address (16 octets) and port; 0: none, or several share it."""
+        found = self._current(netns).get(port, [])
+        # The kernel prefers the exact address, then any address of the family, then IPv6's, which may take both.
+        for wanted in (address, _ANY4 if address.startswith(MAPPED) else _ANY6, _ANY6):
+            inodes = [inode for local, inode in found if local == wanted]
+            if inodes:
+                return inodes[0] if len(inodes) == 1 else 0
+        return 0
+
+    def listens(self, netns: int, port: int) -> bool:
+        """Whether something listens on a port, at whatever address."""
+        return port in self._current(netns)
+
+    def _current(self, netns: int) -> dict[int, list[tuple[bytes, int]]]:
+        now = time.monotonic()
+        if now - self._read.get(netns, -_STALE) >= _STALE:
+            self._read[netns] = now
+            self._known[netns] = self._listening(netns)
+        return self._known[netns]
+
+    def _listening(self, netns: int) -> dict[int, list[tuple[bytes, int]]]:
+        if netns not in self._places:
+            self._places = {place.inode: place for place in all_places()}
+        place = self._places.get(netns)
+        found: dict[int, list[tuple[bytes, int]]] = {}
+        if place is None:
+            return found
+        try:
+            with Diag(place) as diag:
+                sockets = diag.sockets(1 << LISTEN)
+        except (XdpguardError, OSError):
+            return found  # the namespace has gone
+        for local, port, inode in zip(
+            sockets["local"], sockets["local_port"].tolist(), sockets["inode"].tolist(), strict=True
+        ):
+            found.setdefault(port, []).append((local.tobytes(), inode))
+        return found

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whose socket it is: from the inode of its file to the process that has it open, by way of /proc.
+
+Looking through all of /proc takes long on a busy host, so it is done at most for a twentieth of the time. What was
+found is checked again each time it is told: a process may have closed its socket or given it to another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+_SHARE = 20  # a look lasting a second is followed by none for so many
+_LEAST_PAUSE = 0.2
+
+
+class Owner(NamedTuple):
+    """A process: its id and name; how many others have the socket open as well."""
+
+    pid: int
+    name: str
+    others: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid}{f' and {self.others} more' if self.others else ''})"
+
+
+class _Holder(NamedTuple):
+    pid: int
+    link: str  # its file descriptor below /proc
+
+
+class Owners:
+    """Owners of sockets by inode. A socket that several processes share has none that could be told."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, list[_Holder]] = {}
+        self._names: dict[int, str] = {}
+        self._next = 0.0
+
+    def find(self, inode: int) -> Owner | None:
+        """The one process that has the socket open; None when it is not known, or there are several."""
+        if not inode:
+            return None
+        found = self.known(inode)
+        if found is None and time.monotonic() >= self._next:
+            self.look()
+            found = self.known(inode)
+        return found if found and not found.others else None
+
+    def known(self, inode: int) -> Owner | None:
+        """The process that has the socket open, of several that with the lowest id, as the last look has found it."""
+        held = self._held.get(inode, ())
+        live = {it.pid for it in held if _is(it.link, inode)}
+        if not live:
+            return None
+        pid = min(live)
+        if pid not in self._names:
+            self._names[pid] = name_of(pid)
+        return Owner(pid, self._names[pid], len(live) - 1)
+
+    def look(self, inodes: Iterable[int] | None = None) -> None:
+        """Looks through all processes, for these sockets or for every one."""
+        begun = time.monotonic()
+        wanted = None if inodes is None else set(inodes)
+        held: dict[int, list[_Holder]] = {}
+        for entry in os.scandir("/proc"):
+            if entry.name.isdecimal():
+                for inode, holders in _sockets_of(entry.name, wanted).items():
+                    held.setdefault(inode, []).extend(holders)
+        self._held = held
+        self._names.clear()
+        now = time.monotonic()
+        self._next = now + max(_LEAST_PAUSE, _SHARE * (now - begun))
+
+
+def name_of(pid: int) -> str:
+    """A process's name as the kernel keeps it; empty when it has gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (called often)
+            return "".join(c if c.isprintable() else "?" for c in file.read().rstrip("\n"))
+    except OSError:
+        return ""
+
+
+def inodes_of(pid: int) -> set[int]:
+    """The sockets a process has open, of whatever kind."""
+    return set(_sockets_of(str(pid), None))
+
+
+def _sockets_of(process: str, wanted: set[int] | None) -> dict[int, list[_Holder]]:
+    found: dict[int, list[_Holder]] = {}
+    for link, inode in _links(f"/proc/{process}/fd"):
+        if wanted is None or inode in wanted:
+            found.setdefault(inode, []).append(_Holder(int(process), link))
+    return found
+
+
+def _links(folder: str) -> Iterator[tuple[str, int]]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                target = os.readlink(entry.path)  # noqa: PTH115 (called often)
+                if target.startswith("socket:["):
+                    yield entry.path, int(target[8:-1])
+
+
+def _is(link: str, inode: int) -> bool:
+    try:
+        return os.readlink(link) == f"socket:[{inode}]"  # noqa: PTH115 (called often)
+    except OSError:
+        return False

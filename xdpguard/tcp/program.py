@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Loads the programs of bpf/tcp/ with what is to be looked at, and reads what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from xdpguard.dataplane import btf
+from xdpguard.dataplane.tracepoints import Tracepoints, format_of, require_tracepoints
+from xdpguard.errors import MissingError
+from xdpguard.tcp.filters import Filter
+
+# struct xg_ends, bpf/tcp/socket.h
+ENDS: list[tuple[str, Any]] = [
+    ("local", "V16"),
+    ("remote", "V16"),
+    ("local_port", "<u2"),
+    ("remote_port", "<u2"),
+    ("netns", "<u4"),
+]
+INODES = 65_536  # sockets of one process that are looked at
+_PROBE = "tcp:tcp_probe"
+
+
+def load(
+    name: str,
+    tracepoints: Collection[str],
+    chosen: Filter,
+    switches: Mapping[str, int],
+    pid: int | None = None,
+    raw: Mapping[str, str] | None = None,
+) -> Tracepoints:
+    """Compiles and attaches bpf/tcp/NAME.c. MissingError where the kernel lacks what it needs.
+
+    ``pid``, where it is given, stands for the filter's: a command that knows better whose sockets are wanted. ``raw``:
+    see `Tracepoints`.
+    """
+    require_tracepoints(tracepoints)
+    places = btf.tcp_switches()
+    if not places:
+        raise MissingError(
+            "the kernel does not tell where its sockets keep their namespace (no type information, BTF)",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF; xdpguard tcp states works without, when it does not watch",
+        )
+    wanted = chosen.switches()
+    if pid is not None:
+        wanted["PID"] = pid
+    wanted["INODES"] = INODES
+    if _PROBE in tracepoints:
+        wanted["PROBE_SOCKET"] = int(_tells_socket())
+        if not wanted["PROBE_SOCKET"] and (wanted["NETNS"] or wanted["PID"]):
+            raise MissingError(
+                f"this kernel's {_PROBE} does not tell the socket, hence neither its namespace nor its process",
+                "leave out --netns and --pid, or use a kernel whose tracepoint has the field skaddr",
+            )
+    return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, **switches}, raw)
+
+
+def _tells_socket() -> bool:
+    """Whether the tracepoint of round-trip times has it; older kernels only tell a cookie."""
+    return "skaddr" in format_of(_PROBE)
+
+
+def record(fields: list[tuple[str, Any]]) -> np.dtype[Any]:
+    """A layout of fields without gaps."""
+    return np.dtype(fields)

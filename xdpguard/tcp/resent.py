@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Segments sent again, counted in the kernel by namespace and kind; SYN-ACKs by port as well."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+from xdpguard.dataplane import kernel
+from xdpguard.tcp import program
+from xdpguard.tcp.filters import Filter
+from xdpguard.tcp.retrans import KINDS
+
+TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack")
+_COUNTS = 16_384
+_RESENT = np.dtype([("netns", "<u4"), ("port", "<u2"), ("kind", "<u2")])  # struct xg_resent
+
+
+class Kind(NamedTuple):
+    """A namespace by inode number, and a kind of retransmission (`retrans.KINDS`)."""
+
+    netns: int
+    kind: str
+
+
+class Service(NamedTuple):
+    """A namespace by inode number, and a local port."""
+
+    netns: int
+    port: int
+
+
+class Resent(NamedTuple):
+    """Segments sent again since the program is there: by kind, SYN-ACKs among them; SYN-ACKs by port."""
+
+    kinds: dict[Kind, int]
+    synacks: dict[Service, int]
+
+
+class Counter:
+    """The program, attached. Use as a context manager."""
+
+    def __init__(self, netns: int = 0) -> None:
+        """``netns`` is the inode number of the one namespace that is looked at; 0: all."""
+        self._program = program.load("resent", TRACEPOINTS, Filter(netns=netns), {"COUNTS": _COUNTS})
+        self._fd = self._program.map_fd("counts")
+
+    def read(self) -> Resent:
+        """What has been counted so far."""
+        keys, values, number = kernel.entries(self._fd, _RESENT.itemsize, 8)
+        found = Resent({}, {})
+        counts = np.frombuffer(values, "<u8", number).tolist()
+        for (netns, port, kind), count in zip(np.frombuffer(keys, _RESENT, number).tolist(), counts, strict=True):
+            key = Kind(netns, KINDS[kind])
+            found.kinds[key] = found.kinds.get(key, 0) + count
+            if port:
+                found.synacks[Service(netns, port)] = count
+        return found
+
+    def close(self) -> None:
+        """Detaches."""
+        self._program.close()
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

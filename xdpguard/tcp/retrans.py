@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Segments that are sent again, as they happen."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import NamedTuple
+
+from xdpguard.dataplane.records import Records
+from xdpguard.tcp import program
+from xdpguard.tcp.filters import Filter
+from xdpguard.tcp.names import STATES
+from xdpguard.tcp.process import Inodes
+
+TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state")
+# enum xg_retransmission, bpf/tcp/retrans.c; the first is no retransmission: the connection closed.
+KINDS = ("close", "syn", "syn-ack", "loss-probe", "timeout", "fast", "other")
+# struct xg_retransmitted
+_RECORD = program.record(
+    [
+        ("at", "<u8"),
+        ("sk", "<u8"),
+        *program.ENDS,
+        ("sent", "<u4"),
+        ("segments", "<u2"),
+        ("kind", "u1"),
+        ("state", "u1"),
+        ("again", "u1"),
+        ("zero", "V7"),
+    ]
+)
+_RING_PAGES = 2048  # 8 MiB: 88,000 events
+_SEGMENTS = 65_536
+
+
+class Retransmission(NamedTuple):
+    """Segments sent again, or, with kind ``close``, the end of a connection. ``at`` is monotonic, ns; addresses are 16
+    octets; ``sent`` counts what the connection has sent in all, 0 where it is none yet (SYN-ACK); ``again``: not for
+    the first time.
+    """
+
+    at: int
+    sk: int
+    netns: int
+    local: bytes
+    local_port: int
+    remote: bytes
+    remote_port: int
+    sent: int
+    segments: int
+    kind: str
+    state: str
+    again: bool
+
+
+class Retransmissions:
+    """The program, attached. Use as a context manager."""
+
+    def __init__(self, chosen: Filter, closes: bool = False) -> None:
+        """``closes``: the ends of connections are told as well, with what they have sent in all."""
+        switches = {"RING_PAGES": _RING_PAGES, "SEGMENTS": _SEGMENTS, "CLOSED": int(closes)}
+        self._program = program.load("retrans", TRACEPOINTS[: None if closes else 2], chosen, switches)
+        self._ring = Records(self._program, _RECORD)
+        self.inodes = Inodes(self._program, chosen.pid)
+
+    def read(self) -> list[Retransmission]:
+        """Everything since the last call, in order."""
+        found = self._ring.read()
+        names = ("at", "sk", "netns", "local", "local_port", "remote", "remote_port", "sent", "segments")
+        columns = [found[name].tolist() for name in names]
+        kinds = [KINDS[kind] for kind in found["kind"].tolist()]
+        states = [STATES[state] for state in found["state"].tolist()]
+        again = (found["again"] != 0).tolist()
+        return [Retransmission(*row) for row in zip(*columns, kinds, states, again, strict=True)]
+
+    def lost(self) -> int:
+        """Events that did not fit into the ring, or met a running program."""
+        return self._ring.lost() + self._program.missed()
+
+    def programs(self) -> list[int]:
+        """The descriptors of the programs in the kernel."""
+        return self._program.program_fds()
+
+    def close(self) -> None:
+        """Detaches."""
+        self._ring.close()
+        self._program.close()
+
+    def __enter__(self) -> Retransmissions:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

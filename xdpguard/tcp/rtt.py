@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Smoothed round-trip times (RFC 6298) of connections, as histograms that the kernel fills."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from types import TracebackType
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from xdpguard.dataplane import kernel
+from xdpguard.dataplane.records import sum_over_cpus
+from xdpguard.tcp import program
+from xdpguard.tcp.filters import Filter, mask_halves
+from xdpguard.tcp.histogram import Histogram
+from xdpguard.tcp.process import Inodes
+
+TRACEPOINTS = ("tcp:tcp_probe",)
+By = Literal["all", "local", "remote", "local-port", "remote-port"]
+_ENTRIES = 262_144  # of groups and buckets; a group has some ten buckets
+_GROUP = np.dtype([("address", "V16"), ("netns", "<u4"), ("port", "<u2"), ("bucket", "<u2")])  # struct xg_group
+_TIMES = np.dtype([("count", "<u8"), ("sum", "<u8")])  # struct xg_times
+
+
+class Group(NamedTuple):
+    """What times are added up for: a namespace by inode number, and of one end the masked address, 16 octets, or the
+    port; zero where it is not asked for.
+    """
+
+    netns: int
+    address: bytes
+    port: int
+
+
+class RoundTrips:
+    """The program, attached. Use as a context manager."""
+
+    def __init__(self, chosen: Filter, by: By = "all", prefix4: int = 32, prefix6: int = 128) -> None:
+        """``chosen.longer`` is the least time, us."""
+        high, low = mask_halves(prefix6)
+        mask4 = int.from_bytes((((1 << prefix4) - 1) << (32 - prefix4)).to_bytes(4, "big"), "little")
+        self._program = program.load(
+            "rtt",
+            TRACEPOINTS,
+            chosen,
+            {
+                "GROUP_REMOTE": int(by.startswith("remote")),
+                "GROUP_ADDRESS": int(by in ("local", "remote")),
+                "GROUP_PORT": int(by.endswith("port")),
+                "GROUP_MASK4": mask4,
+                "GROUP_MASK6_HIGH": high,
+                "GROUP_MASK6_LOW": low,
+                "GROUPS": _ENTRIES,
+            },
+        )
+        self._times = self._program.map_fd("times")
+        self._lost = self._program.map_fd("lost")
+        self.inodes = Inodes(self._program, chosen.pid)
+
+    def read(self) -> dict[Group, Histogram]:
+        """Every group's times since the program is there, us."""
+        keys, values, number = kernel.entries(self._times, _GROUP.itemsize, _TIMES.itemsize)
+        groups, times = np.frombuffer(keys, _GROUP, number), np.frombuffer(values, _TIMES, number)
+        found: dict[Group, Histogram] = {}
+        for (address, netns, port, bucket), (count, total) in zip(groups.tolist(), times.tolist(), strict=True):
+            found.setdefault(Group(netns, address, port), Histogram()).add(bucket, count, total)
+        return found
+
+    def forget(self, living: Collection[int]) -> None:
+        """Removes the times of all other namespaces, by inode number: those that have gone."""
+        keys, _, number = kernel.entries(self._times, _GROUP.itemsize, _TIMES.itemsize)
+        gone = ~np.isin(np.frombuffer(keys, _GROUP, number)["netns"], list(living))
+        for place in np.flatnonzero(gone).tolist():
+            kernel.delete(self._times, keys[place * _GROUP.itemsize : (place + 1) * _GROUP.itemsize])
+
+    def lost(self) -> int:
+        """Times that were not kept, because there were too many groups."""
+        return sum_over_cpus(self._lost)
+
+    def programs(self) -> list[int]:
+        """The descriptors of the programs in the kernel."""
+        return self._program.program_fds()
+
+    def close(self) -> None:
+        """Detaches."""
+        self._program.close()
+
+    def __enter__(self) -> RoundTrips:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

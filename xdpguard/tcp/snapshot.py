@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The sockets of a namespace at one moment, added up: by state, by listener, by remote prefix."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from xdpguard.net.netns import entered_path
+from xdpguard.policy.target import MAPPED
+from xdpguard.tcp import sysctls
+from xdpguard.tcp.diag import Diag, Sockets
+from xdpguard.tcp.names import LISTEN, SYN_RECV
+from xdpguard.tcp.namespaces import Place
+
+_ANY6 = bytes(16)
+_ANY4 = MAPPED + bytes(4)
+
+
+class Queue(NamedTuple):
+    """How many wait, and how many may."""
+
+    length: int
+    limit: int
+
+    @property
+    def share(self) -> float:
+        """Of the limit; 1 and more is full."""
+        return self.length / self.limit if self.limit else float(self.length > 0)
+
+
+class Listener(NamedTuple):
+    """A listener, or several that share their address and port (SO_REUSEPORT). ``accept``: connections that the
+    application has not accepted; ``syn``: half-open ones; ``connections``: all others on its address and port.
+    """
+
+    address: bytes
+    port: int
+    sockets: int
+    inodes: tuple[int, ...]
+    accept: Queue
+    syn: Queue
+    syn_again: int  # half-open ones whose SYN-ACK had to be sent again
+    syn_sources: int  # different remote addresses of the half-open ones
+    connections: int
+
+
+class Remote(NamedTuple):
+    """The connections with a remote prefix: its address, 16 octets, masked; how many in each state."""
+
+    prefix: bytes
+    states: Mapping[int, int]
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self.states.values())
+
+
+class Snapshot(NamedTuple):
+    """A namespace at a moment: ``at`` is monotonic, s."""
+
+    place: Place
+    sockets: Sockets
+    limits: sysctls.Limits
+    at: float = 0.0
+
+
+def take(place: Place) -> Snapshot:
+    """Asks the kernel for every TCP socket of a namespace. OSError when it has gone."""
+    with entered_path(place.path):
+        limits = sysctls.read()
+    with Diag(place) as diag:
+        return Snapshot(place, diag.sockets(), limits, time.monotonic())
+
+
+def count(sockets: Sockets) -> dict[int, int]:
+    """How many sockets are in each state there is one in."""
+    numbers = np.bincount(sockets["state"], minlength=13)
+    return {state: int(number) for state, number in enumerate(numbers) if number}
+
+
+def listeners(snapshot: Snapshot) -> list[Listener]:
+    """Every listener, the one whose queues are fullest first."""
+    sockets = snapshot.sockets
+    listening = sockets[sockets["state"] == LISTEN]
+    groups: dict[tuple[bytes, int], list[int]] = {}
+    for place, it in enumerate(listening):
+        groups.setdefault((it["local"].tobytes(), int(it["local_port"])), []).append(place)
+    of_port: dict[int, list[bytes]] = {}
+    for address, port in groups:
+        of_port.setdefault(port, []).append(address)
+    connected = sockets["state"] != LISTEN
+    found = []
+    for port, addresses in of_port.items():
+        its = sockets[connected & (sockets["local_port"] == port)]
+        shares = _shares(its, addresses) if len(addresses) > 1 else {addresses[0]: its}
+        for address in addresses:
+            found.append(_listener((address, port), listening[groups[address, port]], shares[address], snapshot.limits))
+    return sorted(found, key=lambda it: (-max(it.accept.share, it.syn.share), -it.connections, it.port, it.address))
+
+
+def with_queues(found: list[Listener], listening: Sockets) -> list[Listener]:
+    """Listeners with the accept queues that sockets asked for later say; those that have gone left out."""
+    queues: dict[tuple[bytes, int], Queue] = {}
+    for local, port, length, limit in zip(
+        map(bytes, listening["local"]),
+        listening["local_port"].tolist(),
+        listening["receive_queue"].tolist(),
+        listening["send_queue"].tolist(),
+        strict=True,
+    ):
+        before = queues.get((local, port), Queue(0, 0))
+        queues[local, port] = Queue(before.length + length, before.limit + limit)
+    return [it._replace(accept=queues[it.address, it.port]) for it in found if (it.address, it.port) in queues]
+
+
+def remotes(sockets: Sockets, length4: int, length6: int) -> list[Remote]:
+    """Connections by remote prefix, most first."""
+    connected = sockets[sockets["state"] != LISTEN]
+    if not connected.size:
+        return []
+    addresses = np.ascontiguousarray(connected["remote"])
+    four = (addresses[:, :12] == np.frombuffer(MAPPED, "u1")).all(axis=1)
+    addresses &= np.where(four[:, None], _mask(length4 + 96), _mask(length6))
+    prefixes, places = np.unique(addresses.view("V16").reshape(-1), return_inverse=True)
+    table = np.zeros((prefixes.size, 13), np.int64)
+    np.add.at(table, (places.reshape(-1), connected["state"]), 1)
+    found = [
+        Remote(prefix, {state: number for state, number in enumerate(row) if number})
+        for prefix, row in zip(prefixes.tolist(), table.tolist(), strict=True)
+    ]
+    return sorted(found, key=lambda it: (-it.total, it.prefix))
+
+
+def _listener(key: tuple[bytes, int], its: Sockets, connected: Sockets, limits: sysctls.Limits) -> Listener:
+    halves = connected[connected["state"] == SYN_RECV]
+    backlog = int(its["send_queue"].sum())
+    return Listener(
+        *key,
+        len(its),
+        tuple(its["inode"].tolist()),
+        Queue(int(its["receive_queue"].sum()), backlog),
+        Queue(len(halves), limits.syn_backlog(backlog)),
+        int((halves["retrans"] > 0).sum()),
+        len(set(map(bytes, halves["remote"]))),
+        len(connected) - len(halves),
+    )
+
+
+def _shares(connected: Sockets, addresses: list[bytes]) -> dict[bytes, Sockets]:
+    """Connections on one port by the listener's address: their own if it has one, else any of the family, else ::."""
+    ends, places = np.unique(np.ascontiguousarray(connected["local"]).view("V16").reshape(-1), return_inverse=True)
+    chosen = np.full(ends.size, -1)
+    for place, local in enumerate(ends.tolist()):
+        for wanted in (local, _ANY4 if local.startswith(MAPPED) else _ANY6, _ANY6):
+            if wanted in addresses:
+                chosen[place] = addresses.index(wanted)
+                break
+    whose = chosen[places.reshape(-1)]
+    return {address: connected[whose == number] for number, address in enumerate(addresses)}
+
+
+def _mask(length: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    return np.frombuffer((((1 << length) - 1) << (128 - length)).to_bytes(16, "big"), "u1")
