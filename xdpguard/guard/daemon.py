@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -19,35 +18,26 @@ from pathlib import Path
 import msgspec
 
 from xdpguard.controller import Controller, Request
-from xdpguard.dataplane import guard
 from xdpguard.dataplane.handshakes import Handshakes
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.tables import boot_offset
 from xdpguard.errors import XdpguardError
-from xdpguard.guard.bans import Bans, Rates, Scans, Suspect
-from xdpguard.guard.detector import Flood, Sample
+from xdpguard.guard.floods import Floods, name_of
+from xdpguard.guard.host import Host
 from xdpguard.guard.notify import notify, reloading
+from xdpguard.guard.suspects import Suspects
 from xdpguard.guard.upkeep import Upkeep
-from xdpguard.loans import TIMESTAMPS
 from xdpguard.metrics.service import Service
-from xdpguard.net import netns, sockets
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard, Policy
-from xdpguard.policy.target import Prefix, parse_duration
-from xdpguard.tcp.evidence import Evidence, in_words
-from xdpguard.tcp.namespaces import OWN, find
+from xdpguard.policy.target import parse_duration
+from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.resent import Counter as Resent
-from xdpguard.telemetry import counters, events, tracking
+from xdpguard.telemetry import events
 
 _TICK = 1.0  # seconds
 _CHORES = 10.0  # seconds between two looks at links, rules and the clock
-_LINGER = 10.0  # seconds without a flood before sysctls are put back
-_DRAIN = 2.0  # seconds more, in which answers with options come back
-_MOST_BANS = 50  # at a time: each is a change on disk, and others wait for the lock
 _CLOCK_STEP = 0.5  # seconds by which the clocks may drift apart unnoticed
-_WANTED = {"net.ipv4.tcp_syncookies": "2", TIMESTAMPS: "2"}
-
-Place = tuple[str, str]  # interface and namespace
 
 
 class Daemon:
@@ -72,16 +62,10 @@ class Daemon:
         self._policy_mark = ""
         self._guard = Guard()
         self._links: list[Link] = []
-        self._floods: dict[Place, Flood] = {}
-        self._before: dict[Place, Counter[tracking.Tuple]] = {}
-        self._scans = Scans()
-        self._rates = Rates()
-        self._watched: set[int] = set()
-        self._handshakes: Handshakes | None = None
-        self._evidence: Evidence | None = None
+        self._floods = Floods(pins, log)
+        self._suspects = Suspects(log)
         self._offset = boot_offset()
-        self._options = True
-        self._flood_at = float("-inf")  # when one was last seen
+        self._host = Host(log)
         self._chores_at = 0.0
         self._ring: events.Events | None = None
         self._upkeep = Upkeep(log)
@@ -100,13 +84,13 @@ class Daemon:
                 self._attach(session)
                 self._policy_mark = session.policy_mark()
                 self._chores(session)
-                self._sysctls(session, active=False, now=time.monotonic())
+                self._host.settle(session, self._guard, self._links, active=False, now=time.monotonic())
             try:
-                self._handshakes = stack.enter_context(Handshakes())
+                self._suspects.handshakes = stack.enter_context(Handshakes())
             except XdpguardError as error:
                 self._log(f"no bans for many connections: {error}; {error.remedy}")
             try:
-                self._evidence = Evidence(stack.enter_context(Resent()))
+                self._floods.evidence = Evidence(stack.enter_context(Resent()))
             except XdpguardError as error:
                 self._log(f"no evidence of SYN-ACKs sent again: {error}; {error.remedy}")
             self._ticked()
@@ -141,8 +125,7 @@ class Daemon:
         """Takes in the events there are; whether one of them is the begin of a flood."""
         begun = False
         for event in self._ring.read() if self._ring else ():
-            if event.kind == events.SCAN:
-                self._scans.note(event.source, event.port, time.monotonic())
+            self._suspects.note(event, time.monotonic())
             begun = begun or event.kind == events.FLOOD_BEGINS
         return begun
 
@@ -163,24 +146,14 @@ class Daemon:
             # Before anything is judged: what another command has set holds from here on.
             with self._session() as session:
                 self._chores(session)
-        active = False
-        for link in self._links:
-            state = guard.read(self._pins, link.name, link.netns)
-            sample = self._sample(link, state, now)
-            active = active or sample.active
-            self._follow(link, sample)
-        suspects = self._scans.over(self._guard.scan_ports, now)
-        if self._handshakes is not None:
-            suspects += self._busy(self._handshakes)
-        if active:
-            self._flood_at = now
-        elif self._evidence is not None:
-            self._evidence.begin()
+        active = self._floods.look(self._links, self._guard, now)
+        suspects = self._suspects.found(self._guard, self._links, now)
+        self._host.see(active, now)
         step = abs(boot_offset() - self._offset) > _CLOCK_STEP
-        if suspects or step or looked or self._sysctls_due(active, now):
+        if suspects or step or looked or self._host.due(self._guard, active, now):
             with self._session() as session:
-                self._sysctls(session, active, now)
-                self._ban(session, suspects)
+                self._host.settle(session, self._guard, self._links, active, now)
+                self._suspects.ban(session, self._guard, self._links, suspects)
                 if step:
                     self._clock_stepped(session)
                 self._seen = self._stamp()
@@ -194,112 +167,6 @@ class Daemon:
 
     def _store_changed(self) -> bool:
         return self._stamp() != self._seen
-
-    def _sample(self, link: Link, state: guard.State, now: float) -> Sample:
-        counted = counters.read(self._pins, link.name, link.netns)
-
-        def reason(name: str) -> int:
-            return counted.reasons[name].packets + counted.reasons[name].observed_packets
-
-        syns = sum(count for octet, count in counted.flag_sets.items() if octet & 0x12 == 0x02)
-        active = self._guard.mode != "off" and state.until != guard.ALWAYS and state.active()
-        return Sample(
-            at=now,
-            active=active,
-            cause=guard.CAUSES[state.cause],
-            port=state.port,
-            syns=syns,
-            cookies=reason("cookie_sent"),
-            valid=counted.cookies_valid,
-            bad=reason("cookie_bad"),
-            strangers=reason("ack_unknown"),
-            limited=reason("syn_rate"),
-        )
-
-    def _follow(self, link: Link, sample: Sample) -> None:
-        place = (link.name, link.netns)
-        flood = self._floods.setdefault(place, Flood(_name(link)))
-        tuples = None
-        if flood.wants_tuples():
-            before = self._before.pop(place, Counter())
-            tuples = tracking.tuples(self._pins) - before
-        lines = list(flood.feed(sample, tuples))
-        for line in lines:
-            self._log(line)
-        if lines and flood.running:
-            self._tell_evidence(link, sample.port)
-        if flood.wants_tuples() and tuples is None:
-            self._before[place] = tracking.tuples(self._pins)
-
-    def _tell_evidence(self, link: Link, port: int) -> None:
-        """What the listeners say of the flood: their queues, and what they have to send again."""
-        if self._evidence is None:
-            return
-        # Not worth failing a tick: the namespace may have gone.
-        with contextlib.suppress(XdpguardError, OSError):
-            words = in_words(self._evidence.read(find(link.netns or OWN)), port)
-            if words:
-                self._log(f"{_name(link)}: {words}")
-
-    def _needs_cookies(self, active: bool) -> bool:
-        return (
-            self._guard.sysctls and self._guard.mode in ("auto", "always") and (active or self._guard.mode == "always")
-        )
-
-    def _sysctls_due(self, active: bool, now: float) -> bool:
-        if self._needs_cookies(active):
-            return self._flood_at == now or not self._options
-        return now - self._flood_at >= _LINGER and self._flood_at != float("-inf")
-
-    def _sysctls(self, session: Controller, active: bool, now: float) -> None:
-        """Raises what cookies need while a flood lasts, and puts it back some time after."""
-        if self._needs_cookies(active):
-            wanted = {name: value for name, value in _WANTED.items() if name != TIMESTAMPS or self._guard.options}
-            for name in sorted({link.netns for link in self._links}):
-                for change in session.loans.raise_to(name, wanted):
-                    self._log(f"for the length of the flood: {change}{f' in {name}' if name else ''}")
-            self._set_options(session, True)
-            return
-        if now - self._flood_at < _LINGER:
-            return
-        if not session.loans.held():
-            self._flood_at = float("-inf")
-            return
-        self._set_options(session, False)
-        if now - self._flood_at >= _LINGER + _DRAIN:
-            for change in session.loans.restore():
-                self._log(f"put back: {change}")
-            self._flood_at = float("-inf")
-            self._set_options(session, True)
-
-    def _set_options(self, session: Controller, options: bool) -> None:
-        if options != self._options:
-            self._options = options
-            session.guard.apply(self._guard, self._links, options, scan=True)
-
-    def _busy(self, handshakes: Handshakes) -> list[Suspect]:
-        """Sources that complete too many handshakes."""
-        inodes = {_inode(link.netns) for link in self._links}
-        if inodes != self._watched:
-            # Totals of a namespace that was not watched before are no rate.
-            self._watched, self._rates = inodes, Rates()
-        counts = handshakes.counts(inodes)
-        return self._rates.over(self._guard.ban_connections, counts, time.monotonic())
-
-    def _ban(self, session: Controller, suspects: list[Suspect]) -> None:
-        if not suspects:
-            return
-        needed: list[tuple[Prefix, str]] = []
-        for name in sorted({link.netns for link in self._links}):
-            with netns.entered(name):
-                needed += [(it.address, it.role) for it in sockets.protected()]
-        if len(suspects) > _MOST_BANS:
-            self._log(f"{len(suspects)} sources to ban at once; {_MOST_BANS} of them now")
-        bans = Bans(session.store, session.rules)
-        for suspect in suspects[:_MOST_BANS]:
-            line = bans.ban(suspect, self._guard, needed)
-            if line:
-                self._log(line)
 
     def _clock_stepped(self, session: Controller) -> None:
         """Ends of rules are times of day; the kernel compares them on a clock that does not step."""
@@ -318,9 +185,9 @@ class Daemon:
         links = session.links()
         before, self._links = self._links, links
         if links:
-            session.guard.apply(self._guard, links, self._options, scan=True)
+            session.guard.apply(self._guard, links, self._host.options, scan=True)
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
-            names = ", ".join(_name(link) for link in links)
+            names = ", ".join(name_of(link) for link in links)
             self._log(
                 f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached any more; waiting"
             )
@@ -402,16 +269,7 @@ def _signals() -> Iterator[socket.socket]:
         writer.close()
 
 
-def _inode(name: str) -> int:
-    path = netns.FOLDER / name if name else Path("/proc/self/ns/net")
-    return path.stat().st_ino
-
-
 def _changes(before: Guard, after: Guard) -> str:
     """What is set otherwise than before, as ``guard set`` would be told it."""
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
     return ", ".join(f"{key}={new[key]}" for key in new if new[key] != old[key])
-
-
-def _name(link: Link) -> str:
-    return f"{link.name} (in {link.netns})" if link.netns else link.name
