@@ -34,6 +34,7 @@ FLOORS = [
         "books",
         "promotion",
     },
+    {"attachments", "attaching", "auditing"},
     {"controller", "doctor"},
     {"metrics"},
     {"guard", "bench", "probe"},

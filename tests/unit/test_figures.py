@@ -23,8 +23,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as _parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from xdpguard.auditing import Audit
 from xdpguard.cli.app import run
-from xdpguard.controller import Audit
 from xdpguard.dataplane import abi, guard, kernel
 from xdpguard.dataplane.kernel import MapInfo
 from xdpguard.dataplane.pins import Pins

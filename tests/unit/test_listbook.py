@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from xdpguard import safety
-from xdpguard.controller import Audit, Controller
+from xdpguard.auditing import Audit
+from xdpguard.controller import Controller
 from xdpguard.dataplane import abi
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.tables import Hits

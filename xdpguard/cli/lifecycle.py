@@ -14,7 +14,8 @@ from xdpguard.cli.session import controller, options, remembered_policy, ruleboo
 from xdpguard.errors import EXIT_MISSING, UsageError
 
 if TYPE_CHECKING:
-    from xdpguard.controller import Audit, Outcome
+    from xdpguard.attaching import Outcome
+    from xdpguard.auditing import Audit
     from xdpguard.inventory import Interface
     from xdpguard.shadowing import ShadowAudit
 
@@ -69,7 +70,7 @@ def attach(
     force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
 ) -> None:
     """Put the program on an interface, or swap the one that is there."""
-    from xdpguard.controller import Request
+    from xdpguard.attaching import Request
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from xdpguard.controller import Controller, Request
+from xdpguard.attaching import Request
+from xdpguard.controller import Controller
 from xdpguard.dataplane.handshakes import Handshakes
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.tables import boot_offset

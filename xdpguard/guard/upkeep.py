@@ -6,7 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from xdpguard.controller import Audit, Controller
+from xdpguard.auditing import Audit
+from xdpguard.controller import Controller
 from xdpguard.listloader import ListsFailed
 from xdpguard.policy.model import Policy
 from xdpguard.policy.target import parse_interval

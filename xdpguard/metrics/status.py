@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from xdpguard.controller import Audit
+from xdpguard.auditing import Audit
 from xdpguard.inventory import Interface
 
 LATE = 30.0  # seconds without a tick from which the loop counts as stuck; systemd's watchdog waits for 60

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from xdpguard.controller import Controller, config_rules
+from xdpguard.attaching import config_rules
+from xdpguard.controller import Controller
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins, ensure_bpffs
 from xdpguard.dataplane.probe import Probe

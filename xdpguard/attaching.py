@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Attach: from the check to the record, in one step for whoever sends packets.
+
+Whatever moment it is killed at, the link carries either what it carried before or the new program with every rule in
+place, and the next command finds its way from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from msgspec.structs import replace
+
+from xdpguard import builds, safety
+from xdpguard.attachments import Attachments, place_of
+from xdpguard.dataplane.program import Built, Target
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.inventory import Interface
+from xdpguard.listbook import Listbook
+from xdpguard.listloader import Loaded, Plan
+from xdpguard.lists.store import Attachment
+from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
+from xdpguard.policy.model import RULES, Policy
+from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.target import parse_ports, parse_prefix
+from xdpguard.rulebook import CONFIG
+
+WantedMode = Literal["auto", "native", "generic"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``attach`` was asked for."""
+
+    name: str
+    netns: str = ""
+    mode: WantedMode = "auto"
+    observe: bool = False
+    replace: bool = False
+    force: bool = False
+
+
+@dataclass
+class Outcome:
+    """What was done, and what a person should be told about it."""
+
+    interface: Interface
+    notes: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)  # sysctls put back
+    lists: list[Loaded] = field(default_factory=list)  # those of the configuration that were new or changed
+
+
+class Attaching(Attachments):
+    """One instance, and how an interface comes into it."""
+
+    def attach(self, request: Request, policy: Policy) -> Outcome:
+        """Attaches, or swaps the program of an interface that is attached, in one step."""
+        link = self._links.get(request.name, request.netns)
+        before = self._inventory.known(link.name, link.netns)
+        self._check(link, before, request)
+        wanted = list(config_rules(policy))
+        if not request.netns and not request.force:
+            safety.check_attach(self.store, wanted)
+        if not request.force:
+            safety.check_lists(self.store, {link.netns}, wanted)
+        policy = self._with_room(policy, len(wanted))
+        plan = self.loader.plan(policy.lists, {link.netns}, wanted, request.force)
+        shadow_plan = self.shadow.loader.plan(policy.lists, ())
+        notes = self._tolerated(plan, self.lists) + self._tolerated(shadow_plan, self.shadow.lists)
+        self._step("prepare")
+        held = [rule for rule in self.store.rules() if rule.source == CONFIG]
+        if not self._dataplane.exists():
+            with self.store.transaction():
+                self.store.renumber()
+        self._step("compile")
+        target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe)
+        with self._dataplane.build(target, policy) as built:
+            undo: list[Callable[[], None]] = []
+            try:
+                self._step("fill")
+                with self._dataplane.tables() as tables:
+                    tables.seed()
+                    self.rules.fill(tables)
+                    listed = tables.lists_in_force()
+                self.lists.settle(listed)
+                self.shadow.fill()
+                _apply(((self.lists, plan), (self.shadow.lists, shadow_plan)), undo)
+                self.rules.purge()
+                self.shadow.rules.purge()
+                self.rules.replace_source(CONFIG, wanted)
+                self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
+                self._step("record")
+                mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
+                self._record(link, mode, request.observe, before.prog_id if before else 0)
+                self._step("attach")
+                done, more = self._swap(link, request, built)
+            except BaseException:
+                self._undo(link, request, before, built, held, undo)
+                raise
+            self._step("confirm")
+            self._record(link, done, request.observe, built.prog_id)
+            self._policy_changed()
+            with self.store.transaction():
+                builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
+        interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
+        loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
+        return Outcome(interface, notes + more + self._drop_other_versions(), lists=loaded)
+
+    def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
+        if not link.ethernet:
+            # A tunnel's packets begin with the IP header, which would be read as addresses of Ethernet.
+            raise XdpguardError(
+                f"{place_of(link.name, link.netns)} is no Ethernet interface ({link.kind or 'tunnel'})",
+                "attach to the interface that its packets arrive on",
+            )
+        if link.xdp is None:
+            return
+        if not self._inventory.ours(link, known) and not request.replace:
+            name = self._dataplane.name_of(link.xdp.prog_id) or "unnamed"
+            raise XdpguardError(
+                f"{place_of(link.name, link.netns)} already carries an XDP program: {name} (id {link.xdp.prog_id})",
+                "it was left alone; --replace takes its place",
+            )
+        if link.xdp.mode == "offload" or request.mode not in ("auto", link.xdp.mode):
+            raise XdpguardError(
+                f"{place_of(link.name, link.netns)} is attached in {link.xdp.mode} mode, and modes cannot be swapped",
+                "detach it first, or attach without --mode",
+            )
+
+    def _with_room(self, policy: Policy, more: int) -> Policy:
+        """The policy with a capacity for the stored rules and ``more``; UsageError when it names one that is too small.
+
+        Tables that are there keep their size; new ones are made large enough, unless a size was asked for.
+        """
+        slots = self.store.used_slots()
+        made = self._dataplane.exists()
+        highest = max(slots, default=0) + 1 if made else len(slots)
+        capacity = policy.limits.rules
+        if capacity is None and made:
+            with self._dataplane.tables() as tables:
+                capacity = tables.capacity
+        elif capacity is None:
+            capacity = max(RULES, 1 << (2 * (len(slots) + more)).bit_length())
+        if highest > capacity:
+            raise UsageError(
+                f"{len(slots)} rules are stored, and the tables are to hold {capacity}",
+                "raise limits.rules in the configuration, or leave it out; and detach --all before attaching again",
+            )
+        return replace(policy, limits=replace(policy.limits, rules=capacity))
+
+    def _swap(self, link: Link, request: Request, built: Built) -> tuple[Mode, list[str]]:
+        if link.xdp is not None:
+            assert link.xdp.mode != "offload"
+            with self._program(link.xdp.prog_id) as old:
+                self._links.attach(link, built.fd, link.xdp.mode, old)
+            return link.xdp.mode, []
+        if request.mode == "generic":
+            self._links.attach(link, built.fd, "generic", None)
+            return "generic", []
+        try:
+            self._links.attach(link, built.fd, "native", None)
+        except AttachRefused as error:
+            if request.mode == "native":
+                raise
+            self._links.attach(link, built.fd, "generic", None)
+            return "generic", [f"{error}: attached in generic mode, which is slower"]
+        return "native", []
+
+    def _tolerated(self, plan: Plan, book: Listbook) -> list[str]:
+        """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
+        held = {it.name for it in book.shelf.all()}
+        for name, error in plan.errors.items():
+            if name not in held:
+                raise error
+        return [f"{error}; the list stays as it was; {error.remedy}" for error in plan.errors.values()]
+
+    def _undo(
+        self,
+        link: Link,
+        request: Request,
+        before: Attachment | None,
+        built: Built,
+        config: Sequence[Rule],
+        undo: Sequence[Callable[[], None]],
+    ) -> None:
+        try:
+            now = self._links.get(link.name, link.netns).xdp
+        except NoSuchLink:
+            now = None
+        if now is not None and now.prog_id == built.prog_id:
+            # Interrupted behind the kernel's answer: it is attached, so that is what is recorded.
+            self._record(link, now.mode, request.observe, built.prog_id)
+            return
+        for step in reversed(undo):
+            step()
+        self.rules.replace_source(
+            CONFIG, [NewRule(it.kind, it.target, it.reason, it.source, it.created, it.expires) for it in config]
+        )
+        with self.store.transaction():
+            if before is None:
+                self.store.remove_attachment(link.name, link.netns)
+            else:
+                self.store.put_attachment(before, time.time())
+        if self.store.attachments() or self._inventory.orphans():
+            built.discard()
+            if before is None:
+                self._dataplane.pins.remove_link(link.name, link.netns)
+        else:
+            self._retire()
+
+    def _others(self, link: Link) -> list[Link]:
+        return [it for it in self.links() if (it.name, it.netns) != (link.name, link.netns)]
+
+    def _drop_other_versions(self) -> list[str]:
+        others = self._dataplane.pins.other_versions()
+        if not others:
+            return []
+        waiting = [it for it in self._inventory.interfaces() if it.state == "attached" and it.prog_id is not None]
+        old = [place_of(it.name, it.netns) for it in waiting if not self._dataplane.pins.is_current(it.name, it.netns)]
+        if old:
+            return [f"{', '.join(old)} still runs the program of another version; attach it again as well"]
+        self._dataplane.pins.remove_versions(others)
+        return [f"took over from another version of xdpguard ({', '.join(others)})"]
+
+
+def config_rules(policy: Policy) -> Iterable[NewRule]:
+    """The rules of a configuration."""
+    now = time.time()
+    for text in policy.rules.allow:
+        yield NewRule("allow", parse_prefix(text)[0], "", CONFIG, now, None)
+    for text in policy.rules.block:
+        yield NewRule("block", parse_prefix(text)[0], "", CONFIG, now, None)
+    for text in policy.rules.ports:
+        for port in parse_ports(text):
+            yield NewRule("port", port, "", CONFIG, now, None)
+
+
+def _apply(plans: Iterable[tuple[Listbook, Plan]], undo: list[Callable[[], None]]) -> None:
+    for book, plan in plans:
+        if plan.puts or plan.drops:
+            undo.append(book.apply([(it.its, it.entries) for it in plan.puts], plan.drops))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What one instance has attached, in the store, in the kernel and on the links: what attach and detach share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from xdpguard.books import Books
+from xdpguard.dataplane import kernel
+from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.program import Built, Target
+from xdpguard.dataplane.shadowmaps import ShadowTables
+from xdpguard.dataplane.tables import Tables
+from xdpguard.errors import XdpguardError
+from xdpguard.guardbook import Guardbook
+from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs
+from xdpguard.listloader import Loader
+from xdpguard.lists.store import Attachment, Store
+from xdpguard.loans import Loans
+from xdpguard.net.links import Link, Mode, NoSuchLink
+from xdpguard.policy.model import Policy
+
+_POLICY = "policy"  # fact: when a configuration was last put in force
+
+
+class Dataplane(Programs, Protocol):
+    """What the controller needs of the kernel; KernelDataplane is the real one."""
+
+    pins: Pins
+
+    def build(self, target: Target, policy: Policy) -> Built: ...
+    def tables(self) -> AbstractContextManager[Tables]: ...
+    def shadow_tables(self) -> AbstractContextManager[ShadowTables]: ...
+    def open_program(self, prog_id: int) -> int: ...
+
+
+class LinkTable(LinkList, Protocol):
+    """What the controller needs of rtnetlink; net.links.Links is the real one."""
+
+    def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None: ...
+    def detach(self, link: Link, mode: Mode, expected: int) -> None: ...
+
+
+class Attachments(Books):
+    """One instance."""
+
+    def __init__(
+        self,
+        store: Store,
+        dataplane: Dataplane,
+        links: LinkTable,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        """``on_step`` hears the name of each step before it is taken; tests interrupt there."""
+        super().__init__(store, dataplane)
+        self._dataplane = dataplane
+        self._links = links
+        self._step = on_step
+        self._inventory = Inventory(store, dataplane, links)
+        self.guard = Guardbook(store, dataplane.pins)
+        self.loader = Loader(store, self.lists)
+        self.loans = Loans(store)
+
+    def interfaces(self) -> list[Interface]:
+        """Every interface that carries our program or should, as it is now."""
+        return self._inventory.interfaces()
+
+    def tables(self) -> AbstractContextManager[Tables]:
+        """The rule tables in the kernel."""
+        return self._dataplane.tables()
+
+    def links(self) -> list[Link]:
+        """The links that carry our program."""
+        found = []
+        for it in self.interfaces():
+            if it.state == "attached" and self._dataplane.pins.is_current(it.name, it.netns):
+                try:
+                    found.append(self._links.get(it.name, it.netns))
+                except NoSuchLink:
+                    continue
+        return found
+
+    def policy_mark(self) -> str:
+        """Another text whenever a configuration was put in force."""
+        return self.store.fact(_POLICY)
+
+    def _policy_changed(self) -> None:
+        with self.store.transaction():
+            self.store.put_fact(_POLICY, str(time.time_ns()))
+
+    @contextmanager
+    def _program(self, prog_id: int) -> Iterator[int]:
+        try:
+            descriptor = self._dataplane.open_program(prog_id)
+        except FileNotFoundError as error:
+            raise XdpguardError("the attached program changed meanwhile", "try again") from error
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _record(self, link: Link, mode: str, observe: bool, prog_id: int) -> None:
+        with self.store.transaction():
+            self.store.put_attachment(Attachment(link.name, link.netns, mode, observe, prog_id), time.time())
+            self.store.put_fact(BOOT, kernel.boot_id())
+
+    def _retire(self) -> None:
+        """Takes the hits into the store and removes every pin."""
+        if self._dataplane.exists():
+            with self._dataplane.tables() as tables:
+                self.rules.harvest(tables)
+            self.lists.harvest()
+            self.shadow.harvest()
+        self._step("unpin")
+        self._dataplane.pins.remove_all()
+
+
+def place_of(name: str, netns: str) -> str:
+    """An interface in a message."""
+    return f"{name} (in {netns})" if netns else name
