@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from netns.test_replay import send
 from support.command import Command
-from support.following import WAIT, Following, tcp, udp
+from support.following import WAIT, Following, attach_lo, send_on_lo, tcp, udp
 from support.terminal import Terminal
 from support.traffic import eventually, flood_command
 from topology import INTERFACE, Lab
@@ -106,6 +106,23 @@ def test_as_tshark_reads_it(attached: Command, lab: Lab, tmp_path: Path) -> None
     assert read(file) == ([frame[:128] for frame in frames], "")
     replayed = attached.json("replay", str(file))
     assert replayed["reasons"]["deny"]["packets"] == 2, "replay reads it as well"
+
+
+def test_an_interface_that_is_attached_later(attached: Command, lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "drops.pcapng"
+    with Following(attached, "capture", "-w", str(file), file=file) as capture:
+        send(lab, [LONG])
+        assert eventually(lambda: len(read(file)[0]) == 1)
+        attach_lo(attached, lab)
+        send_on_lo(lab, [tcp("224.0.0.1")])
+        assert eventually(lambda: len(read(file)[0]) == 2)
+        send(lab, [LONG])
+        assert eventually(lambda: len(read(file)[0]) == 3)
+        assert "3 captured of 3" in capture.interrupted()
+    names = [row["frame.interface_name"] for row in packets("-r", str(file))]
+    assert names == [f"{name}@{lab.server}" for name in (INTERFACE, "lo", INTERFACE)]
+    about = subprocess.run(["capinfos", "-M", str(file)], capture_output=True, text=True, check=True).stdout
+    assert about.count("Number of stat entries = 1") == 2
 
 
 def test_reason_and_count_through_a_pipe(attached: Command, lab: Lab) -> None:

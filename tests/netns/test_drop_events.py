@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from typing import Any
 
 import pytest
 from netns.test_replay import send
 from support.command import Command
-from support.following import ETHER, Following, tcp, udp
+from support.following import ETHER, Following, attach_lo, send_on_lo, tcp, udp
 from support.guard import listen, set_sysctl
 from support.traffic import Echo, eventually, works
 from topology import INTERFACE, SERVER4, SERVER6, Lab
@@ -181,18 +179,31 @@ def test_observing(lab: Lab, command: Command) -> None:
     assert "  bad_flags*    tcp" in lines[1]
 
 
+def test_an_interface_that_is_attached_later(attached: Command, lab: Lab) -> None:
+    with Following(attached, "events", "--follow", "--json") as following:
+        send(lab, [tcp("16.1.1.1", "SF")])
+        following.shows(1)
+        attach_lo(attached, lab)
+        send_on_lo(lab, [tcp("127.0.0.1"), tcp("224.0.0.1")])
+        found = following.shows(2)
+        assert [(drop["interface"], drop["packet"].split()[1]) for drop in found[1:]] == [("lo", "224.0.0.1:4000")]
+        assert "2 shown of 2" in following.interrupted()
+    with Following(attached, "events", "--follow", "--json", "-i", INTERFACE) as following:
+        attached.ok("detach", "lo", "--netns", lab.server)
+        attach_lo(attached, lab)
+        send_on_lo(lab, [tcp("224.0.0.1")])
+        send(lab, [tcp("16.1.1.1", "SF")])
+        assert following.shows(1)[0]["interface"] == INTERFACE
+        assert "1 shown of 1" in following.interrupted(), "one that is not wanted is not followed"
+
+
 def test_two_interfaces(attached: Command, lab: Lab) -> None:
-    subprocess.run(["ip", "-n", lab.server, "link", "set", "lo", "up"], check=True)
-    attached.ok("attach", "lo", "--netns", lab.server)
+    attach_lo(attached, lab)
     text = f"tcp 224.0.0.1:4000 > {SERVER4}:80 A"
     with Following(attached, "events", "--follow", "--json") as following:
         send(lab, [tcp("16.1.1.1", "SF")])
         following.shows(1)
-        lab.run(
-            lab.server,
-            [sys.executable, "-c", "import socket, sys\ns = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n"
-             "s.bind(('lo', 0))\ns.send(bytes.fromhex(sys.argv[1]))", encode(parse(text)).hex()],
-        )  # fmt: skip
+        send_on_lo(lab, [encode(parse(text))])
         found = following.shows(2)
         assert [(drop["interface"], drop["packet"] == text) for drop in found] == [(INTERFACE, False), ("lo", True)]
         attached.ok("detach", "lo", "--netns", lab.server)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import IO, Any
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
-from topology import OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC
+from topology import OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from support.command import Command
 from support.traffic import eventually
+from xdpguard.net.netns import entered
 
 ETHER = Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)
 WAIT = 60.0  # seconds
@@ -32,6 +34,22 @@ def tcp(source: str, flags: str = "A", dport: int = 80) -> bytes:
 def udp(source: str, dport: int) -> bytes:
     """A datagram to the server."""
     return bytes(ETHER / IP(src=source, dst=SERVER4) / UDP(sport=4000, dport=dport))
+
+
+def attach_lo(command: Command, lab: Lab) -> None:
+    """Attaches the server's loopback as well."""
+    subprocess.run(["ip", "-n", lab.server, "link", "set", "lo", "up"], check=True)
+    command.ok("attach", "lo", "--netns", lab.server)
+
+
+def send_on_lo(lab: Lab, frames: list[bytes]) -> None:
+    """Sends frames from the server's loopback to itself."""
+    with entered(lab.server):
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with sender:
+        sender.bind(("lo", 0))
+        for frame in frames:
+            sender.send(frame)
 
 
 class Following:

@@ -42,12 +42,12 @@ class Writer:
         self._began = time.time_ns()
         head = pack("=IHHq", 0x1A2B3C4D, 1, 0, -1)
         blocks = _block(_SECTION, head, [(_OS, system.encode()), (_APPLICATION, application.encode())])
-        for name, description in interfaces:
-            options = [(_NAME, name.encode()), (_RESOLUTION, bytes([_NANOSECONDS]))]
-            if description:
-                options.insert(1, (_DESCRIPTION, description.encode()))
-            blocks += _block(_INTERFACE, pack("=HHI", _ETHERNET, 0, longest), options)
-        self._put(blocks)
+        self._longest = longest
+        self._put(blocks + b"".join(self._described(*it) for it in interfaces))
+
+    def interface(self, name: str, description: str) -> None:
+        """Another interface, whose number is the next one."""
+        self._put(self._described(name, description))
 
     def packet(self, interface: int, at: int, data: bytes, length: int, comment: str, verdict: int) -> None:
         """A packet that came in. ``at``: Unix time, ns; ``verdict``: enum xdp_action."""
@@ -69,6 +69,12 @@ class Writer:
             (_DELIVERED, pack("=Q", written)),
         ]
         self._put(_block(_STATISTICS, pack("=I", interface) + _moment(now), options))
+
+    def _described(self, name: str, description: str) -> bytes:
+        options = [(_NAME, name.encode()), (_RESOLUTION, bytes([_NANOSECONDS]))]
+        if description:
+            options.insert(1, (_DESCRIPTION, description.encode()))
+        return _block(_INTERFACE, pack("=HHI", _ETHERNET, 0, self._longest), options)
 
 
 def _moment(at: int) -> bytes:

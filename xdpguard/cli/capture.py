@@ -36,6 +36,7 @@ Wireshark shows, the reason, and the rule or list that decided. The file's
 statistics say how many drops it does not hold.
 """
 _PASS, _DROP = 2, 1  # enum xdp_action
+_WHAT = "what xdpguard drops"
 _SHOWN_EACH = 0.25  # s between two lines of progress
 
 
@@ -94,8 +95,9 @@ class _Into:
 
         self._culprits = culprits
         self._numbers: dict[Place, int] = {place: number for number, place in enumerate(which.places)}
+        self._which = which
         self._written: Counter[int] = Counter()
-        described = [(which.label(place), "what xdpguard drops") for place in which.places]
+        described = [(which.label(place), _WHAT) for place in which.places]
         system = f"{platform.system()} {platform.release()}"
         self._writer = Writer(output.write, described, DROP_FRAME, f"xdpguard {__version__}", system)
         self._terminal = sys.stderr.isatty()
@@ -103,7 +105,10 @@ class _Into:
 
     def take(self, drop: Drop) -> None:
         """Writes one."""
-        number = self._numbers[drop.place]
+        number = self._numbers.get(drop.place)
+        if number is None:  # attached meanwhile
+            number = self._numbers[drop.place] = len(self._numbers)
+            self._writer.interface(self._which.label(drop.place), _WHAT)
         verdict = _PASS if drop.observed else _DROP
         self._writer.packet(number, drop.at, drop.frame, drop.length, self._comment(drop), verdict)
         self._written[number] += 1

@@ -39,10 +39,32 @@ _WORST = 1_000_000  # samples a second
 
 @dataclass
 class Wanted:
-    """Which drops are wanted."""
+    """Which drops are wanted: of interfaces that are attached now, and that fit."""
 
     places: list[Place]
     reasons: Collection[str]  # empty: all
+    interface: str = ""  # empty: any
+    netns: str | None = None  # None: any
+    stamp: int = 0  # of the store when it was looked at
+
+    def look(self, chosen: Options) -> list[Place]:
+        """Takes in what is attached now; returns those that are new. What has gone is kept: it was wanted."""
+        from xdpguard.lists.store import Store
+
+        stamp = chosen.instance.store.stat().st_mtime_ns
+        if stamp == self.stamp:
+            return []
+        self.stamp = stamp
+        held = pins(chosen)
+        with Store(chosen.instance.store, read_only=True) as store:
+            there = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
+        new = [
+            it
+            for it in there
+            if it not in self.places and self.interface in ("", it[0]) and self.netns in (None, it[1])
+        ]
+        self.places += new
+        return new
 
     def holds(self, drop: Drop) -> bool:
         """Whether this one is."""
@@ -65,23 +87,19 @@ class Wanted:
 
 def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: str | None) -> Wanted:
     """What the options say. UsageError for a reason that no drop has; XdpguardError when nothing is attached."""
-    from xdpguard.lists.store import Store
     from xdpguard.telemetry.counters import dropping
 
     for name in reasons or ():
         if name not in dropping():
             raise UsageError(f"nothing is dropped for the reason {name!r}", f"give one of: {', '.join(dropping())}")
-    held = pins(chosen)
-    with Store(chosen.instance.store, read_only=True) as store:
-        places = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
-    if not places:
+    found = Wanted([], frozenset(reasons or ()), interface, netns)
+    if found.look(chosen):
+        return found
+    if not Wanted([], ()).look(chosen):
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
-    fitting = [it for it in places if interface in ("", it[0]) and netns in (None, it[1])]
-    if not fitting:
-        where = f" in namespace {netns}" if netns else ""
-        what = f"{interface} is not attached" if interface else "nothing is attached"
-        raise UsageError(f"{what}{where}", "xdpguard status shows what is")
-    return Wanted(fitting, frozenset(reasons or ()))
+    where = f" in namespace {netns}" if netns else ""
+    what = f"{interface} is not attached" if interface else "nothing is attached"
+    raise UsageError(f"{what}{where}", "xdpguard status shows what is")
 
 
 def seconds(rate: float, lasting: str) -> float | None:
@@ -145,6 +163,7 @@ class Watch:
                     left = min(_TURN, end - time.monotonic())
                 select.select([self._drops], [], [], max(0.0, left))
                 self._drops.ask()
+                self._look()
                 if self._take(take, count):
                     return
                 waiting()
@@ -154,6 +173,17 @@ class Watch:
                     raise XdpguardError("what was watched is detached", "attach it again: xdpguard attach IFACE")
         except KeyboardInterrupt:
             self._take(take, count)  # what has come by then
+
+    def _look(self) -> None:
+        """Follows interfaces that were attached meanwhile: all that they have counted, they counted since."""
+        from xdpguard.telemetry.counters import dropping
+        from xdpguard.telemetry.drops import Sums
+
+        new = self._which.look(self._chosen)
+        if new:
+            self._drops.follow(self._which.places)
+            nothing = dict.fromkeys(dropping(), 0)
+            self.before |= dict.fromkeys(new, Sums(nothing, nothing, nothing))
 
     def _take(self, take: Callable[[Drop], None], count: int) -> bool:
         """Hands over what there is; whether that was enough."""

@@ -109,6 +109,7 @@ class Drops(Ring):
         those alone; empty: of all.
         """
         super().__init__(pins, RING)
+        self._pins = pins
         self._decoder = Decoder(pins, places)
         samples = min(max(1, round(rate * WINDOW)), _MOST) if rate else _MOST
         try:
@@ -127,6 +128,10 @@ class Drops(Ring):
         except BaseException:
             super().close()
             raise
+
+    def follow(self, places: Sequence[Place]) -> None:
+        """Reads the samples of these interfaces from here on."""
+        self._decoder = Decoder(self._pins, places)
 
     def ask(self) -> None:
         """Asks for samples for the next 3 s."""
