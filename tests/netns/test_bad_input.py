@@ -346,17 +346,28 @@ def test_a_verifier_refusal_is_explained(lab: Lab, command: Command, tmp_path: P
     assert not command.pins.exists()
 
 
-@pytest.mark.parametrize(
-    "arguments", [["rules"], ["status"], ["stats"], ["guard", "show"], ["lists", "show"], ["replay"]]
-)
-def test_a_closed_standard_output(attached: Command, tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(attached: Command, tmp_path: Path, closed: str) -> None:
     """There is nobody to tell, and nothing wrong."""
     attached.ok("lists", "load", "one", "-", stdin="203.0.113.9\n")
-    if arguments == ["replay"]:
-        path = tmp_path / "a.pcap"
-        path.write_bytes(pcap([bytes(60)]))
-        arguments = ["replay", str(path)]
-    assert attached.ok(*arguments), "positive control: there is something to tell"
-    line = ["sh", "-c", 'exec "$@" >&-', "sh", *attached.line(*arguments)]
-    done = subprocess.run(line, capture_output=True, env=attached.environment, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    path = tmp_path / "a.pcap"
+    path.write_bytes(pcap([bytes(60)]))
+    for arguments in (
+        ["rules"],
+        ["status"],
+        ["stats"],
+        ["guard", "show"],
+        ["lists", "show"],
+        ["replay", str(path)],
+        ["tcp", "states"],
+        ["tcp", "rtt", "--for", "1s"],
+        ["events", "--follow", "--for", "1s"],
+        ["explain", "203.0.113.7"],
+    ):
+        line = ["sh", "-c", f'exec "$@" {closed}', "sh", *attached.line(*arguments)]
+        done = subprocess.run(line, capture_output=True, env=attached.environment, timeout=60, check=False)
+        assert (done.returncode, arguments) == (0, arguments)
+        assert b"Traceback" not in done.stdout + done.stderr
+        if "--for" not in arguments:
+            assert attached.ok(*arguments), "positive control: there is something to tell"
+            assert (done.stdout != b"") == (closed == "2>&-"), arguments

@@ -96,7 +96,18 @@ bench.register(app)
 
 def main() -> None:
     """Runs the command line and exits with its code."""
+    _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Where one of the three is closed (>&-) there is nobody to tell; but no map or socket may get its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
 def run(arguments: list[str]) -> int:
@@ -104,8 +115,7 @@ def run(arguments: list[str]) -> int:
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         code = _invoke(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except XdpguardError as error:
         render.failure(error, verbose)
         return error.exit_code
@@ -133,9 +143,8 @@ def _invoke(arguments: list[str]) -> int:
 
 def _silence() -> None:
     """Keeps Python from trying at its end to write what could not be written."""
-    if sys.stdout is not None:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _unexpected(error: Exception, words: str, verbose: bool) -> int:

@@ -178,7 +178,7 @@ def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Says what is being done, to somebody who looks on."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield lambda text: None
         return
     from rich.console import Console

@@ -44,8 +44,6 @@ def failure(error: XdpguardError, verbose: bool) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", right: str = "") -> None:
     """A table. Columns whose names stand in ``right``, separated by spaces, are set to the right."""
-    if sys.stdout is None:  # closed: there is nobody to tell
-        return
     if len(rows) > _MANY_ROWS:
         _print_plain(columns, rows)
         return

@@ -137,7 +137,7 @@ def _print(view: View, readings: list[Callable[[], Reading]]) -> None:
 
 def _terminal() -> bool:
     """The screen is drawn on standard error, and keys come from standard input."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
 def _unicode() -> bool:
