@@ -15,8 +15,9 @@ from support.command import Command
 from topology import Lab
 
 logging.getLogger("scapy").setLevel(logging.ERROR)
-# A shell's background job ignores it, and what a test starts would inherit that and never see a Ctrl-C.
+# A shell's background job ignores the one, nohup the other; what a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -143,8 +143,8 @@ class Service:
             )
             return
         interval = parse_interval(wanted.otlp_interval)
-        self._pusher = Pusher(self._collector, wanted.otlp, interval, self._name, self._log)
         self._log(f"metrics are pushed to {shown(wanted.otlp)} every {wanted.otlp_interval}")
+        self._pusher = Pusher(self._collector, wanted.otlp, interval, self._name, self._log)
 
     def _answer(self, path: str, accept: str, encodings: str) -> Answer:
         try:
