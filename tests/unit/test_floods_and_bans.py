@@ -10,17 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.screen import counters as counted
+from support.screen import listening
 
 from xdpguard import guardbook
 from xdpguard.dataplane import abi, guard
+from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import UsageError
 from xdpguard.guard import notify
 from xdpguard.guard.bans import Bans, Rates, Scans, Suspect
 from xdpguard.guard.detector import Flood, Sample, judge
+from xdpguard.guard.floods import Floods
 from xdpguard.lists.store import Store
+from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_interval, parse_prefix
 from xdpguard.rulebook import Rulebook
+from xdpguard.tcp.evidence import Pressure
+from xdpguard.tcp.namespaces import Place
+from xdpguard.telemetry import counters, tracking
 from xdpguard.telemetry.tracking import Tuple
 
 
@@ -55,6 +63,64 @@ def test_the_lines_of_a_flood() -> None:
     (line,) = flood.feed(sample(16, False, syns=61_000, cookies=60_000, valid=3, bad=2, strangers=5, limited=7))
     assert "over after 14 s: 61,000 SYNs, 60,000 cookies sent, 3 came back valid, 2 not; 5 segments" in line
     assert not flood.running
+
+
+class Listeners:
+    """Evidence of one listener that sends ten SYN-ACKs again each time it is asked; counts since ``begin``."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.again = 0.0
+
+    def begin(self) -> None:
+        self.begun += 1
+        self.again = 0.0
+
+    def read(self, place: Place) -> list[Pressure]:
+        if not place.path.exists():
+            raise FileNotFoundError
+        self.again += 10.0
+        return [Pressure(listening(80, half_open=128), self.again)]
+
+
+def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each line while it lasts; what was before it is none."""
+    log: list[str] = []
+    floods = Floods(Pins(Path("/nowhere"), "x"), log.append)
+    floods.evidence = its = Listeners()  # type: ignore[assignment]
+    state = guard.State(*[0] * 15)._replace(port=80, cause=2)
+    monkeypatch.setattr(guard, "read", lambda pins, name, netns: state)
+    monkeypatch.setattr(counters, "read", lambda pins, name, netns: counted({"cookie_sent": 5}, 7))
+    monkeypatch.setattr(tracking, "tuples", lambda pins: Counter())
+    link = Link("eth0", "", 2, 1500, False, True, "", None)
+
+    def look(now: float, active: bool) -> list[str]:
+        nonlocal state
+        state = state._replace(until=guard.ALWAYS - 1 if active else 0)
+        log.clear()
+        assert floods.look([link], Guard(), now) == active
+        return list(log)
+
+    assert look(1, False) == []
+    assert look(2, False) == []
+    assert its.begun == 2
+    said = "eth0: 192.0.2.1:80 has 128 of 128 half-open, 0 of 128 to be accepted; {} SYN-ACKs/s sent again"
+    begins = look(3, True)
+    assert begins[0].startswith("eth0: a flood begins")
+    assert begins[1:] == [said.format(10)]
+    assert look(4, True)[1:] == [said.format(20)]
+    assert its.begun == 2, "rates are those since it began"
+    assert look(5, True) == []
+    assert look(6, False) == []
+    (over,) = look(9, False)
+    assert "the flood is over" in over
+    assert its.begun == 4
+    link = link._replace(netns="gone")
+    assert len(look(10, True)) == 1, "a namespace that has gone has none"
+    floods.evidence = None
+    look(11, False)
+    look(14, False)
+    assert len(look(15, True)) == 1
 
 
 @pytest.mark.parametrize(
