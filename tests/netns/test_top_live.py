@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 from support.command import Command
+from support.tcp import half_open, listener
 from support.terminal import Terminal
 from support.traffic import Echo, client_address, eventually, flood_command, works
 from topology import INTERFACE, SERVER4, Lab
@@ -111,6 +112,12 @@ def test_a_shadow_list_and_what_it_counts(lab: Lab, attached: Command) -> None:
 def test_a_flood_is_seen_and_what_is_read_stays_bounded(lab: Lab, attached: Command) -> None:
     with screen(attached) as top:
         top.sees("idle, watching")
+        top.sees("backlog nothing listens")
+        with listener(lab, backlog=16) as to:
+            port = to.getsockname()[1]
+            top.sees(f"{SERVER4}:{port} half-open 0/16; to accept 0/16")
+            half_open(lab, port, 5)
+            top.sees(f"{SERVER4}:{port} half-open 5/16")
         flood(lab, "syn", "--rate", "60000", "--count", "120000")
         top.until(lambda: "ACTIVE" in top.text() or "floods so far: 1" in top.text(), "the flood")
         stats = attached.json("stats")["interfaces"][INTERFACE]

@@ -44,6 +44,7 @@ from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import GUARD
 from xdpguard.tcp.figures import Parts
+from xdpguard.tcp.figures import Reading as Told
 from xdpguard.telemetry import counters, top
 
 parse_openmetrics: Any = _parse_openmetrics  # has no types
@@ -337,6 +338,33 @@ def test_what_the_kernel_lacks_for_tcp_is_not_tried_at_each_scrape(
     monkeypatch.setattr(tcp, "_AGAIN", 0.0)
     its.gather()
     assert tried[2:] == [Parts(rtt=False)]
+
+
+def test_tcp_is_let_go_of_at_the_end(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    del store
+    closed: list[Parts] = []
+
+    class Some:
+        def __init__(self, parts: Parts, places: object) -> None:
+            del places
+            self.parts = parts
+
+        def read(self) -> Told:
+            return Told()
+
+        def close(self) -> None:
+            closed.append(self.parts)
+
+    monkeypatch.setattr(tcp, "Figures", Some)
+    its = collector(tmp_path, [])
+    its.tcp.wanted = TcpMetrics()
+    its.gather()
+    assert closed == []
+    its.tcp.wanted = TcpMetrics(backlog=False)
+    its.gather()
+    assert closed == [Parts(rtt=False)]
+    its.close()
+    assert closed[1:] == [Parts(rtt=False, backlog=False)]
 
 
 def test_a_histogram_in_both_formats() -> None:
