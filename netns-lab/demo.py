@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import itertools
 import json
 import os
 import select
@@ -72,6 +73,7 @@ class Demo:
         mode = self.json("status")["interfaces"][0]["mode"]
         self.expect(f"attach {INTERFACE} ({took:.2f} s)", "native", mode)
         self.traffic()
+        self.connections()
         self.blocking()
         self.questions()
         self.lists()
@@ -95,6 +97,39 @@ class Demo:
         self.expect("  dropped", 0, stats["dropped"])
         sent = self.send("udp", "--count", "20000")
         self.expect("UDP packets counted", sent, self.stats()["protocols"]["udp"] - stats["protocols"]["udp"])
+
+    def connections(self) -> None:
+        """A request as the server's TCP sees it: each change of its socket's state, and what listens."""
+        trace = [
+            *_COMMAND,
+            "tcp",
+            "trace",
+            "--json",
+            "--netns",
+            self.lab.server,
+            "--remote",
+            CLIENTS4[8],
+            "--for",
+            "20s",
+        ]
+        running = subprocess.Popen(trace, env=self.environment(), stdout=-1, stderr=-1, text=True)
+        assert running.stderr is not None
+        assert running.stdout is not None
+        running.stderr.readline()  # it is ready
+        self.get(4, 8)
+        first = json.loads(running.stdout.readline())
+        changes = [first]
+        while changes[-1]["new"] not in ("TIME_WAIT", "CLOSE"):
+            changes.append(json.loads(running.stdout.readline()))
+        running.terminate()
+        running.communicate()
+        whole = all(before["new"] == after["old"] for before, after in itertools.pairwise(changes))
+        told = f"{first['old']} to {first['new']}, {'no gap' if whole and len(changes) > 3 else 'a gap'}"
+        self.expect("tcp trace: one request, from its first change on", "LISTEN to SYN_RECV, no gap", told)
+        listening = self.json("tcp", "states", "--by", "listener", "--netns", self.lab.server)["namespaces"][0][
+            "listeners"
+        ]
+        self.expect("tcp states: who listens", "80 80", " ".join(str(it["port"]) for it in listening))
 
     def blocking(self) -> None:
         """A block and its removal, a ban that ends, an allow inside a blocked prefix."""
