@@ -62,9 +62,8 @@ class Attaching(Attachments):
         before = self._inventory.known(link.name, link.netns)
         self._check(link, before, request)
         wanted = list(config_rules(policy))
-        if not request.netns and not request.force:
-            safety.check_attach(self.store, wanted)
         if not request.force:
+            safety.check_attach(self.store, {link.netns}, wanted)
             safety.check_lists(self.store, {link.netns}, wanted)
         policy = self._with_room(policy, len(wanted))
         plan = self.loader.plan(policy.lists, {link.netns}, wanted, request.force)

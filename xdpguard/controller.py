@@ -119,8 +119,7 @@ class Controller(Attaching):
     def configure(self, policy: Policy) -> None:
         """Puts the rules of another configuration in force without attaching anew; its limits wait for that."""
         wanted = list(config_rules(policy))
-        if any(not it.netns for it in self.store.attachments()):
-            safety.check_attach(self.store, wanted)
+        safety.check_attach(self.store, (), wanted)
         safety.check_lists(self.store, (), wanted)
         self.rules.replace_source(CONFIG, wanted)
         self._policy_changed()

@@ -7,8 +7,8 @@ A rule that ends before another one does is no protection from it: an allowance 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.shelf import Shelf
@@ -20,12 +20,16 @@ from xdpguard.policy.target import Port, Prefix, Target
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
+_T = TypeVar("_T")
 _CONFIG = "config"  # origin of the rules of the configuration
 _FORCE = "--force does it all the same"
 
 
 def check_block(store: Store, prefixes: Collection[Prefix], life: float | None = None) -> None:
-    """Refuses prefixes that hold everybody, or an address the host needs that is not allowed for as long."""
+    """Refuses prefixes that hold everybody, or an address the host needs that is not allowed for as long.
+
+    The host, here and below, is every network namespace that the instance guards, and that of this command.
+    """
     now = time.time()
     for prefix in prefixes:
         if prefix.length == 0:
@@ -34,7 +38,7 @@ def check_block(store: Store, prefixes: Collection[Prefix], life: float | None =
                 f"allow the addresses you need first; {_FORCE}",
             )
     wanted = set(prefixes)
-    for address, role in sockets.protected():
+    for address, role in _guarded(store):
         culprit = next((cover for cover in _covers(address) if cover in wanted), None)
         if culprit is not None and not _allowed(store, address, now, None if life is None else now + life):
             inside = f"{culprit}" if culprit == address else f"{culprit} holds {address}, which"
@@ -50,8 +54,8 @@ def check_list(
 ) -> None:
     """Refuses a list that holds everybody, or an address the host needs that is not allowed for good.
 
-    The host is every network namespace that the instance guards, that of this command, and ``places``. ``config``: the
-    rules of the configuration as they will be, in place of those that are stored.
+    The host is ``places``, too. ``config``: the rules of the configuration as they will be, in place of those that are
+    stored.
     """
     for version in (4, 6):
         whole = entries.holding(Prefix(bytes(4 if version == 4 else 16), 0))
@@ -60,7 +64,7 @@ def check_list(
                 f"the list {name} holds every IPv{version} address there is", f"nothing was changed; {_FORCE}"
             )
     now = time.time()
-    for address, role in _guarded(store, places):
+    for address, role in _guarded(store, {"", *places}):
         culprit = entries.holding(address)
         if culprit is not None and not _allowed(store, address, now, None, config):
             inside = f"{culprit}" if culprit == address else f"{culprit}, which holds {address},"
@@ -78,23 +82,34 @@ def check_lists(store: Store, places: Collection[str], config: Collection[NewRul
             check_list(store, it.name, shelf.entries(it.name), places, config)
 
 
-def _guarded(store: Store, places: Collection[str] = ()) -> Iterator[sockets.Protected]:
-    """What the namespaces need that are guarded; one of them that has gone needs nothing."""
-    for place in sorted({"", *places, *(it.netns for it in store.attachments())}):
+def _guarded(store: Store, places: Collection[str] = ("",)) -> Iterator[sockets.Protected]:
+    """What these namespaces need, and those that are guarded; one of them that has gone needs nothing."""
+    for place, found in _in_each(store, places, sockets.protected):
+        yield from (it._replace(role=f"{it.role} in {place}") for it in found) if place else found
+
+
+def _sessions(store: Store, places: Collection[str] = ("",)) -> Iterator[sockets.Session]:
+    """The SSH sessions there."""
+    for _, found in _in_each(store, places, sockets.ssh_sessions):
+        yield from found
+
+
+def _in_each(store: Store, places: Collection[str], ask: Callable[[], _T]) -> Iterator[tuple[str, _T]]:
+    for place in sorted({*places, *(it.netns for it in store.attachments())}):
         try:
             with netns.entered(place):
-                protected = sockets.protected()
+                found = ask()
         except netns.NoSuchNamespace:
             if place in places:
                 raise
             continue
-        yield from protected
+        yield place, found
 
 
 def check_ports(store: Store, ports: Iterable[Port]) -> None:
     """Refuses to close a port over which somebody is logged in who is not allowed."""
     now = time.time()
-    sessions = sockets.ssh_sessions()
+    sessions = list(_sessions(store))
     for port in ports:
         for session in sessions:
             if port == Port(session.port, "tcp") and not _allowed(store, session.peer, now, None):
@@ -109,8 +124,8 @@ def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
     now = time.time()
     gone = set(prefixes)
     _check_listed(store, gone, now)
-    closed = _over_closed_ports(store, now)
-    for address, role in sockets.protected():
+    closed = _over_closed_ports(store, now, _sessions(store))
+    for address, role in _guarded(store):
         allowing = [rule.target for rule in store.covering("allow", address, now)]
         if not allowing or not all(target in gone for target in allowing):
             continue
@@ -148,13 +163,16 @@ def _check_listed(store: Store, gone: Collection[Prefix], now: float) -> None:
                 )
 
 
-def check_attach(store: Store, config: Collection[NewRule]) -> None:
-    """Refuses to attach when a rule, stored or of the configuration, would cut off the host."""
+def check_attach(store: Store, places: Collection[str], config: Collection[NewRule]) -> None:
+    """Refuses to attach when a rule, stored or of the configuration, would cut off what ``places`` need, or another
+    guarded namespace.
+    """
     now = time.time()
     allow = {rule.target for rule in config if rule.kind == "allow"}
     block = {rule.target for rule in config if rule.kind == "block"}
-    closed = _over_closed_ports(store, now, {rule.target for rule in config if rule.kind == "port"})
-    for address, role in sockets.protected():
+    ports = {rule.target for rule in config if rule.kind == "port"}
+    closed = _over_closed_ports(store, now, _sessions(store, places), ports)
+    for address, role in _guarded(store, places):
         covers = set(_covers(address))
         stored = store.covering("block", address, now)
         culprits = [str(rule.target) for rule in stored] + [str(target) for target in block & covers]
@@ -190,10 +208,12 @@ def _last_end(rules: Iterable[Rule]) -> float | None:
     return max((rule.expires for rule in rules if rule.expires is not None), default=None)
 
 
-def _over_closed_ports(store: Store, now: float, more: Collection[Target] = ()) -> dict[Prefix, Port]:
-    """SSH peers whose session uses a port that a rule, or one of ``more``, closes."""
+def _over_closed_ports(
+    store: Store, now: float, its: Iterable[sockets.Session], more: Collection[Target] = ()
+) -> dict[Prefix, Port]:
+    """SSH peers of these sessions that use a port that a rule, or one of ``more``, closes."""
     closed = {rule.target for rule in store.rules("port") if rule.expires is None or rule.expires > now}.union(more)
-    sessions = ((session.peer, Port(session.port, "tcp")) for session in sockets.ssh_sessions())
+    sessions = ((session.peer, Port(session.port, "tcp")) for session in its)
     return {peer: port for peer, port in sessions if port in closed}
 
 

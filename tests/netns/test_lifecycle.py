@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.command import Command
 from support.traffic import Echo, client_address, eventually, works
-from topology import INTERFACE, Lab
+from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, Lab
 
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.abi import ABI
@@ -387,3 +387,28 @@ def test_rules_of_the_configuration(lab: Lab, command: Command, echo: Echo, tmp_
     assert works(lab, 4, "tcp")
     assert not works(lab, 4, "tcp", client=1), "what the command line made stays"
     assert eventually(lambda: len(command.json("rules")) == 2)
+
+
+def test_what_a_guarded_namespace_needs(lab: Lab, command: Command) -> None:
+    """Its own addresses, its gateway: no rule may cut them off, whatever namespace the command runs in."""
+    command.ok("block", OUTSIDE4, SERVER4)
+    refused = command.refused(1, "attach", INTERFACE, "--netns", lab.server)
+    assert f"is an address of this host in {lab.server}, and the rule {SERVER4} blocks it" in refused
+    assert program_of(lab) is None
+    command.ok("unblock", OUTSIDE4, SERVER4)
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    for target, role in ((SERVER4, "an address of this host"), (OUTSIDE6, "this host's gateway")):
+        assert f"{target} is {role} in {lab.server}" in command.refused(1, "block", target)
+    assert f"198.18.0.0/30 holds {SERVER4}" in command.refused(1, "block", "198.18.0.0/30")
+    command.ok("block", SERVER4, "--shadow")
+    assert "is an address of this host" in command.refused(1, "promote", SERVER4)
+    command.ok("unblock", SERVER4, "--shadow")
+    assert command.json("rules") == []
+    command.ok("allow", OUTSIDE4)
+    command.ok("block", OUTSIDE4)
+    assert f"is this host's gateway in {lab.server}, and {OUTSIDE4} blocks it" in command.refused(
+        1, "disallow", OUTSIDE4
+    )
+    command.ok("block", SERVER4, "--force")
+    assert "blocks it" in command.refused(1, "attach", INTERFACE, "--netns", lab.server)
+    command.ok("attach", INTERFACE, "--netns", lab.server, "--force")

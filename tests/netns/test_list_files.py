@@ -371,7 +371,7 @@ def test_a_list_of_the_configuration_that_cuts_off(alone: Command, lab: Lab, con
     path = config('[lists.a]\nfile = "one.txt"\n')
     Path(path).with_name("one.txt").write_text(f"{OUTSIDE4}\n")
     line = alone.refused(1, "attach", INTERFACE, "--netns", lab.server, "--config", path)
-    assert f"{OUTSIDE4} of the list a is this host's gateway; nothing was changed" in line
+    assert f"{OUTSIDE4} of the list a is this host's gateway in {lab.server}; nothing was changed" in line
     assert looked(alone) == {}
 
 
@@ -412,13 +412,13 @@ def test_files_that_change_while_the_service_runs(
         assert service.count("list good loaded") == 2, service.lines
 
 
-def test_taking_the_allowance_away_that_a_list_needs(attached: Command) -> None:
+def test_taking_the_allowance_away_that_a_list_needs(attached: Command, lab: Lab) -> None:
     """Nor is it given an end, which would take it away later."""
     attached.ok("allow", OUTSIDE4)
     attached.ok("lists", "load", "x", "-", stdin=f"{OUTSIDE4}\n")
     for words in (["disallow", OUTSIDE4], ["allow", OUTSIDE4, "--for", "1m"]):
         line = attached.refused(1, *words)
-        assert f"{OUTSIDE4} is this host's gateway, and the list x holds it" in line
+        assert f"{OUTSIDE4} is this host's gateway in {lab.server}, and the list x holds it" in line
     assert [it["expires"] for it in attached.json("rules", "--kind", "allow")] == [None]
     attached.ok("lists", "drop", "x")
     attached.ok("disallow", OUTSIDE4)

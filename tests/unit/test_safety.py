@@ -145,7 +145,7 @@ def test_an_allowance_that_ends_sooner_is_no_protection(host: Path, store: Store
 def test_what_has_ended_neither_protects_nor_cuts_off(host: Path, store: Store) -> None:
     del host
     put(store, "block", "198.51.0.0/16", expires=time.time() - 1)
-    safety.check_attach(store, [])
+    safety.check_attach(store, {""}, [])
     put(store, "allow", "198.51.100.7", expires=time.time() - 1)
     with pytest.raises(XdpguardError, match="SSH"):
         safety.check_block(store, [parse_prefix("198.51.100.7")[0]])
@@ -159,10 +159,10 @@ def test_a_configuration_that_cuts_off(host: Path, store: Store) -> None:
         return NewRule(kind, target, "", "config", 0.0, None)
 
     with pytest.raises(XdpguardError, match=r"0\.0\.0\.0/0 blocks it"):
-        safety.check_attach(store, [config("block", "0.0.0.0/0")])
+        safety.check_attach(store, {""}, [config("block", "0.0.0.0/0")])
     with pytest.raises(XdpguardError, match="22/tcp is closed"):
-        safety.check_attach(store, [config("port", "")])
-    safety.check_attach(store, [config("port", ""), config("allow", "0.0.0.0/0"), config("allow", "::/0")])
+        safety.check_attach(store, {""}, [config("port", "")])
+    safety.check_attach(store, {""}, [config("port", ""), config("allow", "0.0.0.0/0"), config("allow", "::/0")])
 
 
 def test_taking_an_allowance_away_while_the_ssh_port_is_closed(host: Path, store: Store) -> None:
@@ -185,9 +185,9 @@ def test_taking_the_last_allowance_away(host: Path, store: Store) -> None:
 
 def test_attaching_with_rules_that_cut_off(host: Path, store: Store) -> None:
     del host
-    safety.check_attach(store, [])
+    safety.check_attach(store, {""}, [])
     put(store, "block", "198.51.0.0/16")
     with pytest.raises(XdpguardError, match=r"198\.51\.0\.0/16 blocks it"):
-        safety.check_attach(store, [])
+        safety.check_attach(store, {""}, [])
     put(store, "allow", "198.51.100.0/24")
-    safety.check_attach(store, [])
+    safety.check_attach(store, {""}, [])
