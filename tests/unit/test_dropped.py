@@ -89,6 +89,19 @@ def test_drops_without_a_sample_wait_for_the_next(data: Data) -> None:
     assert data.sums() == {FIRST: 11}
 
 
+def test_samples_that_were_read_before_their_drops_were_counted(data: Data) -> None:
+    """The counters are read first, and packets come meanwhile."""
+    data.drop("deny", 8, "udp 192.0.2.1:5 > 198.51.100.1:53")
+    data.read()
+    data.drop("deny", 4)
+    data.read()
+    assert data.sums() == {FIRST: 12}
+    assert data.dropped.by["source"][FIRST, 0].samples == 1, "the same one"
+    data.drop("closed_port", 3)
+    data.read()
+    assert data.sums() == {FIRST: 12}, "it is no sample of another reason"
+
+
 def test_what_was_before_the_first_reading_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Data(monkeypatch)
     data.drop("deny", 1000, "udp 192.0.2.1:5 > 198.51.100.1:53")

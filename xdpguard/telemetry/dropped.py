@@ -26,7 +26,7 @@ from xdpguard.telemetry.drops import Place, kept_memory
 
 By = Literal["source", "destination", "port"]
 End = tuple[bytes, int]  # address of 4 or 16 octets, and a port or 0
-Gains = defaultdict[End, list[float]]  # weights of its samples
+Gains = defaultdict[End, list[tuple[float, bool]]]  # weights of its samples, and whether they are new
 
 _REMEMBERED = 10_000  # ends
 _MET = 3  # samples
@@ -63,25 +63,29 @@ class Dropped:
         """Takes in what has been dropped since the reading before. ``at``: monotonic, s."""
         gained: dict[By, Gains] = {"source": Gains(list), "destination": Gains(list), "port": Gains(list)}
         for place, counts in interfaces.items():
-            for weight, frame in self._shares(place, counts):
-                _add(gained, weight, frame)
+            for weight, frame, new in self._shares(place, counts):
+                _add(gained, (weight, new), frame)
         seconds, self._read_at = at - self._read_at, at
         for name, shares in self.by.items():
             self.by[name] = _smoothed(shares, gained[name], max(seconds, 1e-3))
 
-    def _shares(self, place: Place, counts: Counters) -> Iterable[tuple[float, bytes]]:
-        """New samples of an interface, and how many drops each stands for."""
+    def _shares(self, place: Place, counts: Counters) -> Iterable[tuple[float, bytes, bool]]:
+        """Samples of an interface, how many drops each stands for, and whether it is new."""
         dropped = counts.drops()
         last, old = self._before.get(place, (0, dropped))
         samples = self._samples(place)
-        samples = samples[samples["at"] > last]
         for reason in abi.reasons():
-            new = dropped.get(reason.name, 0) - old.get(reason.name, 0)
+            gain = dropped.get(reason.name, 0) - old.get(reason.name, 0)
+            if gain <= 0:
+                continue
             its = samples[samples["reason"] == reason.number]
-            if new > 0 and not len(its):
+            # Samples are read behind the counters: where none is new, the last ones are of drops not counted then.
+            new = its["at"] > last
+            its = its[new] if new.any() else its
+            if not len(its):
                 dropped[reason.name] = old[reason.name]  # put down to the samples of the next reading
-            for row in its if new > 0 else ():
-                yield new / len(its), bytes(row["frame"])[: row["captured"]]
+            for row in its:
+                yield gain / len(its), bytes(row["frame"])[: row["captured"]], bool(row["at"] > last)
         self._before[place] = int(samples["at"].max(initial=last)), dropped
 
     def _samples(self, place: Place) -> NDArray[np.void]:
@@ -98,7 +102,7 @@ class Dropped:
         return whole
 
 
-def _add(gained: dict[By, Gains], weight: float, frame: bytes) -> None:
+def _add(gained: dict[By, Gains], weight: tuple[float, bool], frame: bytes) -> None:
     packet = decode(frame)
     if packet is None:
         return
@@ -108,12 +112,13 @@ def _add(gained: dict[By, Gains], weight: float, frame: bytes) -> None:
         gained["port"][packet.destination, packet.destination_port].append(weight)
 
 
-def _smoothed(shares: Mapping[End, Share], gained: Mapping[End, list[float]], seconds: float) -> dict[End, Share]:
+def _smoothed(shares: Mapping[End, Share], gained: Gains, seconds: float) -> dict[End, Share]:
     kept = math.exp(-seconds / _SMOOTHED)
     found = {end: share._replace(rate=share.rate * kept) for end, share in shares.items()}
     for end, weights in gained.items():
-        old, drops = found.get(end, Share(0.0, 0.0, 0)), sum(weights)
-        found[end] = Share(old.drops + drops, old.rate + drops / seconds * (1 - kept), old.samples + len(weights))
+        old, drops = found.get(end, Share(0.0, 0.0, 0)), sum(weight for weight, _ in weights)
+        fresh = sum(new for _, new in weights)
+        found[end] = Share(old.drops + drops, old.rate + drops / seconds * (1 - kept), old.samples + fresh)
     if len(found) > _REMEMBERED:
         most = sorted(found.items(), key=lambda it: it[1], reverse=True)[: _REMEMBERED * 3 // 4]
         found = dict(most)
