@@ -406,6 +406,45 @@ def test_interfaces_come_and_go(lab: Lab, attached: Command, running: Run) -> No
     flood.communicate(timeout=60)
 
 
+def test_an_interface_that_goes_and_comes_back(lab: Lab, attached: Command) -> None:
+    """Also one that is not there at the start, though nothing else is attached."""
+
+    def make() -> None:
+        subprocess.run(["ip", "-n", lab.server, "link", "add", "late0", "type", "veth", "peer", "late1"], check=True)
+
+    def remove() -> None:
+        subprocess.run(["ip", "-n", lab.server, "link", "del", "late0"], check=True)
+
+    def shaken() -> None:
+        """Something to look at before ten seconds have gone."""
+        attached.ok("block", "203.0.113.1")
+        attached.ok("unblock", "203.0.113.1")
+
+    place = f"late0 (in {lab.server})"
+    make()
+    attached.ok("attach", "late0", "--netns", lab.server, "--observe")
+    attached.ok("detach", INTERFACE, "--netns", lab.server)
+    remove()
+    run = Run(attached)
+    try:
+        assert run.says(f"{place} is not there; it is attached again when it comes back"), run.lines
+        for _ in range(2):
+            count = len(run.lines)
+            make()
+            shaken()
+            back = f"attached to {place} again, in native mode"
+            assert eventually(lambda at=count, what=back: any(what in it for it in run.lines[at:]), 40), run.lines  # type: ignore[misc]
+            (found,) = attached.json("status")["interfaces"]
+            assert (found["name"], found["state"], found["observe"]) == ("late0", "attached", True)
+            count = len(run.lines)
+            remove()
+            shaken()
+            assert eventually(lambda at=count: any("is not there" in it for it in run.lines[at:]), 40), run.lines  # type: ignore[misc]
+    finally:
+        assert run.end() == 0
+        attached.ok("detach", "--all")
+
+
 def test_the_unit_names_capabilities_that_are_enough(lab: Lab, attached: Command) -> None:
     """It runs, and bans, with nothing but what the unit allows."""
     unit = attached.ok("run", "--print-unit")

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from xdpguard.attaching import Request
+from xdpguard.attachments import place_of
 from xdpguard.controller import Controller
 from xdpguard.dataplane.handshakes import Handshakes
 from xdpguard.dataplane.pins import Pins
@@ -28,6 +29,7 @@ from xdpguard.guard.host import Host
 from xdpguard.guard.notify import notify, reloading
 from xdpguard.guard.suspects import Suspects
 from xdpguard.guard.upkeep import Upkeep
+from xdpguard.inventory import Interface
 from xdpguard.metrics.service import Service
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard, Policy
@@ -68,6 +70,7 @@ class Daemon:
         self._offset = boot_offset()
         self._host = Host(log)
         self._chores_at = 0.0
+        self._gone: set[tuple[str, str]] = set()  # interfaces that are recorded and not there
         self._ring: events.Events | None = None
         self._upkeep = Upkeep(log)
         self._metrics = Service(pins, store, log)
@@ -182,6 +185,7 @@ class Daemon:
         if session.policy_mark() != self._policy_mark:
             self._policy_mark = session.policy_mark()
             self._policy = self._load(session)
+        self._missing(session)
         before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
         links = session.links()
         before, self._links = self._links, links
@@ -211,13 +215,32 @@ class Daemon:
             self._ring = events.Events(self._pins)
 
     def _attach(self, session: Controller) -> None:
-        """Attaches again what a restart of the machine has taken off."""
+        """Attaches again what a restart of the machine has taken off; what is not there yet is waited for."""
         for it in session.interfaces():
             if it.state == "detached":
-                outcome = session.attach(Request(it.name, it.netns, observe=it.observe), self._policy)
-                self._log(f"attached to {it.name} again, in {outcome.interface.mode} mode")
-        if not session.links():
+                self._attach_again(session, it)
+        self._missing(session)
+        if not session.links() and not self._gone:
             raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+
+    def _attach_again(self, session: Controller, it: Interface) -> None:
+        outcome = session.attach(Request(it.name, it.netns, observe=it.observe), self._policy)
+        self._log(f"attached to {place_of(it.name, it.netns)} again, in {outcome.interface.mode} mode")
+
+    def _missing(self, session: Controller) -> None:
+        """Notes which interfaces are not there, and attaches those again that have come back."""
+        before, self._gone = self._gone, set()
+        for it in session.interfaces():
+            place = (it.name, it.netns)
+            if it.state == "gone":
+                self._gone.add(place)
+                if place not in before:
+                    self._log(f"{place_of(*place)} is not there; it is attached again when it comes back")
+            elif it.state == "detached" and place in before:
+                try:
+                    self._attach_again(session, it)
+                except XdpguardError as error:
+                    self._log(f"{place_of(*place)} has come back, and was not attached: {error}; {error.remedy}")
 
     def _reload(self) -> None:
         reloading()

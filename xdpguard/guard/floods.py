@@ -7,6 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from xdpguard.attachments import place_of
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import XdpguardError
@@ -91,4 +92,4 @@ class Floods:
 
 def name_of(link: Link) -> str:
     """An interface as the log names it."""
-    return f"{link.name} (in {link.netns})" if link.netns else link.name
+    return place_of(link.name, link.netns)

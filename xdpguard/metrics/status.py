@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from xdpguard.attachments import place_of
 from xdpguard.auditing import Audit
 from xdpguard.inventory import Interface
 
@@ -49,8 +50,11 @@ class Status:
             return "nothing is attached; attach with: xdpguard attach IFACE"
         for it in found:
             if it.state != "attached":
-                place = f"{it.name} (in {it.netns})" if it.netns else it.name
-                return f"{place} is {it.state}; attach it again: xdpguard attach {it.name}"
+                where = f"{it.name} --netns {it.netns}" if it.netns else it.name
+                remedy = f"attach it again: xdpguard attach {where}"
+                if it.state == "gone":
+                    remedy = f"it is attached again when it comes back; to forget it: xdpguard detach {where}"
+                return f"{place_of(it.name, it.netns)} is {it.state}; {remedy}"
         if self.audit is None:
             return "no audit yet"
         if self.audit.audit.ratio < 1:
