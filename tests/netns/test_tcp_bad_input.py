@@ -41,6 +41,11 @@ from support.command import Command
         (["retrans", "--by", "remote"], "--count"),
         (["retrans", "--count", "--prefix6", "48"], "--by remote"),
         (["cwnd", "--every", "2h"], "too long"),
+        (["cwnd", "--every", "0.1ms"], "500ms"),
+        (["rtt", "--longer", "2h"], "longer than the kernel can count"),
+        (["states", "--prefix4", "24"], "--by remote"),
+        (["retrans", "--count", "--wide"], "leave one of them out"),
+        (["states", "--netns", "pid 4000000000"], "no process 4000000000"),
     ],
 )
 def test_wrong_usage(command: Command, arguments: list[str], says: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from contextlib import ExitStack
 
 import pytest
 from support.tcp import ask, connected, half_open, kernel_counts, listener, serving, ss
@@ -112,7 +114,7 @@ def test_what_does_not_fit_into_a_ring_is_counted(lab: Lab, monkeypatch: pytest.
 
 def test_kernels_that_do_not_tell_the_socket(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cookie will do, but then its namespace is not known, and cannot be asked for."""
-    monkeypatch.setattr(program, "_tells_socket", lambda: False)
+    monkeypatch.setattr(program, "tells_socket", lambda: False)
     with pytest.raises(MissingError, match="does not tell the socket"):
         RoundTrips(Filter(netns=namespaces.find(lab.server).inode))
     with listener(lab) as to, serving(to, 10):
@@ -158,6 +160,29 @@ def test_the_second_program_does_the_work_of_one_that_is_left_out(lab: Lab) -> N
         ring.close()
 
 
+def test_the_next_namespace_inherits_nothing() -> None:
+    """The kernel gives the number of one that has gone to the next, most often at once."""
+    parts = Parts(retransmissions=False, backlog=False, rtt=False)
+    name = f"xgnext{os.getpid()}"
+    seen = set()
+    with Figures(parts, lambda: [namespaces.find(name)]) as figures:
+        for count in range(1, 7):
+            subprocess.run(["ip", "netns", "add", name], check=True)
+            try:
+                seen.add(namespaces.find(name).inode)
+                first = figures.read()
+                assert (first.counted, first.states, first.transitions) == ({name}, {}, {})
+                with ExitStack() as stack, entered(name):
+                    for _ in range(count):
+                        stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+                    found = figures.read()
+                assert found.states == {(name, "LISTEN"): count}
+                assert found.transitions == {(name, "CLOSE", "LISTEN"): count}
+            finally:
+                subprocess.run(["ip", "netns", "del", name], check=True)
+    assert len(seen) < 6, "positive control: a number was given again"
+
+
 def test_namespaces_that_have_gone_are_forgotten() -> None:
     with Figures(Parts(False, False, False, False, True)) as figures:
         with Lab(f"xggone{os.getpid()}", owner=os.getpid()) as other, listener(other) as to, serving(to, 10):
@@ -170,7 +195,7 @@ def test_namespaces_that_have_gone_are_forgotten() -> None:
                     ask(client, b"?", 10)
             assert {other.server, other.outside} <= set(figures.read().rtt)
         # The last socket in TIME_WAIT holds no namespace.
-        rtt = figures._rtt
+        rtt = figures._rtt.its
         assert rtt is not None
 
         def forgotten() -> bool:

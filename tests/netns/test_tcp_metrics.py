@@ -153,7 +153,19 @@ def test_each_part_can_be_switched_off(lab: Lab, attached: Command, tmp_path: Pa
             # Ports of which no SYN-ACK was sent again are told for the listeners that are named.
             quiet = {"xdpguard_tcp_synack_retransmissions_total"} if part == "backlog" else set()
             assert found == set().union(*PARTS.values()) - names - quiet, part
+        set_to(ON)
+        families()
+        count = its.scrape()("xdpguard_tcp_transitions_total", netns=lab.server, old="SYN_RECV", new="ESTABLISHED")
+        set_to(ON.replace("true", "false"))
+        families()
+        now = its.scrape()("xdpguard_tcp_transitions_total", netns=lab.server, old="SYN_RECV", new="ESTABLISHED")
+        assert now == count + 1, "those of the parts that stay go on"
         set_to('listen = "127.0.0.1:0"\n' + "".join(f"tcp.{part} = false\n" for part in PARTS))
         assert not families()
         assert programs_of(its.service.pid) == mine
         assert not with_all & loaded()
+        set_to(ON)
+        families()
+        assert programs_of(its.service.pid) > mine
+        set_to('listen = "off"\n')
+        assert eventually(lambda: programs_of(its.service.pid) == mine, 30), "nobody can ask"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 from collections import Counter
 from pathlib import Path
@@ -128,10 +129,33 @@ def _serve_counting(to: socket.socket) -> None:
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
 
+def test_a_namespace_that_comes_while_it_is_counted(command: Command, tmp_path: Path) -> None:
+    name = f"xglate{os.getpid()}"
+    with Running(command, tmp_path, "retrans", "--count", "--by", "remote", "--json", "--top", "0") as counted:
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        try:
+            subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+            with (
+                entered(name),
+                socket.create_server(("127.0.0.1", 0)) as to,
+                socket.create_connection(to.getsockname(), timeout=30) as client,
+            ):
+                server, _ = to.accept()
+                with server:
+                    client.sendall(b"hello")
+                    assert server.recv(5) == b"hello"
+                    counted.stop()
+        finally:
+            subprocess.run(["ip", "netns", "del", name], check=True)
+    (its,) = [it for it in counted.objects()[0]["groups"] if it["netns"] == name]
+    assert its["remote"] == "127.0.0.1"
+    assert its["sent"] >= 4, "SYN, ACK, five octets, their ACK"
+
+
 def test_a_blocked_source_sends_its_syn_again(lab: Lab, command: Command, tmp_path: Path) -> None:
     """What a rule drops shows as kind syn, as often as the kernel counts it."""
     command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("block", OUTSIDE4)
+    command.ok("block", OUTSIDE4, "--force")  # it is the server's gateway
     with listener(lab) as to, Running(command, tmp_path, "retrans", "--json", "--netns", lab.outside) as it:
         before = kernel_counts(lab, lab.outside)
         with entered(lab.outside):

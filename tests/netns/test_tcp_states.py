@@ -201,6 +201,26 @@ def test_under_churn_it_stays_with_ss(lab: Lab, command: Command, tmp_path: Path
         it.stop()
 
 
+def test_those_left_out_are_said_to_be(lab: Lab, command: Command) -> None:
+    with listener(lab), listener(lab), listener(lab):
+        arguments = ["tcp", "states", "--by", "listener", "--netns", lab.server]
+        assert "and 1 more; --top 0 shows all" in command.ok(*arguments, "--top", "2")
+        assert "more" not in command.ok(*arguments, "--top", "3")
+        (found,) = command.json(*arguments, "--top", "2")["namespaces"]
+        assert len(found["listeners"]) == 2
+
+
+def test_the_namespace_of_a_process(lab: Lab, command: Command) -> None:
+    with python(lab, lab.server, "import sys; print('ready', flush=True); sys.stdin.read()") as its:
+        assert its.stdout is not None
+        its.stdout.readline()
+        with listener(lab) as to:
+            (found,) = command.json("tcp", "states", "--by", "listener", "--netns", f"pid {its.pid}")["namespaces"]
+            assert found["netns"] == f"pid {its.pid}"
+            assert to.getsockname()[1] in [it["port"] for it in found["listeners"]]
+        its.communicate()
+
+
 def test_queues_of_a_listener(lab: Lab, command: Command) -> None:
     with listener(lab, backlog=8) as to:
         port = to.getsockname()[1]

@@ -65,7 +65,18 @@ def seen(
 def listening(port: int, half_open: int = 0, to_accept: int = 0, again: int = 0) -> Listener:
     """A listener at 192.0.2.1, with room for 128 in each queue."""
     address = MAPPED + socket.inet_aton("192.0.2.1")
-    return Listener(address, port, 1, (port,), Queue(to_accept, 128), Queue(half_open, 128), again, half_open, 0)
+    return Listener(
+        address,
+        port,
+        1,
+        (port,),
+        Queue(to_accept, 128),
+        Queue(to_accept, 128),
+        Queue(half_open, 128),
+        again,
+        half_open,
+        0,
+    )
 
 
 def rank(tuples: Iterable[Ends], dropped: Dropped | None = None) -> ranking.Syns:

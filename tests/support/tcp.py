@@ -244,9 +244,10 @@ def programs_of(pid: int) -> set[int]:
     """Ids of the BPF programs that a process holds."""
     found = set()
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        for line in path.read_text().splitlines():
-            if line.startswith("prog_id:"):
-                found.add(int(line.split()[1]))
+        with contextlib.suppress(FileNotFoundError):  # closed just now
+            for line in path.read_text().splitlines():
+                if line.startswith("prog_id:"):
+                    found.add(int(line.split()[1]))
     return found
 
 

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ from xdpguard.errors import MissingError, UsageError, XdpguardError
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Share
 from xdpguard.lists.store import Store
-from xdpguard.metrics import dashboard, hits, tcp, totals
+from xdpguard.metrics import dashboard, hits, totals
 from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.collector import Collector, Gathering
 from xdpguard.metrics.prometheus import Exposition, metrics
@@ -43,8 +43,8 @@ from xdpguard.policy.model import TcpMetrics
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import GUARD
-from xdpguard.tcp.figures import Parts
-from xdpguard.tcp.figures import Reading as Told
+from xdpguard.tcp import figures
+from xdpguard.tcp.resent import Resent
 from xdpguard.telemetry import counters, top
 
 parse_openmetrics: Any = _parse_openmetrics  # has no types
@@ -311,60 +311,75 @@ def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(tmp_path: Path, mo
     assert log == ["metrics: rules cannot be read: no more; going on without"]
 
 
-def test_what_the_kernel_lacks_for_tcp_is_not_tried_at_each_scrape(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+class Program:
+    """One of TCP's programs, as far as attaching goes."""
+
+    def __init__(self, log: list[str], name: str, missing: bool = False) -> None:
+        if missing:
+            log.append(f"no {name}")
+            raise MissingError(f"this kernel has no {name}", "use another")
+        self._log, self._name = log, name
+        log.append(f"+{name}")
+
+    def forget(self, gone: object) -> None:
+        del gone
+
+    def read(self) -> dict[Any, Any] | Resent:
+        return Resent({}, {}) if self._name == "resent" else {}
+
+    def close(self) -> None:
+        self._log.append(f"-{self._name}")
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is attached and detached."""
+    log: list[str] = []
+    monkeypatch.setattr(figures, "Changes", lambda chosen: Program(log, "changes"))
+    monkeypatch.setattr(figures, "Counter", lambda: Program(log, "resent"))
+    monkeypatch.setattr(figures, "_round_trips", lambda: Program(log, "rtt", missing=True))
+    return log
+
+
+def test_what_the_kernel_lacks_for_tcp_leaves_the_rest(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, programs: list[str]
 ) -> None:
+    """And is not tried at each scrape."""
     del store
     log: list[str] = []
-    tried: list[Parts] = []
-
-    def without(parts: Parts, places: object) -> NoReturn:
-        del places
-        tried.append(parts)
-        raise MissingError("this kernel has no tracepoint tcp:tcp_probe", "use another")
-
-    monkeypatch.setattr(tcp, "Figures", without)
     its = collector(tmp_path, log)
-    its.tcp.wanted = TcpMetrics(rtt=True)
+    its.tcp.wanted = TcpMetrics(states=False, rtt=True)
     for _ in range(3):
         found = {(sample.name, sample.labels): sample.value for sample in its.gather()}
         assert found["xdpguard_scrape_collector_success", ("tcp",)] == 0
         assert found["xdpguard_scrape_collector_success", ("rules",)] == 1
-    assert log == ["metrics: tcp cannot be read: this kernel has no tracepoint tcp:tcp_probe; going on without"]
-    assert tried == [Parts(rtt=True)]
-    its.tcp.wanted = TcpMetrics(rtt=False)
+        assert found["xdpguard_tcp_retransmissions_total", ("", "syn")] == 0
+    assert log == ["metrics: not all of tcp can be read: this kernel has no rtt; going on without"]
+    assert programs == ["+changes", "+resent", "no rtt"]
+    monkeypatch.setattr(figures, "_AGAIN", 0.0)
     its.gather()
-    assert tried[1:] == [Parts(rtt=False)], "another wish is another try"
-    monkeypatch.setattr(tcp, "_AGAIN", 0.0)
-    its.gather()
-    assert tried[2:] == [Parts(rtt=False)]
+    assert programs[3:] == ["no rtt"]
+    its.tcp.wanted = TcpMetrics(states=False)
+    found = {(sample.name, sample.labels): sample.value for sample in its.gather()}
+    assert found["xdpguard_scrape_collector_success", ("tcp",)] == 1
 
 
-def test_tcp_is_let_go_of_at_the_end(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_tcp_come_and_go_by_themselves(tmp_path: Path, store: Store, programs: list[str]) -> None:
+    """What stays is not attached anew: its counts would begin again."""
     del store
-    closed: list[Parts] = []
-
-    class Some:
-        def __init__(self, parts: Parts, places: object) -> None:
-            del places
-            self.parts = parts
-
-        def read(self) -> Told:
-            return Told()
-
-        def close(self) -> None:
-            closed.append(self.parts)
-
-    monkeypatch.setattr(tcp, "Figures", Some)
     its = collector(tmp_path, [])
-    its.tcp.wanted = TcpMetrics()
+    its.tcp.wanted = TcpMetrics(states=False)
     its.gather()
-    assert closed == []
-    its.tcp.wanted = TcpMetrics(backlog=False)
     its.gather()
-    assert closed == [Parts(rtt=False)]
+    its.tcp.wanted = TcpMetrics(states=False, retransmissions=False)
+    its.gather()
+    assert programs == ["+changes", "+resent", "-resent"]
+    its.rest()
+    assert programs[3:] == ["-changes"]
+    its.gather()
+    assert programs[4:] == ["+changes"]
     its.close()
-    assert closed[1:] == [Parts(rtt=False, backlog=False)]
+    assert programs[5:] == ["-changes"]
 
 
 def test_a_histogram_in_both_formats() -> None:

@@ -312,5 +312,5 @@ def test_without_the_extra_one_line_names_it(world: World, receiver: Receiver, m
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.metric_exporter", None)
     world.its.apply(quiet(listen=ANY, otlp=receiver.url))
     assert get(world.port, "/healthz")[0] == 200
-    assert "pip install 'xdpguard[otlp]'" in world.log[-1]
+    assert "install xdpguard with the extra otlp" in world.log[-1]
     assert len(world.log) == 2

@@ -15,7 +15,7 @@ from support.screen import listening
 
 from xdpguard.errors import UsageError
 from xdpguard.policy.target import MAPPED
-from xdpguard.tcp import evidence, snapshot, tally
+from xdpguard.tcp import evidence, namespaces, snapshot, tally
 from xdpguard.tcp.cwnd import History, Sample, sparkline
 from xdpguard.tcp.diag import _MESSAGE, Sockets
 from xdpguard.tcp.evidence import Pressure
@@ -34,8 +34,9 @@ from xdpguard.tcp.names import (
     TIME_WAIT,
     parse_states,
 )
-from xdpguard.tcp.namespaces import Place
+from xdpguard.tcp.namespaces import Names, Place
 from xdpguard.tcp.owners import Owners
+from xdpguard.tcp.resent import Resent, Service
 from xdpguard.tcp.retrans import Retransmission
 from xdpguard.tcp.snapshot import Listener, Snapshot
 from xdpguard.tcp.sysctls import Limits
@@ -43,6 +44,65 @@ from xdpguard.tcp.text import end, prefix
 
 _PLACE = Place("", 1, Path("/proc/self/ns/net"))
 _LIMITS = Limits((32_768, 60_999), 8192, 4096, 1)
+
+
+class _Resent:
+    """Counts of SYN-ACKs sent again by port, of one namespace."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+
+    def read(self) -> Resent:
+        return Resent({}, {Service(_PLACE.inode, port): count for port, count in self.counts.items()})
+
+
+def test_rates_are_those_since_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    there = [listening(80, half_open=9), listening(81), listening(80)]
+    monkeypatch.setattr(evidence, "backlogs", lambda place: there)
+    counter = _Resent()
+    its = evidence.Evidence(counter)  # type: ignore[arg-type]
+
+    def rates(seconds: float, **more: int) -> list[float]:
+        nonlocal now
+        now += seconds
+        for port, count in more.items():
+            counter.counts[int(port[1:])] = counter.counts.get(int(port[1:]), 0) + count
+        return [it.synacks_per_second for it in its.read(_PLACE)]
+
+    assert rates(10, p80=50, p81=10) == [5, 1, 0], "of a port's listeners the fullest"
+    assert rates(2, p80=20) == [10, 0, 0]
+    now += 100
+    counter.counts[80] += 1000
+    its.begin()
+    assert rates(1, p80=3) == [3, 0, 0]
+
+
+def test_a_number_that_another_namespace_has_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    there: dict[str, Place] = {}
+    monkeypatch.setattr(namespaces, "all_places", lambda: list(there.values()))
+
+    def make(name: str) -> int:
+        (tmp_path / name).write_text("")
+        inode = (tmp_path / name).stat().st_ino
+        there[name] = Place(name, inode, tmp_path / name)
+        return inode
+
+    names = Names()
+    first = make("first")
+    assert names.name(first) == "first"
+    (tmp_path / "first").rename(tmp_path / "second")
+    del there["first"]
+    now += 1
+    assert names.name(first) == "first", "it has gone, and what it did is still told"
+    there["second"] = Place("second", first, tmp_path / "second")
+    now += 1
+    assert names.name(first) == "second"
+    assert names.name(first + 1_000_000) == f"net {first + 1_000_000}"
+    assert names.name(0) == "?"
 
 
 @pytest.mark.parametrize(
@@ -236,6 +296,21 @@ def test_listeners_that_share_a_port_are_one() -> None:
     sockets = _sockets(*rows, receive_queue=[1, 2, 3], send_queue=[10, 10, 10], inode=[7, 8, 9])
     (found,) = snapshot.listeners(Snapshot(_PLACE, sockets, _LIMITS))
     assert (found.sockets, found.accept, found.inodes) == (3, snapshot.Queue(6, 30), (7, 8, 9))
+    assert found.fullest == snapshot.Queue(3, 10)
+
+
+def test_one_of_several_that_does_not_accept_is_told() -> None:
+    """Each socket has a queue of its own, and loses what does not fit into it."""
+    rows = [(LISTEN, "192.0.2.1", 80, "0.0.0.0", 0)] * 4 + [(LISTEN, "192.0.2.1", 81, "0.0.0.0", 0)]
+    sockets = _sockets(*rows, receive_queue=[0, 21, 0, 0, 9], send_queue=[20, 20, 20, 20, 20])
+    taken = Snapshot(_PLACE, sockets, _LIMITS)
+    found = snapshot.listeners(taken)
+    assert [it.port for it in found] == [80, 81], "the fullest first"
+    assert found[0].share == 21 / 20
+    (hint,) = hints(taken, found, Owners())
+    assert hint.text.startswith("21 connections wait on 192.0.2.1:80, at one of 4 sockets, to be accepted (limit 20)")
+    (later,) = snapshot.with_queues(found, sockets[:4])
+    assert (later.accept, later.fullest) == (snapshot.Queue(21, 80), snapshot.Queue(21, 20))
 
 
 def test_the_limit_of_half_open_connections() -> None:

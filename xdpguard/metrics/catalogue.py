@@ -80,7 +80,7 @@ _COUNTERS = (
     (
         "xdpguard_tcp_synack_retransmissions_total",
         ("netns", "port"),
-        "SYN-ACKs sent again by port, since the first scrape: those of the listeners that are named.",
+        "SYN-ACKs sent again, since the first scrape, of the ports with most of them.",
     ),
 )
 _GAUGES = (
@@ -124,7 +124,7 @@ _GAUGES = (
     (
         "xdpguard_tcp_accept_queue",
         _LISTENER,
-        "Connections the application has not accepted yet: of the listeners whose queues are fullest.",
+        "Connections not accepted yet, of the fullest socket of a listener: those whose queues are fullest.",
     ),
     ("xdpguard_tcp_accept_queue_limit", _LISTENER, "How many may wait; more are dropped."),
     ("xdpguard_tcp_syn_backlog", _LISTENER, "Half-open connections of these listeners."),

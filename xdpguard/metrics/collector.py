@@ -46,6 +46,10 @@ class Sample(NamedTuple):
     buckets: tuple[tuple[float, int], ...] = ()
 
 
+class _Incomplete(Exception):
+    """Some figures of a part could not be read; the others are there."""
+
+
 class Gathering(list[Sample]):
     """The samples of one scrape."""
 
@@ -98,6 +102,11 @@ class Collector:
             inventory = Inventory(store, KernelDataplane(self._pins), self._links)
             return [inventory.look(it) for it in store.attachments()]
 
+    def rest(self) -> None:
+        """Lets go of what costs something while nobody asks."""
+        with self._lock:
+            self.tcp.close()
+
     def close(self) -> None:
         """Lets go of the maps that are kept open."""
         with self._lock:
@@ -109,15 +118,21 @@ class Collector:
         mine = Gathering()
         try:
             part(mine)
+        except _Incomplete as error:
+            found += mine
+            self._failing_now(name, f"not all of {name} can be read: {error}")
+            return False
         except Exception as error:  # whatever it is: the other figures are wanted all the more
-            words = str(error) or type(error).__name__
-            if self._failing.get(name) != words:
-                self._failing[name] = words
-                self._log(f"metrics: {name} cannot be read: {words}; going on without")
+            self._failing_now(name, f"{name} cannot be read: {str(error) or type(error).__name__}")
             return False
         self._failing.pop(name, None)
         found += mine
         return True
+
+    def _failing_now(self, name: str, words: str) -> None:
+        if self._failing.get(name) != words:
+            self._failing[name] = words
+            self._log(f"metrics: {words}; going on without")
 
     def _service(self, out: Gathering) -> None:
         status = self._status
@@ -197,7 +212,9 @@ class Collector:
 
     def _tcp(self, out: Gathering) -> None:
         attached = {it.netns for it in self.interfaces() if it.state == "attached"}
-        self.tcp.put(out, attached, self.top)
+        missing = self.tcp.put(out, attached, self.top)
+        if missing:
+            raise _Incomplete("; ".join(str(it) for it in missing))
 
 
 def _counted(out: Gathering, place: tuple[str, str], reading: Reading) -> None:

@@ -55,6 +55,8 @@ class Service:
             self._listen(wanted.listen)
         if before is None or (before.otlp, before.otlp_interval) != (wanted.otlp, wanted.otlp_interval):
             self._push(wanted)
+        if self._server is None and self._pusher is None:
+            self._collector.rest()
 
     def tick(self, mode: str, audit: Audit | None, audited: float) -> None:
         """The loop went round. ``mode`` of the guard; the last audit and when it was, Unix time."""
@@ -138,8 +140,8 @@ class Service:
             from xdpguard.metrics.otlp import Pusher
         except ImportError as error:
             self._log(
-                f"metrics are not pushed: {error}; install the extra otlp: pip install 'xdpguard[otlp]', or leave"
-                " [metrics] otlp out"
+                f"metrics are not pushed: {error}; install xdpguard with the extra otlp ('.[otlp]' in place of '.'), or"
+                " leave [metrics] otlp out"
             )
             return
         interval = parse_interval(wanted.otlp_interval)

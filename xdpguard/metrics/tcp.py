@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -26,54 +25,32 @@ from xdpguard.tcp.text import address
 if TYPE_CHECKING:
     from xdpguard.metrics.collector import Gathering
 
-_AGAIN = 300.0  # seconds until it is tried again to attach what the kernel did not take
-_NOTHING = Parts(False, False, False, False, False)
-
 
 class TcpFigures:
     """Call it from one thread at a time; ``wanted`` may be set by any."""
 
     def __init__(self) -> None:
         self.wanted = TcpMetrics(False, False, False, False, False)
-        self._parts = _NOTHING
         self._figures: Figures | None = None
-        self._failed: XdpguardError | None = None
-        self._tried = 0.0
         self._places: list[Place] = []
 
-    def put(self, out: Gathering, links: Collection[str], most: int) -> None:
-        """Adds the figures. ``links``: names of the namespaces with an attached interface; ``most`` listeners, and
-        ports, are named. XdpguardError where the kernel lacks what a part needs.
+    def put(self, out: Gathering, links: Collection[str], most: int) -> list[XdpguardError]:
+        """Adds the figures; returns why parts are missing. ``links``: names of the namespaces with an attached
+        interface; ``most`` listeners, and ports, are named.
         """
         self._places = _places(links)
-        figures = self._opened()
-        if figures is not None:
-            _told(out, figures.read(), self._parts, [place.name for place in self._places], most)
+        parts = Parts(**msgspec.structs.asdict(self.wanted))
+        if self._figures is None:
+            self._figures = Figures(parts, lambda: self._places)
+        self._figures.want(parts)
+        _told(out, self._figures.read(), [place.name for place in self._places], most)
+        return self._figures.failed
 
     def close(self) -> None:
         """Detaches."""
         if self._figures is not None:
             self._figures.close()
-        self._figures, self._parts, self._failed = None, _NOTHING, None
-
-    def _opened(self) -> Figures | None:
-        """What is wanted, attached; None where nothing is."""
-        wanted = Parts(**msgspec.structs.asdict(self.wanted))
-        if wanted != self._parts:
-            self.close()
-            self._parts = wanted
-        if wanted == _NOTHING:
-            return None
-        if self._figures is None:
-            if self._failed is not None and time.monotonic() - self._tried < _AGAIN:
-                raise self._failed
-            self._tried = time.monotonic()
-            try:
-                self._figures, self._failed = Figures(wanted, lambda: self._places), None
-            except XdpguardError as error:
-                self._failed = error
-                raise
-        return self._figures
+        self._figures = None
 
 
 def _places(links: Collection[str]) -> list[Place]:
@@ -86,28 +63,27 @@ def _places(links: Collection[str]) -> list[Place]:
     return list(found.values())
 
 
-def _told(out: Gathering, its: Reading, parts: Parts, names: Collection[str], most: int) -> None:
+def _told(out: Gathering, its: Reading, names: Collection[str], most: int) -> None:
     # What can occur is told as 0 before it does: a rate needs a value from before.
-    if parts.states:
-        for name in names:
-            for state in SHOWN:
-                out.put("xdpguard_tcp_sockets", its.states.get((name, STATES[state]), 0), name, STATES[state])
+    for name in sorted(its.counted):
+        for state in SHOWN:
+            out.put("xdpguard_tcp_sockets", its.states.get((name, STATES[state]), 0), name, STATES[state])
     for (name, old, new), number in sorted(its.transitions.items()):
         out.put("xdpguard_tcp_transitions_total", number, name, old, new)
-    if parts.retransmissions:
+    if its.resent:
         for name in names:
             for kind in KINDS[1:]:
                 out.put("xdpguard_tcp_retransmissions_total", its.retransmissions.get((name, kind), 0), name, kind)
     listeners = [(name, listener) for name, found in its.backlog.items() for listener in found]
-    listeners.sort(key=lambda it: -max(it[1].accept.share, it[1].syn.share))
+    listeners.sort(key=lambda it: -it[1].share)
     ports = dict(its.synacks)
     for name, it in listeners[:most]:
         labels = name, address(it.address), str(it.port)
-        out.put("xdpguard_tcp_accept_queue", it.accept.length, *labels)
-        out.put("xdpguard_tcp_accept_queue_limit", it.accept.limit, *labels)
+        out.put("xdpguard_tcp_accept_queue", it.fullest.length, *labels)
+        out.put("xdpguard_tcp_accept_queue_limit", it.fullest.limit, *labels)
         out.put("xdpguard_tcp_syn_backlog", it.syn.length, *labels)
         out.put("xdpguard_tcp_syn_backlog_limit", it.syn.limit, *labels)
-        if parts.retransmissions:
+        if its.resent:
             ports.setdefault((name, it.port), 0)
     for (name, port), number in sorted(ports.items(), key=lambda it: -it[1])[:most]:
         out.put("xdpguard_tcp_synack_retransmissions_total", number, name, str(port))

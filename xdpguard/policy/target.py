@@ -117,7 +117,10 @@ def parse_interval(text: str) -> float:
     match = _INTERVAL.match(text.strip())
     if match and int(match[1]) > 0:
         return int(match[1]) / 1000
-    return float(parse_duration(text))
+    try:
+        return float(parse_duration(text))
+    except UsageError as error:
+        raise UsageError(str(error), "write a whole number above 0 and a unit: 500ms, 90s, 10m, 2h") from error
 
 
 def _packed(address: str) -> bytes | None:

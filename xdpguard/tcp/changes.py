@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +37,11 @@ class Changes:
         namespaces = np.frombuffer(keys, "<u4", number).tolist()
         tables = np.frombuffer(values, "<u8", number * _WIDTH * _WIDTH).astype(np.int64)
         return dict(zip(namespaces, tables.reshape(-1, _WIDTH, _WIDTH), strict=True))
+
+    def forget(self, gone: Callable[[int], bool]) -> None:
+        """Removes the counts of namespaces, by inode number, that ``gone`` says so of."""
+        for netns in filter(gone, list(self.read())):
+            kernel.delete(self._fd, netns.to_bytes(4, "little"))
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

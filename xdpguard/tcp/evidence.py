@@ -44,24 +44,29 @@ class Evidence:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._before: Mapping[Service, int] = {}
-        self._at = 0.0
+        self._before: dict[Service, int] = {}
+        self._begun = 0.0
+        self._at: dict[int, float] = {}  # by namespace, where it was read since
         self.begin()
 
     def begin(self) -> None:
         """Rates are those from here on."""
-        self._before, self._at = self._counter.read().synacks, time.monotonic()
+        self._before, self._begun, self._at = self._counter.read().synacks, time.monotonic(), {}
 
     def read(self, place: Place) -> list[Pressure]:
-        """The listeners of a namespace, the fullest queue first."""
-        now = self._counter.read().synacks
-        seconds = max(time.monotonic() - self._at, 1e-3)
-
-        def rate(port: int) -> float:
-            its = Service(place.inode, port)
-            return max(0, now.get(its, 0) - self._before.get(its, 0)) / seconds
-
-        return [Pressure(it, rate(it.port)) for it in backlogs(place)]
+        """The listeners of a namespace, the fullest queue first; rates are those since the last call for it. What a
+        port sends again is told of its fullest listener.
+        """
+        now, at = self._counter.read().synacks, time.monotonic()
+        seconds = max(at - self._at.get(place.inode, self._begun), 1e-3)
+        rates = {
+            its.port: max(0, number - self._before.get(its, 0)) / seconds
+            for its, number in now.items()
+            if its.netns == place.inode
+        }
+        self._before |= {its: number for its, number in now.items() if its.netns == place.inode}
+        self._at[place.inode] = at
+        return [Pressure(it, rates.pop(it.port, 0.0)) for it in backlogs(place)]
 
 
 class Backlogs:
@@ -105,5 +110,5 @@ def _in_words(pressure: Pressure) -> str:
     sent = f"; {rate:,.0f} SYN-ACKs/s sent again" if rate >= _LEAST else ""
     return (
         f"{end(it.address, it.port)} has {it.syn.length:,} of {it.syn.limit:,} half-open{again},"
-        f" {it.accept.length:,} of {it.accept.limit:,} to be accepted{sent}"
+        f" {it.fullest.length:,} of {it.fullest.limit:,} to be accepted{sent}"
     )

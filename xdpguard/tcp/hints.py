@@ -81,18 +81,19 @@ def _half_open(its_listeners: list[Listener]) -> Iterator[Hint]:
 
 def _not_accepted(its_listeners: list[Listener], owners: Owners) -> Iterator[Hint]:
     for it in its_listeners:
-        if it.accept.share < _NEARLY_FULL or not it.accept.length:
+        if it.fullest.share < _NEARLY_FULL or not it.fullest.length:
             continue
         who = _first(owners, it.inodes)
+        which = f", at one of {it.sockets:,} sockets," if it.sockets > 1 else ""
         yield Hint(
             "accept_queue",
-            f"{it.accept.length:,} connections wait on {end(it.address, it.port)} to be accepted (limit"
-            f" {it.accept.limit:,}): {_named(who)} does not keep up, and new ones are lost when it is full",
+            f"{it.fullest.length:,} connections wait on {end(it.address, it.port)}{which} to be accepted (limit"
+            f" {it.fullest.limit:,}): {_named(who)} does not keep up, and new ones are lost when it is full",
             {
                 "address": address(it.address),
                 "port": it.port,
-                "waiting": it.accept.length,
-                "limit": it.accept.limit,
+                "waiting": it.fullest.length,
+                "limit": it.fullest.limit,
                 **_owner_fields(who),
             },
         )

@@ -9,7 +9,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.policy.target import MAPPED
 from xdpguard.tcp.diag import Diag
 from xdpguard.tcp.names import LISTEN
-from xdpguard.tcp.namespaces import Place, all_places
+from xdpguard.tcp.namespaces import Place, all_places, is_current
 
 _ANY6 = bytes(16)
 _ANY4 = MAPPED + bytes(4)
@@ -50,9 +50,10 @@ class Listeners:
         return self._known[netns]
 
     def _listening(self, netns: int) -> dict[int, list[tuple[bytes, int]]]:
-        if netns not in self._places:
-            self._places = {place.inode: place for place in all_places()}
         place = self._places.get(netns)
+        if place is None or not is_current(place):
+            self._places = {it.inode: it for it in all_places()}
+            place = self._places.get(netns)
         found: dict[int, list[tuple[bytes, int]]] = {}
         if place is None:
             return found

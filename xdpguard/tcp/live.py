@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +115,14 @@ class Live:
         if ask:
             self._half_open_pace.spent(time.thread_time() - begun)
         return found
+
+    def renew(self, inodes: Iterable[int], gone: Callable[[int], bool]) -> None:
+        """Takes a snapshot at once where a namespace of these has none, or ``gone`` says that its is another's."""
+        for inode in filter(gone, list(self._bases)):
+            del self._bases[inode]
+            self._before.pop(inode, None)
+        if any(inode not in self._bases for inode in inodes):
+            self._synchronise()
 
     def spent(self, seconds: float) -> None:
         """Working with new snapshots took so much of the processor: the next ones come later."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +18,10 @@ from xdpguard.net.netns import NoSuchNamespace
 OWN = "."  # what --netns calls the namespace this command runs in
 _PROC = Path("/proc")
 _LOOK_AGAIN = 1.0  # seconds between two looks for namespaces that are not known
+_CHECK_AGAIN = 0.1  # seconds between two looks whether one is still what it was
+_MOST = 4096  # names kept
+_OF_PROCESS = re.compile(r"pid ([0-9]{1,10})")
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 
 
 class Place(NamedTuple):
@@ -28,9 +35,17 @@ class Place(NamedTuple):
 
 
 def find(name: str) -> Place:
-    """The namespace that --netns means: its name, or ``.`` for this command's own. NoSuchNamespace else."""
+    """The namespace that --netns means: its name, ``.`` for this command's own, or ``pid N`` for that of a process.
+    NoSuchNamespace else.
+    """
     if name == OWN:
         return _own()
+    if match := _OF_PROCESS.fullmatch(name):
+        path = _PROC / match[1] / "ns" / "net"
+        try:
+            return Place(f"pid {match[1]}", path.stat().st_ino, path)
+        except OSError as error:
+            raise NoSuchNamespace(f"no process {match[1]}", "xdpguard tcp states shows the namespaces") from error
     path = netns.path_of(name)
     return Place(name, path.stat().st_ino, path)
 
@@ -62,22 +77,54 @@ def _own() -> Place:
 
 
 class Names:
-    """Names by inode number, looked up again when an unknown one turns up."""
+    """Names by inode number. The number of one that has gone is given to the next: so what is known is checked."""
 
     def __init__(self) -> None:
-        self._names: dict[int, str] = {}
-        self._looked = 0.0
+        self._places: dict[int, Place] = {}
+        self._checked: dict[int, float] = {}
+        self._looked = float("-inf")
 
     def name(self, inode: int) -> str:
-        """The namespace's name; ``net N`` with its inode number when it has none, or has gone; ``?`` for 0."""
+        """The namespace's name, also for a moment after it has gone; ``net N`` with its inode number when it has none;
+        ``?`` for 0.
+        """
         if not inode:
             return "?"
-        found = self._names.get(inode)
-        if found is None and time.monotonic() - self._looked > _LOOK_AGAIN:
-            self._names |= {place.inode: place.name for place in all_places()}
-            self._looked = time.monotonic()
-            found = self._names.setdefault(inode, f"net {inode}")
-        return f"net {inode}" if found is None else found
+        now = time.monotonic()
+        if now - self._checked.get(inode, float("-inf")) > _CHECK_AGAIN:
+            self._checked[inode] = now
+            known = self._places.get(inode)
+            if not (known and is_current(known)) and (known or now - self._looked > _LOOK_AGAIN):
+                self._look(now)
+        found = self._places.get(inode)
+        return found.name if found else f"net {inode}"
+
+    def _look(self, now: float) -> None:
+        self._looked = now
+        # What has gone keeps its name, until its number is another's.
+        self._places |= {place.inode: place for place in all_places()}
+        if len(self._places) > _MOST:
+            self._places = {place.inode: place for place in all_places()}
+            self._checked.clear()
 
 
-__all__ = ["OWN", "Names", "NoSuchNamespace", "Place", "all_places", "find"]
+def is_current(place: Place) -> bool:
+    """Whether the file still leads there."""
+    try:
+        return place.path.stat().st_ino == place.inode
+    except OSError:
+        return False
+
+
+def cookie(place: Place) -> int:
+    """What tells a namespace from all others there ever were since the machine was started. OSError when it has gone;
+    0 before Linux 5.14.
+    """
+    with netns.entered_path(place.path), socket.socket() as made:
+        try:
+            return int.from_bytes(made.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
+        except OSError:
+            return 0
+
+
+__all__ = ["OWN", "Names", "NoSuchNamespace", "Place", "all_places", "cookie", "find", "is_current"]

@@ -50,7 +50,7 @@ def load(
         wanted["PID"] = pid
     wanted["INODES"] = INODES
     if _PROBE in tracepoints:
-        wanted["PROBE_SOCKET"] = int(_tells_socket())
+        wanted["PROBE_SOCKET"] = int(tells_socket())
         if not wanted["PROBE_SOCKET"] and (wanted["NETNS"] or wanted["PID"]):
             raise MissingError(
                 f"this kernel's {_PROBE} does not tell the socket, hence neither its namespace nor its process",
@@ -59,7 +59,7 @@ def load(
     return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, **switches}, raw)
 
 
-def _tells_socket() -> bool:
+def tells_socket() -> bool:
     """Whether the tracepoint of round-trip times has it; older kernels only tell a cookie."""
     return "skaddr" in format_of(_PROBE)
 

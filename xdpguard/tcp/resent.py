@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
@@ -58,6 +59,13 @@ class Counter:
             if port:
                 found.synacks[Service(netns, port)] = count
         return found
+
+    def forget(self, gone: Callable[[int], bool]) -> None:
+        """Removes the counts of namespaces, by inode number, that ``gone`` says so of."""
+        keys, _, number = kernel.entries(self._fd, _RESENT.itemsize, 8)
+        for place, netns in enumerate(np.frombuffer(keys, _RESENT, number)["netns"].tolist()):
+            if gone(netns):
+                kernel.delete(self._fd, keys[place * _RESENT.itemsize : (place + 1) * _RESENT.itemsize])
 
     def close(self) -> None:
         """Detaches."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, NamedTuple
 
@@ -67,12 +67,12 @@ class RoundTrips:
             found.setdefault(Group(netns, address, port), Histogram()).add(bucket, count, total)
         return found
 
-    def forget(self, living: Collection[int]) -> None:
-        """Removes the times of all other namespaces, by inode number: those that have gone."""
+    def forget(self, gone: Callable[[int], bool]) -> None:
+        """Removes the times of namespaces, by inode number, that ``gone`` says so of."""
         keys, _, number = kernel.entries(self._times, _GROUP.itemsize, _TIMES.itemsize)
-        gone = ~np.isin(np.frombuffer(keys, _GROUP, number)["netns"], list(living))
-        for place in np.flatnonzero(gone).tolist():
-            kernel.delete(self._times, keys[place * _GROUP.itemsize : (place + 1) * _GROUP.itemsize])
+        for place, netns in enumerate(np.frombuffer(keys, _GROUP, number)["netns"].tolist()):
+            if gone(netns):
+                kernel.delete(self._times, keys[place * _GROUP.itemsize : (place + 1) * _GROUP.itemsize])
 
     def lost(self) -> int:
         """Times that were not kept, because there were too many groups."""

@@ -34,7 +34,8 @@ class Queue(NamedTuple):
 
 class Listener(NamedTuple):
     """A listener, or several that share their address and port (SO_REUSEPORT). ``accept``: connections that the
-    application has not accepted; ``syn``: half-open ones; ``connections``: all others on its address and port.
+    application has not accepted, of all of them; ``fullest``: of the one that is fullest, as each loses its own when it
+    is full; ``syn``: half-open ones; ``connections``: all others on its address and port.
     """
 
     address: bytes
@@ -42,10 +43,16 @@ class Listener(NamedTuple):
     sockets: int
     inodes: tuple[int, ...]
     accept: Queue
+    fullest: Queue
     syn: Queue
     syn_again: int  # half-open ones whose SYN-ACK had to be sent again
     syn_sources: int  # different remote addresses of the half-open ones
     connections: int
+
+    @property
+    def share(self) -> float:
+        """How full its fullest queue is."""
+        return max(self.fullest.share, self.syn.share)
 
 
 class Remote(NamedTuple):
@@ -100,12 +107,12 @@ def listeners(snapshot: Snapshot) -> list[Listener]:
         shares = _shares(its, addresses) if len(addresses) > 1 else {addresses[0]: its}
         for address in addresses:
             found.append(_listener((address, port), listening[groups[address, port]], shares[address], snapshot.limits))
-    return sorted(found, key=lambda it: (-max(it.accept.share, it.syn.share), -it.connections, it.port, it.address))
+    return sorted(found, key=lambda it: (-it.share, -it.connections, it.port, it.address))
 
 
 def with_queues(found: list[Listener], listening: Sockets) -> list[Listener]:
     """Listeners with the accept queues that sockets asked for later say; those that have gone left out."""
-    queues: dict[tuple[bytes, int], Queue] = {}
+    queues: dict[tuple[bytes, int], list[Queue]] = {}
     for local, port, length, limit in zip(
         map(bytes, listening["local"]),
         listening["local_port"].tolist(),
@@ -113,9 +120,17 @@ def with_queues(found: list[Listener], listening: Sockets) -> list[Listener]:
         listening["send_queue"].tolist(),
         strict=True,
     ):
-        before = queues.get((local, port), Queue(0, 0))
-        queues[local, port] = Queue(before.length + length, before.limit + limit)
-    return [it._replace(accept=queues[it.address, it.port]) for it in found if (it.address, it.port) in queues]
+        queues.setdefault((local, port), []).append(Queue(length, limit))
+    there = [(it, queues[it.address, it.port]) for it in found if (it.address, it.port) in queues]
+    return [it._replace(accept=_all(its), fullest=_fullest(its)) for it, its in there]
+
+
+def _all(queues: list[Queue]) -> Queue:
+    return Queue(sum(it.length for it in queues), sum(it.limit for it in queues))
+
+
+def _fullest(queues: list[Queue]) -> Queue:
+    return max(queues, key=lambda it: it.share)
 
 
 def remotes(sockets: Sockets, length4: int, length6: int) -> list[Remote]:
@@ -138,13 +153,15 @@ def remotes(sockets: Sockets, length4: int, length6: int) -> list[Remote]:
 
 def _listener(key: tuple[bytes, int], its: Sockets, connected: Sockets, limits: sysctls.Limits) -> Listener:
     halves = connected[connected["state"] == SYN_RECV]
-    backlog = int(its["send_queue"].sum())
+    queues = [Queue(*it) for it in zip(its["receive_queue"].tolist(), its["send_queue"].tolist(), strict=True)]
+    accept = _all(queues)
     return Listener(
         *key,
         len(its),
         tuple(its["inode"].tolist()),
-        Queue(int(its["receive_queue"].sum()), backlog),
-        Queue(len(halves), limits.syn_backlog(backlog)),
+        accept,
+        _fullest(queues),
+        Queue(len(halves), limits.syn_backlog(accept.limit)),
         int((halves["retrans"] > 0).sum()),
         len(set(map(bytes, halves["remote"]))),
         len(connected) - len(halves),

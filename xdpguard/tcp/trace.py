@@ -96,9 +96,12 @@ class Trace:
             yield event
 
     def lost(self) -> int:
-        """Changes that did not fit into the ring, or met a running program."""
-        missed = self._program.missed("xg_first") - sum_over_cpus(self._stood_in)
-        return self._ring.lost() + max(0, missed)
+        """Changes that did not fit into the ring."""
+        return self._ring.lost()
+
+    def missed(self) -> int:
+        """Changes that met a running program on their CPU, and so were not looked at: of the whole host."""
+        return max(0, self._program.missed("xg_first") - sum_over_cpus(self._stood_in))
 
     def programs(self) -> list[int]:
         """The descriptors of the programs in the kernel."""

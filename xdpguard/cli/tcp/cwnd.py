@@ -82,7 +82,7 @@ def cwnd(
                 history.sweep(living())
                 swept = time.monotonic()
             if last or time.monotonic() >= due:
-                due += again
+                due = max(due + again, time.monotonic())
                 shown.table(history.connections(), running.lost())
         if running.lost():
             render.note(f"{running.lost():,} samples were lost: more came than could be read; try a longer --every")

@@ -67,12 +67,14 @@ def retrans(
         raise UsageError("--by says how to add up", "give --count as well")
     if (prefix4, prefix6) != (32, 128) and by != "remote":
         raise UsageError("--prefix4 and --prefix6 say how remote addresses are added up", "give --count --by remote")
+    if count and wide:
+        raise UsageError("--wide shows more of each segment, and --count adds them up", "leave one of them out")
     chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []))
     until = options.seconds(length)
     require_privileges()
     with Retransmissions(chosen, closes=count) as running:
         if count:
-            _count(running, chosen, _places(netns), by, (prefix4, prefix6), top, until, as_json)
+            _count(running, chosen, netns, by, (prefix4, prefix6), top, until, as_json)
         else:
             _follow(running, _Lines(wide, bool(netns)), until, as_json)
         lost = running.lost()
@@ -84,8 +86,15 @@ def retrans(
 
 def _places(netns: str) -> list[Place]:
     from xdpguard.tcp import namespaces
+    from xdpguard.tcp.namespaces import NoSuchNamespace
 
-    return [namespaces.find(netns)] if netns else namespaces.all_places()
+    # Those of this moment: some come and some go while it is counted.
+    if not netns:
+        return namespaces.all_places()
+    try:
+        return [namespaces.find(netns)]
+    except NoSuchNamespace:
+        return []
 
 
 def _follow(running: Retransmissions, shown: _Lines, until: float | None, as_json: bool) -> None:
@@ -154,7 +163,7 @@ class _Lines:
 def _count(
     running: Retransmissions,
     chosen: Filter,
-    places: list[Place],
+    netns: str,
     by: By,
     prefixes: tuple[int, int],
     top: int,
@@ -169,12 +178,12 @@ def _count(
         "remote": tally.by_remote(*prefixes),
     }[by]
     counting = tally.Tally(chosen, grouping)
-    counting.begin(places, running.inodes.held)
+    counting.begin(_places(netns), running.inodes.held)
     running.read()  # it may be older than what was noted
     for _ in loop.rounds("counting retransmissions", _PAUSE, until):
         running.inodes.refresh()
         counting.add(running.read())
-    groups = counting.finish(places, running.inodes.held, running.read)
+    groups = counting.finish(_places(netns), running.inodes.held, running.read)
     chosen_groups = sorted(groups.items(), key=lambda item: (-item[1].segments, -item[1].sent, item[0]))
     _Counts(by, prefixes).show(chosen_groups, counting.rest, top, as_json)
 

@@ -23,6 +23,7 @@ By = Literal["all", "local", "remote", "local-port", "remote-port"]
 Unit = Literal["us", "ms"]
 _PERCENTILES = (0.5, 0.9, 0.99)
 _BAR = 40
+_LONGEST = 3_600_000_000  # us: it is kept in 32 bits
 _LOOK = 0.1  # seconds between two looks at a process's sockets
 
 _EXAMPLES = """
@@ -31,7 +32,7 @@ Examples:
   xdpguard tcp rtt                                   until Ctrl-C, then one histogram for each namespace
   xdpguard tcp rtt --for 10s --by remote --prefix4 24 --unit ms
   xdpguard tcp rtt --local-port 443 --interval 1s    a histogram every second
-  xdpguard tcp rtt --for 10s --json | jq '.groups[] | {remote, p99}'
+  xdpguard tcp rtt --for 10s --by remote --json | jq '.groups[] | {remote, p99}'
 \b
 Each segment that an established connection receives counts once, with the connection's smoothed round-trip time then.
 """
@@ -69,6 +70,8 @@ def rtt(
     if (prefix4, prefix6) != (32, 128) and by not in ("local", "remote"):
         raise UsageError("--prefix4 and --prefix6 say how addresses are added up", "give --by remote or --by local")
     least = round(parse_interval(longer) * 1e6) if longer else 0
+    if least > _LONGEST:
+        raise UsageError("--longer is longer than the kernel can count", "give an hour at most")
     chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, longer=least)
     until, every = options.seconds(length), options.seconds(interval)
     require_privileges()
@@ -80,7 +83,7 @@ def rtt(
             running.inodes.refresh()
             if not last and time.monotonic() < due:
                 continue
-            due += every or 0.0
+            due = max(due + (every or 0.0), time.monotonic())
             now = running.read()
             fresh = {key: its.minus(before.get(key, Histogram())) for key, its in now.items()}
             shown.show({key: its for key, its in fresh.items() if its.counts}, headed=bool(every))

@@ -40,9 +40,17 @@ def states(
     by: Annotated[By, typer.Option("--by", help="What to add up.")] = "state",
     prefix4: options.Prefix4 = 32,
     prefix6: options.Prefix6 = 128,
-    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many; 0 for all.")] = 20,
+    top: Annotated[
+        int, typer.Option("--top", metavar="N", min=0, help="How many listeners or remotes; 0 for all.")
+    ] = 20,
     watch: Annotated[
-        float, typer.Option("--watch", metavar="SECONDS", help="Again at this interval, with changes a second.")
+        float,
+        typer.Option(
+            "--watch",
+            metavar="SECONDS",
+            show_default="once",
+            help="Again every 0.1 to 86400 seconds, with changes a second.",
+        ),
     ] = 0.0,
     length: options.Length = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")] = False,
@@ -53,6 +61,8 @@ def states(
     until = options.seconds(length)
     if until and not watch:
         raise UsageError("--for needs --watch", "give --watch 1 as well")
+    if (prefix4, prefix6) != (32, 128) and by != "remote":
+        raise UsageError("--prefix4 and --prefix6 say how remote addresses are added up", "give --by remote")
     require_privileges()
     view = View(by, prefix4, prefix6, top, as_json)
     if watch:

@@ -114,6 +114,7 @@ class View:
 def _json(view: View, found: list[Found], seconds: float) -> str:
     import msgspec
 
+    top = view.top or None
     document: dict[str, Any] = {"time": round(time.time(), 3), "namespaces": []}
     for it in found:
         listeners = [_listener_fields(one, view.owners) for one in it.listeners]
@@ -123,11 +124,11 @@ def _json(view: View, found: list[Found], seconds: float) -> str:
             "sockets": sum(it.states.values()),
             "snapshot_age": round(time.monotonic() - it.part.taken.at, 3),
             "states": {STATES[state]: it.states.get(state, 0) for state in SHOWN},
-            "listeners": listeners,
+            "listeners": listeners[: top if view.by == "listener" else None],
             "hints": [{"kind": hint.kind, "text": hint.text, **hint.evidence} for hint in it.hints],
         }
         if view.by == "remote":
-            part["remotes"] = [_remote_fields(one, view) for one in it.remotes[: view.top or None]]
+            part["remotes"] = [_remote_fields(one, view) for one in it.remotes[:top]]
         if seconds:
             part["transitions"] = [
                 {"old": STATES[a], "new": STATES[b], "count": number, "per_second": round(number / seconds, 3)}
@@ -149,6 +150,8 @@ def _listener_fields(it: Listener, owners: Owners) -> dict[str, Any]:
         "process": who.name if who else None,
         "accept_queue": it.accept.length,
         "accept_limit": it.accept.limit,
+        "fullest_queue": it.fullest.length,
+        "fullest_limit": it.fullest.limit,
         "syn_backlog": it.syn.length,
         "syn_limit": it.syn.limit,
         "connections": it.connections,
@@ -187,7 +190,7 @@ def _print_listeners(view: View, found: list[Found]) -> None:
             it.part.place.name or "-",
             end(one.address, one.port) + (f" x{one.sockets}" if one.sockets > 1 else ""),
             str(view.owners.known(one.inodes[0]) or "-"),
-            f"{one.accept.length:,}/{one.accept.limit:,}",
+            f"{one.accept.length:,}/{one.accept.limit:,}" + _one_of_them(one),
             f"{one.syn.length:,}/{one.syn.limit:,}",
             render.number(one.connections),
         ]
@@ -199,6 +202,12 @@ def _print_listeners(view: View, found: list[Found]) -> None:
         return
     columns = ["netns", "listener", "process", "accept queue", "SYN backlog", "connections"]
     render.print_table(columns, rows, right="connections")
+    _say_left_out(sum(len(it.listeners) for it in found) - len(rows))
+
+
+def _one_of_them(it: Listener) -> str:
+    """The fullest queue, where several share the port and it is fuller than all together."""
+    return f" (one {it.fullest.length:,}/{it.fullest.limit:,})" if it.fullest.share > it.accept.share else ""
 
 
 def _print_remotes(view: View, found: list[Found]) -> None:
@@ -222,6 +231,12 @@ def _print_remotes(view: View, found: list[Found]) -> None:
     age = max(time.monotonic() - it.part.taken.at for it in found)
     title = f"as of {age:.0f} s ago" if age >= _OLD else ""
     render.print_table(["netns", "remote", "sockets", "states"], rows, title, right="sockets")
+    _say_left_out(sum(len(it.remotes) for it in found) - len(rows))
+
+
+def _say_left_out(number: int) -> None:
+    if number:
+        typer.echo(f"and {number:,} more; --top 0 shows all")
 
 
 def _rate(number: int, seconds: float) -> str:

@@ -79,14 +79,16 @@ def trace(
         style: Format = shown.json if as_json else shown.csv if as_csv else shown.text
         if not as_json:
             loop.write([shown.csv_head() if as_csv else shown.text_head()])
-        told = 0
+        told = missed = 0
         for number, last in enumerate(loop.rounds("tracing changes of TCP states", _PAUSE, until)):
             loop.write(style(running.read()))
             if last or number % _LOOK_FOR_LOST == 0:
                 lost = running.lost()
                 if lost > told:
                     render.note(f"{lost - told:,} changes were lost: more came than could be written")
-                told = lost
+                told, missed = lost, max(missed, running.missed())
+        if missed:
+            render.note(f"{missed:,} changes on this host, wanted or not, came while the program ran, and were lost")
         if running.unknown:
             render.note(f"{running.unknown:,} changes are left out: nothing told whose sockets they were")
 
