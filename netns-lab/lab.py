@@ -13,10 +13,11 @@ from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
 
 _EXAMPLES = f"""\
 examples:
-  netns-lab/lab up
+  sudo netns-lab/lab up
+  sudo netns-lab/lab shell server    then: python3 -m http.server 80 --bind {SERVER4} &
   sudo .venv/bin/xdpguard attach {INTERFACE} --netns xglab-server
-  netns-lab/lab shell outside        then: curl http://{SERVER4}/
-  netns-lab/lab down
+  sudo netns-lab/lab shell outside   then: curl http://{SERVER4}/
+  sudo netns-lab/lab down
 """
 
 

@@ -239,6 +239,11 @@ def test_bad_input(command: Command, verb: str, words: list[str], says: str) -> 
     assert says in command.refused(2, verb, *more, *words)
 
 
+@pytest.mark.parametrize("arguments", [["events"], ["events", "--follow"], ["capture", "-w", "-"]], ids=" ".join)
+def test_where_nothing_ever_was(command: Command, arguments: list[str]) -> None:
+    assert "nothing is attached; attach an interface first" in command.refused(1, *arguments)
+
+
 def test_interfaces_that_are_not_attached(attached: Command, command: Command) -> None:
     assert "nothing is not attached; " in attached.refused(2, "events", "--interface", "nothing")
     assert "nothing is attached in namespace nothing" in attached.refused(2, "events", "--netns", "nothing")

@@ -386,7 +386,7 @@ def test_the_guard_under_a_flood(world: World) -> None:
         (
             [listening(443, to_accept=128), listening(80, half_open=90, again=70)],
             {"cause": 1, "port": 80},
-            "192.0.2.1:80 half-open 90/128, SYN-ACK again 70; to accept 0/128",
+            "192.0.2.1:80 half-open 90/128; to accept 0/128; SYN-ACK again 70",
         ),
     ],
 )

@@ -32,7 +32,7 @@ Netns = Annotated[str | None, typer.Option("--netns", metavar="NAME", help="The 
 Count = Annotated[
     int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="End after N of them.")
 ]
-Lasting = Annotated[str, typer.Option("--for", metavar="DURATION", help="End after that time, such as 30s or 5m.")]
+Lasting = Annotated[str, typer.Option("--for", metavar="TIME", help="End after that time, such as 30s or 5m.")]
 _TURN = 1.0  # s, after which samples are asked for anew
 _WORST = 1_000_000  # samples a second
 
@@ -51,7 +51,10 @@ class Wanted:
         """Takes in what is attached now; returns those that are new. What has gone is kept: it was wanted."""
         from xdpguard.lists.store import Store
 
-        stamp = chosen.instance.store.stat().st_mtime_ns
+        try:
+            stamp = chosen.instance.store.stat().st_mtime_ns
+        except FileNotFoundError:
+            return []  # there never was anything
         if stamp == self.stamp:
             return []
         self.stamp = stamp

@@ -99,7 +99,8 @@ def detach(
 ) -> None:
     """Take the program off an interface. Another one's program is never touched."""
     if bool(interface) == everything:
-        raise UsageError("give an interface, or --all", "xdpguard status shows what is attached")
+        words = "an interface and --all exclude each other" if everything else "give an interface, or --all"
+        raise UsageError(words, "xdpguard status shows what is attached")
     if everything and netns:
         raise UsageError("--all means every namespace", "leave out --netns, or name one interface in it")
     with controller(options(context)) as session:

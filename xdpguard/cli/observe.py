@@ -47,7 +47,10 @@ def register(app: typer.Typer) -> None:
 def stats(
     context: typer.Context,
     watch: Annotated[
-        float, typer.Option("--watch", metavar="SECONDS", help="Again at this interval, with rates.")
+        float,
+        typer.Option(
+            "--watch", metavar="SECONDS", show_default="once", help="Again every 0.1 to 86400 seconds, with rates."
+        ),
     ] = 0.0,
     as_json: _Json = False,
 ) -> None:

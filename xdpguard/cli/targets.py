@@ -16,7 +16,9 @@ from xdpguard.policy.target import Port, Prefix, parse_ports, parse_prefix
 
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(metavar="TARGET", help="Addresses, CIDR prefixes, or - for standard input.", show_default=False),
+    typer.Argument(
+        metavar="[TARGET]...", help="Addresses, CIDR prefixes, or - for standard input.", show_default=False
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ def head(view: View, width: int, height: int) -> list[Line]:
         _title(view, width),
         *_verdicts(view, course, width, _plot_height(height)),
         fit(_flags(course, width), width),
-        *(fit(line, width) for line in _guard(view, course)),
+        *(fit(line, width) for line in _guard(view, course, width)),
     ]
 
 
@@ -97,7 +97,7 @@ def _flags(course: Course | None, width: int) -> Line:
     return line
 
 
-def _guard(view: View, course: Course | None) -> list[Line]:
+def _guard(view: View, course: Course | None, width: int) -> list[Line]:
     seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
     if view.snapshot is None or seen is None or seen.guard is None or course is None:
         return [[Span(" guard    -", "dim")], [], []]
@@ -116,13 +116,16 @@ def _guard(view: View, course: Course | None) -> list[Line]:
     else:
         floods = f"; floods so far: {state.floods}" if state.floods else ""
         words = Span(f"idle, watching ({mode}){floods}")
-    figures = (
+    figures = [
         f"          cookies {scaled(rates['reason cookie_sent'])}/s, valid {scaled(rates['valid'])}/s,"
-        f" bad {scaled(rates['reason cookie_bad'])}/s; unknown {scaled(rates['reason ack_unknown'])}/s;"
-        f" sent {scaled(totals['reason cookie_sent'])}"
-    )
-    skipped = f"; untracked {scaled(rates['skipped'])}/s" if totals["skipped"] else ""
-    return [[Span(" guard    ", "dim"), words], [Span(figures + skipped, "dim")], _backlog(seen)]
+        f" bad {scaled(rates['reason cookie_bad'])}/s",
+        f"unknown {scaled(rates['reason ack_unknown'])}/s",
+        *([f"untracked {scaled(rates['skipped'])}/s"] if totals["skipped"] else []),
+        f"sent {scaled(totals['reason cookie_sent'])}",
+    ]
+    while len("; ".join(figures)) > width:  # whole figures, or none: half a number is another one
+        figures.pop()
+    return [[Span(" guard    ", "dim"), words], [Span("; ".join(figures), "dim")], _backlog(seen)]
 
 
 def _backlog(seen: Seen) -> Line:
@@ -131,13 +134,12 @@ def _backlog(seen: Seen) -> Line:
     its = next((it for it in seen.listeners if it.port == port), seen.listeners[0] if seen.listeners else None)
     if its is None:
         return [Span(" backlog  nothing listens", "dim")]
-    again = f", SYN-ACK again {its.syn_again:,}" if its.syn_again else ""
-    full = max(its.syn.share, its.accept.share) >= _FULL
+    again = f"; SYN-ACK again {its.syn_again:,}" if its.syn_again else ""
     return [
         Span(" backlog  ", "dim"),
         Span(
-            f"{end(its.address, its.port)} half-open {its.syn.length:,}/{its.syn.limit:,}{again};"
-            f" to accept {its.accept.length:,}/{its.accept.limit:,}",
-            "alarm" if full else "" if its.syn.length or its.accept.length else "dim",
+            f"{end(its.address, its.port)} half-open {its.syn.length:,}/{its.syn.limit:,};"
+            f" to accept {its.fullest.length:,}/{its.fullest.limit:,}{again}",
+            "alarm" if its.share >= _FULL else "" if its.syn.length or its.accept.length else "dim",
         ),
     ]
