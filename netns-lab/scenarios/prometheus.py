@@ -197,10 +197,10 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
             promtool(checks, got.read(), folder)
         bring("XdpguardNotEnforced")
         with _flooded(lab):
+            bring("XdpguardSynBacklog")  # before cookies let it drain
+            bring("XdpguardAcceptQueue")
             wait_for(lambda: "XdpguardFlood" in server.firing(), "the alert of a flood")
             seen.add("XdpguardFlood")
-            bring("XdpguardSynBacklog")
-            bring("XdpguardAcceptQueue")
             values(checks, guard, server)
             panels(checks, server)
         values(checks, guard, server)
@@ -233,8 +233,9 @@ def _flooded(lab: Lab) -> Iterator[None]:
     with ExitStack() as stack:
         with entered(lab.server):
             stack.enter_context(socket.create_server(("", _PORT), backlog=8))
+            stack.enter_context(socket.create_server(("", _PORT + 1), backlog=8))
             for _ in range(9):  # nobody accepts them
-                stack.enter_context(socket.create_connection(("127.0.0.1", _PORT), timeout=30))
+                stack.enter_context(socket.create_connection(("127.0.0.1", _PORT + 1), timeout=30))
         flood = Path(__file__).parents[1] / "flood.py"
         for arguments in _FLOODS:
             line = [sys.executable, str(flood), *arguments, "--netns", lab.outside, "--seconds", str(_FLOOD)]

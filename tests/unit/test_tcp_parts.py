@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.screen import listening
 
+from xdpguard.cli.tcp.trace import _Lines
 from xdpguard.errors import UsageError
 from xdpguard.policy.target import MAPPED
 from xdpguard.tcp import evidence, namespaces, snapshot, tally
@@ -41,6 +44,7 @@ from xdpguard.tcp.retrans import Retransmission
 from xdpguard.tcp.snapshot import Listener, Snapshot
 from xdpguard.tcp.sysctls import Limits
 from xdpguard.tcp.text import end, prefix
+from xdpguard.tcp.trace import Transition
 
 _PLACE = Place("", 1, Path("/proc/self/ns/net"))
 _LIMITS = Limits((32_768, 60_999), 8192, 4096, 1)
@@ -54,6 +58,20 @@ class _Resent:
 
     def read(self) -> Resent:
         return Resent({}, {Service(_PLACE.inode, port): count for port, count in self.counts.items()})
+
+
+def test_names_in_csv_are_quoted_where_they_must_be() -> None:
+    names = ["plain", 'a,"b"', "two\nlines", ""]
+    address = _packed("192.0.2.1")
+    changes = [
+        Transition(2_000_000, 500_000, 16, 0, 7, name, address, 80, address, 4000, "LISTEN", "SYN_RECV", "")
+        for name in names
+    ]
+    shown = _Lines(wide=False, one_namespace=False)
+    rows = list(csv.DictReader(io.StringIO("\n".join([shown.csv_head(), *shown.csv(changes)]))))
+    assert [row["process"] for row in rows] == names
+    assert {(row["old"], row["new"], row["remote_port"]) for row in rows} == {("LISTEN", "SYN_RECV", "4000")}
+    assert {float(row["ms"]) for row in rows} == {1.5}
 
 
 def test_rates_are_those_since_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,31 +81,31 @@ class Names:
 
     def __init__(self) -> None:
         self._places: dict[int, Place] = {}
-        self._checked: dict[int, float] = {}
-        self._looked = float("-inf")
+        self._sure: dict[int, str] = {}  # names that were checked a moment ago
+        self._checked = self._looked = float("-inf")
 
     def name(self, inode: int) -> str:
         """The namespace's name, also for a moment after it has gone; ``net N`` with its inode number when it has none;
         ``?`` for 0.
         """
-        if not inode:
-            return "?"
         now = time.monotonic()
-        if now - self._checked.get(inode, float("-inf")) > _CHECK_AGAIN:
-            self._checked[inode] = now
-            known = self._places.get(inode)
-            if not (known and is_current(known)) and (known or now - self._looked > _LOOK_AGAIN):
-                self._look(now)
+        if now - self._checked > _CHECK_AGAIN:
+            self._checked = now
+            self._sure.clear()
+        found = self._sure.get(inode)
+        if found is None:
+            found = self._sure[inode] = self._check(inode, now) if inode else "?"
+        return found
+
+    def _check(self, inode: int, now: float) -> str:
+        known = self._places.get(inode)
+        if not (known and is_current(known)) and (known or now - self._looked > _LOOK_AGAIN):
+            self._looked = now
+            there = {place.inode: place for place in all_places()}
+            # What has gone keeps its name, until its number is another's.
+            self._places = self._places | there if len(self._places) < _MOST else there
         found = self._places.get(inode)
         return found.name if found else f"net {inode}"
-
-    def _look(self, now: float) -> None:
-        self._looked = now
-        # What has gone keeps its name, until its number is another's.
-        self._places |= {place.inode: place for place in all_places()}
-        if len(self._places) > _MOST:
-            self._places = {place.inode: place for place in all_places()}
-            self._checked.clear()
 
 
 def is_current(place: Place) -> bool:

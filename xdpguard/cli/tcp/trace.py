@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.05  # seconds from a change to its line, at most
 _LOOK_FOR_LOST = 20  # rounds
+
+_SPECIAL = frozenset(',"\r\n')  # of CSV
 
 _EXAMPLES = """
 \b
@@ -143,11 +143,15 @@ class _Lines:
 
     def csv(self, changes: Iterable[Transition]) -> Iterable[str]:
         """For spreadsheets; what is not known is empty."""
-        lines = io.StringIO()
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerows(self._fields(it).values() for it in changes)
-        text = lines.getvalue().rstrip("\n")
-        return [text] if text else []
+        netns, address, unix = self._names.name, self._address, self._clock.unix
+        for it in changes:
+            lasted = f"{(it.at - it.since) / 1e6:.6f}" if it.since else ""
+            line = (
+                f"{unix(it.at):.6f},{_quoted(netns(it.netns))},{it.pid or ''},{_quoted(it.process)}"
+                f",{address(it.local)},{it.local_port or ''},{address(it.remote)},{it.remote_port or ''}"
+                f",{it.old},{it.new},{lasted}"
+            )
+            yield f"{line},{it.sk:#x},{it.netns},{it.rest}" if self._wide else line
 
     def _fields(self, it: Transition) -> dict[str, object]:
         fields: dict[str, object] = {
@@ -166,3 +170,8 @@ class _Lines:
         if self._wide:
             fields |= {"socket": f"{it.sk:#x}", "netns_inode": it.netns, "rest": it.rest or None}
         return fields
+
+
+def _quoted(text: str) -> str:
+    """A field of CSV: RFC 4180, section 2."""
+    return '"' + text.replace('"', '""') + '"' if _SPECIAL.intersection(text) else text
