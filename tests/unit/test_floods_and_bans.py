@@ -83,6 +83,31 @@ class Listeners:
         return [Pressure(listening(80, half_open=128), self.again)]
 
 
+def test_what_is_counted_as_the_guard_begins_belongs_to_the_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may begin between the two things that are read of an interface."""
+    log: list[str] = []
+    floods = Floods(Pins(Path("/nowhere"), "x"), log.append)
+    moment = 0
+
+    def at(number: int) -> int:
+        """A moment later: the guard is active from the second to the fifth; all cookies are sent in the second."""
+        nonlocal moment
+        moment += 1
+        return 1000 if moment >= 2 else number
+
+    idle = guard.State(*[0] * 15)
+    monkeypatch.setattr(counters, "read", lambda pins, name, netns: counted({"cookie_sent": at(0)}))
+    monkeypatch.setattr(
+        guard, "read", lambda pins, name, netns: idle._replace(until=guard.ALWAYS - 1 if at(0) and moment < 6 else 0)
+    )
+    monkeypatch.setattr(tracking, "tuples", lambda pins: Counter())
+    link = Link("eth0", "", 2, 1500, False, True, "", None)
+    for now in range(10):
+        floods.look([link], Guard(), now)
+    (over,) = [line for line in log if "is over" in line]
+    assert " 1,000 cookies sent" in over
+
+
 def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     """With each line while it lasts; what was before it is none."""
     log: list[str] = []

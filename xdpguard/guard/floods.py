@@ -43,8 +43,9 @@ class Floods:
         return active
 
     def _sample(self, link: Link, policy: Guard, now: float) -> Sample:
-        state = guard.read(self._pins, link.name, link.netns)
+        # In this order: what is counted before the guard began belongs to no flood, and all behind it does.
         counted = counters.read(self._pins, link.name, link.netns)
+        state = guard.read(self._pins, link.name, link.netns)
 
         def reason(name: str) -> int:
             return counted.reasons[name].packets + counted.reasons[name].observed_packets
