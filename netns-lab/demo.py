@@ -125,7 +125,7 @@ class Demo:
         running.communicate()
         whole = all(before["new"] == after["old"] for before, after in itertools.pairwise(changes))
         told = f"{first['old']} to {first['new']}, {'no gap' if whole and len(changes) > 3 else 'a gap'}"
-        self.expect("tcp trace: one request, from its first change on", "LISTEN to SYN_RECV, no gap", told)
+        self.expect("tcp trace: the changes of one request", "LISTEN to SYN_RECV, no gap", told)
         listening = self.json("tcp", "states", "--by", "listener", "--netns", self.lab.server)["namespaces"][0][
             "listeners"
         ]
