@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -109,6 +110,25 @@ def _until(pins: Pins) -> int:
         os.close(descriptor)
     assert raw is not None
     return int(abi.READER.unpack(raw)[0])
+
+
+def test_a_ctrl_c_as_soon_as_it_says_that_it_is_ready(attached: Command, tmp_path: Path) -> None:
+    script = tmp_path / "hasty.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from xdpguard.cli import render\n"
+        "from xdpguard.cli.app import run\n"
+        "real = render.note\n"
+        "def note(text):\n"
+        "    real(text)\n"
+        "    if 'Ctrl-C' in text:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "render.note = note\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    line = [sys.executable, str(script), "events", "--follow"]
+    done = subprocess.run(line, env=attached.environment, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (0, ["xdpguard: note: 0 shown of 0 dropped meanwhile"])
 
 
 def test_a_reader_that_is_stopped(attached: Command, lab: Lab) -> None:

@@ -44,7 +44,8 @@ def _quiet(lab: Lab) -> bool:
     return True
 
 
-def test_loss_gives_what_the_kernel_counts(lab: Lab, command: Command, tmp_path: Path) -> None:
+def _with_loss(lab: Lab, command: Command, tmp_path: Path) -> tuple[list[Running], Counter[str]]:
+    """The commands while segments are lost, and what the kernel has counted meanwhile."""
     with listener(lab) as to:
         each = [Running(command, tmp_path, "retrans", "--json", "--netns", it) for it in (lab.server, lab.outside)]
         counted = Running(command, tmp_path, "retrans", "--count", "--by", "remote", "--json", "--top", "0")
@@ -65,6 +66,15 @@ def test_loss_gives_what_the_kernel_counts(lab: Lab, command: Command, tmp_path:
         finally:
             for it in everything:
                 it.close()
+    return everything, grown
+
+
+def test_loss_gives_what_the_kernel_counts(lab: Lab, command: Command, tmp_path: Path) -> None:
+    for _ in range(4):
+        (*each, counted, listeners), grown = _with_loss(lab, command, tmp_path)
+        # On a busy machine an event may meet another tracing program on its CPU; it is said to be lost then.
+        if not any("were lost" in it.notes for it in (*each, counted, listeners)):
+            break
     found = [line for it in each for line in it.objects()]
     kinds: Counter[str] = Counter()
     for it in found:

@@ -35,6 +35,7 @@ Count = Annotated[
 Lasting = Annotated[str, typer.Option("--for", metavar="TIME", help="End after that time, such as 30s or 5m.")]
 _TURN = 1.0  # s, after which samples are asked for anew
 _WORST = 1_000_000  # samples a second
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -134,6 +135,9 @@ class Watch:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 held.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
             self.before = {place: sums(self._chosen, place) for place in self._which.places}
+            # A Ctrl-C that comes before `run` is ready for it waits until it is.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+            held.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, _ENDING)
             self._held = held.pop_all()
         return self
 
@@ -161,6 +165,7 @@ class Watch:
         end = None if lasting is None else time.monotonic() + lasting
         left = _TURN
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
             while left > 0:
                 if end is not None:
                     left = min(_TURN, end - time.monotonic())
