@@ -161,12 +161,13 @@ def test_the_second_program_does_the_work_of_one_that_is_left_out(lab: Lab) -> N
 
 
 def test_the_next_namespace_inherits_nothing() -> None:
-    """The kernel gives the number of one that has gone to the next, most often at once."""
+    """The kernel gives the number of one that has gone to the next, at once unless others make some, too."""
     parts = Parts(retransmissions=False, backlog=False, rtt=False)
     name = f"xgnext{os.getpid()}"
     seen = set()
     with Figures(parts, lambda: [namespaces.find(name)]) as figures:
-        for count in range(1, 7):
+        for turn in range(100):
+            count = turn % 3 + 1
             subprocess.run(["ip", "netns", "add", name], check=True)
             try:
                 seen.add(namespaces.find(name).inode)
@@ -180,7 +181,10 @@ def test_the_next_namespace_inherits_nothing() -> None:
                 assert found.transitions == {(name, "CLOSE", "LISTEN"): count}
             finally:
                 subprocess.run(["ip", "netns", "del", name], check=True)
-    assert len(seen) < 6, "positive control: a number was given again"
+            if turn >= 5 and len(seen) <= turn:
+                break
+        else:
+            pytest.fail("positive control: no number was given again")
 
 
 def test_namespaces_that_have_gone_are_forgotten() -> None:
