@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from xdpguard.dataplane import kernel
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import STATES
+from xdpguard.tcp.program import Attached
 
 TRACEPOINTS = ("sock:inet_sock_set_state",)
 _NAMESPACES = 1024
@@ -24,7 +24,7 @@ _SIZE = 8 * _WIDTH * _WIDTH  # struct xg_changes
 Matrix = NDArray[Any]  # from, to; how often since the program is there
 
 
-class Changes:
+class Changes(Attached):
     """The program, attached. Use as a context manager."""
 
     def __init__(self, chosen: Filter) -> None:
@@ -42,22 +42,6 @@ class Changes:
         """Removes the counts of namespaces, by inode number, that ``gone`` says so of."""
         for netns in filter(gone, list(self.read())):
             kernel.delete(self._fd, netns.to_bytes(4, "little"))
-
-    def programs(self) -> list[int]:
-        """The descriptors of the programs in the kernel."""
-        return self._program.program_fds()
-
-    def close(self) -> None:
-        """Detaches."""
-        self._program.close()
-
-    def __enter__(self) -> Changes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def nothing() -> Matrix:

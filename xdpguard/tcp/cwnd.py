@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
-from types import TracebackType
 from typing import NamedTuple
 
 from xdpguard.dataplane.records import Records
@@ -16,6 +15,7 @@ from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import ALL_STATES, LISTEN, TIME_WAIT
 from xdpguard.tcp.namespaces import all_places
 from xdpguard.tcp.process import Inodes
+from xdpguard.tcp.program import Recording
 
 TRACEPOINTS = ("tcp:tcp_probe", "sock:inet_sock_set_state")
 # struct xg_sample, bpf/tcp/cwnd.c
@@ -75,7 +75,7 @@ class Sample(NamedTuple):
         return Ends(*self[3:7])
 
 
-class Windows:
+class Windows(Recording):
     """The program, attached. Use as a context manager."""
 
     def __init__(self, chosen: Filter, every: float) -> None:
@@ -92,27 +92,6 @@ class Windows:
         columns["threshold"] = [None if it >= _NO_THRESHOLD else it for it in columns["threshold"]]
         columns["closed"] = [bool(it) for it in columns["closed"]]
         return [Sample(*row) for row in zip(*(columns[name] for name in Sample._fields), strict=True)]
-
-    def lost(self) -> int:
-        """Samples that did not fit into the ring, or met a running program."""
-        return self._ring.lost() + self._program.missed()
-
-    def programs(self) -> list[int]:
-        """The descriptors of the programs in the kernel."""
-        return self._program.program_fds()
-
-    def close(self) -> None:
-        """Detaches."""
-        self._ring.close()
-        self._program.close()
-
-    def __enter__(self) -> Windows:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class History:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
 from xdpguard.dataplane import btf
+from xdpguard.dataplane.records import Records
 from xdpguard.dataplane.tracepoints import Tracepoints, format_of, require_tracepoints
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
@@ -23,6 +25,43 @@ ENDS: list[tuple[str, Any]] = [
 ]
 INODES = 65_536  # sockets of one process that are looked at
 _PROBE = "tcp:tcp_probe"
+
+
+class Attached:
+    """A program of bpf/tcp/, attached. Use as a context manager."""
+
+    _program: Tracepoints
+
+    def programs(self) -> list[int]:
+        """The descriptors of the programs in the kernel."""
+        return self._program.program_fds()
+
+    def close(self) -> None:
+        """Detaches."""
+        self._program.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Recording(Attached):
+    """One that writes records to a ring."""
+
+    _ring: Records
+
+    def lost(self) -> int:
+        """Records that did not fit into the ring, or whose event met a running program."""
+        return self._ring.lost() + self._program.missed()
+
+    def close(self) -> None:
+        """Detaches."""
+        self._ring.close()
+        super().close()
 
 
 def load(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from xdpguard.dataplane import kernel
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
+from xdpguard.tcp.program import Attached
 from xdpguard.tcp.retrans import KINDS
 
 TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack")
@@ -40,7 +40,7 @@ class Resent(NamedTuple):
     synacks: dict[Service, int]
 
 
-class Counter:
+class Counter(Attached):
     """The program, attached. Use as a context manager."""
 
     def __init__(self, netns: int = 0) -> None:
@@ -66,15 +66,3 @@ class Counter:
         for place, netns in enumerate(np.frombuffer(keys, _RESENT, number)["netns"].tolist()):
             if gone(netns):
                 kernel.delete(self._fd, keys[place * _RESENT.itemsize : (place + 1) * _RESENT.itemsize])
-
-    def close(self) -> None:
-        """Detaches."""
-        self._program.close()
-
-    def __enter__(self) -> Counter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import NamedTuple
 
 from xdpguard.dataplane.records import Records
@@ -11,6 +10,7 @@ from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import STATES
 from xdpguard.tcp.process import Inodes
+from xdpguard.tcp.program import Recording
 
 TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state")
 # enum xg_retransmission, bpf/tcp/retrans.c; the first is no retransmission: the connection closed.
@@ -53,7 +53,7 @@ class Retransmission(NamedTuple):
     again: bool
 
 
-class Retransmissions:
+class Retransmissions(Recording):
     """The program, attached. Use as a context manager."""
 
     def __init__(self, chosen: Filter, closes: bool = False) -> None:
@@ -72,24 +72,3 @@ class Retransmissions:
         states = [STATES[state] for state in found["state"].tolist()]
         again = (found["again"] != 0).tolist()
         return [Retransmission(*row) for row in zip(*columns, kinds, states, again, strict=True)]
-
-    def lost(self) -> int:
-        """Events that did not fit into the ring, or met a running program."""
-        return self._ring.lost() + self._program.missed()
-
-    def programs(self) -> list[int]:
-        """The descriptors of the programs in the kernel."""
-        return self._program.program_fds()
-
-    def close(self) -> None:
-        """Detaches."""
-        self._ring.close()
-        self._program.close()
-
-    def __enter__(self) -> Retransmissions:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter, mask_halves
 from xdpguard.tcp.histogram import Histogram
 from xdpguard.tcp.process import Inodes
+from xdpguard.tcp.program import Attached
 
 TRACEPOINTS = ("tcp:tcp_probe",)
 By = Literal["all", "local", "remote", "local-port", "remote-port"]
@@ -33,7 +33,7 @@ class Group(NamedTuple):
     port: int
 
 
-class RoundTrips:
+class RoundTrips(Attached):
     """The program, attached. Use as a context manager."""
 
     def __init__(self, chosen: Filter, by: By = "all", prefix4: int = 32, prefix6: int = 128) -> None:
@@ -77,19 +77,3 @@ class RoundTrips:
     def lost(self) -> int:
         """Times that were not kept, because there were too many groups."""
         return sum_over_cpus(self._lost)
-
-    def programs(self) -> list[int]:
-        """The descriptors of the programs in the kernel."""
-        return self._program.program_fds()
-
-    def close(self) -> None:
-        """Detaches."""
-        self._program.close()
-
-    def __enter__(self) -> RoundTrips:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.listeners import Listeners
 from xdpguard.tcp.names import CLOSE, LISTEN, STATES, SYN_RECV, SYN_SENT, TIME_WAIT
 from xdpguard.tcp.owners import Owner, Owners
+from xdpguard.tcp.program import Recording
 from xdpguard.tcp.text import process_name
 
 TRACEPOINTS = ("sock:inet_sock_set_state",)
@@ -59,13 +59,8 @@ class Transition(NamedTuple):
     new: str
     rest: str
 
-    @property
-    def milliseconds(self) -> float | None:
-        """How long the old state lasted; None when that is not known."""
-        return (self.at - self.since) / 1e6 if self.since else None
 
-
-class Trace:
+class Trace(Recording):
     """The program, attached. Use as a context manager."""
 
     def __init__(self, chosen: Filter) -> None:
@@ -102,23 +97,6 @@ class Trace:
     def missed(self) -> int:
         """Changes that met a running program on their CPU, and so were not looked at: of the whole host."""
         return max(0, self._program.missed("xg_first") - sum_over_cpus(self._stood_in))
-
-    def programs(self) -> list[int]:
-        """The descriptors of the programs in the kernel."""
-        return self._program.program_fds()
-
-    def close(self) -> None:
-        """Detaches."""
-        self._ring.close()
-        self._program.close()
-
-    def __enter__(self) -> Trace:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _closers(self, found: NDArray[Any]) -> list[tuple[int, bytes] | None]:
         """For each change the process that made the socket's next own one, where that has been told already."""
