@@ -74,6 +74,7 @@ class Collector:
         self._totals = Totals(pins)
         self._hits = RuleTotals(pins, store)
         self._shadows = ShadowTotals()
+        self._attached: set[str] = set()  # namespaces, as `_interfaces` has found them
         self._lock = threading.Lock()
         self._failing: dict[str, str] = {}
 
@@ -154,6 +155,7 @@ class Collector:
 
     def _interfaces(self, out: Gathering) -> None:
         found = self.interfaces()
+        self._attached = {it.netns for it in found if it.state == "attached"}
         self._totals.keep({(it.name, it.netns) for it in found})
         for it in found:
             place = (it.name, it.netns)
@@ -164,7 +166,7 @@ class Collector:
             if reading is not None:
                 _counted(out, place, reading)
                 self._guarded(out, place, reading.state, attached)
-        for netns in sorted({it.netns for it in found if it.state == "attached"}):
+        for netns in sorted(self._attached):
             out.put("xdpguard_guard_tcp_syncookies", int(sysctl.read("net.ipv4.tcp_syncookies", netns)), netns)
 
     def _guarded(self, out: Gathering, place: tuple[str, str], state: guard.State, attached: bool) -> None:
@@ -211,8 +213,7 @@ class Collector:
             out.put("xdpguard_top_port_syns", syns, str(port))
 
     def _tcp(self, out: Gathering) -> None:
-        attached = {it.netns for it in self.interfaces() if it.state == "attached"}
-        missing = self.tcp.put(out, attached, self.top)
+        missing = self.tcp.put(out, self._attached, self.top)
         if missing:
             raise _Incomplete("; ".join(str(it) for it in missing))
 
