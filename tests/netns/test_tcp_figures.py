@@ -9,7 +9,7 @@ import subprocess
 from contextlib import ExitStack
 
 import pytest
-from support.tcp import ask, connected, half_open, kernel_counts, listener, serving, ss
+from support.tcp import asking, connected, half_open, kernel_counts, listener, serving, ss
 from support.traffic import eventually
 from topology import Lab
 
@@ -30,16 +30,9 @@ def test_every_figure(lab: Lab) -> None:
     with listener(lab) as to, Figures(Parts()) as figures:
         figures.read()
         port = to.getsockname()[1]
-        with serving(to, 10):
-            with entered(lab.outside):
-                client = socket.socket()
-            with client:
-                client.settimeout(60)
-                client.connect(to.getsockname())
-                for _ in range(20):
-                    ask(client, b"?", 10)
-                assert eventually(lambda: figures.read().states.get((lab.server, "ESTABLISHED"), 0) >= 1)
-                found = figures.read()
+        with serving(to, 10), asking(lab, to.getsockname(), 20):
+            assert eventually(lambda: figures.read().states.get((lab.server, "ESTABLISHED"), 0) >= 1)
+            found = figures.read()
         assert found.states[lab.server, "LISTEN"] >= 1
         assert found.transitions[lab.server, "SYN_RECV", "ESTABLISHED"] == 1
         assert found.transitions[lab.outside, "CLOSE", "SYN_SENT"] == 1
@@ -121,13 +114,8 @@ def test_kernels_that_do_not_tell_the_socket(lab: Lab, monkeypatch: pytest.Monke
         port = to.getsockname()[1]
         chosen = Filter(remote_ports=(port, port))
         with RoundTrips(chosen) as trips, Windows(chosen, 0.001) as windows:
-            with entered(lab.outside):
-                client = socket.socket()
-            with client:
-                client.settimeout(60)
-                client.connect(to.getsockname())
-                for _ in range(20):
-                    ask(client, b"?", 10)
+            with asking(lab, to.getsockname(), 20):
+                pass
             samples: list[Sample] = []
 
             def ended() -> bool:
@@ -190,13 +178,8 @@ def test_the_next_namespace_inherits_nothing() -> None:
 def test_namespaces_that_have_gone_are_forgotten() -> None:
     with Figures(Parts(False, False, False, False, True)) as figures:
         with Lab(f"xggone{os.getpid()}", owner=os.getpid()) as other, listener(other) as to, serving(to, 10):
-            with entered(other.outside):
-                client = socket.socket()
-            with client:
-                client.settimeout(60)
-                client.connect(to.getsockname())
-                for _ in range(5):
-                    ask(client, b"?", 10)
+            with asking(other, to.getsockname(), 5):
+                pass
             assert {other.server, other.outside} <= set(figures.read().rtt)
         # The last socket in TIME_WAIT holds no namespace.
         rtt = figures._rtt.its

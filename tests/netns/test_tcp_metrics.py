@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import signal
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,11 +13,9 @@ from pathlib import Path
 import pytest
 from support.command import Command
 from support.scrape import Scrape, watched
-from support.tcp import ask, connected, half_open, kernel_counts, listener, loaded, programs_of, serving, ss
+from support.tcp import ask, asking, connected, half_open, kernel_counts, listener, loaded, programs_of, serving, ss
 from support.traffic import eventually
 from topology import INTERFACE, SERVER4, Lab
-
-from xdpguard.net.netns import entered
 
 pytestmark = pytest.mark.timeout(300)
 ON = 'listen = "127.0.0.1:0"\ntcp.rtt = true\n'
@@ -136,12 +133,8 @@ def test_each_part_can_be_switched_off(lab: Lab, attached: Command, tmp_path: Pa
         def families() -> set[str]:
             """What is told when there has been a connection since the programs are there."""
             its.scrape()
-            with entered(lab.outside):
-                client = socket.socket()
-            with client:
-                client.settimeout(60)
-                client.connect(to.getsockname())
-                ask(client, b"?", 1)
+            with asking(lab, to.getsockname(), 1, 1):
+                pass
             return told(its.scrape())
 
         assert families() == set().union(*PARTS.values())

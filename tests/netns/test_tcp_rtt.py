@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support import delay
 from support.command import Command
-from support.tcp import Running, ask, connected, listener, serving
+from support.tcp import Running, ask, asking, connected, listener, serving
 from support.traffic import eventually
 from topology import OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
 
@@ -35,13 +35,8 @@ def test_delay_shows_in_the_histogram_at_the_right_place(lab: Lab, command: Comm
         with to, Running(command, tmp_path, "rtt", "--json", "--by", "remote", "--unit", "ms") as it:
             with serving(to, 10):
                 for _ in range(3):
-                    with entered(lab.outside):
-                        client = socket.socket()
-                    with client:
-                        client.settimeout(60)
-                        client.connect((delay.SERVER, to.getsockname()[1]))
-                        for _ in range(5):
-                            ask(client, b"?", 10)
+                    with asking(lab, (delay.SERVER, to.getsockname()[1]), 5):
+                        pass
             it.stop()
             (document,) = it.objects()
     assert document["unit"] == "ms"
@@ -62,14 +57,8 @@ def test_without_delay_it_is_far_less(lab: Lab, command: Command, tmp_path: Path
         with Running(command, tmp_path, "rtt", "--json", "--by", "local-port", "--netns", lab.server) as it:
             with serving(to, 10), serving(six, 10):
                 for each in (to, six):
-                    family = each.family
-                    with entered(lab.outside):
-                        client = socket.socket(family)
-                    with client:
-                        client.settimeout(60)
-                        client.connect(each.getsockname()[:2])
-                        for _ in range(20):
-                            ask(client, b"?", 10)
+                    with asking(lab, each.getsockname(), 20):
+                        pass
             it.stop()
             (document,) = it.objects()
     for port in ports:

@@ -156,6 +156,19 @@ def ask(client: socket.socket, question: bytes, answer: int) -> None:
 
 
 @contextmanager
+def asking(lab: Lab, address: tuple[Any, ...], times: int, answer: int = 10) -> Iterator[socket.socket]:
+    """A client outside that has asked so often, and still has its connection."""
+    with entered(lab.outside):
+        client = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    with client:
+        client.settimeout(60)
+        client.connect(address[:2])
+        for _ in range(times):
+            ask(client, b"?", answer)
+        yield client
+
+
+@contextmanager
 def losing(lab: Lab, one_in: int) -> Iterator[None]:
     """The server's end drops one frame in so many, at random."""
     program = b"".join(
