@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from xdpguard import builds, safety
-from xdpguard.attachments import Attachments, place_of
+from xdpguard.attachments import Attachments
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.inventory import Interface
@@ -23,6 +23,7 @@ from xdpguard.listbook import Listbook
 from xdpguard.listloader import Loaded, Plan
 from xdpguard.lists.store import Attachment
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
+from xdpguard.net.netns import place_of
 from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix

@@ -117,8 +117,3 @@ class Attachments(Books):
             self.shadow.harvest()
         self._step("unpin")
         self._dataplane.pins.remove_all()
-
-
-def place_of(name: str, netns: str) -> str:
-    """An interface in a message."""
-    return f"{name} (in {netns})" if netns else name

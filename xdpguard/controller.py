@@ -12,13 +12,13 @@ from pathlib import Path
 
 from xdpguard import builds, safety
 from xdpguard.attaching import Attaching, Outcome, config_rules
-from xdpguard.attachments import place_of
 from xdpguard.auditing import Audit
 from xdpguard.errors import XdpguardError
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Share
 from xdpguard.listloader import ListsFailed, Loaded
 from xdpguard.net.links import Link, NoSuchLink
+from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Policy
 from xdpguard.rulebook import CONFIG, INTERRUPTED
 

@@ -13,6 +13,7 @@ import typer
 from xdpguard.cli import probing, render
 from xdpguard.cli.session import Options, controller, options, pins
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.policy.target import Prefix
@@ -216,7 +217,7 @@ def _outcome(found: dict[str, Any]) -> str:
         return f"{'allowed' if found['outcome'] == 'allow' else 'blocked'}; nothing is attached"
     if found["outcome"] == "allow":
         return "its packets pass: allowed"
-    watching = [render.place(it["interface"], it["netns"]) for it in found["interfaces"] if it["observe"]]
+    watching = [place_of(it["interface"], it["netns"]) for it in found["interfaces"] if it["observe"]]
     if not watching:
         return "its packets are dropped: blocked"
     only = f"{', '.join(watching)} only {'observes' if len(watching) == 1 else 'observe'}"

@@ -12,6 +12,7 @@ from xdpguard.cli import render
 from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, remembered_policy, rulebook
 from xdpguard.errors import EXIT_MISSING, UsageError
+from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.attaching import Outcome
@@ -88,7 +89,7 @@ def attach(
         render.note(text)
     done = outcome.interface
     words = ", observing only" if done.observe else ""
-    typer.echo(f"attached to {_place(done)} in {done.mode} mode{words} (program {done.prog_id})")
+    typer.echo(f"attached to {place_of(done.name, done.netns)} in {done.mode} mode{words} (program {done.prog_id})")
 
 
 def detach(
@@ -115,7 +116,7 @@ def _report(outcome: Outcome) -> None:
     for text in outcome.notes:
         render.note(text)
     if not outcome.notes:
-        typer.echo(f"detached from {_place(outcome.interface)}")
+        typer.echo(f"detached from {place_of(outcome.interface.name, outcome.interface.netns)}")
     for change in outcome.restored:
         typer.echo(f"put back {change}")
 
@@ -220,10 +221,6 @@ def doctor(context: typer.Context, as_json: _Json = False) -> None:
                 typer.echo(f"      -> {check.remedy}")
     if any(check.result == "fail" for check in found):
         raise typer.Exit(EXIT_MISSING)
-
-
-def _place(interface: Interface) -> str:
-    return f"{interface.name} (in {interface.netns})" if interface.netns else interface.name
 
 
 def _state(interface: Interface) -> str:

@@ -98,11 +98,6 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def place(interface: str, netns: str | None) -> str:
-    """An interface in words."""
-    return f"{interface} (in {netns})" if netns else interface
-
-
 def span(seconds: float) -> str:
     """A length of time, in its two largest units: 1h 5m."""
     left = max(0, round(seconds))

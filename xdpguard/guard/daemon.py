@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 
 from xdpguard.attaching import Request
-from xdpguard.attachments import place_of
 from xdpguard.controller import Controller
 from xdpguard.dataplane.handshakes import Handshakes
 from xdpguard.dataplane.pins import Pins
@@ -32,6 +31,7 @@ from xdpguard.guard.upkeep import Upkeep
 from xdpguard.inventory import Interface
 from xdpguard.metrics.service import Service
 from xdpguard.net.links import Link
+from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import parse_duration
 from xdpguard.tcp.evidence import Evidence

@@ -7,12 +7,12 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from xdpguard.attachments import place_of
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.guard.detector import Flood, Sample
 from xdpguard.net.links import Link
+from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
 from xdpguard.tcp.evidence import Evidence, in_words
 from xdpguard.tcp.namespaces import OWN, find

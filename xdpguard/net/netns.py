@@ -29,6 +29,11 @@ def names() -> list[str]:
     return sorted(path.name for path in FOLDER.iterdir()) if FOLDER.is_dir() else []
 
 
+def place_of(interface: str, netns: str | None) -> str:
+    """An interface in words."""
+    return f"{interface} (in {netns})" if netns else interface
+
+
 @contextmanager
 def entered(name: str) -> Iterator[None]:
     """Puts this thread into a named namespace, and back at the end. An empty name changes nothing."""

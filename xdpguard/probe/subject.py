@@ -19,6 +19,7 @@ from xdpguard.inventory import Interface
 from xdpguard.listbook import Listbook
 from xdpguard.lists.store import Store
 from xdpguard.net.links import Link
+from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Policy
 from xdpguard.rulebook import Rulebook
 from xdpguard.shadowing import Shadowing
@@ -61,21 +62,16 @@ def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface
     if not attached:
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
     fitting = [it for it in attached if name in ("", it.name) and netns in (None, it.netns)]
-    known = ", ".join(place(it.name, it.netns) for it in attached)
+    known = ", ".join(place_of(it.name, it.netns) for it in attached)
     if not fitting:
         wanted = name or "an interface"
-        raise UsageError(f"{place(wanted, netns or '')} is not attached", f"attached: {known}")
+        raise UsageError(f"{place_of(wanted, netns or '')} is not attached", f"attached: {known}")
     if len(fitting) > 1:
         raise UsageError(
-            "several interfaces are meant: " + ", ".join(place(it.name, it.netns) for it in fitting),
+            "several interfaces are meant: " + ", ".join(place_of(it.name, it.netns) for it in fitting),
             "name one with --interface, and its network namespace with --netns",
         )
     return fitting[0], links[fitting[0].name, fitting[0].netns]
-
-
-def place(name: str, netns: str) -> str:
-    """An interface in words."""
-    return f"{name} (in {netns})" if netns else name
 
 
 @contextmanager
@@ -99,7 +95,7 @@ def live(
         state = guard.read(pins, link.name, link.netns)
         probe.set_guard(state)
         yield Subject(
-            label=place(link.name, link.netns),
+            label=place_of(link.name, link.netns),
             probe=probe,
             store=session.store,
             rules=session.rules,
