@@ -219,10 +219,25 @@ struct xg_guard_policy {
 	struct xg_rate answers;     /* of a source prefix, SYN cookies sent */
 	struct xg_rate connections; /* of a source prefix, set up by cookie */
 	struct xg_rate resets;      /* SYNs let through to ports nobody listens on */
+	struct xg_rate unknown;     /* SYNs let through whose owner is not seen here: see guard.pass_unknown */
+	struct xg_rate signed_syns; /* SYNs let through that a plain answer would not serve: TCP-MD5, TCP-AO, MP_JOIN */
 	u64 mask6[2];               /* of a source prefix; network byte order, as in the packet */
 	__be32 mask4;
 	u32 zero;
 	u64 exempt_ports[XG_PORT_WORDS]; /* one bit a TCP port that the guard leaves alone */
+};
+
+/* Why the guard of an interface answers no SYN, though a flood is on. */
+enum xg_mute {
+	XG_MUTE_NOT,   /* it does answer */
+	XG_MUTE_TOLD,  /* the controller has found that answers do not arrive */
+	XG_MUTE_FOUND, /* the program has: see stages/peer.h */
+};
+
+/* What an address of the maps `locals4` and `locals6` is. */
+enum xg_local {
+	XG_LOCAL_UNICAST = 1,
+	XG_LOCAL_BROADCAST,
 };
 
 enum xg_flood_cause {
@@ -249,8 +264,15 @@ struct xg_guard {
 	u64 syns;
 	u64 strangers;
 	u64 proved;
-	u64 calm;   /* SYNs in a window that have turned out to be honest */
-	u64 resets; /* token bucket of policy.resets */
+	u64 calm;        /* SYNs in a window that have turned out to be honest */
+	u64 resets;      /* token bucket of policy.resets */
+	u64 unknown;     /* likewise */
+	u64 signed_syns; /* likewise */
+	/* What the controller knows of the link. */
+	u32 mute;      /* enum xg_mute */
+	u32 more_macs; /* 1: the map `macs` holds further addresses that are ours */
+	u32 locals;    /* another number with each change of the maps `locals*`; 0: every address is local */
+	u32 zero;
 };
 
 /* Token buckets (algo/token_bucket.h) of the source prefixes that share a place. */

@@ -10,7 +10,9 @@
 #include "abi.h"
 #include "config.h"
 
-#define XG_BUCKETS 65536  /* a power of two */
+#define XG_BUCKETS 65536 /* a power of two */
+#define XG_MACS 1024
+#define XG_MAX_LOCALS 16384
 #define XG_EVENT_PAGES 16 /* a power of two */
 #define XG_DROP_PAGES 128 /* likewise; room for 3,000 */
 #define XG_SHADOW_PLACES (XG_SHADOW_RULES + XG_LISTS)
@@ -132,6 +134,21 @@ BPF_TABLE("array", u32, struct xg_guard, guards, 1);
 #else
 BPF_TABLE_PINNED("array", u32, struct xg_guard, guards, 1, XG_LINK_PINS "/guard");
 #endif
+
+/*
+ * A MAC address as in struct xg_guard -> 1: that of a device above this interface. Controller writes, program reads.
+ * Full: the controller says that frames to the others are left alone.
+ */
+BPF_TABLE_PINNED7("hash", u64, u32, macs, XG_MACS, XG_LINK_PINS "/macs", BPF_F_NO_PREALLOC);
+
+/*
+ * Prefix -> enum xg_local: the destinations that are this host's own, and broadcast addresses. Controller writes,
+ * program reads. Full: the controller leaves the guard without them (struct xg_guard, locals).
+ */
+BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix4, u32, locals4, XG_MAX_LOCALS, XG_LINK_PINS "/locals4",
+		  BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix6, u32, locals6, XG_MAX_LOCALS, XG_LINK_PINS "/locals6",
+		  BPF_F_NO_PREALLOC);
 
 /*
  * Hash of a source prefix -> its token buckets. Program reads and writes. Never full: prefixes share places, which the

@@ -87,7 +87,12 @@ class Guardbook:
         """
         guard.write_policy(self._pins, guard.encode(policy, options, scan))
         for link in links:
-            guard.settle(self._pins, link.name, link.netns, policy.mode, link.mac, anothers(policy, link))
+            guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link))
+
+
+def surroundings(policy: Guard, link: Link) -> guard.Surroundings:
+    """What the guard of an interface must know of its link and its host, as they are now."""
+    return guard.Surroundings(link.mac, pass_unknown=anothers(policy, link))
 
 
 def anothers(policy: Guard, link: Link) -> bool:

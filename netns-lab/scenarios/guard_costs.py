@@ -189,7 +189,7 @@ def _build(case: Case, pins: Pins) -> list[Program]:
     # A flood rate out of reach keeps an idle guard idle.
     policy = Guard(mode="always" if case.mode == "always" else "auto", flood_rate=100_000_000)
     guard.write_policy(pins, guard.encode(policy, True, False))
-    guard.settle(pins, "bench", "", policy.mode, bytes.fromhex(SERVER_MAC.replace(":", "")), False)
+    guard.settle(pins, "bench", "", policy.mode, guard.Surroundings(bytes.fromhex(SERVER_MAC.replace(":", ""))))
     return found
 
 

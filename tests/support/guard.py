@@ -68,9 +68,8 @@ class GuardBench:
         """Puts a policy in force; ``active``: as mode always."""
         chosen = Guard(**({"mode": "always" if active else "auto"} | values))
         guard.write_policy(self.bench.pins, guard.encode(chosen, True, True))
-        guard.settle(
-            self.bench.pins, "bench", "", "always" if active else "off", bytes.fromhex(mac.replace(":", "")), translated
-        )
+        around = guard.Surroundings(bytes.fromhex(mac.replace(":", "")), pass_unknown=translated)
+        guard.settle(self.bench.pins, "bench", "", "always" if active else "off", around)
         if active and chosen.mode != "always":
             # As in a flood without an end.
             descriptor = self.bench.pins.open_link("guard", "bench", "", abi.GUARD.size)

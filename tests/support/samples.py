@@ -86,7 +86,7 @@ def prepare(bench: Bench) -> None:
             memory[:] = bytes(len(memory))
     with ListMaps(bench.pins) as maps:
         maps.empty()
-    guard.settle(bench.pins, *PLACES[0], "off", bytes(6), False)
+    guard.settle(bench.pins, *PLACES[0], "off", guard.Surroundings(b""))
     with Drops(bench.pins, PLACES, 1):
         pass  # takes what is in the ring
 

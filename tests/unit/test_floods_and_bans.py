@@ -95,7 +95,7 @@ def test_what_is_counted_as_the_guard_begins_belongs_to_the_flood(monkeypatch: p
         moment += 1
         return 1000 if moment >= 2 else number
 
-    idle = guard.State(*[0] * 15)
+    idle = guard.State(*[0] * 21)
     monkeypatch.setattr(counters, "read", lambda pins, name, netns: counted({"cookie_sent": at(0)}))
     monkeypatch.setattr(
         guard, "read", lambda pins, name, netns: idle._replace(until=guard.ALWAYS - 1 if at(0) and moment < 6 else 0)
@@ -113,7 +113,7 @@ def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     floods = Floods(Pins(Path("/nowhere"), "x"), log.append)
     floods.evidence = its = Listeners()  # type: ignore[assignment]
-    state = guard.State(*[0] * 15)._replace(port=80, cause=2)
+    state = guard.State(*[0] * 21)._replace(port=80, cause=2)
     monkeypatch.setattr(guard, "read", lambda pins, name, netns: state)
     monkeypatch.setattr(counters, "read", lambda pins, name, netns: counted({"cookie_sent": 5}, 7))
     monkeypatch.setattr(tracking, "tuples", lambda pins: Counter())
@@ -273,10 +273,10 @@ def test_the_policy_as_the_program_reads_it() -> None:
     assert numbers[4:8] == (200_000_000, 200, 10, 3_000_000_000)
     assert numbers[8:10] == (2_000_000, 2_000_000_000)
     assert numbers[10] == 0, "no limit"
-    assert numbers[18] == bytes([255, 255, 255, 0])
-    masks = numbers[16].to_bytes(8, "little"), numbers[17].to_bytes(8, "little")
+    assert numbers[22] == bytes([255, 255, 255, 0])
+    masks = numbers[20].to_bytes(8, "little"), numbers[21].to_bytes(8, "little")
     assert masks == (b"\xff" * 8, bytes(8))
-    exempt = abi.GUARD_POLICY.unpack(guard.encode(Guard(exempt_ports=("65535", "53/udp")), True, True))[20:]
+    exempt = abi.GUARD_POLICY.unpack(guard.encode(Guard(exempt_ports=("65535", "53/udp")), True, True))[24:]
     assert exempt[1023] == 1 << 63
     assert not any(exempt[:1023])
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.bundle import source_folder
 
-ABI = 4  # part of the pins' path; raised with every change of a struct or of a map
+ABI = 5  # part of the pins' path; raised with every change of a struct or of a map
 
 REASON_SLOTS = 32
 PORT_WORDS = 1024
@@ -42,8 +42,10 @@ COUNTERS = Struct(f"={REASON_COUNTS * REASON_SLOTS}{256 + len(PROTOCOLS) + 4}Q2I
 SECRETS = 5
 SETTINGS_PORTS = 20  # fields before the closed ports
 SETTINGS = Struct(f"=12IQQ6I{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
-GUARD_POLICY = Struct(f"=4I4Q8Q2Q4sI{PORT_WORDS}Q")
-GUARD = Struct("=5QII2Q6Q")
+GUARD_POLICY = Struct(f"=4I4Q12Q2Q4sI{PORT_WORDS}Q")
+GUARD = Struct("=5QII2Q8Q4I")
+MAC = Struct("=8s")  # a MAC address, then two zeroes
+MACS = 1024  # of devices above an interface
 BUCKETS = Struct("=4Q")
 LISTS = 1024  # named lists there may be
 NETS4 = Struct("=QQ")  # 64 networks: addresses, prefixes

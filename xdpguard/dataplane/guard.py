@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
 from xdpguard.policy.model import Guard
-from xdpguard.policy.target import parse_interval, parse_ports
+from xdpguard.policy.target import Prefix, parse_interval, parse_ports
 
 ALWAYS = (1 << 64) - 1
 CAUSES = ("", "a listener's queue is full", "SYN rate", "segments of no connection")  # enum xg_flood_cause
@@ -21,6 +21,9 @@ _MODES = {"off": 0, "observe": 1, "auto": 2, "always": 3}  # enum xg_guard_mode
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 _NS = 1_000_000_000
 _ZERO = bytes(4)
+_ONE = (1).to_bytes(4, "little")
+LOCAL, BROADCAST = 1, 2  # enum xg_local
+_GENERATIONS = (1 << 32) - 1
 _TICK = _NS // 100  # the coarse clock is this coarse at worst; no burst may be shorter
 
 
@@ -42,6 +45,12 @@ class State(NamedTuple):
     proved: int
     calm: int
     resets: int
+    unknown: int
+    signed_syns: int
+    mute: int
+    more_macs: int
+    locals: int
+    zero: int
 
     def active(self) -> bool:
         """Whether the guard acts on packets at this moment."""
@@ -53,7 +62,7 @@ def encode(guard: Guard, options: bool, scan: bool) -> bytes:
     window = parse_interval(guard.window)
     burst = int(parse_interval(guard.burst) * _NS)
     rates: list[int] = []
-    for rate in (guard.syn_rate, guard.answer_rate, guard.connection_rate, guard.reset_rate):
+    for rate in _rates(guard):
         rates += [_NS // rate if rate else 0, max(burst, _TICK)]
     ports = [0] * abi.PORT_WORDS
     for text in guard.exempt_ports:
@@ -76,6 +85,17 @@ def encode(guard: Guard, options: bool, scan: bool) -> bytes:
         _mask(guard.prefix4, 32),
         0,
         *ports,
+    )
+
+
+def _rates(guard: Guard) -> tuple[int, ...]:
+    return (
+        guard.syn_rate,
+        guard.answer_rate,
+        guard.connection_rate,
+        guard.reset_rate,
+        guard.unknown_rate,
+        guard.signed_rate,
     )
 
 
@@ -108,37 +128,74 @@ def read_policy(pins: Pins) -> InForce:
     return InForce(next((name for name, number in _MODES.items() if number == mode), "off"), bool(options), bool(scan))
 
 
-def settled(state: State, mode: str, mac: bytes, translated: bool) -> State:
-    """A state with what it must know of its link, in which has begun or ended what the mode says."""
+class Surroundings(NamedTuple):
+    """What the guard of an interface must know of its link and its host.
+
+    ``mac``: the interface's own address; empty: every frame is ours. ``macs``: those of the devices above it.
+    ``pass_unknown``: a segment without a socket may belong to somebody else. ``mute``: answers would not arrive, so
+    none are sent. ``locals``: LOCAL or BROADCAST for each prefix; empty: every destination counts as this host's own.
+    """
+
+    mac: bytes
+    pass_unknown: bool = False
+    mute: bool = False
+    macs: frozenset[bytes] = frozenset()
+    locals: Mapping[Prefix, int] = MappingProxyType({})
+
+
+def settled(state: State, mode: str, around: Surroundings) -> State:
+    """A state with what it must know of its surroundings, in which has begun or ended what the mode says."""
     until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
-    return state._replace(until=until, mac=int.from_bytes(mac, "little"), pass_unknown=int(translated))
+    return state._replace(
+        until=until,
+        mac=int.from_bytes(around.mac, "little"),
+        pass_unknown=int(around.pass_unknown),
+        mute=int(around.mute),
+        more_macs=int(bool(around.macs)),
+    )
 
 
 def read(pins: Pins, name: str, netns: str) -> State:
     """An interface's state. XdpguardError when it has none."""
-    with _opened(pins, name, netns) as descriptor:
+    with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
         return state_of(descriptor)
 
 
-def settle(pins: Pins, name: str, netns: str, mode: str, mac: bytes, translated: bool) -> None:
-    """Tells an interface's guard what it must know of its link, and begins or ends what the mode says.
-
-    ``translated``: addresses are translated in its namespace (NAT).
-    """
-    with _opened(pins, name, netns) as descriptor:
+def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -> None:
+    """Tells an interface's guard what it must know of its surroundings, and begins or ends what the mode says."""
+    macs = {abi.MAC.pack(mac): _ONE for mac in around.macs}
+    with pins.opened_link("macs", name, netns, abi.MAC.size, 4) as descriptor:
+        _synchronize(descriptor, abi.MAC.size, dict(sorted(macs.items())[: abi.MACS]))
+    changed = False
+    for version, layout in ((4, abi.PREFIX4), (6, abi.PREFIX6)):
+        wanted = {
+            layout.pack(prefix.length, prefix.network): kind.to_bytes(4, "little")
+            for prefix, kind in around.locals.items()
+            if prefix.version == version
+        }
+        with pins.opened_link(f"locals{version}", name, netns, layout.size, 4) as descriptor:
+            changed |= _synchronize(descriptor, layout.size, wanted)
+    with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
         state = state_of(descriptor)
-        new = settled(state, mode, mac, translated)._replace(link=pins.link_number(name, netns))
+        new = settled(state, mode, around)._replace(link=pins.link_number(name, netns))
+        if not around.locals:
+            new = new._replace(locals=0)
+        elif changed or not state.locals:
+            new = new._replace(locals=state.locals % _GENERATIONS + 1)
         if new != state:
             kernel.update(descriptor, _ZERO, abi.GUARD.pack(*new))
 
 
-@contextmanager
-def _opened(pins: Pins, name: str, netns: str) -> Iterator[int]:
-    descriptor = pins.open_link("guard", name, netns, abi.GUARD.size)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> bool:
+    """Makes a map of four-octet values hold just what is wanted; whether it had to be changed."""
+    keys, values, count = kernel.entries(descriptor, key_size, 4)
+    held = {keys[at * key_size : (at + 1) * key_size]: values[at * 4 : at * 4 + 4] for at in range(count)}
+    for key, value in wanted.items():
+        if held.get(key) != value:
+            kernel.update(descriptor, key, value)
+    for key in held.keys() - wanted.keys():
+        kernel.delete(descriptor, key)
+    return held != wanted
 
 
 def state_of(descriptor: int) -> State:

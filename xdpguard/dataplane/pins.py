@@ -8,7 +8,7 @@ import ctypes
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xdpguard.dataplane import kernel
@@ -63,6 +63,15 @@ class Pins:
     def open_link(self, map_name: str, name: str, netns: str, value_size: int) -> int:
         """Opens a map of an interface's own: ``counters``, ``guard`` or ``kept``."""
         return _open(self.link_folder(name, netns) / map_name, 4, value_size)
+
+    @contextlib.contextmanager
+    def opened_link(self, map_name: str, name: str, netns: str, key_size: int, value_size: int) -> Iterator[int]:
+        """Opens a map of an interface's own for as long as the context lasts."""
+        descriptor = _open(self.link_folder(name, netns) / map_name, key_size, value_size)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def ring_id(self, name: str) -> int:
         """Which ring of that name is pinned: its map's kernel id; 0 when there is none."""

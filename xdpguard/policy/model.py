@@ -61,6 +61,9 @@ class Guard(Struct, frozen=True, forbid_unknown_fields=True):
     answer_rate: _Rate = 0
     connection_rate: _Rate = 0
     reset_rate: _Rate = 1_000
+    # SYNs whose owner is not seen here (NAT, VLANs); those with TCP-MD5, TCP-AO or MP_JOIN, which no cookie serves.
+    unknown_rate: _Rate = 10_000
+    signed_rate: _Rate = 1_000
     burst: str = "2s"
     # What the answers may carry, and what the controller may raise for the length of a flood.
     options: bool = True

@@ -21,7 +21,7 @@ from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins, ensure_bpffs
 from xdpguard.dataplane.probe import Probe
 from xdpguard.dataplane.program import KernelDataplane, Target, switches
-from xdpguard.guardbook import anothers
+from xdpguard.guardbook import surroundings
 from xdpguard.listbook import Listbook
 from xdpguard.listloader import Loader
 from xdpguard.lists.store import Store
@@ -99,7 +99,7 @@ def _guard(pins: Pins, policy: Guard, other: Subject | None) -> guard.State:
     in_force = guard.read_policy(other.pins) if other else guard.InForce("", options=True, scan=False)
     guard.write_policy(pins, guard.encode(policy, in_force.options, in_force.scan))
     state, link = (other.state, other.link) if other else (NO_GUARD, None)
-    return guard.settled(state, policy.mode, link.mac if link else b"", link is not None and anothers(policy, link))
+    return guard.settled(state, policy.mode, surroundings(policy, link) if link else guard.Surroundings(b""))
 
 
 def remove_orphans(bpffs: Path) -> None:
