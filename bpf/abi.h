@@ -145,6 +145,9 @@ struct xg_signs {
 	u32 syns;
 	u32 strangers;
 	u32 proved;
+	/* How many SYNs, and other segments, pass until the next one that an idle guard looks at. */
+	u32 syns_left;
+	u32 segments_left;
 	u32 zero;
 };
 
@@ -175,6 +178,20 @@ struct xg_after {
 	u32 zero;
 };
 
+/*
+ * What the guard and shadow entries are told of a packet; the rest they read again. So laid out that, on the stack, no
+ * field begins an eighth octet: the verifier remembers nothing of such fields, and so takes all paths that lead on for
+ * one.
+ */
+struct xg_handover {
+	volatile u8 sampled; /* one of those by which an idle guard watches */
+	volatile u8 ip_version;
+	volatile u8 suspect;
+	volatile u8 segment; /* of TCP, with ports; what shadow.h wants to know */
+	volatile u16 network_at;
+	volatile u16 transport_at;
+};
+
 /* One interface's counters on one CPU. */
 struct xg_counters {
 	struct xg_reason_counts reasons[XG_REASON_SLOTS];
@@ -190,6 +207,7 @@ struct xg_counters {
 	struct xg_signs signs;
 	struct xg_denial denials[XG_DENIALS];
 	struct xg_after after;
+	struct xg_handover handover;
 };
 
 enum xg_guard_mode {
@@ -273,6 +291,13 @@ struct xg_guard {
 	u32 more_macs; /* 1: the map `macs` holds further addresses that are ours */
 	u32 locals;    /* another number with each change of the maps `locals*`; 0: every address is local */
 	u32 zero;
+	u64 peer_at; /* when the program last looked at the peer: see stages/peer.h */
+};
+
+/* A tuple whose handshake was proved of late: see stages/flight.h. */
+struct xg_flight {
+	u64 tuple; /* hash */
+	u64 at;    /* coarse monotonic, ns */
 };
 
 /* Token buckets (algo/token_bucket.h) of the source prefixes that share a place. */
@@ -419,6 +444,7 @@ XG_SAME_SIZE(xg_counters, XG_PY_SIZEOF_COUNTERS);
 XG_SAME_SIZE(xg_settings, XG_PY_SIZEOF_SETTINGS);
 XG_SAME_SIZE(xg_guard_policy, XG_PY_SIZEOF_GUARD_POLICY);
 XG_SAME_SIZE(xg_guard, XG_PY_SIZEOF_GUARD);
+XG_SAME_SIZE(xg_flight, XG_PY_SIZEOF_FLIGHT);
 XG_SAME_SIZE(xg_buckets, XG_PY_SIZEOF_BUCKETS);
 XG_SAME_SIZE(xg_event, XG_PY_SIZEOF_EVENT);
 XG_SAME_SIZE(xg_drop, XG_PY_SIZEOF_DROP);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What is done behind the verdict, and changes nothing of it: shadow entries, samples of drops. It is a program of its
- * own, called only where there is something to do: so the other one pays a test or two, and neither's verifier knows of
- * the other.
+ * What is done after the verdict, and changes nothing of it: shadow entries, samples of drops. It is a program of its
+ * own, entered only where there is something to do: so the others pay a test or two.
  */
 #ifndef XG_AFTER_H
 #define XG_AFTER_H
@@ -10,6 +9,7 @@
 #include "drops.h"
 #include "finish.h"
 #include "maps.h"
+#include "programs.h"
 #include "stages/shadow.h"
 
 /* Hands over where there is something to do; comes back only where there is not, or the other program is missing. */
@@ -20,7 +20,7 @@ static __always_inline void xg_go_on(struct xdp_md *ctx, struct xg_counters *cou
 		return;
 	counters->after.verdict = verdict;
 	counters->after.length = length;
-	after_program.call(ctx, 0);
+	programs.call(ctx, XG_PROGRAM_AFTER);
 }
 
 static __always_inline void xg_do_after(struct xdp_md *ctx, struct xg_counters *counters,
@@ -29,7 +29,7 @@ static __always_inline void xg_do_after(struct xdp_md *ctx, struct xg_counters *
 	if (!XG_PROBE && after->sample)
 		xg_sample(ctx, counters, after);
 	if (settings->shadow && xg_shadow_asks(after->reason))
-		xg_shadow(ctx, settings, after);
+		xg_shadow(ctx, counters, settings, after);
 }
 
 #endif

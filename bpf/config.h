@@ -47,11 +47,19 @@
 	!defined(XG_SOCK_MAX_BACKLOG) || !defined(XG_SOCK_NET) || !defined(XG_SOCK_QUEUE_LENGTH)
 #error "XG_SOCK_*: places in struct sock and inet_connection_sock, octets"
 #endif
-#if !defined(XG_TCP_WINDOW_CLAMP) || !defined(XG_TCP_USER_MSS)
-#error "XG_TCP_*: places in struct tcp_sock, octets"
+#if !defined(XG_TCP_WINDOW_CLAMP) || !defined(XG_TCP_USER_MSS) || !defined(XG_REQUEST_ISN)
+#error "XG_TCP_*, XG_REQUEST_*: places in struct tcp_sock and tcp_request_sock, octets"
 #endif
 #if !defined(XG_NET_TIMESTAMPS) || !defined(XG_NET_SACK) || !defined(XG_NET_WINDOW_SCALING) || !defined(XG_NET_RMEM)
 #error "XG_NET_*: places of sysctls in struct net, octets"
+#endif
+#endif
+#ifndef XG_VETH
+#error "XG_VETH: 1 on a veth, whose answers arrive only while its peer has a program (needs XG_BTF)"
+#endif
+#if XG_VETH
+#if !defined(XG_BUFF_RXQ) || !defined(XG_RXQ_DEV) || !defined(XG_DEV_PRIVATE) || !defined(XG_DEV_PROGRAMS)
+#error "XG_BUFF_*, XG_RXQ_*, XG_DEV_*: places in struct xdp_buff, xdp_rxq_info and net_device, octets"
 #endif
 #endif
 #ifndef XG_RAW_COOKIES
@@ -71,6 +79,9 @@
 #endif
 #ifndef XG_LINK_PINS
 #error "XG_LINK_PINS: folder of the interface's own pinned maps"
+#endif
+#ifndef XG_PROGRAMS
+#error "XG_PROGRAMS: name of the pin, in that folder, of the map of programs"
 #endif
 
 #endif

@@ -10,7 +10,9 @@
 #include "abi.h"
 #include "config.h"
 
-#define XG_BUCKETS 65536 /* a power of two */
+#define XG_BUCKETS 65536   /* a power of two */
+#define XG_PROGRAMS_ROOM 8 /* enum xg_program, and those to come */
+#define XG_FLIGHTS 4096    /* a power of two */
 #define XG_MACS 1024
 #define XG_MAX_LOCALS 16384
 #define XG_EVENT_PAGES 16 /* a power of two */
@@ -95,15 +97,14 @@ BPF_F_TABLE("array:" XG_PINS "/shadow_hits", u32, struct xg_shadow_hits, shadow_
 	    (XG_MAX_CPUS + 1) * XG_SHADOW_PLACES, BPF_F_MMAPABLE);
 
 /*
- * [0] -> the program that does the rest behind the verdict (after.h). The controller fills it when it loads the
- * program. The kernel lets programs call each other through it that are alike in taking frames of several buffers.
+ * [enum xg_program] -> a program that is entered by a tail call. The controller fills it when it loads the programs.
+ * Each build has one of its own; the pin keeps it, as the kernel empties a map of programs that nobody in user space
+ * holds.
  */
 #if XG_PROBE
-BPF_TABLE("prog", u32, u32, after_program, 1);
-#elif XG_FRAGS
-BPF_TABLE_PINNED("prog", u32, u32, after_program, 1, XG_LINK_PINS "/after_frags");
+BPF_TABLE("prog", u32, u32, programs, XG_PROGRAMS_ROOM);
 #else
-BPF_TABLE_PINNED("prog", u32, u32, after_program, 1, XG_LINK_PINS "/after");
+BPF_TABLE_PINNED("prog", u32, u32, programs, XG_PROGRAMS_ROOM, XG_LINK_PINS "/" XG_PROGRAMS);
 #endif
 
 /* Destination port and protocol -> rule. Controller writes, program reads. Holds every port there is. */
@@ -124,6 +125,16 @@ BPF_TABLE_PINNED("lru_hash", struct xg_source4, struct xg_source_counts, sources
 BPF_TABLE_PINNED("lru_hash", struct xg_source6, struct xg_source_counts, sources6, XG_SOURCES, XG_PINS "/sources6");
 BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple4, tuples4, XG_TUPLES, XG_PINS "/tuples4");
 BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple6, tuples6, XG_TUPLES, XG_PINS "/tuples6");
+
+/*
+ * Place of a tuple -> the tuple whose handshake was proved there last: see stages/flight.h. Program writes and reads,
+ * each CPU its own. Never full: the later one takes the place.
+ */
+#if XG_PROBE
+BPF_TABLE("percpu_array", u32, struct xg_flight, flights, XG_FLIGHTS);
+#else
+BPF_TABLE_PINNED("percpu_array", u32, struct xg_flight, flights, XG_FLIGHTS, XG_LINK_PINS "/flights");
+#endif
 
 /* [0] -> the SYN guard's policy. Controller writes, program reads. Never full. */
 BPF_TABLE_PINNED("array", u32, struct xg_guard_policy, guard_policy, 1, XG_PINS "/guard_policy");

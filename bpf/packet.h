@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a packet is. Filled by parse/, read-only afterwards, but for `suspect`. */
+/* What a packet is. Filled by parse/, read-only afterwards, but for the last two. */
 #ifndef XG_PACKET_H
 #define XG_PACKET_H
 
@@ -39,38 +39,27 @@ struct xg_packet {
 	u16 network_at;
 	u16 transport_at;
 	bool suspect; /* the source seems to scan: see stages/scan.h */
+	bool sampled; /* one of those by which an idle guard watches: see stages/wanted.h */
 };
 
 /*
- * What the SYN guard is told of a packet; the rest it reads again. It is little, and so laid out that no field begins
- * an eighth octet: the verifier remembers nothing of such fields, and so takes all ways that lead to the guard for one.
- */
-struct xg_handover {
-	volatile u8 unused;
-	volatile u8 ip_version;
-	volatile u8 suspect;
-	volatile u8 segment; /* of TCP, with ports; what shadow.h wants to know */
-	volatile u16 network_at;
-	volatile u16 transport_at;
-};
-
-/*
- * Makes the verifier forget what it knows of a packet; `zero` is one that it does not know to be zero. Behind a long
- * stage it has then one packet to follow, not one for each way through the parser.
+ * Makes the verifier forget what it knows of a packet; `zero` is one that it does not know to be zero. After a long
+ * stage it then has one packet to follow, not one for each path through the parser. By XOR: of a sum, kernels from 6.11
+ * on remember which constant was added to which unknown number.
  */
 static __always_inline void xg_forget(struct xg_packet *packet, u64 zero)
 {
-	packet->protocol += zero;
-	packet->hop_limit += zero;
-	packet->tcp_flags += zero;
-	packet->later_fragment += zero;
-	packet->more_fragments += zero;
-	packet->has_ports += zero;
-	packet->source_port += zero;
-	packet->destination_port += zero;
-	packet->network_at += zero;
-	packet->transport_at += zero;
-	packet->length += zero;
+	packet->protocol ^= zero;
+	packet->hop_limit ^= zero;
+	packet->tcp_flags ^= zero;
+	packet->later_fragment ^= zero;
+	packet->more_fragments ^= zero;
+	packet->has_ports ^= zero;
+	packet->source_port ^= zero;
+	packet->destination_port ^= zero;
+	packet->network_at ^= zero;
+	packet->transport_at ^= zero;
+	packet->length ^= zero;
 }
 
 /* A half of an IPv6 address as a number. */

@@ -2,6 +2,10 @@
 /*
  * xdpguard's data plane: one frame in, one verdict out, counted exactly once.
  *
+ * Three programs: xdpguard inspects each packet, and is all that most packets meet; xdpguard_guard is the SYN guard,
+ * for those it wants to see; xdpguard_after does what is left to do after the verdict. Each is verified by itself and
+ * entered by a tail call (programs.h).
+ *
  * The files are joined into one text in the order of these lines (xdpguard/dataplane/bundle.py), because bcc's map
  * methods work only there.
  */
@@ -20,8 +24,10 @@
 #include "stages/track.h"
 #include "stages/ports.h"
 #include "stages/sanity.h"
+#include "stages/wanted.h"
 #include "stages/syn_guard.h"
 
+#include "programs.h"
 #include "after.h"
 #include "finish.h"
 
@@ -55,50 +61,26 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 
 /*
  * Called with a constant IP version, and with a packet of its own for each: the compiler makes one straight path for
- * each, which is faster than a path that asks again at every stage. The SYN guard, the greater part of the program, is
- * there once for both: XG_NEXT hands the packet over to it.
+ * each, which is faster than a path that asks again at every stage. XG_NEXT: the SYN guard is to see the packet.
  */
 static __always_inline u32 xg_handle(struct xg_cursor *cursor, u32 length, u8 ip_version, struct xg_counters *counters,
-				     const struct xg_settings *settings, struct xg_handover *handover)
+				     const struct xg_settings *settings)
 {
 	struct xg_packet packet = { .length = length, .ip_version = ip_version };
 	u32 reason = xg_inspect(cursor, &packet, counters, settings);
 
-	if (reason == XG_NEXT) {
-		handover->ip_version = ip_version;
-		handover->suspect = packet.suspect;
-		handover->network_at = packet.network_at;
-		handover->transport_at = packet.transport_at;
-	}
+	if (reason == XG_NEXT)
+		xg_hand_over(&packet, &counters->handover);
 	return reason;
 }
 
-int xdpguard(struct xdp_md *ctx)
+/* Counts the packet and ends it, here or in the program that does what is left to do. */
+static __always_inline int xg_end(struct xdp_md *ctx, struct xg_counters *mine, const struct xg_settings *rules,
+				  u32 length, bool observed, u32 reason)
 {
-	struct xg_handover handover;
-	struct xg_cursor cursor;
-	u32 zero = 0, length, reason, verdict;
-	struct xg_counters *mine = counters.lookup(&zero);
-	struct xg_settings *rules = settings.lookup(&zero);
-	bool observed = false;
-	__be16 type;
+	u32 verdict;
 
-	/* An array always has its entry; the verifier wants to see it checked. */
-	if (!mine || !rules)
-		return XDP_PASS;
-	length = xg_frame_length(ctx);
-	reason = xg_parse_frame(ctx, &cursor, length, &type);
-	if (reason == XG_NEXT) {
-		if (type == bpf_htons(ETH_P_IP))
-			reason = xg_handle(&cursor, length, 4, mine, rules, &handover);
-		else if (type == bpf_htons(ETH_P_IPV6))
-			reason = xg_handle(&cursor, length, 6, mine, rules, &handover);
-		else
-			reason = XG_REASON_non_ip;
-		if (reason == XG_NEXT)
-			reason = xg_syn_guard(ctx, &handover, mine, rules, &observed);
-	}
-	/* Through memory, of which the verifier remembers nothing: from here on it follows one way, not all that lead
+	/* Through memory, of which the verifier remembers nothing: from here on it follows one path, not all that lead
 	 * here. */
 	mine->after.reason = reason;
 	mine->after.observed = observed;
@@ -110,7 +92,52 @@ int xdpguard(struct xdp_md *ctx)
 	return verdict;
 }
 
-/* Called behind the verdict, which it returns. */
+int xdpguard(struct xdp_md *ctx)
+{
+	struct xg_cursor cursor;
+	u32 zero = 0, length, reason;
+	struct xg_counters *mine = counters.lookup(&zero);
+	struct xg_settings *rules = settings.lookup(&zero);
+	__be16 type;
+
+	/* An array always has its entry; the verifier wants to see it checked. */
+	if (!mine || !rules)
+		return XDP_PASS;
+	length = xg_frame_length(ctx);
+	reason = xg_parse_frame(ctx, &cursor, length, &type);
+	if (reason == XG_NEXT) {
+		if (type == bpf_htons(ETH_P_IP))
+			reason = xg_handle(&cursor, length, 4, mine, rules);
+		else if (type == bpf_htons(ETH_P_IPV6))
+			reason = xg_handle(&cursor, length, 6, mine, rules);
+		else
+			reason = XG_REASON_non_ip;
+		if (reason == XG_NEXT) {
+			programs.call(ctx, XG_PROGRAM_GUARD);
+			/* Without the guard there is nothing that could object. */
+			reason = XG_REASON_pass;
+		}
+	}
+	return xg_end(ctx, mine, rules, length, false, reason);
+}
+
+/* Entered by a tail call with what xdpguard() has found out in `handover`. */
+int xdpguard_guard(struct xdp_md *ctx)
+{
+	u32 zero = 0, length, reason;
+	struct xg_counters *mine = counters.lookup(&zero);
+	struct xg_settings *rules = settings.lookup(&zero);
+	bool observed = false;
+
+	if (!mine || !rules)
+		return XDP_PASS;
+	/* The guard's answer is a frame of another length. */
+	length = xg_frame_length(ctx);
+	reason = xg_syn_guard(ctx, mine, rules, &observed);
+	return xg_end(ctx, mine, rules, length, observed, reason);
+}
+
+/* Entered by a tail call after the verdict, which it returns. */
 int xdpguard_after(struct xdp_md *ctx)
 {
 	u32 zero = 0;

@@ -76,7 +76,7 @@ class Attaching(Attachments):
             with self.store.transaction():
                 self.store.renumber()
         self._step("compile")
-        target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe)
+        target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe, link.kind == "veth")
         with self._dataplane.build(target, policy) as built:
             undo: list[Callable[[], None]] = []
             try:
@@ -97,6 +97,7 @@ class Attaching(Attachments):
                 self._record(link, mode, request.observe, before.prog_id if before else 0)
                 self._step("attach")
                 done, more = self._swap(link, request, built)
+                built.in_force()
             except BaseException:
                 self._undo(link, request, before, built, held, undo)
                 raise
@@ -193,6 +194,7 @@ class Attaching(Attachments):
         if now is not None and now.prog_id == built.prog_id:
             # Interrupted behind the kernel's answer: it is attached, so that is what is recorded.
             self._record(link, now.mode, request.observe, built.prog_id)
+            built.in_force()
             return
         for step in reversed(undo):
             step()

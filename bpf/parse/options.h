@@ -13,27 +13,29 @@
 #define XG_OPTION_WSCALE 3
 #define XG_OPTION_SACK 4
 #define XG_OPTION_TIMESTAMPS 8
-#define XG_OPTIONS_MAX 40 /* octets: doff 15 */
+#define XG_OPTION_MD5 19   /* RFC 2385 */
+#define XG_OPTION_AO 29    /* RFC 5925 */
+#define XG_OPTION_MPTCP 30 /* RFC 8684 */
+#define XG_MPTCP_JOIN 1    /* its subtype, in the upper half of its third octet */
+#define XG_OPTION_BOUND 5  /* stands for those of which a plain answer makes nothing */
+#define XG_OPTIONS_MAX 40  /* octets: doff 15 */
 #define XG_OPTIONS_ROOM 64
 #define XG_WSCALE_MAX 14  /* RFC 7323, 2.3 */
 #define XG_WSCALE_NONE 15 /* TS_OPT_WSCALE_MASK: not given */
 
 /*
- * One piece of memory, as its first part is read at places known only at run time. The fields lie where none begins an
- * eighth octet: of such fields the verifier remembers nothing, and so takes all ways through the reading for one. It
- * would follow each combination of options on its own otherwise.
+ * Part of struct xg_work, of which the verifier remembers nothing: it would follow each combination of options on its
+ * own otherwise. Volatile, so that the compiler keeps none of it in registers, of which the verifier does.
  */
 struct xg_syn_options {
 	u8 octets[XG_OPTIONS_ROOM];
-	u8 unused;
 	volatile u8 given;  /* a bit a kind: see xg_given() */
 	volatile u8 next;   /* where the reading goes on */
 	volatile u8 length; /* of all options */
-	volatile __be32 timestamp;
-	u8 unused_too;
 	volatile u8 wscale;
+	volatile __be32 timestamp;
 	volatile u16 mss;
-	u32 end;
+	volatile u16 zero;
 };
 
 /* Masked, so that the verifier sees every place inside the room. */
@@ -57,6 +59,9 @@ static __always_inline void xg_take_option(struct xg_syn_options *found, u64 at,
 	} else if (kind == XG_OPTION_TIMESTAMPS && size == 10) {
 		found->timestamp = bpf_htonl(xg_octet(found, at + 2) << 24 | xg_octet(found, at + 3) << 16 |
 					     xg_octet(found, at + 4) << 8 | xg_octet(found, at + 5));
+	} else if (kind == XG_OPTION_MD5 || kind == XG_OPTION_AO ||
+		   (kind == XG_OPTION_MPTCP && size > 2 && xg_octet(found, at + 2) >> 4 == XG_MPTCP_JOIN)) {
+		kind = XG_OPTION_BOUND;
 	} else if (kind != XG_OPTION_SACK || size != 2) {
 		return;
 	}
@@ -85,23 +90,18 @@ static __always_inline void xg_copy_options(const u32 *first, const void *end, s
 	}
 }
 
-/*
- * Reads `length` octets of options at `first`. Nonsense ends the reading, as in the kernel. `zero` is one that the
- * verifier does not know as such.
- */
-static __always_inline void xg_parse_options(const void *first, u32 length, const void *end, u32 zero,
+/* Reads `length` octets of options at `first`. Nonsense ends the reading, as in the kernel. */
+static __always_inline void xg_parse_options(const void *first, u32 length, const void *end,
 					     struct xg_syn_options *found)
 {
 	u64 size, kind, at;
 	int i;
 
-	found->given = zero;
-	found->mss = zero;
+	found->given = 0;
+	found->mss = 0;
 	if (!length)
 		return;
-#pragma unroll
-	for (i = 0; i < sizeof(*found) / 4; i++)
-		((volatile u32 *)found)[i] = zero;
+	__builtin_memset(found, 0, sizeof(*found));
 	found->length = length;
 	xg_copy_options(first, end, found);
 	/* Two octets at least each time. */

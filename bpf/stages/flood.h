@@ -12,11 +12,10 @@
 #include "../clock.h"
 #include "events.h"
 #include "socket.h"
+#include "wanted.h"
 
 #define XG_ALWAYS (~0ull)
-#define XG_SYN_SAMPLE 64      /* while idle, each 64th SYN of a CPU is looked at; powers of two */
-#define XG_SEGMENT_SAMPLE 256 /* and each 256th other segment */
-#define XG_SIGNS_BATCH 32     /* a CPU's signs are added to the common ones so many at a time */
+#define XG_SIGNS_BATCH 32 /* a CPU's signs are added to the common ones so many at a time */
 
 static __always_inline void xg_new_window(struct xg_guard *guard, u64 now)
 {
@@ -64,7 +63,9 @@ static __always_inline void xg_active_signs(struct xg_signs *signs, struct xg_gu
 	__sync_fetch_and_add(&guard->syns, signs->syns);
 	__sync_fetch_and_add(&guard->strangers, signs->strangers);
 	__sync_fetch_and_add(&guard->proved, signs->proved);
-	__builtin_memset(signs, 0, sizeof(*signs));
+	signs->syns = 0;
+	signs->strangers = 0;
+	signs->proved = 0;
 	if (now - guard->window_began < policy->window || guard->until == XG_ALWAYS)
 		return;
 	xg_judge_window(guard, policy, now);
@@ -89,26 +90,25 @@ static __always_inline u32 xg_idle_signs(struct xg_guard *guard, const struct xg
 }
 
 /* The kernel's own criterion: inet_csk_reqsk_queue_is_full(). */
-static __always_inline bool xg_queue_full(struct bpf_sock *sock)
+static __always_inline bool xg_queue_full(struct bpf_sock *sock, struct xg_listener *listener)
 {
-	struct xg_listener listener = {};
-
-	return xg_read_listener(sock, &listener) && listener.full;
+	return xg_read_listener(sock, listener) && listener->full;
 }
 
 /* Looks at one sampled segment while the guard is idle: its socket is a listener or none. */
-static __always_inline void xg_watch(struct xdp_md *ctx, const struct xg_packet *packet, struct xg_counters *counters,
+static __always_inline void xg_watch(struct xdp_md *ctx, struct xg_work *work, struct xg_counters *counters,
 				     struct bpf_sock *sock, struct xg_guard *guard,
 				     const struct xg_guard_policy *policy, u64 now)
 {
+	const struct xg_packet *packet = &work->packet;
 	bool syn = xg_initial_syn(packet);
 	u32 cause;
 
-	/* What the probe is asked about is no sign of anything. */
-	if (XG_PROBE)
+	/* What the probe is asked about is no sign of anything, and nor is who asks too often: see scan.h. */
+	if (XG_PROBE || !packet->sampled)
 		return;
 	cause = xg_idle_signs(guard, policy, now, syn);
-	if (syn && sock && xg_queue_full(sock))
+	if (syn && sock && xg_queue_full(sock, &work->listener))
 		cause = XG_CAUSE_QUEUE;
 	if (cause != XG_CAUSE_NONE)
 		xg_flood_begins(ctx, packet, counters, guard, policy, now, cause);

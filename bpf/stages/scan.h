@@ -9,26 +9,29 @@
 
 #include "../algo/token_bucket.h"
 #include "events.h"
+#include "local.h"
 #include "syn_cookie.h"
 
 /* Whether a segment to a port that nobody listens on is a matter of a scan. */
-static __always_inline bool xg_scan_asks(const struct xg_packet *packet, const struct xg_guard_policy *policy)
+static __always_inline bool xg_scan_asks(const struct xg_packet *packet, const struct xg_guard *guard,
+					 const struct xg_guard_policy *policy)
 {
 	return XG_RAW_COOKIES && !XG_OBSERVE && packet->suspect && policy->scan && policy->mode >= XG_GUARD_AUTO &&
-	       !(packet->tcp_flags & XG_RST);
+	       !guard->mute && !(packet->tcp_flags & XG_RST) && xg_answerable_source(packet, guard);
 }
 
 /*
- * Such a segment: XG_REASON_cookie_sent when it is a SYN and `answer` is the question, XG_REASON_pass when it is an ACK
- * that answers it, or XG_NEXT.
+ * Such a segment: XG_REASON_cookie_sent when it is a SYN and the answer is the question, XG_REASON_pass when it is an
+ * ACK that answers it, or XG_NEXT.
  */
-static __always_inline u32 xg_scan(struct xdp_md *ctx, const struct xg_packet *packet, struct xg_counters *counters,
-				   struct xg_guard *guard, u64 now, struct xg_synack *answer)
+static __always_inline u32 xg_scan(struct xdp_md *ctx, struct xg_work *work, struct xg_counters *counters,
+				   struct xg_guard *guard, u64 now)
 {
+	const struct xg_packet *packet = &work->packet;
 	static const struct xg_rate most = { .interval = 1000000, .burst = 1000000000 }; /* a thousand a second */
 
 	if (xg_initial_syn(packet))
-		return xg_answer_for_nobody(ctx, packet, answer) ? XG_REASON_cookie_sent : XG_NEXT;
+		return xg_answer_for_nobody(ctx, work) ? XG_REASON_cookie_sent : XG_NEXT;
 	if (packet->tcp_flags & XG_SYN || xg_check_cookie(ctx, NULL, packet))
 		return XG_NEXT;
 	if (xg_bucket_take(&guard->scans, now, &most))

@@ -198,26 +198,31 @@ static __always_inline void xg_shadow_hit(u32 place, u32 its_class, const struct
 }
 
 /* Counts a packet on the shadow entry that would hit it. */
-static __always_inline void xg_shadow(struct xdp_md *ctx, const struct xg_settings *settings,
-				      const struct xg_after *after)
+static __always_inline void xg_shadow(struct xdp_md *ctx, struct xg_counters *counters,
+				      const struct xg_settings *settings, const struct xg_after *after)
 {
-	struct xg_packet packet = { .length = after->length };
-	u32 place, its_class = XG_SHADOW_OTHER;
-	struct xg_handover found = {};
+	u32 zero = 0, place, its_class = XG_SHADOW_OTHER;
+	struct xg_work *work = works.lookup(&zero);
+	struct xg_handover *found = &counters->handover;
+	struct xg_packet *packet;
 
-	if (!xg_shadow_parse(ctx, xg_frame_length(ctx), &found) || !xg_shadow_addresses(ctx, &found, &packet))
+	if (!work)
 		return;
+	packet = &work->packet;
+	if (!xg_shadow_parse(ctx, xg_frame_length(ctx), found) || !xg_shadow_addresses(ctx, found, packet))
+		return;
+	packet->length = after->length;
 	/* The frame is the guard's answer: whoever sent the one before is where it goes. */
 	if (after->verdict == XDP_TX)
-		packet.source = packet.destination;
-	place = xg_shadow_place(&packet, settings);
+		packet->source = packet->destination;
+	place = xg_shadow_place(packet, settings);
 	if (place == XG_SHADOW_NONE)
 		return;
 	if (after->reason == XG_REASON_allow)
 		its_class = XG_SHADOW_ALLOWED;
-	else if (after->verdict != XDP_TX && xg_shadow_established(ctx, &found, &packet))
+	else if (after->verdict != XDP_TX && xg_shadow_established(ctx, found, packet))
 		its_class = XG_SHADOW_ESTABLISHED;
-	xg_shadow_hit(place, its_class, &packet);
+	xg_shadow_hit(place, its_class, packet);
 }
 
 #endif

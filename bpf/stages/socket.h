@@ -15,6 +15,7 @@
 
 #include "../maps.h"
 #include "../packet.h"
+#include "work.h"
 
 #define XG_TCP_LISTEN 10       /* include/net/tcp_states.h */
 #define XG_TCP_NEW_SYN_RECV 12 /* a handshake that the listener has begun */
@@ -64,16 +65,21 @@ static __always_inline void *xg_behind_transport(struct xdp_md *ctx, const struc
 	return (void *)(long)ctx->data + ((packet->transport_at + sizeof(struct tcphdr)) & 0x7fff);
 }
 
-/* Whether the frame is for this host's own stack by its MAC address: not for a guest or a container behind it. */
+/*
+ * Whether the frame is for this host's own stack by its MAC address, the interface's or that of a device above it: not
+ * for a guest or a container behind it.
+ */
 static __always_inline bool xg_own_frame(struct xdp_md *ctx, const struct xg_guard *guard)
 {
-	u16 *mac = (void *)(long)ctx->data;
+	u16 *words = (void *)(long)ctx->data;
+	u64 mac;
 
 	if (!guard->mac)
 		return true;
-	if ((void *)(mac + 3) > (void *)(long)ctx->data_end)
+	if ((void *)(words + 3) > (void *)(long)ctx->data_end)
 		return false;
-	return ((u64)mac[0] | (u64)mac[1] << 16 | (u64)mac[2] << 32) == guard->mac;
+	mac = (u64)words[0] | (u64)words[1] << 16 | (u64)words[2] << 32;
+	return mac == guard->mac || (guard->more_macs && macs.lookup(&mac));
 }
 
 /*
@@ -103,18 +109,6 @@ static __always_inline bool xg_forwarded(struct xdp_md *ctx, const struct xg_pac
 	answer = bpf_fib_lookup(ctx, &route, sizeof(route), 0);
 	return answer != BPF_FIB_LKUP_RET_FWD_DISABLED && answer != BPF_FIB_LKUP_RET_NOT_FWDED;
 }
-
-/* What a listener makes of a SYN: as tcp_openreq_init_rwin() and cookie_v4_check() have it. */
-struct xg_listener {
-	u32 space;    /* receive window it starts with, octets, before rounding */
-	u32 clamp;    /* most the window may become; 0: no limit */
-	u32 rmem;     /* net.ipv4.tcp_rmem[2] */
-	u16 user_mss; /* TCP_MAXSEG; 0: not set */
-	bool full;    /* as many handshakes wait as its backlog allows: inet_csk_reqsk_queue_is_full() */
-	bool options; /* the kernel can take window scale, SACK and timestamps out of the echoed timestamp */
-	bool sack;
-	bool window_scaling;
-};
 
 #if XG_BTF
 #define XG_READ(type, at, place) (*(type *)((at) + (place)))
@@ -146,8 +140,27 @@ static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_li
 	listener->rmem = XG_READ(u32, net, XG_NET_RMEM + 2 * sizeof(u32));
 	return true;
 }
+
+/*
+ * Whether a segment that belongs to a handshake the listener has begun acknowledges the SYN-ACK: only who has received
+ * that knows its number. Any other segment of the same tuple proves nothing.
+ */
+static __always_inline bool xg_acknowledges(struct xdp_md *ctx, struct bpf_sock *sock, const struct xg_packet *packet)
+{
+	void *request = bpf_skc_to_tcp_request_sock(sock);
+	struct tcphdr *tcp = xg_transport(ctx, packet);
+
+	if (!request || !tcp || (packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
+		return false;
+	return bpf_ntohl(tcp->ack_seq) == XG_READ(u32, request, XG_REQUEST_ISN) + 1;
+}
 #else
 static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_listener *listener)
+{
+	return false;
+}
+
+static __always_inline bool xg_acknowledges(struct xdp_md *ctx, struct bpf_sock *sock, const struct xg_packet *packet)
 {
 	return false;
 }

@@ -28,19 +28,6 @@
 #define XG_TS_SACK (1 << 4)
 #define XG_NS_PER_MS 1000000
 
-/* What is sent: a TCP header, and up to five words of options. */
-struct xg_synack {
-	u32 words[5];
-	u32 options[5];
-	u32 option_words;
-};
-
-/* The SYN as the cookie is made of it: its header without options but for the MSS. */
-struct xg_plain_syn {
-	struct tcphdr header;
-	u32 mss; /* the option, or padding */
-};
-
 static __always_inline u32 xg_mss_option(u16 mss)
 {
 	return bpf_htonl(XG_OPTION_MSS << 24 | 4 << 16 | mss);
@@ -319,66 +306,72 @@ static __always_inline u32 xg_usable_options(const struct xg_listener *listener,
 	       (u32)listener->window_scaling << XG_OPTION_WSCALE;
 }
 
-/*
- * Answers an initial SYN for a listener. False when there is no answer: the kernel gives no cookie (tcp_syncookies is
- * 0, or 1 and the queue has room again). Does not release the socket.
- */
-static __always_inline bool xg_answer_syn(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
-					  const struct xg_guard_policy *policy, u64 now, struct xg_synack *answer)
+/* What becomes of a SYN that asks for an answer. */
+enum xg_answered {
+	XG_ANSWERED_NOT, /* the kernel gives no cookie: tcp_syncookies is 0, or 1 and the queue has room again */
+	XG_ANSWERED,
+	XG_ANSWERED_BOUND, /* it carries options of which a plain answer makes nothing: its sender would discard that */
+};
+
+/* Answers an initial SYN for a listener. Does not release the socket. */
+static __always_inline u32 xg_answer_syn(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
+					 const struct xg_guard_policy *policy, u64 now)
 {
-	struct xg_syn_options options;
-	struct xg_listener listener = {};
+	const struct xg_packet *packet = &work->packet;
+	struct xg_listener *listener = &work->listener;
+	struct xg_syn_options *options = &work->options;
 	struct tcphdr *tcp = xg_transport(ctx, packet);
 	void *network = xg_network(ctx, packet);
-	struct xg_plain_syn plain;
-	/* In memory: what follows is then one way for the verifier, not one for each combination. */
-	volatile u8 usable, scale;
+	u32 length, mss, usable, scale;
 	__be32 sequence;
-	u32 length, mss;
 	s64 cookie;
 
 	if (!network || !tcp)
-		return false;
-	if (!xg_read_listener(sock, &listener))
-		listener.space = XG_WINDOW_MAX;
+		return XG_ANSWERED_NOT;
+	__builtin_memset(listener, 0, sizeof(*listener));
+	if (!xg_read_listener(sock, listener))
+		listener->space = XG_WINDOW_MAX;
 	sequence = tcp->seq;
 	length = (tcp->doff - 5) * 4;
-	usable = xg_usable_options(&listener, policy);
-	scale = usable && length ? xg_window_scale(&listener, policy->rmem_max) : 0;
-	xg_parse_options(xg_behind_transport(ctx, packet), length, (void *)(long)ctx->data_end, policy->zero, &options);
-	options.given &= usable;
-	xg_make_plain_syn(packet, sequence, options.mss, &plain);
-	cookie = sock ? xg_cookie_of_listener(sock, packet, network, &plain)
-		      : xg_cookie_of_nobody(packet, network, &plain);
+	xg_parse_options(xg_behind_transport(ctx, packet), length, (void *)(long)ctx->data_end, options);
+	if (xg_given(options, XG_OPTION_BOUND))
+		return XG_ANSWERED_BOUND;
+	usable = xg_usable_options(listener, policy);
+	options->given &= usable;
+	xg_make_plain_syn(packet, sequence, options->mss, &work->plain);
+	network = xg_network(ctx, packet);
+	if (!network)
+		return XG_ANSWERED_NOT;
+	cookie = xg_cookie_of_listener(sock, packet, network, &work->plain);
 	if (cookie < 0)
-		return false;
-	mss = xg_own_mss(ctx, packet, &listener);
-	xg_write_options(answer, &options, mss, scale, now);
-	xg_write_header(answer, packet, cookie, sequence, xg_first_window(&listener, mss));
-	return true;
+		return XG_ANSWERED_NOT;
+	mss = xg_own_mss(ctx, packet, listener);
+	scale = options->given ? xg_window_scale(listener, policy->rmem_max) : 0;
+	xg_write_options(&work->answer, options, mss, scale, now);
+	xg_write_header(&work->answer, packet, cookie, sequence, xg_first_window(listener, mss));
+	return XG_ANSWERED;
 }
 
 /* Answers an initial SYN for a port that nobody listens on, without options. */
-static __always_inline bool xg_answer_for_nobody(struct xdp_md *ctx, const struct xg_packet *packet,
-						 struct xg_synack *answer)
+static __always_inline bool xg_answer_for_nobody(struct xdp_md *ctx, struct xg_work *work)
 {
-	struct xg_listener nobody = {};
+	const struct xg_packet *packet = &work->packet;
 	struct tcphdr *tcp = xg_transport(ctx, packet);
 	void *network = xg_network(ctx, packet);
-	struct xg_plain_syn plain;
 	__be32 sequence;
 	s64 cookie;
 
 	if (!network || !tcp)
 		return false;
 	sequence = tcp->seq;
-	xg_make_plain_syn(packet, sequence, 0, &plain);
-	cookie = xg_cookie_of_nobody(packet, network, &plain);
+	xg_make_plain_syn(packet, sequence, 0, &work->plain);
+	cookie = xg_cookie_of_nobody(packet, network, &work->plain);
 	if (cookie < 0)
 		return false;
-	answer->options[0] = xg_mss_option(xg_own_mss(ctx, packet, &nobody));
-	answer->option_words = 1;
-	xg_write_header(answer, packet, cookie, sequence, XG_WINDOW_MAX);
+	__builtin_memset(&work->listener, 0, sizeof(work->listener));
+	work->answer.options[0] = xg_mss_option(xg_own_mss(ctx, packet, &work->listener));
+	work->answer.option_words = 1;
+	xg_write_header(&work->answer, packet, cookie, sequence, XG_WINDOW_MAX);
 	return true;
 }
 

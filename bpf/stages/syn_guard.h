@@ -9,7 +9,10 @@
 
 #include "../algo/hash.h"
 #include "../algo/token_bucket.h"
+#include "flight.h"
 #include "flood.h"
+#include "local.h"
+#include "peer.h"
 #include "scan.h"
 
 static __always_inline bool xg_exempt(const struct xg_packet *packet, const struct xg_guard_policy *policy)
@@ -55,87 +58,129 @@ static __always_inline u32 xg_limit_syn(struct xg_guard *guard, const struct xg_
 	return XG_NEXT;
 }
 
-/* An initial SYN while the guard is active. `sock` is the listener, or NULL. */
-static __always_inline u32 xg_guard_syn(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
-					struct xg_guard *guard, const struct xg_guard_policy *policy,
-					const u64 *secrets, u64 now, struct xg_synack *answer)
+/* A SYN's answer, where there is to be one: enum xg_answered. `sock` is the listener, or NULL. */
+static __always_inline u32 xg_try_answer(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
+					 const struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now)
 {
-	bool answered = sock && (xg_observes(policy) || xg_answer_syn(ctx, packet, sock, policy, now, answer));
+	if (!sock || guard->mute || !xg_answerable_source(&work->packet, guard))
+		return XG_ANSWERED_NOT;
+	return xg_observes(policy) ? XG_ANSWERED : xg_answer_syn(ctx, work, sock, policy, now);
+}
+
+/* An initial SYN while the guard is active. `sock` is the listener, or NULL. */
+static __always_inline u32 xg_guard_syn(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
+					struct xg_guard *guard, const struct xg_guard_policy *policy,
+					const u64 *secrets, u64 now)
+{
+	u32 answered = xg_try_answer(ctx, work, sock, guard, policy, now);
 	struct xg_buckets *mine;
 
 	/* The buckets are read only where a rate asks for them: nearly always that is a cache miss. */
-	if (answered && !policy->answers.interval)
+	if (answered == XG_ANSWERED && !policy->answers.interval)
 		return XG_REASON_cookie_sent;
-	mine = xg_buckets_of(packet, policy, secrets);
+	/* Anybody can write such options: all of them share one rate. */
+	if (answered == XG_ANSWERED_BOUND)
+		return xg_bucket_take(&guard->signed_syns, now, &policy->signed_syns) ? XG_NEXT : XG_REASON_syn_rate;
+	mine = xg_buckets_of(&work->packet, policy, secrets);
 	if (!mine)
 		return XG_NEXT;
-	if (!answered)
+	if (answered == XG_ANSWERED_NOT)
 		return xg_limit_syn(guard, policy, mine, now, !sock);
 	return xg_bucket_take(&mine->answers, now, &policy->answers) ? XG_REASON_cookie_sent : XG_REASON_syn_rate;
 }
 
-/* Any other segment: the ACK that completes a handshake by cookie, or nothing at all. */
-static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
+/* Any other segment: the ACK that completes a handshake by cookie, what follows it at once, or nothing at all. */
+static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
 					    struct xg_counters *counters, const struct xg_guard *guard,
 					    const struct xg_guard_policy *policy, const u64 *secrets, u64 now)
 {
+	const struct xg_packet *packet = &work->packet;
+	struct xg_flight *flight;
 	struct xg_buckets *mine;
+	u64 hash;
 
-	if (!sock || (packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
+	if (!sock)
+		return XG_REASON_ack_unknown;
+	hash = xg_flight_hash(packet, secrets);
+	flight = xg_flight_of(hash);
+	if (xg_flight_proved(flight, hash, now))
+		return XG_NEXT;
+	if ((packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
 		return XG_REASON_ack_unknown;
 	/* Where addresses are translated, the listener found may be a proxy's, which never sees the connection. */
 	if (xg_check_cookie(ctx, sock, packet))
 		return guard->pass_unknown ? XG_NEXT : XG_REASON_cookie_bad;
 	counters->cookies_valid++;
 	counters->signs.proved++;
-	if (!policy->connections.interval)
-		return XG_NEXT;
-	mine = xg_buckets_of(packet, policy, secrets);
-	return !mine || xg_bucket_take(&mine->connections, now, &policy->connections) ? XG_NEXT : XG_REASON_syn_rate;
+	if (policy->connections.interval) {
+		mine = xg_buckets_of(packet, policy, secrets);
+		if (mine && !xg_bucket_take(&mine->connections, now, &policy->connections))
+			return XG_REASON_syn_rate;
+	}
+	xg_flight_begins(flight, hash, now);
+	return XG_NEXT;
 }
 
-/* A segment for this host, whose socket is a listener or none. XG_REASON_cookie_sent: `answer` is what to send. */
-static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
-					   struct xg_counters *counters, struct xg_guard *guard,
-					   const struct xg_guard_policy *policy, const u64 *secrets, u64 now,
-					   struct xg_synack *answer)
+/* A segment of a handshake that the kernel has begun: counts the proof, once, that its sender received the SYN-ACK. */
+static __always_inline void xg_note_proof(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
+					  struct xg_counters *counters, const u64 *secrets, u64 now)
 {
+	struct xg_flight *flight;
+	u64 hash;
+
+	if (!xg_acknowledges(ctx, sock, packet))
+		return;
+	hash = xg_flight_hash(packet, secrets);
+	flight = xg_flight_of(hash);
+	if (xg_flight_proved(flight, hash, now))
+		return;
+	xg_flight_begins(flight, hash, now);
+	counters->signs.proved++;
+}
+
+/*
+ * A segment without a socket that may be another one's: see xg_may_be_anothers(). It is not dropped, but SYNs without
+ * number are: while the guard is active they pass at a common rate, and count as its reason to stay so only when they
+ * would begin a flood.
+ */
+static __always_inline u32 xg_guard_foreign(struct xdp_md *ctx, struct xg_work *work, struct xg_counters *counters,
+					    struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now)
+{
+	if (!xg_initial_syn(&work->packet))
+		return XG_NEXT;
+	if (!guard->until) {
+		xg_watch(ctx, work, counters, NULL, guard, policy, now);
+		return XG_NEXT;
+	}
+	counters->signs.strangers++;
+	return xg_bucket_take(&guard->unknown, now, &policy->unknown) ? XG_NEXT : XG_REASON_syn_rate;
+}
+
+/* A segment for this host, whose socket is a listener or none. XG_REASON_cookie_sent: the work's answer is to be sent.
+ */
+static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
+					   struct xg_counters *counters, struct xg_guard *guard,
+					   const struct xg_guard_policy *policy, const u64 *secrets, u64 now)
+{
+	const struct xg_packet *packet = &work->packet;
 	u32 reason;
 
-	if (!sock && xg_scan_asks(packet, policy)) {
-		reason = xg_scan(ctx, packet, counters, guard, now, answer);
+	if (!sock && xg_scan_asks(packet, guard, policy)) {
+		reason = xg_scan(ctx, work, counters, guard, now);
 		if (reason != XG_NEXT)
 			return reason;
 	}
 	if (!guard->until) {
-		xg_watch(ctx, packet, counters, sock, guard, policy, now);
+		xg_watch(ctx, work, counters, sock, guard, policy, now);
 		return XG_NEXT;
 	}
 	if (xg_initial_syn(packet)) {
 		counters->signs.syns++;
-		return xg_guard_syn(ctx, packet, sock, guard, policy, secrets, now, answer);
+		return xg_guard_syn(ctx, work, sock, guard, policy, secrets, now);
 	}
-	reason = xg_guard_segment(ctx, packet, sock, counters, guard, policy, secrets, now);
+	reason = xg_guard_segment(ctx, work, sock, counters, guard, policy, secrets, now);
 	counters->signs.strangers += reason != XG_NEXT;
 	return reason;
-}
-
-/*
- * Whether the guard has to see the packet: it is active, or the source is suspect, or the packet is one of the sample
- * by which an idle guard watches. It has been counted, so every so many of its kind are taken.
- */
-static __always_inline bool xg_guard_wanted(const struct xg_packet *packet, const struct xg_counters *counters)
-{
-	u32 zero = 0, mask;
-	struct xg_guard *guard;
-
-	if (!xg_is_tcp_segment(packet))
-		return false;
-	guard = guards.lookup(&zero);
-	if (!guard)
-		return false;
-	mask = (xg_initial_syn(packet) ? XG_SYN_SAMPLE : XG_SEGMENT_SAMPLE) - 1;
-	return guard->until || packet->suspect || !(counters->flag_sets[packet->tcp_flags] & mask);
 }
 
 /* The packet again, from its headers. False when they are not in the first buffer. */
@@ -148,6 +193,7 @@ static __always_inline bool xg_take_over(struct xdp_md *ctx, const struct xg_han
 
 	packet->ip_version = handover->ip_version;
 	packet->suspect = handover->suspect;
+	packet->sampled = handover->sampled;
 	packet->network_at = handover->network_at;
 	packet->transport_at = handover->transport_at;
 	ipv4 = xg_network(ctx, packet);
@@ -169,36 +215,45 @@ static __always_inline bool xg_take_over(struct xdp_md *ctx, const struct xg_han
 }
 
 /* What becomes of a packet that the guard had to see; `observed`: it does not act on it. */
-static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, const struct xg_handover *handover,
-					struct xg_counters *counters, const struct xg_settings *settings,
-					bool *observed)
+static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_counters *counters,
+					const struct xg_settings *settings, bool *observed)
 {
 	u32 zero = 0, reason = XG_NEXT;
 	const struct xg_guard_policy *policy = guard_policy.lookup(&zero);
 	struct xg_guard *guard = guards.lookup(&zero);
-	struct xg_packet packet = {};
-	struct xg_synack answer = {};
+	struct xg_work *work = works.lookup(&zero);
+	const u64 *secrets = settings->secrets;
+	struct xg_packet *packet;
 	struct bpf_sock *sock;
 	u64 now = xg_now_coarse();
-	bool active, known;
+	bool active;
 
-	if (!policy || !guard || policy->mode == XG_GUARD_OFF || !xg_take_over(ctx, handover, &packet) ||
-	    xg_exempt(&packet, policy) || !xg_own_frame(ctx, guard))
+	if (!policy || !guard || !work)
 		return XG_REASON_pass;
-	active = xg_flood_goes_on(ctx, &packet, counters, guard, policy, now);
-	sock = xg_socket(ctx, &packet);
-	/* A socket of this very tuple, in whatever state: the kernel knows best. */
-	known = sock && sock->state != XG_TCP_LISTEN;
-	if (known)
-		counters->signs.proved += active && sock->state == XG_TCP_NEW_SYN_RECV;
-	else if ((sock || !xg_may_be_anothers(&packet, guard)) && !xg_forwarded(ctx, &packet))
-		reason = xg_guard_decide(ctx, &packet, sock, counters, guard, policy, settings->secrets, now, &answer);
+	packet = &work->packet;
+	if (policy->mode == XG_GUARD_OFF || !xg_take_over(ctx, &counters->handover, packet) ||
+	    xg_exempt(packet, policy) || !xg_own_frame(ctx, guard))
+		return XG_REASON_pass;
+	active = xg_flood_goes_on(ctx, packet, counters, guard, policy, now);
+	if (active)
+		xg_look_at_peer(ctx, guard, now);
+	sock = xg_socket(ctx, packet);
+	if (sock && sock->state != XG_TCP_LISTEN) {
+		/* A socket of this very tuple, in whatever state: the kernel knows best. */
+		if (active && sock->state == XG_TCP_NEW_SYN_RECV)
+			xg_note_proof(ctx, packet, sock, counters, secrets, now);
+	} else if (xg_for_this_host(ctx, work, guard)) {
+		if (!sock && xg_may_be_anothers(packet, guard))
+			reason = xg_guard_foreign(ctx, work, counters, guard, policy, now);
+		else
+			reason = xg_guard_decide(ctx, work, sock, counters, guard, policy, secrets, now);
+	}
 	if (sock)
 		bpf_sk_release(sock);
 	if (active)
 		xg_active_signs(&counters->signs, guard, policy, now);
 	*observed = policy->mode == XG_GUARD_OBSERVE;
-	if (reason == XG_REASON_cookie_sent && !xg_observes(policy) && !xg_write_frame(ctx, &packet, &answer))
+	if (reason == XG_REASON_cookie_sent && !xg_observes(policy) && !xg_write_frame(ctx, packet, &work->answer))
 		reason = XG_NEXT;
 	return reason == XG_NEXT ? XG_REASON_pass : reason;
 }

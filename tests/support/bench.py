@@ -20,6 +20,7 @@ from xdpguard.telemetry import counters
 from xdpguard.telemetry.counters import Counters
 
 BPFFS = Path("/sys/fs/bpf")
+FLIGHTS = 4096  # XG_FLIGHTS of bpf/maps.h
 VERDICTS = {0: "ABORTED", 1: "DROP", 2: "PASS", 3: "TX"}
 
 
@@ -74,6 +75,7 @@ class Bench:
         self.tables.clear_hits(range(64))
         self._clear("counters", (abi.COUNTERS.size + 7 & ~7) * kernel.possible_cpus())
         self._clear("guard", abi.GUARD.size)
+        self._clear("flights", abi.FLIGHT.size * kernel.possible_cpus(), FLIGHTS)
         guard.write_policy(self.pins, bytes(abi.GUARD_POLICY.size))
         for name, key, value in (
             ("sources4", abi.SOURCE4, abi.SOURCE_COUNTS),
@@ -87,9 +89,10 @@ class Bench:
                 kernel.delete(descriptor, keys[i * key.size : (i + 1) * key.size])
             os.close(descriptor)
 
-    def _clear(self, name: str, size: int) -> None:
+    def _clear(self, name: str, size: int, places: int = 1) -> None:
         descriptor = kernel.open_pin(str(self.pins.link_folder("bench", "") / name))
-        kernel.update(descriptor, bytes(4), bytes(size))
+        keys = b"".join(place.to_bytes(4, "little") for place in range(places))
+        kernel.update_batch(descriptor, keys, bytes(size * places), places)
         os.close(descriptor)
 
     def rule(self, kind: Kind, text: str, expires: float | None = None) -> Rule:

@@ -22,6 +22,7 @@ from xdpguard.policy.model import Guard
 
 ETHER = Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)
 PORT = 8000
+AROUND = guard.Surroundings(bytes.fromhex(SERVER_MAC.replace(":", "")))
 
 
 def set_sysctl(lab: Lab, name: str, value: object) -> None:
@@ -64,11 +65,13 @@ class GuardBench:
         with entered(lab.server):
             self._ifindex = socket.if_nametoindex(INTERFACE)
 
-    def policy(self, active: bool = True, mac: str = SERVER_MAC, translated: bool = False, **values: Any) -> None:
+    def policy(
+        self, active: bool = True, around: guard.Surroundings = AROUND, translated: bool = False, **values: Any
+    ) -> None:
         """Puts a policy in force; ``active``: as mode always."""
         chosen = Guard(**({"mode": "always" if active else "auto"} | values))
         guard.write_policy(self.bench.pins, guard.encode(chosen, True, True))
-        around = guard.Surroundings(bytes.fromhex(mac.replace(":", "")), pass_unknown=translated)
+        around = around._replace(pass_unknown=translated or around.pass_unknown)
         guard.settle(self.bench.pins, "bench", "", "always" if active else "off", around)
         if active and chosen.mode != "always":
             # As in a flood without an end.

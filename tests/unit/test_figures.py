@@ -144,7 +144,7 @@ class Kernel:
         return MapInfo(6, self.opened[descriptor]["number"], 4, 8, 1, 0, "counters")
 
     def _state(self, descriptor: int) -> guard.State:
-        return guard.State(*[0] * 21)._replace(floods=self.opened[descriptor]["floods"])
+        return guard.State(*[0] * len(guard.State._fields))._replace(floods=self.opened[descriptor]["floods"])
 
 
 def test_counters_only_rise_whatever_happens_to_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_what_is_counted_as_the_guard_begins_belongs_to_the_flood(monkeypatch: p
         moment += 1
         return 1000 if moment >= 2 else number
 
-    idle = guard.State(*[0] * 21)
+    idle = guard.State(*[0] * len(guard.State._fields))
     monkeypatch.setattr(counters, "read", lambda pins, name, netns: counted({"cookie_sent": at(0)}))
     monkeypatch.setattr(
         guard, "read", lambda pins, name, netns: idle._replace(until=guard.ALWAYS - 1 if at(0) and moment < 6 else 0)
@@ -113,7 +113,7 @@ def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     floods = Floods(Pins(Path("/nowhere"), "x"), log.append)
     floods.evidence = its = Listeners()  # type: ignore[assignment]
-    state = guard.State(*[0] * 21)._replace(port=80, cause=2)
+    state = guard.State(*[0] * len(guard.State._fields))._replace(port=80, cause=2)
     monkeypatch.setattr(guard, "read", lambda pins, name, netns: state)
     monkeypatch.setattr(counters, "read", lambda pins, name, netns: counted({"cookie_sent": 5}, 7))
     monkeypatch.setattr(tracking, "tuples", lambda pins: Counter())

@@ -35,15 +35,16 @@ TUPLE_KEY = Struct("=Q")  # hash of the tuple
 TUPLE4 = Struct("=4s4s2s2sIQQ")  # source, destination, ports in network byte order, cpu, SYNs, SYNs of other CPUs
 TUPLE6 = Struct("=16s16s2s2sIQQ")
 SOURCE_COUNTS = Struct("=13Q")  # packets, then FLAGS, then ports tried: bits, since, number; then clean
-_DENIALS = 64 * 40 + 24  # octets, of the program's own use: struct xg_denial, xg_after
+_DENIALS = 64 * 40 + 24 + 8  # octets, of the program's own use: struct xg_denial, xg_after, xg_handover
 REASON_COUNTS = "7Q2I"  # packets, octets, observed both; then of samples: due, window, taken, left, lost
 REASON_FIELDS = 9
-COUNTERS = Struct(f"={REASON_COUNTS * REASON_SLOTS}{256 + len(PROTOCOLS) + 4}Q2IQII4I{_DENIALS}x")
+COUNTERS = Struct(f"={REASON_COUNTS * REASON_SLOTS}{256 + len(PROTOCOLS) + 4}Q2IQII6I{_DENIALS}x")
 SECRETS = 5
 SETTINGS_PORTS = 20  # fields before the closed ports
 SETTINGS = Struct(f"=12IQQ6I{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
 GUARD_POLICY = Struct(f"=4I4Q12Q2Q4sI{PORT_WORDS}Q")
-GUARD = Struct("=5QII2Q8Q4I")
+GUARD = Struct("=5QII2Q8Q4IQ")
+FLIGHT = Struct("=QQ")  # hash of a tuple, time
 MAC = Struct("=8s")  # a MAC address, then two zeroes
 MACS = 1024  # of devices above an interface
 BUCKETS = Struct("=4Q")
@@ -79,6 +80,7 @@ SIZES = {
     "SETTINGS": SETTINGS.size,
     "GUARD_POLICY": GUARD_POLICY.size,
     "GUARD": GUARD.size,
+    "FLIGHT": FLIGHT.size,
     "BUCKETS": BUCKETS.size,
     "EVENT": EVENT.size,
     "DROP": DROP.size,

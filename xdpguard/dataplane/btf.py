@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 _STRUCT = 4  # BTF_KIND_STRUCT, include/uapi/linux/btf.h
 _THROUGH = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag: look at the type behind
+_DEVICE_ALIGN = 32  # NETDEV_ALIGN
 _HEADER = 12  # octets of struct btf_type, and of struct btf_member
 
 # Switch of bpf/config.h -> struct and member.
@@ -23,10 +24,18 @@ _FIELDS = {
     "SOCK_QUEUE_LENGTH": ("inet_connection_sock", "icsk_accept_queue.qlen"),
     "TCP_WINDOW_CLAMP": ("tcp_sock", "window_clamp"),
     "TCP_USER_MSS": ("tcp_sock", "rx_opt.user_mss"),
+    "REQUEST_ISN": ("tcp_request_sock", "snt_isn"),
     "NET_TIMESTAMPS": ("net", "ipv4.sysctl_tcp_timestamps"),
     "NET_SACK": ("net", "ipv4.sysctl_tcp_sack"),
     "NET_WINDOW_SCALING": ("net", "ipv4.sysctl_tcp_window_scaling"),
     "NET_RMEM": ("net", "ipv4.sysctl_tcp_rmem"),
+}
+# Likewise, of the look at a veth's peer, which a kernel that does not tell goes without.
+_VETH_FIELDS = {
+    "BUFF_RXQ": ("xdp_buff", "rxq"),
+    "RXQ_DEV": ("xdp_rxq_info", "dev"),
+    "DEV_PROGRAMS": ("net_device", "xdp_state"),
+    "DEV_PRIVATE": ("net_device", "priv"),
 }
 # Likewise, of the tracepoint program.
 _TRACE_FIELDS = {"SOCK_NET": ("sock", "__sk_common.skc_net.net"), "NET_NUMBER": ("net", "ns.inum")}
@@ -66,8 +75,9 @@ class _Place(NamedTuple):
 
 
 def switches() -> dict[str, int]:
-    """The switches XG_SOCK_*, XG_TCP_* and XG_NET_* without their prefix; empty where the kernel does not tell."""
-    return _read(_FIELDS)
+    """The switches of the main programs without their prefix; empty where the kernel does not tell."""
+    found = _read(_FIELDS)
+    return found | _read(_VETH_FIELDS) if found else found
 
 
 def trace_switches() -> dict[str, int]:
@@ -119,7 +129,14 @@ def _place(library: ctypes.CDLL, types: int, structure: str, path: str) -> _Plac
     number = library.btf__find_by_name_kind(types, structure.encode(), _STRUCT)
     if number <= 0:
         raise LookupError(structure)
-    bits = _member(library, types, number, path.split("."))
+    try:
+        bits = _member(library, types, number, path.split("."))
+    except LookupError:
+        if (structure, path) != ("net_device", "priv"):
+            raise
+        # Before that member there was nothing but the rule: netdev_priv(), include/linux/netdevice.h.
+        size = _words(library, types, number)[1][2]
+        return _Place(-(-size // _DEVICE_ALIGN) * _DEVICE_ALIGN, 0)
     return _Place(bits // 8, bits % 8)
 
 

@@ -21,15 +21,16 @@ from typing import NamedTuple
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import Switches, cflags
-from xdpguard.dataplane.names import AFTER, AFTER_MAP, FUNCTION
+from xdpguard.dataplane.names import CALLED, FUNCTION, PROGRAMS_MAP
 from xdpguard.dataplane.pins import Pins, wrong_layout
 
 _KEPT = 32  # programs; one is some 60 kB
 _LOAD_MAP = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 _PSEUDO_MAP_FD = 1
+_PLACES = ("-DXG_PINS=", "-DXG_LINK_PINS=", "-DXG_PROGRAMS=")
 _INSTRUCTION = struct.Struct("<BBhi")
 _OUTER = (kernel.MAP_ARRAY_OF_MAPS,)
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Table(NamedTuple):
@@ -65,15 +66,18 @@ class Cache:
         found = self._read(switches)
         if found is None:
             return None
-        codes, tables = found
+        codes, kept = found
+        # Each build has a map of programs of its own.
+        tables = [it._replace(pin=it.pin and switches.programs) if it.name == PROGRAMS_MAP else it for it in kept]
         descriptors: dict[str, int] = {}
         before = pins.names()
         try:
             for table in tables:
                 descriptors[table.name] = _opened(table, pins, link, descriptors)
             flags = kernel.PROG_FLAG_XDP_HAS_FRAGS if switches.frags else 0
-            after = kernel.load_xdp(_patched(codes[AFTER], descriptors), AFTER, flags)
-            kernel.put_program(descriptors[AFTER_MAP], after)
+            for name, place in CALLED.items():
+                program = kernel.load_xdp(_patched(codes[name], descriptors), name, flags)
+                kernel.put_program(descriptors[PROGRAMS_MAP], place, program)
             program = kernel.load_xdp(_patched(codes[FUNCTION], descriptors), FUNCTION, flags)
             return program, {name: os.dup(descriptors[name]) for name in maps}
         except OSError:
@@ -132,7 +136,7 @@ class Cache:
     def _path(self, switches: Switches) -> Path:
         """By everything that the instructions depend on. Where maps are pinned is none of it."""
         source = source_folder()
-        flags = [flag for flag in cflags(switches, source) if not flag.startswith(("-DXG_PINS=", "-DXG_LINK_PINS="))]
+        flags = [flag for flag in cflags(switches, source) if not flag.startswith(_PLACES)]
         parts = [bundle(source), *flags, platform.release(), platform.machine(), _compiler()]
         return self._folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.bpf"
 

@@ -18,6 +18,7 @@ class Switches:
     pins: str
     link_pins: str
     max_cpus: int
+    programs: str = "programs"  # name of the pin, in ``link_pins``, of the map of programs
     observe: bool = False
     loopback: bool = False
     frags: bool = False
@@ -29,6 +30,7 @@ class Switches:
     new_sources_per_second: int = 10_000
     new_tuples_per_second: int = 10_000
     raw_cookies: bool = True
+    veth: bool = False
     load_bytes: bool = True
     fake_clock: bool = False
     probe: bool = False
@@ -49,6 +51,8 @@ def cflags(switches: Switches, source: Path) -> list[str]:
         "TUPLES": switches.tuples,
         "NEW_SOURCES_PER_SECOND": switches.new_sources_per_second,
         "NEW_TUPLES_PER_SECOND": switches.new_tuples_per_second,
+        # Without the places of the kernel's fields there is no looking at a veth's peer.
+        "VETH": int(switches.veth and "DEV_PRIVATE" in switches.btf),
         "RAW_COOKIES": int(switches.raw_cookies),
         "LOAD_BYTES": int(switches.load_bytes),
         "FAKE_CLOCK": int(switches.fake_clock),
@@ -67,6 +71,7 @@ def cflags(switches: Switches, source: Path) -> list[str]:
         *(f"-DXG_PY_SIZEOF_{name}={size}" for name, size in abi.SIZES.items()),
         f'-DXG_PINS="{switches.pins}"',
         f'-DXG_LINK_PINS="{switches.link_pins}"',
+        f'-DXG_PROGRAMS="{switches.programs}"',
     ]
 
 

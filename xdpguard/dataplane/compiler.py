@@ -21,7 +21,7 @@ from typing import Any
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import Switches, cflags
-from xdpguard.dataplane.names import AFTER, AFTER_MAP, FUNCTION
+from xdpguard.dataplane.names import CALLED, FUNCTION, PROGRAMS_MAP
 from xdpguard.errors import MissingError, XdpguardError
 
 _VERIFIED_LINE = re.compile(r"^;.*@ (\S+:\d+)$", re.MULTILINE)
@@ -91,17 +91,13 @@ class Compiled:
         return ctypes.string_at(start, self._library.bpf_function_size(self._module.module, name))
 
     def load(self) -> int:
-        """Loads the program, and puts the one that does the rest behind the verdict where it is called.
+        """Loads the programs, and puts those that are entered by tail calls into the map of programs.
 
-        Returns a file descriptor the caller owns. XdpguardError with the verifier's log.
+        Returns a descriptor of the one that is attached, which the caller owns. XdpguardError with the verifier's log.
         """
-        fd = self._load(FUNCTION)
-        try:
-            kernel.put_program(self.map_fd(AFTER_MAP), self._load(AFTER))
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        for name, place in CALLED.items():
+            kernel.put_program(self.map_fd(PROGRAMS_MAP), place, self._load(name))
+        return self._load(FUNCTION)
 
     def _load(self, function: str) -> int:
         flags = kernel.PROG_FLAG_XDP_HAS_FRAGS if self._frags else 0

@@ -51,6 +51,7 @@ class State(NamedTuple):
     more_macs: int
     locals: int
     zero: int
+    peer_at: int
 
     def active(self) -> bool:
         """Whether the guard acts on packets at this moment."""

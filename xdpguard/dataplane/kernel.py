@@ -227,10 +227,10 @@ def attach_raw_tracepoint(name: str, program: int) -> int:
     return _bpf(_RAW_TRACEPOINT_OPEN, bytearray(struct.pack("=QII", _address(text), program, 0)))
 
 
-def put_program(fd: int, program: int) -> None:
-    """Puts a program in the only place of a map of programs, and closes its descriptor: the map holds it."""
+def put_program(fd: int, place: int, program: int) -> None:
+    """Puts a program into a map of programs, and closes its descriptor: the map holds it."""
     try:
-        update(fd, bytes(4), program.to_bytes(4, "little"))
+        update(fd, place.to_bytes(4, "little"), program.to_bytes(4, "little"))
     finally:
         os.close(program)
 

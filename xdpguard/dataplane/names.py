@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Names in the data plane that more than one module goes by."""
 
-FUNCTION = "xdpguard"
-AFTER = "xdpguard_after"  # the program that the other one calls when there is something to do behind the verdict
-AFTER_MAP = "after_program"  # where it finds it
+FUNCTION = "xdpguard"  # the program that is attached
+GUARD = "xdpguard_guard"
+AFTER = "xdpguard_after"
+# Those it enters by tail calls, and their places in the map of programs: enum xg_program of bpf/programs.h.
+CALLED = {AFTER: 0, GUARD: 1}
+PROGRAMS = (*CALLED, FUNCTION)
+PROGRAMS_MAP = "programs"

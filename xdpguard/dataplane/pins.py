@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from xdpguard.dataplane import kernel
 from xdpguard.dataplane.abi import ABI
 from xdpguard.errors import MissingError, XdpguardError
 
+_PROGRAMS = "programs-"
 _LONGEST = 100  # characters; two such names and a + make a file name
 _BPF_FS_MAGIC = 0xCAFE4A11  # linux/magic.h
 _DEFAULT = Path("/sys/fs/bpf")
@@ -38,6 +40,15 @@ class Pins:
     def link_folder(self, name: str, netns: str) -> Path:
         """Folder of one interface's own maps."""
         return self.folder / "links" / f"{encoded(netns)}+{encoded(name)}"
+
+    def programs(self, name: str, netns: str) -> set[Path]:
+        """The pins of an interface's maps of programs: one for each build, of which one is in force."""
+        return set(self.link_folder(name, netns).glob(f"{_PROGRAMS}*"))
+
+    def new_programs(self, name: str, netns: str) -> str:
+        """A name for one more such pin."""
+        taken = {path.name for path in self.programs(name, netns)}
+        return next(it for number in itertools.count(1) if (it := f"{_PROGRAMS}{number}") not in taken)
 
     def link_number(self, name: str, netns: str) -> int:
         """By which samples of drops tell an interface from others: a digest of that folder's name, never 0."""

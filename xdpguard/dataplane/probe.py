@@ -22,7 +22,7 @@ from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
 from xdpguard.dataplane.guard import ALWAYS, State
-from xdpguard.dataplane.names import AFTER, AFTER_MAP, FUNCTION
+from xdpguard.dataplane.names import PROGRAMS, PROGRAMS_MAP
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.program import Target, switches
 from xdpguard.policy.model import Limits, Policy
@@ -55,7 +55,7 @@ Answers = NDArray[np.void]
 
 _KEY = bytes(4)
 # Maps that are asked and told; and the kernel empties a map of programs that nobody in user space holds any more.
-_OWN = ("probe_state", "probe_answers", "guards", AFTER_MAP)
+_OWN = ("probe_state", "probe_answers", "guards", PROGRAMS_MAP)
 _LENGTH, _LENGTH_AT = Struct("=I"), 4  # in struct xg_probe_state
 
 
@@ -97,7 +97,7 @@ class Probe:
             except BaseException:
                 self.close()
                 raise
-            codes = {name: compiled.code(name) for name in (FUNCTION, AFTER)}
+            codes = {name: compiled.code(name) for name in PROGRAMS}
             kept.keep(chosen, pins, link, codes, tables, {name: compiled.map_fd(name) for name in tables})
 
     def close(self) -> None:

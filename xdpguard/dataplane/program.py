@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
 from xdpguard.dataplane import btf, kernel
 from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
-from xdpguard.dataplane.names import AFTER, FUNCTION
+from xdpguard.dataplane.names import PROGRAMS
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.shadowmaps import ShadowTables
 from xdpguard.dataplane.tables import Tables
@@ -38,16 +38,22 @@ class Target:
     mtu: int
     loopback: bool
     observe: bool
+    veth: bool = False
 
 
 @dataclass
 class Built:
-    """A loaded program that is not attached yet. Undo with ``discard`` unless it was attached."""
+    """A loaded program that is not attached yet. Say ``in_force`` when it is; else undo with ``discard``."""
 
     fd: int
     prog_id: int
     _pins: Pins
     _made: set[Path] = field(repr=False)
+    _outdated: set[Path] = field(repr=False)
+
+    def in_force(self) -> None:
+        """Removes the pins of the program whose place it took."""
+        self._pins.remove(self._outdated)
 
     def discard(self) -> None:
         """Removes the pins that building made."""
@@ -78,7 +84,9 @@ class KernelDataplane:
         """Compiles and loads. Maps that are pinned are used again, after a check of their layout; others are made."""
         self.pins.prepare(target.name, target.netns)
         before = self.pins.names()
-        chosen, link = switches(self.pins, target, policy), (target.name, target.netns)
+        link = (target.name, target.netns)
+        outdated = self.pins.programs(*link)
+        chosen = replace(switches(self.pins, target, policy), programs=self.pins.new_programs(*link))
         try:
             kept = self._cache.load(chosen, self.pins, link) if self._cache else None
             fd = kept[0] if kept else self._compile(chosen, link)
@@ -86,7 +94,7 @@ class KernelDataplane:
             self.pins.remove(self.pins.names() - before)
             self.pins.tidy()
             raise
-        return Built(fd, kernel.program_info(fd).id, self.pins, self.pins.names() - before)
+        return Built(fd, kernel.program_info(fd).id, self.pins, self.pins.names() - before, outdated)
 
     def _compile(self, chosen: Switches, link: tuple[str, str]) -> int:
         from xdpguard.dataplane.compiler import Compiled
@@ -97,7 +105,7 @@ class KernelDataplane:
             fd = compiled.load()
             if self._cache:
                 descriptors = {name: compiled.map_fd(name) for name in tables}
-                codes = {name: compiled.code(name) for name in (FUNCTION, AFTER)}
+                codes = {name: compiled.code(name) for name in PROGRAMS}
                 self._cache.keep(chosen, self.pins, link, codes, tables, descriptors)
         return fd
 
@@ -165,6 +173,7 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
         loopback=target.loopback,
         # Before that, a jumbo MTU works in generic mode only, where the kernel makes one buffer of the frame.
         frags=target.mtu > _SINGLE_BUFFER_MTU and _kernel_since(_FRAGS_SINCE),
+        veth=target.veth,
         raw_cookies=_kernel_since(_RAW_COOKIES_SINCE),
         load_bytes=_kernel_since(_LOAD_BYTES_SINCE),
         check_flags=sanity.bad_flags,

@@ -89,7 +89,7 @@ def live(
         notes.append(f"nothing tells how {link.name}'s program was built; [sanity] is taken from the configuration")
     elif build.source != builds.source():
         notes.append(f"{link.name} still runs the program of another xdpguard; attach it again to be sure of this")
-    target = Target(link.name, link.netns, link.mtu, link.loopback, interface.observe)
+    target = Target(link.name, link.netns, link.mtu, link.loopback, interface.observe, link.kind == "veth")
     built_for = Policy(policy.limits, sanity, policy.rules, policy.guard, policy.lists)
     with of_instance(pins, target, built_for, cache, link.ifindex) as probe:
         state = guard.read(pins, link.name, link.netns)

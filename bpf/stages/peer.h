@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * On a veth in native mode the kernel discards what a program sends back, without a word, while the peer carries no
+ * program of its own (veth_xdp_xmit(): no ring to put it in is ever read). So an active guard looks at the peer once a
+ * second, in the kernel's own structs, and stays mute while nothing would arrive. Needs no controller.
+ */
+#ifndef XG_STAGES_PEER_H
+#define XG_STAGES_PEER_H
+
+#include "../maps.h"
+
+#define XG_PEER_INTERVAL 1000000000ull /* ns */
+#define XG_MODE_DRIVER 1               /* XDP_MODE_DRV, include/linux/netdevice.h */
+
+#if XG_VETH
+static __always_inline u64 xg_kernel_word(u64 at)
+{
+	u64 word = 0;
+
+	bpf_probe_read_kernel(&word, sizeof(word), (void *)at);
+	return word;
+}
+
+/* Whether a device carries a program in driver mode, its own or through a link: struct bpf_xdp_entity. */
+static __always_inline bool xg_has_program(u64 device)
+{
+	u64 entity = device + XG_DEV_PROGRAMS + XG_MODE_DRIVER * 2 * sizeof(u64);
+
+	return xg_kernel_word(entity) || xg_kernel_word(entity + sizeof(u64));
+}
+
+/* Whether what is sent back arrives. In generic mode it takes the ordinary way out. */
+static __always_inline bool xg_answers_arrive(struct xdp_md *ctx)
+{
+	u64 device = xg_kernel_word(xg_kernel_word((u64)(void *)ctx + XG_BUFF_RXQ) + XG_RXQ_DEV);
+	u64 peer;
+
+	if (!device || !xg_has_program(device))
+		return true;
+	/* The first field of struct veth_priv, drivers/net/veth.c. */
+	peer = xg_kernel_word(device + XG_DEV_PRIVATE);
+	return peer && xg_has_program(peer);
+}
+#endif
+
+/* Looks at the peer when it is time, and notes what it finds. */
+static __always_inline void xg_look_at_peer(struct xdp_md *ctx, struct xg_guard *guard, u64 now)
+{
+#if XG_VETH
+	if (XG_PROBE || now - guard->peer_at < XG_PEER_INTERVAL)
+		return;
+	guard->peer_at = now;
+	if (!xg_answers_arrive(ctx))
+		guard->mute = XG_MUTE_FOUND;
+	else if (guard->mute == XG_MUTE_FOUND)
+		guard->mute = XG_MUTE_NOT;
+#endif
+}
+
+#endif
