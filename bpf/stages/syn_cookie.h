@@ -178,6 +178,7 @@ static __always_inline u32 xg_cookie_timestamp(const struct xg_syn_options *opti
 static __always_inline void xg_write_options(struct xg_synack *answer, const struct xg_syn_options *options, u32 mss,
 					     u32 scale, u64 now)
 {
+	__builtin_memset(answer, 0, sizeof(*answer));
 	answer->options[0] = xg_mss_option(mss);
 	answer->option_words = 1;
 	if (!xg_given(options, XG_OPTION_TIMESTAMPS))
@@ -369,6 +370,7 @@ static __always_inline bool xg_answer_for_nobody(struct xdp_md *ctx, struct xg_w
 	if (cookie < 0)
 		return false;
 	__builtin_memset(&work->listener, 0, sizeof(work->listener));
+	__builtin_memset(&work->answer, 0, sizeof(work->answer));
 	work->answer.options[0] = xg_mss_option(xg_own_mss(ctx, packet, &work->listener));
 	work->answer.option_words = 1;
 	xg_write_header(&work->answer, packet, cookie, sequence, XG_WINDOW_MAX);

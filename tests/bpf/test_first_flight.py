@@ -43,7 +43,7 @@ def guarded(_bench: Bench, lab: Lab) -> Iterator[GuardBench]:
         os.sched_setaffinity(0, cpus)
 
 
-def handshake(guarded: GuardBench, family: int, sport: int = 4000) -> dict[str, int]:
+def handshake(guarded: GuardBench, family: int, sport: int = 4000) -> dict[str, Any]:
     """Asks for a cookie; the fields of the ACK that brings it back."""
     _, answer = guarded.send(syn(family, sport=sport))
     return {"sport": sport, "seq": 1001, "ack": (answer[TCP].seq + 1) % (1 << 32)}
@@ -109,7 +109,7 @@ def test_only_the_acknowledgement_of_the_kernels_own_number_proves(guarded: Guar
     """One half-open handshake, begun before the flood, and whatever else is sent on its tuple beside the flood."""
     tuple_: dict[str, Any] = {"source": OUTSIDE4 if family == 4 else OUTSIDE6, "sport": 5000}
     with half_open(lab, family, 5000) as isn:
-        right = {"seq": 1001, "ack": (isn + 1) % (1 << 32)}
+        right: dict[str, Any] = {"seq": 1001, "ack": (isn + 1) % (1 << 32)}
         for _ in range(200):
             assert guarded.reason(syn(family, **tuple_)) == "pass", "the kernel knows this tuple"
             assert guarded.reason(segment("A", family, seq=1001, ack=77, **tuple_)) == "pass"
