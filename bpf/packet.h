@@ -74,6 +74,7 @@ struct xg_cursor {
 	void *at;
 	void *end; /* of the first buffer: the verifier's bound */
 	u64 left;
+	u64 zero; /* one that the verifier does not know to be zero: see xg_forget() */
 };
 
 static __always_inline u16 xg_place(const struct xg_cursor *cursor)

@@ -104,7 +104,7 @@ int xdpguard(struct xdp_md *ctx)
 	if (!mine || !rules)
 		return XDP_PASS;
 	length = xg_frame_length(ctx);
-	reason = xg_parse_frame(ctx, &cursor, length, &type);
+	reason = xg_parse_frame(ctx, &cursor, length, rules->zero, &type);
 	if (reason == XG_NEXT) {
 		if (type == bpf_htons(ETH_P_IP))
 			reason = xg_handle(&cursor, length, 4, mine, rules);

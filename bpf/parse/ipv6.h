@@ -10,6 +10,7 @@
 #include "ipv4.h"
 
 #define XG_MAX_EXTENSIONS 8
+#define XG_EXTENSION_MASK 0xfff     /* the longest has 256 * 8 octets */
 #define XG_NEXT_HEADER_MOBILITY 135 /* RFC 6275 */
 #define XG_NEXT_HEADER_HIP 139      /* RFC 7401 */
 #define XG_NEXT_HEADER_SHIM6 140    /* RFC 5533 */
@@ -76,6 +77,8 @@ static __always_inline u32 xg_parse_extensions(struct xg_cursor *cursor, struct 
 			length = sizeof(*extension);
 		else if (kind == IPPROTO_AH)
 			length = (extension->length + 2) * 4;
+		/* Whichever kind it was: the verifier follows one length, not one for each. */
+		length = (length ^ cursor->zero) & XG_EXTENSION_MASK;
 		if (length > cursor->left)
 			return XG_REASON_malformed;
 		packet->protocol = extension->next;

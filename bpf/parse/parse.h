@@ -20,8 +20,10 @@ static __always_inline u32 xg_frame_length(struct xdp_md *ctx)
 }
 
 /* Moves the cursor to the network header and stores the EtherType of it. */
-static __always_inline u32 xg_parse_frame(struct xdp_md *ctx, struct xg_cursor *cursor, u32 length, __be16 *type)
+static __always_inline u32 xg_parse_frame(struct xdp_md *ctx, struct xg_cursor *cursor, u32 length, u64 zero,
+					  __be16 *type)
 {
+	cursor->zero = zero;
 	cursor->frame = (void *)(long)ctx->data;
 	cursor->at = cursor->frame;
 	cursor->end = (void *)(long)ctx->data_end;

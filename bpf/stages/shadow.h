@@ -127,12 +127,12 @@ static __always_inline bool xg_shadow_parse_ip(struct xg_cursor *cursor, u8 ip_v
 }
 
 /* Where the headers are. */
-static __always_inline bool xg_shadow_parse(struct xdp_md *ctx, u32 length, struct xg_handover *found)
+static __always_inline bool xg_shadow_parse(struct xdp_md *ctx, u32 length, u64 zero, struct xg_handover *found)
 {
 	struct xg_cursor cursor;
 	__be16 type;
 
-	if (xg_parse_frame(ctx, &cursor, length, &type) != XG_NEXT)
+	if (xg_parse_frame(ctx, &cursor, length, zero, &type) != XG_NEXT)
 		return false;
 	if (type == bpf_htons(ETH_P_IP))
 		return xg_shadow_parse_ip(&cursor, 4, found);
@@ -209,7 +209,8 @@ static __always_inline void xg_shadow(struct xdp_md *ctx, struct xg_counters *co
 	if (!work)
 		return;
 	packet = &work->packet;
-	if (!xg_shadow_parse(ctx, xg_frame_length(ctx), found) || !xg_shadow_addresses(ctx, found, packet))
+	if (!xg_shadow_parse(ctx, xg_frame_length(ctx), settings->zero, found) ||
+	    !xg_shadow_addresses(ctx, found, packet))
 		return;
 	packet->length = after->length;
 	/* The frame is the guard's answer: whoever sent the one before is where it goes. */
