@@ -40,6 +40,9 @@ static __always_inline u32 xg_parse_udp(struct xg_cursor *cursor, struct xg_pack
 	if ((void *)(udp + 1) > cursor->end || cursor->left < sizeof(*udp))
 		return XG_REASON_malformed;
 	length = bpf_ntohs(udp->len);
+	/* As the kernel does (udp6_rcv): the length of a jumbogram does not fit, so it is 0 (RFC 2675, section 4). */
+	if (packet->ip_version == 6 && !length)
+		length = cursor->left;
 	/* A first fragment names the length of the whole datagram. */
 	if (length < sizeof(*udp) || (length > cursor->left && !packet->more_fragments))
 		return XG_REASON_malformed;

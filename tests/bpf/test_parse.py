@@ -20,6 +20,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
+    Jumbo,
     PadN,
 )
 from scapy.layers.ipsec import AH
@@ -156,6 +157,25 @@ def test_udp_length(bench: Bench, length: int) -> None:
     for network in (IP4, IP6, IP(src="198.51.100.7", dst="203.0.113.1", flags="MF")):
         frame = bytes(ETHER / network / UDP(sport=1, dport=2, len=length) / Raw(bytes(8)))
         check(bench, frame)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (IP6, "pass"),
+        (IP6 / IPv6ExtHdrHopByHop(options=[Jumbo(jumboplen=1)]), "pass"),
+        (IP6 / IPv6ExtHdrFragment(m=1), "pass"),
+        (IP4, "malformed"),
+        (IP(src="198.51.100.7", dst="203.0.113.1", flags="MF"), "malformed"),
+    ],
+    ids=["ipv6", "ipv6-jumbo", "ipv6-first-fragment", "ipv4", "ipv4-first-fragment"],
+)
+def test_udp_length_0_stands_for_all_there_is_over_ipv6_alone(bench: Bench, network: Packet, reason: str) -> None:
+    frame = bytes(ETHER / network / UDP(sport=1, dport=2, len=0) / Raw(bytes(8)))
+    assert bench.send(frame).reason == reason
+    check(bench, frame)
+    assert bench.send(bytes(ETHER / network / UDP(sport=1, dport=2, len=16) / Raw(bytes(8)))).reason == "pass"
+    assert bench.send(bytes(ETHER / network / UDP(sport=1, dport=2, len=7) / Raw(bytes(8)))).reason == "malformed"
 
 
 @pytest.mark.parametrize("count", range(11))

@@ -136,7 +136,8 @@ def _upper(
             if len(payload) < 8:
                 return _MALFORMED
             udp = UDP(payload[:8])
-            if udp.len < 8 or (udp.len > len(payload) and not more):
+            length = udp.len or (len(payload) if version == 6 else 0)  # RFC 2675: a jumbogram's does not fit
+            if length < 8 or (length > len(payload) and not more):
                 return _MALFORMED
         elif name in ("icmp", "icmpv6"):
             if len(payload) < 8:
