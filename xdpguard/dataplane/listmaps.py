@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,8 @@ class ListMaps(HeldMaps):
             self._add(self.NETS4, nets4)
             self._add(self.NETS6, nets6)
             self._flags(lambda old, new: old | new, nets4 is not None, nets6 is not None, wide6)
-            kernel.update(self._maps[self.INDEX], _KEY, descriptor.to_bytes(4, "little"))
+            with self._held():
+                kernel.update(self._maps[self.INDEX], _KEY, descriptor.to_bytes(4, "little"))
             # At once, so that nobody who is killed here leaves sources remembered by the old index.
             self.RENEW(self._maps["settings"])
         finally:
@@ -69,26 +71,22 @@ class ListMaps(HeldMaps):
     def empty(self) -> None:
         """Takes all lists out of force."""
         self._flags(lambda old, new: new, False, False, False)
-        kernel.delete(self._maps[self.INDEX], _KEY)
+        with self._held():
+            kernel.delete(self._maps[self.INDEX], _KEY)
         self._write(self.NETS4, None)
         self._write(self.NETS6, None)
         self.RENEW(self._maps["settings"])
 
     def lines(self) -> _U64 | None:
         """A copy of the index in force; None when there is none."""
-        while True:
-            raw = kernel.lookup(self._maps[self.INDEX], _KEY, 4)
-            if raw is None:
-                return None
-            try:
-                descriptor = kernel.map_by_id(int.from_bytes(raw, "little"))
-            except FileNotFoundError:
-                continue  # swapped for another one just then
-            try:
-                count = kernel.map_info(descriptor).max_entries
-                return _mapped(descriptor, count * _WORDS).copy().reshape(count, _WORDS)
-            finally:
-                os.close(descriptor)
+        descriptor = self._index()
+        if descriptor is None:
+            return None
+        try:
+            count = kernel.map_info(descriptor).max_entries
+            return _mapped(descriptor, count * _WORDS).copy().reshape(count, _WORDS)
+        finally:
+            os.close(descriptor)
 
     def digest(self) -> int:
         """A sum over the pre-filters and the flags that lead to them: to notice that they have changed."""
@@ -108,6 +106,33 @@ class ListMaps(HeldMaps):
         """A snapshot of all hit counters; call it with the number of a list."""
         sums = self._words(self.COUNTERS).reshape(-1, abi.LISTS, 2).sum(axis=0)
         return lambda number: Hits(int(sums[number, 0]), int(sums[number, 1]))
+
+    def _index(self) -> int | None:
+        """A descriptor of the index in force, owned by the caller; None when there is none."""
+        while True:
+            raw = kernel.lookup(self._maps[self.INDEX], _KEY, 4)
+            if raw is None:
+                return None
+            try:
+                return kernel.map_by_id(int.from_bytes(raw, "little"))
+            except FileNotFoundError:
+                continue  # swapped for another one just then
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keeps the index in force alive while it is taken out of force.
+
+        The system call returns only when every program that may still read the old index has ended (synchronize_rcu()
+        in maybe_wait_bpf_programs(), since Linux 4.20). But it drops the map's own reference before it waits, and until
+        "bpf: Defer the free of inner map when necessary" (6.7 and later stable releases) the last reference frees the
+        memory at once, under the programs' eyes.
+        """
+        descriptor = self._index()
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _add(self, name: str, wanted: _U64 | None) -> None:
         if wanted is not None:
