@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How many instructions the kernel's verifier goes through, of the million it allows, for every program of the data
+plane as a given compiler makes it.
+
+bcc compiles with the LLVM it was built with, so what another distribution's bcc would make is tried with that
+distribution's clang: it compiles the text that bcc hands to its own compiler, with bcc's own headers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xdpguard.dataplane import btf, compiler, kernel
+from xdpguard.dataplane.bundle import bundle, source_folder
+from xdpguard.dataplane.cflags import Switches, cflags
+from xdpguard.dataplane.pins import Pins, ensure_bpffs
+
+BUILTIN = "bcc"  # the compiler inside bcc: LLVM 14 on Debian 12
+CLANGS = ("clang-16", "clang-19")
+MOST = {BUILTIN: 400_000, "clang-16": 700_000, "clang-19": 700_000}  # instructions, of the verifier's million
+TOO_LARGE = 1_000_000  # what is said of a program that the verifier gives up on
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "observe": {"observe": True},
+    "frags": {"frags": True},
+    "observe-frags": {"observe": True, "frags": True},
+    "loopback": {"loopback": True},
+    "unchecked": {"check_flags": False, "check_source": False},
+    "no-btf": {"btf": {}},
+    "no-raw-cookies": {"raw_cookies": False},
+    "no-load-bytes": {"load_bytes": False},
+    "linux-5-15": {"raw_cookies": False, "load_bytes": False},
+    "linux-5-15-no-btf": {"raw_cookies": False, "load_bytes": False, "btf": {}},
+    "probe": {"probe": True},
+    "fake-clock": {"fake_clock": True},
+}
+
+_SHOW_REWRITTEN = 4  # DEBUG_PREPROCESSOR of bcc's src/cc/bpf_module.h
+# bcc's headers are in its library alone, each a string of its own: name -> a line that only this one has.
+_HEADERS = {
+    "bpf.h": b"#ifndef _UAPI__LINUX_BPF_H__",
+    "helpers.h": b"#ifndef __BPF_HELPERS_H",
+    "bpf_workaround.h": b"#ifndef __HAVE_BUILTIN_BSWAP16__",
+    "footer.h": b"#ifndef BPF_LICENSE",
+}
+_MAP = re.compile(r'section\("maps/[^)]*\)+\s*struct \w+ (\w+) =')
+_FUNCTIONS = ".bpf.fn."  # bcc puts each program into a section of this name and its own
+_INSTRUCTION = struct.Struct("<BBhi")
+_LOAD_MAP, _PSEUDO_MAP_FD = 0x18, 1  # BPF_LD | BPF_IMM | BPF_DW, and the source register that marks a map
+_SECTION = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
+
+
+class Missing(Exception):
+    """A compiler is not installed."""
+
+
+class Rewritten:
+    """One variant of the data plane, compiled by bcc, with its maps in the kernel. Made by `rewritten`."""
+
+    def __init__(self, switches: Switches, module: Any, library: Any, text: str) -> None:
+        self.switches = switches
+        self._module, self._library, self._text = module, library, text
+
+    def verified(self, name: str) -> dict[str, int]:
+        """Instructions verified by program, as the compiler of that name makes them; TOO_LARGE: refused as such.
+
+        Missing when it is not installed; OSError when the kernel refuses a program for another reason.
+        """
+        codes = self._own() if name == BUILTIN else self._foreign(name)
+        return {program: load(program, code, self.switches.frags) for program, code in codes.items()}
+
+    def _own(self) -> dict[str, bytes]:
+        found = {}
+        for number in range(self._library.bpf_num_functions(self._module.module)):
+            program = self._library.bpf_function_name(self._module.module, number)
+            found[program.decode()] = bytes(self._module.dump_func(program))
+        return found
+
+    def _foreign(self, name: str) -> dict[str, bytes]:
+        with tempfile.TemporaryDirectory(prefix="xdpguard-clang-") as folder:
+            place = Path(folder)
+            _write_headers(Path(os.path.realpath(_library_path())), place / "bcc")
+            expanded = _run([name, *self._flags(place), "-E", "-x", "c", "-"], self._text)
+            _run([name, *_MAKING, "-x", "cpp-output", "-c", "-o", str(place / "made.o"), "-"], expanded)
+            programs = _programs((place / "made.o").read_bytes())
+        maps = _MAP.findall(expanded)
+        descriptors = [self._library.bpf_table_fd(self._module.module, it.encode()) for it in maps]
+        return {program: _with_maps(code, descriptors) for program, code in programs.items()}
+
+    def _flags(self, place: Path) -> list[str]:
+        """As bcc's own (src/cc/frontends/clang/loader.cc), with its headers in ``place``."""
+        source = source_folder()
+        kernel_headers = source / "uapi" / "kernel" / "include"
+        included = (kernel_headers / "linux" / "kconfig.h", *(place / "bcc" / it for it in list(_HEADERS)[:3]))
+        return [
+            *_MAKING,
+            f"-D__{platform.machine()}__",
+            "-D__KERNEL__",
+            "-D__BPF_TRACING__",
+            '-DKBUILD_MODNAME="bcc"',
+            *(word for path in included for word in ("-include", str(path))),
+            f"-isystem{place}",
+            *cflags(self.switches, source),
+            f"-I{kernel_headers}",
+        ]
+
+
+# -mcpu=v1: what bcc asks its compiler for. What bcc writes in place of a map's method hands a pointer to a number.
+_MAKING = ("-target", "bpf", "-mcpu=v1", "-O2", "-w", "-Wno-int-conversion")
+
+
+@contextmanager
+def rewritten(variant: str) -> Iterator[Rewritten]:
+    """A variant, with maps of its own that go with it."""
+    ensure_bpffs(Path("/sys/fs/bpf"))
+    pins = Pins(Path("/sys/fs/bpf"), f"verified-{os.getpid()}-{variant}")
+    try:
+        pins.prepare("bench", "")
+        base = Switches(
+            pins=str(pins.folder),
+            link_pins=str(pins.link_folder("bench", "")),
+            max_cpus=kernel.present_cpus(),
+            max_rules=4096,
+            sources=4096,
+            tuples=4096,
+            btf=btf.switches(),
+        )
+        chosen = replace(base, **VARIANTS[variant])
+        bcc = compiler.import_bcc()
+        with compiler.captured() as output, _silent():
+            flags = cflags(chosen, source_folder())
+            module = bcc.BPF(text=bundle().encode(), cflags=flags, debug=_SHOW_REWRITTEN)
+            text = output().partition("\n")[2]  # the first line is the compiler's command
+        try:
+            yield Rewritten(chosen, module, bcc.lib, text)
+        finally:
+            module.cleanup()
+    finally:
+        pins.remove_all()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without what bcc says on standard output, when it is to show what it compiles."""
+    sys.stdout.flush()
+    saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def load(program: str, code: bytes, frags: bool = False) -> int:
+    """Instructions the verifier goes through; TOO_LARGE when it gives up. OSError when it refuses otherwise."""
+    try:
+        descriptor = kernel.load_xdp(code, program, kernel.PROG_FLAG_XDP_HAS_FRAGS if frags else 0)
+    except OSError as error:
+        if error.errno == errno.E2BIG:
+            return TOO_LARGE
+        raise
+    try:
+        return kernel.program_info(descriptor).verified
+    finally:
+        os.close(descriptor)
+
+
+def _library_path() -> str:
+    """Where the bcc that is loaded lies."""
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        path = line.split(maxsplit=5)[-1]
+        if Path(path).name.startswith("libbcc.so"):
+            return path
+    raise Missing("libbcc.so is not loaded")
+
+
+def _write_headers(library: Path, folder: Path) -> None:
+    folder.mkdir()
+    raw = library.read_bytes()
+    for name, line in _HEADERS.items():
+        at = raw.index(line)
+        text = raw[raw.rindex(b"\0", 0, at) + 1 : raw.index(b"\0", at)]
+        (folder / name).write_bytes(text[text.index(b"\n") :])  # what stands before is not of the string
+
+
+def _run(command: list[str], text: str) -> str:
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise Missing(f"{command[0]} is not installed: sudo netns-lab/setup installs it") from error
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} refuses the data plane:\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def _programs(made: bytes) -> dict[str, bytes]:
+    """The programs in an object file, 64-bit ELF in this machine's byte order, by name."""
+    headers_at = struct.unpack_from("<Q", made, 40)[0]
+    count, names = struct.unpack_from("<2H", made, 60)
+    sections = [_SECTION.unpack_from(made, headers_at + _SECTION.size * it) for it in range(count)]
+    found = {}
+    for section in sections:
+        at = sections[names][4] + section[0]
+        name = made[at : made.index(b"\0", at)].decode()
+        if name.startswith(_FUNCTIONS):
+            found[name.removeprefix(_FUNCTIONS)] = made[section[4] : section[4] + section[5]]
+    return found
+
+
+def _with_maps(code: bytes, descriptors: list[int]) -> bytes:
+    """The instructions with descriptors for what bcc calls its maps by: -1 for the first, -2 for the next."""
+    found = bytearray(code)
+    at = 0
+    while at < len(found):
+        operation, registers, offset, value = _INSTRUCTION.unpack_from(found, at)
+        if operation == _LOAD_MAP:
+            if registers >> 4 == _PSEUDO_MAP_FD:
+                _INSTRUCTION.pack_into(found, at, operation, registers, offset, descriptors[-value - 1])
+            at += _INSTRUCTION.size
+        at += _INSTRUCTION.size
+    return bytes(found)
+
+
+class Figure(NamedTuple):
+    """What one program costs the verifier."""
+
+    program: str
+    variant: str
+    compiler: str
+    instructions: int
+
+    @property
+    def held(self) -> bool:
+        """Whether it is within what that compiler's programs may take."""
+        return self.instructions <= MOST[self.compiler]
+
+
+def figures(variant: str, compilers: Iterable[str] = (BUILTIN, *CLANGS)) -> list[Figure]:
+    """Every program of a variant, as each compiler makes it."""
+    with rewritten(variant) as made:
+        return [
+            Figure(program, variant, name, count)
+            for name in compilers
+            for program, count in made.verified(name).items()
+        ]
