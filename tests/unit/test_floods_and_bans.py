@@ -281,6 +281,15 @@ def test_the_policy_as_the_program_reads_it() -> None:
     assert not any(exempt[:1023])
 
 
+def test_the_largest_receive_buffer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A network namespace that does not show it is no reason to fail."""
+    shown = tmp_path / "rmem_max"
+    monkeypatch.setattr(guard, "_RMEM_MAX", shown)
+    assert abi.GUARD_POLICY.unpack(guard.encode(Guard(), True, True))[2] == 0
+    shown.write_text("212992\n")
+    assert abi.GUARD_POLICY.unpack(guard.encode(Guard(), True, True))[2] == 212_992
+
+
 def test_notifying_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify.notify("READY=1")

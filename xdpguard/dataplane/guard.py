@@ -74,7 +74,7 @@ def encode(guard: Guard, options: bool, scan: bool) -> bytes:
     return abi.GUARD_POLICY.pack(
         _MODES[guard.mode],
         int(guard.options and options),
-        int(_RMEM_MAX.read_text(encoding="ascii")),
+        _rmem_max(),
         int(guard.scan_ports > 0 and scan),
         int(window * _NS),
         max(1, int(guard.flood_rate * window)) if guard.flood_rate else ALWAYS // 4,
@@ -87,6 +87,18 @@ def encode(guard: Guard, options: bool, scan: bool) -> bytes:
         0,
         *ports,
     )
+
+
+def _rmem_max() -> int:
+    """net.core.rmem_max, octets: one for the whole host, a variable of the kernel's that no program can read.
+
+    Network namespaces other than the first do not show it on older kernels. Then 0: the window scale that is announced
+    may be smaller than the kernel's, which costs throughput; a larger one would lose data.
+    """
+    try:
+        return int(_RMEM_MAX.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return 0
 
 
 def _rates(guard: Guard) -> tuple[int, ...]:
