@@ -22,6 +22,7 @@ from xdpguard.inventory import Interface
 from xdpguard.listbook import Listbook
 from xdpguard.listloader import Loaded, Plan
 from xdpguard.lists.store import Attachment
+from xdpguard.net import hidden
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import RULES, Policy
@@ -108,6 +109,7 @@ class Attaching(Attachments):
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
         interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
         loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
+        notes += hidden.notes(link, self._links.all(link.netns))
         return Outcome(interface, notes + more + self._drop_other_versions(), lists=loaded)
 
     def _check(self, link: Link, known: Attachment | None, request: Request) -> None:

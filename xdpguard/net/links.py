@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from xdpguard.errors import MissingError, UsageError, XdpguardError
-from xdpguard.net import netns
+from xdpguard.net import hidden, netns
 
 Mode = Literal["native", "generic"]
 
@@ -18,6 +18,7 @@ _IFF_LOOPBACK = 0x8  # linux/if.h
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h
 # XDP_FLAGS_*, linux/if_link.h
 _IF_NOEXIST, _SKB_MODE, _DRV_MODE, _REPLACE = 1 << 0, 1 << 1, 1 << 2, 1 << 4
+_PAIRED = ("veth", "netkit")  # kinds whose IFLA_LINK is the other end, not a device below
 _MODE_FLAGS: dict[Mode, int] = {"native": _DRV_MODE, "generic": _SKB_MODE}
 
 
@@ -29,7 +30,12 @@ class Xdp(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A network interface. ``netns`` is empty for the namespace this process runs in; ``mtu`` in octets."""
+    """A network interface. ``netns`` is empty for the namespace this process runs in; ``mtu`` in octets.
+
+    ``master`` is the ifindex of the bridge, bond or VRF it is part of; ``lower`` that of the device it stands on (VLAN,
+    macvlan, VXLAN), in the namespace that its own calls ``lower_nsid`` (None: the same one). 0: there is none.
+    ``members``: of an HSR or PRP device, the ifindexes of its two links; ``kind`` of the latter is prp.
+    """
 
     name: str
     netns: str
@@ -41,6 +47,10 @@ class Link(NamedTuple):
     xdp: Xdp | None
     mac: bytes = b""
     enslaved: bool = False  # part of a bond, a bridge, a VRF: sockets may be bound to that instead
+    master: int = 0
+    lower: int = 0
+    lower_nsid: int | None = None
+    members: tuple[int, ...] = ()
 
 
 class AttachRefused(XdpguardError):
@@ -149,6 +159,8 @@ def _route(namespace: str) -> Iterator[Any]:
 
 
 def _link(message: Any, namespace: str) -> Link:
+    kind = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""
+    kind, members = hidden.hsr(kind, message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA"))
     return Link(
         name=_text(message.get_attr("IFLA_IFNAME")),
         netns=namespace,
@@ -156,9 +168,13 @@ def _link(message: Any, namespace: str) -> Link:
         mtu=message.get_attr("IFLA_MTU") or 0,
         loopback=bool(message["flags"] & _IFF_LOOPBACK),
         ethernet=message["ifi_type"] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
-        kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
+        kind=kind,
         xdp=_xdp(message),
         enslaved=bool(message.get_attr("IFLA_MASTER")),
+        master=message.get_attr("IFLA_MASTER") or 0,
+        lower=0 if kind in _PAIRED else message.get_attr("IFLA_LINK") or 0,
+        lower_nsid=message.get_attr("IFLA_LINK_NETNSID"),
+        members=members,
         mac=bytes.fromhex((message.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
     )
 

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Frames whose IP header a program on an interface cannot read, because a device above it has something to take off.
+
+MACsec encrypts what follows the MAC addresses; HSR, batman-adv and a switch's own tag (DSA) put a header in front of
+the IP header. Such frames pass as ``non_ip``. PRP puts a trailer behind, and sends every frame over two links.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xdpguard.net.links import Link
+
+# The kernel's names of such kinds of devices, and people's. A macsec device and, from Linux 6.0 on, a dsa port name the
+# device below them in IFLA_LINK, a link of batadv the one above in IFLA_MASTER, an HSR or PRP device its own two.
+_OPAQUE = {"macsec": "MACsec", "hsr": "HSR", "dsa": "DSA", "batadv": "batman-adv"}
+_PRP = "prp"
+_NETS = Path("/sys/class/net")
+_SLAVE1, _SLAVE2, _PROTOCOL, _PROTOCOL_PRP = 1, 2, 7, 1  # IFLA_HSR_*, HSR_PROTOCOL_PRP: linux/if_link.h
+
+
+def hsr(kind: str, data: object) -> tuple[str, tuple[int, ...]]:
+    """The kind, ``prp`` for that, and the indexes of the two links, from IFLA_INFO_DATA as pairs of hexadecimal digits.
+
+    The kind alone for a device of another kind, or one whose data say something else.
+    """
+    if kind != "hsr" or not isinstance(data, str):
+        return kind, ()
+    raw = bytes.fromhex(data.replace(":", ""))
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + 4 <= len(raw):
+        length, number = struct.unpack_from("=HH", raw, at)
+        if length < 4:
+            break
+        found[number] = raw[at + 4 : at + length]
+        at += length + 3 & ~3
+    members = tuple(struct.unpack("=I", found[it])[0] for it in (_SLAVE1, _SLAVE2) if len(found.get(it, b"")) == 4)
+    return _PRP if found.get(_PROTOCOL) == bytes([_PROTOCOL_PRP]) else kind, members
+
+
+def notes(link: Link, links: Iterable[Link], nets: Path = _NETS) -> list[str]:
+    """What to tell somebody who attaches to an interface under such a device; ``links``: all of its namespace.
+
+    ``nets`` is the folder in which the kernel shows the interfaces of this process's own namespace.
+    """
+    above = _above(link, list(links))
+    found = [_note(link, it) for it in above if it.kind in _OPAQUE and it.kind != "dsa"]
+    tag, ports = _tag(link, nets), [it.name for it in above if it.kind == "dsa"]
+    if tag or ports:
+        found.append(_conduit(link, tag, ports))
+    found += [
+        f"every packet for {it.name} (PRP) comes over {link.name} and over a second link; attach to {it.name} instead"
+        for it in above
+        if it.kind == _PRP
+    ]
+    return found
+
+
+def _conduit(link: Link, tag: str, ports: Sequence[str]) -> str:
+    named = f": {', '.join(ports)}" if ports else ""
+    return (
+        f"{link.name} is a switch's conduit ({f'DSA, tag {tag}' if tag else 'DSA'}): where its tag stands in front of"
+        f" the IP header, frames pass as non_ip, whatever is blocked; attach to the switch's ports as well{named}"
+    )
+
+
+def _note(link: Link, upper: Link) -> str:
+    return (
+        f"frames for {upper.name} ({_OPAQUE[upper.kind]}) cannot be read on {link.name}: they pass as non_ip, whatever"
+        f" is blocked; attach to {upper.name} as well"
+    )
+
+
+def _tag(link: Link, nets: Path) -> str:
+    """The tag that a switch's frames carry on this interface, empty when it is not a switch's conduit."""
+    if link.netns:
+        return ""  # its folder is not shown here; from Linux 6.0 on the ports name it
+    try:
+        return (nets / link.name / "dsa" / "tagging").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _above(link: Link, links: Sequence[Link]) -> list[Link]:
+    """Every device above an interface in its namespace, nearest first."""
+    found: list[Link] = []
+    waiting = [link]
+    while waiting:
+        at = waiting.pop(0)
+        for it in links:
+            if it.ifindex != link.ifindex and it not in found and _stands_on(it, at):
+                found.append(it)
+                waiting.append(it)
+    return found
+
+
+def _stands_on(upper: Link, lower: Link) -> bool:
+    # With a number of a namespace, the index is that of a device in another one.
+    below = upper.lower == lower.ifindex and upper.lower_nsid is None
+    return below or lower.master == upper.ifindex or lower.ifindex in upper.members
