@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Attach says when a device above takes something off that hides the IP header; the kernel here can make no such device,
-so that the list of links is given one more.
+"""Attach says when a device above takes something off that hides the IP header.
+
+The test kernel can make no such device, so that the list of links is given one more.
 """
 
 from __future__ import annotations

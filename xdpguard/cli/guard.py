@@ -61,6 +61,8 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
     """Show the SYN guard's policy, and what it does on each interface at this moment."""
     import msgspec
 
+    from xdpguard.policy import forgeable
+
     chosen = options(context)
     with controller(chosen, read_only=True) as session:
         policy = session.guard.effective(remembered_policy(session, chosen).guard)
@@ -85,6 +87,8 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
                 f" {counters['cookie_bad']:,} not; {counters['ack_unknown']:,} segments of no connection;"
                 f" {counters['syn_rate']:,} SYNs over a rate"
             )
+    for text in forgeable.warnings(policy):
+        render.note(text)
     for netns, its in loans.items():
         for key, (before, now) in its.items():
             typer.echo(f"{key} is {now} while the flood lasts{f' in {netns}' if netns else ''} (was {before})")
@@ -96,6 +100,7 @@ def change(
 ) -> None:
     """Change the SYN guard's policy; takes effect at once."""
     from xdpguard import guardbook
+    from xdpguard.policy import forgeable
 
     chosen = options(context)
     changes = guardbook.parse(values)
@@ -108,7 +113,7 @@ def change(
             session.guard.apply(policy, links)
     for key in changes:
         typer.echo(f"{key} = {_text(getattr(policy, key))}")
-    for text in _doubts(policy, {link.netns for link in links}):
+    for text in [*_doubts(policy, {link.netns for link in links}), *forgeable.warnings(policy)]:
         render.note(text)
 
 

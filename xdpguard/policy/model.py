@@ -54,10 +54,11 @@ class Guard(Struct, frozen=True, forbid_unknown_fields=True):
     window: str = "500ms"
     unproved_rate: _Rate = 50
     hold: str = "5s"
-    # Of a source prefix: SYNs that reach the kernel, SYN cookies, connections by cookie. Then RSTs of closed ports.
+    # Of a source prefix: SYNs that reach the kernel, SYN cookies, connections by cookie. Who forges a client's address
+    # could use up that client's share of the first two, so they are no limits unless asked for. RSTs of closed ports.
     prefix4: Annotated[int, Meta(ge=8, le=32)] = 32
     prefix6: Annotated[int, Meta(ge=16, le=128)] = 64
-    syn_rate: _Rate = 1_000
+    syn_rate: _Rate = 0
     answer_rate: _Rate = 0
     connection_rate: _Rate = 0
     reset_rate: _Rate = 1_000
