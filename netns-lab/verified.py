@@ -35,9 +35,11 @@ TOO_LARGE = 1_000_000  # what is said of a program that the verifier gives up on
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
+    "veth": {"veth": True},
     "observe": {"observe": True},
     "frags": {"frags": True},
     "observe-frags": {"observe": True, "frags": True},
+    "veth-frags": {"veth": True, "frags": True},
     "loopback": {"loopback": True},
     "unchecked": {"check_flags": False, "check_source": False},
     "no-btf": {"btf": {}},

@@ -109,8 +109,11 @@ class Attaching(Attachments):
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
         interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
         loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
-        notes += hidden.notes(link, self._links.all(link.netns))
-        return Outcome(interface, notes + more + self._drop_other_versions(), lists=loaded)
+        return Outcome(
+            interface,
+            [*notes, *more, *hidden.notes(link, self._links.all(link.netns)), *self._drop_other_versions()],
+            lists=loaded,
+        )
 
     def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
         if not link.ethernet:
