@@ -40,14 +40,11 @@ static __always_inline u32 xg_parse_udp(struct xg_cursor *cursor, struct xg_pack
 	if ((void *)(udp + 1) > cursor->end || cursor->left < sizeof(*udp))
 		return XG_REASON_malformed;
 	length = bpf_ntohs(udp->len);
-	/*
-	 * A first fragment names the length of the whole datagram. Asked first: the other way round clang 14 makes of
-	 * the next condition what the verifier follows beyond its limit.
-	 */
-	if (length > cursor->left && !packet->more_fragments)
-		return XG_REASON_malformed;
 	/* Over IPv6 0 is all there is (udp6_rcv()): a jumbogram's length does not fit (RFC 2675, section 4). */
 	if (length < sizeof(*udp) && !(packet->ip_version == 6 && !length))
+		return XG_REASON_malformed;
+	/* A first fragment names the length of the whole datagram. */
+	if (length > cursor->left && !packet->more_fragments)
 		return XG_REASON_malformed;
 	packet->source_port = udp->source;
 	packet->destination_port = udp->dest;
