@@ -92,7 +92,7 @@ class Attaching(Attachments):
                 self.rules.purge()
                 self.shadow.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
-                self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
+                notes += self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
                 self._step("record")
                 mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
                 self._record(link, mode, request.observe, before.prog_id if before else 0)
@@ -211,6 +211,8 @@ class Attaching(Attachments):
                 self.store.remove_attachment(link.name, link.netns)
             else:
                 self.store.put_attachment(before, time.time())
+        if before is None:
+            self.guard.offloads.restore(link.name, link.netns)
         if self.store.attachments() or self._inventory.orphans():
             built.discard()
             if before is None:

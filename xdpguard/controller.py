@@ -62,11 +62,12 @@ class Controller(Attaching):
             self.store.remove_attachment(name, netns)
             builds.forget(self.store, name, netns)
         self._dataplane.pins.remove_link(name, netns)
+        restored = self.guard.offloads.restore(name, netns, link.name if link else "")
         if not self.store.attachments() and not self._inventory.orphans():
             self._step("harvest")
             self._retire()
         last = not any(it.netns == netns for it in self.store.attachments())
-        restored = self.loans.restore(netns) if last else []
+        restored += self.loans.restore(netns) if last else []
         mode = known.mode if known else (found.mode if found else "")
         return Outcome(Interface(name, netns, mode, bool(known and known.observe), None, "detached"), notes, restored)
 

@@ -8,17 +8,23 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from xdpguard.dataplane import guard
+from xdpguard.dataplane import guard, kernel
 from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import UsageError
 from xdpguard.lists.store import Store
-from xdpguard.net import nat
+from xdpguard.loans import Offloads
+from xdpguard.net import around, offload
+from xdpguard.net.around import Around
 from xdpguard.net.links import Link
+from xdpguard.net.netns import entered
 from xdpguard.policy.load import guard_faults
 from xdpguard.policy.model import Guard
 
 _FACT = "guard"
+_PUBLISHED = "published"
+_ANSWERING = ("auto", "always")  # modes in which SYNs are answered
 _LISTS = {"exempt_ports", "bans"}
 DEFAULT = "default"  # the value that takes an override off
 
@@ -60,6 +66,7 @@ class Guardbook:
     def __init__(self, store: Store, pins: Pins) -> None:
         self._store = store
         self._pins = pins
+        self.offloads = Offloads(store)
 
     def overrides(self) -> dict[str, Any]:
         """What ``guard set`` put over the file."""
@@ -80,23 +87,56 @@ class Guardbook:
             remedy = "take it off: xdpguard guard set KEY=default"
             raise UsageError(f"a value of an earlier guard set is not valid any more: {error}", remedy) from error
 
-    def apply(self, policy: Guard, links: Iterable[Link], options: bool = True, scan: bool = False) -> None:
-        """Puts a policy in force on interfaces, at once and without attaching again.
+    def apply(self, policy: Guard, links: Iterable[Link], options: bool = True, scan: bool = False) -> list[str]:
+        """Puts a policy in force on interfaces, at once and without attaching again; what that changed of their drivers.
 
         ``options`` False: answers carry the MSS only for now; ``scan``: somebody waits for what a scan would prove.
         """
-        guard.write_policy(self._pins, guard.encode(policy, options, scan))
+        exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
+        guard.write_policy(self._pins, guard.encode(replace(policy, exempt_ports=exempt), options, scan))
+        done = []
         for link in links:
-            guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link))
+            seen = around.look(link.ifindex, link.netns)
+            tagged = seen.vlans and policy.mode in _ANSWERING
+            done += self.offloads.settle(link.name, link.netns, [it.name for it in seen.receivers] if tagged else ())
+            guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link, seen))
+        return done
+
+    def published(self) -> list[int]:
+        """TCP ports that are exempt beside those of the policy, as `run` has found them to lead elsewhere."""
+        found: list[int] = json.loads(self._store.fact(_PUBLISHED) or "[]")
+        return found
+
+    def publish(self, ports: Iterable[int]) -> None:
+        """Remembers them, for the next time a policy is put in force."""
+        with self._store.transaction():
+            self._store.put_fact(_PUBLISHED, json.dumps(sorted(ports)))
 
 
-def surroundings(policy: Guard, link: Link) -> guard.Surroundings:
-    """What the guard of an interface must know of its link and its host, as they are now."""
-    return guard.Surroundings(link.mac, pass_unknown=anothers(policy, link))
+def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard.Surroundings:
+    """What the guard of an interface must know of its link and its host, as they are now or were seen."""
+    seen = seen or around.look(link.ifindex, link.netns)
+    return guard.Surroundings(
+        link.mac,
+        pass_unknown=bool(others(policy, link, seen)),
+        mute=bool(untagged(link, seen)),
+        macs=seen.macs,
+        locals=seen.locals,
+    )
 
 
-def anothers(policy: Guard, link: Link) -> bool:
-    """Whether segments without a socket may belong to somebody else: behind this host, or on a bond or a bridge."""
-    if policy.translated == "auto":
-        return link.enslaved or nat.translates(link.netns)
-    return policy.translated == "yes"
+def others(policy: Guard, link: Link, seen: Around) -> list[str]:
+    """Why segments without a socket pass, in words: they may belong to somebody else. Empty: they do not pass."""
+    if policy.translated != "auto":
+        return ["the policy says so (translated=yes)"] if policy.translated == "yes" else []
+    found = list(seen.others)
+    with entered(link.netns):
+        if kernel.attached_programs(kernel.TCX_INGRESS, link.ifindex):
+            found.append("tcx programs on its ingress")
+    return found
+
+
+def untagged(link: Link, seen: Around) -> list[str]:
+    """Names of the devices whose VLAN tags an answer would lack; with any, none is sent."""
+    mode = link.xdp.mode if link.xdp else "native"
+    return offload.untagged(mode, seen.receivers, link.netns) if seen.vlans else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sysctls that the guard has raised for a while, and what they were: in the store before anything is changed.
+"""What the guard has changed of the host for a while, and how it was: in the store before anything is changed.
 
 So whoever comes next, after a kill too, finds what to put back. Methods want the instance's lock held.
 """
@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Iterable
 
 from xdpguard.errors import XdpguardError
 from xdpguard.lists.store import Store
-from xdpguard.net import sysctl
+from xdpguard.net import offload, sysctl
+from xdpguard.net.netns import NoSuchNamespace
 
 _FACT = "sysctls"
+_OFFLOADS = "offloads"
 # Answers sent with options are decoded wrongly once this is 1 again: those on their way get a moment to come back.
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
 _GRACE = 1.0  # seconds
@@ -68,3 +71,61 @@ class Loans:
         left = {netns: its for netns, its in loans.items() if its}
         with self._store.transaction():
             self._store.put_fact(_FACT, json.dumps(left) if left else "")
+
+
+class Offloads:
+    """Interfaces whose drivers are kept from taking VLAN tags off, while they are attached."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def held(self) -> dict[str, dict[str, dict[str, bool]]]:
+        """By namespace, attached interface and device: True for one that took tags off before, False for one whose
+        driver could not be kept from it.
+        """
+        found: dict[str, dict[str, dict[str, bool]]] = json.loads(self._store.fact(_OFFLOADS) or "{}")
+        return found
+
+    def settle(self, name: str, netns: str, devices: Iterable[str]) -> list[str]:
+        """Keeps these devices, below an attached interface, from taking tags off, and no others; what was changed."""
+        held = self.held().get(netns, {}).get(name, {})
+        wanted = list(devices)
+        stray = [it for it in held if it not in wanted]
+        # One that is on loan and takes tags off all the same was made anew, or somebody has switched it on.
+        taken = [it for it in wanted if held.get(it, True) and offload.takes_tags_off(it, netns)]
+        if not stray and not taken:
+            return []
+        self._keep(name, netns, held | dict.fromkeys(taken, True))
+        off = [it for it in taken if _let(it, netns, False)]
+        back = [it for it in stray if held[it] and _let(it, netns, True)]
+        fixed = {it: it in off for it in taken}
+        self._keep(name, netns, {it: its for it, its in held.items() if it in wanted} | fixed)
+        return [f"rx-vlan-offload of {it}: on -> off" for it in off] + [
+            f"rx-vlan-offload of {it}: off -> on" for it in back
+        ]
+
+    def restore(self, name: str, netns: str, now: str = "") -> list[str]:
+        """Puts back what an interface has on loan; ``now``: what it is called meanwhile."""
+        held = self.held().get(netns, {}).get(name, {})
+        if not held:
+            return []
+        devices = [now if now and it == name else it for it, taken in held.items() if taken]
+        done = [f"rx-vlan-offload of {it}: off -> on" for it in devices if _let(it, netns, True)]
+        self._keep(name, netns, {})
+        return done
+
+    def _keep(self, name: str, netns: str, devices: dict[str, bool]) -> None:
+        loans = self.held()
+        loans.setdefault(netns, {})[name] = devices
+        left = {place: {it: its for it, its in held.items() if its} for place, held in loans.items()}
+        left = {place: held for place, held in left.items() if held}
+        with self._store.transaction():
+            self._store.put_fact(_OFFLOADS, json.dumps(left) if left else "")
+
+
+def _let(name: str, netns: str, on: bool) -> bool:
+    """Whether a device was changed to what was wanted; not one that has gone, or was so already."""
+    try:
+        return offload.takes_tags_off(name, netns) != on and offload.let(name, netns, on)
+    except (OSError, NoSuchNamespace):
+        return False

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from xdpguard.dataplane import abi, kernel
 from xdpguard.dataplane.pins import Pins
+from xdpguard.net import locals as destinations
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_interval, parse_ports
 
@@ -22,7 +23,7 @@ _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 _NS = 1_000_000_000
 _ZERO = bytes(4)
 _ONE = (1).to_bytes(4, "little")
-LOCAL, BROADCAST = 1, 2  # enum xg_local
+LOCAL, BROADCAST = destinations.LOCAL, destinations.BROADCAST
 _GENERATIONS = (1 << 32) - 1
 _TICK = _NS // 100  # the coarse clock is this coarse at worst; no burst may be shorter
 

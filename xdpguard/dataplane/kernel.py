@@ -23,10 +23,11 @@ _SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64"
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
 _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 5, 6, 7
 _PROG_TEST_RUN, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID, _OBJ_INFO = 10, 11, 13, 14, 15
-_RAW_TRACEPOINT_OPEN = 17
+_PROG_QUERY, _RAW_TRACEPOINT_OPEN = 16, 17
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
 
 PROG_TYPE_XDP = 6
+TCX_INGRESS = 46  # enum bpf_attach_type; Linux 6.6
 PROG_FLAG_XDP_HAS_FRAGS = 1 << 5
 TEST_RUN_LIVE_FRAMES = 1 << 1
 
@@ -171,6 +172,20 @@ def next_program(program_id: int) -> int | None:
     return int(struct.unpack_from("=I", attribute, 4)[0])
 
 
+def attached_programs(attach_type: int, target: int) -> int:
+    """How many programs hang on a hook. ``target``: the index of an interface of this thread's network namespace, or
+    a descriptor, as the hook wants it. 0 where the kernel does not know the hook.
+    """
+    attribute = bytearray(struct.pack("=IIIIQIIQQQQ", target, attach_type, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    try:
+        _bpf(_PROG_QUERY, attribute)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.ENOSYS):
+            return 0
+        raise
+    return int(struct.unpack_from("=I", attribute, 24)[0])
+
+
 def map_info(fd: int) -> MapInfo:
     """Reads a map's layout."""
     buffer = ctypes.create_string_buffer(88)
@@ -199,11 +214,16 @@ def load_xdp(instructions: bytes, name: str, flags: int = 0, attach_type: int = 
 
     ``attach_type`` matters to tail calls only: programs that call each other were loaded with the same one.
     """
+    return load(PROG_TYPE_XDP, instructions, name, flags, attach_type)
+
+
+def load(kind: int, instructions: bytes, name: str, flags: int = 0, attach_type: int = 0) -> int:
+    """Loads a program of type ``kind`` (enum bpf_prog_type) as `load_xdp` does one for XDP."""
     code = _buffer(instructions)
     licence = _buffer(b"GPL\0")
     attribute = struct.pack(
         "=IIQQIIQII16sII",
-        PROG_TYPE_XDP,
+        kind,
         len(instructions) // 8,
         _address(code),
         _address(licence),

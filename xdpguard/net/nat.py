@@ -1,44 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether a network namespace translates addresses: a segment without a socket may then belong to somebody behind."""
+"""What netfilter and IPVS do with connections that have no socket here: translate them, or hand them to a proxy."""
 
 from __future__ import annotations
 
 import errno
-import os
-import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
+from xdpguard.net import netlink
+from xdpguard.net.netlink import attributes
 from xdpguard.net.netns import entered
 
-_NETLINK_NETFILTER = 12  # linux/netlink.h
-_GET_CHAINS = 10 << 8 | 4  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN
-_REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
-_DONE, _ERROR = 3, 2
-_CHAIN_TYPE, _CHAIN_USE = 7, 6  # NFTA_CHAIN_*, linux/netfilter/nf_tables.h
+_GET_CHAINS, _GET_RULES = 10 << 8 | 4, 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN and NFT_MSG_GETRULE
+_ANY_FAMILY = struct.pack("=BBH", 0, 0, 0)  # struct nfgenmsg
+_CHAIN_USE, _CHAIN_TYPE = 6, 7  # NFTA_CHAIN_*, linux/netfilter/nf_tables.h
 _LEGACY = ("ip_tables_names", "ip6_tables_names")
+_MISSING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)  # no netfilter in the kernel, or no nftables
+# An expression, or the target of iptables-nft, as it stands in a rule: NFTA_EXPR_NAME and NFTA_TARGET_NAME are both 1.
+_REASONS = {
+    struct.pack("=HH", 11, 1) + b"tproxy\0": "TPROXY rules",
+    struct.pack("=HH", 11, 1) + b"TPROXY\0": "TPROXY rules",
+    struct.pack("=HH", 8, 1) + b"fwd\0": "nftables rules that forward frames",
+}
 
 
-def translates(netns: str) -> bool:
-    """Whether there is a chain of type nat with a rule, made with nftables or either iptables, or an IPVS service.
+def reasons(netns: str) -> list[str]:
+    """Why a segment without a socket may belong to somebody else, in words; empty where nothing of the kind is found.
 
-    What cannot be found out counts as a yes, which leaves more alone.
+    Chains of type nat with a rule, made with nftables or either iptables; IPVS services; TPROXY rules, those of
+    iptables-legacy left out; `fwd` rules. What cannot be found out is a reason too, which leaves more alone.
     """
+    found = []
     with entered(netns):
-        for name in _LEGACY:
-            try:
-                if "nat" in Path(f"/proc/thread-self/net/{name}").read_text(encoding="ascii").split():
-                    return True
-            except OSError:
-                continue
+        if _translates_legacy():
+            found.append("NAT rules")
         if _balances():
-            return True
+            found.append("IPVS services")
         try:
-            return any(kind == b"nat" and rules for kind, rules in _chains())
+            return found + [it for it in _nftables() if it not in found]
         except OSError as error:
-            # Without netfilter in the kernel, or without nftables in it, there is nothing that could translate.
-            return error.errno not in (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)
+            return found if error.errno in _MISSING else [*found, f"netfilter cannot be read ({error.strerror})"]
+
+
+def _translates_legacy() -> bool:
+    for name in _LEGACY:
+        try:
+            if "nat" in Path(f"/proc/thread-self/net/{name}").read_text(encoding="ascii").split():
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _balances() -> bool:
@@ -50,30 +61,14 @@ def _balances() -> bool:
     return any(line.startswith(("TCP", "FWM")) for line in lines)
 
 
-def _chains() -> Iterator[tuple[bytes, int]]:
-    """Type and number of rules of every chain of nftables; the type is empty for one that hangs on no hook."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as link:
-        link.settimeout(2)
-        link.sendto(struct.pack("=IHHIIBBH", 20, _GET_CHAINS, _REQUEST_DUMP, 1, 0, 0, 0, 0), (0, 0))
-        while True:
-            data = link.recv(1 << 17)
-            while data:
-                length, kind = struct.unpack_from("=IH", data)
-                if kind == _DONE:
-                    return
-                if kind == _ERROR:
-                    code = -struct.unpack_from("=i", data, 16)[0]
-                    raise OSError(code, os.strerror(code))
-                found = dict(_attributes(data[20:length]))
-                rules = int.from_bytes(found.get(_CHAIN_USE, b"\0"), "big")
-                yield found.get(_CHAIN_TYPE, b"").rstrip(b"\0"), rules
-                data = data[(length + 3) & ~3 :]
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("=HH", data)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[4:length]
-        data = data[(length + 3) & ~3 :]
+def _nftables() -> list[str]:
+    """What nftables has. Rules are read only where no chain translates, as those hosts are the ones with thousands."""
+    messages = netlink.ask(netlink.NETFILTER, _GET_CHAINS, _ANY_FAMILY, dump=True)
+    chains = [attributes(it, len(_ANY_FAMILY)) for it in messages]
+    used = [it.get(_CHAIN_TYPE, b"") for it in chains if any(it.get(_CHAIN_USE, b""))]
+    if b"nat\0" in used:
+        return ["NAT rules"]
+    if not any(used):
+        return []  # no chain with a rule hangs on a hook
+    rules = netlink.ask(netlink.NETFILTER, _GET_RULES, _ANY_FAMILY, dump=True)
+    return sorted({reason for mark, reason in _REASONS.items() if any(mark in rule for rule in rules)})

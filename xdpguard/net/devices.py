@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The devices of a network namespace and how they are stacked: what stands above an interface, with which addresses."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from xdpguard.net import netlink
+from xdpguard.net.netlink import attribute, attributes, text
+from xdpguard.net.netns import entered
+
+_GET_LINK = 18  # RTM_GETLINK, linux/rtnetlink.h
+_HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg
+# IFLA_*, linux/if_link.h
+_ADDRESS, _NAME, _LINK, _MASTER, _LINKINFO, _EXT_MASK, _LINK_NETNSID = 1, 3, 5, 10, 18, 29, 37
+_INFO_KIND, _INFO_DATA = 1, 2
+_VRF_TABLE = 1
+_BRIDGE_VLAN_FILTERING = 7
+_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
+
+# Kinds whose IFLA_LINK names the device below, and that receive what arrives there. That of a veth names its peer,
+# that of a tunnel what its outer packets take. What arrives at a macvtap is its reader's, a virtual machine as a rule.
+_STACKED = frozenset({"vlan", "macvlan", "ipvlan"})
+_BUNDLES = frozenset({"bridge", "bond", "team"})  # a frame for the address of any member is their own
+OVS = "openvswitch"
+MOST = 1024  # addresses beside its own that are told of one interface: XG_MACS
+
+
+class Device(NamedTuple):
+    """A device: ``lower`` is the ``ifindex`` of the one it stands on, ``master`` of the one it is a member of; 0: none.
+
+    ``table``: of a VRF, its routing table. ``filters_vlans``: a bridge that does.
+    """
+
+    ifindex: int
+    name: str
+    kind: str
+    mac: bytes
+    master: int = 0
+    lower: int = 0
+    table: int = 0
+    filters_vlans: bool = False
+
+
+Devices = Mapping[int, Device]  # by index
+
+
+def read(netns: str = "") -> Devices:
+    """Every device of a namespace. NoSuchNamespace when it does not exist."""
+    request = _HEADER.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
+    with entered(netns):
+        messages = netlink.ask(netlink.ROUTE, _GET_LINK, request, dump=True)
+    return {it.ifindex: it for it in map(parse, messages)}
+
+
+def parse(message: bytes) -> Device:
+    """A device as RTM_NEWLINK tells it."""
+    index = _HEADER.unpack_from(message)[2]
+    found = attributes(message, _HEADER.size)
+    info = attributes(found.get(_LINKINFO, b""))
+    kind = text(info.get(_INFO_KIND))
+    data = attributes(info.get(_INFO_DATA, b"")) if kind in ("vrf", "bridge") else {}
+    # With IFLA_LINK_NETNSID the device below is in another namespace, where the number means another device.
+    lower = _number(found.get(_LINK)) if kind in _STACKED and _LINK_NETNSID not in found else 0
+    return Device(
+        index,
+        text(found.get(_NAME)),
+        kind,
+        found.get(_ADDRESS, b""),
+        _number(found.get(_MASTER)),
+        lower,
+        _number(data.get(_VRF_TABLE)) if kind == "vrf" else 0,
+        kind == "bridge" and any(data.get(_BRIDGE_VLAN_FILTERING, b"")),
+    )
+
+
+def _number(value: bytes | None) -> int:
+    return int.from_bytes(value[:4], "little") if value else 0
+
+
+def above(devices: Devices, index: int) -> list[Device]:
+    """The devices above one, in the same namespace, nearest first: its master, what is stacked on it, and so on up."""
+    found: dict[int, Device] = {}
+    waiting = [index]
+    while waiting:
+        at = waiting.pop(0)
+        master = devices[at].master if at in devices else 0
+        for it in devices.values():
+            if it.ifindex not in found and it.ifindex != index and (it.lower == at or it.ifindex == master):
+                found[it.ifindex] = it
+                waiting.append(it.ifindex)
+    return list(found.values())
+
+
+def addresses(devices: Devices, index: int) -> frozenset[bytes]:
+    """The MAC addresses, beside its own, at which frames that arrive at a device are for this namespace's stack."""
+    if index not in devices:
+        return frozenset()
+    stack = [devices[index], *above(devices, index)]
+    bundles = {it.ifindex for it in stack if it.kind in _BUNDLES}
+    # A datapath of Open vSwitch hands frames to its internal ports, which are devices of the same kind.
+    switched = any(it.kind == OVS for it in stack)
+    found = _macs(it for it in stack if it.kind != "vrf")
+    beside = _macs(it for it in devices.values() if it.master in bundles or (switched and it.kind == OVS))
+    # Of a bridge with so many ports its own address is the one that counts.
+    found |= beside if len(found | beside) <= MOST else set()
+    return frozenset(found - {devices[index].mac})
+
+
+def _macs(devices: Iterable[Device]) -> set[bytes]:
+    return {it.mac for it in devices if len(it.mac) == 6 and any(it.mac)}
+
+
+def vrf(devices: Devices, index: int) -> Device | None:
+    """The VRF that what arrives at a device belongs to."""
+    stack = [*filter(None, [devices.get(index)]), *above(devices, index)]
+    return next((it for it in stack if it.kind == "vrf"), None)
+
+
+def receivers(devices: Devices, index: int) -> list[Device]:
+    """The devices whose drivers receive an interface's frames: the members of a bond, else the interface itself."""
+    if index in devices and devices[index].kind in ("bond", "team"):
+        return [it for it in devices.values() if it.master == index]
+    return [*filter(None, [devices.get(index)])]
+
+
+def vlans(devices: Devices, index: int) -> list[Device]:
+    """The devices above one that take tagged frames: VLAN devices, and bridges that filter by VLAN."""
+    return [it for it in above(devices, index) if it.kind == "vlan" or it.filters_vlans]

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which destinations are a namespace's own, as its routing decides: the entries of type local of one routing table."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from xdpguard.net import netlink
+from xdpguard.net.netlink import attribute, attributes
+from xdpguard.net.netns import entered
+from xdpguard.policy.target import Prefix
+
+LOCAL, BROADCAST = 1, 2  # enum xg_local: what is answered; what is the host's and never answered
+TABLE = 255  # RT_TABLE_LOCAL, linux/rtnetlink.h
+
+_GET_ROUTE = 26  # RTM_GETROUTE
+_HEADER = struct.Struct("=8BI")  # struct rtmsg: family, lengths of destination and source, TOS, table, ..., type; flags
+_DESTINATION, _TABLE = 1, 15  # RTA_*
+# RTN_*. A source may not be an anycast address any more than a broadcast address.
+_KINDS = {2: LOCAL, 3: BROADCAST, 4: BROADCAST}
+_LOOPBACK = {Prefix(b"\x7f\0\0\0", 8): LOCAL}
+
+
+def read(netns: str = "", table: int = TABLE) -> dict[Prefix, int]:
+    """LOCAL or BROADCAST for each prefix of a routing table that is the host's own; never empty.
+
+    ``table``: of a VRF, which keeps the addresses of its interfaces; else that of all others. Multicast is left out.
+    """
+    found: dict[Prefix, int] = {}
+    with entered(netns):
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for prefix, kind in _entries(family, table):
+                # Of two entries for one prefix the one that answers decides: an address may be its own broadcast (/32).
+                found[prefix] = min(kind, found.get(prefix, kind))
+    # A namespace without addresses has nothing to answer for, which an empty mapping would not say.
+    return found or dict(_LOOPBACK)
+
+
+def _entries(family: int, table: int) -> list[tuple[Prefix, int]]:
+    request = _HEADER.pack(family, 0, 0, 0, table if table <= 255 else 0, 0, 0, 0, 0)
+    try:
+        messages = netlink.ask(
+            netlink.ROUTE, _GET_ROUTE, request + attribute(_TABLE, struct.pack("=I", table)), dump=True
+        )
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+            return []  # no such table, or a kernel without that family
+        raise
+    return [it for it in (parse(message, table) for message in messages) if it]
+
+
+def parse(message: bytes, table: int) -> tuple[Prefix, int] | None:
+    """Prefix and kind of a route of that table, as RTM_NEWROUTE tells it; None for one that is not the host's own."""
+    family, length, _, _, short, _, _, kind, _ = _HEADER.unpack_from(message)
+    found = attributes(message, _HEADER.size)
+    number = struct.unpack("=I", found[_TABLE])[0] if _TABLE in found else short
+    if kind not in _KINDS or number != table or family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    return Prefix(found.get(_DESTINATION, bytes(4 if family == socket.AF_INET else 16)), length), _KINDS[kind]

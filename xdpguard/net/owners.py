@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whose a segment may be that has no socket the guard can find: the reasons, in words, to leave such segments alone.
+
+Not among them are programs of sk_lookup and of cgroups: the lookup of a data plane runs the first itself, and what the
+second change, the addresses a process connects to, its socket has as they are on the wire. A raw socket that answers
+with TCP segments of its own (nmap, udp2raw) cannot be told from any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+
+from xdpguard.net import nat, netlink
+from xdpguard.net.devices import OVS, Devices, above, vrf
+from xdpguard.net.netns import entered
+
+_DIAG_BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY
+_DIAG_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2, its last part a socket's id
+_ALL_STATES = 0xFFF
+_BYTECODE, _JUMP, _DEVICE = 1, 1, 9  # INET_DIAG_REQ_BYTECODE, INET_DIAG_BC_JMP and DEV_COND
+_OP = 4  # bytes of struct inet_diag_bc_op
+
+_GET_FILTER = 46  # RTM_GETTFILTER
+_FILTERS = struct.Struct("=BxxxiIII")  # struct tcmsg
+_INGRESS = 0xFFFFFFF2  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS); that of a plain ingress qdisc too
+_MIRRED = b"mirred\0"
+_MIRRED_PARMS = struct.pack("=HH", 32, 2)  # head of TCA_MIRRED_PARMS; behind it struct tc_mirred
+_REDIRECTS = (1, 3)  # TCA_EGRESS_REDIR, TCA_INGRESS_REDIR
+
+
+def reasons(devices: Devices, index: int, netns: str) -> list[str]:
+    """Everything that can be known of an interface's namespace, its link and the devices above it."""
+    found = nat.reasons(netns)
+    stack = [*filter(None, [devices.get(index)]), *above(devices, index)]
+    if any(it.kind == OVS for it in stack):
+        found.append("Open vSwitch")
+    domain = vrf(devices, index)
+    if domain:
+        # What it accepts is bound to it, even where the listener is not (tcp_l3mdev_accept).
+        found.append(f"VRF {domain.name}")
+    # The data plane looks for sockets as of the interface itself; a bond's frames it sees as its members'.
+    uppers = [it for it in stack if (it.ifindex != index or it.kind in ("bond", "team")) and it is not domain]
+    with entered(netns):
+        if uppers and _bound(*(it.ifindex for it in uppers)):
+            found += [f"sockets bound to {it.name}" for it in uppers if _bound(it.ifindex)]
+        if _redirected(devices, index):
+            found.append("tc filters on its ingress")
+    return found
+
+
+def _bound(*indices: int) -> bool:
+    """Whether a TCP socket of this namespace is bound to one of these devices."""
+    attribute = netlink.attribute(_BYTECODE, bytecode(indices))
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = _DIAG_REQUEST.pack(family, socket.IPPROTO_TCP, 0, _ALL_STATES) + attribute
+        try:
+            if netlink.has_any(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, request):
+                return True
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # a kernel without that family
+                raise
+    return False
+
+
+def bytecode(indices: Iterable[int]) -> bytes:
+    """The kernel's own filter language (linux/inet_diag.h): a socket is bound to one of these devices."""
+    indices = list(indices)
+    code = b""
+    for index in reversed(indices):
+        # One that matches goes on to a jump to the end, which accepts; else it skips that. Behind the last condition
+        # it goes past the end, which refuses. The kernel's check wants every place to be reached by way of "yes".
+        jump = struct.pack("=BBH", _JUMP, _OP, _OP + len(code)) if code else b""
+        code = struct.pack("=BBHI", _DEVICE, _OP + 4, _OP + 4 + _OP, index) + jump + code
+    return code
+
+
+def _redirected(devices: Devices, index: int) -> bool:
+    """Whether a tc filter at the interface's ingress is a program, translates, or sends frames elsewhere."""
+    rules: list[bytes] = []
+    with contextlib.suppress(OSError):  # no such qdisc, or no traffic control in the kernel
+        rules = netlink.ask(
+            netlink.ROUTE, _GET_FILTER, _FILTERS.pack(socket.AF_UNSPEC, index, 0, _INGRESS, 0), dump=True
+        )
+    return any(redirects(rule, devices) for rule in rules)
+
+
+def redirects(rule: bytes, devices: Devices) -> bool:
+    """Likewise of one filter, as RTM_NEWTFILTER tells it. What goes to an ifb comes back to where it was."""
+    for name in ("bpf", "nat", "ct"):  # a classifier or an action of that kind: TCA_KIND and TCA_ACT_KIND are both 1
+        if struct.pack("=HH", len(name) + 5, 1) + name.encode() + b"\0" in rule:
+            return True
+    at = rule.find(_MIRRED)
+    while at >= 0:
+        parms = rule.find(_MIRRED_PARMS, at)
+        if parms < 0 or parms + 32 > len(rule):
+            return False
+        action, target = struct.unpack_from("=iI", rule, parms + 4 + 20)
+        if action in _REDIRECTS and not (target in devices and devices[target].kind == "ifb"):
+            return True
+        at = rule.find(_MIRRED, parms)
+    return False
