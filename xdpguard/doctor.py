@@ -14,9 +14,10 @@ from xdpguard.dataplane import btf, kernel, tracepoints
 from xdpguard.dataplane import pins as pinning
 from xdpguard.dataplane.program import KernelDataplane, Target
 from xdpguard.errors import XdpguardError
+from xdpguard.guardbook import Guardbook
 from xdpguard.instance import Instance
 from xdpguard.lists.store import Store
-from xdpguard.net import sysctl
+from xdpguard.net import firewall, netns, sysctl
 from xdpguard.net.links import Links
 from xdpguard.policy.model import Policy
 from xdpguard.privileges import require_privileges
@@ -44,6 +45,7 @@ def run(instance: Instance) -> list[Check]:
         ("state directory", _state),
         ("data plane", _compiles),
         ("SYN guard", _guard),
+        ("host firewall", _firewall),
         ("TCP", _tcp),
         ("interfaces", _interfaces),
     ]
@@ -131,6 +133,20 @@ def _guard(instance: Instance) -> Check:
         remedy = "sysctl -w net.ipv4.tcp_syncookies=1, or let xdpguard run raise it while a flood lasts"
         return Check("SYN guard", "warn", "net.ipv4.tcp_syncookies is 0: no cookie can be sent", remedy)
     return Check("SYN guard", "ok", f"the kernel tells what it needs; net.ipv4.tcp_syncookies is {value}", "")
+
+
+def _firewall(instance: Instance) -> Check:
+    namespaces = {""}
+    exempt: set[int] = set()
+    if instance.store.exists():
+        with Store(instance.store, read_only=True) as store:
+            book = Guardbook(store, pinning.Pins(instance.bpffs, instance.name))
+            namespaces |= {it.netns for it in store.attachments()} & set(netns.names())
+            exempt |= set(book.published()) | {int(port) for port in book.overrides().get("exempt_ports", [])}
+    found = [it for name in sorted(namespaces) for it in firewall.sentences(name, exempt)]
+    if found:
+        return Check("host firewall", "warn", "; ".join(found), firewall.REMEDY)
+    return Check("host firewall", "ok", "no rule of nftables is seen to drop a listening port", "")
 
 
 def _tcp(instance: Instance) -> Check:

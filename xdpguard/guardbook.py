@@ -88,7 +88,7 @@ class Guardbook:
             raise UsageError(f"a value of an earlier guard set is not valid any more: {error}", remedy) from error
 
     def apply(self, policy: Guard, links: Iterable[Link], options: bool = True, scan: bool = False) -> list[str]:
-        """Puts a policy in force on interfaces, at once and without attaching again; what that changed of their drivers.
+        """Puts a policy in force on interfaces, at once and without attaching again; what changed of their drivers.
 
         ``options`` False: answers carry the MSS only for now; ``scan``: somebody waits for what a scan would prove.
         """

@@ -17,6 +17,7 @@ from xdpguard.cli.session import Options, controller, options, pins, remembered_
 
 if TYPE_CHECKING:
     from xdpguard.controller import Controller
+    from xdpguard.inventory import Interface
     from xdpguard.policy.model import Guard
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -69,17 +70,25 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
         overrides = session.guard.overrides()
         loans = session.loans.held()
         interfaces = _interfaces(chosen, session, policy)
+        published = session.guard.published()
     values = msgspec.to_builtins(policy)
     if as_json:
         found = {"policy": values, "overrides": overrides, "interfaces": interfaces, "sysctls": loans}
+        found["exempt_found"] = published
         render.print_json(found)
         return
     rows = [[key, _text(value), "set here" if key in overrides else ""] for key, value in values.items()]
     render.print_table(["policy", "value", ""], rows)
+    if published:
+        typer.echo(f"exempt by itself, as NAT takes their connections: {', '.join(map(str, published))}")
     if not interfaces:
         typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
     for name, it in interfaces.items():
         typer.echo(f"{name}: {_sentence(it)}")
+        if it["passed"]:
+            typer.echo(f"  segments without a socket pass: {', '.join(it['passed'])}")
+        for note in it["notes"]:
+            typer.echo(f"  {note}")
         if it["counters"]:
             counters = it["counters"]
             typer.echo(
@@ -109,11 +118,11 @@ def change(
         session.guard.set(changes)
         policy = session.guard.effective(configured)
         links = session.links()
-        if links:
-            session.guard.apply(policy, links)
+        changed = session.guard.apply(policy, links) if links else []
     for key in changes:
         typer.echo(f"{key} = {_text(getattr(policy, key))}")
-    for text in [*_doubts(policy, {link.netns for link in links}), *forgeable.warnings(policy)]:
+    doubts = _doubts(policy, {link.netns for link in links})
+    for text in [*changed, *doubts, *forgeable.warnings(policy)]:
         render.note(text)
 
 
@@ -188,6 +197,7 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
         state = guard.read(pins(chosen), it.name, it.netns)
         counted = counters.read(pins(chosen), it.name, it.netns)
         active = policy.mode != "off" and state.active()
+        passed, notes = _around(session, it, policy)
         found[it.name] = {
             "netns": it.netns,
             "mode": policy.mode,
@@ -197,6 +207,8 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
             "port": state.port,
             "seconds": (time.monotonic_ns() - state.began) / 1e9 if active and state.began else 0.0,
             "translated": bool(state.pass_unknown),
+            "passed": passed,
+            "notes": notes,
             "counters": {
                 "cookies_valid": counted.cookies_valid,
                 **{
@@ -206,6 +218,20 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
             },
         }
     return found
+
+
+def _around(session: Controller, it: Interface, policy: Guard) -> tuple[list[str], list[str]]:
+    """Why segments without a socket pass on an interface, and what the guard does not know or do there."""
+    from xdpguard.guardbook import others, untagged
+    from xdpguard.net import around
+
+    link = next((link for link in session.links() if (link.name, link.netns) == (it.name, it.netns)), None)
+    if link is None:
+        return [], []
+    seen = around.look(link.ifindex, link.netns)
+    names = ", ".join(untagged(link, seen))
+    lost = [f"no SYN is answered: {names} takes off the VLAN tags of {', '.join(seen.vlans)}"] if names else []
+    return others(policy, link, seen), [*lost, *seen.notes]
 
 
 def _sentence(it: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.guard.floods import Floods, name_of
 from xdpguard.guard.host import Host
 from xdpguard.guard.notify import notify, reloading
+from xdpguard.guard.survey import Survey
 from xdpguard.guard.suspects import Suspects
 from xdpguard.guard.upkeep import Upkeep
 from xdpguard.inventory import Interface
@@ -73,6 +74,7 @@ class Daemon:
         self._gone: set[tuple[str, str]] = set()  # interfaces that are recorded and not there
         self._ring: events.Events | None = None
         self._upkeep = Upkeep(log)
+        self._survey = Survey(log)
         self._metrics = Service(pins, store, log)
 
     def run(self) -> None:
@@ -189,8 +191,10 @@ class Daemon:
         before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
         links = session.links()
         before, self._links = self._links, links
+        self._survey.look(session, self._guard, links, self._chores_at)
         if links:
-            session.guard.apply(self._guard, links, self._host.options, scan=True)
+            for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
+                self._log(f"guard: {change}, for the VLAN devices above")
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             names = ", ".join(name_of(link) for link in links)
             self._log(

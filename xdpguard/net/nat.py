@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from xdpguard.net import netlink
 from xdpguard.net.netlink import attributes
 from xdpguard.net.netns import entered
 
+NAT = "NAT rules"
 _GET_CHAINS, _GET_RULES = 10 << 8 | 4, 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN and NFT_MSG_GETRULE
 _ANY_FAMILY = struct.pack("=BBH", 0, 0, 0)  # struct nfgenmsg
 _CHAIN_USE, _CHAIN_TYPE = 6, 7  # NFTA_CHAIN_*, linux/netfilter/nf_tables.h
 _LEGACY = ("ip_tables_names", "ip6_tables_names")
-_MISSING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)  # no netfilter in the kernel, or no nftables
 # An expression, or the target of iptables-nft, as it stands in a rule: NFTA_EXPR_NAME and NFTA_TARGET_NAME are both 1.
 _REASONS = {
     struct.pack("=HH", 11, 1) + b"tproxy\0": "TPROXY rules",
@@ -33,13 +32,13 @@ def reasons(netns: str) -> list[str]:
     found = []
     with entered(netns):
         if _translates_legacy():
-            found.append("NAT rules")
+            found.append(NAT)
         if _balances():
             found.append("IPVS services")
         try:
             return found + [it for it in _nftables() if it not in found]
         except OSError as error:
-            return found if error.errno in _MISSING else [*found, f"netfilter cannot be read ({error.strerror})"]
+            return found if error.errno in netlink.MISSING else [*found, f"netfilter cannot be read ({error.strerror})"]
 
 
 def _translates_legacy() -> bool:
@@ -67,7 +66,7 @@ def _nftables() -> list[str]:
     chains = [attributes(it, len(_ANY_FAMILY)) for it in messages]
     used = [it.get(_CHAIN_TYPE, b"") for it in chains if any(it.get(_CHAIN_USE, b""))]
     if b"nat\0" in used:
-        return ["NAT rules"]
+        return [NAT]
     if not any(used):
         return []  # no chain with a rule hangs on a hook
     rules = netlink.ask(netlink.NETFILTER, _GET_RULES, _ANY_FAMILY, dump=True)

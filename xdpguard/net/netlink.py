@@ -6,6 +6,7 @@ The socket belongs to the network namespace this thread is in.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -16,6 +17,7 @@ _REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10  # NLM_F_*
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
+MISSING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)  # of a kernel without netfilter, or nftables
 _PATIENCE = 2.0  # seconds; the kernel answers at once
 _BUFFER = 1 << 17
 _ATTEMPTS = 4  # at a dump that changes while it is read
@@ -57,19 +59,26 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
     """The attributes of a message from byte ``at`` on, or those inside another, by kind."""
-    found = {}
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += length + 3 & ~3
-    return found
+    return dict(_pieces(data, at))
+
+
+def elements(data: bytes) -> list[bytes]:
+    """The values of a list, whose attributes are all of one kind."""
+    return [value for _, value in _pieces(data, 0)]
 
 
 def text(value: bytes | None) -> str:
     """A string attribute; empty for one that is not there."""
     return os.fsdecode((value or b"").split(b"\0", 1)[0])
+
+
+def _pieces(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[at + 4 : at + length]
+        at += length + 3 & ~3
 
 
 def _send(link: socket.socket, kind: int, body: bytes, dump: bool, sequence: int) -> None:

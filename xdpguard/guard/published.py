@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Ports that a container's runtime holds with a listener of its own, while NAT takes their connections elsewhere.
+
+To an answer by cookie comes an ACK, which netfilter takes for a new connection and translates: to a container that has
+never seen a SYN. So the guard has to leave such ports alone. rootlessport and slirp4netns, of rootless containers, are
+not among the holders: nothing is translated there, and they accept what comes, as any listener does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from xdpguard.net import listening, nat
+from xdpguard.tcp.owners import inodes_of, name_of
+
+_HOLDERS = frozenset({"docker-proxy", "conmon"})  # of Docker; of Podman, as root
+
+
+def find(namespaces: Iterable[str]) -> dict[int, str]:
+    """Those ports in these network namespaces, and which process holds each."""
+    translating = [it for it in namespaces if nat.NAT in nat.reasons(it)]
+    if not translating:
+        return {}
+    held: dict[int, str] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal() and (name := name_of(int(entry.name))) in _HOLDERS:
+            held |= dict.fromkeys(inodes_of(int(entry.name)), name)
+    listeners = [it for netns in translating for it in listening.read(netns)] if held else []
+    return {it.port: held[it.inode] for it in listeners if it.inode in held}

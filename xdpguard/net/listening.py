@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The TCP listeners of a network namespace: few, also where there are many connections."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import NamedTuple
+
+from xdpguard.net import netlink
+from xdpguard.net.netns import entered
+
+_DIAG_BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY
+_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
+_LISTENING = 1 << 10  # TCP_LISTEN
+_MESSAGE = struct.Struct("!B3xHH16s16s")  # head of struct inet_diag_msg; the inode ends it
+_INODE_AT = 68
+_LOOPBACK6 = bytes(15) + b"\1"
+
+
+class Listener(NamedTuple):
+    """A listener: its port, whether only this host itself reaches it, the inode of its socket."""
+
+    port: int
+    loopback: bool
+    inode: int
+
+
+def read(netns: str = "") -> list[Listener]:
+    """Every TCP listener of a namespace. NoSuchNamespace when it does not exist."""
+    found = []
+    with entered(netns):
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, _LISTENING)
+            try:
+                found += netlink.ask(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, request, dump=True)
+            except OSError as error:
+                if error.errno != errno.ENOENT:  # a kernel without that family
+                    raise
+    return [_listener(message) for message in found]
+
+
+def _listener(message: bytes) -> Listener:
+    family, port, _, address, _ = _MESSAGE.unpack_from(message)
+    loopback = address[0] == 127 if family == socket.AF_INET else address == _LOOPBACK6
+    return Listener(port, loopback, struct.unpack_from("=I", message, _INODE_AT)[0])
