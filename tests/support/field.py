@@ -119,7 +119,9 @@ class Field:
         self.run(self.outside, f"ip address add {OUTSIDE4}/24 dev {INTERFACE}")
         for netns in (self.host, self.outside):
             self.run(netns, f"ip link set {INTERFACE} up")
-        self.run(self.host, "sysctl -qw net.ipv4.tcp_syncookies=2 net.ipv4.tcp_timestamps=2 net.ipv4.conf.all.arp_ignore=1")
+        self.run(
+            self.host, "sysctl -qw net.ipv4.tcp_syncookies=2 net.ipv4.tcp_timestamps=2 net.ipv4.conf.all.arp_ignore=1"
+        )
         # A veth sends what XDP answers only to a peer with a program of its own.
         program = kernel.load_xdp(XDP_PASS, "outside")
         try:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 _SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
-_PROG_LOAD, _OBJ_PIN, _OBJ_GET = 5, 6, 7
+_PROG_LOAD, _OBJ_PIN, _OBJ_GET, _PROG_ATTACH = 5, 6, 7, 8
 _PROG_TEST_RUN, _PROG_NEXT_ID, _PROG_FD_BY_ID, _MAP_FD_BY_ID, _OBJ_INFO = 10, 11, 13, 14, 15
 _PROG_QUERY, _RAW_TRACEPOINT_OPEN = 16, 17
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 26, 27
@@ -170,6 +170,11 @@ def next_program(program_id: int) -> int | None:
     except FileNotFoundError:
         return None
     return int(struct.unpack_from("=I", attribute, 4)[0])
+
+
+def attach_program(attach_type: int, target: int, program: int) -> None:
+    """Hangs a program on a hook; ``target`` as in `attached_programs`. It stays there as long as the interface does."""
+    _bpf(_PROG_ATTACH, bytearray(struct.pack("=IIIIIIQ", target, program, attach_type, 0, 0, 0, 0)))
 
 
 def attached_programs(attach_type: int, target: int) -> int:
