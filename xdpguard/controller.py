@@ -22,7 +22,7 @@ from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Policy
 from xdpguard.rulebook import CONFIG, INTERRUPTED
 
-_CONFIG = "config"  # fact: path of the configuration last given
+CONFIG_FACT = "config"  # fact: path of the configuration last given
 
 
 class Controller(Attaching):
@@ -81,13 +81,13 @@ class Controller(Attaching):
 
     def config(self) -> Path | None:
         """The configuration file remembered from an attach before."""
-        held = self.store.fact(_CONFIG)
+        held = self.store.fact(CONFIG_FACT)
         return Path(held) if held else None
 
     def remember_config(self, path: Path | None) -> None:
         """Remembers the configuration file for the next attach; None forgets it."""
         with self.store.transaction():
-            self.store.put_fact(_CONFIG, str(path.absolute()) if path else "")
+            self.store.put_fact(CONFIG_FACT, str(path.absolute()) if path else "")
 
     def audit(self, repair: bool = False) -> Audit | None:
         """What the kernel holds of what the store holds; ``repair`` puts back what is missing. None: not attached."""

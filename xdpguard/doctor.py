@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from xdpguard.controller import CONFIG_FACT
 from xdpguard.dataplane import btf, kernel, tracepoints
 from xdpguard.dataplane import pins as pinning
 from xdpguard.dataplane.program import KernelDataplane, Target
@@ -19,7 +20,9 @@ from xdpguard.instance import Instance
 from xdpguard.lists.store import Store
 from xdpguard.net import firewall, netns, sysctl
 from xdpguard.net.links import Links
-from xdpguard.policy.model import Policy
+from xdpguard.policy.load import load
+from xdpguard.policy.model import Guard, Policy
+from xdpguard.policy.target import parse_ports
 from xdpguard.privileges import require_privileges
 
 _OLDEST_KERNEL = (5, 15)
@@ -141,8 +144,11 @@ def _firewall(instance: Instance) -> Check:
     if instance.store.exists():
         with Store(instance.store, read_only=True) as store:
             book = Guardbook(store, pinning.Pins(instance.bpffs, instance.name))
+            file = store.fact(CONFIG_FACT) or instance.config
+            configured = load(Path(file)).guard if file and Path(file).is_file() else Guard()
             namespaces |= {it.netns for it in store.attachments()} & set(netns.names())
-            exempt |= set(book.published()) | {int(port) for port in book.overrides().get("exempt_ports", [])}
+            ports = (port for text in book.effective(configured).exempt_ports for port in parse_ports(text))
+            exempt |= set(book.published()) | {port.number for port in ports}
     found = [it for name in sorted(namespaces) for it in firewall.sentences(name, exempt)]
     if found:
         return Check("host firewall", "warn", "; ".join(found), firewall.REMEDY)

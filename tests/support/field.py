@@ -67,38 +67,15 @@ class Field:
         """A link of the host, or of another namespace."""
         return Links().get(name, netns or self.host)
 
-    def connects(self, address: str = HOST4, port: int = PORT, netns: str = "") -> bool:
+    def connects(self, address: str = HOST4, port: int = PORT) -> bool:
         """Whether a client outside gets back what it sends."""
-        with entered(netns or self.outside):
-            client = socket.socket()
-        with client:
-            client.settimeout(1.5)
-            try:
-                client.connect((address, port))
-                client.sendall(b"hello")
-                return client.recv(16) == b"hello"
-            except OSError:
-                return False
+        return echoed(self.outside, address, port)
 
-    @contextlib.contextmanager
-    def serving(self, netns: str = "", port: int = PORT, device: str = "") -> Iterator[socket.socket]:
-        """A listener that sends back what it gets, on every address; ``device``: bound to that."""
-        with entered(netns or self.host):
-            listener = socket.socket()
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if device:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-            listener.bind(("", port))
-            listener.listen(64)
-        thread = threading.Thread(target=_serve, args=(listener,), daemon=True)
-        thread.start()
-        try:
-            yield listener
-        finally:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-            thread.join()
+    def serving(
+        self, netns: str = "", port: int = PORT, device: str = ""
+    ) -> contextlib.AbstractContextManager[socket.socket]:
+        """As `served`, on the host or in another namespace."""
+        return served(netns or self.host, port, device)
 
     def send(self, frame: bytes, times: int = 1) -> None:
         """Sends a frame from outside."""
@@ -122,16 +99,55 @@ class Field:
         self.run(
             self.host, "sysctl -qw net.ipv4.tcp_syncookies=2 net.ipv4.tcp_timestamps=2 net.ipv4.conf.all.arp_ignore=1"
         )
-        # A veth sends what XDP answers only to a peer with a program of its own.
-        program = kernel.load_xdp(XDP_PASS, "outside")
-        try:
-            Links().attach(self.link(netns=self.outside), program, "native", None)
-        finally:
-            os.close(program)
+        put_pass(INTERFACE, self.outside)
 
     def _remove(self) -> None:
         for netns in reversed(self._made):
             subprocess.run(["ip", "netns", "del", netns], check=False, capture_output=True)
+
+
+def put_pass(interface: str, netns: str) -> None:
+    """A program on an interface: a veth sends what XDP answers only to a peer that has one."""
+    program = kernel.load_xdp(XDP_PASS, "outside")
+    try:
+        Links().attach(Links().get(interface, netns), program, "native", None)
+    finally:
+        os.close(program)
+
+
+def echoed(netns: str, address: str, port: int = PORT) -> bool:
+    """Whether a client in a namespace gets back what it sends."""
+    with entered(netns):
+        client = socket.socket()
+    with client:
+        client.settimeout(1.5)
+        try:
+            client.connect((address, port))
+            client.sendall(b"hello")
+            return client.recv(16) == b"hello"
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def served(netns: str, port: int = PORT, device: str = "") -> Iterator[socket.socket]:
+    """A listener that sends back what it gets, on every address; ``device``: bound to that."""
+    with entered(netns):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if device:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        listener.bind(("", port))
+        listener.listen(64)
+    thread = threading.Thread(target=_serve, args=(listener,), daemon=True)
+    thread.start()
+    try:
+        yield listener
+    finally:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
 
 
 class Service:

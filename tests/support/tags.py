@@ -13,6 +13,7 @@ import struct
 import subprocess
 from types import TracebackType
 
+from support.field import echoed, put_pass
 from xdpguard.dataplane import kernel
 from xdpguard.net.netns import entered
 
@@ -84,6 +85,10 @@ class Tagged:
     ) -> None:
         self._remove()
 
+    def connects(self, address: str) -> bool:
+        """Whether the client gets back what it sends."""
+        return echoed(self.client, address)
+
     def offload(self, netns: str, feature: str, on: bool) -> None:
         """Switches an offload of one end, as ethtool names it."""
         self.run(netns, "ethtool", "-K", INTERFACE, feature, "on" if on else "off")
@@ -119,6 +124,8 @@ class Tagged:
                     "permanent",
                 )
             self._programs(netns)
+        self.run(self.server, "sysctl", "-qw", "net.ipv4.tcp_syncookies=2", "net.ipv4.tcp_timestamps=2")
+        put_pass(INTERFACE, self.client)
 
     def _programs(self, netns: str) -> None:
         from pyroute2 import IPRoute

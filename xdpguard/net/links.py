@@ -46,7 +46,6 @@ class Link(NamedTuple):
     kind: str
     xdp: Xdp | None
     mac: bytes = b""
-    enslaved: bool = False  # part of a bond, a bridge, a VRF: sockets may be bound to that instead
     master: int = 0
     lower: int = 0
     lower_nsid: int | None = None
@@ -170,7 +169,6 @@ def _link(message: Any, namespace: str) -> Link:
         ethernet=message["ifi_type"] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         kind=kind,
         xdp=_xdp(message),
-        enslaved=bool(message.get_attr("IFLA_MASTER")),
         master=message.get_attr("IFLA_MASTER") or 0,
         lower=0 if kind in _PAIRED else message.get_attr("IFLA_LINK") or 0,
         lower_nsid=message.get_attr("IFLA_LINK_NETNSID"),
