@@ -92,8 +92,7 @@ class Attaching(Attachments):
                 self.rules.purge()
                 self.shadow.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
-                changes = self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
-                notes += [f"{it}, for the VLAN devices above; put back at detach" for it in changes]
+                notes += self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
                 self._step("record")
                 mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
                 self._record(link, mode, request.observe, before.prog_id if before else 0)

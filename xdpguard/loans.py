@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from xdpguard.errors import XdpguardError
 from xdpguard.lists.store import Store
 from xdpguard.net import offload, sysctl
-from xdpguard.net.netns import NoSuchNamespace
+from xdpguard.net.netns import NoSuchNamespace, place_of
 
 _FACT = "sysctls"
 _OFFLOADS = "offloads"
@@ -100,9 +100,9 @@ class Offloads:
         back = [it for it in stray if held[it] and _let(it, netns, True)]
         fixed = {it: it in off for it in taken}
         self._keep(name, netns, {it: its for it, its in held.items() if it in wanted} | fixed)
-        return [f"rx-vlan-offload of {it}: on -> off" for it in off] + [
-            f"rx-vlan-offload of {it}: off -> on" for it in back
-        ]
+        why = f"for the VLAN devices above {place_of(name, netns)}; put back at detach"
+        done = [f"rx-vlan-offload of {it}: on -> off, {why}" for it in off]
+        return done + [f"rx-vlan-offload of {it}: off -> on" for it in back]
 
     def restore(self, name: str, netns: str, now: str = "") -> list[str]:
         """Puts back what an interface has on loan; ``now``: what it is called meanwhile."""

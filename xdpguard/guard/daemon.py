@@ -194,7 +194,7 @@ class Daemon:
         self._survey.look(session, self._guard, links, self._chores_at)
         if links:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
-                self._log(f"guard: {change}, for the VLAN devices above")
+                self._log(change)
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             names = ", ".join(name_of(link) for link in links)
             self._log(
