@@ -62,10 +62,17 @@ def test_what_is_above() -> None:
     assert [it.name for it in devices.vlans(BOND, 9)] == ["br0"]
     assert [it.name for it in devices.receivers(BOND, 3)] == ["eth0", "eth1"]
     assert [it.name for it in devices.receivers(BOND, 1)] == ["eth0"]
-    domain = devices.vrf(BOND, 1)
-    assert domain
-    assert domain.table == 10
-    assert devices.vrf(BOND, 9) is None
+    assert [it.name for it in devices.vrfs(BOND, 1)] == ["blue"]
+    assert devices.vrfs(BOND, 9) == []
+
+
+def test_whose_addresses_count() -> None:
+    """Of a VRF alone where the interface is in it, of both where only a device above is."""
+    assert devices.tables(BOND, 1, 255) == {255, 10}
+    assert devices.tables(BOND, 4, 255) == {255, 10}
+    assert devices.tables(BOND, 5, 255) == {10}
+    assert devices.tables(BOND, 9, 255) == {255}
+    assert devices.tables(BOND, 99, 255) == {255}
 
 
 def test_a_bridge_with_more_ports_than_there_is_room_for() -> None:

@@ -40,8 +40,7 @@ def look(index: int, netns: str) -> Around:
         others = ["the kernel does not say what there is"]
         notes.append(f"devices and owners of connections cannot be read: {error.strerror or error}")
     try:
-        domain = devices.vrf(there, index)
-        own = locals.read(netns, domain.table) if domain else locals.read(netns)
+        own = locals.read(netns, devices.tables(there, index, locals.TABLE))
     except OSError as error:
         notes.append(f"local addresses cannot be read, so every destination counts as one: {error.strerror or error}")
     for version in (4, 6):

@@ -114,10 +114,21 @@ def _macs(devices: Iterable[Device]) -> set[bytes]:
     return {it.mac for it in devices if len(it.mac) == 6 and any(it.mac)}
 
 
-def vrf(devices: Devices, index: int) -> Device | None:
-    """The VRF that what arrives at a device belongs to."""
-    stack = [*filter(None, [devices.get(index)]), *above(devices, index)]
-    return next((it for it in stack if it.kind == "vrf"), None)
+def vrfs(devices: Devices, index: int) -> list[Device]:
+    """The VRFs that some of what arrives at a device belongs to."""
+    return [it for it in above(devices, index) if it.kind == "vrf"]
+
+
+def tables(devices: Devices, index: int, default: int) -> set[int]:
+    """The routing tables that decide what is local of what arrives at a device: those of the VRFs of the devices of its
+    stack that have addresses, ``default`` for one in no VRF. A member of a bridge or a bond has none of its own.
+    """
+    found = set()
+    for it in (*filter(None, [devices.get(index)]), *above(devices, index)):
+        master = devices.get(it.master)
+        if it.kind != "vrf" and (master is None or master.kind == "vrf"):
+            found.add(master.table if master else default)
+    return found or {default}
 
 
 def receivers(devices: Devices, index: int) -> list[Device]:

@@ -28,7 +28,7 @@ class Listener(NamedTuple):
 
 
 def read(netns: str = "") -> list[Listener]:
-    """Every TCP listener of a namespace. NoSuchNamespace when it does not exist."""
+    """Every TCP listener of a namespace; none where the kernel has no tcp_diag to tell. NoSuchNamespace as usual."""
     found = []
     with entered(netns):
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -36,7 +36,7 @@ def read(netns: str = "") -> list[Listener]:
             try:
                 found += netlink.ask(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, request, dump=True)
             except OSError as error:
-                if error.errno != errno.ENOENT:  # a kernel without that family
+                if error.errno != errno.ENOENT:
                     raise
     return [_listener(message) for message in found]
 

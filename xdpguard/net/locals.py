@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which destinations are a namespace's own, as its routing decides: the entries of type local of one routing table."""
+"""Which destinations are a namespace's own, as its routing decides: the entries of type local of routing tables."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import struct
+from collections.abc import Iterable
 
 from xdpguard.net import netlink
 from xdpguard.net.netlink import attribute, attributes
@@ -23,17 +24,18 @@ _KINDS = {2: LOCAL, 3: BROADCAST, 4: BROADCAST}
 _LOOPBACK = {Prefix(b"\x7f\0\0\0", 8): LOCAL}
 
 
-def read(netns: str = "", table: int = TABLE) -> dict[Prefix, int]:
-    """LOCAL or BROADCAST for each prefix of a routing table that is the host's own; never empty.
+def read(netns: str = "", tables: Iterable[int] = (TABLE,)) -> dict[Prefix, int]:
+    """LOCAL or BROADCAST for each prefix of routing tables that is the host's own; never empty.
 
-    ``table``: of a VRF, which keeps the addresses of its interfaces; else that of all others. Multicast is left out.
+    ``tables``: of VRFs, which keep the addresses of their interfaces, and that of all others. Multicast is left out.
     """
     found: dict[Prefix, int] = {}
     with entered(netns):
         for family in (socket.AF_INET, socket.AF_INET6):
-            for prefix, kind in _entries(family, table):
-                # Of two entries for one prefix the one that answers decides: an address may be its own broadcast (/32).
-                found[prefix] = min(kind, found.get(prefix, kind))
+            for table in tables:
+                for prefix, kind in _entries(family, table):
+                    # Of two entries for one prefix the one that answers decides: an address may be its own broadcast.
+                    found[prefix] = min(kind, found.get(prefix, kind))
     # A namespace without addresses has nothing to answer for, which an empty mapping would not say.
     return found or dict(_LOOPBACK)
 

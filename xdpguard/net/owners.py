@@ -12,10 +12,10 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from xdpguard.net import nat, netlink
-from xdpguard.net.devices import OVS, Devices, above, vrf
+from xdpguard.net.devices import OVS, Device, Devices, above, vrfs
 from xdpguard.net.netns import entered
 
 _DIAG_BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY
@@ -38,18 +38,26 @@ def reasons(devices: Devices, index: int, netns: str) -> list[str]:
     stack = [*filter(None, [devices.get(index)]), *above(devices, index)]
     if any(it.kind == OVS for it in stack):
         found.append("Open vSwitch")
-    domain = vrf(devices, index)
-    if domain:
-        # What it accepts is bound to it, even where the listener is not (tcp_l3mdev_accept).
-        found.append(f"VRF {domain.name}")
+    # What is accepted in a VRF is bound to it, even where the listener is not (tcp_l3mdev_accept).
+    found += [f"VRF {it.name}" for it in vrfs(devices, index)]
     # The data plane looks for sockets as of the interface itself; a bond's frames it sees as its members'.
-    uppers = [it for it in stack if (it.ifindex != index or it.kind in ("bond", "team")) and it is not domain]
+    uppers = [it for it in stack if (it.ifindex != index or it.kind in ("bond", "team")) and it.kind != "vrf"]
     with entered(netns):
-        if uppers and _bound(*(it.ifindex for it in uppers)):
-            found += [f"sockets bound to {it.name}" for it in uppers if _bound(it.ifindex)]
+        found += _bound_to(uppers)
         if _redirected(devices, index):
             found.append("tc filters on its ingress")
     return found
+
+
+def _bound_to(uppers: Sequence[Device]) -> list[str]:
+    try:
+        if uppers and _bound(*(it.ifindex for it in uppers)):
+            return [f"sockets bound to {it.name}" for it in uppers if _bound(it.ifindex)]
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return ["sockets bound to devices above cannot be looked for (no tcp_diag in the kernel)"]
+    return []
 
 
 def _bound(*indices: int) -> bool:
@@ -57,12 +65,8 @@ def _bound(*indices: int) -> bool:
     attribute = netlink.attribute(_BYTECODE, bytecode(indices))
     for family in (socket.AF_INET, socket.AF_INET6):
         request = _DIAG_REQUEST.pack(family, socket.IPPROTO_TCP, 0, _ALL_STATES) + attribute
-        try:
-            if netlink.has_any(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, request):
-                return True
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # a kernel without that family
-                raise
+        if netlink.has_any(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, request):
+            return True
     return False
 
 
