@@ -175,8 +175,8 @@ def read(pins: Pins, name: str, netns: str) -> State:
         return state_of(descriptor)
 
 
-def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -> None:
-    """Tells an interface's guard what it must know of its surroundings, and begins or ends what the mode says."""
+def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> bool:
+    """Writes an interface's tables of addresses; whether those of local destinations had to be changed."""
     macs = {abi.MAC.pack(mac): _ONE for mac in around.macs}
     with pins.opened_link("macs", name, netns, abi.MAC.size, 4) as descriptor:
         _synchronize(descriptor, abi.MAC.size, dict(sorted(macs.items())[: abi.MACS]))
@@ -189,6 +189,12 @@ def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -
         }
         with pins.opened_link(f"locals{version}", name, netns, layout.size, 4) as descriptor:
             changed |= _synchronize(descriptor, layout.size, wanted)
+    return changed
+
+
+def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -> None:
+    """Tells an interface's guard what it must know of its surroundings, and begins or ends what the mode says."""
+    changed = surround(pins, name, netns, around)
     with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
         state = state_of(descriptor)
         new = settled(state, mode, around)._replace(link=pins.link_number(name, netns))

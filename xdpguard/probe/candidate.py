@@ -65,7 +65,7 @@ def candidate(
             rules, lists, shadow = Rulebook(store, dataplane), Listbook(store, pins), Shadowing(store, dataplane)
             notes = _fill(pins, store, rules, lists, policy, session)
             chosen = session.guard.effective(policy.guard) if session else policy.guard
-            state = _guard(pins, chosen, other)
+            state = _guard(pins, chosen, other, target)
             probe.set_guard(state)
             yield Subject(label, probe, store, rules, lists, shadow, pins, state, chosen.mode, observe, link, notes)
     finally:
@@ -95,11 +95,13 @@ def _fill(
     return notes
 
 
-def _guard(pins: Pins, policy: Guard, other: Subject | None) -> guard.State:
+def _guard(pins: Pins, policy: Guard, other: Subject | None, target: Target) -> guard.State:
     in_force = guard.read_policy(other.pins) if other else guard.InForce("", options=True, scan=False)
     guard.write_policy(pins, guard.encode(policy, in_force.options, in_force.scan))
     state, link = (other.state, other.link) if other else (NO_GUARD, None)
-    return guard.settled(state, policy.mode, surroundings(policy, link) if link else guard.Surroundings(b""))
+    around = surroundings(policy, link) if link else guard.Surroundings(b"")
+    guard.surround(pins, target.name, target.netns, around)
+    return guard.settled(state, policy.mode, around)._replace(locals=int(bool(around.locals)))
 
 
 def remove_orphans(bpffs: Path) -> None:
