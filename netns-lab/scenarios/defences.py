@@ -8,7 +8,6 @@ import re
 import select
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from scenarios.peers import PATIENCE, PORT
 from topology import INTERFACE, Lab
 
+from xdpguard.bench.ends import XDP_PASS
 from xdpguard.dataplane import guard, kernel
 from xdpguard.dataplane.bundle import source_folder
 from xdpguard.dataplane.cflags import header_flags
@@ -31,7 +31,6 @@ from xdpguard.net.netns import entered
 from xdpguard.telemetry import counters
 
 _BPFFS = Path("/sys/fs/bpf")
-_XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)  # r0 = XDP_PASS; exit
 _POLL = 0.001  # seconds
 # Answers every IPv4 packet from a spoofed source with itself: the least that an answer can cost here.
 _SWAP = r"""
@@ -107,7 +106,7 @@ def attach(lab: Lab, program: int) -> int:
 
 def _attach_pass(lab: Lab) -> int:
     # Frames sent by XDP arrive only at a veth that has a program itself; so all defences have one receive path.
-    return attach(lab, kernel.load_xdp(_XDP_PASS, "lab_pass"))
+    return attach(lab, kernel.load_xdp(XDP_PASS, "lab_pass"))
 
 
 def _tcp(lab: Lab, table: str, name: str) -> int:
