@@ -14,6 +14,7 @@ from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import UsageError
 from xdpguard.lists.store import Store
 from xdpguard.net import nat
+from xdpguard.net.answers import way_out
 from xdpguard.net.links import Link
 from xdpguard.policy.load import guard_faults
 from xdpguard.policy.model import Guard
@@ -92,7 +93,11 @@ class Guardbook:
 
 def surroundings(policy: Guard, link: Link) -> guard.Surroundings:
     """What the guard of an interface must know of its link and its host, as they are now."""
-    return guard.Surroundings(link.mac, pass_unknown=anothers(policy, link))
+    return guard.Surroundings(
+        link.mac,
+        pass_unknown=anothers(policy, link),
+        mute=way_out(link).leaves is False,
+    )
 
 
 def anothers(policy: Guard, link: Link) -> bool:

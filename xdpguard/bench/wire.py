@@ -120,7 +120,7 @@ class Lab:
         """Gives the server's receiver a thread on the last core; returns the core that is left to the sender.
 
         Otherwise generator and receiver share a core. With one core only they still do. A veth has a receiver to be
-        given a thread only while a program is attached to it.
+        given a thread only while a program is attached to it in native mode; behind a bridge the one before it works.
         """
         for namespace, interface in self._receivers():
             self.run(namespace, ["sh", "-c", f"echo 1 > /sys/class/net/{interface}/threaded"])
@@ -146,8 +146,9 @@ class Lab:
         return [(self.server, self.interface), (self.outside, self.interface), *between]
 
     def _receivers(self) -> list[tuple[str, str]]:
-        """The ends that a flood passes, on its way from the sender's core to the other."""
-        return [(self.server, self.interface), *([(self.between, self._between()[0])] if self.ordinary else [])]
+        """The ends with a receiver of their own that a flood reaches: those with a program in native mode."""
+        ends = [(self.server, self.interface), *([(self.between, self._between()[0])] if self.ordinary else [])]
+        return [end for end in ends if (xdp := Links().get(end[1], end[0]).xdp) and xdp.mode == "native"]
 
     def _make(self) -> None:
         for namespace in self._namespaces:

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whether the SYN guard of an interface can answer: the mode that attach takes for it, and what people are told."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from xdpguard.dataplane import guard
+from xdpguard.dataplane.pins import Pins
+from xdpguard.inventory import Interface
+from xdpguard.net.answers import Way, way_out
+from xdpguard.net.links import Link, Mode
+from xdpguard.net.netns import place_of
+from xdpguard.policy.model import Guard
+
+WantedMode = Literal["auto", "native", "generic"]
+
+_ANSWERING = ("auto", "always")  # modes in which a guard answers SYNs
+_COST = "generic mode copies each packet, which native mode does too with what comes from such a peer"
+
+
+class Silence(NamedTuple):
+    """Why no answer of an interface's guard arrives, and what mends it. ``muted``: it knows, and sends none."""
+
+    muted: bool
+    why: str
+    remedy: str
+
+    @property
+    def words(self) -> str:
+        """A clause about the guard."""
+        if self.muted:
+            return f"answers no SYN, they go to the kernel under the rate of a source: {self.why}"
+        return f"sends answers that do not arrive: {self.why}"
+
+
+def silence(link: Link, state: guard.State) -> Silence | None:
+    """Why the guard of an interface, whose state that is, answers nobody as things are now; None: it can answer."""
+    way = way_out(link)
+    if way.leaves is False:
+        return Silence(state.muted(), way.why, way.remedy)
+    if state.mute == guard.MUTE_FOUND:
+        what = "the data plane found that the other end takes no answers"
+        return Silence(True, what, "it looks again within seconds; see xdpguard doctor")
+    if state.mute == guard.MUTE_TOLD:
+        remedy = f"xdpguard run tells it by itself; or attach again: xdpguard attach {_arguments(link)}"
+        return Silence(True, "answers would arrive now, but the guard was told before that they do not", remedy)
+    return None
+
+
+def silence_of(pins: Pins, link: Link) -> Silence | None:
+    """As `silence`, of the state in the kernel."""
+    return silence(link, guard.read(pins, link.name, link.netns))
+
+
+def answers(mode: str) -> bool:
+    """Whether a guard in that mode answers SYNs at all."""
+    return mode in _ANSWERING
+
+
+def as_json(found: Silence | None) -> dict[str, Any]:
+    """The same for machines: ``arrive`` and ``muted``, ``why`` and ``remedy``."""
+    if found is None:
+        return {"arrive": True, "muted": False, "why": "", "remedy": ""}
+    return {"arrive": False, "muted": found.muted, "why": found.why, "remedy": found.remedy}
+
+
+class Choice(NamedTuple):
+    """The mode an interface is to be attached in, of which wanted one, and why: the way of answers in native mode."""
+
+    mode: Mode
+    wanted: WantedMode
+    way: Way
+    policy: Guard
+
+
+def choose(link: Link, wanted: WantedMode, policy: Guard) -> Choice:
+    """The mode to attach in. An interface that is attached keeps its own; auto avoids one in which no answer leaves."""
+    if link.xdp is not None and link.xdp.mode != "offload":
+        return Choice(link.xdp.mode, wanted, way_out(link), policy)
+    if wanted == "generic":
+        return Choice("generic", wanted, Way(True), policy)
+    way = way_out(link, "native")
+    if wanted == "auto" and way.leaves is False and policy.mode != "off":
+        return Choice("generic", wanted, way, policy)
+    return Choice("native", wanted, way, policy)
+
+
+def notes(interface: Interface, choice: Choice) -> list[str]:
+    """What a person should know of how the guard answers on an interface that has just been attached."""
+    way, place = choice.way, place_of(interface.name, interface.netns)
+    if way.leaves is True or choice.mode != interface.mode:
+        return []
+    if interface.mode == "generic":
+        return [f"{place} is attached in generic mode, as in native mode no answer would arrive: {way.why}; {_COST}"]
+    if interface.observe or not answers(choice.policy.mode):
+        if way.leaves is None:
+            return []
+        state = "is off" if choice.policy.mode == "off" else "only observes"
+        return [f"the SYN guard {state}; on {place} it could not answer either: {way.why}; {way.remedy}"]
+    if way.leaves is None:
+        return [f"{place}: {way.why}; under a flood the SYN guard answers all the same"]
+    return [f"the SYN guard on {place} answers no SYN: {way.why}; {way.remedy}"]
+
+
+def _arguments(link: Link) -> str:
+    return f"{link.name} --netns {link.netns}" if link.netns else link.name
