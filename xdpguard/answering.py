@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from xdpguard.dataplane import guard
@@ -26,12 +27,12 @@ class Silence(NamedTuple):
     why: str
     remedy: str
 
-    @property
-    def words(self) -> str:
-        """A clause about the guard."""
-        if self.muted:
-            return f"answers no SYN, they go to the kernel under the rate of a source: {self.why}"
-        return f"sends answers that do not arrive: {self.why}"
+
+def in_words(muted: bool, why: str) -> str:
+    """What a guard does whose answers do not arrive: a clause without its subject."""
+    if muted:
+        return f"answers no SYN, in a flood they go to the kernel under the rate of a source: {why}"
+    return f"sends answers that do not arrive: {why}"
 
 
 def silence(link: Link, state: guard.State) -> Silence | None:
@@ -48,21 +49,36 @@ def silence(link: Link, state: guard.State) -> Silence | None:
     return None
 
 
-def silence_of(pins: Pins, link: Link) -> Silence | None:
-    """As `silence`, of the state in the kernel."""
-    return silence(link, guard.read(pins, link.name, link.netns))
-
-
 def answers(mode: str) -> bool:
     """Whether a guard in that mode answers SYNs at all."""
     return mode in _ANSWERING
 
 
-def as_json(found: Silence | None) -> dict[str, Any]:
-    """The same for machines: ``arrive`` and ``muted``, ``why`` and ``remedy``."""
-    if found is None:
-        return {"arrive": True, "muted": False, "why": "", "remedy": ""}
-    return {"arrive": False, "muted": found.muted, "why": found.why, "remedy": found.remedy}
+class Survey:
+    """How the guards of an instance can answer, by name and namespace of the interface."""
+
+    def __init__(self, pins: Pins, links: Iterable[Link]) -> None:
+        """``links``: those that carry the instance's program now."""
+        self.silences = {
+            (link.name, link.netns): silence(link, guard.read(pins, link.name, link.netns)) for link in links
+        }
+        self.mode = guard.read_policy(pins).mode if self.silences else "off"
+
+    def failing(self, interfaces: Iterable[Interface]) -> Iterator[tuple[Interface, Silence]]:
+        """The interfaces whose guard is on and answers nobody."""
+        for it in interfaces:
+            found = self.silences.get((it.name, it.netns))
+            if found is not None and answers(self.mode) and not it.observe:
+                yield it, found
+
+    def as_json(self, name: str, netns: str) -> dict[str, Any] | None:
+        """Of one interface, for machines; None where no program of the instance is."""
+        if (name, netns) not in self.silences:
+            return None
+        found = self.silences[name, netns]
+        if found is None:
+            return {"arrive": True, "muted": False, "why": "", "remedy": ""}
+        return {"arrive": False, "muted": found.muted, "why": found.why, "remedy": found.remedy}
 
 
 class Choice(NamedTuple):

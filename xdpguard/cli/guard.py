@@ -14,6 +14,7 @@ import typer
 
 from xdpguard.cli import render
 from xdpguard.cli.session import Options, controller, options, pins, remembered_policy
+from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.controller import Controller
@@ -80,6 +81,8 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
         typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
     for name, it in interfaces.items():
         typer.echo(f"{name}: {_sentence(it)}")
+        if not it["answers"]["arrive"]:
+            typer.echo(f"  {it['answers']['remedy']}")
         if it["counters"]:
             counters = it["counters"]
             typer.echo(
@@ -100,6 +103,7 @@ def change(
 ) -> None:
     """Change the SYN guard's policy; takes effect at once."""
     from xdpguard import guardbook
+    from xdpguard.answering import Survey, in_words
     from xdpguard.policy import forgeable
 
     chosen = options(context)
@@ -111,9 +115,11 @@ def change(
         links = session.links()
         if links:
             session.guard.apply(policy, links)
+        failing = list(Survey(pins(chosen), links).failing(session.interfaces()))
     for key in changes:
         typer.echo(f"{key} = {_text(getattr(policy, key))}")
-    for text in [*_doubts(policy, {link.netns for link in links}), *forgeable.warnings(policy)]:
+    silent = [f"{place_of(it.name, it.netns)}: the guard {in_words(*its[:2])}; {its.remedy}" for it, its in failing]
+    for text in [*_doubts(policy, {link.netns for link in links}), *forgeable.warnings(policy), *silent]:
         render.note(text)
 
 
@@ -178,12 +184,15 @@ def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
 
 
 def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str, dict[str, Any]]:
+    from xdpguard.answering import Survey
     from xdpguard.dataplane import guard
     from xdpguard.telemetry import counters
 
     found = {}
+    answers = Survey(pins(chosen), session.links())
     for it in session.interfaces():
-        if it.state != "attached" or not pins(chosen).is_current(it.name, it.netns):
+        answering = answers.as_json(it.name, it.netns)
+        if answering is None or it.state != "attached":
             continue
         state = guard.read(pins(chosen), it.name, it.netns)
         counted = counters.read(pins(chosen), it.name, it.netns)
@@ -197,6 +206,8 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
             "port": state.port,
             "seconds": (time.monotonic_ns() - state.began) / 1e9 if active and state.began else 0.0,
             "translated": bool(state.pass_unknown),
+            "observe": it.observe,
+            "answers": answering,
             "counters": {
                 "cookies_valid": counted.cookies_valid,
                 **{
@@ -209,15 +220,24 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
 
 
 def _sentence(it: dict[str, Any]) -> str:
+    from xdpguard.answering import in_words
+
+    answers = it["answers"]
     if it["mode"] == "off":
-        return "the guard is off"
+        return "the guard is off" + ("" if answers["arrive"] else f", and could not answer: {answers['why']}")
     if it["mode"] == "always":
-        return "every SYN is answered with a cookie"
-    if it["active"]:
-        acts = "would act" if it["mode"] == "observe" else "active"
-        return f"{acts} for {it['seconds']:.0f} s: {it['cause']}, port {it['port']}"
-    before = f"; {it['floods']} floods so far" if it["floods"] else ""
-    return f"idle, watching{before}"
+        words = "every SYN is answered with a cookie"
+        if it["observe"]:
+            words = "every SYN would be answered with a cookie, but is only observed"
+        elif not answers["arrive"]:
+            return in_words(answers["muted"], answers["why"])
+    elif it["active"]:
+        acts = "would act" if it["mode"] == "observe" or it["observe"] else "active"
+        words = f"{acts} for {it['seconds']:.0f} s: {it['cause']}, port {it['port']}"
+    else:
+        before = f"; {it['floods']} floods so far" if it["floods"] else ""
+        words = f"idle, watching{before}"
+    return words if answers["arrive"] else f"{words}; the guard {in_words(answers['muted'], answers['why'])}"
 
 
 def _text(value: Any) -> str:
