@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """One SYN flood from spoofed sources against four defences, each on the same receive path in a lab of its own.
 
+On a server whose veth peer carries an XDP program (prepared), or none as a container's (ordinary), or one after the other.
+
 While it runs, real clients make one connection after the other; then a download goes on, on a connection older than the
 flood. Then, with nobody else there and in turn, how many SYNs each answers on one core. Ratios hold where absolute
 numbers do not.
