@@ -16,16 +16,21 @@ from xdpguard.policy.model import Guard
 
 WantedMode = Literal["auto", "native", "generic"]
 
+_BY = {guard.MUTE_NOT: "", guard.MUTE_TOLD: "controller", guard.MUTE_FOUND: "data plane"}
 _ANSWERING = ("auto", "always")  # modes in which a guard answers SYNs
 _COST = "generic mode copies each packet, which native mode does too with what comes from such a peer"
 
 
 class Silence(NamedTuple):
-    """Why no answer of an interface's guard arrives, and what mends it. ``muted``: it knows, and sends none."""
+    """Why no answer of an interface's guard arrives, and what mends it.
+
+    ``muted``: it knows, and sends none; ``by``: from the controller, or the data plane that found it out.
+    """
 
     muted: bool
     why: str
     remedy: str
+    by: str
 
 
 def in_words(muted: bool, why: str) -> str:
@@ -39,13 +44,12 @@ def silence(link: Link, state: guard.State) -> Silence | None:
     """Why the guard of an interface, whose state that is, answers nobody as things are now; None: it can answer."""
     way = way_out(link)
     if way.leaves is False:
-        return Silence(state.muted(), way.why, way.remedy)
-    if state.mute == guard.MUTE_FOUND:
-        what = "the data plane found that the other end takes no answers"
-        return Silence(True, what, "it looks again within seconds; see xdpguard doctor")
+        return Silence(state.muted(), way.why, way.remedy, _BY[state.mute])
     if state.mute == guard.MUTE_TOLD:
+        what = "answers would arrive now, but the guard was told before that they do not"
         remedy = f"xdpguard run tells it by itself; or attach again: xdpguard attach {_arguments(link)}"
-        return Silence(True, "answers would arrive now, but the guard was told before that they do not", remedy)
+        return Silence(True, what, remedy, _BY[state.mute])
+    # What the data plane has found it looks at again before it answers, or leaves, the next SYN of a flood.
     return None
 
 
@@ -77,8 +81,8 @@ class Survey:
             return None
         found = self.silences[name, netns]
         if found is None:
-            return {"arrive": True, "muted": False, "why": "", "remedy": ""}
-        return {"arrive": False, "muted": found.muted, "why": found.why, "remedy": found.remedy}
+            return {"arrive": True, "muted": False, "by": "", "why": "", "remedy": ""}
+        return {"arrive": False} | found._asdict()
 
 
 class Choice(NamedTuple):

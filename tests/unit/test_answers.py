@@ -152,7 +152,7 @@ def test_the_mode_that_attach_takes(
         (DISCARDED, guard.MUTE_TOLD, True, "its peer is bare"),
         (DISCARDED, guard.MUTE_FOUND, True, "its peer is bare"),
         (DISCARDED, guard.MUTE_NOT, False, "its peer is bare"),
-        (Way(True), guard.MUTE_FOUND, True, "the data plane found"),
+        (Way(True), guard.MUTE_FOUND, None, ""),
         (Way(True), guard.MUTE_TOLD, True, "answers would arrive now"),
     ],
 )
@@ -163,6 +163,7 @@ def test_what_is_said_of_a_guard(
     found = answering.silence(link(), IDLE._replace(mute=mute))
     assert (found.muted if found else None) is muted
     if found:
+        assert found.by == {0: "", 1: "controller", 2: "data plane"}[mute]
         assert why in found.why
         assert found.remedy
 
@@ -173,11 +174,11 @@ def test_what_is_said_of_a_guard(
         (guard.MUTE_NOT, False, guard.MUTE_NOT),
         (guard.MUTE_NOT, True, guard.MUTE_TOLD),
         (guard.MUTE_TOLD, False, guard.MUTE_NOT),
-        (guard.MUTE_FOUND, False, guard.MUTE_FOUND),
-        (guard.MUTE_FOUND, True, guard.MUTE_TOLD),
+        (guard.MUTE_FOUND, False, guard.MUTE_NOT),
+        (guard.MUTE_FOUND, True, guard.MUTE_FOUND),
     ],
 )
-def test_what_the_data_plane_has_found_stays(before: int, told: bool, after: int) -> None:
+def test_what_the_data_plane_has_found_stays_while_it_is_so(before: int, told: bool, after: int) -> None:
     around = guard.Surroundings(b"", mute=told)
     assert guard.settled(IDLE._replace(mute=before), "auto", around).mute == after
 

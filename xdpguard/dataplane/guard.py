@@ -164,14 +164,14 @@ class Surroundings(NamedTuple):
 def settled(state: State, mode: str, around: Surroundings) -> State:
     """A state with what it must know of its surroundings, in which has begun or ended what the mode says.
 
-    What the data plane has found of its answers stays: it takes that back itself.
+    What the data plane has found of its answers stays while it is so; it then takes that back itself.
     """
     until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
     return state._replace(
         until=until,
         mac=int.from_bytes(around.mac, "little"),
         pass_unknown=int(around.pass_unknown),
-        mute=MUTE_TOLD if around.mute else MUTE_FOUND if state.mute == MUTE_FOUND else MUTE_NOT,
+        mute=(state.mute or MUTE_TOLD) if around.mute else MUTE_NOT,
         more_macs=int(bool(around.macs)),
     )
 

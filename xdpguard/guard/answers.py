@@ -28,7 +28,7 @@ class Answers:
 
     def _outdated(self, link: Link) -> bool:
         state = guard.read(self._pins, link.name, link.netns)
-        return (way_out(link).leaves is False) != (state.mute == guard.MUTE_TOLD)
+        return (way_out(link).leaves is False) != state.muted()
 
     def tell(self, links: Sequence[Link], policy: Guard) -> None:
         """Logs where it has changed, since the last call, whether a guard that is on answers."""
