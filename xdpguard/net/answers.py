@@ -4,8 +4,8 @@
 In generic mode it leaves like any packet of the host's own. In native mode the driver decides. A veth hands it to its
 peer, and it arrives only where the peer carries an XDP program in native mode: a program in generic mode does not help,
 and with GRO alone frames wait in a ring until something else wakes the peer, as veth_xdp_flush (drivers/net/veth.c)
-wakes it for a program only. Of the others the kernel says itself what they can, from 6.3 on: the XDP features of the netlink family
-``netdev``, whose BASIC comprises XDP_TX.
+wakes it for a program only. Of the others the kernel says itself what they can, from 6.3 on: the XDP features of the
+netlink family ``netdev``, whose BASIC comprises XDP_TX.
 """
 
 from __future__ import annotations
