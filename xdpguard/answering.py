@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins
+from xdpguard.guardbook import way_of_answers
 from xdpguard.inventory import Interface
 from xdpguard.net.answers import Way, way_out
 from xdpguard.net.links import Link, Mode
@@ -42,7 +43,7 @@ def in_words(muted: bool, why: str) -> str:
 
 def silence(link: Link, state: guard.State) -> Silence | None:
     """Why the guard of an interface, whose state that is, answers nobody as things are now; None: it can answer."""
-    way = way_out(link)
+    way = way_of_answers(link)
     if way.leaves is False:
         return Silence(state.muted(), way.why, way.remedy, _BY[state.mute])
     if state.mute == guard.MUTE_TOLD:

@@ -14,7 +14,7 @@ from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import UsageError
 from xdpguard.lists.store import Store
 from xdpguard.net import nat
-from xdpguard.net.answers import way_out
+from xdpguard.net.answers import Way, way_out
 from xdpguard.net.links import Link
 from xdpguard.policy.load import guard_faults
 from xdpguard.policy.model import Guard
@@ -96,8 +96,13 @@ def surroundings(policy: Guard, link: Link) -> guard.Surroundings:
     return guard.Surroundings(
         link.mac,
         pass_unknown=anothers(policy, link),
-        mute=way_out(link).leaves is False,
+        mute=way_of_answers(link).leaves is False,
     )
+
+
+def way_of_answers(link: Link) -> Way:
+    """Whether what the guard sends arrives, in the mode of the link's program, and why not."""
+    return way_out(link)
 
 
 def anothers(policy: Guard, link: Link) -> bool:

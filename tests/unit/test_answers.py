@@ -159,7 +159,7 @@ def test_the_mode_that_attach_takes(
 def test_what_is_said_of_a_guard(
     monkeypatch: pytest.MonkeyPatch, way: Way, mute: int, muted: bool | None, why: str
 ) -> None:
-    monkeypatch.setattr(answering, "way_out", lambda of: way)
+    monkeypatch.setattr(answering, "way_of_answers", lambda of: way)
     found = answering.silence(link(), IDLE._replace(mute=mute))
     assert (found.muted if found else None) is muted
     if found:

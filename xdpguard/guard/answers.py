@@ -9,7 +9,7 @@ from xdpguard.answering import answers, in_words, silence
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins
 from xdpguard.guard.floods import Place, name_of
-from xdpguard.net.answers import way_out
+from xdpguard.guardbook import way_of_answers
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
 
@@ -28,7 +28,7 @@ class Answers:
 
     def _outdated(self, link: Link) -> bool:
         state = guard.read(self._pins, link.name, link.netns)
-        return (way_out(link).leaves is False) != state.muted()
+        return (way_of_answers(link).leaves is False) != state.muted()
 
     def tell(self, links: Sequence[Link], policy: Guard) -> None:
         """Logs where it has changed, since the last call, whether a guard that is on answers."""

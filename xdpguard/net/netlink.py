@@ -1,40 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Single netlink requests over a socket of their own: a tenth of a millisecond, where pyroute2 takes several."""
+"""Single netlink requests over a socket of their own: a tenth of a millisecond, where pyroute2 takes several.
+
+The socket belongs to the network namespace this thread is in.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
 from collections.abc import Iterator
 
-ROUTE, GENERIC = 0, 16  # NETLINK_ROUTE, NETLINK_GENERIC, linux/netlink.h
-_REQUEST, _DUMP = 0x1, 0x300  # NLM_F_*
+ROUTE, SOCK_DIAG, NETFILTER, GENERIC = 0, 4, 12, 16  # linux/netlink.h
+_REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10  # NLM_F_*
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_SOL_NETLINK, _GET_STRICT_CHK = 270, 12
+MISSING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)  # of a kernel without netfilter, or nftables
 _PATIENCE = 2.0  # seconds; the kernel answers at once
+_BUFFER = 1 << 17
+_ATTEMPTS = 4  # at a dump that changes while it is read
 
 
 def ask(protocol: int, kind: int, body: bytes, dump: bool = False) -> list[bytes]:
     """The payload of each message of the answer; one unless ``dump``. OSError with the kernel's errno when it refuses.
 
-    The socket belongs to the network namespace this thread is in.
+    A dump heeds the filters in its request (one table of routes, not all of them), and is asked for again, a few times,
+    where the kernel calls it inconsistent.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as link:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as link:
         link.settimeout(_PATIENCE)
-        flags = _REQUEST | (_DUMP if dump else 0)
-        link.sendto(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body, (0, 0))
-        found: list[bytes] = []
-        while True:
-            for what, payload in _messages(link.recv(1 << 17)):
-                if what == _DONE:
-                    return found
-                if what == _ERROR:
-                    code = -struct.unpack_from("=i", payload)[0]
-                    raise OSError(code, os.strerror(code))
-                found.append(payload)
-                if not dump:
-                    return found
+        if dump:
+            link.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
+        for sequence in range(1, _ATTEMPTS + 1):
+            _send(link, kind, body, dump, sequence)
+            found, whole = _answer(link, sequence, dump)
+            if whole:
+                break
+    return found
+
+
+def has_any(protocol: int, kind: int, body: bytes) -> bool:
+    """Whether a dump has a message at all; what comes after the first ones is not read. OSError as `ask`."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as link:
+        link.settimeout(_PATIENCE)
+        _send(link, kind, body, True, 1)
+        what, _, _, payload = next(_messages(link.recv(_BUFFER)))
+    if what == _ERROR:
+        raise _error(payload)
+    return what != _DONE
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -42,24 +57,64 @@ def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes of a message, or those inside another, by kind."""
-    return {kind & 0x3FFF: value for kind, value in _pieces(data)}
+def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
+    """The attributes of a message from byte ``at`` on, or those inside another, by kind."""
+    return dict(_pieces(data, at))
 
 
-def _pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("=HH", data)
+def elements(data: bytes) -> list[bytes]:
+    """The values of a list, whose attributes are all of one kind."""
+    return [value for _, value in _pieces(data, 0)]
+
+
+def text(value: bytes | None) -> str:
+    """A string attribute; empty for one that is not there."""
+    return os.fsdecode((value or b"").split(b"\0", 1)[0])
+
+
+def _pieces(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
         if length < 4:
             return
-        yield kind, data[4:length]
-        data = data[(length + 3) & ~3 :]
+        yield kind & 0x3FFF, data[at + 4 : at + length]
+        at += length + 3 & ~3
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _HEADER.size:
-        length, kind = struct.unpack_from("=IH", data)
+def _send(link: socket.socket, kind: int, body: bytes, dump: bool, sequence: int) -> None:
+    flags = _REQUEST | (_DUMP if dump else 0)
+    link.sendto(_HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body, (0, 0))
+
+
+def _answer(link: socket.socket, sequence: int, dump: bool) -> tuple[list[bytes], bool]:
+    """The payloads, and whether the kernel calls them consistent."""
+    found: list[bytes] = []
+    whole = True
+    while True:
+        for what, flags, number, payload in _messages(link.recv(_BUFFER)):
+            if number != sequence:
+                continue
+            whole = whole and not flags & _DUMP_INTERRUPTED
+            if what == _DONE:
+                return found, whole
+            if what == _ERROR:
+                raise _error(payload)
+            found.append(payload)
+            if not dump:
+                return found, whole
+
+
+def _error(payload: bytes) -> OSError:
+    code = -struct.unpack_from("=i", payload)[0]
+    return OSError(code, os.strerror(code))
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Kind, flags, sequence number and payload."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
         if length < _HEADER.size:
             return
-        yield kind, data[_HEADER.size : length]
-        data = data[(length + 3) & ~3 :]
+        yield kind, flags, sequence, data[at + _HEADER.size : at + length]
+        at += length + 3 & ~3
