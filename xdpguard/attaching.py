@@ -106,9 +106,12 @@ class Attaching(Attachments):
             with self.store.transaction():
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
         interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
-        notes += [*more, *answering.notes(interface, choice), *hidden.notes(link, self._links.all(link.netns))]
-        notes += self._drop_other_versions()
-        return Outcome(interface, notes, lists=[it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)])
+        more += [*answering.notes(interface, choice), *hidden.notes(link, self._links.all(link.netns))]
+        return Outcome(
+            interface,
+            notes + more + self._drop_other_versions(),
+            lists=[it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)],
+        )
 
     def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
         if not link.ethernet:
