@@ -57,15 +57,13 @@ class Demo:
     """The steps, and the table they fill."""
 
     lab: Lab
+    ordinary: Lab  # whose server has an ordinary peer
     state: Path
     rows: list[tuple[str, str, str, bool]] = field(default_factory=list)
 
     def run(self) -> bool:
         """Runs everything; returns whether every figure was right."""
-        for address, kind in ((SERVER4, http.server.ThreadingHTTPServer), (SERVER6, _Server6)):
-            with entered(self.lab.server):
-                server = kind((address, 80), _Page)
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self.serve()
         self.expect("HTTP before attaching, IPv4 and IPv6", "ok ok", f"{self.get(4)} {self.get(6)}")
         begin = time.monotonic()
         self.guard("attach", INTERFACE, "--netns", self.lab.server)
@@ -79,12 +77,30 @@ class Demo:
         self.lists()
         self.ports_and_checks()
         self.flood()
-        self.syn_flood()
+        self.syn_flood(300_000)
         self.guard("detach", INTERFACE, "--netns", self.lab.server)
         self.expect("detach: HTTP goes on, rules are kept", "ok 2", f"{self.get(4)} {len(self.json('rules'))}")
         left = Path("/sys/fs/bpf/xdpguard/demo").exists()
         self.expect("detach: nothing left in the kernel", "nothing", "pins" if left else "nothing")
+        self.ordinary_peer()
         return all(right for *_, right in self.rows)
+
+    def serve(self) -> None:
+        """Pages on the server, IPv4 and IPv6, until the demo ends."""
+        for address, kind in ((SERVER4, http.server.ThreadingHTTPServer), (SERVER6, _Server6)):
+            with entered(self.lab.server):
+                server = kind((address, 80), _Page)
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def ordinary_peer(self) -> None:
+        """The flood again, on a veth whose peer carries no program: in native mode no answer would arrive there."""
+        self.lab = self.ordinary
+        self.serve()
+        self.guard("attach", INTERFACE, "--netns", self.lab.server)
+        mode = self.json("status")["interfaces"][0]["mode"]
+        self.expect("a peer without a program: attach", "generic", mode)
+        self.syn_flood(60_000)
+        self.guard("detach", INTERFACE, "--netns", self.lab.server)
 
     def traffic(self) -> None:
         """Requests and packets of known number against the counters."""
@@ -223,7 +239,7 @@ class Demo:
         name = f"flood: {rate:.2f} M packets/s dropped on one core"
         self.expect(name, done["packets"] - done["lost"], dropped)
 
-    def syn_flood(self) -> None:
+    def syn_flood(self, rate: int) -> None:
         """Spoofed SYNs while clients connect: the guard begins and ends by itself, its controller tells and helps."""
         found = self.sysctls()
         log = self.state / "run.log"
@@ -234,7 +250,7 @@ class Demo:
                 select.select([], [], [], 0.05)
             before = self.stats()
             running = subprocess.Popen(
-                self.flood_line("syn", "--rate", "300000", "--seconds", "5"), stdout=-1, text=True
+                self.flood_line("syn", "--rate", str(rate), "--seconds", "5"), stdout=-1, text=True
             )
             begin = self.until(lambda: self.stats()["flags"]["syn"] > before["flags"]["syn"])
             begun = self.until(self.active) - begin
@@ -363,8 +379,12 @@ def main() -> int:
     """Makes a lab, runs the demo, removes the lab."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="xdpguard-demo-") as folder, Lab("xgdemo", owner=os.getpid()) as lab:
-        demo = Demo(lab, Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="xdpguard-demo-") as folder,
+        Lab("xgdemo", owner=os.getpid()) as lab,
+        Lab("xgdemo-ordinary", owner=os.getpid(), ordinary=True) as ordinary,
+    ):
+        demo = Demo(lab, ordinary, Path(folder))
         try:
             right = demo.run()
         finally:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from msgspec.structs import replace
 
-from xdpguard import builds, safety
+from xdpguard import answering, builds, safety
+from xdpguard.answering import Choice, WantedMode
 from xdpguard.attachments import Attachments
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.errors import UsageError, XdpguardError
@@ -23,14 +23,12 @@ from xdpguard.listbook import Listbook
 from xdpguard.listloader import Loaded, Plan
 from xdpguard.lists.store import Attachment
 from xdpguard.net import hidden
-from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
+from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink, Xdp
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import CONFIG
-
-WantedMode = Literal["auto", "native", "generic"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ class Attaching(Attachments):
         if not request.force:
             safety.check_attach(self.store, {link.netns}, wanted)
             safety.check_lists(self.store, {link.netns}, wanted)
+        choice = answering.choose(link, request.mode, self.guard.effective(policy.guard))
         policy = self._with_room(policy, len(wanted))
         plan = self.loader.plan(policy.lists, {link.netns}, wanted, request.force)
         shadow_plan = self.shadow.loader.plan(policy.lists, ())
@@ -92,12 +91,11 @@ class Attaching(Attachments):
                 self.rules.purge()
                 self.shadow.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
-                notes += self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
+                notes += self.guard.apply(choice.policy, [_carrying(link, built, choice.mode), *self._others(link)])
                 self._step("record")
-                mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
-                self._record(link, mode, request.observe, before.prog_id if before else 0)
+                self._record(link, choice.mode, request.observe, before.prog_id if before else 0)
                 self._step("attach")
-                done, more = self._swap(link, request, built)
+                done, more = self._swap(link, choice, built)
                 built.in_force()
             except BaseException:
                 self._undo(link, request, before, built, held, undo)
@@ -108,11 +106,11 @@ class Attaching(Attachments):
             with self.store.transaction():
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
         interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
-        loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
+        more += [*answering.notes(interface, choice), *hidden.notes(link, self._links.all(link.netns))]
         return Outcome(
             interface,
-            [*notes, *more, *hidden.notes(link, self._links.all(link.netns)), *self._drop_other_versions()],
-            lists=loaded,
+            notes + more + self._drop_other_versions(),
+            lists=[it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)],
         )
 
     def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
@@ -157,23 +155,20 @@ class Attaching(Attachments):
             )
         return replace(policy, limits=replace(policy.limits, rules=capacity))
 
-    def _swap(self, link: Link, request: Request, built: Built) -> tuple[Mode, list[str]]:
+    def _swap(self, link: Link, choice: Choice, built: Built) -> tuple[Mode, list[str]]:
         if link.xdp is not None:
-            assert link.xdp.mode != "offload"
             with self._program(link.xdp.prog_id) as old:
-                self._links.attach(link, built.fd, link.xdp.mode, old)
-            return link.xdp.mode, []
-        if request.mode == "generic":
-            self._links.attach(link, built.fd, "generic", None)
-            return "generic", []
+                self._links.attach(link, built.fd, choice.mode, old)
+            return choice.mode, []
         try:
-            self._links.attach(link, built.fd, "native", None)
+            self._links.attach(link, built.fd, choice.mode, None)
         except AttachRefused as error:
-            if request.mode == "native":
+            if choice.wanted != "auto" or choice.mode == "generic":
                 raise
             self._links.attach(link, built.fd, "generic", None)
+            self.guard.apply(choice.policy, [_carrying(link, built, "generic")])
             return "generic", [f"{error}: attached in generic mode, which is slower"]
-        return "native", []
+        return choice.mode, []
 
     def _tolerated(self, plan: Plan, book: Listbook) -> list[str]:
         """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
@@ -245,6 +240,11 @@ def config_rules(policy: Policy) -> Iterable[NewRule]:
     for text in policy.rules.ports:
         for port in parse_ports(text):
             yield NewRule("port", port, "", CONFIG, now, None)
+
+
+def _carrying(link: Link, built: Built, mode: Mode) -> Link:
+    """A link as it is with the new program on it."""
+    return link._replace(xdp=Xdp(built.prog_id, mode))
 
 
 def _apply(plans: Iterable[tuple[Listbook, Plan]], undo: list[Callable[[], None]]) -> None:

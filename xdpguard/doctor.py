@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from xdpguard.answering import Survey, answers, in_words
 from xdpguard.controller import CONFIG_FACT
 from xdpguard.dataplane import btf, kernel, tracepoints
 from xdpguard.dataplane import pins as pinning
@@ -17,9 +18,11 @@ from xdpguard.dataplane.program import KernelDataplane, Target
 from xdpguard.errors import XdpguardError
 from xdpguard.guardbook import Guardbook
 from xdpguard.instance import Instance
+from xdpguard.inventory import Inventory
 from xdpguard.lists.store import Store
 from xdpguard.net import firewall, netns, sysctl
 from xdpguard.net.links import Links
+from xdpguard.net.netns import place_of
 from xdpguard.policy.load import load
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import parse_ports
@@ -51,6 +54,7 @@ def run(instance: Instance) -> list[Check]:
         ("host firewall", _firewall),
         ("TCP", _tcp),
         ("interfaces", _interfaces),
+        ("answers", _answers),
     ]
     found = []
     for name, check in checks:
@@ -183,3 +187,23 @@ def _interfaces(instance: Instance) -> Check:
         remedy = f"attach to {', '.join(foreign)} only with --replace"
         return Check("interfaces", "warn", ", ".join(words), remedy)
     return Check("interfaces", "ok", ", ".join(words), "")
+
+
+def _answers(instance: Instance) -> Check:
+    """Whether the guards that are on can answer."""
+    pins = pinning.Pins(instance.bpffs, instance.name)
+    links = Links()
+    with Store(instance.store, read_only=True) as store:
+        attached = [it for it in Inventory(store, KernelDataplane(pins), links).interfaces() if it.state == "attached"]
+    current = [it for it in attached if pins.is_current(it.name, it.netns)]
+    survey = Survey(pins, [links.get(it.name, it.netns) for it in current])
+    failing = list(survey.failing(current))
+    if failing:
+        words = [f"{place_of(it.name, it.netns)} {in_words(its.muted, its.why)}" for it, its in failing]
+        return Check("answers", "warn", f"the SYN guard on {'; on '.join(words)}", failing[0][1].remedy)
+    if not current:
+        return Check("answers", "ok", "nothing is attached, so the SYN guard has nothing to answer", "")
+    if not answers(survey.mode):
+        return Check("answers", "ok", f"the SYN guard is in mode {survey.mode}, and answers nothing", "")
+    names = ", ".join(place_of(it.name, it.netns) for it in current if not it.observe)
+    return Check("answers", "ok", f"those of the SYN guard leave {names or 'no interface: each only observes'}", "")

@@ -16,6 +16,7 @@ from xdpguard.errors import UsageError
 from xdpguard.lists.store import Store
 from xdpguard.loans import Offloads
 from xdpguard.net import around, offload
+from xdpguard.net.answers import Way, way_out
 from xdpguard.net.around import Around
 from xdpguard.net.links import Link
 from xdpguard.net.netns import entered
@@ -119,9 +120,25 @@ def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard
     return guard.Surroundings(
         link.mac,
         pass_unknown=bool(others(policy, link, seen)),
-        mute=bool(untagged(link, seen)),
+        mute=way_of_answers(link, seen).leaves is False,
         macs=seen.macs,
         locals=seen.locals,
+    )
+
+
+def way_of_answers(link: Link, seen: Around | None = None) -> Way:
+    """Whether what the guard sends arrives, in the mode of the link's program, and why not."""
+    way = way_out(link)
+    if way.leaves is False or (link.xdp is not None and link.xdp.mode != "native"):
+        return way
+    seen = seen or around.look(link.ifindex, link.netns)
+    tags = untagged(link, seen)
+    if not tags:
+        return way
+    return Way(
+        False,
+        f"{', '.join(tags)} takes off the VLAN tags of {', '.join(seen.vlans)}, so an answer would leave untagged",
+        "detach and attach with --mode generic, which keeps the tags",
     )
 
 

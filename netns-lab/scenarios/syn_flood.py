@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """One SYN flood from spoofed sources against four defences, each on the same receive path in a lab of its own.
 
+The server's veth peer carries an XDP program (prepared), or none as a container's (ordinary); or one after the other.
+
 While it runs, real clients make one connection after the other; then a download goes on, on a connection older than the
 flood. Then, with nobody else there and in turn, how many SYNs each answers on one core. Ratios hold where absolute
 numbers do not.
@@ -24,7 +26,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from scenarios.contest import Contest, contest, handled, throughput
-from scenarios.defences import GUARD_RATES, KERNEL, Guarded, Times, Unavailable, Watch, attach, sent_back, swapping
+from scenarios.defences import (
+    GUARD_RATES,
+    KERNEL,
+    ORDINARY_RATES,
+    Guarded,
+    Times,
+    Unavailable,
+    Watch,
+    attach,
+    sent_back,
+    swapping,
+)
 from topology import Lab
 
 from xdpguard.net import sysctl
@@ -34,10 +47,14 @@ XDPGUARD = "xdpguard"
 _LAB = "xgflood"
 _ROUNDS = 2  # how often each rate is tried
 _CAPACITY = (0, 3_200_000, 4_000_000)  # SYNs/s; 0: as fast as it goes
+_PEERS = ("prepared", "ordinary")  # of the server: with an XDP program, or without
+# SYNs/s by default. What comes over an ordinary lab's bridge is socket buffers, of which a core takes fewer.
+_RATE = {"prepared": 1_000_000, "ordinary": 200_000}
 _EXAMPLES = """\
 examples:
   sudo netns-lab/scenarios/syn-flood
   sudo netns-lab/scenarios/syn-flood --rate 500000 --seconds 4 --json
+  sudo netns-lab/scenarios/syn-flood --peer both
 """
 
 
@@ -60,8 +77,10 @@ class Row:
 class Results:
     """Everything."""
 
+    peer: str
     rate: int
     seconds: float
+    mode: str = ""  # in which xdpguard was attached
     rows: list[Row] = field(default_factory=list)
     ceiling: Row = field(default_factory=lambda: Row("ceiling, addresses swapped"))
     times: Times | None = None
@@ -85,22 +104,32 @@ class Stand:
     rates: tuple[int, ...]
 
 
-def measure(rate: int, seconds: float, tell: Callable[[str], None]) -> Results:
-    """Everything."""
-    results = Results(rate, seconds)
+def measure(peer: str, rate: int, seconds: float, tell: Callable[[str], None]) -> Results:
+    """Everything, on a server with such a peer."""
+    results = Results(peer, rate, seconds)
+    ordinary = peer == "ordinary"
     with tempfile.TemporaryDirectory(prefix="xdpguard-flood-") as folder, ExitStack() as stack:
-        tell("setting up a lab for each defence")
-        labs = [stack.enter_context(Lab(f"{_LAB}-{number}", owner=os.getpid())) for number in range(len(KERNEL) + 2)]
+        tell(
+            f"setting up a lab with an {peer} peer for each defence"
+            if ordinary
+            else "setting up a lab for each defence"
+        )
+        labs = [
+            stack.enter_context(Lab(f"{_LAB}-{number}", owner=os.getpid(), ordinary=ordinary))
+            for number in range(len(KERNEL) + 2)
+        ]
         for lab in labs:
             # Every client is new: without cookies, the kernel keeps room in the queue for those it has measured before,
             # and whether one of ours gets in before the flood does is chance.
             sysctl.write("net.ipv4.tcp_no_metrics_save", "1", lab.server)
         stands = _kernel_stands(labs, results, tell)
         guarded = stack.enter_context(Guarded(labs[-2], Path(folder)))
+        results.mode = guarded.mode()
         core = labs[-2].split_cores()
         results.rows.append(Row(XDPGUARD))
-        mine = Stand(results.rows[-1], labs[-2], core, guarded.cookies, GUARD_RATES)
-        ceiling = Stand(results.ceiling, labs[-1], attach(labs[-1], swapping()), lambda: sent_back(labs[-1]), _CAPACITY)
+        mine = Stand(results.rows[-1], labs[-2], core, guarded.cookies, ORDINARY_RATES if ordinary else GUARD_RATES)
+        capacity = ORDINARY_RATES if ordinary else _CAPACITY
+        ceiling = Stand(results.ceiling, labs[-1], attach(labs[-1], swapping()), lambda: sent_back(labs[-1]), capacity)
         with guarded.service():
             watch = Watch(guarded)
             for stand in (*stands, mine):
@@ -124,7 +153,8 @@ def _kernel_stands(labs: list[Lab], results: Results, tell: Callable[[str], None
         row = Row(defence.name)
         results.rows.append(row)
         try:
-            found.append(Stand(row, lab, *defence.set_up(lab), defence.rates))
+            core, answered = defence.set_up(lab)
+            found.append(Stand(row, lab, core, answered, ORDINARY_RATES if lab.ordinary else defence.rates))
         except Unavailable as error:
             row.skipped = str(error)
             tell(f"{row.name}: left out; {error}")
@@ -135,6 +165,7 @@ def show(results: Results) -> None:
     """The table, and what does not fit into it."""
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    console.print(f"peer of the server: {results.peer}; xdpguard in {results.mode} mode")
     table.add_column(f"{results.rate:,} spoofed SYNs/s")
     for name in ("SYNs handled/s", "lost", "tried", "succeeded", "median ms", "p99 ms", "download MB/s"):
         table.add_column(name, justify="right")
@@ -184,19 +215,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="syn-flood", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rate", type=int, default=1_000_000, help="SYNs a second (default: 1000000)")
+    parser.add_argument(
+        "--peer",
+        choices=[*_PEERS, "both"],
+        default="prepared",
+        help="whether the server's veth peer carries an XDP program (prepared, the default) or none (ordinary)",
+    )
+    parser.add_argument(
+        "--rate", type=int, help="SYNs a second (default: 1000000; 200000 with an ordinary peer, which takes fewer)"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="of clients under the flood (default: 8, up to 30)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
-    if not 20_000 <= given.rate <= 100_000_000 or not 1 <= given.seconds <= 30:
+    if not 20_000 <= (given.rate or 20_000) <= 100_000_000 or not 1 <= given.seconds <= 30:
         parser.error("--rate goes from 20000, where a flood begins for the guard, and --seconds from 1 to 30")
     # Namespaces, processes and programs go with their contexts, which SIGTERM would not end otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    results = measure(given.rate, given.seconds, lambda line: print(line, file=sys.stderr, flush=True))
+    found = [
+        measure(
+            peer,
+            given.rate or _RATE[peer],
+            given.seconds,
+            lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        for peer in (_PEERS if given.peer == "both" else [given.peer])
+    ]
     if given.json:
-        print(json.dumps(_for_machines(results)))
+        machines = [_for_machines(results) for results in found]
+        print(json.dumps(machines if given.peer == "both" else machines[0]))
     else:
-        show(results)
+        for results in found:
+            show(results)
     return 0
 
 

@@ -26,7 +26,7 @@ from topology import INTERFACE, OUTSIDE4, OUTSIDE6, OUTSIDE_MAC, SERVER4, SERVER
 
 from support.command import Command
 from support.traffic import Family
-from xdpguard.bench.wire import _insn
+from xdpguard.bench.ends import insn
 from xdpguard.dataplane import kernel
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered
@@ -173,13 +173,13 @@ def losing(lab: Lab, one_in: int) -> Iterator[None]:
     """The server's end drops one frame in so many, at random."""
     program = b"".join(
         (
-            _insn(0x85, 0, 0, 7),  # r0 = bpf_get_prandom_u32()
-            _insn(0x94, 0, 0, one_in),  # r0 %= N
-            _insn(0x15, 0, 2, 0),  # if it is 0: to drop
-            _insn(0xB7, 0, 0, 2),  # r0 = XDP_PASS
-            _insn(0x95),  # exit
-            _insn(0xB7, 0, 0, 1),  # r0 = XDP_DROP
-            _insn(0x95),  # exit
+            insn(0x85, 0, 0, 7),  # r0 = bpf_get_prandom_u32()
+            insn(0x94, 0, 0, one_in),  # r0 %= N
+            insn(0x15, 0, 2, 0),  # if it is 0: to drop
+            insn(0xB7, 0, 0, 2),  # r0 = XDP_PASS
+            insn(0x95),  # exit
+            insn(0xB7, 0, 0, 1),  # r0 = XDP_DROP
+            insn(0x95),  # exit
         )
     )
     links = Links()

@@ -85,13 +85,16 @@ class Echo:
             return
 
 
-def works(lab: Lab, family: Family, protocol: Protocol, client: int = 0, port: int = PORT) -> bool:
-    """Whether a client gets an echo: a TCP connection with data both ways, or a UDP question and answer."""
+def works(lab: Lab, family: Family, protocol: Protocol, client: int = 0, port: int = PORT, wait: float = _WAIT) -> bool:
+    """Whether a client gets an echo: a TCP connection with data both ways, or a UDP question and answer.
+
+    ``wait``: seconds for each of them; more than a few where a SYN may be lost and sent again.
+    """
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with entered(lab.outside):
         attempt = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind)
     with attempt:
-        attempt.settimeout(_WAIT)
+        attempt.settimeout(wait)
         attempt.bind((client_address(family, client), 0))
         try:
             attempt.connect((server_address(family), port))

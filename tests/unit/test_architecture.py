@@ -24,6 +24,7 @@ FLOORS = [
         "rulebook",
         "inventory",
         "guardbook",
+        "answering",
         "loans",
         "listbook",
         "listloader",

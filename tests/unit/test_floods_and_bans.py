@@ -42,7 +42,7 @@ def packed(text: str) -> bytes:
 
 def sample(at: float, active: bool, **counts: int) -> Sample:
     numbers = {"syns": 0, "cookies": 0, "valid": 0, "bad": 0, "strangers": 0, "limited": 0} | counts
-    return Sample(at, active, "SYN rate", 80, **numbers)
+    return Sample(at, active, "SYN rate", 80, "answering with SYN cookies", **numbers)
 
 
 def test_the_lines_of_a_flood() -> None:
@@ -154,7 +154,7 @@ def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
         (1000, 900, {"a": 500, "b": 500}, "a rush of real clients: 90%"),
         (1000, 2, {"a": 900, "b": 100}, "one source, or somebody who writes its address: 2 of 1,000"),
         (1000, 2, {str(n): 1 for n in range(50)}, "spoofed sources: 2 of 1,000 cookies came back, 50 sources"),
-        (0, 0, {str(n): 1 for n in range(50)}, "spoofed sources: nobody answered"),
+        (0, 0, {str(n): 1 for n in range(50)}, "no cookie was sent that could tell real sources; 50 sources"),
     ],
 )
 def test_how_it_is_judged(cookies: int, valid: int, sources: dict[str, int], words: str) -> None:

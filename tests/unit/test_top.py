@@ -348,6 +348,10 @@ def test_switching_the_interface(world: World) -> None:
         ("auto", {"floods": 3}, "floods so far: 3"),
         ("always", {}, "every SYN is answered with a cookie"),
         ("off", {}, "off"),
+        ("always", {"mute": 1}, "ANSWERS NO SYN: its answers would not arrive"),
+        ("auto", {"mute": 2}, "ANSWERS NO SYN: the data plane found that its answers do not arrive"),
+        ("off", {"mute": 1}, "off"),
+        ("observe", {"mute": 1}, "idle, watching (observe)"),
     ],
 )
 def test_the_guard(world: World, mode: str, values: dict[str, int], words: str) -> None:

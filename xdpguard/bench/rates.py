@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from xdpguard.bench import rivals
+from xdpguard.bench.ends import XDP_PASS
 from xdpguard.bench.flood import Flood, Sender
 from xdpguard.bench.maker import drop_at_once
 from xdpguard.bench.packets import FAMILIES, SOURCES, Addresses, Family, texts
@@ -30,7 +30,6 @@ from xdpguard.net.netns import entered
 
 _ROUNDS, _SECONDS = 3, 1.0
 _QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.3
-_XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)  # r0 = XDP_PASS; exit
 _STRAYS = 0.001  # of the packets may get through: those of before a rule is in force everywhere
 
 
@@ -124,7 +123,7 @@ def _attached(lab: Lab, program: int) -> Iterator[None]:
 
 def _passing(lab: Lab) -> AbstractContextManager[None]:
     # Frames sent by XDP arrive only at a veth that has a program itself; so all have one receive path.
-    return _attached(lab, kernel.load_xdp(_XDP_PASS, "bench_pass"))
+    return _attached(lab, kernel.load_xdp(XDP_PASS, "bench_pass"))
 
 
 @contextmanager

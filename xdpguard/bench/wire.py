@@ -7,6 +7,13 @@
 Addresses are those set aside for benchmarks (RFC 2544, RFC 5180). The server's default route leads outside, so that
 answers to spoofed sources have somewhere to go; the outside end carries an XDP program, without which frames
 sent by XDP would not arrive; it drops the answers to spoofed sources.
+
+That makes the server's peer a prepared one. A container has an ordinary one, without a program, and so has the server
+of an ordinary lab, where a bridge lies between the two:
+
+    NAME-outside eth0 ─── eth0-out  NAME-between  eth0-srv ─── eth0 NAME-server
+
+There eth0-out carries a program, so that the frames of a flood get in, and eth0-srv carries none.
 """
 
 from __future__ import annotations
@@ -14,57 +21,37 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xdpguard.dataplane import kernel
+from xdpguard.bench.ends import (
+    NAMESPACES,
+    XDP_OUTSIDE,
+    XDP_PASS,
+    attach_own,
+    has_link,
+    neighbour,
+    pin_receivers,
+    run,
+)
 from xdpguard.net.links import Links
 
 INTERFACE = "eth0"
 SERVER4, OUTSIDE4 = "198.18.0.1", "198.18.0.2"
 SERVER6, OUTSIDE6 = "2001:2:0:18::1", "2001:2:0:18::2"
 SERVER_MAC, OUTSIDE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+_OUT_MAC, _SRV_MAC = "02:00:00:00:00:03", "02:00:00:00:00:04"
+_BRIDGE = "lab"
 # More clients on the outside end: .10 to .19, and ::10 to ::19.
 CLIENTS4 = [f"198.18.0.{number}" for number in range(10, 20)]
 CLIENTS6 = [f"2001:2:0:18::{number}" for number in range(10, 20)]
 
 _RECORDS = Path("/run/xdpguard-lab")
-_NAMESPACES = Path("/run/netns")
 # The sources a flood draws from by default. Answers to them end at the outside end: what became of them there would be
 # work done on the core that is being measured.
 SPOOFED4, SPOOFED6 = "16.0.0.0/4", "2001:db8::/96"
-
-
-def _insn(code: int, registers: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    """An instruction of BPF: ``struct bpf_insn``, little-endian."""
-    return struct.pack("<BBhi", code, registers, offset, value)
-
-
-# Drops what goes to a spoofed source, passes the rest.
-_XDP_OUTSIDE = b"".join(
-    (
-        _insn(0x61, 0x12, 0),  # r2 = ctx->data
-        _insn(0x61, 0x13, 4),  # r3 = ctx->data_end
-        _insn(0xB7, 0x00, 0, 2),  # r0 = XDP_PASS
-        _insn(0xBF, 0x24),  # r4 = r2
-        _insn(0x07, 0x04, 0, 42),  # r4 += 42
-        _insn(0x2D, 0x34, 10),  # if r4 > r3: exit
-        _insn(0x69, 0x25, 12),  # r5 = EtherType
-        _insn(0x55, 0x05, 4, 0x0008),  # if it is not IPv4: to IPv6
-        _insn(0x71, 0x25, 30),  # r5 = first octet of the destination
-        _insn(0x57, 0x05, 0, 0xF0),  # r5 &= 0xf0
-        _insn(0x55, 0x05, 5, 0x10),  # if it is not 16/4: exit
-        _insn(0x05, 0x00, 3),  # to drop
-        _insn(0x55, 0x05, 3, 0xDD86),  # if it is not IPv6: exit
-        _insn(0x61, 0x25, 38),  # r5 = first four octets of the destination
-        _insn(0x56, 0x05, 1, -0x47F2FEE0),  # if they are not 2001:db8 (in memory: 0xb80d0120): exit
-        _insn(0xB7, 0x00, 0, 1),  # r0 = XDP_DROP
-        _insn(0x95),  # exit
-    )
-)
 
 
 class Lab:
@@ -72,14 +59,19 @@ class Lab:
 
     A lab made with ``owner`` (a process id) is removed by the next ``up`` of any lab once that process has ended.
     ``interface`` is the name of either end; that of no other interface here where `split_cores` is used, because the
-    kernel names a receiver's thread after the interface alone, whatever namespace that is in.
+    kernel names a receiver's thread after the interface alone, whatever namespace that is in. In a lab that is
+    ``ordinary`` the server's peer carries no XDP program.
     """
 
-    def __init__(self, name: str = "xglab", owner: int = 0, interface: str = INTERFACE) -> None:
+    def __init__(
+        self, name: str = "xglab", owner: int = 0, interface: str = INTERFACE, *, ordinary: bool = False
+    ) -> None:
         self.name = name
         self.interface = interface
+        self.ordinary = ordinary
         self.server = f"{name}-server"
         self.outside = f"{name}-outside"
+        self.between = f"{name}-between"
         self._owner = owner
 
     def up(self) -> None:
@@ -93,17 +85,14 @@ class Lab:
 
     def down(self) -> None:
         """Removes everything."""
-        for namespace in (self.server, self.outside):
-            if (_NAMESPACES / namespace).exists():
-                _run(["ip", "netns", "del", namespace])
+        for namespace in (self.server, self.outside, self.between):
+            if (NAMESPACES / namespace).exists():
+                run(["ip", "netns", "del", namespace])
         self._record.unlink(missing_ok=True)
 
     def is_up(self) -> bool:
-        """Whether both namespaces and both ends are there."""
-        return self._record.exists() and all(
-            (_NAMESPACES / namespace).exists() and _has_link(namespace, self.interface)
-            for namespace in (self.server, self.outside)
-        )
+        """Whether every namespace and every end is there."""
+        return self._record.exists() and all(has_link(namespace, interface) for namespace, interface in self._ends())
 
     def __enter__(self) -> Lab:
         self.up()
@@ -131,35 +120,48 @@ class Lab:
         """Gives the server's receiver a thread on the last core; returns the core that is left to the sender.
 
         Otherwise generator and receiver share a core. With one core only they still do. A veth has a receiver to be
-        given a thread only while a program is attached to it.
+        given a thread only while a program is attached to it in native mode; behind a bridge the one before it works.
         """
-        self.run(self.server, ["sh", "-c", f"echo 1 > /sys/class/net/{self.interface}/threaded"])
+        for namespace, interface in self._receivers():
+            self.run(namespace, ["sh", "-c", f"echo 1 > /sys/class/net/{interface}/threaded"])
         cores = sorted(os.sched_getaffinity(0))
-        for thread in _napi_threads(self.interface):
-            os.sched_setaffinity(thread, {cores[-1]})
-            # As an interrupt would, it goes before any process of that core; else the ring fills while one runs there.
-            os.setpriority(os.PRIO_PROCESS, thread, -20)
+        pin_receivers(self.interface, cores[-1])
         return cores[0]
 
     @property
     def _record(self) -> Path:
         return _RECORDS / f"{self.name}.json"
 
+    @property
+    def _namespaces(self) -> tuple[str, ...]:
+        return (self.server, self.outside, *([self.between] if self.ordinary else []))
+
+    def _between(self) -> tuple[str, str]:
+        """The ends of an ordinary lab's bridge: towards the outside, and towards the server."""
+        return f"{self.interface}-out", f"{self.interface}-srv"
+
+    def _ends(self) -> list[tuple[str, str]]:
+        """Every end with its namespace."""
+        between = [(self.between, it) for it in self._between()] if self.ordinary else []
+        return [(self.server, self.interface), (self.outside, self.interface), *between]
+
+    def _receivers(self) -> list[tuple[str, str]]:
+        """The ends with a receiver of their own that a flood reaches: those with a program in native mode."""
+        ends = [(self.server, self.interface), *([(self.between, self._between()[0])] if self.ordinary else [])]
+        return [end for end in ends if (xdp := Links().get(end[1], end[0]).xdp) and xdp.mode == "native"]
+
     def _make(self) -> None:
-        for namespace in (self.server, self.outside):
-            if not (_NAMESPACES / namespace).exists():
-                _run(["ip", "netns", "add", namespace])
+        for namespace in self._namespaces:
+            if not (NAMESPACES / namespace).exists():
+                run(["ip", "netns", "add", namespace])
         self._write_record()
-        if not all(_has_link(namespace, self.interface) for namespace in (self.server, self.outside)):
-            for namespace in (self.server, self.outside):
-                if _has_link(namespace, self.interface):
-                    _run(["ip", "-n", namespace, "link", "del", self.interface])
-            _run(
-                f"ip -n {self.server} link add {self.interface} address {SERVER_MAC} type veth"
-                f" peer name {self.interface} address {OUTSIDE_MAC} netns {self.outside}".split()
-            )
+        if not all(has_link(namespace, interface) for namespace, interface in self._ends()):
+            for namespace, interface in self._ends():
+                if has_link(namespace, interface):
+                    run(["ip", "-n", namespace, "link", "del", interface])
+            self._join()
         for namespace in (self.server, self.outside):
-            self._quiet(namespace)
+            self._quiet(namespace, self.interface)
         self._address(self.server, [f"{SERVER4}/24"], [f"{SERVER6}/64"])
         self._address(
             self.outside,
@@ -167,54 +169,63 @@ class Lab:
             [f"{address}/64" for address in (OUTSIDE6, *CLIENTS6)],
         )
         for namespace in (self.server, self.outside):
-            _run(["ip", "-n", namespace, "link", "set", "lo", "up"])
-            _run(["ip", "-n", namespace, "link", "set", self.interface, "up"])
+            run(["ip", "-n", namespace, "link", "set", "lo", "up"])
+            run(["ip", "-n", namespace, "link", "set", self.interface, "up"])
             # With offload, checksums in captures would not be final. Where nobody has ethtool, nobody captures.
             if shutil.which("ethtool"):
                 self.run(namespace, ["ethtool", "-K", self.interface, "tx", "off"])
         self._neighbours()
-        _run(["ip", "-n", self.server, "route", "replace", "default", "via", OUTSIDE4])
-        _run(["ip", "-n", self.server, "-6", "route", "replace", "default", "via", OUTSIDE6])
-        self._pass_outside()
+        run(["ip", "-n", self.server, "route", "replace", "default", "via", OUTSIDE4])
+        run(["ip", "-n", self.server, "-6", "route", "replace", "default", "via", OUTSIDE6])
+        attach_own(self.outside, self.interface, XDP_OUTSIDE, "lab_outside")
+        if self.ordinary:
+            attach_own(self.between, self._between()[0], XDP_PASS, "lab_between")
+
+    def _join(self) -> None:
+        """Makes the veths, and of an ordinary lab the bridge that joins them."""
+        if not self.ordinary:
+            _veth(self.server, (self.interface, SERVER_MAC), self.outside, (self.interface, OUTSIDE_MAC))
+            return
+        out, srv = self._between()
+        _veth(self.between, (out, _OUT_MAC), self.outside, (self.interface, OUTSIDE_MAC))
+        _veth(self.between, (srv, _SRV_MAC), self.server, (self.interface, SERVER_MAC))
+        if not has_link(self.between, _BRIDGE):
+            # Nothing of its own goes over it: no spanning tree, no multicast snooping.
+            bridge = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+            run(f"ip -n {self.between} link add {_BRIDGE} {bridge}".split())
+        for interface in (out, srv, _BRIDGE):
+            self._quiet(self.between, interface)
+            if interface != _BRIDGE:
+                run(["ip", "-n", self.between, "link", "set", interface, "master", _BRIDGE])
+            run(["ip", "-n", self.between, "link", "set", interface, "up"])
 
     def _write_record(self) -> None:
         _RECORDS.mkdir(mode=0o700, exist_ok=True)
-        inodes = {name: (_NAMESPACES / name).stat().st_ino for name in (self.server, self.outside)}
+        inodes = {name: (NAMESPACES / name).stat().st_ino for name in self._namespaces}
         self._record.write_text(json.dumps({"owner": self._owner, "namespaces": inodes}), encoding="utf-8")
 
-    def _quiet(self, namespace: str) -> None:
+    def _quiet(self, namespace: str, interface: str) -> None:
         """No address detection, router solicitations, link-local addresses: what is counted is what is sent."""
         for key, value in (("accept_dad", 0), ("router_solicitations", 0), ("addr_gen_mode", 1), ("disable_ipv6", 0)):
-            path = f"/proc/sys/net/ipv6/conf/{self.interface}/{key}"
+            path = f"/proc/sys/net/ipv6/conf/{interface}/{key}"
             self.run(namespace, ["sh", "-c", f"echo {value} > {path}"])
 
     def _address(self, namespace: str, ipv4: Sequence[str], ipv6: Sequence[str]) -> None:
         for address in ipv4:
-            _run(["ip", "-n", namespace, "addr", "replace", address, "dev", self.interface])
+            run(["ip", "-n", namespace, "addr", "replace", address, "dev", self.interface])
         for address in ipv6:
-            _run(["ip", "-n", namespace, "addr", "replace", address, "dev", self.interface, "nodad"])
+            run(["ip", "-n", namespace, "addr", "replace", address, "dev", self.interface, "nodad"])
 
     def _neighbours(self) -> None:
         for address in (OUTSIDE4, *CLIENTS4, OUTSIDE6, *CLIENTS6):
-            _neighbour(self.server, self.interface, address, OUTSIDE_MAC)
+            neighbour(self.server, self.interface, address, OUTSIDE_MAC)
         for address in (SERVER4, SERVER6):
-            _neighbour(self.outside, self.interface, address, SERVER_MAC)
-
-    def _pass_outside(self) -> None:
-        links = Links()
-        link = links.get(self.interface, self.outside)
-        if link.xdp is not None:
-            return
-        program = kernel.load_xdp(_XDP_OUTSIDE, "lab_outside")
-        try:
-            links.attach(link, program, "native", None)
-        finally:
-            os.close(program)
+            neighbour(self.outside, self.interface, address, SERVER_MAC)
 
 
 def is_lab_end(namespace: str, interface: str) -> bool:
     """Whether an interface is a veth end in a namespace that a lab made (and not another one of that name)."""
-    path = _NAMESPACES / namespace
+    path = NAMESPACES / namespace
     if not path.exists():
         return False
     for record in _RECORDS.glob("*.json"):
@@ -232,26 +243,9 @@ def remove_orphans() -> None:
             Lab(record.stem).down()
 
 
-def _napi_threads(interface: str) -> set[int]:
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            if path.read_text(encoding="ascii", errors="replace").startswith(f"napi/{interface}-"):
-                found.add(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def _has_link(namespace: str, interface: str) -> bool:
-    if not (_NAMESPACES / namespace).exists():
-        return False
-    return any(link.name == interface for link in Links().all(namespace))
-
-
-def _neighbour(namespace: str, interface: str, address: str, mac: str) -> None:
-    _run(["ip", "-n", namespace, "neigh", "replace", address, "lladdr", mac, "dev", interface, "nud", "permanent"])
-
-
-def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+def _veth(namespace: str, end: tuple[str, str], other: str, peer: tuple[str, str]) -> None:
+    """Makes a veth pair between two namespaces; an end is its name and its MAC address."""
+    run(
+        f"ip -n {namespace} link add {end[0]} address {end[1]} type veth"
+        f" peer name {peer[0]} address {peer[1]} netns {other}".split()
+    )

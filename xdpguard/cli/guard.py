@@ -14,6 +14,7 @@ import typer
 
 from xdpguard.cli import render
 from xdpguard.cli.session import Options, controller, options, pins, remembered_policy
+from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.controller import Controller
@@ -89,6 +90,8 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
             typer.echo(f"  segments without a socket pass: {', '.join(it['passed'])}")
         for note in it["notes"]:
             typer.echo(f"  {note}")
+        if not it["answers"]["arrive"]:
+            typer.echo(f"  {it['answers']['remedy']}")
         if it["counters"]:
             counters = it["counters"]
             typer.echo(
@@ -109,6 +112,7 @@ def change(
 ) -> None:
     """Change the SYN guard's policy; takes effect at once."""
     from xdpguard import guardbook
+    from xdpguard.answering import Survey, in_words
     from xdpguard.policy import forgeable
 
     chosen = options(context)
@@ -119,10 +123,12 @@ def change(
         policy = session.guard.effective(configured)
         links = session.links()
         changed = session.guard.apply(policy, links) if links else []
+        failing = list(Survey(pins(chosen), links).failing(session.interfaces()))
     for key in changes:
         typer.echo(f"{key} = {_text(getattr(policy, key))}")
+    silent = [f"{place_of(it.name, it.netns)}: the guard {in_words(*its[:2])}; {its.remedy}" for it, its in failing]
     doubts = _doubts(policy, {link.netns for link in links})
-    for text in [*changed, *doubts, *forgeable.warnings(policy)]:
+    for text in [*changed, *doubts, *forgeable.warnings(policy), *silent]:
         render.note(text)
 
 
@@ -187,12 +193,15 @@ def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
 
 
 def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str, dict[str, Any]]:
+    from xdpguard.answering import Survey
     from xdpguard.dataplane import guard
     from xdpguard.telemetry import counters
 
     found = {}
+    answers = Survey(pins(chosen), session.links())
     for it in session.interfaces():
-        if it.state != "attached" or not pins(chosen).is_current(it.name, it.netns):
+        answering = answers.as_json(it.name, it.netns)
+        if answering is None or it.state != "attached":
             continue
         state = guard.read(pins(chosen), it.name, it.netns)
         counted = counters.read(pins(chosen), it.name, it.netns)
@@ -209,6 +218,8 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
             "translated": bool(state.pass_unknown),
             "passed": passed,
             "notes": notes,
+            "observe": it.observe,
+            "answers": answering,
             "counters": {
                 "cookies_valid": counted.cookies_valid,
                 **{
@@ -221,29 +232,36 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
 
 
 def _around(session: Controller, it: Interface, policy: Guard) -> tuple[list[str], list[str]]:
-    """Why segments without a socket pass on an interface, and what the guard does not know or do there."""
-    from xdpguard.guardbook import others, untagged
+    """Why segments without a socket pass on an interface, and what the guard does not know there."""
+    from xdpguard.guardbook import others
     from xdpguard.net import around
 
     link = next((link for link in session.links() if (link.name, link.netns) == (it.name, it.netns)), None)
     if link is None:
         return [], []
     seen = around.look(link.ifindex, link.netns)
-    names = ", ".join(untagged(link, seen))
-    lost = [f"no SYN is answered: {names} takes off the VLAN tags of {', '.join(seen.vlans)}"] if names else []
-    return others(policy, link, seen), [*lost, *seen.notes]
+    return others(policy, link, seen), list(seen.notes)
 
 
 def _sentence(it: dict[str, Any]) -> str:
+    from xdpguard.answering import in_words
+
+    answers = it["answers"]
     if it["mode"] == "off":
-        return "the guard is off"
+        return "the guard is off" + ("" if answers["arrive"] else f", and could not answer: {answers['why']}")
     if it["mode"] == "always":
-        return "every SYN is answered with a cookie"
-    if it["active"]:
-        acts = "would act" if it["mode"] == "observe" else "active"
-        return f"{acts} for {it['seconds']:.0f} s: {it['cause']}, port {it['port']}"
-    before = f"; {it['floods']} floods so far" if it["floods"] else ""
-    return f"idle, watching{before}"
+        words = "every SYN is answered with a cookie"
+        if it["observe"]:
+            words = "every SYN would be answered with a cookie, but is only observed"
+        elif not answers["arrive"]:
+            return in_words(answers["muted"], answers["why"])
+    elif it["active"]:
+        acts = "would act" if it["mode"] == "observe" or it["observe"] else "active"
+        words = f"{acts} for {it['seconds']:.0f} s: {it['cause']}, port {it['port']}"
+    else:
+        before = f"; {it['floods']} floods so far" if it["floods"] else ""
+        words = f"idle, watching{before}"
+    return words if answers["arrive"] else f"{words}; the guard {in_words(answers['muted'], answers['why'])}"
 
 
 def _text(value: Any) -> str:

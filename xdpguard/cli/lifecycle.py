@@ -10,8 +10,8 @@ import typer
 
 from xdpguard.cli import render
 from xdpguard.cli.lists import list_notes
-from xdpguard.cli.session import controller, options, remembered_policy, rulebook
-from xdpguard.errors import EXIT_MISSING, UsageError
+from xdpguard.cli.session import controller, options, pins, remembered_policy, rulebook
+from xdpguard.errors import EXIT_DONE, EXIT_FAILED, EXIT_MISSING, UsageError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
@@ -122,9 +122,10 @@ def _report(outcome: Outcome) -> None:
 
 
 def status(context: typer.Context, as_json: _Json = False) -> None:
-    """Show what is attached, and how many rules are in force."""
+    """Show what is attached, and how many rules are in force. Exit code 1: the SYN guard is on and cannot answer."""
     import time
 
+    from xdpguard.answering import Survey, in_words
     from xdpguard.dataplane.abi import ABI
 
     chosen = options(context)
@@ -134,6 +135,7 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
         shadow_lists = {it.name: it.entries for it in session.shadow.lists.shelf.all()}
         shadow_rules = len(session.shadow.rules.in_force())
         audit = session.audit()
+        answers = Survey(pins(chosen), session.links())
     with rulebook(chosen, read_only=True) as (_, store):
         counts = store.counts(time.time())
     if as_json:
@@ -149,6 +151,7 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
                         "prog_id": it.prog_id,
                         "observe": it.observe,
                         "state": it.state,
+                        "answers": answers.as_json(it.name, it.netns),
                     }
                     for it in interfaces
                 ],
@@ -158,7 +161,7 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
                 "audit": _audit_json(audit) if audit else None,
             }
         )
-        return
+        raise typer.Exit(EXIT_FAILED if any(answers.failing(interfaces)) else EXIT_DONE)
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     typer.echo(f"instance {chosen.instance.name}: rules: {total}")
     if lists:
@@ -186,6 +189,12 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
         for it in interfaces
     ]
     render.print_table(["interface", "netns", "mode", "program", "observe", "state"], rows, right="program")
+    failing = list(answers.failing(interfaces))
+    for it, found in failing:
+        words = in_words(found.muted, found.why)
+        render.note(f"the SYN guard on {place_of(it.name, it.netns)} {words}; {found.remedy}")
+    if failing:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _audit_json(audit: Audit) -> dict[str, object]:

@@ -24,6 +24,7 @@ _NS = 1_000_000_000
 _ZERO = bytes(4)
 _ONE = (1).to_bytes(4, "little")
 LOCAL, BROADCAST = destinations.LOCAL, destinations.BROADCAST
+MUTE_NOT, MUTE_TOLD, MUTE_FOUND = 0, 1, 2  # enum xg_mute
 _GENERATIONS = (1 << 32) - 1
 _TICK = _NS // 100  # the coarse clock is this coarse at worst; no burst may be shorter
 
@@ -57,6 +58,10 @@ class State(NamedTuple):
     def active(self) -> bool:
         """Whether the guard acts on packets at this moment."""
         return self.until > time.monotonic_ns()
+
+    def muted(self) -> bool:
+        """Whether it answers no SYN, as answers would not arrive: it was told so, or has found out itself."""
+        return self.mute != MUTE_NOT
 
 
 def encode(guard: Guard, options: bool, scan: bool) -> bytes:
@@ -158,13 +163,16 @@ class Surroundings(NamedTuple):
 
 
 def settled(state: State, mode: str, around: Surroundings) -> State:
-    """A state with what it must know of its surroundings, in which has begun or ended what the mode says."""
+    """A state with what it must know of its surroundings, in which has begun or ended what the mode says.
+
+    What the data plane has found of its answers stays while it is so; it then takes that back itself.
+    """
     until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
     return state._replace(
         until=until,
         mac=int.from_bytes(around.mac, "little"),
         pass_unknown=int(around.pass_unknown),
-        mute=int(around.mute),
+        mute=(state.mute or MUTE_TOLD) if around.mute else MUTE_NOT,
         more_macs=int(bool(around.macs)),
     )
 

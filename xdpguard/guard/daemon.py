@@ -23,6 +23,7 @@ from xdpguard.dataplane.handshakes import Handshakes
 from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.tables import boot_offset
 from xdpguard.errors import XdpguardError
+from xdpguard.guard.answers import Answers
 from xdpguard.guard.floods import Floods, name_of
 from xdpguard.guard.host import Host
 from xdpguard.guard.notify import notify, reloading
@@ -67,6 +68,7 @@ class Daemon:
         self._guard = Guard()
         self._links: list[Link] = []
         self._floods = Floods(pins, log)
+        self._answers = Answers(pins, log)
         self._suspects = Suspects(log)
         self._offset = boot_offset()
         self._host = Host(log)
@@ -147,11 +149,12 @@ class Daemon:
                 self._log(f"{first}; {error}; going on")
 
     def _tick(self, now: float) -> None:
-        looked = now - self._chores_at >= _CHORES or self._store_changed()
+        looked = now - self._chores_at >= _CHORES or self._store_changed() or self._answers.outdated(self._links)
         if looked:
             # Before anything is judged: what another command has set holds from here on.
             with self._session() as session:
                 self._chores(session)
+        self._answers.tell(self._links, self._guard)
         active = self._floods.look(self._links, self._guard, now)
         suspects = self._suspects.found(self._guard, self._links, now)
         self._host.see(active, now)

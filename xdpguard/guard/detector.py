@@ -22,6 +22,7 @@ class Sample(NamedTuple):
     active: bool
     cause: str
     port: int
+    acts: str  # what the guard does with SYNs in a flood, in words
     syns: int
     cookies: int
     valid: int
@@ -62,7 +63,7 @@ class Flood:
                 self._begun = sample
                 self._said = sample.at
                 self._judged = False
-                yield f"{self._name}: a flood begins: {sample.cause}, port {sample.port}; answering with SYN cookies"
+                yield f"{self._name}: a flood begins: {sample.cause}, port {sample.port}; {sample.acts}"
             return
         if not sample.active:
             self._quiet_since = self._quiet_since or sample.at
@@ -104,11 +105,15 @@ class Flood:
 
 def judge(cookies: int, valid: int, sources: Counter[str]) -> str:
     """Whether the sources are real, in words, with what says so."""
-    share = valid / cookies if cookies else 0.0
     total = sources.total()
-    if cookies and share >= _REAL:
+    if not cookies:
+        return (
+            f"no cookie was sent that could tell real sources; {len(sources):,} sources in a sample of {total:,} SYNs"
+        )
+    share = valid / cookies
+    if share >= _REAL:
         return f"a rush of real clients: {share:.0%} of the cookies came back"
-    evidence = f"{valid:,} of {cookies:,} cookies came back" if cookies else "nobody answered"
+    evidence = f"{valid:,} of {cookies:,} cookies came back"
     if total and sources.most_common(1)[0][1] / total >= _ONE:
         return f"one source, or somebody who writes its address: {evidence}"
     return f"spoofed sources: {evidence}, {len(sources):,} sources in a sample of {total:,} SYNs"

@@ -57,6 +57,7 @@ class Floods:
             active=active,
             cause=guard.CAUSES[state.cause],
             port=state.port,
+            acts=_acts(state, policy),
             syns=syns,
             cookies=reason("cookie_sent"),
             valid=counted.cookies_valid,
@@ -89,6 +90,14 @@ class Floods:
             words = in_words(self.evidence.read(find(link.netns or OWN)), port)
             if words:
                 self._log(f"{name_of(link)}: {words}")
+
+
+def _acts(state: guard.State, policy: Guard) -> str:
+    if policy.mode == "observe":
+        return "only counting what SYN cookies would do"
+    if state.muted():
+        return "leaving SYNs to the kernel, as answers would not arrive"
+    return "answering with SYN cookies"
 
 
 def name_of(link: Link) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from xdpguard.controller import Controller
 from xdpguard.errors import XdpguardError
 from xdpguard.guard import published
-from xdpguard.guardbook import others, untagged
+from xdpguard.guardbook import others
 from xdpguard.net import around, firewall
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
@@ -17,7 +17,6 @@ from xdpguard.policy.target import parse_ports
 
 _OVER = {
     "others": "segments without a socket do not pass any more",
-    "tags": "VLAN tags arrive with their frames again: SYNs are answered",
     "notes": "all of the host is known again",
     "firewall": "no listening port is seen to be dropped any more",
     "survey": "what is around the guard is seen again",
@@ -66,9 +65,6 @@ class Survey:
         seen = around.look(link.ifindex, link.netns)
         reasons = ", ".join(others(policy, link, seen))
         self._tell(link.netns, link.name, "others", f"segments without a socket pass: {reasons}" if reasons else "")
-        names = ", ".join(untagged(link, seen))
-        text = f"no SYN is answered, as {names} takes off the VLAN tags of {', '.join(seen.vlans)}" if names else ""
-        self._tell(link.netns, link.name, "tags", text)
         self._tell(link.netns, link.name, "notes", "; ".join(seen.notes))
 
     def _firewall(self, policy: Guard, netns: str, exempt: Iterable[int]) -> None:

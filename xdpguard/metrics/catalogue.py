@@ -97,6 +97,11 @@ _GAUGES = (
     ("xdpguard_interface_info", (*_LINK, "mode", "observe", "state"), "1, with how an interface carries the program."),
     ("xdpguard_guard_mode", ("mode",), "1 for the SYN guard's mode, 0 for the others."),
     ("xdpguard_guard_active", _LINK, "1 while the SYN guard acts on packets."),
+    (
+        "xdpguard_guard_muted",
+        _LINK,
+        "1 while the SYN guard answers no SYN on an interface because its answers would not arrive.",
+    ),
     ("xdpguard_guard_cause", (*_LINK, "cause"), "1 for what began the flood that lasts, 0 else."),
     ("xdpguard_guard_tcp_syncookies", ("netns",), "net.ipv4.tcp_syncookies: with 0 no cookie can be sent."),
     ("xdpguard_bans", (), "Bans of the SYN guard in force."),

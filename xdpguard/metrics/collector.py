@@ -172,6 +172,7 @@ class Collector:
     def _guarded(self, out: Gathering, place: tuple[str, str], state: guard.State, attached: bool) -> None:
         active = attached and self._status.mode != "off" and state.active()
         out.put("xdpguard_guard_active", active, *place)
+        out.put("xdpguard_guard_muted", attached and state.muted(), *place)
         for number, cause in enumerate(_CAUSES, start=1):
             began = active and state.until != guard.ALWAYS and state.cause == number
             out.put("xdpguard_guard_cause", began, *place, cause)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 
+from xdpguard.answering import answers
 from xdpguard.cli.render import span
 from xdpguard.dataplane import abi, guard
 from xdpguard.tcp.text import end
@@ -17,6 +18,10 @@ from xdpguard.tui.view import View
 
 _FULL = 0.9  # of a queue, from which it is told as full
 _TALL = 30  # rows from which plots are higher
+_UNHEARD = {
+    guard.MUTE_TOLD: "its answers would not arrive",
+    guard.MUTE_FOUND: "the data plane found that its answers do not arrive",
+}
 _STYLES = {"pass": "pass", "drop": "drop", "answer": "guard"}
 
 
@@ -105,6 +110,8 @@ def _guard(view: View, course: Course | None, width: int) -> list[Line]:
     rates, totals = course.rates, course.totals
     if mode == "off":
         words = Span("off", "dim")
+    elif state.muted() and answers(mode) and not seen.its.observe:
+        words = Span(f"ANSWERS NO SYN: {_UNHEARD[state.mute]}; see xdpguard status", "alarm")
     elif mode == "always":
         words = Span("always: every SYN is answered with a cookie", "guard")
     elif seen.active_since:

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whether a frame that an XDP program sends back (XDP_TX) leaves an interface, and why not.
+
+In generic mode it leaves like any packet of the host's own. In native mode the driver decides. A veth hands it to its
+peer, and it arrives only where the peer carries an XDP program in native mode: a program in generic mode does not help,
+and with GRO alone frames wait in a ring until something else wakes the peer, as veth_xdp_flush (drivers/net/veth.c)
+wakes it for a program only. Of the others the kernel says itself what they can, from 6.3 on: the XDP features of the
+netlink family ``netdev``, whose BASIC comprises XDP_TX.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import platform
+import re
+import socket
+import struct
+import sys
+from typing import NamedTuple
+
+from xdpguard.errors import XdpguardError
+from xdpguard.net import netlink
+from xdpguard.net.links import Link
+from xdpguard.net.netns import entered
+
+_GETLINK = 18  # RTM_GETLINK, linux/rtnetlink.h
+_IFINFOMSG = 16  # octets of struct ifinfomsg, before the attributes
+_IFNAME, _LINK, _MASTER, _LINKINFO, _LINK_NETNSID, _XDP, _TARGET_NETNSID = 3, 5, 10, 18, 37, 43, 46  # IFLA_*
+_INFO_KIND = 1  # IFLA_INFO_KIND, linux/if_link.h
+_XDP_DRV_PROG_ID, _XDP_SKB_PROG_ID = 5, 6  # IFLA_XDP_*
+_CONTROLLER, _GETFAMILY = 16, 3  # GENL_ID_CTRL, CTRL_CMD_GETFAMILY, linux/genetlink.h
+_FAMILY_ID, _FAMILY_NAME = 1, 2  # CTRL_ATTR_*
+_DEV_GET, _DEV_IFINDEX, _DEV_XDP_FEATURES = 1, 1, 3  # NETDEV_*, linux/netdev.h
+_BASIC = 1  # NETDEV_XDP_ACT_BASIC: ABORTED, DROP, PASS and TX
+_SIOCETHTOOL, _GDRVINFO = 0x8946, 3  # linux/sockios.h, linux/ethtool.h
+_DRVINFO = 196  # octets of struct ethtool_drvinfo
+# Drivers that carry XDP_TX out, for kernels that do not say it: those with `case XDP_TX` in their receive path in the
+# sources of Linux 6.2 (drivers/net), by the name they give to ethtool ("vif" is xen-netfront).
+_SENDING = frozenset(
+    (
+        *(
+            "atlantic",
+            "bnxt_en",
+            "ena",
+            "hv_netvsc",
+            "i40e",
+            "ice",
+            "igb",
+            "igc",
+            "ixgbe",
+            "ixgbevf",
+            "mana",
+            "mlx4_en",
+        ),
+        *("mlx5_core", "mvneta", "mvpp2", "nfp", "qede", "sfc", "tun", "vif", "virtio_net"),
+    )
+)
+# Says BASIC since 6.3, and aborts XDP_TX before 6.6 (drivers/net/ethernet/freescale/fec_main.c).
+_FEC, _FEC_SENDS = "fec", (6, 6)
+
+
+class Way(NamedTuple):
+    """Whether answers leave; None: nobody can tell. ``why`` says in words what keeps them, or what is not known."""
+
+    leaves: bool | None
+    why: str = ""
+    remedy: str = ""
+
+
+def way_out(link: Link, mode: str = "") -> Way:
+    """The way of answers out of an interface in a mode (native or generic); by default in that of its program.
+
+    Looks at the link as it is now, also at the other end of a veth in whatever namespace. A link that went meanwhile
+    has no way out.
+    """
+    mode = mode or (link.xdp.mode if link.xdp else "native")
+    if mode != "native":
+        return Way(True)
+    try:
+        with entered(link.netns):
+            return _way(link.ifindex, link.kind)
+    except (OSError, XdpguardError) as error:
+        return Way(False, f"its way out cannot be looked at ({error})", "see ip link")
+
+
+def _way(ifindex: int, kind: str) -> Way:
+    """As `way_out`, in this namespace and in native mode."""
+    if kind == "veth":
+        return _to_peer(ifindex)
+    if kind == "bond":
+        return _of_ports(ifindex)
+    return _of_driver(ifindex)
+
+
+def _to_peer(ifindex: int) -> Way:
+    mine = _link(ifindex)
+    namespace = mine.get(_LINK_NETNSID)
+    if not _number(mine.get(_LINK)):
+        return Way(False, "it has no veth peer any more", "see ip link")
+    try:
+        peer = _link(_number(mine[_LINK]), namespace)
+    except OSError as error:
+        what = f"whether its veth peer carries an XDP program cannot be seen from here ({error.strerror})"
+        return Way(False, what, "detach and attach with --mode generic, or look from outside the container")
+    programs = netlink.attributes(peer.get(_XDP, b""))
+    if _number(programs.get(_XDP_DRV_PROG_ID)):
+        return Way(True)
+    name = _text(peer.get(_IFNAME)) + (" in another network namespace" if namespace is not None else "")
+    carries = "its XDP program in generic mode" if _number(programs.get(_XDP_SKB_PROG_ID)) else "no XDP program"
+    return Way(
+        False,
+        f"its veth peer {name} carries {carries}, and the kernel discards what XDP sends to such a peer in native mode",
+        "detach and attach with --mode generic; or put an XDP program on the peer in native mode",
+    )
+
+
+def _of_ports(ifindex: int) -> Way:
+    """Of a bond, whose program runs on its ports and sends through any of them."""
+    for message in netlink.ask(netlink.ROUTE, _GETLINK, bytes(_IFINFOMSG), dump=True):
+        port = netlink.attributes(message[_IFINFOMSG:])
+        if _number(port.get(_MASTER)) == ifindex:
+            kind = _text(netlink.attributes(port.get(_LINKINFO, b"")).get(_INFO_KIND))
+            way = _way(struct.unpack_from("=i", message, 4)[0], kind)
+            if way.leaves is not True:
+                return way._replace(why=f"of its port {_text(port.get(_IFNAME))}: {way.why}")
+    return Way(True)
+
+
+def _of_driver(ifindex: int) -> Way:
+    driver = _driver(ifindex)
+    if driver == _FEC and _release() < _FEC_SENDS:
+        what = "its driver (fec) drops what XDP sends, before Linux 6.6"
+        return Way(False, what, "detach and attach with --mode generic")
+    features = _features(ifindex)
+    if (features is not None and features & _BASIC) or (features is None and driver in _SENDING):
+        return Way(True)
+    return Way(None, f"whether its driver ({driver or 'unnamed'}) sends what XDP answers is not known here")
+
+
+def _link(ifindex: int, netnsid: bytes | None = None) -> dict[int, bytes]:
+    """The attributes of a link of this namespace, or of that with an id here."""
+    body = struct.pack("=BBHiII", 0, 0, 0, ifindex, 0, 0)
+    if netnsid is not None:
+        body += netlink.attribute(_TARGET_NETNSID, netnsid)
+    return netlink.attributes(netlink.ask(netlink.ROUTE, _GETLINK, body)[0][_IFINFOMSG:])
+
+
+def _number(value: bytes | None) -> int:
+    return int.from_bytes(value or b"", sys.byteorder)
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _features(ifindex: int) -> int | None:
+    """The XDP features; None where the kernel does not say them."""
+    name = struct.pack("=BBH", _GETFAMILY, 1, 0) + netlink.attribute(_FAMILY_NAME, b"netdev\0")
+    asked = struct.pack("=BBH", _DEV_GET, 1, 0) + netlink.attribute(_DEV_IFINDEX, struct.pack("=I", ifindex))
+    try:
+        family = netlink.attributes(netlink.ask(netlink.GENERIC, _CONTROLLER, name)[0][4:])[_FAMILY_ID]
+        found = netlink.ask(netlink.GENERIC, _number(family), asked)[0]
+    except OSError:
+        return None  # before 6.3 there is no such family
+    return _number(netlink.attributes(found[4:]).get(_DEV_XDP_FEATURES))
+
+
+def _driver(ifindex: int) -> str:
+    """What the driver calls itself (ETHTOOL_GDRVINFO); empty for one that does not say."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        data = array.array("B", struct.pack("=I", _GDRVINFO) + bytes(_DRVINFO - 4))
+        request = struct.pack("16sP8x", os.fsencode(socket.if_indextoname(ifindex)), data.buffer_info()[0])
+        try:
+            fcntl.ioctl(control, _SIOCETHTOOL, request)
+        except OSError:
+            return ""
+    return data.tobytes()[4:36].split(b"\0")[0].decode("ascii", "replace")
+
+
+def _release() -> tuple[int, ...]:
+    return tuple(int(it) for it in re.findall(r"\d+", platform.release())[:2])
