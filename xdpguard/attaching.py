@@ -8,19 +8,19 @@ place, and the next command finds its way from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from xdpguard import builds, safety
+from xdpguard import builds, needed, safety
 from xdpguard.attachments import Attachments
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Listbook
-from xdpguard.listloader import Loaded, Plan
+from xdpguard.listloader import Circumstances, Loaded, Plan
 from xdpguard.lists.store import Attachment
 from xdpguard.net import hidden
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
@@ -29,6 +29,9 @@ from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import CONFIG
+
+if TYPE_CHECKING:
+    from xdpguard.lists.addresses import AddressSet
 
 WantedMode = Literal["auto", "native", "generic"]
 
@@ -43,6 +46,7 @@ class Request:
     observe: bool = False
     replace: bool = False
     force: bool = False
+    unattended: bool = False  # nobody is there to be refused: what the host needs is kept instead
 
 
 @dataclass
@@ -64,13 +68,14 @@ class Attaching(Attachments):
         before = self._inventory.known(link.name, link.netns)
         self._check(link, before, request)
         wanted = list(config_rules(policy))
-        if not request.force:
+        if not (request.force or request.unattended):
             safety.check_attach(self.store, {link.netns}, wanted)
             safety.check_lists(self.store, {link.netns}, wanted)
         policy = self._with_room(policy, len(wanted))
-        plan = self.loader.plan(policy.lists, {link.netns}, wanted, request.force)
-        shadow_plan = self.shadow.loader.plan(policy.lists, ())
-        notes = self._tolerated(plan, self.lists) + self._tolerated(shadow_plan, self.shadow.lists)
+        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended)
+        plan = self.loader.plan(policy.lists, around, request.force)
+        shadow_plan = self.shadow.loader.plan(policy.lists, around)
+        notes = self._tolerated(plan, self.lists, request) + self._tolerated(shadow_plan, self.shadow.lists, request)
         self._step("prepare")
         held = [rule for rule in self.store.rules() if rule.source == CONFIG]
         if not self._dataplane.exists():
@@ -88,6 +93,8 @@ class Attaching(Attachments):
                     listed = tables.lists_in_force()
                 self.lists.settle(listed)
                 self.shadow.fill()
+                if request.unattended:
+                    self.keep_needed({link.netns}, wanted, plan.unforced())
                 _apply(((self.lists, plan), (self.shadow.lists, shadow_plan)), undo)
                 self.rules.purge()
                 self.shadow.rules.purge()
@@ -107,6 +114,8 @@ class Attaching(Attachments):
             self._policy_changed()
             with self.store.transaction():
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
+            if request.force:
+                needed.accept(self.store)
         interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
         loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
         return Outcome(
@@ -175,13 +184,28 @@ class Attaching(Attachments):
             return "generic", [f"{error}: attached in generic mode, which is slower"]
         return "native", []
 
-    def _tolerated(self, plan: Plan, book: Listbook) -> list[str]:
+    def keep_needed(
+        self,
+        places: Collection[str] = (),
+        rules: Collection[NewRule] = (),
+        lists: Mapping[str, AddressSet] | None = None,
+    ) -> list[needed.Conflict]:
+        """Lets through what this host needs although an entry blocks it, and no longer what it does not; see needed.py.
+
+        ``places``, ``rules`` and ``lists``: what is about to be put in force, as in `needed.conflicts`.
+        """
+        found = needed.conflicts(self.store, {"", *places}, rules, lists)
+        needed.keep(self.store, self.rules, found)
+        return found
+
+    def _tolerated(self, plan: Plan, book: Listbook, request: Request) -> list[str]:
         """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
         held = {it.name for it in book.shelf.all()}
         for name, error in plan.errors.items():
-            if name not in held:
+            if name not in held and not request.unattended:
                 raise error
-        return [f"{error}; the list stays as it was; {error.remedy}" for error in plan.errors.values()]
+        becomes = {name: "the list stays as it was" if name in held else "there is no such list" for name in plan.errors}
+        return [f"{error}; {becomes[name]}; {error.remedy}" for name, error in plan.errors.items()]
 
     def _undo(
         self,
