@@ -8,9 +8,9 @@ place, and the next command finds its way from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -29,9 +29,6 @@ from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import CONFIG
-
-if TYPE_CHECKING:
-    from xdpguard.lists.addresses import AddressSet
 
 WantedMode = Literal["auto", "native", "generic"]
 
@@ -67,15 +64,7 @@ class Attaching(Attachments):
         link = self._links.get(request.name, request.netns)
         before = self._inventory.known(link.name, link.netns)
         self._check(link, before, request)
-        wanted = list(config_rules(policy))
-        if not (request.force or request.unattended):
-            safety.check_attach(self.store, {link.netns}, wanted)
-            safety.check_lists(self.store, {link.netns}, wanted)
-        policy = self._with_room(policy, len(wanted))
-        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended)
-        plan = self.loader.plan(policy.lists, around, request.force)
-        shadow_plan = self.shadow.loader.plan(policy.lists, around)
-        notes = self._tolerated(plan, self.lists, request) + self._tolerated(shadow_plan, self.shadow.lists, request)
+        policy, wanted, plans, notes = self._planned(request, link, policy)
         self._step("prepare")
         held = [rule for rule in self.store.rules() if rule.source == CONFIG]
         if not self._dataplane.exists():
@@ -94,8 +83,8 @@ class Attaching(Attachments):
                 self.lists.settle(listed)
                 self.shadow.fill()
                 if request.unattended:
-                    self.keep_needed({link.netns}, wanted, plan.unforced())
-                _apply(((self.lists, plan), (self.shadow.lists, shadow_plan)), undo)
+                    self.keep_needed({link.netns}, wanted, plans[0].unforced())
+                _apply(zip((self.lists, self.shadow.lists), plans, strict=True), undo)
                 self.rules.purge()
                 self.shadow.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
@@ -117,12 +106,27 @@ class Attaching(Attachments):
             if request.force:
                 needed.accept(self.store)
         interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
-        loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
+        loaded = [it.loaded(in_force=True) for plan in plans for it in plan.puts]
         return Outcome(
             interface,
             [*notes, *more, *hidden.notes(link, self._links.all(link.netns)), *self._drop_other_versions()],
             lists=loaded,
         )
+
+    def _planned(
+        self, request: Request, link: Link, policy: Policy
+    ) -> tuple[Policy, list[NewRule], tuple[Plan, Plan], list[str]]:
+        """What the policy comes to: itself with room for its rules, these, its lists (enforced, shadow), and notes."""
+        wanted = list(config_rules(policy))
+        if not (request.force or request.unattended):
+            safety.check_attach(self.store, {link.netns}, wanted)
+            safety.check_lists(self.store, {link.netns}, wanted)
+        policy = self._with_room(policy, len(wanted))
+        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended)
+        plan = self.loader.plan(policy.lists, around, request.force)
+        shadow_plan = self.shadow.loader.plan(policy.lists, around)
+        notes = self._tolerated(plan, self.lists, request) + self._tolerated(shadow_plan, self.shadow.lists, request)
+        return policy, wanted, (plan, shadow_plan), notes
 
     def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
         if not link.ethernet:
@@ -184,28 +188,14 @@ class Attaching(Attachments):
             return "generic", [f"{error}: attached in generic mode, which is slower"]
         return "native", []
 
-    def keep_needed(
-        self,
-        places: Collection[str] = (),
-        rules: Collection[NewRule] = (),
-        lists: Mapping[str, AddressSet] | None = None,
-    ) -> list[needed.Conflict]:
-        """Lets through what this host needs although an entry blocks it, and no longer what it does not; see needed.py.
-
-        ``places``, ``rules`` and ``lists``: what is about to be put in force, as in `needed.conflicts`.
-        """
-        found = needed.conflicts(self.store, {"", *places}, rules, lists)
-        needed.keep(self.store, self.rules, found)
-        return found
-
     def _tolerated(self, plan: Plan, book: Listbook, request: Request) -> list[str]:
         """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
         held = {it.name for it in book.shelf.all()}
         for name, error in plan.errors.items():
             if name not in held and not request.unattended:
                 raise error
-        becomes = {name: "the list stays as it was" if name in held else "there is no such list" for name in plan.errors}
-        return [f"{error}; {becomes[name]}; {error.remedy}" for name, error in plan.errors.items()]
+        stays = {name: "the list stays as it was" if name in held else "it is not loaded" for name in plan.errors}
+        return [f"{error}; {stays[name]}; {error.remedy}" for name, error in plan.errors.items()]
 
     def _undo(
         self,

@@ -132,7 +132,8 @@ class Loader:
     ) -> Iterator[Loaded]:
         """Loads those files of the configuration that are new or have changed, and drops lists that it has no more.
 
-        Unattended: ``keep`` hears of the entries before they are in force, to keep what the host needs. Files that cannot be loaded are told in one ListsFailed when all others are done; their old entries stay.
+        Unattended: ``keep`` hears of the entries before they are in force, to keep what the host needs. Files that
+        cannot be loaded are told in one ListsFailed when all others are done; their old entries stay.
         """
         held = {it.name: it for it in self._book.shelf.all()}
         errors: dict[str, XdpguardError] = {}

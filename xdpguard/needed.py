@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What this host needs although an entry blocks it: let through by an allowance of exactly that address, while it lasts.
+"""What this host needs although an entry blocks it: let through by an allowance of exactly that address, for as long.
 
 A person who types a command is refused (safety.py). `run` has nobody to ask: it puts every entry in force and keeps
 the few addresses without which the host is lost, by rules of origin "safety". They go when the conflict is gone.
@@ -129,6 +129,12 @@ def conflicts(
     return list(found.values())
 
 
+def addresses(store: Store, places: Iterable[str] = ("",)) -> frozenset[tuple[Prefix, str]]:
+    """What is needed there and wherever the instance is attached, and what for."""
+    found = _needed({*places, *(it.netns for it in store.attachments())})
+    return frozenset((address, role) for address, role, _ in found)
+
+
 def _needed(places: Iterable[str]) -> Iterator[tuple[Prefix, str, list[Port]]]:
     for place in sorted(places):
         try:
@@ -184,6 +190,7 @@ def accept(store: Store, chosen: Callable[[Conflict], bool] = lambda conflict: T
 def strangers(store: Store, places: Iterable[str] = ("",)) -> list[tuple[Prefix, str]]:
     """Blocked sources that hold a connection to an SSH port without being logged in: where from, what blocks them."""
     entries = Entries(store)
+    kept_anyway = {address for address, _ in addresses(store, places)}
     found: dict[Prefix, str] = {}
     for place in sorted({*places, *(it.netns for it in store.attachments())}):
         try:
@@ -191,7 +198,7 @@ def strangers(store: Store, places: Iterable[str] = ("",)) -> list[tuple[Prefix,
                 peers = {it.peer for it in sockets.ssh_sessions()} - sockets.logged_in()
         except netns.NoSuchNamespace:
             continue
-        for peer in sorted(peers):
+        for peer in sorted(peers - kept_anyway):
             conflict = entries.conflict(peer, "")
             if conflict:
                 found[peer] = conflict.blocked_by

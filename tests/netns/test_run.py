@@ -451,7 +451,7 @@ def test_the_unit_names_capabilities_that_are_enough(lab: Lab, attached: Command
     assert f"--instance {attached.instance} run" in unit
     line = next(line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet="))
     kept = [f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split()]
-    assert len(kept) == 4
+    assert len(kept) == 5
     bounded = ["setpriv", f"--bounding-set=-all,{','.join(kept)}", "--no-new-privs"]
     run = Run.__new__(Run)
     run.lines = []

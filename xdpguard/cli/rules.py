@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,6 +13,7 @@ from xdpguard.cli import entries, render
 from xdpguard.cli.session import books, options, rulebook
 from xdpguard.cli.targets import Targets, ports_of, prefixes
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.net.netns import place_of
 from xdpguard.policy.target import Kind, Prefix, Target, parse_duration
 
 if TYPE_CHECKING:
@@ -221,12 +222,32 @@ def _add(
         change = book.add(kind, targets, reason, "cli", seconds)
         if kind == "block" and len(targets) <= 100:
             tell_overridden(store, targets)
+        lost = list(not_in_force(store)) if change.in_force else []
     verb = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
     if change.kept:
         render.note(f"{change.kept:,} of them stand in the configuration file and stay as they are there")
     typer.echo(f"{verb} {_named(targets)}{_end(seconds)}{_already(change.updated, len(targets))}")
     if not change.in_force:
         render.note("nothing is attached: stored, in force from the next attach on")
+    for text in lost:
+        render.note(text)
+
+
+def not_in_force(store: Store) -> Iterator[str]:
+    """Says on which interfaces a change is not in force, and on which it is."""
+    from xdpguard.net.carried import program_on
+
+    attachments = store.attachments()
+    faults = {}
+    for it in attachments:
+        found = program_on(it.name, it.netns)
+        if found != it.prog_id:
+            what = "is not there" if found is None else "carries another program" if found else "lost its program"
+            faults[place_of(it.name, it.netns)] = f"{what}; xdpguard status tells more"
+    if faults:
+        held = [place_of(it.name, it.netns) for it in attachments if place_of(it.name, it.netns) not in faults]
+        yield f"in force on {', '.join(held)} only" if held else "stored; in force nowhere at this moment"
+        yield from (f"{place} {fault}" for place, fault in faults.items())
 
 
 def _remove(
