@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.lists.shelf import Shelf
 from xdpguard.lists.store import Store, around
 from xdpguard.net import netns, sockets
 from xdpguard.policy.rule import NewRule, Rule
-from xdpguard.policy.target import Port, Prefix
+from xdpguard.policy.target import Port, Prefix, Target
 from xdpguard.rulebook import CONFIG, SAFETY, Rulebook
 
 if TYPE_CHECKING:
@@ -176,9 +176,19 @@ def kept(store: Store) -> list[Conflict]:
     return found
 
 
-def accept(store: Store, chosen: Callable[[Conflict], bool] = lambda conflict: True) -> None:
-    """Remembers that a person has forced what conflicts now, so that nobody lets it through behind his back."""
-    made = [(str(it.address), by.mark) for it in conflicts(store) if chosen(it) for by in it.culprits]
+def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Collection[Prefix] | None = None) -> None:
+    """Remembers what a person has forced on addresses that this host needs, so that nobody lets them through.
+
+    ``blocks``: only rules of these targets; ``addresses``: only what is in these prefixes.
+    """
+    words = None if blocks is None else {f"block {it}" for it in blocks} | {f"closed port {it}" for it in blocks}
+    made = [
+        (str(it.address), by.mark)
+        for it in conflicts(store)
+        for by in it.culprits
+        if (words is None or by.words in words)
+        and (addresses is None or any(prefix.covers(it.address) for prefix in addresses))
+    ]
     if made:
         there = {_mark(rule) for rule in (*store.rules("block"), *store.rules("port"))}
         there |= {f"list {it.name} {it.loaded}" for it in Shelf(store).all()}

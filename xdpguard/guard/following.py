@@ -145,9 +145,7 @@ class Following:
             self._tell(place, f"{words} carries another XDP program: somebody has replaced ours; it is left alone")
         else:
             remedy = f"xdpguard attach {it.name}{f' --netns {it.netns}' if it.netns else ''}"
-            self._tell(
-                place, f"{words} lost its program: somebody has taken it off; nothing is in force there; {remedy}"
-            )
+            self._tell(place, f"{words} lost its program: somebody took it off; nothing is in force there; {remedy}")
 
     def _try(self, session: Controller, place: Place, it: Interface | None, now: float) -> None:
         """Attaches, unless that failed a moment ago with the same interface."""
