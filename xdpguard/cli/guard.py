@@ -139,7 +139,7 @@ def run(
     chosen = options(context)
     if netns and not attach:
         raise UsageError("--netns says where --attach looks, and there is none", "add --attach IFACE, or leave it out")
-    wanted = [parse_place(text, netns) for text in attach or ()]
+    wanted = [parse_place(text, "" if "@" in text else netns) for text in attach or ()]
     if print_unit:
         typer.echo(_unit(chosen.instance.name), nl=False)
         return

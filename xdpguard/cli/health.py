@@ -63,7 +63,7 @@ def conflict_text(conflict: Conflict) -> str:
 
 
 def left_out(store: Store) -> dict[str, list[str]]:
-    """By entry (``block 198.51.100.0/24``, ``the list drop``, ``closed port 22/tcp``) addresses it does not hold for."""
+    """By entry (``block 198.51.100.0/24``, ``the list drop``, ``closed port 22/tcp``) what it does not hold for."""
     from xdpguard.needed import kept
 
     found: dict[str, list[str]] = {}
