@@ -162,18 +162,8 @@ def keep(store: Store, book: Rulebook, found: Iterable[Conflict]) -> None:
 
 def kept(store: Store) -> list[Conflict]:
     """Conflicts that are settled for the time being by an allowance of `keep`, as they are at this moment."""
-    rules = [it for it in store.rules("allow") if it.source == SAFETY]
-    if not rules:
-        return []
-    entries = Entries(store)
-    ports = [it.target for it in store.rules("port") if isinstance(it.target, Port)]
-    found = []
-    for rule in rules:
-        assert isinstance(rule.target, Prefix)
-        role = rule.reason.partition("; ")[0]
-        conflict = entries.conflict(rule.target, role, ports if role.startswith(sockets.LOGIN) else ())
-        found += [conflict] if conflict else []
-    return found
+    held = {it.target for it in store.rules("allow") if it.source == SAFETY}
+    return [it for it in conflicts(store) if it.address in held] if held else []
 
 
 def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Collection[Prefix] | None = None) -> None:
