@@ -427,6 +427,7 @@ def test_the_unit_names_capabilities_that_are_enough(lab: Lab, attached: Command
         assert run.says("tcp_syncookies 1 -> 2"), run.lines
         flood.communicate(timeout=60)
         assert not any(line.startswith("no ") for line in run.lines), "handshakes and SYN-ACKs can be counted"
+        assert not any("CAP_" in line for line in run.lines), "links of other namespaces are heard of"
     finally:
         assert run.end() == 0
     assert os.getuid() == 0

@@ -87,6 +87,17 @@ def test_an_interface_made_anew_is_attached_again(own_lab: Lab, attached: Comman
         assert run.end() == 0
 
 
+def test_without_the_capability_it_takes_longer(own_lab: Lab, attached: Command) -> None:
+    """Under a unit file of an earlier version: it says what it lacks, and looks every ten seconds."""
+    with Run(attached, before=("setpriv", "--bounding-set=-net_broadcast")) as run:
+        assert run.says("watching eth0"), run.lines
+        assert run.says("the service lacks CAP_NET_BROADCAST"), run.lines
+        ip(own_lab.server, "link", "del", INTERFACE)
+        own_lab.up()
+        assert run.says(f"attached to eth0 (in {own_lab.server}) again", 60), run.lines
+        assert run.end() == 0
+
+
 def test_one_from_which_the_program_was_taken_stays_so(own_lab: Lab, attached: Command) -> None:
     """It is said loudly, by the service, `status` and `block`; attaching by hand mends it."""
     place = f"eth0 (in {own_lab.server})"
