@@ -367,7 +367,7 @@ def test_interfaces_come_and_go(lab: Lab, attached: Command, running: Run) -> No
     attached.ok("attach", INTERFACE, "--netns", lab.server)
     assert eventually(lambda: any("watching eth0" in line for line in running.lines[count:]), 20)
     flood = start_flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "2")
-    assert running.says("a flood begins")
+    assert running.says("a flood begins"), running.lines
     flood.communicate(timeout=60)
 
 
