@@ -39,7 +39,7 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.end(signal.SIGKILL)
 
-    def says(self, text: str, seconds: float = 30.0, after: int = 0) -> bool:
+    def says(self, text: str, seconds: float = 60.0, after: int = 0) -> bool:
         """Whether a line with that text comes, behind the first ``after`` lines."""
         return eventually(lambda: any(text in line for line in self.lines[after:]), seconds)
 
