@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from xdpguard import answering, builds, safety
+from xdpguard import answering, builds, needed, safety
 from xdpguard.answering import Choice, WantedMode
 from xdpguard.attachments import Attachments
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Listbook
-from xdpguard.listloader import Loaded, Plan
+from xdpguard.listloader import Circumstances, Loaded, Plan
 from xdpguard.lists.store import Attachment
 from xdpguard.net import hidden
 from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink, Xdp
@@ -41,6 +41,7 @@ class Request:
     observe: bool = False
     replace: bool = False
     force: bool = False
+    unattended: bool = False  # nobody is there to be refused: what the host needs is kept instead
 
 
 @dataclass
@@ -61,15 +62,8 @@ class Attaching(Attachments):
         link = self._links.get(request.name, request.netns)
         before = self._inventory.known(link.name, link.netns)
         self._check(link, before, request)
-        wanted = list(config_rules(policy))
-        if not request.force:
-            safety.check_attach(self.store, {link.netns}, wanted)
-            safety.check_lists(self.store, {link.netns}, wanted)
+        policy, wanted, plans, notes = self._planned(request, link, policy)
         choice = answering.choose(link, request.mode, self.guard.effective(policy.guard))
-        policy = self._with_room(policy, len(wanted))
-        plan = self.loader.plan(policy.lists, {link.netns}, wanted, request.force)
-        shadow_plan = self.shadow.loader.plan(policy.lists, ())
-        notes = self._tolerated(plan, self.lists) + self._tolerated(shadow_plan, self.shadow.lists)
         self._step("prepare")
         held = [rule for rule in self.store.rules() if rule.source == CONFIG]
         if not self._dataplane.exists():
@@ -87,7 +81,9 @@ class Attaching(Attachments):
                     listed = tables.lists_in_force()
                 self.lists.settle(listed)
                 self.shadow.fill()
-                _apply(((self.lists, plan), (self.shadow.lists, shadow_plan)), undo)
+                if request.unattended:
+                    self.keep_needed({link.netns}, wanted, plans[0].unforced())
+                _apply(zip((self.lists, self.shadow.lists), plans, strict=True), undo)
                 self.rules.purge()
                 self.shadow.rules.purge()
                 self.rules.replace_source(CONFIG, wanted)
@@ -105,13 +101,30 @@ class Attaching(Attachments):
             self._policy_changed()
             with self.store.transaction():
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
+            if request.force:
+                needed.accept(self.store)
         interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
         more += [*answering.notes(interface, choice), *hidden.notes(link, self._links.all(link.netns))]
         return Outcome(
             interface,
             notes + more + self._drop_other_versions(),
-            lists=[it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)],
+            lists=[it.loaded(in_force=True) for plan in plans for it in plan.puts],
         )
+
+    def _planned(
+        self, request: Request, link: Link, policy: Policy
+    ) -> tuple[Policy, list[NewRule], tuple[Plan, Plan], list[str]]:
+        """What the policy comes to: itself with room for its rules, these, its lists (enforced, shadow), and notes."""
+        wanted = list(config_rules(policy))
+        if not (request.force or request.unattended):
+            safety.check_attach(self.store, {link.netns}, wanted)
+            safety.check_lists(self.store, {link.netns}, wanted)
+        policy = self._with_room(policy, len(wanted))
+        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended)
+        plan = self.loader.plan(policy.lists, around, request.force)
+        shadow_plan = self.shadow.loader.plan(policy.lists, around)
+        notes = self._tolerated(plan, self.lists, request) + self._tolerated(shadow_plan, self.shadow.lists, request)
+        return policy, wanted, (plan, shadow_plan), notes
 
     def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
         if not link.ethernet:
@@ -170,13 +183,14 @@ class Attaching(Attachments):
             return "generic", [f"{error}: attached in generic mode, which is slower"]
         return choice.mode, []
 
-    def _tolerated(self, plan: Plan, book: Listbook) -> list[str]:
+    def _tolerated(self, plan: Plan, book: Listbook, request: Request) -> list[str]:
         """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
         held = {it.name for it in book.shelf.all()}
         for name, error in plan.errors.items():
-            if name not in held:
+            if name not in held and not request.unattended:
                 raise error
-        return [f"{error}; the list stays as it was; {error.remedy}" for error in plan.errors.values()]
+        stays = {name: "the list stays as it was" if name in held else "it is not loaded" for name in plan.errors}
+        return [f"{error}; {stays[name]}; {error.remedy}" for name, error in plan.errors.items()]
 
     def _undo(
         self,

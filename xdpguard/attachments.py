@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from xdpguard import needed
 from xdpguard.books import Books
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.pins import Pins
@@ -23,6 +24,10 @@ from xdpguard.lists.store import Attachment, Store
 from xdpguard.loans import Loans
 from xdpguard.net.links import Link, Mode, NoSuchLink
 from xdpguard.policy.model import Policy
+from xdpguard.policy.rule import NewRule
+
+if TYPE_CHECKING:
+    from xdpguard.lists.addresses import AddressSet
 
 _POLICY = "policy"  # fact: when a configuration was last put in force
 
@@ -82,6 +87,20 @@ class Attachments(Books):
                     found.append(self._links.get(it.name, it.netns))
                 except NoSuchLink:
                     continue
+        return found
+
+    def keep_needed(
+        self,
+        places: Collection[str] = (),
+        rules: Collection[NewRule] = (),
+        lists: Mapping[str, AddressSet] | None = None,
+    ) -> list[needed.Conflict]:
+        """Lets through what this host needs although an entry blocks it, and no longer what it does not; see needed.py.
+
+        ``places``, ``rules`` and ``lists``: what is about to be put in force, as in `needed.conflicts`.
+        """
+        found = needed.conflicts(self.store, {"", *places}, rules, lists)
+        needed.keep(self.store, self.rules, found)
         return found
 
     def policy_mark(self) -> str:

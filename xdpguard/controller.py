@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from xdpguard import builds, safety
+from xdpguard import builds
 from xdpguard.attaching import Attaching, Outcome, config_rules
 from xdpguard.auditing import Audit
 from xdpguard.errors import XdpguardError
@@ -111,16 +111,18 @@ class Controller(Attaching):
         errors: dict[str, XdpguardError] = {}
         for loader in (self.loader, self.shadow.loader):
             try:
-                yield from loader.follow(policy.lists, due)
+                yield from loader.follow(policy.lists, due, lambda lists: self.keep_needed(lists=lists))
             except ListsFailed as failed:
                 errors |= failed.errors
         if errors:
             raise ListsFailed(errors)
 
     def configure(self, policy: Policy) -> None:
-        """Puts the rules of another configuration in force without attaching anew; its limits wait for that."""
+        """Puts the rules of another configuration in force without attaching anew; its limits wait for that.
+
+        Unattended: what the host needs is kept, whatever they block.
+        """
         wanted = list(config_rules(policy))
-        safety.check_attach(self.store, (), wanted)
-        safety.check_lists(self.store, (), wanted)
+        self.keep_needed(rules=wanted)
         self.rules.replace_source(CONFIG, wanted)
         self._policy_changed()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from xdpguard import needed
 from xdpguard.answering import Survey, answers, in_words
 from xdpguard.controller import CONFIG_FACT
 from xdpguard.dataplane import btf, kernel, tracepoints
@@ -55,6 +56,7 @@ def run(instance: Instance) -> list[Check]:
         ("TCP", _tcp),
         ("interfaces", _interfaces),
         ("answers", _answers),
+        ("needed addresses", _needed),
     ]
     found = []
     for name, check in checks:
@@ -169,6 +171,15 @@ def _tcp(instance: Instance) -> Check:
         found = "no kernel type information (BTF): xdpguard tcp can do no more than states"
         return Check("TCP", "warn", found, "use a kernel with CONFIG_DEBUG_INFO_BTF, and libbpf 1")
     return Check("TCP", "ok", f"{len(tracepoints.KNOWN)} tracepoints", "")
+
+
+def _needed(instance: Instance) -> Check:
+    with Store(instance.store, read_only=True) as store:
+        found = needed.kept(store)
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        return Check("needed addresses", "warn", f"{found[0]}{more}", found[0].remedy)
+    return Check("needed addresses", "ok", "no entry had to be left out for one", "")
 
 
 def _interfaces(instance: Instance) -> Check:

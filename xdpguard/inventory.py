@@ -34,7 +34,10 @@ class LinkList(Protocol):
 
 @dataclass
 class Interface:
-    """An attachment as it is: ``prog_id`` and ``mode`` of our program, None and empty where it is not there."""
+    """An attachment as it is: ``prog_id`` and ``mode`` of our program, None and empty where it is not there.
+
+    ``ifindex``: of the interface of that name; 0: there is none.
+    """
 
     name: str
     netns: str
@@ -42,6 +45,7 @@ class Interface:
     observe: bool
     prog_id: int | None
     state: State
+    ifindex: int = 0
 
 
 class Inventory:
@@ -103,10 +107,11 @@ class Inventory:
                 return Interface(known.name, known.netns, moved.xdp.mode, known.observe, moved.xdp.prog_id, "renamed")
             return Interface(known.name, known.netns, known.mode, known.observe, None, "gone")
         if link.xdp is None:
-            return Interface(known.name, known.netns, known.mode, known.observe, None, "detached")
+            return Interface(known.name, known.netns, known.mode, known.observe, None, "detached", link.ifindex)
         if not self.ours(link, known):
-            return Interface(known.name, known.netns, link.xdp.mode, known.observe, None, "replaced")
-        return Interface(known.name, known.netns, link.xdp.mode, known.observe, link.xdp.prog_id, "attached")
+            return Interface(known.name, known.netns, link.xdp.mode, known.observe, None, "replaced", link.ifindex)
+        mode, number = link.xdp.mode, link.xdp.prog_id
+        return Interface(known.name, known.netns, mode, known.observe, number, "attached", link.ifindex)
 
     def _namespaces(self) -> list[str]:
         return ["", *self._links.namespaces()]

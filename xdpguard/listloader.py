@@ -36,11 +36,15 @@ class Loaded(NamedTuple):
 
 
 class Circumstances(NamedTuple):
-    """What a list is held against besides the store: namespaces to be guarded, numbers taken, rules to come."""
+    """What a list is held against besides the store: namespaces to be guarded, numbers taken, rules to come.
+
+    ``unattended``: nobody is there to be refused; whoever loads keeps what the host needs (needed.py).
+    """
 
     places: Collection[str] = ()
     taken: Collection[int] = ()
     config: Collection[NewRule] | None = None
+    unattended: bool = False
 
 
 class Prepared(NamedTuple):
@@ -73,6 +77,10 @@ class Plan(NamedTuple):
     drops: list[str]
     errors: dict[str, XdpguardError]
 
+    def unforced(self) -> dict[str, AddressSet]:
+        """The entries of those lists to put that must not cut off what the host needs."""
+        return {it.its.name: it.entries for it in self.puts if not it.its.forced}
+
 
 class Loader:
     """Loads lists into one instance."""
@@ -100,33 +108,32 @@ class Loader:
     def plan(
         self,
         files: Mapping[str, ListFile],
-        places: Collection[str],
-        config: Collection[NewRule] | None = None,
+        around: Circumstances,
         force: bool = False,
     ) -> Plan:
-        """Reads those files of a configuration that are new or have changed; changes nothing yet.
-
-        ``places`` are network namespaces whose addresses must not be cut off, beside those that are guarded already;
-        ``config`` are the configuration's rules as they will be.
-        """
+        """Reads those files of a configuration that are new or have changed; changes nothing yet."""
         held, plan = {it.name: it for it in self._book.shelf.all()}, Plan([], self._gone(files), {})
         for name, its in self._mine(files):
             if name in held and held[name].stamp == stamp(Path(its.file)):
                 continue
-            taken = [it.its.number for it in plan.puts]
+            near = around._replace(taken=[it.its.number for it in plan.puts])
             try:
-                found = self._read_file(
-                    name, Path(its.file), CONFIG, its.strict, its.force or force, Circumstances(places, taken, config)
-                )
+                found = self._read_file(name, Path(its.file), CONFIG, its.strict, its.force or force, near)
                 plan.puts.append(found)
             except XdpguardError as error:
                 plan.errors[name] = error
         return plan
 
-    def follow(self, files: Mapping[str, ListFile], due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
+    def follow(
+        self,
+        files: Mapping[str, ListFile],
+        due: Callable[[str], bool] = lambda name: True,
+        keep: Callable[[Mapping[str, AddressSet]], object] = lambda lists: None,
+    ) -> Iterator[Loaded]:
         """Loads those files of the configuration that are new or have changed, and drops lists that it has no more.
 
-        Files that cannot be loaded are told in one ListsFailed when all others are done; their old entries stay.
+        Unattended: ``keep`` hears of the entries before they are in force, to keep what the host needs. Files that
+        cannot be loaded are told in one ListsFailed when all others are done; their old entries stay.
         """
         held = {it.name: it for it in self._book.shelf.all()}
         errors: dict[str, XdpguardError] = {}
@@ -135,13 +142,15 @@ class Loader:
             path = Path(its.file)
             if name in held and (not due(name) or held[name].stamp == stamp(path)):
                 continue
-            taken = [it.its.number for it in ready]
+            near = Circumstances(taken=[it.its.number for it in ready], unattended=True)
             try:
-                found = self._read_file(name, path, CONFIG, its.strict, its.force, Circumstances(taken=taken))
+                found = self._read_file(name, path, CONFIG, its.strict, its.force, near)
                 ready.append(found)
             except XdpguardError as error:
                 errors[name] = error
         gone = self._gone(files)
+        if ready:
+            keep({it.its.name: it.entries for it in ready if not it.its.forced})
         if ready or gone:
             # All in one swap: an index is built of all lists, however few have changed.
             self._book.apply([(it.its, it.entries) for it in ready], gone)
@@ -207,7 +216,10 @@ class Loader:
         # A list that only counts does no harm; it is looked at when it is promoted.
         if not force and not self._book.SHADOW:
             check_size(name, given, before)
-            safety.check_list(self._store, name, entries, around.places, around.config)
+            if around.unattended:
+                safety.check_everybody(name, entries)
+            else:
+                safety.check_list(self._store, name, entries, around.places, around.config)
         number = before.number if before else self._book.shelf.free_number(around.taken)
         notes = list(parsed.notes)
         if before and before.source == CONFIG != source:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from xdpguard import safety
+from xdpguard import needed, safety
 from xdpguard.dataplane.shadowmaps import NO_SPLIT, Split
 from xdpguard.errors import XdpguardError
 from xdpguard.listbook import Listbook
@@ -162,6 +162,8 @@ class Promoter:
             if chosen.lists:
                 self._shadow.lists.apply([], [it.found.its.name for it in chosen.lists])
             self._step("commit")
+        if force:
+            needed.accept(self._store, blocks=[it.rule.target for it in chosen.rules])
         self._step("done")
         chosen.in_force = self._dataplane.exists()
 

@@ -57,12 +57,7 @@ def check_list(
     The host is ``places``, too. ``config``: the rules of the configuration as they will be, in place of those that are
     stored.
     """
-    for version in (4, 6):
-        whole = entries.holding(Prefix(bytes(4 if version == 4 else 16), 0))
-        if whole is not None and whole.length == 0:
-            raise XdpguardError(
-                f"the list {name} holds every IPv{version} address there is", f"nothing was changed; {_FORCE}"
-            )
+    check_everybody(name, entries)
     now = time.time()
     for address, role in _guarded(store, {"", *places}):
         culprit = entries.holding(address)
@@ -71,6 +66,16 @@ def check_list(
             raise XdpguardError(
                 f"{inside} of the list {name} is {role}",
                 f"nothing was changed; allow it first: xdpguard allow {address}; {_FORCE}",
+            )
+
+
+def check_everybody(name: str, entries: AddressSet) -> None:
+    """Refuses a list that holds every address there is."""
+    for version in (4, 6):
+        whole = entries.holding(Prefix(bytes(4 if version == 4 else 16), 0))
+        if whole is not None and whole.length == 0:
+            raise XdpguardError(
+                f"the list {name} holds every IPv{version} address there is", f"nothing was changed; {_FORCE}"
             )
 
 

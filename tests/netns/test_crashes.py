@@ -176,7 +176,7 @@ def test_a_restart_of_the_machine(lab: Lab, command: Command, echo: Echo) -> Non
     assert command.json("rules") == before
     (interface,) = command.json("status")["interfaces"]
     assert (interface["state"], interface["prog_id"]) == ("detached", None)
-    assert "attach it again" in command.ok("status")
+    assert "attach it again" in command("status").out
     command.ok("attach", INTERFACE, "--netns", lab.server)
     assert not works(lab, 4, "tcp")
     assert [rule["target"] for rule in command.json("rules")] == [rule["target"] for rule in before]

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from support.command import Command
 from support.guard import sysctls
+from support.service import Run
 from support.traffic import eventually, start_flood
 from topology import CLIENTS4, CLIENTS6, INTERFACE, SERVER4, SERVER6, Lab
 
@@ -25,42 +26,6 @@ from xdpguard.net.netns import entered
 
 PORT = 8000
 RAISED = ("tcp_syncookies", "tcp_timestamps")
-
-
-class Run:
-    """The service in the background, with its log. Ended with the test."""
-
-    def __init__(self, command: Command, *arguments: str, **environment: str) -> None:
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            command.line("run", *arguments),
-            env=command.environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-
-    def says(self, text: str, seconds: float = 30.0) -> bool:
-        """Whether a line with that text comes."""
-        return eventually(lambda: any(text in line for line in self.lines), seconds)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Ends it with a signal; returns its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        code = self.process.wait(30)
-        self._thread.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return code
 
 
 @pytest.fixture
@@ -402,7 +367,7 @@ def test_interfaces_come_and_go(lab: Lab, attached: Command, running: Run) -> No
     attached.ok("attach", INTERFACE, "--netns", lab.server)
     assert eventually(lambda: any("watching eth0" in line for line in running.lines[count:]), 20)
     flood = start_flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "2")
-    assert running.says("a flood begins")
+    assert running.says("a flood begins"), running.lines
     flood.communicate(timeout=60)
 
 
@@ -451,19 +416,8 @@ def test_the_unit_names_capabilities_that_are_enough(lab: Lab, attached: Command
     assert f"--instance {attached.instance} run" in unit
     line = next(line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet="))
     kept = [f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split()]
-    assert len(kept) == 4
-    bounded = ["setpriv", f"--bounding-set=-all,{','.join(kept)}", "--no-new-privs"]
-    run = Run.__new__(Run)
-    run.lines = []
-    run.process = subprocess.Popen(
-        [*bounded, *attached.line("run")],
-        env=attached.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    run._thread = threading.Thread(target=run._read, daemon=True)
-    run._thread.start()
+    assert len(kept) == 5
+    run = Run(attached, before=("setpriv", f"--bounding-set=-all,{','.join(kept)}", "--no-new-privs"))
     try:
         assert run.says("watching eth0"), run.lines
         for port in range(2000, 2040):
@@ -473,6 +427,7 @@ def test_the_unit_names_capabilities_that_are_enough(lab: Lab, attached: Command
         assert run.says("tcp_syncookies 1 -> 2"), run.lines
         flood.communicate(timeout=60)
         assert not any(line.startswith("no ") for line in run.lines), "handshakes and SYN-ACKs can be counted"
+        assert not any("CAP_" in line for line in run.lines), "links of other namespaces are heard of"
     finally:
         assert run.end() == 0
     assert os.getuid() == 0

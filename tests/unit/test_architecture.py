@@ -21,6 +21,7 @@ FLOORS = [
     {"lists", "telemetry", "tcp"},
     {
         "safety",
+        "needed",
         "rulebook",
         "inventory",
         "guardbook",

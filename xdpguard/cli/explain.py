@@ -250,3 +250,5 @@ def _address_lines(found: dict[str, Any]) -> Iterator[str]:
         yield "  seen      nothing is attached"
     for it in found["needed"]:
         yield f"  needed    it is {it['role']}{' in ' + it['netns'] if it['netns'] else ''}"
+    if found["left_out_of"]:
+        yield f"  safety    let through for that, although in {', '.join(found['left_out_of'])}; see xdpguard status"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xdpguard.cli import render
-from xdpguard.cli.session import Options, controller, options, pins, remembered_policy
+from xdpguard.cli.session import Options, controller, find_instance, options, pins, remembered_policy
+from xdpguard.errors import UsageError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _RUN_EXAMPLES = """
 Examples:
   xdpguard run                               in the foreground, until Ctrl-C or SIGTERM
   xdpguard run --config guard.toml           SIGHUP reads the file again
+  xdpguard run --attach eth0 --attach eth1@web
   xdpguard run --print-unit > /etc/systemd/system/xdpguard.service
 \b
 Without it the data plane still guards by itself; with it there are a log, bans, window scaling under a flood,
@@ -137,10 +139,22 @@ def run(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML; remembered.")
     ] = None,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option("--attach", metavar="IFACE[@NETNS]", help="Attach to it, or wait for it; may be repeated."),
+    ] = None,
+    netns: Annotated[
+        str, typer.Option("--netns", metavar="NAME", help="Network namespace of what --attach names without one.")
+    ] = "",
     print_unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for it, and end.")] = False,
 ) -> None:
-    """Run the controller as a service: log of floods, bans, sysctls for their length. Ends with SIGTERM."""
+    """Run as a service: attach what is recorded or named, follow it, log floods, ban sources. SIGTERM ends it."""
+    from xdpguard.policy.attach import parse_place
+
     chosen = options(context)
+    if netns and not attach:
+        raise UsageError("--netns says where --attach looks, and there is none", "add --attach IFACE, or leave it out")
+    wanted = [parse_place(text, "" if "@" in text else netns) for text in attach or ()]
     if print_unit:
         typer.echo(_unit(chosen.instance.name), nl=False)
         return
@@ -156,9 +170,11 @@ def run(
         Daemon(
             pins(chosen),
             lambda: controller(chosen),
-            lambda session: remembered_policy(session, chosen),
+            # Looked for anew each time: /etc/xdpguard/INSTANCE.toml may have come meanwhile.
+            lambda session: remembered_policy(session, Options(find_instance(chosen.instance.name), chosen.verbose)),
             _log,
             chosen.instance.store,
+            wanted,
         ).run()
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import health, render
 from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, pins, remembered_policy, rulebook
-from xdpguard.errors import EXIT_DONE, EXIT_FAILED, EXIT_MISSING, UsageError
+from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
@@ -122,10 +122,11 @@ def _report(outcome: Outcome) -> None:
 
 
 def status(context: typer.Context, as_json: _Json = False) -> None:
-    """Show what is attached, and how many rules are in force. Exit code 1: the SYN guard is on and cannot answer."""
+    """Show what is attached, and how many rules are in force. Exits with 1 when something is not as it should be."""
     import time
 
-    from xdpguard.answering import Survey, in_words
+    from xdpguard import needed
+    from xdpguard.answering import Survey
     from xdpguard.dataplane.abi import ABI
 
     chosen = options(context)
@@ -136,6 +137,10 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
         shadow_rules = len(session.shadow.rules.in_force())
         audit = session.audit()
         answers = Survey(pins(chosen), session.links())
+        conflicts = needed.kept(session.store)
+        awaited, unread = health.awaited(session, chosen)
+    failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
+    degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
     with rulebook(chosen, read_only=True) as (_, store):
         counts = store.counts(time.time())
     if as_json:
@@ -159,9 +164,13 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
                 "lists": lists,
                 "shadow": {"rules": shadow_rules, "lists": shadow_lists},
                 "audit": _audit_json(audit) if audit else None,
+                "awaited": [{"name": name, "netns": netns} for name, netns in awaited],
+                "conflicts": [health.conflict_json(it) for it in conflicts],
+                "degraded": degraded,
             }
         )
-        raise typer.Exit(EXIT_FAILED if any(answers.failing(interfaces)) else EXIT_DONE)
+        _exit(degraded)
+        return
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     typer.echo(f"instance {chosen.instance.name}: rules: {total}")
     if lists:
@@ -181,19 +190,28 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
         render.note(
             f"the kernel does not hold all of it: {', '.join(missing)}; attach again, or xdpguard run, mends it"
         )
+    for conflict in conflicts:
+        render.note(health.conflict_text(conflict))
+    for name, netns in awaited:
+        render.note(f"{place_of(name, netns)} is named in the configuration and not attached; xdpguard run attaches it")
+    if unread:
+        render.note(f"the configuration cannot be read: {unread}")
     if not interfaces:
         typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
+        _exit(degraded)
         return
     rows = [
         [it.name, it.netns or "-", it.mode, str(it.prog_id or "-"), "yes" if it.observe else "no", _state(it)]
         for it in interfaces
     ]
     render.print_table(["interface", "netns", "mode", "program", "observe", "state"], rows, right="program")
-    failing = list(answers.failing(interfaces))
-    for it, found in failing:
-        words = in_words(found.muted, found.why)
-        render.note(f"the SYN guard on {place_of(it.name, it.netns)} {words}; {found.remedy}")
-    if failing:
+    for text in failing:
+        render.note(text)
+    _exit(degraded)
+
+
+def _exit(degraded: list[str]) -> None:
+    if degraded:
         raise typer.Exit(EXIT_FAILED)
 
 

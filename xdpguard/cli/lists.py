@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, render
+from xdpguard.cli import entries, health, render
 from xdpguard.cli.session import books, options
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -125,18 +125,26 @@ def show(
     with books(options(context), read_only=True) as (kept, _):
         found, shadow = kept.lists.in_force(), kept.shadow.lists.counted()
         shares, counted = kept.lists.shares(), kept.shadow.lists.shares()
+        left_out = health.left_out(kept.store)
     if name:
         found = [item for item in found if item.its.name == name]
         shadow = [item for item in shadow if item.found.its.name == name]
         if not found and not shadow:
             raise XdpguardError(f"there is no list {name}", "xdpguard lists show tells which there are")
     if as_json:
-        plain = [entries.list_json(item, shares) for item in found]
+        plain = [
+            entries.list_json(item, shares) | ({"left_out": addresses} if addresses else {})
+            for item in found
+            for addresses in [left_out.get(f"the list {item.its.name}")]
+        ]
         render.print_json(plain + [entries.list_json(item.found, counted, item.split) for item in shadow])
         return
     if found:
         rows = [entries.list_row(item, shares) for item in found]
         render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
+        for item in found:
+            if addresses := left_out.get(f"the list {item.its.name}"):
+                typer.echo(f"{item.its.name} does not hold for {', '.join(addresses)}; see xdpguard status")
     if shadow:
         rows = [entries.shadow_list_row(item, counted) for item in shadow]
         render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)

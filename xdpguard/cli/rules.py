@@ -4,19 +4,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xdpguard.cli import entries, render
+from xdpguard.cli import entries, health, render
 from xdpguard.cli.session import books, options, rulebook
 from xdpguard.cli.targets import Targets, ports_of, prefixes
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.net.netns import place_of
 from xdpguard.policy.target import Kind, Prefix, Target, parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.lists.store import Store
+    from xdpguard.policy.rule import Rule
 
 _Ports = Annotated[
     list[str] | None,
@@ -92,7 +94,7 @@ def block(
         def check_ports(store: Store) -> None:
             safety.check_ports(store, closed)
 
-        _add(context, "port", closed, life, reason, None if force else check_ports)
+        _add(context, "port", closed, life, reason, None if force else check_ports, force)
         return
     wanted = prefixes(targets)
     seconds = parse_duration(life) if life else None
@@ -103,7 +105,7 @@ def block(
     def check_block(store: Store) -> None:
         safety.check_block(store, wanted, seconds)
 
-    _add(context, "block", wanted, life, reason, None if force else check_block)
+    _add(context, "block", wanted, life, reason, None if force else check_block, force)
 
 
 def unblock(
@@ -138,10 +140,13 @@ def allow(
 
 def disallow(context: typer.Context, targets: Targets = None, force: _Force = False) -> None:
     """Take sources off the allow list."""
-    from xdpguard import safety
+    from xdpguard import needed, safety
 
     wanted = prefixes(targets)
     _remove(context, "allow", wanted, None if force else lambda store: safety.check_disallow(store, wanted))
+    if force:
+        with rulebook(options(context)) as (_, store):
+            needed.accept(store, addresses=wanted)
 
 
 def rules(
@@ -155,18 +160,31 @@ def rules(
     with books(options(context), read_only=True) as (found, _):
         real = found.rules.in_force(kind) if kind != "shadow" else []
         shadow = found.shadow.rules.in_force() if kind in (None, "shadow") else []
+        left_out = health.left_out(found.store)
     if as_json:
-        plain = [entries.rule_json(item) for item in real]
+        plain = [entries.rule_json(item) | _left_out_json(item.rule, left_out) for item in real]
         render.print_json(plain + [entries.rule_json(item.found, item.split) for item in shadow])
         return
     now = time.time()
     if real:
         render.print_table(entries.RULE_COLUMNS, [entries.rule_row(item, now) for item in real], right="packets bytes")
+        for words, addresses in left_out.items():
+            if words in {_words(item.rule) for item in real}:
+                typer.echo(f"{words} does not hold for {', '.join(addresses)}; see xdpguard status")
     if shadow:
         rows = [entries.shadow_rule_row(item, now) for item in shadow]
         render.print_table(entries.SHADOW_RULE_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
     if not real and not shadow:
         typer.echo("no rules")
+
+
+def _words(rule: Rule) -> str:
+    return f"closed port {rule.target}" if rule.kind == "port" else f"{rule.kind} {rule.target}"
+
+
+def _left_out_json(rule: Rule, left_out: dict[str, list[str]]) -> dict[str, object]:
+    found = left_out.get(_words(rule))
+    return {"left_out": found} if found else {}
 
 
 def _add_shadow(context: typer.Context, targets: Sequence[Prefix], seconds: float | None, reason: str) -> None:
@@ -211,7 +229,10 @@ def _add(
     life: str,
     reason: str,
     check: Callable[[Store], None] | None,
+    force: bool = False,
 ) -> None:
+    from xdpguard import needed
+
     seconds = parse_duration(life) if life else None
     _check_reason(reason)
     with rulebook(options(context)) as (book, store):
@@ -219,14 +240,39 @@ def _add(
             check(store)
         book.purge()
         change = book.add(kind, targets, reason, "cli", seconds)
+        if force:
+            needed.accept(store, blocks=targets)
         if kind == "block" and len(targets) <= 100:
             tell_overridden(store, targets)
+        lost = list(not_in_force(store)) if change.in_force else []
     verb = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
     if change.kept:
         render.note(f"{change.kept:,} of them stand in the configuration file and stay as they are there")
     typer.echo(f"{verb} {_named(targets)}{_end(seconds)}{_already(change.updated, len(targets))}")
     if not change.in_force:
         render.note("nothing is attached: stored, in force from the next attach on")
+    for text in lost:
+        render.note(text)
+
+
+def not_in_force(store: Store) -> Iterator[str]:
+    """Says on which interfaces a change is not in force, and on which it is."""
+    from xdpguard.net.carried import program_on
+
+    held, faults = [], {}
+    for it in store.attachments():
+        found, place = program_on(it.name, it.netns), place_of(it.name, it.netns)
+        if found == it.prog_id:
+            held.append(place)
+        elif found is None:
+            faults[place] = "is not there under that name"
+        else:
+            faults[place] = "carries another program" if found else "lost its program"
+    if faults and held:
+        yield f"in force on {', '.join(held)}"
+    elif "is not there under that name" not in faults.values() and faults:
+        yield "stored; in force on no interface at this moment"
+    yield from (f"{place} {fault}; see xdpguard status" for place, fault in faults.items())
 
 
 def _remove(

@@ -6,18 +6,16 @@ It may die at any moment: the data plane goes on, and what was changed for a whi
 
 from __future__ import annotations
 
-import contextlib
 import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import msgspec
 
-from xdpguard.attaching import Request
 from xdpguard.controller import Controller
 from xdpguard.dataplane.handshakes import Handshakes
 from xdpguard.dataplane.pins import Pins
@@ -25,15 +23,18 @@ from xdpguard.dataplane.tables import boot_offset
 from xdpguard.errors import XdpguardError
 from xdpguard.guard.answers import Answers
 from xdpguard.guard.floods import Floods, name_of
+from xdpguard.guard.following import Following
 from xdpguard.guard.host import Host
+from xdpguard.guard.looks import Looks
+from xdpguard.guard.needs import Needs
 from xdpguard.guard.notify import notify, reloading
+from xdpguard.guard.signals import signals
 from xdpguard.guard.survey import Survey
 from xdpguard.guard.suspects import Suspects
 from xdpguard.guard.upkeep import Upkeep
-from xdpguard.inventory import Interface
 from xdpguard.metrics.service import Service
 from xdpguard.net.links import Link
-from xdpguard.net.netns import place_of
+from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import parse_duration
 from xdpguard.tcp.evidence import Evidence
@@ -55,8 +56,12 @@ class Daemon:
         policy: Callable[[Controller], Policy],
         log: Callable[[str], None],
         store: Path,
+        attach: Iterable[AttachTo] = (),
     ) -> None:
-        """``session`` opens the controller with the lock held; ``policy`` reads the file, and may raise."""
+        """``session`` opens the controller with the lock held; ``policy`` reads the file, and may raise.
+
+        ``attach``: interfaces to attach to besides those of the file.
+        """
         self._pins = pins
         self._store = store
         self._seen = 0
@@ -73,7 +78,9 @@ class Daemon:
         self._offset = boot_offset()
         self._host = Host(log)
         self._chores_at = 0.0
-        self._gone: set[tuple[str, str]] = set()  # interfaces that are recorded and not there
+        self._following = Following(log, attach)
+        self._needs = Needs(log)
+        self._looks = Looks(log)
         self._ring: events.Events | None = None
         self._upkeep = Upkeep(log)
         self._survey = Survey(log)
@@ -82,16 +89,18 @@ class Daemon:
     def run(self) -> None:
         """Works until SIGTERM or SIGINT. XdpguardError when it cannot begin."""
         with ExitStack() as stack:
-            signals = stack.enter_context(_signals())
+            told = stack.enter_context(signals())
+            stack.callback(self._looks.close)
             stack.callback(self._metrics.close)
             with self._session() as session:
                 # First of all: whatever else may be wrong now, this can be done.
                 for change in session.loans.restore():
                     self._log(f"put back after an end without notice: {change}")
                 self._policy = self._load(session)
-                self._attach(session)
+                self._following.begin(session, self._policy, time.monotonic())
                 self._policy_mark = session.policy_mark()
                 self._chores(session)
+                self._needs.strangers(session, self._following.places(session))
                 self._host.settle(session, self._guard, self._links, active=False, now=time.monotonic())
             try:
                 self._suspects.handshakes = stack.enter_context(Handshakes())
@@ -104,30 +113,32 @@ class Daemon:
             self._ticked()
             self._metrics.apply(self._policy.metrics)
             notify("READY=1", f"STATUS=guard {self._guard.mode}")
-            self._loop(signals)
+            self._loop(told)
             notify("STOPPING=1")
             self._stop()
 
-    def _loop(self, signals: socket.socket) -> None:
+    def _loop(self, told: socket.socket) -> None:
         due = time.monotonic()
         while True:
-            sources = [signals.fileno(), *([self._ring.fileno()] if self._ring else [])]
-            ready, _, _ = select.select(sources, [], [], max(0.0, due - time.monotonic()))
-            if signals.fileno() in ready:
-                came = signals.recv(64)
+            sources = [told.fileno(), self._looks.fileno(), *([self._ring.fileno()] if self._ring else [])]
+            wait = max(0.0, min(due, self._looks.at) - time.monotonic())
+            ready, _, mounted = select.select(sources, [], [self._looks.mounts], wait)
+            if told.fileno() in ready:
+                came = told.recv(64)
                 if signal.SIGHUP in came:
                     self._reload()
                 if signal.SIGTERM in came or signal.SIGINT in came:
                     return
+            self._looks.heed(bool(mounted))
             begun = self._drain()
-            if begun or time.monotonic() >= due:
+            if begun or time.monotonic() >= min(due, self._looks.at):
                 due = time.monotonic() + _TICK
                 self._guarded_tick()
                 self._ticked()
                 notify("WATCHDOG=1")
 
     def _ticked(self) -> None:
-        self._metrics.tick(self._guard.mode, self._upkeep.audit, self._upkeep.audited)
+        self._metrics.tick(self._guard.mode, self._upkeep.audit, self._upkeep.audited, self._following.awaited())
 
     def _drain(self) -> bool:
         """Takes in the events there are; whether one of them is the begin of a flood."""
@@ -149,7 +160,8 @@ class Daemon:
                 self._log(f"{first}; {error}; going on")
 
     def _tick(self, now: float) -> None:
-        looked = now - self._chores_at >= _CHORES or self._store_changed() or self._answers.outdated(self._links)
+        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or self._store_changed()
+        looked = looked or self._answers.outdated(self._links)
         if looked:
             # Before anything is judged: what another command has set holds from here on.
             with self._session() as session:
@@ -190,7 +202,9 @@ class Daemon:
         if session.policy_mark() != self._policy_mark:
             self._policy_mark = session.policy_mark()
             self._policy = self._load(session)
-        self._missing(session)
+            self._following.name(session, self._policy, self._chores_at)
+        self._following.look(session, self._chores_at, self._looks.deleted())
+        self._looks.watch(self._following.places(session))
         before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
         links = session.links()
         before, self._links = self._links, links
@@ -207,6 +221,7 @@ class Daemon:
             self._log(f"guard: {changed}")
         session.rules.purge()
         session.shadow.rules.purge()
+        self._needs.look(session, self._following.places(session), self._stamp(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
         session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
         self._open_ring()
@@ -221,34 +236,6 @@ class Daemon:
         if self._ring is None and there:
             self._ring = events.Events(self._pins)
 
-    def _attach(self, session: Controller) -> None:
-        """Attaches again what a restart of the machine has taken off; what is not there yet is waited for."""
-        for it in session.interfaces():
-            if it.state == "detached":
-                self._attach_again(session, it)
-        self._missing(session)
-        if not session.links() and not self._gone:
-            raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
-
-    def _attach_again(self, session: Controller, it: Interface) -> None:
-        outcome = session.attach(Request(it.name, it.netns, observe=it.observe), self._policy)
-        self._log(f"attached to {place_of(it.name, it.netns)} again, in {outcome.interface.mode} mode")
-
-    def _missing(self, session: Controller) -> None:
-        """Notes which interfaces are not there, and attaches those again that have come back."""
-        before, self._gone = self._gone, set()
-        for it in session.interfaces():
-            place = (it.name, it.netns)
-            if it.state == "gone":
-                self._gone.add(place)
-                if place not in before:
-                    self._log(f"{place_of(*place)} is not there; it is attached again when it comes back")
-            elif it.state == "detached" and place in before:
-                try:
-                    self._attach_again(session, it)
-                except XdpguardError as error:
-                    self._log(f"{place_of(*place)} has come back, and was not attached: {error}; {error.remedy}")
-
     def _reload(self) -> None:
         reloading()
         taken = False
@@ -257,6 +244,7 @@ class Daemon:
                 policy = self._load(session)
                 session.configure(policy)
                 self._policy = policy
+                self._following.name(session, policy, time.monotonic())
                 self._policy_mark = session.policy_mark()
                 self._chores(session)
             taken = True
@@ -280,24 +268,6 @@ class Daemon:
             if links:
                 session.guard.apply(self._guard, links)
         self._log("stopped; the data plane goes on")
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """A socket that names the signals that came, one octet each."""
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    kinds = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
-    handlers = [signal.signal(kind, lambda number, frame: None) for kind in kinds]
-    try:
-        yield reader
-    finally:
-        for kind, handler in zip(kinds, handlers, strict=True):
-            signal.signal(kind, handler)
-        signal.set_wakeup_fd(before)
-        reader.close()
-        writer.close()
 
 
 def _changes(before: Guard, after: Guard) -> str:

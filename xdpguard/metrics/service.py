@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,9 +58,10 @@ class Service:
         if self._server is None and self._pusher is None:
             self._collector.rest()
 
-    def tick(self, mode: str, audit: Audit | None, audited: float) -> None:
-        """The loop went round. ``mode`` of the guard; the last audit and when it was, Unix time."""
+    def tick(self, mode: str, audit: Audit | None, audited: float, awaited: Sequence[str] = ()) -> None:
+        """The loop went round. ``mode`` of the guard; the last audit, when it was (Unix time); what is waited for."""
         self.status.mode = mode
+        self.status.awaited = tuple(awaited)
         if audit is None:
             self.status.audit = None
         elif self.status.audit is None or self.status.audit.audit is not audit:

@@ -29,6 +29,7 @@ class Status:
         self.ticked = time.monotonic()
         self.mode = "off"
         self.audit: Taken | None = None
+        self.awaited: tuple[str, ...] = ()  # interfaces that are to be attached and are not
         self.reload_ok = True
         self.reloaded = time.time()
 
@@ -46,8 +47,9 @@ class Status:
         found = list(interfaces)
         if self.sick():
             return self.sick()
-        if not found:
-            return "nothing is attached; attach with: xdpguard attach IFACE"
+        if self.awaited or not found:
+            missing = f"{', '.join(self.awaited)} is not attached yet; see the log of xdpguard run"
+            return missing if self.awaited else "nothing is attached; attach with: xdpguard attach IFACE"
         for it in found:
             if it.state != "attached":
                 where = f"{it.name} --netns {it.netns}" if it.netns else it.name

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from xdpguard.errors import MissingError, UsageError
 
 FOLDER = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
+_NETNS_COOKIE = 71  # SO_NETNS_COOKIE, Linux 5.14
 _OWN = Path("/proc/thread-self/ns/net")
 
 
@@ -42,6 +45,15 @@ def entered(name: str) -> Iterator[None]:
         return
     with entered_path(path_of(name)):
         yield
+
+
+def cookie() -> int:
+    """The number of the namespace this thread is in. Unlike its inode it is never given again; 0: not known."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asker:
+        try:
+            return int.from_bytes(asker.getsockopt(socket.SOL_SOCKET, _NETNS_COOKIE, 8), sys.byteorder)
+        except OSError:
+            return 0
 
 
 def path_of(name: str) -> Path:

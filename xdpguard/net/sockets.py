@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xdpguard.errors import UsageError
+from xdpguard.net.logins import remote_logins
 from xdpguard.policy.target import Prefix, parse_prefix
 
 _ESTABLISHED = 1  # include/net/tcp_states.h
@@ -23,6 +24,7 @@ _SSH_PORT = 22
 _ROUTE_GATEWAY = 0x2  # RTF_GATEWAY, linux/route.h
 _NAMESERVER = re.compile(r"^\s*nameserver\s+(\S+)", re.MULTILINE)
 _PROC = Path("/proc/net")
+LOGIN = "where somebody is logged in from"  # a role
 
 
 class Protected(NamedTuple):
@@ -45,8 +47,27 @@ class Socket(NamedTuple):
 def protected() -> list[Protected]:
     """Everything of this network namespace that a rule must not cut off without --force."""
     peers = sorted({session.peer for session in ssh_sessions()})
-    found = [Protected(peer, "the other end of an SSH session to this host") for peer in peers]
-    found += [Protected(address, "an address of this host") for address in own_addresses()]
+    return [Protected(peer, "the other end of an SSH session to this host") for peer in peers] + _of_the_network()
+
+
+def needed() -> list[Protected]:
+    """What this network namespace needs, by what a stranger cannot bring about: for whoever decides unattended.
+
+    Of SSH that is who has logged in, not who holds a connection to port 22 open.
+    """
+    peers = sorted(logged_in())
+    return [Protected(peer, LOGIN) for peer in peers] + _of_the_network()
+
+
+def logged_in() -> set[Prefix]:
+    """Addresses from which somebody is logged in to this namespace: a login record, and a connection that lives."""
+    own = _own_session()
+    logins = remote_logins() | ({own.peer} if own else set())
+    return {_plain(it.remote) for it in _sockets() if it.state == _ESTABLISHED} & logins if logins else set()
+
+
+def _of_the_network() -> list[Protected]:
+    found = [Protected(address, "an address of this host") for address in own_addresses()]
     found += [Protected(address, "this host's gateway") for address in gateways()]
     found += [Protected(address, "this host's name server") for address in resolvers()]
     return found

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from xdpguard.errors import UsageError
+from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
 from xdpguard.policy.metrics import metrics_faults
 from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
 from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
@@ -45,9 +46,10 @@ def load(path: Path) -> Policy:
         raise UsageError(
             f"{where}: not TOML: {message}", "see the README's section on the configuration file"
         ) from error
+    attach = _attach(path, text, data.pop("attach", {}))
     try:
         _check_lists(path, text, data.get("lists"))
-        policy = msgspec.convert(data, Policy, strict=True)
+        policy = msgspec.structs.replace(msgspec.convert(data, Policy, strict=True), attach=attach)
     except msgspec.ValidationError as error:
         raise _explained(path, text, str(error)) from error
     _check_rules(path, text, policy)
@@ -56,6 +58,14 @@ def load(path: Path) -> Policy:
             where = f"{path}:{_line_of(text, [table, name])}"
             raise UsageError(f"{where}: {table}.{name}: {fault}", fault.remedy)
     return _with_lists(path, text, policy)
+
+
+def _attach(path: Path, text: str, data: object) -> tuple[AttachTo, ...]:
+    try:
+        return parse_attach(data)
+    except AttachFault as fault:
+        where = f"{path}:{_line_of(text, fault.keys, fault.entry)}"
+        raise UsageError(f"{where}: {'.'.join(fault.keys)}: {fault}", fault.remedy) from fault
 
 
 def _check_lists(path: Path, text: str, lists: object) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from xdpguard.policy.attach import AttachTo
+
 # Bounds keep a typing error from asking the kernel for all memory.
 _Entries = Annotated[int, Meta(ge=1024, le=16_777_216)]
 RULES = 131_072
@@ -123,3 +125,4 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     guard: Guard = field(default_factory=Guard)
     lists: dict[str, ListFile] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
+    attach: tuple[AttachTo, ...] = ()  # from tables of their own, see attach.py

@@ -7,6 +7,7 @@ from collections import Counter
 
 from xdpguard.controller import Controller
 from xdpguard.dataplane.pins import Pins
+from xdpguard.needed import kept
 from xdpguard.net import netns, sockets
 from xdpguard.policy.target import Prefix
 from xdpguard.probe.entries import Entries, Plain
@@ -35,6 +36,7 @@ def about(session: Controller, pins: Pins, address: Prefix) -> Plain:
         "attached": pins.exist(),
         "interfaces": _interfaces(session) if pins.exist() else [],
         "needed": _needed(session, address),
+        "left_out_of": [by.words for it in kept(session.store) if it.address == address for by in it.culprits],
     }
 
 

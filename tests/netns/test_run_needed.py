@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``xdpguard run`` where an entry blocks what the host needs: everything is in force but for that, and it is said."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import Command
+from support.service import Run
+from support.traffic import Echo, eventually, works
+from topology import CLIENTS4, INTERFACE, OUTSIDE4, SERVER4, Lab
+
+from xdpguard.net.netns import entered
+from xdpguard.rulebook import SAFETY
+
+NETWORK = "198.18.0.0/24"  # of the lab: its gateway, its clients, the server itself
+BLOCKED = 3  # number of a client
+
+
+@pytest.fixture
+def echo(lab: Lab) -> Iterator[Echo]:
+    with Echo(lab) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def gateway(lab: Lab, address: str) -> Iterator[None]:
+    """Another gateway for a while."""
+    subprocess.run(["ip", "-n", lab.server, "route", "replace", "default", "via", address], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "-n", lab.server, "route", "replace", "default", "via", OUTSIDE4], check=True)
+
+
+def reaches(lab: Lab, source: str) -> bool:
+    """Whether a datagram from an address is answered."""
+    with entered(lab.outside):
+        asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with asker:
+        asker.settimeout(0.4)
+        asker.bind((source, 0))
+        asker.sendto(b"hello", (SERVER4, 7000))
+        try:
+            return asker.recv(2048) == b"hello"
+        except OSError:
+            return False
+
+
+def run(command: Command, lab: Lab, *arguments: str, session: str = "") -> Run:
+    """``session``: the SSH_CONNECTION it was started from."""
+    options = ("--attach", INTERFACE, "--netns", lab.server, *arguments)
+    return Run(command, *options, SSH_CONNECTION=session) if session else Run(command, *options)
+
+
+def safety_rules(command: Command) -> list[str]:
+    return [str(it["target"]) for it in command.json("rules") if it["source"] == SAFETY]
+
+
+def status(command: Command) -> Any:
+    return command.json("status")
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_block_that_covers_the_gateway(lab: Lab, command: Command) -> None:
+    """It holds for everybody else, from the first packet on; whoever looks is told, until it is settled."""
+    command.ok("block", NETWORK)
+    assert reaches(lab, OUTSIDE4)
+    assert works(lab, 4, "udp", BLOCKED), "nothing is attached yet"
+    with run(command, lab) as service:
+        assert service.says("watching eth0"), service.lines
+        assert service.says(
+            f"{OUTSIDE4} is let through although block {NETWORK} blocks it: it is this host's gateway in {lab.server}"
+        ), service.lines
+        assert not works(lab, 4, "udp", BLOCKED)
+        assert reaches(lab, OUTSIDE4)
+        assert safety_rules(command) == [SERVER4, OUTSIDE4]
+        found = command("status")
+        assert found.code == 1
+        assert f"{OUTSIDE4} is let through although" in found.err
+        assert f"to settle it: xdpguard allow {OUTSIDE4}, or take the block of {NETWORK} away" in found.err
+        assert {it["address"] for it in status(command)["conflicts"]} == {SERVER4, OUTSIDE4}
+        assert any(OUTSIDE4 in it for it in status(command)["degraded"])
+        assert f"block {NETWORK} does not hold for {SERVER4}" in command.ok("rules")
+        (block,) = [it for it in command.json("rules") if it["kind"] == "block"]
+        assert [it.split()[0] for it in block["left_out"]] == [SERVER4, OUTSIDE4]
+        assert "let through although" in command("doctor").out
+        assert command.json("explain", OUTSIDE4)["left_out_of"] == [f"block {NETWORK}"]
+        assert f"although in block {NETWORK}" in command.ok("explain", OUTSIDE4)
+        command.ok("unblock", NETWORK)
+        assert service.says(f"{OUTSIDE4} is no longer let through"), service.lines
+        assert eventually(lambda: safety_rules(command) == [])
+        assert works(lab, 4, "udp", BLOCKED)
+        assert command("status").code == 0
+        assert service.end() == 0
+
+
+@pytest.mark.usefixtures("echo")
+def test_the_blocked_address_alone(lab: Lab, command: Command) -> None:
+    """An allowance by hand settles it; the entry of the address goes on standing there."""
+    command.ok("block", OUTSIDE4, CLIENTS4[BLOCKED])
+    with run(command, lab) as service:
+        assert service.says(f"{OUTSIDE4} is let through although block {OUTSIDE4} blocks it"), service.lines
+        assert reaches(lab, OUTSIDE4)
+        assert not works(lab, 4, "udp", BLOCKED), "the others are in force"
+        command.ok("allow", OUTSIDE4)
+        assert service.says(f"{OUTSIDE4} is no longer let through"), service.lines
+        assert safety_rules(command) == []
+        assert reaches(lab, OUTSIDE4)
+        assert command("status").code == 0
+        assert service.end() == 0
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_list_of_the_configuration(lab: Lab, command: Command, tmp_path: Path) -> None:
+    """The list is in force but for those addresses; so is the next state of its file."""
+    listed = tmp_path / "list.txt"
+    listed.write_text("198.18.0.0/28\n203.0.113.0/24\n")  # the gateway, the server, clients 0 to 5
+    config = tmp_path / "guard.toml"
+    config.write_text('[lists.drop]\nfile = "list.txt"\nevery = "10s"\n')
+    with run(command, lab, "--config", str(config)) as service:
+        assert service.says(f"{OUTSIDE4} is let through although the list drop blocks it"), service.lines
+        assert service.says("watching eth0"), service.lines
+        assert not works(lab, 4, "udp", BLOCKED)
+        assert works(lab, 4, "udp", 8), "who is not in the list"
+        assert reaches(lab, OUTSIDE4)
+        (plain,) = command.json("lists", "show")
+        assert [it.split()[0] for it in plain["left_out"]] == [SERVER4, OUTSIDE4]
+        assert f"drop does not hold for {SERVER4}" in command.ok("lists", "show")
+        listed.write_text("198.18.0.0/27\n")
+        assert service.says("list drop loaded: 1 entries", 40), service.lines
+        assert not works(lab, 4, "udp", 8)
+        assert reaches(lab, OUTSIDE4)
+        assert service.end() == 0
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_new_gateway(lab: Lab, command: Command) -> None:
+    """A blocked source becomes the gateway while `run` runs: it is let through, as long as that lasts."""
+    address = CLIENTS4[BLOCKED]
+    with run(command, lab) as service:
+        assert service.says("watching eth0"), service.lines
+        assert reaches(lab, address)
+        command.ok("block", address)
+        assert not reaches(lab, address)
+        with gateway(lab, address):
+            assert service.says(f"{address} is let through although block {address} blocks it"), service.lines
+            assert reaches(lab, address)
+        assert service.says(f"{address} is no longer let through"), service.lines
+        assert not reaches(lab, address)
+        assert command("status").code == 0
+        with gateway(lab, address):
+            assert eventually(lambda: reaches(lab, address))
+            refused = command.refused(1, "attach", INTERFACE, "--netns", lab.server, "--mode", "generic")
+            assert "modes cannot be swapped" in refused, "not because of the gateway, which is kept"
+        assert service.end() == 0
+
+
+@pytest.mark.usefixtures("echo")
+def test_what_was_forced_stays(lab: Lab, command: Command) -> None:
+    with run(command, lab) as service:
+        assert service.says("watching eth0"), service.lines
+        command.refused(1, "block", OUTSIDE4)
+        command.ok("block", OUTSIDE4, "--force")
+        assert not reaches(lab, OUTSIDE4)
+        command.ok("block", CLIENTS4[BLOCKED])  # something to look at
+        with gateway(lab, CLIENTS4[BLOCKED]):
+            assert service.says(f"{CLIENTS4[BLOCKED]} is let through"), "it has looked"
+        assert not reaches(lab, OUTSIDE4)
+        assert OUTSIDE4 not in safety_rules(command)
+        assert service.end() == 0
+    with run(command, lab) as service:
+        assert service.says("watching eth0"), service.lines
+        assert not reaches(lab, OUTSIDE4), "also after a restart"
+        command.ok("unblock", OUTSIDE4)
+        assert reaches(lab, OUTSIDE4)
+        assert service.end() == 0
+
+
+@pytest.mark.usefixtures("echo")
+@pytest.mark.parametrize("whose", ["a stranger's", "the caller's"])
+def test_a_connection_to_port_22(lab: Lab, command: Command, whose: str) -> None:
+    """Held open by a blocked stranger it changes nothing; of the session that `run` was started from it does."""
+    address = CLIENTS4[BLOCKED]
+    command.ok("block", address)
+    with contextlib.ExitStack() as stack:
+        with entered(lab.server):
+            listener = stack.enter_context(socket.create_server((SERVER4, 22)))
+        with entered(lab.outside):
+            held = stack.enter_context(socket.create_connection((SERVER4, 22), 5, source_address=(address, 0)))
+        accepted, _ = listener.accept()
+        stack.enter_context(accepted)
+        port = held.getsockname()[1]
+        session = "" if whose == "a stranger's" else f"{address} {port} {SERVER4} 22"
+        service = stack.enter_context(run(command, lab, session=session))
+        assert service.says("watching eth0"), service.lines
+        assert works(lab, 4, "udp", 4), "others get through"
+        if whose == "a stranger's":
+            text = f"{address} holds a connection to an SSH port and is not logged in: block {address} stays in force"
+            assert service.says(text), service.lines
+            assert not works(lab, 4, "udp", BLOCKED)
+            assert command("status").code == 0
+        else:
+            text = (
+                f"{address} is let through although block {address} blocks it: it is where somebody is logged in from"
+            )
+            assert service.says(text), service.lines
+            assert works(lab, 4, "udp", BLOCKED)
+            held.close()
+            accepted.close()
+        assert service.end() == 0

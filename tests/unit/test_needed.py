@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is let through although an entry blocks it, and who counts as logged in."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xdpguard import needed
+from xdpguard.lists.store import Store
+from xdpguard.net import logins, sockets
+from xdpguard.policy.rule import NewRule
+from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
+from xdpguard.rulebook import SAFETY, Rulebook
+
+GATEWAY, PEER, STRANGER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
+
+
+def prefix(text: str) -> Prefix:
+    return parse_prefix(text)[0]
+
+
+class NoMaps:
+    """Nothing is attached."""
+
+    def exists(self) -> bool:
+        return False
+
+    def tables(self) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.db") as made:
+        yield made
+
+
+@pytest.fixture
+def book(store: Store, monkeypatch: pytest.MonkeyPatch) -> Rulebook:
+    """A host with a gateway, somebody who is logged in, and a stranger on port 22."""
+    roles = [
+        sockets.Protected(prefix(GATEWAY), "this host's gateway"),
+        sockets.Protected(prefix(PEER), sockets.LOGIN),
+    ]
+    peers = [sockets.Session(prefix(text), 22) for text in (PEER, STRANGER)]
+    monkeypatch.setattr(sockets, "needed", lambda: roles)
+    monkeypatch.setattr(sockets, "logged_in", lambda: {prefix(PEER)})
+    monkeypatch.setattr(sockets, "ssh_sessions", lambda: peers)
+    return Rulebook(store, NoMaps())  # type: ignore[arg-type]
+
+
+def put(book: Rulebook, kind: Kind, *targets: Target, life: float | None = None) -> None:
+    book.add(kind, targets, "", "cli", life)
+
+
+def settle(store: Store, book: Rulebook) -> list[str]:
+    """What is let through now."""
+    needed.keep(store, book, needed.conflicts(store))
+    return [str(rule.target) for rule in store.rules("allow") if rule.source == SAFETY]
+
+
+def test_only_while_it_is_blocked(store: Store, book: Rulebook) -> None:
+    assert settle(store, book) == []
+    put(book, "block", prefix("192.0.2.0/24"), prefix(PEER), prefix(STRANGER))
+    assert sorted(settle(store, book)) == [GATEWAY, PEER]
+    assert [str(it) for it in needed.kept(store)] == [
+        f"{GATEWAY} is let through although block 192.0.2.0/24 blocks it: it is this host's gateway",
+        f"{PEER} is let through although block {PEER} blocks it: it is where somebody is logged in from",
+    ]
+    book.remove("block", [prefix("192.0.2.0/24")])
+    assert [str(it.address) for it in needed.kept(store)] == [PEER], "true at this moment, not as it was settled"
+    assert settle(store, book) == [PEER]
+    put(book, "block", prefix("198.51.0.0/16"))
+    needed.keep(store, book, needed.conflicts(store))
+    (rule,) = [rule for rule in store.rules("allow") if rule.source == SAFETY]
+    assert rule.reason == f"where somebody is logged in from; block {PEER}, block 198.51.0.0/16"
+
+
+@pytest.mark.parametrize(("life", "kept"), [(None, []), (3600.0, []), (60.0, [GATEWAY])])
+def test_an_allowance_that_lasts_settles_it(store: Store, book: Rulebook, life: float | None, kept: list[str]) -> None:
+    put(book, "block", prefix(GATEWAY))
+    put(book, "allow", prefix("192.0.2.0/30"), life=life)
+    assert settle(store, book) == kept
+
+
+def test_the_port_one_is_logged_in_over(store: Store, book: Rulebook) -> None:
+    put(book, "port", Port(80, "tcp"))
+    assert settle(store, book) == []
+    put(book, "port", Port(22, "tcp"))
+    assert settle(store, book) == [PEER], "not the stranger"
+    assert needed.kept(store)[0].blocked_by == "closed port 22/tcp"
+
+
+def test_what_the_configuration_is_about_to_say(store: Store, book: Rulebook) -> None:
+    """Its rules count before they are stored; an allowance that it does not name any more does not."""
+    now = time.time()
+    block = NewRule("block", prefix("192.0.2.0/24"), "", "config", now, None)
+    allow = NewRule("allow", prefix(GATEWAY), "", "config", now, None)
+    book.replace_source("config", [allow])
+    assert [str(it.address) for it in needed.conflicts(store, rules=[block])] == [GATEWAY]
+    assert needed.conflicts(store, rules=[block, allow]) == []
+
+
+def test_forced(store: Store, book: Rulebook) -> None:
+    """Of that rule alone; one that is made anew is another one."""
+    put(book, "block", prefix(GATEWAY), prefix(PEER))
+    needed.accept(store, blocks=[prefix(GATEWAY)])
+    assert settle(store, book) == [PEER]
+    needed.accept(store, addresses=[prefix("198.51.100.0/24")])
+    assert settle(store, book) == []
+    book.remove("block", [prefix(GATEWAY)])
+    put(book, "block", prefix("192.0.2.0/24"))
+    assert settle(store, book) == [GATEWAY]
+
+
+def test_strangers(store: Store, book: Rulebook) -> None:
+    assert needed.strangers(store) == []
+    put(book, "block", prefix("203.0.113.0/24"), prefix(PEER))
+    assert needed.strangers(store) == [(prefix(STRANGER), "block 203.0.113.0/24")]
+
+
+def test_login_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of logind and of utmp: remote ones that have not ended, by address."""
+    sessions, utmp = tmp_path / "sessions", tmp_path / "utmp"
+    monkeypatch.setattr(logins, "_SESSIONS", sessions)
+    monkeypatch.setattr(logins, "_UTMP", utmp)
+    assert logins.remote_logins() == set()
+    sessions.mkdir()
+    (sessions / "1").write_text("UID=0\nREMOTE=1\nREMOTE_HOST=198.51.100.7\nSTATE=active\n")
+    (sessions / "2").write_text("UID=0\nREMOTE=0\n")
+    (sessions / "3").write_text("REMOTE_HOST=bad.example\n")
+    (sessions / "4").mkdir()
+
+    def record(kind: int, words: bytes) -> bytes:
+        return struct.pack("=h", kind).ljust(348, b"\0") + words.ljust(16, b"\0") + bytes(20)
+
+    living, dead, six = bytes([203, 0, 113, 9]), bytes([203, 0, 113, 10]), prefix("2001:db8::7").network
+    utmp.write_bytes(record(7, living) + record(8, dead) + record(7, six) + record(7, b""))
+    assert logins.remote_logins() == {prefix(it) for it in ("198.51.100.7", "203.0.113.9", "2001:db8::7")}
+    utmp.write_bytes(b"x" * 400)
+    assert logins.remote_logins() == {prefix("198.51.100.7")}
+
+
+def test_a_record_without_a_connection_is_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    monkeypatch.setattr(sockets, "_PROC", tmp_path)
+    monkeypatch.setattr(sockets, "_own_session", lambda: None)
+    monkeypatch.setattr(sockets, "remote_logins", lambda: {prefix(PEER)})
+    assert sockets.logged_in() == set()
+    (tmp_path / "tcp").write_text(
+        "  sl  local_address rem_address   st\n"
+        "   1: 010012C6:0016 076433C6:D431 01 0:0 0:0 0 0 0 2\n   2: 010012C6:0016 097100CB:D432 01 0:0 0:0 0 0 0 3\n"
+    )
+    assert sockets.logged_in() == {prefix(PEER)}, "and not the stranger beside it"
+    assert [it.role for it in sockets.needed() if it.address == prefix(PEER)] == [sockets.LOGIN]

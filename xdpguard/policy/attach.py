@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``[attach]``: which interfaces ``run`` attaches to.
+
+[attach]
+interfaces = ["eth0", "eth1@web"]   # NAME, or NAME@NETNS in another network namespace
+
+[attach.eth0]                       # how, where the defaults do not do; names the interface as well
+mode = "native"
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from xdpguard.errors import UsageError
+
+_INTERFACES = "interfaces"
+_NAME = re.compile(r"[^\s/@]{1,127}")  # 15 characters, or an alternative name
+_NETNS = re.compile(r"[^\s/@]{1,255}")
+
+
+class AttachTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An interface to attach to, as ``attach`` would be told. An empty ``netns`` is that of ``run``."""
+
+    name: str
+    netns: str = ""
+    mode: Literal["auto", "native", "generic"] = "auto"
+    observe: bool = False
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What tells one interface from another."""
+        return self.name, self.netns
+
+
+class How(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[attach.NAME]``: the same without the name."""
+
+    netns: str = ""
+    mode: Literal["auto", "native", "generic"] = "auto"
+    observe: bool = False
+
+
+class AttachFault(UsageError):
+    """What is wrong with ``[attach]``: ``keys`` say where, from the top of the file."""
+
+    def __init__(self, keys: list[str], entry: str | None, error: UsageError) -> None:
+        super().__init__(str(error), error.remedy)
+        self.keys = ["attach", *keys]
+        self.entry = entry
+
+
+def parse_place(text: str, netns: str = "") -> AttachTo:
+    """Parses ``NAME`` or ``NAME@NETNS``; ``netns`` holds where none is written. UsageError when it is neither."""
+    name, mark, written = text.partition("@")
+    if not _NAME.fullmatch(name) or name in (".", "..") or (mark and not _NETNS.fullmatch(written)):
+        raise UsageError(
+            f"not an interface: {text[:60]!r}", 'write "eth0", or "eth0@web" for one in the network namespace web'
+        )
+    if mark and netns and written != netns:
+        raise UsageError(f"{text} is given another network namespace, {netns}", "name its namespace once")
+    return AttachTo(name, written or netns)
+
+
+def parse_attach(data: object) -> tuple[AttachTo, ...]:
+    """Reads the table. AttachFault naming what is wrong; what is of the wrong type is a msgspec.ValidationError."""
+    if not isinstance(data, dict):
+        raise AttachFault([], None, UsageError("expected a table", f"[attach] holds {_INTERFACES}, and tables by name"))
+    found: dict[tuple[str, str], AttachTo] = {}
+    for text in _names(data.get(_INTERFACES, [])):
+        its = _placed([_INTERFACES], text, text, "")
+        if its.place in found:
+            raise AttachFault([_INTERFACES], text, UsageError(f"{text} stands there twice", "name it once"))
+        found[its.place] = its
+    told: set[tuple[str, str]] = set()
+    for key, table in data.items():
+        if key != _INTERFACES:
+            its = _table(key, table)
+            if its.place in told:
+                raise AttachFault([key], None, UsageError(f"{key} has two tables", "write one for each interface"))
+            told.add(its.place)
+            found[its.place] = its
+    return tuple(found.values())
+
+
+def _names(value: object) -> Iterable[str]:
+    if not isinstance(value, list) or not all(isinstance(it, str) for it in value):
+        raise AttachFault([_INTERFACES], None, UsageError("expected a list of names", 'such as ["eth0", "eth1@web"]'))
+    return value
+
+
+def _table(key: str, table: object) -> AttachTo:
+    if not isinstance(table, dict):
+        remedy = f'interfaces stand in {_INTERFACES} = ["eth0"]; how to attach to one, in [attach.NAME]'
+        raise AttachFault([key], None, UsageError("unknown key", remedy))
+    try:
+        how = msgspec.convert(table, How, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explained(key, str(error)) from error
+    its = _placed([key], None, key, how.netns)
+    return AttachTo(its.name, its.netns, how.mode, how.observe)
+
+
+def _placed(keys: list[str], entry: str | None, text: str, netns: str) -> AttachTo:
+    try:
+        return parse_place(text, netns)
+    except UsageError as error:
+        raise AttachFault(keys, entry, error) from error
+
+
+def _explained(key: str, message: str) -> AttachFault:
+    what, _, where = message.partition(" - at `$")
+    wrong = [part for part in where.strip("`").split(".") if part]
+    unknown = re.search(r"unknown field `([^`]+)`", what)
+    known: list[Any] = [field.encode_name for field in msgspec.structs.fields(How)]
+    if unknown:
+        return AttachFault([key, unknown[1]], None, UsageError("unknown key", f"allowed here: {', '.join(known)}"))
+    remedy = "correct the value; the README lists every key with its default"
+    return AttachFault([key, *wrong], None, UsageError(what[:1].lower() + what[1:], remedy))
