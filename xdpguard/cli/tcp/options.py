@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from xdpguard.errors import UsageError
+from xdpguard.net import netns as namespaces
 from xdpguard.policy.target import parse_interval
-from xdpguard.tcp import namespaces
 from xdpguard.tcp.filters import Filter, parse_end, parse_port_range
 
 Netns = Annotated[

@@ -15,8 +15,8 @@ from xdpguard.privileges import require_privileges
 from xdpguard.tcp.names import parse_states
 
 if TYPE_CHECKING:
+    from xdpguard.net.netns import Place
     from xdpguard.tcp.filters import Filter
-    from xdpguard.tcp.namespaces import Place
     from xdpguard.tcp.retrans import Retransmission, Retransmissions
     from xdpguard.tcp.tally import Counted, Key
 
@@ -85,8 +85,8 @@ def retrans(
 
 
 def _places(netns: str) -> list[Place]:
-    from xdpguard.tcp import namespaces
-    from xdpguard.tcp.namespaces import NoSuchNamespace
+    from xdpguard.net import netns as namespaces
+    from xdpguard.net.netns import NoSuchNamespace
 
     # Those of this moment: some come and some go while it is counted.
     if not netns:

@@ -14,7 +14,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.privileges import require_privileges
 
 if TYPE_CHECKING:
-    from xdpguard.tcp.namespaces import Place
+    from xdpguard.net.netns import Place
     from xdpguard.tcp.snapshot import Snapshot
 
 _SHORTEST, _LONGEST = 0.1, 86_400
@@ -72,7 +72,7 @@ def states(
 
 
 def _places(netns: str) -> list[Place]:
-    from xdpguard.tcp import namespaces
+    from xdpguard.net import netns as namespaces
 
     return [namespaces.find(netns)] if netns else namespaces.all_places()
 
