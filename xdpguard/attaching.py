@@ -7,10 +7,11 @@ place, and the next command finds its way from there.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -18,24 +19,28 @@ from xdpguard import builds, safety
 from xdpguard.attachments import Attachments
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.frames import WantedMode, mode_for_any_mtu
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Listbook
 from xdpguard.listloader import Loaded, Plan
+from xdpguard.lists import places
 from xdpguard.lists.store import Attachment
 from xdpguard.net import hidden
-from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink
+from xdpguard.net.links import Link, Mode, NoSuchLink
 from xdpguard.net.netns import place_of
+from xdpguard.net.refusals import AttachRefused
 from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.rulebook import CONFIG
 
-WantedMode = Literal["auto", "native", "generic"]
-
 
 @dataclass(frozen=True)
 class Request:
-    """What ``attach`` was asked for."""
+    """What ``attach`` was asked for. ``name`` and ``netns`` as they are recorded: see `Attachments.place`.
+
+    ``any_mtu``: the program shall take frames in several buffers, so that the MTU can be raised while it is attached.
+    """
 
     name: str
     netns: str = ""
@@ -43,6 +48,7 @@ class Request:
     observe: bool = False
     replace: bool = False
     force: bool = False
+    any_mtu: bool = False
 
 
 @dataclass
@@ -62,7 +68,7 @@ class Attaching(Attachments):
         """Attaches, or swaps the program of an interface that is attached, in one step."""
         link = self._links.get(request.name, request.netns)
         before = self._inventory.known(link.name, link.netns)
-        self._check(link, before, request)
+        request, frame_notes = self._checked(link, before, request)
         wanted = list(config_rules(policy))
         if not request.force:
             safety.check_attach(self.store, {link.netns}, wanted)
@@ -70,14 +76,16 @@ class Attaching(Attachments):
         policy = self._with_room(policy, len(wanted))
         plan = self.loader.plan(policy.lists, {link.netns}, wanted, request.force)
         shadow_plan = self.shadow.loader.plan(policy.lists, ())
-        notes = self._tolerated(plan, self.lists) + self._tolerated(shadow_plan, self.shadow.lists)
+        notes = frame_notes + self._tolerated(plan, self.lists) + self._tolerated(shadow_plan, self.shadow.lists)
         self._step("prepare")
         held = [rule for rule in self.store.rules() if rule.source == CONFIG]
         if not self._dataplane.exists():
             with self.store.transaction():
                 self.store.renumber()
         self._step("compile")
-        target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe, link.kind == "veth")
+        target = Target(
+            link.name, link.netns, link.mtu, link.loopback, request.observe, link.kind == "veth", request.any_mtu
+        )
         with self._dataplane.build(target, policy) as built:
             undo: list[Callable[[], None]] = []
             try:
@@ -94,36 +102,46 @@ class Attaching(Attachments):
                 self.rules.replace_source(CONFIG, wanted)
                 self.guard.apply(self.guard.effective(policy.guard), [link, *self._others(link)])
                 self._step("record")
-                mode = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
-                self._record(link, mode, request.observe, before.prog_id if before else 0)
+                likely = request.mode if request.mode != "auto" else (link.xdp.mode if link.xdp else "native")
+                self._record(link, likely, request.observe, before.prog_id if before else 0, request.any_mtu)
                 self._step("attach")
-                done, more = self._swap(link, request, built)
+                (done, more), moved = self._uppers.change(link, partial(self._swap, link, request, built))
                 built.in_force()
             except BaseException:
                 self._undo(link, request, before, built, held, undo)
                 raise
             self._step("confirm")
-            self._record(link, done, request.observe, built.prog_id)
-            self._policy_changed()
             with self.store.transaction():
+                self._record(link, done, request.observe, built.prog_id, request.any_mtu)
+                self._policy_changed()
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
-        interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
+        interface = Interface(
+            link.name, link.netns, done, request.observe, built.prog_id, "attached", request.any_mtu, link.mtu
+        )
         loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
         return Outcome(
             interface,
-            [*notes, *more, *hidden.notes(link, self._links.all(link.netns)), *self._drop_other_versions()],
+            [*notes, *moved, *more, *hidden.notes(link, self._links.all(link.netns)), *self._drop_other_versions()],
             lists=loaded,
         )
 
-    def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
+    def _checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:
+        """The request with the mode that its other wishes need, and notes. XdpguardError when it cannot be met."""
         if not link.ethernet:
             # A tunnel's packets begin with the IP header, which would be read as addresses of Ethernet.
             raise XdpguardError(
                 f"{place_of(link.name, link.netns)} is no Ethernet interface ({link.kind or 'tunnel'})",
                 "attach to the interface that its packets arrive on",
             )
-        if link.xdp is None:
-            return
+        if link.xdp is not None:
+            self._check_swap(link, known, request)
+        if not request.any_mtu:
+            return request, []
+        mode, notes = mode_for_any_mtu(link, request.mode)
+        return dataclasses.replace(request, mode=mode), notes
+
+    def _check_swap(self, link: Link, known: Attachment | None, request: Request) -> None:
+        assert link.xdp is not None
         if not self._inventory.ours(link, known) and not request.replace:
             name = self._dataplane.name_of(link.xdp.prog_id) or "unnamed"
             raise XdpguardError(
@@ -198,7 +216,7 @@ class Attaching(Attachments):
             now = None
         if now is not None and now.prog_id == built.prog_id:
             # Interrupted behind the kernel's answer: it is attached, so that is what is recorded.
-            self._record(link, now.mode, request.observe, built.prog_id)
+            self._record(link, now.mode, request.observe, built.prog_id, request.any_mtu)
             built.in_force()
             return
         for step in reversed(undo):
@@ -209,6 +227,7 @@ class Attaching(Attachments):
         with self.store.transaction():
             if before is None:
                 self.store.remove_attachment(link.name, link.netns)
+                places.forget_namespace(self.store, link.netns)
             else:
                 self.store.put_attachment(before, time.time())
         if self.store.attachments() or self._inventory.orphans():

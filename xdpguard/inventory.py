@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from xdpguard.dataplane import kernel
-from xdpguard.dataplane.program import PROGRAM_NAME
+from xdpguard.dataplane.program import PROGRAM_NAME, needs_frags
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.net.links import Link, NoSuchLink
 
@@ -42,6 +43,12 @@ class Interface:
     observe: bool
     prog_id: int | None
     state: State
+    any_mtu: bool = False  # the program takes frames in several buffers, as was asked for
+    mtu: int = 0  # bytes; 0: the interface is not there
+
+    def may_fix_mtu(self) -> bool:
+        """Whether a driver may refuse a larger MTU because of the program, which takes frames in one buffer only."""
+        return self.prog_id is not None and self.mode == "native" and not self.any_mtu and not needs_frags(self.mtu)
 
 
 class Inventory:
@@ -57,7 +64,9 @@ class Inventory:
         found = [self.look(known) for known in self._store.attachments()]
         for link in self.orphans():
             if link.xdp and link.xdp.prog_id not in {it.prog_id for it in found}:
-                found.append(Interface(link.name, link.netns, link.xdp.mode, False, link.xdp.prog_id, "attached"))
+                found.append(
+                    Interface(link.name, link.netns, link.xdp.mode, False, link.xdp.prog_id, "attached", mtu=link.mtu)
+                )
         return found
 
     def known(self, name: str, netns: str) -> Attachment | None:
@@ -93,20 +102,32 @@ class Inventory:
             if link.xdp and (link.name, link.netns) not in recorded and self._dataplane.owns(link.xdp.prog_id)
         ]
 
+    def above(self, lower: Link, is_above: Callable[[Link, Link], bool]) -> list[Link]:
+        """Links, in any namespace, that carry a program and stand directly on another."""
+        links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
+        return [it for it in links if it.xdp and is_above(it, lower)]
+
+    def is_ours(self, link: Link) -> bool:
+        """Whether a link carries this instance's program, recorded or not."""
+        return self.ours(link, self.known(link.name, link.netns))
+
     def look(self, known: Attachment) -> Interface:
         """A recorded interface as it is now."""
+        name, netns, any_mtu = known.name, known.netns, known.any_mtu
         try:
-            link = self._links.get(known.name, known.netns)
+            link = self._links.get(name, netns)
         except NoSuchLink:
             moved = self.renamed(known)
             if moved and moved.xdp:
-                return Interface(known.name, known.netns, moved.xdp.mode, known.observe, moved.xdp.prog_id, "renamed")
-            return Interface(known.name, known.netns, known.mode, known.observe, None, "gone")
+                mode, number = moved.xdp.mode, moved.xdp.prog_id
+                return Interface(name, netns, mode, known.observe, number, "renamed", any_mtu, moved.mtu)
+            return Interface(name, netns, known.mode, known.observe, None, "gone", any_mtu)
         if link.xdp is None:
-            return Interface(known.name, known.netns, known.mode, known.observe, None, "detached")
+            return Interface(name, netns, known.mode, known.observe, None, "detached", any_mtu, link.mtu)
         if not self.ours(link, known):
-            return Interface(known.name, known.netns, link.xdp.mode, known.observe, None, "replaced")
-        return Interface(known.name, known.netns, link.xdp.mode, known.observe, link.xdp.prog_id, "attached")
+            return Interface(name, netns, link.xdp.mode, known.observe, None, "replaced", any_mtu, link.mtu)
+        return Interface(name, netns, link.xdp.mode, known.observe, link.xdp.prog_id, "attached", any_mtu, link.mtu)
 
     def _namespaces(self) -> list[str]:
-        return ["", *self._links.namespaces()]
+        recorded = {it.netns for it in self._store.attachments()}
+        return list(dict.fromkeys(["", *self._links.namespaces(), *sorted(recorded)]))

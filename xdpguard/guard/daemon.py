@@ -224,7 +224,7 @@ class Daemon:
             raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
 
     def _attach_again(self, session: Controller, it: Interface) -> None:
-        outcome = session.attach(Request(it.name, it.netns, observe=it.observe), self._policy)
+        outcome = session.attach(Request(it.name, it.netns, observe=it.observe, any_mtu=it.any_mtu), self._policy)
         self._log(f"attached to {place_of(it.name, it.netns)} again, in {outcome.interface.mode} mode")
 
     def _missing(self, session: Controller) -> None:

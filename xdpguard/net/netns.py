@@ -127,22 +127,25 @@ def place(name: str) -> Place:
     raise NoSuchNamespace(f"network namespace {name!r} no longer exists", "xdpguard detach forgets what was in it")
 
 
-def meant(words: str, recorded: Iterable[str]) -> str:
+def meant(words: str, recorded: Iterable[str], anew: bool = False) -> str:
     """The name under which a namespace is recorded, or would be, that a user calls ``words``.
 
+    ``anew``: something is to be attached there; a name that used to stand for another one stands for it from here on.
     NoSuchNamespace when there is none now, unless one is recorded under just that name.
     """
     known = set(recorded)
     try:
         found = find(words)
     except NoSuchNamespace:
-        if words in known:
+        if words in known and not anew:
             return words
         raise
     for name in sorted(known):
         with contextlib.suppress(NoSuchNamespace, OSError):
             if name and place(name).inode == found.inode:
                 return name
+    if anew and is_fleeting(found.name):
+        expect(found.name, cookie_of(found))
     return found.name
 
 

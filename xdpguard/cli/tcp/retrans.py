@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from xdpguard.cli import render
+from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
 from xdpguard.privileges import require_privileges
@@ -41,7 +42,7 @@ def register(group: typer.Typer) -> None:
 
 
 def retrans(
-    netns: options.Netns = "",
+    netns: OneNetns = "",
     family: options.Family = None,
     local: options.Local = "",
     remote: options.Remote = "",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.cli.tcp.states_shown import By, Part, View
 from xdpguard.errors import UsageError, XdpguardError
@@ -36,7 +37,7 @@ def register(group: typer.Typer) -> None:
 
 
 def states(
-    netns: options.Netns = "",
+    netns: OneNetns = "",
     by: Annotated[By, typer.Option("--by", help="What to add up.")] = "state",
     prefix4: options.Prefix4 = 32,
     prefix6: options.Prefix6 = 128,
