@@ -138,6 +138,11 @@ class Attaching(Attachments):
         if not request.any_mtu:
             return request, []
         mode, notes = mode_for_any_mtu(link, request.mode)
+        if link.xdp is not None and link.xdp.mode == "native" and not (known and known.any_mtu):
+            # veth, for one, sets the limit with the first program only (drivers/net/veth.c, veth_xdp_set).
+            notes.append(
+                "a driver may keep the MTU limit of the program before; where it does, detach and attach again"
+            )
         return dataclasses.replace(request, mode=mode), notes
 
     def _check_swap(self, link: Link, known: Attachment | None, request: Request) -> None:
