@@ -15,6 +15,7 @@ from xdpguard.dataplane import pins as pinning
 from xdpguard.dataplane.program import KernelDataplane, Target
 from xdpguard.errors import XdpguardError
 from xdpguard.instance import Instance
+from xdpguard.inventory import Inventory
 from xdpguard.lists.store import Store
 from xdpguard.net import sysctl
 from xdpguard.net.links import Links
@@ -157,7 +158,10 @@ def _interfaces(instance: Instance) -> Check:
         else:
             words.append(f"{link.name} (program {link.xdp.prog_id}, {dataplane.name_of(link.xdp.prog_id)})")
             foreign.append(link.name)
+    with Store(instance.store, read_only=True) as store:
+        fixed = [it.name for it in Inventory(store, dataplane, Links()).interfaces() if it.may_fix_mtu()]
     if foreign:
         remedy = f"attach to {', '.join(foreign)} only with --replace"
         return Check("interfaces", "warn", ", ".join(words), remedy)
-    return Check("interfaces", "ok", ", ".join(words), "")
+    remedy = f"if an MTU cannot be raised: detach {', '.join(fixed)} first, or attach with --mtu-any" if fixed else ""
+    return Check("interfaces", "ok", ", ".join(words), remedy)

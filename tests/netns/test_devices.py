@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 import sqlite3
 import struct
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.command import Command
+from support.lists import Service
 from support.traffic import eventually
 
 from xdpguard.dataplane import kernel
@@ -360,3 +362,39 @@ def test_a_driver_without_frames_in_several_buffers(command: Command, pair: Pair
     command.ok("detach", "--all")
     command.ok("attach", "tap0", "--netns", pair.here, "--mode", "native")
     assert "detach it first" in command.refused(1, "attach", "tap0", "--netns", pair.here, "--mtu-any")
+
+
+def test_run_attaches_again_as_it_was(command: Command, pair: Pair) -> None:
+    """What a restart takes off comes back for any MTU; also in a namespace that has no name."""
+    command.ok("attach", "low0", "--netns", pair.here, "--mtu-any")
+    with unnamed() as (_, name):
+        command.ok("attach", "c0", "--netns", name)
+        pair.ip("link", "set", "low0", "xdp", "off")
+        with netns.entered_path(netns.find(name).path):
+            ip("link", "set", "c0", "xdp", "off")
+        assert {it["state"] for it in command.json("status")["interfaces"]} == {"detached"}
+        with Service(command) as service:
+            assert service.says("watching"), service.lines
+            assert service.count("again, in") == 2, service.lines
+            found = {it["name"]: it for it in command.json("status")["interfaces"]}
+            assert {it["state"] for it in found.values()} == {"attached"}
+            assert (found["low0"]["any_mtu"], found["c0"]["any_mtu"]) == (True, False)
+            ip("-n", pair.there, "link", "set", "far0", "mtu", "9000")
+            command.ok("guard", "show")
+        assert not [line for line in service.lines if "going on" in line], service.lines
+
+
+def test_killed_while_the_upper_program_is_off(command: Command, pair: Pair) -> None:
+    upper = stand(pair, "bridge")
+    command.ok("attach", "low0", "--netns", pair.here)
+    command.ok("attach", upper, "--netns", pair.here)
+    program = pair.program("low0")
+    result = command("attach", "low0", "--netns", pair.here, XDPGUARD_TEST_KILL_AT="lifted")
+    assert result.code == -signal.SIGKILL
+    assert (pair.program("low0"), pair.program(upper)) == (program, None)
+    states = {it["name"]: it["state"] for it in command.json("status")["interfaces"]}
+    assert states == {"low0": "attached", upper: "detached"}
+    command.ok("attach", upper, "--netns", pair.here)
+    command.ok("attach", "low0", "--netns", pair.here)
+    command.ok("detach", "--all")
+    assert not command.pins.exists()
