@@ -59,6 +59,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)  # sysctls put back
     lists: list[Loaded] = field(default_factory=list)  # those of the configuration that were new or changed
+    moved: list[str] = field(default_factory=list)  # what had to be done to the devices above
 
 
 class Attaching(Attachments):
@@ -121,8 +122,9 @@ class Attaching(Attachments):
         loaded = [it.loaded(in_force=True) for it in (*plan.puts, *shadow_plan.puts)]
         return Outcome(
             interface,
-            [*notes, *moved, *more, *hidden.notes(link, self._links.all(link.netns)), *self._drop_other_versions()],
+            [*notes, *more, *hidden.notes(link, self._links.all(link.netns)), *self._drop_other_versions()],
             lists=loaded,
+            moved=moved,
         )
 
     def _checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:

@@ -33,7 +33,7 @@ class Controller(Attaching):
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
         known = self._inventory.known(name, netns)
-        notes = []
+        notes, moved = [], []
         try:
             link: Link | None = self._links.get(name, netns)
         except NoSuchLink:
@@ -49,7 +49,7 @@ class Controller(Attaching):
         if link and found and found.mode != "offload" and self._inventory.ours(link, known):
             self._step("detach")
             with self._program(found.prog_id) as program:
-                notes += self._uppers.change(link, partial(self._links.detach, link, found.mode, program))[1]
+                _, moved = self._uppers.change(link, partial(self._links.detach, link, found.mode, program))
         elif known is None:
             raise XdpguardError(f"{place_of(name, netns)} carries no program of this instance", "see xdpguard status")
         elif found:
@@ -71,7 +71,8 @@ class Controller(Attaching):
         last = not any(it.netns == netns for it in self.store.attachments())
         restored = self.loans.restore(netns) if last else []
         mode = known.mode if known else (found.mode if found else "")
-        return Outcome(Interface(name, netns, mode, bool(known and known.observe), None, "detached"), notes, restored)
+        interface = Interface(name, netns, mode, bool(known and known.observe), None, "detached")
+        return Outcome(interface, notes, restored, moved=moved)
 
     def detach_all(self) -> tuple[list[Outcome], list[XdpguardError]]:
         """Detaches every interface of the instance, from the top down, and removes what is left of it in the kernel.

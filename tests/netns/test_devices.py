@@ -142,6 +142,7 @@ def test_the_lower_device_alone_is_detached(command: Command, pair: Pair) -> Non
     result = command("detach", "low0", "--netns", pair.here)
     assert result.code == 0, result
     assert "off for a moment" in result.err
+    assert "detached from low0" in result.out
     assert (pair.program("low0"), pair.program(upper)) == (None, program)
 
 
@@ -266,7 +267,12 @@ def test_a_namespace_by_a_path(command: Command, pair: Pair, tmp_path: Path) -> 
         command.ok("attach", "c0", "--netns", file)
         (found,) = command.json("status")["interfaces"]
         assert (found["netns"], found["state"]) == (file, "attached")
-        command.ok("detach", "c0", "--netns", file)
+        (tmp_path / "other").symlink_to(file)
+        other = str(tmp_path / "other")
+        command.ok("attach", "c0", "--netns", other)
+        assert len(command.json("status", "--netns", other)["interfaces"]) == 1
+        assert "detached" in command.ok("detach", "c0", "--netns", other)
+        assert command.json("status")["interfaces"] == []
     finally:
         subprocess.run(["umount", file], check=True)
     command.ok("attach", "low0", "--netns", f"/run/netns/{pair.here}")

@@ -91,7 +91,7 @@ def attach(
         outcome = session.attach(Request(*place, mode, observe, replace, force, mtu_any), policy)
         if no_config or (config is not None and config.is_file()):
             session.remember_config(config)
-    for text in [*(text for done in outcome.lists for text in list_notes(done)), *outcome.notes]:
+    for text in [*(text for done in outcome.lists for text in list_notes(done)), *outcome.moved, *outcome.notes]:
         render.note(text)
     done = outcome.interface
     words = f"{', observing only' if done.observe else ''}{', any MTU' if done.any_mtu else ''}"
@@ -129,7 +129,7 @@ def detach(
 
 
 def _report(outcome: Outcome) -> None:
-    for text in outcome.notes:
+    for text in [*outcome.moved, *outcome.notes]:
         render.note(text)
     if not outcome.notes:
         typer.echo(f"detached from {place_of(outcome.interface.name, outcome.interface.netns)}")
