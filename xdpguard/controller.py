@@ -33,7 +33,8 @@ class Controller(Attaching):
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
         known = self._inventory.known(name, netns)
-        notes, moved = [], []
+        notes: list[str] = []
+        moved: list[str] = []
         try:
             link: Link | None = self._links.get(name, netns)
         except NoSuchLink:
