@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins
 from xdpguard.guardbook import way_of_answers
 from xdpguard.inventory import Interface
 from xdpguard.net.answers import Way, way_out
-from xdpguard.net.links import Link, Mode
+from xdpguard.net.links import Link, Mode, WantedMode
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
-
-WantedMode = Literal["auto", "native", "generic"]
 
 _BY = {guard.MUTE_NOT: "", guard.MUTE_TOLD: "controller", guard.MUTE_FOUND: "data plane"}
 _ANSWERING = ("auto", "always")  # modes in which a guard answers SYNs

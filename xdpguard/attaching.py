@@ -7,24 +7,29 @@ place, and the next command finds its way from there.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from msgspec.structs import replace
 
 from xdpguard import answering, builds, needed, safety
-from xdpguard.answering import Choice, WantedMode
+from xdpguard.answering import Choice
 from xdpguard.attachments import Attachments
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.frames import mode_for_any_mtu
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Listbook
 from xdpguard.listloader import Circumstances, Loaded, Plan
+from xdpguard.lists import places
 from xdpguard.lists.store import Attachment
 from xdpguard.net import hidden
-from xdpguard.net.links import AttachRefused, Link, Mode, NoSuchLink, Xdp
+from xdpguard.net.links import Link, Mode, NoSuchLink, WantedMode, Xdp
 from xdpguard.net.netns import place_of
+from xdpguard.net.refusals import AttachRefused
 from xdpguard.policy.model import RULES, Policy
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import parse_ports, parse_prefix
@@ -33,7 +38,10 @@ from xdpguard.rulebook import CONFIG
 
 @dataclass(frozen=True)
 class Request:
-    """What ``attach`` was asked for."""
+    """What ``attach`` was asked for. ``name`` and ``netns`` as they are recorded: see `Attachments.place`.
+
+    ``any_mtu``: the program shall take frames in several buffers, so that the MTU can be raised while it is attached.
+    """
 
     name: str
     netns: str = ""
@@ -42,6 +50,7 @@ class Request:
     replace: bool = False
     force: bool = False
     unattended: bool = False  # nobody is there to be refused: what the host needs is kept instead
+    any_mtu: bool = False
 
 
 @dataclass
@@ -52,6 +61,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)  # sysctls put back
     lists: list[Loaded] = field(default_factory=list)  # those of the configuration that were new or changed
+    moved: list[str] = field(default_factory=list)  # what had to be done to the devices above
 
 
 class Attaching(Attachments):
@@ -61,7 +71,7 @@ class Attaching(Attachments):
         """Attaches, or swaps the program of an interface that is attached, in one step."""
         link = self._links.get(request.name, request.netns)
         before = self._inventory.known(link.name, link.netns)
-        self._check(link, before, request)
+        request, frame_notes = self._checked(link, before, request)
         policy, wanted, plans, notes = self._planned(request, link, policy)
         choice = answering.choose(link, request.mode, self.guard.effective(policy.guard))
         self._step("prepare")
@@ -70,7 +80,9 @@ class Attaching(Attachments):
             with self.store.transaction():
                 self.store.renumber()
         self._step("compile")
-        target = Target(link.name, link.netns, link.mtu, link.loopback, request.observe, link.kind == "veth")
+        target = Target(
+            link.name, link.netns, link.mtu, link.loopback, request.observe, link.kind == "veth", request.any_mtu
+        )
         with self._dataplane.build(target, policy) as built:
             undo: list[Callable[[], None]] = []
             try:
@@ -89,26 +101,36 @@ class Attaching(Attachments):
                 self.rules.replace_source(CONFIG, wanted)
                 notes += self.guard.apply(choice.policy, [_carrying(link, built, choice.mode), *self._others(link)])
                 self._step("record")
-                self._record(link, choice.mode, request.observe, before.prog_id if before else 0)
+                self._record(link, choice.mode, request.observe, before.prog_id if before else 0, request.any_mtu)
                 self._step("attach")
-                done, more = self._swap(link, choice, built)
+                (done, more), moved = self._uppers.change(link, partial(self._swap, link, choice, built))
                 built.in_force()
             except BaseException:
                 self._undo(link, request, before, built, held, undo)
                 raise
             self._step("confirm")
-            self._record(link, done, request.observe, built.prog_id)
-            self._policy_changed()
             with self.store.transaction():
+                self._record(link, done, request.observe, built.prog_id, request.any_mtu)
+                self._policy_changed()
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
             if request.force:
                 needed.accept(self.store)
-        interface = Interface(link.name, link.netns, done, request.observe, built.prog_id, "attached")
+        interface = Interface(
+            link.name,
+            link.netns,
+            done,
+            request.observe,
+            built.prog_id,
+            "attached",
+            any_mtu=request.any_mtu,
+            mtu=link.mtu,
+        )
         more += [*answering.notes(interface, choice), *hidden.notes(link, self._links.all(link.netns))]
         return Outcome(
             interface,
-            notes + more + self._drop_other_versions(),
+            [*frame_notes, *notes, *more, *self._drop_other_versions()],
             lists=[it.loaded(in_force=True) for plan in plans for it in plan.puts],
+            moved=moved,
         )
 
     def _planned(
@@ -126,15 +148,28 @@ class Attaching(Attachments):
         notes = self._tolerated(plan, self.lists, request) + self._tolerated(shadow_plan, self.shadow.lists, request)
         return policy, wanted, (plan, shadow_plan), notes
 
-    def _check(self, link: Link, known: Attachment | None, request: Request) -> None:
+    def _checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:
+        """The request with the mode that its other wishes need, and notes. XdpguardError when it cannot be met."""
         if not link.ethernet:
             # A tunnel's packets begin with the IP header, which would be read as addresses of Ethernet.
             raise XdpguardError(
                 f"{place_of(link.name, link.netns)} is no Ethernet interface ({link.kind or 'tunnel'})",
                 "attach to the interface that its packets arrive on",
             )
-        if link.xdp is None:
-            return
+        if link.xdp is not None:
+            self._check_swap(link, known, request)
+        if not request.any_mtu:
+            return request, []
+        mode, notes = mode_for_any_mtu(link, request.mode)
+        if link.xdp is not None and link.xdp.mode == "native" and not (known and known.any_mtu):
+            # veth, for one, sets the limit with the first program only (drivers/net/veth.c, veth_xdp_set).
+            notes.append(
+                "a driver may keep the MTU limit of the program before; where it does, detach and attach again"
+            )
+        return dataclasses.replace(request, mode=mode), notes
+
+    def _check_swap(self, link: Link, known: Attachment | None, request: Request) -> None:
+        assert link.xdp is not None
         if not self._inventory.ours(link, known) and not request.replace:
             name = self._dataplane.name_of(link.xdp.prog_id) or "unnamed"
             raise XdpguardError(
@@ -207,7 +242,7 @@ class Attaching(Attachments):
             now = None
         if now is not None and now.prog_id == built.prog_id:
             # Interrupted behind the kernel's answer: it is attached, so that is what is recorded.
-            self._record(link, now.mode, request.observe, built.prog_id)
+            self._record(link, now.mode, request.observe, built.prog_id, request.any_mtu)
             built.in_force()
             return
         for step in reversed(undo):
@@ -218,6 +253,7 @@ class Attaching(Attachments):
         with self.store.transaction():
             if before is None:
                 self.store.remove_attachment(link.name, link.netns)
+                places.forget_namespace(self.store, link.netns)
             else:
                 self.store.put_attachment(before, time.time())
         if before is None:

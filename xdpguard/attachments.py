@@ -16,15 +16,18 @@ from xdpguard.dataplane.pins import Pins
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.dataplane.shadowmaps import ShadowTables
 from xdpguard.dataplane.tables import Tables
-from xdpguard.errors import XdpguardError
+from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.guardbook import Guardbook
 from xdpguard.inventory import BOOT, Interface, Inventory, LinkList, Programs
 from xdpguard.listloader import Loader
+from xdpguard.lists import places
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.loans import Loans
+from xdpguard.net import netns
 from xdpguard.net.links import Link, Mode, NoSuchLink
 from xdpguard.policy.model import Policy
 from xdpguard.policy.rule import NewRule
+from xdpguard.uppers import Uppers
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -46,6 +49,8 @@ class Dataplane(Programs, Protocol):
 class LinkTable(LinkList, Protocol):
     """What the controller needs of rtnetlink; net.links.Links is the real one."""
 
+    def find(self, name: str, namespace: str = "") -> Link: ...
+    def is_above(self, upper: Link, lower: Link) -> bool: ...
     def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None: ...
     def detach(self, link: Link, mode: Mode, expected: int) -> None: ...
 
@@ -69,10 +74,38 @@ class Attachments(Books):
         self.guard = Guardbook(store, dataplane.pins)
         self.loader = Loader(store, self.lists)
         self.loans = Loans(store)
+        self._uppers = Uppers(dataplane, links, self._inventory, on_step)
 
     def interfaces(self) -> list[Interface]:
         """Every interface that carries our program or should, as it is now."""
         return self._inventory.interfaces()
+
+    def meant(self, name: str, namespace: str | None) -> list[Interface]:
+        """Those of `interfaces` that a user's words mean; "" and None: all. UsageError when none is meant."""
+        found = self.interfaces()
+        recorded = {it.netns for it in self.store.attachments()}
+        where = None if namespace is None else netns.meant(namespace, recorded)
+        wanted = places.meant([(it.name, it.netns) for it in found], name, where)
+        if not wanted and (name or namespace is not None):
+            known = ", ".join(netns.place_of(it.name, it.netns) for it in found) or "nothing"
+            words = netns.place_of(name or "an interface", namespace)
+            raise UsageError(f"{words} is not attached", f"attached: {known}")
+        return [it for it in found if (it.name, it.netns) in wanted]
+
+    def place(self, name: str, namespace: str, anew: bool = False) -> places.Interface:
+        """The interface that a user's words mean, as it is or would be recorded: also by an alternative name, and its
+        namespace also by ``pid N`` or a path. ``anew``: it is to be attached. NoSuchLink, NoSuchNamespace.
+        """
+        recorded = [(it.name, it.netns) for it in self.store.attachments()]
+        where = netns.meant(namespace, (place for _, place in recorded), anew)
+        if (name, where) in recorded:
+            return name, where
+        try:
+            return self._links.find(name, where).name, where
+        except NoSuchLink:
+            if anew:
+                raise
+            return name, where
 
     def tables(self) -> AbstractContextManager[Tables]:
         """The rule tables in the kernel."""
@@ -122,9 +155,10 @@ class Attachments(Books):
         finally:
             os.close(descriptor)
 
-    def _record(self, link: Link, mode: str, observe: bool, prog_id: int) -> None:
+    def _record(self, link: Link, mode: str, observe: bool, prog_id: int, any_mtu: bool) -> None:
         with self.store.transaction():
-            self.store.put_attachment(Attachment(link.name, link.netns, mode, observe, prog_id), time.time())
+            self.store.put_attachment(Attachment(link.name, link.netns, mode, observe, prog_id, any_mtu), time.time())
+            places.record_namespace(self.store, link.netns)
             self.store.put_fact(BOOT, kernel.boot_id())
 
     def _retire(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from xdpguard import builds
@@ -17,6 +18,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Share
 from xdpguard.listloader import ListsFailed, Loaded
+from xdpguard.lists import places
 from xdpguard.net.links import Link, NoSuchLink
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Policy
@@ -31,7 +33,8 @@ class Controller(Attaching):
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
         known = self._inventory.known(name, netns)
-        notes = []
+        notes: list[str] = []
+        moved: list[str] = []
         try:
             link: Link | None = self._links.get(name, netns)
         except NoSuchLink:
@@ -47,7 +50,7 @@ class Controller(Attaching):
         if link and found and found.mode != "offload" and self._inventory.ours(link, known):
             self._step("detach")
             with self._program(found.prog_id) as program:
-                self._links.detach(link, found.mode, program)
+                _, moved = self._uppers.change(link, partial(self._links.detach, link, found.mode, program))
         elif known is None:
             raise XdpguardError(f"{place_of(name, netns)} carries no program of this instance", "see xdpguard status")
         elif found:
@@ -61,6 +64,7 @@ class Controller(Attaching):
         with self.store.transaction():
             self.store.remove_attachment(name, netns)
             builds.forget(self.store, name, netns)
+            places.forget_namespace(self.store, netns)
         self._dataplane.pins.remove_link(name, netns)
         restored = self.guard.offloads.restore(name, netns, link.name if link else "")
         if not self.store.attachments() and not self._inventory.orphans():
@@ -69,15 +73,26 @@ class Controller(Attaching):
         last = not any(it.netns == netns for it in self.store.attachments())
         restored += self.loans.restore(netns) if last else []
         mode = known.mode if known else (found.mode if found else "")
-        return Outcome(Interface(name, netns, mode, bool(known and known.observe), None, "detached"), notes, restored)
+        interface = Interface(name, netns, mode, bool(known and known.observe), None, "detached")
+        return Outcome(interface, notes, restored, moved=moved)
 
-    def detach_all(self) -> list[Outcome]:
-        """Detaches every interface of the instance and removes what is left of it in the kernel."""
-        done = [self.detach(it.name, it.netns) for it in self._inventory.interfaces()]
-        if not done:
+    def detach_all(self) -> tuple[list[Outcome], list[XdpguardError]]:
+        """Detaches every interface of the instance, from the top down, and removes what is left of it in the kernel.
+
+        One that cannot be detached keeps none of the others: its error is in what is returned.
+        """
+        done, errors = [], []
+        interfaces = self._uppers.from_top(self._inventory.interfaces())
+        for it in interfaces:
+            try:
+                done.append(self.detach(it.name, it.netns))
+            except XdpguardError as error:
+                errors.append(error)
+        if not interfaces:
             self._retire()
-        self.loans.restore()
-        return done
+        if not errors:
+            self.loans.restore()
+        return done, errors
 
     def config(self) -> Path | None:
         """The configuration file remembered from an attach before."""

@@ -194,10 +194,13 @@ def _interfaces(instance: Instance) -> Check:
         else:
             words.append(f"{link.name} (program {link.xdp.prog_id}, {dataplane.name_of(link.xdp.prog_id)})")
             foreign.append(link.name)
+    with Store(instance.store, read_only=True) as store:
+        fixed = [it.name for it in Inventory(store, dataplane, Links()).interfaces() if it.may_fix_mtu()]
     if foreign:
         remedy = f"attach to {', '.join(foreign)} only with --replace"
         return Check("interfaces", "warn", ", ".join(words), remedy)
-    return Check("interfaces", "ok", ", ".join(words), "")
+    remedy = f"if an MTU cannot be raised: detach {', '.join(fixed)} first, or attach with --mtu-any" if fixed else ""
+    return Check("interfaces", "ok", ", ".join(words), remedy)
 
 
 def _answers(instance: Instance) -> Check:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from xdpguard.dataplane import kernel
-from xdpguard.dataplane.program import PROGRAM_NAME
+from xdpguard.dataplane.program import PROGRAM_NAME, needs_frags
 from xdpguard.lists.store import Attachment, Store
 from xdpguard.net.links import Link, NoSuchLink
 
@@ -45,7 +46,13 @@ class Interface:
     observe: bool
     prog_id: int | None
     state: State
-    ifindex: int = 0
+    ifindex: int = 0  # 0: the interface is not there
+    any_mtu: bool = False  # the program takes frames in several buffers, as was asked for
+    mtu: int = 0  # bytes; 0: likewise
+
+    def may_fix_mtu(self) -> bool:
+        """Whether a driver may refuse a larger MTU because of the program, which takes frames in one buffer only."""
+        return self.prog_id is not None and self.mode == "native" and not self.any_mtu and not needs_frags(self.mtu)
 
 
 class Inventory:
@@ -61,7 +68,9 @@ class Inventory:
         found = [self.look(known) for known in self._store.attachments()]
         for link in self.orphans():
             if link.xdp and link.xdp.prog_id not in {it.prog_id for it in found}:
-                found.append(Interface(link.name, link.netns, link.xdp.mode, False, link.xdp.prog_id, "attached"))
+                found.append(
+                    Interface(link.name, link.netns, link.xdp.mode, False, link.xdp.prog_id, "attached", mtu=link.mtu)
+                )
         return found
 
     def known(self, name: str, netns: str) -> Attachment | None:
@@ -97,6 +106,15 @@ class Inventory:
             if link.xdp and (link.name, link.netns) not in recorded and self._dataplane.owns(link.xdp.prog_id)
         ]
 
+    def above(self, lower: Link, is_above: Callable[[Link, Link], bool]) -> list[Link]:
+        """Links, in any namespace, that carry a program and stand directly on another."""
+        links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
+        return [it for it in links if it.xdp and is_above(it, lower)]
+
+    def is_ours(self, link: Link) -> bool:
+        """Whether a link carries this instance's program, recorded or not."""
+        return self.ours(link, self.known(link.name, link.netns))
+
     def look(self, known: Attachment) -> Interface:
         """A recorded interface as it is now."""
         try:
@@ -104,14 +122,20 @@ class Inventory:
         except NoSuchLink:
             moved = self.renamed(known)
             if moved and moved.xdp:
-                return Interface(known.name, known.netns, moved.xdp.mode, known.observe, moved.xdp.prog_id, "renamed")
-            return Interface(known.name, known.netns, known.mode, known.observe, None, "gone")
+                return _of(moved, known, moved.xdp.mode, moved.xdp.prog_id, "renamed")
+            return _of(None, known, known.mode, None, "gone")
         if link.xdp is None:
-            return Interface(known.name, known.netns, known.mode, known.observe, None, "detached", link.ifindex)
+            return _of(link, known, known.mode, None, "detached")
         if not self.ours(link, known):
-            return Interface(known.name, known.netns, link.xdp.mode, known.observe, None, "replaced", link.ifindex)
-        mode, number = link.xdp.mode, link.xdp.prog_id
-        return Interface(known.name, known.netns, mode, known.observe, number, "attached", link.ifindex)
+            return _of(link, known, link.xdp.mode, None, "replaced")
+        return _of(link, known, link.xdp.mode, link.xdp.prog_id, "attached")
 
     def _namespaces(self) -> list[str]:
-        return ["", *self._links.namespaces()]
+        recorded = {it.netns for it in self._store.attachments()}
+        return list(dict.fromkeys(["", *self._links.namespaces(), *sorted(recorded)]))
+
+
+def _of(link: Link | None, known: Attachment, mode: str, prog_id: int | None, state: State) -> Interface:
+    """A recorded interface, whose link that is."""
+    index, mtu = (link.ifindex, link.mtu) if link else (0, 0)
+    return Interface(known.name, known.netns, mode, known.observe, prog_id, state, index, known.any_mtu, mtu)

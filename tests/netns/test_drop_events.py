@@ -246,7 +246,7 @@ def test_where_nothing_ever_was(command: Command, arguments: list[str]) -> None:
 
 def test_interfaces_that_are_not_attached(attached: Command, command: Command) -> None:
     assert "nothing is not attached; " in attached.refused(2, "events", "--interface", "nothing")
-    assert "nothing is attached in namespace nothing" in attached.refused(2, "events", "--netns", "nothing")
+    assert "no network namespace 'nothing'" in attached.refused(2, "events", "--netns", "nothing")
     attached.ok("detach", "--all")
     for verb in (["events"], ["events", "--follow"], ["capture", "-w", "-"]):
         assert "nothing is attached" in command.refused(1, *verb)

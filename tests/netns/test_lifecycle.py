@@ -17,7 +17,8 @@ from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, Lab
 
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.abi import ABI
-from xdpguard.net.links import AttachRefused, Links
+from xdpguard.net.links import Links
+from xdpguard.net.refusals import AttachRefused
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
 

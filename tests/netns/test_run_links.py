@@ -17,7 +17,7 @@ from topology import CLIENTS4, INTERFACE, OUTSIDE_MAC, SERVER_MAC, Lab
 
 from xdpguard.net.carried import program_on
 from xdpguard.net.changes import Changes
-from xdpguard.net.netns import cookie, entered
+from xdpguard.net.netns import cookie_of, entered, place
 
 BLOCKED, FREE = 3, 4  # numbers of clients
 
@@ -171,12 +171,10 @@ def test_a_namespace_goes_although_it_is_watched(own_lab: Lab) -> None:
     changes = Changes()
     try:
         changes.watch([own_lab.server])
-        with entered(own_lab.server):
-            first = cookie()
+        first = cookie_of(place(own_lab.server))
         subprocess.run(["ip", "netns", "del", own_lab.server], check=True)
         assert eventually(lambda: program_on(INTERFACE, own_lab.outside) is None)
         own_lab.up()
-        with entered(own_lab.server):
-            assert cookie() not in (first, 0)
+        assert cookie_of(place(own_lab.server)) not in (first, 0)
     finally:
         changes.close()

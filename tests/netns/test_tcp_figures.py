@@ -16,8 +16,9 @@ from topology import Lab
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.records import Records, sum_over_cpus
 from xdpguard.errors import MissingError
+from xdpguard.net import netns
 from xdpguard.net.netns import entered
-from xdpguard.tcp import namespaces, program, trace
+from xdpguard.tcp import program, trace
 from xdpguard.tcp.cwnd import Sample, Windows
 from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.figures import Figures, Parts
@@ -64,7 +65,7 @@ def test_retransmissions_are_those_of_the_kernel(lab: Lab) -> None:
 
 
 def test_evidence_of_a_flood(lab: Lab) -> None:
-    place = namespaces.find(lab.server)
+    place = netns.find(lab.server)
     with listener(lab, backlog=128) as to, Resent() as counter:
         port = to.getsockname()[1]
         evidence = Evidence(counter)
@@ -88,7 +89,7 @@ def test_evidence_of_a_flood(lab: Lab) -> None:
 def test_what_does_not_fit_into_a_ring_is_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ring of one page takes 39 changes; twelve connections make 60."""
     monkeypatch.setattr(trace, "_RING_PAGES", 1)
-    chosen = Filter(netns=namespaces.find(lab.server).inode)
+    chosen = Filter(netns=netns.find(lab.server).inode)
     with listener(lab) as to, trace.Trace(chosen) as running:
         for _ in range(2):
             lost = running.lost()
@@ -109,7 +110,7 @@ def test_kernels_that_do_not_tell_the_socket(lab: Lab, monkeypatch: pytest.Monke
     """Its cookie will do, but then its namespace is not known, and cannot be asked for."""
     monkeypatch.setattr(program, "tells_socket", lambda: False)
     with pytest.raises(MissingError, match="does not tell the socket"):
-        RoundTrips(Filter(netns=namespaces.find(lab.server).inode))
+        RoundTrips(Filter(netns=netns.find(lab.server).inode))
     with listener(lab) as to, serving(to, 10):
         port = to.getsockname()[1]
         chosen = Filter(remote_ports=(port, port))
@@ -131,7 +132,7 @@ def test_kernels_that_do_not_tell_the_socket(lab: Lab, monkeypatch: pytest.Monke
 
 def test_the_second_program_does_the_work_of_one_that_is_left_out(lab: Lab) -> None:
     """While the first runs it is left out; here it never runs, and is said to."""
-    chosen = Filter(netns=namespaces.find(lab.server).inode)
+    chosen = Filter(netns=netns.find(lab.server).inode)
     switches = {"SOCKETS": 1024, "RING_PAGES": 16}
     raw = {"xg_second": "inet_sock_set_state"}
     with listener(lab) as to, program.load("trace", trace.TRACEPOINTS, chosen, switches, 0, raw) as loaded:
@@ -153,12 +154,12 @@ def test_the_next_namespace_inherits_nothing() -> None:
     parts = Parts(retransmissions=False, backlog=False, rtt=False)
     name = f"xgnext{os.getpid()}"
     seen = set()
-    with Figures(parts, lambda: [namespaces.find(name)]) as figures:
+    with Figures(parts, lambda: [netns.find(name)]) as figures:
         for turn in range(100):
             count = turn % 3 + 1
             subprocess.run(["ip", "netns", "add", name], check=True)
             try:
-                seen.add(namespaces.find(name).inode)
+                seen.add(netns.find(name).inode)
                 first = figures.read()
                 assert (first.counted, first.states, first.transitions) == ({name}, {}, {})
                 with ExitStack() as stack, entered(name):
@@ -187,7 +188,7 @@ def test_namespaces_that_have_gone_are_forgotten() -> None:
 
         def forgotten() -> bool:
             figures.read()
-            return {group.netns for group in rtt.read()} <= {place.inode for place in namespaces.all_places()}
+            return {group.netns for group in rtt.read()} <= {place.inode for place in netns.all_places()}
 
         assert eventually(forgotten)
         assert not {other.server, other.outside} & set(figures.read().rtt)

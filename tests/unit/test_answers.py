@@ -13,7 +13,7 @@ from xdpguard.dataplane import guard
 from xdpguard.inventory import Interface
 from xdpguard.net import answers, netlink
 from xdpguard.net.answers import Way, way_out
-from xdpguard.net.links import Link, Mode, Xdp
+from xdpguard.net.links import Link, Mode, WantedMode, Xdp
 from xdpguard.policy.model import Guard
 
 IDLE = guard.State(*[0] * len(guard.State._fields))
@@ -128,7 +128,7 @@ def test_a_peer_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_mode_that_attach_takes(
     monkeypatch: pytest.MonkeyPatch,
     mode: Mode | None,
-    wanted: answering.WantedMode,
+    wanted: WantedMode,
     way: Way,
     policy: str,
     chosen: str,

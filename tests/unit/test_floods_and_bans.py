@@ -23,11 +23,11 @@ from xdpguard.guard.detector import Flood, Sample, judge
 from xdpguard.guard.floods import Floods
 from xdpguard.lists.store import Store
 from xdpguard.net.links import Link
+from xdpguard.net.netns import Place
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_interval, parse_prefix
 from xdpguard.rulebook import Rulebook
 from xdpguard.tcp.evidence import Pressure
-from xdpguard.tcp.namespaces import Place
 from xdpguard.telemetry import counters, tracking
 from xdpguard.telemetry.tracking import Tuple
 

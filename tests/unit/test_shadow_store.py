@@ -167,7 +167,7 @@ def test_a_store_of_version_3(tmp_path: Path) -> None:
     with Store(path) as store:
         book(store, FakeDataplane(attached=False)).add([A], "", "cli", None)
         assert len(Shadows(store).rules()) == 1
-        assert store.execute("PRAGMA user_version") == [(4,)]
+        assert store.execute("PRAGMA user_version") == [(5,)]
 
 
 def test_sums_only_rise(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from support.screen import listening
 
 from xdpguard.cli.tcp.trace import _Lines
 from xdpguard.errors import UsageError
+from xdpguard.net.netns import Place
 from xdpguard.policy.target import MAPPED
 from xdpguard.tcp import evidence, namespaces, snapshot, tally
 from xdpguard.tcp.cwnd import History, Sample, sparkline
@@ -37,7 +38,7 @@ from xdpguard.tcp.names import (
     TIME_WAIT,
     parse_states,
 )
-from xdpguard.tcp.namespaces import Names, Place
+from xdpguard.tcp.namespaces import Names
 from xdpguard.tcp.owners import Owners
 from xdpguard.tcp.resent import Resent, Service
 from xdpguard.tcp.retrans import Retransmission

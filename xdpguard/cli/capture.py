@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import drops, render
+from xdpguard.cli import drops, places, render
 from xdpguard.cli.session import options
 from xdpguard.privileges import require_privileges
 
@@ -51,8 +51,8 @@ def capture(
         str, typer.Option("--write", "-w", metavar="FILE", help="The pcapng file; - for standard output.")
     ],
     reason: drops.Reasons = None,
-    interface: drops.Interface = "",
-    netns: drops.Netns = None,
+    interface: places.Interface = "",
+    netns: places.Netns = None,
     count: drops.Count = 0,
     lasting: drops.Lasting = "",
     rate: Annotated[

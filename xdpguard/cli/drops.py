@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 Reasons = Annotated[
     list[str] | None, typer.Option("--reason", metavar="REASON", help="Only drops for that reason; may be repeated.")
 ]
-Interface = Annotated[str, typer.Option("--interface", "-i", metavar="IFACE", help="Only drops of that interface.")]
-Netns = Annotated[str | None, typer.Option("--netns", metavar="NAME", help="The interface's network namespace.")]
 Count = Annotated[
     int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="End after N of them.")
 ]
@@ -50,6 +48,7 @@ class Wanted:
 
     def look(self, chosen: Options) -> list[Place]:
         """Takes in what is attached now; returns those that are new. What has gone is kept: it was wanted."""
+        from xdpguard.lists.places import expect_namespaces, meant
         from xdpguard.lists.store import Store
 
         try:
@@ -62,11 +61,8 @@ class Wanted:
         held = pins(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
             there = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
-        new = [
-            it
-            for it in there
-            if it not in self.places and self.interface in ("", it[0]) and self.netns in (None, it[1])
-        ]
+            expect_namespaces(store)
+        new = [it for it in meant(there, self.interface, self.netns) if it not in self.places]
         self.places += new
         return new
 
@@ -96,14 +92,25 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
     for name in reasons or ():
         if name not in dropping():
             raise UsageError(f"nothing is dropped for the reason {name!r}", f"give one of: {', '.join(dropping())}")
-    found = Wanted([], frozenset(reasons or ()), interface, netns)
+    where = None if netns is None else namespace(chosen, netns)
+    found = Wanted([], frozenset(reasons or ()), interface, where)
     if found.look(chosen):
         return found
     if not Wanted([], ()).look(chosen):
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
-    where = f" in namespace {netns}" if netns else ""
     what = f"{interface} is not attached" if interface else "nothing is attached"
-    raise UsageError(f"{what}{where}", "xdpguard status shows what is")
+    raise UsageError(f"{what}{f' in namespace {netns}' if netns else ''}", "xdpguard status shows what is")
+
+
+def namespace(chosen: Options, words: str) -> str:
+    """The recorded name of the namespace that --netns means."""
+    from xdpguard.lists.places import expect_namespaces
+    from xdpguard.lists.store import Store
+    from xdpguard.net import netns
+
+    with Store(chosen.instance.store, read_only=True) as store:
+        expect_namespaces(store)
+        return netns.meant(words, {it.netns for it in store.attachments()})
 
 
 def seconds(rate: float, lasting: str) -> float | None:

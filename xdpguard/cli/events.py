@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpguard.cli import drops, render
+from xdpguard.cli import drops, places, render
 from xdpguard.cli.session import options, pins
 from xdpguard.privileges import require_privileges
 
@@ -44,8 +44,8 @@ def events(
     context: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show drops as they happen, until Ctrl-C.")] = False,
     reason: drops.Reasons = None,
-    interface: drops.Interface = "",
-    netns: drops.Netns = None,
+    interface: places.Interface = "",
+    netns: places.Netns = None,
     count: drops.Count = 0,
     lasting: drops.Lasting = "",
     rate: Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpguard.cli import probing, render
+from xdpguard.cli import places, probing, render
 from xdpguard.cli.session import Options, controller, options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.netns import place_of
@@ -56,8 +56,8 @@ def explain(
     pcap: Annotated[str, typer.Option("--pcap", metavar="FILE", help="A packet of a capture.")] = "",
     number: Annotated[int | None, typer.Option("--packet", metavar="N", min=1, help="Which one, from 1.")] = None,
     config: probing.Config = None,
-    interface: probing.Interface = "",
-    netns: probing.Netns = None,
+    interface: places.Interface = "",
+    netns: places.Netns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what becomes of a packet and what decides it, or all that is known of an address."""

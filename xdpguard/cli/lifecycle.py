@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xdpguard.cli import health, render
+from xdpguard.cli import health, places, render
 from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, pins, remembered_policy, rulebook
-from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError
+from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError, XdpguardError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from xdpguard.shadowing import ShadowAudit
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Netns = Annotated[str, typer.Option("--netns", metavar="NAME", help="Network namespace of the interface.")]
 
 _ATTACH_EXAMPLES = """
 \b
@@ -29,9 +28,12 @@ Examples:
   xdpguard attach eth0                      native mode, or generic where the driver has none
   xdpguard attach eth0 --observe            count what would be dropped, drop nothing
   xdpguard attach eth0 --netns web          an interface in another network namespace
+  xdpguard attach eth0 --netns 'pid 1234'   in the one that a process is in, such as a container's
+  xdpguard attach eth0 --mtu-any            so that the MTU can be raised later
   xdpguard attach eth0 --config guard.toml  with limits, checks and rules of a file
 \b
 Attaching again swaps the program in one step: no packet passes unfiltered, rules and counters stay.
+A driver can refuse a larger MTU while the program is attached: detach, raise it, attach again; or use --mtu-any.
 """
 
 _DETACH_EXAMPLES = """
@@ -55,7 +57,7 @@ def register(app: typer.Typer) -> None:
 def attach(
     context: typer.Context,
     interface: Annotated[str, typer.Argument(metavar="IFACE", help="The interface whose incoming packets to inspect.")],
-    netns: _Netns = "",
+    netns: places.OneNetns = "",
     mode: Annotated[
         Literal["auto", "native", "generic"],
         typer.Option(
@@ -68,6 +70,9 @@ def attach(
         Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML; remembered.")
     ] = None,
     no_config: Annotated[bool, typer.Option("--no-config", help="Forget the configuration; use the defaults.")] = False,
+    mtu_any: Annotated[
+        bool, typer.Option("--mtu-any", help="Take frames of any size, so that the MTU can be raised while attached.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
 ) -> None:
     """Put the program on an interface, or swap the one that is there."""
@@ -82,20 +87,23 @@ def attach(
     with controller(chosen) as session:
         if config is None and not no_config:
             policy = remembered_policy(session, chosen)
-        outcome = session.attach(Request(interface, netns, mode, observe, replace, force), policy)
+        place = session.place(interface, netns, anew=True)
+        outcome = session.attach(Request(*place, mode, observe, replace, force, mtu_any), policy)
         if no_config or (config is not None and config.is_file()):
             session.remember_config(config)
-    for text in [*(text for done in outcome.lists for text in list_notes(done)), *outcome.notes]:
+    for text in [*(text for done in outcome.lists for text in list_notes(done)), *outcome.moved, *outcome.notes]:
         render.note(text)
     done = outcome.interface
-    words = ", observing only" if done.observe else ""
+    words = f"{', observing only' if done.observe else ''}{', any MTU' if done.any_mtu else ''}"
     typer.echo(f"attached to {place_of(done.name, done.netns)} in {done.mode} mode{words} (program {done.prog_id})")
+    if done.may_fix_mtu():
+        render.note(_fixed_mtu(done))
 
 
 def detach(
     context: typer.Context,
     interface: Annotated[str, typer.Argument(metavar="[IFACE]", help="The interface.", show_default=False)] = "",
-    netns: _Netns = "",
+    netns: places.OneNetns = "",
     everything: Annotated[bool, typer.Option("--all", help="Every interface of this instance.")] = False,
 ) -> None:
     """Take the program off an interface. Another one's program is never touched."""
@@ -104,16 +112,24 @@ def detach(
         raise UsageError(words, "xdpguard status shows what is attached")
     if everything and netns:
         raise UsageError("--all means every namespace", "leave out --netns, or name one interface in it")
+    errors: list[XdpguardError] = []
     with controller(options(context)) as session:
-        outcomes = session.detach_all() if everything else [session.detach(interface, netns)]
+        if everything:
+            outcomes, errors = session.detach_all()
+        else:
+            outcomes = [session.detach(*session.place(interface, netns))]
     for outcome in outcomes:
         _report(outcome)
+    for error in errors:
+        render.failure(error, options(context).verbose)
+    if errors:
+        raise typer.Exit(EXIT_FAILED)
     if not outcomes:
         typer.echo("nothing is attached")
 
 
 def _report(outcome: Outcome) -> None:
-    for text in outcome.notes:
+    for text in [*outcome.moved, *outcome.notes]:
         render.note(text)
     if not outcome.notes:
         typer.echo(f"detached from {place_of(outcome.interface.name, outcome.interface.netns)}")
@@ -121,7 +137,9 @@ def _report(outcome: Outcome) -> None:
         typer.echo(f"put back {change}")
 
 
-def status(context: typer.Context, as_json: _Json = False) -> None:
+def status(
+    context: typer.Context, interface: places.Interface = "", netns: places.Netns = None, as_json: _Json = False
+) -> None:
     """Show what is attached, and how many rules are in force. Exits with 1 when something is not as it should be."""
     import time
 
@@ -131,7 +149,7 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
 
     chosen = options(context)
     with controller(chosen, read_only=True) as session:
-        interfaces = session.interfaces()
+        interfaces = session.meant(interface, netns)
         lists = {it.name: it.entries for it in session.lists.shelf.all()}
         shadow_lists = {it.name: it.entries for it in session.shadow.lists.shelf.all()}
         shadow_rules = len(session.shadow.rules.in_force())
@@ -155,6 +173,8 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
                         "mode": it.mode,
                         "prog_id": it.prog_id,
                         "observe": it.observe,
+                        "mtu": it.mtu or None,
+                        "any_mtu": it.any_mtu,
                         "state": it.state,
                         "answers": answers.as_json(it.name, it.netns),
                     }
@@ -164,7 +184,7 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
                 "lists": lists,
                 "shadow": {"rules": shadow_rules, "lists": shadow_lists},
                 "audit": _audit_json(audit) if audit else None,
-                "awaited": [{"name": name, "netns": netns} for name, netns in awaited],
+                "awaited": [{"name": place[0], "netns": place[1]} for place in awaited],
                 "conflicts": [health.conflict_json(it) for it in conflicts],
                 "degraded": degraded,
             }
@@ -192,8 +212,8 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
         )
     for conflict in conflicts:
         render.note(health.conflict_text(conflict))
-    for name, netns in awaited:
-        render.note(f"{place_of(name, netns)} is named in the configuration and not attached; xdpguard run attaches it")
+    for place in awaited:
+        render.note(f"{place_of(*place)} is named in the configuration and not attached; xdpguard run attaches it")
     if unread:
         render.note(f"the configuration cannot be read: {unread}")
     if not interfaces:
@@ -201,10 +221,21 @@ def status(context: typer.Context, as_json: _Json = False) -> None:
         _exit(degraded)
         return
     rows = [
-        [it.name, it.netns or "-", it.mode, str(it.prog_id or "-"), "yes" if it.observe else "no", _state(it)]
+        [
+            it.name,
+            it.netns or "-",
+            it.mode,
+            str(it.prog_id or "-"),
+            "yes" if it.observe else "no",
+            f"{it.mtu or '-'}{', any' if it.any_mtu else ''}",
+            _state(it),
+        ]
         for it in interfaces
     ]
-    render.print_table(["interface", "netns", "mode", "program", "observe", "state"], rows, right="program")
+    render.print_table(["interface", "netns", "mode", "program", "observe", "mtu", "state"], rows, right="program")
+    for it in interfaces:
+        if it.may_fix_mtu():
+            render.note(_fixed_mtu(it))
     for text in failing:
         render.note(text)
     _exit(degraded)
@@ -248,6 +279,12 @@ def doctor(context: typer.Context, as_json: _Json = False) -> None:
                 typer.echo(f"      -> {check.remedy}")
     if any(check.result == "fail" for check in found):
         raise typer.Exit(EXIT_MISSING)
+
+
+def _fixed_mtu(its: Interface) -> str:
+    place = place_of(its.name, its.netns)
+    remedy = "detach, raise it and attach again, or attach with --mtu-any"
+    return f"{place}: its driver may refuse a larger MTU (a veth: its peer's) while this program is attached; {remedy}"
 
 
 def _state(interface: Interface) -> str:

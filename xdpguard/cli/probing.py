@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from xdpguard.probe.subject import Subject
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
-Interface = Annotated[
-    str, typer.Option("--interface", metavar="IFACE", help="Whose program; default: the only one attached.")
-]
-Netns = Annotated[str | None, typer.Option("--netns", metavar="NAME", help="The interface's network namespace.")]
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Ask a policy that is not in force, TOML; nothing need be attached."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpguard.cli import probing, render
+from xdpguard.cli import places, probing, render
 from xdpguard.cli.session import options
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -48,8 +48,8 @@ def replay(
     diff: Annotated[bool, typer.Option("--diff", help="With --config: what it would change.")] = False,
     expect_drop: Annotated[bool, typer.Option("--expect-drop", help="Exit 1 unless every packet is dropped.")] = False,
     expect_pass: Annotated[bool, typer.Option("--expect-pass", help="Exit 1 if a packet is dropped.")] = False,
-    interface: probing.Interface = "",
-    netns: probing.Netns = None,
+    interface: places.Interface = "",
+    netns: places.Netns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run a capture through the attached program, or through a policy that is not in force, and count nothing."""

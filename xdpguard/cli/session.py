@@ -109,14 +109,17 @@ def books(chosen: Options, read_only: bool = False) -> Iterator[tuple[Books, Pro
 
 @contextmanager
 def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell) -> Iterator[Store]:
+    from xdpguard.lists.places import expect_namespaces
     from xdpguard.lists.store import Store
 
     require_privileges()
     if read_only:
         with Store(chosen.instance.store, read_only=True) as store:
+            expect_namespaces(store)
             yield store
         return
     with chosen.instance.lock(on_wait), Store(chosen.instance.store) as store:
+        expect_namespaces(store)
         yield store
 
 

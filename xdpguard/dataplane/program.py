@@ -39,6 +39,7 @@ class Target:
     loopback: bool
     observe: bool
     veth: bool = False
+    any_mtu: bool = False  # take frames in several buffers, whatever the MTU is now
 
 
 @dataclass
@@ -155,6 +156,11 @@ def _kernel_since(version: tuple[int, int]) -> bool:
     return release is not None and release >= version
 
 
+def needs_frags(mtu: int) -> bool:
+    """Whether frames of an MTU, in bytes, may come in several buffers."""
+    return mtu > _SINGLE_BUFFER_MTU
+
+
 def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
     """The compile-time switches for an interface under a policy."""
     limits, sanity = policy.limits, policy.sanity
@@ -172,7 +178,7 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
         observe=target.observe,
         loopback=target.loopback,
         # Before that, a jumbo MTU works in generic mode only, where the kernel makes one buffer of the frame.
-        frags=target.mtu > _SINGLE_BUFFER_MTU and _kernel_since(_FRAGS_SINCE),
+        frags=(target.any_mtu or needs_frags(target.mtu)) and _kernel_since(_FRAGS_SINCE),
         veth=target.veth,
         raw_cookies=_kernel_since(_RAW_COOKIES_SINCE),
         load_bytes=_kernel_since(_LOAD_BYTES_SINCE),

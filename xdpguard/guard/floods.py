@@ -11,11 +11,11 @@ from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.guard.detector import Flood, Sample
+from xdpguard.net import netns
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
 from xdpguard.tcp.evidence import Evidence, in_words
-from xdpguard.tcp.namespaces import OWN, find
 from xdpguard.telemetry import counters, tracking
 
 Place = tuple[str, str]  # interface and namespace
@@ -87,7 +87,7 @@ class Floods:
             return
         # Not worth failing a tick: the namespace may have gone.
         with contextlib.suppress(XdpguardError, OSError):
-            words = in_words(self.evidence.read(find(link.netns or OWN)), port)
+            words = in_words(self.evidence.read(netns.place(link.netns)), port)
             if words:
                 self._log(f"{name_of(link)}: {words}")
 

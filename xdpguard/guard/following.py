@@ -175,7 +175,7 @@ class Following:
     def _request(self, it: Interface) -> Request:
         told = {its.place: its for its in self._policy.attach}
         its = told.get((it.name, it.netns)) or AttachTo(it.name, it.netns, observe=it.observe)
-        return Request(it.name, it.netns, its.mode, its.observe, unattended=True)
+        return Request(it.name, it.netns, its.mode, its.observe, unattended=True, any_mtu=it.any_mtu)
 
     def _named(self) -> dict[Place, AttachTo]:
         return {its.place: its for its in (*self._more, *self._policy.attach)}
@@ -196,6 +196,6 @@ class Following:
 
 
 def _identity(it: Interface) -> Identity:
-    with contextlib.suppress(netns.NoSuchNamespace), netns.entered(it.netns):
-        return Identity(netns.cookie(), it.ifindex)
+    with contextlib.suppress(netns.NoSuchNamespace):
+        return Identity(netns.cookie_of(netns.place(it.netns)), it.ifindex)
     return Identity(0, 0)

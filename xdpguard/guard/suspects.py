@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from xdpguard.controller import Controller
 from xdpguard.dataplane.handshakes import Handshakes
@@ -56,13 +55,8 @@ class Suspects:
 
     def _busy(self, handshakes: Handshakes, policy: Guard, links: Collection[Link], now: float) -> list[Suspect]:
         """Sources that complete too many handshakes."""
-        inodes = {_inode(link.netns) for link in links}
+        inodes = {netns.place(name).inode for name in {link.netns for link in links}}
         if inodes != self._watched:
             # Totals of a namespace that was not watched before are no rate.
             self._watched, self._rates = inodes, Rates()
         return self._rates.over(policy.ban_connections, handshakes.counts(inodes), now)
-
-
-def _inode(name: str) -> int:
-    path = netns.FOLDER / name if name else Path("/proc/self/ns/net")
-    return path.stat().st_ino

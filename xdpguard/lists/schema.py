@@ -8,7 +8,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-VERSION = 4
+VERSION = 5
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -36,6 +36,16 @@ CREATE TABLE IF NOT EXISTS interfaces (
     prog_id INTEGER NOT NULL,   -- 0: never attached yet
     attached REAL NOT NULL,
     PRIMARY KEY (name, netns)
+) STRICT;
+CREATE TABLE IF NOT EXISTS any_mtu (  -- interfaces whose program takes frames of several buffers, whatever their MTU
+    name TEXT NOT NULL,
+    netns TEXT NOT NULL,
+    PRIMARY KEY (name, netns)
+) STRICT;
+CREATE TABLE IF NOT EXISTS namespaces (
+    name TEXT PRIMARY KEY,      -- one that can come to lead to another: pid N, a path below /proc
+    boot TEXT NOT NULL,         -- cookies begin anew with the next
+    cookie TEXT NOT NULL        -- of the namespace it was
 ) STRICT;
 CREATE TABLE IF NOT EXISTS offences (
     target TEXT PRIMARY KEY,

@@ -27,13 +27,16 @@ _PROTOCOLS: dict[int, Protocol] = {number: name for name, number in PROTOCOL_NUM
 
 
 class Attachment(NamedTuple):
-    """An interface that shall carry the program. ``netns`` is empty for the namespace the command runs in."""
+    """An interface that shall carry the program. ``netns`` is the recorded name of its namespace (net/netns.py);
+    ``any_mtu``: the program takes frames in several buffers, so that the MTU can be raised later.
+    """
 
     name: str
     netns: str
     mode: str
     observe: bool
     prog_id: int = 0
+    any_mtu: bool = False
 
 
 class Store:
@@ -181,9 +184,13 @@ class Store:
         """Interfaces that shall carry the program, in order of attaching."""
         with self._explained():
             rows = self._database.execute(
-                "SELECT name, netns, mode, observe, prog_id FROM interfaces ORDER BY attached, name"
+                "SELECT name, netns, mode, observe, prog_id, (name, netns) IN (SELECT name, netns FROM any_mtu)"
+                " FROM interfaces ORDER BY attached, name"
             )
-            return [Attachment(name, netns, mode, bool(observe), number) for name, netns, mode, observe, number in rows]
+            return [
+                Attachment(name, netns, mode, bool(observe), number, bool(any_mtu))
+                for name, netns, mode, observe, number, any_mtu in rows
+            ]
 
     def put_attachment(self, attachment: Attachment, now: float) -> None:
         """Records an interface, or its new mode."""
@@ -191,13 +198,18 @@ class Store:
             self._database.execute(
                 "INSERT INTO interfaces VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name, netns) DO UPDATE SET"
                 " mode = excluded.mode, observe = excluded.observe, prog_id = excluded.prog_id",
-                (*attachment, now),
+                (*attachment[:5], now),
             )
+            place = attachment.name, attachment.netns
+            self._database.execute("DELETE FROM any_mtu WHERE name = ? AND netns = ?", place)
+            if attachment.any_mtu:
+                self._database.execute("INSERT INTO any_mtu VALUES (?, ?)", place)
 
     def remove_attachment(self, name: str, netns: str) -> None:
         """Forgets an interface."""
         with self._explained():
-            self._database.execute("DELETE FROM interfaces WHERE name = ? AND netns = ?", (name, netns))
+            for table in ("interfaces", "any_mtu"):
+                self._database.execute(f"DELETE FROM {table} WHERE name = ? AND netns = ?", (name, netns))
 
     def offences(self, target: str) -> tuple[int, float]:
         """How often a source has been banned by the guard, and when last (Unix time)."""

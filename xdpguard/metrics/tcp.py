@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from xdpguard.errors import XdpguardError
+from xdpguard.net import netns
+from xdpguard.net.netns import Place
 from xdpguard.policy.model import TcpMetrics
-from xdpguard.tcp import namespaces
 from xdpguard.tcp.figures import Figures, Parts, Reading, cumulative
 from xdpguard.tcp.names import SHOWN, STATES
-from xdpguard.tcp.namespaces import Place, find
 from xdpguard.tcp.retrans import KINDS
 from xdpguard.tcp.text import address
 
@@ -56,9 +56,9 @@ class TcpFigures:
 def _places(links: Collection[str]) -> list[Place]:
     """The namespaces of these names, and the service's own; those that have gone left out."""
     found: dict[int, Place] = {}
-    for name in (namespaces.OWN, *sorted(name for name in links if name)):
+    for name in ("", *sorted(name for name in links if name)):
         with contextlib.suppress(XdpguardError, OSError):
-            place = find(name)
+            place = netns.place(name)
             found.setdefault(place.inode, place)
     return list(found.values())
 

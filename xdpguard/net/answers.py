@@ -13,8 +13,6 @@ from __future__ import annotations
 import array
 import fcntl
 import os
-import platform
-import re
 import socket
 import struct
 import sys
@@ -22,6 +20,7 @@ from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
 from xdpguard.net import netlink
+from xdpguard.net.features import BASIC, features, release
 from xdpguard.net.links import Link
 from xdpguard.net.netns import entered
 
@@ -30,10 +29,6 @@ _IFINFOMSG = 16  # octets of struct ifinfomsg, before the attributes
 _IFNAME, _LINK, _MASTER, _LINKINFO, _LINK_NETNSID, _XDP, _TARGET_NETNSID = 3, 5, 10, 18, 37, 43, 46  # IFLA_*
 _INFO_KIND = 1  # IFLA_INFO_KIND, linux/if_link.h
 _XDP_DRV_PROG_ID, _XDP_SKB_PROG_ID = 5, 6  # IFLA_XDP_*
-_CONTROLLER, _GETFAMILY = 16, 3  # GENL_ID_CTRL, CTRL_CMD_GETFAMILY, linux/genetlink.h
-_FAMILY_ID, _FAMILY_NAME = 1, 2  # CTRL_ATTR_*
-_DEV_GET, _DEV_IFINDEX, _DEV_XDP_FEATURES = 1, 1, 3  # NETDEV_*, linux/netdev.h
-_BASIC = 1  # NETDEV_XDP_ACT_BASIC: ABORTED, DROP, PASS and TX
 _SIOCETHTOOL, _GDRVINFO = 0x8946, 3  # linux/sockios.h, linux/ethtool.h
 _DRVINFO = 196  # octets of struct ethtool_drvinfo
 # Drivers that carry XDP_TX out, for kernels that do not say it: those with `case XDP_TX` in their receive path in the
@@ -130,11 +125,11 @@ def _of_ports(ifindex: int) -> Way:
 
 def _of_driver(ifindex: int) -> Way:
     driver = _driver(ifindex)
-    if driver == _FEC and _release() < _FEC_SENDS:
+    if driver == _FEC and release() < _FEC_SENDS:
         what = "its driver (fec) drops what XDP sends, before Linux 6.6"
         return Way(False, what, "detach and attach with --mode generic")
-    features = _features(ifindex)
-    if (features is not None and features & _BASIC) or (features is None and driver in _SENDING):
+    found = features(ifindex)
+    if (found is not None and found & BASIC) or (found is None and driver in _SENDING):
         return Way(True)
     return Way(None, f"whether its driver ({driver or 'unnamed'}) sends what XDP answers is not known here")
 
@@ -155,18 +150,6 @@ def _text(value: bytes | None) -> str:
     return (value or b"").rstrip(b"\0").decode("utf-8", "replace")
 
 
-def _features(ifindex: int) -> int | None:
-    """The XDP features; None where the kernel does not say them."""
-    name = struct.pack("=BBH", _GETFAMILY, 1, 0) + netlink.attribute(_FAMILY_NAME, b"netdev\0")
-    asked = struct.pack("=BBH", _DEV_GET, 1, 0) + netlink.attribute(_DEV_IFINDEX, struct.pack("=I", ifindex))
-    try:
-        family = netlink.attributes(netlink.ask(netlink.GENERIC, _CONTROLLER, name)[0][4:])[_FAMILY_ID]
-        found = netlink.ask(netlink.GENERIC, _number(family), asked)[0]
-    except OSError:
-        return None  # before 6.3 there is no such family
-    return _number(netlink.attributes(found[4:]).get(_DEV_XDP_FEATURES))
-
-
 def _driver(ifindex: int) -> str:
     """What the driver calls itself (ETHTOOL_GDRVINFO); empty for one that does not say."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -177,7 +160,3 @@ def _driver(ifindex: int) -> str:
         except OSError:
             return ""
     return data.tobytes()[4:36].split(b"\0")[0].decode("ascii", "replace")
-
-
-def _release() -> tuple[int, ...]:
-    return tuple(int(it) for it in re.findall(r"\d+", platform.release())[:2])

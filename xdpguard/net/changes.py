@@ -111,7 +111,7 @@ class Changes:
 
 def _number_of(name: str) -> int:
     """The number of a named namespace in ours; it gets one where it has none."""
-    descriptor = os.open(netns.path_of(name), os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(netns.place(name).path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ROUTE) as asker:
             fd = struct.pack("=HHI", 8, _NETNS_FD, descriptor)

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
-from xdpguard.errors import MissingError, UsageError, XdpguardError
-from xdpguard.net import hidden, netns
+from xdpguard.errors import UsageError
+from xdpguard.net import hidden, netns, refusals
 
 Mode = Literal["native", "generic"]
+WantedMode = Literal["auto", "native", "generic"]
 
 _IFF_LOOPBACK = 0x8  # linux/if.h
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h
@@ -30,7 +31,7 @@ class Xdp(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A network interface. ``netns`` is empty for the namespace this process runs in; ``mtu`` in octets.
+    """A network interface. ``netns`` is the recorded name of its namespace (net/netns.py); ``mtu`` in bytes.
 
     ``master`` is the ifindex of the bridge, bond or VRF it is part of; ``lower`` that of the device it stands on (VLAN,
     macvlan, VXLAN), in the namespace that its own calls ``lower_nsid`` (None: the same one). 0: there is none.
@@ -50,14 +51,7 @@ class Link(NamedTuple):
     lower: int = 0
     lower_nsid: int | None = None
     members: tuple[int, ...] = ()
-
-
-class AttachRefused(XdpguardError):
-    """The kernel did not attach. ``code`` is its errno."""
-
-    def __init__(self, message: str, remedy: str, code: int) -> None:
-        super().__init__(message, remedy)
-        self.code = code
+    altnames: tuple[str, ...] = ()
 
 
 class NoSuchLink(UsageError):
@@ -65,14 +59,24 @@ class NoSuchLink(UsageError):
 
 
 class Links:
-    """rtnetlink, in this or a named network namespace."""
+    """rtnetlink, in this or another network namespace, which is given by its recorded name."""
 
     def get(self, name: str, namespace: str = "") -> Link:
-        """Looks up one interface. NoSuchLink, with the names there are, when it is not there."""
+        """Looks up one interface by its name. NoSuchLink, with the names there are, when it is not there."""
+        return self._look(name, namespace, altnames=False)
+
+    def find(self, name: str, namespace: str = "") -> Link:
+        """Looks up one interface by its name or an alternative name of it. NoSuchLink when it is not there."""
+        return self._look(name, namespace, altnames=True)
+
+    def _look(self, name: str, namespace: str, altnames: bool) -> Link:
         with _route(namespace) as route:
             found = [_link(message, namespace) for message in route.get_links()]
         for link in found:
             if link.name == name:
+                return link
+        for link in found:
+            if altnames and name in link.altnames:
                 return link
         where = f" in network namespace {namespace}" if namespace else ""
         names = ", ".join(sorted(link.name for link in found))
@@ -90,6 +94,18 @@ class Links:
     def namespaces(self) -> list[str]:
         """The named network namespaces."""
         return netns.names()
+
+    def is_above(self, upper: Link, lower: Link) -> bool:
+        """Whether one interface stands directly on another: a bridge on its port, a macvlan or a VLAN on its parent."""
+        if upper.netns == lower.netns and lower.master == upper.ifindex:
+            return True
+        if upper.lower != lower.ifindex:
+            return False
+        if upper.lower_nsid is None:
+            return upper.netns == lower.netns
+        with contextlib.suppress(NoSuchLink, netns.NoSuchNamespace, OSError):
+            return upper.netns != lower.netns and _nsid(lower.netns, upper.netns) == upper.lower_nsid
+        return False
 
     def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None:
         """Attaches a program in one step.
@@ -124,26 +140,9 @@ def _set_xdp(link: Link, attributes: list[tuple[str, int]], what: str) -> None:
         try:
             route.link("set", index=link.ifindex, IFLA_XDP={"attrs": attributes})
         except NetlinkError as error:
-            raise _refused(what, error.code) from error
-
-
-def _refused(what: str, code: int) -> XdpguardError:
-    if code in (errno.EPERM, errno.EACCES):
-        return MissingError(f"no permission to {what}", "run as root: sudo xdpguard ...")
-    known = {
-        errno.EOPNOTSUPP: ("the driver does not support it", "use --mode generic"),
-        errno.ERANGE: ("the MTU is too large for the driver's XDP", "lower the MTU or use --mode generic"),
-        errno.EINVAL: ("the driver refuses (MTU, offloads or queue count)", "see dmesg, or use --mode generic"),
-        errno.ENOMEM: ("no memory for the driver's XDP queues", "free memory or use --mode generic"),
-        errno.EBUSY: (
-            "another program is attached",
-            "see it with ip link; --replace replaces it (one held by a BPF link must be ended by its owner)",
-        ),
-        errno.EEXIST: ("the attached program changed meanwhile", "try again"),
-        errno.ENODEV: ("the interface has gone", "see ip link"),
-    }
-    reason, remedy = known.get(code, (errno.errorcode.get(code, str(code)), "see dmesg for the driver's reason"))
-    return AttachRefused(f"cannot {what}: {reason}", remedy, code)
+            # Without a reason of the kernel's, pyroute2 puts the errno's name there.
+            words = "" if error.args[1] == os.strerror(error.code) else str(error.args[1])
+            raise refusals.refused(what, error.code, words) from error
 
 
 @contextmanager
@@ -151,7 +150,7 @@ def _route(namespace: str) -> Iterator[Any]:
     from pyroute2 import IPRoute
 
     try:
-        with netns.entered(namespace), IPRoute() as route:
+        with netns.entered(namespace), IPRoute(ext_ack=True) as route:
             yield route
     except netns.NoSuchNamespace as error:
         raise NoSuchLink(str(error), error.remedy) from error
@@ -173,12 +172,29 @@ def _link(message: Any, namespace: str) -> Link:
         lower=0 if kind in _PAIRED else message.get_attr("IFLA_LINK") or 0,
         lower_nsid=message.get_attr("IFLA_LINK_NETNSID"),
         members=members,
+        altnames=tuple(_text(name) for key, name in _properties(message) if key == "IFLA_ALT_IFNAME"),
         mac=bytes.fromhex((message.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
     )
 
 
+def _properties(message: Any) -> list[tuple[str, str | bytes]]:
+    found = message.get_attr("IFLA_PROP_LIST")
+    return [tuple(it) for it in found["attrs"]] if found else []
+
+
+def _nsid(namespace: str, seen_from: str) -> int | None:
+    """The number by which one namespace calls another, None when it has none for it."""
+    target = os.open(netns.place(namespace).path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with _route(seen_from) as route:
+            found = route.get_netnsid(fd=target)
+            return found["nsid"] if found else None
+    finally:
+        os.close(target)
+
+
 def _text(name: str | bytes) -> str:
-    """A name that is not UTF-8 comes as octets."""
+    """A name that is not UTF-8 comes as bytes."""
     return os.fsdecode(name) if isinstance(name, bytes) else name
 
 

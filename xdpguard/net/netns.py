@@ -1,30 +1,53 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Network namespaces: working inside one for a while.
+"""Network namespaces: what a user calls one, what it is recorded as, and working inside one for a while.
 
-Done with setns(2) in this thread. Helpers that fork (pyroute2's own way) would run this program's clean-up code in the
-child when a signal arrives; and a whole `ip netns exec` would hide the BPF file system.
+A namespace has one of four names: empty (the one this command runs in), a name of /run/netns, ``pid N`` (the one a
+process is in), or the path of its file. The number of a process, and any path below /proc, can lead to another
+namespace later: where such a name is recorded, so is the namespace's cookie (`expect`), which is never given twice.
+
+Entering is done with setns(2) in this thread. Helpers that fork (pyroute2's own way) would run this program's clean-up
+code in the child when a signal arrives; and a whole `ip netns exec` would hide the BPF file system.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from xdpguard.errors import MissingError, UsageError
 
 FOLDER = Path("/run/netns")
+OWN = "."  # what --netns calls the namespace this command runs in
+GONE = -1  # a cookie that no namespace has
+_PROC = Path("/proc")
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
-_NETNS_COOKIE = 71  # SO_NETNS_COOKIE, Linux 5.14
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 _OWN = Path("/proc/thread-self/ns/net")
+_HOME = _OWN.stat().st_ino  # this command's own namespace, also while a thread is inside another
+_OF_PROCESS = re.compile(r"pid ([0-9]{1,10})")
+_FILE_OF_PROCESS = re.compile(r"/proc/([0-9]{1,10})/ns/net")
+
+_expected: dict[str, int] = {}  # by recorded name, the cookie it must have
 
 
 class NoSuchNamespace(UsageError):
-    """There is no network namespace of that name."""
+    """There is no such network namespace, or it no longer exists."""
+
+
+class Place(NamedTuple):
+    """A network namespace: its name (see above), its inode number, a file to enter it by."""
+
+    name: str
+    inode: int
+    path: Path
 
 
 def names() -> list[str]:
@@ -37,30 +60,122 @@ def place_of(interface: str, netns: str | None) -> str:
     return f"{interface} (in {netns})" if netns else interface
 
 
-@contextmanager
-def entered(name: str) -> Iterator[None]:
-    """Puts this thread into a named namespace, and back at the end. An empty name changes nothing."""
+def find(words: str) -> Place:
+    """The namespace that --netns means now: a name of /run/netns, ``pid N``, the path of its file, or ``.`` for this
+    command's own. Whatever it was called, its name is the shortest lasting one. NoSuchNamespace when there is none.
+    """
+    own = _own()
+    if words in ("", OWN):
+        return own
+    if _is_path(words):
+        found = _of_path(words)
+    elif match := _OF_PROCESS.fullmatch(words):
+        found = _of_process(match[1])
+    else:
+        found = _named(words)
+    return own if found.inode == own.inode else _named_like(found.inode) or found
+
+
+def all_places() -> list[Place]:
+    """Every network namespace: this command's own first, then those with a name, then those of processes."""
+    own = _own()
+    found = {own.inode: own}
+    for name in names():
+        with contextlib.suppress(OSError, NoSuchNamespace):
+            place = _named(name)
+            found.setdefault(place.inode, place)
+    for entry in os.scandir(_PROC):
+        if entry.name.isdecimal():
+            path = _PROC / entry.name / "ns" / "net"
+            with contextlib.suppress(OSError):
+                inode = path.stat().st_ino
+                if inode not in found:
+                    found[inode] = Place(f"pid {entry.name}", inode, path)
+    return list(found.values())
+
+
+def is_fleeting(name: str) -> bool:
+    """Whether a recorded name can come to lead to another namespace unnoticed: its cookie must be recorded too."""
+    return bool(_OF_PROCESS.fullmatch(name)) or name.startswith("/proc/")
+
+
+def expect(name: str, cookie: int) -> None:
+    """Which namespace a recorded name stands for, from here on, in this process. ``GONE``: one that is no more."""
+    _expected[name] = cookie
+
+
+def place(name: str) -> Place:
+    """A namespace by the name it is recorded under.
+
+    One whose process has ended is found again for as long as anything holds it. NoSuchNamespace when it no longer
+    exists, also when its name leads to another by now.
+    """
     if not name:
-        yield
-        return
-    with entered_path(path_of(name)):
-        yield
+        return _own()
+    if not (_is_path(name) or _OF_PROCESS.fullmatch(name)):
+        return _named(name)
+    cookie = _expected.get(name)
+    with contextlib.suppress(NoSuchNamespace, OSError):
+        match = _OF_PROCESS.fullmatch(name)
+        direct = _of_process(match[1]) if match else _of_path(name)
+        if cookie is None or cookie_of(direct) == cookie:
+            return direct._replace(name=name)
+    for other in all_places() if cookie not in (None, GONE) else ():
+        with contextlib.suppress(NoSuchNamespace, OSError):
+            if cookie_of(other) == cookie:
+                return other._replace(name=name)
+    raise NoSuchNamespace(f"network namespace {name!r} no longer exists", "xdpguard detach forgets what was in it")
 
 
-def cookie() -> int:
-    """The number of the namespace this thread is in. Unlike its inode it is never given again; 0: not known."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asker:
+def meant(words: str, recorded: Iterable[str], anew: bool = False) -> str:
+    """The name under which a namespace is recorded, or would be, that a user calls ``words``.
+
+    ``anew``: something is to be attached there; a name that used to stand for another one stands for it from here on.
+    NoSuchNamespace when there is none now, unless one is recorded under just that name.
+    """
+    known = set(recorded)
+    try:
+        found = find(words)
+    except NoSuchNamespace:
+        if words in known and not anew:
+            return words
+        raise
+    for name in sorted(known):
+        with contextlib.suppress(NoSuchNamespace, OSError):
+            if name and place(name).inode == found.inode:
+                return name
+    if anew and is_fleeting(found.name):
+        expect(found.name, cookie_of(found))
+    return found.name
+
+
+def is_current(place: Place) -> bool:
+    """Whether the file still leads there."""
+    try:
+        return place.path.stat().st_ino == place.inode
+    except OSError:
+        return False
+
+
+def cookie_of(place: Place) -> int:
+    """What tells a namespace from all others there ever were since the machine was started. NoSuchNamespace or OSError
+    when it no longer exists; 0 before Linux 5.14.
+    """
+    with entered_path(place.path), socket.socket() as made:
         try:
-            return int.from_bytes(asker.getsockopt(socket.SOL_SOCKET, _NETNS_COOKIE, 8), sys.byteorder)
+            return int.from_bytes(made.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
         except OSError:
             return 0
 
 
-def path_of(name: str) -> Path:
-    """The file of a named namespace. NoSuchNamespace, with the names there are, when there is none of that name."""
-    if "/" in name or name not in names():
-        raise NoSuchNamespace(f"no network namespace {name!r}", f"there are: {', '.join(names()) or 'none'}")
-    return FOLDER / name
+@contextmanager
+def entered(name: str) -> Iterator[None]:
+    """Puts this thread into a namespace by its recorded name, and back at the end. An empty name changes nothing."""
+    if not name:
+        yield
+        return
+    with entered_path(place(name).path):
+        yield
 
 
 @contextmanager
@@ -77,18 +192,63 @@ def entered_path(path: Path) -> Iterator[None]:
         os.close(own)
 
 
-def _enter(path: Path) -> None:
+def _own() -> Place:
+    return Place("", _HOME, Path(f"/proc/{os.getpid()}/ns/net"))
+
+
+def _named(name: str) -> Place:
+    if "/" in name or name not in names():
+        known = ", ".join(names()) or "none"
+        raise NoSuchNamespace(
+            f"no network namespace {name!r}", f"there are: {known}; also 'pid N', that of a process, or a path"
+        )
+    path = FOLDER / name
+    return Place(name, path.stat().st_ino, path)
+
+
+def _named_like(inode: int) -> Place | None:
+    for name in names():
+        with contextlib.suppress(OSError, NoSuchNamespace):
+            found = _named(name)
+            if found.inode == inode:
+                return found
+    return None
+
+
+def _of_process(number: str) -> Place:
+    path = _PROC / number / "ns" / "net"
     try:
-        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return Place(f"pid {int(number)}", path.stat().st_ino, path)
+    except OSError as error:
+        raise NoSuchNamespace(f"no process {number}", "xdpguard tcp states shows the namespaces") from error
+
+
+def _of_path(words: str) -> Place:
+    if match := _FILE_OF_PROCESS.fullmatch(words):
+        return _of_process(match[1])
+    path = Path(words)
+    with entered_path(path):  # whatever else is there is no network namespace
+        pass
+    return Place(words, path.stat().st_ino, path)
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith("/")
+
+
+def _enter(path: Path) -> None:
+    shown = path.name if path.parent == FOLDER else str(path)
+    try:
+        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             _setns(target)
         finally:
             os.close(target)
     except PermissionError as error:
-        raise MissingError(f"no permission to enter network namespace {path.name}", "run it with sudo") from error
+        raise MissingError(f"no permission to enter network namespace {shown}", "run it with sudo") from error
     except OSError as error:
         raise NoSuchNamespace(
-            f"cannot enter network namespace {path.name!r}: {error.strerror}", "see ip netns"
+            f"cannot enter network namespace {shown!r}: {error.strerror}", "see ip netns, or lsns --type net"
         ) from error
 
 

@@ -17,7 +17,9 @@ from xdpguard.dataplane.program import Target
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.inventory import Interface
 from xdpguard.listbook import Listbook
+from xdpguard.lists.places import meant
 from xdpguard.lists.store import Store
+from xdpguard.net import netns as namespaces
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Policy
@@ -61,11 +63,13 @@ def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface
     attached = [it for it in session.interfaces() if (it.name, it.netns) in links]
     if not attached:
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
-    fitting = [it for it in attached if name in ("", it.name) and netns in (None, it.netns)]
+    there = [(it.name, it.netns) for it in attached]
+    where = None if netns is None else namespaces.meant(netns, {it.netns for it in session.store.attachments()})
+    wanted = meant(there, name, where)
+    fitting = [it for it in attached if (it.name, it.netns) in wanted]
     known = ", ".join(place_of(it.name, it.netns) for it in attached)
     if not fitting:
-        wanted = name or "an interface"
-        raise UsageError(f"{place_of(wanted, netns or '')} is not attached", f"attached: {known}")
+        raise UsageError(f"{place_of(name or 'an interface', netns or '')} is not attached", f"attached: {known}")
     if len(fitting) > 1:
         raise UsageError(
             "several interfaces are meant: " + ", ".join(place_of(it.name, it.netns) for it in fitting),
@@ -89,7 +93,9 @@ def live(
         notes.append(f"nothing tells how {link.name}'s program was built; [sanity] is taken from the configuration")
     elif build.source != builds.source():
         notes.append(f"{link.name} still runs the program of another xdpguard; attach it again to be sure of this")
-    target = Target(link.name, link.netns, link.mtu, link.loopback, interface.observe, link.kind == "veth")
+    target = Target(
+        link.name, link.netns, link.mtu, link.loopback, interface.observe, link.kind == "veth", interface.any_mtu
+    )
     built_for = Policy(policy.limits, sanity, policy.rules, policy.guard, policy.lists)
     with of_instance(pins, target, built_for, cache, link.ifindex) as probe:
         state = guard.read(pins, link.name, link.netns)

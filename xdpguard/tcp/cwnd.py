@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from xdpguard.dataplane.records import Records
 from xdpguard.errors import XdpguardError
+from xdpguard.net.netns import all_places
 from xdpguard.tcp import program
 from xdpguard.tcp.diag import Diag
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import ALL_STATES, LISTEN, TIME_WAIT
-from xdpguard.tcp.namespaces import all_places
 from xdpguard.tcp.process import Inodes
 from xdpguard.tcp.program import Recording
 

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.errors import XdpguardError
-from xdpguard.net.netns import entered_path
+from xdpguard.net.netns import Place, entered_path
 from xdpguard.tcp.names import ALL_STATES
-from xdpguard.tcp.namespaces import Place
 
 _SOCK_DIAG_BY_FAMILY = 20
 _NETLINK_SOCK_DIAG = 4

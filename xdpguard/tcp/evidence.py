@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
-from xdpguard.net.netns import entered_path
+from xdpguard.net import netns
+from xdpguard.net.netns import Place, entered_path
 from xdpguard.tcp import snapshot, sysctls
 from xdpguard.tcp.diag import Diag
 from xdpguard.tcp.live import Pace
 from xdpguard.tcp.names import LISTEN, SYN_RECV
-from xdpguard.tcp.namespaces import OWN, Place, find
 from xdpguard.tcp.resent import Counter, Service
 from xdpguard.tcp.snapshot import Listener, Snapshot
 from xdpguard.tcp.text import end
@@ -88,7 +88,7 @@ class Backlogs:
 
 def _backlogs_of(name: str) -> list[Listener]:
     try:
-        return backlogs(find(name or OWN))
+        return backlogs(netns.place(name))
     except (XdpguardError, OSError):
         return []
 

@@ -16,13 +16,13 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.net.netns import Place, all_places, cookie_of
 from xdpguard.tcp import evidence, program
 from xdpguard.tcp.changes import Changes
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.histogram import Histogram
 from xdpguard.tcp.live import Live
 from xdpguard.tcp.names import STATES
-from xdpguard.tcp.namespaces import Place, all_places, cookie
 from xdpguard.tcp.resent import Counter
 from xdpguard.tcp.rtt import RoundTrips
 from xdpguard.tcp.snapshot import Listener
@@ -142,7 +142,7 @@ class Figures:
         now: dict[int, int] = {}
         for place in all_places():
             with contextlib.suppress(OSError):
-                now[place.inode] = cookie(place)
+                now[place.inode] = cookie_of(place)
         before, self._cookies = self._cookies, now
         return lambda inode: inode not in now or before.get(inode, now[inode]) != now[inode]
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import time
 
 from xdpguard.errors import XdpguardError
+from xdpguard.net.netns import Place, all_places, is_current
 from xdpguard.policy.target import MAPPED
 from xdpguard.tcp.diag import Diag
 from xdpguard.tcp.names import LISTEN
-from xdpguard.tcp.namespaces import Place, all_places, is_current
 
 _ANY6 = bytes(16)
 _ANY4 = MAPPED + bytes(4)

@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from xdpguard.errors import XdpguardError
-from xdpguard.net.netns import entered_path
+from xdpguard.net.netns import Place, entered_path
 from xdpguard.tcp import snapshot
 from xdpguard.tcp.changes import Changes, Matrix, nothing
 from xdpguard.tcp.diag import Diag, Sockets, is_small
 from xdpguard.tcp.names import CLOSE, FIN_WAIT2, LISTEN, SYN_RECV, TIME_WAIT
-from xdpguard.tcp.namespaces import Place
 from xdpguard.tcp.snapshot import Snapshot
 
 _LEAST_PAUSE = 5.0  # seconds between two snapshots

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xdpguard.net.netns import entered_path
+from xdpguard.net.netns import Place, entered_path
 from xdpguard.policy.target import MAPPED
 from xdpguard.tcp import sysctls
 from xdpguard.tcp.diag import Diag, Sockets
 from xdpguard.tcp.names import LISTEN, SYN_RECV
-from xdpguard.tcp.namespaces import Place
 
 _ANY6 = bytes(16)
 _ANY4 = MAPPED + bytes(4)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
+from xdpguard.net.netns import Place
 from xdpguard.policy.target import MAPPED, Prefix
 from xdpguard.tcp.diag import Diag, Info, is_small
 from xdpguard.tcp.filters import Filter, mask_halves
 from xdpguard.tcp.listeners import Listeners
 from xdpguard.tcp.names import ALL_STATES, LISTEN, SYN_RECV, TIME_WAIT
-from xdpguard.tcp.namespaces import Place
 from xdpguard.tcp.retrans import KINDS, Retransmission
 
 _MOST_GROUPS = 65_536

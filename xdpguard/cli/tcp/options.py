@@ -9,13 +9,10 @@ from typing import Annotated, Literal
 import typer
 
 from xdpguard.errors import UsageError
+from xdpguard.net import netns as namespaces
 from xdpguard.policy.target import parse_interval
-from xdpguard.tcp import namespaces
 from xdpguard.tcp.filters import Filter, parse_end, parse_port_range
 
-Netns = Annotated[
-    str, typer.Option("--netns", metavar="NAME", help="This network namespace only; '.' is the one of this command.")
-]
 Family = Annotated[Literal["4", "6"] | None, typer.Option("--family", help="IPv4 or IPv6 only.")]
 Local = Annotated[str, typer.Option("--local", metavar="PREFIX", help="Local address or prefix.")]
 Remote = Annotated[str, typer.Option("--remote", metavar="PREFIX", help="Remote address or prefix.")]

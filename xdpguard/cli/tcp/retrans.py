@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from xdpguard.cli import render
+from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
 from xdpguard.privileges import require_privileges
 from xdpguard.tcp.names import parse_states
 
 if TYPE_CHECKING:
+    from xdpguard.net.netns import Place
     from xdpguard.tcp.filters import Filter
-    from xdpguard.tcp.namespaces import Place
     from xdpguard.tcp.retrans import Retransmission, Retransmissions
     from xdpguard.tcp.tally import Counted, Key
 
@@ -41,7 +42,7 @@ def register(group: typer.Typer) -> None:
 
 
 def retrans(
-    netns: options.Netns = "",
+    netns: OneNetns = "",
     family: options.Family = None,
     local: options.Local = "",
     remote: options.Remote = "",
@@ -85,8 +86,8 @@ def retrans(
 
 
 def _places(netns: str) -> list[Place]:
-    from xdpguard.tcp import namespaces
-    from xdpguard.tcp.namespaces import NoSuchNamespace
+    from xdpguard.net import netns as namespaces
+    from xdpguard.net.netns import NoSuchNamespace
 
     # Those of this moment: some come and some go while it is counted.
     if not netns:

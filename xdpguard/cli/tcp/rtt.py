@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from xdpguard.cli import render
+from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
 from xdpguard.policy.target import parse_interval
@@ -44,7 +45,7 @@ def register(group: typer.Typer) -> None:
 
 
 def rtt(
-    netns: options.Netns = "",
+    netns: OneNetns = "",
     family: options.Family = None,
     local: options.Local = "",
     remote: options.Remote = "",

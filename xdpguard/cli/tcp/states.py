@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.cli.tcp.states_shown import By, Part, View
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.privileges import require_privileges
 
 if TYPE_CHECKING:
-    from xdpguard.tcp.namespaces import Place
+    from xdpguard.net.netns import Place
     from xdpguard.tcp.snapshot import Snapshot
 
 _SHORTEST, _LONGEST = 0.1, 86_400
@@ -36,7 +37,7 @@ def register(group: typer.Typer) -> None:
 
 
 def states(
-    netns: options.Netns = "",
+    netns: OneNetns = "",
     by: Annotated[By, typer.Option("--by", help="What to add up.")] = "state",
     prefix4: options.Prefix4 = 32,
     prefix6: options.Prefix6 = 128,
@@ -72,7 +73,7 @@ def states(
 
 
 def _places(netns: str) -> list[Place]:
-    from xdpguard.tcp import namespaces
+    from xdpguard.net import netns as namespaces
 
     return [namespaces.find(netns)] if netns else namespaces.all_places()
 

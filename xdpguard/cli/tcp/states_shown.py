@@ -15,9 +15,9 @@ from xdpguard.cli.tcp import loop
 from xdpguard.tcp.names import SHOWN, STATES
 
 if TYPE_CHECKING:
+    from xdpguard.net.netns import Place
     from xdpguard.tcp.diag import Sockets
     from xdpguard.tcp.hints import Hint
-    from xdpguard.tcp.namespaces import Place
     from xdpguard.tcp.owners import Owners
     from xdpguard.tcp.snapshot import Listener, Remote, Snapshot
 

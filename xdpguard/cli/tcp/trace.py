@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard.cli import render
+from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
 from xdpguard.policy.target import parse_interval
@@ -45,7 +46,7 @@ def register(group: typer.Typer) -> None:
 
 
 def trace(
-    netns: options.Netns = "",
+    netns: OneNetns = "",
     family: options.Family = None,
     local: options.Local = "",
     remote: options.Remote = "",

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Frames in several buffers: in which mode a program takes them, so that the MTU can be raised while it is attached."""
+
+from __future__ import annotations
+
+from xdpguard.errors import XdpguardError
+from xdpguard.net.features import no_frags
+from xdpguard.net.links import Link, WantedMode
+from xdpguard.net.netns import place_of
+
+
+def mode_for_any_mtu(link: Link, wanted: WantedMode) -> tuple[WantedMode, list[str]]:
+    """The mode to attach in, with notes. XdpguardError where native mode is wanted and cannot take such frames.
+
+    In generic mode every device and kernel can: the kernel makes one buffer of such a frame.
+    """
+    carried = link.xdp.mode if link.xdp else wanted  # modes cannot be swapped
+    reason = no_frags(link) if carried != "generic" else ""
+    if not reason:
+        return wanted, []
+    if carried == "auto":
+        return "generic", [f"{reason}: attached in generic mode, which is slower"]
+    raise XdpguardError(
+        f"--mtu-any: not possible on {place_of(link.name, link.netns)} in native mode: {reason}",
+        f"leave it out, or {'detach it first and ' if link.xdp else ''}use --mode generic, in which any MTU works",
+    )

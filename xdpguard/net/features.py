@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a driver can do for XDP by the kernel's own word: the generic netlink family ``netdev``, Linux 6.3 and later."""
+
+from __future__ import annotations
+
+import platform
+import re
+import struct
+import sys
+
+from xdpguard.net import netlink
+from xdpguard.net.links import Link
+from xdpguard.net.netns import entered
+
+# linux/netdev.h: enum netdev_xdp_act
+BASIC = 1 << 0  # ABORTED, DROP, PASS, TX
+RX_SG = 1 << 5  # frames in several buffers
+_CONTROLLER, _GETFAMILY = 16, 3  # GENL_ID_CTRL, CTRL_CMD_GETFAMILY, linux/genetlink.h
+_FAMILY_ID, _FAMILY_NAME = 1, 2  # CTRL_ATTR_*
+_DEV_GET, _DEV_IFINDEX, _DEV_XDP_FEATURES = 1, 1, 3  # NETDEV_*, linux/netdev.h
+_FRAGS_SINCE = (5, 18)  # BPF_F_XDP_HAS_FRAGS
+
+
+def release() -> tuple[int, ...]:
+    """The kernel's version: major, minor."""
+    return tuple(int(it) for it in re.findall(r"\d+", platform.release())[:2])
+
+
+def features(ifindex: int) -> int | None:
+    """The XDP features of a device of this namespace, a set of the bits above; None where the kernel does not tell."""
+    name = struct.pack("=BBH", _GETFAMILY, 1, 0) + netlink.attribute(_FAMILY_NAME, b"netdev\0")
+    asked = struct.pack("=BBH", _DEV_GET, 1, 0) + netlink.attribute(_DEV_IFINDEX, struct.pack("=I", ifindex))
+    try:
+        family = netlink.attributes(netlink.ask(netlink.GENERIC, _CONTROLLER, name)[0][4:])[_FAMILY_ID]
+        found = netlink.ask(netlink.GENERIC, int.from_bytes(family, sys.byteorder), asked)[0]
+    except OSError:
+        return None
+    told = netlink.attributes(found[4:]).get(_DEV_XDP_FEATURES)
+    return None if told is None else int.from_bytes(told, sys.byteorder)
+
+
+def no_frags(link: Link) -> str:
+    """Why a driver takes no frames in several buffers in native mode; empty where it does, or nothing is known."""
+    if release() < _FRAGS_SINCE:
+        return f"Linux {'.'.join(map(str, release()))} has no XDP for frames in several buffers (5.18 has)"
+    with entered(link.netns):
+        found = features(link.ifindex)
+    if found is not None and not found & RX_SG:
+        return "the driver takes no frames in several buffers"
+    return ""
