@@ -139,11 +139,14 @@ BPF_TABLE_PINNED("percpu_array", u32, struct xg_flight, flights, XG_FLIGHTS, XG_
 /* [0] -> the SYN guard's policy. Controller writes, program reads. Never full. */
 BPF_TABLE_PINNED("array", u32, struct xg_guard_policy, guard_policy, 1, XG_PINS "/guard_policy");
 
-/* [0] -> the SYN guard's state on this interface. Program and controller write and read. Never full. */
+/*
+ * [0] -> the SYN guard's state on this interface. Never full. Program and controller write and read: the controller
+ * maps it into memory and writes single fields, as the program may begin a flood at that very moment.
+ */
 #if XG_PROBE
 BPF_TABLE("array", u32, struct xg_guard, guards, 1);
 #else
-BPF_TABLE_PINNED("array", u32, struct xg_guard, guards, 1, XG_LINK_PINS "/guard");
+BPF_F_TABLE("array:" XG_LINK_PINS "/guard", u32, struct xg_guard, guards, 1, BPF_F_MMAPABLE);
 #endif
 
 /*

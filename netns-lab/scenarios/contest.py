@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from scenarios.defences import Guarded, Watch, wait_for
-from scenarios.peers import PATIENCE, PORT, TIMEOUT, Clients, Peer, move, open_bulk
+from scenarios.peers import PATIENCE, PORT, REQUEST, TIMEOUT, Clients, Peer, move, open_bulk
 from topology import INTERFACE, Lab
 
 from xdpguard.net import sysctl
@@ -38,6 +39,19 @@ class Contest:
     download: float
     offered: float
     lost: float
+
+
+@dataclass(frozen=True)
+class Flights:
+    """Clients under a flood of ``rate`` SYNs/s, with requests of ``request`` bytes. ``bad``: their segments that the
+    guard dropped for a cookie that is not valid; the flood sends none.
+    """
+
+    rate: int
+    request: int
+    clients: Clients
+    valid: int
+    bad: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,7 @@ def contest(lab: Lab, core: int, rate: int, seconds: float, watch: Watch | None 
         _traffic(lab.server) as server,
         _traffic(lab.outside) as outside,
         Peer("serve", lab.server),
-        Peer("connect", lab.outside, seconds) as clients,
+        Peer("connect", lab.outside, seconds, REQUEST) as clients,
         Peer("download", lab.outside, _DOWNLOAD) as download,
     ):
         start = server()
@@ -128,6 +142,33 @@ def contest(lab: Lab, core: int, rate: int, seconds: float, watch: Watch | None 
             watch.end()
     came = after.received - before.received
     return Contest(seen, moved, (came + lost) / (after.at - before.at), lost / max(1, came + lost))
+
+
+def _answers(guarded: Guarded) -> Callable[[], bool]:
+    """Whether the guard has answered SYNs since this was made."""
+    sent = guarded.cookies()
+    return lambda: guarded.cookies() > sent + _STRAY
+
+
+def first_flights(
+    lab: Lab, core: int, guarded: Guarded, rates: Sequence[int], sizes: Sequence[int], seconds: float
+) -> Iterator[Flights]:
+    """Clients of the guard under floods, with requests of so many bytes: what follows a client's first segment at once
+    reaches the host before the kernel has a socket for it.
+    """
+    for rate, size in itertools.product(rates, sizes):
+        with (
+            Peer("serve", lab.server),
+            Peer("connect", lab.outside, seconds, size) as clients,
+            _flooding(lab, core, rate, seconds + TIMEOUT + PATIENCE),
+        ):
+            wait_for(_answers(guarded), "the guard's answers")
+            before = guarded.counters()
+            clients.go()
+            seen = Clients(**clients.answer())
+            after = guarded.counters()
+        bad = after.reasons["cookie_bad"].packets - before.reasons["cookie_bad"].packets
+        yield Flights(rate, size, seen, after.cookies_valid - before.cookies_valid, bad)
 
 
 def handled(lab: Lab, core: int, rates: tuple[int, ...], answered: Callable[[], int]) -> list[tuple[float, float]]:

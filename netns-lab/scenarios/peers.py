@@ -31,7 +31,9 @@ _HERE = Path(__file__)
 _PACE = 0.04  # seconds between two connections of a client: ten clients should not load a core themselves
 _WORKERS = 16  # threads that accept
 _BACKLOG = 4096  # net.core.somaxconn, as it is by default
-_REQUEST, _ANSWER = b"GET / HTTP/1.0\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200
+REQUEST = 18  # bytes of the shortest request; two segments' worth begins at 1,449
+_HEAD, _END = b"GET / HTTP/1.0\r\n", b"\r\n"
+_ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Clients:
     median: float | None
     p99: float | None
     answered_median: float | None  # with request and answer
+    answered_p99: float | None
     failures: dict[str, int]
 
 
@@ -114,7 +117,10 @@ def _answer_all(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         connection.settimeout(TIMEOUT)
         try:
-            if connection.recv(256):
+            asked = b""
+            while not asked.endswith(_END + _END) and (piece := connection.recv(4096)):
+                asked += piece
+            if asked:
                 connection.sendall(_ANSWER)
         except OSError:
             continue
@@ -185,7 +191,7 @@ class _Attempt(NamedTuple):
     failure: str = ""
 
 
-def _attempt(source: str) -> _Attempt:
+def _attempt(source: str, request: bytes) -> _Attempt:
     begin = time.perf_counter()
     connected = 0.0
     with socket.socket() as connection:
@@ -195,7 +201,7 @@ def _attempt(source: str) -> _Attempt:
             connection.connect((SERVER4, PORT))
             connected = time.perf_counter() - begin
             connection.settimeout(max(0.001, TIMEOUT - connected))
-            connection.sendall(_REQUEST)
+            connection.sendall(request)
             left = len(_ANSWER)
             while left and (piece := connection.recv(left)):
                 left -= len(piece)
@@ -205,15 +211,17 @@ def _attempt(source: str) -> _Attempt:
     return _Attempt(connected, time.perf_counter() - begin, "connected: closed early" if left else "")
 
 
-def _connect(namespace: str, seconds: str) -> None:
-    """Role: the clients, each on an address of its own, one connection after the other."""
+def _connect(namespace: str, seconds: str, size: str) -> None:
+    """Role: the clients, each on an address of its own, one connection after the other. ``size``: of a request."""
     attempts: list[_Attempt] = []
+    padding = int(size) - REQUEST
+    request = _HEAD + (b"X" * (padding - len(_END)) + _END if padding > len(_END) else b"") + _END
 
     def client(number: int) -> None:
         due = begin + number * _PACE / len(CLIENTS4)
         while due < begin + float(seconds):
             time.sleep(max(0.0, due - time.monotonic()))
-            attempts.append(_attempt(CLIENTS4[number]))
+            attempts.append(_attempt(CLIENTS4[number], request))
             due = max(due + _PACE, time.monotonic())
 
     _say("ready")
@@ -231,13 +239,14 @@ def _connect(namespace: str, seconds: str) -> None:
 def _summary(attempts: list[_Attempt]) -> Clients:
     good = [it for it in attempts if not it.failure]
     connected = sorted(it.connected * 1e3 for it in good)
-    answered = [it.answered * 1e3 for it in good]
+    answered = sorted(it.answered * 1e3 for it in good)
     return Clients(
         tried=len(attempts),
         succeeded=len(good),
         median=statistics.median(connected) if good else None,
         p99=connected[int(len(good) * 0.99)] if good else None,
         answered_median=statistics.median(answered) if good else None,
+        answered_p99=answered[int(len(good) * 0.99)] if good else None,
         failures=dict(Counter(it.failure for it in attempts if it.failure)),
     )
 

@@ -25,7 +25,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from scenarios.contest import Contest, contest, handled, throughput
+from scenarios.contest import Contest, Flights, contest, first_flights, handled, throughput
 from scenarios.defences import (
     GUARD_RATES,
     KERNEL,
@@ -38,6 +38,7 @@ from scenarios.defences import (
     sent_back,
     swapping,
 )
+from scenarios.peers import REQUEST
 from topology import Lab
 
 from xdpguard.net import sysctl
@@ -50,6 +51,9 @@ _CAPACITY = (0, 3_200_000, 4_000_000)  # SYNs/s; 0: as fast as it goes
 _PEERS = ("prepared", "ordinary")  # of the server: with an XDP program, or without
 # SYNs/s by default. What comes over an ordinary lab's bridge is socket buffers, of which a core takes fewer.
 _RATE = {"prepared": 1_000_000, "ordinary": 200_000}
+# Floods, SYNs/s, under which requests of one segment and of two are compared.
+_FLIGHT_RATES = {"prepared": (60_000, 200_000, 500_000), "ordinary": (60_000, 100_000)}
+_FLIGHT_SIZES = (REQUEST, 1_800)
 _EXAMPLES = """\
 examples:
   sudo netns-lab/scenarios/syn-flood
@@ -84,6 +88,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     ceiling: Row = field(default_factory=lambda: Row("ceiling, addresses swapped"))
     times: Times | None = None
+    flights: list[Flights] = field(default_factory=list)
     throughput: dict[str, float] = field(default_factory=dict)
 
     def ratios(self) -> dict[str, float]:
@@ -137,6 +142,9 @@ def measure(peer: str, rate: int, seconds: float, tell: Callable[[str], None]) -
                 follow = watch if stand is mine else None
                 stand.row.contest = contest(stand.lab, stand.core, rate, seconds, follow)
             results.times = watch.times()
+            tell(f"{XDPGUARD}: requests of one segment and of two")
+            rates = _FLIGHT_RATES[peer]
+            results.flights += first_flights(mine.lab, mine.core, guarded, rates, _FLIGHT_SIZES, seconds / 2)
             # In turn: a machine that others share is not as quick one minute as in the next.
             for number in range(_ROUNDS):
                 for stand in (*stands, mine, ceiling):
@@ -185,6 +193,7 @@ def show(results: Results) -> None:
             f"{row.contest.download:.1f}",
         )
     console.print(table)
+    console.print(_flights_table(results))
     for row in results.rows:
         if row.skipped:
             console.print(f"{row.name}: {row.skipped}")
@@ -199,6 +208,25 @@ def show(results: Results) -> None:
     if results.times is not None:
         console.print(f"from the first SYN to an active guard: {results.times.to_active * 1e3:.1f} ms")
         console.print(f"from the last SYN to an idle guard: {results.times.to_idle:.1f} s")
+
+
+def _flights_table(results: Results) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"{XDPGUARD}: request")
+    for name in ("SYNs/s", "tried", "succeeded", "answered p50 ms", "p99 ms", "cookies back", "cookie_bad"):
+        table.add_column(name, justify="right")
+    for it in results.flights:
+        table.add_row(
+            f"{it.request:,} bytes",
+            f"{it.rate:,}",
+            f"{it.clients.tried:,}",
+            f"{it.clients.succeeded:,}",
+            _milliseconds(it.clients.answered_median),
+            _milliseconds(it.clients.answered_p99),
+            f"{it.valid:,}",
+            f"{it.bad:,}",
+        )
+    return table
 
 
 def _milliseconds(value: float | None) -> str:

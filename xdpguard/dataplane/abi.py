@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from struct import Struct
+from struct import Struct, calcsize
 from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.bundle import source_folder
@@ -43,7 +43,10 @@ SECRETS = 5
 SETTINGS_PORTS = 20  # fields before the closed ports
 SETTINGS = Struct(f"=12IQQ6I{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
 GUARD_POLICY = Struct(f"=4I4Q12Q2Q4sI{PORT_WORDS}Q")
-GUARD = Struct("=5QII2Q8Q4IQ")
+_GUARD = ("=Q",) * 5 + ("=I",) * 2 + ("=Q",) * 10 + ("=I",) * 4 + ("=Q",)
+GUARD = Struct("=" + "".join(code[1:] for code in _GUARD))
+# Of each field its format and where it begins, octets.
+GUARD_FIELDS = tuple((code, calcsize("=" + "".join(it[1:] for it in _GUARD[:at]))) for at, code in enumerate(_GUARD))
 FLIGHT = Struct("=QQ")  # hash of a tuple, time
 MAC = Struct("=8s")  # a MAC address, then two zeroes
 MACS = 1024  # of devices above an interface

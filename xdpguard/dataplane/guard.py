@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -210,8 +212,7 @@ def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -
             new = new._replace(locals=0)
         elif changed or not state.locals:
             new = new._replace(locals=state.locals % _GENERATIONS + 1)
-        if new != state:
-            kernel.update(descriptor, _ZERO, abi.GUARD.pack(*new))
+        write(descriptor, state, new)
 
 
 def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> bool:
@@ -224,6 +225,14 @@ def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) 
     for key in held.keys() - wanted.keys():
         kernel.delete(descriptor, key)
     return held != wanted
+
+
+def write(descriptor: int, before: State, after: State) -> None:
+    """Writes the fields that differ, and no other: the data plane writes some of them at the same time."""
+    with mmap.mmap(descriptor, mmap.PAGESIZE) as memory:
+        for (code, offset), old, new in zip(abi.GUARD_FIELDS, before, after, strict=True):
+            if old != new:
+                struct.pack_into(code, memory, offset, new)
 
 
 def state_of(descriptor: int) -> State:
