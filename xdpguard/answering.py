@@ -35,7 +35,7 @@ class Silence(NamedTuple):
 def in_words(muted: bool, why: str) -> str:
     """What a guard does whose answers do not arrive: a clause without its subject."""
     if muted:
-        return f"answers no SYN, in a flood they go to the kernel under the rate of a source: {why}"
+        return f"answers no SYN, in a flood they go to the kernel: {why}"
     return f"sends answers that do not arrive: {why}"
 
 
