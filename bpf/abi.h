@@ -27,8 +27,14 @@
 struct xg_rule {
 	u64 expires;       /* CLOCK_BOOTTIME, ns; 0: never */
 	u32 slot;          /* index of the entry's hit counters */
-	u32 prefix_length; /* bits; 0 for a port entry */
+	u32 prefix_length; /* bits; 0 for a port entry. With XG_RULE_NEEDED: see there */
 };
+
+/*
+ * Of an allow entry that the controller made because the host needs the source although something denies it: deny lists
+ * and closed ports do not apply to it, but all else does, as anybody can write that source into a packet.
+ */
+#define XG_RULE_NEEDED (1u << 31)
 
 struct xg_hits {
 	u64 packets;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a packet is. Filled by parse/, read-only afterwards, but for the last two. */
+/* What a packet is. Filled by parse/, read-only afterwards, but for the last three. */
 #ifndef XG_PACKET_H
 #define XG_PACKET_H
 
@@ -38,6 +38,7 @@ struct xg_packet {
 	/* Where the IP header and the one behind it begin, octets from the frame's beginning; 0: not in it. */
 	u16 network_at;
 	u16 transport_at;
+	bool needed;  /* the host needs the source, whatever denies it: see struct xg_rule */
 	bool suspect; /* the source seems to scan: see stages/scan.h */
 	bool sampled; /* one of those by which an idle guard watches: see stages/wanted.h */
 };

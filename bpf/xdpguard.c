@@ -48,7 +48,7 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 	packet->suspect = xg_track(packet, counters, settings, known);
 	if (reason != XG_NEXT)
 		return reason;
-	reason = xg_closed_port(packet, settings);
+	reason = packet->needed ? XG_NEXT : xg_closed_port(packet, settings);
 	if (reason != XG_NEXT)
 		return reason;
 	reason = xg_sanity(packet);

@@ -115,6 +115,7 @@ class Attaching(Attachments):
                 builds.record(self.store, link.name, link.netns, built.prog_id, policy.sanity)
             if request.force:
                 needed.accept(self.store)
+            self._inventory.note_on(link.name, link.netns)
         interface = Interface(
             link.name,
             link.netns,
@@ -158,6 +159,13 @@ class Attaching(Attachments):
             )
         if link.xdp is not None:
             self._check_swap(link, known, request)
+        moved = self._inventory.renamed(known) if known and not self._inventory.ours(link, known) else None
+        if moved:
+            raise XdpguardError(
+                f"the {place_of(link.name, link.netns)} of before is now {place_of(moved.name, moved.netns)}, and"
+                " carries the program still",
+                f"detach it first: xdpguard detach {link.name}; then attach to either again",
+            )
         if not request.any_mtu:
             return request, []
         mode, notes = mode_for_any_mtu(link, request.mode)

@@ -107,6 +107,10 @@ class Attachments(Books):
                 raise
             return name, where
 
+    def was_lifted(self, name: str, netns: str) -> bool:
+        """Whether an interface lost its program to a change below it that was killed before it was put back."""
+        return (name, netns) in self._inventory.lifted()
+
     def tables(self) -> AbstractContextManager[Tables]:
         """The rule tables in the kernel."""
         return self._dataplane.tables()

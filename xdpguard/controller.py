@@ -38,14 +38,17 @@ class Controller(Attaching):
         try:
             link: Link | None = self._links.get(name, netns)
         except NoSuchLink:
-            link = self._inventory.renamed(known) if known else None
             if known is None:
                 raise
-            notes.append(
-                f"{place_of(name, netns)} is now {place_of(link.name, link.netns)}; detached there"
-                if link
-                else f"{place_of(name, netns)} has gone; forgotten"
-            )
+            link = None
+        if known and not (link and self._inventory.ours(link, known)):
+            # Another interface may have its name by now.
+            there = self._inventory.renamed(known)
+            if there:
+                notes.append(f"{place_of(name, netns)} is now {place_of(there.name, there.netns)}; detached there")
+            elif link is None:
+                notes.append(f"{place_of(name, netns)} has gone; forgotten")
+            link = there or link
         found = link.xdp if link else None
         if link and found and found.mode != "offload" and self._inventory.ours(link, known):
             self._step("detach")

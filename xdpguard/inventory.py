@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -14,6 +15,7 @@ from xdpguard.net.links import Link, NoSuchLink
 
 State = Literal["attached", "detached", "replaced", "renamed", "gone"]
 
+_LIFTED = "lifted"  # fact: JSON, names and namespaces
 BOOT = "boot"  # fact: the boot in which program ids were recorded; they begin anew with the next
 
 
@@ -114,6 +116,23 @@ class Inventory:
     def is_ours(self, link: Link) -> bool:
         """Whether a link carries this instance's program, recorded or not."""
         return self.ours(link, self.known(link.name, link.netns))
+
+    def lifted(self) -> set[tuple[str, str]]:
+        """Interfaces whose program is off for the moment of a change below them; of one that was killed meanwhile,
+        still.
+        """
+        return {(name, netns) for name, netns in json.loads(self._store.fact(_LIFTED) or "[]")}
+
+    def note_lifted(self, places: Iterable[tuple[str, str]]) -> None:
+        """Remembers that; empty: that all are on again."""
+        with self._store.transaction():
+            self._store.put_fact(_LIFTED, json.dumps(sorted(places)))
+
+    def note_on(self, name: str, netns: str) -> None:
+        """Remembers that one of them is on again, whoever attached to it."""
+        left = self.lifted()
+        if (name, netns) in left:
+            self.note_lifted(left - {(name, netns)})
 
     def look(self, known: Attachment) -> Interface:
         """A recorded interface as it is now."""

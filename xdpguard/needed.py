@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from xdpguard.lists.shelf import Shelf
 from xdpguard.lists.store import Store, around
 from xdpguard.net import netns, sockets
-from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.rule import SAFETY, NewRule, Rule
 from xdpguard.policy.target import Port, Prefix, Target
-from xdpguard.rulebook import CONFIG, SAFETY, Rulebook
+from xdpguard.rulebook import CONFIG, Rulebook
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet

@@ -22,7 +22,6 @@ INTERRUPTED = "interrupted"  # fact: so may everything: a change of several kind
 MAPS = "maps"  # fact: which maps this store has filled, and whose hits it has not taken in yet
 CONFIG = "config"  # origin of the rules that stand in the configuration file
 GUARD = "guard"  # origin of the guard's bans
-SAFETY = "safety"  # origin of allowances that keep what this host needs, see needed.py
 _MANY = 500  # targets from which reading all rules once is quicker than asking for each
 
 

@@ -22,6 +22,8 @@ from xdpguard.net.netns import place_of
 from xdpguard.net.refusals import AttachRefused
 
 _T = TypeVar("_T")
+# What carries a native program to its members, and takes none while a member has one of its own (bond_xdp_set()).
+_TEAMS = ("bond", "team")
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
@@ -68,6 +70,14 @@ class Uppers:
             if not uppers:
                 raise
             names = ", ".join(place_of(it.name, it.netns) for it in uppers)
+            teams = [it for it in uppers if it.kind in _TEAMS and it.xdp and it.xdp.mode == "native"]
+            if teams:
+                team = place_of(teams[0].name, teams[0].netns)
+                raise AttachRefused(
+                    f"{refused} ({names})",
+                    f"leave it: the program of {team} runs on its members already, and could not be put back",
+                    refused.code,
+                ) from refused
             others = [it for it in uppers if not self._inventory.is_ours(it)]
             if others:
                 off = " and ".join(place_of(it.name, it.netns) for it in others)
@@ -88,6 +98,8 @@ class Uppers:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # nobody is to end us half-way
             held.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             lifted: list[tuple[Link, Mode, int]] = []
+            # Who is killed meanwhile leaves word to `run` that nobody wanted them off.
+            self._inventory.note_lifted([(it.name, it.netns) for it in uppers])
             try:
                 for it in uppers:
                     assert it.xdp is not None
@@ -100,6 +112,7 @@ class Uppers:
                 yield
             finally:
                 self._put_back(lifted)
+                self._inventory.note_lifted(())
 
     def _put_back(self, lifted: Sequence[tuple[Link, Mode, int]]) -> None:
         lost = []

@@ -20,9 +20,11 @@
 /* Makes `length` that of the next shorter prefix to ask for. False when there is none. */
 static __always_inline bool xg_shorten(u32 *length, const struct xg_rule *expired)
 {
-	if (!expired->prefix_length)
+	u32 its = expired->prefix_length & ~XG_RULE_NEEDED;
+
+	if (!its)
 		return false;
-	*length = expired->prefix_length - 1;
+	*length = its - 1;
 	return true;
 }
 
@@ -206,7 +208,8 @@ static __always_inline u32 xg_lists(struct xg_packet *packet, struct xg_counters
 
 	if (rule) {
 		xg_rule_hit(rule->slot, packet);
-		return XG_REASON_allow;
+		packet->needed = !!(rule->prefix_length & XG_RULE_NEEDED);
+		return packet->needed ? XG_NEXT : XG_REASON_allow;
 	}
 	if (!settings->deny)
 		return XG_NEXT;

@@ -35,23 +35,24 @@ static __always_inline bool xg_same_address(const union xg_address *one, const u
 	return one->halves[0] == other->halves[0] && one->halves[1] == other->halves[1];
 }
 
-/* Whether a packet is for this host; without the table, whether it would not be forwarded. */
-static __always_inline bool xg_for_this_host(struct xdp_md *ctx, struct xg_work *work, const struct xg_guard *guard)
+/* What a packet's destination is: enum xg_local, or 0. Without the tables, whether it would not be forwarded. */
+static __always_inline u32 xg_destination_kind(struct xdp_md *ctx, struct xg_work *work, const struct xg_guard *guard)
 {
 	const struct xg_packet *packet = &work->packet;
-	u32 generation = guard->locals;
+	u32 generation = guard->locals, kind;
 
 	if (!generation)
-		return !xg_forwarded(ctx, packet);
+		return xg_forwarded(ctx, packet) ? 0 : XG_LOCAL_UNICAST;
 	if (work->local_generation == generation && work->local_version == packet->ip_version &&
 	    xg_same_address(&work->local, &packet->destination, packet->ip_version))
-		return true;
-	if (xg_local_kind(packet->ip_version, &packet->destination) != XG_LOCAL_UNICAST)
-		return false;
-	work->local = packet->destination;
-	work->local_version = packet->ip_version;
-	work->local_generation = generation;
-	return true;
+		return XG_LOCAL_UNICAST;
+	kind = xg_local_kind(packet->ip_version, &packet->destination);
+	if (kind == XG_LOCAL_UNICAST) {
+		work->local = packet->destination;
+		work->local_version = packet->ip_version;
+		work->local_generation = generation;
+	}
+	return kind;
 }
 
 /* Whether the kernel would answer that source at all. */

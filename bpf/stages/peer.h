@@ -50,10 +50,10 @@ static __always_inline void xg_look_at_peer(struct xdp_md *ctx, struct xg_guard 
 	if (XG_PROBE || now - guard->peer_at < XG_PEER_INTERVAL)
 		return;
 	guard->peer_at = now;
-	if (!xg_answers_arrive(ctx))
-		guard->mute = XG_MUTE_FOUND;
-	else if (guard->mute == XG_MUTE_FOUND)
-		guard->mute = XG_MUTE_NOT;
+	/* What the controller has told may have another reason. */
+	if (guard->mute == XG_MUTE_TOLD)
+		return;
+	guard->mute = xg_answers_arrive(ctx) ? XG_MUTE_NOT : XG_MUTE_FOUND;
 #endif
 }
 

@@ -15,7 +15,6 @@
 #include "lists.h"
 #include "socket.h"
 
-#define XG_TCP_TIME_WAIT 6 /* include/net/tcp_states.h */
 #define XG_SHADOW_NONE 0xffff
 
 /* Whether a packet of that reason is asked about: what an entry denies is counted there, and the others have no source.

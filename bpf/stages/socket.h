@@ -17,7 +17,8 @@
 #include "../packet.h"
 #include "work.h"
 
-#define XG_TCP_LISTEN 10       /* include/net/tcp_states.h */
+#define XG_TCP_TIME_WAIT 6 /* include/net/tcp_states.h */
+#define XG_TCP_LISTEN 10
 #define XG_TCP_NEW_SYN_RECV 12 /* a handshake that the listener has begun */
 #define XG_AF_INET 2
 #define XG_AF_INET6 10
@@ -150,8 +151,11 @@ static __always_inline bool xg_acknowledges(struct xdp_md *ctx, struct bpf_sock 
 	void *request = bpf_skc_to_tcp_request_sock(sock);
 	struct tcphdr *tcp = xg_transport(ctx, packet);
 
-	if (!request || !tcp || (packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
+	if (!tcp || (packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
 		return false;
+	/* Multipath TCP and sockmaps have requests of their own, whose number nobody tells: any ACK counts there. */
+	if (!request)
+		return true;
 	return bpf_ntohl(tcp->ack_seq) == XG_READ(u32, request, XG_REQUEST_ISN) + 1;
 }
 #else

@@ -107,9 +107,14 @@ static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, struct xg_work *
 		return XG_NEXT;
 	if ((packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
 		return XG_REASON_ack_unknown;
-	/* Where addresses are translated, the listener found may be a proxy's, which never sees the connection. */
-	if (xg_check_cookie(ctx, sock, packet))
-		return guard->pass_unknown ? XG_NEXT : XG_REASON_cookie_bad;
+	if (xg_check_cookie(ctx, sock, packet)) {
+		if (!guard->pass_unknown)
+			return XG_REASON_cookie_bad;
+		/* Where addresses are translated, the listener found may be a proxy's, which never sees the connection.
+		 */
+		counters->signs.strangers++;
+		return XG_NEXT;
+	}
 	counters->cookies_valid++;
 	counters->signs.proved++;
 	if (policy->connections.interval) {
@@ -139,9 +144,10 @@ static __always_inline void xg_note_proof(struct xdp_md *ctx, const struct xg_pa
 }
 
 /*
- * A segment without a socket that may be another one's: see xg_may_be_anothers(). It is not dropped, but SYNs without
- * number are: while the guard is active they pass at a common rate, and count as its reason to stay so only when they
- * would begin a flood.
+ * A segment that is the kernel's to judge: its owner may be another one (xg_may_be_anothers()), its destination is in
+ * no table of local addresses, or the kernel holds its tuple for a handshake or a connection that is over. It is not
+ * dropped, but SYNs without number are: while the guard is active they pass at a common rate, and count as its reason
+ * to stay so only when they would begin a flood. So nobody floods past the guard by repeating a few tuples.
  */
 static __always_inline u32 xg_guard_foreign(struct xdp_md *ctx, struct xg_work *work, struct xg_counters *counters,
 					    struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now)
@@ -214,6 +220,28 @@ static __always_inline bool xg_take_over(struct xdp_md *ctx, const struct xg_han
 	return true;
 }
 
+/* Who is to judge a segment. */
+enum xg_whose {
+	XG_NOBODYS, /* nobody here: it is forwarded, or belongs to a connection */
+	XG_KERNELS, /* the kernel, within a rate: see xg_guard_foreign() */
+	XG_OURS,    /* the guard: its socket is a listener of this host, or none */
+};
+
+static __always_inline u32 xg_whose(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
+				    const struct xg_guard *guard)
+{
+	u32 kind;
+
+	/* A socket of this very tuple: the kernel knows best, but a SYN is nothing of a connection that is there. */
+	if (sock && sock->state != XG_TCP_LISTEN)
+		return sock->state == XG_TCP_NEW_SYN_RECV || sock->state == XG_TCP_TIME_WAIT ? XG_KERNELS : XG_NOBODYS;
+	kind = xg_destination_kind(ctx, work, guard);
+	if (kind == XG_LOCAL_UNICAST)
+		return !sock && xg_may_be_anothers(&work->packet, guard) ? XG_KERNELS : XG_OURS;
+	/* An address that has come since the tables were written is this host's all the same. */
+	return kind == XG_LOCAL_BROADCAST || xg_forwarded(ctx, &work->packet) ? XG_NOBODYS : XG_KERNELS;
+}
+
 /* What becomes of a packet that the guard had to see; `observed`: it does not act on it. */
 static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_counters *counters,
 					const struct xg_settings *settings, bool *observed)
@@ -227,6 +255,7 @@ static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_counters *
 	struct bpf_sock *sock;
 	u64 now = xg_now_coarse();
 	bool active;
+	u32 whose;
 
 	if (!policy || !guard || !work)
 		return XG_REASON_pass;
@@ -238,16 +267,13 @@ static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_counters *
 	if (active)
 		xg_look_at_peer(ctx, guard, now);
 	sock = xg_socket(ctx, packet);
-	if (sock && sock->state != XG_TCP_LISTEN) {
-		/* A socket of this very tuple, in whatever state: the kernel knows best. */
-		if (active && sock->state == XG_TCP_NEW_SYN_RECV)
-			xg_note_proof(ctx, packet, sock, counters, secrets, now);
-	} else if (xg_for_this_host(ctx, work, guard)) {
-		if (!sock && xg_may_be_anothers(packet, guard))
-			reason = xg_guard_foreign(ctx, work, counters, guard, policy, now);
-		else
-			reason = xg_guard_decide(ctx, work, sock, counters, guard, policy, secrets, now);
-	}
+	whose = xg_whose(ctx, work, sock, guard);
+	if (whose == XG_KERNELS)
+		reason = xg_guard_foreign(ctx, work, counters, guard, policy, now);
+	else if (whose == XG_OURS)
+		reason = xg_guard_decide(ctx, work, sock, counters, guard, policy, secrets, now);
+	if (active && sock && sock->state == XG_TCP_NEW_SYN_RECV)
+		xg_note_proof(ctx, packet, sock, counters, secrets, now);
 	if (sock)
 		bpf_sk_release(sock);
 	if (active)

@@ -136,6 +136,23 @@ def test_a_repeated_syn_does_not_make_the_guard_idle(guarded: GuardBench, lab: L
     assert guarded.state().until, "the flood goes on, and so does the guard"
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_repeating_a_half_open_tuple_is_a_flood_like_any_other(guarded: GuardBench, lab: Lab, family: int) -> None:
+    """The kernel knows the tuple, but a SYN is no part of a connection: it is watched, and limited in a flood."""
+    guarded.policy(active=False, unknown_rate=20, burst="1s", **QUIET)
+    repeated = syn(family, source=OUTSIDE4 if family == 4 else OUTSIDE6, sport=5002)
+    with half_open(lab, family, 5002):
+        assert guarded.reason(repeated) == "pass"
+        assert not guarded.state().until
+        guarded.run(repeated, 2000)
+        assert guarded.state().until
+        reasons = [guarded.reason(repeated) for _ in range(60)]
+        assert reasons.count("pass") <= 22
+        assert set(reasons) <= {"pass", "syn_rate"}
+        guarded.clock(102)
+        assert guarded.reason(repeated) == "pass", "an honest repetition, seconds later"
+
+
 @contextmanager
 def half_open(lab: Lab, family: int, sport: int) -> Iterator[int]:
     """A real SYN on the wire, whose answer nobody acknowledges; yields the number in the kernel's SYN-ACK."""

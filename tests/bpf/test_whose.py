@@ -16,6 +16,7 @@ from support.guard import AROUND, ETHER, PORT, GuardBench, listen, segment, syn,
 from topology import OUTSIDE_MAC, SERVER4, SERVER6, Lab
 
 from xdpguard.dataplane import guard
+from xdpguard.policy.rule import SAFETY
 from xdpguard.policy.target import parse_prefix
 
 CLOSED = PORT + 1000
@@ -89,6 +90,19 @@ def test_only_local_destinations_are_answered(guarded: GuardBench, family: int) 
     assert guarded.reason(to(OWN[family])) == "pass", "an address that has moved away, although it was the last one"
 
 
+def test_an_address_that_has_just_come_is_watched(guarded: GuardBench) -> None:
+    """Nobody has told the program of it yet: its clients are the kernel's, and a flood to it is seen and limited."""
+    around = AROUND._replace(locals=LOCALS)
+    guarded.policy(active=False, around=around, unknown_rate=20, burst="1s", **QUIET)
+    fresh = to(ELSEWHERE[4])
+    guarded.run(fresh, 2000)
+    assert guarded.state().until
+    reasons = [guarded.reason(fresh) for _ in range(60)]
+    assert reasons.count("pass") <= 22
+    assert set(reasons) <= {"pass", "syn_rate"}
+    assert guarded.reason(to(ELSEWHERE[4], flags="A")) == "pass"
+
+
 def test_prefixes_and_broadcast(guarded: GuardBench) -> None:
     guarded.policy(around=AROUND._replace(locals=LOCALS), **QUIET)
     assert guarded.reason(to("10.1.200.3")) == "cookie_sent", "a whole prefix can be local"
@@ -153,6 +167,26 @@ def test_what_a_plain_answer_does_not_serve_goes_to_the_kernel(guarded: GuardBen
     assert 10 <= reasons.count("pass") <= 12, "at one rate for all sources, as any of them can write it"
     plain = [("MSS", 1460), (30, b"\x00\1" + b"x" * 8)]
     assert guarded.reason(syn(options=plain)) == "cookie_sent", "MP_CAPABLE goes on as plain TCP"
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_needed_source_is_let_through_lists_and_no_further(guarded: GuardBench, family: int) -> None:
+    """Anybody can write the gateway's address into a packet: that it is needed switches no guard off."""
+    own, gateway, wide = (
+        (SERVER4, "16.1.2.3", "16.0.0.0/8") if family == 4 else (SERVER6, "2001:db8::77", "2001:db8::/32")
+    )
+    guarded.bench.rule("block", wide)
+    guarded.bench.rule("port", f"{CLOSED}/tcp")
+    assert guarded.reason(to(own, gateway)) == "deny"
+    kept = guarded.bench.rule("allow", gateway, source=SAFETY)
+    assert guarded.reason(to(own, gateway)) == "cookie_sent"
+    assert guarded.reason(to(own, gateway, dport=CLOSED, flags="A")) == "ack_unknown", "the port is open to it"
+    assert guarded.reason(to(own, gateway, flags="SF")) == "bad_flags"
+    assert guarded.bench.hits(kept)[0] == 3
+    neighbour = "16.1.2.4" if family == 4 else "2001:db8::78"
+    assert guarded.reason(to(own, neighbour)) == "deny"
+    guarded.bench.rule("allow", neighbour)
+    assert guarded.reason(to(own, neighbour, flags="SF")) == "allow", "what an operator allows passes everything"
 
 
 @pytest.mark.parametrize("tagged", [False, True])

@@ -17,7 +17,7 @@ from support.traffic import Echo, eventually, works
 from topology import CLIENTS4, INTERFACE, OUTSIDE4, SERVER4, Lab
 
 from xdpguard.net.netns import entered
-from xdpguard.rulebook import SAFETY
+from xdpguard.policy.rule import SAFETY
 
 NETWORK = "198.18.0.0/24"  # of the lab: its gateway, its clients, the server itself
 BLOCKED = 3  # number of a client

@@ -95,10 +95,10 @@ class Bench:
         kernel.update_batch(descriptor, keys, bytes(size * places), places)
         os.close(descriptor)
 
-    def rule(self, kind: Kind, text: str, expires: float | None = None) -> Rule:
+    def rule(self, kind: Kind, text: str, expires: float | None = None, source: str = "test") -> Rule:
         """Puts a rule in force; returns it."""
         target: Prefix | Port = parse_ports(text)[0] if kind == "port" else parse_prefix(text)[0]
-        found = Rule(len(self._rules) + 1, kind, target, "", "test", 0.0, expires, len(self._rules), 0, 0)
+        found = Rule(len(self._rules) + 1, kind, target, "", source, 0.0, expires, len(self._rules), 0, 0)
         self._rules.append(found)
         self.tables.add([found])
         return found

@@ -13,9 +13,9 @@ import pytest
 from xdpguard import needed
 from xdpguard.lists.store import Store
 from xdpguard.net import logins, sockets
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import SAFETY, NewRule
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
-from xdpguard.rulebook import SAFETY, Rulebook
+from xdpguard.rulebook import Rulebook
 
 GATEWAY, PEER, STRANGER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
 

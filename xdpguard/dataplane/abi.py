@@ -7,6 +7,7 @@ Sizes go to the compiler (cflags.py), which refuses to build when the two sides 
 from __future__ import annotations
 
 import re
+from ctypes import c_uint32, c_uint64
 from functools import cache
 from struct import Struct, calcsize
 from typing import Literal, NamedTuple
@@ -21,6 +22,7 @@ FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
 PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "other")
 
 RULE = Struct("=QII")  # expires, slot, prefix length
+RULE_NEEDED = 1 << 31  # beside the prefix length: XG_RULE_NEEDED
 HITS = Struct("=QQ")  # packets, bytes
 SHADOW_RULES = 8192  # shadow rules there may be
 SHADOW_HITS = Struct("=6Q")  # packets, bytes: of established peers, of allowed sources, of others
@@ -43,10 +45,12 @@ SECRETS = 5
 SETTINGS_PORTS = 20  # fields before the closed ports
 SETTINGS = Struct(f"=12IQQ6I{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
 GUARD_POLICY = Struct(f"=4I4Q12Q2Q4sI{PORT_WORDS}Q")
-_GUARD = ("=Q",) * 5 + ("=I",) * 2 + ("=Q",) * 10 + ("=I",) * 4 + ("=Q",)
-GUARD = Struct("=" + "".join(code[1:] for code in _GUARD))
-# Of each field its format and where it begins, octets.
-GUARD_FIELDS = tuple((code, calcsize("=" + "".join(it[1:] for it in _GUARD[:at]))) for at, code in enumerate(_GUARD))
+_GUARD = "QQQQQIIQQQQQQQQQQIIIIQ"
+GUARD = Struct("=" + _GUARD)
+# Of each field its type and where it begins, octets.
+GUARD_FIELDS = tuple(
+    (c_uint64 if code == "Q" else c_uint32, calcsize("=" + _GUARD[:at])) for at, code in enumerate(_GUARD)
+)
 FLIGHT = Struct("=QQ")  # hash of a tuple, time
 MAC = Struct("=8s")  # a MAC address, then two zeroes
 MACS = 1024  # of devices above an interface

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -185,12 +184,11 @@ def read(pins: Pins, name: str, netns: str) -> State:
         return state_of(descriptor)
 
 
-def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> bool:
-    """Writes an interface's tables of addresses; whether those of local destinations had to be changed."""
+def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> None:
+    """Writes an interface's tables of addresses."""
     macs = {abi.MAC.pack(mac): _ONE for mac in around.macs}
     with pins.opened_link("macs", name, netns, abi.MAC.size, 4) as descriptor:
         _synchronize(descriptor, abi.MAC.size, dict(sorted(macs.items())[: abi.MACS]))
-    changed = False
     for version, layout in ((4, abi.PREFIX4), (6, abi.PREFIX6)):
         wanted = {
             layout.pack(prefix.length, prefix.network): kind.to_bytes(4, "little")
@@ -198,25 +196,22 @@ def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> bool:
             if prefix.version == version
         }
         with pins.opened_link(f"locals{version}", name, netns, layout.size, 4) as descriptor:
-            changed |= _synchronize(descriptor, layout.size, wanted)
-    return changed
+            _synchronize(descriptor, layout.size, wanted)
 
 
 def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -> None:
     """Tells an interface's guard what it must know of its surroundings, and begins or ends what the mode says."""
-    changed = surround(pins, name, netns, around)
+    surround(pins, name, netns, around)
     with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
         state = state_of(descriptor)
         new = settled(state, mode, around)._replace(link=pins.link_number(name, netns))
-        if not around.locals:
-            new = new._replace(locals=0)
-        elif changed or not state.locals:
-            new = new._replace(locals=state.locals % _GENERATIONS + 1)
-        write(descriptor, state, new)
+        # Always another number: whoever wrote the tables before may not have lived to say so.
+        generation = state.locals % _GENERATIONS + 1 if around.locals else 0
+        write(descriptor, state, new._replace(locals=generation))
 
 
-def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> bool:
-    """Makes a map of four-octet values hold just what is wanted; whether it had to be changed."""
+def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> None:
+    """Makes a map of four-octet values hold just what is wanted."""
     keys, values, count = kernel.entries(descriptor, key_size, 4)
     held = {keys[at * key_size : (at + 1) * key_size]: values[at * 4 : at * 4 + 4] for at in range(count)}
     for key, value in wanted.items():
@@ -224,15 +219,15 @@ def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) 
             kernel.update(descriptor, key, value)
     for key in held.keys() - wanted.keys():
         kernel.delete(descriptor, key)
-    return held != wanted
 
 
 def write(descriptor: int, before: State, after: State) -> None:
     """Writes the fields that differ, and no other: the data plane writes some of them at the same time."""
     with mmap.mmap(descriptor, mmap.PAGESIZE) as memory:
-        for (code, offset), old, new in zip(abi.GUARD_FIELDS, before, after, strict=True):
+        for (kind, offset), old, new in zip(abi.GUARD_FIELDS, before, after, strict=True):
             if old != new:
-                struct.pack_into(code, memory, offset, new)
+                # One store each: a program on another CPU reads the old value or the new one.
+                kind.from_buffer(memory, offset).value = new
 
 
 def state_of(descriptor: int) -> State:

@@ -115,6 +115,14 @@ def possible_cpus() -> int:
     return _cpus("possible")
 
 
+def reads_locked() -> bool:
+    """Whether the kernel keeps programs from reading its memory (lockdown=confidentiality)."""
+    try:
+        return "[confidentiality]" in Path("/sys/kernel/security/lockdown").read_text(encoding="ascii")
+    except OSError:
+        return False
+
+
 def present_cpus() -> int:
     """Number of CPUs plugged in: one more than the highest id. Often far fewer than possible ones."""
     return _cpus("present")

@@ -179,7 +179,7 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
         loopback=target.loopback,
         # Before that, a jumbo MTU works in generic mode only, where the kernel makes one buffer of the frame.
         frags=(target.any_mtu or needs_frags(target.mtu)) and _kernel_since(_FRAGS_SINCE),
-        veth=target.veth,
+        veth=target.veth and not kernel.reads_locked(),
         raw_cookies=_kernel_since(_RAW_COOKIES_SINCE),
         load_bytes=_kernel_since(_LOAD_BYTES_SINCE),
         check_flags=sanity.bad_flags,

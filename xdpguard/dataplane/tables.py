@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xdpguard.dataplane import abi, kernel, nets6, prefilter, settings
 from xdpguard.dataplane.held import HeldMaps
 from xdpguard.dataplane.pins import Pins
-from xdpguard.policy.rule import Rule
+from xdpguard.policy.rule import SAFETY, Rule
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _prefix_key(target: Prefix) -> bytes:
 
 def _value(rule: Rule, boot_offset: float, length: int) -> bytes:
     expires = 0 if rule.expires is None else max(1, int((rule.expires + boot_offset) * 1e9))
-    return abi.RULE.pack(expires, rule.slot, length)
+    return abi.RULE.pack(expires, rule.slot, length | (abi.RULE_NEEDED if rule.source == SAFETY else 0))
 
 
 class Tables(HeldMaps):

@@ -139,7 +139,7 @@ class Following:
             self._tell(place, f"{words} is not there; it is attached again when it comes back")
         elif it.state == "renamed":
             self._tell(place, f"{words} was renamed or moved; it is attached still: see xdpguard status")
-        elif self._known.get(place) != identity:
+        elif self._known.get(place) != identity or session.was_lifted(*place):
             self._try(session, place, it, now)
         elif it.state == "replaced":
             self._tell(place, f"{words} carries another XDP program: somebody has replaced ours; it is left alone")

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from xdpguard.policy.target import Kind, Target
 
+SAFETY = "safety"  # origin of allowances that keep what this host needs, see needed.py
+
 
 class Rule(NamedTuple):
     """A stored rule. Times are Unix seconds; packets and bytes are the hits before the kernel's present counters."""
