@@ -125,7 +125,7 @@ def test_a_foreign_program_is_left_alone(lab: Lab, command: Command, spare: str)
 
 
 def test_detach_after_a_foreign_program_took_over(lab: Lab, command: Command, spare: str) -> None:
-    command.ok("attach", spare, "--netns", lab.server)
+    command("attach", spare, "--netns", lab.server, "--mode", "native")
     foreign = put_foreign(lab, spare, replaced=program_of(lab, spare))
     assert command.json("status")["interfaces"][0]["state"] == "replaced"
     result = command("detach", spare, "--netns", lab.server)
@@ -368,7 +368,8 @@ def test_jumbo_frames(lab: Lab, command: Command, spare: str) -> None:
     """A program built for frames in several buffers; the kernel takes it, and where it cannot go native it says so."""
     for name in (spare, "spare1"):
         subprocess.run(["ip", "-n", lab.server, "link", "set", name, "mtu", "9000"], check=True)
-    command.ok("attach", spare, "--netns", lab.server)
+    command.ok("guard", "set", "mode=off")  # on, it would have generic mode, as the peer carries no program
+    command("attach", spare, "--netns", lab.server)
     assert command.json("status")["interfaces"][0]["mode"] == "native"
 
 

@@ -88,7 +88,8 @@ def attach(
         if config is None and not no_config:
             policy = remembered_policy(session, chosen)
         place = session.place(interface, netns, anew=True)
-        outcome = session.attach(Request(*place, mode, observe, replace, force, mtu_any), policy)
+        wanted = Request(*place, mode, observe=observe, replace=replace, force=force, any_mtu=mtu_any)
+        outcome = session.attach(wanted, policy)
         if no_config or (config is not None and config.is_file()):
             session.remember_config(config)
     for text in [*(text for done in outcome.lists for text in list_notes(done)), *outcome.moved, *outcome.notes]:
