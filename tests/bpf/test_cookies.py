@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -37,13 +38,18 @@ def listener(lab: Lab) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def guarded(_bench: Bench, lab: Lab, listener: socket.socket) -> GuardBench:
-    """The guard, active, with a listener on PORT that cookies with every option work for."""
+def guarded(_bench: Bench, lab: Lab, listener: socket.socket) -> Iterator[GuardBench]:
+    """The guard, active, on one CPU, with a listener on PORT that cookies with every option work for."""
     del listener
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})  # each CPU remembers the proofs that it has seen
     _bench.reset()
     made = GuardBench(_bench, lab)
     made.policy()
-    return made
+    try:
+        yield made
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 class Options(NamedTuple):

@@ -143,6 +143,9 @@ def test_a_transfer_survives_a_swap_and_is_counted(lab: Lab, command: Command) -
     assert [row["syns"] for row in command.json("syns")] == [1]
 
 
+_STRAY = 3  # packets of the namespaces' own: neighbour discovery, group memberships
+
+
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize(("kind", "reason"), [("udp", "pass"), ("malformed", "malformed"), ("rst", "pass")])
 def test_counters_agree_with_what_a_flood_sent(
@@ -156,10 +159,11 @@ def test_counters_agree_with_what_a_flood_sent(
     stats = command.json("stats")["interfaces"][INTERFACE]
     # A stray neighbour's or multicast packet may pass beside them.
     counted = stats["protocols"]["udp"] if kind == "udp" else stats["reasons"][reason]["packets"]
-    assert counted == sent["packets"] - sent["lost"]
+    # Nor is every frame that the ring could not take one of the flood's.
+    assert 0 <= counted - (sent["packets"] - sent["lost"]) <= _STRAY
     assert stats["reasons"][reason]["packets"] >= counted
     if kind == "rst":
-        assert stats["flags"]["rst"] == sent["packets"] - sent["lost"]
+        assert 0 <= stats["flags"]["rst"] - (sent["packets"] - sent["lost"]) <= _STRAY
 
 
 def received(lab: Lab) -> int:
