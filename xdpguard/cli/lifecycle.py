@@ -97,8 +97,6 @@ def attach(
     done = outcome.interface
     words = f"{', observing only' if done.observe else ''}{', any MTU' if done.any_mtu else ''}"
     typer.echo(f"attached to {place_of(done.name, done.netns)} in {done.mode} mode{words} (program {done.prog_id})")
-    if done.may_fix_mtu():
-        render.note(_fixed_mtu(done))
 
 
 def detach(

@@ -213,6 +213,8 @@ class Daemon:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
                 self._log(change)
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
+            # From here on everything that is counted can belong to a flood.
+            self._floods.look(links, self._guard, self._chores_at)
             names = ", ".join(name_of(link) for link in links)
             self._log(
                 f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached any more; waiting"
