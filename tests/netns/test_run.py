@@ -397,7 +397,7 @@ def test_an_interface_that_goes_and_comes_back(lab: Lab, attached: Command) -> N
             count = len(run.lines)
             make()
             shaken()
-            back = f"attached to {place} again, in native mode"
+            back = f"attached to {place} again, in generic mode"  # its peer carries no program
             assert eventually(lambda at=count, what=back: any(what in it for it in run.lines[at:]), 40), run.lines  # type: ignore[misc]
             (found,) = attached.json("status")["interfaces"]
             assert (found["name"], found["state"], found["observe"]) == ("late0", "attached", True)

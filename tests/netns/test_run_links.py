@@ -127,7 +127,7 @@ def test_one_from_which_the_program_was_taken_stays_so(own_lab: Lab, attached: C
 
 def test_block_names_where_it_is_in_force(own_lab: Lab, attached: Command) -> None:
     ip(own_lab.server, "link", "add", "late0", "type", "veth", "peer", "late1")
-    attached.ok("attach", "late0", "--netns", own_lab.server)
+    attached.ok("attach", "late0", "--netns", own_lab.server, "--mode", "native")
     assert attached("block", CLIENTS4[BLOCKED]).err == ""
     ip(own_lab.server, "link", "set", "late0", "xdp", "off")
     said = attached("block", CLIENTS4[BLOCKED]).err

@@ -86,8 +86,13 @@ class Lab:
     def down(self) -> None:
         """Removes everything."""
         for namespace in (self.server, self.outside, self.between):
-            if (NAMESPACES / namespace).exists():
-                run(["ip", "netns", "del", namespace])
+            try:
+                if (NAMESPACES / namespace).exists():
+                    run(["ip", "netns", "del", namespace])
+            except subprocess.CalledProcessError:
+                # Another one may clear the same orphan away.
+                if (NAMESPACES / namespace).exists():
+                    raise
         self._record.unlink(missing_ok=True)
 
     def is_up(self) -> bool:
