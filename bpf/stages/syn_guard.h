@@ -101,7 +101,7 @@ static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, struct xg_work *
 
 	if (!sock)
 		return XG_REASON_ack_unknown;
-	hash = xg_flight_hash(packet, secrets);
+	hash = xg_tuple_hash(packet, secrets);
 	flight = xg_flight_of(hash);
 	if (xg_flight_proved(flight, hash, now))
 		return XG_NEXT;
@@ -135,7 +135,7 @@ static __always_inline void xg_note_proof(struct xdp_md *ctx, const struct xg_pa
 
 	if (!xg_acknowledges(ctx, sock, packet))
 		return;
-	hash = xg_flight_hash(packet, secrets);
+	hash = xg_tuple_hash(packet, secrets);
 	flight = xg_flight_of(hash);
 	if (xg_flight_proved(flight, hash, now))
 		return;

@@ -10,10 +10,10 @@
 #ifndef XG_STAGES_TRACK_H
 #define XG_STAGES_TRACK_H
 
-#include "../algo/hash.h"
 #include "../clock.h"
 #include "../maps.h"
 #include "known.h"
+#include "tuple.h"
 
 #define XG_SECOND 1000000000ull
 #define XG_PORTS_REMEMBERED (60 * XG_SECOND)
@@ -158,9 +158,7 @@ static __always_inline void xg_add_tuple4(const struct xg_packet *packet, struct
 static __always_inline void xg_track_tuple4(const struct xg_packet *packet, struct xg_counters *counters,
 					    const u64 *secrets)
 {
-	u64 addresses = (u64)packet->source.ipv4 << 32 | packet->destination.ipv4;
-	u64 ports = (u64)packet->source_port << 32 | packet->destination_port;
-	u64 key = xg_hash_word(secrets[0], addresses) + xg_hash_word(secrets[1], ports);
+	u64 key = xg_tuple_hash(packet, secrets);
 	struct xg_tuple4 *tuple = tuples4.lookup(&key);
 
 	if (!tuple)
@@ -206,14 +204,9 @@ static __always_inline bool xg_is_tuple6(const struct xg_tuple6 *tuple, const st
 static __always_inline void xg_track_tuple6(const struct xg_packet *packet, struct xg_counters *counters,
 					    const u64 *secrets)
 {
-	u64 key = xg_hash_word(secrets[0], packet->source.halves[0]);
-	struct xg_tuple6 *tuple;
+	u64 key = xg_tuple_hash(packet, secrets);
+	struct xg_tuple6 *tuple = tuples6.lookup(&key);
 
-	key += xg_hash_word(secrets[1], packet->source.halves[1]);
-	key += xg_hash_word(secrets[2], packet->destination.halves[0]);
-	key += xg_hash_word(secrets[3], packet->destination.halves[1]);
-	key += xg_hash_word(secrets[4], (u64)packet->source_port << 32 | packet->destination_port);
-	tuple = tuples6.lookup(&key);
 	if (!tuple)
 		xg_add_tuple6(packet, counters, &key);
 	else if (!xg_is_tuple6(tuple, packet))
