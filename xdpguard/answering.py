@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins
-from xdpguard.guardbook import way_of_answers
+from xdpguard.guardbook import answers, way_of_answers
 from xdpguard.inventory import Interface
 from xdpguard.net.answers import Way, way_out
 from xdpguard.net.links import Link, Mode, WantedMode
@@ -16,7 +16,6 @@ from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
 
 _BY = {guard.MUTE_NOT: "", guard.MUTE_TOLD: "controller", guard.MUTE_FOUND: "data plane"}
-_ANSWERING = ("auto", "always")  # modes in which a guard answers SYNs
 _COST = "generic mode copies each packet, which native mode does too with what comes from such a peer"
 
 
@@ -39,9 +38,8 @@ def in_words(muted: bool, why: str) -> str:
     return f"sends answers that do not arrive: {why}"
 
 
-def silence(link: Link, state: guard.State) -> Silence | None:
-    """Why the guard of an interface, whose state that is, answers nobody as things are now; None: it can answer."""
-    way = way_of_answers(link)
+def silence(link: Link, state: guard.State, way: Way) -> Silence | None:
+    """Why the guard of an interface, whose state and way of answers these are, answers nobody; None: it can answer."""
     if way.leaves is False:
         return Silence(state.muted(), way.why, way.remedy, _BY[state.mute])
     if state.mute == guard.MUTE_TOLD:
@@ -52,18 +50,14 @@ def silence(link: Link, state: guard.State) -> Silence | None:
     return None
 
 
-def answers(mode: str) -> bool:
-    """Whether a guard in that mode answers SYNs at all."""
-    return mode in _ANSWERING
-
-
 class Survey:
     """How the guards of an instance can answer, by name and namespace of the interface."""
 
     def __init__(self, pins: Pins, links: Iterable[Link]) -> None:
         """``links``: those that carry the instance's program now."""
         self.silences = {
-            (link.name, link.netns): silence(link, guard.read(pins, link.name, link.netns)) for link in links
+            (link.name, link.netns): silence(link, guard.read(pins, link.name, link.netns), way_of_answers(link))
+            for link in links
         }
         self.mode = guard.read_policy(pins).mode if self.silences else "off"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from xdpguard import needed
-from xdpguard.answering import Survey, answers, in_words
+from xdpguard.answering import Survey, in_words
 from xdpguard.controller import CONFIG_FACT
 from xdpguard.dataplane import btf, kernel, tracepoints
 from xdpguard.dataplane import pins as pinning
 from xdpguard.dataplane.program import KernelDataplane, Target
 from xdpguard.errors import XdpguardError
-from xdpguard.guardbook import Guardbook
+from xdpguard.guardbook import Guardbook, answers
 from xdpguard.instance import Instance
 from xdpguard.inventory import Inventory
 from xdpguard.lists.store import Store

@@ -25,7 +25,6 @@ from xdpguard.policy.model import Guard
 
 _FACT = "guard"
 _PUBLISHED = "published"
-_ANSWERING = ("auto", "always")  # modes in which SYNs are answered
 _LISTS = {"exempt_ports", "bans"}
 DEFAULT = "default"  # the value that takes an override off
 
@@ -98,7 +97,7 @@ class Guardbook:
         done = []
         for link in links:
             seen = around.look(link.ifindex, link.netns)
-            tagged = seen.vlans and policy.mode in _ANSWERING
+            tagged = seen.vlans and answers(policy.mode)
             done += self.offloads.settle(link.name, link.netns, [it.name for it in seen.receivers] if tagged else ())
             guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link, seen))
         return done
@@ -112,6 +111,11 @@ class Guardbook:
         """Remembers them, for the next time a policy is put in force."""
         with self._store.transaction():
             self._store.put_fact(_PUBLISHED, json.dumps(sorted(ports)))
+
+
+def answers(mode: str) -> bool:
+    """Whether a guard in that mode answers SYNs at all."""
+    return mode in ("auto", "always")
 
 
 def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard.Surroundings:

@@ -156,11 +156,8 @@ def test_the_mode_that_attach_takes(
         (Way(True), guard.MUTE_TOLD, True, "answers would arrive now"),
     ],
 )
-def test_what_is_said_of_a_guard(
-    monkeypatch: pytest.MonkeyPatch, way: Way, mute: int, muted: bool | None, why: str
-) -> None:
-    monkeypatch.setattr(answering, "way_of_answers", lambda of: way)
-    found = answering.silence(link(), IDLE._replace(mute=mute))
+def test_what_is_said_of_a_guard(way: Way, mute: int, muted: bool | None, why: str) -> None:
+    found = answering.silence(link(), IDLE._replace(mute=mute), way)
     assert (found.muted if found else None) is muted
     if found:
         assert found.by == {0: "", 1: "controller", 2: "data plane"}[mute]

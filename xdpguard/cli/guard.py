@@ -19,7 +19,7 @@ from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.controller import Controller
-    from xdpguard.inventory import Interface
+    from xdpguard.net.links import Link
     from xdpguard.policy.model import Guard
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -194,9 +194,10 @@ def _unit(instance: str) -> str:
 
 def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
     """What keeps the policy from working as it reads."""
+    from xdpguard.guardbook import answers
     from xdpguard.net import sysctl
 
-    if policy.mode not in ("auto", "always"):
+    if not answers(policy.mode):
         return []
     found = []
     for netns in sorted(namespaces):
@@ -214,15 +215,16 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
     from xdpguard.telemetry import counters
 
     found = {}
-    answers = Survey(pins(chosen), session.links())
+    links = {(link.name, link.netns): link for link in session.links()}
+    survey = Survey(pins(chosen), links.values())
     for it in session.interfaces():
-        answering = answers.as_json(it.name, it.netns)
-        if answering is None or it.state != "attached":
+        link = links.get((it.name, it.netns))
+        if link is None or it.state != "attached":
             continue
         state = guard.read(pins(chosen), it.name, it.netns)
         counted = counters.read(pins(chosen), it.name, it.netns)
         active = policy.mode != "off" and state.active()
-        passed, notes = _around(session, it, policy)
+        passed, notes = _around(link, policy)
         found[it.name] = {
             "netns": it.netns,
             "mode": policy.mode,
@@ -235,7 +237,7 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
             "passed": passed,
             "notes": notes,
             "observe": it.observe,
-            "answers": answering,
+            "answers": survey.as_json(it.name, it.netns),
             "counters": {
                 "cookies_valid": counted.cookies_valid,
                 **{
@@ -247,14 +249,11 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
     return found
 
 
-def _around(session: Controller, it: Interface, policy: Guard) -> tuple[list[str], list[str]]:
+def _around(link: Link, policy: Guard) -> tuple[list[str], list[str]]:
     """Why segments without a socket pass on an interface, and what the guard does not know there."""
     from xdpguard.guardbook import others
     from xdpguard.net import around
 
-    link = next((link for link in session.links() if (link.name, link.netns) == (it.name, it.netns)), None)
-    if link is None:
-        return [], []
     seen = around.look(link.ifindex, link.netns)
     return others(policy, link, seen), list(seen.notes)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from xdpguard.answering import answers, in_words, silence
+from xdpguard.answering import in_words, silence
 from xdpguard.dataplane import guard
 from xdpguard.dataplane.pins import Pins
 from xdpguard.guard.floods import Place, name_of
-from xdpguard.guardbook import way_of_answers
+from xdpguard.guardbook import answers, way_of_answers
+from xdpguard.net.answers import Way
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
 
@@ -21,21 +22,23 @@ class Answers:
         self._pins = pins
         self._log = log
         self._silent: dict[Place, str] = {}  # why, of those that were told of
+        self._ways: dict[Place, Way] = {}  # as they were at the last look
 
     def outdated(self, links: Sequence[Link]) -> bool:
-        """Whether what a guard was told of its answers is not so any more."""
-        return any(self._outdated(link) for link in links)
+        """Looks; whether what a guard was told of its answers is not so any more."""
+        self.look(links)
+        return any((way.leaves is False) != guard.read(self._pins, *place).muted() for place, way in self._ways.items())
 
-    def _outdated(self, link: Link) -> bool:
-        state = guard.read(self._pins, link.name, link.netns)
-        return (way_of_answers(link).leaves is False) != state.muted()
+    def look(self, links: Sequence[Link]) -> None:
+        """Takes in the ways of answers as they are now."""
+        self._ways = {(link.name, link.netns): way_of_answers(link) for link in links}
 
     def tell(self, links: Sequence[Link], policy: Guard) -> None:
-        """Logs where it has changed, since the last call, whether a guard that is on answers."""
+        """Logs where it has changed, since the last call, whether a guard that is on answers. These were looked at."""
         before, self._silent = self._silent, {}
         for link in links if answers(policy.mode) else ():
             place = (link.name, link.netns)
-            found = silence(link, guard.read(self._pins, *place))
+            found = silence(link, guard.read(self._pins, *place), self._ways[place])
             if found is not None:
                 words = in_words(found.muted, found.why)
                 self._silent[place] = words

@@ -160,12 +160,13 @@ class Daemon:
                 self._log(f"{first}; {error}; going on")
 
     def _tick(self, now: float) -> None:
-        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or self._store_changed()
-        looked = looked or self._answers.outdated(self._links)
+        outdated = self._answers.outdated(self._links)
+        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or self._store_changed() or outdated
         if looked:
             # Before anything is judged: what another command has set holds from here on.
             with self._session() as session:
                 self._chores(session)
+            self._answers.look(self._links)
         self._answers.tell(self._links, self._guard)
         active = self._floods.look(self._links, self._guard, now)
         suspects = self._suspects.found(self._guard, self._links, now)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from xdpguard.controller import Controller
+from xdpguard.guardbook import answers
 from xdpguard.loans import TIMESTAMPS
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
@@ -62,4 +63,4 @@ class Host:
 
 
 def _needs_cookies(policy: Guard, active: bool) -> bool:
-    return policy.sysctls and policy.mode in ("auto", "always") and (active or policy.mode == "always")
+    return policy.sysctls and answers(policy.mode) and (active or policy.mode == "always")

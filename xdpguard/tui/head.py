@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 import time
 
-from xdpguard.answering import answers
 from xdpguard.cli.render import span
 from xdpguard.dataplane import abi, guard
+from xdpguard.guardbook import answers
 from xdpguard.tcp.text import end
 from xdpguard.tui.draw import Line, Span, bars, cell, fit, highest, scaled
 from xdpguard.tui.history import VERDICTS, Course
