@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from scapy.layers.inet import IP, TCP, IPOption_NOP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
-from support.bench import Bench
+from support.bench import Bench, one_cpu
 from support.guard import ETHER, PORT, GuardBench, ip, listen, segment, set_sysctl, syn, sysctls
 from topology import INTERFACE, OUTSIDE_MAC, SERVER_MAC, Lab
 
@@ -41,15 +40,11 @@ def listener(lab: Lab) -> Iterator[socket.socket]:
 def guarded(_bench: Bench, lab: Lab, listener: socket.socket) -> Iterator[GuardBench]:
     """The guard, active, on one CPU, with a listener on PORT that cookies with every option work for."""
     del listener
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})  # each CPU remembers the proofs that it has seen
-    _bench.reset()
-    made = GuardBench(_bench, lab)
-    made.policy()
-    try:
+    with one_cpu():
+        _bench.reset()
+        made = GuardBench(_bench, lab)
+        made.policy()
         yield made
-    finally:
-        os.sched_setaffinity(0, cpus)
 
 
 class Options(NamedTuple):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,10 @@ from typing import Any
 import pytest
 from scapy.layers.inet import TCP
 from support.bench import Bench
-from support.guard import PORT, GuardBench, listen, segment, syn, sysctls
+from support.guard import PORT, QUIET, GuardBench, guarding, segment, syn, sysctls
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, Lab
 
 from xdpguard.net.netns import entered
-
-QUIET: dict[str, Any] = {"scan_ports": 0, "flood_rate": 1000, "window": "1s", "hold": "5s"}
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +27,9 @@ def _bench() -> Iterator[Bench]:
 @pytest.fixture
 def guarded(_bench: Bench, lab: Lab) -> Iterator[GuardBench]:
     """An active guard on one CPU, with a listener on PORT."""
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})
-    _bench.reset()
-    made = GuardBench(_bench, lab)
-    made.clock(100)
-    made.policy(**QUIET)
-    try:
-        with sysctls(lab, tcp_syncookies=2, tcp_timestamps=2), listen(lab):
-            yield made
-    finally:
-        os.sched_setaffinity(0, cpus)
+    with guarding(_bench, lab) as made:
+        made.policy(**QUIET)
+        yield made
 
 
 def handshake(guarded: GuardBench, family: int, sport: int = 4000) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
-from support.bench import Bench
+from support.bench import Bench, one_cpu
 
 from xdpguard.dataplane.listmaps import ListMaps
 from xdpguard.dataplane.tables import boot_offset
@@ -36,14 +35,12 @@ def _timed() -> Iterator[Bench]:
 @pytest.fixture
 def timed(_timed: Bench) -> Iterator[Bench]:
     """A bench on one CPU, as what is remembered is each CPU's own."""
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})
-    _timed.reset()
-    _timed.set_clock(int((time.time() + boot_offset()) * 1e9))
-    with ListMaps(_timed.pins) as maps:
-        maps.empty()
-    yield _timed
-    os.sched_setaffinity(0, cpus)
+    with one_cpu():
+        _timed.reset()
+        _timed.set_clock(int((time.time() + boot_offset()) * 1e9))
+        with ListMaps(_timed.pins) as maps:
+            maps.empty()
+        yield _timed
 
 
 def ack(source: str) -> bytes:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 from support.bench import VERDICTS, Answer, Bench
 from support.dumps import dump
-from support.guard import PORT, GuardBench, listen, segment, syn, sysctls
+from support.guard import PORT, GuardBench, guarding, segment, syn
 from topology import INTERFACE, Lab
 
 from xdpguard.dataplane import abi, guard
@@ -225,17 +224,8 @@ class Guarded:
 
 @pytest.fixture
 def guarded(_guarded: Bench, _guard_probe: Probe, lab: Lab) -> Iterator[Guarded]:
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})
-    _guarded.reset()
-    made = GuardBench(_guarded, lab)
-    made.forget_buckets()
-    made.clock(100)
-    try:
-        with sysctls(lab, tcp_syncookies=2, tcp_timestamps=2), listen(lab):
-            yield Guarded(made, _guard_probe, lab)
-    finally:
-        os.sched_setaffinity(0, cpus)
+    with guarding(_guarded, lab) as made:
+        yield Guarded(made, _guard_probe, lab)
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import random
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1Q, Ether
-from support.bench import Answer, Bench
+from support.bench import Answer, Bench, one_cpu
 from support.dumps import dump
 
 from xdpguard.dataplane import abi
@@ -116,11 +115,9 @@ def _shadowed() -> Iterator[Shadowed]:
 @pytest.fixture
 def shadowed(_shadowed: Shadowed) -> Iterator[Shadowed]:
     """On one CPU, as what is remembered of a source is each CPU's own."""
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})
-    _shadowed.reset()
-    yield _shadowed
-    os.sched_setaffinity(0, cpus)
+    with one_cpu():
+        _shadowed.reset()
+        yield _shadowed
 
 
 def frame(source: str, kind: str = "ack", tags: int = 0) -> bytes:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 from support.bench import Bench
-from support.guard import AROUND, ETHER, PORT, GuardBench, listen, segment, syn, sysctls
+from support.guard import AROUND, ETHER, PORT, QUIET, GuardBench, guarding, segment, syn
 from topology import OUTSIDE_MAC, SERVER4, SERVER6, Lab
 
 from xdpguard.dataplane import guard
@@ -20,7 +19,6 @@ from xdpguard.policy.rule import SAFETY
 from xdpguard.policy.target import parse_prefix
 
 CLOSED = PORT + 1000
-QUIET: dict[str, Any] = {"scan_ports": 0, "flood_rate": 1000, "window": "1s", "hold": "5s"}
 LOCALS = {
     parse_prefix(text)[0]: kind
     for text, kind in (
@@ -44,18 +42,9 @@ def _bench() -> Iterator[Bench]:
 @pytest.fixture
 def guarded(_bench: Bench, lab: Lab) -> Iterator[GuardBench]:
     """An active guard on one CPU, with a listener on PORT."""
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})
-    _bench.reset()
-    made = GuardBench(_bench, lab)
-    made.forget_buckets()
-    made.clock(100)
-    made.policy(**QUIET)
-    try:
-        with sysctls(lab, tcp_syncookies=2, tcp_timestamps=2), listen(lab):
-            yield made
-    finally:
-        os.sched_setaffinity(0, cpus)
+    with guarding(_bench, lab) as made:
+        made.policy(**QUIET)
+        yield made
 
 
 def to(destination: str, source: str = "", ether: Ether = ETHER, **tcp: Any) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.command import Command
-from support.lists import Service
+from support.service import Service
 from support.traffic import eventually
 
 from xdpguard.dataplane import kernel

@@ -29,9 +29,14 @@ class Stacked(Links):
 
     def all(self, namespace: str = "") -> list[Link]:
         found = super().all(namespace)
-        below = next(it for it in found if it.name == INTERFACE)
-        upper = below._replace(name="up0", ifindex=9999, kind=self._kind, lower=below.ifindex, lower_nsid=None)
-        return [*found, upper]
+        return [
+            *found,
+            *(
+                below._replace(name="up0", ifindex=9999, kind=self._kind, lower=below.ifindex, lower_nsid=None)
+                for below in found
+                if below.name == INTERFACE
+            ),
+        ]
 
 
 @pytest.mark.parametrize(("kind", "told"), [("macsec", True), ("dsa", True), ("vlan", False)])

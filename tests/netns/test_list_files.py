@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.command import Command
-from support.lists import Service, answered, clear, looked, maps, shown, without
+from support.lists import answered, clear, looked, maps, shown, without
+from support.service import Service
 from support.traffic import Echo, client_address
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
 

@@ -20,9 +20,9 @@ from support.field import (
     OUTSIDE_MAC,
     PORT,
     Field,
-    Service,
     reasons,
     shown,
+    watching,
 )
 from support.traffic import eventually
 
@@ -106,7 +106,7 @@ def test_only_local_destinations_are_answered(field: Field, always: Command) -> 
 
 def test_addresses_that_come_and_go(field: Field, always: Command) -> None:
     """A VIP, and a whole network by AnyIP, while `run` follows."""
-    with Service(always), field.serving():
+    with watching(always), field.serving():
         assert not answers(field, always, VIP4)
         field.run(field.host, f"ip address add {VIP4}/32 dev lo")
         assert eventually(lambda: answers(field, always, VIP4), 30)

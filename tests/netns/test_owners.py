@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from support.command import Command
-from support.field import INTERFACE, PORT, Field, Service, reasons, shown
+from support.field import INTERFACE, PORT, Field, reasons, shown, watching
 
 from xdpguard.dataplane import kernel
 from xdpguard.net import firewall, owners
@@ -156,7 +156,7 @@ def test_ports_that_containers_publish(field: Field, attached: Command, containe
     attached.ok("guard", "set", "mode=always")
     with field.serving(container), held(field, "docker-proxy", PORT):
         assert not field.connects(), "positive control: what the guard does without knowing"
-        with Service(attached) as service:
+        with watching(attached) as service:
             assert service.says(f"port {PORT}/tcp is exempt: docker-proxy holds it"), service.lines
             assert attached.json("guard", "show")["exempt_found"] == [PORT]
             assert f"as NAT takes their connections: {PORT}" in attached.ok("guard", "show")
@@ -171,7 +171,7 @@ def test_rootless_publishing_is_a_listener_like_any_other(field: Field, attached
     """It accepts what comes: no reason to leave its port to a flood."""
     del container
     attached.ok("guard", "set", "mode=always")
-    with held(field, "rootlessport", 9000), Service(attached):
+    with held(field, "rootlessport", 9000), watching(attached):
         attached.ok("guard", "set", "mode=always")
         assert attached.json("guard", "show")["exempt_found"] == []
 
@@ -206,10 +206,10 @@ def test_a_firewall_is_noticed(field: Field, attached: Command) -> None:
     """Such a port looks open while the guard answers: run and doctor say so, and what to do."""
     chain = "chain input { type filter hook input priority 0; policy drop; tcp dport 9150 accept; }"
     with field.serving(), field.serving(port=9150):
-        with Service(attached):
+        with watching(attached):
             pass
         field.run(field.host, "nft -f -", f"table inet filter {{ {chain}; }}\n")
-        with Service(attached) as service:
+        with watching(attached) as service:
             assert service.says(f"nftables chain inet filter input may drop what comes to port {PORT} ("), service.lines
             assert service.says("exempt_ports=")
         check = next(it for it in attached.json("doctor") if it["name"] == "host firewall")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.command import Command
-from support.field import HOST4, INTERFACE, NETWORK, OUTSIDE4, Field, Service, macs, reasons, shown
+from support.field import HOST4, INTERFACE, NETWORK, OUTSIDE4, Field, macs, reasons, shown, watching
 from support.traffic import eventually
 
 from xdpguard.net.netns import entered
@@ -112,7 +112,7 @@ def test_run_follows_devices_above(field: Field, command: Command) -> None:
     """A virtual router's address that comes is answered for, and one that goes is not."""
     command.ok("attach", INTERFACE, "--netns", field.host)
     command.ok("guard", "set", "mode=always")
-    with Service(command):
+    with watching(command):
         macvlan(field, VRRP)
         assert eventually(lambda: macs(command, field.host) == {VRRP}, 30)
         with field.serving():

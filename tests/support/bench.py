@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,17 @@ from xdpguard.telemetry.counters import Counters
 BPFFS = Path("/sys/fs/bpf")
 FLIGHTS = 4096  # XG_FLIGHTS of bpf/maps.h
 VERDICTS = {0: "ABORTED", 1: "DROP", 2: "PASS", 3: "TX"}
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    """Keeps to one CPU: what the program remembers, samples and counts down, it does on each CPU for itself."""
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 class Answer(NamedTuple):

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from support.command import Command
-from support.traffic import eventually
+from support.service import Service
 from xdpguard.dataplane import kernel
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered
@@ -27,15 +27,14 @@ HOST_MAC, OUTSIDE_MAC = "02:00:00:77:00:01", "02:00:00:77:00:02"
 XDP_PASS = bytes.fromhex("b7000000020000009500000000000000")
 
 
-class Field:
-    """The namespaces. Use as a context manager; more of them are made with `more`, and removed with it."""
+class Namespaces:
+    """Namespaces that are removed at the end. Use as a context manager; `_make` makes the first ones, with `more`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.host, self.outside = f"{name}-h", f"{name}-o"
         self._made: list[str] = []
 
-    def __enter__(self) -> Field:
+    def __enter__(self) -> Self:
         try:
             self._make()
         except BaseException:
@@ -62,6 +61,21 @@ class Field:
         self._made.append(netns)
         self.run(netns, "ip link set lo up")
         return netns
+
+    def _make(self) -> None:
+        raise NotImplementedError
+
+    def _remove(self) -> None:
+        for netns in reversed(self._made):
+            subprocess.run(["ip", "netns", "del", netns], check=False, capture_output=True)
+
+
+class Field(Namespaces):
+    """A host and the outside."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.host, self.outside = f"{name}-h", f"{name}-o"
 
     def link(self, name: str = INTERFACE, netns: str = "") -> Any:
         """A link of the host, or of another namespace."""
@@ -100,10 +114,6 @@ class Field:
             self.host, "sysctl -qw net.ipv4.tcp_syncookies=2 net.ipv4.tcp_timestamps=2 net.ipv4.conf.all.arp_ignore=1"
         )
         put_pass(INTERFACE, self.outside)
-
-    def _remove(self) -> None:
-        for netns in reversed(self._made):
-            subprocess.run(["ip", "netns", "del", netns], check=False, capture_output=True)
 
 
 def put_pass(interface: str, netns: str) -> None:
@@ -150,43 +160,12 @@ def served(netns: str, port: int = PORT, device: str = "") -> Iterator[socket.so
         thread.join()
 
 
-class Service:
-    """``xdpguard run`` in the background, with its log. Use as a context manager: within, it watches."""
-
-    def __init__(self, command: Command) -> None:
-        self.lines: list[str] = []
-        self._process = subprocess.Popen(
-            command.line("run"),
-            env=command.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Service:
-        if not self.says("watching"):
-            self.__exit__()
-            raise AssertionError(self.lines)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(30)
-        self._thread.join()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def says(self, text: str) -> bool:
-        """Whether a line with that text comes."""
-        return eventually(lambda: any(text in line for line in self.lines), 40)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.lines.append(line.rstrip())
+@contextlib.contextmanager
+def watching(command: Command) -> Iterator[Service]:
+    """The service, which has begun to watch."""
+    with Service(command) as service:
+        assert service.says("watching"), service.lines
+        yield service
 
 
 def _serve(listener: socket.socket) -> None:

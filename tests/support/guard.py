@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
-from support.bench import VERDICTS, Answer, Bench, difference
+from support.bench import VERDICTS, Answer, Bench, difference, one_cpu
 from xdpguard.dataplane import abi, guard, kernel
 from xdpguard.net.netns import entered
 from xdpguard.policy.model import Guard
@@ -100,6 +100,25 @@ class GuardBench:
             for _ in range(times):
                 kernel.test_run(self.bench.fd, frame, 1, self._ifindex)
 
+    def connect(self, ports: Iterable[int]) -> int:
+        """A client for each port, which acknowledges the cookie that it gets; returns how many got one.
+
+        Frames are made once and changed, and only verdicts are looked at: thousands of clients are a matter of seconds.
+        """
+        asked, acknowledged = bytearray(syn()), bytearray(segment("A", seq=1001))
+        answered = 0
+        with entered(self._lab.server):
+            for port in ports:
+                asked[34:36] = acknowledged[34:36] = port.to_bytes(2, "big")
+                run = kernel.test_run(self.bench.fd, bytes(asked), 1, self._ifindex)
+                if VERDICTS[run.verdict] == "TX":
+                    answered += 1
+                    cookie = int.from_bytes(run.data[38:42], "big")
+                    acknowledged[42:46] = ((cookie + 1) % (1 << 32)).to_bytes(4, "big")
+                    proof = kernel.test_run(self.bench.fd, bytes(acknowledged), 1, self._ifindex)
+                    assert VERDICTS[proof.verdict] == "PASS", port
+        return answered
+
     def reason(self, frame: bytes) -> str:
         """The reason alone."""
         return self.send(frame)[0].reason
@@ -110,6 +129,22 @@ class GuardBench:
         for place in range(kernel.map_info(descriptor).max_entries):
             kernel.update(descriptor, place.to_bytes(4, "little"), bytes(abi.BUCKETS.size))
         os.close(descriptor)
+
+
+# No scans, and a flood from a thousand SYNs a second on.
+QUIET: dict[str, Any] = {"scan_ports": 0, "flood_rate": 1000, "window": "1s", "hold": "5s"}
+
+
+@contextmanager
+def guarding(bench: Bench, lab: Lab) -> Iterator[GuardBench]:
+    """A guard on one CPU, without a policy, at second 100 of its clock; cookies are allowed, a listener is on PORT."""
+    with one_cpu():
+        bench.reset()
+        made = GuardBench(bench, lab)
+        made.forget_buckets()
+        made.clock(100)
+        with sysctls(lab, tcp_syncookies=2, tcp_timestamps=2), listen(lab):
+            yield made
 
 
 def ip(family: int, source: str = "") -> IP | IPv6:

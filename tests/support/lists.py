@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from topology import CLIENTS4, CLIENTS6, INTERFACE, OUTSIDE4, OUTSIDE6, Lab
 
 from support.command import Command, Result
-from support.traffic import PORT, Family, eventually, server_address
+from support.traffic import PORT, Family, server_address
 from xdpguard.dataplane.listmaps import ListMaps
 from xdpguard.dataplane.pins import Pins
 from xdpguard.listbook import Listbook
@@ -161,56 +160,3 @@ def clear(command: Command, *keep: str) -> None:
         if targets:
             done.append(command(*undo, *targets))
     assert not [result for result in done if result.code], done
-
-
-class Service:
-    """``xdpguard run`` in the background, with its log. Use as a context manager."""
-
-    def __init__(self, command: Command, *arguments: str) -> None:
-        self.lines: list[str] = []
-        self._process = subprocess.Popen(
-            command.line("run", *arguments),
-            env=command.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    def __enter__(self) -> Service:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            assert self._process.wait(60) == 0, self.lines
-        finally:
-            self._process.kill()
-            self._process.wait()
-            self._thread.join()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.lines.append(line.rstrip())
-
-    def signal(self, number: int) -> None:
-        """Sends it a signal."""
-        self._process.send_signal(number)
-
-    def says(self, text: str, times: int = 1, seconds: float = 60.0) -> bool:
-        """Whether that many lines with that text come."""
-        return eventually(lambda: self.count(text) >= times, seconds)
-
-    def count(self, text: str) -> int:
-        """How many lines so far have that text."""
-        return sum(text in line for line in self.lines)

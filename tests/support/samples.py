@@ -14,7 +14,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from support.bench import Bench
+from support.bench import Bench, one_cpu
 from xdpguard.dataplane import abi, guard, kernel
 from xdpguard.dataplane.listmaps import ListMaps
 from xdpguard.telemetry.drops import Drop, Drops, last, sums
@@ -94,10 +94,6 @@ def prepare(bench: Bench) -> None:
 @contextmanager
 def timed_on(bench: Bench) -> Iterator[Timed]:
     """A bench at the beginning of a window, on one CPU, as each has samples of its own."""
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})
-    try:
+    with one_cpu():
         prepare(bench)
         yield Timed(bench)
-    finally:
-        os.sched_setaffinity(0, cpus)

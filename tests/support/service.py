@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import threading
+from signal import SIGINT, SIGKILL, SIGTERM, default_int_handler, signal
+from typing import Self
 
 from support.command import Command
 from support.traffic import eventually
 
 
 class Run:
-    """The service in the background, with its log. Ended with the test."""
+    """The service in the background, with its log. As a context manager it is killed at the end."""
 
     def __init__(self, command: Command, *arguments: str, before: tuple[str, ...] = (), **environment: str) -> None:
         """``before``: a command that runs it, such as setpriv with its options."""
@@ -20,10 +21,11 @@ class Run:
         self.process = subprocess.Popen(
             [*before, *command.line("run", *arguments)],
             env=command.environment | environment,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=lambda: signal(SIGINT, default_int_handler),
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -33,22 +35,45 @@ class Run:
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end(signal.SIGKILL)
+        self.end(SIGKILL)
 
-    def says(self, text: str, seconds: float = 60.0, after: int = 0) -> bool:
-        """Whether a line with that text comes, behind the first ``after`` lines."""
-        return eventually(lambda: any(text in line for line in self.lines[after:]), seconds)
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
 
-    def end(self, number: int = signal.SIGTERM) -> int:
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        self.process.send_signal(number)
+
+    def says(self, text: str, seconds: float = 60.0, after: int = 0, times: int = 1) -> bool:
+        """Whether that many lines with that text come, behind the first ``after`` lines."""
+        return eventually(lambda: self.count(text, after) >= times, seconds)
+
+    def count(self, text: str, after: int = 0) -> int:
+        """How many lines so far have that text."""
+        return sum(text in line for line in self.lines[after:])
+
+    def end(self, number: int = SIGTERM) -> int:
         """Ends it with a signal; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(30)
-        self._thread.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return code
+        try:
+            return self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self._thread.join()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+
+
+class Service(Run):
+    """The same, which as a context manager is told to end, and has to end well."""
+
+    def __exit__(self, *_: object) -> None:
+        assert self.end() == 0, self.lines

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
-from types import TracebackType
 
-from support.field import echoed, put_pass
+from support.field import Namespaces, echoed, put_pass
 from xdpguard.dataplane import kernel
 from xdpguard.net.netns import entered
 
@@ -66,24 +64,12 @@ def _in() -> bytes:
     return b"".join([*head, *untagged, *tagged])
 
 
-class Tagged:
-    """The two namespaces. Use as a context manager."""
+class Tagged(Namespaces):
+    """A server and a client."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.server, self.client = f"{name}-s", f"{name}-c"
-
-    def __enter__(self) -> Tagged:
-        try:
-            self._make()
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._remove()
 
     def connects(self, address: str) -> bool:
         """Whether the client gets back what it sends."""
@@ -91,40 +77,23 @@ class Tagged:
 
     def offload(self, netns: str, feature: str, on: bool) -> None:
         """Switches an offload of one end, as ethtool names it."""
-        self.run(netns, "ethtool", "-K", INTERFACE, feature, "on" if on else "off")
-
-    def run(self, netns: str, *line: str) -> str:
-        """Runs a command in one of the namespaces; returns what it printed."""
-        done = subprocess.run(["ip", "netns", "exec", netns, *line], capture_output=True, text=True, check=True)
-        return done.stdout
+        self.run(netns, f"ethtool -K {INTERFACE} {feature} {'on' if on else 'off'}")
 
     def _make(self) -> None:
-        for netns in (self.server, self.client):
-            subprocess.run(["ip", "netns", "add", netns], check=True)
-            self.run(netns, "ip", "link", "set", "lo", "up")
+        for suffix in ("s", "c"):
+            self.more(suffix)
         macs = {self.server: SERVER_MAC, self.client: CLIENT_MAC}
-        peer = ["peer", "name", INTERFACE, "netns", self.client, "address", CLIENT_MAC]
-        self.run(self.server, "ip", "link", "add", INTERFACE, "address", SERVER_MAC, "type", "veth", *peer)
+        peer = f"peer name {INTERFACE} netns {self.client} address {CLIENT_MAC}"
+        self.run(self.server, f"ip link add {INTERFACE} address {SERVER_MAC} type veth {peer}")
         for netns, own, other in ((self.server, 1, 2), (self.client, 2, 1)):
-            self.run(netns, "ip", "link", "set", INTERFACE, "up")
+            self.run(netns, f"ip link set {INTERFACE} up")
             for network in (PLAIN4, VLANS4):
-                self.run(netns, "ip", "address", "add", f"{network}.{own}/24", "dev", INTERFACE)
+                self.run(netns, f"ip address add {network}.{own}/24 dev {INTERFACE}")
                 mac = macs[self.client if netns == self.server else self.server]
-                self.run(
-                    netns,
-                    "ip",
-                    "neigh",
-                    "replace",
-                    f"{network}.{other}",
-                    "lladdr",
-                    mac,
-                    "dev",
-                    INTERFACE,
-                    "nud",
-                    "permanent",
-                )
+                neighbour = f"{network}.{other} lladdr {mac} dev {INTERFACE}"
+                self.run(netns, f"ip neigh replace {neighbour} nud permanent")
             self._programs(netns)
-        self.run(self.server, "sysctl", "-qw", "net.ipv4.tcp_syncookies=2", "net.ipv4.tcp_timestamps=2")
+        self.run(self.server, "sysctl -qw net.ipv4.tcp_syncookies=2 net.ipv4.tcp_timestamps=2")
         put_pass(INTERFACE, self.client)
 
     def _programs(self, netns: str) -> None:
@@ -149,7 +118,3 @@ class Tagged:
                     )
                 finally:
                     os.close(program)
-
-    def _remove(self) -> None:
-        for netns in (self.server, self.client):
-            subprocess.run(["ip", "netns", "del", netns], check=False, capture_output=True)
