@@ -157,7 +157,8 @@ def test_light_commands_load_neither_compiler_nor_netlink(arguments: list[str], 
     code = (
         "import sys\nfrom xdpguard.cli.app import run\n"
         f"run({arguments!r})\n"
-        f"sys.exit(' '.join(name for name in '{LIGHT}'.split() if name in sys.modules))"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        f"sys.exit(' '.join(name for name in '{LIGHT}'.split() if name in loaded))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

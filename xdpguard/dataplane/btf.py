@@ -76,8 +76,7 @@ class _Place(NamedTuple):
 
 def switches() -> dict[str, int]:
     """The switches of the main programs without their prefix; empty where the kernel does not tell."""
-    found = _read(_FIELDS)
-    return found | _read(_VETH_FIELDS) if found else found
+    return _read(_FIELDS, _VETH_FIELDS)
 
 
 def trace_switches() -> dict[str, int]:
@@ -90,23 +89,32 @@ def tcp_switches() -> dict[str, int]:
     return _read(_TCP_FIELDS)
 
 
-def _read(fields: dict[str, tuple[str, str]]) -> dict[str, int]:
+def _read(fields: dict[str, tuple[str, str]], *more: dict[str, tuple[str, str]]) -> dict[str, int]:
+    """Each group as a whole or not at all, and none without the first."""
     library = _libbpf()
     types = library.btf__load_vmlinux_btf() if library else None
     if not library or not types:
         return {}
     try:
-        found = {}
+        found = _group(library, types, fields)
+        for group in more if found else ():
+            found |= _group(library, types, group)
+        return found
+    finally:
+        library.btf__free(types)
+
+
+def _group(library: ctypes.CDLL, types: int, fields: dict[str, tuple[str, str]]) -> dict[str, int]:
+    found = {}
+    try:
         for name, (structure, path) in fields.items():
             place = _place(library, types, structure, path)
             found[name] = place.octets
             if name in _BIT_FIELDS:
                 found[f"{name}_SHIFT"] = place.bits
-        return found
     except LookupError:
         return {}
-    finally:
-        library.btf__free(types)
+    return found
 
 
 def _libbpf() -> ctypes.CDLL | None:

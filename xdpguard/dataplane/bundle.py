@@ -7,6 +7,7 @@ the verifier then name the right file and line.
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def source_folder() -> Path:
     )
 
 
+@functools.cache
 def bundle(folder: Path | None = None, main: str = "xdpguard.c") -> str:
     """Returns the one text, UTF-8, for the given main file. A ``.def`` file is put in as often as it is named."""
     root = folder or source_folder()

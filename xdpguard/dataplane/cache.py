@@ -21,7 +21,8 @@ from typing import NamedTuple
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import Switches, cflags
-from xdpguard.dataplane.names import CALLED, FUNCTION, PROGRAMS_MAP
+from xdpguard.dataplane.loading import load_programs
+from xdpguard.dataplane.names import PROGRAMS_MAP
 from xdpguard.dataplane.pins import Pins, wrong_layout
 
 _KEPT = 32  # programs; one is some 60 kB
@@ -74,11 +75,8 @@ class Cache:
         try:
             for table in tables:
                 descriptors[table.name] = _opened(table, pins, link, descriptors)
-            flags = kernel.PROG_FLAG_XDP_HAS_FRAGS if switches.frags else 0
-            for name, place in CALLED.items():
-                program = kernel.load_xdp(_patched(codes[name], descriptors), name, flags)
-                kernel.put_program(descriptors[PROGRAMS_MAP], place, program)
-            program = kernel.load_xdp(_patched(codes[FUNCTION], descriptors), FUNCTION, flags)
+            patched = {name: _patched(code, descriptors) for name, code in codes.items()}
+            program = load_programs(patched, descriptors[PROGRAMS_MAP], switches.frags)
             return program, {name: os.dup(descriptors[name]) for name in maps}
         except OSError:
             pins.remove(pins.names() - before)

@@ -21,7 +21,8 @@ from typing import Any
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import Switches, cflags
-from xdpguard.dataplane.names import CALLED, FUNCTION, PROGRAMS_MAP
+from xdpguard.dataplane.loading import LoadError, load_programs
+from xdpguard.dataplane.names import FUNCTION, PROGRAMS, PROGRAMS_MAP
 from xdpguard.errors import MissingError, XdpguardError
 
 _VERIFIED_LINE = re.compile(r"^;.*@ (\S+:\d+)$", re.MULTILINE)
@@ -95,16 +96,11 @@ class Compiled:
 
         Returns a descriptor of the one that is attached, which the caller owns. XdpguardError with the verifier's log.
         """
-        for name, place in CALLED.items():
-            kernel.put_program(self.map_fd(PROGRAMS_MAP), place, self._load(name))
-        return self._load(FUNCTION)
-
-    def _load(self, function: str) -> int:
-        flags = kernel.PROG_FLAG_XDP_HAS_FRAGS if self._frags else 0
         try:
-            return kernel.load_xdp(self.code(function), function, flags)
-        except OSError as error:
-            log = self._verifier_log(function)
+            codes = {name: self.code(name) for name in PROGRAMS}
+            return load_programs(codes, self.map_fd(PROGRAMS_MAP), self._frags)
+        except LoadError as error:
+            log = self._verifier_log(error.name)
             places = _VERIFIED_LINE.findall(log)
             where = f" at {places[-1]}" if places else ""
             raise XdpguardError(

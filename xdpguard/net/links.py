@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links and the XDP program on them, through rtnetlink: the only module that imports pyroute2."""
+"""Links and the XDP program on them, through rtnetlink."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from xdpguard.errors import UsageError
 from xdpguard.net import hidden, netns, refusals
+from xdpguard.net.iproute import rtnetlink
 
 Mode = Literal["native", "generic"]
 WantedMode = Literal["auto", "native", "generic"]
@@ -134,12 +135,10 @@ class Links:
 
 
 def _set_xdp(link: Link, attributes: list[tuple[str, int]], what: str) -> None:
-    from pyroute2.netlink.exceptions import NetlinkError
-
     with _route(link.netns) as route:
         try:
             route.link("set", index=link.ifindex, IFLA_XDP={"attrs": attributes})
-        except NetlinkError as error:
+        except rtnetlink().NetlinkError as error:
             # Without a reason of the kernel's, pyroute2 puts the errno's name there.
             words = "" if error.args[1] == os.strerror(error.code) else str(error.args[1])
             raise refusals.refused(what, error.code, words) from error
@@ -147,10 +146,8 @@ def _set_xdp(link: Link, attributes: list[tuple[str, int]], what: str) -> None:
 
 @contextmanager
 def _route(namespace: str) -> Iterator[Any]:
-    from pyroute2 import IPRoute
-
     try:
-        with netns.entered(namespace), IPRoute(ext_ack=True) as route:
+        with netns.entered(namespace), rtnetlink().IPRoute(ext_ack=True) as route:
             yield route
     except netns.NoSuchNamespace as error:
         raise NoSuchLink(str(error), error.remedy) from error

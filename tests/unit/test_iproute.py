@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Of pyroute2 only rtnetlink is loaded, and others find the package as if nothing had happened."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+from xdpguard.net.links import Links
+assert Links().get("lo").loopback
+assert "pyroute2.ndb.main" not in sys.modules and "pyroute2.iproute.linux" in sys.modules
+import pyroute2
+assert pyroute2.NDB.__module__.startswith("pyroute2.ndb")
+assert Links().get("lo").loopback
+"""
+
+
+def test_the_package_stays_whole() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Of pyroute2, rtnetlink alone: ``import pyroute2`` brings all of it along, which would be a third of most commands."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, NamedTuple
+
+
+class Rtnetlink(NamedTuple):
+    """The classes of pyroute2 that are used here."""
+
+    IPRoute: Any
+    NetlinkError: Any
+
+
+@functools.cache
+def rtnetlink() -> Rtnetlink:
+    """Imports them past the package's own ``__init__``, which whoever imports pyroute2 later gets as ever."""
+    spec = None if "pyroute2" in sys.modules else find_spec("pyroute2")
+    if spec is not None:
+        stand_in = ModuleType("pyroute2")
+        stand_in.__path__ = list(spec.submodule_search_locations or ())
+        sys.modules["pyroute2"] = stand_in
+    try:
+        from pyroute2.iproute.linux import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+    finally:
+        if spec is not None:
+            del sys.modules["pyroute2"]
+    return Rtnetlink(IPRoute, NetlinkError)
