@@ -16,7 +16,6 @@ from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
 
 _BY = {guard.MUTE_NOT: "", guard.MUTE_TOLD: "controller", guard.MUTE_FOUND: "data plane"}
-_COST = "generic mode copies each packet, which native mode does too with what comes from such a peer"
 
 
 class Silence(NamedTuple):
@@ -50,7 +49,7 @@ def silence(link: Link, state: guard.State, way: Way) -> Silence | None:
     return None
 
 
-class Survey:
+class Reach:
     """How the guards of an instance can answer, by name and namespace of the interface."""
 
     def __init__(self, pins: Pins, links: Iterable[Link]) -> None:
@@ -99,13 +98,21 @@ def choose(link: Link, wanted: WantedMode, policy: Guard) -> Choice:
     return Choice("native", wanted, way, policy)
 
 
-def notes(interface: Interface, choice: Choice) -> list[str]:
-    """What a person should know of how the guard answers on an interface that has just been attached."""
+def notes(link: Link, interface: Interface, choice: Choice) -> list[str]:
+    """What a person should know of how the guard answers on an interface that has just been attached as ``link``.
+
+    Only now can be told whether its driver has left VLAN tags in the frames, as it was asked to.
+    """
     way, place = choice.way, place_of(interface.name, interface.netns)
+    if way.leaves is not False and interface.mode == "native":
+        way = way_of_answers(link)
     if way.leaves is True or choice.mode != interface.mode:
         return []
     if interface.mode == "generic":
-        return [f"{place} is attached in generic mode, as in native mode no answer would arrive: {way.why}; {_COST}"]
+        return [
+            f"{place} is attached in generic mode, which copies each packet, as in native mode no answer would arrive: "
+            f"{way.why}"
+        ]
     if interface.observe or not answers(choice.policy.mode):
         if way.leaves is None:
             return []

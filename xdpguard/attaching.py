@@ -126,7 +126,8 @@ class Attaching(Attachments):
             any_mtu=request.any_mtu,
             mtu=link.mtu,
         )
-        more += [*answering.notes(interface, choice), *hidden.notes(link, self._links.all(link.netns))]
+        carrying = _carrying(link, built, done)
+        more += [*answering.notes(carrying, interface, choice), *hidden.notes(link, self._links.all(link.netns))]
         return Outcome(
             interface,
             [*frame_notes, *notes, *more, *self._drop_other_versions()],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from xdpguard import needed
-from xdpguard.answering import Survey, in_words
+from xdpguard.answering import Reach, in_words
 from xdpguard.controller import CONFIG_FACT
 from xdpguard.dataplane import btf, kernel, tracepoints
 from xdpguard.dataplane import pins as pinning
@@ -210,14 +210,14 @@ def _answers(instance: Instance) -> Check:
     with Store(instance.store, read_only=True) as store:
         attached = [it for it in Inventory(store, KernelDataplane(pins), links).interfaces() if it.state == "attached"]
     current = [it for it in attached if pins.is_current(it.name, it.netns)]
-    survey = Survey(pins, [links.get(it.name, it.netns) for it in current])
-    failing = list(survey.failing(current))
+    reach = Reach(pins, [links.get(it.name, it.netns) for it in current])
+    failing = list(reach.failing(current))
     if failing:
         words = [f"{place_of(it.name, it.netns)} {in_words(its.muted, its.why)}" for it, its in failing]
         return Check("answers", "warn", f"the SYN guard on {'; on '.join(words)}", failing[0][1].remedy)
     if not current:
         return Check("answers", "ok", "nothing is attached, so the SYN guard has nothing to answer", "")
-    if not answers(survey.mode):
-        return Check("answers", "ok", f"the SYN guard is in mode {survey.mode}, and answers nothing", "")
+    if not answers(reach.mode):
+        return Check("answers", "ok", f"the SYN guard is in mode {reach.mode}, and answers nothing", "")
     names = ", ".join(place_of(it.name, it.netns) for it in current if not it.observe)
     return Check("answers", "ok", f"those of the SYN guard leave {names or 'no interface: each only observes'}", "")

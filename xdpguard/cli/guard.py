@@ -114,7 +114,7 @@ def change(
 ) -> None:
     """Change the SYN guard's policy; takes effect at once."""
     from xdpguard import guardbook
-    from xdpguard.answering import Survey, in_words
+    from xdpguard.answering import Reach, in_words
     from xdpguard.policy import forgeable
 
     chosen = options(context)
@@ -125,7 +125,7 @@ def change(
         policy = session.guard.effective(configured)
         links = session.links()
         changed = session.guard.apply(policy, links) if links else []
-        failing = list(Survey(pins(chosen), links).failing(session.interfaces()))
+        failing = list(Reach(pins(chosen), links).failing(session.interfaces()))
     for key in changes:
         typer.echo(f"{key} = {_text(getattr(policy, key))}")
     silent = [f"{place_of(it.name, it.netns)}: the guard {in_words(*its[:2])}; {its.remedy}" for it, its in failing]
@@ -210,13 +210,13 @@ def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
 
 
 def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str, dict[str, Any]]:
-    from xdpguard.answering import Survey
+    from xdpguard.answering import Reach
     from xdpguard.dataplane import guard
     from xdpguard.telemetry import counters
 
     found = {}
     links = {(link.name, link.netns): link for link in session.links()}
-    survey = Survey(pins(chosen), links.values())
+    reach = Reach(pins(chosen), links.values())
     for it in session.interfaces():
         link = links.get((it.name, it.netns))
         if link is None or it.state != "attached":
@@ -237,7 +237,7 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
             "passed": passed,
             "notes": notes,
             "observe": it.observe,
-            "answers": survey.as_json(it.name, it.netns),
+            "answers": reach.as_json(it.name, it.netns),
             "counters": {
                 "cookies_valid": counted.cookies_valid,
                 **{

@@ -143,7 +143,7 @@ def status(
     import time
 
     from xdpguard import needed
-    from xdpguard.answering import Survey
+    from xdpguard.answering import Reach
     from xdpguard.dataplane.abi import ABI
 
     chosen = options(context)
@@ -153,7 +153,7 @@ def status(
         shadow_lists = {it.name: it.entries for it in session.shadow.lists.shelf.all()}
         shadow_rules = len(session.shadow.rules.in_force())
         audit = session.audit()
-        answers = Survey(pins(chosen), session.links())
+        answers = Reach(pins(chosen), session.links())
         conflicts = needed.kept(session.store)
         awaited, unread = health.awaited(session, chosen)
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
