@@ -363,7 +363,7 @@ def test_a_flood_on_an_ordinary_peer(ordinary: Lab, command: Command) -> None:
     try:
         assert eventually(lambda: bool(command.json("guard", "show")["interfaces"][INTERFACE]["active"]), 30)
         assert [works(ordinary, 4, "tcp", number, wait=5.0) for number in range(8)] == [True] * 8
+        assert eventually(lambda: cookies(command) > 10_000, 20)
     finally:
         flood.terminate()
         flood.communicate()
-    assert cookies(command) > 10_000
