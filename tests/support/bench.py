@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,17 +13,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xdpguard.dataplane import abi, btf, guard, kernel
+from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
+from xdpguard.dataplane.names import PROGRAMS
 from xdpguard.dataplane.pins import Pins, ensure_bpffs
 from xdpguard.dataplane.tables import Tables
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_ports, parse_prefix
 from xdpguard.telemetry import counters
-from xdpguard.telemetry.counters import Counters
+from xdpguard.telemetry.counters import Counters, ReasonCounts
 
 BPFFS = Path("/sys/fs/bpf")
 FLIGHTS = 4096  # XG_FLIGHTS of bpf/maps.h
+LINK = ("bench", "")  # its interface, which there is not
+KEPT = Path(sys.prefix) / "compiled-benches"  # not with those of commands: such a folder holds only so many
 VERDICTS = {0: "ABORTED", 1: "DROP", 2: "PASS", 3: "TX"}
 
 
@@ -50,7 +56,8 @@ class Answer(NamedTuple):
 class Bench:
     """One loaded program with maps of its own. Close it."""
 
-    def __init__(self, name: str, edit: Callable[[str], str] = lambda text: text, **switches: int | bool) -> None:
+    def __init__(self, name: str, edit: Callable[[str], str] | None = None, **switches: int | bool) -> None:
+        """``edit`` changes the program's text; without it, what was compiled before is not compiled again."""
         ensure_bpffs(BPFFS)
         self.pins = Pins(BPFFS, f"bench-{os.getpid()}-{name}")
         self.pins.prepare("bench", "")
@@ -65,18 +72,36 @@ class Bench:
         )
         self.switches = replace(base, **switches)  # type: ignore[arg-type]
         try:
-            with Compiled(self.switches, edit) as compiled:
-                self.fd = compiled.load()
+            self.fd = self._load(edit)
             self.tables = Tables(self.pins)
             self.tables.seed()
         except BaseException:
             self.pins.remove_all()
             raise
         self._rules: list[Rule] = []
+        self._counters = kernel.open_pin(str(self.pins.link_folder(*LINK) / "counters"))
+        self._cpus = kernel.possible_cpus()
+
+    def _load(self, edit: Callable[[str], str] | None) -> int:
+        if edit is not None:
+            with Compiled(self.switches, edit) as compiled:
+                return compiled.load()
+        cache = Cache(KEPT)
+        found = cache.load(self.switches, self.pins, LINK)
+        if found is not None:
+            return found[0]
+        with Compiled(self.switches) as compiled:
+            program = compiled.load()
+            tables = compiled.tables()
+            descriptors = {name: compiled.map_fd(name) for name in tables}
+            codes = {name: compiled.code(name) for name in PROGRAMS}
+            cache.keep(self.switches, self.pins, LINK, codes, tables, descriptors)
+        return program
 
     def close(self) -> None:
         """Frees everything."""
         self.tables.close()
+        os.close(self._counters)
         os.close(self.fd)
         self.pins.remove_all()
 
@@ -140,9 +165,26 @@ class Bench:
 
     def send(self, frame: bytes, times: int = 1) -> Answer:
         """Runs one frame through the program, and says which counters moved: exactly one reason, always."""
-        before = self.counters()
-        run = kernel.test_run(self.fd, frame, times)
-        return difference(before, self.counters(), VERDICTS[run.verdict], times)
+        with self.counted(times) as answer:
+            run = kernel.test_run(self.fd, frame, times)
+        return answer(run)
+
+    @contextmanager
+    def counted(self, times: int = 1) -> Iterator[Callable[[kernel.TestRun], Answer]]:
+        """Around a run of one frame: what is yielded says afterwards what became of it, by the counters that moved."""
+        before = self._raw()
+        moved: list[int] = [0] * len(before[0])
+        yield lambda run: _answer(counters.decode(moved), VERDICTS[run.verdict], times)
+        for old, new in zip(before, self._raw(), strict=True):
+            if old != new:
+                moved[:] = map(operator.add, moved, map(operator.sub, new, old))
+
+    def _raw(self) -> list[tuple[int, ...]]:
+        """The numbers of struct xg_counters, of each CPU."""
+        width = abi.COUNTERS.size + 7 & ~7
+        raw = kernel.lookup(self._counters, bytes(4), width * self._cpus)
+        assert raw is not None
+        return [abi.COUNTERS.unpack_from(raw, width * cpu) for cpu in range(self._cpus)]
 
     def send_all(self, frames: Iterable[bytes]) -> None:
         """Runs frames through the program, one after the other."""
@@ -150,29 +192,21 @@ class Bench:
             kernel.test_run(self.fd, frame)
 
 
-def difference(before: Counters, after: Counters, verdict: str, times: int) -> Answer:
-    """What moved between two readings: exactly one reason."""
-    moved = []
-    for name, count in after.reasons.items():
-        old = before.reasons[name]
-        if count != old:
-            moved.append((name, count, old))
-    assert len(moved) == 1, f"one reason should count a packet, moved: {[name for name, _, _ in moved]}"
-    name, new, old = moved[0]
-    observed = new.observed_packets > old.observed_packets
-    packets = new.packets - old.packets + new.observed_packets - old.observed_packets
-    assert packets == times
-    protocols = [key for key in after.protocols if after.protocols[key] != before.protocols[key]]
-    sets = [octet for octet in after.flag_sets if after.flag_sets[octet] != before.flag_sets.get(octet, 0)]
+def _answer(moved: Counters, verdict: str, times: int) -> Answer:
+    """What so many packets have moved: exactly one reason."""
+    names = [name for name, count in moved.reasons.items() if count != ReasonCounts()]
+    assert len(names) == 1, f"one reason should count a packet, moved: {names}"
+    assert moved.packets == times
+    protocols = [name for name, count in moved.protocols.items() if count]
     assert len(protocols) <= 1
-    assert len(sets) <= 1
+    assert len(moved.flag_sets) <= 1
     return Answer(
         verdict,
-        name,
+        names[0],
         protocols[0] if protocols else None,
-        sets[0] if sets else None,
-        (new.bytes - old.bytes + new.observed_bytes - old.observed_bytes) // times,
-        observed,
+        next(iter(moved.flag_sets), None),
+        moved.bytes // times,
+        moved.reasons[names[0]].observed_packets > 0,
     )
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import json
 import os
@@ -11,7 +13,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from support.forked import Forked
+
 _NUMBERS = itertools.count(1)
+_WAIT = 60.0  # seconds for a command to end
+# A test's own affair, or it would have each command compile all its modules.
+_NOT_HANDED_DOWN = ("XDPGUARD_", "SSH_", "PYTHONDONTWRITEBYTECODE")
+
+
+def _common() -> dict[str, str]:
+    """What is in the environment of every command."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(_NOT_HANDED_DOWN)} | {
+        # What one test has compiled the others need not.
+        "XDPGUARD_CACHE_DIR": str(Path(sys.prefix) / "compiled"),
+        "COLUMNS": "120",
+    }
+
+
+@functools.cache
+def _forked() -> Forked:
+    made = Forked(_common())
+    atexit.register(made.close)
+    return made
 
 
 class Result:
@@ -32,15 +55,10 @@ class Command:
     def __init__(self, state: Path, instance: str = "") -> None:
         self.state = state
         self.instance = instance or f"test-{os.getpid()}-{next(_NUMBERS)}"
-        self.environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("XDPGUARD_", "SSH_"))
-        } | {
+        self.environment = _common() | {
             "XDPGUARD_STATE_DIR": str(state),
             "XDPGUARD_INSTANCE": self.instance,
             "XDPGUARD_CONFIG_DIR": str(state / "etc"),
-            # What one test has compiled the others need not.
-            "XDPGUARD_CACHE_DIR": str(Path(sys.prefix) / "compiled"),
-            "COLUMNS": "120",
         }
 
     @property
@@ -56,15 +74,7 @@ class Command:
     def __call__(self, *arguments: str, stdin: str | bytes | None = None, **environment: str) -> Result:
         """Runs one command to its end; never raises for its exit code."""
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(
-            self.line(*arguments),
-            input=data,
-            stdin=subprocess.DEVNULL if data is None else None,
-            capture_output=True,
-            env=self.environment | environment,
-            timeout=60,
-            check=False,
-        )
+        done = self._run(arguments, self.environment | environment, data)
         text = subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
         )
@@ -97,9 +107,25 @@ class Command:
         """The command line of a process."""
         return [sys.executable, "-m", "xdpguard.cli", *arguments]
 
+    def _run(
+        self, arguments: tuple[str, ...], environment: dict[str, str], data: bytes | None
+    ) -> subprocess.CompletedProcess[bytes]:
+        if _forked().can(environment):
+            return _forked().run(arguments, environment, data, _WAIT)
+        return subprocess.run(
+            self.line(*arguments),
+            input=data,
+            stdin=subprocess.DEVNULL if data is None else None,
+            capture_output=True,
+            env=environment,
+            timeout=_WAIT,
+            check=False,
+        )
+
     def clean(self) -> None:
         """Detaches everything and removes what is left."""
-        self("detach", "--all")
+        if self.pins.exists() or self.store.exists():
+            self("detach", "--all")
         if self.pins.exists():
             for path in sorted(self.pins.rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()

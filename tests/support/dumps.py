@@ -11,6 +11,8 @@ from pathlib import Path
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.pins import Pins
 
+_BATCH = 8192
+_MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 _RING, _ARRAY_OF_MAPS, _PROGRAMS, _PERCPU = 27, 12, 3, kernel.MAP_PERCPU_ARRAY
 
 
@@ -32,8 +34,13 @@ def _digest(path: Path) -> str:
             content = kernel.lookup(descriptor, bytes(4), width * kernel.possible_cpus()) or b""
         elif info.type in (_ARRAY_OF_MAPS, _PROGRAMS):
             content = kernel.lookup(descriptor, bytes(4), 4) or b""
+        elif info.type == kernel.MAP_ARRAY and info.flags & _MMAPABLE:
+            with mmap.mmap(descriptor, (info.value_size + 7 & ~7) * info.max_entries, prot=mmap.PROT_READ) as whole:
+                return f"{info.id} {hashlib.sha256(whole).hexdigest()}"
         else:
-            keys, values, count = kernel.entries(descriptor, info.key_size, info.value_size)
+            # The buffers are as large as the batch, whatever there is.
+            batch = min(info.max_entries, _BATCH)
+            keys, values, count = kernel.entries(descriptor, info.key_size, info.value_size, batch)
             if info.type == kernel.MAP_ARRAY:
                 return f"{info.id} {hashlib.sha256(values).hexdigest()}"
             pairs = [

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tests themselves are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scapy.layers.inet import TCP
+from support.guard import ETHER, PORT, ip, segment, syn
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("flags", ["S", "A", "RA", "FPA", "SEC", "FSRPAUEC", ""])
+@pytest.mark.parametrize("fields", [{}, {"sport": 65535, "seq": 2**32 - 1, "ack": 2**31}, {"ack": 7}], ids=str)
+def test_plain_segments_are_as_scapy_makes_them(family: int, flags: str, fields: dict[str, Any]) -> None:
+    for number in range(50):
+        source = f"16.{number}.255.{255 - number}" if family == 4 else f"2001:db8:{number:x}::{number * 997:x}"
+        packet = ETHER / ip(family, source) / TCP(**{"sport": 4000, "dport": PORT + number, "flags": flags, **fields})
+        assert segment(flags, family, source, PORT + number, **fields) == bytes(packet)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_syns_are_as_scapy_makes_them(family: int) -> None:
+    assert syn(family) == bytes(ETHER / ip(family) / TCP(sport=4000, dport=PORT, flags="S", seq=1000))
