@@ -63,6 +63,15 @@ def command(tmp_path: Path) -> Iterator[Command]:
     made.clean()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long_wait: waits for minutes, and costs no CPU meanwhile")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for minutes begins first, beside the others."""
+    items.sort(key=lambda item: item.get_closest_marker("long_wait") is None)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI a skipped test is a failed one."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

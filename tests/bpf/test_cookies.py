@@ -244,6 +244,7 @@ def test_a_cookie_for_another_listener(guarded: GuardBench, lab: Lab) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long_wait
 def test_a_cookie_is_refused_when_it_is_old(guarded: GuardBench) -> None:
     """Cookies count minutes and live for two: the only way to an old one is to wait."""
     _, answer = guarded.send(syn())

@@ -52,6 +52,7 @@ class Oracle:
         self.rules: dict[tuple[str, Net], Rule] = {}
         self.lists: dict[int, list[Net]] = {}
         self._tables: dict[tuple[int, int], dict[tuple[int, int], int]] = {}
+        self._lengths: dict[tuple[int, int], list[int]] = {}
 
     def prepare(self, now: float) -> None:
         """To be called when something has changed, the time included."""
@@ -65,13 +66,16 @@ class Oracle:
                 same: Any = [net for net in self.lists[number] if net.version == version]
                 for net in ipaddress.collapse_addresses(same):
                     self._tables[version, LISTED][net.prefixlen, int(net.network_address)] = number
+        self._lengths = {
+            key: sorted({length for length, _ in table}, reverse=True) for key, table in self._tables.items()
+        }
 
     def decide(self, version: int, address: int) -> tuple[int, int]:
         width = WIDTHS[version]
-        prefixes = [(length, address >> (width - length) << (width - length)) for length in range(width, -1, -1)]
         for code in (ALLOWED, BLOCKED, LISTED):
             table = self._tables[version, code]
-            for prefix in prefixes if table else ():
+            for length in self._lengths[version, code]:
+                prefix = length, address >> (width - length) << (width - length)
                 if prefix in table:
                     return code, table[prefix]
         return 0, 0

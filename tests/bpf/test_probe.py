@@ -14,7 +14,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NS, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
-from support.bench import VERDICTS, Answer, Bench
+from support.bench import KEPT, LINK, VERDICTS, Answer, Bench
 from support.dumps import dump
 from support.guard import PORT, GuardBench, guarding, segment, syn
 from topology import INTERFACE, Lab
@@ -55,13 +55,12 @@ def agree(probe: Probe, bench: Bench, frame: bytes, checked: bool = False) -> An
 
 
 @pytest.fixture(scope="session")
-def _probe(_bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
-    """One that was kept; those below are compiled."""
-    cache = tmp_path_factory.mktemp("kept")
-    Probe(_bench.switches, _bench.pins, ("bench", ""), cache).close()
+def _probe(_bench: Bench) -> Iterator[Probe]:
+    """One that was kept; that of the observing program is compiled."""
+    Probe(_bench.switches, _bench.pins, LINK, KEPT).close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Probe, "_compile", None)
-        probe = Probe(_bench.switches, _bench.pins, ("bench", ""), cache)
+        probe = Probe(_bench.switches, _bench.pins, LINK, KEPT)
     with probe:
         yield probe
 
@@ -133,7 +132,7 @@ def test_every_flag_octet(probe: Probe, bench: Bench) -> None:
 
 @pytest.fixture(scope="module")
 def observing_probe(_observing: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
-    with Probe(_observing.switches, _observing.pins, ("bench", ""), tmp_path_factory.mktemp("none")) as probe:
+    with Probe(_observing.switches, _observing.pins, LINK, tmp_path_factory.mktemp("none")) as probe:
         yield probe
 
 
@@ -199,11 +198,10 @@ def _guarded() -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def _guard_probe(_guarded: Bench, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+def _guard_probe(_guarded: Bench, lab: Lab) -> Iterator[Probe]:
     with entered(lab.server):
         ifindex = socket.if_nametoindex(INTERFACE)
-    none = tmp_path_factory.mktemp("none")
-    with Probe(_guarded.switches, _guarded.pins, ("bench", ""), none, ifindex) as probe:
+    with Probe(_guarded.switches, _guarded.pins, LINK, KEPT, ifindex) as probe:
         yield probe
 
 

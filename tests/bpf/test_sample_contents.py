@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from bpf.test_known import load
-from support.bench import Bench
+from support.bench import KEPT, Bench
 from support.dumps import dump
 from support.samples import ETHER, FLAGS, MALFORMED, PLACES, SOURCE, Timed, prepare, timed_on, v4, v6
 
@@ -109,10 +108,10 @@ def test_which_entry_denied_it(timed: Timed, rule: str, listed: str, wide: bool)
     assert made.slot == 1
 
 
-def test_a_probe_takes_none(timed: Timed, tmp_path: Path) -> None:
+def test_a_probe_takes_none(timed: Timed) -> None:
     timed.bench.rule("block", "16.1.1.7")
     pins = timed.bench.pins
-    with Probe(timed.bench.switches, pins, PLACES[0], tmp_path) as probe, Drops(pins, PLACES, 0) as drops:
+    with Probe(timed.bench.switches, pins, PLACES[0], KEPT) as probe, Drops(pins, PLACES, 0) as drops:
         before = dump(pins)
         for frame in (v4("16.1.1.7"), FLAGS, MALFORMED, SOURCE) * 3:
             probe.ask_one(frame, len(frame))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import random
 import time
@@ -16,7 +17,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1Q, Ether
-from support.bench import Answer, Bench, one_cpu
+from support.bench import KEPT, LINK, Answer, Bench, one_cpu
 from support.dumps import dump
 
 from xdpguard.dataplane import abi
@@ -296,28 +297,32 @@ def oracle(data: bytes, rules: list[str], lists: list[list[str]]) -> int | None:
     address = ipaddress.ip_address(packet[IP].src if IP in packet else packet[IPv6].src)
 
     def longest(nets: list[str]) -> int:
-        holding = [ipaddress.ip_network(net) for net in nets if address in ipaddress.ip_network(net)]
+        holding = [_parsed(net) for net in nets if address in _parsed(net)]
         return max((net.prefixlen for net in holding), default=-1)
 
     best = longest(rules)
     if best >= 0:
         return next(
-            place
-            for place, net in enumerate(rules)
-            if ipaddress.ip_network(net).prefixlen == best and address in ipaddress.ip_network(net)
+            place for place, net in enumerate(rules) if _parsed(net).prefixlen == best and address in _parsed(net)
         )
     # Of neighbours that make a whole, a list has the whole.
-    joined = [_collapsed(nets) for nets in lists]
+    joined = [_collapsed(tuple(nets)) for nets in lists]
     lengths = [longest(nets) for nets in joined]
     return None if max(lengths) < 0 else listed(lengths.index(max(lengths)))
 
 
-def _collapsed(nets: list[str]) -> list[str]:
+@functools.cache
+def _collapsed(nets: tuple[str, ...]) -> list[str]:
     found: list[str] = []
     for version in (4, 6):
-        same: Any = [net for net in map(ipaddress.ip_network, nets) if net.version == version]
+        same: Any = [net for net in map(_parsed, nets) if net.version == version]
         found += map(str, ipaddress.collapse_addresses(same))
     return found
+
+
+@functools.cache
+def _parsed(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text)
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["compiled", "kept"])
@@ -326,9 +331,10 @@ def test_the_probe_tells_of_it_and_writes_nothing(shadowed: Shadowed, probed: st
     bench = shadowed.bench
     place = shadowed.rule("203.0.113.0/24" if "." in probed else "2001:db8:ffff::/48")
     shadowed.lists([probed])
+    folder = KEPT if kept else tmp_path
     if kept:
-        Probe(bench.switches, bench.pins, ("bench", ""), tmp_path).close()
-    with Probe(bench.switches, bench.pins, ("bench", ""), tmp_path) as probe:
+        Probe(bench.switches, bench.pins, LINK, folder).close()
+    with Probe(bench.switches, bench.pins, LINK, folder) as probe:
         assert probe.ask_one(frame("192.0.2.1"), 60)[0]["shadow"] == 0
         before = dump(bench.pins)
         data = frame(probed)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 import struct
@@ -92,10 +93,11 @@ class GuardBench:
 
     def send(self, frame: bytes) -> tuple[Answer, Ether]:
         """Runs a frame; returns what became of it, and the frame that came out."""
-        answer, data = self._send(frame)
+        answer, data = self.send_raw(frame)
         return answer, Ether(data)
 
-    def _send(self, frame: bytes) -> tuple[Answer, bytes]:
+    def send_raw(self, frame: bytes) -> tuple[Answer, bytes]:
+        """The same, without scapy."""
         with self.bench.counted() as answer, entered(self._lab.server):
             run = kernel.test_run(self.bench.fd, frame, 1, self._ifindex)
         return answer(run), run.data
@@ -127,13 +129,14 @@ class GuardBench:
 
     def reason(self, frame: bytes) -> str:
         """The reason alone."""
-        return self._send(frame)[0].reason
+        return self.send_raw(frame)[0].reason
 
     def forget_buckets(self) -> None:
         """Fills every token bucket."""
         descriptor = self.bench.pins.open("buckets", 4, abi.BUCKETS.size)
-        for place in range(kernel.map_info(descriptor).max_entries):
-            kernel.update(descriptor, place.to_bytes(4, "little"), bytes(abi.BUCKETS.size))
+        count = kernel.map_info(descriptor).max_entries
+        keys = array.array("I", range(count)).tobytes()
+        kernel.update_batch(descriptor, keys, bytes(abi.BUCKETS.size * count), count)
         os.close(descriptor)
 
 
