@@ -15,13 +15,29 @@ from support.command import Command
 from topology import INTERFACE, Lab
 
 
+@pytest.fixture(scope="module")
+def _attached(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """An instance that is attached to a link of its own: other tests need the lab's."""
+    made = Command(tmp_path_factory.mktemp("attached") / "state")
+    link = ["ip", "-n", lab.server, "link"]
+    subprocess.run([*link, "add", "calm0", "type", "veth", "peer", "name", "calm1"], check=True)
+    try:
+        made.ok("attach", "calm0", "--netns", lab.server)
+        made.ok("block", "203.0.113.7", "--reason", "must stay as it is")
+        yield made
+    finally:
+        made.clean()
+        subprocess.run([*link, "del", "calm0"], check=True)
+
+
 @pytest.fixture
-def attached(lab: Lab, command: Command) -> Iterator[Command]:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("block", "203.0.113.7", "--reason", "must stay as it is")
-    before = command.json("rules")
-    yield command
-    assert command.json("rules") == before
+def attached(_attached: Command) -> Iterator[Command]:
+    """The same for all tests, as none of them changes anything."""
+    before = _attached.json("rules")
+    assert [rule["target"] for rule in before] == ["203.0.113.7"]
+    yield _attached
+    assert _attached.json("rules") == before
+    assert [it["state"] for it in _attached.json("status")["interfaces"]] == ["attached"]
 
 
 @pytest.mark.parametrize(
@@ -349,9 +365,16 @@ def test_a_verifier_refusal_is_explained(lab: Lab, command: Command, tmp_path: P
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(attached: Command, tmp_path: Path, closed: str) -> None:
     """There is nobody to tell, and nothing wrong."""
-    attached.ok("lists", "load", "one", "-", stdin="203.0.113.9\n")
     path = tmp_path / "a.pcap"
     path.write_bytes(pcap([bytes(60)]))
+    attached.ok("lists", "load", "one", "-", stdin="203.0.113.9\n")
+    try:
+        tell_nobody(attached, path, closed)
+    finally:
+        attached.ok("lists", "drop", "one")
+
+
+def tell_nobody(attached: Command, path: Path, closed: str) -> None:
     some = [["rules"], ["events", "--follow", "--for", "1s"], ["tcp", "rtt", "--for", "1s"]]
     others = [["status"], ["stats"], ["guard", "show"], ["lists", "show"], ["replay", str(path)], ["tcp", "states"]]
     for arguments in some if closed == "2>&-" else [*some, *others] if closed == ">&-" else some[:1]:

@@ -65,15 +65,16 @@ def test_as_on_the_wire_and_nothing_changes(attached: Command, lab: Lab) -> None
     attached.ok("lists", "load", "bad", "-", stdin="203.0.113.0/24\n")
     pins = Pins(BPFFS, attached.instance)
     own = str(pins.link_folder(INTERFACE, lab.server) / "counters")
-    for pattern, reason, verdict in CASES:
-        line = pattern.format(server=SERVER4, server6=SERVER6)
-        before, maps = counts(attached), dump(pins)
-        found = explain(attached, line)
-        after = dump(pins)
-        assert {path for path in maps if maps[path] != after[path]} <= {own}
-        assert maps.keys() == after.keys()
-        assert (found["reason"], found["verdict"]) == (reason, verdict), line
-        assert counts(attached) == before
+    lines = [pattern.format(server=SERVER4, server6=SERVER6) for pattern, _, _ in CASES]
+    before, maps = counts(attached), dump(pins)
+    found = [explain(attached, line) for line in lines]
+    after = dump(pins)
+    assert {path for path in maps if maps[path] != after[path]} <= {own}
+    assert maps.keys() == after.keys()
+    assert counts(attached) == before
+    assert [(it["reason"], it["verdict"]) for it in found] == [(reason, verdict) for _, reason, verdict in CASES]
+    for line, (_, reason, _) in zip(lines, CASES, strict=True):
+        before = counts(attached)
         send(lab, [encode(parse(line))])
         assert eventually(partial(has_counted, attached, reason, before[reason][0] + 1)), line
 

@@ -188,13 +188,12 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     passed = command.json("stats")["interfaces"][INTERFACE]["reasons"]["pass"]["packets"]
     running = start_flood(lab, *flood, "--count", "1000000", "--rate", "40000", "--seconds", "55")
     swaps = 0
-    while running.poll() is None:
+    while swaps < 10 and running.poll() is None:
         command.ok("attach", INTERFACE, "--netns", lab.server)
         swaps += 1
-    assert running.stdout is not None
-    sent = json.loads(running.stdout.read())
-    running.stdout.close()
-    assert swaps >= 10
+    assert running.poll() is None, f"{swaps} swaps took longer than the flood"
+    sent = json.loads(running.communicate(timeout=60)[0])
+    assert swaps == 10
     assert sent["packets"] == 1_000_000
     assert received(lab) == before
     stats = command.json("stats")["interfaces"][INTERFACE]["reasons"]
