@@ -78,7 +78,10 @@ static __always_inline u32 xg_parse_extensions(struct xg_cursor *cursor, struct 
 		else if (kind == IPPROTO_AH)
 			length = (extension->length + 2) * 4;
 		/* Whichever kind it was: the verifier follows one length, not one for each. */
-		length = (length ^ cursor->zero) & XG_EXTENSION_MASK;
+		length ^= cursor->zero;
+		/* Before 6.10 an XOR's result is unknown, so the bound comes after; clang would put it before. */
+		asm volatile("" : "+r"(length));
+		length &= XG_EXTENSION_MASK;
 		if (length > cursor->left)
 			return XG_REASON_malformed;
 		packet->protocol = extension->next;
