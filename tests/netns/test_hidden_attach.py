@@ -44,9 +44,8 @@ def test_attach_names_what_hides_frames(lab: Lab, command: Command, kind: str, t
     pins = Pins(ensure_bpffs_folder(), command.instance)
     command.store.parent.mkdir(parents=True, exist_ok=True)
     with Store(command.store) as store:
-        outcome = Controller(store, KernelDataplane(pins), Stacked(kind)).attach(
-            Request(INTERFACE, lab.server), Policy()
-        )
+        dataplane = KernelDataplane(pins, Path(command.environment["XDPGUARD_CACHE_DIR"]))
+        outcome = Controller(store, dataplane, Stacked(kind)).attach(Request(INTERFACE, lab.server), Policy())
     found = [note for note in outcome.notes if "non_ip" in note and "up0" in note]
     assert bool(found) == told, outcome.notes
     assert command.json("status")["interfaces"], "positive control: it is attached"
