@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is checked on a kernel: each check takes a machine that is up and yields rows. One more is one entry more."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+
+from kernels.image import SOURCE
+from kernels.machine import Machine
+from kernels.steps import Row, steps, wait_for_server
+
+_PYTEST = f"cd {SOURCE} && CI=true .venv/bin/python -m pytest -q -p no:cacheprovider -n 2"
+_LONG = 3 * 3600.0
+
+
+class VirtioNet:
+    """The machine's interface, whose other end is the lab outside."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.lab = machine.lab
+        self.interface: tuple[str, ...] = (lan(machine),)
+
+    def xdpguard(self, *words: str) -> str:
+        """Runs the command in the machine."""
+        return self._machine.ok(f"{SOURCE}/.venv/bin/xdpguard {shlex.join(words)}")
+
+
+def lan(machine: Machine) -> str:
+    """The name of its virtio_net interface on the lab."""
+    links = json.loads(machine.ok("ip -json link"))
+    return str(next(it["ifname"] for it in links if it["address"] == "02:00:00:00:00:01"))
+
+
+def on_virtio_net(machine: Machine) -> Iterator[Row]:
+    """Attach, block, guard, detach on virtio_net in native mode."""
+    machine.ok(
+        "mkdir -p /etc/xdpguard-lab"
+        " && systemd-run -q --unit=web python3 -m http.server 80 --directory /etc/xdpguard-lab"
+    )
+    wait_for_server(machine.lab)
+    yield from steps(VirtioNet(machine), "native")
+    machine.ok("systemctl stop web")
+
+
+def on_veth(machine: Machine) -> Iterator[Row]:
+    """The same on veths in the machine."""
+    python = f"cd {SOURCE} && PYTHONPATH=netns-lab .venv/bin/python netns-lab/kernels/steps.py"
+    for line in machine.ok(python, 1200.0).splitlines():
+        yield Row(*json.loads(line))
+
+
+def doctor(machine: Machine) -> Iterator[Row]:
+    """Everything that `doctor` looks at, with the data plane compiled."""
+    done = machine.run(f"{SOURCE}/.venv/bin/xdpguard doctor --json", _LONG)
+    for it in json.loads(done.stdout):
+        yield Row(f"doctor: {it['name']}", "ok", it["state"])
+
+
+def demo(machine: Machine) -> Iterator[Row]:
+    """The demo."""
+    yield _passes(machine, "demo", f"{SOURCE}/netns-lab/demo")
+
+
+def tests(*files: str) -> Callable[[Machine], Iterator[Row]]:
+    """Files or folders of tests."""
+
+    def run(machine: Machine) -> Iterator[Row]:
+        yield _passes(machine, " ".join(files), f"{_PYTEST} {' '.join(files)}")
+
+    run.__doc__ = f"The tests of {', '.join(files)}."
+    return run
+
+
+def _passes(machine: Machine, what: str, command: str) -> Row:
+    done = machine.run(command, _LONG)
+    lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
+    return Row(what, "passes", "passes" if done.returncode == 0 else f"exit {done.returncode}: {lines[-1]}")
+
+
+CHECKS: dict[str, Callable[[Machine], Iterator[Row]]] = {
+    "virtio_net": on_virtio_net,
+    "veth": on_veth,
+    "doctor": doctor,
+    "demo": demo,
+    "bpf": tests("tests/bpf", "--ignore=tests/bpf/test_verified.py"),
+    "traffic": tests("tests/netns/test_traffic.py"),
+    "guard": tests("tests/netns/test_guard.py"),
+    "lifecycle": tests("tests/netns/test_lifecycle.py"),
+    "tcp": tests("tests/netns/test_tcp_states.py", "tests/netns/test_tcp_trace.py", "tests/netns/test_tcp_rtt.py"),
+}

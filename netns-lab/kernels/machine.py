@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A machine in qemu whose virtio_net interface is the server's end of an ordinary lab, and its management another one.
+
+    NAME-outside eth0 ─── eth0-out  NAME-between (bridge)  vm0 ─── virtio_net, 198.18.0.1, the machine
+
+qemu lives in NAME-between; commands go to the machine by ssh over qemu's own network there, which leads nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from kernels.image import SOURCE, Image, say, tree_archive
+from topology import SERVER_MAC, Lab
+
+_PORT = 2222  # of the machine's sshd, on the loopback interface of NAME-between
+_MANAGE_MAC = "02:00:00:00:00:fe"
+_BOOT = 300.0  # seconds that a boot may take under TCG on a busy machine
+_TAP = "vm0"
+
+
+class Failed(Exception):
+    """The machine does not come up, or has gone."""
+
+
+class Machine:
+    """A running machine; use as a context manager, at whose end it is gone with all it has written."""
+
+    def __init__(self, image: Image, name: str = "", *, queues: int = 1, cpus: int = 2) -> None:
+        """``queues``: pairs of the virtio_net interface's queues."""
+        self._image = image
+        self.lab = Lab(name or f"xgvm{os.getpid()}", owner=os.getpid(), ordinary=True)
+        self._queues, self._cpus = queues, cpus
+        self._cleanup = contextlib.ExitStack()
+        self._folder = Path()
+        self._qemu: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Machine:
+        try:
+            self._folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="xdpguard-machine-")))
+            self._cleanup.enter_context(self.lab)
+            self._join()
+            self._start()
+            self.wait_until_up()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    @property
+    def console(self) -> str:
+        """What its serial console has said so far."""
+        path = self._folder / "console"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def wait_until_up(self) -> None:
+        """Waits for the word that it is up: after its start, and after each `reboot` in it. Failed when it never is."""
+        assert self._qemu is not None
+        deadline = time.monotonic() + _BOOT
+        heard = b""
+        while b"ready" not in heard:
+            left = deadline - time.monotonic()
+            if self._qemu.poll() is not None or left <= 0:
+                raise Failed("the machine does not come up; its console ends with:\n" + self.console[-3000:])
+            if select.select([self._ready], [], [], min(left, 1.0))[0]:
+                heard += self._ready.recv(100)
+
+    def bring_tree(self) -> None:
+        """Puts the checkout's files where the machine has them."""
+        with subprocess.Popen(tree_archive(), stdout=subprocess.PIPE) as archive:
+            self.ok(f"cd {SOURCE} && rm -rf xdpguard bpf tests netns-lab && tar -xz", stdin=archive.stdout)
+
+    def put(self, path: Path, to: str) -> None:
+        """Copies a file into the machine."""
+        with path.open("rb") as file:
+            self.ok(f"cat > {shlex.quote(to)}", stdin=file)
+
+    def line(self, command: str, *options: str) -> list[str]:
+        """The command line here of a shell command there."""
+        ssh = ["ssh", "-F", "none", "-q", "-i", str(self._image.key), "-p", str(_PORT), *options]
+        known = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ControlMaster=no", "ConnectTimeout=60"]
+        chosen = [word for option in known for word in ("-o", option)]
+        return ["ip", "netns", "exec", self.lab.between, *ssh, *chosen, "root@127.0.0.1", command]
+
+    def run(
+        self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a shell command in the machine to its end; never raises for its exit code."""
+        return subprocess.run(
+            self.line(command),
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+
+    def ok(self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None) -> str:
+        """Runs one that must succeed; returns what it printed. Failed with its words when it does not."""
+        done = self.run(command, timeout, stdin)
+        if done.returncode:
+            raise Failed(f"{command!r} ends with {done.returncode} in the machine:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def start(self, command: str) -> subprocess.Popen[str]:
+        """Starts one; the caller ends it. It ends in the machine with its terminal, which is closed then."""
+        return subprocess.Popen(
+            self.line(command, "-tt"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def reboot(self) -> None:
+        """Restarts it in an orderly way, and waits until it is up again."""
+        self.run("systemctl reboot")
+        self.wait_until_up()
+
+    def _join(self) -> None:
+        """Puts a tap in the place of the lab's server."""
+        lab = self.lab
+        lab.run(lab.server, ["ip", "link", "del", lab.interface])
+        multi = ["multi_queue"] if self._queues > 1 else []
+        lab.run(lab.between, ["ip", "tuntap", "add", _TAP, "mode", "tap", *multi])
+        lab.run(lab.between, ["ip", "link", "set", _TAP, "master", "lab", "up"])
+        lab.run(lab.between, ["ip", "link", "set", "lo", "up"])
+
+    def _start(self) -> None:
+        layer, ready = self._folder / "layer.qcow2", self._folder / "ready"
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self._image.disk), str(layer)],
+            check=True,
+        )
+        queues = f",mq=on,vectors={2 * self._queues + 2}" if self._queues > 1 else ""
+        line = [
+            *("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.lab.between),
+            *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max"),
+            *("-smp", str(self._cpus), "-m", "2048", "-nodefaults", "-display", "none", "-no-user-config"),
+            *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
+            *("-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 net.ifnames=1 mitigations=off audit=0"),
+            *("-drive", f"file={layer},if=virtio,format=qcow2,cache=unsafe"),
+            *("-serial", f"file:{self._folder / 'console'}"),
+            *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
+            *("-chardev", f"socket,id=lab,path={ready},server=on,wait=on"),
+            *("-device", "virtserialport,chardev=lab,name=lab"),
+            *("-netdev", f"user,id=manage,restrict=on,hostfwd=tcp:127.0.0.1:{_PORT}-10.0.2.15:22"),
+            *("-device", f"virtio-net-pci,netdev=manage,mac={_MANAGE_MAC},romfile=,addr=0x10"),
+            *("-netdev", f"tap,id=lan,ifname={_TAP},script=no,downscript=no,queues={self._queues}"),
+            *("-device", f"virtio-net-pci,netdev=lan,mac={SERVER_MAC},romfile=,addr=0x11{queues}"),
+        ]
+        said = (self._folder / "qemu").open("wb")
+        self._cleanup.callback(said.close)
+        self._qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        self._cleanup.callback(self._stop)
+        self._ready = self._cleanup.enter_context(self._connect(ready))
+
+    def _connect(self, path: Path) -> socket.socket:
+        """The port on which the machine tells that it is up. qemu waits for whoever listens before it begins."""
+        assert self._qemu is not None
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                link.connect(str(path))
+                return link
+            except OSError:
+                if self._qemu.poll() is not None or time.monotonic() > deadline:
+                    link.close()
+                    raise Failed(
+                        "qemu does not start: " + (self._folder / "qemu").read_text(errors="replace")
+                    ) from None
+                time.sleep(0.05)
+
+    def _stop(self) -> None:
+        assert self._qemu is not None
+        self._qemu.kill()
+        self._qemu.wait()
+
+
+@contextlib.contextmanager
+def machine(image: Image, *, queues: int = 1, tree: bool = True) -> Iterator[Machine]:
+    """A machine that is up, with the checkout in it, and how long that took."""
+    began = time.monotonic()
+    with Machine(image, queues=queues) as made:
+        say(f"up after {time.monotonic() - began:.0f} s")
+        if tree:
+            made.bring_tree()
+        yield made
+
+
+def shell_words(words: Sequence[str]) -> str:
+    """One word as it is, as a shell reads it; several quoted."""
+    return words[0] if len(words) == 1 else shlex.join(words)

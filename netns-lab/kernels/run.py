@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Boots a Debian 12 machine with one of Debian's own kernels in qemu, runs a command in it, and brings its output back.
+
+The checkout lies in /root/xdpguard there, with its virtual environment. virtio_net with 198.18.0.1 is the lab's
+server; from NAMESPACE-outside (198.18.0.2) traffic goes to it. Without a command, a shell. At the end all is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+
+from kernels.image import KERNELS, SOURCE, image
+from kernels.machine import Failed, machine, shell_words
+
+_EXAMPLES = """\
+examples:
+  sudo netns-lab/kernels/run -- uname -a
+  sudo netns-lab/kernels/run --kernel 6.12 -- .venv/bin/xdpguard doctor
+  sudo netns-lab/kernels/run 'netns-lab/demo && cat /proc/version'
+  sudo netns-lab/kernels/run --queues 4
+"""
+
+
+def main() -> int:
+    """Returns the command's exit code."""
+    parser = argparse.ArgumentParser(
+        prog="run", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kernel", choices=KERNELS, default="6.1", help="Debian's kernel (default: 6.1)")
+    parser.add_argument("--queues", type=int, default=1, choices=range(1, 9), metavar="N", help="of virtio_net: 1 to 8")
+    parser.add_argument("command", nargs="*", help="one word: for the shell; several: as they are")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        with machine(image(arguments.kernel), queues=arguments.queues) as made:
+            words = shell_words(arguments.command) if arguments.command else "exec bash -l"
+            terminal = ["-t"] if sys.stdin.isatty() else []
+            return subprocess.call(made.line(f"cd {SOURCE} && {words}", *terminal))
+    except Failed as error:
+        sys.stderr.write(f"kernels: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
