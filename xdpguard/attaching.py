@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from xdpguard import answering, builds, needed, safety
 from xdpguard.answering import Choice
 from xdpguard.attachments import Attachments
+from xdpguard.dataplane import kernel
 from xdpguard.dataplane.program import Built, Target
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.frames import mode_for_any_mtu
@@ -26,7 +27,7 @@ from xdpguard.listbook import Listbook
 from xdpguard.listloader import Circumstances, Loaded, Plan
 from xdpguard.lists import places
 from xdpguard.lists.store import Attachment
-from xdpguard.net import hidden
+from xdpguard.net import hidden, queues
 from xdpguard.net.links import Link, Mode, NoSuchLink, WantedMode, Xdp
 from xdpguard.net.netns import place_of
 from xdpguard.net.refusals import AttachRefused
@@ -127,7 +128,11 @@ class Attaching(Attachments):
             mtu=link.mtu,
         )
         carrying = _carrying(link, built, done)
-        more += [*answering.notes(carrying, interface, choice), *hidden.notes(link, self._links.all(link.netns))]
+        more += [
+            *answering.notes(carrying, interface, choice),
+            *queues.notes(link, done, kernel.possible_cpus()),
+            *hidden.notes(link, self._links.all(link.netns)),
+        ]
         return Outcome(
             interface,
             [*frame_notes, *notes, *more, *self._drop_other_versions()],

@@ -263,17 +263,23 @@ def _shadow_json(audit: ShadowAudit) -> dict[str, object]:
     }
 
 
-def doctor(context: typer.Context, as_json: _Json = False) -> None:
+def doctor(
+    context: typer.Context,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended safely, and say what was done.")] = False,
+    as_json: _Json = False,
+) -> None:
     """Check that this machine has what xdpguard needs, and say what to do where it has not."""
     from xdpguard import doctor as checks
 
-    found = checks.run(options(context).instance)
+    found = checks.run(options(context).instance, fix)
     if as_json:
         render.print_json([check._asdict() for check in found])
     else:
         marks = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
         for check in found:
             typer.echo(f"{marks[check.result]:<5} {check.name}: {check.finding}")
+            if check.fixed:
+                typer.echo(f"      mended: {check.fixed}")
             if check.remedy:
                 typer.echo(f"      -> {check.remedy}")
     if any(check.result == "fail" for check in found):

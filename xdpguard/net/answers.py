@@ -10,16 +10,13 @@ netlink family ``netdev``, whose BASIC comprises XDP_TX.
 
 from __future__ import annotations
 
-import array
-import fcntl
-import os
 import socket
 import struct
 import sys
 from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
-from xdpguard.net import netlink
+from xdpguard.net import ethtool, netlink
 from xdpguard.net.features import BASIC, features, release
 from xdpguard.net.links import Link
 from xdpguard.net.netns import entered
@@ -29,8 +26,6 @@ _IFINFOMSG = 16  # octets of struct ifinfomsg, before the attributes
 _IFNAME, _LINK, _MASTER, _LINKINFO, _LINK_NETNSID, _XDP, _TARGET_NETNSID = 3, 5, 10, 18, 37, 43, 46  # IFLA_*
 _INFO_KIND = 1  # IFLA_INFO_KIND, linux/if_link.h
 _XDP_DRV_PROG_ID, _XDP_SKB_PROG_ID = 5, 6  # IFLA_XDP_*
-_SIOCETHTOOL, _GDRVINFO = 0x8946, 3  # linux/sockios.h, linux/ethtool.h
-_DRVINFO = 196  # octets of struct ethtool_drvinfo
 # Drivers that carry XDP_TX out, for kernels that do not say it: those with `case XDP_TX` in their receive path in the
 # sources of Linux 6.2 (drivers/net), by the name they give to ethtool ("vif" is xen-netfront).
 _SENDING = frozenset(
@@ -151,12 +146,8 @@ def _text(value: bytes | None) -> str:
 
 
 def _driver(ifindex: int) -> str:
-    """What the driver calls itself (ETHTOOL_GDRVINFO); empty for one that does not say."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        data = array.array("B", struct.pack("=I", _GDRVINFO) + bytes(_DRVINFO - 4))
-        request = struct.pack("16sP8x", os.fsencode(socket.if_indextoname(ifindex)), data.buffer_info()[0])
-        try:
-            fcntl.ioctl(control, _SIOCETHTOOL, request)
-        except OSError:
-            return ""
-    return data.tobytes()[4:36].split(b"\0")[0].decode("ascii", "replace")
+    """What the driver calls itself; empty for one that does not say."""
+    try:
+        return ethtool.driver(socket.if_indextoname(ifindex))
+    except OSError:
+        return ""

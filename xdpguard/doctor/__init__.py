@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whether this machine has what xdpguard needs. Every finding that is not in order comes with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xdpguard.doctor import around, host
+from xdpguard.doctor.check import Check
+from xdpguard.doctor.fixes import FIXES
+from xdpguard.errors import XdpguardError
+from xdpguard.instance import Instance
+
+__all__ = ["Check", "run"]
+
+# In the order in which attaching would need them.
+_CHECKS: tuple[tuple[str, Callable[[Instance], Check]], ...] = (
+    ("privileges", host.privileges),
+    ("kernel", host.running_kernel),
+    ("bcc", host.bcc),
+    ("kernel headers", host.headers),
+    ("BPF file system", host.bpffs),
+    ("state directory", host.state),
+    ("data plane", host.compiles),
+    ("SYN guard", host.guard),
+    ("host firewall", around.firewall),
+    ("TCP", host.tcp),
+    ("interfaces", around.interfaces),
+    ("drivers", around.drivers),
+    ("answers", around.answers),
+    ("needed addresses", around.needed),
+)
+
+
+def run(instance: Instance, fix: bool = False) -> list[Check]:
+    """Every check. With ``fix``, what can safely be mended is, and what is told is how it is then."""
+    found = []
+    for name, check in _CHECKS:
+        its = _made(name, check, instance)
+        if fix and its.result != "ok" and name in FIXES:
+            its = _fixed(its, check, instance)
+        found.append(its)
+    return found
+
+
+def _made(name: str, check: Callable[[Instance], Check], instance: Instance) -> Check:
+    try:
+        return check(instance)
+    except XdpguardError as error:
+        return Check(name, "fail", str(error), error.remedy)
+    except OSError as error:
+        return Check(name, "fail", error.strerror or str(error), "run it with sudo")
+
+
+def _fixed(its: Check, check: Callable[[Instance], Check], instance: Instance) -> Check:
+    try:
+        done = FIXES[its.name](instance)
+    except (XdpguardError, OSError) as error:
+        return its._replace(finding=f"{its.finding}; it was not mended: {error}")
+    return _made(its.name, check, instance)._replace(fixed=done) if done else its

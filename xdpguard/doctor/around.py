@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the host around xdpguard makes of it: interfaces and their drivers, the firewall, addresses it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xdpguard import needed as needs
+from xdpguard.answering import Reach, in_words
+from xdpguard.controller import CONFIG_FACT
+from xdpguard.dataplane import kernel
+from xdpguard.dataplane import pins as pinning
+from xdpguard.dataplane.program import KernelDataplane
+from xdpguard.doctor.check import Check
+from xdpguard.guardbook import Guardbook
+from xdpguard.guardbook import answers as answering
+from xdpguard.instance import Instance
+from xdpguard.inventory import Interface, Inventory
+from xdpguard.lists.store import Store
+from xdpguard.net import ethtool, features, netns, queues
+from xdpguard.net import firewall as rulesets
+from xdpguard.net.links import Link, Links
+from xdpguard.net.netns import entered, place_of
+from xdpguard.policy.load import load
+from xdpguard.policy.model import Guard
+from xdpguard.policy.target import parse_ports
+
+
+def firewall(instance: Instance) -> Check:
+    """Whether the host's own firewall drops what the guard answers for."""
+    namespaces = {""}
+    exempt: set[int] = set()
+    if instance.store.exists():
+        with Store(instance.store, read_only=True) as store:
+            book = Guardbook(store, pinning.Pins(instance.bpffs, instance.name))
+            configured = configured_guard(store, instance)
+            namespaces |= {it.netns for it in store.attachments()} & set(netns.names())
+            ports = (port for text in book.effective(configured).exempt_ports for port in parse_ports(text))
+            exempt |= set(book.published()) | {port.number for port in ports}
+    found = [it for name in sorted(namespaces) for it in rulesets.sentences(name, exempt)]
+    if found:
+        return Check("host firewall", "warn", "; ".join(found), rulesets.REMEDY)
+    return Check("host firewall", "ok", "no rule of nftables is seen to drop a listening port", "")
+
+
+def needed(instance: Instance) -> Check:
+    """Entries that are left out because the host needs what they block."""
+    with Store(instance.store, read_only=True) as store:
+        found = needs.kept(store)
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        return Check("needed addresses", "warn", f"{found[0]}{more}", found[0].remedy)
+    return Check("needed addresses", "ok", "no entry had to be left out for one", "")
+
+
+def interfaces(instance: Instance) -> Check:
+    """The interfaces of this network namespace and what they carry."""
+    pins = pinning.Pins(instance.bpffs, instance.name)
+    dataplane = KernelDataplane(pins)
+    words, foreign = [], []
+    for link in Links().all():
+        if link.xdp is None:
+            words.append(link.name)
+        elif pins.exist() and dataplane.owns(link.xdp.prog_id):
+            words.append(f"{link.name} (ours, {link.xdp.mode})")
+        else:
+            words.append(f"{link.name} (program {link.xdp.prog_id}, {dataplane.name_of(link.xdp.prog_id)})")
+            foreign.append(link.name)
+    with Store(instance.store, read_only=True) as store:
+        fixed = [it.name for it in Inventory(store, dataplane, Links()).interfaces() if it.may_fix_mtu()]
+    if foreign:
+        remedy = f"attach to {', '.join(foreign)} only with --replace"
+        return Check("interfaces", "warn", ", ".join(words), remedy)
+    remedy = f"if an MTU cannot be raised: detach {', '.join(fixed)} first, or attach with --mtu-any" if fixed else ""
+    return Check("interfaces", "ok", ", ".join(words), remedy)
+
+
+def answers(instance: Instance) -> Check:
+    """Whether the guards that are on can answer."""
+    pins = pinning.Pins(instance.bpffs, instance.name)
+    current = [it for it in _attached(instance) if pins.is_current(it.name, it.netns)]
+    reach = Reach(pins, [Links().get(it.name, it.netns) for it in current])
+    failing = list(reach.failing(current))
+    if failing:
+        words = [f"{place_of(it.name, it.netns)} {in_words(its.muted, its.why)}" for it, its in failing]
+        return Check("answers", "warn", f"the SYN guard on {'; on '.join(words)}", failing[0][1].remedy)
+    if not current:
+        return Check("answers", "ok", "nothing is attached, so the SYN guard has nothing to answer", "")
+    if not answering(reach.mode):
+        return Check("answers", "ok", f"the SYN guard is in mode {reach.mode}, and answers nothing", "")
+    names = ", ".join(place_of(it.name, it.netns) for it in current if not it.observe)
+    return Check("answers", "ok", f"those of the SYN guard leave {names or 'no interface: each only observes'}", "")
+
+
+def configured_guard(store: Store, instance: Instance) -> Guard:
+    """The guard's policy as the remembered configuration has it."""
+    file = store.fact(CONFIG_FACT) or instance.config
+    return load(Path(file)).guard if file and Path(file).is_file() else Guard()
+
+
+def drivers(instance: Instance) -> Check:
+    """What the drivers of the attached interfaces cannot do, and what that costs."""
+    found = [_driver(Links().get(it.name, it.netns)) for it in _attached(instance)]
+    wanting = [(words, remedy) for words, remedy in found if words]
+    if wanting:
+        return Check("drivers", "warn", "; ".join(words for words, _ in wanting), wanting[0][1])
+    return Check("drivers", "ok", "nothing is attached" if not found else "native mode, and queues enough", "")
+
+
+def _attached(instance: Instance) -> list[Interface]:
+    dataplane = KernelDataplane(pinning.Pins(instance.bpffs, instance.name))
+    with Store(instance.store, read_only=True) as store:
+        return [it for it in Inventory(store, dataplane, Links()).interfaces() if it.state == "attached"]
+
+
+def _driver(link: Link) -> tuple[str, str]:
+    """What the driver of an attached interface lacks, and a remedy; empty: nothing."""
+    place = place_of(link.name, link.netns)
+    if link.xdp is None or link.xdp.mode == "native":
+        cpus = kernel.possible_cpus()
+        found = queues.shared(link, cpus)
+        return (f"{place} has {found}", queues.remedy(link, cpus)) if found else ("", "")
+    with entered(link.netns):
+        told = features.features(link.ifindex)
+        try:
+            joined = ethtool.gro(link.name)
+        except OSError:
+            joined = False
+    words = f"{place} is attached in generic mode, which copies each packet"
+    words += ", as its driver has no other" if told == 0 else ""
+    if not joined:
+        return words, "" if told == 0 else f"detach, and attach with --mode native: xdpguard attach {link.name}"
+    remedy = f"ethtool -K {link.name} gro off, where every segment must be counted"
+    return f"{words}, and counts segments that GRO has joined as one packet", remedy

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What xdpguard needs of the machine itself: rights, kernel, compiler, folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+from xdpguard.dataplane import btf, kernel, tracepoints
+from xdpguard.dataplane import pins as pinning
+from xdpguard.dataplane.program import KernelDataplane, Target
+from xdpguard.doctor.check import Check
+from xdpguard.instance import Instance
+from xdpguard.lists.store import Store
+from xdpguard.net import sysctl
+from xdpguard.policy.model import Policy
+from xdpguard.privileges import require_privileges
+
+_OLDEST_KERNEL = (5, 15)
+JIT = Path("/proc/sys/net/core/bpf_jit_enable")
+# Since which kernel there is what the data plane does without before, and what that means.
+_SINCE = {
+    (5, 18): "jumbo frames in native mode",
+    (6, 0): "cookies of its own making",
+    (6, 3): "drivers that say what they can",
+}
+
+
+def privileges(instance: Instance) -> Check:
+    """Whether BPF and network administration are allowed."""
+    del instance
+    require_privileges()
+    return Check("privileges", "ok", "BPF and network administration are allowed", "")
+
+
+def running_kernel(instance: Instance) -> Check:
+    """Whether the kernel is new enough, and compiles BPF."""
+    del instance
+    release, version = platform.release(), kernel.release()
+    if version is not None and version < _OLDEST_KERNEL:
+        return Check("kernel", "fail", f"{release} is too old", "use Linux 5.15 or later")
+    if JIT.exists() and JIT.read_text(encoding="ascii").strip() == "0":
+        return Check("kernel", "warn", f"{release}, BPF interpreted", "sysctl -w net.core.bpf_jit_enable=1")
+    lacking = [what for since, what in _SINCE.items() if version is not None and version < since]
+    return Check("kernel", "ok", f"{release}, without {', '.join(lacking)}" if lacking else release, "")
+
+
+def bcc(instance: Instance) -> Check:
+    """Whether this Python has bcc."""
+    del instance
+    from xdpguard.dataplane.compiler import import_bcc
+
+    bcc = import_bcc()
+    return Check("bcc", "ok", f"{getattr(bcc, '__version__', 'unknown version')} for {sys.executable}", "")
+
+
+def headers(instance: Instance) -> Check:
+    """Whether the C library's kernel headers are there."""
+    del instance
+    from xdpguard.dataplane.compiler import require_headers
+
+    require_headers()
+    return Check("kernel headers", "ok", "the C library's are there; a kernel source tree is not needed", "")
+
+
+def bpffs(instance: Instance) -> Check:
+    """Whether the BPF file system is mounted; mounts it."""
+    if instance.bpffs.is_dir() and pinning.is_bpffs(instance.bpffs):
+        return Check("BPF file system", "ok", str(instance.bpffs), "")
+    pinning.ensure_bpffs(instance.bpffs)
+    return Check("BPF file system", "ok", f"{instance.bpffs}, mounted just now", "")
+
+
+def state(instance: Instance) -> Check:
+    """Whether the state can be read and written."""
+    with instance.lock():
+        pass
+    if instance.store.exists():
+        with Store(instance.store, read_only=True) as store:
+            count = len(store.rules())
+        return Check("state directory", "ok", f"{instance.store}, {count} rules", "")
+    return Check("state directory", "ok", f"{instance.store.parent}, no rules yet", "")
+
+
+def compiles(instance: Instance) -> Check:
+    """Whether the data plane compiles, and the kernel takes it."""
+    # A short-lived instance of its own: nothing of the real one is touched.
+    for stale in (instance.bpffs / "xdpguard").glob("doctor-*"):
+        if not Path(f"/proc/{stale.name.removeprefix('doctor-')}").exists():
+            pinning.Pins(instance.bpffs, stale.name).remove_all()
+    pins = pinning.Pins(instance.bpffs, f"doctor-{os.getpid()}")
+    try:
+        with KernelDataplane(pins).build(Target("doctor", "", 1500, False, True), Policy()):
+            return Check("data plane", "ok", "compiles, and the kernel takes it", "")
+    finally:
+        pins.remove_all()
+
+
+def guard(instance: Instance) -> Check:
+    """What the SYN guard needs of the kernel."""
+    del instance
+    if not btf.switches():
+        found = "no kernel type information (BTF): SYN cookies carry the MSS only, full queues are not seen"
+        return Check("SYN guard", "warn", found, "use a kernel with CONFIG_DEBUG_INFO_BTF, and libbpf 1")
+    value = sysctl.read("net.ipv4.tcp_syncookies")
+    if value == "0":
+        remedy = "sysctl -w net.ipv4.tcp_syncookies=1, or let xdpguard run raise it while a flood lasts"
+        return Check("SYN guard", "warn", "net.ipv4.tcp_syncookies is 0: no cookie can be sent", remedy)
+    return Check("SYN guard", "ok", f"the kernel tells what it needs; net.ipv4.tcp_syncookies is {value}", "")
+
+
+def tcp(instance: Instance) -> Check:
+    """What `xdpguard tcp` needs of the kernel."""
+    del instance
+    tracepoints.require_tracepoints([])
+    missing = [name for name in tracepoints.KNOWN if not tracepoints.format_of(name)]
+    if missing:
+        return Check("TCP", "warn", f"no tracepoint {', '.join(missing)}", "use a kernel with CONFIG_BPF_EVENTS")
+    if not btf.tcp_switches():
+        found = "no kernel type information (BTF): xdpguard tcp can do no more than states"
+        return Check("TCP", "warn", found, "use a kernel with CONFIG_DEBUG_INFO_BTF, and libbpf 1")
+    return Check("TCP", "ok", f"{len(tracepoints.KNOWN)} tracepoints", "")
