@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import NamedTuple
 
-from xdpguard.dataplane.bundle import bundle
+from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.lists.store import Store
 from xdpguard.policy.model import Sanity
 
@@ -45,7 +45,7 @@ def recall(store: Store, name: str, netns: str, program: int) -> Build | None:
 
 def source() -> str:
     """A digest of the program's source as it is here."""
-    return hashlib.sha256(bundle().encode()).hexdigest()[:16]
+    return hashlib.sha256(bundle(source_folder()).encode()).hexdigest()[:16]
 
 
 def _key(name: str, netns: str) -> str:

@@ -64,6 +64,19 @@ def test_retransmissions_are_those_of_the_kernel(lab: Lab) -> None:
         )
 
 
+def test_a_namespace_that_goes_meanwhile_is_no_error(lab: Lab) -> None:
+    """`ip netns del` leaves the file behind for a moment, which leads nowhere then."""
+    file = netns.FOLDER / f"{lab.server}-going"
+    with Figures(Parts(states=True)) as figures:
+        file.touch()
+        try:
+            assert (lab.server, "LISTEN") not in figures.read().states
+            with listener(lab):
+                assert figures.read().states[lab.server, "LISTEN"] >= 1
+        finally:
+            file.unlink()
+
+
 def test_evidence_of_a_flood(lab: Lab) -> None:
     place = netns.find(lab.server)
     with listener(lab, backlog=128) as to, Resent() as counter:

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from xdpguard.errors import MissingError, XdpguardError
-from xdpguard.net.netns import Place, all_places, cookie_of
+from xdpguard.net.netns import NoSuchNamespace, Place, all_places, cookie_of
 from xdpguard.tcp import evidence, program
 from xdpguard.tcp.changes import Changes
 from xdpguard.tcp.filters import Filter
@@ -141,7 +141,7 @@ class Figures:
         """Whether the namespace of an inode number has gone since the last time: also where another has it now."""
         now: dict[int, int] = {}
         for place in all_places():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, NoSuchNamespace):
                 now[place.inode] = cookie_of(place)
         before, self._cookies = self._cookies, now
         return lambda inode: inode not in now or before.get(inode, now[inode]) != now[inode]
