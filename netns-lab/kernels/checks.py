@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from kernels.image import SOURCE
 from kernels.machine import Machine
+from kernels.service import package, service
 from kernels.steps import Row, steps, wait_for_server
 
 _PYTEST = f"cd {SOURCE} && CI=true .venv/bin/python -m pytest -q -p no:cacheprovider -n 2"
@@ -83,6 +84,8 @@ def _passes(machine: Machine, what: str, command: str) -> Row:
 CHECKS: dict[str, Callable[[Machine], Iterator[Row]]] = {
     "virtio_net": on_virtio_net,
     "veth": on_veth,
+    "package": package,
+    "service": service,
     "doctor": doctor,
     "demo": demo,
     "bpf": tests("tests/bpf", "--ignore=tests/bpf/test_verified.py"),

@@ -55,23 +55,23 @@ class Site(Protocol):
 
 def steps(site: Site, mode: str) -> Iterator[Row]:
     """Takes the steps one after the other. ``mode``: the one in which it is to be attached."""
-    yield Row("connects before attach", "yes", _yes(_connects(site.lab)))
+    yield Row("connects before attach", "yes", _yes(connects(site.lab)))
     site.xdpguard("attach", *site.interface)
     status = json.loads(site.xdpguard("status", "--json"))
     yield Row("attached in mode", mode, status["interfaces"][0]["mode"])
-    yield Row("connects", "yes", _yes(_connects(site.lab)))
+    yield Row("connects", "yes", _yes(connects(site.lab)))
     site.xdpguard("block", CLIENTS4[0], "--reason", "kernels")
-    yield Row("a blocked address connects", "no", _yes(_connects(site.lab, CLIENTS4[0], 1.5)))
-    yield Row("another one does", "yes", _yes(_connects(site.lab, CLIENTS4[1])))
+    yield Row("a blocked address connects", "no", _yes(connects(site.lab, CLIENTS4[0], 1.5)))
+    yield Row("another one does", "yes", _yes(connects(site.lab, CLIENTS4[1])))
     rule = next(it for it in json.loads(site.xdpguard("rules", "--json")) if it["target"].startswith(CLIENTS4[0]))
     yield Row("packets that the rule dropped", "at least 1", str(rule["packets"]))
     site.xdpguard("unblock", CLIENTS4[0])
-    yield Row("unblocked it connects", "yes", _yes(_connects(site.lab, CLIENTS4[0])))
+    yield Row("unblocked it connects", "yes", _yes(connects(site.lab, CLIENTS4[0])))
     site.xdpguard("guard", "set", f"flood_rate={_FLOOD['begins']}", "hold=30s")
     with _flooded(site.lab):
         found = _until_active(site)
         yield Row("a flood makes the guard active", "yes", _yes(found))
-        clients = sum(_connects(site.lab, address) for address in CLIENTS4[: _FLOOD["clients"]])
+        clients = sum(connects(site.lab, address) for address in CLIENTS4[: _FLOOD["clients"]])
         yield Row("clients served in it", str(_FLOOD["clients"]), str(clients))
         state = _state(site)
         yield Row("SYNs that it answered", "at least 1000", str(state["counters"]["cookie_sent"]))
@@ -79,7 +79,7 @@ def steps(site: Site, mode: str) -> Iterator[Row]:
     site.xdpguard("detach", "--all")
     left = json.loads(site.xdpguard("status", "--json"))["interfaces"]
     yield Row("interfaces attached after detach", "0", str(len(left)))
-    yield Row("connects after detach", "yes", _yes(_connects(site.lab)))
+    yield Row("connects after detach", "yes", _yes(connects(site.lab)))
 
 
 def _yes(what: bool) -> str:
@@ -95,7 +95,7 @@ def _until_active(site: Site) -> bool:
     return any(_state(site)["active"] for _ in range(4))
 
 
-def _connects(lab: Lab, source: str = OUTSIDE4, wait: float = _WAIT) -> bool:
+def connects(lab: Lab, source: str = OUTSIDE4, wait: float = _WAIT) -> bool:
     """Whether a request from an address outside is answered."""
     with entered(lab.outside):
         client = http.client.HTTPConnection(SERVER4, _PORT, timeout=wait, source_address=(source, 0))
