@@ -124,7 +124,7 @@ def _make(made: Image, kernel: str) -> None:
         f"--include={','.join([*' '.join(_PACKAGES).split(), KERNELS[kernel]])}",
         '--aptopt=Apt::Install-Recommends "false"',
         "--dpkgopt=force-unsafe-io",
-        *(f"--dpkgopt=path-exclude=/usr/share/{it}/*" for it in ("doc", "locale", "man")),
+        *(f"--dpkgopt=path-exclude=/usr/share/{it}/*" for it in ("doc", "locale")),
         *(f"--essential-hook={early}", f"--customize-hook={before}"),
         *(_SUITE, str(root), *_sources()),
     ]
