@@ -73,7 +73,8 @@ def service(machine: Machine) -> Iterator[Row]:
     yield Row("and it runs again", "yes", _yes(_runs(machine, 1)))
     yield Row("with the program of before", str(program), str(_program(machine)))
     machine.ok(
-        f"mkdir -p /etc/systemd/system/{_UNIT}.service.d && printf '[Service]\\nWatchdogSec={_WATCHDOG}\\n'"
+        f"mkdir -p /etc/systemd/system/{_UNIT}.service.d"
+        f" && printf '[Service]\\nWatchdogSec={_WATCHDOG}\\nTimeoutAbortSec=5\\n'"
         f" > /etc/systemd/system/{_UNIT}.service.d/lab.conf && systemctl daemon-reload && systemctl restart {_UNIT}"
     )
     machine.ok(f"systemctl kill -s STOP {_UNIT}")

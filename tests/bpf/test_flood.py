@@ -58,8 +58,8 @@ def test_a_rate_of_syns_begins_a_flood_and_silence_ends_it(guarded: GuardBench) 
     assert reasons[-1] == "cookie_sent"
     assert guard.CAUSES[guarded.state().cause] == "SYN rate"
     assert guarded.state().port == PORT
-    guarded.clock(104.9)
-    assert guarded.reason(syn()) == "cookie_sent"
+    # One more SYN before the end may be the one with which a window is judged, and the flood goes on.
+    assert guarded.state().until == 105 * 10**9
     guarded.clock(105.1)
     assert guarded.reason(syn()) == "pass"
     assert not guarded.state().until
