@@ -16,7 +16,6 @@ from xdpguard.dataplane import abi, btf, guard, kernel
 from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
-from xdpguard.dataplane.names import PROGRAMS
 from xdpguard.dataplane.pins import Pins, ensure_bpffs
 from xdpguard.dataplane.tables import Tables
 from xdpguard.policy.rule import Rule
@@ -92,10 +91,7 @@ class Bench:
             return found[0]
         with Compiled(self.switches) as compiled:
             program = compiled.load()
-            tables = compiled.tables()
-            descriptors = {name: compiled.map_fd(name) for name in tables}
-            codes = {name: compiled.code(name) for name in PROGRAMS}
-            cache.keep(self.switches, self.pins, LINK, codes, tables, descriptors)
+            cache.keep(self.switches, self.pins, LINK, compiled)
         return program
 
     def close(self) -> None:

@@ -16,14 +16,17 @@ import struct
 from collections.abc import Collection, Iterable, Mapping
 from importlib import util
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.dataplane import kernel
 from xdpguard.dataplane.bundle import bundle, source_folder
 from xdpguard.dataplane.cflags import Switches, cflags
 from xdpguard.dataplane.loading import load_programs
-from xdpguard.dataplane.names import PROGRAMS_MAP
+from xdpguard.dataplane.names import PROGRAMS, PROGRAMS_MAP
 from xdpguard.dataplane.pins import Pins, wrong_layout
+
+if TYPE_CHECKING:
+    from xdpguard.dataplane.compiler import Compiled
 
 _KEPT = 32  # programs; one is some 60 kB
 _LOAD_MAP = 0x18  # BPF_LD | BPF_IMM | BPF_DW
@@ -85,16 +88,11 @@ class Cache:
             for descriptor in descriptors.values():
                 os.close(descriptor)
 
-    def keep(
-        self,
-        switches: Switches,
-        pins: Pins,
-        link: tuple[str, str],
-        codes: Mapping[str, bytes],
-        declared: Mapping[str, kernel.MapInfo],
-        descriptors: Mapping[str, int],
-    ) -> None:
-        """Keeps the programs, by name, that were compiled. Says nothing when it cannot: it is done anew then."""
+    def keep(self, switches: Switches, pins: Pins, link: tuple[str, str], compiled: Compiled) -> None:
+        """Keeps the programs that were compiled. Says nothing when it cannot: it is done anew then."""
+        declared = compiled.tables()
+        descriptors = {name: compiled.map_fd(name) for name in declared}
+        codes = {name: compiled.code(name) for name in PROGRAMS}
         tables = list(_described(declared, descriptors, pins, link))
         names = {number: name for name, number in descriptors.items()}
         order = [table.name for table in tables]

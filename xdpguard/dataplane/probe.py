@@ -22,7 +22,7 @@ from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
 from xdpguard.dataplane.compiler import Compiled
 from xdpguard.dataplane.guard import ALWAYS, State
-from xdpguard.dataplane.names import PROGRAMS, PROGRAMS_MAP
+from xdpguard.dataplane.names import PROGRAMS_MAP
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.program import Target, switches
 from xdpguard.policy.model import Limits, Policy
@@ -86,8 +86,7 @@ class Probe:
 
     def _compile(self, chosen: Switches, pins: Pins, link: tuple[str, str], kept: Cache) -> None:
         with Compiled(chosen) as compiled:
-            tables = compiled.tables()
-            for name, wanted in tables.items():
+            for name, wanted in compiled.tables().items():
                 held = kernel.map_info(compiled.map_fd(name))
                 if held[2:6] != wanted[2:6] or held.type != wanted.type:
                     raise wrong_layout(f"{chosen.pins}/{name}")
@@ -97,8 +96,7 @@ class Probe:
             except BaseException:
                 self.close()
                 raise
-            codes = {name: compiled.code(name) for name in PROGRAMS}
-            kept.keep(chosen, pins, link, codes, tables, {name: compiled.map_fd(name) for name in tables})
+            kept.keep(chosen, pins, link, compiled)
 
     def close(self) -> None:
         """Frees the program and its maps."""

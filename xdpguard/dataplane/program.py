@@ -13,7 +13,6 @@ from types import TracebackType
 from xdpguard.dataplane import btf, kernel
 from xdpguard.dataplane.cache import Cache
 from xdpguard.dataplane.cflags import Switches
-from xdpguard.dataplane.names import PROGRAMS
 from xdpguard.dataplane.pins import Pins, wrong_layout
 from xdpguard.dataplane.shadowmaps import ShadowTables
 from xdpguard.dataplane.tables import Tables
@@ -101,13 +100,10 @@ class KernelDataplane:
         from xdpguard.dataplane.compiler import Compiled
 
         with Compiled(chosen) as compiled:
-            tables = compiled.tables()
-            self._check_layout(tables, compiled.map_fd)
+            self._check_layout(compiled.tables(), compiled.map_fd)
             fd = compiled.load()
             if self._cache:
-                descriptors = {name: compiled.map_fd(name) for name in tables}
-                codes = {name: compiled.code(name) for name in PROGRAMS}
-                self._cache.keep(chosen, self.pins, link, codes, tables, descriptors)
+                self._cache.keep(chosen, self.pins, link, compiled)
         return fd
 
     def tables(self) -> AbstractContextManager[Tables]:
