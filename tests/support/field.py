@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ HOST_MAC, OUTSIDE_MAC = "02:00:00:77:00:01", "02:00:00:77:00:02"
 XDP_PASS = bytes.fromhex("b7000000020000009500000000000000")
 
 
-class Namespaces:
+class Namespaces(ABC):
     """Namespaces that are removed at the end. Use as a context manager; `_make` makes the first ones, with `more`."""
 
     def __init__(self, name: str) -> None:
@@ -62,8 +63,8 @@ class Namespaces:
         self.run(netns, "ip link set lo up")
         return netns
 
-    def _make(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _make(self) -> None: ...
 
     def _remove(self) -> None:
         for netns in reversed(self._made):

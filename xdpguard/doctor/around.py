@@ -104,7 +104,9 @@ def drivers(instance: Instance) -> Check:
     wanting = [(words, remedy) for words, remedy in found if words]
     if wanting:
         return Check("drivers", "warn", "; ".join(words for words, _ in wanting), wanting[0][1])
-    return Check("drivers", "ok", "nothing is attached" if not found else "native mode, and queues enough", "")
+    return Check(
+        "drivers", "ok", "native mode, and nothing is seen that they lack" if found else "nothing is attached", ""
+    )
 
 
 def _attached(instance: Instance) -> list[Interface]:
@@ -129,6 +131,6 @@ def _driver(link: Link) -> tuple[str, str]:
     words = f"{place} is attached in generic mode, which copies each packet"
     words += ", as its driver has no other" if told == 0 else ""
     if not joined:
-        return words, "" if told == 0 else f"detach, and attach with --mode native: xdpguard attach {link.name}"
+        return words, "detach, and attach with --mode native, where its driver and its peer allow it"
     remedy = f"ethtool -K {link.name} gro off, where every segment must be counted"
     return f"{words}, and counts segments that GRO has joined as one packet", remedy

@@ -17,7 +17,7 @@ _SIOCETHTOOL = 0x8946  # linux/sockios.h
 # ETHTOOL_*, linux/ethtool.h
 _GDRVINFO, _GET_FLAGS, _SET_FLAGS, _GCHANNELS, _GGRO = 0x03, 0x25, 0x26, 0x3C, 0x2B
 _DRVINFO = 196  # bytes of struct ethtool_drvinfo
-RX_VLAN, LRO = 1 << 8, 1 << 15  # ETH_FLAG_*
+RX_VLAN = 1 << 8  # ETH_FLAG_RXVLAN
 
 
 class Channels(NamedTuple):
@@ -34,7 +34,7 @@ def driver(name: str) -> str:
 
 
 def flags(name: str) -> int:
-    """The switches that are on: a set of the bits above."""
+    """The switches that are on: a set of ETH_FLAG_*."""
     return _value(name, _GET_FLAGS)
 
 
