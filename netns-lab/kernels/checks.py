@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from kernels.image import SOURCE
 from kernels.machine import Machine
 from kernels.service import package, service
-from kernels.steps import Row, steps, wait_for_server
+from kernels.steps import Row, steps
 
 _PYTEST = f"cd {SOURCE} && CI=true .venv/bin/python -m pytest -q -p no:cacheprovider -n 2"
 _LONG = 3 * 3600.0
@@ -22,28 +22,17 @@ class VirtioNet:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.lab = machine.lab
-        self.interface: tuple[str, ...] = (lan(machine),)
+        self.interface: tuple[str, ...] = (machine.interface,)
 
     def xdpguard(self, *words: str) -> str:
         """Runs the command in the machine."""
         return self._machine.ok(f"{SOURCE}/.venv/bin/xdpguard {shlex.join(words)}")
 
 
-def lan(machine: Machine) -> str:
-    """The name of its virtio_net interface on the lab."""
-    links = json.loads(machine.ok("ip -json link"))
-    return str(next(it["ifname"] for it in links if it["address"] == "02:00:00:00:00:01"))
-
-
 def on_virtio_net(machine: Machine) -> Iterator[Row]:
     """Attach, block, guard, detach on virtio_net in native mode."""
-    machine.ok(
-        "mkdir -p /etc/xdpguard-lab"
-        " && systemd-run -q --unit=web python3 -m http.server 80 --directory /etc/xdpguard-lab"
-    )
-    wait_for_server(machine.lab)
+    machine.serve()
     yield from steps(VirtioNet(machine), "native")
-    machine.ok("systemctl stop web")
 
 
 def on_veth(machine: Machine) -> Iterator[Row]:
@@ -57,7 +46,7 @@ def doctor(machine: Machine) -> Iterator[Row]:
     """Everything that `doctor` looks at, with the data plane compiled."""
     done = machine.run(f"{SOURCE}/.venv/bin/xdpguard doctor --json", _LONG)
     for it in json.loads(done.stdout):
-        yield Row(f"doctor: {it['name']}", "ok", it["state"])
+        yield Row(f"doctor: {it['name']}", "ok", it["result"])
 
 
 def demo(machine: Machine) -> Iterator[Row]:

@@ -9,6 +9,7 @@ qemu lives in NAME-between; commands go to the machine by ssh over qemu's own ne
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import shlex
@@ -22,11 +23,13 @@ from types import TracebackType
 from typing import IO
 
 from kernels.image import SOURCE, Image, say, tree_archive
+from kernels.steps import SERVE, wait_for_server
 from topology import SERVER_MAC, Lab
 
 _PORT = 2222  # of the machine's sshd, on the loopback interface of NAME-between
 _MANAGE_MAC = "02:00:00:00:00:fe"
 _BOOT = 300.0  # seconds that a boot may take under TCG on a busy machine
+_START = 30.0  # seconds that qemu may take to begin
 _TAP = "vm0"
 
 
@@ -37,11 +40,11 @@ class Failed(Exception):
 class Machine:
     """A running machine; use as a context manager, at whose end it is gone with all it has written."""
 
-    def __init__(self, image: Image, name: str = "", *, queues: int = 1, cpus: int = 2) -> None:
+    def __init__(self, image: Image, queues: int) -> None:
         """``queues``: pairs of the virtio_net interface's queues."""
         self._image = image
-        self.lab = Lab(name or f"xgvm{os.getpid()}", owner=os.getpid(), ordinary=True)
-        self._queues, self._cpus = queues, cpus
+        self.lab = Lab(f"xgvm{os.getpid()}", owner=os.getpid(), ordinary=True)
+        self._queues = queues
         self._cleanup = contextlib.ExitStack()
         self._folder = Path()
         self._qemu: subprocess.Popen[bytes] | None = None
@@ -98,6 +101,12 @@ class Machine:
         chosen = [word for option in known for word in ("-o", option)]
         return ["ip", "netns", "exec", self.lab.between, *ssh, *chosen, "root@127.0.0.1", command]
 
+    @property
+    def interface(self) -> str:
+        """The name of its virtio_net interface on the lab."""
+        links = json.loads(self.ok("ip -json link"))
+        return str(next(it["ifname"] for it in links if it["address"] == SERVER_MAC))
+
     def run(
         self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None
     ) -> subprocess.CompletedProcess[str]:
@@ -119,15 +128,11 @@ class Machine:
             raise Failed(f"{command!r} ends with {done.returncode} in the machine:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def start(self, command: str) -> subprocess.Popen[str]:
-        """Starts one; the caller ends it. It ends in the machine with its terminal, which is closed then."""
-        return subprocess.Popen(
-            self.line(command, "-tt"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def serve(self) -> None:
+        """Has it serve the web, also after a restart, and waits until it does."""
+        unit = f"[Service]\nExecStart={SERVE}\n[Install]\nWantedBy=multi-user.target\n"
+        self.ok(f"printf '{unit}' > /etc/systemd/system/web.service && systemctl enable -q --now web")
+        wait_for_server(self.lab)
 
     def reboot(self) -> None:
         """Restarts it in an orderly way, and waits until it is up again."""
@@ -153,13 +158,13 @@ class Machine:
         line = [
             *("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.lab.between),
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max"),
-            *("-smp", str(self._cpus), "-m", "2048", "-nodefaults", "-display", "none", "-no-user-config"),
+            *("-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-user-config"),
             *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
             *("-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 net.ifnames=1 mitigations=off audit=0"),
             *("-drive", f"file={layer},if=virtio,format=qcow2,cache=unsafe"),
             *("-serial", f"file:{self._folder / 'console'}"),
             *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
-            *("-chardev", f"socket,id=lab,path={ready},server=on,wait=on"),
+            *("-chardev", f"socket,id=lab,path={ready}"),
             *("-device", "virtserialport,chardev=lab,name=lab"),
             *("-netdev", f"user,id=manage,restrict=on,hostfwd=tcp:127.0.0.1:{_PORT}-10.0.2.15:22"),
             *("-device", f"virtio-net-pci,netdev=manage,mac={_MANAGE_MAC},romfile=,addr=0x10"),
@@ -168,26 +173,24 @@ class Machine:
         ]
         said = (self._folder / "qemu").open("wb")
         self._cleanup.callback(said.close)
-        self._qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        self._cleanup.callback(self._stop)
-        self._ready = self._cleanup.enter_context(self._connect(ready))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(ready))
+            listener.listen(1)
+            self._qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            self._cleanup.callback(self._stop)
+            self._ready = self._cleanup.enter_context(self._accept(listener))
 
-    def _connect(self, path: Path) -> socket.socket:
-        """The port on which the machine tells that it is up. qemu waits for whoever listens before it begins."""
+    def _accept(self, listener: socket.socket) -> socket.socket:
+        """The port on which the machine tells that it is up; qemu connects it before it begins."""
         assert self._qemu is not None
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                link.connect(str(path))
-                return link
-            except OSError:
-                if self._qemu.poll() is not None or time.monotonic() > deadline:
-                    link.close()
-                    raise Failed(
-                        "qemu does not start: " + (self._folder / "qemu").read_text(errors="replace")
-                    ) from None
-                time.sleep(0.05)
+        ended = os.pidfd_open(self._qemu.pid)
+        try:
+            if listener.fileno() in select.select([listener.fileno(), ended], [], [], _START)[0]:
+                return listener.accept()[0]
+        finally:
+            os.close(ended)
+        said = (self._folder / "qemu").read_text(encoding="utf-8", errors="replace")
+        raise Failed(f"qemu does not start: {said}")
 
     def _stop(self) -> None:
         assert self._qemu is not None
@@ -196,13 +199,12 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(image: Image, *, queues: int = 1, tree: bool = True) -> Iterator[Machine]:
+def machine(image: Image, queues: int) -> Iterator[Machine]:
     """A machine that is up, with the checkout in it, and how long that took."""
     began = time.monotonic()
-    with Machine(image, queues=queues) as made:
+    with Machine(image, queues) as made:
         say(f"up after {time.monotonic() - began:.0f} s")
-        if tree:
-            made.bring_tree()
+        made.bring_tree()
         yield made
 
 

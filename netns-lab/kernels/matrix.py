@@ -58,7 +58,7 @@ def main() -> int:
     results = []
     for kernel in arguments.kernel:
         try:
-            with machine(image(kernel), queues=arguments.queues) as made:
+            with machine(image(kernel), arguments.queues) as made:
                 for check in arguments.check:
                     results.append(_result(kernel, check, made))
         except Failed as error:

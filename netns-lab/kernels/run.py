@@ -35,7 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        with machine(image(arguments.kernel), queues=arguments.queues) as made:
+        with machine(image(arguments.kernel), arguments.queues) as made:
             words = shell_words(arguments.command) if arguments.command else "exec bash -l"
             terminal = ["-t"] if sys.stdin.isatty() else []
             return subprocess.call(made.line(f"cd {SOURCE} && {words}", *terminal))

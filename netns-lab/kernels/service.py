@@ -12,29 +12,27 @@ from pathlib import Path
 
 from kernels.image import ROOT, say
 from kernels.machine import Failed, Machine
-from kernels.steps import Row, connects, wait_for_server
+from kernels.steps import Row, connects, wait_for_server, yes
 from topology import CLIENTS4
 
 _OLD, _NEW = "0.0.9", "0.1.0"  # versions that the package is built as, from the same tree
 _UNIT = "xdpguard"
 _BLOCKED, _ALSO, _OTHER = CLIENTS4[0], CLIENTS4[2], CLIENTS4[1]
-_WEB = "python3 -m http.server 80 --directory /srv"
 _PATIENCE = 120  # seconds for what should come soon, on an emulated machine
 _WATCHDOG = 15  # seconds, in place of the unit's own minute
 
 
 def package(machine: Machine) -> Iterator[Row]:
     """The package's life: install, upgrade with rules and an interface in force, remove, purge."""
-    before = _installed(machine, _OLD)
-    yield Row("the package installs", "yes", before)
-    yield Row("its service runs", "yes", _yes(_runs(machine, 0)))
+    yield Row("the package installs", "yes", _installed(machine, _OLD))
+    yield Row("its service runs", "yes", yes(_runs(machine, 0)))
     yield Row("and starts at boot", "enabled", machine.run(f"systemctl is-enabled {_UNIT}").stdout.strip())
     files = (
         "/usr/share/man/man8/xdpguard.8.gz /usr/share/bash-completion/completions/xdpguard /etc/xdpguard/default.toml"
     )
-    yield Row("manual page, completion, configuration", "yes", _yes(machine.run(f"ls {files}").returncode == 0))
-    _serve(machine)
-    machine.ok(f"xdpguard attach {_lan(machine)} && xdpguard block {_BLOCKED}")
+    yield Row("manual page, completion, configuration", "yes", yes(machine.run(f"ls {files}").returncode == 0))
+    machine.serve()
+    machine.ok(f"xdpguard attach {machine.interface} && xdpguard block {_BLOCKED}")
     yield Row("attached and in force", "no yes", _both(machine))
     with _knocking(machine) as knocks:
         yield Row("the new version installs over it", "yes", _installed(machine, _NEW))
@@ -45,13 +43,13 @@ def package(machine: Machine) -> Iterator[Row]:
     status = json.loads(machine.run("xdpguard status --json").stdout)
     yield Row("interfaces attached", "1", str(sum(it["state"] == "attached" for it in status["interfaces"])))
     yield Row("rules", "1", str(len(json.loads(machine.ok("xdpguard rules --json")))))
-    yield Row("its service runs again", "yes", _yes(_runs(machine, 0)))
-    yield Row("the package is removed", "yes", _yes(machine.run("dpkg -r xdpguard").returncode == 0))
-    carried = json.loads(machine.ok(f"ip -json link show {_lan(machine)}"))[0].get("xdp", {}).get("attached")
-    yield Row("a program left after that", "no", _yes(bool(carried)))
-    yield Row("its rules are kept", "yes", _yes(machine.run("ls /var/lib/xdpguard/default/store.db").returncode == 0))
-    yield Row("who was blocked connects", "yes", _yes(connects(machine.lab, _BLOCKED)))
-    yield Row("it is purged", "yes", _yes(machine.run("dpkg -P xdpguard").returncode == 0))
+    yield Row("its service runs again", "yes", yes(_runs(machine, 0)))
+    yield Row("the package is removed", "yes", yes(machine.run("dpkg -r xdpguard").returncode == 0))
+    carried = json.loads(machine.ok(f"ip -json link show {machine.interface}"))[0].get("xdp", {}).get("attached")
+    yield Row("a program left after that", "no", yes(bool(carried)))
+    yield Row("its rules are kept", "yes", yes(machine.run("ls /var/lib/xdpguard/default/store.db").returncode == 0))
+    yield Row("who was blocked connects", "yes", yes(connects(machine.lab, _BLOCKED)))
+    yield Row("it is purged", "yes", yes(machine.run("dpkg -P xdpguard").returncode == 0))
     left = machine.run("ls -d /etc/xdpguard /var/lib/xdpguard /var/cache/xdpguard /usr/lib/xdpguard").stdout.split()
     yield Row("folders left after that", "none", " ".join(left) or "none")
 
@@ -59,18 +57,18 @@ def package(machine: Machine) -> Iterator[Row]:
 def service(machine: Machine) -> Iterator[Row]:
     """The service: set up by a file, reload, watchdog, kill -9, restart, reboot."""
     yield Row("the package installs", "yes", _installed(machine, _NEW))
-    _serve(machine, at_boot=True)
+    machine.serve()
     _configure(machine, block=[_BLOCKED])
     machine.ok(f"systemctl restart {_UNIT}")
-    yield Row("a configuration attaches", "yes", _yes(_until(machine, attached=True)))
+    yield Row("a configuration attaches", "yes", yes(_attached(machine)))
     yield Row("in force", "no yes", _both(machine))
     _configure(machine, block=[_BLOCKED, _ALSO])
     machine.ok(f"systemctl reload {_UNIT}")
-    yield Row("a reload blocks one more", "yes", _yes(_soon(machine, _ALSO, False)))
+    yield Row("a reload blocks one more", "yes", yes(_kept_out(machine, _ALSO)))
     program = _program(machine)
     machine.ok(f"systemctl kill -s KILL {_UNIT}")
-    yield Row("killed it is in force", "no", _yes(connects(machine.lab, _BLOCKED, 1.5)))
-    yield Row("and it runs again", "yes", _yes(_runs(machine, 1)))
+    yield Row("killed it is in force", "no", yes(connects(machine.lab, _BLOCKED, 1.5)))
+    yield Row("and it runs again", "yes", yes(_runs(machine, 1)))
     yield Row("with the program of before", str(program), str(_program(machine)))
     machine.ok(
         f"mkdir -p /etc/systemd/system/{_UNIT}.service.d"
@@ -78,16 +76,16 @@ def service(machine: Machine) -> Iterator[Row]:
         f" > /etc/systemd/system/{_UNIT}.service.d/lab.conf && systemctl daemon-reload && systemctl restart {_UNIT}"
     )
     machine.ok(f"systemctl kill -s STOP {_UNIT}")
-    yield Row("stopped it is in force", "no", _yes(connects(machine.lab, _BLOCKED, 1.5)))
-    yield Row("and the watchdog starts it anew", "yes", _yes(_runs(machine, 1)))
+    yield Row("stopped it is in force", "no", yes(connects(machine.lab, _BLOCKED, 1.5)))
+    yield Row("and the watchdog starts it anew", "yes", yes(_runs(machine, 1)))
     said = machine.ok(f"journalctl -u {_UNIT} -o cat").count("Watchdog timeout")
     yield Row("which the journal tells", "at least 1", str(said))
     score = machine.ok(f"systemd-analyze security --no-pager {_UNIT}").strip().splitlines()[-1]
     say("sandboxing: " + " ".join(score.split()))
     machine.reboot()
     wait_for_server(machine.lab)
-    yield Row("after a reboot it runs", "yes", _yes(_runs(machine, 0)))
-    yield Row("attached without a hand", "yes", _yes(_until(machine, attached=True)))
+    yield Row("after a reboot it runs", "yes", yes(_runs(machine, 0)))
+    yield Row("attached without a hand", "yes", yes(_attached(machine)))
     yield Row("in force", "no yes", _both(machine))
     say("the journal of that boot:\n" + machine.ok(f"journalctl -b -u {_UNIT} --no-pager -o short-monotonic"))
     failed = machine.ok("systemctl --failed --no-legend --plain").strip()
@@ -106,35 +104,18 @@ def _installed(machine: Machine, version: str) -> str:
 
 
 def _configure(machine: Machine, block: list[str]) -> None:
-    text = f"[attach]\ninterfaces = {json.dumps([_lan(machine)])}\n[rules]\nblock = {json.dumps(block)}\n"
+    text = f"[attach]\ninterfaces = {json.dumps([machine.interface])}\n[rules]\nblock = {json.dumps(block)}\n"
     machine.ok(f"cat > /etc/xdpguard/default.toml <<'EOF'\n{text}EOF")
 
 
-def _serve(machine: Machine, at_boot: bool = False) -> None:
-    """A web server on port 80, also after a restart where that is wanted."""
-    if at_boot:
-        unit = f"[Service]\nExecStart={_WEB}\n[Install]\nWantedBy=multi-user.target\n".replace(
-            "python3", "/usr/bin/python3"
-        )
-        machine.ok(f"printf '{unit}' > /etc/systemd/system/web.service && systemctl enable -q --now web")
-    else:
-        machine.ok(f"systemd-run -q --unit=web {_WEB}")
-    wait_for_server(machine.lab)
-
-
-def _lan(machine: Machine) -> str:
-    links = json.loads(machine.ok("ip -json link"))
-    return str(next(it["ifname"] for it in links if it["address"] == "02:00:00:00:00:01"))
-
-
 def _program(machine: Machine) -> int:
-    link = json.loads(machine.ok(f"ip -json -details link show {_lan(machine)}"))[0]
+    link = json.loads(machine.ok(f"ip -json -details link show {machine.interface}"))[0]
     return int(link.get("xdp", {}).get("prog", {}).get("id", 0))
 
 
 def _both(machine: Machine) -> str:
     """Whether the blocked address connects, and another one."""
-    return f"{_yes(connects(machine.lab, _BLOCKED, 1.5))} {_yes(connects(machine.lab, _OTHER))}"
+    return f"{yes(connects(machine.lab, _BLOCKED, 1.5))} {yes(connects(machine.lab, _OTHER))}"
 
 
 def _runs(machine: Machine, restarts: int) -> bool:
@@ -145,9 +126,9 @@ def _runs(machine: Machine, restarts: int) -> bool:
     return _in_time(machine, test)
 
 
-def _until(machine: Machine, attached: bool) -> bool:
-    test = f"ip link show {_lan(machine)} | grep -q xdp"
-    return _in_time(machine, test if attached else f"! {test}")
+def _attached(machine: Machine) -> bool:
+    """Whether the interface carries a program soon."""
+    return _in_time(machine, f"ip link show {machine.interface} | grep -q xdp")
 
 
 def _in_time(machine: Machine, test: str) -> bool:
@@ -155,8 +136,9 @@ def _in_time(machine: Machine, test: str) -> bool:
     return machine.run(f"timeout {_PATIENCE} sh -c 'until {test}; do sleep 0.5; done'").returncode == 0
 
 
-def _soon(machine: Machine, address: str, wanted: bool) -> bool:
-    return any(connects(machine.lab, address, 1.5) is wanted for _ in range(20))
+def _kept_out(machine: Machine, address: str) -> bool:
+    """Whether an address soon connects no more."""
+    return any(not connects(machine.lab, address, 1.5) for _ in range(20))
 
 
 @contextmanager
@@ -178,7 +160,3 @@ def _knocking(machine: Machine) -> Iterator[list[str]]:
         process.terminate()
         said, _ = process.communicate()
         knocks += said.split()
-
-
-def _yes(what: bool) -> str:
-    return "yes" if what else "no"

@@ -23,7 +23,7 @@ from xdpguard.net.netns import entered
 
 _PORT = 80
 _WAIT = 5.0  # seconds for an answer of an emulated machine
-_SERVE = f"python3 -m http.server {_PORT} --bind {SERVER4} --directory /etc/xdpguard-lab"
+SERVE = f"/usr/bin/python3 -m http.server {_PORT} --directory /srv"  # the web server of every check
 _FLOOD = {"rate": 3000, "begins": 1000, "seconds": 40, "clients": 8}
 _HERE = Path(__file__).parent
 
@@ -55,22 +55,22 @@ class Site(Protocol):
 
 def steps(site: Site, mode: str) -> Iterator[Row]:
     """Takes the steps one after the other. ``mode``: the one in which it is to be attached."""
-    yield Row("connects before attach", "yes", _yes(connects(site.lab)))
+    yield Row("connects before attach", "yes", yes(connects(site.lab)))
     site.xdpguard("attach", *site.interface)
     status = json.loads(site.xdpguard("status", "--json"))
     yield Row("attached in mode", mode, status["interfaces"][0]["mode"])
-    yield Row("connects", "yes", _yes(connects(site.lab)))
+    yield Row("connects", "yes", yes(connects(site.lab)))
     site.xdpguard("block", CLIENTS4[0], "--reason", "kernels")
-    yield Row("a blocked address connects", "no", _yes(connects(site.lab, CLIENTS4[0], 1.5)))
-    yield Row("another one does", "yes", _yes(connects(site.lab, CLIENTS4[1])))
+    yield Row("a blocked address connects", "no", yes(connects(site.lab, CLIENTS4[0], 1.5)))
+    yield Row("another one does", "yes", yes(connects(site.lab, CLIENTS4[1])))
     rule = next(it for it in json.loads(site.xdpguard("rules", "--json")) if it["target"].startswith(CLIENTS4[0]))
     yield Row("packets that the rule dropped", "at least 1", str(rule["packets"]))
     site.xdpguard("unblock", CLIENTS4[0])
-    yield Row("unblocked it connects", "yes", _yes(connects(site.lab, CLIENTS4[0])))
+    yield Row("unblocked it connects", "yes", yes(connects(site.lab, CLIENTS4[0])))
     site.xdpguard("guard", "set", f"flood_rate={_FLOOD['begins']}", "hold=30s")
     with _flooded(site.lab):
         found = _until_active(site)
-        yield Row("a flood makes the guard active", "yes", _yes(found))
+        yield Row("a flood makes the guard active", "yes", yes(found))
         clients = sum(connects(site.lab, address) for address in CLIENTS4[: _FLOOD["clients"]])
         yield Row("clients served in it", str(_FLOOD["clients"]), str(clients))
         state = _state(site)
@@ -79,10 +79,11 @@ def steps(site: Site, mode: str) -> Iterator[Row]:
     site.xdpguard("detach", "--all")
     left = json.loads(site.xdpguard("status", "--json"))["interfaces"]
     yield Row("interfaces attached after detach", "0", str(len(left)))
-    yield Row("connects after detach", "yes", _yes(connects(site.lab)))
+    yield Row("connects after detach", "yes", yes(connects(site.lab)))
 
 
-def _yes(what: bool) -> str:
+def yes(what: bool) -> str:
+    """A row's word for it."""
     return "yes" if what else "no"
 
 
@@ -143,8 +144,7 @@ class Veth:
 @contextmanager
 def served(lab: Lab) -> Iterator[None]:
     """An HTTP server in the server's namespace, which listens."""
-    Path("/etc/xdpguard-lab").mkdir(exist_ok=True)
-    server = lab.start(lab.server, _SERVE.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = lab.start(lab.server, SERVE.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_server(lab)
         yield
