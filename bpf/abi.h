@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The structs shared with Python (xdpguard/dataplane/abi.py). Python gives the sizes of its own
+ * The structs shared with Python (xdpguard/dataplane/sys/abi.py). Python gives the sizes of its own
  * definitions as XG_PY_SIZEOF_*, so the two cannot drift apart: a difference does not compile.
  * A change of any of them is a change of the ABI number.
  */

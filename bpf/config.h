@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Every compile-time switch. xdpguard/dataplane/cflags.py always gives all of them and holds
+ * Every compile-time switch. xdpguard/dataplane/build/cflags.py always gives all of them and holds
  * the defaults; one that is missing is an error here, never a silent zero.
  */
 #ifndef XG_CONFIG_H

@@ -6,7 +6,7 @@
  * for those it wants to see; xdpguard_after does what is left to do after the verdict. Each is verified by itself and
  * entered by a tail call (programs.h).
  *
- * The files are joined into one text in the order of these lines (xdpguard/dataplane/bundle.py), because bcc's map
+ * The files are joined into one text in the order of these lines (xdpguard/dataplane/build/bundle.py), because bcc's map
  * methods work only there.
  */
 #include <linux/types.h>

@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from topology import CLIENTS4, CLIENTS6, INTERFACE, SERVER4, SERVER6, Lab
 
-from xdpguard.dataplane import guard
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.net.netns import entered
 from xdpguard.telemetry import counters
 

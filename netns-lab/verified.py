@@ -23,10 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xdpguard.dataplane import btf, compiler, kernel
-from xdpguard.dataplane.bundle import bundle, source_folder
-from xdpguard.dataplane.cflags import Switches, cflags
-from xdpguard.dataplane.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.build import compiler
+from xdpguard.dataplane.build.bundle import bundle
+from xdpguard.dataplane.build.cflags import Switches, cflags
+from xdpguard.dataplane.sys import btf, kernel
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.sys.source import source_folder
 
 BUILTIN = "bcc"  # the compiler inside bcc: LLVM 14 on Debian 12
 CLANGS = ("clang-16", "clang-19")

@@ -20,6 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _LOCK_WAIT = 30.0  # seconds; the longest change, attaching with a full table, takes a few
 _LOCK_POLL = 0.05
 _STATE = "/var/lib/xdpguard"
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39  # linux/capability.h
 
 
 @dataclass(frozen=True)
@@ -145,3 +146,22 @@ def unwritable(path: Path, error: OSError) -> XdpguardError:
         f"cannot write the state directory {path}: {error.strerror}",
         "mount it writable, free space on it, or name another one in XDPGUARD_STATE_DIR",
     )
+
+
+def require_privileges() -> None:
+    """MissingError unless this process may use BPF and change links."""
+    held = _effective()
+
+    def has(*numbers: int) -> bool:
+        return all(held >> number & 1 for number in numbers)
+
+    # Without CAP_PERFMON the verifier takes no program that does arithmetic on pointers as ours does.
+    if not has(_CAP_NET_ADMIN) or not (has(_CAP_SYS_ADMIN) or has(_CAP_BPF, _CAP_PERFMON)):
+        raise MissingError("this needs root (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)", "run it with sudo")
+
+
+def _effective() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0

@@ -16,7 +16,7 @@ static __always_inline u64 xg_hash_word(u64 secret, u64 word)
 
 /*
  * A multiplicative hash of two words (Knuth, TAOCP 6.4, with the multiplier chosen at random when a table is built):
- * 32 bits. Python does the same in xdpguard/lists/index.py.
+ * 32 bits. Python does the same in xdpguard/dataplane/tables/index.py.
  */
 static __always_inline u32 xg_hash_pair(u64 multiplier, u64 high, u64 low)
 {

@@ -12,7 +12,7 @@
  *
  * A prefix is written as its network with the first bit behind it set. So its length is known, and a length L is
  * written as the bit 1 << (32 - L), or 64 - L, or 128 - L: the lowest bit is the longest prefix.
- * Python builds it: xdpguard/lists/index.py.
+ * Python builds it: xdpguard/dataplane/tables/index.py.
  */
 #ifndef XG_STAGES_INDEX_H
 #define XG_STAGES_INDEX_H

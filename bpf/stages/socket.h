@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Asking the kernel: whose socket is this segment's, and what does its owner allow? The fields of kernel structs are
- * read at places that the kernel's own type information names (xdpguard/dataplane/btf.py), so that a setting counts
+ * read at places that the kernel's own type information names (xdpguard/dataplane/sys/btf.py), so that a setting counts
  * from the moment it is made, with or without a controller.
  */
 #ifndef XG_STAGES_SOCKET_H

@@ -20,11 +20,12 @@ from scenarios.peers import PATIENCE, PORT
 from topology import INTERFACE, Lab
 
 from xdpguard.bench.ends import XDP_PASS
-from xdpguard.dataplane import guard, kernel
-from xdpguard.dataplane.bundle import source_folder
-from xdpguard.dataplane.cflags import header_flags
-from xdpguard.dataplane.compiler import import_bcc
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.build.cflags import header_flags
+from xdpguard.dataplane.build.compiler import import_bcc
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.sys.source import source_folder
+from xdpguard.dataplane.tables import guard
 from xdpguard.net import sysctl
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered

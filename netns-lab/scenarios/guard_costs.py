@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
-from xdpguard.dataplane import btf, guard, kernel
-from xdpguard.dataplane.cflags import Switches
-from xdpguard.dataplane.compiler import Compiled
-from xdpguard.dataplane.pins import Pins, ensure_bpffs
-from xdpguard.dataplane.tables import Tables
+from xdpguard.dataplane.build.cflags import Switches
+from xdpguard.dataplane.build.compiler import Compiled
+from xdpguard.dataplane.sys import btf, kernel
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.net.netns import entered
 from xdpguard.policy.model import Guard
 

@@ -25,8 +25,8 @@ from typing import Any
 from scenarios.scraper import Server, end, wait_for
 from topology import CLIENTS4, INTERFACE, Lab
 
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.metrics import dashboard
 from xdpguard.net import sysctl
 from xdpguard.net.netns import entered

@@ -26,7 +26,7 @@ from topology import INTERFACE, SERVER4, Lab
 
 from xdpguard.capture.line import parse
 from xdpguard.capture.packet import encode
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.net.netns import entered
 
 _TUPLES, _WATCHED = 100_000, 20.0  # s

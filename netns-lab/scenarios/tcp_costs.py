@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from topology import CLIENTS4, SERVER4, Lab
 
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 
 _STATISTICS = Path("/proc/sys/kernel/bpf_stats_enabled")
 _TICKS = os.sysconf("SC_CLK_TCK")

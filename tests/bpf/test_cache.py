@@ -12,9 +12,10 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from support.bench import BPFFS
 
-from xdpguard.dataplane import compiler, kernel
-from xdpguard.dataplane.pins import Pins, ensure_bpffs
-from xdpguard.dataplane.program import Built, KernelDataplane, Target
+from xdpguard.dataplane.build import compiler
+from xdpguard.dataplane.build.program import Built, KernelDataplane, Target
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.model import Limits, Policy
 from xdpguard.policy.rule import Rule

@@ -16,8 +16,8 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.utils import PcapReader, PcapWriter
 from support.bench import Bench
 
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.abi import FLAGS
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.abi import FLAGS
 from xdpguard.telemetry import tracking
 from xdpguard.telemetry.tracking import Tuple
 

@@ -12,7 +12,7 @@ from support.bench import Bench
 from support.guard import PORT, QUIET, GuardBench, guarding, listen, segment, syn, sysctls
 from topology import INTERFACE, Lab
 
-from xdpguard.dataplane import guard
+from xdpguard.dataplane.tables import guard
 from xdpguard.net.netns import entered
 from xdpguard.telemetry.events import FLOOD_BEGINS, FLOOD_ENDS, SCAN, Event, Events
 

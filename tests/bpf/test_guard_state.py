@@ -9,7 +9,8 @@ import pytest
 from support.bench import Bench
 from support.guard import AROUND
 
-from xdpguard.dataplane import abi, guard, kernel
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.tables import guard
 
 
 def test_the_controller_writes_its_own_fields_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

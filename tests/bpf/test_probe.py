@@ -19,8 +19,9 @@ from support.dumps import dump
 from support.guard import PORT, GuardBench, guarding, segment, syn
 from topology import INTERFACE, Lab
 
-from xdpguard.dataplane import abi, guard
-from xdpguard.dataplane.probe import LONGEST, RULE, Probe
+from xdpguard.dataplane.build.probe import LONGEST, RULE, Probe
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.tables import guard
 from xdpguard.net.netns import entered
 
 ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")

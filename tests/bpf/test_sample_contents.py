@@ -12,7 +12,7 @@ from support.bench import KEPT, Bench
 from support.dumps import dump
 from support.samples import ETHER, FLAGS, MALFORMED, PLACES, SOURCE, Timed, prepare, timed_on, v4, v6
 
-from xdpguard.dataplane.probe import Probe
+from xdpguard.dataplane.build.probe import Probe
 from xdpguard.telemetry.drops import LIST, RULE, Drops, last, sums
 
 

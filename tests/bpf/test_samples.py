@@ -12,7 +12,7 @@ import pytest
 from support.bench import Bench
 from support.samples import CLOSED, FLAGS, MALFORMED, PLACES, SOURCE, WINDOW, Timed, timed_on, v4
 
-from xdpguard.dataplane import abi
+from xdpguard.dataplane.sys import abi
 from xdpguard.telemetry.drops import Drops, sums
 
 IDLE = 2  # samples of a window, XG_IDLE_SAMPLES of bpf/drops.h

@@ -20,14 +20,14 @@ from scapy.layers.l2 import Dot1Q, Ether
 from support.bench import KEPT, LINK, Answer, Bench, one_cpu
 from support.dumps import dump
 
-from xdpguard.dataplane import abi
-from xdpguard.dataplane.listmaps import ListMaps
-from xdpguard.dataplane.probe import Probe
-from xdpguard.dataplane.shadowlists import ShadowListMaps
-from xdpguard.dataplane.shadowmaps import CLASSES, ShadowTables
-from xdpguard.dataplane.tables import boot_offset
+from xdpguard.dataplane.build.probe import Probe
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.tables.index import build
+from xdpguard.dataplane.tables.lists import ListMaps
+from xdpguard.dataplane.tables.rules import boot_offset
+from xdpguard.dataplane.tables.shadow import CLASSES, ShadowTables
+from xdpguard.dataplane.tables.shadowlists import ShadowListMaps
 from xdpguard.lists.addresses import AddressSet, aggregate
-from xdpguard.lists.index import build
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import parse_prefix
 

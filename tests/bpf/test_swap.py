@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from support.bench import Bench
 
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.listmaps import ListMaps
-from xdpguard.dataplane.shadowlists import ShadowListMaps
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.tables.lists import ListMaps
+from xdpguard.dataplane.tables.shadowlists import ShadowListMaps
 
 LINES = np.zeros((8, abi.LINE.size // 8), np.uint64)
 

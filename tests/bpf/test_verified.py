@@ -8,7 +8,7 @@ import struct
 import pytest
 import verified
 
-from xdpguard.dataplane.names import PROGRAMS
+from xdpguard.dataplane.sys.names import PROGRAMS
 
 # What other compilers are tried on: every stage and helper is in at least one of them, in its largest form.
 EVERYWHERE = {"plain", "veth", "observe", "frags", "no-btf", "linux-5-15", "probe"}

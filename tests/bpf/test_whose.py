@@ -14,7 +14,7 @@ from support.bench import Bench
 from support.guard import AROUND, ETHER, PORT, QUIET, GuardBench, guarding, segment, syn
 from topology import OUTSIDE_MAC, SERVER4, SERVER6, Lab
 
-from xdpguard.dataplane import guard
+from xdpguard.dataplane.tables import guard
 from xdpguard.policy.rule import SAFETY
 from xdpguard.policy.target import parse_prefix
 

@@ -17,8 +17,8 @@ from support.command import Command
 from support.traffic import Echo, client_address, works
 from topology import INTERFACE, Lab
 
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.abi import ABI
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.abi import ABI
 from xdpguard.net.links import Links
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)

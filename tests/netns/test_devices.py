@@ -20,7 +20,7 @@ from support.command import Command
 from support.service import Service
 from support.traffic import eventually
 
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.net import netns
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered

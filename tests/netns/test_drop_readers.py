@@ -18,8 +18,8 @@ from support.following import WAIT, Following, tcp, udp
 from support.traffic import Echo, eventually, flood_command, works
 from topology import INTERFACE, Lab
 
-from xdpguard.dataplane import abi
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.telemetry import drops
 
 BPFFS = Path("/sys/fs/bpf")
@@ -101,7 +101,7 @@ def test_nothing_is_sent_to_a_reader_that_was_killed(attached: Command, lab: Lab
 
 
 def _until(pins: Pins) -> int:
-    from xdpguard.dataplane import kernel
+    from xdpguard.dataplane.sys import kernel
 
     descriptor = pins.open("drop_reader", 4, abi.READER.size)
     try:

@@ -21,8 +21,8 @@ from topology import INTERFACE, OUTSIDE4, SERVER4, SERVER6, Lab
 
 from xdpguard.capture.line import parse
 from xdpguard.capture.packet import encode
-from xdpguard.dataplane.pins import Pins
-from xdpguard.lists.store import Store
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.store.database import Store
 
 BPFFS = Path("/sys/fs/bpf")
 

@@ -12,13 +12,13 @@ import pytest
 from support.command import Command
 from topology import INTERFACE, Lab
 
-from xdpguard.attaching import Request
-from xdpguard.controller import Controller
-from xdpguard.dataplane.pins import Pins, ensure_bpffs
-from xdpguard.dataplane.program import KernelDataplane
-from xdpguard.lists.store import Store
+from xdpguard.control.attach import Request
+from xdpguard.control.controller import Controller
+from xdpguard.dataplane.build.program import KernelDataplane
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
 from xdpguard.net.links import Link, Links
 from xdpguard.policy.model import Policy
+from xdpguard.store.database import Store
 
 
 class Stacked(Links):

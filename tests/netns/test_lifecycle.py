@@ -15,8 +15,8 @@ from support.command import Command
 from support.traffic import Echo, client_address, eventually, works
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, Lab
 
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.abi import ABI
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.abi import ABI
 from xdpguard.net.links import Links
 from xdpguard.net.refusals import AttachRefused
 

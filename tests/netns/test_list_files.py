@@ -16,8 +16,9 @@ from support.service import Service
 from support.traffic import Echo, client_address
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
 
-from xdpguard.dataplane import kernel, settings
-from xdpguard.dataplane.listmaps import ListMaps
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.tables import settings
+from xdpguard.dataplane.tables.lists import ListMaps
 from xdpguard.net.netns import entered
 
 EVERYBODY = without()

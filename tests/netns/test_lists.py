@@ -20,11 +20,11 @@ from support.traffic import Echo, Family, client_address, works
 from topology import INTERFACE, SERVER4, Lab
 
 from xdpguard.bench.flood import Flood, Sender
-from xdpguard.lists import index
+from xdpguard.dataplane.tables import index
 
 FAMILIES: list[Family] = [4, 6]
 EVERYBODY = without()
-MAPS = "xdpguard.dataplane.listmaps:ListMaps"
+MAPS = "xdpguard.dataplane.tables.lists:ListMaps"
 
 
 @pytest.fixture(scope="module")
@@ -315,8 +315,8 @@ def test_killed_at_any_moment_of_a_load(attached: Command, lab: Lab, tmp_path: P
 
 # A method, whether killed after it or before, whether the new list is stored then, what comes next.
 STEPS = [
-    ("xdpguard.lists.shelf:Shelf.put", True, False, "load"),
-    ("xdpguard.listbook:Listbook._force", False, True, "drop"),
+    ("xdpguard.store.lists:Shelf.put", True, False, "load"),
+    ("xdpguard.control.lists:Listbook._force", False, True, "drop"),
     (f"{MAPS}._add", False, True, "load"),
     (f"{MAPS}._flags", False, True, "load"),
     (f"{MAPS}._flags", True, True, "load"),

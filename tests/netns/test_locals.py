@@ -26,7 +26,7 @@ from support.field import (
 )
 from support.traffic import eventually
 
-from xdpguard.dataplane import guard
+from xdpguard.dataplane.tables import guard
 from xdpguard.net import locals as destinations
 from xdpguard.policy.target import Prefix, parse_prefix
 

@@ -24,8 +24,8 @@ from support.scrape import Scrape, Watched, watched
 from support.traffic import Echo, client_address, eventually, start_flood, works
 from topology import INTERFACE, Lab
 
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
 
 pytestmark = pytest.mark.timeout(300)
 PORT = 8000

@@ -21,8 +21,9 @@ from support.traffic import PORT, Echo, eventually, start_flood, works
 from topology import INTERFACE, OUTSIDE_MAC, SERVER_MAC, Lab
 
 from xdpguard.bench.ends import XDP_PASS, attach_own, insn
-from xdpguard.dataplane import guard, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.net.answers import way_out
 from xdpguard.net.links import Links, Mode
 from xdpguard.net.netns import entered, entered_path

@@ -13,7 +13,7 @@ import pytest
 from support.command import Command
 from support.field import INTERFACE, PORT, Field, reasons, shown, watching
 
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.net import firewall, owners
 from xdpguard.net.devices import read
 from xdpguard.net.netns import entered

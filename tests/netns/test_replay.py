@@ -26,7 +26,7 @@ from support.guard import set_sysctl
 from support.traffic import eventually
 from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.net.netns import entered
 
 ETHER = Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)

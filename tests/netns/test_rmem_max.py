@@ -13,7 +13,7 @@ from support.command import Command
 from support.traffic import eventually
 from topology import INTERFACE, Lab
 
-from xdpguard.dataplane import abi, kernel
+from xdpguard.dataplane.sys import abi, kernel
 
 SYSCTL = Path("/proc/sys/net/core/rmem_max")
 PLACE = 2  # in abi.GUARD_POLICY

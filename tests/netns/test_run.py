@@ -21,8 +21,8 @@ from support.service import Run
 from support.traffic import eventually, start_flood
 from topology import CLIENTS4, CLIENTS6, INTERFACE, SERVER4, SERVER6, Lab
 
-from xdpguard.lists.store import Store
 from xdpguard.net.netns import entered
+from xdpguard.store.database import Store
 
 PORT = 8000
 RAISED = ("tcp_syncookies", "tcp_timestamps")

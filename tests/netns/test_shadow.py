@@ -22,14 +22,14 @@ from support.traffic import PORT as ECHO
 from support.traffic import Echo, Family, client_address, eventually, server_address, start_flood, works
 from topology import INTERFACE, Lab
 
-from xdpguard.controller import Controller
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.pins import Pins
-from xdpguard.dataplane.program import KernelDataplane
-from xdpguard.dataplane.shadowlists import ShadowListMaps
-from xdpguard.lists.store import Store
+from xdpguard.control.controller import Controller
+from xdpguard.dataplane.build.program import KernelDataplane
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables.shadowlists import ShadowListMaps
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered
+from xdpguard.store.database import Store
 from xdpguard.tui.reading import Reader
 
 FAMILIES: list[Family] = [4, 6]

@@ -13,8 +13,8 @@ from support.tcp import asking, connected, half_open, kernel_counts, listener, s
 from support.traffic import eventually
 from topology import Lab
 
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.records import Records, sum_over_cpus
+from xdpguard.dataplane.build.records import Records, sum_over_cpus
+from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import MissingError
 from xdpguard.net import netns
 from xdpguard.net.netns import entered

@@ -16,13 +16,13 @@ from support.command import Command
 from support.field import Field, reasons, served
 from support.tags import INTERFACE, PLAIN4, VLANS4, Tagged
 
-from xdpguard.dataplane import guard
-from xdpguard.dataplane.pins import Pins
-from xdpguard.lists.store import Store
-from xdpguard.loans import Offloads
+from xdpguard.control.sysctls import Offloads
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.net import offload
 from xdpguard.net.devices import Device
 from xdpguard.net.links import Links
+from xdpguard.store.database import Store
 
 PLAIN, VLAN = f"{PLAIN4}.1", f"{VLANS4}.1"
 

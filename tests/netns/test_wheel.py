@@ -31,7 +31,7 @@ def test_the_wheel_carries_the_data_plane_and_attaches_from_any_folder(
         [*pip, "install", "--no-deps", "--root-user-action=ignore", "--target", str(site), str(wheel)], check=True
     )
     where = subprocess.check_output(
-        [sys.executable, "-c", "from xdpguard.dataplane.bundle import source_folder; print(source_folder())"],
+        [sys.executable, "-c", "from xdpguard.dataplane.sys.source import source_folder; print(source_folder())"],
         cwd="/",
         env=command.environment | {"PYTHONPATH": str(site)},
         text=True,

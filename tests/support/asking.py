@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from support.bench import Bench
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 
 MOST = 1 << 17
 ALLOWED, BLOCKED, LISTED = 1, 2, 3

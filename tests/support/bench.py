@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from xdpguard.dataplane import abi, btf, guard, kernel
-from xdpguard.dataplane.cache import Cache
-from xdpguard.dataplane.cflags import Switches
-from xdpguard.dataplane.compiler import Compiled
-from xdpguard.dataplane.pins import Pins, ensure_bpffs
-from xdpguard.dataplane.tables import Tables
+from xdpguard.dataplane.build.cache import Cache
+from xdpguard.dataplane.build.cflags import Switches
+from xdpguard.dataplane.build.compiler import Compiled
+from xdpguard.dataplane.sys import abi, btf, kernel
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_ports, parse_prefix
 from xdpguard.telemetry import counters

@@ -8,8 +8,8 @@ import mmap
 import os
 from pathlib import Path
 
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.pins import Pins
 
 _BATCH = 8192
 _MMAPABLE = 1 << 10  # BPF_F_MMAPABLE

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from support.command import Command
 from support.service import Service
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered
 
@@ -198,8 +198,8 @@ def shown(command: Command, interface: str = INTERFACE) -> Any:
 
 def macs(command: Command, netns: str) -> set[str]:
     """The further addresses in the guard's map."""
-    from xdpguard.dataplane import abi
-    from xdpguard.dataplane.pins import Pins
+    from xdpguard.dataplane.sys import abi
+    from xdpguard.dataplane.sys.pins import Pins
 
     pins = Pins(Path("/sys/fs/bpf"), command.instance)
     with pins.opened_link("macs", INTERFACE, netns, abi.MAC.size, 4) as descriptor:

@@ -18,7 +18,8 @@ from scapy.layers.l2 import Ether
 from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from support.bench import VERDICTS, Answer, Bench, one_cpu
-from xdpguard.dataplane import abi, guard, kernel
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.tables import guard
 from xdpguard.net.netns import entered
 from xdpguard.policy.model import Guard
 

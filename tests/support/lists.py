@@ -17,12 +17,12 @@ from topology import CLIENTS4, CLIENTS6, INTERFACE, OUTSIDE4, OUTSIDE6, Lab
 
 from support.command import Command, Result
 from support.traffic import PORT, Family, server_address
-from xdpguard.dataplane.listmaps import ListMaps
-from xdpguard.dataplane.pins import Pins
-from xdpguard.listbook import Listbook
-from xdpguard.lists.shelf import NamedList, Shelf
-from xdpguard.lists.store import Store
+from xdpguard.control.lists import Listbook
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables.lists import ListMaps
 from xdpguard.net.netns import entered
+from xdpguard.store.database import Store
+from xdpguard.store.lists import NamedList, Shelf
 
 EVERYBODY = frozenset(range(len(CLIENTS4)))
 BIG = 500_000

@@ -15,8 +15,9 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from support.bench import Bench, one_cpu
-from xdpguard.dataplane import abi, guard, kernel
-from xdpguard.dataplane.listmaps import ListMaps
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables.lists import ListMaps
 from xdpguard.telemetry.drops import Drop, Drops, last, sums
 
 ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")

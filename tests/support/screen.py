@@ -15,14 +15,15 @@ from typing import Any, Literal
 import numpy as np
 from textual.pilot import Pilot
 
-from xdpguard.dataplane import abi, guard
-from xdpguard.inventory import Interface, State
-from xdpguard.listbook import ListHits
-from xdpguard.lists.shelf import NamedList
-from xdpguard.lists.store import Store
+from xdpguard.control.entries import Rulebook
+from xdpguard.control.interfaces import Interface, State
+from xdpguard.control.lists import ListHits
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.tables import guard
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import MAPPED
-from xdpguard.rulebook import Rulebook
+from xdpguard.store.database import Store
+from xdpguard.store.lists import NamedList
 from xdpguard.tcp.snapshot import Listener, Queue
 from xdpguard.telemetry import ranking
 from xdpguard.telemetry.counters import Counters, ReasonCounts

@@ -12,7 +12,7 @@ import os
 import struct
 
 from support.field import Namespaces, echoed, put_pass
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.net.netns import entered
 
 VLAN = 5

@@ -27,7 +27,7 @@ from topology import INTERFACE, OUTSIDE4, OUTSIDE6, OUTSIDE_MAC, SERVER4, SERVER
 from support.command import Command
 from support.traffic import Family
 from xdpguard.bench.ends import insn
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered
 

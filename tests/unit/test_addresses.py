@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdpguard.dataplane import abi
-from xdpguard.lists import placing
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.tables import placing
+from xdpguard.dataplane.tables.index import _gathered6, _limited, build, held
 from xdpguard.lists.addresses import AddressSet, aggregate, unpacked
-from xdpguard.lists.index import _gathered6, _limited, build, held
 from xdpguard.policy.target import Prefix
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from xdpguard.lists.addresses import AddressSet, aggregate
-from xdpguard.lists.culprits import Culprits, in_words
-from xdpguard.lists.shelf import NamedList, Shelf
-from xdpguard.lists.store import Store
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, parse_ports, parse_prefix
+from xdpguard.store.database import Store
+from xdpguard.store.lists import NamedList, Shelf
+from xdpguard.telemetry.attribution import Culprits, in_words
 
 NOW = 1_795_000_000.0
 SOURCE, OTHER = (socket.inet_aton(text) for text in ("198.51.100.7", "203.0.113.9"))
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The monotonic clock, moved by the test."""
     now = [1000.0]
-    monkeypatch.setattr("xdpguard.lists.culprits.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("xdpguard.telemetry.attribution.time.monotonic", lambda: now[0])
     return now
 
 

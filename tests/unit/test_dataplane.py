@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdpguard.dataplane import abi, prefilter
-from xdpguard.dataplane.bundle import bundle, source_folder
-from xdpguard.dataplane.cflags import Switches, cflags
-from xdpguard.dataplane.pins import encoded
-from xdpguard.dataplane.tables import entry
+from xdpguard.dataplane.build.bundle import bundle
+from xdpguard.dataplane.build.cflags import Switches, cflags
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.pins import encoded
+from xdpguard.dataplane.sys.source import source_folder
+from xdpguard.dataplane.tables import prefilter
+from xdpguard.dataplane.tables.rules import entry
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
 

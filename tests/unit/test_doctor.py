@@ -47,7 +47,7 @@ def test_what_an_older_kernel_lacks(
     jit: Path, monkeypatch: pytest.MonkeyPatch, release: tuple[int, int], lacks: int
 ) -> None:
     jit.write_text("1", encoding="ascii")
-    monkeypatch.setattr("xdpguard.dataplane.kernel.release", lambda: release)
+    monkeypatch.setattr("xdpguard.dataplane.sys.kernel.release", lambda: release)
     (told,) = doctor.run(instance())
     assert told.result == "ok"
     assert sum(what in told.finding for what in host._SINCE.values()) == lacks

@@ -10,9 +10,9 @@ import pytest
 
 from xdpguard.cli import events
 from xdpguard.cli.drops import Missed, Wanted, rise
-from xdpguard.dataplane import abi
-from xdpguard.lists.culprits import Culprits
-from xdpguard.lists.store import Store
+from xdpguard.dataplane.sys import abi
+from xdpguard.store.database import Store
+from xdpguard.telemetry.attribution import Culprits
 from xdpguard.telemetry.drops import Drop
 
 DENY = next(reason for reason in abi.reasons() if reason.name == "deny")

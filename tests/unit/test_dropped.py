@@ -12,8 +12,8 @@ from support.screen import counters, rank
 
 from xdpguard.capture.line import parse
 from xdpguard.capture.packet import encode
-from xdpguard.dataplane import abi
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.telemetry import dropped
 from xdpguard.telemetry.dropped import Dropped, Share
 

@@ -23,26 +23,28 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as _parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from xdpguard.auditing import Audit
 from xdpguard.cli.app import run
-from xdpguard.dataplane import abi, guard, kernel
-from xdpguard.dataplane.kernel import MapInfo
-from xdpguard.dataplane.pins import Pins
+from xdpguard.control.audit import Audit
+from xdpguard.control.entries import GUARD
+from xdpguard.control.interfaces import Interface
+from xdpguard.control.lists import Share
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.kernel import MapInfo
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.errors import MissingError, UsageError, XdpguardError
-from xdpguard.inventory import Interface
-from xdpguard.listbook import Share
-from xdpguard.lists.store import Store
 from xdpguard.metrics import dashboard, hits, totals
 from xdpguard.metrics.catalogue import FAMILIES
-from xdpguard.metrics.collector import Collector, Gathering
+from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.prometheus import Exposition, metrics
+from xdpguard.metrics.samples import Gathering
 from xdpguard.metrics.status import Status, Taken
 from xdpguard.policy.load import load
 from xdpguard.policy.metrics import Address, parse_listen
 from xdpguard.policy.model import TcpMetrics
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
-from xdpguard.rulebook import GUARD
+from xdpguard.store.database import Store
 from xdpguard.tcp import figures
 from xdpguard.tcp.resent import Resent
 from xdpguard.telemetry import counters, top

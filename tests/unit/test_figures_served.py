@@ -21,16 +21,16 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.sdk.resources import Resource
 from support.traffic import eventually
 
-from xdpguard.dataplane.pins import Pins
-from xdpguard.lists.store import Store
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.metrics import server
 from xdpguard.metrics.catalogue import FAMILIES
-from xdpguard.metrics.collector import Sample
 from xdpguard.metrics.otlp import encoded
+from xdpguard.metrics.samples import Sample
 from xdpguard.metrics.server import Answer, Server
 from xdpguard.metrics.service import Service
 from xdpguard.policy.metrics import Address
 from xdpguard.policy.model import Metrics, TcpMetrics
+from xdpguard.store.database import Store
 
 ANY = "127.0.0.1:0"
 NO_TCP = TcpMetrics(False, False, False, False, False)  # which would be the whole machine's

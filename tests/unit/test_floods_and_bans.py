@@ -13,20 +13,21 @@ import pytest
 from support.screen import counters as counted
 from support.screen import listening
 
-from xdpguard import guardbook
-from xdpguard.dataplane import abi, guard
-from xdpguard.dataplane.pins import Pins
+from xdpguard.control import guard as policies
+from xdpguard.control.entries import Rulebook
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.errors import UsageError
-from xdpguard.guard import notify
-from xdpguard.guard.bans import Bans, Rates, Scans, Suspect
-from xdpguard.guard.detector import Flood, Sample, judge
-from xdpguard.guard.floods import Floods
-from xdpguard.lists.store import Store
 from xdpguard.net.links import Link
 from xdpguard.net.netns import Place
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_interval, parse_prefix
-from xdpguard.rulebook import Rulebook
+from xdpguard.service import notify
+from xdpguard.service.bans import Bans, Rates, Scans, Suspect
+from xdpguard.service.detector import Flood, Sample, judge
+from xdpguard.service.floods import Floods
+from xdpguard.store.database import Store
 from xdpguard.tcp.evidence import Pressure
 from xdpguard.telemetry import counters, tracking
 from xdpguard.telemetry.tracking import Tuple
@@ -245,7 +246,7 @@ def test_who_is_needed_is_not_banned(store: Store) -> None:
 
 
 def test_words_of_guard_set() -> None:
-    assert guardbook.parse(["mode=off", "bans=1m,2h", "flood_rate=5", "options=false", "hold=default"]) == {
+    assert policies.parse(["mode=off", "bans=1m,2h", "flood_rate=5", "options=false", "hold=default"]) == {
         "mode": "off",
         "bans": ("1m", "2h"),
         "flood_rate": 5,
@@ -254,7 +255,7 @@ def test_words_of_guard_set() -> None:
     }
     for word in ("mode=x", "mode", "x=1", "flood_rate=-1", "hold=700s", "window=1ms", "bans=0s", "bans=", "prefix6=8"):
         with pytest.raises(UsageError):
-            guardbook.parse([word])
+            policies.parse([word])
 
 
 def test_short_intervals() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from xdpguard.net import hidden, links
+from xdpguard.net import hidden, hsr, links
 from xdpguard.net.links import Link
 
 
@@ -117,6 +117,6 @@ def test_a_macsec_device_names_the_one_below() -> None:
 
 
 def test_data_that_are_something_else() -> None:
-    assert hidden.hsr("hsr", None) == ("hsr", ())
-    assert hidden.hsr("hsr", "01:00") == ("hsr", ())
-    assert hidden.hsr("hsr", "00:00:01:00") == ("hsr", ())
+    assert hsr.members_of("hsr", None) == ("hsr", ())
+    assert hsr.members_of("hsr", "01:00") == ("hsr", ())
+    assert hsr.members_of("hsr", "00:00:01:00") == ("hsr", ())

@@ -14,23 +14,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xdpguard import safety
-from xdpguard.auditing import Audit
-from xdpguard.controller import Controller
-from xdpguard.dataplane import abi
-from xdpguard.dataplane.pins import Pins
-from xdpguard.dataplane.tables import Hits
+from xdpguard.control import safety
+from xdpguard.control.audit import Audit
+from xdpguard.control.controller import Controller
+from xdpguard.control.entries import CONFIG
+from xdpguard.control.lists import Listbook, Share
+from xdpguard.control.loader import Loaded, Loader, check_name
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.guard.upkeep import Upkeep
-from xdpguard.listbook import Listbook, Share
-from xdpguard.listloader import Loaded, Loader, check_name
-from xdpguard.lists.store import Store
 from xdpguard.net import sockets
+from xdpguard.policy.hits import Hits
 from xdpguard.policy.load import load
 from xdpguard.policy.model import ListFile, Policy
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import parse_prefix
-from xdpguard.rulebook import CONFIG
+from xdpguard.service.upkeep import Upkeep
+from xdpguard.store.database import Store
 
 Words = NDArray[np.uint64]
 _THERE, _PREFIX = 1 << 33, 1 << 32  # bpf/stages/index.h
@@ -152,8 +152,8 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def world(store: Store, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(store)
-    monkeypatch.setattr("xdpguard.dataplane.listmaps.ListMaps", lambda pins: made.maps)
-    monkeypatch.setattr("xdpguard.dataplane.listmark.generation", lambda pins, index: made.maps.mark())
+    monkeypatch.setattr("xdpguard.dataplane.tables.lists.ListMaps", lambda pins: made.maps)
+    monkeypatch.setattr("xdpguard.dataplane.tables.listmark.generation", lambda pins, index: made.maps.mark())
     return made
 
 
@@ -244,7 +244,7 @@ def test_hits_are_harvested_once_and_go_on_in_new_maps(world: World) -> None:
 
 def test_settling_costs_nothing_when_there_is_nothing_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("xdpguard.dataplane.listmaps.ListMaps", None)
+        patch.setattr("xdpguard.dataplane.tables.lists.ListMaps", None)
         world.book.settle(in_force=False)
     world.load("x", "10.0.0.1")
     swaps = world.maps.swaps

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from xdpguard import needed
-from xdpguard.lists.store import Store
+from xdpguard.control import needed
+from xdpguard.control.entries import Rulebook
 from xdpguard.net import logins, sockets
 from xdpguard.policy.rule import SAFETY, NewRule
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
-from xdpguard.rulebook import Rulebook
+from xdpguard.store.database import Store
 
 GATEWAY, PEER, STRANGER = "192.0.2.1", "198.51.100.7", "203.0.113.9"
 

@@ -12,12 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from xdpguard.dataplane.tables import Hits
+from xdpguard.control.entries import Change, Rulebook
 from xdpguard.errors import XdpguardError
-from xdpguard.lists.store import Store
+from xdpguard.policy.hits import Hits
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_prefix
-from xdpguard.rulebook import Change, Rulebook
+from xdpguard.store.database import Store
 
 
 class FakeTables:

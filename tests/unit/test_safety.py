@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from xdpguard import safety
+from xdpguard.control import safety
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.lists.store import Store
 from xdpguard.net import sockets
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, Port, parse_prefix
+from xdpguard.store.database import Store
 
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode

@@ -11,16 +11,15 @@ from typing import Any, cast
 
 import pytest
 
-from xdpguard.dataplane.pins import Pins
-from xdpguard.dataplane.shadowmaps import NO_SPLIT, Split
-from xdpguard.dataplane.tables import Hits
+from xdpguard.control.shadowbook import Shadowbook
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import XdpguardError
-from xdpguard.lists.shadows import Shadows
-from xdpguard.lists.store import Store
 from xdpguard.metrics.shadows import ShadowTotals
+from xdpguard.policy.hits import NO_SPLIT, Hits, Split
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix, parse_prefix
-from xdpguard.shadowbook import Shadowbook
+from xdpguard.store.database import Store
+from xdpguard.store.shadow import Shadows
 
 A, B = parse_prefix("198.51.100.7")[0], parse_prefix("198.51.100.0/24")[0]
 

@@ -10,11 +10,11 @@ import pytest
 from support.screen import WALL, Screen, World, counters, listening, named, run, seen
 
 from xdpguard.errors import XdpguardError
-from xdpguard.lists.store import Store
 from xdpguard.net import sockets
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import parse_prefix
+from xdpguard.store.database import Store
 from xdpguard.tcp.snapshot import Listener
 from xdpguard.tui.board import Board, colourless
 

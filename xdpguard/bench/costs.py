@@ -20,7 +20,7 @@ from xdpguard.bench.maker import Kind, Makers, drop_at_once
 from xdpguard.bench.packets import ALLOWED, CLOSED_PORT, FAMILIES, SOURCES, WAYS, Addresses, Family, Way, frame
 from xdpguard.bench.results import Cost, Results
 from xdpguard.bench.workspace import Commands, Workspace
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import XdpguardError
 
 _ROUNDS, _REPEAT = 15, 100_000

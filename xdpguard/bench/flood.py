@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from xdpguard.bench.wire import INTERFACE, OUTSIDE_MAC, SERVER_MAC, is_lab_end
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.bundle import source_folder
-from xdpguard.dataplane.cflags import header_flags
-from xdpguard.dataplane.compiler import import_bcc
+from xdpguard.dataplane.build.cflags import header_flags
+from xdpguard.dataplane.build.compiler import import_bcc
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.errors import UsageError
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered

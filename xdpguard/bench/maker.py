@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from xdpguard.bench.packets import FAMILIES, SOURCES, Family, size
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.bundle import source_folder
-from xdpguard.dataplane.cflags import header_flags
-from xdpguard.dataplane.compiler import captured, import_bcc, require_headers
+from xdpguard.dataplane.build.cflags import header_flags
+from xdpguard.dataplane.build.compiler import captured, import_bcc, require_headers
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.errors import XdpguardError
 
 _XDP_DROP = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0)  # r0 = XDP_DROP; exit

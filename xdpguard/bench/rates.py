@@ -23,7 +23,7 @@ from xdpguard.bench.process import settled_kernel_memory
 from xdpguard.bench.results import Rate, Results
 from xdpguard.bench.wire import SERVER4, Lab
 from xdpguard.bench.workspace import Commands, Workspace
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered

@@ -14,7 +14,7 @@ from typing import Literal
 from xdpguard.bench.packets import CLOSED_PORT, SOURCES, Family, texts
 from xdpguard.bench.wire import Lab
 from xdpguard.bench.workspace import program
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 
 SET = "bench"
 _PATIENCE = 600  # seconds; ten million elements take nft the greater part of two minutes

@@ -11,7 +11,7 @@ from xdpguard.bench import costs, loading, machine, rates
 from xdpguard.bench.packets import SOURCES, Addresses
 from xdpguard.bench.results import Results
 from xdpguard.bench.workspace import Workspace
-from xdpguard.dataplane.compiler import import_bcc, require_headers
+from xdpguard.dataplane.build.compiler import import_bcc, require_headers
 from xdpguard.errors import XdpguardError
 
 Part = Literal["costs", "rates", "loading"]

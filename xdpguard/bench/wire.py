@@ -26,16 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xdpguard.bench.ends import (
-    NAMESPACES,
-    XDP_OUTSIDE,
-    XDP_PASS,
-    attach_own,
-    has_link,
-    neighbour,
-    pin_receivers,
-    run,
-)
+from xdpguard.bench.ends import NAMESPACES, XDP_OUTSIDE, XDP_PASS, attach_own, has_link, neighbour, pin_receivers, run
 from xdpguard.net.links import Links
 
 INTERFACE = "eth0"

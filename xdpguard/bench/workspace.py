@@ -18,8 +18,8 @@ import xdpguard
 from xdpguard import instance as instances
 from xdpguard.bench.process import Spent, end_children, spend
 from xdpguard.bench.wire import Lab
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
 from xdpguard.errors import MissingError, XdpguardError
 from xdpguard.net.links import Links
 from xdpguard.telemetry import counters

@@ -10,7 +10,7 @@ import typer
 
 from xdpguard.cli import render
 from xdpguard.errors import UsageError
-from xdpguard.privileges import require_privileges
+from xdpguard.instance import require_privileges
 
 _EXAMPLES = """
 \b

@@ -15,12 +15,12 @@ import typer
 from xdpguard import __version__
 from xdpguard.cli import drops, places, render
 from xdpguard.cli.session import options
-from xdpguard.privileges import require_privileges
+from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.capture.output import Output
     from xdpguard.cli.drops import Missed, Wanted
-    from xdpguard.lists.culprits import Culprits
+    from xdpguard.telemetry.attribution import Culprits
     from xdpguard.telemetry.drops import Drop, Place
 
 _EXAMPLES = """
@@ -62,8 +62,8 @@ def capture(
 ) -> None:
     """Write dropped packets' headers to a pcapng file, with the reason of each in its comment."""
     from xdpguard.capture.output import Output
-    from xdpguard.lists.culprits import Culprits
-    from xdpguard.lists.store import Store
+    from xdpguard.store.database import Store
+    from xdpguard.telemetry.attribution import Culprits
 
     require_privileges()
     chosen = options(context)
@@ -91,7 +91,7 @@ class _Into:
 
     def __init__(self, output: Output, which: Wanted, culprits: Culprits) -> None:
         from xdpguard.capture.writer import Writer
-        from xdpguard.dataplane.abi import DROP_FRAME
+        from xdpguard.dataplane.sys.abi import DROP_FRAME
 
         self._culprits = culprits
         self._numbers: dict[Place, int] = {place: number for number, place in enumerate(which.places)}
@@ -114,7 +114,7 @@ class _Into:
         self._written[number] += 1
 
     def _comment(self, drop: Drop) -> str:
-        from xdpguard.lists.culprits import in_words
+        from xdpguard.telemetry.attribution import in_words
 
         why = in_words(drops.read(drop, self._culprits)[1])
         passed = "; only observed, so it passed" if drop.observed else ""

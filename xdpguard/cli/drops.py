@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.session import Options, pins
 from xdpguard.errors import UsageError, XdpguardError
@@ -21,7 +22,7 @@ from xdpguard.policy.target import parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet
-    from xdpguard.lists.culprits import Culprits
+    from xdpguard.telemetry.attribution import Culprits
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
 Reasons = Annotated[
@@ -48,8 +49,8 @@ class Wanted:
 
     def look(self, chosen: Options) -> list[Place]:
         """Takes in what is attached now; returns those that are new. What has gone is kept: it was wanted."""
-        from xdpguard.lists.places import expect_namespaces, meant
-        from xdpguard.lists.store import Store
+        from xdpguard.control.namespaces import expect_namespaces, meant
+        from xdpguard.store.database import Store
 
         try:
             stamp = chosen.instance.store.stat().st_mtime_ns
@@ -104,9 +105,9 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
 
 def namespace(chosen: Options, words: str) -> str:
     """The recorded name of the namespace that --netns means."""
-    from xdpguard.lists.places import expect_namespaces
-    from xdpguard.lists.store import Store
+    from xdpguard.control.namespaces import expect_namespaces
     from xdpguard.net import netns
+    from xdpguard.store.database import Store
 
     with Store(chosen.instance.store, read_only=True) as store:
         expect_namespaces(store)
@@ -242,11 +243,11 @@ class Missed:
         dropped, lost = (sum(column) for column in zip(*self.found.values(), strict=True))
         dropped = max(dropped, self.taken)  # an interface was detached
         over = max(0, dropped - self.taken - lost)
-        text = f"{render.number(self.taken)} {verb} of {render.number(dropped)} dropped meanwhile"
+        text = f"{units.number(self.taken)} {verb} of {units.number(dropped)} dropped meanwhile"
         if over:
-            text += f"; {render.number(over)} were over the rate (see --rate), or came at the very end"
+            text += f"; {units.number(over)} were over the rate (see --rate), or came at the very end"
         if lost:
-            text += f"; {render.number(lost)} came faster than they were read"
+            text += f"; {units.number(lost)} came faster than they were read"
         return text
 
 

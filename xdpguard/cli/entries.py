@@ -6,14 +6,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from xdpguard.cli import render
+from xdpguard import units
 
 if TYPE_CHECKING:
-    from xdpguard.dataplane.shadowmaps import Split
-    from xdpguard.listbook import ListHits, Share
-    from xdpguard.lists.shelf import NamedList
-    from xdpguard.rulebook import RuleHits
-    from xdpguard.shadowbook import ShadowList, ShadowRule
+    from xdpguard.control.entries import RuleHits
+    from xdpguard.control.lists import ListHits, Share
+    from xdpguard.control.shadowbook import ShadowList, ShadowRule
+    from xdpguard.policy.hits import Split
+    from xdpguard.store.lists import NamedList
 
 RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
 LIST_COLUMNS = ["list", "entries", "in kernel", "packets", "bytes", "format", "skipped", "loaded", "file"]
@@ -50,11 +50,11 @@ def rule_row(item: RuleHits, now: float) -> list[str]:
     return [
         rule.kind,
         str(rule.target),
-        render.number(item.packets),
-        render.octets(item.bytes),
+        units.number(item.packets),
+        units.byte_count(item.bytes),
         _left(rule.expires, now),
         rule.source,
-        render.moment(rule.created),
+        units.moment(rule.created),
         rule.reason,
     ]
 
@@ -67,7 +67,7 @@ def shadow_rule_row(item: ShadowRule, now: float) -> list[str]:
         *_cells(item.split),
         _left(rule.expires, now),
         rule.source,
-        render.moment(rule.created),
+        units.moment(rule.created),
         rule.reason,
     ]
 
@@ -104,13 +104,13 @@ def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
     its = item.its
     return [
         its.name,
-        render.number(its.entries),
+        units.number(its.entries),
         _held(its.name, shares),
-        render.number(item.packets),
-        render.octets(item.bytes),
+        units.number(item.packets),
+        units.byte_count(item.bytes),
         its.format,
-        render.number(its.skipped),
-        render.moment(its.loaded),
+        units.number(its.skipped),
+        units.moment(its.loaded),
         its.file or "-",
     ]
 
@@ -120,11 +120,11 @@ def shadow_list_row(item: ShadowList, shares: dict[str, Share]) -> list[str]:
     its = item.found.its
     return [
         its.name,
-        render.number(its.entries),
+        units.number(its.entries),
         _held(its.name, shares),
         *_cells(item.split),
         its.format,
-        render.moment(its.loaded),
+        units.moment(its.loaded),
         its.file or "-",
     ]
 
@@ -139,15 +139,15 @@ def words(split: Split) -> str:
 
 def _cells(split: Split) -> list[str]:
     return [
-        render.number(split.established.packets),
-        render.number(split.other.packets),
-        render.number(split.allowed.packets),
-        render.octets(split.total.bytes),
+        units.number(split.established.packets),
+        units.number(split.other.packets),
+        units.number(split.allowed.packets),
+        units.byte_count(split.total.bytes),
     ]
 
 
 def _left(expires: float | None, now: float) -> str:
-    return "never" if expires is None else render.span(expires - now)
+    return "never" if expires is None else units.span(expires - now)
 
 
 def _held(name: str, shares: dict[str, Share]) -> str:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import drops, places, render
 from xdpguard.cli.session import options, pins
-from xdpguard.privileges import require_privileges
+from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.cli.drops import Wanted
-    from xdpguard.lists.culprits import Culprits
+    from xdpguard.telemetry.attribution import Culprits
     from xdpguard.telemetry.drops import Drop
 
 _EXAMPLES = """
@@ -57,8 +58,8 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow, a line for each.")] = False,
 ) -> None:
     """Show which packets were dropped of late, and why each of them was."""
-    from xdpguard.lists.culprits import Culprits
-    from xdpguard.lists.store import Store
+    from xdpguard.store.database import Store
+    from xdpguard.telemetry.attribution import Culprits
 
     require_privileges()
     chosen = options(context)
@@ -102,7 +103,7 @@ def _show_last(context: typer.Context, which: Wanted, culprits: Culprits, count:
             "nothing was dropped since attaching" if not which.reasons else "nothing was dropped for that reason"
         )
         return
-    counts = ", ".join(f"{name} {render.number(number)}" for name, number in dropped.items())
+    counts = ", ".join(f"{name} {units.number(number)}" for name, number in dropped.items())
     render.note(f"the last {len(found)} samples; dropped since attaching: {counts}. --follow shows what comes")
 
 
@@ -126,7 +127,7 @@ def _as_json(drop: Drop, culprits: Culprits) -> dict[str, Any]:
 def line(drop: Drop, which: Wanted, culprits: Culprits) -> str:
     """A drop as people read it."""
     from xdpguard.capture.line import write
-    from xdpguard.lists.culprits import in_words
+    from xdpguard.telemetry.attribution import in_words
 
     packet, entry = drops.read(drop, culprits)
     seconds, rest = divmod(drop.at, 1_000_000_000)

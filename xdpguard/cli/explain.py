@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import places, probing, render
 from xdpguard.cli.session import Options, controller, options, pins
 from xdpguard.errors import UsageError, XdpguardError
@@ -88,7 +89,7 @@ def _address(line: str) -> Prefix | None:
 
 
 def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
-    from xdpguard.probe.address import about
+    from xdpguard.explain.address import about
 
     with controller(chosen, read_only=True) as session:
         found = about(session, pins(chosen), address)
@@ -105,7 +106,7 @@ def _explain_packet(
     from xdpguard.capture.ethernet import OWN_MAC
     from xdpguard.capture.line import parse
     from xdpguard.capture.packet import encode
-    from xdpguard.probe.decision import explain as decide
+    from xdpguard.explain.decision import explain as decide
 
     line, hexadecimal, pcap, number = source
     packet = parse(line) if line else None
@@ -162,7 +163,7 @@ def _captured(pcap: str, number: int, mac: bytes) -> tuple[bytes, int]:
 
 
 def _packet_lines(found: dict[str, Any], label: str) -> Iterator[str]:
-    yield f"{found['packet'] or 'a frame'} ({render.number(found['octets'])} octets), on {label}"
+    yield f"{found['packet'] or 'a frame'} ({units.number(found['octets'])} octets), on {label}"
     yield f"  verdict   {_verdict(found)}"
     yield f"  stage     {found['stage']}"
     if found["decided_by"]:
@@ -194,8 +195,8 @@ def _entry(entry: dict[str, Any]) -> str:
     if "kind" not in entry:
         return f"a rule in slot {entry['slot']}, which the store does not know; attach again to mend it"
     why = f', "{entry["reason"]}"' if entry["reason"] else ""
-    end = "for good" if entry["left"] is None else f"{render.span(entry['left'])} left"
-    age = render.span(entry["age"])
+    end = "for good" if entry["left"] is None else f"{units.span(entry['left'])} left"
+    age = units.span(entry["age"])
     return f"{entry['kind']} {entry['target']}{why}, from {entry['source']} {age} ago, {end}{_hits(entry)}"
 
 
@@ -207,7 +208,7 @@ def _shadow(entry: dict[str, Any]) -> str:
 
 
 def _hits(entry: dict[str, Any]) -> str:
-    return f", {render.number(entry['packets'])} packets hit"
+    return f", {units.number(entry['packets'])} packets hit"
 
 
 def _outcome(found: dict[str, Any]) -> str:
@@ -236,14 +237,14 @@ def _address_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  shadow    its packets would {becomes} if promoted: {_entry(entry)}"
     for ban in found["bans"]:
         times = "once" if ban["number"] == 1 else f"{ban['number']:,} times"
-        yield f"  bans      {ban['target']} {times}, the last one on {render.moment(ban['last'])}"
+        yield f"  bans      {ban['target']} {times}, the last one on {units.moment(ban['last'])}"
     traffic = found["traffic"]
     if traffic:
-        flags = "  ".join(f"{name} {render.number(count)}" for name, count in traffic["flags"].items() if count)
-        yield f"  seen      {render.number(traffic['packets'])} TCP segments: {flags}"
-        yield f"  SYNs      {render.number(traffic['syns'])}"
+        flags = "  ".join(f"{name} {units.number(count)}" for name, count in traffic["flags"].items() if count)
+        yield f"  seen      {units.number(traffic['packets'])} TCP segments: {flags}"
+        yield f"  SYNs      {units.number(traffic['syns'])}"
         for it in traffic["destinations"]:
-            yield f"            {render.number(it['syns'])} to {it['destination']} port {it['port']}"
+            yield f"            {units.number(it['syns'])} to {it['destination']} port {it['port']}"
     elif found["attached"]:
         yield "  seen      no TCP segment that is still remembered"
     else:

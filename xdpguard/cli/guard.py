@@ -18,7 +18,7 @@ from xdpguard.errors import UsageError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
-    from xdpguard.controller import Controller
+    from xdpguard.control.controller import Controller
     from xdpguard.net.links import Link
     from xdpguard.policy.model import Guard
 
@@ -113,12 +113,12 @@ def change(
     values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change; see guard show.")],
 ) -> None:
     """Change the SYN guard's policy; takes effect at once."""
-    from xdpguard import guardbook
-    from xdpguard.answering import Reach, in_words
+    from xdpguard.control import guard
+    from xdpguard.control.answering import Reach, in_words
     from xdpguard.policy import forgeable
 
     chosen = options(context)
-    changes = guardbook.parse(values)
+    changes = guard.parse(values)
     with controller(chosen) as session:
         configured = remembered_policy(session, chosen).guard
         session.guard.set(changes)
@@ -158,8 +158,8 @@ def run(
     if print_unit:
         typer.echo(_unit(chosen.instance.name), nl=False)
         return
-    from xdpguard.guard.daemon import Daemon
     from xdpguard.policy.load import load
+    from xdpguard.service.daemon import Daemon
 
     if config is not None:
         load(config)
@@ -194,7 +194,7 @@ def _unit(instance: str) -> str:
 
 def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
     """What keeps the policy from working as it reads."""
-    from xdpguard.guardbook import answers
+    from xdpguard.control.guard import answers
     from xdpguard.net import sysctl
 
     if not answers(policy.mode):
@@ -210,8 +210,8 @@ def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
 
 
 def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str, dict[str, Any]]:
-    from xdpguard.answering import Reach
-    from xdpguard.dataplane import guard
+    from xdpguard.control.answering import Reach
+    from xdpguard.dataplane.tables import guard
     from xdpguard.telemetry import counters
 
     found = {}
@@ -251,7 +251,7 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
 
 def _around(link: Link, policy: Guard) -> tuple[list[str], list[str]]:
     """Why segments without a socket pass on an interface, and what the guard does not know there."""
-    from xdpguard.guardbook import others
+    from xdpguard.control.guard import others
     from xdpguard.net import around
 
     seen = around.look(link.ifindex, link.netns)
@@ -259,7 +259,7 @@ def _around(link: Link, policy: Guard) -> tuple[list[str], list[str]]:
 
 
 def _sentence(it: dict[str, Any]) -> str:
-    from xdpguard.answering import in_words
+    from xdpguard.control.answering import in_words
 
     answers = it["answers"]
     if it["mode"] == "off":

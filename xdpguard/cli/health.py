@@ -11,12 +11,12 @@ from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
-    from xdpguard.answering import Silence
-    from xdpguard.auditing import Audit
-    from xdpguard.controller import Controller
-    from xdpguard.inventory import Interface
-    from xdpguard.lists.store import Store
-    from xdpguard.needed import Conflict
+    from xdpguard.control.answering import Silence
+    from xdpguard.control.audit import Audit
+    from xdpguard.control.controller import Controller
+    from xdpguard.control.interfaces import Interface
+    from xdpguard.control.needed import Conflict
+    from xdpguard.store.database import Store
 
 Place = tuple[str, str]
 
@@ -65,7 +65,7 @@ def conflict_text(conflict: Conflict) -> str:
 
 def silent_text(interface: Interface, silence: Silence) -> str:
     """An interface on which the SYN guard is on and answers nobody."""
-    from xdpguard.answering import in_words
+    from xdpguard.control.answering import in_words
 
     place = place_of(interface.name, interface.netns)
     return f"the SYN guard on {place} {in_words(silence.muted, silence.why)}; {silence.remedy}"
@@ -73,7 +73,7 @@ def silent_text(interface: Interface, silence: Silence) -> str:
 
 def left_out(store: Store) -> dict[str, list[str]]:
     """By entry (``block 198.51.100.0/24``, ``the list drop``, ``closed port 22/tcp``) what it does not hold for."""
-    from xdpguard.needed import kept
+    from xdpguard.control.needed import kept
 
     found: dict[str, list[str]] = {}
     for conflict in kept(store):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import health, places, render
 from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, pins, remembered_policy, rulebook
@@ -15,10 +16,10 @@ from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError, XdpguardError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
-    from xdpguard.attaching import Outcome
-    from xdpguard.auditing import Audit
-    from xdpguard.inventory import Interface
-    from xdpguard.shadowing import ShadowAudit
+    from xdpguard.control.attach import Outcome
+    from xdpguard.control.audit import Audit
+    from xdpguard.control.interfaces import Interface
+    from xdpguard.control.shadowing import ShadowAudit
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -76,7 +77,7 @@ def attach(
     force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
 ) -> None:
     """Put the program on an interface, or swap the one that is there."""
-    from xdpguard.attaching import Request
+    from xdpguard.control.attach import Request
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 
@@ -142,9 +143,9 @@ def status(
     """Show what is attached, and how many rules are in force. Exits with 1 when something is not as it should be."""
     import time
 
-    from xdpguard import needed
-    from xdpguard.answering import Reach
-    from xdpguard.dataplane.abi import ABI
+    from xdpguard.control import needed
+    from xdpguard.control.answering import Reach
+    from xdpguard.dataplane.sys.abi import ABI
 
     chosen = options(context)
     with controller(chosen, read_only=True) as session:
@@ -193,11 +194,11 @@ def status(
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     typer.echo(f"instance {chosen.instance.name}: rules: {total}")
     if lists:
-        named = ", ".join(f"{name} ({render.number(count)})" for name, count in lists.items())
+        named = ", ".join(f"{name} ({units.number(count)})" for name, count in lists.items())
         typer.echo(f"lists: {named}")
     if shadow_rules or shadow_lists:
-        named = "".join(f", {name} ({render.number(count)})" for name, count in shadow_lists.items())
-        typer.echo(f"shadow, only counting: {render.number(shadow_rules)} rules{named}")
+        named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
+        typer.echo(f"shadow, only counting: {units.number(shadow_rules)} rules{named}")
     if audit and audit.shadow and not audit.shadow.whole:
         render.note("the kernel does not hold all shadow entries; attach again, or xdpguard run, mends it")
     if audit and audit.ratio < 1:

@@ -16,7 +16,7 @@ from xdpguard.cli.session import books, options
 from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
-    from xdpguard.listloader import Loaded
+    from xdpguard.control.loader import Loaded
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -74,7 +74,7 @@ def load(
     as_json: _Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it in one step: never half of the old, half of the new."""
-    from xdpguard.listloader import Loader, check_name
+    from xdpguard.control.loader import Loader, check_name
 
     check_name(name)
     if shadow and force:

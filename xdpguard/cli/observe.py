@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.privileges import require_privileges
+from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.telemetry.counters import Counters
@@ -92,7 +93,7 @@ def syns(
         typer.echo("no SYNs seen")
         return
     columns = [name.replace("_", " ") for name in rows[0]]
-    cells = [[render.number(v) if name == "syns" else str(v) for name, v in row.items()] for row in rows]
+    cells = [[units.number(v) if name == "syns" else str(v) for name, v in row.items()] for row in rows]
     render.print_table(columns, cells, right="syns")
 
 
@@ -101,7 +102,7 @@ def _nothing_attached() -> list[dict[str, str | int]]:
 
 
 def _read(chosen: Options) -> dict[str, Counters]:
-    from xdpguard.lists.store import Store
+    from xdpguard.store.database import Store
     from xdpguard.telemetry import counters
 
     held = pins(chosen)
@@ -122,7 +123,7 @@ def _show(now: Mapping[str, Counters], before: Mapping[str, Counters] | None, se
         render.print_json({"interfaces": {name: _as_json(counters) for name, counters in now.items()}})
         return
     if before is not None:
-        typer.echo(f"--- {render.moment(time.time())}")
+        typer.echo(f"--- {units.moment(time.time())}")
     for name, counters in now.items():
         _print(name, counters, before.get(name) if before else None, seconds)
 
@@ -145,7 +146,7 @@ def _as_json(counters: Counters) -> dict[str, object]:
 
 
 def _print(name: str, counters: Counters, before: Counters | None, seconds: float) -> None:
-    from xdpguard.dataplane.abi import reasons
+    from xdpguard.dataplane.sys.abi import reasons
 
     helps = {reason.name: reason.help for reason in reasons()}
     rows = []
@@ -155,28 +156,28 @@ def _print(name: str, counters: Counters, before: Counters | None, seconds: floa
             continue
         row = [
             reason,
-            render.number(count.packets),
-            render.number(count.observed_packets),
-            render.octets(count.bytes + count.observed_bytes),
+            units.number(count.packets),
+            units.number(count.observed_packets),
+            units.byte_count(count.bytes + count.observed_bytes),
         ]
         if before is not None:
             old = before.reasons[reason]
-            row.append(render.number(max(0, round((total - old.packets - old.observed_packets) / seconds))))
+            row.append(units.number(max(0, round((total - old.packets - old.observed_packets) / seconds))))
         rows.append([*row, helps[reason]])
     columns = ["reason", "packets", "observed", "bytes", *(["packets/s"] if before else []), ""]
-    title = f"{name}: {render.number(counters.packets)} packets, {render.octets(counters.bytes)}, "
-    title += f"{render.number(counters.dropped)} dropped"
+    title = f"{name}: {units.number(counters.packets)} packets, {units.byte_count(counters.bytes)}, "
+    title += f"{units.number(counters.dropped)} dropped"
     render.print_table(columns, rows, title, right="packets observed bytes packets/s")
     typer.echo("  flags      " + _pairs(counters.flags))
     typer.echo("  protocols  " + _pairs(counters.protocols))
     if counters.reasons["cookie_sent"].packets:
-        typer.echo(f"  cookies    {render.number(counters.cookies_valid)} came back valid")
+        typer.echo(f"  cookies    {units.number(counters.cookies_valid)} came back valid")
     if counters.sources_skipped or counters.tuples_skipped:
         typer.echo(
-            f"  not tracked: {render.number(counters.sources_skipped)} sources and"
-            f" {render.number(counters.tuples_skipped)} tuples over the limit of new entries"
+            f"  not tracked: {units.number(counters.sources_skipped)} sources and"
+            f" {units.number(counters.tuples_skipped)} tuples over the limit of new entries"
         )
 
 
 def _pairs(values: Mapping[str, int]) -> str:
-    return "  ".join(f"{name} {render.number(value)}" for name, value in values.items())
+    return "  ".join(f"{name} {units.number(value)}" for name, value in values.items())

@@ -16,7 +16,7 @@ from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:
     from xdpguard.capture.reader import Capture
-    from xdpguard.probe.subject import Subject
+    from xdpguard.explain.subject import Subject
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 Config = Annotated[
@@ -48,7 +48,7 @@ def _ending_in_order() -> Iterator[None]:
 @contextmanager
 def live(chosen: Options, interface: str, netns: str | None) -> Iterator[Subject]:
     """The program of an attached interface."""
-    from xdpguard.probe import subject
+    from xdpguard.explain import subject
 
     with (
         controller(chosen, read_only=True) as session,
@@ -62,9 +62,9 @@ def live(chosen: Options, interface: str, netns: str | None) -> Iterator[Subject
 @contextmanager
 def asked(chosen: Options, config: Path | None, interface: str, netns: str | None) -> Iterator[Subject]:
     """The program of an attached interface, or the policy in a file."""
+    from xdpguard.explain.candidate import candidate
+    from xdpguard.instance import require_privileges
     from xdpguard.policy.load import load
-    from xdpguard.privileges import require_privileges
-    from xdpguard.probe.candidate import candidate
 
     if config is None:
         with _ending_in_order(), live(chosen, interface, netns) as found:
@@ -81,9 +81,9 @@ def asked(chosen: Options, config: Path | None, interface: str, netns: str | Non
 @contextmanager
 def compared(chosen: Options, config: Path, interface: str, netns: str | None) -> Iterator[tuple[Subject, Subject]]:
     """The program of an attached interface, and what it would be if it were attached with another file."""
+    from xdpguard.explain import subject
+    from xdpguard.explain.candidate import candidate
     from xdpguard.policy.load import load
-    from xdpguard.probe import subject
-    from xdpguard.probe.candidate import candidate
 
     policy = load(config)
     with _ending_in_order(), controller(chosen, read_only=True) as session:

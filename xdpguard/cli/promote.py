@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import entries, render
 from xdpguard.cli.rules import tell_overridden
 from xdpguard.cli.session import books, options
@@ -15,7 +16,7 @@ from xdpguard.cli.targets import Targets, prefixes
 from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:
-    from xdpguard.promotion import Promotion
+    from xdpguard.control.promotion import Promotion
 
 _EXAMPLES = """
 \b
@@ -84,7 +85,7 @@ def _tell(chosen: Promotion) -> None:
     """What is about to be hit, to be seen also when it is refused."""
     now = time.time()
     for rule in chosen.rules[:20]:
-        left = "for good" if rule.rule.expires is None else f"for {render.span(rule.rule.expires - now)}"
+        left = "for good" if rule.rule.expires is None else f"for {units.span(rule.rule.expires - now)}"
         typer.echo(f"{rule.rule.target}, {left}: {entries.words(rule.split)}")
     if len(chosen.rules) > 20:
         typer.echo(f"... and {len(chosen.rules) - 20:,} rules more")

@@ -7,7 +7,6 @@ import json
 import select
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,33 +76,3 @@ def _plain(text: str) -> Any:
     from rich.text import Text
 
     return Text(text)
-
-
-def number(value: int | str) -> str:
-    """1234567 as 1,234,567; a text as it is."""
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def octets(value: float) -> str:
-    """Octets with a decimal unit: 1.5 MB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError
-
-
-def moment(seconds: float) -> str:
-    """A Unix time in local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def span(seconds: float) -> str:
-    """A length of time, in its two largest units: 1h 5m."""
-    left = max(0, round(seconds))
-    parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])

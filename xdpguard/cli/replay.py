@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import places, probing, render
 from xdpguard.cli.session import options
 from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
     from xdpguard.capture.reader import Capture
-    from xdpguard.probe.replay import Result
-    from xdpguard.probe.subject import Subject
-    from xdpguard.probe.tally import Expected
+    from xdpguard.explain.replay import Result
+    from xdpguard.explain.subject import Subject
+    from xdpguard.explain.tally import Expected
 
 _EXAMPLES = """
 \b
@@ -68,7 +69,7 @@ def replay(
 
 
 def _replay(file: str, judged: Subject, before: Subject | None, expected: Expected | None, as_json: bool) -> None:
-    from xdpguard.probe.replay import replay as run
+    from xdpguard.explain.replay import replay as run
 
     with probing.capture(file, (before or judged).mac) as capture:
         result = run(capture, judged, before, expected)
@@ -87,7 +88,7 @@ def _replay(file: str, judged: Subject, before: Subject | None, expected: Expect
 
 
 def _notes(result: Result) -> list[str]:
-    from xdpguard.probe.tally import UNKNOWN
+    from xdpguard.explain.tally import UNKNOWN
 
     found = []
     cut = int(result.tally.packets[UNKNOWN].sum())
@@ -133,7 +134,7 @@ def _check_whole(capture: Capture) -> None:
 
 
 def _as_json(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> dict[str, Any]:
-    from xdpguard.probe.decision import guard_as_json
+    from xdpguard.explain.decision import guard_as_json
 
     expectation = result.expectation
     return {
@@ -167,19 +168,20 @@ def _as_json(capture: Capture, judged: Subject, before: Subject | None, result: 
 
 
 def _print(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> None:
-    from xdpguard.dataplane.abi import reasons
+    from xdpguard.dataplane.sys.abi import reasons
 
     found = result.tally.as_json()
     helps = {reason.name: reason.help for reason in reasons()} | {"cut": "too little of it was captured to say"}
     rows = [
-        [name, render.number(it["packets"]), render.number(it["observed_packets"]),
-         render.octets(it["bytes"] + it["observed_bytes"]), helps[name]]
+        [name, units.number(it["packets"]), units.number(it["observed_packets"]),
+         units.byte_count(it["bytes"] + it["observed_bytes"]), helps[name]]
         for name, it in found["reasons"].items()
         if it["packets"] or it["observed_packets"]
     ]  # fmt: skip
     rate = f", {result.packets / result.seconds:,.0f} packets/s" if result.seconds else ""
     title = (
-        f"{judged.label}: {found['packets']:,} packets, {render.octets(found['bytes'])}, {found['dropped']:,} dropped"
+        f"{judged.label}: {found['packets']:,} packets, {units.byte_count(found['bytes'])},"
+        f" {found['dropped']:,} dropped"
         + (f", {found['would_drop']:,} would be: observed only" if found["would_drop"] else "")
     )
     if rows:
@@ -187,7 +189,7 @@ def _print(capture: Capture, judged: Subject, before: Subject | None, result: Re
     else:
         typer.echo(f"{capture.name}: no packets")
     for name in ("flags", "protocols"):
-        typer.echo(f"  {name:<10} " + "  ".join(f"{key} {render.number(it)}" for key, it in found[name].items()))
+        typer.echo(f"  {name:<10} " + "  ".join(f"{key} {units.number(it)}" for key, it in found[name].items()))
     if found["blocked_sources"]:
         named = ", ".join(f"{it['source']} ({it['packets']:,})" for it in found["blocked_sources"])
         about = "" if found["blocked_sources_exact"] else ", about"
@@ -196,7 +198,7 @@ def _print(capture: Capture, judged: Subject, before: Subject | None, result: Re
         )
         typer.echo(f"  {dropped} most{about}: {named}")
     if found["shadow"]:
-        counts = "  ".join(f"{key} {render.number(it)}" for key, it in found["shadow"].items())
+        counts = "  ".join(f"{key} {units.number(it)}" for key, it in found["shadow"].items())
         typer.echo(f"  shadow     {counts}, which shadow entries would count")
     typer.echo(f"  {capture.format}, {result.seconds:.2f} s{rate}")
     if before is not None and result.difference is not None:
@@ -213,8 +215,8 @@ def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
         [
             f"{it.before} ({it.verdict_before})",
             f"{it.after} ({it.verdict_after})",
-            render.number(it.packets),
-            render.octets(it.bytes),
+            units.number(it.packets),
+            units.byte_count(it.bytes),
             ", ".join(map(str, it.first)) + (", ..." if it.packets > len(it.first) else ""),
         ]
         for it in changes

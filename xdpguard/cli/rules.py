@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import entries, health, render
 from xdpguard.cli.session import books, options, rulebook
 from xdpguard.cli.targets import Targets, ports_of, prefixes
@@ -17,8 +18,8 @@ from xdpguard.net.netns import place_of
 from xdpguard.policy.target import Kind, Prefix, Target, parse_duration
 
 if TYPE_CHECKING:
-    from xdpguard.lists.store import Store
     from xdpguard.policy.rule import Rule
+    from xdpguard.store.database import Store
 
 _Ports = Annotated[
     list[str] | None,
@@ -83,7 +84,7 @@ def block(
     shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing: only count what would be dropped.")] = False,
 ) -> None:
     """Drop packets from sources, or to ports."""
-    from xdpguard import safety
+    from xdpguard.control import safety
 
     if shadow and (ports or force):
         what = "a port" if ports else "--force"
@@ -127,7 +128,7 @@ def allow(
     context: typer.Context, targets: Targets = None, life: _Life = "", reason: _Reason = "", force: _Force = False
 ) -> None:
     """Let sources through, whatever blocks them."""
-    from xdpguard import safety
+    from xdpguard.control import safety
 
     wanted = prefixes(targets)
 
@@ -140,7 +141,7 @@ def allow(
 
 def disallow(context: typer.Context, targets: Targets = None, force: _Force = False) -> None:
     """Take sources off the allow list."""
-    from xdpguard import needed, safety
+    from xdpguard.control import needed, safety
 
     wanted = prefixes(targets)
     _remove(context, "allow", wanted, None if force else lambda store: safety.check_disallow(store, wanted))
@@ -231,7 +232,7 @@ def _add(
     check: Callable[[Store], None] | None,
     force: bool = False,
 ) -> None:
-    from xdpguard import needed
+    from xdpguard.control import needed
 
     seconds = parse_duration(life) if life else None
     _check_reason(reason)
@@ -301,7 +302,7 @@ def _check_reason(reason: str) -> None:
 
 
 def _end(seconds: float | None) -> str:
-    return f" for {render.span(seconds)}, until {render.moment(time.time() + seconds)}" if seconds else ""
+    return f" for {units.span(seconds)}, until {units.moment(time.time() + seconds)}" if seconds else ""
 
 
 def _named(targets: Sequence[Target]) -> str:

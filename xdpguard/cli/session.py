@@ -14,17 +14,17 @@ import typer
 
 from xdpguard import instance as instances
 from xdpguard.errors import UsageError
-from xdpguard.privileges import require_privileges
+from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
-    from xdpguard.books import Books
-    from xdpguard.controller import Controller
-    from xdpguard.dataplane.pins import Pins
+    from xdpguard.control.books import Books
+    from xdpguard.control.controller import Controller
+    from xdpguard.control.entries import Rulebook
+    from xdpguard.control.promotion import Promoter
+    from xdpguard.dataplane.sys.pins import Pins
     from xdpguard.instance import Instance
-    from xdpguard.lists.store import Store
     from xdpguard.policy.model import Policy
-    from xdpguard.promotion import Promoter
-    from xdpguard.rulebook import Rulebook
+    from xdpguard.store.database import Store
 
 
 @dataclass
@@ -44,7 +44,7 @@ def options(context: typer.Context) -> Options:
 
 def pins(chosen: Options) -> Pins:
     """The instance's pinned maps."""
-    from xdpguard.dataplane.pins import Pins
+    from xdpguard.dataplane.sys.pins import Pins
 
     return Pins(chosen.instance.bpffs, chosen.instance.name)
 
@@ -52,8 +52,8 @@ def pins(chosen: Options) -> Pins:
 @contextmanager
 def controller(chosen: Options, read_only: bool = False) -> Iterator[Controller]:
     """The controller of the instance: with the lock held to change something, or without it to look."""
-    from xdpguard.controller import Controller
-    from xdpguard.dataplane.program import KernelDataplane
+    from xdpguard.control.controller import Controller
+    from xdpguard.dataplane.build.program import KernelDataplane
     from xdpguard.net.links import Links
 
     with _store(chosen, read_only) as store:
@@ -86,8 +86,8 @@ def rulebook(
 
     ``on_wait`` hears for whom the lock is waited.
     """
-    from xdpguard.books import Books
-    from xdpguard.dataplane.program import KernelDataplane
+    from xdpguard.control.books import Books
+    from xdpguard.dataplane.build.program import KernelDataplane
 
     with _store(chosen, read_only, on_wait) as store:
         books = Books(store, KernelDataplane(pins(chosen)))
@@ -97,9 +97,9 @@ def rulebook(
 @contextmanager
 def books(chosen: Options, read_only: bool = False) -> Iterator[tuple[Books, Promoter]]:
     """Rules, lists and shadow entries of the instance, and what changes them together; light, as well."""
-    from xdpguard.books import Books
-    from xdpguard.dataplane.program import KernelDataplane
-    from xdpguard.promotion import Promoter
+    from xdpguard.control.books import Books
+    from xdpguard.control.promotion import Promoter
+    from xdpguard.dataplane.build.program import KernelDataplane
 
     with _store(chosen, read_only) as store:
         dataplane = KernelDataplane(pins(chosen))
@@ -109,8 +109,8 @@ def books(chosen: Options, read_only: bool = False) -> Iterator[tuple[Books, Pro
 
 @contextmanager
 def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell) -> Iterator[Store]:
-    from xdpguard.lists.places import expect_namespaces
-    from xdpguard.lists.store import Store
+    from xdpguard.control.namespaces import expect_namespaces
+    from xdpguard.store.database import Store
 
     require_privileges()
     if read_only:

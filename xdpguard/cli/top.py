@@ -17,11 +17,11 @@ import typer
 
 from xdpguard.cli.session import Options, controller, options, pins, rulebook
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.privileges import require_privileges
+from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
-    from xdpguard.lists.store import Store
-    from xdpguard.rulebook import Rulebook
+    from xdpguard.control.entries import Rulebook
+    from xdpguard.store.database import Store
     from xdpguard.tui.reading import Reading
     from xdpguard.tui.view import View
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xdpguard import needed as needs
-from xdpguard.answering import Reach, in_words
-from xdpguard.controller import CONFIG_FACT
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane import pins as pinning
-from xdpguard.dataplane.program import KernelDataplane
+from xdpguard.control import needed as needs
+from xdpguard.control.answering import Reach, in_words
+from xdpguard.control.controller import CONFIG_FACT
+from xdpguard.control.guard import Guardbook
+from xdpguard.control.guard import answers as answering
+from xdpguard.control.interfaces import Interface, Inventory
+from xdpguard.dataplane.build.program import KernelDataplane
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys import pins as pinning
 from xdpguard.doctor.check import Check
-from xdpguard.guardbook import Guardbook
-from xdpguard.guardbook import answers as answering
 from xdpguard.instance import Instance
-from xdpguard.inventory import Interface, Inventory
-from xdpguard.lists.store import Store
 from xdpguard.net import ethtool, features, netns, queues
 from xdpguard.net import firewall as rulesets
 from xdpguard.net.links import Link, Links
@@ -24,6 +23,7 @@ from xdpguard.net.netns import entered, place_of
 from xdpguard.policy.load import load
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import parse_ports
+from xdpguard.store.database import Store
 
 
 def firewall(instance: Instance) -> Check:

@@ -11,15 +11,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 
-from xdpguard.controller import Controller
-from xdpguard.dataplane.pins import Pins
-from xdpguard.dataplane.program import KernelDataplane
+from xdpguard.control.controller import Controller
+from xdpguard.dataplane.build.program import KernelDataplane
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.doctor.around import configured_guard
 from xdpguard.doctor.host import JIT
 from xdpguard.errors import MissingError
 from xdpguard.instance import Instance
-from xdpguard.lists.store import Store
 from xdpguard.net.links import Links
+from xdpguard.store.database import Store
 
 _HEADERS = "linux-libc-dev"
 

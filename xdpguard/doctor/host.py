@@ -8,15 +8,15 @@ import platform
 import sys
 from pathlib import Path
 
-from xdpguard.dataplane import btf, kernel, tracepoints
-from xdpguard.dataplane import pins as pinning
-from xdpguard.dataplane.program import KernelDataplane, Target
+from xdpguard.dataplane.build import tracepoints
+from xdpguard.dataplane.build.program import KernelDataplane, Target
+from xdpguard.dataplane.sys import btf, kernel
+from xdpguard.dataplane.sys import pins as pinning
 from xdpguard.doctor.check import Check
-from xdpguard.instance import Instance
-from xdpguard.lists.store import Store
+from xdpguard.instance import Instance, require_privileges
 from xdpguard.net import sysctl
 from xdpguard.policy.model import Policy
-from xdpguard.privileges import require_privileges
+from xdpguard.store.database import Store
 
 _OLDEST_KERNEL = (5, 15)
 JIT = Path("/proc/sys/net/core/bpf_jit_enable")
@@ -50,7 +50,7 @@ def running_kernel(instance: Instance) -> Check:
 def bcc(instance: Instance) -> Check:
     """Whether this Python has bcc."""
     del instance
-    from xdpguard.dataplane.compiler import import_bcc
+    from xdpguard.dataplane.build.compiler import import_bcc
 
     bcc = import_bcc()
     return Check("bcc", "ok", f"{getattr(bcc, '__version__', 'unknown version')} for {sys.executable}", "")
@@ -59,7 +59,7 @@ def bcc(instance: Instance) -> Check:
 def headers(instance: Instance) -> Check:
     """Whether the C library's kernel headers are there."""
     del instance
-    from xdpguard.dataplane.compiler import require_headers
+    from xdpguard.dataplane.build.compiler import require_headers
 
     require_headers()
     return Check("kernel headers", "ok", "the C library's are there; a kernel source tree is not needed", "")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules as data: reading them from people's files, keeping them for good."""
+"""From people's files to sets of addresses."""

@@ -10,23 +10,24 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from xdpguard import __version__
-from xdpguard.dataplane import abi, guard
-from xdpguard.dataplane.pins import Pins
-from xdpguard.dataplane.program import KernelDataplane
-from xdpguard.inventory import Interface, Inventory
-from xdpguard.listbook import Listbook
-from xdpguard.lists.store import Store
+from xdpguard.control.interfaces import Interface, Inventory
+from xdpguard.control.lists import Listbook
+from xdpguard.dataplane.build.program import KernelDataplane
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.hits import RuleTotals
+from xdpguard.metrics.samples import Gathering, Sample
 from xdpguard.metrics.shadows import ShadowTotals
 from xdpguard.metrics.status import Status
 from xdpguard.metrics.tcp import TcpFigures
 from xdpguard.metrics.totals import Reading, Totals
 from xdpguard.net import sysctl
 from xdpguard.net.links import Links
+from xdpguard.store.database import Store
 from xdpguard.telemetry.top import top
 
 _MODES = ("off", "observe", "auto", "always")
@@ -34,30 +35,8 @@ _CAUSES = ("queue", "syns", "strangers")  # enum xg_flood_cause, from 1
 _INITIAL = 0x12, 0x02  # of SYN and ACK, SYN alone
 
 
-class Sample(NamedTuple):
-    """One series: a metric of the catalogue, the values of its labels, and its value.
-
-    Of a histogram that is the sum; ``buckets`` are how many were at most so much, the last of them all (infinity).
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    value: float
-    buckets: tuple[tuple[float, int], ...] = ()
-
-
 class _Incomplete(Exception):
     """Some figures of a part could not be read; the others are there."""
-
-
-class Gathering(list[Sample]):
-    """The samples of one scrape."""
-
-    def put(self, name: str, value: float, *labels: str, buckets: tuple[tuple[float, int], ...] = ()) -> None:
-        """Adds a series."""
-        assert len(labels) == len(FAMILIES[name].labels), name
-        # A name of an interface may be no UTF-8; what is told must be.
-        self.append(Sample(name, tuple(it.encode("utf-8", "replace").decode() for it in labels), value, buckets))
 
 
 class Collector:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.dataplane.pins import Pins
-from xdpguard.dataplane.tables import Tables
+from xdpguard.control.entries import GUARD, MAPS
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import XdpguardError
-from xdpguard.lists.store import Store
 from xdpguard.policy.target import KINDS
-from xdpguard.rulebook import GUARD, MAPS
+from xdpguard.store.database import Store
 
 _ROW = np.dtype(
     [

@@ -32,7 +32,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from xdpguard import __version__
 from xdpguard.metrics.catalogue import FAMILIES
-from xdpguard.metrics.collector import Collector, Sample
+from xdpguard.metrics.collector import Collector
+from xdpguard.metrics.samples import Sample
 from xdpguard.policy.metrics import shown
 
 _PATIENCE = 10.0  # seconds a push may take

@@ -14,7 +14,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector as Base
 
 from xdpguard.metrics.catalogue import FAMILIES
-from xdpguard.metrics.collector import Collector, Sample
+from xdpguard.metrics.collector import Collector
+from xdpguard.metrics.samples import Sample
 
 _LEVEL = 1  # of compression: a scrape is small, and the service's own work waits
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpguard.auditing import Audit
-from xdpguard.dataplane.pins import Pins
+from xdpguard.control.audit import Audit
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.server import Answer, Server
 from xdpguard.metrics.status import Status, Taken

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xdpguard.dataplane.pins import Pins
-from xdpguard.dataplane.program import KernelDataplane
-from xdpguard.dataplane.shadowmaps import NO_SPLIT, Split
-from xdpguard.dataplane.tables import Hits
-from xdpguard.lists.store import Store
-from xdpguard.shadowing import Shadowing
+from xdpguard.control.shadowing import Shadowing
+from xdpguard.dataplane.build.program import KernelDataplane
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.policy.hits import NO_SPLIT, Hits, Split
+from xdpguard.store.database import Store
 
 
 class ShadowTally(NamedTuple):

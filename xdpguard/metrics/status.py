@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from xdpguard.auditing import Audit
-from xdpguard.inventory import Interface
+from xdpguard.control.audit import Audit
+from xdpguard.control.interfaces import Interface
 from xdpguard.net.netns import place_of
 
 LATE = 30.0  # seconds without a tick from which the loop counts as stuck; systemd's watchdog waits for 60

@@ -23,7 +23,7 @@ from xdpguard.tcp.retrans import KINDS
 from xdpguard.tcp.text import address
 
 if TYPE_CHECKING:
-    from xdpguard.metrics.collector import Gathering
+    from xdpguard.metrics.samples import Gathering
 
 
 class TcpFigures:

@@ -12,8 +12,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xdpguard.dataplane import abi, guard, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.errors import XdpguardError
 from xdpguard.telemetry import counters
 

@@ -7,40 +7,16 @@ the IP header. Such frames pass as ``non_ip``. PRP puts a trailer behind, and se
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from xdpguard.net.links import Link
+from xdpguard.net.hsr import PRP
+from xdpguard.net.links import Link
 
 # The kernel's names of such kinds of devices, and people's. A macsec device and, from Linux 6.0 on, a dsa port name the
 # device below them in IFLA_LINK, a link of batadv the one above in IFLA_MASTER, an HSR or PRP device its own two.
 _OPAQUE = {"macsec": "MACsec", "hsr": "HSR", "dsa": "DSA", "batadv": "batman-adv"}
-_PRP = "prp"
 _NETS = Path("/sys/class/net")
-_SLAVE1, _SLAVE2, _PROTOCOL, _PROTOCOL_PRP = 1, 2, 7, 1  # IFLA_HSR_*, HSR_PROTOCOL_PRP: linux/if_link.h
-
-
-def hsr(kind: str, data: object) -> tuple[str, tuple[int, ...]]:
-    """The kind, ``prp`` for that, and the indexes of the two links, from IFLA_INFO_DATA as pairs of hexadecimal digits.
-
-    The kind alone for a device of another kind, or one whose data say something else.
-    """
-    if kind != "hsr" or not isinstance(data, str):
-        return kind, ()
-    raw = bytes.fromhex(data.replace(":", ""))
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + 4 <= len(raw):
-        length, number = struct.unpack_from("=HH", raw, at)
-        if length < 4:
-            break
-        found[number] = raw[at + 4 : at + length]
-        at += length + 3 & ~3
-    members = tuple(struct.unpack("=I", found[it])[0] for it in (_SLAVE1, _SLAVE2) if len(found.get(it, b"")) == 4)
-    return _PRP if found.get(_PROTOCOL) == bytes([_PROTOCOL_PRP]) else kind, members
 
 
 def notes(link: Link, links: Iterable[Link], nets: Path = _NETS) -> list[str]:
@@ -56,7 +32,7 @@ def notes(link: Link, links: Iterable[Link], nets: Path = _NETS) -> list[str]:
     found += [
         f"every packet for {it.name} (PRP) comes over {link.name} and over a second link; attach to {it.name} instead"
         for it in above
-        if it.kind == _PRP
+        if it.kind == PRP
     ]
     return found
 

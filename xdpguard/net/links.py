@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.net import hidden, netns, refusals
+from xdpguard.net import hsr, netns, refusals
 from xdpguard.net.iproute import rtnetlink
 
 Mode = Literal["native", "generic"]
@@ -155,7 +155,7 @@ def _route(namespace: str) -> Iterator[Any]:
 
 def _link(message: Any, namespace: str) -> Link:
     kind = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""
-    kind, members = hidden.hsr(kind, message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA"))
+    kind, members = hsr.members_of(kind, message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA"))
     return Link(
         name=_text(message.get_attr("IFLA_IFNAME")),
         netns=namespace,

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from xdpguard.dataplane.records import Records
+from xdpguard.dataplane.build.records import Records
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import all_places
 from xdpguard.tcp import program

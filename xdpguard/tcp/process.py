@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.tracepoints import Tracepoints
+from xdpguard.dataplane.build.tracepoints import Tracepoints
+from xdpguard.dataplane.sys import kernel
 from xdpguard.tcp.owners import inodes_of
 from xdpguard.tcp.program import INODES
 

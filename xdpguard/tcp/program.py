@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from xdpguard.dataplane import btf
-from xdpguard.dataplane.records import Records
-from xdpguard.dataplane.tracepoints import Tracepoints, format_of, require_tracepoints
+from xdpguard.dataplane.build.records import Records
+from xdpguard.dataplane.build.tracepoints import Tracepoints, format_of, require_tracepoints
+from xdpguard.dataplane.sys import btf
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xdpguard.dataplane import kernel
+from xdpguard.dataplane.sys import kernel
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.program import Attached

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xdpguard.dataplane.records import Records
+from xdpguard.dataplane.build.records import Records
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import STATES

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from xdpguard.dataplane import kernel
-from xdpguard.dataplane.records import sum_over_cpus
+from xdpguard.dataplane.build.records import sum_over_cpus
+from xdpguard.dataplane.sys import kernel
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter, mask_halves
 from xdpguard.tcp.histogram import Histogram

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from xdpguard.dataplane.records import Records, sum_over_cpus
+from xdpguard.dataplane.build.records import Records, sum_over_cpus
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.listeners import Listeners

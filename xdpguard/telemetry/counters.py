@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
 
 _SETS_AT = abi.REASON_SLOTS * abi.REASON_FIELDS
 _SAMPLES, _LOST = 6, 8  # of the fields of a reason

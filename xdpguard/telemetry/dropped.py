@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.capture.packet import TCP, UDP, decode
-from xdpguard.dataplane import abi
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.telemetry.counters import Counters
 from xdpguard.telemetry.drops import Place, kept_memory

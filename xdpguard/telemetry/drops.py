@@ -9,10 +9,10 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.sys.ring import Ring
 from xdpguard.telemetry import counters
-from xdpguard.telemetry.ring import Ring
 
 RING = "drops"
 RULE, LIST = 1, 2  # enum xg_probe_entry

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from xdpguard.dataplane import abi
-from xdpguard.dataplane.pins import Pins
-from xdpguard.telemetry.ring import Ring
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.sys.ring import Ring
 
 NAME = "events"  # of the ring
 FLOOD_BEGINS, FLOOD_ENDS, SCAN = 1, 2, 3  # enum xg_event_kind

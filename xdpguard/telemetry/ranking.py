@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.telemetry.dropped import By, End, Share
 
 U64 = NDArray[np.uint64]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.policy.target import Prefix
 
 _SHARE = 100  # one in so many SYNs makes a source, or a port, stand out

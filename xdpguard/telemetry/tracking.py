@@ -8,8 +8,8 @@ from collections import Counter
 from struct import Struct
 from typing import Literal, NamedTuple
 
-from xdpguard.dataplane import abi, kernel
-from xdpguard.dataplane.pins import Pins
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.policy.target import Prefix
 
 _PORTS_AT = 11  # in struct xg_source_counts: number of ports

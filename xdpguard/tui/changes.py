@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from xdpguard import safety
-from xdpguard.cli.render import span
-from xdpguard.lists.store import Store
+from xdpguard.control import safety
+from xdpguard.control.entries import Rulebook
 from xdpguard.policy.target import Kind, Prefix, Target
-from xdpguard.rulebook import Rulebook
+from xdpguard.store.database import Store
+from xdpguard.units import span
 
 LIVES: tuple[int | None, ...] = (60, 600, 3600, 86_400, None)  # seconds; None: for good
 USUAL = 1  # of LIVES

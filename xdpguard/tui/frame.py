@@ -6,7 +6,7 @@ from __future__ import annotations
 import textwrap
 from typing import NamedTuple
 
-from xdpguard.dataplane import abi
+from xdpguard.dataplane.sys import abi
 from xdpguard.tui.draw import Line, Span, cell, fit
 from xdpguard.tui.head import head, head_height
 from xdpguard.tui.panes import PANES

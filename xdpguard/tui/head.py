@@ -6,15 +6,16 @@ from __future__ import annotations
 import math
 import time
 
-from xdpguard.cli.render import span
-from xdpguard.dataplane import abi, guard
-from xdpguard.guardbook import answers
+from xdpguard.control.guard import answers
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.tables import guard
 from xdpguard.tcp.text import end
 from xdpguard.tui.draw import Line, Span, bars, cell, fit, highest, scaled
 from xdpguard.tui.history import VERDICTS, Course
 from xdpguard.tui.reading import Seen
 from xdpguard.tui.table import seen_at
 from xdpguard.tui.view import View
+from xdpguard.units import span
 
 _FULL = 0.9  # of a queue, from which it is told as full
 _TALL = 30  # rows from which plots are higher

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.dataplane import abi
+from xdpguard.dataplane.sys import abi
 from xdpguard.telemetry.counters import Counters
 from xdpguard.tui.reading import Place, Reading, RuleHits
 

@@ -7,10 +7,10 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from xdpguard.cli.render import span
 from xdpguard.policy.target import Kind, Target
 from xdpguard.tui.draw import Span, scaled
 from xdpguard.tui.table import FILL, MOST, Column, Order, Shown, falling, rate_cell
+from xdpguard.units import span
 
 _KIND = {"allow": "pass", "block": "drop", "port": "drop", "shadow": "dim"}
 

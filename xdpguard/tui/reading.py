@@ -13,15 +13,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.controller import Controller
-from xdpguard.dataplane import guard
-from xdpguard.dataplane.pins import Pins
+from xdpguard.control.controller import Controller
+from xdpguard.control.interfaces import Interface
+from xdpguard.control.lists import ListHits
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.errors import XdpguardError
-from xdpguard.inventory import Interface
-from xdpguard.listbook import ListHits
-from xdpguard.lists.shadows import Shadows
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Target
+from xdpguard.store.shadow import Shadows
 from xdpguard.tcp.evidence import Backlogs
 from xdpguard.tcp.snapshot import Listener
 from xdpguard.telemetry import counters, ranking

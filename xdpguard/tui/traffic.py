@@ -8,12 +8,12 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from xdpguard.cli.render import octets
-from xdpguard.dataplane import abi
+from xdpguard.dataplane.sys import abi
 from xdpguard.policy.target import Kind, Target
 from xdpguard.tui.draw import Span, bars, scaled
 from xdpguard.tui.history import VERDICTS
 from xdpguard.tui.table import FILL, Column, Order, Shown, falling, rate_cell, seen_at
+from xdpguard.units import byte_count
 
 _ACTION = {"PASS": ("pass", "pass"), "DROP": ("drop", "drop"), "TX": ("answer", "guard")}
 
@@ -67,7 +67,7 @@ class Reasons:
             Span(word, style),
             rate_cell(course.rates[name], style),
             Span(scaled(total), "" if total else "dim"),
-            Span(octets(counts.bytes + counts.observed_bytes) if counts else ""),
+            Span(byte_count(counts.bytes + counts.observed_bytes) if counts else ""),
             Span(bars(course.past[name], fill, 1, shown.glyphs)[0] if fill > 0 else "", style),
         ]
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
+from xdpguard.instance import require_privileges
 from xdpguard.policy.target import parse_interval
-from xdpguard.privileges import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.tcp.cwnd import Sample
@@ -137,7 +138,7 @@ class _Shown:
         """The connections with the largest windows, and how these went."""
         from xdpguard.tcp.cwnd import sparkline
 
-        typer.echo(_CLEAR if sys.stdout.isatty() else f"--- {render.moment(time.time())}", nl=not sys.stdout.isatty())
+        typer.echo(_CLEAR if sys.stdout.isatty() else f"--- {units.moment(time.time())}", nl=not sys.stdout.isatty())
         rows = []
         for its in connections[: self._top or None]:
             now = its[-1]
@@ -145,12 +146,12 @@ class _Shown:
                 self._names.name(now.netns) or "-",
                 self._text.end(now.local, now.local_port),
                 self._text.end(now.remote, now.remote_port),
-                render.number(now.window),
-                "-" if now.threshold is None else render.number(now.threshold),
+                units.number(now.window),
+                "-" if now.threshold is None else units.number(now.threshold),
                 f"{now.srtt / 1000:.3f}",
-                render.octets(now.send_window),
-                render.octets(now.receive_window),
-                render.octets(now.flight),
+                units.byte_count(now.send_window),
+                units.byte_count(now.receive_window),
+                units.byte_count(now.flight),
                 sparkline(it.window for it in its),
             ]
             rows.append(row + ([f"{now.sk:#x}"] if self._wide else []))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
-from xdpguard.privileges import require_privileges
+from xdpguard.instance import require_privileges
 from xdpguard.tcp.names import parse_states
 
 if TYPE_CHECKING:
@@ -253,4 +254,4 @@ def _fields(its: Counted) -> dict[str, Any]:
 def _cells(its: Counted, kinds: list[str]) -> list[str]:
     ratio = its.ratio
     numbers = [its.segments, *(its.kinds[kind] for kind in kinds), its.again, its.sent]
-    return [*map(render.number, numbers), "-" if ratio is None else f"{ratio * 100:.2f} %"]
+    return [*map(units.number, numbers), "-" if ratio is None else f"{ratio * 100:.2f} %"]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
+from xdpguard.instance import require_privileges
 from xdpguard.policy.target import parse_interval
-from xdpguard.privileges import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.tcp.histogram import Histogram
@@ -125,7 +126,7 @@ class _Shown:
             }
             loop.write([msgspec.json.encode(document).decode()])
             return
-        lines = [f"--- {render.moment(time.time())}"] if headed else []
+        lines = [f"--- {units.moment(time.time())}"] if headed else []
         for key, its in chosen:
             lines += self._lines(key, its)
         if not chosen:

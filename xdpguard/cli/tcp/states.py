@@ -12,7 +12,7 @@ from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.cli.tcp.states_shown import By, Part, View
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.privileges import require_privileges
+from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.net.netns import Place

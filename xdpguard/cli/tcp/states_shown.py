@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.tcp import loop
 from xdpguard.tcp.names import SHOWN, STATES
@@ -67,7 +68,7 @@ class View:
             loop.write([_json(self, found, seconds)])
             return fresh
         if seconds:
-            typer.echo(f"--- {render.moment(time.time())}")
+            typer.echo(f"--- {units.moment(time.time())}")
         if self.by == "state":
             _print_states(found, seconds)
         elif self.by == "listener":
@@ -174,7 +175,7 @@ def _print_states(found: list[Found], seconds: float) -> None:
             entered = sum(n for (_, b), n in it.part.changes.items() if b == state)
             left = sum(n for (a, _), n in it.part.changes.items() if a == state)
             if number or entered or left:
-                row = [it.part.place.name or "-", STATES[state], render.number(number)]
+                row = [it.part.place.name or "-", STATES[state], units.number(number)]
                 rows.append(row + ([_rate(entered, seconds), _rate(left, seconds)] if seconds else []))
     if not rows:
         typer.echo("no TCP sockets")
@@ -192,7 +193,7 @@ def _print_listeners(view: View, found: list[Found]) -> None:
             str(view.owners.known(one.inodes[0]) or "-"),
             f"{one.accept.length:,}/{one.accept.limit:,}" + _one_of_them(one),
             f"{one.syn.length:,}/{one.syn.limit:,}",
-            render.number(one.connections),
+            units.number(one.connections),
         ]
         for it in found
         for one in it.listeners[: view.top or None]
@@ -217,7 +218,7 @@ def _print_remotes(view: View, found: list[Found]) -> None:
         [
             it.part.place.name or "-",
             prefix(one.prefix, view.prefix4, view.prefix6),
-            render.number(one.total),
+            units.number(one.total),
             "  ".join(
                 f"{STATES[state]} {number:,}" for state, number in sorted(one.states.items(), key=lambda x: -x[1])
             ),

@@ -12,8 +12,8 @@ from xdpguard.cli import render
 from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
+from xdpguard.instance import require_privileges
 from xdpguard.policy.target import parse_interval
-from xdpguard.privileges import require_privileges
 from xdpguard.tcp.names import parse_states
 
 if TYPE_CHECKING:

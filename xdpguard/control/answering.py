@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whether the SYN guard of an interface can answer: the mode that attach takes for it, and what people are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from xdpguard.control.guard import answers, way_of_answers
+from xdpguard.control.interfaces import Interface
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
+from xdpguard.net.answers import Way, way_out
+from xdpguard.net.links import Link, Mode, WantedMode
+from xdpguard.net.netns import place_of
+from xdpguard.policy.model import Guard
+
+_BY = {guard.MUTE_NOT: "", guard.MUTE_TOLD: "controller", guard.MUTE_FOUND: "data plane"}
+
+
+class Silence(NamedTuple):
+    """Why no answer of an interface's guard arrives, and what mends it.
+
+    ``muted``: it knows, and sends none; ``by``: from the controller, or the data plane that found it out.
+    """
+
+    muted: bool
+    why: str
+    remedy: str
+    by: str
+
+
+def in_words(muted: bool, why: str) -> str:
+    """What a guard does whose answers do not arrive: a clause without its subject."""
+    if muted:
+        return f"answers no SYN, in a flood they go to the kernel: {why}"
+    return f"sends answers that do not arrive: {why}"
+
+
+def silence(link: Link, state: guard.State, way: Way) -> Silence | None:
+    """Why the guard of an interface, whose state and way of answers these are, answers nobody; None: it can answer."""
+    if way.leaves is False:
+        return Silence(state.muted(), way.why, way.remedy, _BY[state.mute])
+    if state.mute == guard.MUTE_TOLD:
+        what = "answers would arrive now, but the guard was told before that they do not"
+        remedy = f"xdpguard run tells it by itself; or attach again: xdpguard attach {_arguments(link)}"
+        return Silence(True, what, remedy, _BY[state.mute])
+    # What the data plane has found it looks at again before it answers, or leaves, the next SYN of a flood.
+    return None
+
+
+class Reach:
+    """How the guards of an instance can answer, by name and namespace of the interface."""
+
+    def __init__(self, pins: Pins, links: Iterable[Link]) -> None:
+        """``links``: those that carry the instance's program now."""
+        self.silences = {
+            (link.name, link.netns): silence(link, guard.read(pins, link.name, link.netns), way_of_answers(link))
+            for link in links
+        }
+        self.mode = guard.read_policy(pins).mode if self.silences else "off"
+
+    def failing(self, interfaces: Iterable[Interface]) -> Iterator[tuple[Interface, Silence]]:
+        """The interfaces whose guard is on and answers nobody."""
+        for it in interfaces:
+            found = self.silences.get((it.name, it.netns))
+            if found is not None and answers(self.mode) and not it.observe:
+                yield it, found
+
+    def as_json(self, name: str, netns: str) -> dict[str, Any] | None:
+        """Of one interface, for machines; None where no program of the instance is."""
+        if (name, netns) not in self.silences:
+            return None
+        found = self.silences[name, netns]
+        if found is None:
+            return {"arrive": True, "muted": False, "by": "", "why": "", "remedy": ""}
+        return {"arrive": False} | found._asdict()
+
+
+class Choice(NamedTuple):
+    """The mode an interface is to be attached in, of which wanted one, and why: the way of answers in native mode."""
+
+    mode: Mode
+    wanted: WantedMode
+    way: Way
+    policy: Guard
+
+
+def choose(link: Link, wanted: WantedMode, policy: Guard) -> Choice:
+    """The mode to attach in. An interface that is attached keeps its own; auto avoids one in which no answer leaves."""
+    if link.xdp is not None and link.xdp.mode != "offload":
+        return Choice(link.xdp.mode, wanted, way_out(link), policy)
+    if wanted == "generic":
+        return Choice("generic", wanted, Way(True), policy)
+    way = way_out(link, "native")
+    if wanted == "auto" and way.leaves is False and policy.mode != "off":
+        return Choice("generic", wanted, way, policy)
+    return Choice("native", wanted, way, policy)
+
+
+def notes(link: Link, interface: Interface, choice: Choice) -> list[str]:
+    """What a person should know of how the guard answers on an interface that has just been attached as ``link``.
+
+    Only now can be told whether its driver has left VLAN tags in the frames, as it was asked to.
+    """
+    way, place = choice.way, place_of(interface.name, interface.netns)
+    if way.leaves is not False and interface.mode == "native":
+        way = way_of_answers(link)
+    if way.leaves is True or choice.mode != interface.mode:
+        return []
+    if interface.mode == "generic":
+        return [
+            f"{place} is attached in generic mode, which copies each packet, as in native mode no answer would arrive: "
+            f"{way.why}"
+        ]
+    if interface.observe or not answers(choice.policy.mode):
+        if way.leaves is None:
+            return []
+        state = "is off" if choice.policy.mode == "off" else "only observes"
+        return [f"the SYN guard {state}; on {place} it could not answer either: {way.why}; {way.remedy}"]
+    if way.leaves is None:
+        return [f"{place}: {way.why}; under a flood the SYN guard answers all the same"]
+    return [f"the SYN guard on {place} answers no SYN: {way.why}; {way.remedy}"]
+
+
+def _arguments(link: Link) -> str:
+    return f"{link.name} --netns {link.netns}" if link.netns else link.name

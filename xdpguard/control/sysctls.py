@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the guard has changed of the host for a while, and how it was: in the store before anything is changed.
+
+So whoever comes next, after a kill too, finds what to put back. Methods want the instance's lock held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable
+
+from xdpguard.errors import XdpguardError
+from xdpguard.net import offload, sysctl
+from xdpguard.net.netns import NoSuchNamespace, place_of
+from xdpguard.store.database import Store
+
+_FACT = "sysctls"
+_OFFLOADS = "offloads"
+# Answers sent with options are decoded wrongly once this is 1 again: those on their way get a moment to come back.
+TIMESTAMPS = "net.ipv4.tcp_timestamps"
+_GRACE = 1.0  # seconds
+
+
+class Loans:
+    """One instance's raised sysctls, by network namespace."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def held(self) -> dict[str, dict[str, tuple[str, str]]]:
+        """By namespace and sysctl: the value found, and the value set."""
+        raw = json.loads(self._store.fact(_FACT) or "{}")
+        return {netns: {name: (found, made) for name, (found, made) in its.items()} for netns, its in raw.items()}
+
+    def raise_to(self, netns: str, wanted: dict[str, str]) -> list[str]:
+        """Sets sysctls; returns what was changed, as ``name found -> made``."""
+        loans = self.held()
+        mine = loans.setdefault(netns, {})
+        change = {}
+        for name, value in wanted.items():
+            found = sysctl.read(name, netns)
+            if name not in mine and found != value:
+                mine[name] = (found, value)
+                change[name] = value
+        if not change:
+            return []
+        self._keep(loans)
+        for name, value in change.items():
+            sysctl.write(name, value, netns)
+        return [f"{name} {mine[name][0]} -> {value}" for name, value in change.items()]
+
+    def restore(self, netns: str | None = None) -> list[str]:
+        """Puts back what is on loan, in one namespace or everywhere; one that somebody else has set since stays."""
+        loans = self.held()
+        done = []
+        if any(TIMESTAMPS in its for name, its in loans.items() if netns in (None, name)):
+            time.sleep(_GRACE)
+        for name in [netns] if netns is not None else list(loans):
+            for key, (found, made) in loans.pop(name, {}).items():
+                # The namespace may have gone, and its sysctls with it.
+                with contextlib.suppress(XdpguardError):
+                    if sysctl.read(key, name) == made:
+                        sysctl.write(key, found, name)
+                        done.append(f"{key} {made} -> {found}")
+        self._keep(loans)
+        return done
+
+    def _keep(self, loans: dict[str, dict[str, tuple[str, str]]]) -> None:
+        left = {netns: its for netns, its in loans.items() if its}
+        with self._store.transaction():
+            self._store.put_fact(_FACT, json.dumps(left) if left else "")
+
+
+class Offloads:
+    """Interfaces whose drivers are kept from taking VLAN tags off, while they are attached."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def held(self) -> dict[str, dict[str, dict[str, bool]]]:
+        """By namespace, attached interface and device: True for one that took tags off before, False for one whose
+        driver could not be kept from it.
+        """
+        found: dict[str, dict[str, dict[str, bool]]] = json.loads(self._store.fact(_OFFLOADS) or "{}")
+        return found
+
+    def settle(self, name: str, netns: str, devices: Iterable[str]) -> list[str]:
+        """Keeps these devices, below an attached interface, from taking tags off, and no others; what was changed."""
+        held = self.held().get(netns, {}).get(name, {})
+        wanted = list(devices)
+        stray = [it for it in held if it not in wanted]
+        # One that is on loan and takes tags off all the same was made anew, or somebody has switched it on.
+        taken = [it for it in wanted if held.get(it, True) and offload.takes_tags_off(it, netns)]
+        if not stray and not taken:
+            return []
+        self._keep(name, netns, held | dict.fromkeys(taken, True))
+        off = [it for it in taken if _let(it, netns, False)]
+        back = [it for it in stray if held[it] and _let(it, netns, True)]
+        fixed = {it: it in off for it in taken}
+        self._keep(name, netns, {it: its for it, its in held.items() if it in wanted} | fixed)
+        why = f"for the VLAN devices above {place_of(name, netns)}; put back at detach"
+        done = [f"rx-vlan-offload of {it}: on -> off, {why}" for it in off]
+        return done + [f"rx-vlan-offload of {it}: off -> on" for it in back]
+
+    def restore(self, name: str, netns: str, now: str = "") -> list[str]:
+        """Puts back what an interface has on loan; ``now``: what it is called meanwhile."""
+        held = self.held().get(netns, {}).get(name, {})
+        if not held:
+            return []
+        devices = [now if now and it == name else it for it, taken in held.items() if taken]
+        done = [f"rx-vlan-offload of {it}: off -> on" for it in devices if _let(it, netns, True)]
+        self._keep(name, netns, {})
+        return done
+
+    def _keep(self, name: str, netns: str, devices: dict[str, bool]) -> None:
+        loans = self.held()
+        loans.setdefault(netns, {})[name] = devices
+        left = {place: {it: its for it, its in held.items() if its} for place, held in loans.items()}
+        left = {place: held for place, held in left.items() if held}
+        with self._store.transaction():
+            self._store.put_fact(_OFFLOADS, json.dumps(left) if left else "")
+
+
+def _let(name: str, netns: str, on: bool) -> bool:
+    """Whether a device was changed to what was wanted; not one that has gone, or was so already."""
+    try:
+        return offload.takes_tags_off(name, netns) != on and offload.let(name, netns, on)
+    except (OSError, NoSuchNamespace):
+        return False

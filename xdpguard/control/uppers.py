@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Devices that stand on others: a bridge on its ports, a macvlan or a VLAN on its parent, a bond on its members.
+
+While a device carries an XDP program, in whatever mode, the kernel refuses every change of the program of the devices
+directly below it (net/core/dev.c, dev_xdp_attach). So changes go from the top down; and for a change below, our
+programs above are taken off and put back: they are loaded, so that takes no longer than a few netlink requests.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Protocol, TypeVar
+
+from xdpguard.control.interfaces import Interface, Inventory
+from xdpguard.errors import XdpguardError
+from xdpguard.net.links import Link, Mode, NoSuchLink
+from xdpguard.net.netns import place_of
+from xdpguard.net.refusals import AttachRefused
+
+_T = TypeVar("_T")
+# What carries a native program to its members, and takes none while a member has one of its own (bond_xdp_set()).
+_TEAMS = ("bond", "team")
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+class _Programs(Protocol):
+    def open_program(self, prog_id: int) -> int: ...
+
+
+class _Links(Protocol):
+    def get(self, name: str, namespace: str = "") -> Link: ...
+    def is_above(self, upper: Link, lower: Link) -> bool: ...
+    def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None: ...
+    def detach(self, link: Link, mode: Mode, expected: int) -> None: ...
+
+
+class Uppers:
+    """What stands on what, of one instance's interfaces."""
+
+    def __init__(
+        self, programs: _Programs, links: _Links, inventory: Inventory, on_step: Callable[[str], None]
+    ) -> None:
+        self._programs = programs
+        self._links = links
+        self._inventory = inventory
+        self._step = on_step
+
+    def from_top(self, interfaces: Sequence[Interface]) -> list[Interface]:
+        """The same interfaces, none of them behind one that it stands on."""
+        links = [self._link(it) for it in interfaces]
+        left, found = list(range(len(interfaces))), []
+        while left:
+            free = [it for it in left if not any(self._is_above(links[other], links[it]) for other in left)]
+            found += free or left
+            left = [it for it in left if it not in found]
+        return [interfaces[it] for it in found]
+
+    def change(self, link: Link, step: Callable[[], _T]) -> tuple[_T, list[str]]:
+        """Takes a step that changes a link's program; where the kernel refuses for our programs above, without those
+        for that moment. Returns what the step returned, and notes. AttachRefused where the program above is another's.
+        """
+        try:
+            return step(), []
+        except AttachRefused as refused:
+            uppers = self._inventory.above(link, self._links.is_above) if refused.code == errno.EEXIST else []
+            if not uppers:
+                raise
+            names = ", ".join(place_of(it.name, it.netns) for it in uppers)
+            teams = [it for it in uppers if it.kind in _TEAMS and it.xdp and it.xdp.mode == "native"]
+            if teams:
+                team = place_of(teams[0].name, teams[0].netns)
+                raise AttachRefused(
+                    f"{refused} ({names})",
+                    f"leave it: the program of {team} runs on its members already, and could not be put back",
+                    refused.code,
+                ) from refused
+            others = [it for it in uppers if not self._inventory.is_ours(it)]
+            if others:
+                off = " and ".join(place_of(it.name, it.netns) for it in others)
+                raise AttachRefused(
+                    f"{refused} ({names})",
+                    f"take the program off {off} first, and put it back after: not one of this instance, left alone",
+                    refused.code,
+                ) from refused
+        with self._without(uppers):
+            done = step()
+        why = "the kernel changes nothing below a device that carries a program"
+        return done, [f"{names}: the program was off for a moment and is on again; {why}"]
+
+    @contextmanager
+    def _without(self, uppers: Sequence[Link]) -> Iterator[None]:
+        """Takes our programs off these links, and puts them back, also when what is done meanwhile fails."""
+        with ExitStack() as held:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # nobody is to end us half-way
+            held.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+            lifted: list[tuple[Link, Mode, int]] = []
+            # Who is killed meanwhile leaves word to `run` that nobody wanted them off.
+            self._inventory.note_lifted([(it.name, it.netns) for it in uppers])
+            try:
+                for it in uppers:
+                    assert it.xdp is not None
+                    assert it.xdp.mode != "offload"
+                    program = self._programs.open_program(it.xdp.prog_id)
+                    held.callback(os.close, program)
+                    self._links.detach(it, it.xdp.mode, program)
+                    lifted.append((it, it.xdp.mode, program))
+                self._step("lifted")
+                yield
+            finally:
+                self._put_back(lifted)
+                self._inventory.note_lifted(())
+
+    def _put_back(self, lifted: Sequence[tuple[Link, Mode, int]]) -> None:
+        lost = []
+        for it, mode, program in reversed(lifted):
+            try:
+                self._links.attach(it, program, mode, None)
+            except XdpguardError as error:
+                lost.append((place_of(it.name, it.netns), error))
+        if lost:
+            raise XdpguardError(
+                "; ".join(f"{name} carries no program any more: {error}" for name, error in lost),
+                f"attach again to {', '.join(name for name, _ in lost)}",
+            )
+
+    def _link(self, interface: Interface) -> Link | None:
+        try:
+            return self._links.get(interface.name, interface.netns)
+        except NoSuchLink:
+            return None
+
+    def _is_above(self, upper: Link | None, lower: Link | None) -> bool:
+        return upper is not None and lower is not None and upper is not lower and self._links.is_above(upper, lower)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Completed handshakes by remote address, from the tracepoint program bpf/trace/handshakes.c."""
+
+from __future__ import annotations
+
+from struct import Struct
+from types import TracebackType
+
+from xdpguard.dataplane.sys import btf, kernel
+from xdpguard.dataplane.build.tracepoints import Tracepoints
+from xdpguard.errors import MissingError
+from xdpguard.policy.target import MAPPED
+
+_REMOTE = Struct("=16sII")  # struct xg_remote
+_COUNT = Struct("=Q")
+
+
+class Handshakes:
+    """The program, attached. Use as a context manager; it is gone when the process ends, however it ends."""
+
+    def __init__(self) -> None:
+        places = btf.trace_switches()
+        if not places:
+            raise MissingError("the kernel has no type information (BTF)", "use a kernel with CONFIG_DEBUG_INFO_BTF")
+        self._program = Tracepoints("trace/handshakes.c", ["sock:inet_sock_set_state"], places)
+        self._map = self._program.map_fd("handshakes")
+
+    def counts(self, netns: set[int]) -> dict[bytes, int]:
+        """Handshakes so far by remote address (4 or 16 octets), in namespaces of these inode numbers."""
+        keys, values, number = kernel.entries(self._map, _REMOTE.size, _COUNT.size)
+        found: dict[bytes, int] = {}
+        for place in range(number):
+            address, where, _ = _REMOTE.unpack_from(keys, place * _REMOTE.size)
+            if where in netns:
+                plain = address[12:] if address.startswith(MAPPED) else address
+                found[plain] = found.get(plain, 0) + _COUNT.unpack_from(values, place * _COUNT.size)[0]
+        return found
+
+    def close(self) -> None:
+        """Detaches the program."""
+        self._program.close()
+
+    def __enter__(self) -> Handshakes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

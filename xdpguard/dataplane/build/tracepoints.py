@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Programs on the kernel's tracepoints: compiled by bcc, attached by perf events.
+
+The perf events belong to this process, and nothing is pinned: however the process ends, the programs go with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.build.bundle import bundle
+from xdpguard.dataplane.sys.source import source_folder
+from xdpguard.dataplane.build.cflags import header_flags
+from xdpguard.dataplane.build.compiler import captured, import_bcc, require_headers
+from xdpguard.errors import MissingError, XdpguardError
+
+_TRACEFS = Path("/sys/kernel/tracing")
+# All that programs of bpf/ are on.
+KNOWN = ("sock:inet_sock_set_state", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "tcp:tcp_probe")
+
+
+class Tracepoints:
+    """A program of bpf/, attached to its tracepoints. Use as a context manager."""
+
+    def __init__(
+        self, main: str, needed: Iterable[str], switches: Mapping[str, int], raw: Mapping[str, str] | None = None
+    ) -> None:
+        """Compiles and attaches ``bpf/MAIN``. ``needed`` are its tracepoints (``tcp:tcp_probe``); ``switches`` go to
+        the compiler as XG_NAME; ``raw`` are functions that take a tracepoint's arguments as they are, and the names of
+        these tracepoints (``inet_sock_set_state``).
+
+        MissingError without tracefs or one of the tracepoints; XdpguardError when the kernel does not take it.
+        """
+        require_tracepoints(needed)
+        bcc = import_bcc()
+        require_headers()
+        source = source_folder()
+        flags = [
+            *header_flags(source),
+            "-Wall",
+            "-Werror",
+            # bcc's own headers would not pass, nor do comparisons that a switch makes needless.
+            "-Wno-unused-function",
+            "-Wno-macro-redefined",
+            *(f"-DXG_{name}={_constant(value)}" for name, value in switches.items()),
+        ]
+        self._links: list[int] = []
+        with captured() as output:
+            try:
+                self._module = bcc.BPF(text=bundle(source, main).encode(), cflags=flags)
+                for name, tracepoint in (raw or {}).items():
+                    function = self._module.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT)
+                    self._links.append(kernel.attach_raw_tracepoint(tracepoint, function.fd))
+            except Exception as error:
+                raise XdpguardError(
+                    f"the kernel does not take the program for {', '.join(needed)}",
+                    "run again with -v for its words; xdpguard doctor checks the environment",
+                    output() or str(error),
+                ) from error
+
+    def map_fd(self, name: str) -> int:
+        """The file descriptor of a map, owned by this object."""
+        return int(self._module[name.encode()].map_fd)
+
+    def program_fds(self) -> list[int]:
+        """The file descriptors of the programs, owned by this object."""
+        return [int(function.fd) for function in self._module.funcs.values()]
+
+    def missed(self, name: str = "") -> int:
+        """How often a program, or the function of that name, did not run, because one was running on that CPU."""
+        functions = self._module.funcs.items()
+        return sum(kernel.program_info(it.fd).missed for key, it in functions if not name or key == name.encode())
+
+    def close(self) -> None:
+        """Detaches."""
+        for link in self._links:
+            os.close(link)
+        self._links = []
+        self._module.cleanup()
+
+    def __enter__(self) -> Tracepoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def require_tracepoints(names: Iterable[str]) -> None:
+    """MissingError unless tracefs is there, or can be mounted, and has these tracepoints."""
+    _mount_tracefs()
+    for name in names:
+        if not format_of(name):
+            raise MissingError(
+                f"this kernel has no tracepoint {name}",
+                "use a kernel that has it (Linux 5.15 or later with CONFIG_FTRACE and CONFIG_BPF_EVENTS)",
+            )
+
+
+def format_of(name: str) -> str:
+    """What the kernel says of a tracepoint's fields; empty when there is no such tracepoint, or no tracefs."""
+    category, _, event = name.partition(":")
+    try:
+        return (_TRACEFS / "events" / category / event / "format").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _constant(value: int) -> str:
+    """As C takes it: what does not fit into an int is unsigned."""
+    return f"{value}ull" if value > 0x7FFFFFFF else str(value)
+
+
+def _mount_tracefs() -> None:
+    if (_TRACEFS / "events").is_dir():
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tracefs", os.fsencode(_TRACEFS), b"tracefs", 0, None) != 0:
+        raise MissingError(f"no tracefs at {_TRACEFS}", f"as root: mount -t tracefs tracefs {_TRACEFS}")

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The SYN guard's maps: the policy all interfaces of an instance share, and each interface's own state."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.net import locals as destinations
+from xdpguard.policy.model import Guard
+from xdpguard.policy.target import Prefix, parse_interval, parse_ports
+
+ALWAYS = (1 << 64) - 1
+CAUSES = ("", "a listener's queue is full", "SYN rate", "segments of no connection")  # enum xg_flood_cause
+_MODES = {"off": 0, "observe": 1, "auto": 2, "always": 3}  # enum xg_guard_mode
+_RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+_NS = 1_000_000_000
+_ZERO = bytes(4)
+_ONE = (1).to_bytes(4, "little")
+LOCAL, BROADCAST = destinations.LOCAL, destinations.BROADCAST
+MUTE_NOT, MUTE_TOLD, MUTE_FOUND = 0, 1, 2  # enum xg_mute
+_GENERATIONS = (1 << 32) - 1
+_TICK = _NS // 100  # the coarse clock is this coarse at worst; no burst may be shorter
+
+
+class State(NamedTuple):
+    """``struct xg_guard``. Times are coarse monotonic, ns; ``until`` 0: idle, ALWAYS: for good."""
+
+    until: int
+    mac: int
+    pass_unknown: int
+    began: int
+    floods: int
+    cause: int
+    port: int
+    scans: int
+    link: int
+    window_began: int
+    syns: int
+    strangers: int
+    proved: int
+    calm: int
+    resets: int
+    unknown: int
+    signed_syns: int
+    mute: int
+    more_macs: int
+    locals: int
+    zero: int
+    peer_at: int
+
+    def active(self) -> bool:
+        """Whether the guard acts on packets at this moment."""
+        return self.until > time.monotonic_ns()
+
+    def muted(self) -> bool:
+        """Whether it answers no SYN, as answers would not arrive: it was told so, or has found out itself."""
+        return self.mute != MUTE_NOT
+
+
+def encode(guard: Guard, options: bool, scan: bool) -> bytes:
+    """``struct xg_guard_policy``. ``options`` and ``scan`` switch off what the policy allows, while they are False."""
+    window = parse_interval(guard.window)
+    burst = int(parse_interval(guard.burst) * _NS)
+    rates: list[int] = []
+    for rate in _rates(guard):
+        rates += [_NS // rate if rate else 0, max(burst, _TICK)]
+    ports = [0] * abi.PORT_WORDS
+    for text in guard.exempt_ports:
+        for port in parse_ports(text):
+            if port.protocol == "tcp":
+                ports[port.number >> 6] |= 1 << (port.number & 63)
+    mask6 = _mask(guard.prefix6, 128)
+    return abi.GUARD_POLICY.pack(
+        _MODES[guard.mode],
+        int(guard.options and options),
+        _rmem_max(),
+        int(guard.scan_ports > 0 and scan),
+        int(window * _NS),
+        max(1, int(guard.flood_rate * window)) if guard.flood_rate else ALWAYS // 4,
+        max(1, int(guard.unproved_rate * window)),
+        int(parse_interval(guard.hold) * _NS),
+        *rates,
+        int.from_bytes(mask6[:8], "little"),
+        int.from_bytes(mask6[8:], "little"),
+        _mask(guard.prefix4, 32),
+        0,
+        *ports,
+    )
+
+
+def _rmem_max() -> int:
+    """net.core.rmem_max, octets: one for the whole host, a variable of the kernel's that no program can read.
+
+    Network namespaces other than the first do not show it on older kernels. Then 0: the window scale that is announced
+    may be smaller than the kernel's, which costs throughput; a larger one would lose data.
+    """
+    try:
+        return int(_RMEM_MAX.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return 0
+
+
+def _rates(guard: Guard) -> tuple[int, ...]:
+    return (
+        guard.syn_rate,
+        guard.answer_rate,
+        guard.connection_rate,
+        guard.reset_rate,
+        guard.unknown_rate,
+        guard.signed_rate,
+    )
+
+
+def write_policy(pins: Pins, policy: bytes) -> None:
+    """Puts a policy in force, for every interface at once."""
+    descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
+    try:
+        kernel.update(descriptor, _ZERO, policy)
+    finally:
+        os.close(descriptor)
+
+
+class InForce(NamedTuple):
+    """What is to be known of the policy in force: its mode, and what only the controller switches on and off."""
+
+    mode: str
+    options: bool
+    scan: bool
+
+
+def read_policy(pins: Pins) -> InForce:
+    """The policy in force."""
+    descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
+    try:
+        raw = kernel.lookup(descriptor, _ZERO, abi.GUARD_POLICY.size)
+    finally:
+        os.close(descriptor)
+    assert raw is not None  # an array always has its entry
+    mode, options, _, scan = abi.GUARD_POLICY.unpack(raw)[:4]
+    return InForce(next((name for name, number in _MODES.items() if number == mode), "off"), bool(options), bool(scan))
+
+
+class Surroundings(NamedTuple):
+    """What the guard of an interface must know of its link and its host.
+
+    ``mac``: the interface's own address; empty: every frame is ours. ``macs``: those of the devices above it.
+    ``pass_unknown``: a segment without a socket may belong to somebody else. ``mute``: answers would not arrive, so
+    none are sent. ``locals``: LOCAL or BROADCAST for each prefix; empty: every destination counts as this host's own.
+    """
+
+    mac: bytes
+    pass_unknown: bool = False
+    mute: bool = False
+    macs: frozenset[bytes] = frozenset()
+    locals: Mapping[Prefix, int] = MappingProxyType({})
+
+
+def settled(state: State, mode: str, around: Surroundings) -> State:
+    """A state with what it must know of its surroundings, in which has begun or ended what the mode says.
+
+    What the data plane has found of its answers stays while it is so; it then takes that back itself.
+    """
+    until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
+    return state._replace(
+        until=until,
+        mac=int.from_bytes(around.mac, "little"),
+        pass_unknown=int(around.pass_unknown),
+        mute=(state.mute or MUTE_TOLD) if around.mute else MUTE_NOT,
+        more_macs=int(bool(around.macs)),
+    )
+
+
+def read(pins: Pins, name: str, netns: str) -> State:
+    """An interface's state. XdpguardError when it has none."""
+    with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
+        return state_of(descriptor)
+
+
+def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> None:
+    """Writes an interface's tables of addresses."""
+    macs = {abi.MAC.pack(mac): _ONE for mac in around.macs}
+    with pins.opened_link("macs", name, netns, abi.MAC.size, 4) as descriptor:
+        _synchronize(descriptor, abi.MAC.size, dict(sorted(macs.items())[: abi.MACS]))
+    for version, layout in ((4, abi.PREFIX4), (6, abi.PREFIX6)):
+        wanted = {
+            layout.pack(prefix.length, prefix.network): kind.to_bytes(4, "little")
+            for prefix, kind in around.locals.items()
+            if prefix.version == version
+        }
+        with pins.opened_link(f"locals{version}", name, netns, layout.size, 4) as descriptor:
+            _synchronize(descriptor, layout.size, wanted)
+
+
+def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -> None:
+    """Tells an interface's guard what it must know of its surroundings, and begins or ends what the mode says."""
+    surround(pins, name, netns, around)
+    with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
+        state = state_of(descriptor)
+        new = settled(state, mode, around)._replace(link=pins.link_number(name, netns))
+        # Always another number: whoever wrote the tables before may not have lived to say so.
+        generation = state.locals % _GENERATIONS + 1 if around.locals else 0
+        write(descriptor, state, new._replace(locals=generation))
+
+
+def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> None:
+    """Makes a map of four-octet values hold just what is wanted."""
+    keys, values, count = kernel.entries(descriptor, key_size, 4)
+    held = {keys[at * key_size : (at + 1) * key_size]: values[at * 4 : at * 4 + 4] for at in range(count)}
+    for key, value in wanted.items():
+        if held.get(key) != value:
+            kernel.update(descriptor, key, value)
+    for key in held.keys() - wanted.keys():
+        kernel.delete(descriptor, key)
+
+
+def write(descriptor: int, before: State, after: State) -> None:
+    """Writes the fields that differ, and no other: the data plane writes some of them at the same time."""
+    with mmap.mmap(descriptor, mmap.PAGESIZE) as memory:
+        for (kind, offset), old, new in zip(abi.GUARD_FIELDS, before, after, strict=True):
+            if old != new:
+                # One store each: a program on another CPU reads the old value or the new one.
+                kind.from_buffer(memory, offset).value = new
+
+
+def state_of(descriptor: int) -> State:
+    """The state in an opened map."""
+    raw = kernel.lookup(descriptor, _ZERO, abi.GUARD.size)
+    assert raw is not None  # an array always has its entry
+    return State(*abi.GUARD.unpack(raw))
+
+
+def _mask(length: int, width: int) -> bytes:
+    return (((1 << length) - 1) << (width - length)).to_bytes(width // 8, "big")

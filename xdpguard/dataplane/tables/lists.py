@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The named lists in the kernel: the index in force, its pre-filters, the hit counters (bpf/maps.h).
+
+A new index is written beside the one in force and then takes its place. The pre-filters are one for both: what the new
+one needs is set before, what it no longer needs is cleared after, so that at no moment an entry is missing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.held import HeldMaps
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import settings
+from xdpguard.policy.hits import Hits
+
+_U64 = NDArray[np.uint64]
+_KEY = bytes(4)
+_WORDS = abi.LINE.size // 8
+_FLAGS = kernel.MAP_MMAPABLE | kernel.MAP_INNER
+
+
+class ListMaps(HeldMaps):
+    """The maps of the lists, opened from their pins. Use as a context manager."""
+
+    INDEX, NETS4, NETS6 = "list_index", "list_nets4", "list_nets6"
+    COUNTERS, COUNTERS_SIZE = "list_hits", abi.HITS.size
+    FLAGS = (settings.LISTS4, settings.LISTS6, settings.LISTS6_WIDE)
+    RENEW = staticmethod(settings.renew)  # what is to be told when they have changed
+
+    def __init__(self, pins: Pins) -> None:
+        super().__init__()
+        try:
+            self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
+            self._maps[self.INDEX] = pins.open(self.INDEX, 4, 4)
+            self._maps[self.NETS4] = pins.open(self.NETS4, 4, abi.NETS4.size)
+            self._maps[self.NETS6] = pins.open(self.NETS6, 4, abi.LINE.size)
+            self._maps[self.COUNTERS] = pins.open(self.COUNTERS, 4, self.COUNTERS_SIZE)
+        except BaseException:
+            self.close()
+            raise
+
+    def swap(self, lines: _U64, nets4: _U64 | None, nets6: _U64 | None, wide6: bool) -> None:
+        """Puts an index in force: lines of eight words, pre-filters as words, None for a family without entries.
+
+        OSError, and nothing changed, when the kernel has no room for it.
+        """
+        descriptor = kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
+        try:
+            _mapped(descriptor, len(lines) * _WORDS)[:] = lines.reshape(-1)
+            self._add(self.NETS4, nets4)
+            self._add(self.NETS6, nets6)
+            self._flags(lambda old, new: old | new, nets4 is not None, nets6 is not None, wide6)
+            with self._held():
+                kernel.update(self._maps[self.INDEX], _KEY, descriptor.to_bytes(4, "little"))
+            # At once, so that nobody who is killed here leaves sources remembered by the old index.
+            self.RENEW(self._maps["settings"])
+        finally:
+            os.close(descriptor)
+        self._flags(lambda old, new: new, nets4 is not None, nets6 is not None, wide6)
+        self._write(self.NETS4, nets4)
+        self._write(self.NETS6, nets6)
+        self.RENEW(self._maps["settings"])
+
+    def empty(self) -> None:
+        """Takes all lists out of force."""
+        self._flags(lambda old, new: new, False, False, False)
+        with self._held():
+            kernel.delete(self._maps[self.INDEX], _KEY)
+        self._write(self.NETS4, None)
+        self._write(self.NETS6, None)
+        self.RENEW(self._maps["settings"])
+
+    def lines(self) -> _U64 | None:
+        """A copy of the index in force; None when there is none."""
+        descriptor = self._index()
+        if descriptor is None:
+            return None
+        try:
+            count = kernel.map_info(descriptor).max_entries
+            return _mapped(descriptor, count * _WORDS).copy().reshape(count, _WORDS)
+        finally:
+            os.close(descriptor)
+
+    def digest(self) -> int:
+        """A sum over the pre-filters and the flags that lead to them: to notice that they have changed."""
+        fields = self._settings()
+        total = sum(int(fields[flag]) << place for place, flag in enumerate(self.FLAGS))
+        for name in (self.NETS4, self.NETS6):
+            total += int(self._words(name).sum(dtype=np.uint64))
+        return total
+
+    def clear_hits(self, numbers: Iterable[int]) -> None:
+        """Sets counters to zero, before a number is given to a new list."""
+        rows = self._words(self.COUNTERS).reshape(-1, abi.LISTS, 2)
+        for number in numbers:
+            rows[:, number] = 0
+
+    def hits(self) -> Callable[[int], Hits]:
+        """A snapshot of all hit counters; call it with the number of a list."""
+        sums = self._words(self.COUNTERS).reshape(-1, abi.LISTS, 2).sum(axis=0)
+        return lambda number: Hits(int(sums[number, 0]), int(sums[number, 1]))
+
+    def _index(self) -> int | None:
+        """A descriptor of the index in force, owned by the caller; None when there is none."""
+        while True:
+            raw = kernel.lookup(self._maps[self.INDEX], _KEY, 4)
+            if raw is None:
+                return None
+            try:
+                return kernel.map_by_id(int.from_bytes(raw, "little"))
+            except FileNotFoundError:
+                continue  # swapped for another one just then
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keeps the index in force alive while it is taken out of force.
+
+        The system call returns only when every program that may still read the old index has ended (synchronize_rcu()
+        in maybe_wait_bpf_programs(), since Linux 4.20). But it drops the map's own reference before it waits, and until
+        "bpf: Defer the free of inner map when necessary" (6.7 and later stable releases) the last reference frees the
+        memory at once, under the programs' eyes.
+        """
+        descriptor = self._index()
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _add(self, name: str, wanted: _U64 | None) -> None:
+        if wanted is not None:
+            words = self._words(name)
+            np.bitwise_or(words, wanted, out=words)
+
+    def _write(self, name: str, wanted: _U64 | None) -> None:
+        words = self._words(name)
+        if wanted is not None:
+            words[:] = wanted
+        elif words.any():
+            words[:] = 0
+
+    def _flags(self, merge: Callable[[int, int], int], *values: bool) -> None:
+        def change(fields: list[int]) -> None:
+            for place, value in zip(self.FLAGS, values, strict=True):
+                fields[place] = merge(fields[place], int(value))
+
+        settings.change(self._maps["settings"], change)
+
+    def _words(self, name: str) -> _U64:
+        info = kernel.map_info(self._maps[name])
+        return _mapped(self._maps[name], info.max_entries * info.value_size // 8)
+
+
+def _mapped(descriptor: int, count: int) -> _U64:
+    """An array map as words. The mapping goes with the last reference to it."""
+    size = -(-count * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+    return np.frombuffer(mmap.mmap(descriptor, size), np.uint64, count)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rule tables in the kernel: turning rules into map entries, adding, removing, auditing, and their hit counters.
+
+Order of writing keeps every moment safe: what lets the program look (settings, pre-filter bits) is set before an entry
+and cleared after it is gone.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.held import HeldMaps
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import nets6, prefilter, settings
+from xdpguard.policy.hits import Hits
+from xdpguard.policy.rule import SAFETY, Rule
+from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_MANY_NETS = 100  # octets of the pre-filter from which reading all rules is quicker than asking for each network
+# Each rule table with its key, and the settings field that says whether the program asks it (None: the port bits do).
+_TABLES: dict[str, tuple[Struct, tuple[int, ...]]] = {
+    "allow4": (abi.PREFIX4, (settings.ALLOW4,)),
+    "allow6": (abi.PREFIX6, (settings.ALLOW6,)),
+    "deny4": (abi.ADDRESS4, (settings.DENY4,)),
+    "deny4_prefix": (abi.PREFIX4, (settings.DENY4, settings.DENY4_PREFIX)),
+    "deny6": (abi.ADDRESS6, (settings.DENY6,)),
+    "deny6_prefix": (abi.PREFIX6, (settings.DENY6, settings.DENY6_PREFIX)),
+    "ports": (abi.PORT, ()),
+}
+
+Entries = dict[str, dict[bytes, bytes]]
+
+
+def entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
+    """The map entry of a rule: table, key, value. ``boot_offset`` is CLOCK_BOOTTIME minus Unix time, in seconds."""
+    target = rule.target
+    if isinstance(target, Port):
+        key = abi.PORT.pack(target.number, PROTOCOL_NUMBERS[target.protocol])
+        return "ports", key, _value(rule, boot_offset, 0)
+    value = _value(rule, boot_offset, target.length)
+    if rule.kind == "block" and target.is_address:
+        address = abi.ADDRESS4 if target.version == 4 else abi.ADDRESS6
+        return f"deny{target.version}", address.pack(target.network), value
+    table = f"allow{target.version}" if rule.kind == "allow" else f"deny{target.version}_prefix"
+    return table, _prefix_key(target), value
+
+
+def shadow_entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
+    """Likewise of a shadow rule: addresses are prefixes there."""
+    target = rule.target
+    assert isinstance(target, Prefix)
+    return f"shadow{target.version}", _prefix_key(target), _value(rule, boot_offset, target.length)
+
+
+def _prefix_key(target: Prefix) -> bytes:
+    layout = abi.PREFIX4 if target.version == 4 else abi.PREFIX6
+    return layout.pack(target.length, target.network)
+
+
+def _value(rule: Rule, boot_offset: float, length: int) -> bytes:
+    expires = 0 if rule.expires is None else max(1, int((rule.expires + boot_offset) * 1e9))
+    return abi.RULE.pack(expires, rule.slot, length | (abi.RULE_NEEDED if rule.source == SAFETY else 0))
+
+
+class Tables(HeldMaps):
+    """The instance's rule maps, opened from their pins. Use as a context manager."""
+
+    def __init__(self, pins: Pins) -> None:
+        super().__init__()
+        try:
+            self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
+            self._maps["hits"] = pins.open("hits", 4, abi.HITS.size)
+            self._maps["deny4_nets"] = pins.open("deny4_nets", 4, 8)
+            self._maps["deny6_nets"] = pins.open("deny6_nets", 4, abi.LINE.size)
+            for name, (key, _) in _TABLES.items():
+                self._maps[name] = pins.open(name, key.size, abi.RULE.size)
+        except BaseException:
+            self.close()
+            raise
+        self.capacity = kernel.map_info(self._maps["deny4"]).max_entries
+        self._rows = kernel.map_info(self._maps["hits"]).max_entries // self.capacity
+
+    def add(self, rules: Iterable[Rule]) -> None:
+        """Puts rules in force, or gives them their new end."""
+        wanted = _entries(rules)
+        self._open_gates(wanted)
+        for table, pairs in wanted.items():
+            self._write_rules(table, pairs)
+        self._close_port_bits(wanted["ports"], closed=True)
+        settings.renew(self._maps["settings"])
+
+    def remove(
+        self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
+    ) -> None:
+        """Takes rules out.
+
+        ``still_touched`` tells whether a block rule that stays shares an address with a /24; ``remaining`` gives the
+        block rules that stay, for when asking so often would take longer.
+        """
+        gone = _entries(rules)
+        self._close_port_bits(gone["ports"], closed=False)
+        for table, pairs in gone.items():
+            for key in pairs:
+                kernel.delete(self._maps[table], key)
+        touched = prefilter.touched(gone["deny4"], gone["deny4_prefix"])
+        if sum(map(len, touched.values())) > _MANY_NETS or gone["deny6"] or gone["deny6_prefix"]:
+            # Bits of IPv6 are shared: only all that stay tell which may go.
+            self._write_nets(_entries(remaining()))
+        elif touched:
+            with self._mapped("deny4_nets") as bits:
+                prefilter.clear_bits(bits, touched, still_touched)
+        self._shut_gates()
+        settings.renew(self._maps["settings"])
+
+    def sync(self, rules: Iterable[Rule]) -> int:
+        """Makes the kernel hold exactly these rules, without a moment in which one that stays is missing.
+
+        Returns the number of entries that were missing, wrong or too many; an end that differs by less than a second
+        is the clock's doing and not counted.
+        """
+        wanted = _entries(rules)
+        repaired = 0
+        self._open_gates(wanted)
+        stale: dict[str, list[bytes]] = {}
+        for table, pairs in wanted.items():
+            held = self._held(table)
+            changed = {key: value for key, value in pairs.items() if held.get(key) != value}
+            repaired += sum(1 for key, value in changed.items() if not same_rule(held.get(key), value))
+            self._write_rules(table, changed)
+            stale[table] = [key for key in held if key not in pairs]
+        for table, keys in stale.items():
+            repaired += len(keys)
+            for key in keys:
+                kernel.delete(self._maps[table], key)
+        self._write_nets(wanted)
+        self._write_settings(lambda fields: _port_fields(fields, wanted["ports"], fresh=True))
+        self._shut_gates()
+        settings.renew(self._maps["settings"])
+        return repaired
+
+    def held(self, rules: Iterable[Rule]) -> int:
+        """How many of these rules the kernel holds as they are: counted there."""
+        found = 0
+        for table, pairs in _entries(rules).items():
+            if pairs:
+                there = self._held(table)
+                found += sum(1 for key, value in pairs.items() if same_rule(there.get(key), value))
+        return found
+
+    def seed(self) -> None:
+        """Chooses the secrets of the tuples' hash, and the first generation, once in the life of the maps."""
+
+        def change(fields: list[int]) -> None:
+            if not any(fields[-abi.SECRETS :]):
+                # Not one that rows of other maps, left by somebody who was killed, may remember.
+                fields[settings.GENERATION] = int.from_bytes(os.urandom(8), "little")
+                fields[-abi.SECRETS :] = [int.from_bytes(os.urandom(8), "little") for _ in range(abi.SECRETS)]
+
+        self._write_settings(change)
+
+    def lists_in_force(self) -> bool:
+        """Whether the program asks the index of the named lists."""
+        fields = self._settings()
+        return bool(fields[settings.LISTS4] or fields[settings.LISTS6])
+
+    def clear_hits(self, slots: Iterable[int]) -> None:
+        """Sets counters to zero, before their slots are given to new rules."""
+        chosen = list(slots)
+        if not chosen:
+            return
+        with self._mapped("hits") as rows:
+            if len(chosen) == self.capacity:
+                rows[:] = bytes(len(rows))
+                return
+            size = abi.HITS.size
+            for cpu in range(self._rows):
+                base = cpu * self.capacity
+                for slot in chosen:
+                    start = (base + slot) * size
+                    rows[start : start + size] = bytes(size)
+
+    def hits(self) -> Callable[[int], Hits]:
+        """A snapshot of all hit counters; call it with a slot."""
+        with self._mapped("hits") as rows:
+            numbers = memoryview(rows[:]).cast("Q")
+        count, capacity = self._rows, self.capacity
+
+        def of(slot: int) -> Hits:
+            places = [2 * (cpu * capacity + slot) for cpu in range(count)] if slot < capacity else []
+            return Hits(sum(numbers[place] for place in places), sum(numbers[place + 1] for place in places))
+
+        return of
+
+    def hits_at(self, slots: NDArray[np.intp]) -> NDArray[np.uint64]:
+        """Packets and octets of many slots at once: a row each."""
+        import numpy as np
+
+        count = self._rows * self.capacity * 2
+        rows = np.frombuffer(self._mapped("hits"), np.uint64, count).reshape(self._rows, self.capacity, 2)
+        # One beyond the end was given where there are other maps: it has none here.
+        found = np.zeros((len(slots), 2), np.uint64)
+        inside = slots < self.capacity
+        found[inside] = rows[:, slots[inside]].sum(axis=0, dtype=np.uint64)
+        return found
+
+    def _held(self, table: str) -> dict[bytes, bytes]:
+        return self._rules(table, _TABLES[table][0].size)
+
+    def _open_gates(self, wanted: Entries) -> None:
+        touched = prefilter.touched(wanted["deny4"], wanted["deny4_prefix"])
+        if touched:
+            with self._mapped("deny4_nets") as bits:
+                prefilter.set_bits(bits, touched)
+        if wanted["deny6"] or wanted["deny6_prefix"]:
+            with self._mapped("deny6_nets") as bits:
+                nets6.set_bits(bits, _bits6(wanted))
+        used = {field for table, pairs in wanted.items() if pairs for field in _TABLES[table][1]}
+
+        def change(fields: list[int]) -> None:
+            for field in used:
+                fields[field] = 1
+            if _wide6(wanted["deny6_prefix"]):
+                fields[settings.DENY6_WIDE] = 1
+
+        if used:
+            self._write_settings(change)
+
+    def _shut_gates(self) -> None:
+        empty = {table for table in _TABLES if not self._any(table)}
+
+        def change(fields: list[int]) -> None:
+            used = {field for table, (_, its) in _TABLES.items() if table not in empty for field in its}
+            for field in range(settings.ALLOW4, settings.DENY6_WIDE):
+                fields[field] = int(field in used)
+            # Left as it is while there are prefixes: it costs a look-up, and the next sync knows better.
+            fields[settings.DENY6_WIDE] &= int("deny6_prefix" not in empty)
+
+        self._write_settings(change)
+
+    def _any(self, table: str) -> bool:
+        return kernel.has_entries(self._maps[table], _TABLES[table][0].size)
+
+    def _close_port_bits(self, ports: Mapping[bytes, bytes], closed: bool) -> None:
+        if ports:
+            self._write_settings(lambda fields: _port_fields(fields, ports, closed=closed))
+
+    def _write_nets(self, wanted: Entries) -> None:
+        with self._mapped("deny4_nets") as bits:
+            prefilter.write(bits, prefilter.touched(wanted["deny4"], wanted["deny4_prefix"]))
+        with self._mapped("deny6_nets") as bits:
+            nets6.write(bits, _bits6(wanted))
+        wide = int(_wide6(wanted["deny6_prefix"]))
+
+        def change(fields: list[int]) -> None:
+            fields[settings.DENY6_WIDE] = wide
+
+        self._write_settings(change)
+
+    def _write_settings(self, change: Callable[[list[int]], None]) -> None:
+        settings.change(self._maps["settings"], change)
+
+    def _mapped(self, name: str) -> mmap.mmap:
+        info = kernel.map_info(self._maps[name])
+        return mmap.mmap(self._maps[name], info.max_entries * info.value_size)
+
+
+def boot_offset() -> float:
+    """CLOCK_BOOTTIME minus Unix time, seconds: what turns an end in the store into one the kernel can compare."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
+
+
+def _entries(rules: Iterable[Rule]) -> Entries:
+    offset = boot_offset()
+    found: Entries = {table: {} for table in _TABLES}
+    for rule in rules:
+        table, key, value = entry(rule, offset)
+        found[table][key] = value
+    return found
+
+
+def _bits6(wanted: Entries) -> Iterator[int]:
+    for key in wanted["deny6"]:
+        yield from nets6.bits(Prefix(key, 128), nets6.RULE_LINES)
+    for key in wanted["deny6_prefix"]:
+        length, network = abi.PREFIX6.unpack(key)
+        yield from nets6.bits(Prefix(network, length), nets6.RULE_LINES)
+
+
+def _wide6(prefixes: Iterable[bytes]) -> bool:
+    return any(abi.PREFIX6.unpack(key)[0] < nets6.SHORTEST for key in prefixes)
+
+
+def same_rule(held: bytes | None, wanted: bytes) -> bool:
+    """Whether an entry is as it should be, the clock's doing aside."""
+    if held is None:
+        return False
+    (end, slot, length), (new_end, new_slot, new_length) = abi.RULE.unpack(held), abi.RULE.unpack(wanted)
+    return (slot, length) == (new_slot, new_length) and bool(end) == bool(new_end) and abs(end - new_end) < 10**9
+
+
+def _port_fields(fields: list[int], ports: Mapping[bytes, bytes], closed: bool = True, fresh: bool = False) -> None:
+    """Sets or clears the bits of ``ports``; ``fresh`` clears all others first."""
+    if fresh:
+        fields[abi.SETTINGS_PORTS : -abi.SECRETS] = [0] * (2 * abi.PORT_WORDS)
+    for key in ports:
+        port, protocol = abi.PORT.unpack(key)
+        table = int(protocol == PROTOCOL_NUMBERS["udp"])
+        place = abi.SETTINGS_PORTS + table * abi.PORT_WORDS + (port >> 6)
+        bit = 1 << (port & 63)
+        fields[place] = fields[place] | bit if closed else fields[place] & ~bit

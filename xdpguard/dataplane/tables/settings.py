@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``struct xg_settings``: which tables the program asks, closed ports, the secrets of its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xdpguard.dataplane.sys import abi, kernel
+
+# Places of the flags.
+(ALLOW4, ALLOW6, DENY4, DENY4_PREFIX, DENY6, DENY6_PREFIX, DENY6_WIDE, LISTS4, LISTS6, LISTS6_WIDE) = range(10)
+_DENY, SHADOW, GENERATION = 10, 11, 12
+(SHADOW_RULES4, SHADOW_RULES6, SHADOW_LISTS4, SHADOW_LISTS6, SHADOW_LISTS6_WIDE) = range(14, 19)
+_KEY = bytes(4)
+
+
+def change(descriptor: int, alter: Callable[[list[int]], None]) -> None:
+    """Reads the settings, lets ``alter`` change the fields in place, and writes them when they differ."""
+    raw = kernel.lookup(descriptor, _KEY, abi.SETTINGS.size)
+    assert raw is not None  # an array always has its entry
+    fields = list(abi.SETTINGS.unpack(raw))
+    alter(fields)
+    new = abi.SETTINGS.pack(*fields)
+    if new != raw:
+        kernel.update(descriptor, _KEY, new)
+
+
+def renew(descriptor: int) -> None:
+    """Makes the program ask anew about every source: to be called when deny entries have changed, and not before."""
+
+    def alter(fields: list[int]) -> None:
+        fields[_DENY] = int(any(fields[flag] for flag in (DENY4, DENY6, LISTS4, LISTS6)))
+        fields[GENERATION] = (fields[GENERATION] + 1) % (1 << 64)
+
+    change(descriptor, alter)
+
+
+def renew_shadow(descriptor: int) -> None:
+    """Likewise for shadow entries, of which the program remembers nothing: whether there are any."""
+
+    def alter(fields: list[int]) -> None:
+        fields[SHADOW] = int(any(fields[SHADOW_RULES4:SHADOW_LISTS6_WIDE]))
+
+    change(descriptor, alter)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A policy that is not in force, as a program with maps of its own: nothing of it stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from xdpguard.control.attach import config_rules
+from xdpguard.control.controller import Controller
+from xdpguard.control.entries import CONFIG, Rulebook
+from xdpguard.control.guard import surroundings
+from xdpguard.control.lists import Listbook
+from xdpguard.control.loader import Loader
+from xdpguard.control.shadowing import Shadowing
+from xdpguard.dataplane.build.probe import Probe
+from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.tables import guard
+from xdpguard.explain.subject import NO_GUARD, Subject
+from xdpguard.policy.model import Guard, Policy
+from xdpguard.policy.rule import NewRule
+from xdpguard.store.database import Store
+
+_OURS = re.compile(r"xgprobe-(\d+)")
+_FOLDER = re.compile(r"xdpguard-probe-(\d+)-.*")
+_TRACKED = 1024  # rows of tables that a probe never fills
+
+
+@contextmanager
+def candidate(
+    policy: Policy, label: str, bpffs: Path, cache: Path, beside: tuple[Controller, Subject] | None = None
+) -> Iterator[Subject]:
+    """A policy's rules, checks, lists and guard.
+
+    ``cache``: the folder of programs compiled before. ``beside``: an attached interface, for which it stands as
+    attaching with it would have it: with the rules and lists that were not the configuration's, what ``guard set``
+    says, and the guard's present state.
+    """
+    ensure_bpffs(bpffs)
+    remove_orphans(bpffs)
+    pins = Pins(bpffs, f"xgprobe-{os.getpid()}")
+    session, other = beside if beside else (None, None)
+    link = other.link if other else None
+    observe = bool(other and other.observe)
+    target = Target("candidate", "", link.mtu if link else 1500, bool(link and link.loopback), observe)
+    try:
+        pins.prepare(target.name, target.netns)
+        sized = replace(switches(pins, target, policy), sources=_TRACKED, tuples=_TRACKED)
+        with (
+            tempfile.TemporaryDirectory(prefix=f"xdpguard-probe-{os.getpid()}-") as folder,
+            Probe(sized, pins, (target.name, target.netns), cache, link.ifindex if link else 0) as probe,
+            Store(Path(folder) / "store.db") as store,
+        ):
+            dataplane = KernelDataplane(pins)
+            rules, lists, shadow = Rulebook(store, dataplane), Listbook(store, pins), Shadowing(store, dataplane)
+            notes = _fill(pins, store, rules, lists, policy, session)
+            chosen = session.guard.effective(policy.guard) if session else policy.guard
+            state = _guard(pins, chosen, other, target)
+            probe.set_guard(state)
+            yield Subject(label, probe, store, rules, lists, shadow, pins, state, chosen.mode, observe, link, notes)
+    finally:
+        pins.remove_all()
+
+
+def _fill(
+    pins: Pins, store: Store, rules: Rulebook, lists: Listbook, policy: Policy, session: Controller | None
+) -> list[str]:
+    with KernelDataplane(pins).tables() as tables:
+        tables.seed()
+    if session:
+        for kind in ("allow", "block", "port"):
+            others = [rule for rule in session.store.rules(kind) if rule.source != CONFIG]
+            if others:
+                rules.add_rules([NewRule(kind, *rule[2:7]) for rule in others])
+        for its in session.lists.shelf.all():
+            if its.source != CONFIG:
+                lists.put(its, session.lists.shelf.entries(its.name))
+    rules.replace_source(CONFIG, list(config_rules(policy)))
+    # Nothing that is only asked can cut anybody off.
+    files = {name: msgspec.structs.replace(its, force=True) for name, its in policy.lists.items()}
+    notes = []
+    for done in Loader(store, lists).follow(files):
+        if done.its.skipped:
+            notes.append(f"{done.its.file}: {done.its.skipped:,} lines skipped, which are no entries")
+    return notes
+
+
+def _guard(pins: Pins, policy: Guard, other: Subject | None, target: Target) -> guard.State:
+    in_force = guard.read_policy(other.pins) if other else guard.InForce("", options=True, scan=False)
+    guard.write_policy(pins, guard.encode(policy, in_force.options, in_force.scan))
+    state, link = (other.state, other.link) if other else (NO_GUARD, None)
+    around = surroundings(policy, link) if link else guard.Surroundings(b"")
+    guard.surround(pins, target.name, target.netns, around)
+    return guard.settled(state, policy.mode, around)._replace(locals=int(bool(around.locals)))
+
+
+def remove_orphans(bpffs: Path) -> None:
+    """Removes the pins and folders of commands that were killed before they could."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in (bpffs / "xdpguard").iterdir():
+            if _orphaned(_OURS, path.name):
+                Pins(bpffs, path.name).remove_all()
+    for path in Path(tempfile.gettempdir()).iterdir():
+        # Anybody may make a folder of that name there.
+        if _orphaned(_FOLDER, path.name) and path.lstat().st_uid == os.geteuid():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _orphaned(names: re.Pattern[str], name: str) -> bool:
+    found = names.fullmatch(name)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whom is asked: the program of an attached interface, as it is at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xdpguard.control import builds
+from xdpguard.control.controller import Controller
+from xdpguard.control.entries import Rulebook
+from xdpguard.control.interfaces import Interface
+from xdpguard.control.lists import Listbook
+from xdpguard.control.namespaces import meant
+from xdpguard.control.shadowing import Shadowing
+from xdpguard.dataplane.build.probe import Probe, of_instance
+from xdpguard.dataplane.build.program import Target
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.net import netns as namespaces
+from xdpguard.net.links import Link
+from xdpguard.net.netns import place_of
+from xdpguard.policy.model import Policy
+from xdpguard.store.database import Store
+
+NO_GUARD = guard.State(*[0] * len(guard.State._fields))
+
+
+@dataclass
+class Subject:
+    """A probe, and what explains its answers. ``link``: the interface that packets seem to come from."""
+
+    label: str
+    probe: Probe
+    store: Store
+    rules: Rulebook
+    lists: Listbook
+    shadow: Shadowing
+    pins: Pins
+    state: guard.State
+    mode: str  # of the guard
+    observe: bool = False
+    link: Link | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def netns(self) -> str:
+        """The namespace in which it is to be asked."""
+        return self.link.netns if self.link else ""
+
+    @property
+    def mac(self) -> bytes:
+        """The address of frames for the interface; empty: any."""
+        return self.state.mac.to_bytes(8, "little")[:6] if self.state.mac else b""
+
+
+def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface, Link]:
+    """The attached interface that is meant; when none is named, the only one."""
+    links = {(link.name, link.netns): link for link in session.links()}
+    attached = [it for it in session.interfaces() if (it.name, it.netns) in links]
+    if not attached:
+        raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+    there = [(it.name, it.netns) for it in attached]
+    where = None if netns is None else namespaces.meant(netns, {it.netns for it in session.store.attachments()})
+    wanted = meant(there, name, where)
+    fitting = [it for it in attached if (it.name, it.netns) in wanted]
+    known = ", ".join(place_of(it.name, it.netns) for it in attached)
+    if not fitting:
+        raise UsageError(f"{place_of(name or 'an interface', netns or '')} is not attached", f"attached: {known}")
+    if len(fitting) > 1:
+        raise UsageError(
+            "several interfaces are meant: " + ", ".join(place_of(it.name, it.netns) for it in fitting),
+            "name one with --interface, and its network namespace with --netns",
+        )
+    return fitting[0], links[fitting[0].name, fitting[0].netns]
+
+
+@contextmanager
+def live(
+    session: Controller, pins: Pins, policy: Policy, cache: Path, name: str, netns: str | None
+) -> Iterator[Subject]:
+    """The program of an attached interface, with its guard as it is now. ``policy``: the one last given; ``cache``: the
+    folder of programs compiled before.
+    """
+    interface, link = chosen(session, name, netns)
+    notes = []
+    build = builds.recall(session.store, link.name, link.netns, interface.prog_id or 0)
+    sanity = build.sanity() if build else policy.sanity
+    if build is None:
+        notes.append(f"nothing tells how {link.name}'s program was built; [sanity] is taken from the configuration")
+    elif build.source != builds.source():
+        notes.append(f"{link.name} still runs the program of another xdpguard; attach it again to be sure of this")
+    target = Target(
+        link.name, link.netns, link.mtu, link.loopback, interface.observe, link.kind == "veth", interface.any_mtu
+    )
+    built_for = Policy(policy.limits, sanity, policy.rules, policy.guard, policy.lists)
+    with of_instance(pins, target, built_for, cache, link.ifindex) as probe:
+        state = guard.read(pins, link.name, link.netns)
+        probe.set_guard(state)
+        yield Subject(
+            label=place_of(link.name, link.netns),
+            probe=probe,
+            store=session.store,
+            rules=session.rules,
+            lists=session.lists,
+            shadow=session.shadow,
+            pins=pins,
+            state=state,
+            mode=guard.read_policy(pins).mode,
+            observe=interface.observe,
+            link=link,
+            notes=notes,
+        )

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Adding up answers: by reason, flags and source; what differs between two programs; what was expected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.capture.packet import text
+from xdpguard.dataplane.build.probe import VERDICTS, Answers
+from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.tables.shadow import CLASSES
+
+Numbers = NDArray[np.int64]
+Expected = Literal["drop", "pass"]
+
+UNKNOWN = abi.REASON_SLOTS - 1  # in the place of a reason: the frame was cut too early to say
+_MOST_SOURCES = 200_000  # kept at once; the rarest go
+_FIRST = 5  # packets named of each change
+
+
+class Batch(NamedTuple):
+    """Frames in the order of the capture: numbers, octets they had, and which were cut too early."""
+
+    numbers: Numbers
+    lengths: Numbers
+    cut: NDArray[np.bool_]
+
+
+def reason_names() -> dict[int, str]:
+    """Names by number, with UNKNOWN as ``cut``."""
+    return {reason.number: reason.name for reason in abi.reasons()} | {UNKNOWN: "cut"}
+
+
+class Tally:
+    """What one program makes of a capture."""
+
+    def __init__(self) -> None:
+        self.packets = np.zeros((abi.REASON_SLOTS, 2), np.int64)  # by reason: carried out, observed only
+        self.octets = np.zeros((abi.REASON_SLOTS, 2), np.int64)
+        self.flag_sets = np.zeros(256, np.int64)
+        self.protocols = np.zeros(len(abi.PROTOCOLS), np.int64)
+        self.sources: Counter[tuple[int, bytes]] = Counter()
+        self.shadow = np.zeros(len(CLASSES), np.int64)  # packets that a shadow entry would count, by class
+        self.sources_whole = True  # no source has been forgotten
+        self._dropping = np.isin(
+            np.arange(abi.REASON_SLOTS), [it.number for it in abi.reasons() if it.action == "DROP"]
+        )
+
+    def add(self, answers: Answers, batch: Batch) -> NDArray[np.int64]:
+        """Adds a batch; returns the reason of each frame."""
+        reasons = np.where(batch.cut, UNKNOWN, answers["reason"].astype(np.int64))
+        column = np.where(batch.cut, 0, answers["observed"].astype(np.int64))
+        np.add.at(self.packets, (reasons, column), 1)
+        np.add.at(self.octets, (reasons, column), batch.lengths)
+        segments = answers["tcp_flags"][answers["segment"] == 1]
+        self.flag_sets += np.bincount(segments, minlength=256)
+        shadowed = answers["shadow_class"][(answers["shadow"] > 0) & ~batch.cut]
+        self.shadow += np.bincount(shadowed, minlength=len(CLASSES))
+        ip = answers["ip_version"]
+        self.protocols += np.bincount(answers["protocol"][ip > 0], minlength=len(abi.PROTOCOLS))
+        for version, size in ((4, 4), (6, 16)):
+            chosen = answers["source"][self._dropping[reasons] & (ip == version)].tolist()
+            self.sources.update(Counter((version, bytes(source[:size])) for source in chosen))
+        if len(self.sources) > _MOST_SOURCES:
+            self.sources = Counter(dict(self.sources.most_common(_MOST_SOURCES // 2)))
+            self.sources_whole = False
+        return reasons
+
+    def flags(self) -> dict[str, int]:
+        """TCP segments by flag."""
+        octets = np.arange(256)
+        return {name: int(self.flag_sets[octets >> bit & 1 == 1].sum()) for bit, name in enumerate(abi.FLAGS)}
+
+    def top_sources(self, count: int) -> list[tuple[str, int]]:
+        """The sources most of whose packets would be dropped, with how many."""
+        return [(text(source), number) for (_, source), number in self.sources.most_common(count)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, by name."""
+        reasons = {}
+        for number, name in reason_names().items():
+            packets, octets = self.packets[number].tolist(), self.octets[number].tolist()
+            if sum(packets) or number != UNKNOWN:
+                reasons[name] = {
+                    "packets": packets[0],
+                    "bytes": octets[0],
+                    "observed_packets": packets[1],
+                    "observed_bytes": octets[1],
+                }
+        return {
+            "packets": int(self.packets.sum()),
+            "bytes": int(self.octets.sum()),
+            "dropped": int(self.packets[self._dropping, 0].sum()),
+            "would_drop": int(self.packets[self._dropping, 1].sum()),
+            "reasons": reasons,
+            "flags": self.flags(),
+            "protocols": dict(zip(abi.PROTOCOLS, self.protocols.tolist(), strict=True)),
+            "shadow": dict(zip(CLASSES, self.shadow.tolist(), strict=True)) if self.shadow.any() else None,
+            "blocked_sources": [{"source": source, "packets": number} for source, number in self.top_sources(10)],
+            "blocked_sources_exact": self.sources_whole,
+        }
+
+
+class Change(NamedTuple):
+    """Frames for which two programs differ: reason and verdict before and after, how many, and the first of them."""
+
+    before: str
+    after: str
+    verdict_before: str
+    verdict_after: str
+    packets: int
+    bytes: int
+    first: tuple[int, ...]
+
+
+class Difference:
+    """What a second program would change."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, ...], tuple[int, int, tuple[int, ...]]] = {}
+
+    def add(self, one: tuple[Numbers, Answers], other: tuple[Numbers, Answers], batch: Batch) -> None:
+        """Adds a batch: reasons and answers of both."""
+        columns = (one[0], other[0], one[1]["verdict"].astype(np.int64), other[1]["verdict"].astype(np.int64))
+        differs = ((columns[0] != columns[1]) | (columns[2] != columns[3])) & ~batch.cut
+        if not differs.any():
+            return
+        rows = np.stack([column[differs] for column in columns], axis=1)
+        numbers, lengths = batch.numbers[differs], batch.lengths[differs]
+        for key in np.unique(rows, axis=0):
+            same = (rows == key).all(axis=1)
+            place = tuple(key.tolist())
+            packets, octets, first = self._found.get(place, (0, 0, ()))
+            first = (*first, *numbers[same][: _FIRST - len(first)].tolist())
+            self._found[place] = (packets + int(same.sum()), octets + int(lengths[same].sum()), first)
+
+    def changes(self) -> list[Change]:
+        """Every change, the most frequent first."""
+        names = reason_names()
+        found = [
+            Change(names[key[0]], names[key[1]], VERDICTS[key[2]], VERDICTS[key[3]], *values)
+            for key, values in self._found.items()
+        ]
+        return sorted(found, key=lambda change: -change.packets)
+
+
+class Expectation:
+    """That every packet is dropped, or that none is."""
+
+    def __init__(self, what: Expected) -> None:
+        self.what = what
+        self.failed = 0
+        self.first = (0, "", "")  # number, verdict, reason
+
+    def add(self, reasons: Numbers, answers: Answers, batch: Batch) -> None:
+        """Holds a batch against it. A frame that was cut too early is not known to meet it."""
+        dropped = (answers["verdict"] == VERDICTS.index("DROP")) & ~batch.cut
+        wrong = ~dropped if self.what == "drop" else dropped | batch.cut
+        if wrong.any() and not self.failed:
+            place = int(np.argmax(wrong))
+            name = reason_names()[int(reasons[place])]
+            self.first = (int(batch.numbers[place]), VERDICTS[int(answers["verdict"][place])], name)
+        self.failed += int(wrong.sum())

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Watches, tick by tick, whether the guards' answers can leave: the peer of a veth may lose its program at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from xdpguard.control.answering import in_words, silence
+from xdpguard.control.guard import answers, way_of_answers
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
+from xdpguard.net.answers import Way
+from xdpguard.net.links import Link
+from xdpguard.policy.model import Guard
+from xdpguard.service.floods import Place, name_of
+
+
+class Answers:
+    """All interfaces of an instance."""
+
+    def __init__(self, pins: Pins, log: Callable[[str], None]) -> None:
+        self._pins = pins
+        self._log = log
+        self._silent: dict[Place, str] = {}  # why, of those that were told of
+        self._ways: dict[Place, Way] = {}  # as they were at the last look
+
+    def outdated(self, links: Sequence[Link]) -> bool:
+        """Looks; whether what a guard was told of its answers is not so any more."""
+        self.look(links)
+        return any((way.leaves is False) != guard.read(self._pins, *place).muted() for place, way in self._ways.items())
+
+    def look(self, links: Sequence[Link]) -> None:
+        """Takes in the ways of answers as they are now."""
+        self._ways = {(link.name, link.netns): way_of_answers(link) for link in links}
+
+    def tell(self, links: Sequence[Link], policy: Guard) -> None:
+        """Logs where it has changed, since the last call, whether a guard that is on answers. These were looked at."""
+        before, self._silent = self._silent, {}
+        for link in links if answers(policy.mode) else ():
+            place = (link.name, link.netns)
+            found = silence(link, guard.read(self._pins, *place), self._ways[place])
+            if found is not None:
+                words = in_words(found.muted, found.why)
+                self._silent[place] = words
+                if before.get(place) != words:
+                    self._log(f"{name_of(link)}: the guard {words}; {found.remedy}")
+            elif place in before:
+                self._log(f"{name_of(link)}: answers of the guard leave again")

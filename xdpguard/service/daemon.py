@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``xdpguard run``: watches the guard, tells what it does, and does what the data plane cannot do alone.
+
+It may die at any moment: the data plane goes on, and what was changed for a while stands in the store.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import msgspec
+
+from xdpguard.control.controller import Controller
+from xdpguard.dataplane.build.handshakes import Handshakes
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables.rules import boot_offset
+from xdpguard.errors import XdpguardError
+from xdpguard.metrics.service import Service
+from xdpguard.net.links import Link
+from xdpguard.policy.attach import AttachTo
+from xdpguard.policy.model import Guard, Policy
+from xdpguard.policy.target import parse_duration
+from xdpguard.service.answers import Answers
+from xdpguard.service.floods import Floods, name_of
+from xdpguard.service.following import Following
+from xdpguard.service.host import Host
+from xdpguard.service.looks import Looks
+from xdpguard.service.needs import Needs
+from xdpguard.service.notify import notify, reloading
+from xdpguard.service.signals import signals
+from xdpguard.service.survey import Survey
+from xdpguard.service.suspects import Suspects
+from xdpguard.service.upkeep import Upkeep
+from xdpguard.tcp.evidence import Evidence
+from xdpguard.tcp.resent import Counter as Resent
+from xdpguard.telemetry import events
+
+_TICK = 1.0  # seconds
+_CHORES = 10.0  # seconds between two looks at links, rules and the clock
+_CLOCK_STEP = 0.5  # seconds by which the clocks may drift apart unnoticed
+
+
+class Daemon:
+    """One instance's controller, as a service in the foreground."""
+
+    def __init__(
+        self,
+        pins: Pins,
+        session: Callable[[], AbstractContextManager[Controller]],
+        policy: Callable[[Controller], Policy],
+        log: Callable[[str], None],
+        store: Path,
+        attach: Iterable[AttachTo] = (),
+    ) -> None:
+        """``session`` opens the controller with the lock held; ``policy`` reads the file, and may raise.
+
+        ``attach``: interfaces to attach to besides those of the file.
+        """
+        self._pins = pins
+        self._store = store
+        self._seen = 0
+        self._session = session
+        self._load = policy
+        self._log = log
+        self._policy = Policy()
+        self._policy_mark = ""
+        self._guard = Guard()
+        self._links: list[Link] = []
+        self._floods = Floods(pins, log)
+        self._answers = Answers(pins, log)
+        self._suspects = Suspects(log)
+        self._offset = boot_offset()
+        self._host = Host(log)
+        self._chores_at = 0.0
+        self._following = Following(log, attach)
+        self._needs = Needs(log)
+        self._looks = Looks(log)
+        self._ring: events.Events | None = None
+        self._upkeep = Upkeep(log)
+        self._survey = Survey(log)
+        self._metrics = Service(pins, store, log)
+
+    def run(self) -> None:
+        """Works until SIGTERM or SIGINT. XdpguardError when it cannot begin."""
+        with ExitStack() as stack:
+            told = stack.enter_context(signals())
+            stack.callback(self._looks.close)
+            stack.callback(self._metrics.close)
+            with self._session() as session:
+                # First of all: whatever else may be wrong now, this can be done.
+                for change in session.loans.restore():
+                    self._log(f"put back after an end without notice: {change}")
+                self._policy = self._load(session)
+                self._following.begin(session, self._policy, time.monotonic())
+                self._policy_mark = session.policy_mark()
+                self._chores(session)
+                self._needs.strangers(session, self._following.places(session))
+                self._host.settle(session, self._guard, self._links, active=False, now=time.monotonic())
+            try:
+                self._suspects.handshakes = stack.enter_context(Handshakes())
+            except XdpguardError as error:
+                self._log(f"no bans for many connections: {error}; {error.remedy}")
+            try:
+                self._floods.evidence = Evidence(stack.enter_context(Resent()))
+            except XdpguardError as error:
+                self._log(f"no evidence of SYN-ACKs sent again: {error}; {error.remedy}")
+            self._ticked()
+            self._metrics.apply(self._policy.metrics)
+            notify("READY=1", f"STATUS=guard {self._guard.mode}")
+            self._loop(told)
+            notify("STOPPING=1")
+            self._stop()
+
+    def _loop(self, told: socket.socket) -> None:
+        due = time.monotonic()
+        while True:
+            sources = [told.fileno(), self._looks.fileno(), *([self._ring.fileno()] if self._ring else [])]
+            wait = max(0.0, min(due, self._looks.at) - time.monotonic())
+            ready, _, mounted = select.select(sources, [], [self._looks.mounts], wait)
+            if told.fileno() in ready:
+                came = told.recv(64)
+                if signal.SIGHUP in came:
+                    self._reload()
+                if signal.SIGTERM in came or signal.SIGINT in came:
+                    return
+            self._looks.heed(bool(mounted))
+            begun = self._drain()
+            if begun or time.monotonic() >= min(due, self._looks.at):
+                due = time.monotonic() + _TICK
+                self._guarded_tick()
+                self._ticked()
+                notify("WATCHDOG=1")
+
+    def _ticked(self) -> None:
+        self._metrics.tick(self._guard.mode, self._upkeep.audit, self._upkeep.audited, self._following.awaited())
+
+    def _drain(self) -> bool:
+        """Takes in the events there are; whether one of them is the begin of a flood."""
+        begun = False
+        for event in self._ring.read() if self._ring else ():
+            self._suspects.note(event, time.monotonic())
+            begun = begun or event.kind == events.FLOOD_BEGINS
+        return begun
+
+    def _guarded_tick(self) -> None:
+        try:
+            self._tick(time.monotonic())
+        except Exception as first:  # the service goes on, whatever it is
+            # An interface may go while it is looked at: whoever is left is seen by looking anew.
+            try:
+                with self._session() as session:
+                    self._chores(session)
+            except Exception as error:
+                self._log(f"{first}; {error}; going on")
+
+    def _tick(self, now: float) -> None:
+        outdated = self._answers.outdated(self._links)
+        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or self._store_changed() or outdated
+        if looked:
+            # Before anything is judged: what another command has set holds from here on.
+            with self._session() as session:
+                self._chores(session)
+            self._answers.look(self._links)
+        self._answers.tell(self._links, self._guard)
+        active = self._floods.look(self._links, self._guard, now)
+        suspects = self._suspects.found(self._guard, self._links, now)
+        self._host.see(active, now)
+        step = abs(boot_offset() - self._offset) > _CLOCK_STEP
+        if suspects or step or looked or self._host.due(self._guard, active, now):
+            with self._session() as session:
+                self._host.settle(session, self._guard, self._links, active, now)
+                self._suspects.ban(session, self._guard, self._links, suspects)
+                if step:
+                    self._clock_stepped(session)
+                self._seen = self._stamp()
+
+    def _stamp(self) -> int:
+        """When the store was last written: another command has changed the rules, the policy or what is attached."""
+        try:
+            return self._store.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def _store_changed(self) -> bool:
+        return self._stamp() != self._seen
+
+    def _clock_stepped(self, session: Controller) -> None:
+        """Ends of rules are times of day; the kernel compares them on a clock that does not step."""
+        self._offset = boot_offset()
+        with session.tables() as tables:
+            session.rules.fill(tables)
+        session.shadow.fill()
+        self._log("the clock was set; the ends of rules were moved with it")
+
+    def _chores(self, session: Controller) -> None:
+        self._chores_at = time.monotonic()
+        if session.policy_mark() != self._policy_mark:
+            self._policy_mark = session.policy_mark()
+            self._policy = self._load(session)
+            self._following.name(session, self._policy, self._chores_at)
+        self._following.look(session, self._chores_at, self._looks.deleted())
+        self._looks.watch(self._following.places(session))
+        before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
+        links = session.links()
+        before, self._links = self._links, links
+        self._survey.look(session, self._guard, links, self._chores_at)
+        if links:
+            for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
+                self._log(change)
+        if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
+            # From here on everything that is counted can belong to a flood.
+            self._floods.look(links, self._guard, self._chores_at)
+            names = ", ".join(name_of(link) for link in links)
+            self._log(
+                f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached any more; waiting"
+            )
+        elif changed := _changes(before_guard, self._guard):
+            self._log(f"guard: {changed}")
+        session.rules.purge()
+        session.shadow.rules.purge()
+        self._needs.look(session, self._following.places(session), self._stamp(), self._chores_at)
+        self._upkeep.run(session, self._policy, self._chores_at)
+        session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
+        self._open_ring()
+        self._seen = self._stamp()
+
+    def _open_ring(self) -> None:
+        """The ring that is pinned now: with the last interface the maps go, and with the next there are new ones."""
+        there = self._pins.ring_id(events.NAME)
+        if self._ring is not None and self._ring.id != there:
+            self._ring.close()
+            self._ring = None
+        if self._ring is None and there:
+            self._ring = events.Events(self._pins)
+
+    def _reload(self) -> None:
+        reloading()
+        taken = False
+        try:
+            with self._session() as session:
+                policy = self._load(session)
+                session.configure(policy)
+                self._policy = policy
+                self._following.name(session, policy, time.monotonic())
+                self._policy_mark = session.policy_mark()
+                self._chores(session)
+            taken = True
+            self._log(f"configuration read again; guard {self._guard.mode}")
+            self._metrics.apply(policy.metrics)
+        except XdpguardError as error:
+            self._log(f"the configuration was not taken, the one before stays: {error}; {error.remedy}")
+        except OSError as error:
+            self._log(f"the configuration could not be put in force: {error}")
+        self._metrics.reloaded(taken)
+        notify("READY=1", f"STATUS=guard {self._guard.mode}")
+
+    def _stop(self) -> None:
+        with self._session() as session:
+            links = session.links()
+            if links:
+                # Nobody asks for the proof of a scan now, and no answer may need a sysctl that is about to go.
+                session.guard.apply(self._guard, links, options=not session.loans.held())
+            for change in session.loans.restore():
+                self._log(f"put back: {change}")
+            if links:
+                session.guard.apply(self._guard, links)
+        self._log("stopped; the data plane goes on")
+
+
+def _changes(before: Guard, after: Guard) -> str:
+    """What is set otherwise than before, as ``guard set`` would be told it."""
+    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
+    return ", ".join(f"{key}={new[key]}" for key in new if new[key] != old[key])

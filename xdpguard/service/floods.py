@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Follows the interfaces from tick to tick: what the log says of floods, and what the listeners say of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
+from xdpguard.errors import XdpguardError
+from xdpguard.net import netns
+from xdpguard.net.links import Link
+from xdpguard.net.netns import place_of
+from xdpguard.policy.model import Guard
+from xdpguard.service.detector import Flood, Sample
+from xdpguard.tcp.evidence import Evidence, in_words
+from xdpguard.telemetry import counters, tracking
+
+Place = tuple[str, str]  # interface and namespace
+
+
+class Floods:
+    """All interfaces of an instance."""
+
+    def __init__(self, pins: Pins, log: Callable[[str], None]) -> None:
+        self.evidence: Evidence | None = None  # where the kernel lets SYN-ACKs be counted
+        self._pins = pins
+        self._log = log
+        self._floods: dict[Place, Flood] = {}
+        self._before: dict[Place, Counter[tracking.Tuple]] = {}
+
+    def look(self, links: Iterable[Link], policy: Guard, now: float) -> bool:
+        """Logs what is new at this tick (``now``: monotonic, s); whether there is a flood."""
+        active = False
+        for link in links:
+            sample = self._sample(link, policy, now)
+            active = active or sample.active
+            self._follow(link, sample)
+        if not active and self.evidence is not None:
+            self.evidence.begin()
+        return active
+
+    def _sample(self, link: Link, policy: Guard, now: float) -> Sample:
+        # In this order: what is counted before the guard began belongs to no flood, and all behind it does.
+        counted = counters.read(self._pins, link.name, link.netns)
+        state = guard.read(self._pins, link.name, link.netns)
+
+        def reason(name: str) -> int:
+            return counted.reasons[name].packets + counted.reasons[name].observed_packets
+
+        syns = sum(count for octet, count in counted.flag_sets.items() if octet & 0x12 == 0x02)
+        active = policy.mode != "off" and state.until != guard.ALWAYS and state.active()
+        return Sample(
+            at=now,
+            active=active,
+            cause=guard.CAUSES[state.cause],
+            port=state.port,
+            acts=_acts(state, policy),
+            syns=syns,
+            cookies=reason("cookie_sent"),
+            valid=counted.cookies_valid,
+            bad=reason("cookie_bad"),
+            strangers=reason("ack_unknown"),
+            limited=reason("syn_rate"),
+        )
+
+    def _follow(self, link: Link, sample: Sample) -> None:
+        place = (link.name, link.netns)
+        flood = self._floods.setdefault(place, Flood(name_of(link)))
+        tuples = None
+        if flood.wants_tuples():
+            before = self._before.pop(place, Counter())
+            tuples = tracking.tuples(self._pins) - before
+        lines = list(flood.feed(sample, tuples))
+        for line in lines:
+            self._log(line)
+        if lines and flood.running:
+            self._tell_evidence(link, sample.port)
+        if flood.wants_tuples() and tuples is None:
+            self._before[place] = tracking.tuples(self._pins)
+
+    def _tell_evidence(self, link: Link, port: int) -> None:
+        """The listeners' queues, and what they have to send again."""
+        if self.evidence is None:
+            return
+        # Not worth failing a tick: the namespace may have gone.
+        with contextlib.suppress(XdpguardError, OSError):
+            words = in_words(self.evidence.read(netns.place(link.netns)), port)
+            if words:
+                self._log(f"{name_of(link)}: {words}")
+
+
+def _acts(state: guard.State, policy: Guard) -> str:
+    if policy.mode == "observe":
+        return "only counting what SYN cookies would do"
+    if state.muted():
+        return "leaving SYNs to the kernel, as answers would not arrive"
+    return "answering with SYN cookies"
+
+
+def name_of(link: Link) -> str:
+    """An interface as the log names it."""
+    return place_of(link.name, link.netns)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which interfaces the service attaches to: what the records and the configuration name, as they come and go.
+
+An interface that was made anew lost our program without anybody's wish: it is attached again. One from which somebody
+took the program off is left as it is, and said loudly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from xdpguard.control.attach import Request
+from xdpguard.control.controller import Controller
+from xdpguard.control.interfaces import Interface
+from xdpguard.errors import XdpguardError
+from xdpguard.net import netns
+from xdpguard.net.links import NoSuchLink
+from xdpguard.net.netns import place_of
+from xdpguard.policy.attach import AttachTo
+from xdpguard.policy.model import Policy
+
+_AGAIN = 60.0  # seconds after which an attach that failed is tried again
+
+Place = tuple[str, str]  # interface and namespace
+
+
+class Identity(NamedTuple):
+    """One interface in the life of a machine: names and indexes are given again, a namespace's cookie is not."""
+
+    cookie: int
+    ifindex: int
+
+
+class Failure(NamedTuple):
+    """An attach that failed: of which interface, when (monotonic, seconds), and why."""
+
+    identity: Identity | None
+    at: float
+    error: XdpguardError
+
+
+class Following:
+    """The interfaces of one instance."""
+
+    def __init__(self, log: Callable[[str], None], wanted: Iterable[AttachTo] = ()) -> None:
+        """``wanted``: to be attached besides those that the configuration names."""
+        self._log = log
+        self._more = tuple(wanted)
+        self._policy = Policy()
+        self._awaited: dict[Place, AttachTo] = {}  # named, and not attached yet
+        self._known: dict[Place, Identity] = {}  # the interface that carried the program when it was last looked at
+        self._told: dict[Place, str] = {}  # what was last said of it
+        self._failed: dict[Place, Failure] = {}
+
+    def begin(self, session: Controller, policy: Policy, now: float) -> None:
+        """Attaches what a restart of the machine has taken off, and what is named. Waits for what is not there.
+
+        XdpguardError when there is nothing to attach to and nothing to wait for.
+        """
+        self.name(session, policy, now)
+        for it in session.interfaces():
+            if it.state == "detached":
+                self._attach(session, it, now)
+        self.look(session, now)
+        if session.links():
+            return
+        places = {*self._awaited, *((it.name, it.netns) for it in session.interfaces())}
+        if self._failed and not places - set(self._failed):
+            raise next(iter(self._failed.values())).error
+        if not places:
+            raise XdpguardError(
+                "nothing is attached",
+                "attach an interface first: xdpguard attach IFACE; or name it: run --attach IFACE, or "
+                '[attach] interfaces = ["IFACE"] in the configuration',
+            )
+
+    def name(self, session: Controller, policy: Policy, now: float) -> None:
+        """Takes a configuration over: attaches what it names, also those that it wants otherwise than they are."""
+        before, self._policy = self._policy, policy
+        named = self._named()
+        there = {(it.name, it.netns): it for it in session.interfaces()}
+        for its in before.attach:
+            if its.place not in named and its.place in there:
+                where = f"{its.name} --netns {its.netns}" if its.netns else its.name
+                self._log(
+                    f"{place_of(*its.place)} is not in the configuration any more, and stays attached; "
+                    f"xdpguard detach {where} takes it off"
+                )
+        self._awaited = {place: its for place, its in named.items() if place not in there}
+        self._failed.clear()
+        for its in policy.attach:
+            place, it = its.place, there.get(its.place)
+            if it and it.state == "attached" and it.observe != its.observe:
+                self._attach(session, it, now)
+            if it and it.state == "attached" and its.mode not in ("auto", it.mode):
+                self._tell(
+                    place, f"{place_of(*place)} is attached in {it.mode} mode; detach it to have {its.mode} mode"
+                )
+
+    def awaited(self) -> list[str]:
+        """What is named and not attached, in words."""
+        return [place_of(*place) for place in self._awaited]
+
+    def places(self, session: Controller) -> set[str]:
+        """The network namespaces in which something is followed."""
+        return {it.netns for it in session.store.attachments()} | {netns for _, netns in self._awaited}
+
+    def look(self, session: Controller, now: float, deleted: Iterable[tuple[str, int]] = ()) -> None:
+        """Attaches what has come or was made anew (``now``: monotonic, s).
+
+        ``deleted``: namespace and index of interfaces that went, also those whose index another one has by now.
+        """
+        self._forget(deleted)
+        found = session.interfaces()
+        for place in list(self._awaited):
+            if any((it.name, it.netns) == place for it in found):
+                del self._awaited[place]  # by a command meanwhile
+            else:
+                self._try(session, place, None, now)
+        for it in found:
+            self._follow(session, it, now)
+        current = {(it.name, it.netns) for it in found} | set(self._awaited)
+        for held in (self._known, self._told, self._failed):
+            for place in set(held) - current:
+                del held[place]
+
+    def _follow(self, session: Controller, it: Interface, now: float) -> None:
+        place = (it.name, it.netns)
+        words = place_of(*place)
+        identity = _identity(it)
+        if it.state == "attached":
+            self._known[place] = identity
+            self._told.pop(place, None)
+            self._failed.pop(place, None)
+        elif it.state == "gone":
+            self._known.pop(place, None)
+            self._tell(place, f"{words} is not there; it is attached again when it comes back")
+        elif it.state == "renamed":
+            self._tell(place, f"{words} was renamed or moved; it is attached still: see xdpguard status")
+        elif self._known.get(place) != identity or session.was_lifted(*place):
+            self._try(session, place, it, now)
+        elif it.state == "replaced":
+            self._tell(place, f"{words} carries another XDP program: somebody has replaced ours; it is left alone")
+        else:
+            remedy = f"xdpguard attach {it.name}{f' --netns {it.netns}' if it.netns else ''}"
+            self._tell(place, f"{words} lost its program: somebody took it off; nothing is in force there; {remedy}")
+
+    def _try(self, session: Controller, place: Place, it: Interface | None, now: float) -> None:
+        """Attaches, unless that failed a moment ago with the same interface."""
+        failed, identity = self._failed.get(place), _identity(it) if it else None
+        if failed is None or failed.identity != identity or now - failed.at >= _AGAIN:
+            self._attach(session, it or Interface(*place, "", False, None, "detached"), now)
+
+    def _attach(self, session: Controller, it: Interface, now: float) -> None:
+        place = (it.name, it.netns)
+        words, again = place_of(*place), " again" if place not in self._awaited else ""
+        try:
+            outcome = session.attach(self._request(it), self._policy)
+        except NoSuchLink:
+            self._tell(place, f"{words} is not there; it is attached when it comes")
+            return
+        except XdpguardError as error:
+            self._failed[place] = Failure(_identity(it) if it.ifindex else None, now, error)
+            self._tell(place, f"{words} was not attached: {error}; {error.remedy}")
+            return
+        self._awaited.pop(place, None)
+        self._failed.pop(place, None)
+        self._told.pop(place, None)
+        self._log(f"attached to {words}{again}, in {outcome.interface.mode} mode")
+        for note in outcome.notes:
+            self._log(note)
+
+    def _request(self, it: Interface) -> Request:
+        told = {its.place: its for its in self._policy.attach}
+        its = told.get((it.name, it.netns)) or AttachTo(it.name, it.netns, observe=it.observe)
+        return Request(it.name, it.netns, its.mode, its.observe, unattended=True, any_mtu=it.any_mtu)
+
+    def _named(self) -> dict[Place, AttachTo]:
+        return {its.place: its for its in (*self._more, *self._policy.attach)}
+
+    def _forget(self, deleted: Iterable[tuple[str, int]]) -> None:
+        for namespace, ifindex in deleted:
+            for place, identity in list(self._known.items()):
+                if place[1] == namespace and identity.ifindex == ifindex:
+                    del self._known[place]
+            for place in [it for it in self._failed if it[1] == namespace]:
+                del self._failed[place]
+
+    def _tell(self, place: Place, text: str) -> None:
+        """Says it once, until something else is to be said of that interface."""
+        if self._told.get(place) != text:
+            self._told[place] = text
+            self._log(text)
+
+
+def _identity(it: Interface) -> Identity:
+    with contextlib.suppress(netns.NoSuchNamespace):
+        return Identity(netns.cookie_of(netns.place(it.netns)), it.ifindex)
+    return Identity(0, 0)

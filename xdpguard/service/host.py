@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What SYN cookies need of the host: raised while a flood lasts, put back some time after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from xdpguard.control.controller import Controller
+from xdpguard.control.guard import answers
+from xdpguard.control.sysctls import TIMESTAMPS
+from xdpguard.net.links import Link
+from xdpguard.policy.model import Guard
+
+_LINGER = 10.0  # seconds without a flood before sysctls are put back
+_DRAIN = 2.0  # seconds more, in which answers with options come back
+_WANTED = {"net.ipv4.tcp_syncookies": "2", TIMESTAMPS: "2"}
+
+
+class Host:
+    """The sysctls of the watched namespaces. Times are monotonic, seconds."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.options = True  # whether cookies may carry options
+        self._log = log
+        self._flood_at = float("-inf")  # when one was last seen
+
+    def see(self, active: bool, now: float) -> None:
+        """Whether there is a flood."""
+        if active:
+            self._flood_at = now
+
+    def due(self, policy: Guard, active: bool, now: float) -> bool:
+        """Whether something is to be done."""
+        if _needs_cookies(policy, active):
+            return self._flood_at == now or not self.options
+        return now - self._flood_at >= _LINGER and self._flood_at != float("-inf")
+
+    def settle(self, session: Controller, policy: Guard, links: Sequence[Link], active: bool, now: float) -> None:
+        """Raises what cookies need, or puts it back when its time has come."""
+        if _needs_cookies(policy, active):
+            wanted = {name: value for name, value in _WANTED.items() if name != TIMESTAMPS or policy.options}
+            for name in sorted({link.netns for link in links}):
+                for change in session.loans.raise_to(name, wanted):
+                    self._log(f"for the length of the flood: {change}{f' in {name}' if name else ''}")
+            self._set_options(session, policy, links, True)
+            return
+        if now - self._flood_at < _LINGER:
+            return
+        if not session.loans.held():
+            self._flood_at = float("-inf")
+            return
+        self._set_options(session, policy, links, False)
+        if now - self._flood_at >= _LINGER + _DRAIN:
+            for change in session.loans.restore():
+                self._log(f"put back: {change}")
+            self._flood_at = float("-inf")
+            self._set_options(session, policy, links, True)
+
+    def _set_options(self, session: Controller, policy: Guard, links: Sequence[Link], options: bool) -> None:
+        if options != self.options:
+            self.options = options
+            session.guard.apply(policy, links, options, scan=True)
+
+
+def _needs_cookies(policy: Guard, active: bool) -> bool:
+    return policy.sysctls and answers(policy.mode) and (active or policy.mode == "always")

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Keeps what the host needs while an entry blocks it, and says so: at the start, and whenever either changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xdpguard.control import needed
+from xdpguard.control.controller import Controller
+from xdpguard.errors import XdpguardError
+from xdpguard.policy.target import Prefix
+
+_EVERY = 60.0  # seconds after which it is looked at although nothing is known to have changed: allowances end
+
+
+class Needs:
+    """What is let through of one instance. Times are monotonic, seconds."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._told: dict[Prefix, str] = {}
+        self._mark: Any = None
+        self._at = float("-inf")
+
+    def strangers(self, session: Controller, places: set[str]) -> None:
+        """Says which blocks stay although their source holds a connection to an SSH port."""
+        for address, blocked_by in needed.strangers(session.store, {"", *places}):
+            self._log(
+                f"{address} holds a connection to an SSH port and is not logged in: {blocked_by} stays in force for it"
+            )
+
+    def look(self, session: Controller, places: set[str], stamp: int, now: float) -> None:
+        """``stamp``: another one whenever the store was changed."""
+        mark = (needed.addresses(session.store, {"", *places}), stamp)
+        if mark == self._mark and now - self._at < _EVERY:
+            return
+        try:
+            found = session.keep_needed(places)
+        except XdpguardError as error:
+            self._log(f"what this host needs could not be let through: {error}; {error.remedy}")
+            return
+        self._mark, self._at = mark, now
+        told = {it.address: f"{it}; to settle it: {it.remedy}" for it in found}
+        for address, text in told.items():
+            if self._told.get(address) != text:
+                self._log(text)
+        for address in self._told.keys() - told.keys():
+            self._log(f"{address} is no longer let through: no entry blocks it, or this host does not need it")
+        self._told = told

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What `run` notices of the host around the guard: ports that lead elsewhere, owners it does not see, a firewall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from xdpguard.control.controller import Controller
+from xdpguard.control.guard import others
+from xdpguard.errors import XdpguardError
+from xdpguard.net import around, firewall
+from xdpguard.net.links import Link
+from xdpguard.net.netns import place_of
+from xdpguard.policy.model import Guard
+from xdpguard.policy.target import parse_ports
+from xdpguard.service import published
+
+_OVER = {
+    "others": "segments without a socket do not pass any more",
+    "notes": "all of the host is known again",
+    "firewall": "no listening port is seen to be dropped any more",
+    "survey": "what is around the guard is seen again",
+}
+_EVERY = 60.0  # seconds between two looks at the firewall's rules, of which there may be many
+
+
+class Survey:
+    """Tells each thing once, and again when it changes. Times are monotonic, seconds."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._told: dict[tuple[str, str, str], str] = {}
+        self._firewall_at = float("-inf")
+
+    def look(self, session: Controller, policy: Guard, links: Sequence[Link], now: float) -> None:
+        """To be called before a policy is put in force, with the instance's lock held. What cannot be seen is told."""
+        if policy.mode == "off" or not links:
+            return
+        namespaces = sorted({link.netns for link in links})
+        try:
+            self._published(session, namespaces)
+            for link in links:
+                self._around(policy, link)
+            if now - self._firewall_at >= _EVERY:
+                self._firewall_at = now
+                for netns in namespaces:
+                    self._firewall(policy, netns, session.guard.published())
+        except (OSError, XdpguardError) as error:
+            self._tell("", "", "survey", f"what is around the guard cannot be seen: {error}")
+        else:
+            self._tell("", "", "survey", "")
+
+    def _published(self, session: Controller, namespaces: Iterable[str]) -> None:
+        found = published.find(namespaces)
+        before = session.guard.published()
+        if sorted(found) == before:
+            return
+        session.guard.publish(found)
+        for port in sorted(found.keys() - before):
+            self._log(f"guard: port {port}/tcp is exempt: {found[port]} holds it, and NAT takes its connections")
+        for port in sorted(set(before) - found.keys()):
+            self._log(f"guard: port {port}/tcp is not exempt any more")
+
+    def _around(self, policy: Guard, link: Link) -> None:
+        seen = around.look(link.ifindex, link.netns)
+        reasons = ", ".join(others(policy, link, seen))
+        self._tell(link.netns, link.name, "others", f"segments without a socket pass: {reasons}" if reasons else "")
+        self._tell(link.netns, link.name, "notes", "; ".join(seen.notes))
+
+    def _firewall(self, policy: Guard, netns: str, exempt: Iterable[int]) -> None:
+        own = {port.number for it in policy.exempt_ports for port in parse_ports(it)}
+        found = firewall.sentences(netns, own | set(exempt))
+        self._tell(netns, "", "firewall", "; ".join([*found, firewall.REMEDY]) if found else "")
+
+    def _tell(self, netns: str, name: str, what: str, text: str) -> None:
+        """Tells what is new, and that it is over when there is nothing any more."""
+        place = (netns, name, what)
+        if self._told.get(place, "") == text:
+            return
+        self._told[place] = text
+        where = place_of(name, netns) if name else f"namespace {netns}" if netns else "guard"
+        self._log(f"{where}: {text or _OVER[what]}")

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Who is to be banned: sources that scan ports, or complete too many handshakes; and the ban itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from xdpguard.control.controller import Controller
+from xdpguard.dataplane.build.handshakes import Handshakes
+from xdpguard.net import netns, sockets
+from xdpguard.net.links import Link
+from xdpguard.policy.model import Guard
+from xdpguard.policy.target import Prefix
+from xdpguard.service.bans import Bans, Rates, Scans, Suspect
+from xdpguard.telemetry import events
+
+_MOST = 50  # at a time: each is a change on disk, and others wait for the lock
+
+
+class Suspects:
+    """Those of the watched interfaces. Times are monotonic, seconds."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.handshakes: Handshakes | None = None  # where the kernel lets them be counted
+        self._log = log
+        self._scans = Scans()
+        self._rates = Rates()
+        self._watched: set[int] = set()
+
+    def note(self, event: events.Event, now: float) -> None:
+        """An event of the data plane."""
+        if event.kind == events.SCAN:
+            self._scans.note(event.source, event.port, now)
+
+    def found(self, policy: Guard, links: Collection[Link], now: float) -> list[Suspect]:
+        """Who has gone too far since the last call."""
+        suspects = self._scans.over(policy.scan_ports, now)
+        return suspects + (self._busy(self.handshakes, policy, links, now) if self.handshakes else [])
+
+    def ban(self, session: Controller, policy: Guard, links: Collection[Link], suspects: list[Suspect]) -> None:
+        """Bans them, but for addresses that this host needs."""
+        if not suspects:
+            return
+        needed: list[tuple[Prefix, str]] = []
+        for name in sorted({link.netns for link in links}):
+            with netns.entered(name):
+                needed += [(it.address, it.role) for it in sockets.protected()]
+        if len(suspects) > _MOST:
+            self._log(f"{len(suspects)} sources to ban at once; {_MOST} of them now")
+        bans = Bans(session.store, session.rules)
+        for suspect in suspects[:_MOST]:
+            line = bans.ban(suspect, policy, needed)
+            if line:
+                self._log(line)
+
+    def _busy(self, handshakes: Handshakes, policy: Guard, links: Collection[Link], now: float) -> list[Suspect]:
+        """Sources that complete too many handshakes."""
+        inodes = {netns.place(name).inode for name in {link.netns for link in links}}
+        if inodes != self._watched:
+            # Totals of a namespace that was not watched before are no rate.
+            self._watched, self._rates = inodes, Rates()
+        return self._rates.over(policy.ban_connections, handshakes.counts(inodes), now)

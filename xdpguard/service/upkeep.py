@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the service does now and then: reloads lists whose files changed, and audits what the kernel holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from xdpguard.control.audit import Audit
+from xdpguard.control.controller import Controller
+from xdpguard.control.loader import ListsFailed
+from xdpguard.policy.model import Policy
+from xdpguard.policy.target import parse_interval
+
+_AUDIT = 60.0  # seconds between two audits
+
+
+class Upkeep:
+    """Remembers when what was done last. Times are monotonic, in seconds."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self.audit: Audit | None = None  # the last one: what it found, before it put anything back
+        self.audited = 0.0  # when that was, Unix time
+        self._audited = float("-inf")
+        self._looked: dict[str, float] = {}
+        self._told: dict[str, str] = {}
+
+    def run(self, session: Controller, policy: Policy, now: float) -> None:
+        """Does what is due."""
+        self._lists(session, policy, now)
+        if now - self._audited >= _AUDIT:
+            self._audited = now
+            self._audit(session)
+
+    def _lists(self, session: Controller, policy: Policy, now: float) -> None:
+        def due(name: str) -> bool:
+            if now - self._looked.get(name, float("-inf")) < parse_interval(policy.lists[name].every):
+                return False
+            self._looked[name] = now
+            return True
+
+        try:
+            for done in session.follow_lists(policy, due):
+                was = f", had {done.before.entries:,}" if done.before else ""
+                skipped = f", {done.its.skipped:,} lines skipped" if done.its.skipped else ""
+                self._log(f"list {done.its.name} loaded: {done.its.entries:,} entries{was}{skipped}")
+                self._told.pop(done.its.name, None)
+        except ListsFailed as failed:
+            for name, error in failed.errors.items():
+                # A file that stays as it is fails the same way at every look.
+                if self._told.get(name) != str(error):
+                    self._told[name] = str(error)
+                    self._log(f"a list was not loaded, what was in force stays: {error}; {error.remedy}")
+
+    def _audit(self, session: Controller) -> None:
+        self.audit = audit = session.audit(repair=True)
+        self.audited = time.time()
+        if audit is None:
+            return
+        for what, share in (("rules", audit.rules), *((f"list {name}", it) for name, it in audit.lists.items())):
+            if share.held < share.stored:
+                self._log(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): put back")
+        if audit.shadow is not None and not audit.shadow.whole:
+            self._log("the kernel did not hold all shadow entries: put back")
+        if audit.behind:
+            self._log("a change of the lists had been interrupted: put in force")

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Numbers, bytes, times as people read them."""
+
+from __future__ import annotations
+
+import time
+
+
+def number(value: int | str) -> str:
+    """1234567 as 1,234,567; a text as it is."""
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def byte_count(value: float) -> str:
+    """Bytes with a decimal unit: 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def moment(seconds: float) -> str:
+    """A Unix time in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def span(seconds: float) -> str:
+    """A length of time, in its two largest units: 1h 5m."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
