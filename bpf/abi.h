@@ -185,9 +185,8 @@ struct xg_after {
 };
 
 /*
- * What the guard and shadow entries are told of a packet; the rest they read again. So laid out that, on the stack, no
- * field begins an eighth octet: the verifier remembers nothing of such fields, and so takes all paths that lead on for
- * one.
+ * What the guard and shadow entries are told of a packet; the rest they read again. Volatile, so that it is written to
+ * and read from the map's value, of which the verifier remembers nothing.
  */
 struct xg_handover {
 	volatile u8 sampled; /* one of those by which an idle guard watches */
@@ -396,7 +395,7 @@ struct xg_settings {
 	u32 deny;       /* there is some deny entry at all */
 	u32 shadow;     /* there is some shadow entry at all */
 	u64 generation; /* another one after each change of them: see stages/known.h */
-	u64 zero;       /* see xg_forget() */
+	u64 zero;       /* for xg_unlearn() */
 	u32 shadow_rules4;
 	u32 shadow_rules6;
 	u32 shadow_lists4;

@@ -17,13 +17,11 @@
 #include "maps.h"
 #include "probe/probe.h"
 #include "verdict.h"
+#include "verifier.h"
 
 #define XG_WINDOW_SHIFT 27 /* a window in ns, as a power of two: 0.134 s */
 #define XG_IDLE_SAMPLES 2  /* of a window, when nobody has asked for more */
 #define XG_SESSIONS 0xff   /* of a window: whose it is */
-
-/* What is written before it is written before what is written after it. */
-#define xg_barrier() __asm__ __volatile__("" ::: "memory")
 
 /* Whose samples of that reason are; 0: nobody has asked for them. */
 static __always_inline u32 xg_session(const struct xg_reader *reader, u32 reason)
@@ -51,7 +49,7 @@ static __always_inline bool xg_sample_due(const struct xg_reason_counts *counts,
 static __always_inline struct xg_drop *xg_sample_place(u32 reason, u64 number)
 {
 	u32 cpu = bpf_get_smp_processor_id();
-	u32 index = (reason * XG_MAX_CPUS + cpu) * XG_KEPT + (number & (XG_KEPT - 1));
+	u32 index = (reason * XG_MAX_CPUS + cpu) * XG_KEPT + xg_within(number, XG_KEPT);
 
 	return cpu < XG_MAX_CPUS ? kept.lookup(&index) : NULL;
 }
@@ -63,8 +61,8 @@ static __always_inline u32 xg_copy_frame(struct xdp_md *ctx, struct xg_drop *dro
 
 	if (there > XG_DROP_FRAME)
 		there = XG_DROP_FRAME;
-	/* So written that the verifier sees what it is: 1 to XG_DROP_FRAME. */
-	there = ((there - 1) & (XG_DROP_FRAME - 1)) + 1;
+	/* Provably 1 to XG_DROP_FRAME: see verifier.h. */
+	there = xg_within(there - 1, XG_DROP_FRAME) + 1;
 #if XG_LOAD_BYTES
 	return bpf_xdp_load_bytes(ctx, 0, drop->frame, there) ? 0 : there;
 #else
@@ -104,7 +102,7 @@ static __always_inline void xg_take_sample(struct xdp_md *ctx, struct xg_counter
 /* A packet was dropped, or would have been, and may give a sample. */
 static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mine, const struct xg_after *after)
 {
-	struct xg_reason_counts *counts = &mine->reasons[after->reason & (XG_REASON_SLOTS - 1)];
+	struct xg_reason_counts *counts = &mine->reasons[xg_within(after->reason, XG_REASON_SLOTS)];
 	u64 tick = xg_now_tick(), now = xg_now_boot(), until, window, session;
 	struct xg_reader *reader;
 	u32 zero = 0;

@@ -7,6 +7,7 @@
 #include "packet.h"
 #include "probe/probe.h"
 #include "verdict.h"
+#include "verifier.h"
 
 /*
  * Counts the packet, exactly once, and returns its verdict. `observed`: the stage that decided does not act. By value:
@@ -18,8 +19,8 @@ static __always_inline int xg_finish(struct xg_counters *counters, u32 length, b
 	int verdict = xg_verdict(reason);
 	bool dropped = verdict == XDP_DROP;
 
-	/* An unsigned index below the bound; the verifier cannot know that a stage never returns XG_NEXT here. */
-	counts = &counters->reasons[reason & (XG_REASON_SLOTS - 1)];
+	/* The verifier cannot know that a stage never returns XG_NEXT here. */
+	counts = &counters->reasons[xg_within(reason, XG_REASON_SLOTS)];
 	counters->after.sample = XG_SAMPLE_NONE;
 	if ((XG_OBSERVE || observed) && verdict != XDP_PASS) {
 		counts->observed_packets++;

@@ -4,6 +4,7 @@
 #define XG_PACKET_H
 
 #include "abi.h"
+#include "verifier.h"
 
 enum xg_tcp_flag {
 	XG_FIN = 0x01,
@@ -15,6 +16,10 @@ enum xg_tcp_flag {
 	XG_ECE = 0x40,
 	XG_CWR = 0x80,
 };
+
+/* Headers begin below these, as powers of two; the network header behind Ethernet and at most two VLAN tags. */
+#define XG_NETWORK_BOUND 64
+#define XG_TRANSPORT_BOUND 0x8000
 
 union xg_address {
 	__be32 ipv4;
@@ -44,23 +49,22 @@ struct xg_packet {
 };
 
 /*
- * Makes the verifier forget what it knows of a packet; `zero` is one that it does not know to be zero. After a long
- * stage it then has one packet to follow, not one for each path through the parser. By XOR: of a sum, kernels from 6.11
- * on remember which constant was added to which unknown number.
+ * Makes the verifier forget what it knows of a packet: after a long stage it then has one packet to follow, not one for
+ * each path through the parser.
  */
 static __always_inline void xg_forget(struct xg_packet *packet, u64 zero)
 {
-	packet->protocol ^= zero;
-	packet->hop_limit ^= zero;
-	packet->tcp_flags ^= zero;
-	packet->later_fragment ^= zero;
-	packet->more_fragments ^= zero;
-	packet->has_ports ^= zero;
-	packet->source_port ^= zero;
-	packet->destination_port ^= zero;
-	packet->network_at ^= zero;
-	packet->transport_at ^= zero;
-	packet->length ^= zero;
+	xg_unlearn(packet->protocol, zero);
+	xg_unlearn(packet->hop_limit, zero);
+	xg_unlearn(packet->tcp_flags, zero);
+	xg_unlearn(packet->later_fragment, zero);
+	xg_unlearn(packet->more_fragments, zero);
+	xg_unlearn(packet->has_ports, zero);
+	xg_unlearn(packet->source_port, zero);
+	xg_unlearn(packet->destination_port, zero);
+	xg_unlearn(packet->network_at, zero);
+	xg_unlearn(packet->transport_at, zero);
+	xg_unlearn(packet->length, zero);
 }
 
 /* A half of an IPv6 address as a number. */
@@ -75,7 +79,7 @@ struct xg_cursor {
 	void *at;
 	void *end; /* of the first buffer: the verifier's bound */
 	u64 left;
-	u64 zero; /* one that the verifier does not know to be zero: see xg_forget() */
+	u64 zero; /* for xg_unlearn() */
 };
 
 static __always_inline u16 xg_place(const struct xg_cursor *cursor)

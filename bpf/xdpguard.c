@@ -6,8 +6,8 @@
  * for those it wants to see; xdpguard_after does what is left to do after the verdict. Each is verified by itself and
  * entered by a tail call (programs.h).
  *
- * The files are joined into one text in the order of these lines (xdpguard/dataplane/build/bundle.py), because bcc's map
- * methods work only there.
+ * The files are joined into one text in the order of these lines (xdpguard/dataplane/build/bundle.py), because bcc's
+ * map methods work only there.
  */
 #include <linux/types.h>
 
@@ -16,6 +16,7 @@
 #include "abi.h"
 #include "maps.h"
 #include "packet.h"
+#include "verifier.h"
 #include "verdict.h"
 
 #include "parse/parse.h"
@@ -80,8 +81,7 @@ static __always_inline int xg_end(struct xdp_md *ctx, struct xg_counters *mine, 
 {
 	u32 verdict;
 
-	/* Through memory, of which the verifier remembers nothing: from here on it follows one path, not all that lead
-	 * here. */
+	/* Through memory: from here on the verifier follows one path, not all that lead here. */
 	mine->after.reason = reason;
 	mine->after.observed = observed;
 	xg_barrier();

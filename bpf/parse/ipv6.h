@@ -77,10 +77,9 @@ static __always_inline u32 xg_parse_extensions(struct xg_cursor *cursor, struct 
 			length = sizeof(*extension);
 		else if (kind == IPPROTO_AH)
 			length = (extension->length + 2) * 4;
-		/* Whichever kind it was: the verifier follows one length, not one for each. */
-		length ^= cursor->zero;
-		/* Before 6.10 an XOR's result is unknown, so the bound comes after; clang would put it before. */
-		asm volatile("" : "+r"(length));
+		/* Whichever kind it was: the verifier follows one length, and learns its bound after that. */
+		xg_unlearn(length, cursor->zero);
+		xg_hide(length);
 		length &= XG_EXTENSION_MASK;
 		if (length > cursor->left)
 			return XG_REASON_malformed;

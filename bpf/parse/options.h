@@ -6,6 +6,7 @@
 #include <linux/tcp.h>
 
 #include "../packet.h"
+#include "../verifier.h"
 
 #define XG_OPTION_END 0
 #define XG_OPTION_NOP 1
@@ -24,8 +25,8 @@
 #define XG_WSCALE_NONE 15 /* TS_OPT_WSCALE_MASK: not given */
 
 /*
- * Part of struct xg_work, of which the verifier remembers nothing: it would follow each combination of options on its
- * own otherwise. Volatile, so that the compiler keeps none of it in registers, of which the verifier does.
+ * Part of struct xg_work, so that the verifier does not follow each combination of options on its own; volatile, so
+ * that the compiler keeps none of it in registers. See verifier.h.
  */
 struct xg_syn_options {
 	u8 octets[XG_OPTIONS_ROOM];
@@ -38,10 +39,9 @@ struct xg_syn_options {
 	volatile u16 zero;
 };
 
-/* Masked, so that the verifier sees every place inside the room. */
 static __always_inline u32 xg_octet(const struct xg_syn_options *options, u64 at)
 {
-	return options->octets[at & (XG_OPTIONS_ROOM - 1)];
+	return options->octets[xg_within(at, XG_OPTIONS_ROOM)];
 }
 
 static __always_inline void xg_take_option(struct xg_syn_options *found, u64 at, u64 size)
@@ -82,8 +82,8 @@ static __always_inline void xg_copy_options(const u32 *first, const void *end, s
 #pragma unroll
 	for (i = 0; i < XG_OPTIONS_MAX / 4; i++) {
 		word = first + i;
-		/* Keeps the compiler from turning the comparison into one the verifier does not know. */
-		asm volatile("" : "+r"(word));
+		/* Or the comparison becomes one that the verifier does not learn from. */
+		xg_hide(word);
 		if (i * 4 >= found->length || (const void *)(word + 1) > end)
 			break;
 		((volatile u32 *)found->octets)[i] = *word;

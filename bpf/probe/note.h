@@ -12,7 +12,7 @@
 
 static __always_inline void xg_probe_packet(const struct xg_packet *packet, u32 protocol, bool segment)
 {
-	struct xg_probe_answer *answer = xg_probe_answer();
+	struct xg_probe_answer *answer = xg_probe_this_answer();
 
 	if (!answer)
 		return;

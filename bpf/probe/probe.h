@@ -24,7 +24,7 @@ enum xg_probe_entry {
 BPF_F_TABLE("array", u32, struct xg_probe_state, probe_state, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct xg_probe_answer, probe_answers, XG_PROBE_BATCH, BPF_F_MMAPABLE);
 
-static __always_inline struct xg_probe_answer *xg_probe_answer(void)
+static __always_inline struct xg_probe_answer *xg_probe_this_answer(void)
 {
 	u32 zero = 0, place;
 	struct xg_probe_state *state = probe_state.lookup(&zero);
@@ -38,7 +38,7 @@ static __always_inline struct xg_probe_answer *xg_probe_answer(void)
 /* An entry decides about the frame. */
 static __always_inline void xg_probe_hit(u32 entry, u32 number)
 {
-	struct xg_probe_answer *answer = xg_probe_answer();
+	struct xg_probe_answer *answer = xg_probe_this_answer();
 
 	if (!answer)
 		return;
@@ -92,7 +92,7 @@ static __always_inline void xg_probe_finish(u32 reason, int verdict, bool observ
 {
 	u32 zero = 0;
 	struct xg_probe_state *state = probe_state.lookup(&zero);
-	struct xg_probe_answer *answer = xg_probe_answer();
+	struct xg_probe_answer *answer = xg_probe_this_answer();
 
 	if (!state || !answer)
 		return;

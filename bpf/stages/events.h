@@ -6,8 +6,8 @@
 #include "../maps.h"
 #include "../packet.h"
 
-static __always_inline void xg_tell(struct xdp_md *ctx, const struct xg_packet *packet, struct xg_counters *counters,
-				    u32 kind, u64 now, u32 cause)
+static __always_inline void xg_send_event(struct xdp_md *ctx, const struct xg_packet *packet,
+					  struct xg_counters *counters, u32 kind, u64 now, u32 cause)
 {
 	struct xg_event *event;
 

@@ -15,7 +15,7 @@
 
 static __always_inline struct xg_flight *xg_flight_of(u64 hash)
 {
-	u32 place = (hash ^ hash >> 32) & (XG_FLIGHTS - 1);
+	u32 place = xg_within(hash ^ hash >> 32, XG_FLIGHTS);
 
 	return flights.lookup(&place);
 }

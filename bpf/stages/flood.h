@@ -35,7 +35,7 @@ static __always_inline void xg_flood_begins(struct xdp_md *ctx, const struct xg_
 	guard->floods++;
 	xg_new_window(guard, now);
 	guard->until = now + policy->hold;
-	xg_tell(ctx, packet, counters, XG_EVENT_FLOOD_BEGINS, now, cause);
+	xg_send_event(ctx, packet, counters, XG_EVENT_FLOOD_BEGINS, now, cause);
 }
 
 /* A window of an active guard is over: does the flood go on? */
@@ -125,7 +125,7 @@ static __always_inline bool xg_flood_goes_on(struct xdp_md *ctx, const struct xg
 		return false;
 	guard->until = 0;
 	xg_new_window(guard, now);
-	xg_tell(ctx, packet, counters, XG_EVENT_FLOOD_ENDS, now, guard->cause);
+	xg_send_event(ctx, packet, counters, XG_EVENT_FLOOD_ENDS, now, guard->cause);
 	return false;
 }
 

@@ -17,6 +17,7 @@
 #ifndef XG_STAGES_INDEX_H
 #define XG_STAGES_INDEX_H
 
+#include "../verifier.h"
 #include "nets6.h"
 
 #define XG_INDEX_LENGTHS 16 /* of IPv6 prefixes in a table; the builder writes others as several longer ones */
@@ -28,14 +29,13 @@
 #define XG_UNLISTED 0xffff
 
 /*
- * All ones when two words are the same, else zero: without a branch, the verifier has one way to go, and so the CPU.
- * The compiler must not see what it comes to, or it would make a branch of it.
+ * All ones when two words are the same, else zero: without a branch, for the verifier (verifier.h) as for the CPU.
  */
 static __always_inline u64 xg_same(u64 one, u64 other)
 {
 	u64 difference = one ^ other, borrow = (difference - 1) & ~difference;
 
-	asm volatile("" : "+r"(borrow));
+	xg_hide(borrow);
 	return 0 - (borrow >> 63);
 }
 

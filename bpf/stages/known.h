@@ -58,7 +58,7 @@ static __always_inline struct xg_denial *xg_denial_of(const struct xg_packet *pa
 	mixed ^= mixed >> 32;
 	mixed ^= mixed >> 16;
 	mixed ^= mixed >> 8;
-	return &counters->denials[mixed & (XG_DENIALS - 1)];
+	return &counters->denials[xg_within(mixed, XG_DENIALS)];
 }
 
 /* For the sample of this packet, if one is taken. */

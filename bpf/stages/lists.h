@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * The allow list, the block rules and the named lists: source address against addresses and prefixes.
- *
- * A trie answers with the longest prefix, which may have expired while a shorter one around it is still in force.
- * So an expired answer is followed by the question for the next shorter one, until one is live or none is left.
- * bcc's map methods cannot take the map as an argument: hence one small function a map.
- */
+/* The allow list, the block rules and the named lists: source address against addresses and prefixes. */
 #ifndef XG_STAGES_LISTS_H
 #define XG_STAGES_LISTS_H
 
@@ -13,86 +7,7 @@
 #include "index.h"
 #include "known.h"
 #include "rule.h"
-
-#define XG_ADDRESS_BITS4 32
-#define XG_ADDRESS_BITS6 128
-
-/* Makes `length` that of the next shorter prefix to ask for. False when there is none. */
-static __always_inline bool xg_shorten(u32 *length, const struct xg_rule *expired)
-{
-	u32 its = expired->prefix_length & ~XG_RULE_NEEDED;
-
-	if (!its)
-		return false;
-	*length = its - 1;
-	return true;
-}
-
-static __always_inline struct xg_rule *xg_allowed4(const struct xg_packet *packet)
-{
-	struct xg_prefix4 key = { .length = XG_ADDRESS_BITS4, .address = packet->source.ipv4 };
-	struct xg_rule *rule;
-	int i;
-
-	for (i = 0; i <= XG_ADDRESS_BITS4; i++) {
-		rule = allow4.lookup(&key);
-		if (!rule || xg_rule_live(rule))
-			return rule;
-		if (!xg_shorten(&key.length, rule))
-			break;
-	}
-	return NULL;
-}
-
-static __always_inline struct xg_rule *xg_allowed6(const struct xg_packet *packet)
-{
-	struct xg_prefix6 key = { .length = XG_ADDRESS_BITS6 };
-	struct xg_rule *rule;
-	int i;
-
-	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
-	for (i = 0; i <= XG_ADDRESS_BITS6; i++) {
-		rule = allow6.lookup(&key);
-		if (!rule || xg_rule_live(rule))
-			return rule;
-		if (!xg_shorten(&key.length, rule))
-			break;
-	}
-	return NULL;
-}
-
-static __always_inline struct xg_rule *xg_denied_prefix4(const struct xg_packet *packet)
-{
-	struct xg_prefix4 key = { .length = XG_ADDRESS_BITS4, .address = packet->source.ipv4 };
-	struct xg_rule *rule;
-	int i;
-
-	for (i = 0; i <= XG_ADDRESS_BITS4; i++) {
-		rule = deny4_prefix.lookup(&key);
-		if (!rule || xg_rule_live(rule))
-			return rule;
-		if (!xg_shorten(&key.length, rule))
-			break;
-	}
-	return NULL;
-}
-
-static __always_inline struct xg_rule *xg_denied_prefix6(const struct xg_packet *packet)
-{
-	struct xg_prefix6 key = { .length = XG_ADDRESS_BITS6 };
-	struct xg_rule *rule;
-	int i;
-
-	__builtin_memcpy(key.address, packet->source.ipv6, sizeof(key.address));
-	for (i = 0; i <= XG_ADDRESS_BITS6; i++) {
-		rule = deny6_prefix.lookup(&key);
-		if (!rule || xg_rule_live(rule))
-			return rule;
-		if (!xg_shorten(&key.length, rule))
-			break;
-	}
-	return NULL;
-}
+#include "trie.h"
 
 /* The pre-filter: what nearly every packet pays for the deny lists is this one read. */
 static __always_inline bool xg_net4_touched(__be32 address)
@@ -113,7 +28,7 @@ static __always_inline struct xg_rule *xg_denied4(const struct xg_packet *packet
 	rule = deny4.lookup(&key);
 	if (rule && xg_rule_live(rule))
 		return rule;
-	return settings->deny4_prefix ? xg_denied_prefix4(packet) : NULL;
+	return settings->deny4_prefix ? xg_trie_find(XG_TRIE_DENY4, &packet->source) : NULL;
 }
 
 static __always_inline bool xg_net6_ruled(u64 high)
@@ -137,14 +52,14 @@ static __always_inline struct xg_rule *xg_denied6(const struct xg_packet *packet
 	rule = deny6.lookup(&key);
 	if (rule && xg_rule_live(rule))
 		return rule;
-	return settings->deny6_prefix ? xg_denied_prefix6(packet) : NULL;
+	return settings->deny6_prefix ? xg_trie_find(XG_TRIE_DENY6, &packet->source) : NULL;
 }
 
 static __always_inline struct xg_rule *xg_allowed(const struct xg_packet *packet, const struct xg_settings *settings)
 {
 	if (packet->ip_version == 4)
-		return settings->allow4 ? xg_allowed4(packet) : NULL;
-	return settings->allow6 ? xg_allowed6(packet) : NULL;
+		return settings->allow4 ? xg_trie_find(XG_TRIE_ALLOW4, &packet->source) : NULL;
+	return settings->allow6 ? xg_trie_find(XG_TRIE_ALLOW6, &packet->source) : NULL;
 }
 
 static __always_inline struct xg_rule *xg_denied(const struct xg_packet *packet, const struct xg_settings *settings)

@@ -8,12 +8,16 @@
 #include "../packet.h"
 #include "../probe/probe.h"
 
-/* The clock is read only for an entry that has an end. */
+/* Whether its end has not come yet. The clock is read only for an entry that has one. */
+static __always_inline bool xg_rule_in_time(const struct xg_rule *rule)
+{
+	return !rule->expires || rule->expires > xg_now_boot();
+}
+
+/* Whether it is in force; of shadow rules, which the probe leaves all in, xg_rule_in_time() says so. */
 static __always_inline bool xg_rule_live(const struct xg_rule *rule)
 {
-	if (xg_probe_without(XG_PROBE_RULE, rule->slot))
-		return false;
-	return !rule->expires || rule->expires > xg_now_boot();
+	return !xg_probe_without(XG_PROBE_RULE, rule->slot) && xg_rule_in_time(rule);
 }
 
 static __always_inline u32 xg_hits_row(void)

@@ -35,7 +35,7 @@ static __always_inline u32 xg_scan(struct xdp_md *ctx, struct xg_work *work, str
 	if (packet->tcp_flags & XG_SYN || xg_check_cookie(ctx, NULL, packet))
 		return XG_NEXT;
 	if (xg_bucket_take(&guard->scans, now, &most))
-		xg_tell(ctx, packet, counters, XG_EVENT_SCAN, now, 0);
+		xg_send_event(ctx, packet, counters, XG_EVENT_SCAN, now, 0);
 	else
 		counters->events_lost++;
 	return XG_REASON_pass;

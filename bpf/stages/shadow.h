@@ -24,47 +24,12 @@ static __always_inline bool xg_shadow_asks(u32 reason)
 	return reason != XG_REASON_deny && reason != XG_REASON_malformed && reason != XG_REASON_non_ip;
 }
 
-static __always_inline bool xg_shadow_live(const struct xg_rule *rule)
+/* The slot of the rule, or XG_SHADOW_NONE. */
+static __always_inline u32 xg_shadow_rule(enum xg_trie trie, const union xg_address *address)
 {
-	return !rule->expires || rule->expires > xg_now_boot();
-}
+	struct xg_rule *rule = xg_trie_find(trie, address);
 
-/* The slot of a rule, or XG_SHADOW_NONE. As in lists.h, an expired answer leads to the next shorter prefix. */
-static __always_inline u32 xg_shadow_rule4(__be32 address)
-{
-	struct xg_prefix4 key = { .length = XG_ADDRESS_BITS4, .address = address };
-	struct xg_rule *rule;
-	int i;
-
-	for (i = 0; i <= XG_ADDRESS_BITS4; i++) {
-		rule = shadow4.lookup(&key);
-		if (!rule)
-			break;
-		if (xg_shadow_live(rule))
-			return rule->slot;
-		if (!xg_shorten(&key.length, rule))
-			break;
-	}
-	return XG_SHADOW_NONE;
-}
-
-static __always_inline u32 xg_shadow_rule6(const __be32 *address)
-{
-	struct xg_prefix6 key = { .length = XG_ADDRESS_BITS6 };
-	struct xg_rule *rule;
-	int i;
-
-	__builtin_memcpy(key.address, address, sizeof(key.address));
-	for (i = 0; i <= XG_ADDRESS_BITS6; i++) {
-		rule = shadow6.lookup(&key);
-		if (!rule)
-			break;
-		if (xg_shadow_live(rule))
-			return rule->slot;
-		if (!xg_shorten(&key.length, rule))
-			break;
-	}
-	return XG_SHADOW_NONE;
+	return rule ? rule->slot : XG_SHADOW_NONE;
 }
 
 static __always_inline void *xg_shadow_index(void)
@@ -99,12 +64,12 @@ static __always_inline u32 xg_shadow_place(const struct xg_packet *packet, const
 
 	if (packet->ip_version == 4) {
 		if (settings->shadow_rules4)
-			slot = xg_shadow_rule4(packet->source.ipv4);
+			slot = xg_shadow_rule(XG_TRIE_SHADOW4, &packet->source);
 		if (slot == XG_SHADOW_NONE && settings->shadow_lists4)
 			list = xg_shadow_list4(bpf_ntohl(packet->source.ipv4));
 	} else {
 		if (settings->shadow_rules6)
-			slot = xg_shadow_rule6(packet->source.ipv6);
+			slot = xg_shadow_rule(XG_TRIE_SHADOW6, &packet->source);
 		if (slot == XG_SHADOW_NONE && settings->shadow_lists6)
 			list = xg_shadow_list6(xg_half(&packet->source, 0), xg_half(&packet->source, 1),
 					       settings->shadow_lists6_wide);
@@ -143,7 +108,7 @@ static __always_inline bool xg_shadow_addresses(struct xdp_md *ctx, const struct
 						struct xg_packet *packet)
 {
 	void *end = (void *)(long)ctx->data_end;
-	struct iphdr *ipv4 = (void *)(long)ctx->data + (found->network_at & 63);
+	struct iphdr *ipv4 = (void *)(long)ctx->data + (xg_within(found->network_at, XG_NETWORK_BOUND));
 	struct ipv6hdr *ipv6 = (void *)ipv4;
 
 	packet->ip_version = found->ip_version;
@@ -180,7 +145,7 @@ static __always_inline bool xg_shadow_established(struct xdp_md *ctx, const stru
 	sock = xg_socket(ctx, packet);
 	if (!sock)
 		return false;
-	past = sock->state != XG_TCP_LISTEN && sock->state != XG_TCP_NEW_SYN_RECV && sock->state != XG_TCP_TIME_WAIT;
+	past = sock->state != BPF_TCP_LISTEN && sock->state != BPF_TCP_NEW_SYN_RECV && sock->state != BPF_TCP_TIME_WAIT;
 	bpf_sk_release(sock);
 	return past;
 }

@@ -13,15 +13,11 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 
+#include "../families.h"
 #include "../maps.h"
 #include "../packet.h"
 #include "work.h"
 
-#define XG_TCP_TIME_WAIT 6 /* include/net/tcp_states.h */
-#define XG_TCP_LISTEN 10
-#define XG_TCP_NEW_SYN_RECV 12 /* a handshake that the listener has begun */
-#define XG_AF_INET 2
-#define XG_AF_INET6 10
 #define XG_SOCK_RCVBUF_LOCK 2 /* include/net/sock.h */
 #define XG_TIMESTAMPS_PLAIN 2 /* tcp_timestamps without a random offset for each connection */
 
@@ -47,7 +43,7 @@ static __always_inline struct bpf_sock *xg_socket(struct xdp_md *ctx, const stru
 /* The headers again, from where parse/ has found them; NULL when they are not in the first buffer. */
 static __always_inline void *xg_network(struct xdp_md *ctx, const struct xg_packet *packet)
 {
-	void *at = (void *)(long)ctx->data + (packet->network_at & 63);
+	void *at = (void *)(long)ctx->data + xg_within(packet->network_at, XG_NETWORK_BOUND);
 
 	/* With its TCP header, an IPv4 packet is as long as that, too. */
 	return at + sizeof(struct ipv6hdr) <= (void *)(long)ctx->data_end ? at : NULL;
@@ -55,7 +51,7 @@ static __always_inline void *xg_network(struct xdp_md *ctx, const struct xg_pack
 
 static __always_inline struct tcphdr *xg_transport(struct xdp_md *ctx, const struct xg_packet *packet)
 {
-	struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport_at & 0x7fff);
+	struct tcphdr *tcp = (void *)(long)ctx->data + xg_within(packet->transport_at, XG_TRANSPORT_BOUND);
 
 	return (void *)(tcp + 1) <= (void *)(long)ctx->data_end ? tcp : NULL;
 }
@@ -63,7 +59,7 @@ static __always_inline struct tcphdr *xg_transport(struct xdp_md *ctx, const str
 /* Behind the TCP header; nothing is known of what is there. */
 static __always_inline void *xg_behind_transport(struct xdp_md *ctx, const struct xg_packet *packet)
 {
-	return (void *)(long)ctx->data + ((packet->transport_at + sizeof(struct tcphdr)) & 0x7fff);
+	return (void *)(long)ctx->data + xg_within(packet->transport_at + sizeof(struct tcphdr), XG_TRANSPORT_BOUND);
 }
 
 /*
@@ -112,7 +108,7 @@ static __always_inline bool xg_forwarded(struct xdp_md *ctx, const struct xg_pac
 }
 
 #if XG_BTF
-#define XG_READ(type, at, place) (*(type *)((at) + (place)))
+#define XG_FIELD(type, at, place) (*(type *)((at) + (place)))
 
 /* False when the kernel does not tell. */
 static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_listener *listener)
@@ -122,23 +118,23 @@ static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_li
 
 	if (!tcp)
 		return false;
-	net = XG_READ(void *, tcp, XG_SOCK_NET);
+	net = XG_FIELD(void *, tcp, XG_SOCK_NET);
 	if (!net)
 		return false;
 	/* TCP_DEFAULT_SCALING_RATIO: half of the buffer is overhead. */
-	listener->space = XG_READ(u32, tcp, XG_SOCK_RCVBUF) >> 1;
-	listener->clamp = XG_READ(u32, tcp, XG_TCP_WINDOW_CLAMP);
-	if ((XG_READ(u8, tcp, XG_SOCK_USERLOCKS) >> XG_SOCK_USERLOCKS_SHIFT) & XG_SOCK_RCVBUF_LOCK &&
+	listener->space = XG_FIELD(u32, tcp, XG_SOCK_RCVBUF) >> 1;
+	listener->clamp = XG_FIELD(u32, tcp, XG_TCP_WINDOW_CLAMP);
+	if ((XG_FIELD(u8, tcp, XG_SOCK_USERLOCKS) >> XG_SOCK_USERLOCKS_SHIFT) & XG_SOCK_RCVBUF_LOCK &&
 	    (!listener->clamp || listener->clamp > listener->space))
 		listener->clamp = listener->space;
-	listener->user_mss = XG_READ(u16, tcp, XG_TCP_USER_MSS);
-	backlog = XG_READ(u32, tcp, XG_SOCK_MAX_BACKLOG);
+	listener->user_mss = XG_FIELD(u16, tcp, XG_TCP_USER_MSS);
+	backlog = XG_FIELD(u32, tcp, XG_SOCK_MAX_BACKLOG);
 	/* A backlog of 0 still takes one. */
-	listener->full = XG_READ(u32, tcp, XG_SOCK_QUEUE_LENGTH) >= (backlog ? backlog : 1);
-	listener->options = XG_READ(u8, net, XG_NET_TIMESTAMPS) == XG_TIMESTAMPS_PLAIN;
-	listener->sack = XG_READ(u8, net, XG_NET_SACK);
-	listener->window_scaling = XG_READ(u8, net, XG_NET_WINDOW_SCALING);
-	listener->rmem = XG_READ(u32, net, XG_NET_RMEM + 2 * sizeof(u32));
+	listener->full = XG_FIELD(u32, tcp, XG_SOCK_QUEUE_LENGTH) >= (backlog ? backlog : 1);
+	listener->options = XG_FIELD(u8, net, XG_NET_TIMESTAMPS) == XG_TIMESTAMPS_PLAIN;
+	listener->sack = XG_FIELD(u8, net, XG_NET_SACK);
+	listener->window_scaling = XG_FIELD(u8, net, XG_NET_WINDOW_SCALING);
+	listener->rmem = XG_FIELD(u32, net, XG_NET_RMEM + 2 * sizeof(u32));
 	return true;
 }
 
@@ -156,7 +152,7 @@ static __always_inline bool xg_acknowledges(struct xdp_md *ctx, struct bpf_sock 
 	/* Multipath TCP and sockmaps have requests of their own, whose number nobody tells: any ACK counts there. */
 	if (!request)
 		return true;
-	return bpf_ntohl(tcp->ack_seq) == XG_READ(u32, request, XG_REQUEST_ISN) + 1;
+	return bpf_ntohl(tcp->ack_seq) == XG_FIELD(u32, request, XG_REQUEST_ISN) + 1;
 }
 #else
 static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_listener *listener)

@@ -92,7 +92,7 @@ static __always_inline long xg_check_cookie(struct xdp_md *ctx, struct bpf_sock 
 	return bpf_tcp_check_syncookie(sock, network, sizeof(struct ipv6hdr), tcp, sizeof(*tcp));
 }
 
-/* ilog2() of a number that is not 0. In memory, so that the verifier does not follow each result on its own. */
+/* ilog2() of a number that is not 0. In memory: see verifier.h. */
 static __always_inline u32 xg_log2(u64 number)
 {
 	volatile u8 bits = 0;
@@ -266,7 +266,7 @@ static __always_inline void *xg_write_ipv6(void *at, const struct xg_packet *pac
 static __always_inline bool xg_write_frame(struct xdp_md *ctx, const struct xg_packet *packet,
 					   const struct xg_synack *answer)
 {
-	u64 link = packet->network_at & 63;
+	u64 link = xg_within(packet->network_at, XG_NETWORK_BOUND);
 	u32 ip = packet->ip_version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	u32 tcp = (5 + answer->option_words) * 4;
 	void *frame, *at, *end;

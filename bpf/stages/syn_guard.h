@@ -40,7 +40,7 @@ static __always_inline struct xg_buckets *xg_buckets_of(const struct xg_packet *
 		hash = xg_hash_word(secrets[1], packet->source.halves[0] & policy->mask6[0]);
 		hash += xg_hash_word(secrets[2], packet->source.halves[1] & policy->mask6[1]);
 	}
-	place = (hash ^ hash >> 32) & (XG_BUCKETS - 1);
+	place = xg_within(hash ^ hash >> 32, XG_BUCKETS);
 	return buckets.lookup(&place);
 }
 
@@ -233,8 +233,9 @@ static __always_inline u32 xg_whose(struct xdp_md *ctx, struct xg_work *work, st
 	u32 kind;
 
 	/* A socket of this very tuple: the kernel knows best, but a SYN is nothing of a connection that is there. */
-	if (sock && sock->state != XG_TCP_LISTEN)
-		return sock->state == XG_TCP_NEW_SYN_RECV || sock->state == XG_TCP_TIME_WAIT ? XG_KERNELS : XG_NOBODYS;
+	if (sock && sock->state != BPF_TCP_LISTEN)
+		return sock->state == BPF_TCP_NEW_SYN_RECV || sock->state == BPF_TCP_TIME_WAIT ? XG_KERNELS
+											       : XG_NOBODYS;
 	kind = xg_destination_kind(ctx, work, guard);
 	if (kind == XG_LOCAL_UNICAST)
 		return !sock && xg_may_be_anothers(&work->packet, guard) ? XG_KERNELS : XG_OURS;
@@ -272,7 +273,7 @@ static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_counters *
 		reason = xg_guard_foreign(ctx, work, counters, guard, policy, now);
 	else if (whose == XG_OURS)
 		reason = xg_guard_decide(ctx, work, sock, counters, guard, policy, secrets, now);
-	if (active && sock && sock->state == XG_TCP_NEW_SYN_RECV)
+	if (active && sock && sock->state == BPF_TCP_NEW_SYN_RECV)
 		xg_note_proof(ctx, packet, sock, counters, secrets, now);
 	if (sock)
 		bpf_sk_release(sock);

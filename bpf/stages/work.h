@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the SYN guard works with on one packet. It is in per-CPU memory rather than on the stack, because the verifier
- * remembers nothing of a map's values: each branch it would follow on its own, with what is known of the packet there,
- * becomes one again at the next read. On the stack the guard took half a million instructions, most of them in the
- * reading of TCP options (seen with LLVM 14 on 6.18).
+ * What the SYN guard works with on one packet: in a map's value rather than on the stack, for the verifier's sake (see
+ * verifier.h).
  */
 #ifndef XG_STAGES_WORK_H
 #define XG_STAGES_WORK_H

@@ -6,8 +6,8 @@
 #ifndef XG_TCP_CHOSEN_H
 #define XG_TCP_CHOSEN_H
 
-#include "config.h"
-#include "socket.h"
+#include "switches.h"
+#include "ends.h"
 #include "owner.h"
 
 #if !defined(XG_PID) || !defined(XG_INODES)

@@ -3,17 +3,17 @@
  * Congestion window, slow-start threshold, round-trip time and windows of connections, on the tracepoint tcp:tcp_probe,
  * one sample a connection and interval at most, for `xdpguard tcp cwnd`.
  */
-#include "config.h"
-#include "socket.h"
+#include "switches.h"
+#include "ends.h"
 #include "ring.h"
 #include "chosen.h"
-#include "probe.h"
+#include "tcp_probe.h"
 
 #if !defined(XG_SOCKETS) || !defined(XG_EVERY)
 #error "XG_SOCKETS, XG_EVERY: sockets that are remembered, least ns between samples"
 #endif
 
-struct xg_sample {
+struct xg_cwnd_sample {
 	u64 at; /* monotonic, ns */
 	u64 sk; /* address in the kernel, or cookie: see probe.h */
 	struct xg_ends ends;
@@ -37,13 +37,13 @@ BPF_TABLE("lru_hash", u64, struct xg_last, sampled, XG_SOCKETS);
 
 TRACEPOINT_PROBE(tcp, tcp_probe)
 {
-	struct xg_sample sample = { .ends = XG_PROBE_ENDS_OF(args) };
+	struct xg_cwnd_sample sample = { .ends = XG_TCP_PROBE_ENDS_OF(args) };
 	struct xg_last now = {}, *last;
 
-	if (!xg_wanted(&sample.ends) || !xg_probe_chosen(args))
+	if (!xg_wanted(&sample.ends) || !xg_tcp_probe_chosen(args))
 		return 0;
 	sample.at = now.at = bpf_ktime_get_ns();
-	sample.sk = XG_PROBE_KEY_OF(args);
+	sample.sk = XG_TCP_PROBE_KEY_OF(args);
 	last = sampled.lookup(&sample.sk);
 	if (last && now.at - last->at < XG_EVERY) {
 		last->skipped++;
@@ -63,9 +63,9 @@ TRACEPOINT_PROBE(tcp, tcp_probe)
 
 TRACEPOINT_PROBE(sock, inet_sock_set_state)
 {
-	struct xg_sample sample = {};
+	struct xg_cwnd_sample sample = {};
 
-	if (args->protocol != XG_TCP || args->newstate != XG_TCP_CLOSE)
+	if (args->protocol != IPPROTO_TCP || args->newstate != BPF_TCP_CLOSE)
 		return 0;
 	sample.sk = xg_key_of(args->skaddr);
 	if (!sampled.lookup(&sample.sk))

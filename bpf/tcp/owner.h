@@ -6,8 +6,8 @@
 #ifndef XG_TCP_OWNER_H
 #define XG_TCP_OWNER_H
 
-#include "config.h"
-#include "socket.h"
+#include "switches.h"
+#include "ends.h"
 
 #if !defined(XG_TASK_FLAGS) || !defined(XG_SOCK_SOCKET) || !defined(XG_ALLOC_SOCKET) || !defined(XG_ALLOC_INODE)
 #error "XG_TASK_FLAGS, XG_SOCK_SOCKET, XG_ALLOC_SOCKET, XG_ALLOC_INODE: places in task_struct, sock, socket_alloc"
@@ -19,13 +19,13 @@
 static __always_inline int xg_is_own(int old_state, int new_state)
 {
 	switch (new_state) {
-	case XG_TCP_SYN_SENT:
-	case XG_TCP_LISTEN:
-		return old_state == XG_TCP_CLOSE;
-	case XG_TCP_FIN_WAIT1:
-		return old_state == XG_TCP_ESTABLISHED || old_state == XG_TCP_SYN_RECV;
-	case XG_TCP_LAST_ACK:
-		return old_state == XG_TCP_CLOSE_WAIT;
+	case BPF_TCP_SYN_SENT:
+	case BPF_TCP_LISTEN:
+		return old_state == BPF_TCP_CLOSE;
+	case BPF_TCP_FIN_WAIT1:
+		return old_state == BPF_TCP_ESTABLISHED || old_state == BPF_TCP_SYN_RECV;
+	case BPF_TCP_LAST_ACK:
+		return old_state == BPF_TCP_CLOSE_WAIT;
 	default:
 		return 0;
 	}
@@ -37,7 +37,7 @@ static __always_inline int xg_note_owner(u32 *pid, char comm[16])
 	const void *task = (const void *)bpf_get_current_task();
 	u32 flags = 0;
 
-	XG_READ(flags, task + XG_TASK_FLAGS);
+	XG_READ_KERNEL(flags, task + XG_TASK_FLAGS);
 	if (flags & XG_KERNEL_THREAD)
 		return 0;
 	*pid = bpf_get_current_pid_tgid() >> 32;
@@ -51,9 +51,9 @@ static __always_inline u32 xg_inode_of(const void *sk)
 	unsigned long number = 0;
 	void *socket = NULL;
 
-	XG_READ(socket, sk + XG_SOCK_SOCKET);
+	XG_READ_KERNEL(socket, sk + XG_SOCK_SOCKET);
 	if (socket)
-		XG_READ(number, socket - XG_ALLOC_SOCKET + XG_ALLOC_INODE);
+		XG_READ_KERNEL(number, socket - XG_ALLOC_SOCKET + XG_ALLOC_INODE);
 	return number;
 }
 

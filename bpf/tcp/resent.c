@@ -3,8 +3,8 @@
  * Counts segments sent again by namespace and kind, and SYN-ACKs sent again by port, on the tracepoints
  * tcp:tcp_retransmit_skb and tcp:tcp_retransmit_synack: for the metrics, and as evidence of floods.
  */
-#include "config.h"
-#include "socket.h"
+#include "switches.h"
+#include "ends.h"
 #include "kind.h"
 
 #if !defined(XG_COUNTS)
@@ -20,7 +20,7 @@ struct xg_resent {
 /* What and where -> segments. Program writes, the command reads. Full: the least recently used entry goes. */
 BPF_TABLE("lru_hash", struct xg_resent, u64, counts, XG_COUNTS);
 
-static __always_inline void xg_count(const struct xg_resent *what, u64 segments)
+static __always_inline void xg_count_resent(const struct xg_resent *what, u64 segments)
 {
 	u64 zero = 0, *held = counts.lookup_or_try_init((struct xg_resent *)what, &zero);
 
@@ -36,20 +36,20 @@ TRACEPOINT_PROBE(tcp, tcp_retransmit_skb)
 
 	if (XG_NETNS && what.netns != XG_NETNS)
 		return 0;
-	XG_READ(segments, cb + XG_CB_SEGMENTS);
+	XG_READ_KERNEL(segments, cb + XG_CB_SEGMENTS);
 	what.kind = xg_kind_of(args->skaddr, cb, args->state);
-	if (what.kind == XG_SYN_ACK)
+	if (what.kind == XG_RESENT_SYN_ACK)
 		what.port = args->sport;
-	xg_count(&what, segments);
+	xg_count_resent(&what, segments);
 	return 0;
 }
 
 TRACEPOINT_PROBE(tcp, tcp_retransmit_synack)
 {
-	struct xg_resent what = { .netns = xg_netns_of(args->skaddr), .port = args->sport, .kind = XG_SYN_ACK };
+	struct xg_resent what = { .netns = xg_netns_of(args->skaddr), .port = args->sport, .kind = XG_RESENT_SYN_ACK };
 
 	if (XG_NETNS && what.netns != XG_NETNS)
 		return 0;
-	xg_count(&what, 1);
+	xg_count_resent(&what, 1);
 	return 0;
 }

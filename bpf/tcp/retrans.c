@@ -3,8 +3,8 @@
  * Segments that are sent again, on the tracepoints tcp:tcp_retransmit_skb and tcp:tcp_retransmit_synack, and what the
  * connections that close meanwhile have sent in all (sock:inet_sock_set_state), for `xdpguard tcp retrans`.
  */
-#include "config.h"
-#include "socket.h"
+#include "switches.h"
+#include "ends.h"
 #include "ring.h"
 #include "chosen.h"
 #include "kind.h"
@@ -37,9 +37,9 @@ struct xg_segment {
 /* Segments that were sent again. Program only. Full: the least recently used entry goes. */
 BPF_TABLE("lru_hash", struct xg_segment, u8, segments, XG_SEGMENTS);
 
-static __always_inline void xg_tell(struct xg_retransmitted *event)
+static __always_inline void xg_report_retransmission(struct xg_retransmitted *event)
 {
-	if (event->kind != XG_CLOSE && !(1u << event->state & XG_STATES))
+	if (event->kind != XG_RESENT_CLOSE && !(1u << event->state & XG_STATES))
 		return;
 	xg_put(event, sizeof(*event));
 }
@@ -56,15 +56,15 @@ TRACEPOINT_PROBE(tcp, tcp_retransmit_skb)
 	event.at = bpf_ktime_get_ns();
 	event.sk = segment.sk = (u64)sk;
 	event.state = args->state;
-	XG_READ(event.segments, cb + XG_CB_SEGMENTS);
-	XG_READ(segment.seq, cb + XG_CB_SEQ);
-	XG_READ(event.sent, sk + XG_TCP_SEGMENTS_OUT);
+	XG_READ_KERNEL(event.segments, cb + XG_CB_SEGMENTS);
+	XG_READ_KERNEL(segment.seq, cb + XG_CB_SEQ);
+	XG_READ_KERNEL(event.sent, sk + XG_TCP_SEGMENTS_OUT);
 	event.kind = xg_kind_of(sk, cb, args->state);
 	event.again = !!segments.lookup(&segment);
 	/* A loss probe is no verdict that the segment was lost. */
-	if (!event.again && event.kind != XG_LOSS_PROBE)
+	if (!event.again && event.kind != XG_RESENT_LOSS_PROBE)
 		segments.update(&segment, &yes);
-	xg_tell(&event);
+	xg_report_retransmission(&event);
 	return 0;
 }
 
@@ -76,10 +76,10 @@ TRACEPOINT_PROBE(tcp, tcp_retransmit_synack)
 		return 0;
 	event.at = bpf_ktime_get_ns();
 	event.sk = (u64)args->req;
-	event.state = XG_TCP_SYN_RECV;
-	event.kind = XG_SYN_ACK;
+	event.state = BPF_TCP_SYN_RECV;
+	event.kind = XG_RESENT_SYN_ACK;
 	event.segments = 1;
-	xg_tell(&event);
+	xg_report_retransmission(&event);
 	return 0;
 }
 
@@ -95,7 +95,7 @@ static __always_inline int xg_mine(const void *sk, int old_state, int new_state)
 
 	if (xg_is_own(old_state, new_state) && bpf_get_current_pid_tgid() >> 32 == XG_PID)
 		given_up.update(&key, &yes);
-	if (new_state != XG_TCP_CLOSE)
+	if (new_state != BPF_TCP_CLOSE)
 		return 0;
 	if (!given_up.lookup(&key))
 		return xg_chosen(sk);
@@ -103,14 +103,14 @@ static __always_inline int xg_mine(const void *sk, int old_state, int new_state)
 	return 1;
 }
 #else
-#define xg_mine(sk, old_state, new_state) (new_state == XG_TCP_CLOSE)
+#define xg_mine(sk, old_state, new_state) (new_state == BPF_TCP_CLOSE)
 #endif
 
 TRACEPOINT_PROBE(sock, inet_sock_set_state)
 {
 	struct xg_retransmitted event = {};
 
-	if (args->protocol != XG_TCP || args->oldstate == XG_TCP_LISTEN)
+	if (args->protocol != IPPROTO_TCP || args->oldstate == BPF_TCP_LISTEN)
 		return 0;
 	if (!xg_mine(args->skaddr, args->oldstate, args->newstate))
 		return 0;
@@ -120,8 +120,8 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 	event.at = bpf_ktime_get_ns();
 	event.sk = (u64)args->skaddr;
 	event.state = args->oldstate;
-	XG_READ(event.sent, args->skaddr + XG_TCP_SEGMENTS_OUT);
-	xg_tell(&event);
+	XG_READ_KERNEL(event.sent, args->skaddr + XG_TCP_SEGMENTS_OUT);
+	xg_report_retransmission(&event);
 	return 0;
 }
 #endif

@@ -3,10 +3,10 @@
  * Smoothed round-trip times as histograms, on the tracepoint tcp:tcp_probe, for `xdpguard tcp rtt`: one count for each
  * segment that an established connection receives.
  */
-#include "config.h"
-#include "socket.h"
+#include "switches.h"
+#include "ends.h"
 #include "chosen.h"
-#include "probe.h"
+#include "tcp_probe.h"
 #include "histogram.h"
 
 #if !defined(XG_GROUP_REMOTE) || !defined(XG_GROUP_ADDRESS) || !defined(XG_GROUP_PORT) || !defined(XG_GROUPS)
@@ -28,10 +28,10 @@ struct xg_times {
 	u64 sum; /* us */
 };
 
-/* Group and bucket -> times. Program writes, the command reads. Full: counted in `lost`, nothing goes. */
+/* Group and bucket -> times. Program writes, the command reads. Full: counted in `times_lost`, nothing goes. */
 BPF_TABLE("hash", struct xg_group, struct xg_times, times, XG_GROUPS);
 /* [0] -> times that found `times` full, per CPU. */
-BPF_TABLE("percpu_array", u32, u64, lost, 1);
+BPF_TABLE("percpu_array", u32, u64, times_lost, 1);
 
 static __always_inline void xg_group_of(const struct xg_ends *ends, struct xg_group *group)
 {
@@ -49,13 +49,13 @@ static __always_inline void xg_group_of(const struct xg_ends *ends, struct xg_gr
 
 TRACEPOINT_PROBE(tcp, tcp_probe)
 {
-	struct xg_ends ends = XG_PROBE_ENDS_OF(args);
+	struct xg_ends ends = XG_TCP_PROBE_ENDS_OF(args);
 	struct xg_times first = {}, *held;
 	struct xg_group group = {};
 	u64 *missed;
 	u32 zero = 0;
 
-	if (!args->srtt || args->srtt < XG_LONGER || !xg_wanted(&ends) || !xg_probe_chosen(args))
+	if (!args->srtt || args->srtt < XG_LONGER || !xg_wanted(&ends) || !xg_tcp_probe_chosen(args))
 		return 0;
 	xg_group_of(&ends, &group);
 	group.netns = ends.netns;
@@ -66,7 +66,7 @@ TRACEPOINT_PROBE(tcp, tcp_probe)
 		__sync_fetch_and_add(&held->sum, args->srtt);
 		return 0;
 	}
-	missed = lost.lookup(&zero);
+	missed = times_lost.lookup(&zero);
 	if (missed)
 		(*missed)++;
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Counts changes of TCP sockets' states by namespace, for `xdpguard tcp states --watch` and the metrics. */
-#include "config.h"
-#include "socket.h"
+#include "switches.h"
+#include "ends.h"
 
 #if !defined(XG_NAMESPACES)
 #error "XG_NAMESPACES: entries"
@@ -24,7 +24,7 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 	struct xg_changes *held, *first;
 
 	/* close() after shutdown() tells FIN_WAIT1 once more. */
-	if (args->protocol != XG_TCP || from == to || from >= XG_STATE_COUNT || to >= XG_STATE_COUNT)
+	if (args->protocol != IPPROTO_TCP || from == to || from >= XG_STATE_COUNT || to >= XG_STATE_COUNT)
 		return 0;
 	netns = xg_netns_of(args->skaddr);
 	if (XG_NETNS && netns != XG_NETNS)

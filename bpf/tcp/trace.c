@@ -3,8 +3,9 @@
  * Every change of a TCP socket's state, on the tracepoint sock:inet_sock_set_state, for `xdpguard tcp trace`. It takes
  * the tracepoint's arguments as they are: struct sock, old and new state.
  */
-#include "config.h"
-#include "socket.h"
+#include "../verifier.h"
+#include "switches.h"
+#include "ends.h"
 #include "ring.h"
 #include "owner.h"
 
@@ -15,9 +16,6 @@
 #error "XG_SOCK_ERR, XG_SOCK_FLAGS: places in struct sock"
 #endif
 
-#ifndef barrier
-#define barrier() asm volatile("" ::: "memory")
-#endif
 #define XG_SOCK_DONE (1ul << 1) /* enum sock_flags, include/net/sock.h: the other end's FIN was received */
 
 struct xg_transition {
@@ -47,9 +45,9 @@ struct xg_state {
 /* struct sock -> its state. Program only. Removed when the socket closes; full: the least recently used entry goes. */
 BPF_TABLE("lru_hash", u64, struct xg_state, sockets, XG_SOCKETS);
 
-static __always_inline void xg_tell(struct xg_transition *event)
+static __always_inline void xg_report_transition(struct xg_transition *event)
 {
-	if (!((1u << event->old_state | 1u << (event->rest ? XG_TCP_TIME_WAIT : event->new_state)) & XG_STATES))
+	if (!((1u << event->old_state | 1u << (event->rest ? BPF_TCP_TIME_WAIT : event->new_state)) & XG_STATES))
 		return;
 	if (XG_LONGER && (!event->since || event->at - event->since < XG_LONGER))
 		return;
@@ -65,17 +63,17 @@ static __always_inline u8 xg_rest_of(const void *sk, int old_state, int new_stat
 	unsigned long flags = 0;
 	int error = 0;
 
-	if (new_state != XG_TCP_CLOSE || (old_state != XG_TCP_FIN_WAIT2 && old_state != XG_TCP_CLOSING))
+	if (new_state != BPF_TCP_CLOSE || (old_state != BPF_TCP_FIN_WAIT2 && old_state != BPF_TCP_CLOSING))
 		return 0;
-	XG_READ(error, sk + XG_SOCK_ERR);
+	XG_READ_KERNEL(error, sk + XG_SOCK_ERR);
 	if (error)
 		return 0;
-	XG_READ(flags, sk + XG_SOCK_FLAGS);
-	return flags & XG_SOCK_DONE ? XG_TCP_TIME_WAIT : XG_TCP_FIN_WAIT2;
+	XG_READ_KERNEL(flags, sk + XG_SOCK_FLAGS);
+	return flags & XG_SOCK_DONE ? BPF_TCP_TIME_WAIT : BPF_TCP_FIN_WAIT2;
 }
 
 /* Tells the change that was held back, now that the socket's ends are all known. */
-static __always_inline void xg_tell_held(struct xg_transition *event, const struct xg_state *state)
+static __always_inline void xg_report_held(struct xg_transition *event, const struct xg_state *state)
 {
 	struct xg_transition before = *event;
 
@@ -83,9 +81,9 @@ static __always_inline void xg_tell_held(struct xg_transition *event, const stru
 	before.since = 0;
 	before.new_state = event->old_state;
 	before.old_state = state->held;
-	before.own = state->held == XG_TCP_CLOSE;
+	before.own = state->held == BPF_TCP_CLOSE;
 	before.rest = 0;
-	xg_tell(&before);
+	xg_report_transition(&before);
 }
 
 /*
@@ -94,11 +92,11 @@ static __always_inline void xg_tell_held(struct xg_transition *event, const stru
  */
 static __always_inline u8 xg_hold(struct xg_ends *ends, int old_state, int new_state)
 {
-	if (old_state == XG_TCP_LISTEN && new_state == XG_TCP_SYN_RECV)
-		return XG_TCP_LISTEN;
-	if (XG_LOCAL_PORT_FIRST && new_state == XG_TCP_SYN_SENT && !ends->local_port) {
+	if (old_state == BPF_TCP_LISTEN && new_state == BPF_TCP_SYN_RECV)
+		return BPF_TCP_LISTEN;
+	if (XG_LOCAL_PORT_FIRST && new_state == BPF_TCP_SYN_SENT && !ends->local_port) {
 		ends->local_port = XG_LOCAL_PORT_FIRST;
-		return XG_TCP_CLOSE;
+		return BPF_TCP_CLOSE;
 	}
 	return 0;
 }
@@ -110,14 +108,14 @@ static __always_inline void xg_change(const void *sk, int old_state, int new_sta
 	u16 protocol = 0;
 	u8 hold;
 
-	XG_READ(protocol, sk + XG_SOCK_PROTOCOL);
+	XG_READ_KERNEL(protocol, sk + XG_SOCK_PROTOCOL);
 	/* close() after shutdown() tells FIN_WAIT1 once more. */
-	if (protocol != XG_TCP || old_state == new_state)
+	if (protocol != IPPROTO_TCP || old_state == new_state)
 		return;
 	event.sk = (u64)sk;
 	xg_ends_of(sk, &event.ends);
 	hold = xg_hold(&event.ends, old_state, new_state);
-	if (hold != XG_TCP_LISTEN && !xg_wanted(&event.ends)) {
+	if (hold != BPF_TCP_LISTEN && !xg_wanted(&event.ends)) {
 		sockets.delete(&event.sk);
 		return;
 	}
@@ -133,17 +131,17 @@ static __always_inline void xg_change(const void *sk, int old_state, int new_sta
 	__builtin_memcpy(event.comm, state.comm, sizeof(event.comm));
 	event.inode = xg_inode_of(sk);
 	if (known && known->held)
-		xg_tell_held(&event, known);
+		xg_report_held(&event, known);
 	state.since = event.at;
 	state.held = hold;
-	if (new_state == XG_TCP_CLOSE)
+	if (new_state == BPF_TCP_CLOSE)
 		sockets.delete(&event.sk);
 	else
 		sockets.update(&event.sk, &state);
 	if (hold)
 		return;
 	event.rest = xg_rest_of(sk, old_state, new_state);
-	xg_tell(&event);
+	xg_report_transition(&event);
 }
 
 /*
@@ -162,9 +160,9 @@ int xg_first(struct bpf_raw_tracepoint_args *ctx)
 	if (!mark)
 		return 0;
 	*mark = 1;
-	barrier();
+	xg_barrier();
 	xg_change((const void *)ctx->args[0], ctx->args[1], ctx->args[2]);
-	barrier();
+	xg_barrier();
 	*mark = 0;
 	return 0;
 }

@@ -54,6 +54,33 @@ def test_every_file_of_tcp_is_in_one_of_its_programs() -> None:
         assert counts <= {0, 1}, path
 
 
+_DEFINITIONS = (
+    re.compile(r"^#\s*define (\w+)", re.MULTILINE),
+    re.compile(r"^(?:static|int) .*?\b(\w+)\(", re.MULTILINE),
+    re.compile(r"^(?:struct|union|enum) (\w+) \{", re.MULTILINE),
+)
+_ENUM = re.compile(r"^enum \w* ?\{(.*?)\}", re.MULTILINE | re.DOTALL)
+
+
+def defined(text: str) -> set[str]:
+    """The names that a C text defines: macros, functions, structs, constants. Maps are none of them."""
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    found = {name for pattern in _DEFINITIONS for name in pattern.findall(text)}
+    return found | {name for body in _ENUM.findall(text) for name in re.findall(r"^\s*(\w+)", body, re.MULTILINE)}
+
+
+def test_no_name_of_the_data_plane_is_defined_twice() -> None:
+    root = source_folder()
+    where: dict[str, set[str]] = {}
+    for path in root.rglob("*.[ch]"):
+        if "uapi" not in path.parts:
+            names = defined(path.read_text(encoding="utf-8"))
+            for name in {*names, path.name} if path.suffix == ".h" else names:
+                where.setdefault(name, set()).add(path.relative_to(root).as_posix())
+    assert not {name: files for name, files in where.items() if len(files) > 1}
+    assert {"xg_parse_tcp", "XG_LISTS", "xg_rule", "XG_TRIE_ALLOW4", "verifier.h"} <= where.keys()
+
+
 def test_every_switch_is_given_and_every_one_given_is_known() -> None:
     text = (source_folder() / "config.h").read_text(encoding="utf-8")
     wanted = set(re.findall(r"#ifndef (XG_\w+)\n#error", text))

@@ -43,7 +43,7 @@ class Filter:
             )
 
     def switches(self) -> dict[str, int]:
-        """The switches of bpf/tcp/config.h that say what to look at."""
+        """The switches of bpf/tcp/switches.h that say what to look at."""
         return {
             "NETNS": self.netns,
             "FAMILY": self.family,

@@ -15,7 +15,7 @@ from xdpguard.dataplane.sys import btf
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
 
-# struct xg_ends, bpf/tcp/socket.h
+# struct xg_ends, bpf/tcp/ends.h
 ENDS: list[tuple[str, Any]] = [
     ("local", "V16"),
     ("remote", "V16"),

@@ -13,7 +13,7 @@ from xdpguard.tcp.process import Inodes
 from xdpguard.tcp.program import Recording
 
 TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state")
-# enum xg_retransmission, bpf/tcp/retrans.c; the first is no retransmission: the connection closed.
+# enum xg_retransmission, bpf/tcp/kind.h; the first is no retransmission: the connection closed.
 KINDS = ("close", "syn", "syn-ack", "loss-probe", "timeout", "fast", "other")
 # struct xg_retransmitted
 _RECORD = program.record(

@@ -55,7 +55,7 @@ class RoundTrips(Attached):
             },
         )
         self._times = self._program.map_fd("times")
-        self._lost = self._program.map_fd("lost")
+        self._lost = self._program.map_fd("times_lost")
         self.inodes = Inodes(self._program, chosen.pid)
 
     def read(self) -> dict[Group, Histogram]:

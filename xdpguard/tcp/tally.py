@@ -173,7 +173,7 @@ class Tally:
 
 
 def wanted(chosen: Filter, it: Connection) -> bool:
-    """Whether a filter takes a connection, as the programs decide it (xg_wanted() in bpf/tcp/socket.h)."""
+    """Whether a filter takes a connection, as the programs decide it (xg_wanted() in bpf/tcp/ends.h)."""
     version = 4 if it.remote.startswith(MAPPED) else 6
     if chosen.netns not in (0, it.netns) or chosen.family not in (0, version):
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Completed handshakes by remote address, from the tracepoint program bpf/trace/handshakes.c."""
+"""Completed handshakes by remote address, from the tracepoint program bpf/tcp/handshakes.c."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Handshakes:
         places = btf.trace_switches()
         if not places:
             raise MissingError("the kernel has no type information (BTF)", "use a kernel with CONFIG_DEBUG_INFO_BTF")
-        self._program = Tracepoints("trace/handshakes.c", ["sock:inet_sock_set_state"], places)
+        self._program = Tracepoints("tcp/handshakes.c", ["sock:inet_sock_set_state"], places)
         self._map = self._program.map_fd("handshakes")
 
     def counts(self, netns: set[int]) -> dict[bytes, int]:

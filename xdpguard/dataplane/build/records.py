@@ -22,8 +22,8 @@ class Records:
 
     def __init__(self, program: Tracepoints, record: np.dtype[Any]) -> None:
         """``program`` has the maps of bpf/tcp/ring.h; ``record`` is the layout of its records, packed."""
-        fd = program.map_fd("events")
-        self._lost = program.map_fd("lost")
+        fd = program.map_fd("records")
+        self._lost = program.map_fd("records_lost")
         self._size = kernel.map_info(fd).max_entries
         self._stride = _HEADER + (record.itemsize + 7 & ~7)
         self._framed = np.dtype(

@@ -37,9 +37,9 @@ _VETH_FIELDS = {
     "DEV_PROGRAMS": ("net_device", "xdp_state"),
     "DEV_PRIVATE": ("net_device", "priv"),
 }
-# Likewise, of the tracepoint program.
+# Likewise, of bpf/tcp/handshakes.c.
 _TRACE_FIELDS = {"SOCK_NET": ("sock", "__sk_common.skc_net.net"), "NET_NUMBER": ("net", "ns.inum")}
-# Likewise, of bpf/tcp/.
+# Likewise, of the other programs of bpf/tcp/.
 _TCP_FIELDS = {
     **_TRACE_FIELDS,
     "SOCK_FAMILY": ("sock", "__sk_common.skc_family"),
@@ -80,12 +80,12 @@ def switches() -> dict[str, int]:
 
 
 def trace_switches() -> dict[str, int]:
-    """The switches of bpf/trace/, likewise."""
+    """The switches of bpf/tcp/handshakes.c, likewise."""
     return _read(_TRACE_FIELDS)
 
 
 def tcp_switches() -> dict[str, int]:
-    """The switches of bpf/tcp/, likewise."""
+    """The switches of the other programs of bpf/tcp/, likewise."""
     return _read(_TCP_FIELDS)
 
 

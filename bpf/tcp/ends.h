@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a tracepoint tells of a socket, whether it is wanted, and what more is read of the kernel's struct sock. */
-#ifndef XG_TCP_SOCKET_H
-#define XG_TCP_SOCKET_H
+/* Both ends of a socket, as a tracepoint or the kernel's struct sock has them, and whether the socket is wanted. */
+#ifndef XG_TCP_ENDS_H
+#define XG_TCP_ENDS_H
 
-#include "config.h"
+#include "../families.h"
+#include "netns.h"
+#include "switches.h"
 
 /* IPv4 as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2); ports in host byte order. */
 struct xg_ends {
@@ -16,20 +18,6 @@ struct xg_ends {
 
 /* The first octets of an IPv4-mapped address, as a little-endian number. */
 #define XG_MAPPED 0xffff0000u
-
-#define XG_AF_INET 2 /* linux/socket.h */
-
-#define XG_READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)(from))
-
-static __always_inline u32 xg_netns_of(const void *sk)
-{
-	void *net = NULL;
-	u32 number = 0;
-
-	XG_READ(net, sk + XG_SOCK_NET);
-	XG_READ(number, net + XG_NET_NUMBER);
-	return number;
-}
 
 static __always_inline int xg_is_ipv4(const struct xg_ends *ends)
 {
@@ -73,17 +61,17 @@ static __always_inline void xg_ends_of(const void *sk, struct xg_ends *ends)
 {
 	u16 family = 0;
 
-	XG_READ(family, sk + XG_SOCK_FAMILY);
+	XG_READ_KERNEL(family, sk + XG_SOCK_FAMILY);
 	if (family == XG_AF_INET) {
 		*(u32 *)(ends->local + 8) = *(u32 *)(ends->remote + 8) = XG_MAPPED;
 		bpf_probe_read_kernel(ends->local + 12, 4, sk + XG_SOCK_LOCAL4);
 		bpf_probe_read_kernel(ends->remote + 12, 4, sk + XG_SOCK_REMOTE4);
 	} else {
-		XG_READ(ends->local, sk + XG_SOCK_LOCAL6);
-		XG_READ(ends->remote, sk + XG_SOCK_REMOTE6);
+		XG_READ_KERNEL(ends->local, sk + XG_SOCK_LOCAL6);
+		XG_READ_KERNEL(ends->remote, sk + XG_SOCK_REMOTE6);
 	}
-	XG_READ(ends->local_port, sk + XG_SOCK_LOCAL_PORT);
-	XG_READ(ends->remote_port, sk + XG_SOCK_REMOTE_PORT);
+	XG_READ_KERNEL(ends->local_port, sk + XG_SOCK_LOCAL_PORT);
+	XG_READ_KERNEL(ends->remote_port, sk + XG_SOCK_REMOTE_PORT);
 	ends->local_port = __builtin_bswap16(ends->local_port);
 	ends->remote_port = __builtin_bswap16(ends->remote_port);
 	ends->netns = xg_netns_of(sk);

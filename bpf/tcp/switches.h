@@ -4,9 +4,10 @@
  * xdpguard/tcp/filters.py, places in the kernel's structs (octets; *_SHIFT in bits) from the kernel's own type
  * information, see xdpguard/dataplane/sys/btf.py.
  */
-#ifndef XG_TCP_CONFIG_H
-#define XG_TCP_CONFIG_H
+#ifndef XG_TCP_SWITCHES_H
+#define XG_TCP_SWITCHES_H
 
+#include <linux/in.h>
 #include <linux/types.h>
 
 #if !defined(XG_NETNS) || !defined(XG_FAMILY) || !defined(XG_STATES) || !defined(XG_LONGER)
@@ -22,29 +23,10 @@
 	!defined(XG_REMOTE_PORT_LAST)
 #error "XG_LOCAL_PORT_*, XG_REMOTE_PORT_*: ranges of ports"
 #endif
-#if !defined(XG_SOCK_NET) || !defined(XG_NET_NUMBER)
-#error "XG_SOCK_NET, XG_NET_NUMBER: places in struct sock and struct net"
-#endif
-
 #if !defined(XG_SOCK_FAMILY) || !defined(XG_SOCK_PROTOCOL) || !defined(XG_SOCK_LOCAL4) || !defined(XG_SOCK_REMOTE4) || \
 	!defined(XG_SOCK_LOCAL6) || !defined(XG_SOCK_REMOTE6) || !defined(XG_SOCK_LOCAL_PORT) ||                       \
 	!defined(XG_SOCK_REMOTE_PORT)
 #error "XG_SOCK_*: places of family, protocol, addresses and ports in struct sock"
 #endif
-
-#define XG_TCP 6 /* linux/in.h */
-
-/* include/net/tcp_states.h */
-#define XG_TCP_SYN_SENT 2
-#define XG_TCP_SYN_RECV 3
-#define XG_TCP_ESTABLISHED 1
-#define XG_TCP_FIN_WAIT1 4
-#define XG_TCP_FIN_WAIT2 5
-#define XG_TCP_TIME_WAIT 6
-#define XG_TCP_CLOSE 7
-#define XG_TCP_CLOSE_WAIT 8
-#define XG_TCP_LAST_ACK 9
-#define XG_TCP_LISTEN 10
-#define XG_TCP_CLOSING 11
 
 #endif
