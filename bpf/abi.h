@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The structs shared with Python (xdpguard/dataplane/sys/abi.py). Python gives the sizes of its own
- * definitions as XG_PY_SIZEOF_*, so the two cannot drift apart: a difference does not compile.
- * A change of any of them is a change of the ABI number.
+ * The structs shared with Python, which declares them in xdpguard/dataplane/sys/layouts/. Each program is compiled with
+ * assertions of every size and offset (xdpguard/dataplane/build/assertions.py), so that a difference does not compile.
+ * A change of any of them is a change of the ABI number (abi.py).
  */
 #ifndef XG_ABI_H
 #define XG_ABI_H
@@ -429,35 +429,5 @@ struct xg_probe_state {
 	u32 without; /* enum xg_probe_entry to be left out, and its number as in the answer */
 	u32 number;
 };
-
-#define XG_SAME_SIZE(name, python) _Static_assert(sizeof(struct name) == (python), #name " differs from abi.py")
-
-XG_SAME_SIZE(xg_rule, XG_PY_SIZEOF_RULE);
-XG_SAME_SIZE(xg_hits, XG_PY_SIZEOF_HITS);
-XG_SAME_SIZE(xg_shadow_hits, XG_PY_SIZEOF_SHADOW_HITS);
-XG_SAME_SIZE(xg_address4, XG_PY_SIZEOF_ADDRESS4);
-XG_SAME_SIZE(xg_address6, XG_PY_SIZEOF_ADDRESS6);
-XG_SAME_SIZE(xg_prefix4, XG_PY_SIZEOF_PREFIX4);
-XG_SAME_SIZE(xg_prefix6, XG_PY_SIZEOF_PREFIX6);
-XG_SAME_SIZE(xg_port, XG_PY_SIZEOF_PORT);
-XG_SAME_SIZE(xg_source4, XG_PY_SIZEOF_SOURCE4);
-XG_SAME_SIZE(xg_source6, XG_PY_SIZEOF_SOURCE6);
-XG_SAME_SIZE(xg_tuple4, XG_PY_SIZEOF_TUPLE4);
-XG_SAME_SIZE(xg_tuple6, XG_PY_SIZEOF_TUPLE6);
-XG_SAME_SIZE(xg_source_counts, XG_PY_SIZEOF_SOURCE_COUNTS);
-XG_SAME_SIZE(xg_counters, XG_PY_SIZEOF_COUNTERS);
-XG_SAME_SIZE(xg_settings, XG_PY_SIZEOF_SETTINGS);
-XG_SAME_SIZE(xg_guard_policy, XG_PY_SIZEOF_GUARD_POLICY);
-XG_SAME_SIZE(xg_guard, XG_PY_SIZEOF_GUARD);
-XG_SAME_SIZE(xg_flight, XG_PY_SIZEOF_FLIGHT);
-XG_SAME_SIZE(xg_buckets, XG_PY_SIZEOF_BUCKETS);
-XG_SAME_SIZE(xg_event, XG_PY_SIZEOF_EVENT);
-XG_SAME_SIZE(xg_drop, XG_PY_SIZEOF_DROP);
-XG_SAME_SIZE(xg_reader, XG_PY_SIZEOF_READER);
-XG_SAME_SIZE(xg_index, XG_PY_SIZEOF_INDEX);
-XG_SAME_SIZE(xg_line, XG_PY_SIZEOF_LINE);
-XG_SAME_SIZE(xg_nets4, XG_PY_SIZEOF_NETS4);
-XG_SAME_SIZE(xg_probe_answer, XG_PY_SIZEOF_PROBE_ANSWER);
-XG_SAME_SIZE(xg_probe_state, XG_PY_SIZEOF_PROBE_STATE);
 
 #endif

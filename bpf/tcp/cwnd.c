@@ -17,14 +17,14 @@ struct xg_cwnd_sample {
 	u64 at; /* monotonic, ns */
 	u64 sk; /* address in the kernel, or cookie: see probe.h */
 	struct xg_ends ends;
-	u32 congestion_window; /* segments */
-	u32 threshold;         /* segments; 0x7fffffff: none yet */
-	u32 srtt;              /* us */
-	u32 send_window;       /* octets the other end takes */
-	u32 receive_window;    /* octets this end takes */
-	u32 flight;            /* octets sent and not acknowledged */
-	u32 skipped;           /* segments since the last sample, that made none */
-	u32 closed;            /* 1: the connection has ended, there are no values */
+	u32 window;         /* congestion window, segments */
+	u32 threshold;      /* segments; 0x7fffffff: none yet */
+	u32 srtt;           /* us */
+	u32 send_window;    /* octets the other end takes */
+	u32 receive_window; /* octets this end takes */
+	u32 flight;         /* octets sent and not acknowledged */
+	u32 skipped;        /* segments since the last sample, that made none */
+	u32 closed;         /* 1: the connection has ended, there are no values */
 };
 
 struct xg_last {
@@ -51,7 +51,7 @@ TRACEPOINT_PROBE(tcp, tcp_probe)
 	}
 	sample.skipped = last ? last->skipped : 0;
 	sampled.update(&sample.sk, &now);
-	sample.congestion_window = args->snd_cwnd;
+	sample.window = args->snd_cwnd;
 	sample.threshold = args->ssthresh;
 	sample.srtt = args->srtt;
 	sample.send_window = args->snd_wnd;

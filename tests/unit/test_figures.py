@@ -275,7 +275,7 @@ def test_who_stands_out_against_plain_counting(
 def test_a_spoofed_flood_names_nobody() -> None:
     rows = np.zeros(100_000, top._TUPLE4)
     rows["source"], rows["syns"] = np.arange(100_000), 1
-    rows["port"] = 80
+    rows["destination_port"] = 80
     found = top.summed(rows, np.zeros(0, top._TUPLE6), 10)
     assert (found.sources, found.ports) == ([], [(80, 100_000)])
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.layouts.tcp import Changes as Layout
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import STATES
@@ -19,7 +21,7 @@ TRACEPOINTS = ("sock:inet_sock_set_state",)
 _NAMESPACES = 1024
 _BATCH = 32  # of large values
 _WIDTH = len(STATES)
-_SIZE = 8 * _WIDTH * _WIDTH  # struct xg_changes
+_SIZE = ctypes.sizeof(Layout)  # bytes
 
 Matrix = NDArray[Any]  # from, to; how often since the program is there
 

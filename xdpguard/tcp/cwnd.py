@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from xdpguard.dataplane.build.records import Records
+from xdpguard.dataplane.sys.layouts.arrays import dtype
+from xdpguard.dataplane.sys.layouts.tcp import CwndSample
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import all_places
 from xdpguard.tcp import program
@@ -18,22 +20,7 @@ from xdpguard.tcp.process import Inodes
 from xdpguard.tcp.program import Recording
 
 TRACEPOINTS = ("tcp:tcp_probe", "sock:inet_sock_set_state")
-# struct xg_sample, bpf/tcp/cwnd.c
-_SAMPLE = program.record(
-    [
-        ("at", "<u8"),
-        ("sk", "<u8"),
-        *program.ENDS,
-        ("window", "<u4"),
-        ("threshold", "<u4"),
-        ("srtt", "<u4"),
-        ("send_window", "<u4"),
-        ("receive_window", "<u4"),
-        ("flight", "<u4"),
-        ("skipped", "<u4"),
-        ("closed", "<u4"),
-    ]
-)
+_SAMPLE = dtype(CwndSample)
 _RING_PAGES = 2048  # 8 MiB: 87,000 samples
 _SOCKETS = 65_536
 _NO_THRESHOLD = 0x7FFFFFFF  # TCP_INFINITE_SSTHRESH, include/net/tcp.h

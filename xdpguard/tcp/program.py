@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
+from typing import Self
 
 from xdpguard.dataplane.build.records import Records
 from xdpguard.dataplane.build.tracepoints import Tracepoints, format_of, require_tracepoints
@@ -15,14 +13,6 @@ from xdpguard.dataplane.sys import btf
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
 
-# struct xg_ends, bpf/tcp/ends.h
-ENDS: list[tuple[str, Any]] = [
-    ("local", "V16"),
-    ("remote", "V16"),
-    ("local_port", "<u2"),
-    ("remote_port", "<u2"),
-    ("netns", "<u4"),
-]
 INODES = 65_536  # sockets of one process that are looked at
 _PROBE = "tcp:tcp_probe"
 
@@ -101,8 +91,3 @@ def load(
 def tells_socket() -> bool:
     """Whether the tracepoint of round-trip times has it; older kernels only tell a cookie."""
     return "skaddr" in format_of(_PROBE)
-
-
-def record(fields: list[tuple[str, Any]]) -> np.dtype[Any]:
-    """A layout of fields without gaps."""
-    return np.dtype(fields)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.layouts.arrays import dtype
+from xdpguard.dataplane.sys.layouts.tcp import Resent as Layout
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.program import Attached
@@ -16,7 +18,7 @@ from xdpguard.tcp.retrans import KINDS
 
 TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack")
 _COUNTS = 16_384
-_RESENT = np.dtype([("netns", "<u4"), ("port", "<u2"), ("kind", "<u2")])  # struct xg_resent
+_RESENT = dtype(Layout)
 
 
 class Kind(NamedTuple):

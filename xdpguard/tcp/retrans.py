@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xdpguard.dataplane.build.records import Records
+from xdpguard.dataplane.sys.layouts.arrays import dtype
+from xdpguard.dataplane.sys.layouts.tcp import Retransmitted
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import STATES
@@ -16,19 +18,7 @@ TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet
 # enum xg_retransmission, bpf/tcp/kind.h; the first is no retransmission: the connection closed.
 KINDS = ("close", "syn", "syn-ack", "loss-probe", "timeout", "fast", "other")
 # struct xg_retransmitted
-_RECORD = program.record(
-    [
-        ("at", "<u8"),
-        ("sk", "<u8"),
-        *program.ENDS,
-        ("sent", "<u4"),
-        ("segments", "<u2"),
-        ("kind", "u1"),
-        ("state", "u1"),
-        ("again", "u1"),
-        ("zero", "V7"),
-    ]
-)
+_RECORD = dtype(Retransmitted)
 _RING_PAGES = 2048  # 8 MiB: 88,000 events
 _SEGMENTS = 65_536
 

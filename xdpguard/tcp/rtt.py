@@ -10,6 +10,9 @@ import numpy as np
 
 from xdpguard.dataplane.build.records import sum_over_cpus
 from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.layouts.arrays import dtype
+from xdpguard.dataplane.sys.layouts.tcp import Group as GroupLayout
+from xdpguard.dataplane.sys.layouts.tcp import Times
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter, mask_halves
 from xdpguard.tcp.histogram import Histogram
@@ -19,8 +22,7 @@ from xdpguard.tcp.program import Attached
 TRACEPOINTS = ("tcp:tcp_probe",)
 By = Literal["all", "local", "remote", "local-port", "remote-port"]
 _ENTRIES = 262_144  # of groups and buckets; a group has some ten buckets
-_GROUP = np.dtype([("address", "V16"), ("netns", "<u4"), ("port", "<u2"), ("bucket", "<u2")])  # struct xg_group
-_TIMES = np.dtype([("count", "<u8"), ("sum", "<u8")])  # struct xg_times
+_GROUP, _TIMES = dtype(GroupLayout), dtype(Times)
 
 
 class Group(NamedTuple):

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from xdpguard.capture.packet import TCP, UDP, decode
 from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.layouts.arrays import dtype
+from xdpguard.dataplane.sys.layouts.counts import Drop
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.telemetry.counters import Counters
@@ -31,10 +33,7 @@ Gains = defaultdict[End, list[tuple[float, bool]]]  # weights of its samples, an
 _REMEMBERED = 10_000  # ends
 _MET = 3  # samples
 _SMOOTHED = 5.0  # s: time constant of the rates
-_HEAD = [("begun", "=u4"), ("link", "=u4"), ("at", "=u8"), ("length", "=u4"), ("number", "=u4")]
-_MIDDLE = [("reason", "u1"), ("entry", "u1"), ("observed", "u1"), ("captured", "u1")]
-_DROP = np.dtype([*_HEAD, *_MIDDLE, ("frame", "V", abi.DROP_FRAME), ("done", "=u4")])
-assert _DROP.itemsize == abi.DROP.size
+_DROP = dtype(Drop)
 
 
 class Share(NamedTuple):

@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.layouts.arrays import dtype
+from xdpguard.dataplane.sys.layouts.counts import Tuple4, Tuple6
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.telemetry.dropped import By, End, Share
 
 U64 = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 
-_TAIL = [("source_port", ">u2"), ("destination_port", ">u2"), ("cpu", "=u4"), ("syns", "=u8"), ("elsewhere", "=u8")]
-_TUPLE4 = np.dtype([("source", ">u4"), ("destination", ">u4"), *_TAIL])
-_TUPLE6 = np.dtype([("source", ">u8", 2), ("destination", ">u8", 2), *_TAIL])
-assert (_TUPLE4.itemsize, _TUPLE6.itemsize) == (abi.TUPLE4.size, abi.TUPLE6.size)
+_PORTS = {"source_port": ">u2", "destination_port": ">u2"}
+_TUPLE4 = dtype(Tuple4, source=">u4", destination=">u4", **_PORTS)
+_TUPLE6 = dtype(Tuple6, source="(2,)>u8", destination="(2,)>u8", **_PORTS)
 
 
 class Ends(NamedTuple):
@@ -165,7 +166,7 @@ def _addresses(four: NDArray[np.void], six: NDArray[np.void], name: str) -> tupl
 
 def _ordered(keys: U64, values: NDArray[np.void]) -> tuple[Table, NDArray[np.intp]]:
     order = np.argsort(keys)
-    return Table(keys[order], (values["syns"] + values["elsewhere"])[order]), order
+    return Table(keys[order], (values["syns"] + values["syns_elsewhere"])[order]), order
 
 
 def _table(pins: Pins, name: str, layout: np.dtype[np.void]) -> tuple[U64, NDArray[np.void]]:

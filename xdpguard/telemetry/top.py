@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.layouts.arrays import dtype
+from xdpguard.dataplane.sys.layouts.counts import Tuple4, Tuple6
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.policy.target import Prefix
 
 _SHARE = 100  # one in so many SYNs makes a source, or a port, stand out
-_REST = [("source_port", ">u2"), ("port", ">u2"), ("cpu", "<u4"), ("syns", "<u8"), ("elsewhere", "<u8")]
-_TUPLE4 = np.dtype([("source", "<u4"), ("destination", "<u4"), *_REST])
-# Octets, compared as a whole. numpy leaves zeroes at the end out, which is undone where the address is read.
-_TUPLE6 = np.dtype([("source", "S16"), ("destination", "S16"), *_REST])
-assert (_TUPLE4.itemsize, _TUPLE6.itemsize) == (abi.TUPLE4.size, abi.TUPLE6.size)
+_PORTS = {"source_port": ">u2", "destination_port": ">u2"}
+_TUPLE4 = dtype(Tuple4, source="<u4", destination="<u4", **_PORTS)
+# Compared as a whole. numpy leaves zeroes at the end out, which is undone where the address is read.
+_TUPLE6 = dtype(Tuple6, source="S16", destination="S16", **_PORTS)
 
 _U64 = NDArray[np.uint64]
 
@@ -46,7 +47,7 @@ def top(pins: Pins, most: int) -> Top:
 
 def summed(four: NDArray[Any], six: NDArray[Any], most: int) -> Top:
     """As `top`, from the values of the two maps."""
-    counts = [part["syns"] + part["elsewhere"] for part in (four, six)]
+    counts = [part["syns"] + part["syns_elsewhere"] for part in (four, six)]
     total = sum(int(count.sum()) for count in counts)
     if not most:
         return Top(len(four) + len(six), total, [], [])
@@ -54,7 +55,9 @@ def summed(four: NDArray[Any], six: NDArray[Any], most: int) -> Top:
     named6 = _most(six["source"], counts[1], total, most)
     sources = [(_text(int(source).to_bytes(4, "little")), count) for source, count in named4]
     sources += [(_text(bytes(source).ljust(16, b"\0")), count) for source, count in named6]
-    ports = _most(np.concatenate([four["port"], six["port"]]), np.concatenate(counts), total, most)
+    ports = _most(
+        np.concatenate([four["destination_port"], six["destination_port"]]), np.concatenate(counts), total, most
+    )
     return Top(len(four) + len(six), total, _ordered(sources)[:most], [(int(port), count) for port, count in ports])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Joins bpf/ into one text, in the order of the ``#include "..."`` lines of xdpguard.c.
+"""Joins bpf/ into one text, in the order of the ``#include "..."`` lines of xdpguard.c, with the assertions behind it.
 
 bcc rewrites map methods only in the main text, so every file of ours is put there, with ``#line`` in front: clang and
 the verifier then name the right file and line.
@@ -11,16 +11,17 @@ import functools
 import re
 from pathlib import Path
 
+from xdpguard.dataplane.build.assertions import MAIN, assertions
 from xdpguard.dataplane.sys.source import source_folder
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"')
 
 
 @functools.cache
-def bundle(folder: Path | None = None, main: str = "xdpguard.c") -> str:
+def bundle(folder: Path | None = None, main: str = MAIN) -> str:
     """Returns the one text, UTF-8, for the given main file. A ``.def`` file is put in as often as it is named."""
     root = folder or source_folder()
-    return _expand(root, root / main, set())
+    return f'{_expand(root, root / main, set())}\n#line 1 "assertions.py"\n{assertions(main)}'
 
 
 def _expand(root: Path, path: Path, seen: set[Path]) -> str:

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xdpguard.dataplane.sys import abi
-
 
 @dataclass(frozen=True)
 class Switches:
@@ -38,7 +36,7 @@ class Switches:
 
 
 def cflags(switches: Switches, source: Path) -> list[str]:
-    """The compiler's arguments: our own headers first, then the switches, then the sizes abi.py expects."""
+    """The compiler's arguments: our own headers first, then the switches."""
     numbers = {
         "OBSERVE": int(switches.observe),
         "LOOPBACK": int(switches.loopback),
@@ -68,7 +66,6 @@ def cflags(switches: Switches, source: Path) -> list[str]:
         "-Wno-unused-function",
         "-Wno-macro-redefined",
         *(f"-DXG_{name}={value}" for name, value in numbers.items()),
-        *(f"-DXG_PY_SIZEOF_{name}={size}" for name, size in abi.SIZES.items()),
         f'-DXG_PINS="{switches.pins}"',
         f'-DXG_LINK_PINS="{switches.link_pins}"',
         f'-DXG_PROGRAMS="{switches.programs}"',

@@ -6,12 +6,14 @@ from __future__ import annotations
 from struct import Struct
 from types import TracebackType
 
-from xdpguard.dataplane.sys import btf, kernel
 from xdpguard.dataplane.build.tracepoints import Tracepoints
+from xdpguard.dataplane.sys import btf, kernel
+from xdpguard.dataplane.sys.layouts.base import packer
+from xdpguard.dataplane.sys.layouts.tcp import Remote
 from xdpguard.errors import MissingError
 from xdpguard.policy.target import MAPPED
 
-_REMOTE = Struct("=16sII")  # struct xg_remote
+_REMOTE = packer(Remote)
 _COUNT = Struct("=Q")
 
 

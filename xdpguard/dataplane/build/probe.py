@@ -11,7 +11,6 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from struct import Struct
 from types import TracebackType
 
 import numpy as np
@@ -22,6 +21,8 @@ from xdpguard.dataplane.build.cache import Cache
 from xdpguard.dataplane.build.cflags import Switches
 from xdpguard.dataplane.build.compiler import Compiled
 from xdpguard.dataplane.tables.guard import ALWAYS, State
+from xdpguard.dataplane.sys.layouts.arrays import dtype
+from xdpguard.dataplane.sys.layouts.counts import ProbeAnswer, ProbeState
 from xdpguard.dataplane.sys.names import PROGRAMS_MAP
 from xdpguard.dataplane.sys.pins import Pins, wrong_layout
 from xdpguard.dataplane.build.program import Target, switches
@@ -33,30 +34,12 @@ RULE, LIST = 1, 2  # enum xg_probe_entry
 MALFORMED = 3  # its number in reasons.def
 LONGEST = kernel.Runner.LONGEST
 
-# struct xg_probe_answer
-ANSWER = np.dtype(
-    [
-        ("reason", "u1"),
-        ("verdict", "u1"),
-        ("observed", "u1"),
-        ("ip_version", "u1"),
-        ("protocol", "u1"),
-        ("segment", "u1"),
-        ("tcp_flags", "u1"),
-        ("entry", "u1"),
-        ("number", "<u4"),
-        ("shadow", "<u2"),
-        ("shadow_class", "u1"),
-        ("zero", "u1"),
-        ("source", "V16"),
-    ]
-)
+ANSWER = dtype(ProbeAnswer)
 Answers = NDArray[np.void]
 
 _KEY = bytes(4)
 # Maps that are asked and told; and the kernel empties a map of programs that nobody in user space holds any more.
 _OWN = ("probe_state", "probe_answers", "guards", PROGRAMS_MAP)
-_LENGTH, _LENGTH_AT = Struct("=I"), 4  # in struct xg_probe_state
 
 
 class Probe:
@@ -78,7 +61,7 @@ class Probe:
         else:
             self._compile(chosen, pins, link, kept)
         self._runner = kernel.Runner(self.program, ifindex)
-        self._state = self._mapped("probe_state", abi.PROBE_STATE.size)
+        self._asked = ProbeState.from_buffer(self._mapped("probe_state", abi.PROBE_STATE.size))
         self._answers = np.frombuffer(
             self._mapped("probe_answers", abi.PROBE_BATCH * ANSWER.itemsize), ANSWER, abi.PROBE_BATCH
         )
@@ -130,14 +113,13 @@ class Probe:
         if len(frame) == length:
             self._runner.run(frame)
             return
-        _LENGTH.pack_into(self._state, _LENGTH_AT, length)
+        self._asked.length = length
         self._runner.run(frame)
-        _LENGTH.pack_into(self._state, _LENGTH_AT, 0)
+        self._asked.length = 0
 
     def take(self) -> Answers:
         """The answers, in the order of asking, which then begin anew."""
-        count = abi.PROBE_STATE.unpack_from(self._state)[0]
-        found = self._answers[:count].copy()
+        found = self._answers[: self._asked.place].copy()
         self._begin(None)
         return found
 
@@ -150,7 +132,8 @@ class Probe:
     def _begin(self, without: tuple[int, int] | None) -> None:
         # The program writes only what it comes to know of a frame.
         self._answers[:] = np.zeros((), ANSWER)
-        abi.PROBE_STATE.pack_into(self._state, 0, 0, 0, *(without or (0, 0)))
+        self._asked.place = self._asked.length = 0
+        self._asked.without, self._asked.number = without or (0, 0)
 
     def _mapped(self, name: str, size: int) -> mmap.mmap:
         return mmap.mmap(self._maps[name], -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)

@@ -1,103 +1,68 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The structs shared with bpf/abi.h, and the reasons of bpf/reasons.def.
+"""What C and Python agree on: the layouts of bpf/abi.h as `struct.Struct`, sizes of tables, and the reasons.
 
-Sizes go to the compiler (cflags.py), which refuses to build when the two sides differ.
+The layouts are declared in `layouts`; the compiler refuses to build a program that has them otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from ctypes import c_uint32, c_uint64
 from functools import cache
-from struct import Struct, calcsize
+from struct import Struct
 from typing import Literal, NamedTuple
 
+from xdpguard.dataplane.sys.layouts import counts, guard, rules
+from xdpguard.dataplane.sys.layouts.base import fields, packer, place
 from xdpguard.dataplane.sys.source import source_folder
 
 ABI = 5  # part of the pins' path; raised with every change of a struct or of a map
 
-REASON_SLOTS = 32
-PORT_WORDS = 1024
+REASON_SLOTS = counts.REASON_SLOTS
+PROTOCOLS = counts.PROTOCOLS
+DROP_FRAME = counts.DROP_FRAME
+PORT_WORDS = rules.PORT_WORDS
+SECRETS = rules.SECRETS
 FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
-PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "other")
-
-RULE = Struct("=QII")  # expires, slot, prefix length
 RULE_NEEDED = 1 << 31  # beside the prefix length: XG_RULE_NEEDED
-HITS = Struct("=QQ")  # packets, bytes
 SHADOW_RULES = 8192  # shadow rules there may be
-SHADOW_HITS = Struct("=6Q")  # packets, bytes: of established peers, of allowed sources, of others
-PREFIX4 = Struct("=I4s")  # length, address
-PREFIX6 = Struct("=I16s")
-ADDRESS4 = Struct("=4s4x")
-ADDRESS6 = Struct("=16s")
-PORT = Struct("=HH")  # port, protocol
-SOURCE4 = Struct("=4sI")  # address, cpu
-SOURCE6 = Struct("=16sI")
-TUPLE_KEY = Struct("=Q")  # hash of the tuple
-TUPLE4 = Struct("=4s4s2s2sIQQ")  # source, destination, ports in network byte order, cpu, SYNs, SYNs of other CPUs
-TUPLE6 = Struct("=16s16s2s2sIQQ")
-SOURCE_COUNTS = Struct("=13Q")  # packets, then FLAGS, then ports tried: bits, since, number; then clean
-_DENIALS = 64 * 40 + 24 + 8  # octets, of the program's own use: struct xg_denial, xg_after, xg_handover
-REASON_COUNTS = "7Q2I"  # packets, octets, observed both; then of samples: due, window, taken, left, lost
-REASON_FIELDS = 9
-COUNTERS = Struct(f"={REASON_COUNTS * REASON_SLOTS}{256 + len(PROTOCOLS) + 4}Q2IQII6I{_DENIALS}x")
-SECRETS = 5
-SETTINGS_PORTS = 20  # fields before the closed ports
-SETTINGS = Struct(f"=12IQQ6I{2 * PORT_WORDS + SECRETS}Q")  # flags, generation, closed ports, secrets of the hash
-GUARD_POLICY = Struct(f"=4I4Q12Q2Q4sI{PORT_WORDS}Q")
-_GUARD = "QQQQQIIQQQQQQQQQQIIIIQ"
-GUARD = Struct("=" + _GUARD)
-# Of each field its type and where it begins, octets.
-GUARD_FIELDS = tuple(
-    (c_uint64 if code == "Q" else c_uint32, calcsize("=" + _GUARD[:at])) for at, code in enumerate(_GUARD)
-)
-FLIGHT = Struct("=QQ")  # hash of a tuple, time
-MAC = Struct("=8s")  # a MAC address, then two zeroes
 MACS = 1024  # of devices above an interface
-BUCKETS = Struct("=4Q")
 LISTS = 1024  # named lists there may be
-NETS4 = Struct("=QQ")  # 64 networks: addresses, prefixes
-LINE = Struct("=8Q")
-INDEX = Struct("=Q8I3Q")  # struct xg_index
 PROBE_BATCH = 16_384  # answers
-PROBE_ANSWER = Struct("=8BIHBB16s")  # see struct xg_probe_answer
-PROBE_STATE = Struct("=4I")  # place, length, then what is to be left out: kind, number
-EVENT = Struct("=QII16sHBBI")  # at, kind, ifindex, source, port, IP version, cause
-
-DROP_FRAME = 128  # octets
 KEPT = 8  # last samples of a reason and a CPU
-DROP = Struct(f"=IIQII4B{DROP_FRAME}sI")  # see struct xg_drop
-READER = Struct("=Q4I")  # until, samples, session, reasons
 
-SIZES = {
-    "RULE": RULE.size,
-    "HITS": HITS.size,
-    "SHADOW_HITS": SHADOW_HITS.size,
-    "ADDRESS4": ADDRESS4.size,
-    "ADDRESS6": ADDRESS6.size,
-    "PREFIX4": PREFIX4.size,
-    "PREFIX6": PREFIX6.size,
-    "PORT": PORT.size,
-    "SOURCE4": SOURCE4.size,
-    "SOURCE6": SOURCE6.size,
-    "TUPLE4": TUPLE4.size,
-    "TUPLE6": TUPLE6.size,
-    "SOURCE_COUNTS": SOURCE_COUNTS.size,
-    "COUNTERS": COUNTERS.size,
-    "SETTINGS": SETTINGS.size,
-    "GUARD_POLICY": GUARD_POLICY.size,
-    "GUARD": GUARD.size,
-    "FLIGHT": FLIGHT.size,
-    "BUCKETS": BUCKETS.size,
-    "EVENT": EVENT.size,
-    "DROP": DROP.size,
-    "READER": READER.size,
-    "INDEX": INDEX.size,
-    "LINE": LINE.size,
-    "NETS4": NETS4.size,
-    "PROBE_ANSWER": PROBE_ANSWER.size,
-    "PROBE_STATE": PROBE_STATE.size,
-}
+RULE = packer(rules.Rule)
+HITS = packer(rules.Hits)
+SHADOW_HITS = packer(rules.ShadowHits)  # packets, bytes: of established peers, of allowed sources, of others
+PREFIX4 = packer(rules.Prefix4)
+PREFIX6 = packer(rules.Prefix6)
+ADDRESS4 = packer(rules.Address4)
+ADDRESS6 = packer(rules.Address6)
+PORT = packer(rules.Port)
+NETS4 = packer(rules.Nets4)
+LINE = packer(rules.Line)
+INDEX = packer(rules.Index)
+SETTINGS = packer(rules.Settings)
+SETTINGS_PORTS = place(rules.Settings, "closed_ports")
+
+SOURCE4 = packer(counts.Source4)
+SOURCE6 = packer(counts.Source6)
+SOURCE_COUNTS = packer(counts.SourceCounts)
+TUPLE_KEY = Struct("=Q")  # hash of the tuple
+TUPLE4 = packer(counts.Tuple4)
+TUPLE6 = packer(counts.Tuple6)
+COUNTERS = packer(counts.Counters)
+REASON_FIELDS = len(tuple(fields(counts.ReasonCounts)))
+EVENT = packer(counts.Event)
+DROP = packer(counts.Drop)
+READER = packer(counts.Reader)
+PROBE_STATE = packer(counts.ProbeState)
+
+GUARD_POLICY = packer(guard.GuardPolicy)
+GUARD = packer(guard.Guard)
+GUARD_FIELDS = tuple((field.type, field.offset) for field in fields(guard.Guard))  # bytes
+FLIGHT = packer(guard.Flight)
+BUCKETS = packer(guard.Buckets)
+MAC = Struct("=8s")  # a MAC address, then two zeroes
 
 _REASON = re.compile(r'^XG_REASON\((\w+), (\d+), (PASS|DROP|TX), "([^"]*)"\)', re.MULTILINE)
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.layouts.guard import GuardPolicy
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.net import locals as destinations
 from xdpguard.policy.model import Guard
@@ -144,8 +145,9 @@ def read_policy(pins: Pins) -> InForce:
     finally:
         os.close(descriptor)
     assert raw is not None  # an array always has its entry
-    mode, options, _, scan = abi.GUARD_POLICY.unpack(raw)[:4]
-    return InForce(next((name for name, number in _MODES.items() if number == mode), "off"), bool(options), bool(scan))
+    policy = GuardPolicy.from_buffer_copy(raw)
+    mode = next((name for name, number in _MODES.items() if number == policy.mode), "off")
+    return InForce(mode, bool(policy.options), bool(policy.scan))
 
 
 class Surroundings(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.layouts import rules
 from xdpguard.dataplane.tables import nets6, placing
 from xdpguard.errors import XdpguardError
 from xdpguard.lists.addresses import U8, U32, U64, AddressSet
@@ -82,9 +83,10 @@ def _wide6(entries: _Entries6) -> bool:
 
 def held(lines: U64) -> dict[int, int]:
     """Entries by number of the list, counted in the lines themselves."""
-    head = abi.INDEX.unpack(lines[0].tobytes())
-    table4, count4, table6, count6 = head[1], head[2], head[5], head[6]
-    words = np.concatenate((lines[table4 : table4 + count4].ravel(), lines[table6 : table6 + count6, 2::4].ravel()))
+    head = rules.Index.from_buffer_copy(lines[0].tobytes())
+    four = lines[head.table4 : head.table4 + head.lines4]
+    six = lines[head.table6 : head.table6 + head.lines6, 2::4]
+    words = np.concatenate((four.ravel(), six.ravel()))
     owners = (words[(words & _THERE) != 0] >> _LIST_AT).astype(np.int64)
     counts = np.bincount(owners, minlength=1)
     return {int(number): int(counts[number]) for number in np.flatnonzero(counts)}
@@ -191,8 +193,19 @@ def _lines(four: _Entries4, six: _Entries6, generation: int, roomy: int) -> U64:
     lines[lengths4:table6].view(np.uint32).reshape(-1)[:] = _lengths4(four)
     _place6(lines[table6:lengths6], six, factor)
     _lengths6(lines[lengths6:].reshape(-1, 2), six, factor)
-    head = (factor, table4, lines4, lengths4, 0, table6, lines6, lengths6, buckets6, _short6(six), generation, 0)
-    lines[0] = np.frombuffer(abi.INDEX.pack(*head), np.uint64)
+    head = rules.Index(
+        multiplier=factor,
+        table4=table4,
+        lines4=lines4,
+        lengths4=lengths4,
+        table6=table6,
+        lines6=lines6,
+        lengths6=lengths6,
+        buckets6=buckets6,
+        short6=_short6(six),
+        generation=generation,
+    )
+    lines[0] = np.frombuffer(bytes(head), np.uint64)
     return lines
 
 
