@@ -12,6 +12,7 @@ import typer.main
 
 from xdpguard import __version__
 from xdpguard.cli.app import app
+from xdpguard.cli.commands import every
 
 _FILES = """\
 .TP
@@ -51,7 +52,7 @@ def main() -> int:
 
 def _commands(group: Any, before: str) -> list[tuple[str, Any]]:
     found = []
-    for name, command in group.commands.items():
+    for name, command in every(group):
         if command.hidden:
             continue
         arguments = [

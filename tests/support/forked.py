@@ -233,15 +233,18 @@ def _load() -> None:
 
     import xdpguard
     from xdpguard.cli.app import app
+    from xdpguard.cli.commands import every
 
     for module in pkgutil.walk_packages(xdpguard.__path__, "xdpguard."):
         if not module.name.startswith(_LEFT_OUT):
             importlib.import_module(module.name)
     for name in _FURTHER:
         importlib.import_module(name)
-    # Typer makes all commands' parsers at each start, which takes longer than most commands.
+    # Parsers are made once, not at each start of a command.
     typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(app)
+    pending = [typer.main.get_command(app)]
+    while pending:
+        pending += [command for _, command in every(pending.pop()) if hasattr(command, "commands")]
     gc.collect()
     gc.freeze()  # or the first collection of each command would copy every page
 

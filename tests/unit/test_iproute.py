@@ -8,12 +8,14 @@ import sys
 
 CODE = """
 import sys
-from xdpguard.net.links import Links
-assert Links().get("lo").loopback
+from xdpguard.net.iproute import rtnetlink
+with rtnetlink().IPRoute() as route:
+    assert route.link_lookup(ifname="lo") == [1]
 assert "pyroute2.ndb.main" not in sys.modules and "pyroute2.iproute.linux" in sys.modules
 import pyroute2
 assert pyroute2.NDB.__module__.startswith("pyroute2.ndb")
-assert Links().get("lo").loopback
+with rtnetlink().IPRoute() as route:
+    assert route.link_lookup(ifname="lo") == [1]
 """
 
 

@@ -12,23 +12,8 @@ from typing import Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import (
-    bench,
-    capture,
-    dashboard,
-    events,
-    explain,
-    guard,
-    lifecycle,
-    lists,
-    observe,
-    promote,
-    render,
-    replay,
-    rules,
-    tcp,
-    top,
-)
+from xdpguard.cli import render
+from xdpguard.cli.commands import LazyGroup, Source
 from xdpguard.cli.session import Options, find_instance
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
@@ -44,8 +29,66 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something is missing here (the message names it).
 """
 
+# In the order in which the help shows them; each summary is the first sentence of the docstring.
+_TABLE = {
+    "attach": Source("xdpguard.cli.lifecycle", "Put the program on an interface, or swap the one that is there."),
+    "detach": Source("xdpguard.cli.lifecycle", "Take the program off an interface."),
+    "status": Source("xdpguard.cli.lifecycle", "Show what is attached, and how many rules are in force."),
+    "doctor": Source(
+        "xdpguard.cli.lifecycle",
+        "Check that this machine has what xdpguard needs, and say what to do where it has not.",
+    ),
+    "block": Source("xdpguard.cli.rules", "Drop packets from sources, or to ports."),
+    "unblock": Source("xdpguard.cli.rules", "Take block rules away, and shadow rules."),
+    "allow": Source("xdpguard.cli.rules", "Let sources through, whatever blocks them."),
+    "disallow": Source("xdpguard.cli.rules", "Take sources off the allow list."),
+    "rules": Source("xdpguard.cli.rules", "Show the rules in force and what they hit."),
+    "promote": Source("xdpguard.cli.promote", "Let shadow entries drop what they have only counted so far."),
+    "stats": Source(
+        "xdpguard.cli.observe", "Show packets and octets by reason, TCP flags and protocols, for each interface."
+    ),
+    "syns": Source("xdpguard.cli.observe", "Show who tries to connect: initial SYNs, most first."),
+    "top": Source(
+        "xdpguard.cli.top",
+        "Watch live: packets by verdict and reason, who sends SYNs, rules, lists, the guard; block and allow by key.",
+    ),
+    "run": Source(
+        "xdpguard.cli.guard",
+        "Run as a service: attach what is recorded or named, follow it, log floods, ban sources.",
+    ),
+    "dashboard": Source("xdpguard.cli.dashboard", "Print a Grafana dashboard for the metrics of `run`."),
+    "events": Source("xdpguard.cli.events", "Show which packets were dropped of late, and why each of them was."),
+    "capture": Source(
+        "xdpguard.cli.capture",
+        "Write dropped packets' headers to a pcapng file, with the reason of each in its comment.",
+    ),
+    "explain": Source(
+        "xdpguard.cli.explain",
+        "Say what becomes of a packet and what decides it, or all that is known of an address.",
+    ),
+    "replay": Source(
+        "xdpguard.cli.replay",
+        "Run a capture through the attached program, or through a policy that is not in force, and count nothing.",
+    ),
+    "bench": Source(
+        "xdpguard.cli.bench", "Measure what this machine can do: costs of a packet, drop rates, loading times."
+    ),
+    "guard": Source("xdpguard.cli.guard", "The SYN guard: look at it, change its policy."),
+    "lists": Source("xdpguard.cli.lists", "Named block lists of up to millions of entries."),
+    "tcp": Source(
+        "xdpguard.cli.tcp",
+        "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows.",
+    ),
+}
+
+
+class _Commands(LazyGroup):
+    table = _TABLE
+
+
 app = typer.Typer(
     name="xdpguard",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -76,22 +119,6 @@ def _main(
 ) -> None:
     """XDP packet-inspection firewall and SYN-flood guard for Linux hosts."""
     context.obj = Options(find_instance(instance), verbose)
-
-
-lifecycle.register(app)
-rules.register(app)
-promote.register(app)
-observe.register(app)
-top.register(app)
-guard.register(app)
-lists.register(app)
-dashboard.register(app)
-events.register(app)
-capture.register(app)
-explain.register(app)
-replay.register(app)
-tcp.register(app)
-bench.register(app)
 
 
 def main() -> None:

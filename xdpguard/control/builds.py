@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import NamedTuple
 
@@ -46,6 +45,8 @@ def recall(store: Store, name: str, netns: str, program: int) -> Build | None:
 
 def source() -> str:
     """A digest of the program's source as it is here."""
+    import hashlib  # loads OpenSSL
+
     return hashlib.sha256(bundle(source_folder()).encode()).hexdigest()[:16]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -174,6 +173,8 @@ class Listbook:
 
     def _built(self, puts: Mapping[str, Added], gone: Collection[str]) -> Built:
         """The index of what the store holds, with other lists in place of those that are gone."""
+        import secrets
+
         from xdpguard.dataplane.tables.index import build
 
         generation = secrets.randbits(63) + 1
@@ -197,8 +198,6 @@ class Listbook:
 
     def shares(self) -> dict[str, Share]:
         """By name, how many of a list's entries the kernel holds: counted there, not remembered."""
-        from xdpguard.dataplane.tables.index import held as count
-
         lists = self.shelf.all()
         given = self._held()
         if not lists or not self._pins.exist():
@@ -211,6 +210,8 @@ class Listbook:
             return {it.name: Share(it.entries, 0) for it in lists}
         if whole and int(lines.sum(dtype=lines.dtype)) == given.lines:
             return {it.name: Share(it.entries, it.entries) for it in lists}
+        from xdpguard.dataplane.tables.index import held as count
+
         found = count(lines)
         shares = {}
         for it in lists:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from xdpguard.control import safety
 from xdpguard.control.lists import Listbook
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.policy.model import LIST_NAME, ListFile
 from xdpguard.policy.rule import NewRule
 from xdpguard.store.database import Store
 from xdpguard.store.lists import NamedList
@@ -20,6 +19,7 @@ from xdpguard.store.lists import NamedList
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
     from xdpguard.lists.formats import Fault, Parsed
+    from xdpguard.policy.model import ListFile
 
 CONFIG = "config"  # origin of the lists that stand in the configuration file
 _FORCE = "--force loads it all the same"
@@ -259,6 +259,8 @@ def check_size(name: str, given: int, before: NamedList | None) -> None:
 
 def check_name(name: str) -> None:
     """UsageError when a list cannot be called so."""
+    from xdpguard.policy.model import LIST_NAME
+
     if not LIST_NAME.fullmatch(name):
         raise UsageError(f"not a name for a list: {name!r}", "use up to 64 letters, digits, . _ or -")
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from xdpguard.net import netlink
-from xdpguard.net.netlink import attribute, attributes, text
+from xdpguard.net.netlink import attribute, attributes, number, text
 from xdpguard.net.netns import entered
 
 _GET_LINK = 18  # RTM_GETLINK, linux/rtnetlink.h
-_HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg
+HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg
 # IFLA_*, linux/if_link.h
 _ADDRESS, _NAME, _LINK, _MASTER, _LINKINFO, _EXT_MASK, _LINK_NETNSID = 1, 3, 5, 10, 18, 29, 37
 _INFO_KIND, _INFO_DATA = 1, 2
@@ -50,35 +50,35 @@ Devices = Mapping[int, Device]  # by index
 
 def read(netns: str = "") -> Devices:
     """Every device of a namespace. NoSuchNamespace when it does not exist."""
-    request = _HEADER.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
+    return {it.ifindex: it for it in map(parse, messages(netns))}
+
+
+def messages(netns: str = "") -> list[bytes]:
+    """Every device of a namespace, as RTM_NEWLINK tells it. NoSuchNamespace when the namespace does not exist."""
+    request = HEADER.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
     with entered(netns):
-        messages = netlink.ask(netlink.ROUTE, _GET_LINK, request, dump=True)
-    return {it.ifindex: it for it in map(parse, messages)}
+        return netlink.ask(netlink.ROUTE, _GET_LINK, request, dump=True)
 
 
 def parse(message: bytes) -> Device:
     """A device as RTM_NEWLINK tells it."""
-    index = _HEADER.unpack_from(message)[2]
-    found = attributes(message, _HEADER.size)
+    index = HEADER.unpack_from(message)[2]
+    found = attributes(message, HEADER.size)
     info = attributes(found.get(_LINKINFO, b""))
     kind = text(info.get(_INFO_KIND))
     data = attributes(info.get(_INFO_DATA, b"")) if kind in ("vrf", "bridge") else {}
     # With IFLA_LINK_NETNSID the device below is in another namespace, where the number means another device.
-    lower = _number(found.get(_LINK)) if kind in _STACKED and _LINK_NETNSID not in found else 0
+    lower = number(found.get(_LINK)) if kind in _STACKED and _LINK_NETNSID not in found else 0
     return Device(
         index,
         text(found.get(_NAME)),
         kind,
         found.get(_ADDRESS, b""),
-        _number(found.get(_MASTER)),
+        number(found.get(_MASTER)),
         lower,
-        _number(data.get(_VRF_TABLE)) if kind == "vrf" else 0,
+        number(data.get(_VRF_TABLE)) if kind == "vrf" else 0,
         kind == "bridge" and any(data.get(_BRIDGE_VLAN_FILTERING, b"")),
     )
-
-
-def _number(value: bytes | None) -> int:
-    return int.from_bytes(value[:4], "little") if value else 0
 
 
 def above(devices: Devices, index: int) -> list[Device]:

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Links and the XDP program on them, through rtnetlink."""
+"""Links and the XDP program on them, through rtnetlink: read by requests of our own, attached to by pyroute2."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+import struct
+from typing import Literal, NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.net import hsr, netns, refusals
+from xdpguard.net import devices, hsr, netlink, netns, refusals
 from xdpguard.net.iproute import rtnetlink
+from xdpguard.net.netlink import attribute, attributes, elements, number, text
 
 Mode = Literal["native", "generic"]
 WantedMode = Literal["auto", "native", "generic"]
@@ -20,6 +20,13 @@ _IFF_LOOPBACK = 0x8  # linux/if.h
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h
 # XDP_FLAGS_*, linux/if_link.h
 _IF_NOEXIST, _SKB_MODE, _DRV_MODE, _REPLACE = 1 << 0, 1 << 1, 1 << 2, 1 << 4
+_GET_NSID = 90  # RTM_GETNSID, linux/rtnetlink.h
+_NSID, _NETNS_FD, _UNASSIGNED = 1, 3, -1  # NETNSA_*, linux/net_namespace.h
+# IFLA_*, linux/if_link.h
+_ADDRESS, _NAME, _MTU, _LINK, _MASTER, _LINKINFO = 1, 3, 4, 5, 10, 18
+_LINK_NETNSID, _XDP, _PROP_LIST = 37, 43, 52
+_INFO_KIND, _INFO_DATA = 1, 2
+_PROGRAM_IDS: dict[int, Literal["native", "generic", "offload"]] = {5: "native", 6: "generic", 7: "offload"}
 _PAIRED = ("veth", "netkit")  # kinds whose IFLA_LINK is the other end, not a device below
 _MODE_FLAGS: dict[Mode, int] = {"native": _DRV_MODE, "generic": _SKB_MODE}
 
@@ -71,8 +78,10 @@ class Links:
         return self._look(name, namespace, altnames=True)
 
     def _look(self, name: str, namespace: str, altnames: bool) -> Link:
-        with _route(namespace) as route:
-            found = [_link(message, namespace) for message in route.get_links()]
+        try:
+            found = _read(namespace)
+        except netns.NoSuchNamespace as error:
+            raise NoSuchLink(str(error), error.remedy) from error
         for link in found:
             if link.name == name:
                 return link
@@ -87,9 +96,8 @@ class Links:
     def all(self, namespace: str = "") -> list[Link]:
         """Every interface of a namespace."""
         try:
-            with _route(namespace) as route:
-                return [_link(message, namespace) for message in route.get_links()]
-        except NoSuchLink:
+            return _read(namespace)
+        except netns.NoSuchNamespace:
             return []  # the namespace has gone, and its interfaces with it
 
     def namespaces(self) -> list[str]:
@@ -135,74 +143,62 @@ class Links:
 
 
 def _set_xdp(link: Link, attributes: list[tuple[str, int]], what: str) -> None:
-    with _route(link.netns) as route:
-        try:
-            route.link("set", index=link.ifindex, IFLA_XDP={"attrs": attributes})
-        except rtnetlink().NetlinkError as error:
-            # Without a reason of the kernel's, pyroute2 puts the errno's name there.
-            words = "" if error.args[1] == os.strerror(error.code) else str(error.args[1])
-            raise refusals.refused(what, error.code, words) from error
-
-
-@contextmanager
-def _route(namespace: str) -> Iterator[Any]:
+    pyroute2 = rtnetlink()
     try:
-        with netns.entered(namespace), rtnetlink().IPRoute(ext_ack=True) as route:
-            yield route
+        with netns.entered(link.netns), pyroute2.IPRoute(ext_ack=True) as route:
+            route.link("set", index=link.ifindex, IFLA_XDP={"attrs": attributes})
     except netns.NoSuchNamespace as error:
         raise NoSuchLink(str(error), error.remedy) from error
+    except pyroute2.NetlinkError as error:
+        # Without a reason of the kernel's, pyroute2 puts the errno's name there.
+        words = "" if error.args[1] == os.strerror(error.code) else str(error.args[1])
+        raise refusals.refused(what, error.code, words) from error
 
 
-def _link(message: Any, namespace: str) -> Link:
-    kind = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""
-    kind, members = hsr.members_of(kind, message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA"))
+def _read(namespace: str) -> list[Link]:
+    return [parse(message, namespace) for message in devices.messages(namespace)]
+
+
+def parse(message: bytes, namespace: str) -> Link:
+    """A link as RTM_NEWLINK tells it."""
+    _, hardware, ifindex, flags, _ = devices.HEADER.unpack_from(message)
+    found = attributes(message, devices.HEADER.size)
+    info = attributes(found.get(_LINKINFO, b""))
+    kind, members = hsr.members_of(text(info.get(_INFO_KIND)), info.get(_INFO_DATA, b""))
     return Link(
-        name=_text(message.get_attr("IFLA_IFNAME")),
+        name=text(found.get(_NAME)),
         netns=namespace,
-        ifindex=message["index"],
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        loopback=bool(message["flags"] & _IFF_LOOPBACK),
-        ethernet=message["ifi_type"] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
+        ifindex=ifindex,
+        mtu=number(found.get(_MTU)),
+        loopback=bool(flags & _IFF_LOOPBACK),
+        ethernet=hardware in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         kind=kind,
-        xdp=_xdp(message),
-        master=message.get_attr("IFLA_MASTER") or 0,
-        lower=0 if kind in _PAIRED else message.get_attr("IFLA_LINK") or 0,
-        lower_nsid=message.get_attr("IFLA_LINK_NETNSID"),
+        xdp=_xdp(attributes(found.get(_XDP, b""))),
+        master=number(found.get(_MASTER)),
+        lower=0 if kind in _PAIRED else number(found.get(_LINK)),
+        lower_nsid=_signed(found.get(_LINK_NETNSID)),
         members=members,
-        altnames=tuple(_text(name) for key, name in _properties(message) if key == "IFLA_ALT_IFNAME"),
-        mac=bytes.fromhex((message.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
+        altnames=tuple(map(text, elements(found.get(_PROP_LIST, b"")))),
+        mac=found.get(_ADDRESS, b""),
     )
 
 
-def _properties(message: Any) -> list[tuple[str, str | bytes]]:
-    found = message.get_attr("IFLA_PROP_LIST")
-    return [tuple(it) for it in found["attrs"]] if found else []
+def _xdp(found: dict[int, bytes]) -> Xdp | None:
+    return next((Xdp(number(found[it]), mode) for it, mode in _PROGRAM_IDS.items() if number(found.get(it))), None)
 
 
 def _nsid(namespace: str, seen_from: str) -> int | None:
     """The number by which one namespace calls another, None when it has none for it."""
     target = os.open(netns.place(namespace).path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with _route(seen_from) as route:
-            found = route.get_netnsid(fd=target)
-            return found["nsid"] if found else None
+        with netns.entered(seen_from):
+            request = bytes(4) + attribute(_NETNS_FD, struct.pack("=I", target))
+            (answer,) = netlink.ask(netlink.ROUTE, _GET_NSID, request)
     finally:
         os.close(target)
+    found = _signed(attributes(answer, 4).get(_NSID))
+    return None if found == _UNASSIGNED else found
 
 
-def _text(name: str | bytes) -> str:
-    """A name that is not UTF-8 comes as bytes."""
-    return os.fsdecode(name) if isinstance(name, bytes) else name
-
-
-def _xdp(message: Any) -> Xdp | None:
-    modes: dict[str, Literal["native", "generic", "offload"]] = {
-        "IFLA_XDP_DRV_PROG_ID": "native",
-        "IFLA_XDP_SKB_PROG_ID": "generic",
-        "IFLA_XDP_HW_PROG_ID": "offload",
-    }
-    for attribute, mode in modes.items():
-        number = message.get_nested("IFLA_XDP", attribute)
-        if number:
-            return Xdp(int(number), mode)
-    return None
+def _signed(value: bytes | None) -> int | None:
+    return int(struct.unpack("=i", value)[0]) if value else None

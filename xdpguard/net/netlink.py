@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 
 ROUTE, SOCK_DIAG, NETFILTER, GENERIC = 0, 4, 12, 16  # linux/netlink.h
@@ -65,6 +66,11 @@ def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
 def elements(data: bytes) -> list[bytes]:
     """The values of a list, whose attributes are all of one kind."""
     return [value for _, value in _pieces(data, 0)]
+
+
+def number(value: bytes | None) -> int:
+    """An attribute of 32 bits, unsigned; 0 for one that is not there."""
+    return int.from_bytes(value[:4], sys.byteorder) if value else 0
 
 
 def text(value: bytes | None) -> str:

@@ -5,17 +5,35 @@ from __future__ import annotations
 
 import typer
 
-from xdpguard.cli.tcp import cwnd, retrans, rtt, states, trace
+from xdpguard.cli.commands import LazyGroup, Source
 
 _HELP = "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows."
+_TABLE = {
+    "states": Source(
+        "xdpguard.cli.tcp.states",
+        "Show how many TCP sockets are in each state, what waits at the listeners, and what is abnormal.",
+    ),
+    "trace": Source(
+        "xdpguard.cli.tcp.trace",
+        "Show every change of a TCP socket's state: whose it is, and how long the old state lasted.",
+    ),
+    "rtt": Source(
+        "xdpguard.cli.tcp.rtt", "Show smoothed round-trip times as histograms, with percentiles and average."
+    ),
+    "retrans": Source(
+        "xdpguard.cli.tcp.retrans", "Show segments that are sent again: which, why, and how many of those sent."
+    ),
+    "cwnd": Source(
+        "xdpguard.cli.tcp.cwnd",
+        "Show congestion window, slow-start threshold, round-trip time and windows of connections over time.",
+    ),
+}
+
+
+class _Commands(LazyGroup):
+    table = _TABLE
 
 
 def register(app: typer.Typer) -> None:
     """Adds these commands to the application."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
-    states.register(group)
-    trace.register(group)
-    rtt.register(group)
-    retrans.register(group)
-    cwnd.register(group)
-    app.add_typer(group, name="tcp")
+    app.add_typer(typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help=_HELP), name="tcp")

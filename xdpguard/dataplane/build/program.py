@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The kernel as the controller sees it: build a program, open its tables, tell our programs from others'."""
+"""The kernel as the controller sees it: build a program, open its tables, tell our programs from others'.
+
+Most commands build nothing: what only building needs is imported when something is built.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from xdpguard.dataplane.sys import btf, kernel
-from xdpguard.dataplane.build.cache import Cache
-from xdpguard.dataplane.build.cflags import Switches
+from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.pins import Pins, wrong_layout
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import UsageError
-from xdpguard.policy.model import RULES, Policy
+
+if TYPE_CHECKING:
+    from xdpguard.dataplane.build.cache import Cache
+    from xdpguard.dataplane.build.cflags import Switches
+    from xdpguard.policy.model import Policy
 
 PROGRAM_NAME = "xdpguard"
 # Octets of MTU up to which a frame is sure to fit one buffer of a page with its head and tail room (net/core/xdp.c).
@@ -74,7 +80,7 @@ class KernelDataplane:
     def __init__(self, pins: Pins, cache: Path | None = None) -> None:
         """``cache`` is the folder of programs compiled before; None: each is compiled."""
         self.pins = pins
-        self._cache = Cache(cache) if cache else None
+        self._folder = cache
 
     def exists(self) -> bool:
         """Whether the instance's maps are in the kernel."""
@@ -86,24 +92,30 @@ class KernelDataplane:
         before = self.pins.names()
         link = (target.name, target.netns)
         outdated = self.pins.programs(*link)
+        cache = self._cache()
         chosen = replace(switches(self.pins, target, policy), programs=self.pins.new_programs(*link))
         try:
-            kept = self._cache.load(chosen, self.pins, link) if self._cache else None
-            fd = kept[0] if kept else self._compile(chosen, link)
+            kept = cache.load(chosen, self.pins, link) if cache else None
+            fd = kept[0] if kept else self._compile(chosen, link, cache)
         except BaseException:
             self.pins.remove(self.pins.names() - before)
             self.pins.tidy()
             raise
         return Built(fd, kernel.program_info(fd).id, self.pins, self.pins.names() - before, outdated)
 
-    def _compile(self, chosen: Switches, link: tuple[str, str]) -> int:
+    def _cache(self) -> Cache | None:
+        from xdpguard.dataplane.build.cache import Cache
+
+        return Cache(self._folder) if self._folder else None
+
+    def _compile(self, chosen: Switches, link: tuple[str, str], cache: Cache | None) -> int:
         from xdpguard.dataplane.build.compiler import Compiled
 
         with Compiled(chosen) as compiled:
             self._check_layout(compiled.tables(), compiled.map_fd)
             fd = compiled.load()
-            if self._cache:
-                self._cache.keep(chosen, self.pins, link, compiled)
+            if cache:
+                cache.keep(chosen, self.pins, link, compiled)
         return fd
 
     def tables(self) -> AbstractContextManager[Tables]:
@@ -159,6 +171,10 @@ def needs_frags(mtu: int) -> bool:
 
 def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
     """The compile-time switches for an interface under a policy."""
+    from xdpguard.dataplane.build.cflags import Switches
+    from xdpguard.dataplane.sys import btf
+    from xdpguard.policy.model import RULES
+
     limits, sanity = policy.limits, policy.sanity
     cpus = kernel.present_cpus()
     rules = limits.rules or RULES

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import itertools
 import os
 import zlib
@@ -26,7 +25,11 @@ _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 def encoded(text: str) -> str:
     """A name as the BPF file system takes it, which allows no dot: other characters become ``_`` and two hex digits."""
     found = "".join(chr(octet) if chr(octet) in _SAFE else f"_{octet:02x}" for octet in os.fsencode(text))
-    return found if len(found) <= _LONGEST else hashlib.sha256(os.fsencode(text)).hexdigest()
+    if len(found) <= _LONGEST:
+        return found
+    import hashlib  # loads OpenSSL
+
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
 class Pins:

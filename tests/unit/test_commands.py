@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Commands are loaded one by one, and what the tables say of them without loading is what they say themselves."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from xdpguard.cli.app import app
+from xdpguard.cli.commands import LazyGroup, every
+
+ROOT: Any = get_command(app)
+# Every group whose commands are loaded one by one, by its package.
+GROUPS = {"xdpguard.cli": ROOT, "xdpguard.cli.tcp": ROOT.load("tcp")}
+
+
+@pytest.mark.parametrize(("package", "group"), GROUPS.items(), ids=GROUPS)
+def test_the_table_names_every_command_that_a_module_registers(package: str, group: LazyGroup) -> None:
+    found: dict[str, str] = {}
+    for it in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        if it.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(it.name)
+        if hasattr(module, "register"):
+            part = typer.Typer(add_completion=False)
+            part.callback()(lambda: None)
+            module.register(part)
+            registered: Any = get_command(part)
+            found |= dict.fromkeys(registered.commands, it.name)
+    assert found == {name: source.module for name, source in group.table.items()}
+
+
+@pytest.mark.parametrize(("package", "group"), GROUPS.items(), ids=GROUPS)
+def test_summaries_are_those_of_the_commands(package: str, group: LazyGroup) -> None:
+    for name, command in every(group):
+        assert command.name == name, package
+        for width in (30, 45, 60, 100, 200):
+            assert group.commands[name].get_short_help_str(width) == command.get_short_help_str(width), name
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs xdpguard in a process of its own, which tells on standard error which of its command's modules it loaded."""
+    code = (
+        "import sys\nfrom xdpguard.cli.app import run\n"
+        f"code = run({list(arguments)!r})\n"
+        "print('loaded:', *sorted(it for it in sys.modules if it.startswith('xdpguard.cli.')), file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | environment
+    )
+
+
+LIGHT = {"app", "commands", "render", "session"}
+
+
+def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("loaded:"), done
+    return {it.removeprefix("xdpguard.cli.") for it in line.split()[1:]}
+
+
+def test_help_loads_no_command() -> None:
+    done = run("--help")
+    assert "block " in done.stdout
+    assert loaded(done) == LIGHT
+
+
+def test_a_command_loads_its_own_module_alone() -> None:
+    done = run("dashboard", "--help")
+    assert "--alerts" in done.stdout
+    assert loaded(done) == LIGHT | {"dashboard"}
+
+
+def test_an_unknown_command_loads_none_and_others_are_named() -> None:
+    done = run("bloc")
+    assert done.returncode == 2
+    assert "Did you mean 'block', 'unblock'?" in done.stderr
+    assert loaded(done) == LIGHT
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"), [("un", ["unblock"]), ("tcp r", ["rtt", "retrans"]), ("dashboard --a", ["--alerts"])]
+)
+def test_completion(words: str, offered: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "xdpguard.cli"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ
+        | {
+            "_XDPGUARD_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"xdpguard {words}",
+            "COMP_CWORD": str(len(words.split())),
+        },
+    )
+    assert done.stdout.split() == offered

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A group whose commands are imported and built one by one, when each is asked for.
+
+Importing every command and building its parser would take longer than most commands run. Help and completion of the
+group itself need names and summaries alone, which its table holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, ClassVar, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_command_name
+
+
+class Source(NamedTuple):
+    """Where a command comes from: a module with ``register()``; and the first paragraph of its help."""
+
+    module: str
+    summary: str
+
+
+class LazyGroup(TyperGroup):
+    """The commands of ``table``, by name; until one is asked for it is a placeholder with its summary as help."""
+
+    table: ClassVar[Mapping[str, Source]] = {}
+
+    def __init__(self, **attributes: Any) -> None:
+        attributes["commands"] = {name: TyperCommand(name, help=its.summary) for name, its in self.table.items()}
+        super().__init__(**attributes)
+        self._loaded: dict[str, Any] = {}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Finds the command that the arguments begin with, and loads it."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, self.load(name) if found and name else None, rest
+
+    def load(self, name: str) -> Any:
+        """Import and build one command."""
+        if name not in self._loaded:
+            self._loaded[name] = _built(name, self.table[name].module)
+        return self._loaded[name]
+
+
+def every(group: Any) -> Iterator[tuple[str, Any]]:
+    """Load all commands of a group, lazy or not; yields each with its name."""
+    for name, command in group.commands.items():
+        yield name, group.load(name) if isinstance(group, LazyGroup) else command
+
+
+def _built(name: str, module: str) -> Any:
+    """One of the commands or groups that a module registers; the others' parsers are not built."""
+    part = typer.Typer(add_completion=False, rich_markup_mode=None)
+    import_module(module).register(part)
+    part.registered_groups = [it for it in part.registered_groups if it.name == name]
+    part.registered_commands = [
+        it
+        for it in part.registered_commands
+        if name == (it.name or get_command_name(getattr(it.callback, "__name__", "")))
+    ]
+    found: Any = get_command(part)
+    return found.commands[name] if part.registered_groups else found
