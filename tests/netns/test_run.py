@@ -348,7 +348,7 @@ def test_one_at_a_time(attached: Command, running: Run, tmp_path: Path) -> None:
     file = tmp_path / "guard.toml"
     file.write_text('[guard]\nmode = "off"\n')
     said = attached.refused(1, "run", "--config", str(file))
-    assert f"process {running.process.pid} is the service of instance '{attached.instance}' already" in said
+    assert f"process {running.process.pid} already runs as the service of instance '{attached.instance}'" in said
     assert running.process.poll() is None
     running.end(signal.SIGKILL)
     again = Run(attached)
