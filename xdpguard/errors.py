@@ -5,8 +5,8 @@
     ├── UsageError         exit 2  the command or its input is wrong
     └── MissingError       exit 3  the environment lacks something
 
-Every message says what is wrong in one line; ``remedy`` says what to do next. ``details`` holds what only ``-v`` shows:
-compiler output, verifier log, the kernel's own words.
+Every message states the problem in one line; ``remedy`` says what to do next. ``details`` holds what only ``-v`` shows:
+compiler output, the verifier log, the kernel's own message.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class XdpguardError(Exception):
 
 
 class UsageError(XdpguardError):
-    """The command line, a rule, a file or standard input is wrong. Nothing was changed."""
+    """The command line, a rule, a file or standard input is invalid. Nothing was changed."""
 
     exit_code = EXIT_USAGE
 
 
 class MissingError(XdpguardError):
-    """The environment lacks something that the remedy names."""
+    """The environment lacks something; the remedy names it."""
 
     exit_code = EXIT_MISSING

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""An instance: one policy, one set of pinned maps, one store. Its name, its folders, the lock around every change."""
+"""An instance: one policy, one set of pinned maps, one store. Holds its name, its directories and its locks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from xdpguard.errors import MissingError, UsageError, XdpguardError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
-_LOCK_WAIT = 30.0  # seconds; the longest change, attaching with a full table, takes a few
+_LOCK_WAIT = 30.0  # seconds; the longest change, an attach with a full table, takes a few
 _LOCK_POLL = 0.05
 _STATE = "/var/lib/xdpguard"
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39  # linux/capability.h
@@ -25,7 +25,7 @@ _CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39  # linux
 
 @dataclass(frozen=True)
 class Instance:
-    """Where an instance keeps what it keeps."""
+    """Names an instance and the directories it uses."""
 
     name: str
     state: Path
@@ -39,32 +39,35 @@ class Instance:
 
     @property
     def compiled(self) -> Path:
-        """The folder of programs compiled before, for all instances: beside the state where that is elsewhere."""
+        """The directory of cached compiled programs, shared by all instances; next to the state if that was moved."""
         usual = "/var/cache/xdpguard" if self.state == Path(_STATE) else str(self.state / "compiled")
         return _folder("XDPGUARD_CACHE_DIR", usual)
 
     @contextmanager
     def lock(self, on_wait: Callable[[str], None] = lambda message: None) -> Iterator[None]:
-        """Holds the instance for one change. Waits for another command, saying so, and gives up after half a minute."""
+        """Hold the exclusive lock for one change.
+
+        While another command holds it, report it once through ``on_wait`` and wait; raise XdpguardError after 30 s.
+        """
         with self._lock_file("lock") as descriptor:
             self._wait(descriptor, on_wait)
             _sign(descriptor)
             yield
 
     def reader(self) -> AbstractContextManager[None]:
-        """Holds the right to read samples of drops. XdpguardError when another process has it."""
+        """Hold the exclusive right to read drop samples. Raise XdpguardError if another process holds it."""
         return self._alone(
             "reader",
-            f"reads the drops of instance '{self.name}' already (xdpguard events or capture)",
-            "end it first; xdpguard events without --follow shows the last drops beside it",
+            f"already reads the drops of instance '{self.name}' (xdpguard events or capture)",
+            "stop it first; xdpguard events without --follow shows the latest drops without it",
         )
 
     def service(self) -> AbstractContextManager[None]:
-        """Holds the right to be the service. XdpguardError when another process is."""
+        """Hold the exclusive right to run as the service. Raise XdpguardError if another process holds it."""
         return self._alone(
             "service",
-            f"is the service of instance '{self.name}' already (xdpguard run)",
-            "end it first; SIGHUP makes it read its configuration again",
+            f"already runs as the service of instance '{self.name}' (xdpguard run)",
+            "stop it first; to make it reload its configuration, send it SIGHUP",
         )
 
     @contextmanager
@@ -102,13 +105,13 @@ class Instance:
             if time.monotonic() > end:
                 raise XdpguardError(
                     f"another xdpguard command (process {holder}) holds instance '{self.name}'",
-                    "wait for it to end, or end it if it hangs, and try again",
+                    "wait for it to finish, or stop it if it hangs, and try again",
                 )
             select.select([], [], [], _LOCK_POLL)
 
 
 def _try(descriptor: int) -> str:
-    """Takes a lock; or says which process has it."""
+    """Try to take the lock; return the holder's process id, empty when the lock was taken."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -122,7 +125,7 @@ def _sign(descriptor: int) -> None:
 
 
 def find(name: str) -> Instance:
-    """The instance of that name. Folders may come from the environment: XDPGUARD_STATE_DIR, XDPGUARD_BPFFS."""
+    """Return the instance of that name. XDPGUARD_STATE_DIR and XDPGUARD_BPFFS override its directories."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"not an instance name: {name!r}", "use 1 to 32 letters, digits, - or _")
     config = _folder("XDPGUARD_CONFIG_DIR", "/etc/xdpguard") / f"{name}.toml"
@@ -139,23 +142,23 @@ def _folder(variable: str, usual: str) -> Path:
 
 
 def unwritable(path: Path, error: OSError) -> XdpguardError:
-    """What to say when the state directory cannot be written."""
+    """Return the error to raise when the state directory cannot be written."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return MissingError(f"no permission to write {path}", "run as root: sudo xdpguard ...")
     return MissingError(
         f"cannot write the state directory {path}: {error.strerror}",
-        "mount it writable, free space on it, or name another one in XDPGUARD_STATE_DIR",
+        "mount it writable, free space on it, or set XDPGUARD_STATE_DIR to another directory",
     )
 
 
 def require_privileges() -> None:
-    """MissingError unless this process may use BPF and change links."""
+    """Raise MissingError unless this process may use BPF and change links."""
     held = _effective()
 
     def has(*numbers: int) -> bool:
         return all(held >> number & 1 for number in numbers)
 
-    # Without CAP_PERFMON the verifier takes no program that does arithmetic on pointers as ours does.
+    # Without CAP_PERFMON the verifier rejects the pointer arithmetic in our programs.
     if not has(_CAP_NET_ADMIN) or not (has(_CAP_SYS_ADMIN) or has(_CAP_BPF, _CAP_PERFMON)):
         raise MissingError("this needs root (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)", "run it with sudo")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Numbers, bytes, times as people read them."""
+"""Format numbers, byte counts, times and durations for people."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 
 
 def number(value: int | str) -> str:
-    """1234567 as 1,234,567; a text as it is."""
+    """Format 1234567 as 1,234,567; return text unchanged."""
     return f"{value:,}" if isinstance(value, int) else value
 
 
 def byte_count(value: float) -> str:
-    """Bytes with a decimal unit: 1.5 MB."""
+    """Format a number of bytes with a decimal unit: 1.5 MB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
@@ -21,12 +21,12 @@ def byte_count(value: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A Unix time in local time."""
+    """Format a Unix time as local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def span(seconds: float) -> str:
-    """A length of time, in its two largest units: 1h 5m."""
+    """Format a duration in seconds by its two largest units: 1h 5m."""
     left = max(0, round(seconds))
     parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):

@@ -361,7 +361,7 @@ def test_an_mtu_of_the_other_end_that_is_too_large(command: Command, pair: Pair)
 def test_a_driver_without_frames_in_several_buffers(command: Command, pair: Pair) -> None:
     pair.ip("tuntap", "add", "dev", "tap0", "mode", "tap")
     line = command.refused(1, "attach", "tap0", "--netns", pair.here, "--mode", "native", "--mtu-any")
-    assert "the driver takes no frames in several buffers" in line
+    assert "the driver does not support multi-buffer frames" in line
     assert "--mode generic" in line
     result = command("attach", "tap0", "--netns", pair.here, "--mtu-any")
     assert result.code == 0

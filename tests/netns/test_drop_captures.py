@@ -183,9 +183,9 @@ def test_observing(lab: Lab, command: Command, tmp_path: Path) -> None:
 
 def test_places_that_cannot_be_written(attached: Command, tmp_path: Path) -> None:
     for place, says in (
-        (str(tmp_path), "is no file"),
-        ("/dev/full", "is no file"),
-        ("", "is no file"),
+        (str(tmp_path), "is not a file"),
+        ("/dev/full", "is not a file"),
+        ("", "is not a file"),
         (str(tmp_path / "missing" / "a"), "No such file"),
         ("/etc/passwd/a", "Not a directory"),
         (str(tmp_path / ("a" * 300)), "name too long"),
@@ -205,14 +205,16 @@ def test_no_room(attached: Command, lab: Lab, tmp_path: Path) -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=WAIT, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
-    assert "cannot write standard output: No space left on device; make room" in done.stderr
+    assert "cannot write standard output: No space left on device; free space" in done.stderr
     file = tmp_path / "drops.pcapng"
     with Following(attached, "capture", "-w", str(file), file=file) as capture:
         limit = file.stat().st_size + 700
         resource.prlimit(capture.pid, resource.RLIMIT_FSIZE, (limit, limit))
         send(lab, [udp("127.0.0.9", 9)] * 20)
         assert capture.ends() == 1
-        assert "File too large; make room there, or name another file; what it holds is whole" in capture.notes[-1]
+        assert (
+            "File too large; free space there or name another file; what it holds so far is intact" in capture.notes[-1]
+        )
     assert 0 < len(packets("-r", str(file))) < 20, "the block that did not fit is not begun"
 
 

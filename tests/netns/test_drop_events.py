@@ -118,8 +118,8 @@ def test_for_people(attached: Command, lab: Lab) -> None:
     attached.ok("lists", "drop", "bad")
     attached.ok("lists", "load", "new", "-", stdin="192.0.2.99\n")
     lines = attached.ok("events").splitlines()
-    assert lines[0].endswith("  a rule that has gone since")
-    assert lines[1].endswith("  a list that has gone or changed since"), "whatever list has its number now"
+    assert lines[0].endswith("  a rule that was removed since")
+    assert lines[1].endswith("  a list that was removed or changed since"), "whatever list has its number now"
 
 
 def test_nothing_dropped(attached: Command, lab: Lab) -> None:
@@ -224,8 +224,8 @@ def test_two_interfaces(attached: Command, lab: Lab) -> None:
         (["--reason", "nonsense"], "give one of: malformed, deny,"),
         (["--reason", "pass"], "nothing is dropped for the reason 'pass'"),
         (["--reason", ""], "nothing is dropped for the reason ''"),
-        (["--for", "nonsense"], "not a length of time"),
-        (["--for", "0s"], "not a length of time"),
+        (["--for", "nonsense"], "not a duration"),
+        (["--for", "0s"], "not a duration"),
         (["--rate", "-1"], "--rate -1 is no rate"),
         (["--rate", "nan"], "--rate nan is no rate"),
         (["--rate", "inf"], "--rate inf is no rate"),

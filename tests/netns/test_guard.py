@@ -373,7 +373,7 @@ def test_setting_and_showing(lab: Lab, command: Command) -> None:
     assert command.json("guard", "show")["policy"]["hold"] == "5s"
     for words, names in (
         (["mode=on"], "mode"),
-        (["hold=0s"], "length of time"),
+        (["hold=0s"], "duration"),
         (["hold=20m"], "hold"),
         (["flood=1"], "flood_rate"),
         (["prefix4=64"], "prefix4"),

@@ -78,7 +78,7 @@ def test_a_flood_leaves_only_from_the_lab(lab: Lab) -> None:
                 [*flood_command(lab, "udp", "--count", "10"), *arguments], capture_output=True, text=True, check=False
             )
             assert done.returncode != 0
-            assert "is not a veth end that the lab made" in done.stderr
+            assert "is not a veth end that the lab created" in done.stderr
     finally:
         subprocess.run(["ip", "netns", "del", other], check=True)
 

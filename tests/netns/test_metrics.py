@@ -217,7 +217,7 @@ def test_a_port_in_use_and_a_change_of_it(lab: Lab, attached: Command, tmp_path:
         number, other = taken.getsockname()[1], kept.getsockname()[1]
         with watched(attached, tmp_path, f'listen = "127.0.0.1:{number}"\n') as its:
             (line,) = [line for line in its.service.lines if "metrics" in line]
-            assert f"not served at 127.0.0.1:{number}: in use; name another one in [metrics] listen" in line
+            assert f"not served at 127.0.0.1:{number}: in use; set another address in [metrics] listen" in line
             its.file.write_text(f'[metrics]\nlisten = "127.0.0.1:{other}"\n')
             its.service.signal(signal.SIGHUP)
             assert its.service.says(f"metrics: http://127.0.0.1:{other}/metrics"), its.service.lines
@@ -239,7 +239,7 @@ def test_a_port_in_use_and_a_change_of_it(lab: Lab, attached: Command, tmp_path:
                 socket.create_connection(("127.0.0.1", other)).close()
             its.file.write_text('[metrics]\nlisten = "off"\n')
             its.service.signal(signal.SIGHUP)
-            assert its.service.says("metrics are not served any more")
+            assert its.service.says("metrics are no longer served")
 
 
 def test_wrong_configuration_at_the_start(attached: Command, tmp_path: Path) -> None:

@@ -195,9 +195,9 @@ def test_a_firewall_behind_the_guard(field: Field, name: str) -> None:
     rules, expected = RULES[name]
     listening = [9001, 9150]
     chains = f"chain more {{ tcp dport 9001 drop; }}; chain i {{ type filter hook input priority 0; {rules} }}"
-    assert firewall.doubts(field.host, listening) == [], "positive control: without rules"
+    assert firewall.conflicts(field.host, listening) == [], "positive control: without rules"
     field.run(field.host, "nft -f -", f"table inet filter {{ {chains}; }}\n")
-    found = firewall.doubts(field.host, listening)
+    found = firewall.conflicts(field.host, listening)
     assert sorted(port for it in found for port in it.ports) == expected, found
     assert all(it.chain == "inet filter i" for it in found)
 
@@ -210,7 +210,7 @@ def test_a_firewall_is_noticed(field: Field, attached: Command) -> None:
             pass
         field.run(field.host, "nft -f -", f"table inet filter {{ {chain}; }}\n")
         with watching(attached) as service:
-            assert service.says(f"nftables chain inet filter input may drop what comes to port {PORT} ("), service.lines
+            assert service.says(f"nftables chain inet filter input may drop traffic to port {PORT} ("), service.lines
             assert service.says("exempt_ports=")
         check = next(it for it in attached.json("doctor") if it["name"] == "host firewall")
         assert check["result"] == "warn"

@@ -64,7 +64,7 @@ def send(lab: Lab, frames: Sequence[bytes]) -> None:
 
 
 def counts(command: Command) -> dict[str, tuple[int, int]]:
-    """Packets and octets by reason, but for what the lab's ends tell each other by themselves."""
+    """Packets and bytes by reason, but for what the lab's ends tell each other by themselves."""
     reasons = command.json("stats")["interfaces"][INTERFACE]["reasons"]
     return {
         name: (its["packets"] + its["observed_packets"], its["bytes"] + its["observed_bytes"])
@@ -118,7 +118,7 @@ def test_as_on_the_wire_and_nothing_changes(ruled: Command, lab: Lab, tmp_path: 
         now = counts(ruled)
         return {name: (now[name][0] - before[name][0], now[name][1] - before[name][1]) for name in now}
 
-    # The driver pads nothing on a veth, so that octets are the same as well.
+    # The driver pads nothing on a veth, so that the bytes are the same as well.
     assert eventually(lambda: moved() == replayed(found)), (moved(), replayed(found))
     assert found["packets"] == len(ALL)
     assert found["dropped"] == sum(len(PACKETS[name]) for name in PACKETS if name not in ("allow", "fragment", "pass"))
@@ -179,7 +179,7 @@ def test_a_capture_that_is_not_whole(ruled: Command, tmp_path: Path) -> None:
     path.write_bytes(pcap(ALL)[:-10])
     result = ruled("replay", str(path), "--json")
     assert result.code == 0
-    assert f"packet {len(ALL)} is cut off" in result.err
+    assert f"packet {len(ALL)} is truncated" in result.err
     assert f'"packets": {len(ALL) - 1}' in result.out
 
 
@@ -230,13 +230,13 @@ def test_an_expectation_is_not_met_by_packets_that_were_not_judged(ruled: Comman
     good = v4("198.51.100.7")
     data, says = {
         "damaged": (pcap([good]) + b"\xff" * 16 + pcap([v4("16.1.1.1")])[24:], "packet 2 claims"),
-        "cut off": (pcap([good, good])[:-10], "packet 2 is cut off"),
+        "cut off": (pcap([good, good])[:-10], "packet 2 is truncated"),
         "gzip": (gzip.compress(pcap([good] * 1000))[:-30], "gzip"),
         "link type": (
             section() + interface() + interface(127) + enhanced(good) + enhanced(bytes(60), 1),
-            "1 packets were left out",
+            "skipped 1 packet ",
         ),
-        "short": (pcap([good, good[:10]]), "1 packets were left out"),
+        "short": (pcap([good, good[:10]]), "skipped 1 packet "),
         "headers": (pcap([good, good[:20]], lengths=[54, 54]), "packet 2 is cut too early"),
     }[what]
     path = tmp_path / "a.pcap"
@@ -273,7 +273,7 @@ def test_packets_that_hit_shadow_entries(ruled: Command, tmp_path: Path) -> None
     ruled.ok("block", "192.0.2.1", "--shadow")
     of_net = sum(len(PACKETS[name]) for name in ("closed_port", "bad_flags", "fragment", "pass")) - 1  # the IPv6 one
     wanted = {"established": 0, "allowed": 1, "other": of_net}
-    assert ruled.json("replay", file)["shadow"] == wanted, "what is dropped behind the lists is counted"
+    assert ruled.json("replay", file)["shadow"] == wanted, "what is dropped after the lists is counted"
     text = ruled.ok("replay", file)
     assert f"  shadow     established 0  allowed 1  other {of_net}, which shadow entries would count" in text
     lines = ruled.ok("replay", write(tmp_path, [v4("192.0.2.1")], "one.pcap"), "--json")

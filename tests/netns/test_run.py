@@ -91,9 +91,9 @@ def test_a_flood_from_begin_to_end(lab: Lab, attached: Command, running: Run) ->
     with listening(lab):
         flood = start_flood(lab, "syn", "--port", str(PORT), "--rate", "50000", "--seconds", "4")
         assert running.says("a flood begins")
-        assert running.says("half-open")
-        evidence = next(line for line in running.lines if "half-open" in line)
-        assert re.search(rf"eth0 .*: \[::\]:{PORT} has [1-9]\d* of 64 half-open, .*0 of 64 to be accepted", evidence)
+        assert running.says("SYN backlog")
+        evidence = next(line for line in running.lines if "SYN backlog" in line)
+        assert re.search(rf"eth0 .*: \[::\]:{PORT}: SYN backlog [1-9]\d*/64.*, accept queue 0/64", evidence)
         assert running.says("tcp_syncookies 1 -> 2")
         assert running.says("tcp_timestamps 1 -> 2")
         assert values(lab) == ["2", "2"]
@@ -348,7 +348,7 @@ def test_one_at_a_time(attached: Command, running: Run, tmp_path: Path) -> None:
     file = tmp_path / "guard.toml"
     file.write_text('[guard]\nmode = "off"\n')
     said = attached.refused(1, "run", "--config", str(file))
-    assert f"process {running.process.pid} is the service of instance '{attached.instance}' already" in said
+    assert f"process {running.process.pid} already runs as the service of instance '{attached.instance}'" in said
     assert running.process.poll() is None
     running.end(signal.SIGKILL)
     again = Run(attached)

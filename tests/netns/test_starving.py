@@ -77,9 +77,9 @@ def test_a_forged_client_goes_on_connecting(
 def test_a_limit_by_source_is_what_could_be_turned_against_it(lab: Lab, attached: Command) -> None:
     """So the policy has none of itself, and guard set says what it does."""
     with listen(lab, QUIET), listen(lab, BUSY), sysctls(lab, tcp_syncookies=1):
-        assert "anybody can forge" in attached("guard", "set", "syn_rate=10", "burst=100ms").err
-        assert "anybody can forge" in attached("guard", "show").err
+        assert "anyone can forge" in attached("guard", "set", "syn_rate=10", "burst=100ms").err
+        assert "anyone can forge" in attached("guard", "show").err
         with flooded(lab, attached, 4, CLOSED):
             assert [connects(lab, 4, 2.5) for _ in range(TRIES)] != [True] * TRIES
-            assert "anybody can forge" not in attached("guard", "set", "syn_rate=default").err
+            assert "anyone can forge" not in attached("guard", "set", "syn_rate=default").err
             assert connects(lab, 4)

@@ -122,7 +122,7 @@ def test_what_does_not_fit_into_a_ring_is_counted(lab: Lab, monkeypatch: pytest.
 def test_kernels_that_do_not_tell_the_socket(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cookie will do, but then its namespace is not known, and cannot be asked for."""
     monkeypatch.setattr(program, "tells_socket", lambda: False)
-    with pytest.raises(MissingError, match="does not tell the socket"):
+    with pytest.raises(MissingError, match="does not report the socket"):
         RoundTrips(Filter(netns=netns.find(lab.server).inode))
     with listener(lab) as to, serving(to, 10):
         port = to.getsockname()[1]

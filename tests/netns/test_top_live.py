@@ -112,10 +112,10 @@ def test_a_shadow_list_and_what_it_counts(lab: Lab, attached: Command) -> None:
 def test_a_flood_is_seen_and_what_is_read_stays_bounded(lab: Lab, attached: Command) -> None:
     with screen(attached) as top:
         top.sees("idle, watching")
-        top.sees("backlog nothing listens")
+        top.sees("backlog no listeners")
         with listener(lab, backlog=16) as to:
             port = to.getsockname()[1]
-            top.sees(f"{SERVER4}:{port} half-open 0/16; to accept 0/16")
+            top.sees(f"{SERVER4}:{port} half-open 0/16; accept queue 0/16")
             half_open(lab, port, 5)
             top.sees(f"{SERVER4}:{port} half-open 5/16")
         flood(lab, "syn", "--rate", "60000", "--count", "120000")
@@ -143,7 +143,7 @@ def test_figures_that_stop_are_stale_and_go_on(lab: Lab, attached: Command) -> N
             top.sees(f"gone0 in {lab.server}")
         finally:
             subprocess.run(["ip", "-n", lab.server, "link", "del", "gone0"], check=True)
-        top.sees("the interface has gone")
+        top.sees("the interface no longer exists")
         attached.ok("detach", "gone0", "--netns", lab.server)
         top.until(lambda: "STALE" not in top.text(), "fresh figures")
         assert top.end("q") == 0

@@ -98,7 +98,7 @@ def test_a_bond_sends_through_all_its_ports(monkeypatch: pytest.MonkeyPatch) -> 
     put(monkeypatch, Kernel([first, second, other, message(9, native), message(12, (3, b"bare0\0"))]))
     way = way_out(link("bond"))
     assert way.leaves is False
-    assert way.why.startswith("of its port port1: its veth peer bare0 carries no XDP program")
+    assert way.why.startswith("its port port1: its veth peer bare0 carries no XDP program")
 
 
 def test_a_peer_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_peer_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
     put(monkeypatch, Kernel([message(7, (5, number(9)), (37, number(0)))], alone=True))
     way = way_out(link("veth"))
     assert way.leaves is False
-    assert "cannot be seen from here (Permission denied)" in way.why
+    assert "cannot be determined from here (Permission denied)" in way.why
 
 
 @pytest.mark.parametrize(

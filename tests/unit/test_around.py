@@ -10,7 +10,7 @@ import pytest
 
 from xdpguard.net import devices, locals, owners, ruleset
 from xdpguard.net.devices import Device
-from xdpguard.net.firewall import judged
+from xdpguard.net.firewall import conflicts_of
 from xdpguard.net.netlink import attribute, attributes
 from xdpguard.net.ruleset import Rule
 from xdpguard.policy.target import Prefix
@@ -232,7 +232,7 @@ def test_what_a_chain_may_drop() -> None:
     place = (1, "filter", "input")
     rules = {place: [Rule(accepts=(range(22, 23),)), Rule(jumps=frozenset({"more"}))]}
     rules[1, "filter", "more"] = [Rule(drops=(range(80, 81),)), Rule(jumps=frozenset({"more"}))]
-    found = [(it.ports, it.why) for it in judged(place, ruleset.DROP, rules, [22, 80, 443])]
+    found = [(it.ports, it.why) for it in conflicts_of(place, ruleset.DROP, rules, [22, 80, 443])]
     assert found[0] == ((80,), "a rule drops or rejects them")
     assert found[1][0] == (443,)
-    assert [it.ports for it in judged(place, ruleset.ACCEPT, rules, [22, 80, 443])] == [(80,)]
+    assert [it.ports for it in conflicts_of(place, ruleset.ACCEPT, rules, [22, 80, 443])] == [(80,)]

@@ -50,7 +50,7 @@ def test_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "remedy"),
     [
-        ('[attach]\ninterfaces = ["eth0", "eth0"]\n', "x.toml:2: attach.interfaces: eth0 stands there twice", "once"),
+        ('[attach]\ninterfaces = ["eth0", "eth0"]\n', "x.toml:2: attach.interfaces: eth0 is listed twice", "once"),
         (
             '[attach]\ninterfaces = [\n"eth0",\n"a b"]\n',
             "x.toml:4: attach.interfaces: not an interface: 'a b'",
@@ -61,7 +61,7 @@ def test_a_table(tmp_path: Path) -> None:
         ('\n[attach.eth0]\nmode = "fast"\n', "x.toml:3: attach.eth0.mode: invalid enum value 'fast'", "README"),
         ("[attach.eth0]\nobserve = 1\n", "x.toml:2: attach.eth0.observe: expected `bool`, got `int`", "README"),
         ("[attach.eth0]\nmtu = 1\n", "x.toml:2: attach.eth0.mtu: unknown key", "netns, mode, observe"),
-        ('[attach."eth0@a"]\nnetns = "b"\n', "x.toml:1: attach.eth0@a: eth0@a is given another", "once"),
+        ('[attach."eth0@a"]\nnetns = "b"\n', "x.toml:1: attach.eth0@a: eth0@a has a second", "once"),
         ('[attach."eth0@a"]\n[attach.eth0]\nnetns = "a"\n', "attach.eth0: eth0 has two tables", "one"),
         ("attach = 1\n", "x.toml:1: attach: expected a table", "tables by name"),
         ('[[attach]]\nname = "eth0"\n', "attach: expected a table", "tables by name"),

@@ -44,7 +44,7 @@ def frames(data: bytes) -> tuple[list[Frame], Capture]:
     return list(capture), capture
 
 
-def octets(data: bytes) -> list[bytes]:
+def contents(data: bytes) -> list[bytes]:
     found, capture = frames(data)
     assert not capture.fault
     assert [frame.number for frame in found] == list(range(1, len(found) + 1))
@@ -55,8 +55,8 @@ def octets(data: bytes) -> list[bytes]:
 @pytest.mark.parametrize("nano", [False, True])
 def test_pcap(order: Any, nano: bool, tmp_path: Path) -> None:
     data = pcap(PACKETS, order, nano=nano)
-    assert octets(data) == PACKETS
-    assert octets(gzip.compress(data)) == PACKETS
+    assert contents(data) == PACKETS
+    assert contents(gzip.compress(data)) == PACKETS
     path = tmp_path / "a.pcap"
     path.write_bytes(data)
     with path.open("rb") as file:
@@ -88,11 +88,11 @@ def test_pcapng(order: Any, tmp_path: Path) -> None:
             enhanced(three, 0, ">"),
         )
     )
-    found = octets(data)
+    found = contents(data)
     assert found[0] == one
     assert found[1][12:] == two[12:]
     assert found[2:] == [three, four, one, three]
-    assert octets(gzip.compress(data)) == found
+    assert contents(gzip.compress(data)) == found
     path = tmp_path / "a.pcapng"
     path.write_bytes(data)
     with path.open("rb") as file:
@@ -108,7 +108,7 @@ def test_files_of_scapy(tmp_path: Path) -> None:
         for packet in PACKETS:
             made.write(Ether(packet))
         made.close()
-        assert octets(path.read_bytes()) == PACKETS
+        assert contents(path.read_bytes()) == PACKETS
 
 
 def test_a_simple_block_is_cut_at_the_snap_length() -> None:
@@ -127,7 +127,7 @@ V6 = IPv6(src="2001:db8::7", dst="2001:db8:1::1") / TCP(flags="S", dport=80)
 
 
 def converted(link: int, packet: bytes, order: Any = "<") -> bytes:
-    (found,) = octets(pcap([packet], order, link))
+    (found,) = contents(pcap([packet], order, link))
     return found
 
 
@@ -196,7 +196,7 @@ def test_what_is_no_frame_is_left_out_and_said() -> None:
     found, capture = frames(pcap([b"\0" * 13, PACKETS[0], b""]))
     assert [frame.number for frame in found] == [2]
     (note,) = capture.notes()
-    assert note.startswith("2 packets were left out")
+    assert note.startswith("skipped 2 packets")
     found, capture = frames(pcap([bytes(15)], link=113))
     assert (found, capture.short) == ([], 1)
 
@@ -237,7 +237,7 @@ def test_of_cut_off_gzip_all_that_is_there_is_read() -> None:
         wanted, _ = frames(there)
         assert wanted
         assert [frame.data for frame in found] == [frame.data for frame in wanted]
-        assert capture.fault == f"packet {len(found) + 1:,} is not whole: the gzip data ends too early"
+        assert capture.fault == f"packet {len(found) + 1:,} is incomplete: the gzip data ends prematurely"
 
 
 def test_of_damaged_gzip_all_that_is_before_it_is_read() -> None:
@@ -254,16 +254,16 @@ def test_of_damaged_gzip_all_that_is_before_it_is_read() -> None:
         found, capture = frames(data)
         assert [frame.data for frame in found][: count - 1] == NOISY[: count - 1]
         assert len(found) >= count - 1, "an octet may be lost beside the damage, and its packet with it"
-        assert capture.fault.startswith(f"packet {len(found) + 1:,} is not whole: the gzip data is damaged (")
+        assert capture.fault.startswith(f"packet {len(found) + 1:,} is incomplete: the gzip data is corrupt (")
 
 
 def test_gzip_of_several_members() -> None:
     data = pcap(NOISY)
     parts = [gzip.compress(data[at : at + 997]) for at in range(0, len(data), 997)]
-    assert octets(b"".join(parts)) == NOISY
-    assert octets(bytes(100_000).join(parts)) == NOISY, "padded"
-    assert octets(parts[0] + gzip.compress(b"") + b"".join(parts[1:])) == NOISY
-    assert octets(gzip.compress(pcap([bytes(60)] * 60_000))) == [bytes(60)] * 60_000, "far longer than packed"
+    assert contents(b"".join(parts)) == NOISY
+    assert contents(bytes(100_000).join(parts)) == NOISY, "padded"
+    assert contents(parts[0] + gzip.compress(b"") + b"".join(parts[1:])) == NOISY
+    assert contents(gzip.compress(pcap([bytes(60)] * 60_000))) == [bytes(60)] * 60_000, "far longer than packed"
 
 
 class _Failing(io.BytesIO):
@@ -288,9 +288,9 @@ def test_a_file_that_the_disk_does_not_give_is_named(data: bytes) -> None:
     ("data", "says"),
     [
         (b"", "is empty"),
-        (b"a", "no capture file"),
-        (b"[rules]\nblock = []\n", "no capture file"),
-        (bytes(4000), "no capture file"),
+        (b"a", "not a capture file"),
+        (b"[rules]\nblock = []\n", "not a capture file"),
+        (bytes(4000), "not a capture file"),
         (struct.pack("<I", 0xA1B2CD34) + bytes(40), "modified pcap"),
         (b"\x28\xb5\x2f\xfd" + bytes(40), "zstd"),
         (b"\x1f\x8b\x08", "gzip"),
@@ -312,19 +312,19 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
 def test_damage_ends_the_reading_and_is_named() -> None:
     good = pcap(PACKETS[:1])
     for bad, says in (
-        (struct.pack("<IIII", 1, 1, 1 << 30, 1 << 30), "1,073,741,824 octets"),
-        (bytes(4096), "all zeroes"),
+        (struct.pack("<IIII", 1, 1, 1 << 30, 1 << 30), "1,073,741,824 bytes"),
+        (bytes(4096), "all zeros"),
     ):
         found, capture = frames(good + bad)
         assert len(found) == 1
         assert says in capture.fault
     head = section() + interface() + enhanced(PACKETS[0])
     for bad, says in (
-        (bytes(64), "block of 0 octets"),
+        (bytes(64), "block of 0 bytes"),
         (struct.pack("<II", 6, 1 << 31), "block of"),
         (enhanced(PACKETS[0], 7), "interface 7"),
         (enhanced(PACKETS[0])[:-4] + struct.pack("<I", 4), "two lengths differ"),
-        (block(6, struct.pack("<IIIII", 0, 0, 0, 5000, 5000)), "its block does not hold"),
+        (block(6, struct.pack("<IIIII", 0, 0, 0, 5000, 5000)), "more than its block holds"),
         (block(6, b"1234"), "too short"),
         (block(1, b"1234"), "too short"),
         (struct.pack("<III", 0x0A0D0D0A, 28, 5) + bytes(16), "byte order"),
@@ -345,7 +345,7 @@ def test_a_sparse_file_is_neither_read_into_memory_nor_to_its_end(tmp_path: Path
         assert len(list(capture)) == len(PACKETS)
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
-    assert "all zeroes" in capture.fault
+    assert "all zeros" in capture.fault
 
 
 def test_a_long_capture_is_not_held_in_memory(tmp_path: Path) -> None:
@@ -372,6 +372,6 @@ def test_noise_never_raises_anything_else(noise: bytes, begin: bytes) -> None:
 
 @given(st.lists(st.binary(min_size=14, max_size=300), max_size=5), st.sampled_from(["<", ">"]), st.booleans())
 def test_whatever_the_packets_hold(packets: list[bytes], order: Any, nano: bool) -> None:
-    assert octets(pcap(packets, order, nano=nano)) == packets
+    assert contents(pcap(packets, order, nano=nano)) == packets
     ng = section(order) + interface(1, order) + b"".join(enhanced(packet, 0, order) for packet in packets)
-    assert octets(ng) == packets
+    assert contents(ng) == packets

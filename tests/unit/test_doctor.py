@@ -66,5 +66,5 @@ def test_what_cannot_be_mended_says_why(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(doctor, "FIXES", {"kernel headers": fix})
     (told,) = doctor.run(instance(), fix=True)
     assert told.result == "fail"
-    assert told.finding == "no headers; it was not mended: the archive does not answer"
+    assert told.finding == "no headers; the fix failed: the archive does not answer"
     assert told.remedy == "install them"

@@ -12,7 +12,7 @@ from xdpguard.cli import events
 from xdpguard.cli.drops import Missed, Wanted, rise
 from xdpguard.dataplane.sys import abi
 from xdpguard.store.database import Store
-from xdpguard.telemetry.attribution import Culprits
+from xdpguard.telemetry.attribution import Attribution
 from xdpguard.telemetry.drops import Drop
 
 DENY = next(reason for reason in abi.reasons() if reason.name == "deny")
@@ -24,7 +24,7 @@ def line(
 ) -> str:
     drop = Drop(int(at * 1e9), place, DENY, 60, b"\2" * 14 + b"\0" * 46, 0, 0, observed)
     with Store(tmp_path / "none", read_only=True) as store:
-        return events.line(drop, Wanted(places, ()), Culprits(store))
+        return events.line(drop, Wanted(places, ()), Attribution(store))
 
 
 def test_a_line(tmp_path: Path) -> None:

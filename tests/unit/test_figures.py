@@ -95,7 +95,7 @@ def test_where_to_listen(text: str, found: Address | None) -> None:
         ('otlp = "host:4318"', "otlp: not a URL"),
         ('otlp = "http://host:0x1/"', "otlp: not a URL"),
         ('otlp = "http://name:s3#cret@host/?token=7"', "otlp: not a URL: 'http://host/'"),
-        ('otlp_interval = "soon"', "otlp_interval: not a length of time"),
+        ('otlp_interval = "soon"', "otlp_interval: not a duration"),
         ('otlp_interval = "100ms"', "otlp_interval: out of range"),
         ('liste = "off"', "unknown key"),
         ("tcp.rtt = 1", "rtt: expected `bool`"),
@@ -310,7 +310,7 @@ def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(tmp_path: Path, mo
         assert found["xdpguard_scrape_collector_success", ("rules",)] == 0
         assert found["xdpguard_scrape_collector_success", ("service",)] == 1
         assert ("xdpguard_bans", ()) not in found
-    assert log == ["metrics: rules cannot be read: no more; going on without"]
+    assert log == ["metrics: rules cannot be read: no more; continuing without"]
 
 
 class Program:
@@ -356,7 +356,7 @@ def test_what_the_kernel_lacks_for_tcp_leaves_the_rest(
         assert found["xdpguard_scrape_collector_success", ("tcp",)] == 0
         assert found["xdpguard_scrape_collector_success", ("rules",)] == 1
         assert found["xdpguard_tcp_retransmissions_total", ("", "syn")] == 0
-    assert log == ["metrics: not all of tcp can be read: this kernel has no rtt; going on without"]
+    assert log == ["metrics: not all of tcp can be read: this kernel has no rtt; continuing without"]
     assert programs == ["+changes", "+resent", "no rtt"]
     monkeypatch.setattr(figures, "_AGAIN", 0.0)
     its.gather()
@@ -423,7 +423,7 @@ def test_when_it_is_alive_and_when_ready(monkeypatch: pytest.MonkeyPatch) -> Non
     status.audit = Taken(Audit(Share(4, 4), {"bad": Share(6, 5)}), 0.0)
     assert "held 9 of 10 stored entries" in status.unready(attached)
     monkeypatch.setattr("time.monotonic", lambda: status.ticked + 31)
-    assert status.sick() == status.unready(attached) == "the loop went round 31 s ago"
+    assert status.sick() == status.unready(attached) == "the loop last ran 31 s ago"
 
 
 def queries() -> Iterator[tuple[str, str]]:

@@ -143,7 +143,7 @@ def test_what_is_served(world: World) -> None:
     world.its.status.ticked -= 40
     code, body = get(world.port, "/healthz")
     assert code == 503
-    assert body.startswith(b"the loop went round 4")
+    assert body.startswith(b"the loop last ran 4")
     assert world.log == [f"metrics: http://127.0.0.1:{world.port}/metrics"]
 
 
@@ -163,11 +163,11 @@ def test_a_port_in_use_is_one_line_and_what_was_there_stays(world: World) -> Non
         number = taken.getsockname()[1]
         world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
         (line,) = world.log
-        assert f"metrics are not served at 127.0.0.1:{number}: in use; name another" in line
+        assert f"metrics are not served at 127.0.0.1:{number}: in use; set another" in line
         world.its.apply(quiet(listen=ANY))
         port = world.port
         world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
-        assert f"they stay at 127.0.0.1:{port}" in world.log[-1]
+        assert f"still at 127.0.0.1:{port}" in world.log[-1]
         assert get(port, "/healthz")[0] == 200
     world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
     assert world.port == number, "it is tried again"
@@ -177,11 +177,11 @@ def test_our_own_ends_only_for_what_can_be_had_without_it(world: World) -> None:
     world.its.apply(quiet(listen=ANY))
     port = world.port
     world.its.apply(quiet(listen=f"203.0.113.9:{port}"))
-    assert f"no address of this host; they stay at 127.0.0.1:{port}" in world.log[-1]
+    assert f"not an address of this host; still at 127.0.0.1:{port}" in world.log[-1]
     assert get(port, "/healthz")[0] == 200
     with socket.create_server(("127.0.0.2", port)):
         world.its.apply(quiet(listen=f"0.0.0.0:{port}"))
-        assert f"in use; they stay at 127.0.0.1:{port}" in world.log[-1]
+        assert f"in use; still at 127.0.0.1:{port}" in world.log[-1]
         assert get(port, "/healthz")[0] == 200
     world.its.apply(quiet(listen=f"0.0.0.0:{port}"))
     assert get(port, "/healthz", host="127.0.0.2")[0] == 200
@@ -200,7 +200,7 @@ def test_changes_are_taken_over(world: World) -> None:
     with pytest.raises(ConnectionError):
         get(first)
     world.its.apply(quiet(listen="off"))
-    assert world.log[-1] == "metrics are not served any more"
+    assert world.log[-1] == "metrics are no longer served"
 
 
 class Receiver:

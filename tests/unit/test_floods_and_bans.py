@@ -130,7 +130,7 @@ def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look(1, False) == []
     assert look(2, False) == []
     assert its.begun == 2
-    said = "eth0: 192.0.2.1:80 has 128 of 128 half-open, 0 of 128 to be accepted; {} SYN-ACKs/s sent again"
+    said = "eth0: 192.0.2.1:80: SYN backlog 128/128, accept queue 0/128, {} SYN-ACKs/s retransmitted"
     begins = look(3, True)
     assert begins[0].startswith("eth0: a flood begins")
     assert begins[1:] == [said.format(10)]

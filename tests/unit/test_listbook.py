@@ -658,7 +658,7 @@ def test_lists_in_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 FAULTS = [
     ("\n[lists.x]\nfile = 'a'\nevery = '9s'\n", r"guard.toml:[24]: lists.x\W+every: out of range"),
     ("\n[lists.x]\nfile = 'a'\nevery = '8d'\n", r"guard.toml:[24]: lists.x\W+every: out of range"),
-    ("\n[lists.x]\nfile = 'a'\nevery = 'often'\n", r"guard.toml:[24]: lists.x\W.*not a length of time: 'often'"),
+    ("\n[lists.x]\nfile = 'a'\nevery = 'often'\n", r"guard.toml:[24]: lists.x\W.*not a duration: 'often'"),
     ("\n[lists.x]\nfile = ''\n", r"guard.toml:[23]: lists.x\W+file: empty"),
     ("\n[limits]\n[lists.'a b']\nfile = 'a'\n", r"guard.toml:\d: lists.a b: not a name for a list: 'a b'"),
     ("\n[lists]\nx = 'a'\n", r"guard.toml:[23]: lists.*expected `object`, got `str`"),

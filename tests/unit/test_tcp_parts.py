@@ -129,23 +129,22 @@ def test_a_number_that_another_namespace_has_now(monkeypatch: pytest.MonkeyPatch
     [
         ([], 80, ""),
         ([(listening(80), 0.0)], 0, ""),
-        ([(listening(80), 0.0)], 80, "192.0.2.1:80 has 0 of 128 half-open, 0 of 128 to be accepted"),
+        ([(listening(80), 0.0)], 80, "192.0.2.1:80: SYN backlog 0/128, accept queue 0/128"),
         (
             [(listening(443, to_accept=9), 0.0), (listening(80, half_open=128, again=97), 41.4)],
             80,
-            "192.0.2.1:80 has 128 of 128 half-open, 97 of them with the SYN-ACK sent again, 0 of 128 to be accepted;"
-            " 41 SYN-ACKs/s sent again",
+            "192.0.2.1:80: SYN backlog 128/128 (97 with a retransmitted SYN-ACK), accept queue 0/128,"
+            " 41 SYN-ACKs/s retransmitted",
         ),
         (
             [(listening(port, half_open=5), 0.0) for port in (1, 2, 3)],
             80,
-            "192.0.2.1:1 has 5 of 128 half-open, 0 of 128 to be accepted;"
-            " 192.0.2.1:2 has 5 of 128 half-open, 0 of 128 to be accepted",
+            "192.0.2.1:1: SYN backlog 5/128, accept queue 0/128; 192.0.2.1:2: SYN backlog 5/128, accept queue 0/128",
         ),
     ],
 )
-def test_evidence_in_words(found: list[tuple[Listener, float]], port: int, words: str) -> None:
-    assert evidence.in_words([Pressure(*it) for it in found], port) == words
+def test_evidence_described(found: list[tuple[Listener, float]], port: int, words: str) -> None:
+    assert evidence.describe([Pressure(*it) for it in found], port) == words
 
 
 @given(st.integers(0, (1 << 32) - 1))

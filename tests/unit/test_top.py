@@ -229,7 +229,7 @@ def test_a_filter_is_typed(world: World) -> None:
         screen.has("filter: 203", "203.0.113.9")
         screen.has_not("198.51.100.7", "2001:db8::5")
         await screen.press("backspace", "backspace", "backspace", *"q", "enter")
-        screen.has("nothing that fits the filter", "filter: q")
+        screen.has("nothing matches the filter", "filter: q")
         await screen.press("escape")
         screen.has("198.51.100.7", "2001:db8::5")
         await screen.press("slash", *"2001:db8", "enter")
@@ -306,7 +306,7 @@ def test_a_reading_that_hangs_makes_them_stale(world: World) -> None:
         screen.app.view.interval = 0.01
         screen.app._at -= 100
         screen.app._watch()
-        screen.has("STALE 1m 40s: no reading has come")
+        screen.has("STALE 1m 40s: no reading arrived")
 
     run(world, test)
 
@@ -315,7 +315,7 @@ def test_an_interface_vanishes_and_comes_back(world: World) -> None:
     async def test(screen: Screen) -> None:
         world.interfaces = (seen(state="gone"),)
         await screen.step()
-        screen.has("STALE", "the interface has gone")
+        screen.has("STALE", "the interface no longer exists")
         world.interfaces = (seen(),)
         await screen.step()
         screen.has_not("STALE")
@@ -380,17 +380,17 @@ def test_the_guard_under_a_flood(world: World) -> None:
 @pytest.mark.parametrize(
     ("listeners", "guarding", "words"),
     [
-        ([], {}, "backlog  nothing listens"),
-        ([listening(80), listening(443)], {}, "192.0.2.1:80 half-open 0/128; to accept 0/128"),
+        ([], {}, "backlog  no listeners"),
+        ([listening(80), listening(443)], {}, "192.0.2.1:80 half-open 0/128; accept queue 0/128"),
         (
             [listening(443, to_accept=128), listening(80, half_open=90, again=70)],
             {},
-            "192.0.2.1:443 half-open 0/128; to accept 128/128",
+            "192.0.2.1:443 half-open 0/128; accept queue 128/128",
         ),
         (
             [listening(443, to_accept=128), listening(80, half_open=90, again=70)],
             {"cause": 1, "port": 80},
-            "192.0.2.1:80 half-open 90/128; to accept 0/128; SYN-ACK again 70",
+            "192.0.2.1:80 half-open 90/128 (70 retransmitted); accept queue 0/128",
         ),
     ],
 )
@@ -465,9 +465,9 @@ def test_what_safety_refuses_is_shown_and_not_done(world: World, monkeypatch: py
 def test_nobody_to_block(world: World) -> None:
     async def test(screen: Screen) -> None:
         await screen.press("1", "b")
-        screen.has("choose a source first")
+        screen.has("select a source first")
         await screen.press("3", "u")
-        screen.has("choose a source first")
+        screen.has("select a source first")
 
     run(world, test)
 
@@ -480,7 +480,7 @@ def test_a_held_lock_is_told_and_the_screen_goes_on(world: World) -> None:
         await screen.press("2", "b", "y")
         await screen.sees("waiting for another xdpguard command (process 77)")
         await screen.press("down", "b")
-        screen.has("a change is under way")
+        screen.has("a change is in progress")
         await screen.press("question_mark")
         screen.has("Ctrl-C")
         world.waits.set()
@@ -505,7 +505,7 @@ def test_quitting_while_a_lock_is_held_changes_nothing(world: World) -> None:
 def test_help_and_back(world: World) -> None:
     async def test(screen: Screen) -> None:
         await screen.press("question_mark")
-        screen.has("left and right choose how long", "Tables 5 and 6 have the exact hits", "any key")
+        screen.has("left and right set how long", "Tables 5 and 6 have the exact hits", "any key")
         await screen.press("b")
         screen.has("verdict")
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What this machine can do: costs, drop rates and loading times, beside other tools on the same packets."""
+"""Measure this machine: costs, drop rates and loading times, beside other tools on the same packets."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What each way through the program costs a packet, by BPF_PROG_TEST_RUN, above a program that drops at once.
+"""The cost per packet of each path through the program, by BPF_PROG_TEST_RUN, above a program that only drops.
 
-Every figure is the median of rounds that take all programs in turn, so that a busy moment of the machine falls on all.
-One instance holds each number of entries, on a link of its own: so one run compares them.
+Every figure is the median of rounds that run all programs in turn, so that a busy moment of the machine affects all.
+There is one instance per number of entries, each on a link of its own, so one run compares them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from xdpguard.errors import XdpguardError
 
 _ROUNDS, _REPEAT = 15, 100_000
 _QUICK_ROUNDS, _QUICK_REPEAT = 3, 50_000
-# The rules that a way needs are set just before it is measured: an allow list that is not empty costs every packet.
+# The rules that a path needs are set just before it is measured: a non-empty allow list costs every packet.
 _STAGES = (("pass_ack", "pass_syn", "denied", "malformed"), ("blocked",), ("allowed", "closed_port"))
-_THEIRS = ("pass_ack", "pass_syn", "denied", "closed_port")  # what xdp-filter has, too
+_THEIRS = ("pass_ack", "pass_syn", "denied", "closed_port")  # those that xdp-filter has too
 _VERDICTS = {"pass": 2, "allow": 2}  # XDP_PASS; any other reason is XDP_DROP
 
 
 class Tested(NamedTuple):
-    """A program that is timed, with its packet makers' kind and the empty program of that kind."""
+    """A program under test, the kind of packet makers it needs, and the empty program of that kind."""
 
     name: str
     entries: int
@@ -43,14 +43,14 @@ class Tested(NamedTuple):
     commands: Commands | None = None
 
     def takes(self, way: Way) -> bool:
-        """Whether it has that way at all."""
+        """Return whether the program has this path at all."""
         if self.commands is None:
             return way.key in _THEIRS
         return way.key != "denied" or self.entries > 0
 
 
 class _Case(NamedTuple):
-    """A packet, sent over and over or with many sources."""
+    """A packet, from one source repeatedly or from many sources."""
 
     way: Way
     family: Family
@@ -67,7 +67,7 @@ class _Timer:
         self._drawn: dict[tuple[str, Family, int], bytes] = {}
 
     def costs(self, ways: Sequence[Way], programs: Sequence[Tested]) -> Iterator[Cost]:
-        """The costs of these ways."""
+        """Yield the costs of these paths."""
         cases = [_Case(way, family, sources) for way in ways for family in FAMILIES for sources in (1, SOURCES)]
         for tested in programs:
             for case in cases:
@@ -79,7 +79,7 @@ class _Timer:
             for case, tested in itertools.product(cases, programs):
                 if not tested.takes(case.way):
                     continue
-                # A program that looks at nothing costs the same whatever the packet is.
+                # A program that inspects nothing costs the same whatever the packet is.
                 floor = (case.family, case.sources, tested.kind)
                 if floor not in floors:
                     floors[floor] = self._run(tested, tested.empty, case, self._repeat).duration
@@ -90,7 +90,7 @@ class _Timer:
             yield Cost(tested.name, *key, statistics.median(found))
 
     def _check(self, tested: Tested, case: _Case) -> None:
-        """XdpguardError unless the packets of a case take the way that is to be timed."""
+        """Raise XdpguardError unless the packets of a case take the path that is to be timed."""
         before = _counted(tested, case.way)
         verdict = self._run(tested, tested.fd, case, case.sources).verdict
         counted = _counted(tested, case.way) - before
@@ -107,17 +107,17 @@ class _Timer:
         if key not in self._drawn:
             self._drawn[key] = self._addresses.sources(*key)
         sources = self._drawn[key]
-        octets = frame(case.way, case.family, sources[: 4 if case.family == 4 else 16])
+        data = frame(case.way, case.family, sources[: 4 if case.family == 4 else 16])
         if case.sources == 1:
-            return kernel.test_run(program, octets, repeat)
+            return kernel.test_run(program, data, repeat)
         maker = self._makers.get(case.family, tested.kind)
         maker.takes(program)
-        maker.prepare(octets, sources)
-        return kernel.test_run(maker.fd, octets, repeat)
+        maker.prepare(data, sources)
+        return kernel.test_run(maker.fd, data, repeat)
 
 
 def measure(workspace: Workspace, addresses: Addresses, counts: Sequence[int], results: Results) -> None:
-    """Adds the costs to the results."""
+    """Add the costs to the results."""
     with ExitStack() as stack:
         makers = stack.enter_context(Makers())
         programs = [_ours(workspace, stack, makers, addresses, count, number) for number, count in enumerate(counts)]
@@ -136,7 +136,7 @@ def measure(workspace: Workspace, addresses: Addresses, counts: Sequence[int], r
                 if tested.commands is not None:
                     _prepare(workspace, tested.commands, stage, addresses)
             workspace.say(f"costs: {', '.join(way.name for way in ways)}")
-            # The program keeps tables by core.
+            # The program keeps per-core tables.
             os.sched_setaffinity(0, {max(cores)})
             try:
                 results.costs += timer.costs(ways, programs)
@@ -147,7 +147,7 @@ def measure(workspace: Workspace, addresses: Addresses, counts: Sequence[int], r
 def _ours(
     workspace: Workspace, stack: ExitStack, makers: Makers, addresses: Addresses, count: int, number: int
 ) -> Tested:
-    """xdpguard with so many entries, on a link of its own."""
+    """Attach xdpguard with this many entries to a link of its own."""
     workspace.say(f"costs: xdpguard with {count:,} entries")
     link = f"bench{number}"
     server = workspace.lab.server
@@ -173,7 +173,7 @@ def _tested(stack: ExitStack, makers: Makers, name: str, entries: int, program: 
 
 
 def _prepare(workspace: Workspace, commands: Commands, stage: Sequence[str], addresses: Addresses) -> None:
-    """Sets the rules that the ways of a stage need."""
+    """Set the rules that the paths of a stage need."""
     if "blocked" in stage:
         path = workspace.folder / "blocked"
         path.write_text("\n".join(addresses.blocked()), encoding="ascii")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a lab's ends are made of: the programs on them, and the commands that make and pin them."""
+"""Building blocks of a lab's ends: the programs on them, and the commands that create and pin them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NAMESPACES = Path("/run/netns")
 
 
 def insn(code: int, registers: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    """An instruction of BPF: ``struct bpf_insn``, little-endian."""
+    """Encode a BPF instruction: ``struct bpf_insn``, little-endian."""
     return struct.pack("<BBhi", code, registers, offset, value)
 
 
-# Drops what goes to a spoofed source, passes the rest.
+# Drops what is sent to a spoofed source, passes the rest.
 XDP_OUTSIDE = b"".join(
     (
         insn(0x61, 0x12, 0),  # r2 = ctx->data
@@ -30,14 +30,14 @@ XDP_OUTSIDE = b"".join(
         insn(0x07, 0x04, 0, 42),  # r4 += 42
         insn(0x2D, 0x34, 10),  # if r4 > r3: exit
         insn(0x69, 0x25, 12),  # r5 = EtherType
-        insn(0x55, 0x05, 4, 0x0008),  # if it is not IPv4: to IPv6
-        insn(0x71, 0x25, 30),  # r5 = first octet of the destination
+        insn(0x55, 0x05, 4, 0x0008),  # if not IPv4: to IPv6
+        insn(0x71, 0x25, 30),  # r5 = first byte of the destination
         insn(0x57, 0x05, 0, 0xF0),  # r5 &= 0xf0
-        insn(0x55, 0x05, 5, 0x10),  # if it is not 16/4: exit
+        insn(0x55, 0x05, 5, 0x10),  # if not 16/4: exit
         insn(0x05, 0x00, 3),  # to drop
-        insn(0x55, 0x05, 3, 0xDD86),  # if it is not IPv6: exit
-        insn(0x61, 0x25, 38),  # r5 = first four octets of the destination
-        insn(0x56, 0x05, 1, -0x47F2FEE0),  # if they are not 2001:db8 (in memory: 0xb80d0120): exit
+        insn(0x55, 0x05, 3, 0xDD86),  # if not IPv6: exit
+        insn(0x61, 0x25, 38),  # r5 = first four bytes of the destination
+        insn(0x56, 0x05, 1, -0x47F2FEE0),  # if not 2001:db8 (in memory: 0xb80d0120): exit
         insn(0xB7, 0x00, 0, 1),  # r0 = XDP_DROP
         insn(0x95),  # exit
     )
@@ -46,7 +46,7 @@ XDP_PASS = insn(0xB7, 0x00, 0, 2) + insn(0x95)  # r0 = XDP_PASS; exit
 
 
 def attach_own(namespace: str, interface: str, program: bytes, name: str) -> None:
-    """Puts a program of the lab's own, in native mode, on an interface that carries none."""
+    """Attach one of the lab's own programs, in native mode, to an interface that has none."""
     links = Links()
     link = links.get(interface, namespace)
     if link.xdp is not None:
@@ -59,27 +59,27 @@ def attach_own(namespace: str, interface: str, program: bytes, name: str) -> Non
 
 
 def pin_receivers(interface: str, core: int) -> None:
-    """Pins the receivers' threads of all interfaces whose names begin so, in whatever namespace, to a core."""
+    """Pin the receive threads of all interfaces whose names begin with ``interface``, in any namespace, to a core."""
     for thread in _napi_threads(interface):
         os.sched_setaffinity(thread, {core})
-        # As an interrupt would, it goes before any process of that core; else the ring fills while one runs there.
+        # Like an interrupt, it must preempt any process on that core; otherwise the ring fills while one runs there.
         os.setpriority(os.PRIO_PROCESS, thread, -20)
 
 
 def has_link(namespace: str, interface: str) -> bool:
-    """Whether a namespace is there, and such an interface in it."""
+    """Return whether the namespace exists and has such an interface."""
     if not (NAMESPACES / namespace).exists():
         return False
     return any(link.name == interface for link in Links().all(namespace))
 
 
 def neighbour(namespace: str, interface: str, address: str, mac: str) -> None:
-    """Makes a lasting neighbour entry: no question for it is asked, and counted."""
+    """Create a permanent neighbour entry, so that no neighbour discovery is sent, and counted."""
     run(["ip", "-n", namespace, "neigh", "replace", address, "lladdr", mac, "dev", interface, "nud", "permanent"])
 
 
 def run(command: Sequence[str]) -> None:
-    """Runs a command that must succeed."""
+    """Run a command that must succeed."""
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sends a flood of live XDP frames from one end of a lab to the other: some millions of packets/s on one core.
+"""Send a flood of live XDP frames from one end of a lab to the other: some millions of packets/s on one core.
 
-Bounded in time and in count, and only from a veth end in a namespace that a lab made.
+Bounded in time and count, and only from a veth end in a namespace that a lab created.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from xdpguard.net.netns import entered
 KINDS = {"syn": 0x02, "ack": 0x10, "rst": 0x04, "synack": 0x12, "udp": 0, "malformed": 0x02}
 MAX_SECONDS = 60.0
 MAX_COUNT = 100_000_000
-BATCH = 64  # frames between two runs of the receiver, of the 256 a veth's ring holds
+BATCH = 64  # frames between two runs of the receiver; a veth's ring holds 256
 _CHUNK = 1 << 18  # frames a test run at full speed
 _PACE = 0.1  # seconds a test run when paced
-_STEADY = 20_000  # frames a second from which the frame maker itself keeps the pace
+_STEADY = 20_000  # frames/s; from here on the program itself does the pacing
 
 
 @dataclass(frozen=True)
 class Flood:
-    """What to send. ``source`` is an address or a prefix to draw from; ``rate`` in packets/s, 0 for full speed."""
+    """What to send. ``source`` is an address, or a prefix to draw from; ``rate`` in packets/s, 0 for full speed."""
 
     kind: str
     source: str
@@ -49,7 +49,7 @@ class Flood:
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent, and how much of it found the receiver's ring full. Time in seconds."""
+    """Packets sent, and how many of them were lost because the receiver's ring was full. Time in seconds."""
 
     packets: int
     lost: int
@@ -57,15 +57,15 @@ class Sent:
 
 
 class Sender:
-    """A flood that can be sent again and again from an end of a lab. Use as a context manager."""
+    """A flood that can be sent repeatedly from an end of a lab. Use as a context manager."""
 
     def __init__(self, flood: Flood, namespace: str, interface: str = INTERFACE) -> None:
         if not is_lab_end(namespace, interface):
             raise UsageError(
-                f"{interface} in {namespace} is not a veth end that the lab made", "see netns-lab/lab status"
+                f"{interface} in {namespace} is not a veth end that the lab created", "see netns-lab/lab status"
             )
         if flood.seconds > MAX_SECONDS or flood.count > MAX_COUNT:
-            raise UsageError(f"a flood has at most {MAX_SECONDS:.0f} seconds and {MAX_COUNT} packets", "ask for less")
+            raise UsageError(f"a flood is limited to {MAX_SECONDS:.0f} seconds and {MAX_COUNT} packets", "ask for less")
         self._flood, self._namespace, self._interface = flood, namespace, interface
         self._ifindex = Links().get(interface, namespace).ifindex
         self._frame, settings = _template(flood)
@@ -73,7 +73,7 @@ class Sender:
         kernel.update(self._module["template_map"].map_fd, bytes(4), settings)
 
     def send(self) -> Sent:
-        """Sends it once."""
+        """Send the flood once."""
         with entered(self._namespace):
             before = _lost(self._interface)
             packets, seconds = _send(self._flood, self._program, self._frame, self._ifindex)
@@ -87,13 +87,13 @@ class Sender:
 
 
 def send(flood: Flood, namespace: str, interface: str = INTERFACE) -> Sent:
-    """Sends a flood once."""
+    """Send a flood once."""
     with Sender(flood, namespace, interface) as sender:
         return sender.send()
 
 
 def _lost(interface: str) -> int:
-    """Frames the interface could not hand over (tx_dropped)."""
+    """Return the frames that the interface could not pass on (tx_dropped)."""
     for line in Path("/proc/thread-self/net/dev").read_text(encoding="ascii").splitlines():
         name, _, numbers = line.strip().partition(":")
         if name == interface:
@@ -119,7 +119,7 @@ def _send(flood: Flood, program: int, frame: bytes, ifindex: int) -> tuple[int, 
 
 
 def _compile(flood: Flood, frame: bytes, ifindex: int) -> tuple[Any, int]:
-    """The module, which owns the maps, and the program, a descriptor of it."""
+    """Compile; return the module, which owns the maps, and the program's descriptor."""
     ipv6 = ":" in flood.destination
     switches = {
         "FRAME": len(frame),
@@ -137,12 +137,12 @@ def _compile(flood: Flood, frame: bytes, ifindex: int) -> tuple[Any, int]:
 
 
 def _template(flood: Flood) -> tuple[bytes, bytes]:
-    """The frame, and struct flood_template of flood.c."""
+    """Return the frame, and struct flood_template of flood.c."""
     network = ipaddress.ip_network(flood.source)
     destination = ipaddress.ip_address(flood.destination)
     source = network.network_address
     if source.version != destination.version:
-        raise UsageError("source and destination are of different IP versions", "give two of one version")
+        raise UsageError("source and destination have different IP versions", "use one IP version for both")
     free = min(network.max_prefixlen - network.prefixlen, 32)
     l4 = _transport(flood)
     header = 14 + (20 if source.version == 4 else 40)
@@ -165,7 +165,7 @@ def _template(flood: Flood) -> tuple[bytes, bytes]:
     frame = (mac + struct.pack("!H", kind) + ip + body).ljust(max(60, flood.size), b"\0")
     pseudo = source.packed + destination.packed + struct.pack("!II", len(body), protocol)
     last = source.packed[-4:]
-    # Native words, as the program adds them; the varying fields are taken out of the sums, or are zero here.
+    # Native words, as the program adds them; varying fields are subtracted from the sums, or are zero here.
     port = int.from_bytes(l4[:2], sys.byteorder)
     ip_sum = _sum(ip) - _sum(last) if source.version == 4 else 0
     l4_sum = _sum(pseudo + body) - _sum(last) - port
@@ -182,7 +182,7 @@ def _template(flood: Flood) -> tuple[bytes, bytes]:
 
 
 def _interval(flood: Flood) -> int:
-    """Nanoseconds between two frames; 0: not paced there."""
+    """Return the nanoseconds between two frames; 0 if the program does no pacing."""
     return 1_000_000_000 // flood.rate if flood.rate >= _STEADY else 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How long whole processes take to load a list of random IPv4 addresses, and what they take of memory."""
+"""Time and memory that whole processes take to load a list of random IPv4 addresses."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from xdpguard.bench.workspace import Workspace
 from xdpguard.errors import XdpguardError
 
 _ROUNDS = 3
-_CHANGED = 100  # one of so many entries is another one in the list that is loaded again
+_CHANGED = 100  # one in this many entries is replaced in the reloaded list
 
 
 def measure(workspace: Workspace, addresses: Addresses, entries: int, results: Results) -> None:
-    """Adds the loading times to the results."""
+    """Add the loading times to the results."""
     rounds = 1 if results.quick else _ROUNDS
     listed = workspace.folder / "listed4"
     addresses.write(listed, entries, (4,))
@@ -33,7 +33,7 @@ def measure(workspace: Workspace, addresses: Addresses, entries: int, results: R
 
 
 def changed(entries: int) -> int:
-    """How many entries a list gets new ones for."""
+    """Return how many entries of a list are replaced for the reload."""
     return max(1, entries // _CHANGED)
 
 

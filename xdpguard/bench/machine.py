@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The machine the figures are of, and the versions of what was measured on it."""
+"""The machine that was measured, and the versions of the tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xdpguard import __version__
 
-# How each tool says its version, the first that is known here; xdp-filter itself does not tell.
+# How to ask for each tool's version, first known way wins; xdp-filter itself does not report one.
 _ASK = {
     "xdp-filter": (
         ["dpkg-query", "-W", "-f", "${Version}", "xdp-tools"],
@@ -26,7 +26,7 @@ _VERSION = re.compile(r"\d[\w.+~:-]*")
 
 
 def describe() -> dict[str, str]:
-    """The processor, its cores, memory and the kernel, in words."""
+    """Describe the processor, its cores, memory and the kernel."""
     return {
         "cpu": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
@@ -37,7 +37,7 @@ def describe() -> dict[str, str]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of xdpguard and of each tool beside it; None for one that is not installed."""
+    """Return the versions of xdpguard and the other tools; None for a tool that is not installed."""
     return {"xdpguard": __version__} | {tool: _version(tool) if shutil.which(tool) else None for tool in _ASK}
 
 

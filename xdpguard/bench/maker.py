@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Puts frames with changing sources before any XDP program: see bpf/bench/sources.c.
+"""Pass frames with changing sources to any XDP program: see bpf/bench/sources.c.
 
-Programs that call each other must agree on the type they were loaded for and on taking frames of many buffers. So each
-kind of program has packet makers of its own, and an empty program beside it to subtract.
+Programs that tail-call each other must agree on the attach type they were loaded for and on multi-buffer support, so
+each kind of program has its own packet makers, and its own empty program to subtract.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _FIRST = bytes(4)
 
 
 class Kind(NamedTuple):
-    """What programs that call each other agree on: load flags, and the type of attachment."""
+    """What programs that tail-call each other must agree on: load flags and attach type."""
 
     flags: int
     attach_type: int
 
 
-# Those in use, the most frequent first.
+# The kinds in use, the most frequent first.
 _KINDS = [
     Kind(flags, attach) for flags, attach in itertools.product((0, kernel.PROG_FLAG_XDP_HAS_FRAGS), (0, _ATTACH_XDP))
 ]
 
 
 def drop_at_once(kind: Kind = _KINDS[0]) -> int:
-    """Loads the empty program, whose cost is that of the measurement; the caller owns the descriptor."""
+    """Load the empty program, which measures the overhead itself; the caller owns the descriptor."""
     return kernel.load_xdp(_XDP_DROP, "bench_empty", *kind)
 
 
@@ -71,7 +71,7 @@ class Maker:
         self._sources = b""
 
     def takes(self, program: int) -> bool:
-        """Has the program called from now on. False when it is of another kind."""
+        """Make it call this program from now on. Return False if the program is of another kind."""
         try:
             kernel.update(self._map("tested"), _FIRST, struct.pack("=I", program))
         except OSError as error:
@@ -81,7 +81,7 @@ class Maker:
         return True
 
     def prepare(self, frame: bytes, sources: bytes) -> None:
-        """Sets the frame to be written, and the sources to go into it in turn, from the first one on."""
+        """Set the frame, and the sources that are written into it in turn, starting with the first."""
         kernel.update(self._map("frames"), _FIRST, bytes(2) + frame)
         kernel.update(self._map("next"), _FIRST, bytes(4))
         if sources is not self._sources:
@@ -100,21 +100,21 @@ class Maker:
 
 
 class Makers:
-    """The packet makers that are needed, each made once. Use as a context manager."""
+    """Packet makers, each created when first needed. Use as a context manager."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[Family, Kind], Maker] = {}
         self._stack = ExitStack()
 
     def kind(self, program: int) -> Kind:
-        """Of what kind a program is. XdpguardError when no packet maker can call it."""
+        """Return the kind of a program. Raise XdpguardError if no packet maker can call it."""
         for kind in _KINDS:
             if self.get(FAMILIES[0], kind).takes(program):
                 return kind
-        raise XdpguardError("an XDP program cannot be called by another here", "measure with --only rates,loading")
+        raise XdpguardError("XDP programs cannot call each other here", "measure with --only rates,loading")
 
     def get(self, family: Family, kind: Kind) -> Maker:
-        """The maker for a family and a kind."""
+        """Return the maker for a family and a kind."""
         if (family, kind) not in self._made:
             self._made[family, kind] = self._stack.enter_context(Maker(family, kind))
         return self._made[family, kind]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The packets that are timed, and the addresses in them: entries of the list, and sources in and outside of it."""
+"""The packets that are timed, and the addresses in them: entries of the list, and sources on and off it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ SOURCES = 10_000
 CLOSED_PORT = 23
 ALLOWED: dict[Family, str] = {4: "198.51.0.0/16", 6: "2001:db8:a::/48"}
 _BLOCKED: dict[Family, str] = {4: "203.0.0.0/16", 6: "2001:db8:b::/48"}
-# First octets of entries and of clean sources: all but those of other uses, among them the lab's and the above.
-_OCTETS = [octet for octet in range(1, 224) if octet not in (10, 100, 127, 169, 172, 192, 198, 203)]
+# First bytes of entries and of clean sources: all but those used otherwise, including by the lab and above.
+_FIRST_BYTES = [it for it in range(1, 224) if it not in (10, 100, 127, 169, 172, 192, 198, 203)]
 _FIRST6, _FREE6 = 0x2400 << 48, 1 << 58  # entries are /64s of 2400::/6
 _SEED = 1
-_MIX = 0x9E3779B97F4A7C15  # any odd number makes hosts that differ from each other and from their networks
+_MIX = 0x9E3779B97F4A7C15  # any odd number yields hosts that differ from each other and from their networks
 _ACK, _SYN = 0x10, 0x02
-_LENGTH: dict[Family, int] = {4: 62, 6: 78}  # octets: two, and words of four, as the packet maker writes them
+_LENGTH: dict[Family, int] = {4: 62, 6: 78}  # bytes: two plus words of four, as the packet maker writes them
 
 
 class Way(NamedTuple):
-    """A way through the program: where its sources are drawn from, and the reason it is to be counted under."""
+    """A path through the program: the pool its sources are drawn from, and the reason it must be counted under."""
 
     key: str
     name: str
@@ -42,7 +42,7 @@ class Way(NamedTuple):
     reason: str
     flags: int = _ACK
     port: int = 80
-    surplus: int = 0  # octets that the IP header claims and the frame has not
+    surplus: int = 0  # bytes that the IP header claims but the frame lacks
 
 
 WAYS = (
@@ -57,7 +57,7 @@ WAYS = (
 
 
 def frame(way: Way, family: Family, source: bytes) -> bytes:
-    """A TCP segment as it comes off the wire; checksums are left to the kernel, and so are zero."""
+    """Build a TCP segment as it arrives from the wire; checksums are the kernel's job, and zero here."""
     tcp = struct.pack("!HHIIBBHHH", 40_000, way.port, 1, 1, 0x50, way.flags, 64_240, 0, 0)
     length = len(tcp) + way.surplus
     if family == 4:
@@ -70,14 +70,14 @@ def frame(way: Way, family: Family, source: bytes) -> bytes:
 
 
 def size(family: Family) -> int:
-    """Octets of a frame."""
+    """Return the size of a frame in bytes."""
     return _LENGTH[family]
 
 
 class Addresses:
-    """Random addresses, the same in every run: a list's entries, and sources. A shorter list begins a longer one.
+    """Random addresses, the same in every run: list entries and sources. A shorter list is a prefix of a longer one.
 
-    IPv4 addresses are numbers; of an IPv6 address the upper half is, and a list has it as a /64.
+    IPv4 addresses are numbers; an IPv6 address is represented by its upper half, and listed as a /64.
     """
 
     def __init__(self, largest: int) -> None:
@@ -86,7 +86,7 @@ class Addresses:
         self._random = np.random.default_rng(_SEED)
         self._listed, self._pools = {}, {}
         for family in FAMILIES:
-            # Those drawn twice are left out, so a few more are drawn.
+            # Duplicates are removed, so draw a few more.
             drawn = np.unique(self._draw(family, (largest + SOURCES) * 51 // 50 + 1000))
             drawn = self._random.permutation(drawn)[: largest + SOURCES]
             within = self._random.permutation(1 << 16)[:SOURCES].astype(np.uint64)
@@ -98,19 +98,19 @@ class Addresses:
             }
 
     def sources(self, pool: Pool, family: Family, entries: int) -> bytes:
-        """SOURCES addresses end to end, network byte order. Listed ones are among the first ``entries`` of the list."""
+        """Return SOURCES packed addresses in network byte order; listed ones are from the first ``entries``."""
         import numpy as np
 
         chosen = self._listed[family][:entries] if pool == "listed" else self._pools[family][pool]
         return _packed(family, np.resize(chosen, SOURCES))
 
     def blocked(self) -> Iterator[str]:
-        """The addresses that are blocked by hand."""
+        """Yield the addresses that are blocked by hand."""
         for family in FAMILIES:
             yield from texts(family, self.sources("blocked", family, 0))
 
     def write(self, path: Path, entries: int, families: tuple[Family, ...] = FAMILIES, skip: int = 0) -> None:
-        """Writes a list, one entry a line: ``entries`` of each family, without the first ``skip``."""
+        """Write a list, one entry per line: ``entries`` of each family, without the first ``skip``."""
         with path.open("w", encoding="ascii") as file:
             for family in families:
                 suffix = "" if family == 4 else "/64"
@@ -122,19 +122,19 @@ class Addresses:
 
         if family == 6:
             return np.uint64(_FIRST6) + self._random.integers(0, _FREE6, count, dtype=np.uint64)
-        octets = self._random.choice(np.array(_OCTETS, dtype=np.uint64), count)
-        return octets << np.uint64(24) | self._random.integers(0, 1 << 24, count, dtype=np.uint64)
+        first = self._random.choice(np.array(_FIRST_BYTES, dtype=np.uint64), count)
+        return first << np.uint64(24) | self._random.integers(0, 1 << 24, count, dtype=np.uint64)
 
 
 def texts(family: Family, packed: bytes) -> list[str]:
-    """Addresses laid end to end, as people write them."""
+    """Format packed addresses as text."""
     width = 4 if family == 4 else 16
     kind = socket.AF_INET if family == 4 else socket.AF_INET6
     return [socket.inet_ntop(kind, packed[at : at + width]) for at in range(0, len(packed), width)]
 
 
 def _packed(family: Family, numbers: NDArray[np.uint64], host: bool = True) -> bytes:
-    """Addresses in network byte order. Without ``host`` the lower half of an IPv6 address is zero."""
+    """Pack addresses in network byte order. Without ``host`` the lower half of an IPv6 address is zero."""
     import numpy as np
 
     if family == 4:
@@ -144,6 +144,6 @@ def _packed(family: Family, numbers: NDArray[np.uint64], host: bool = True) -> b
 
 
 def _number(prefix: str) -> int:
-    """A prefix's first address; of an IPv6 one the upper half."""
+    """Return a prefix's first address as a number; for IPv6 its upper half."""
     address = ipaddress.ip_network(prefix).network_address
     return int(address) >> (64 if address.version == 6 else 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a whole process takes: time and memory; and what it leaves in the kernel."""
+"""Time and memory of a whole process, and what it leaves in the kernel."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
 
-_POLL = 2  # ms between two looks at the memory
-_SETTLE, _PAUSE, _SETTLED = 100, 0.1, 256 << 10  # looks, seconds between two, octets that are no change
+_POLL = 2  # ms between two memory readings
+_SETTLE, _PAUSE, _SETTLED = 100, 0.1, 256 << 10  # readings, seconds between them, bytes that count as no change
 _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
-# What BPF maps and sets of netfilter are made of; a page cache or a process is in none of these.
+# BPF maps and netfilter sets are counted in these; page cache and processes are not.
 _KERNEL = ("SUnreclaim", "VmallocUsed", "Percpu")
 
 
 class Spent(NamedTuple):
-    """A process: its time in seconds, from its start to its end, and the most memory it held, octets."""
+    """A process's run time in seconds, and its peak memory in bytes."""
 
     seconds: float
     peak: int
@@ -37,7 +37,7 @@ def spend(
     folder: Path | None = None,
     stdin: Path | None = None,
 ) -> Spent:
-    """Runs a command to its end. XdpguardError with what it said when it fails."""
+    """Run a command to completion. Raise XdpguardError with its output if it fails."""
     with tempfile.TemporaryFile() as said, Path(stdin or os.devnull).open("rb") as given:
         begin = time.perf_counter()
         process = subprocess.Popen(
@@ -56,14 +56,14 @@ def spend(
             words = said.read().decode("utf-8", "replace").strip()
             raise XdpguardError(
                 f"{' '.join(command[-4:])} failed: {words.splitlines()[-1] if words else f'exit {code}'}",
-                "run again with -v for all it said",
+                "run again with -v for its complete output",
                 words,
             )
     return Spent(seconds, peak)
 
 
 def end_children() -> None:
-    """Ends what this process has started, also what it was just starting when it was interrupted."""
+    """Kill this process's children, including one that was just being started when it was interrupted."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
@@ -76,7 +76,7 @@ def end_children() -> None:
 
 
 def kernel_memory() -> int:
-    """Octets the kernel holds for itself: two readings tell what was loaded between them, on a machine at rest."""
+    """Return the bytes the kernel uses itself; on an idle machine, the difference shows what was loaded in between."""
     found = {}
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         name, _, rest = line.partition(":")
@@ -85,7 +85,7 @@ def kernel_memory() -> int:
 
 
 def settled_kernel_memory() -> int:
-    """The same, once the kernel has freed what was given up before: it does so later. Waits for that, with a bound."""
+    """Return `kernel_memory` once it is stable: the kernel frees memory with a delay. Waits for that, with a bound."""
     before = kernel_memory()
     for _ in range(_SETTLE):
         time.sleep(_PAUSE)
@@ -97,9 +97,9 @@ def settled_kernel_memory() -> int:
 
 
 def _watch(pid: int) -> int:
-    """Follows a child's memory until it ends.
+    """Follow a child's memory until it exits; return the peak.
 
-    Its usage as wait4(2) tells it would not do: a child begins with the peak of the process that forked it.
+    The usage that wait4(2) reports is unsuitable: a child starts with the peak of the process that forked it.
     """
     descriptor = os.pidfd_open(pid)
     peak = 0
@@ -107,7 +107,7 @@ def _watch(pid: int) -> int:
         end = select.poll()
         end.register(descriptor, select.POLLIN)
         while True:
-            # A child that has ended stays readable until it is waited for, without memory.
+            # A child that has exited stays readable, without memory, until it is waited for.
             found = _HIGH_WATER.search(Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace"))
             peak = int(found[1]) * 1024 if found else peak
             if end.poll(_POLL):

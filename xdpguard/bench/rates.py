@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How many packets a second one core drops: live frames of one source, sent by the other core as fast as it can.
+"""Packets/s that one core drops: live frames of one source, sent by the other core as fast as it can.
 
-What the receiver's ring did not take never came: a rate is of what was taken, and is only given when next to none of it
-got through to the server.
+What did not fit in the receiver's ring never arrived: a rate counts what arrived, and is reported only if almost none
+of it got through to the server.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from xdpguard.net.netns import entered
 
 _ROUNDS, _SECONDS = 3, 1.0
 _QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.3
-_STRAYS = 0.001  # of the packets may get through: those of before a rule is in force everywhere
+_STRAYS = 0.001  # fraction of packets that may get through: those sent before a rule is in force everywhere
 
 
 class _Defence(NamedTuple):
-    """What drops, with how many addresses in its set, and whether they come from a listed source or a blocked one."""
+    """What drops, the number of addresses in its set, and whether the sender is a listed or a blocked source."""
 
     name: str
     entries: int
@@ -43,7 +43,7 @@ class _Defence(NamedTuple):
 
 
 def measure(workspace: Workspace, addresses: Addresses, entries: int, results: Results) -> None:
-    """Adds the rates to the results."""
+    """Add the rates to the results."""
     rounds, seconds = (_QUICK_ROUNDS, _QUICK_SECONDS) if results.quick else (_ROUNDS, _SECONDS)
     lab = workspace.lab
     addresses.write(workspace.folder / "listed", entries)
@@ -68,7 +68,7 @@ def measure(workspace: Workspace, addresses: Addresses, entries: int, results: R
 
 
 def _rate(lab: Lab, sender: Sender) -> float:
-    """Packets that the receiver took a second. XdpguardError when they were not dropped."""
+    """Return the packets/s that the receiver took. Raise XdpguardError if they were not dropped."""
     usable = os.sched_getaffinity(0)
     core = lab.split_cores()
     before = _delivered(lab)
@@ -80,14 +80,14 @@ def _rate(lab: Lab, sender: Sender) -> float:
     taken, through = sent.packets - sent.lost, _delivered(lab) - before
     if through > taken * _STRAYS:
         raise XdpguardError(
-            f"of {taken:,} packets that were to be dropped {through:,} got through",
-            "this is a bug of the bench or of what was to drop them; please report it",
+            f"{through:,} of {taken:,} packets that should have been dropped got through",
+            "this is a bug in the bench or in the tool that should drop them; please report it",
         )
     return taken / sent.seconds
 
 
 def _delivered(lab: Lab) -> int:
-    """Packets that the server's network stack has taken for its own."""
+    """Return the packets that the server's network stack accepted."""
     with entered(lab.server):
         lines = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
     names, values = (line.split() for line in lines[:2])
@@ -109,7 +109,7 @@ def _defences(workspace: Workspace, addresses: Addresses, entries: int, blocked:
 
 @contextmanager
 def _attached(lab: Lab, program: int) -> Iterator[None]:
-    """A program on the server's interface; takes over its descriptor."""
+    """Attach a program to the server's interface; takes ownership of its descriptor."""
     links = Links()
     try:
         links.attach(links.get(lab.interface, lab.server), program, "native", None)
@@ -122,13 +122,13 @@ def _attached(lab: Lab, program: int) -> Iterator[None]:
 
 
 def _passing(lab: Lab) -> AbstractContextManager[None]:
-    # Frames sent by XDP arrive only at a veth that has a program itself; so all have one receive path.
+    # Frames sent by XDP arrive only at a veth that has a program itself; this also gives all the same receive path.
     return _attached(lab, kernel.load_xdp(XDP_PASS, "bench_pass"))
 
 
 @contextmanager
 def _listed(workspace: Workspace, commands: Commands) -> Iterator[None]:
-    """Stays attached, with the list, for what is blocked by hand beside it."""
+    """Attach with the list; stays attached for the measurement of a hand-made block."""
     commands.attach(workspace.lab.interface)
     commands.fill(workspace.folder / "listed")
     yield

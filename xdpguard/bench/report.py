@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Results as tables: plain rows, which the command line draws, or Markdown."""
+"""Results as tables: plain rows, which the command line renders, or Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xdpguard.bench.results import Results
 
 
 class Grid(NamedTuple):
-    """A table. All columns but the first hold numbers."""
+    """A table. All columns except the first hold numbers."""
 
     title: str
     columns: list[str]
@@ -19,20 +19,20 @@ class Grid(NamedTuple):
 
 
 def grids(results: Results) -> list[Grid]:
-    """The tables of what was measured."""
+    """Return the tables of the results."""
     found = [*_costs(results), *_rates(results), *_loading(results), *_ratios(results)]
     return [grid for grid in found if grid.rows]
 
 
 def named(results: Results) -> str:
-    """The machine and the versions, in one line."""
+    """Describe the machine and the versions in one line."""
     it = results.machine
     tools = ", ".join(f"{tool} {version}" for tool, version in results.versions.items() if version)
     return f"{it['cpu']}, {it['cores']} cores, {it['memory']}, Linux {it['kernel']} ({it['architecture']}); {tools}"
 
 
 def markdown(results: Results) -> str:
-    """Everything, for a page."""
+    """Return the complete report as Markdown."""
     parts = [f"Measured by `xdpguard bench` on {named(results)}."]
     for grid in grids(results):
         lines = [grid.columns, ["---", *["---:"] * (len(grid.columns) - 1)], *grid.rows]
@@ -47,7 +47,7 @@ def _costs(results: Results) -> Iterator[Grid]:
     )
     columns = [f"{entries:,}" if program == "xdpguard" else program for program, entries in programs]
     others = "".join(f"; {program} with {entries:,}" for program, entries in programs if program != "xdpguard")
-    for sources, words in ((1, "one packet over and over"), (SOURCES, f"{SOURCES:,} random sources")):
+    for sources, words in ((1, "one packet repeated"), (SOURCES, f"{SOURCES:,} random sources")):
         rows = []
         for way in WAYS:
             for family in FAMILIES:
@@ -92,5 +92,5 @@ def _scaled(value: float | None, unit: str) -> str:
 
 
 def notes(results: Results) -> Sequence[str]:
-    """What could not be measured, and why."""
+    """Return what could not be measured, and why."""
     return [f"not measured: {name}: {why}" for name, why in results.skipped.items()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What was measured: figures with their units, and what is wanted of their ratios."""
+"""The results: figures with their units, and the target bounds on their ratios."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xdpguard.bench.packets import SOURCES
 
 _US = "xdpguard"
 _MANY = 100_000
-# What a clean packet may cost with a list, of what it costs without: by number of sources, hot and cold caches.
+# Bounds on a clean packet's cost with a list relative to without one, by number of sources (hot and cold caches).
 _CLEAN_BOUNDS = {1: 1.1, SOURCES: 1.25}
 
 
 class Cost(NamedTuple):
-    """Nanoseconds a packet above an empty program, with a list of so many entries."""
+    """Nanoseconds per packet above an empty program, with a list of ``entries`` entries."""
 
     program: str
     way: str
@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """Packets a second that one core took and dropped, with so many addresses in the tool's set."""
+    """Packets/s that one core received and dropped, with ``entries`` addresses in the tool's set."""
 
     defence: str
     entries: int
@@ -37,7 +37,7 @@ class Rate(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What a tool took to do something with a list of so many addresses in it: a time, or memory."""
+    """Time or memory that a tool took for an operation on a list of ``entries`` addresses."""
 
     tool: str
     what: str
@@ -47,7 +47,7 @@ class Load(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """One figure over another, and what it should be at most. ``kind`` says what is compared."""
+    """The ratio of two figures, and its upper bound. ``kind`` names the comparison."""
 
     kind: str
     name: str
@@ -62,7 +62,7 @@ class Ratio(NamedTuple):
 
 @dataclass
 class Results:
-    """Everything one run found."""
+    """The results of one run."""
 
     machine: dict[str, str]
     versions: dict[str, str | None]
@@ -73,20 +73,20 @@ class Results:
     skipped: dict[str, str] = field(default_factory=dict)  # what could not be measured here, and why
 
     def cost(self, program: str, way: str, family: int, sources: int, entries: int) -> float | None:
-        """A cost, if it was measured."""
+        """Return a cost, if it was measured."""
         key = (program, way, family, sources, entries)
         return next((cost.value for cost in self.costs if cost[:5] == key), None)
 
     def load(self, tool: str, what: str) -> float | None:
-        """A loading figure, if it was measured."""
+        """Return a loading figure, if it was measured."""
         return next((load.value for load in self.loading if (load.tool, load.what) == (tool, what)), None)
 
     def ratios(self) -> list[Ratio]:
-        """What can be compared of what was measured."""
+        """Return the ratios of the figures that were measured."""
         return [*self._clean(), *self._denied(), *self._loading()]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, every figure with its unit."""
+        """Return plain values, every figure with its unit."""
         return {
             "machine": self.machine,
             "versions": self.versions,
@@ -99,7 +99,7 @@ class Results:
         }
 
     def _clean(self) -> list[Ratio]:
-        """A clean packet with a list and without one."""
+        """Compare a clean packet with a list and without one."""
         found = []
         for entries in sorted({cost.entries for cost in self.costs if cost.program == _US and cost.entries}):
             for family, (sources, bound) in itertools.product((4, 6), _CLEAN_BOUNDS.items()):
@@ -109,7 +109,7 @@ class Results:
         return found
 
     def _denied(self) -> list[Ratio]:
-        """A denied packet and xdp-filter's."""
+        """Compare a dropped packet with xdp-filter's."""
         found = []
         for entries in sorted({cost.entries for cost in self.costs if cost.way == "denied" and cost.program == _US}):
             for family, sources in itertools.product((4, 6), _CLEAN_BOUNDS):
@@ -121,7 +121,7 @@ class Results:
 
     def _loading(self) -> list[Ratio]:
         if any(load.entries < _MANY for load in self.loading):
-            return []  # it would compare how fast two programs start
+            return []  # that would compare start-up times
         name = "load / ipset restore"
         return _ratio("loading", name, self.load(_US, "load"), self.load("ipset", "load"), 0.8)
 

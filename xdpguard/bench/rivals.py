@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Other tools that drop packets by source: xdp-filter, nftables sets, ipset. Each only in the bench's namespaces."""
+"""Other tools that drop packets by source: xdp-filter, nftables sets, ipset; only in the bench's namespaces."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from xdpguard.bench.workspace import program
 from xdpguard.dataplane.sys import kernel
 
 SET = "bench"
-_PATIENCE = 600  # seconds; ten million elements take nft the greater part of two minutes
-# xdp-filter's own bound on addresses of a family, which is that of our random sources too.
+_PATIENCE = 600  # seconds; ten million elements take nft most of two minutes
+# xdp-filter's own limit on addresses per family is also the number of our random sources.
 _XDP_FILTER_MAPS: dict[Family, str] = {4: "filter_ipv4", 6: "filter_ipv6"}
 
 
 class Unavailable(Exception):
-    """What this machine does not have; in words."""
+    """This machine lacks something; the message says what."""
 
 
 def need(tool: str) -> None:
-    """Unavailable when a tool is not installed."""
+    """Raise Unavailable if a tool is not installed."""
     if not shutil.which(tool):
         raise Unavailable(f"{tool} is not installed")
 
 
 def run(lab: Lab, command: Sequence[str]) -> None:
-    """Runs a tool in the server's namespace. Unavailable, with its words, when it fails: a module may be missing."""
+    """Run a tool in the server's namespace. Raise Unavailable with its output if it fails: a module may be missing."""
     try:
         lab.run(lab.server, command, timeout=_PATIENCE)
     except subprocess.CalledProcessError as error:
@@ -43,11 +43,11 @@ def run(lab: Lab, command: Sequence[str]) -> None:
 
 @contextmanager
 def xdp_filter(lab: Lab, denied: dict[Family, bytes]) -> Iterator[int]:
-    """xdp-filter on the server's interface, denying sources laid end to end, and a port; yields its program."""
+    """Run xdp-filter on the server's interface, dropping packed sources and a port; yield its program."""
     need("xdp-filter")
     first = [texts(family, packed)[0] for family, packed in denied.items()]
-    # `ip netns exec` hides the BPF file system, so it gets one of its own; the pins in it end with this one shell. The
-    # dispatcher, which lets other programs run beside it, would cost it a few ns, and keep it from being called.
+    # `ip netns exec` hides the BPF file system, so it gets one of its own, whose pins end with this one shell. The
+    # dispatcher, which lets other programs run beside it, would cost a few ns, and prevent it from being called.
     lines = [
         "mount -t bpf bpf /sys/fs/bpf",
         f"LIBXDP_SKIP_DISPATCHER=1 xdp-filter load -f ipv4,ipv6,tcp,udp {lab.interface}",
@@ -66,13 +66,13 @@ def xdp_filter(lab: Lab, denied: dict[Family, bytes]) -> Iterator[int]:
 
 
 def detach(lab: Lab) -> None:
-    """Takes whatever program there is off the server's interface."""
+    """Detach any program from the server's interface."""
     for mode in ("xdpdrv", "xdpgeneric"):
         lab.run(lab.server, ["ip", "link", "set", "dev", lab.interface, mode, "off"], check=False)
 
 
 def _fill(descriptor: int, family: Family, packed: bytes) -> None:
-    """Gives every source what the command gave the first: ten thousand commands would take a minute."""
+    """Add every source as the command added the first: ten thousand commands would take a minute."""
     for number in kernel.program_info(descriptor).map_ids:
         found = kernel.map_by_id(number)
         try:
@@ -86,8 +86,8 @@ def _fill(descriptor: int, family: Family, packed: bytes) -> None:
 
 
 def nft_file(path: Path, addresses: Path, family: str, chain: str) -> None:
-    """Writes a table for nft -f: a set with the addresses of a file, and a chain that drops what comes from them."""
-    # A set without intervals is the faster one, to load as to look up.
+    """Write a table for nft -f: a set with the addresses of a file, and a chain that drops these sources."""
+    # A set without intervals is faster, both to load and to look up.
     elements = ",".join(addresses.read_text(encoding="ascii").split())
     path.write_text(
         f"table {family} {SET} {{\n set denied {{ type ipv4_addr; elements = {{ {elements} }} }}\n"
@@ -97,17 +97,17 @@ def nft_file(path: Path, addresses: Path, family: str, chain: str) -> None:
 
 
 def nft_ingress(lab: Lab) -> tuple[str, str]:
-    """The family and the hook of a chain where a frame first meets netfilter."""
+    """Return family and hook of a chain at the first netfilter hook a frame reaches."""
     return "netdev", f'type filter hook ingress device "{lab.interface}" priority 0'
 
 
 def nft_raw() -> tuple[str, str]:
-    """The family and the hook of a chain before connection tracking."""
+    """Return family and hook of a chain before connection tracking."""
     return "ip", "type filter hook prerouting priority raw"
 
 
 def ipset_file(path: Path, addresses: Path, count: int) -> None:
-    """Writes a set for ipset restore, made as large as it will be, as one that was saved is."""
+    """Write a set for ipset restore, created at its final size, as a saved one would be."""
     create = f"create {SET} hash:ip hashsize {max(64, count // 2)} maxelem {max(count, 1)}\n"
     with addresses.open(encoding="ascii") as lines, path.open("w", encoding="ascii") as file:
         file.write(create)
@@ -115,5 +115,5 @@ def ipset_file(path: Path, addresses: Path, count: int) -> None:
 
 
 def iptables(lab: Lab, change: Literal["-A", "-D"]) -> None:
-    """Has what comes from the ipset dropped before connection tracking, or no longer."""
+    """Add or remove the rule that drops the sources in the ipset before connection tracking."""
     run(lab, ["iptables", "-t", "raw", change, *f"PREROUTING -m set --match-set {SET} src -j DROP".split()])

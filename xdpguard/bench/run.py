@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One run of the bench, from an empty machine to its results."""
+"""One run of the bench, from an empty machine to the results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENTRIES, QUICK_ENTRIES = (0, 1_000, 100_000, 1_000_000), (0, 1_000)
 
 
 def run(entries: Sequence[int], parts: Collection[Part], quick: bool, say: Callable[[str], None]) -> Results:
-    """Measures with these numbers of list entries. Rates and loading times are with the largest one."""
+    """Measure with these numbers of list entries; rates and loading times use only the largest one."""
     import_bcc()
     require_headers()
     counts = sorted(set(entries))
@@ -39,7 +39,7 @@ def run(entries: Sequence[int], parts: Collection[Part], quick: bool, say: Calla
         except subprocess.CalledProcessError as error:
             raise XdpguardError(
                 f"{' '.join(error.cmd[:6])} failed: {(error.stderr or '').strip() or error}",
-                "nothing was left behind; run again with -v for all it said",
+                "everything was cleaned up; run again with -v for its complete output",
                 str(error.stderr or ""),
             ) from error
     return results

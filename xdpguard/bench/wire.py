@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A network to measure and to test on: a server and the world outside, two namespaces joined by a veth pair.
+"""A network for measurements and tests: a server and the outside, two namespaces joined by a veth pair.
 
     NAME-outside  eth0 198.18.0.2 ─────── eth0 198.18.0.1  NAME-server
                        2001:2:0:18::2     2001:2:0:18::1
 
-Addresses are those set aside for benchmarks (RFC 2544, RFC 5180). The server's default route leads outside, so that
-answers to spoofed sources have somewhere to go; the outside end carries an XDP program, without which frames
-sent by XDP would not arrive; it drops the answers to spoofed sources.
+Addresses are those reserved for benchmarks (RFC 2544, RFC 5180). The server's default route leads outside, so that
+answers to spoofed sources have a destination. The outside end has an XDP program, without which frames sent by XDP
+would not arrive; it drops the answers to spoofed sources.
 
-That makes the server's peer a prepared one. A container has an ordinary one, without a program, and so has the server
-of an ordinary lab, where a bridge lies between the two:
+This makes the server's peer a prepared one. A container has an ordinary peer without a program, and so has the server
+of an ordinary lab, which has a bridge in between:
 
     NAME-outside eth0 ─── eth0-out  NAME-between  eth0-srv ─── eth0 NAME-server
 
-There eth0-out carries a program, so that the frames of a flood get in, and eth0-srv carries none.
+There eth0-out has a program, so that the frames of a flood get in, and eth0-srv has none.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ CLIENTS4 = [f"198.18.0.{number}" for number in range(10, 20)]
 CLIENTS6 = [f"2001:2:0:18::{number}" for number in range(10, 20)]
 
 _RECORDS = Path("/run/xdpguard-lab")
-# The sources a flood draws from by default. Answers to them end at the outside end: what became of them there would be
-# work done on the core that is being measured.
+# The default sources of a flood. Answers to them end at the outside end: processing them further would take time on the
+# core that is being measured.
 SPOOFED4, SPOOFED6 = "16.0.0.0/4", "2001:db8::/96"
 
 
 class Lab:
     """One lab. ``up`` is idempotent; use as a context manager to have it removed at the end.
 
-    A lab made with ``owner`` (a process id) is removed by the next ``up`` of any lab once that process has ended.
-    ``interface`` is the name of either end; that of no other interface here where `split_cores` is used, because the
-    kernel names a receiver's thread after the interface alone, whatever namespace that is in. In a lab that is
-    ``ordinary`` the server's peer carries no XDP program.
+    A lab created with ``owner`` (a process id) is removed by the next ``up`` of any lab once that process has ended.
+    ``interface`` is the name of both ends; where `split_cores` is used, no other interface of this machine may have it,
+    because the kernel names a receive thread after the interface alone, in whatever namespace. In an ``ordinary`` lab
+    the server's peer has no XDP program.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Lab:
         self._owner = owner
 
     def up(self) -> None:
-        """Makes what is missing."""
+        """Create what is missing."""
         remove_orphans()
         try:
             self._make()
@@ -75,19 +75,19 @@ class Lab:
             raise
 
     def down(self) -> None:
-        """Removes everything."""
+        """Remove everything."""
         for namespace in (self.server, self.outside, self.between):
             try:
                 if (NAMESPACES / namespace).exists():
                     run(["ip", "netns", "del", namespace])
             except subprocess.CalledProcessError:
-                # Another one may clear the same orphan away.
+                # Another process may remove the same orphan.
                 if (NAMESPACES / namespace).exists():
                     raise
         self._record.unlink(missing_ok=True)
 
     def is_up(self) -> bool:
-        """Whether every namespace and every end is there."""
+        """Return whether every namespace and every end exists."""
         return self._record.exists() and all(has_link(namespace, interface) for namespace, interface in self._ends())
 
     def __enter__(self) -> Lab:
@@ -98,7 +98,7 @@ class Lab:
         self.down()
 
     def run(self, namespace: str, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Runs a command in a namespace to its end, at most a minute."""
+        """Run a command in a namespace to completion, for at most a minute."""
         return subprocess.run(
             ["ip", "netns", "exec", namespace, *command],
             text=True,
@@ -109,14 +109,14 @@ class Lab:
         )
 
     def start(self, namespace: str, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
-        """Starts a command in a namespace; the caller ends it."""
+        """Start a command in a namespace; the caller stops it."""
         return subprocess.Popen(["ip", "netns", "exec", namespace, *command], text=True, **options)
 
     def split_cores(self) -> int:
-        """Gives the server's receiver a thread on the last core; returns the core that is left to the sender.
+        """Move the server's receiver to a thread on the last core; return the core that is left to the sender.
 
-        Otherwise generator and receiver share a core. With one core only they still do. A veth has a receiver to be
-        given a thread only while a program is attached to it in native mode; behind a bridge the one before it works.
+        Otherwise generator and receiver share a core; with a single core they still do. A veth has a receive thread
+        only while a program is attached to it in native mode; behind a bridge the veth in front does the work.
         """
         for namespace, interface in self._receivers():
             self.run(namespace, ["sh", "-c", f"echo 1 > /sys/class/net/{interface}/threaded"])
@@ -133,16 +133,16 @@ class Lab:
         return (self.server, self.outside, *([self.between] if self.ordinary else []))
 
     def _between(self) -> tuple[str, str]:
-        """The ends of an ordinary lab's bridge: towards the outside, and towards the server."""
+        """Return the ends of an ordinary lab's bridge: towards the outside, and towards the server."""
         return f"{self.interface}-out", f"{self.interface}-srv"
 
     def _ends(self) -> list[tuple[str, str]]:
-        """Every end with its namespace."""
+        """Return every end with its namespace."""
         between = [(self.between, it) for it in self._between()] if self.ordinary else []
         return [(self.server, self.interface), (self.outside, self.interface), *between]
 
     def _receivers(self) -> list[tuple[str, str]]:
-        """The ends with a receiver of their own that a flood reaches: those with a program in native mode."""
+        """Return the ends with a receiver of their own that a flood reaches: those with a program in native mode."""
         ends = [(self.server, self.interface), *([(self.between, self._between()[0])] if self.ordinary else [])]
         return [end for end in ends if (xdp := Links().get(end[1], end[0]).xdp) and xdp.mode == "native"]
 
@@ -167,7 +167,7 @@ class Lab:
         for namespace in (self.server, self.outside):
             run(["ip", "-n", namespace, "link", "set", "lo", "up"])
             run(["ip", "-n", namespace, "link", "set", self.interface, "up"])
-            # With offload, checksums in captures would not be final. Where nobody has ethtool, nobody captures.
+            # With offload, checksums in captures would not be final. Without ethtool, nobody captures here.
             if shutil.which("ethtool"):
                 self.run(namespace, ["ethtool", "-K", self.interface, "tx", "off"])
         self._neighbours()
@@ -178,7 +178,7 @@ class Lab:
             attach_own(self.between, self._between()[0], XDP_PASS, "lab_between")
 
     def _join(self) -> None:
-        """Makes the veths, and of an ordinary lab the bridge that joins them."""
+        """Create the veths, and in an ordinary lab the bridge that joins them."""
         if not self.ordinary:
             _veth(self.server, (self.interface, SERVER_MAC), self.outside, (self.interface, OUTSIDE_MAC))
             return
@@ -186,7 +186,7 @@ class Lab:
         _veth(self.between, (out, _OUT_MAC), self.outside, (self.interface, OUTSIDE_MAC))
         _veth(self.between, (srv, _SRV_MAC), self.server, (self.interface, SERVER_MAC))
         if not has_link(self.between, _BRIDGE):
-            # Nothing of its own goes over it: no spanning tree, no multicast snooping.
+            # It must send nothing of its own: no spanning tree, no multicast snooping.
             bridge = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
             run(f"ip -n {self.between} link add {_BRIDGE} {bridge}".split())
         for interface in (out, srv, _BRIDGE):
@@ -201,7 +201,7 @@ class Lab:
         self._record.write_text(json.dumps({"owner": self._owner, "namespaces": inodes}), encoding="utf-8")
 
     def _quiet(self, namespace: str, interface: str) -> None:
-        """No address detection, router solicitations, link-local addresses: what is counted is what is sent."""
+        """Disable address detection, router solicitations, link-local addresses: only what is sent is counted."""
         for key, value in (("accept_dad", 0), ("router_solicitations", 0), ("addr_gen_mode", 1), ("disable_ipv6", 0)):
             path = f"/proc/sys/net/ipv6/conf/{interface}/{key}"
             self.run(namespace, ["sh", "-c", f"echo {value} > {path}"])
@@ -220,7 +220,7 @@ class Lab:
 
 
 def is_lab_end(namespace: str, interface: str) -> bool:
-    """Whether an interface is a veth end in a namespace that a lab made (and not another one of that name)."""
+    """Return whether an interface is a veth end in a namespace that a lab created, not just one of that name."""
     path = NAMESPACES / namespace
     if not path.exists():
         return False
@@ -232,7 +232,7 @@ def is_lab_end(namespace: str, interface: str) -> bool:
 
 
 def remove_orphans() -> None:
-    """Removes labs whose owner did not live to do it."""
+    """Remove the labs whose owner ended without doing so."""
     for record in _RECORDS.glob("*.json"):
         owner = json.loads(record.read_text(encoding="utf-8"))["owner"]
         if owner and not Path(f"/proc/{owner}").exists():
@@ -240,7 +240,7 @@ def remove_orphans() -> None:
 
 
 def _veth(namespace: str, end: tuple[str, str], other: str, peer: tuple[str, str]) -> None:
-    """Makes a veth pair between two namespaces; an end is its name and its MAC address."""
+    """Create a veth pair between two namespaces; an end is its name and its MAC address."""
     run(
         f"ip -n {namespace} link add {end[0]} address {end[1]} type veth"
         f" peer name {peer[0]} address {peer[1]} netns {other}".split()

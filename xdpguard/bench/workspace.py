@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where the bench works: namespaces, instances and a folder of its own, of which nothing is left in the end."""
+"""The bench's workspace: namespaces, instances and a directory of its own, all removed at the end."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from xdpguard.telemetry import counters
 
 _INSTANCE = "xgbench-{owner}-{name}"
 _OURS = re.compile(r"xgbench-(\d+)-")
-# As by default, but that all our sources may be new in one second: so each is known from its second packet on, and what
-# is timed is that, not the limit. And a test run at full speed is no flood.
+# Defaults, except that all our sources may be new within one second, so that each is known from its second packet on:
+# that is what is timed, not the limit. And a test run at full speed is not a flood.
 _CONFIG = """\
 [limits]
 new_sources_per_second = 1000000
@@ -39,12 +39,12 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Workspace:
-    """Use as a context manager. SIGTERM and SIGHUP end it as Ctrl-C does; its end is not interrupted again."""
+    """Use as a context manager. SIGTERM and SIGHUP end it as Ctrl-C does; clean-up is not interrupted again."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
         owner = os.getpid()
-        # The receiver's thread is found by the interface's name, which so must not be that of one of the machine's own.
+        # The receive thread is found by the interface's name, which must not be one of the machine's own.
         self.lab = Lab(f"xgbench{owner}", owner, f"xg{owner}")
         self._temporary = tempfile.TemporaryDirectory(prefix="xdpguard-bench-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
@@ -53,7 +53,7 @@ class Workspace:
         self._before = {number: signal.getsignal(number) for number in _ENDING}
 
     def instance(self, name: str) -> Commands:
-        """A new instance, with nothing in it."""
+        """Return a new, empty instance."""
         full = _INSTANCE.format(owner=os.getpid(), name=name)
         pins = Pins(self.bpffs, full)
         self._pins.append(pins)
@@ -64,7 +64,7 @@ class Workspace:
             signal.signal(number, _interrupt)
         try:
             if not shutil.which("ip"):
-                raise MissingError("there is no ip command here", "install iproute2 (Debian, Ubuntu), iproute (Fedora)")
+                raise MissingError("the ip command is missing", "install iproute2 (Debian, Ubuntu), iproute (Fedora)")
             ensure_bpffs(self.bpffs)
             remove_orphans(self.bpffs)
             self.lab.up()
@@ -72,8 +72,8 @@ class Workspace:
             self._clean()
             words = (error.stderr or "").strip()
             raise XdpguardError(
-                f"cannot make two network namespaces and a veth: {words or error}",
-                "the kernel needs network namespaces and veth; nothing was left behind",
+                f"cannot create two network namespaces and a veth pair: {words or error}",
+                "the kernel needs network namespaces and veth; everything was cleaned up",
             ) from error
         except BaseException:
             self._clean()
@@ -98,13 +98,13 @@ class Workspace:
 
 
 class Commands:
-    """xdpguard's commands, as processes, with one instance. Call it with the words of a command."""
+    """xdpguard's commands, run as processes on one instance. Call it with a command's arguments."""
 
     def __init__(self, name: str, pins: Pins, workspace: Workspace) -> None:
         self.pins = pins
         self._workspace = workspace
         kept = {key: value for key, value in os.environ.items() if not key.startswith("XDPGUARD_")}
-        package = str(Path(xdpguard.__file__).parents[1])  # this xdpguard, whatever folder we are in
+        package = str(Path(xdpguard.__file__).parents[1])  # this xdpguard, whatever the working directory
         self._environment = kept | {
             "XDPGUARD_INSTANCE": name,
             "XDPGUARD_STATE_DIR": str(workspace.folder / "state"),
@@ -114,36 +114,36 @@ class Commands:
         }
 
     def __call__(self, *arguments: str, stdin: Path | None = None) -> Spent:
-        """Runs a command. XdpguardError with its words when it fails."""
+        """Run a command. Raise XdpguardError with its output if it fails."""
         line = [sys.executable, "-m", "xdpguard.cli", *arguments]
         return spend(line, self._environment, self._workspace.folder, stdin)
 
     def attach(self, interface: str) -> Spent:
-        """Attaches to an interface of the server's namespace."""
+        """Attach to an interface in the server's namespace."""
         config = self._workspace.folder / "config.toml"
         config.write_text(_CONFIG, encoding="ascii")
         return self("attach", interface, "--netns", self._workspace.lab.server, "--config", str(config))
 
     def fill(self, path: Path) -> Spent:
-        """Loads a list from a file, in the place of what was filled in before."""
+        """Load a list from a file, replacing the one loaded before."""
         return self("lists", "load", "bench", str(path), "--force")
 
     def empty(self) -> Spent:
-        """Takes the list away."""
+        """Remove the list."""
         return self("lists", "drop", "bench")
 
     def program(self, interface: str) -> int:
-        """A descriptor, the caller's own, of the program on an interface of the server's namespace."""
+        """Return a descriptor, owned by the caller, of the program on an interface in the server's namespace."""
         return program(self._workspace.lab, interface)
 
     def counted(self, interface: str) -> dict[str, int]:
-        """Packets by reason on an interface of the server's namespace."""
+        """Return packets by reason on an interface in the server's namespace."""
         found = counters.read(self.pins, interface, self._workspace.lab.server)
         return {name: count.packets for name, count in found.reasons.items()}
 
 
 def program(lab: Lab, interface: str) -> int:
-    """A descriptor, the caller's own, of the XDP program on an interface of the server's namespace."""
+    """Return a descriptor, owned by the caller, of the XDP program on an interface in the server's namespace."""
     xdp = Links().get(interface, lab.server).xdp
     if xdp is None:
         raise XdpguardError(f"there is no XDP program on the bench's interface {interface}", "try again")
@@ -151,7 +151,7 @@ def program(lab: Lab, interface: str) -> int:
 
 
 def remove_orphans(bpffs: Path) -> None:
-    """Removes the pins of benches that were killed before they could."""
+    """Remove the pins of benches that were killed before they could clean up."""
     with contextlib.suppress(FileNotFoundError):
         for path in (bpffs / "xdpguard").iterdir():
             found = _OURS.match(path.name)

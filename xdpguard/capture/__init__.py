@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets from outside: captures, hex, and lines that describe one."""
+"""Packets from outside: captures, hex, and one-line descriptions."""

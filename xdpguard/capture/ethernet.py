@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets of other link types as the Ethernet frames that an interface would receive.
+"""Convert packets of other link types to the Ethernet frames that an interface would receive.
 
 Numbers: https://www.tcpdump.org/linktypes.html.
 """
@@ -11,14 +11,14 @@ from struct import Struct
 
 ETHERNET = 1
 IPV4, IPV6 = b"\x08\x00", b"\x86\xdd"  # EtherTypes
-_NOT_IP = b"\xff\xff"  # an EtherType that is never given to anything
+_NOT_IP = b"\xff\xff"  # an EtherType that is never assigned
 _OTHER_MAC = bytes.fromhex("020000000002")
 OWN_MAC = bytes.fromhex("020000000001")
 _AF_INET, _AF_INET6 = 2, {10, 24, 28, 30}  # Linux, NetBSD and OpenBSD, FreeBSD, macOS
 _OUTGOING = 4  # PACKET_OUTGOING
 _WORD = {"<": Struct("<I"), ">": Struct(">I")}
 
-Converted = tuple[bytes, bytes, bool]  # EtherType, what is behind it, whether this host sent it
+Converted = tuple[bytes, bytes, bool]  # EtherType, what follows it, whether this host sent it
 NAMES = {
     0: "BSD loopback",
     ETHERNET: "Ethernet",
@@ -47,7 +47,7 @@ def _raw6(data: bytes) -> Converted | None:
 
 
 def _null(data: bytes) -> Converted | None:
-    """The family is written in the byte order of whoever captured, and is a small number."""
+    """The family is a small number in the byte order of the capturing host."""
     if len(data) < 4:
         return None
     return _family(min(order.unpack_from(data)[0] for order in _WORD.values())), data[4:], False
@@ -89,14 +89,14 @@ _BY_TYPE: dict[int, tuple[Callable[[bytes], Converted | None], int]] = {
 
 
 def supported(link: int) -> bool:
-    """Whether packets of a link type can be made frames of."""
+    """Return whether packets of a link type can be converted to frames."""
     return link == ETHERNET or link in _BY_TYPE
 
 
 def convert(link: int, data: bytes, length: int, mac: bytes = OWN_MAC) -> tuple[bytes, int, bool] | None:
-    """A packet as a frame for ``mac``: the frame, octets it had, whether this host sent it.
+    """Convert a packet to a frame for ``mac``; return the frame, its original length in bytes, and whether it was sent.
 
-    None when it was cut within the link's own header. Link type 1 needs no conversion and is not taken.
+    Returns None if the packet was cut within the link's own header. Link type 1 needs no conversion and is rejected.
     """
     reader, header = _BY_TYPE[link]
     found = reader(data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets in a line: ``tcp 198.51.100.7:4000 > 203.0.113.1:80 S``. Written and read; what is written reads the same."""
+"""Packets as one line of text: ``tcp 198.51.100.7:4000 > 203.0.113.1:80 S``. What `write` prints, `parse` accepts."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _OTHER_LETTERS = {".": 0x10, "C": 0x80}
 _WORDS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "push": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128, "none": 0}
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _ENDPOINT6 = re.compile(r"\[([^][]*)\](?::(.*))?")
-_SOURCE_PORT = 40_000  # where none is given
-_LONGEST = 60_000  # octets of payload
+_SOURCE_PORT = 40_000  # if none is given
+_LONGEST = 60_000  # bytes of payload
 _U32 = (1 << 32) - 1
 
 
 def parse(line: str) -> Packet:
-    """Reads a line. UsageError that says at which word what was expected."""
+    """Parse a line. Raise UsageError that names the word and what was expected."""
     words = line.replace(">", " > ").split()
     if not words:
-        raise UsageError("the packet's line is empty", f"write it as: {EXAMPLE}")
+        raise UsageError("the packet line is empty", f"write it as: {EXAMPLE}")
     protocol = _protocol(words[0])
     if len(words) < 4 or words[2] != ">":
         where = f"at {words[2]!r}" if len(words) > 2 else "at the end"
-        raise _expected(line, where, "SOURCE > DESTINATION behind the protocol")
+        raise _expected(line, where, "SOURCE > DESTINATION after the protocol")
     source, source_port = _endpoint(line, words[1])
     destination, destination_port = _endpoint(line, words[3])
     if len(source) != len(destination):
@@ -45,7 +45,7 @@ def parse(line: str) -> Packet:
 
 
 def write(packet: Packet) -> str:
-    """The line of a packet."""
+    """Format a packet as a line."""
     parts = [_NAMES.get(packet.protocol, str(packet.protocol))]
     ports = (packet.source_port, packet.destination_port) if packet.has_ports else (None, None)
     parts.append(f"{_place(packet.source, ports[0])} > {_place(packet.destination, ports[1])}")
@@ -90,7 +90,7 @@ def _protocol(word: str) -> int:
     if found is None:
         raise UsageError(
             f"at {word!r}: expected a protocol: tcp, udp, icmp, icmpv6, or a number from 0 to 255",
-            f"for example: {EXAMPLE}; or give one address, to see what is known of it",
+            f"for example: {EXAMPLE}; or give one address, to see what is known about it",
         )
     return found
 
@@ -107,7 +107,7 @@ def _endpoint(line: str, word: str) -> tuple[bytes, int | None]:
     except (OSError, ValueError):
         packed = b""
     if not packed or (bracketed and len(packed) == 4):
-        wanted = "an address, with a port behind it where the protocol has ports: 198.51.100.7:80, [2001:db8::1]:80"
+        wanted = "an address, followed by a port if the protocol has ports: 198.51.100.7:80, [2001:db8::1]:80"
         raise _expected(line, f"at {word!r}", wanted)
     return packed, None if port is None else _whole(line, word, port, 65_535, "a port")
 
@@ -125,12 +125,12 @@ def _rest(line: str, protocol: int, words: list[str]) -> tuple[dict[str, Any], i
         key, equals, value = word.partition("=")
         if not equals:
             if flags is not None:
-                raise _expected(line, f"at {word!r}", "options only (KEY=VALUE): there are flags already")
+                raise _expected(line, f"at {word!r}", "only options (KEY=VALUE): flags were given already")
             flags = _flags(line, word)
             continue
         field, found = _option(line, protocol, word, key, value)
         if field in values:
-            raise _expected(line, f"at {word!r}", f"{key} once only")
+            raise _expected(line, f"at {word!r}", f"{key} only once")
         values[field] = found
         if field == "fragment":
             values["more"] = value.endswith("+")
@@ -148,16 +148,14 @@ def _option(line: str, protocol: int, word: str, key: str, value: str) -> tuple[
         field, most = numbers[key]
         return field, _whole(line, word, value, most, "a number")
     if key == "frag":
-        offset = _whole(line, word, value.removesuffix("+"), 65_528, "an offset in octets")
+        offset = _whole(line, word, value.removesuffix("+"), 65_528, "an offset in bytes")
         if offset % 8:
-            raise _expected(
-                line, f"at {word!r}", "an offset that is a multiple of 8, with + when more fragments follow"
-            )
+            raise _expected(line, f"at {word!r}", "an offset that is a multiple of 8, with + if more fragments follow")
         return "fragment", offset
     if key == "vlan":
         tags = value.split(",")
         if len(tags) > 2:
-            raise _expected(line, f"at {word!r}", "one VLAN, or two, the outer one first")
+            raise _expected(line, f"at {word!r}", "one VLAN or two, the outer one first")
         return "vlans", tuple(_whole(line, word, tag, 4095, "a VLAN") for tag in tags)
     if key == "options" and "options" in known:
         names = value.split(",")
@@ -182,7 +180,7 @@ def _flags(line: str, word: str) -> int:
 def _with_kind(line: str, packet: Packet, values: dict[str, Any]) -> Packet:
     upper = sorted(set(values) & {"options", "sequence", "acknowledged", "kind"})
     if packet.fragment and upper:
-        raise _expected(line, "at the options", "nothing of the upper header: a later fragment has none")
+        raise _expected(line, "at the options", "no transport header fields: a later fragment has none")
     if packet.protocol in ECHO and not packet.fragment and "kind" not in values:
         return packet._replace(kind=ECHO[packet.protocol])
     return packet
@@ -195,14 +193,14 @@ def _with_ports(line: str, packet: Packet, source: int | None, destination: int 
             raise _expected(line, "at the addresses", f"no ports: {why}")
         return packet
     if destination is None:
-        raise _expected(line, f"at {text(packet.destination)!r}", "a destination with a port behind it")
+        raise _expected(line, f"at {text(packet.destination)!r}", "a destination with a port")
     return packet._replace(source_port=_SOURCE_PORT if source is None else source, destination_port=destination)
 
 
 def _check_flags(line: str, packet: Packet, flags: int | None) -> None:
     if packet.protocol == TCP and not packet.fragment:
         if flags is None:
-            raise _expected(line, "behind the destination", "TCP flags: S, SA, A, FA, R, ..., or none")
+            raise _expected(line, "after the destination", "TCP flags: S, SA, A, FA, R, ..., or none")
     elif flags is not None:
         why = "a later fragment has none" if packet.protocol == TCP else "only TCP has them"
-        raise _expected(line, "behind the destination", f"no flags: {why}")
+        raise _expected(line, "after the destination", f"no flags: {why}")

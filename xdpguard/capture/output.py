@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where a capture is written to: a file, a FIFO, standard output. Whole blocks only, as far as that is possible."""
+"""The output of a capture: a file, a FIFO or standard output. Writes whole blocks only, as far as possible."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from xdpguard.errors import UsageError, XdpguardError
 
 
 class Output:
-    """An opened output. Use as a context manager."""
+    """An open output. Use as a context manager."""
 
     def __init__(self, name: str) -> None:
-        """Opens it; an ordinary file is emptied. ``-``: standard output. UsageError when that cannot be written."""
+        """Open it, truncating a regular file; ``-`` is standard output. Raise UsageError if it cannot be written."""
         self._name = name if name != "-" else "standard output"
         try:
             self.fd = os.dup(1) if name == "-" else _opened(name)
             self._regular = stat.S_ISREG(os.fstat(self.fd).st_mode)
         except OSError as error:
-            raise UsageError(
-                f"cannot write {self._name}: {error.strerror}", "name a file that can be written"
-            ) from error
+            raise UsageError(f"cannot write {self._name}: {error.strerror}", "choose a writable file") from error
         if os.isatty(self.fd):
             os.close(self.fd)
-            raise UsageError("-w - writes binary data, and standard output is a terminal", "name a file, or pipe it")
+            raise UsageError("-w - writes binary data, but standard output is a terminal", "name a file or pipe it")
         self._torn = False
 
     def write(self, block: bytes) -> None:
-        """Appends a block. XdpguardError when there is no room for it, BrokenPipeError when nobody reads any more.
+        """Append a block. Raise XdpguardError if there is no room for it, BrokenPipeError if the reader is gone.
 
-        A file then ends with the block before.
+        A file then ends with the previous block.
         """
         done = 0
         if self._torn:
@@ -49,13 +47,13 @@ class Output:
                 raise
             raise XdpguardError(
                 f"cannot write {self._name}: {error.strerror}",
-                "make room there, or name another file; what it holds is whole",
+                "free space there or name another file; what it holds so far is intact",
             ) from error
 
-    def _take_back(self, octets: int) -> None:
+    def _take_back(self, count: int) -> None:
         if self._regular:
             with contextlib.suppress(OSError):
-                begin = os.lseek(self.fd, -octets, os.SEEK_CUR)
+                begin = os.lseek(self.fd, -count, os.SEEK_CUR)
                 os.ftruncate(self.fd, begin)
         else:
             self._torn = True
@@ -72,5 +70,5 @@ class Output:
 def _opened(name: str) -> int:
     path = Path(name)
     if path.exists() and not path.is_file() and not path.is_fifo():
-        raise UsageError(f"{name!r} is no file", "name a file to be written, or - for standard output")
+        raise UsageError(f"{name!r} is not a file", "name an output file, or - for standard output")
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)

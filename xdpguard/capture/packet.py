@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A packet as people describe it, as an Ethernet frame, and back."""
+"""A packet in readable form, and its conversion to and from an Ethernet frame."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _VLAN = (b"\x81\x00", b"\x88\xa8")
 
 
 class Packet(NamedTuple):
-    """Addresses of 4 or 16 octets; ``length`` counts the octets behind the last header, ``fragment`` those before it.
+    """Addresses of 4 or 16 bytes; ``length`` is the payload after the last header, ``fragment`` the offset, in bytes.
 
-    ``flags``: the TCP header's octet; ``kind``: type of ICMP. Ports are those of TCP and UDP.
+    ``flags``: the TCP flags byte; ``kind``: the ICMP type. Ports are those of TCP and UDP.
     """
 
     protocol: int
@@ -39,7 +39,7 @@ class Packet(NamedTuple):
     length: int = 0
     ttl: int = TTL
     fragment: int = 0
-    more: bool = False  # the datagram goes on in another fragment
+    more: bool = False  # more fragments follow
     vlans: tuple[int, ...] = ()
     options: tuple[str, ...] = ()
     kind: int = 0
@@ -48,22 +48,22 @@ class Packet(NamedTuple):
 
     @property
     def version(self) -> int:
-        """4 or 6."""
+        """The IP version: 4 or 6."""
         return 4 if len(self.source) == 4 else 6
 
     @property
     def has_ports(self) -> bool:
-        """TCP or UDP, and not a later fragment."""
+        """Whether it is TCP or UDP, and not a later fragment."""
         return self.protocol in (TCP, UDP) and not self.fragment
 
 
 def text(address: bytes) -> str:
-    """An address in its usual form."""
+    """Format an address."""
     return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 def encode(packet: Packet, mac: bytes = OWN_MAC) -> bytes:
-    """The frame, with the checksums that it has on the wire. ``mac``: for whom it is."""
+    """Build the frame, with the checksums it would have on the wire; ``mac`` is its destination."""
     payload = _transport(packet)
     kind = IPV4 if packet.version == 4 else IPV6
     tags = b""
@@ -126,9 +126,9 @@ def _checksum(data: bytes) -> int:
 
 
 def decode(frame: bytes) -> Packet | None:
-    """What a frame is, for people to read; None when it is no IP packet, or its headers are not whole.
+    """Decode a frame for display; return None if it is not an IP packet, or its headers are truncated.
 
-    IP options and IPv6 extension headers, fragments apart, are more than that.
+    Packets with IP options or with IPv6 extension headers other than a fragment header are not decoded.
     """
     try:
         return _decode(frame)
@@ -171,10 +171,10 @@ def _upper(found: Packet, frame: bytes, at: int, end: int) -> Packet | None:
         source, destination, sequence, acknowledged, offset, flags = struct.unpack_from("!HHIIBB", frame, at)
         header = (offset >> 4) * 4
         options, names = frame[at + 20 : at + header], []
-        for name, octets in OPTIONS.items():
-            if options.startswith(octets):
+        for name, value in OPTIONS.items():
+            if options.startswith(value):
                 names.append(name)
-                options = options[len(octets) :]
+                options = options[len(value) :]
         return found._replace(
             source_port=source,
             destination_port=destination,

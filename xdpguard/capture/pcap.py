@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""pcap files: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/. Times are not needed here."""
+"""Read pcap files: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/. Times are not needed here."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from struct import Struct
 
 from xdpguard.capture.stream import Stream
 
-Raw = tuple[int, bytes, int]  # link type, octets that were captured, octets the packet had
+Raw = tuple[int, bytes, int]  # link type, captured bytes, original length
 
-LONGEST = 1 << 20  # octets; no tool captures so much of a packet
+LONGEST = 1 << 20  # bytes; no tool captures that much of a packet
 _HEADER = 24
-# Magic numbers as they stand in the file, by byte order and unit of time.
+# Magic numbers as they appear in the file, by byte order and unit of time.
 MAGIC = {
     b"\xa1\xb2\xc3\xd4": (">", "microseconds"),
     b"\xd4\xc3\xb2\xa1": ("<", "microseconds"),
@@ -22,26 +22,26 @@ MAGIC = {
 
 
 class Damaged(Exception):
-    """The file ends or makes no sense there; what came before is whole. ``str()`` says what, behind 'packet N '."""
+    """The file is truncated or corrupt; the packets before are intact. ``str()`` continues 'packet N '."""
 
 
 def torn(stream: Stream) -> str:
-    """What to say behind 'packet N ' where the stream cannot go on; empty when it is at its end."""
-    return f"is not whole: {stream.broken}" if stream.broken else ""
+    """Return what to say after 'packet N ' if the stream is broken; empty at its regular end."""
+    return f"is incomplete: {stream.broken}" if stream.broken else ""
 
 
 def describe(stream: Stream) -> str:
-    """What file it is."""
+    """Describe the file format."""
     order, unit = MAGIC[stream.data[stream.at : stream.at + 4]]
     return f"pcap, {'big' if order == '>' else 'little'}-endian, {unit}"
 
 
 def read(stream: Stream) -> Iterator[Raw]:
-    """The packets behind the file's header. Damaged when the file is not whole."""
+    """Yield the packets after the file header. Raise Damaged if the file is truncated or corrupt."""
     order, _ = MAGIC[stream.data[stream.at : stream.at + 4]]
     if not stream.fill(_HEADER):
-        raise Damaged(torn(stream) or "is not there: the file ends in its header")
-    # The upper bits tell of a frame check sequence, which is nothing but octets behind the packet.
+        raise Damaged(torn(stream) or "is missing: the file ends within its header")
+    # The upper bits announce a frame check sequence, which is just more bytes after the packet.
     kind = Struct(order + "I").unpack_from(stream.data, stream.at + 20)[0] & 0xFFFF
     stream.at += _HEADER
     head = Struct(order + "IIII")
@@ -53,19 +53,19 @@ def read(stream: Stream) -> Iterator[Raw]:
             stream.at = at
             if not stream.fill(size):
                 if stream.left() or stream.broken:
-                    raise Damaged(torn(stream) or "is cut off in its header")
+                    raise Damaged(torn(stream) or "is truncated in its header")
                 return
             data, at, end = stream.data, stream.at, len(stream.data)
         seconds, _, there, length = unpack(data, at)
         if there > LONGEST:
-            raise Damaged(f"claims {there:,} octets, which no capture holds: the file is damaged there")
+            raise Damaged(f"claims {there:,} bytes, more than any capture holds: the file is corrupt there")
         if not length and not seconds and not there:
-            raise Damaged("is all zeroes: the file was not written to its end")
+            raise Damaged("is all zeros: the file was not written completely")
         at += size
         if end - at < there:
             stream.at = at
             if not stream.fill(there):
-                raise Damaged(torn(stream) or f"is cut off: {stream.left():,} of {there:,} octets are there")
+                raise Damaged(torn(stream) or f"is truncated: only {stream.left():,} of {there:,} bytes are present")
             data, at, end = stream.data, stream.at, len(stream.data)
         yield kind, data[at : at + there], length
         at += there

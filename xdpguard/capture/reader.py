@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A capture file, whatever it is: its packets as Ethernet frames, one after the other, and what is wrong with it."""
+"""Read a capture file of any supported format: its packets as Ethernet frames in order, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _OTHERS = {
     b"BZh9": "compressed with bzip2",
     b"snoo": "a snoop file",
 }
-_CONVERT = "convert it with editcap -F pcap, or unpack it first; pcap and pcapng are read, also with gzip"
+_CONVERT = "convert it with editcap -F pcap, or decompress it first; pcap and pcapng are supported, also gzipped"
 
 
 class Frame(NamedTuple):
-    """Packet ``number``, from 1: what there is of its frame, octets it had, whether the capturing host sent it."""
+    """Packet ``number``, from 1: the captured part of its frame, its original length in bytes, whether it was sent."""
 
     number: int
     data: bytes
@@ -32,17 +32,17 @@ class Frame(NamedTuple):
 
 
 class Capture:
-    """A capture. Iterate over it once; the other fields are whole afterwards."""
+    """A capture. Iterate over it once; the other fields are complete only afterwards."""
 
     def __init__(self, name: str, file: IO[bytes], mac: bytes = ethernet.OWN_MAC) -> None:
-        """UsageError when it is no capture. ``mac``: for whom packets are that came without an Ethernet header."""
+        """Raise UsageError if it is not a capture. ``mac``: destination for packets without an Ethernet header."""
         self.name = name if name != "-" else "standard input"
         self._mac = mac
         self._stream = Stream(file, self.name)
-        self.fault = ""  # where and why reading had to end before the end
-        self.unknown: Counter[int] = Counter()  # packets of link types that no frames can be made of
-        self.too_short: list[int] = []  # numbers of the first packets that are no frames
-        self.short = 0  # how many
+        self.fault = ""  # where and why reading stopped before the end
+        self.unknown: Counter[int] = Counter()  # packets by unsupported link type
+        self.too_short: list[int] = []  # numbers of the first packets too short for a link header
+        self.short = 0  # how many such packets
         self.format = self._recognized()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -85,19 +85,23 @@ class Capture:
             raise UsageError(f"{self.name}: {stream.broken}", "get the whole file")
         if not magic:
             raise UsageError(f"{self.name} is empty", "capture with tcpdump -w FILE")
-        what = _OTHERS.get(magic, "no capture file")
+        what = _OTHERS.get(magic, "not a capture file")
         raise UsageError(f"{self.name} is {what}", _CONVERT)
 
     def left_out(self) -> int:
-        """How many packets there were of which no frames were made."""
+        """Return the number of packets that were skipped."""
         return self.short + sum(self.unknown.values())
 
     def notes(self) -> Iterator[str]:
-        """What should be known of the file, once it was read."""
+        """Yield notes on the file; call this after reading it."""
         if self.fault:
-            yield f"{self.name}: {self.fault}; what is before it was taken"
+            yield f"{self.name}: {self.fault}; the packets before it were read"
         for link, count in sorted(self.unknown.items()):
-            yield f"{count:,} packets of link type {link} were left out: no frames can be made of them"
+            yield f"{_packets(count)} of link type {link}, which is not supported"
         if self.short:
             first = ", ".join(f"{number:,}" for number in self.too_short)
-            yield f"{self.short:,} packets were left out, of which there is no whole link header (the first: {first})"
+            yield f"{_packets(self.short)} without a complete link header (the first: {first})"
+
+
+def _packets(count: int) -> str:
+    return f"skipped {count:,} packet{'' if count == 1 else 's'}"

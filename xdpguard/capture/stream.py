@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A file as a stream of octets: plain or gzip, a bounded part of it in memory."""
+"""A file as a stream of bytes: plain or gzip, with a bounded part of it in memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from xdpguard.errors import UsageError
 _CHUNK = 1 << 20
 _PACKED = 1 << 16
 _GZIP = b"\x1f\x8b"
-_WINDOW = 31  # of zlib: 15 bits, and the header and checksum of gzip
+_WINDOW = 31  # zlib's wbits: 15, plus 16 for gzip
 
 
 class Stream:
-    """What is read and not yet used: ``data`` from ``at`` on. Whoever uses it moves ``at``."""
+    """A read buffer: ``data`` from ``at`` on is unread. The consumer advances ``at``."""
 
     def __init__(self, file: IO[bytes], name: str = "the file") -> None:
-        """``name``: as errors have it. UsageError when it cannot be read, here and in ``fill``."""
+        """``name``: for error messages. Raise UsageError if the file cannot be read, here and in ``fill``."""
         self._file, self._name = file, name
         self._unzipped: _Unzipped | None = None
         self.data = b""
@@ -32,16 +32,16 @@ class Stream:
 
     @property
     def zipped(self) -> bool:
-        """Whether it is gzip."""
+        """Whether the file is gzip."""
         return self._unzipped is not None
 
     @property
     def broken(self) -> str:
-        """Why nothing more can be read, when that is not the end of the file."""
+        """Why reading stopped, other than at the end of the file; empty if it did not."""
         return self._unzipped.broken if self._unzipped else ""
 
     def fill(self, count: int) -> bool:
-        """Makes ``count`` octets available; False when there are fewer."""
+        """Make ``count`` bytes available; return False if there are fewer."""
         read = self._unzipped.read if self._unzipped else self._read
         while len(self.data) - self.at < count:
             more = read(max(_CHUNK, count))
@@ -52,7 +52,7 @@ class Stream:
         return True
 
     def left(self) -> int:
-        """How many octets are available."""
+        """Return the number of bytes available."""
         return len(self.data) - self.at
 
     def _read(self, size: int) -> bytes:
@@ -60,12 +60,12 @@ class Stream:
             return self._file.read(size)
         except OSError as error:
             raise UsageError(
-                f"cannot read {self._name}: {error.strerror or error}", "name a capture file that can be read"
+                f"cannot read {self._name}: {error.strerror or error}", "choose a readable capture file"
             ) from error
 
 
 class _Unzipped:
-    """The members of a gzip file. Of damaged data all is there that was unpacked before; ``broken`` says what it is."""
+    """The members of a gzip file. Data before damage is still returned; ``broken`` describes the damage."""
 
     def __init__(self, first: bytes, read: Callable[[int], bytes]) -> None:
         self.broken = ""
@@ -73,7 +73,7 @@ class _Unzipped:
         self._member = zlib.decompressobj(_WINDOW)
 
     def read(self, size: int) -> bytes:
-        """At most so many octets; none at the end."""
+        """Return at most ``size`` bytes; none at the end."""
         while not self.broken:
             self._packed = self._packed or self._more(_PACKED)
             ended = not self._packed
@@ -88,11 +88,11 @@ class _Unzipped:
             if found:
                 return found
             if ended and not self.broken:
-                self.broken = "the gzip data ends too early"
+                self.broken = "the gzip data ends prematurely"
         return b""
 
     def _unpack(self, size: int) -> bytes:
-        """zlib gives nothing of a piece in which there is damage, so that it is made smaller and smaller there."""
+        """Decompress; zlib returns nothing of a damaged piece, so the size is halved until only the damage is left."""
         while True:
             before = self._member.copy()
             try:
@@ -100,7 +100,7 @@ class _Unzipped:
             except zlib.error as error:
                 self._member = before
                 if size == 1:
-                    self.broken = f"the gzip data is damaged ({error})"
+                    self.broken = f"the gzip data is corrupt ({error})"
                     return b""
                 size //= 2
                 continue
@@ -109,7 +109,7 @@ class _Unzipped:
 
 
 def opened(name: str) -> IO[bytes]:
-    """A file, or standard input for ``-``. UsageError when it cannot be read."""
+    """Open a file, or standard input for ``-``. Raise UsageError if it cannot be read."""
     if name == "-":
         if sys.stdin is None:
             raise UsageError("standard input is closed", "name a file")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Writes pcapng: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcapng/.
+"""Write pcapng: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcapng/.
 
-In this host's byte order, times in nanoseconds.
+Uses this host's byte order, and times in nanoseconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Options = Sequence[tuple[int, bytes]]
 
 
 class Writer:
-    """A section with its interfaces, then packets: each handed over whole, in one piece."""
+    """Writes a section with its interfaces, then packets; each block is passed on in one piece."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Writer:
         application: str,
         system: str,
     ) -> None:
-        """``put`` takes what is to be written; ``interfaces``: name and description of each; ``longest``: octets kept
+        """``put`` receives the blocks; ``interfaces``: name and description of each; ``longest``: maximum bytes kept
         of a packet.
         """
         self._put = put
@@ -46,11 +46,11 @@ class Writer:
         self._put(blocks + b"".join(self._described(*it) for it in interfaces))
 
     def interface(self, name: str, description: str) -> None:
-        """Another interface, whose number is the next one."""
+        """Add an interface; it gets the next number."""
         self._put(self._described(name, description))
 
     def packet(self, interface: int, at: int, data: bytes, length: int, comment: str, verdict: int) -> None:
-        """A packet that came in. ``at``: Unix time, ns; ``verdict``: enum xdp_action."""
+        """Write a received packet. ``at``: Unix time, ns; ``verdict``: enum xdp_action."""
         head = pack("=IIIII", interface, at >> 32, at & 0xFFFFFFFF, len(data), length)
         options = [
             (_COMMENT, comment.encode()),
@@ -60,7 +60,7 @@ class Writer:
         self._put(_block(_PACKET, head + _padded(data), options))
 
     def statistics(self, interface: int, written: int, missing: int) -> None:
-        """How many packets of an interface were written, and how many should have been and are not here."""
+        """Write an interface's statistics: packets written, and packets that are missing."""
         now = time.time_ns()
         options = [
             (_BEGIN, _moment(self._began)),

@@ -20,7 +20,7 @@ from xdpguard.instance import require_privileges
 if TYPE_CHECKING:
     from xdpguard.capture.output import Output
     from xdpguard.cli.drops import Missed, Wanted
-    from xdpguard.telemetry.attribution import Culprits
+    from xdpguard.telemetry.attribution import Attribution
     from xdpguard.telemetry.drops import Drop, Place
 
 _EXAMPLES = """
@@ -63,7 +63,7 @@ def capture(
     """Write dropped packets' headers to a pcapng file, with the reason of each in its comment."""
     from xdpguard.capture.output import Output
     from xdpguard.store.database import Store
-    from xdpguard.telemetry.attribution import Culprits
+    from xdpguard.telemetry.attribution import Attribution
 
     require_privileges()
     chosen = options(context)
@@ -76,7 +76,7 @@ def capture(
     ):
         # Whoever reads from a pipe may have enough at any time.
         with contextlib.suppress(BrokenPipeError):
-            into = _Into(output, which, Culprits(store))
+            into = _Into(output, which, Attribution(store))
             try:
                 watch.run(into.take, count, end, output.fd, into.progress)
             finally:
@@ -89,11 +89,11 @@ def capture(
 class _Into:
     """A file that drops are written to."""
 
-    def __init__(self, output: Output, which: Wanted, culprits: Culprits) -> None:
+    def __init__(self, output: Output, which: Wanted, attribution: Attribution) -> None:
         from xdpguard.capture.writer import Writer
         from xdpguard.dataplane.sys.abi import DROP_FRAME
 
-        self._culprits = culprits
+        self._attribution = attribution
         self._numbers: dict[Place, int] = {place: number for number, place in enumerate(which.places)}
         self._which = which
         self._written: Counter[int] = Counter()
@@ -114,9 +114,9 @@ class _Into:
         self._written[number] += 1
 
     def _comment(self, drop: Drop) -> str:
-        from xdpguard.telemetry.attribution import in_words
+        from xdpguard.telemetry.attribution import describe
 
-        why = in_words(drops.read(drop, self._culprits)[1])
+        why = describe(drops.read(drop, self._attribution)[1])
         passed = "; only observed, so it passed" if drop.observed else ""
         return f"{drop.reason.name}: {drop.reason.help}" + (f"; {why}" if why else "") + passed
 

@@ -22,7 +22,7 @@ from xdpguard.policy.target import parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet
-    from xdpguard.telemetry.attribution import Culprits
+    from xdpguard.telemetry.attribution import Attribution
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
 Reasons = Annotated[
@@ -251,7 +251,7 @@ class Missed:
         return text
 
 
-def read(drop: Drop, culprits: Culprits) -> tuple[Packet | None, dict[str, Any] | None]:
+def read(drop: Drop, attribution: Attribution) -> tuple[Packet | None, dict[str, Any] | None]:
     """What the packet was, if it is to be read, and the rule or list entry that decided, if one did."""
     from xdpguard.capture.packet import decode
     from xdpguard.telemetry.drops import LIST, RULE
@@ -259,9 +259,9 @@ def read(drop: Drop, culprits: Culprits) -> tuple[Packet | None, dict[str, Any] 
     packet, entry = decode(drop.frame), None
     source = packet.source if packet else None
     if drop.entry == RULE:
-        entry = culprits.rule(drop.number, source, drop.at / 1e9)
+        entry = attribution.rule(drop.number, source, drop.at / 1e9)
     elif drop.entry == LIST:
-        entry = culprits.list(drop.number, source, drop.at / 1e9)
+        entry = attribution.list(drop.number, source, drop.at / 1e9)
     return packet, entry
 
 

@@ -16,7 +16,7 @@ from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.cli.drops import Wanted
-    from xdpguard.telemetry.attribution import Culprits
+    from xdpguard.telemetry.attribution import Attribution
     from xdpguard.telemetry.drops import Drop
 
 _EXAMPLES = """
@@ -59,32 +59,32 @@ def events(
 ) -> None:
     """Show which packets were dropped of late, and why each of them was."""
     from xdpguard.store.database import Store
-    from xdpguard.telemetry.attribution import Culprits
+    from xdpguard.telemetry.attribution import Attribution
 
     require_privileges()
     chosen = options(context)
     end = drops.seconds(rate, lasting)
     which = drops.wanted(chosen, reason, interface, netns)
     with Store(chosen.instance.store, read_only=True) as store:
-        culprits = Culprits(store)
+        attribution = Attribution(store)
         if not follow and end is None:
-            _show_last(context, which, culprits, count, as_json)
+            _show_last(context, which, attribution, count, as_json)
             return
         with drops.Watch(chosen, which, rate) as watch:
             render.note("drops as they happen" + ("; end with Ctrl-C" if end is None else f", for {lasting}"))
 
             def take(drop: Drop) -> None:
                 if as_json:
-                    render.print_json(_as_json(drop, culprits))
+                    render.print_json(_as_json(drop, attribution))
                 else:
-                    typer.echo(line(drop, which, culprits))
+                    typer.echo(line(drop, which, attribution))
 
             watch.run(take, count, end, sys.stdout.fileno())
             missed = watch.missed()
     render.note(missed.in_words("shown"))
 
 
-def _show_last(context: typer.Context, which: Wanted, culprits: Culprits, count: int, as_json: bool) -> None:
+def _show_last(context: typer.Context, which: Wanted, attribution: Attribution, count: int, as_json: bool) -> None:
     from xdpguard.telemetry.drops import last
 
     chosen = options(context)
@@ -93,11 +93,11 @@ def _show_last(context: typer.Context, which: Wanted, culprits: Culprits, count:
     total = drops.sums(chosen, *which.places)
     dropped = {name: number for name, number in total.dropped.items() if number and which.admits(name)}
     if as_json:
-        shown = [_as_json(drop, culprits) for drop in found]
+        shown = [_as_json(drop, attribution) for drop in found]
         render.print_json({"events": shown, "dropped": dropped, "lost": sum(total.lost.values())})
         return
     for drop in found:
-        typer.echo(line(drop, which, culprits))
+        typer.echo(line(drop, which, attribution))
     if not dropped:
         typer.echo(
             "nothing was dropped since attaching" if not which.reasons else "nothing was dropped for that reason"
@@ -107,10 +107,10 @@ def _show_last(context: typer.Context, which: Wanted, culprits: Culprits, count:
     render.note(f"the last {len(found)} samples; dropped since attaching: {counts}. --follow shows what comes")
 
 
-def _as_json(drop: Drop, culprits: Culprits) -> dict[str, Any]:
+def _as_json(drop: Drop, attribution: Attribution) -> dict[str, Any]:
     from xdpguard.capture.line import write
 
-    packet, entry = drops.read(drop, culprits)
+    packet, entry = drops.read(drop, attribution)
     return {
         "time": drop.at / 1e9,
         "interface": drop.place[0],
@@ -124,18 +124,18 @@ def _as_json(drop: Drop, culprits: Culprits) -> dict[str, Any]:
     }
 
 
-def line(drop: Drop, which: Wanted, culprits: Culprits) -> str:
+def line(drop: Drop, which: Wanted, attribution: Attribution) -> str:
     """A drop as people read it."""
     from xdpguard.capture.line import write
-    from xdpguard.telemetry.attribution import in_words
+    from xdpguard.telemetry.attribution import describe
 
-    packet, entry = drops.read(drop, culprits)
+    packet, entry = drops.read(drop, attribution)
     seconds, rest = divmod(drop.at, 1_000_000_000)
     moment = time.strftime("%H:%M:%S", time.localtime(seconds))
     if time.localtime(seconds)[:3] != time.localtime()[:3]:
         moment = time.strftime("%Y-%m-%d ", time.localtime(seconds)) + moment
     what = write(packet) if packet else f"{drop.length} octets: {drop.frame[:32].hex()}"
-    why = in_words(entry)
+    why = describe(entry)
     mark = "*" if drop.observed else ""
     parts = [f"{moment}.{rest // 1_000_000:03}", which.shown(drop.place), f"{drop.reason.name}{mark}".ljust(12), what]
     return "  ".join([*parts, *([why] if why else [])])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether this machine has what xdpguard needs. Every finding that is not in order comes with its remedy."""
+"""Check whether this machine has what xdpguard needs. Every finding that is not ok has a remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xdpguard.instance import Instance
 
 __all__ = ["Check", "run"]
 
-# In the order in which attaching would need them.
+# In the order in which attaching needs them.
 _CHECKS: tuple[tuple[str, Callable[[Instance], Check]], ...] = (
     ("privileges", host.privileges),
     ("kernel", host.running_kernel),
@@ -33,7 +33,7 @@ _CHECKS: tuple[tuple[str, Callable[[Instance], Check]], ...] = (
 
 
 def run(instance: Instance, fix: bool = False) -> list[Check]:
-    """Every check. With ``fix``, what can safely be mended is, and what is told is how it is then."""
+    """Run every check. With ``fix``, fix what can safely be fixed, and report the state afterwards."""
     found = []
     for name, check in _CHECKS:
         its = _made(name, check, instance)
@@ -56,5 +56,5 @@ def _fixed(its: Check, check: Callable[[Instance], Check], instance: Instance) -
     try:
         done = FIXES[its.name](instance)
     except (XdpguardError, OSError) as error:
-        return its._replace(finding=f"{its.finding}; it was not mended: {error}")
+        return its._replace(finding=f"{its.finding}; the fix failed: {error}")
     return _made(its.name, check, instance)._replace(fixed=done) if done else its

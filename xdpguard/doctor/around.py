@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the host around xdpguard makes of it: interfaces and their drivers, the firewall, addresses it needs."""
+"""Checks of the host around xdpguard: interfaces and their drivers, the firewall, addresses the host needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xdpguard.store.database import Store
 
 
 def firewall(instance: Instance) -> Check:
-    """Whether the host's own firewall drops what the guard answers for."""
+    """Check whether the host's own firewall drops what the guard answers for."""
     namespaces = {""}
     exempt: set[int] = set()
     if instance.store.exists():
@@ -37,24 +37,24 @@ def firewall(instance: Instance) -> Check:
             namespaces |= {it.netns for it in store.attachments()} & set(netns.names())
             ports = (port for text in book.effective(configured).exempt_ports for port in parse_ports(text))
             exempt |= set(book.published()) | {port.number for port in ports}
-    found = [it for name in sorted(namespaces) for it in rulesets.sentences(name, exempt)]
+    found = [it for name in sorted(namespaces) for it in rulesets.warnings(name, exempt)]
     if found:
         return Check("host firewall", "warn", "; ".join(found), rulesets.REMEDY)
-    return Check("host firewall", "ok", "no rule of nftables is seen to drop a listening port", "")
+    return Check("host firewall", "ok", "no nftables rule found that drops a listening port", "")
 
 
 def needed(instance: Instance) -> Check:
-    """Entries that are left out because the host needs what they block."""
+    """Check for entries that were left out because the host needs what they block."""
     with Store(instance.store, read_only=True) as store:
         found = needs.kept(store)
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         return Check("needed addresses", "warn", f"{found[0]}{more}", found[0].remedy)
-    return Check("needed addresses", "ok", "no entry had to be left out for one", "")
+    return Check("needed addresses", "ok", "no entry blocks one", "")
 
 
 def interfaces(instance: Instance) -> Check:
-    """The interfaces of this network namespace and what they carry."""
+    """Check the interfaces of this network namespace and the programs on them."""
     pins = pinning.Pins(instance.bpffs, instance.name)
     dataplane = KernelDataplane(pins)
     words, foreign = [], []
@@ -76,7 +76,7 @@ def interfaces(instance: Instance) -> Check:
 
 
 def answers(instance: Instance) -> Check:
-    """Whether the guards that are on can answer."""
+    """Check whether the active guards can answer."""
     pins = pinning.Pins(instance.bpffs, instance.name)
     current = [it for it in _attached(instance) if pins.is_current(it.name, it.netns)]
     reach = Reach(pins, [Links().get(it.name, it.netns) for it in current])
@@ -85,27 +85,27 @@ def answers(instance: Instance) -> Check:
         words = [f"{place_of(it.name, it.netns)} {in_words(its.muted, its.why)}" for it, its in failing]
         return Check("answers", "warn", f"the SYN guard on {'; on '.join(words)}", failing[0][1].remedy)
     if not current:
-        return Check("answers", "ok", "nothing is attached, so the SYN guard has nothing to answer", "")
+        return Check("answers", "ok", "nothing is attached, so the SYN guard answers nothing", "")
     if not answering(reach.mode):
         return Check("answers", "ok", f"the SYN guard is in mode {reach.mode}, and answers nothing", "")
     names = ", ".join(place_of(it.name, it.netns) for it in current if not it.observe)
-    return Check("answers", "ok", f"those of the SYN guard leave {names or 'no interface: each only observes'}", "")
+    return Check("answers", "ok", f"the SYN guard's answers leave {names or 'no interface: each only observes'}", "")
 
 
 def configured_guard(store: Store, instance: Instance) -> Guard:
-    """The guard's policy as the remembered configuration has it."""
+    """Return the guard's policy from the recorded configuration."""
     file = store.fact(CONFIG_FACT) or instance.config
     return load(Path(file)).guard if file and Path(file).is_file() else Guard()
 
 
 def drivers(instance: Instance) -> Check:
-    """What the drivers of the attached interfaces cannot do, and what that costs."""
+    """Check the drivers of attached interfaces for missing features, and what that costs."""
     found = [_driver(Links().get(it.name, it.netns)) for it in _attached(instance)]
     wanting = [(words, remedy) for words, remedy in found if words]
     if wanting:
         return Check("drivers", "warn", "; ".join(words for words, _ in wanting), wanting[0][1])
     return Check(
-        "drivers", "ok", "native mode, and nothing is seen that they lack" if found else "nothing is attached", ""
+        "drivers", "ok", "native mode, with no missing feature detected" if found else "nothing is attached", ""
     )
 
 
@@ -116,7 +116,7 @@ def _attached(instance: Instance) -> list[Interface]:
 
 
 def _driver(link: Link) -> tuple[str, str]:
-    """What the driver of an attached interface lacks, and a remedy; empty: nothing."""
+    """Return what the driver of an attached interface lacks, and a remedy; empty if nothing."""
     place = place_of(link.name, link.netns)
     if link.xdp is None or link.xdp.mode == "native":
         cpus = kernel.possible_cpus()
@@ -129,8 +129,8 @@ def _driver(link: Link) -> tuple[str, str]:
         except OSError:
             joined = False
     words = f"{place} is attached in generic mode, which copies each packet"
-    words += ", as its driver has no other" if told == 0 else ""
+    words += ", as its driver supports no other" if told == 0 else ""
     if not joined:
-        return words, "detach, and attach with --mode native, where its driver and its peer allow it"
-    remedy = f"ethtool -K {link.name} gro off, where every segment must be counted"
-    return f"{words}, and counts segments that GRO has joined as one packet", remedy
+        return words, "detach, and attach with --mode native, if its driver and its peer allow it"
+    remedy = f"ethtool -K {link.name} gro off, if every segment must be counted"
+    return f"{words}, and counts segments merged by GRO as one packet", remedy

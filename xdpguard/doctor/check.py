@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A finding of doctor."""
+"""The result of one of doctor's checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 
 class Check(NamedTuple):
-    """One finding. ``warn`` does not keep xdpguard from working. ``fixed``: what was done about it, empty: nothing."""
+    """One finding. ``warn`` does not prevent xdpguard from working. ``fixed``: what was fixed, empty for nothing."""
 
     name: str
     result: Literal["ok", "warn", "fail"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What `doctor --fix` does by itself: what changes nothing that somebody may have wanted so, and can be taken back.
+"""The fixes of `doctor --fix`: only changes that nobody can object to, and that can be undone.
 
-A fix returns what it has done, in words; empty: there was nothing for it to do. XdpguardError or OSError when it fails.
+A fix returns what it did, in words, empty if there was nothing to do. Raises XdpguardError or OSError if it fails.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _HEADERS = "linux-libc-dev"
 
 
 def _jit(instance: Instance) -> str:
-    """Lets the kernel compile BPF, which is what it does by default; until the next boot."""
+    """Enable the BPF JIT compiler, the kernel's default, until the next boot."""
     del instance
     JIT.write_text("1", encoding="ascii")
     return "net.core.bpf_jit_enable is 1 until the next boot"
 
 
 def _headers(instance: Instance) -> str:
-    """Installs the one package that compiling needs, where the distribution is Debian's kind."""
+    """Install the only package that compiling needs, on Debian and its derivatives."""
     del instance
     if shutil.which("apt-get") is None:
         return ""
@@ -40,12 +40,12 @@ def _headers(instance: Instance) -> str:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise MissingError(f"{_HEADERS} could not be installed", "apt-get update, and try again", done.stderr)
+        raise MissingError(f"{_HEADERS} could not be installed", "run apt-get update and try again", done.stderr)
     return f"{_HEADERS} is installed"
 
 
 def _guards(instance: Instance) -> str:
-    """Tells the guards how their answers leave now."""
+    """Update the guards' knowledge of how their answers leave."""
     pins = Pins(instance.bpffs, instance.name)
     with instance.lock(), Store(instance.store) as store:
         session = Controller(store, KernelDataplane(pins), Links())
@@ -53,7 +53,7 @@ def _guards(instance: Instance) -> str:
         if not links:
             return ""
         session.guard.apply(session.guard.effective(configured_guard(store, instance)), links)
-    return "the guards are told how answers leave now"
+    return "the guards now know how answers leave"
 
 
 FIXES: Mapping[str, Callable[[Instance], str]] = {

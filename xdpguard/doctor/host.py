@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What xdpguard needs of the machine itself: rights, kernel, compiler, folders."""
+"""Checks of the machine itself: privileges, kernel, compiler, directories."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from xdpguard.store.database import Store
 
 _OLDEST_KERNEL = (5, 15)
 JIT = Path("/proc/sys/net/core/bpf_jit_enable")
-# Since which kernel there is what the data plane does without before, and what that means.
+# Features the data plane manages without on older kernels, by the version that introduced them.
 _SINCE = {
     (5, 18): "jumbo frames in native mode",
-    (6, 0): "cookies of its own making",
-    (6, 3): "drivers that say what they can",
+    (6, 0): "SYN cookies computed in the data plane",
+    (6, 3): "drivers that report their XDP features",
 }
 
 
 def privileges(instance: Instance) -> Check:
-    """Whether BPF and network administration are allowed."""
+    """Check whether BPF and network administration are permitted."""
     del instance
     require_privileges()
-    return Check("privileges", "ok", "BPF and network administration are allowed", "")
+    return Check("privileges", "ok", "BPF and network administration are permitted", "")
 
 
 def running_kernel(instance: Instance) -> Check:
-    """Whether the kernel is new enough, and compiles BPF."""
+    """Check whether the kernel is recent enough, and compiles BPF."""
     del instance
     release, version = platform.release(), kernel.release()
     if version is not None and version < _OLDEST_KERNEL:
@@ -48,7 +48,7 @@ def running_kernel(instance: Instance) -> Check:
 
 
 def bcc(instance: Instance) -> Check:
-    """Whether this Python has bcc."""
+    """Check whether this Python has bcc."""
     del instance
     from xdpguard.dataplane.build.compiler import import_bcc
 
@@ -57,24 +57,24 @@ def bcc(instance: Instance) -> Check:
 
 
 def headers(instance: Instance) -> Check:
-    """Whether the C library's kernel headers are there."""
+    """Check whether the C library's kernel headers are installed."""
     del instance
     from xdpguard.dataplane.build.compiler import require_headers
 
     require_headers()
-    return Check("kernel headers", "ok", "the C library's are there; a kernel source tree is not needed", "")
+    return Check("kernel headers", "ok", "the C library's are installed; no kernel source tree is needed", "")
 
 
 def bpffs(instance: Instance) -> Check:
-    """Whether the BPF file system is mounted; mounts it."""
+    """Check whether the BPF file system is mounted; mount it if it is not."""
     if instance.bpffs.is_dir() and pinning.is_bpffs(instance.bpffs):
         return Check("BPF file system", "ok", str(instance.bpffs), "")
     pinning.ensure_bpffs(instance.bpffs)
-    return Check("BPF file system", "ok", f"{instance.bpffs}, mounted just now", "")
+    return Check("BPF file system", "ok", f"{instance.bpffs}, just mounted", "")
 
 
 def state(instance: Instance) -> Check:
-    """Whether the state can be read and written."""
+    """Check whether the state can be read and written."""
     with instance.lock():
         pass
     if instance.store.exists():
@@ -85,40 +85,40 @@ def state(instance: Instance) -> Check:
 
 
 def compiles(instance: Instance) -> Check:
-    """Whether the data plane compiles, and the kernel takes it."""
-    # A short-lived instance of its own: nothing of the real one is touched.
+    """Check whether the data plane compiles, and the kernel accepts it."""
+    # A short-lived instance of its own, so that the real one is not touched.
     for stale in (instance.bpffs / "xdpguard").glob("doctor-*"):
         if not Path(f"/proc/{stale.name.removeprefix('doctor-')}").exists():
             pinning.Pins(instance.bpffs, stale.name).remove_all()
     pins = pinning.Pins(instance.bpffs, f"doctor-{os.getpid()}")
     try:
         with KernelDataplane(pins).build(Target("doctor", "", 1500, False, True), Policy()):
-            return Check("data plane", "ok", "compiles, and the kernel takes it", "")
+            return Check("data plane", "ok", "compiles, and the kernel accepts it", "")
     finally:
         pins.remove_all()
 
 
 def guard(instance: Instance) -> Check:
-    """What the SYN guard needs of the kernel."""
+    """Check the kernel for what the SYN guard needs."""
     del instance
     if not btf.switches():
-        found = "no kernel type information (BTF): SYN cookies carry the MSS only, full queues are not seen"
+        found = "no kernel type information (BTF): SYN cookies carry only the MSS, full queues are not detected"
         return Check("SYN guard", "warn", found, "use a kernel with CONFIG_DEBUG_INFO_BTF, and libbpf 1")
     value = sysctl.read("net.ipv4.tcp_syncookies")
     if value == "0":
         remedy = "sysctl -w net.ipv4.tcp_syncookies=1, or let xdpguard run raise it while a flood lasts"
-        return Check("SYN guard", "warn", "net.ipv4.tcp_syncookies is 0: no cookie can be sent", remedy)
-    return Check("SYN guard", "ok", f"the kernel tells what it needs; net.ipv4.tcp_syncookies is {value}", "")
+        return Check("SYN guard", "warn", "net.ipv4.tcp_syncookies is 0: no cookies can be sent", remedy)
+    return Check("SYN guard", "ok", f"the kernel provides what it needs; net.ipv4.tcp_syncookies is {value}", "")
 
 
 def tcp(instance: Instance) -> Check:
-    """What `xdpguard tcp` needs of the kernel."""
+    """Check the kernel for what `xdpguard tcp` needs."""
     del instance
     tracepoints.require_tracepoints([])
     missing = [name for name in tracepoints.KNOWN if not tracepoints.format_of(name)]
     if missing:
         return Check("TCP", "warn", f"no tracepoint {', '.join(missing)}", "use a kernel with CONFIG_BPF_EVENTS")
     if not btf.tcp_switches():
-        found = "no kernel type information (BTF): xdpguard tcp can do no more than states"
+        found = "no kernel type information (BTF): only xdpguard tcp states works"
         return Check("TCP", "warn", found, "use a kernel with CONFIG_DEBUG_INFO_BTF, and libbpf 1")
     return Check("TCP", "ok", f"{len(tracepoints.KNOWN)} tracepoints", "")

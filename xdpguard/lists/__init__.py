@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""From people's files to sets of addresses."""
+"""Turn list files into sets of addresses."""

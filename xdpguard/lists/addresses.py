@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A set of addresses as disjoint prefixes, IPv4 and IPv6, in numpy arrays: what a list holds once it is read.
+"""A set of addresses as disjoint prefixes, IPv4 and IPv6, in numpy arrays: the contents of a list once it is read.
 
-Overlapping and adjacent ranges become one, and each range the fewest prefixes that make it up.
+Overlapping and adjacent ranges are merged, and each range is split into the fewest prefixes that cover it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class AddressSet(NamedTuple):
     length6: U8
 
     def __len__(self) -> int:
-        """Number of prefixes, both families."""
+        """Return the number of prefixes, of both families."""
         return self.network4.size + self.high6.size
 
     def holding(self, address: Prefix) -> Prefix | None:
-        """The prefix that holds an address or shares one with a prefix; None when there is none."""
+        """Return the prefix that contains an address, or overlaps a prefix; None if there is none."""
         number = int.from_bytes(address.network, "big")
         width = len(address.network) * 8
         last = number | ((1 << (width - address.length)) - 1)
@@ -48,14 +48,14 @@ class AddressSet(NamedTuple):
         return found if first | ((1 << (width - found.length)) - 1) >= number else None
 
     def prefix(self, version: int, place: int) -> Prefix:
-        """One of the prefixes."""
+        """Return one of the prefixes."""
         if version == 4:
             return Prefix(int(self.network4[place]).to_bytes(4, "big"), int(self.length4[place]))
         number = int(self.high6[place]) << 64 | int(self.low6[place])
         return Prefix(number.to_bytes(16, "big"), int(self.length6[place]))
 
     def packed(self) -> tuple[bytes, bytes]:
-        """Both families as octets, for the store."""
+        """Encode both families as bytes, for the store."""
         four = np.empty(self.network4.size, _PACKED4)
         four["network"], four["length"] = self.network4, self.length4
         six = np.empty(self.high6.size, _PACKED6)
@@ -63,7 +63,7 @@ class AddressSet(NamedTuple):
         return four.tobytes(), six.tobytes()
 
     def _place(self, last: int, version: int) -> int:
-        """Where the last prefix stands that begins no later than ``last``; -1: none."""
+        """Return the index of the last prefix that begins no later than ``last``; -1 if there is none."""
         if version == 4:
             return int(np.searchsorted(self.network4, np.uint32(last), "right")) - 1
         high, low = np.uint64(last >> 64), np.uint64(last & (1 << 64) - 1)
@@ -73,16 +73,16 @@ class AddressSet(NamedTuple):
 
 
 def unpacked(four: bytes, six: bytes) -> AddressSet:
-    """What `AddressSet.packed` has made octets of."""
+    """Decode the bytes of `AddressSet.packed`."""
     a, b = np.frombuffer(four, _PACKED4), np.frombuffer(six, _PACKED6)
     fields = (a["network"], a["length"], b["high"], b["low"], b["length"])
     return AddressSet(*(np.ascontiguousarray(field) for field in fields))
 
 
 def aggregate(first4: U32, last4: U32, high6: U64, low6: U64, length6: U8) -> tuple[AddressSet, int]:
-    """Makes a set of IPv4 ranges (first and last address) and IPv6 prefixes, in any order.
+    """Build a set from IPv4 ranges (first and last address) and IPv6 prefixes, in any order.
 
-    Returns the set, and how many entries stood there more than once.
+    Returns the set, and the number of duplicate entries.
     """
     network4, length4, twice4 = _aggregate4(first4, last4)
     high, low, length, twice6 = _aggregate6(high6, low6, length6)
@@ -107,7 +107,7 @@ def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
     networks, lengths = [begin[single]], [np.full(int(single.sum()), 32, np.uint8)]
     begin, end = begin[~single], end[~single]
     while begin.size:
-        # The largest block that begins here: bounded by where it begins, and by what is left.
+        # The largest block that begins here: limited by the alignment of its start, and by what is left.
         aligned = np.where(begin == 0, 32, np.frexp((begin & -begin).astype(np.float64))[1] - 1)
         bits = np.minimum(aligned, np.frexp((end - begin + 1).astype(np.float64))[1] - 1)
         networks.append(begin)
@@ -135,13 +135,13 @@ def _aggregate6(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8, int]:
 
 
 def _covered(high: U64, low: U64, length: U8) -> NDArray[np.bool_]:
-    """Which prefixes stand inside another one: those that end no later than one before them, in ascending order."""
+    """Return which prefixes lie inside another: those that end no later than an earlier one, in ascending order."""
     host = _host_bits(length)
     last_high, last_low = high | host[0], low | host[1]
     if (length <= 64).all():
         reach = np.maximum.accumulate(last_high)
         return np.concatenate(([False], reach[:-1] >= last_high[1:]))
-    # 128-bit numbers have no maximum here; their ranks have.
+    # numpy has no maximum of 128-bit numbers, but their ranks have one.
     order = np.lexsort((last_low, last_high))
     steps = (np.diff(last_high[order]) != 0) | (np.diff(last_low[order]) != 0)
     ranks = np.empty(order.size, np.int64)
@@ -151,18 +151,18 @@ def _covered(high: U64, low: U64, length: U8) -> NDArray[np.bool_]:
 
 
 def _host_bits(length: U8) -> tuple[U64, U64]:
-    """The bits behind the prefix, as upper and lower half. A shift by 64 is none in C, hence in two steps."""
+    """Return the bits after the prefix as upper and lower half. C does not define a shift by 64, hence two steps."""
     ones = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
     upper, lower = np.minimum(length, 64).astype(np.uint64), np.maximum(length, 64).astype(np.uint64) - np.uint64(64)
 
-    def behind(bits: U64) -> U64:
+    def mask_after(bits: U64) -> U64:
         return np.where(bits == 64, np.uint64(0), ones >> np.minimum(bits, np.uint64(63)))
 
-    return behind(upper), behind(lower)
+    return mask_after(upper), mask_after(lower)
 
 
 def _joined(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8]:
-    """Joins two halves of a prefix into it, again and again. Takes disjoint prefixes."""
+    """Merge pairs of halves into their common prefix, repeatedly. Takes disjoint prefixes."""
     pool: dict[int, list[tuple[U64, U64]]] = {}
     for value in np.unique(length):
         chosen = length == value
@@ -185,7 +185,7 @@ def _joined(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8]:
 
 
 def _halves(high: U64, low: U64, bits: int, pool: dict[int, list[tuple[U64, U64]]]) -> tuple[U64, U64]:
-    """Puts pairs of halves into the pool as one prefix that is a bit shorter; returns the others."""
+    """Move pairs of halves to the pool as one prefix a bit shorter; return the others."""
     flip_high = np.uint64(1 << (64 - bits)) if bits <= 64 else np.uint64(0)
     flip_low = np.uint64(1 << (128 - bits)) if bits > 64 else np.uint64(0)
     first = ((high[:-1] & flip_high) == 0) & ((low[:-1] & flip_low) == 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Targets from lines of text: one a line, # and ; start a comment, empty lines are skipped."""
+"""Read targets from lines of text: one per line, # and ; start a comment, empty lines are skipped."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ LONGEST_LINE = 4096
 
 
 class Lines(NamedTuple):
-    """What a text held: the prefixes, each once, and notes worth telling (host bits cleared)."""
+    """The prefixes of a text, each once, and notes for the user (host bits cleared)."""
 
     prefixes: list[Prefix]
     notes: list[str]
 
 
 def parse_lines(name: str, lines: Iterable[bytes]) -> Lines:
-    """Reads targets. UsageError naming file and line when one is none, or when there are none at all."""
+    """Read targets. Raise UsageError, with file and line, if a line is not one, or if there are none."""
     found: dict[Prefix, None] = {}
     notes: list[str] = []
     for number, raw in enumerate(lines, start=1):
         if len(raw) > LONGEST_LINE:
-            raise UsageError(f"{name}:{number}: the line is longer than {LONGEST_LINE} characters", "one target a line")
+            raise UsageError(
+                f"{name}:{number}: the line is longer than {LONGEST_LINE} characters", "write one target per line"
+            )
         text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").split("#")[0].split(";")[0].strip()
         if not text:
             continue
@@ -37,5 +39,5 @@ def parse_lines(name: str, lines: Iterable[bytes]) -> Lines:
             notes.append(f"{name}:{number}: {text} has host bits set; taken as {prefix}")
         found[prefix] = None
     if not found:
-        raise UsageError(f"{name}: no targets", "give one address or prefix a line")
+        raise UsageError(f"{name}: no targets", "write one address or prefix per line")
     return Lines(list(found), notes)

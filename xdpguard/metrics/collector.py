@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Gathers the figures at the moment they are asked for, from the pinned maps, the store and the links.
+"""Collect the figures at the moment of a scrape, from the pinned maps, the store and the links.
 
-A part that cannot be read leaves the others alone, and says so in xdpguard_scrape_collector_success.
+A part that cannot be read does not affect the others; it is reported in xdpguard_scrape_collector_success.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _INITIAL = 0x12, 0x02  # of SYN and ACK, SYN alone
 
 
 class _Incomplete(Exception):
-    """Some figures of a part could not be read; the others are there."""
+    """Some figures of a part could not be read; the others were."""
 
 
 class Collector:
     """One instance's figures. Any thread may ask; one at a time is served."""
 
     def __init__(self, pins: Pins, store: Path, status: Status, log: Callable[[str], None]) -> None:
-        self.top = 0  # sources, ports, and listeners, that are named at most
+        self.top = 0  # maximum number of sources, ports and listeners that are named
         self.tcp = TcpFigures()
         self._pins = pins
         self._store = store
@@ -58,7 +58,7 @@ class Collector:
         self._failing: dict[str, str] = {}
 
     def gather(self) -> list[Sample]:
-        """Every figure there is now, in the order of the catalogue."""
+        """Return every current figure, in the order of the catalogue."""
         begun = time.perf_counter()
         with self._lock:
             found = Gathering()
@@ -77,24 +77,24 @@ class Collector:
         return sorted(found, key=lambda sample: order[sample.name])
 
     def interfaces(self) -> list[Interface]:
-        """The recorded interfaces as they are now."""
+        """Return the recorded interfaces in their current state."""
         with Store(self._store, read_only=True) as store:
             inventory = Inventory(store, KernelDataplane(self._pins), self._links)
             return [inventory.look(it) for it in store.attachments()]
 
     def rest(self) -> None:
-        """Lets go of what costs something while nobody asks."""
+        """Release what is costly while nobody scrapes."""
         with self._lock:
             self.tcp.close()
 
     def close(self) -> None:
-        """Lets go of the maps that are kept open."""
+        """Close the maps that are kept open."""
         with self._lock:
             self._totals.close()
             self.tcp.close()
 
     def _try(self, name: str, part: Callable[[Gathering], None], found: Gathering) -> bool:
-        """Whether a part could be read; logs once when it cannot, and adds nothing of it then."""
+        """Return whether a part could be read; otherwise log that once, and add nothing of it."""
         mine = Gathering()
         try:
             part(mine)
@@ -102,7 +102,7 @@ class Collector:
             found += mine
             self._failing_now(name, f"not all of {name} can be read: {error}")
             return False
-        except Exception as error:  # whatever it is: the other figures are wanted all the more
+        except Exception as error:  # whatever it is, the other figures are still wanted
             self._failing_now(name, f"{name} cannot be read: {str(error) or type(error).__name__}")
             return False
         self._failing.pop(name, None)
@@ -112,7 +112,7 @@ class Collector:
     def _failing_now(self, name: str, words: str) -> None:
         if self._failing.get(name) != words:
             self._failing[name] = words
-            self._log(f"metrics: {words}; going on without")
+            self._log(f"metrics: {words}; continuing without")
 
     def _service(self, out: Gathering) -> None:
         status = self._status
@@ -211,7 +211,7 @@ def _counted(out: Gathering, place: tuple[str, str], reading: Reading) -> None:
     for protocol, number in its.protocols.items():
         out.put("xdpguard_protocol_packets_total", number, *place, protocol)
     mask, alone = _INITIAL
-    out.put("xdpguard_syns_total", sum(n for octet, n in its.flag_sets.items() if octet & mask == alone), *place)
+    out.put("xdpguard_syns_total", sum(n for flags, n in its.flag_sets.items() if flags & mask == alone), *place)
     out.put("xdpguard_tracking_skipped_total", its.sources_skipped, *place, "sources")
     out.put("xdpguard_tracking_skipped_total", its.tuples_skipped, *place, "tuples")
     out.put("xdpguard_events_lost_total", its.events_lost, *place)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The Grafana dashboard and the Prometheus alerts that go with the metrics. Every query is in here or in alerts.yml."""
+"""The Grafana dashboard and the Prometheus alerts for the metrics. Every query is in here or in alerts.yml."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Kind = Literal["timeseries", "stat", "table"]
 
 
 class Panel(NamedTuple):
-    """A panel: its queries with their legends, the unit as Grafana names it, its width of 24."""
+    """A panel: its queries with their legends, the unit in Grafana's notation, its width out of 24."""
 
     title: str
     queries: tuple[tuple[str, str], ...]
@@ -34,7 +34,7 @@ def _rate(name: str, by: str, more: str = "", link: bool = True) -> str:
 
 
 def _filled(queue: str) -> tuple[str, str]:
-    """How full the queues of listeners are, of 1."""
+    """Return the query for the usage of listeners' queues, as a fraction."""
     name = f"xdpguard_tcp_{queue}"
     return f"{name}{{{_HOST}}} / {name}_limit{{{_HOST}}}", "{{address}} {{port}} {{netns}}"
 
@@ -66,7 +66,7 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Packets by reason", ((_rate("xdpguard_packets_total", "reason"), "{{reason}}"),), "pps", 12, stacked=True
         ),
-        Panel("Octets by action", ((_rate("xdpguard_bytes_total", "action"), "{{action}}"),), "Bps", 12, stacked=True),
+        Panel("Bytes by action", ((_rate("xdpguard_bytes_total", "action"), "{{action}}"),), "Bps", 12, stacked=True),
         Panel(
             "Dropped by reason", ((_rate("xdpguard_packets_total", "reason", ',action="drop"'), "{{reason}}"),), "pps"
         ),
@@ -74,7 +74,7 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
             "Observed only",
             (
                 (_rate("xdpguard_observed_packets_total", "reason", ',action!="pass"'), "{{reason}}"),
-                (_rate("xdpguard_observed_bytes_total", "instance", ',action!="pass"'), "octets"),
+                (_rate("xdpguard_observed_bytes_total", "instance", ',action!="pass"'), "bytes"),
             ),
             "short",
         ),
@@ -88,14 +88,14 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
             (
                 (_rate("xdpguard_syns_total", "instance"), "SYNs"),
                 (_rate("xdpguard_cookies_sent_total", "instance"), "cookies sent"),
-                (_rate("xdpguard_cookies_valid_total", "instance"), "came back valid"),
-                (_rate("xdpguard_cookies_bad_total", "instance"), "not valid"),
+                (_rate("xdpguard_cookies_valid_total", "instance"), "returned valid"),
+                (_rate("xdpguard_cookies_bad_total", "instance"), "invalid"),
             ),
             "pps",
             12,
         ),
         Panel(
-            "Floods and what began them",
+            "Floods and their causes",
             (
                 (f"sum by (cause) (xdpguard_guard_cause{{{_LINK}}})", "{{cause}}"),
                 (f"sum by (interface, netns) (increase(xdpguard_floods_total{{{_LINK}}}{_RATE}))", f"begun on {_NAME}"),
@@ -103,8 +103,8 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
             "short",
             12,
         ),
-        Panel("Sources with most SYNs", ((f"xdpguard_top_source_syns{{{_HOST}}}", "{{source}}"),), "short", 8, "table"),
-        Panel("Ports with most SYNs", ((f"xdpguard_top_port_syns{{{_HOST}}}", "{{port}}"),), "short", 8, "table"),
+        Panel("Top sources by SYNs", ((f"xdpguard_top_source_syns{{{_HOST}}}", "{{source}}"),), "short", 8, "table"),
+        Panel("Top ports by SYNs", ((f"xdpguard_top_port_syns{{{_HOST}}}", "{{port}}"),), "short", 8, "table"),
         Panel(
             "Mode and tcp_syncookies",
             (
@@ -115,18 +115,18 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
     ),
     "Rules and lists": (
         Panel("Rules in force", ((f"sum by (kind) (xdpguard_rules{{{_HOST}}})", "{{kind}}"),), "short", 6),
-        Panel("Hits of rules", ((_rate("xdpguard_rule_hits_total", "kind", "", False), "{{kind}}"),), "pps", 6),
-        Panel("Entries of lists", ((f"sum by (list) (xdpguard_list_entries{{{_HOST}}})", "{{list}}"),), "short", 6),
-        Panel("Hits of lists", ((_rate("xdpguard_list_hits_total", "list", "", False), "{{list}}"),), "pps", 6),
+        Panel("Rule hits", ((_rate("xdpguard_rule_hits_total", "kind", "", False), "{{kind}}"),), "pps", 6),
+        Panel("List entries", ((f"sum by (list) (xdpguard_list_entries{{{_HOST}}})", "{{list}}"),), "short", 6),
+        Panel("List hits", ((_rate("xdpguard_list_hits_total", "list", "", False), "{{list}}"),), "pps", 6),
         Panel(
-            "Shadow entries would have caught",
+            "Would-be hits of shadow entries",
             ((_rate("xdpguard_shadow_packets_total", "class", "", False), "{{class}}"),),
             "pps",
             12,
         ),
         Panel("Shadow entries", ((f"sum by (of) (xdpguard_shadow_entries{{{_HOST}}})", "{{of}}"),), "short", 12),
         Panel(
-            "Stored, and held by the kernel",
+            "Stored and held by the kernel",
             (
                 (f"sum by (of) (xdpguard_enforcement_stored{{{_HOST}}})", "{{of}} stored"),
                 (f"sum by (of) (xdpguard_enforcement_held{{{_HOST}}})", "{{of}} held"),
@@ -135,7 +135,7 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
             12,
         ),
         Panel(
-            "Lists loaded, ago",
+            "Age of lists",
             ((f"time() - xdpguard_list_loaded_timestamp_seconds{{{_HOST}}}", "{{list}}"),),
             "s",
             12,
@@ -144,19 +144,19 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
     "TCP on this host": (
         Panel("Sockets by state", ((f"sum by (state) (xdpguard_tcp_sockets{{{_HOST}}})", "{{state}}"),), "short"),
         Panel(
-            "Changes of state",
+            "State transitions",
             ((_rate("xdpguard_tcp_transitions_total", "old, new", "", False), "{{old}} to {{new}}"),),
             "ops",
         ),
         Panel(
-            "Segments sent again",
+            "Retransmitted segments",
             (
                 (_rate("xdpguard_tcp_retransmissions_total", "kind", "", False), "{{kind}}"),
                 (_rate("xdpguard_tcp_synack_retransmissions_total", "port", "", False), "SYN-ACKs of port {{port}}"),
             ),
             "pps",
         ),
-        Panel("Waiting to be accepted", (_filled("accept_queue"),), "percentunit"),
+        Panel("Accept queue", (_filled("accept_queue"),), "percentunit"),
         Panel("SYN backlog", (_filled("syn_backlog"),), "percentunit"),
         Panel(
             "Round-trip times, with [metrics.tcp] rtt",
@@ -184,14 +184,14 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
             "Times",
             (
                 (f"xdpguard_scrape_duration_seconds{{{_HOST}}}", "gathering"),
-                (f"xdpguard_loop_age_seconds{{{_HOST}}}", "since the loop went round"),
+                (f"xdpguard_loop_age_seconds{{{_HOST}}}", "since the loop last ran"),
             ),
             "s",
         ),
         Panel(
             "Health",
             (
-                (f"xdpguard_config_last_reload_successful{{{_HOST}}}", "configuration taken"),
+                (f"xdpguard_config_last_reload_successful{{{_HOST}}}", "configuration accepted"),
                 (f"min by (collector) (xdpguard_scrape_collector_success{{{_HOST}}})", "{{collector}} read"),
             ),
         ),
@@ -202,7 +202,7 @@ _PANELS: dict[str, tuple[Panel, ...]] = {
 
 
 def dashboard() -> str:
-    """The dashboard, as Grafana imports it."""
+    """Return the dashboard in Grafana's import format."""
     panels: list[dict[str, Any]] = []
     down = 0
     for row, its in _PANELS.items():
@@ -234,7 +234,7 @@ def dashboard() -> str:
 
 
 def alerts() -> str:
-    """The alert rules, as Prometheus reads them."""
+    """Return the alert rules in Prometheus' format."""
     return (Path(__file__).parent / "alerts.yml").read_text(encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What all rules together have caught, by kind, and how many are in force: a hundred thousand rules in milliseconds.
+"""Hits of all rules by kind, and the number in force: a hundred thousand rules in milliseconds.
 
-The rows of the store are read again only when it has changed.
+The store's rows are read again only when it has changed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _QUERY = (
     "SELECT id, kind, slot, coalesce(expires, 0), source = ?, packets, bytes, created,"
     " (SELECT value FROM facts WHERE key = ?) FROM rules ORDER BY id"
 )
-_SETTLED = 1_000_000_000  # ns after which another change of the store has another time: file systems' clocks are coarse
+_SETTLED = 1_000_000_000  # ns after which a further change gets another mtime: file system clocks are coarse
 _Rows = NDArray[Any]
 
 
 class Tally(NamedTuple):
-    """Rules in force and hits (packets, octets) by kind, and bans in force."""
+    """Rules in force and hits (packets, bytes) by kind, and bans in force."""
 
     rules: dict[str, int]
     hits: dict[str, tuple[int, int]]
@@ -49,7 +49,7 @@ class Tally(NamedTuple):
 
 
 class RuleTotals:
-    """Sums over rules that only ever rise: what rules had caught that have gone since stays in."""
+    """Sums over rules that only rise: hits of removed rules remain included."""
 
     def __init__(self, pins: Pins, store: Path) -> None:
         self._pins = pins
@@ -57,11 +57,11 @@ class RuleTotals:
         self._stamp: tuple[int, int] | None = None
         self._rows: _Rows = np.zeros(0, _ROW)
         self._generation = ""
-        self._last: NDArray[np.int64] = np.zeros((0, 2), np.int64)  # what each row had at the last reading
+        self._last: NDArray[np.int64] = np.zeros((0, 2), np.int64)  # each row's hits at the last reading
         self._sums = np.zeros((len(KINDS), 2), np.int64)
 
     def read(self) -> Tally:
-        """The present sums. XdpguardError when the store cannot be read."""
+        """Return the current sums. Raise XdpguardError if the store cannot be read."""
         self._refresh()
         rows = self._rows
         now = np.maximum(self._last, rows["hits"] + self._fresh(rows["slot"]))
@@ -77,7 +77,7 @@ class RuleTotals:
         )
 
     def _refresh(self) -> None:
-        """Reads the store's rows again when it has changed since."""
+        """Read the store's rows again if it has changed."""
         stamp = None
         with contextlib.suppress(FileNotFoundError):
             status = self._store.stat()
@@ -92,18 +92,18 @@ class RuleTotals:
         last = np.zeros((len(rows), 2), np.int64)
         if len(rows) and len(self._rows):
             at = np.minimum(np.searchsorted(self._rows["id"], rows["id"]), len(self._rows) - 1)
-            # The number of a rule that has gone may be given to the next one.
+            # The id of a removed rule may be reused by the next one.
             same = (self._rows["id"][at] == rows["id"]) & (self._rows["created"][at] == rows["created"])
             last[same] = self._last[at[same]]
         self._stamp, self._rows, self._last = stamp, rows, last
         self._generation = (found[0][8] or "") if found else ""
 
     def _fresh(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Hits in the kernel that the store has not taken in yet, a row for each slot."""
+        """Return hits in the kernel that are not folded into the store yet, a row for each slot."""
         if len(slots):
             try:
                 with Tables(self._pins) as tables:
-                    # Else they are another store's, or made anew meanwhile.
+                    # Otherwise they belong to another store, or were recreated meanwhile.
                     if tables.generation() == self._generation:
                         return tables.hits_at(slots).astype(np.int64)
             except XdpguardError:

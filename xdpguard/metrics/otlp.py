@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Pushes the figures by OTLP over HTTP, from a thread: the only module that imports opentelemetry.
+"""Push the figures by OTLP over HTTP, from a thread: the only module that imports opentelemetry.
 
-The collector already has sums, so they go to the exporter as they are, past the SDK's instruments. Names lose _total,
-which those who store them put back, and say their unit. When a sum was zero is not known, and so not said.
+The collector already has sums, so they bypass the SDK's instruments and go to the exporter directly. Names lose _total,
+which storage back ends append again, and carry their unit. When a sum was zero is unknown, so no start time is sent.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from xdpguard.metrics.samples import Sample
 from xdpguard.policy.metrics import shown
 
 _PATIENCE = 10.0  # seconds a push may take
-_CLOSING = 2.0  # seconds to wait for one that is under way
+_CLOSING = 2.0  # seconds to wait for a push in progress
 
 
 class Pusher:
-    """Pushes at an interval (seconds) until it is stopped. A receiver that fails is named once."""
+    """Pushes every ``interval`` seconds until it is stopped. A failing receiver is logged once."""
 
     def __init__(self, collector: Collector, url: str, interval: float, name: str, log: Callable[[str], None]) -> None:
-        """``name``: of the instance."""
-        # It says the same at every push; we say it once.
+        """``name``: the instance's name."""
+        # The exporter logs the same at every push; we log it once.
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         logging.getLogger("opentelemetry").propagate = False
         self._collector = collector
@@ -61,7 +61,7 @@ class Pusher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it."""
+        """Stop pushing."""
         self._ended.set()
         self._exporter.shutdown()
         self._thread.join(_CLOSING)
@@ -74,23 +74,23 @@ class Pusher:
             if self._ended.is_set():
                 return
             if failed and not self._failing:
-                self._log(f"metrics could not be pushed to {self._shown}{failed}; see whether it listens; going on")
+                self._log(f"metrics could not be pushed to {self._shown}{failed}; check that it is running; will retry")
             elif self._failing and not failed:
                 self._log(f"metrics are pushed to {self._shown} again")
             self._failing = bool(failed)
 
     def _push(self) -> str:
-        """Why it failed, empty when it did not."""
+        """Push once; return why it failed, empty if it did not."""
         try:
             data = encoded(self._collector.gather(), self._resource, time.time_ns())
             done = self._exporter.export(data)
-        except Exception as error:  # the next push may do better
+        except Exception as error:  # the next push may succeed
             return f": {str(error).replace(self._url, self._shown)}"
-        return "" if done is MetricExportResult.SUCCESS else ": it does not answer, or does not take them"
+        return "" if done is MetricExportResult.SUCCESS else ": it does not answer, or rejects them"
 
 
 def encoded(samples: Iterable[Sample], resource: Resource, now: int) -> MetricsData:
-    """Samples as the exporter wants them. ``now``: Unix time, ns."""
+    """Convert samples for the exporter. ``now``: Unix time, ns."""
     found: dict[str, list[Sample]] = {}
     for sample in samples:
         found.setdefault(sample.name, []).append(sample)
@@ -111,7 +111,7 @@ def _metric(name: str, samples: list[Sample], now: int) -> Metric:
 
 
 def _distribution(sample: Sample, now: int) -> HistogramDataPoint:
-    """OTLP counts each bucket for itself, and knows neither the least nor the greatest value here."""
+    """Convert a histogram: OTLP buckets are not cumulative, and minimum and maximum are unknown."""
     bounds, counts = zip(*sample.buckets, strict=True)
     each = [count - before for count, before in zip(counts, (0, *counts), strict=False)]
     unknown: Any = None

@@ -17,18 +17,18 @@ from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.samples import Sample
 
-_LEVEL = 1  # of compression: a scrape is small, and the service's own work waits
+_LEVEL = 1  # of compression; low, because the service's own work waits meanwhile
 
 
 class Page(NamedTuple):
-    """What is sent: the headers that describe it, and the octets."""
+    """A response: its headers and its bytes."""
 
     headers: dict[str, str]
     body: bytes
 
 
 class Exposition(Base):
-    """The collector as prometheus_client wants it. The registry is this service's own, with nothing else in it."""
+    """Adapts the collector to prometheus_client. The registry belongs to this service alone."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -36,11 +36,11 @@ class Exposition(Base):
         self._registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric that has a series now."""
+        """Return every metric that currently has a series."""
         return metrics(self._collector.gather())
 
     def page(self, accept: str, encodings: str) -> Page:
-        """The figures in the format, and compressed as, the one who asks wants them."""
+        """Return the figures in the format and encoding that the client accepts."""
         encode, kind = choose_encoder(accept)
         body = encode(self._registry)
         headers = {"Content-Type": kind}
@@ -51,7 +51,7 @@ class Exposition(Base):
 
 
 def metrics(samples: Iterable[Sample]) -> list[Metric]:
-    """Samples by metric, in their order."""
+    """Group samples by metric, keeping their order."""
     found: dict[str, Metric] = {}
     for sample in samples:
         family = FAMILIES[sample.name]

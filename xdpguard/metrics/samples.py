@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a scrape gathers: one sample for each series."""
+"""The samples of a scrape: one per series."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xdpguard.metrics.catalogue import FAMILIES
 class Sample(NamedTuple):
     """One series: a metric of the catalogue, the values of its labels, and its value.
 
-    Of a histogram that is the sum; ``buckets`` are how many were at most so much, the last of them all (infinity).
+    For a histogram that is the sum; ``buckets`` are cumulative counts by upper bound, the last one infinity.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Gathering(list[Sample]):
     """The samples of one scrape."""
 
     def put(self, name: str, value: float, *labels: str, buckets: tuple[tuple[float, int], ...] = ()) -> None:
-        """Adds a series."""
+        """Add a series."""
         assert len(labels) == len(FAMILIES[name].labels), name
-        # A name of an interface may be no UTF-8; what is told must be.
+        # Interface names may be invalid UTF-8; label values must not be.
         self.append(Sample(name, tuple(it.encode("utf-8", "replace").decode() for it in labels), value, buckets))

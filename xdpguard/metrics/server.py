@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The HTTP server of the figures: a thread of its own, and one for each who asks.
+"""The HTTP server for the metrics: a thread of its own, and one per connection.
 
-Nobody keeps it busy: a connection has its time, whatever it does in it, and of many the first make room for the last.
+No client can tie it up: each connection has a time limit, and when there are many, the oldest make room for new ones.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 
 from xdpguard.policy.metrics import Address
 
-_PATIENCE = 10.0  # seconds a connection may take; Prometheus gives up after as many
+_PATIENCE = 10.0  # seconds a connection may take; the same as Prometheus' own timeout
 _MOST = 16  # connections at once
-_LOOK = 0.5  # seconds between two looks at how old they are
+_LOOK = 0.5  # seconds between two checks of their age
 
 Answer = tuple[int, dict[str, str], bytes]
 Ask = Callable[[str, str, str], Answer]
 
 
 class Server(ThreadingHTTPServer):
-    """Listens from the beginning; ``start`` lets it answer. OSError when the address cannot be had."""
+    """Listens from the start; ``start`` makes it answer. Raises OSError if the address is unavailable."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 32
 
     def __init__(self, address: Address, ask: Ask) -> None:
-        """``ask`` answers a path, given the headers Accept and Accept-Encoding."""
+        """``ask`` answers a path, given the Accept and Accept-Encoding headers."""
         self.address_family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         self.ask = ask
         self._open: dict[Any, float] = {}
@@ -42,7 +42,7 @@ class Server(ThreadingHTTPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(_LOOK,), name="metrics", daemon=True)
 
     def server_bind(self) -> None:
-        """Binds, without asking a name server who this is, as the base class does."""
+        """Bind without the base class's name server lookup."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,11 +51,11 @@ class Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     def start(self) -> None:
-        """Answers from here on."""
+        """Start answering."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Listens no more; who is being answered is cut off."""
+        """Stop listening, and cut off requests in progress."""
         if self._thread.is_alive():
             self.shutdown()
             self._thread.join()
@@ -63,7 +63,7 @@ class Server(ThreadingHTTPServer):
         self._cut(float("inf"))
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room for one more: who came first makes it, and only if that takes long there is none."""
+        """Return whether there is room: the oldest connection is ended for it; refuse only if that takes too long."""
         del client_address
         with self._guard:
             if len(self._open) >= 2 * _MOST:
@@ -71,25 +71,25 @@ class Server(ThreadingHTTPServer):
             if len(self._open) >= _MOST:
                 first = min(self._open, key=lambda it: self._open[it])
                 _end(first)
-                self._open[first] = float("inf")  # as good as gone
+                self._open[first] = float("inf")  # already being ended
             self._open[request] = time.monotonic()
             return True
 
     def shutdown_request(self, request: Any) -> None:
-        """Closes a connection, whatever became of it."""
+        """Close a connection, whatever its outcome."""
         with self._guard:
             self._open.pop(request, None)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Ends what has had its time."""
+        """End connections that exceeded their time."""
         self._cut(time.monotonic() - _PATIENCE)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Somebody went away before he had his answer; nobody is to be told."""
+        """Ignore clients that disconnected before they had their answer."""
 
     def _cut(self, before: float) -> None:
-        """Ends connections that began before then: whoever waits in a read or write wakes, and his thread closes it."""
+        """Shut down connections older than that: a thread blocked in a read or write wakes up and closes its own."""
         with self._guard:
             for request, begun in self._open.items():
                 if begun < before:
@@ -124,4 +124,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """The log is for what matters."""
+        """Log nothing: the service's log is not an access log."""

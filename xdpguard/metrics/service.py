@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The figures as a part of the service: served and pushed as ``[metrics]`` says. Never raises, never waits long."""
+"""The metrics as part of the service: served and pushed as ``[metrics]`` says. Never raises, never waits long."""
 
 from __future__ import annotations
 
@@ -25,17 +25,23 @@ if TYPE_CHECKING:
 
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 _WHY = {
-    errno.EADDRINUSE: ("in use", "name another one in [metrics] listen, or end who has it (ss -ltnp); then SIGHUP"),
-    errno.EADDRNOTAVAIL: ("no address of this host", "name one that is in [metrics] listen; then SIGHUP"),
-    errno.EACCES: ("not allowed", "name a port from 1024 on in [metrics] listen; then SIGHUP"),
+    errno.EADDRINUSE: (
+        "in use",
+        "set another address in [metrics] listen, or stop the process that uses it (ss -ltnp); then send SIGHUP",
+    ),
+    errno.EADDRNOTAVAIL: (
+        "not an address of this host",
+        "set an address of this host in [metrics] listen; then send SIGHUP",
+    ),
+    errno.EACCES: ("not allowed", "set a port of 1024 or above in [metrics] listen; then send SIGHUP"),
 }
 
 
 class Service:
-    """Belongs to the loop's thread; what it starts asks the collector from theirs."""
+    """Belongs to the loop's thread; the threads it starts query the collector."""
 
     def __init__(self, pins: Pins, store: Path, log: Callable[[str], None]) -> None:
-        """``store``: the instance's file of rules."""
+        """``store``: the instance's database file."""
         self.status = Status()
         self._name = store.parent.name
         self._log = log
@@ -43,11 +49,11 @@ class Service:
         self._wanted: Metrics | None = None
         self._exposition: Exposition | None = None
         self._server: Server | None = None
-        self._served = ""  # what it was told: another than is wanted now, where that could not be had
+        self._served = ""  # the address in use: differs from the wanted one if that was unavailable
         self._pusher: Pusher | None = None
 
     def apply(self, wanted: Metrics) -> None:
-        """Does what the configuration says from here on; what cannot be done is logged, and what was before stays."""
+        """Apply a configuration; log what cannot be done, and keep the previous state there."""
         before, self._wanted = self._wanted, wanted
         self._collector.top = wanted.top
         self._collector.tcp.wanted = wanted.tcp
@@ -59,7 +65,7 @@ class Service:
             self._collector.rest()
 
     def tick(self, mode: str, audit: Audit | None, audited: float, awaited: Sequence[str] = ()) -> None:
-        """The loop went round. ``mode`` of the guard; the last audit, when it was (Unix time); what is waited for."""
+        """Record a pass of the loop: the guard's mode, the last audit and its Unix time, and awaited interfaces."""
         self.status.mode = mode
         self.status.awaited = tuple(awaited)
         if audit is None:
@@ -69,13 +75,13 @@ class Service:
         self.status.ticked = time.monotonic()
 
     def reloaded(self, taken: bool) -> None:
-        """A configuration was read again, and taken or not."""
+        """Record that a configuration was read again, and whether it was accepted."""
         self.status.reload_ok = taken
         if taken:
             self.status.reloaded = time.time()
 
     def close(self) -> None:
-        """Ends everything."""
+        """Stop everything."""
         if self._server is not None:
             self._server.stop()
         if self._pusher is not None:
@@ -89,7 +95,7 @@ class Service:
             if self._server is not None:
                 self._server.stop()
                 self._server = None
-                self._log("metrics are not served any more")
+                self._log("metrics are no longer served")
             return
         try:
             from xdpguard.metrics.prometheus import Exposition
@@ -100,8 +106,8 @@ class Service:
             self._log(f"metrics are not served: {error}; pip install prometheus-client")
             return
         except OSError as error:
-            why, remedy = _WHY.get(error.errno or 0, (error.strerror, "correct [metrics] listen; then SIGHUP"))
-            stays = f"they stay at {self._server.address}; " if self._server else ""
+            why, remedy = _WHY.get(error.errno or 0, (error.strerror, "correct [metrics] listen; then send SIGHUP"))
+            stays = f"still at {self._server.address}; " if self._server else ""
             self._log(f"metrics are not served at {address}: {why}; {stays}{remedy}")
             return
         if self._server is not None:
@@ -111,9 +117,9 @@ class Service:
         self._log(f"metrics: http://{made.address}/metrics")
 
     def _bound(self, address: Address) -> Server:
-        """A server at an address. Where our own is in the way, as at 127.0.0.1 of what shall be 0.0.0.0, that ends.
+        """Bind a server to an address, first stopping our own if it is in the way (127.0.0.1 against 0.0.0.0).
 
-        It comes back where somebody else is in the way, too.
+        If another process is in the way as well, our own is started again.
         """
         try:
             return Server(address, self._answer)
@@ -141,8 +147,8 @@ class Service:
             from xdpguard.metrics.otlp import Pusher
         except ImportError as error:
             self._log(
-                f"metrics are not pushed: {error}; install xdpguard with the extra otlp ('.[otlp]' in place of '.'), or"
-                " leave [metrics] otlp out"
+                f"metrics are not pushed: {error}; install xdpguard with the extra otlp ('.[otlp]' instead of '.'), or"
+                " remove [metrics] otlp"
             )
             return
         interval = parse_interval(wanted.otlp_interval)
@@ -152,7 +158,7 @@ class Service:
     def _answer(self, path: str, accept: str, encodings: str) -> Answer:
         try:
             return self._page(path, accept, encodings)
-        except Exception as error:  # the service goes on, whatever it is
+        except Exception as error:  # the service continues, whatever it is
             self._log(f"metrics: {path} could not be answered: {error}")
             return 500, _PLAIN, f"{error}\n".encode("utf-8", "replace")
 
@@ -166,9 +172,9 @@ class Service:
         if path == "/readyz":
             try:
                 return _said(self.status.unready(self._collector.interfaces()))
-            except Exception as error:  # not to know is not to be ready
+            except Exception as error:  # unknown counts as not ready
                 return _said(str(error) or type(error).__name__)
-        return 404, _PLAIN, b"there are /metrics, /healthz and /readyz\n"
+        return 404, _PLAIN, b"available: /metrics, /healthz and /readyz\n"
 
 
 def _said(fault: str) -> Answer:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What all shadow entries together have counted, by whose packets they were."""
+"""The counts of all shadow entries together, by class of packet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xdpguard.store.database import Store
 
 
 class ShadowTally(NamedTuple):
-    """Shadow rules and entries of shadow lists, and what they have counted."""
+    """Shadow rules, entries of shadow lists, and their counts."""
 
     rules: int
     entries: int
@@ -21,21 +21,21 @@ class ShadowTally(NamedTuple):
 
 
 class ShadowTotals:
-    """Sums that only ever rise: what entries had counted that have gone or were promoted since stays in."""
+    """Sums that only rise: counts of removed or promoted entries remain included."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str, float], Split] = {}
         self._sum = NO_SPLIT
 
     def read(self, store: Store, pins: Pins) -> ShadowTally:
-        """The present sums."""
+        """Return the current sums."""
         shadow = Shadowing(store, KernelDataplane(pins))
         rules, lists = shadow.rules.in_force(), shadow.lists.counted()
         now = {("rule", str(it.rule.target), it.rule.created): it.split for it in rules}
         now |= {("list", it.found.its.name, float(it.found.its.number)): it.split for it in lists}
         for key, split in now.items():
             last = self._last.get(key, NO_SPLIT)
-            # Between a detach and the next attach the store has them, and there is a moment when nobody has.
+            # Between a detach and the next attach the store has the counts, and for a moment neither side has.
             self._sum = self._sum.plus(Split(*(_risen(a, b) for a, b in zip(last, split, strict=True))))
             now[key] = Split(*(Hits(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(last, split, strict=True)))
         self._last = now

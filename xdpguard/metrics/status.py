@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the service's loop leaves for those who ask from other threads; and whether it is well."""
+"""State that the service's loop publishes for other threads, and the service's health."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from xdpguard.control.audit import Audit
 from xdpguard.control.interfaces import Interface
 from xdpguard.net.netns import place_of
 
-LATE = 30.0  # seconds without a tick from which the loop counts as stuck; systemd's watchdog waits for 60
+LATE = 30.0  # seconds without a pass after which the loop counts as stuck; systemd's watchdog waits for 60
 
 
 class Taken(NamedTuple):
-    """An audit and when it was, Unix time."""
+    """An audit and its Unix time."""
 
     audit: Audit
     at: float
 
 
 class Status:
-    """Written by the loop, read by all. Each attribute is replaced as a whole, so nothing needs a lock."""
+    """Written by the loop, read by all threads. Each attribute is replaced as a whole, so no lock is needed."""
 
     def __init__(self) -> None:
         self.started = time.time()
         self.ticked = time.monotonic()
         self.mode = "off"
         self.audit: Taken | None = None
-        self.awaited: tuple[str, ...] = ()  # interfaces that are to be attached and are not
+        self.awaited: tuple[str, ...] = ()  # interfaces that should be attached but are not
         self.reload_ok = True
         self.reloaded = time.time()
 
     def age(self) -> float:
-        """Seconds since the loop last went round."""
+        """Return the seconds since the loop last ran."""
         return time.monotonic() - self.ticked
 
     def sick(self) -> str:
-        """Why the service is not alive as it should be; empty when it is."""
+        """Return why the service is unhealthy; empty if it is healthy."""
         age = self.age()
-        return f"the loop went round {age:.0f} s ago" if age > LATE else ""
+        return f"the loop last ran {age:.0f} s ago" if age > LATE else ""
 
     def unready(self, interfaces: Iterable[Interface]) -> str:
-        """Why packets may not be dealt with as they should; empty when they are."""
+        """Return why packets may not be handled as configured; empty if they are."""
         found = list(interfaces)
         if self.sick():
             return self.sick()
@@ -55,12 +55,12 @@ class Status:
                 where = f"{it.name} --netns {it.netns}" if it.netns else it.name
                 remedy = f"attach it again: xdpguard attach {where}"
                 if it.state == "gone":
-                    remedy = f"it is attached again when it comes back; to forget it: xdpguard detach {where}"
+                    remedy = f"it is attached again when it comes back; to stop waiting for it: xdpguard detach {where}"
                 return f"{place_of(it.name, it.netns)} is {it.state}; {remedy}"
         if self.audit is None:
             return "no audit yet"
         if self.audit.audit.ratio < 1:
             shares = [self.audit.audit.rules, *self.audit.audit.lists.values()]
             held, stored = sum(it.held for it in shares), sum(it.stored for it in shares)
-            return f"the kernel held {held:,} of {stored:,} stored entries at the last audit, which put them back"
+            return f"the kernel held {held:,} of {stored:,} stored entries at the last audit, which restored them"
         return ""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What TCP makes of the packets, as metrics: of the namespaces that have an attached interface, and the service's own.
+"""TCP metrics: of the namespaces with an attached interface, and the service's own.
 
-The programs are attached when somebody asks for the first time; a service that nobody scrapes pays nothing for them.
+The programs are attached at the first scrape; a service that nobody scrapes has no cost from them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TcpFigures:
-    """Call it from one thread at a time; ``wanted`` may be set by any."""
+    """Call it from one thread at a time; ``wanted`` may be set from any."""
 
     def __init__(self) -> None:
         self.wanted = TcpMetrics(False, False, False, False, False)
@@ -35,8 +35,9 @@ class TcpFigures:
         self._places: list[Place] = []
 
     def put(self, out: Gathering, links: Collection[str], most: int) -> list[XdpguardError]:
-        """Adds the figures; returns why parts are missing. ``links``: names of the namespaces with an attached
-        interface; ``most`` listeners, and ports, are named.
+        """Add the figures; return why parts are missing.
+
+        ``links``: namespaces with an attached interface; at most ``most`` listeners, and ports, are named.
         """
         self._places = _places(links)
         parts = Parts(**msgspec.structs.asdict(self.wanted))
@@ -47,14 +48,14 @@ class TcpFigures:
         return self._figures.failed
 
     def close(self) -> None:
-        """Detaches."""
+        """Detach the programs."""
         if self._figures is not None:
             self._figures.close()
         self._figures = None
 
 
 def _places(links: Collection[str]) -> list[Place]:
-    """The namespaces of these names, and the service's own; those that have gone left out."""
+    """Return the namespaces of these names, and the service's own, without those that no longer exist."""
     found: dict[int, Place] = {}
     for name in ("", *sorted(name for name in links if name)):
         with contextlib.suppress(XdpguardError, OSError):
@@ -64,7 +65,7 @@ def _places(links: Collection[str]) -> list[Place]:
 
 
 def _told(out: Gathering, its: Reading, names: Collection[str], most: int) -> None:
-    # What can occur is told as 0 before it does: a rate needs a value from before.
+    # Emit possible values as 0 before they occur: a rate needs an earlier value.
     for name in sorted(its.counted):
         for state in SHOWN:
             out.put("xdpguard_tcp_sockets", its.states.get((name, STATES[state]), 0), name, STATES[state])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Interfaces' counters that only ever rise, although the kernel's begin anew with each new pair of maps.
+"""Interface counters that only rise, although the kernel's restart with each new pair of maps.
 
-The maps of an interface are kept open, so that they can be read once more after they have been given up: nothing that
-was counted between two readings is lost.
+The maps of an interface are kept open, so that they can be read once more after they were replaced or removed: nothing
+counted between two readings is lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REMEMBERED = 1024  # places: containers come and go
 
 
 class Reading(NamedTuple):
-    """An interface: its counters and floods since the service knows of it, its guard at this moment."""
+    """An interface: its counters and floods since the service knows it, and its guard's current state."""
 
     counters: counters.Counters
     floods: int
@@ -32,24 +32,24 @@ class Reading(NamedTuple):
 
 @dataclass
 class _Maps:
-    """An interface's maps, open. ``number`` is the kernel's of the counters."""
+    """An interface's open maps. ``number`` is the kernel's id of the counters."""
 
     number: int
     counters: int
     guard: int
 
     def sums(self) -> list[int]:
-        """Everything that is counted: the counters, then the floods."""
+        """Return every count: the counters, then the floods."""
         return [*counters.sums(self.counters), guard.state_of(self.guard).floods]
 
     def close(self) -> None:
-        """Lets go of them."""
+        """Close the maps."""
         os.close(self.counters)
         os.close(self.guard)
 
 
 class Totals:
-    """All interfaces of an instance. One thread at a time."""
+    """All interfaces of an instance. Use from one thread at a time."""
 
     def __init__(self, pins: Pins) -> None:
         self._pins = pins
@@ -57,7 +57,7 @@ class Totals:
         self._base: dict[Place, list[int]] = {}
 
     def read(self, place: Place) -> Reading | None:
-        """An interface's totals; None when it has no maps."""
+        """Return an interface's totals; None if it has no maps."""
         maps = self._opened(place)
         if maps is None:
             return None
@@ -68,18 +68,18 @@ class Totals:
         return Reading(counters.decode(sums[:-1]), sums[-1], state)
 
     def keep(self, places: Collection[Place]) -> None:
-        """Lets go of the maps of all other interfaces; what they counted is remembered."""
+        """Close the maps of all other interfaces; their counts are remembered."""
         for place in [it for it in self._maps if it not in places]:
             self._give_up(place)
         for place in [it for it in self._base if it not in places][:-_REMEMBERED]:
             del self._base[place]
 
     def close(self) -> None:
-        """Lets go of all maps."""
+        """Close all maps."""
         self.keep(())
 
     def _opened(self, place: Place) -> _Maps | None:
-        """The maps that are pinned now, opened once."""
+        """Return the maps that are pinned now, opened once."""
         held = self._maps.get(place)
         try:
             descriptor = self._pins.open_link("counters", *place, abi.COUNTERS.size)

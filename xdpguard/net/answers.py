@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether a frame that an XDP program sends back (XDP_TX) leaves an interface, and why not.
+"""Whether a frame that an XDP program sends back (XDP_TX) leaves the interface, and if not, why.
 
-In generic mode it leaves like any packet of the host's own. In native mode the driver decides. A veth hands it to its
-peer, and it arrives only where the peer carries an XDP program in native mode: a program in generic mode does not help,
-and with GRO alone frames wait in a ring until something else wakes the peer, as veth_xdp_flush (drivers/net/veth.c)
-wakes it for a program only. Of the others the kernel says itself what they can, from 6.3 on: the XDP features of the
-netlink family ``netdev``, whose BASIC comprises XDP_TX.
+In generic mode it is transmitted like any other packet of the host. In native mode the driver decides. A veth passes
+it to its peer, where it arrives only if the peer has an XDP program in native mode: a program in generic mode does not
+help, and with GRO alone frames stay in a ring until something else wakes the peer, because veth_xdp_flush
+(drivers/net/veth.c) wakes it only for a program. Other drivers declare what they support from Linux 6.3 on: the XDP
+features of the netlink family ``netdev``, where BASIC includes XDP_TX.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from xdpguard.net.links import Link
 from xdpguard.net.netns import entered
 
 _GETLINK = 18  # RTM_GETLINK, linux/rtnetlink.h
-_IFINFOMSG = 16  # octets of struct ifinfomsg, before the attributes
+_IFINFOMSG = 16  # bytes of struct ifinfomsg, before the attributes
 _IFNAME, _LINK, _MASTER, _LINKINFO, _LINK_NETNSID, _XDP, _TARGET_NETNSID = 3, 5, 10, 18, 37, 43, 46  # IFLA_*
 _INFO_KIND = 1  # IFLA_INFO_KIND, linux/if_link.h
 _XDP_DRV_PROG_ID, _XDP_SKB_PROG_ID = 5, 6  # IFLA_XDP_*
-# Drivers that carry XDP_TX out, for kernels that do not say it: those with `case XDP_TX` in their receive path in the
-# sources of Linux 6.2 (drivers/net), by the name they give to ethtool ("vif" is xen-netfront).
+# Drivers that implement XDP_TX, for kernels that do not report it: those with `case XDP_TX` in their receive path in
+# Linux 6.2 (drivers/net), by the name ethtool reports ("vif" is xen-netfront).
 _SENDING = frozenset(
     (
         *(
@@ -47,12 +47,12 @@ _SENDING = frozenset(
         *("mlx5_core", "mvneta", "mvpp2", "nfp", "qede", "sfc", "tun", "vif", "virtio_net"),
     )
 )
-# Says BASIC since 6.3, and aborts XDP_TX before 6.6 (drivers/net/ethernet/freescale/fec_main.c).
+# Reports BASIC since 6.3, yet aborts XDP_TX before 6.6 (drivers/net/ethernet/freescale/fec_main.c).
 _FEC, _FEC_SENDS = "fec", (6, 6)
 
 
 class Way(NamedTuple):
-    """Whether answers leave; None: nobody can tell. ``why`` says in words what keeps them, or what is not known."""
+    """Whether answers leave the interface (None: unknown); ``why`` gives the obstacle, or what is unknown, in words."""
 
     leaves: bool | None
     why: str = ""
@@ -60,10 +60,10 @@ class Way(NamedTuple):
 
 
 def way_out(link: Link, mode: str = "") -> Way:
-    """The way of answers out of an interface in a mode (native or generic); by default in that of its program.
+    """Return whether answers leave an interface in a mode (native or generic; by default that of its program).
 
-    Looks at the link as it is now, also at the other end of a veth in whatever namespace. A link that went meanwhile
-    has no way out.
+    Checks the current state of the link, and of the other end of a veth in any namespace. A link that no longer exists
+    sends nothing.
     """
     mode = mode or (link.xdp.mode if link.xdp else "native")
     if mode != "native":
@@ -72,11 +72,11 @@ def way_out(link: Link, mode: str = "") -> Way:
         with entered(link.netns):
             return _way(link.ifindex, link.kind)
     except (OSError, XdpguardError) as error:
-        return Way(False, f"its way out cannot be looked at ({error})", "see ip link")
+        return Way(False, f"its transmit path cannot be checked ({error})", "see ip link")
 
 
 def _way(ifindex: int, kind: str) -> Way:
-    """As `way_out`, in this namespace and in native mode."""
+    """Check the transmit path in this namespace and in native mode."""
     if kind == "veth":
         return _to_peer(ifindex)
     if kind == "bond":
@@ -88,12 +88,12 @@ def _to_peer(ifindex: int) -> Way:
     mine = _link(ifindex)
     namespace = mine.get(_LINK_NETNSID)
     if not _number(mine.get(_LINK)):
-        return Way(False, "it has no veth peer any more", "see ip link")
+        return Way(False, "it has no veth peer anymore", "see ip link")
     try:
         peer = _link(_number(mine[_LINK]), namespace)
     except OSError as error:
-        what = f"whether its veth peer carries an XDP program cannot be seen from here ({error.strerror})"
-        return Way(False, what, "detach and attach with --mode generic, or look from outside the container")
+        what = f"whether its veth peer carries an XDP program cannot be determined from here ({error.strerror})"
+        return Way(False, what, "detach and attach with --mode generic, or run this outside the container")
     programs = netlink.attributes(peer.get(_XDP, b""))
     if _number(programs.get(_XDP_DRV_PROG_ID)):
         return Way(True)
@@ -107,14 +107,14 @@ def _to_peer(ifindex: int) -> Way:
 
 
 def _of_ports(ifindex: int) -> Way:
-    """Of a bond, whose program runs on its ports and sends through any of them."""
+    """Check a bond: its program runs on its ports and may send through any of them."""
     for message in netlink.ask(netlink.ROUTE, _GETLINK, bytes(_IFINFOMSG), dump=True):
         port = netlink.attributes(message[_IFINFOMSG:])
         if _number(port.get(_MASTER)) == ifindex:
             kind = _text(netlink.attributes(port.get(_LINKINFO, b"")).get(_INFO_KIND))
             way = _way(struct.unpack_from("=i", message, 4)[0], kind)
             if way.leaves is not True:
-                return way._replace(why=f"of its port {_text(port.get(_IFNAME))}: {way.why}")
+                return way._replace(why=f"its port {_text(port.get(_IFNAME))}: {way.why}")
     return Way(True)
 
 
@@ -126,11 +126,11 @@ def _of_driver(ifindex: int) -> Way:
     found = features(ifindex)
     if (found is not None and found & BASIC) or (found is None and driver in _SENDING):
         return Way(True)
-    return Way(None, f"whether its driver ({driver or 'unnamed'}) sends what XDP answers is not known here")
+    return Way(None, f"it is not known whether its driver ({driver or 'unnamed'}) can send XDP answers")
 
 
 def _link(ifindex: int, netnsid: bytes | None = None) -> dict[int, bytes]:
-    """The attributes of a link of this namespace, or of that with an id here."""
+    """Return the attributes of a link in this namespace, or in the one with that id here."""
     body = struct.pack("=BBHiII", 0, 0, 0, ifindex, 0, 0)
     if netnsid is not None:
         body += netlink.attribute(_TARGET_NETNSID, netnsid)
@@ -146,7 +146,7 @@ def _text(value: bytes | None) -> str:
 
 
 def _driver(ifindex: int) -> str:
-    """What the driver calls itself; empty for one that does not say."""
+    """Return the driver's name; empty if it reports none."""
     try:
         return ethtool.driver(socket.if_indextoname(ifindex))
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the SYN guard must know of the host an interface belongs to, read at one moment. Takes a few milliseconds."""
+"""What the SYN guard must know about the host behind an interface, read in one snapshot of a few milliseconds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from xdpguard.net import devices, locals, owners
 from xdpguard.policy.target import Prefix
 
-MOST = 16_384  # prefixes of one IP version that the kernel's tables take: XG_MAX_LOCALS
+MOST = 16_384  # prefixes of one IP version that fit in the kernel's tables: XG_MAX_LOCALS
 
 
 class Around(NamedTuple):
-    """``macs``: of the devices above, and of what shares their frames. ``locals``: LOCAL or BROADCAST by prefix; empty:
-    not known, so every destination counts. ``others``: why a segment without a socket may be somebody else's.
-    ``vlans``: names of the devices above that take tagged frames. ``receivers``: the devices whose drivers receive.
-    ``notes``: what could not be found out, in words.
+    """``macs``: of the devices above, and of those that share their frames. ``locals``: LOCAL or BROADCAST by prefix;
+    empty means unknown, so every destination counts. ``others``: why a segment without a socket may belong to someone
+    else. ``vlans``: names of the devices above that take tagged frames. ``receivers``: the devices whose drivers
+    receive. ``notes``: what could not be determined, in words.
     """
 
     macs: frozenset[bytes]
@@ -28,7 +28,7 @@ class Around(NamedTuple):
 
 
 def look(index: int, netns: str) -> Around:
-    """As it is now. NoSuchNamespace when the namespace does not exist; what cannot be read is told in the notes."""
+    """Take the snapshot. Raise NoSuchNamespace if the namespace does not exist; the notes list what was unreadable."""
     notes = []
     there: devices.Devices = {}
     others: list[str] = []
@@ -37,7 +37,7 @@ def look(index: int, netns: str) -> Around:
         there = devices.read(netns)
         others = owners.reasons(there, index, netns)
     except OSError as error:
-        others = ["the kernel does not say what there is"]
+        others = ["the kernel does not report the devices"]
         notes.append(f"devices and owners of connections cannot be read: {error.strerror or error}")
     try:
         own = locals.read(netns, devices.tables(there, index, locals.TABLE))
@@ -48,7 +48,7 @@ def look(index: int, netns: str) -> Around:
         if count > MOST:
             own = {}
             notes.append(
-                f"{count:,} local IPv{version} prefixes, of which the guard can know {MOST:,}:"
+                f"{count:,} local IPv{version} prefixes exceed the {MOST:,} that the guard can hold:"
                 " every destination counts as local"
             )
     vlans = tuple(it.name for it in devices.vlans(there, index))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which XDP program an interface carries, asked without pyroute2, which takes longer to load than a short command."""
+"""The XDP program on an interface, read without pyroute2, which takes longer to load than a short command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPE = 0x3FFF  # NLA_TYPE_MASK
 
 
 def program_on(name: str, namespace: str = "") -> int | None:
-    """The id of the program on an interface; 0: it carries none; None: there is no such interface or namespace."""
+    """Return the program id on an interface; 0 if it has none, None if the interface or namespace does not exist."""
     try:
         with (
             netns.entered(namespace),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Changes of links, addresses and routes as the kernel tells them, here and in other network namespaces.
+"""Notifications of changed links, addresses and routes, in this and in other network namespaces.
 
-One socket hears all of them: the kernel delivers the notifications of every namespace that has a number in ours
-(NETLINK_LISTEN_ALL_NSID). A socket inside a namespace would keep that namespace, and the interfaces in it, alive after
-it was deleted.
+One socket receives all of them: the kernel delivers the notifications of every namespace that has an id in ours
+(NETLINK_LISTEN_ALL_NSID). A socket inside a namespace would keep that namespace and its interfaces alive after it was
+deleted.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ _ERROR = 2  # NLMSG_ERROR
 _NSID, _NETNS_FD = 1, 3  # NETNSA_*, linux/net_namespace.h
 _ATTACH_FILTER = 26  # SO_ATTACH_FILTER
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_ROOM = 1 << 20  # bytes of events that may wait while the service is busy
+_ROOM = 1 << 20  # bytes of events that may queue while the service is busy
 
 
 @dataclass
 class Seen:
-    """What has changed: ``deleted``, namespace and index of interfaces that went; ``lost``: some were not heard of."""
+    """``deleted``: namespace and index of each interface that was removed; ``lost``: notifications were dropped."""
 
     deleted: set[tuple[str, int]] = field(default_factory=set)
     lost: bool = False
 
 
 class Changes:
-    """Hears of changes; use `fileno` with select for reading, `mounts` for exceptional conditions."""
+    """Receives the notifications; select on `fileno` for reading and on `mounts` for exceptional conditions."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ROUTE)
-        self._names: dict[int, str] = {}  # watched namespaces by their number in ours
+        self._names: dict[int, str] = {}  # watched namespaces by their id in ours
         self.everywhere = True
         try:
             self._socket.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
@@ -57,11 +57,11 @@ class Changes:
         _filter_routes(self._socket)
         self._socket.bind((0, _GROUPS))
         self._socket.setblocking(False)
-        # Named namespaces are mounts: the kernel tells of each mount that comes or goes, here and nowhere else.
+        # Named namespaces are mounts, and the kernel signals every mount and unmount here and nowhere else.
         self.mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Hears no more."""
+        """Close the descriptors."""
         self._socket.close()
         os.close(self.mounts)
 
@@ -70,7 +70,7 @@ class Changes:
         return self._socket.fileno()
 
     def watch(self, namespaces: Iterable[str]) -> None:
-        """Hears of these named namespaces besides our own, and of no others; one that is not there comes later."""
+        """Watch exactly these named namespaces besides our own; one that does not exist yet is skipped."""
         self._names = {}
         for name in namespaces:
             if name:
@@ -78,7 +78,7 @@ class Changes:
                     self._names[_number_of(name)] = name
 
     def read(self) -> Seen | None:
-        """What has changed since the last call; None: nothing that is watched."""
+        """Return what has changed since the last call; None if nothing that is watched has."""
         found: Seen | None = None
         for data, number in self._messages():
             if data is None:
@@ -87,14 +87,14 @@ class Changes:
             elif number is None or number in self._names:
                 found = found or Seen()
                 kind = _HEADER.unpack_from(data)[1]
-                # A bridge tells of its ports with its own family; those interfaces have not gone.
+                # A bridge reports its ports under its own family; those interfaces still exist.
                 if kind == _DELLINK and data[_HEADER.size] == socket.AF_UNSPEC:
                     (index,) = struct.unpack_from("=i", data, _HEADER.size + 4)
                     found.deleted.add((self._names.get(number, "") if number is not None else "", index))
         return found
 
     def _messages(self) -> Iterator[tuple[bytes | None, int | None]]:
-        """Messages with the number of their namespace (None: our own); None for those that found no room."""
+        """Yield messages with the id of their namespace (None: our own); (None, None) where the queue overflowed."""
         while True:
             try:
                 data, extra, _, _ = self._socket.recvmsg(1 << 16, socket.CMSG_SPACE(4))
@@ -110,7 +110,7 @@ class Changes:
 
 
 def _number_of(name: str) -> int:
-    """The number of a named namespace in ours; it gets one where it has none."""
+    """Return the id of a named namespace in ours, assigning one if it has none."""
     descriptor = os.open(netns.place(name).path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ROUTE) as asker:
@@ -135,14 +135,14 @@ def _ask(asker: socket.socket, kind: int, flags: int, attributes: bytes) -> byte
 
 
 def _filter_routes(listener: socket.socket) -> None:
-    """Lets through, of routes, default ones and those of the local table: a router's others are many."""
+    """Accept, of route notifications, only default routes and the local table: a router has very many others."""
     # Classic BPF, struct sock_filter. Loads are big-endian, nlmsg_type is not.
     load_half, load_byte, equals, accept = 0x28, 0x30, 0x15, 0x06
     routes = [socket.htons(kind) for kind in (_NEWROUTE, _DELROUTE)]
     program = [
         (load_half, 0, 0, 4),  # nlmsg_type
         (equals, 1, 0, routes[0]),
-        (equals, 0, 4, routes[1]),  # of no route: accept
+        (equals, 0, 4, routes[1]),  # not a route: accept
         (load_byte, 0, 0, _HEADER.size + 1),  # rtm_dst_len
         (equals, 2, 0, 0),
         (load_byte, 0, 0, _HEADER.size + 4),  # rtm_table

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The devices of a network namespace and how they are stacked: what stands above an interface, with which addresses."""
+"""The devices of a network namespace and how they are stacked: what is above an interface, with which addresses."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _VRF_TABLE = 1
 _BRIDGE_VLAN_FILTERING = 7
 _SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 
-# Kinds whose IFLA_LINK names the device below, and that receive what arrives there. That of a veth names its peer,
-# that of a tunnel what its outer packets take. What arrives at a macvtap is its reader's, a virtual machine as a rule.
+# Kinds whose IFLA_LINK names the device below, and that receive what arrives there. A veth's IFLA_LINK names its peer,
+# a tunnel's the device its outer packets take. Frames for a macvtap go to its reader, usually a virtual machine.
 _STACKED = frozenset({"vlan", "macvlan", "ipvlan"})
-_BUNDLES = frozenset({"bridge", "bond", "team"})  # a frame for the address of any member is their own
+_BUNDLES = frozenset({"bridge", "bond", "team"})  # a frame for any member's address is for them
 OVS = "openvswitch"
-MOST = 1024  # addresses beside its own that are told of one interface: XG_MACS
+MOST = 1024  # addresses besides its own that one interface can have: XG_MACS
 
 
 class Device(NamedTuple):
-    """A device: ``lower`` is the ``ifindex`` of the one it stands on, ``master`` of the one it is a member of; 0: none.
+    """A device: ``lower`` is the ``ifindex`` of the one it is stacked on, ``master`` of the one it belongs to; 0: none.
 
-    ``table``: of a VRF, its routing table. ``filters_vlans``: a bridge that does.
+    ``table``: a VRF's routing table. ``filters_vlans``: whether it is a bridge that filters by VLAN.
     """
 
     ifindex: int
@@ -49,25 +49,25 @@ Devices = Mapping[int, Device]  # by index
 
 
 def read(netns: str = "") -> Devices:
-    """Every device of a namespace. NoSuchNamespace when it does not exist."""
+    """Return every device of a namespace. Raise NoSuchNamespace if it does not exist."""
     return {it.ifindex: it for it in map(parse, messages(netns))}
 
 
 def messages(netns: str = "") -> list[bytes]:
-    """Every device of a namespace, as RTM_NEWLINK tells it. NoSuchNamespace when the namespace does not exist."""
+    """Return an RTM_NEWLINK message for each device. Raise NoSuchNamespace if the namespace does not exist."""
     request = HEADER.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
     with entered(netns):
         return netlink.ask(netlink.ROUTE, _GET_LINK, request, dump=True)
 
 
 def parse(message: bytes) -> Device:
-    """A device as RTM_NEWLINK tells it."""
+    """Parse a device from an RTM_NEWLINK message."""
     index = HEADER.unpack_from(message)[2]
     found = attributes(message, HEADER.size)
     info = attributes(found.get(_LINKINFO, b""))
     kind = text(info.get(_INFO_KIND))
     data = attributes(info.get(_INFO_DATA, b"")) if kind in ("vrf", "bridge") else {}
-    # With IFLA_LINK_NETNSID the device below is in another namespace, where the number means another device.
+    # With IFLA_LINK_NETNSID the device below is in another namespace, where the index means another device.
     lower = number(found.get(_LINK)) if kind in _STACKED and _LINK_NETNSID not in found else 0
     return Device(
         index,
@@ -82,7 +82,7 @@ def parse(message: bytes) -> Device:
 
 
 def above(devices: Devices, index: int) -> list[Device]:
-    """The devices above one, in the same namespace, nearest first: its master, what is stacked on it, and so on up."""
+    """Return the devices above one in its namespace, nearest first: its master, what is stacked on it, and so on up."""
     found: dict[int, Device] = {}
     waiting = [index]
     while waiting:
@@ -96,16 +96,16 @@ def above(devices: Devices, index: int) -> list[Device]:
 
 
 def addresses(devices: Devices, index: int) -> frozenset[bytes]:
-    """The MAC addresses, beside its own, at which frames that arrive at a device are for this namespace's stack."""
+    """Return the MAC addresses, besides its own, whose frames on a device are for this namespace's stack."""
     if index not in devices:
         return frozenset()
     stack = [devices[index], *above(devices, index)]
     bundles = {it.ifindex for it in stack if it.kind in _BUNDLES}
-    # A datapath of Open vSwitch hands frames to its internal ports, which are devices of the same kind.
+    # An Open vSwitch datapath passes frames to its internal ports, which are devices of the same kind.
     switched = any(it.kind == OVS for it in stack)
     found = _macs(it for it in stack if it.kind != "vrf")
     beside = _macs(it for it in devices.values() if it.master in bundles or (switched and it.kind == OVS))
-    # Of a bridge with so many ports its own address is the one that counts.
+    # For a bridge with so many ports, only its own address counts.
     found |= beside if len(found | beside) <= MOST else set()
     return frozenset(found - {devices[index].mac})
 
@@ -115,13 +115,15 @@ def _macs(devices: Iterable[Device]) -> set[bytes]:
 
 
 def vrfs(devices: Devices, index: int) -> list[Device]:
-    """The VRFs that some of what arrives at a device belongs to."""
+    """Return the VRFs that some of the traffic of a device belongs to."""
     return [it for it in above(devices, index) if it.kind == "vrf"]
 
 
 def tables(devices: Devices, index: int, default: int) -> set[int]:
-    """The routing tables that decide what is local of what arrives at a device: those of the VRFs of the devices of its
-    stack that have addresses, ``default`` for one in no VRF. A member of a bridge or a bond has none of its own.
+    """Return the routing tables that decide which destinations are local for traffic that arrives at a device.
+
+    These are the tables of the VRFs of those devices in its stack that have addresses, and ``default`` for a device in
+    no VRF. A member of a bridge or a bond has no table of its own.
     """
     found = set()
     for it in (*filter(None, [devices.get(index)]), *above(devices, index)):
@@ -132,12 +134,12 @@ def tables(devices: Devices, index: int, default: int) -> set[int]:
 
 
 def receivers(devices: Devices, index: int) -> list[Device]:
-    """The devices whose drivers receive an interface's frames: the members of a bond, else the interface itself."""
+    """Return the devices whose drivers receive an interface's frames: a bond's members, or the interface itself."""
     if index in devices and devices[index].kind in ("bond", "team"):
         return [it for it in devices.values() if it.master == index]
     return [*filter(None, [devices.get(index)])]
 
 
 def vlans(devices: Devices, index: int) -> list[Device]:
-    """The devices above one that take tagged frames: VLAN devices, and bridges that filter by VLAN."""
+    """Return the devices above one that take tagged frames: VLAN devices, and bridges that filter by VLAN."""
     return [it for it in above(devices, index) if it.kind == "vlan" or it.filters_vlans]

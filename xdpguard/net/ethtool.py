@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a driver says of itself, and a switch of it: the ethtool ioctl. In this network namespace.
+"""Driver information and the rxvlan flag through the ethtool ioctl, in this network namespace.
 
-Every function raises OSError where there is no such device, or the driver does not know the question.
+Every function raises OSError if there is no such device, or its driver does not support the request.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ RX_VLAN = 1 << 8  # ETH_FLAG_RXVLAN
 
 
 class Channels(NamedTuple):
-    """Pairs of queues, one to receive and one to send: those in use, and the most that there can be."""
+    """Combined queue pairs (one receive, one transmit): those in use, and the maximum."""
 
     combined: int
     most: int
 
 
 def driver(name: str) -> str:
-    """What the driver calls itself."""
+    """Return the driver's name."""
     found = _ask(name, struct.pack("=I", _GDRVINFO) + bytes(_DRVINFO - 4))
     return found[4:36].split(b"\0")[0].decode("ascii", "replace")
 
 
 def flags(name: str) -> int:
-    """The switches that are on: a set of ETH_FLAG_*."""
+    """Return the flags that are on, as a bit set of ETH_FLAG_*."""
     return _value(name, _GET_FLAGS)
 
 
 def set_flags(name: str, value: int) -> None:
-    """Asks for these switches to be on, and the others off; a driver may leave some as they are."""
+    """Request that exactly these flags are on; a driver may leave some unchanged."""
     _value(name, _SET_FLAGS, value)
 
 
 def gro(name: str) -> bool:
-    """Whether the kernel joins segments of a connection before they go up."""
+    """Return whether the kernel merges segments of a connection before they reach the stack (GRO)."""
     return bool(_value(name, _GGRO))
 
 
 def channels(name: str) -> Channels:
-    """How many pairs of queues there are."""
-    # struct ethtool_channels: cmd, then the most of rx, tx, other, combined, then the present numbers of the same.
+    """Return the number of queue pairs."""
+    # struct ethtool_channels: cmd, then the maxima of rx, tx, other, combined, then the current values of those.
     words = struct.unpack("=9I", _ask(name, struct.pack("=9I", _GCHANNELS, *[0] * 8)))
     return Channels(combined=words[8], most=words[4])
 
 
 def _value(name: str, command: int, value: int = 0) -> int:
-    """By struct ethtool_value."""
+    """Send a command that takes a struct ethtool_value."""
     return int(struct.unpack("=II", _ask(name, struct.pack("=II", command, value)))[1])
 
 

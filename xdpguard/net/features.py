@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a driver can do for XDP by the kernel's own word: the generic netlink family ``netdev``, Linux 6.3 and later."""
+"""A driver's XDP features as the kernel reports them: the generic netlink family ``netdev``, Linux 6.3 and later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xdpguard.net.netns import entered
 
 # linux/netdev.h: enum netdev_xdp_act
 BASIC = 1 << 0  # ABORTED, DROP, PASS, TX
-RX_SG = 1 << 5  # frames in several buffers
+RX_SG = 1 << 5  # multi-buffer frames
 _CONTROLLER, _GETFAMILY = 16, 3  # GENL_ID_CTRL, CTRL_CMD_GETFAMILY, linux/genetlink.h
 _FAMILY_ID, _FAMILY_NAME = 1, 2  # CTRL_ATTR_*
 _DEV_GET, _DEV_IFINDEX, _DEV_XDP_FEATURES = 1, 1, 3  # NETDEV_*, linux/netdev.h
@@ -22,12 +22,12 @@ _FRAGS_SINCE = (5, 18)  # BPF_F_XDP_HAS_FRAGS
 
 
 def release() -> tuple[int, ...]:
-    """The kernel's version: major, minor."""
+    """Return the kernel's version: major, minor."""
     return tuple(int(it) for it in re.findall(r"\d+", platform.release())[:2])
 
 
 def features(ifindex: int) -> int | None:
-    """The XDP features of a device of this namespace, a set of the bits above; None where the kernel does not tell."""
+    """Return the XDP features of a device in this namespace (the bits above); None if not reported."""
     name = struct.pack("=BBH", _GETFAMILY, 1, 0) + netlink.attribute(_FAMILY_NAME, b"netdev\0")
     asked = struct.pack("=BBH", _DEV_GET, 1, 0) + netlink.attribute(_DEV_IFINDEX, struct.pack("=I", ifindex))
     try:
@@ -40,11 +40,11 @@ def features(ifindex: int) -> int | None:
 
 
 def no_frags(link: Link) -> str:
-    """Why a driver takes no frames in several buffers in native mode; empty where it does, or nothing is known."""
+    """Return why a driver rejects multi-buffer frames in native mode; empty if it accepts them or nothing is known."""
     if release() < _FRAGS_SINCE:
-        return f"Linux {'.'.join(map(str, release()))} has no XDP for frames in several buffers (5.18 has)"
+        return f"Linux {'.'.join(map(str, release()))} has no multi-buffer XDP (it came with 5.18)"
     with entered(link.netns):
         found = features(link.ifindex)
     if found is not None and not found & RX_SG:
-        return "the driver takes no frames in several buffers"
+        return "the driver does not support multi-buffer frames"
     return ""

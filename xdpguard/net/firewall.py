@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Listening ports that the host's own firewall may drop, though the SYN guard, which stands before it, answers them.
+"""Listening ports that the host's own firewall may drop, although the SYN guard, which runs earlier, answers for them.
 
-Of nftables' rules (iptables-nft makes the same) it reads those of chains at the input hook and of chains they jump to:
-their verdicts, and the TCP ports they name. Whatever else a rule asks for is not understood; hence "may".
+Of the nftables rules (iptables-nft creates the same), it reads those in chains at the input hook and in chains they
+jump to: their verdicts and the TCP ports they name. Other conditions are not interpreted; hence "may".
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ REMEDY = "if it does, leave them to it: xdpguard guard set exempt_ports=PORT,...
 Place = tuple[int, str, str]  # family, table, chain
 
 
-class Doubt(NamedTuple):
-    """Listening ports that a chain may drop: in words where, and why."""
+class Conflict(NamedTuple):
+    """Listening ports that a chain may drop: which chain, and why, in words."""
 
     ports: tuple[int, ...]
     chain: str
     why: str
 
 
-def doubts(netns: str, listening: Iterable[int]) -> list[Doubt]:
-    """Of these ports, those that a chain at the input hook may drop. OSError when the kernel does not say.
+def conflicts(netns: str, listening: Iterable[int]) -> list[Conflict]:
+    """Return which of these ports a chain at the input hook may drop. Raise OSError if the kernel does not answer.
 
     Rules of iptables-legacy are not read.
     """
@@ -54,11 +54,13 @@ def doubts(netns: str, listening: Iterable[int]) -> list[Doubt]:
         rules: dict[Place, list[Rule]] = {}
         for place, rule in _rules({(family, table) for family, table, _ in roots}):
             rules.setdefault(place, []).append(rule)
-    return [it for place, policy in roots.items() for it in judged(place, policy, rules, wanted)]
+    return [it for place, policy in roots.items() for it in conflicts_of(place, policy, rules, wanted)]
 
 
-def judged(place: Place, policy: int, rules: Mapping[Place, list[Rule]], ports: Iterable[int]) -> Iterator[Doubt]:
-    """What a base chain with its policy, and the chains it leads to, may drop of some ports."""
+def conflicts_of(
+    place: Place, policy: int, rules: Mapping[Place, list[Rule]], ports: Iterable[int]
+) -> Iterator[Conflict]:
+    """Yield the ports that a base chain with its policy, and the chains it leads to, may drop."""
     reached = [place]
     for at in reached:
         for rule in rules.get(at, ()):
@@ -72,14 +74,14 @@ def judged(place: Place, policy: int, rules: Mapping[Place, list[Rule]], ports: 
     named = tuple(port for port in left if any(port in it for rule in every for it in rule.drops))
     rest = tuple(port for port in left if port not in named)
     if named:
-        yield Doubt(named, name, "a rule drops or rejects them")
+        yield Conflict(named, name, "a rule drops or rejects them")
     if closing and rest:
         end = "its policy is drop" if policy == DROP else "a rule drops or rejects the rest"
-        yield Doubt(rest, name, f"no rule is seen to accept them, and {end}")
+        yield Conflict(rest, name, f"no rule that can be read accepts them, and {end}")
 
 
 def _chains() -> Iterator[tuple[Place, int | None]]:
-    """Every chain of the families that matter; its policy when it stands at the input hook, else None."""
+    """Yield every chain of the relevant families; with its policy if it is at the input hook, else with None."""
     for message in _asked(_GET_CHAINS, bytes(_GENERAL)):
         found = attributes(message, _GENERAL)
         hook = attributes(found.get(_HOOK, b"")).get(_HOOK_NUMBER, b"")
@@ -101,7 +103,7 @@ def _rules(tables: Iterable[tuple[int, str]]) -> Iterator[tuple[Place, Rule]]:
 
 
 class _Sets:
-    """The sets of a table, each read when a rule first asks for it."""
+    """The sets of a table, each read when a rule first refers to it."""
 
     def __init__(self, family: int, table: str) -> None:
         self._place = family, table
@@ -118,18 +120,18 @@ def _asked(kind: int, request: bytes) -> list[bytes]:
         return netlink.ask(netlink.NETFILTER, kind, request, dump=True)
     except OSError as error:
         if error.errno in netlink.MISSING or kind not in (_GET_CHAINS, _GET_RULES):
-            return []  # no nftables in this kernel; or the set went meanwhile
+            return []  # no nftables in this kernel; or the set was deleted meanwhile
         raise
 
 
-def sentences(netns: str, exempt: Iterable[int]) -> list[str]:
-    """What to say of a namespace's listening ports, those left out that the guard does not answer for."""
+def warnings(netns: str, exempt: Iterable[int]) -> list[str]:
+    """Return the warnings for a namespace's listening ports, except those exempt from the guard."""
     left = set(exempt)
     ports = {it.port for it in listening.read(netns) if not it.loopback} - left
     return [
-        f"nftables chain {it.chain} may drop what comes to {_ports(it.ports)} ({it.why}), which look open while the"
+        f"nftables chain {it.chain} may drop traffic to {_ports(it.ports)} ({it.why}), which look open while the"
         " guard answers"
-        for it in doubts(netns, ports)
+        for it in conflicts(netns, ports)
     ]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""HSR and PRP devices: which of the two one is, and the links it sends over."""
+"""HSR and PRP devices: which of the two a device is, and its two links."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _SLAVE1, _SLAVE2, _PROTOCOL, _PROTOCOL_PRP = 1, 2, 7, 1  # IFLA_HSR_*, HSR_PROTO
 
 
 def members_of(kind: str, data: bytes) -> tuple[str, tuple[int, ...]]:
-    """The kind, ``prp`` for that, and the indexes of the two links, from IFLA_INFO_DATA.
+    """Return the kind (``prp`` for PRP) and the ifindexes of the two links; ``data``: IFLA_INFO_DATA.
 
-    The kind alone for a device of another kind, or one whose data say something else.
+    Returns the kind alone for other devices, or if the data are unexpected.
     """
     if kind != "hsr":
         return kind, ()

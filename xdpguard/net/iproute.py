@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Of pyroute2, rtnetlink alone: ``import pyroute2`` brings all of it along, which would be a third of most commands."""
+"""rtnetlink from pyroute2, without the rest: a full ``import pyroute2`` would take a third of most commands' time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Rtnetlink(NamedTuple):
-    """The classes of pyroute2 that are used here."""
+    """The pyroute2 classes used here."""
 
     IPRoute: Any
     NetlinkError: Any
@@ -19,7 +19,7 @@ class Rtnetlink(NamedTuple):
 
 @functools.cache
 def rtnetlink() -> Rtnetlink:
-    """Imports them past the package's own ``__init__``, which whoever imports pyroute2 later gets as ever."""
+    """Import them past the package's own ``__init__``; a later ``import pyroute2`` still gets the whole package."""
     spec = None if "pyroute2" in sys.modules else find_spec("pyroute2")
     if spec is not None:
         stand_in = ModuleType("pyroute2")

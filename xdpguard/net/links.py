@@ -27,23 +27,23 @@ _ADDRESS, _NAME, _MTU, _LINK, _MASTER, _LINKINFO = 1, 3, 4, 5, 10, 18
 _LINK_NETNSID, _XDP, _PROP_LIST = 37, 43, 52
 _INFO_KIND, _INFO_DATA = 1, 2
 _PROGRAM_IDS: dict[int, Literal["native", "generic", "offload"]] = {5: "native", 6: "generic", 7: "offload"}
-_PAIRED = ("veth", "netkit")  # kinds whose IFLA_LINK is the other end, not a device below
+_PAIRED = ("veth", "netkit")  # kinds whose IFLA_LINK is the other end, not the device below
 _MODE_FLAGS: dict[Mode, int] = {"native": _DRV_MODE, "generic": _SKB_MODE}
 
 
 class Xdp(NamedTuple):
-    """The program on a link: its id and how it is attached (``offload`` is a mode we never use, but may meet)."""
+    """The program on a link: its id and mode (``offload`` is never used here, but may be found)."""
 
     prog_id: int
     mode: Literal["native", "generic", "offload"]
 
 
 class Link(NamedTuple):
-    """A network interface. ``netns`` is the recorded name of its namespace (net/netns.py); ``mtu`` in bytes.
+    """A network interface. ``netns`` is its namespace's recorded name (net/netns.py); ``mtu`` in bytes.
 
-    ``master`` is the ifindex of the bridge, bond or VRF it is part of; ``lower`` that of the device it stands on (VLAN,
-    macvlan, VXLAN), in the namespace that its own calls ``lower_nsid`` (None: the same one). 0: there is none.
-    ``members``: of an HSR or PRP device, the ifindexes of its two links; ``kind`` of the latter is prp.
+    ``master`` is the ifindex of the bridge, bond or VRF it belongs to; ``lower`` that of the device it is stacked on
+    (VLAN, macvlan, VXLAN), in the namespace with the id ``lower_nsid`` (None: the same one). 0: none.
+    ``members``: the ifindexes of an HSR or PRP device's two links; ``kind`` of the latter is prp.
     """
 
     name: str
@@ -67,14 +67,14 @@ class NoSuchLink(UsageError):
 
 
 class Links:
-    """rtnetlink, in this or another network namespace, which is given by its recorded name."""
+    """rtnetlink in this or another network namespace, given by its recorded name."""
 
     def get(self, name: str, namespace: str = "") -> Link:
-        """Looks up one interface by its name. NoSuchLink, with the names there are, when it is not there."""
+        """Return an interface by its name. Raise NoSuchLink, with the existing names, if there is none."""
         return self._look(name, namespace, altnames=False)
 
     def find(self, name: str, namespace: str = "") -> Link:
-        """Looks up one interface by its name or an alternative name of it. NoSuchLink when it is not there."""
+        """Return an interface by its name or an alternative name. Raise NoSuchLink if there is none."""
         return self._look(name, namespace, altnames=True)
 
     def _look(self, name: str, namespace: str, altnames: bool) -> Link:
@@ -90,22 +90,22 @@ class Links:
                 return link
         where = f" in network namespace {namespace}" if namespace else ""
         names = ", ".join(sorted(link.name for link in found))
-        hint = "" if namespace else "; name another network namespace with --netns"
+        hint = "" if namespace else "; for another network namespace use --netns"
         raise NoSuchLink(f"no interface {name!r}{where}", f"there are: {names}{hint}")
 
     def all(self, namespace: str = "") -> list[Link]:
-        """Every interface of a namespace."""
+        """Return every interface of a namespace; none if it no longer exists."""
         try:
             return _read(namespace)
         except netns.NoSuchNamespace:
-            return []  # the namespace has gone, and its interfaces with it
+            return []  # the namespace no longer exists, nor do its interfaces
 
     def namespaces(self) -> list[str]:
-        """The named network namespaces."""
+        """Return the named network namespaces."""
         return netns.names()
 
     def is_above(self, upper: Link, lower: Link) -> bool:
-        """Whether one interface stands directly on another: a bridge on its port, a macvlan or a VLAN on its parent."""
+        """Return whether one interface is directly above another: a bridge, bond or VRF, a VLAN or a macvlan."""
         if upper.netns == lower.netns and lower.master == upper.ifindex:
             return True
         if upper.lower != lower.ifindex:
@@ -117,10 +117,10 @@ class Links:
         return False
 
     def attach(self, link: Link, program: int, mode: Mode, expected: int | None) -> None:
-        """Attaches a program in one step.
+        """Attach a program atomically.
 
-        ``expected`` is the descriptor of the program to be replaced; None attaches only where there is none.
-        AttachRefused when the kernel says no.
+        ``expected`` is the descriptor of the program to replace; None attaches only if there is none.
+        Raises AttachRefused if the kernel refuses.
         """
         if expected is None:
             attributes = [("IFLA_XDP_FD", program), ("IFLA_XDP_FLAGS", _MODE_FLAGS[mode] | _IF_NOEXIST)]
@@ -133,7 +133,7 @@ class Links:
         _set_xdp(link, attributes, f"attach to {link.name} in {mode} mode")
 
     def detach(self, link: Link, mode: Mode, expected: int) -> None:
-        """Detaches the program behind the descriptor ``expected``, and no other."""
+        """Detach the program of the descriptor ``expected``, and no other."""
         attributes = [
             ("IFLA_XDP_FD", -1),
             ("IFLA_XDP_FLAGS", _MODE_FLAGS[mode] | _REPLACE),
@@ -160,7 +160,7 @@ def _read(namespace: str) -> list[Link]:
 
 
 def parse(message: bytes, namespace: str) -> Link:
-    """A link as RTM_NEWLINK tells it."""
+    """Parse a link from an RTM_NEWLINK message."""
     _, hardware, ifindex, flags, _ = devices.HEADER.unpack_from(message)
     found = attributes(message, devices.HEADER.size)
     info = attributes(found.get(_LINKINFO, b""))
@@ -188,7 +188,7 @@ def _xdp(found: dict[int, bytes]) -> Xdp | None:
 
 
 def _nsid(namespace: str, seen_from: str) -> int | None:
-    """The number by which one namespace calls another, None when it has none for it."""
+    """Return the id that one namespace has in another, None if it has none."""
     target = os.open(netns.place(namespace).path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with netns.entered(seen_from):

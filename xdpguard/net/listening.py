@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The TCP listeners of a network namespace: few, also where there are many connections."""
+"""The TCP listeners of a network namespace; quick even where there are many connections."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from xdpguard.net.netns import entered
 _DIAG_BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
 _LISTENING = 1 << 10  # TCP_LISTEN
-_MESSAGE = struct.Struct("!B3xHH16s16s")  # head of struct inet_diag_msg; the inode ends it
+_MESSAGE = struct.Struct("!B3xHH16s16s")  # head of struct inet_diag_msg; the inode is its last field
 _INODE_AT = 68
 _LOOPBACK6 = bytes(15) + b"\1"
 
 
 class Listener(NamedTuple):
-    """A listener: its port, whether only this host itself reaches it, the inode of its socket."""
+    """A listener: its port, whether it is bound to loopback only, its socket's inode."""
 
     port: int
     loopback: bool
@@ -28,7 +28,7 @@ class Listener(NamedTuple):
 
 
 def read(netns: str = "") -> list[Listener]:
-    """Every TCP listener of a namespace; none where the kernel has no tcp_diag to tell. NoSuchNamespace as usual."""
+    """Return a namespace's TCP listeners; none if the kernel lacks tcp_diag. Raise NoSuchNamespace if there is none."""
     found = []
     with entered(netns):
         for family in (socket.AF_INET, socket.AF_INET6):

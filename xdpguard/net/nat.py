@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What netfilter and IPVS do with connections that have no socket here: translate them, or hand them to a proxy."""
+"""Connections without a socket here: those that netfilter or IPVS translates or hands to a proxy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GET_CHAINS, _GET_RULES = 10 << 8 | 4, 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_
 _ANY_FAMILY = struct.pack("=BBH", 0, 0, 0)  # struct nfgenmsg
 _CHAIN_USE, _CHAIN_TYPE = 6, 7  # NFTA_CHAIN_*, linux/netfilter/nf_tables.h
 _LEGACY = ("ip_tables_names", "ip6_tables_names")
-# An expression, or the target of iptables-nft, as it stands in a rule: NFTA_EXPR_NAME and NFTA_TARGET_NAME are both 1.
+# An expression, or the target of iptables-nft, as encoded in a rule: NFTA_EXPR_NAME and NFTA_TARGET_NAME are both 1.
 _REASONS = {
     struct.pack("=HH", 11, 1) + b"tproxy\0": "TPROXY rules",
     struct.pack("=HH", 11, 1) + b"TPROXY\0": "TPROXY rules",
@@ -24,10 +24,10 @@ _REASONS = {
 
 
 def reasons(netns: str) -> list[str]:
-    """Why a segment without a socket may belong to somebody else, in words; empty where nothing of the kind is found.
+    """Return why a segment without a socket may belong to someone else, in words; empty if nothing suggests it.
 
-    Chains of type nat with a rule, made with nftables or either iptables; IPVS services; TPROXY rules, those of
-    iptables-legacy left out; `fwd` rules. What cannot be found out is a reason too, which leaves more alone.
+    Finds chains of type nat with a rule, from nftables or either iptables; IPVS services; TPROXY rules, except those of
+    iptables-legacy; `fwd` rules. What cannot be determined is a reason too: when in doubt, segments are left alone.
     """
     found = []
     with entered(netns):
@@ -52,7 +52,7 @@ def _translates_legacy() -> bool:
 
 
 def _balances() -> bool:
-    """Whether IPVS has services: their connections have no sockets here."""
+    """Return whether IPVS has services: their connections have no sockets here."""
     try:
         lines = Path("/proc/thread-self/net/ip_vs").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -61,13 +61,13 @@ def _balances() -> bool:
 
 
 def _nftables() -> list[str]:
-    """What nftables has. Rules are read only where no chain translates, as those hosts are the ones with thousands."""
+    """Read nftables. Rules are read only if no chain translates, since hosts with NAT are the ones with thousands."""
     messages = netlink.ask(netlink.NETFILTER, _GET_CHAINS, _ANY_FAMILY, dump=True)
     chains = [attributes(it, len(_ANY_FAMILY)) for it in messages]
     used = [it.get(_CHAIN_TYPE, b"") for it in chains if any(it.get(_CHAIN_USE, b""))]
     if b"nat\0" in used:
         return [NAT]
     if not any(used):
-        return []  # no chain with a rule hangs on a hook
+        return []  # no chain with a rule is at a hook
     rules = netlink.ask(netlink.NETFILTER, _GET_RULES, _ANY_FAMILY, dump=True)
     return sorted({reason for mark, reason in _REASONS.items() if any(mark in rule for rule in rules)})

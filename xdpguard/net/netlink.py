@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Single netlink requests over a socket of their own: a tenth of a millisecond, where pyroute2 takes several.
+"""Single netlink requests over a raw socket: 0.1 ms, where pyroute2 takes several.
 
 The socket belongs to the network namespace this thread is in.
 """
@@ -18,17 +18,17 @@ _REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10  # NLM_F_*
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
-MISSING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)  # of a kernel without netfilter, or nftables
+MISSING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)  # from a kernel without netfilter, or nftables
 _PATIENCE = 2.0  # seconds; the kernel answers at once
 _BUFFER = 1 << 17
 _ATTEMPTS = 4  # at a dump that changes while it is read
 
 
 def ask(protocol: int, kind: int, body: bytes, dump: bool = False) -> list[bytes]:
-    """The payload of each message of the answer; one unless ``dump``. OSError with the kernel's errno when it refuses.
+    """Return the payload of each message of the answer; one unless ``dump``. Raise OSError with the kernel's errno.
 
-    A dump heeds the filters in its request (one table of routes, not all of them), and is asked for again, a few times,
-    where the kernel calls it inconsistent.
+    A dump honours the filters in its request (one routing table instead of all), and is repeated a few times if the
+    kernel marks it inconsistent.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as link:
         link.settimeout(_PATIENCE)
@@ -43,7 +43,7 @@ def ask(protocol: int, kind: int, body: bytes, dump: bool = False) -> list[bytes
 
 
 def has_any(protocol: int, kind: int, body: bytes) -> bool:
-    """Whether a dump has a message at all; what comes after the first ones is not read. OSError as `ask`."""
+    """Return whether a dump has any message, reading no more than the first. Raise OSError with the kernel's errno."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as link:
         link.settimeout(_PATIENCE)
         _send(link, kind, body, True, 1)
@@ -54,17 +54,17 @@ def has_any(protocol: int, kind: int, body: bytes) -> bool:
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """A ``struct nlattr`` with its value, padded."""
+    """Encode a ``struct nlattr`` with its value, padded."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
-    """The attributes of a message from byte ``at`` on, or those inside another, by kind."""
+    """Decode the attributes of a message from byte ``at`` on, or those nested in another, by kind."""
     return dict(_pieces(data, at))
 
 
 def elements(data: bytes) -> list[bytes]:
-    """The values of a list, whose attributes are all of one kind."""
+    """Decode the values of a list, whose attributes are all of one kind."""
     return [value for _, value in _pieces(data, 0)]
 
 
@@ -74,7 +74,7 @@ def number(value: bytes | None) -> int:
 
 
 def text(value: bytes | None) -> str:
-    """A string attribute; empty for one that is not there."""
+    """Decode a string attribute; empty if it is missing."""
     return os.fsdecode((value or b"").split(b"\0", 1)[0])
 
 
@@ -93,7 +93,7 @@ def _send(link: socket.socket, kind: int, body: bytes, dump: bool, sequence: int
 
 
 def _answer(link: socket.socket, sequence: int, dump: bool) -> tuple[list[bytes], bool]:
-    """The payloads, and whether the kernel calls them consistent."""
+    """Return the payloads, and whether the kernel calls them consistent."""
     found: list[bytes] = []
     whole = True
     while True:
@@ -116,7 +116,7 @@ def _error(payload: bytes) -> OSError:
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Kind, flags, sequence number and payload."""
+    """Yield kind, flags, sequence number and payload."""
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)

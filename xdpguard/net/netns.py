@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Network namespaces: what a user calls one, what it is recorded as, and working inside one for a while.
+"""Network namespaces: the names users give, the names they are recorded under, and running code inside one.
 
-A namespace has one of four names: empty (the one this command runs in), a name of /run/netns, ``pid N`` (the one a
-process is in), or the path of its file. The number of a process, and any path below /proc, can lead to another
-namespace later: where such a name is recorded, so is the namespace's cookie (`expect`), which is never given twice.
+A namespace has one of four names: empty (the one this command runs in), a name in /run/netns, ``pid N`` (that of a
+process), or the path of its file. A process id and any path below /proc can come to mean another namespace later, so
+such a name is recorded together with the namespace's cookie (`expect`), which is never reused.
 
-Entering is done with setns(2) in this thread. Helpers that fork (pyroute2's own way) would run this program's clean-up
-code in the child when a signal arrives; and a whole `ip netns exec` would hide the BPF file system.
+Entering uses setns(2) in this thread. Helpers that fork (as pyroute2 does) would run this program's clean-up code in
+the child when a signal arrives, and a whole `ip netns exec` would hide the BPF file system.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import NamedTuple
 from xdpguard.errors import MissingError, UsageError
 
 FOLDER = Path("/run/netns")
-OWN = "."  # what --netns calls the namespace this command runs in
+OWN = "."  # the --netns name of the namespace this command runs in
 GONE = -1  # a cookie that no namespace has
 _PROC = Path("/proc")
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 _OWN = Path("/proc/thread-self/ns/net")
-_HOME = _OWN.stat().st_ino  # this command's own namespace, also while a thread is inside another
+_HOME = _OWN.stat().st_ino  # this command's own namespace, even while a thread is inside another
 _OF_PROCESS = re.compile(r"pid ([0-9]{1,10})")
 _FILE_OF_PROCESS = re.compile(r"/proc/([0-9]{1,10})/ns/net")
 
@@ -43,7 +43,7 @@ class NoSuchNamespace(UsageError):
 
 
 class Place(NamedTuple):
-    """A network namespace: its name (see above), its inode number, a file to enter it by."""
+    """A network namespace: its name (see above), its inode number, the file to enter it through."""
 
     name: str
     inode: int
@@ -51,18 +51,20 @@ class Place(NamedTuple):
 
 
 def names() -> list[str]:
-    """The named network namespaces."""
+    """Return the named network namespaces."""
     return sorted(path.name for path in FOLDER.iterdir()) if FOLDER.is_dir() else []
 
 
 def place_of(interface: str, netns: str | None) -> str:
-    """An interface in words."""
+    """Format an interface and its namespace for people."""
     return f"{interface} (in {netns})" if netns else interface
 
 
 def find(words: str) -> Place:
-    """The namespace that --netns means now: a name of /run/netns, ``pid N``, the path of its file, or ``.`` for this
-    command's own. Whatever it was called, its name is the shortest lasting one. NoSuchNamespace when there is none.
+    """Return the namespace that a --netns argument means now.
+
+    The argument is a name in /run/netns, ``pid N``, the path of a file, or ``.`` for this command's own. The result
+    carries the shortest lasting name. Raises NoSuchNamespace if there is none.
     """
     own = _own()
     if words in ("", OWN):
@@ -77,7 +79,7 @@ def find(words: str) -> Place:
 
 
 def all_places() -> list[Place]:
-    """Every network namespace: this command's own first, then those with a name, then those of processes."""
+    """Return every network namespace: this command's own first, then the named ones, then those of processes."""
     own = _own()
     found = {own.inode: own}
     for name in names():
@@ -95,20 +97,20 @@ def all_places() -> list[Place]:
 
 
 def is_fleeting(name: str) -> bool:
-    """Whether a recorded name can come to lead to another namespace unnoticed: its cookie must be recorded too."""
+    """Return whether a recorded name may silently come to mean another namespace, so that its cookie must be kept."""
     return bool(_OF_PROCESS.fullmatch(name)) or name.startswith("/proc/")
 
 
 def expect(name: str, cookie: int) -> None:
-    """Which namespace a recorded name stands for, from here on, in this process. ``GONE``: one that is no more."""
+    """Set the cookie that a recorded name must have from here on in this process; ``GONE`` if its namespace is gone."""
     _expected[name] = cookie
 
 
 def place(name: str) -> Place:
-    """A namespace by the name it is recorded under.
+    """Return the namespace recorded under a name.
 
-    One whose process has ended is found again for as long as anything holds it. NoSuchNamespace when it no longer
-    exists, also when its name leads to another by now.
+    If its process has ended, it is found again for as long as anything keeps it. Raises NoSuchNamespace if it no longer
+    exists, even if its name now means another one.
     """
     if not name:
         return _own()
@@ -124,14 +126,14 @@ def place(name: str) -> Place:
         with contextlib.suppress(NoSuchNamespace, OSError):
             if cookie_of(other) == cookie:
                 return other._replace(name=name)
-    raise NoSuchNamespace(f"network namespace {name!r} no longer exists", "xdpguard detach forgets what was in it")
+    raise NoSuchNamespace(f"network namespace {name!r} no longer exists", "xdpguard detach removes its record")
 
 
 def meant(words: str, recorded: Iterable[str], anew: bool = False) -> str:
-    """The name under which a namespace is recorded, or would be, that a user calls ``words``.
+    """Return the name under which the namespace that a user calls ``words`` is recorded, or would be.
 
-    ``anew``: something is to be attached there; a name that used to stand for another one stands for it from here on.
-    NoSuchNamespace when there is none now, unless one is recorded under just that name.
+    ``anew``: something is to be attached there; a name that stood for another namespace stands for this one from here
+    on. Raises NoSuchNamespace if there is none now, unless one is recorded under exactly that name.
     """
     known = set(recorded)
     try:
@@ -150,7 +152,7 @@ def meant(words: str, recorded: Iterable[str], anew: bool = False) -> str:
 
 
 def is_current(place: Place) -> bool:
-    """Whether the file still leads there."""
+    """Return whether the file still leads to this namespace."""
     try:
         return place.path.stat().st_ino == place.inode
     except OSError:
@@ -158,8 +160,9 @@ def is_current(place: Place) -> bool:
 
 
 def cookie_of(place: Place) -> int:
-    """What tells a namespace from all others there ever were since the machine was started. NoSuchNamespace or OSError
-    when it no longer exists; 0 before Linux 5.14.
+    """Return the cookie, unique among all namespaces since boot; 0 before Linux 5.14.
+
+    Raises NoSuchNamespace or OSError if the namespace no longer exists.
     """
     with entered_path(place.path), socket.socket() as made:
         try:
@@ -170,7 +173,7 @@ def cookie_of(place: Place) -> int:
 
 @contextmanager
 def entered(name: str) -> Iterator[None]:
-    """Puts this thread into a namespace by its recorded name, and back at the end. An empty name changes nothing."""
+    """Run the body in the namespace of a recorded name, then return to the own one. An empty name changes nothing."""
     if not name:
         yield
         return
@@ -180,7 +183,7 @@ def entered(name: str) -> Iterator[None]:
 
 @contextmanager
 def entered_path(path: Path) -> Iterator[None]:
-    """As `entered`, by a namespace's file: one of `FOLDER`, or /proc/PID/ns/net."""
+    """Run the body in the namespace of a file (in `FOLDER`, or /proc/PID/ns/net), then return to the own one."""
     own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(path)
@@ -200,7 +203,7 @@ def _named(name: str) -> Place:
     if "/" in name or name not in names():
         known = ", ".join(names()) or "none"
         raise NoSuchNamespace(
-            f"no network namespace {name!r}", f"there are: {known}; also 'pid N', that of a process, or a path"
+            f"no network namespace {name!r}", f"there are: {known}; also accepted: 'pid N' (a process's) or a path"
         )
     path = FOLDER / name
     return Place(name, path.stat().st_ino, path)
@@ -220,14 +223,14 @@ def _of_process(number: str) -> Place:
     try:
         return Place(f"pid {int(number)}", path.stat().st_ino, path)
     except OSError as error:
-        raise NoSuchNamespace(f"no process {number}", "xdpguard tcp states shows the namespaces") from error
+        raise NoSuchNamespace(f"no process {number}", "xdpguard tcp states lists the namespaces") from error
 
 
 def _of_path(words: str) -> Place:
     if match := _FILE_OF_PROCESS.fullmatch(words):
         return _of_process(match[1])
     path = Path(words)
-    with entered_path(path):  # whatever else is there is no network namespace
+    with entered_path(path):  # raises if the file is not a network namespace
         pass
     return Place(words, path.stat().st_ino, path)
 

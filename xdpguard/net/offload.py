@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""VLAN tags that a driver takes off before an XDP program sees the frame (ethtool's rxvlan), and how to stop it."""
+"""VLAN tags that a driver strips before an XDP program sees the frame (ethtool's rxvlan), and how to prevent that."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xdpguard.net.netns import entered
 
 
 def untagged(mode: str, receivers: Iterable[Device], netns: str) -> list[str]:
-    """Names of the drivers from which an XDP program gets frames without their tags, so that answers leave untagged.
+    """Return the drivers that strip tags before an XDP program sees the frames, so that answers leave untagged.
 
-    In generic mode the kernel keeps a tag beside the frame and sends it along with the answer. A veth in native mode
-    hands over what its peer has put beside the frame, whatever is switched off here.
+    In generic mode the kernel keeps the tag as metadata and sends it with the answer. A veth in native mode passes on
+    the metadata its peer set, whatever is switched off here.
     """
     if mode != "native":
         return []
@@ -23,7 +23,7 @@ def untagged(mode: str, receivers: Iterable[Device], netns: str) -> list[str]:
 
 
 def takes_tags_off(name: str, netns: str) -> bool:
-    """Whether the driver does at present. False where there is no such device, or it cannot be asked."""
+    """Return whether the driver strips tags now; False if there is no such device, or it does not report it."""
     try:
         with entered(netns):
             return bool(ethtool.flags(name) & ethtool.RX_VLAN)
@@ -32,7 +32,7 @@ def takes_tags_off(name: str, netns: str) -> bool:
 
 
 def let(name: str, netns: str, on: bool) -> bool:
-    """Lets a driver take tags off or keeps it from that; whether it is so now. OSError when there is no device."""
+    """Switch a driver's tag stripping on or off; return whether it took effect. Raise OSError if it is gone."""
     with entered(netns):
         flags = ethtool.flags(name)
         try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whose a segment may be that has no socket the guard can find: the reasons, in words, to leave such segments alone.
+"""Who else may own a segment for which the guard finds no socket: the reasons, in words, to leave such segments alone.
 
-Not among them are programs of sk_lookup and of cgroups: the lookup of a data plane runs the first itself, and what the
-second change, the addresses a process connects to, its socket has as they are on the wire. A raw socket that answers
-with TCP segments of its own (nmap, udp2raw) cannot be told from any other.
+sk_lookup and cgroup programs are not among them: the data plane's own lookup runs the former, and for the latter, which
+rewrite the addresses a process connects to, the socket holds the addresses on the wire. A raw socket that answers with
+TCP segments of its own (nmap, udp2raw) cannot be told from any other.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _OP = 4  # bytes of struct inet_diag_bc_op
 
 _GET_FILTER = 46  # RTM_GETTFILTER
 _FILTERS = struct.Struct("=BxxxiIII")  # struct tcmsg
-_INGRESS = 0xFFFFFFF2  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS); that of a plain ingress qdisc too
+_INGRESS = 0xFFFFFFF2  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS); same for a plain ingress qdisc
 _MIRRED = b"mirred\0"
-_MIRRED_PARMS = struct.pack("=HH", 32, 2)  # head of TCA_MIRRED_PARMS; behind it struct tc_mirred
+_MIRRED_PARMS = struct.pack("=HH", 32, 2)  # head of TCA_MIRRED_PARMS; struct tc_mirred follows
 _REDIRECTS = (1, 3)  # TCA_EGRESS_REDIR, TCA_INGRESS_REDIR
 
 
 def reasons(devices: Devices, index: int, netns: str) -> list[str]:
-    """Everything that can be known of an interface's namespace, its link and the devices above it."""
+    """Return all reasons found in an interface's namespace, on its link and on the devices above it."""
     found = nat.reasons(netns)
     stack = [*filter(None, [devices.get(index)]), *above(devices, index)]
     if any(it.kind == OVS for it in stack):
         found.append("Open vSwitch")
-    # What is accepted in a VRF is bound to it, even where the listener is not (tcp_l3mdev_accept).
+    # A connection accepted in a VRF is bound to it, even if the listener is not (tcp_l3mdev_accept).
     found += [f"VRF {it.name}" for it in vrfs(devices, index)]
-    # The data plane looks for sockets as of the interface itself; a bond's frames it sees as its members'.
+    # The data plane looks up sockets for the interface itself; it sees a bond's frames on the members.
     uppers = [it for it in stack if (it.ifindex != index or it.kind in ("bond", "team")) and it.kind != "vrf"]
     with entered(netns):
         found += _bound_to(uppers)
@@ -56,12 +56,12 @@ def _bound_to(uppers: Sequence[Device]) -> list[str]:
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
-        return ["sockets bound to devices above cannot be looked for (no tcp_diag in the kernel)"]
+        return ["sockets bound to devices above cannot be detected (the kernel lacks tcp_diag)"]
     return []
 
 
 def _bound(*indices: int) -> bool:
-    """Whether a TCP socket of this namespace is bound to one of these devices."""
+    """Return whether a TCP socket of this namespace is bound to one of these devices."""
     attribute = netlink.attribute(_BYTECODE, bytecode(indices))
     for family in (socket.AF_INET, socket.AF_INET6):
         request = _DIAG_REQUEST.pack(family, socket.IPPROTO_TCP, 0, _ALL_STATES) + attribute
@@ -71,19 +71,19 @@ def _bound(*indices: int) -> bool:
 
 
 def bytecode(indices: Iterable[int]) -> bytes:
-    """The kernel's own filter language (linux/inet_diag.h): a socket is bound to one of these devices."""
+    """Encode an inet_diag filter (linux/inet_diag.h): the socket is bound to one of these devices."""
     indices = list(indices)
     code = b""
     for index in reversed(indices):
-        # One that matches goes on to a jump to the end, which accepts; else it skips that. Behind the last condition
-        # it goes past the end, which refuses. The kernel's check wants every place to be reached by way of "yes".
+        # A match goes on to a jump to the end, which accepts; a mismatch skips that jump. After the last condition
+        # it jumps past the end, which rejects. The kernel's check requires every instruction to be reachable by "yes".
         jump = struct.pack("=BBH", _JUMP, _OP, _OP + len(code)) if code else b""
         code = struct.pack("=BBHI", _DEVICE, _OP + 4, _OP + 4 + _OP, index) + jump + code
     return code
 
 
 def _redirected(devices: Devices, index: int) -> bool:
-    """Whether a tc filter at the interface's ingress is a program, translates, or sends frames elsewhere."""
+    """Return whether a tc filter at the interface's ingress runs a program, translates, or redirects frames."""
     rules: list[bytes] = []
     with contextlib.suppress(OSError):  # no such qdisc, or no traffic control in the kernel
         rules = netlink.ask(
@@ -93,7 +93,7 @@ def _redirected(devices: Devices, index: int) -> bool:
 
 
 def redirects(rule: bytes, devices: Devices) -> bool:
-    """Likewise of one filter, as RTM_NEWTFILTER tells it. What goes to an ifb comes back to where it was."""
+    """Return whether an RTM_NEWTFILTER message is such a filter. Frames sent to an ifb return to where they were."""
     for name in ("bpf", "nat", "ct"):  # a classifier or an action of that kind: TCA_KIND and TCA_ACT_KIND are both 1
         if struct.pack("=HH", len(name) + 5, 1) + name.encode() + b"\0" in rule:
             return True

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether a driver has a queue for each CPU to send on what an XDP program answers.
+"""Whether a driver has a transmit queue for each CPU to send XDP answers.
 
-virtio_net takes one more for each possible CPU when a program comes (virtnet_xdp_set, drivers/net/virtio_net.c). Where
-they are not there, CPUs share those that are under a lock, from 5.16 on; before, native mode is refused.
-``cpus``: how many are possible.
+virtio_net claims one more per possible CPU when a program is attached (virtnet_xdp_set, drivers/net/virtio_net.c).
+Where there are too few, CPUs share them under a lock from Linux 5.16 on; before, native mode is refused.
+``cpus``: the number of possible CPUs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DRIVER = "virtio_net"
 
 
 def shared(link: Link, cpus: int) -> str:
-    """How the CPUs share queues for answers in native mode, in words; empty where each has one, or nobody can tell."""
+    """Describe how CPUs share transmit queues in native mode; empty if each has its own, or it is not known."""
     try:
         with entered(link.netns):
             if ethtool.driver(link.name) != _DRIVER:
@@ -25,17 +25,15 @@ def shared(link: Link, cpus: int) -> str:
     except OSError:
         return ""
     attached = link.xdp is not None and link.xdp.mode == "native"
-    # With a program, those of the CPUs are counted too, where they were to be had.
+    # With a program attached, the queues of the CPUs are counted too, if they were available.
     if found.combined + cpus <= found.most or (attached and found.combined > cpus):
         return ""
     pairs = "pair" if found.combined == 1 else "pairs"
-    return (
-        f"{found.combined} {pairs} of queues (at most {found.most}): its {cpus} CPUs send answers in turn, under a lock"
-    )
+    return f"{found.combined} {pairs} of queues (at most {found.most}): {cpus} CPUs share them under a lock to answer"
 
 
 def remedy(link: Link, cpus: int) -> str:
-    """What gives each CPU one."""
+    """Return the remedy that gives each CPU a queue of its own."""
     return (
         f"give the machine {2 * cpus} (qemu: queues={2 * cpus} and mq=on; libvirt: <driver queues='{2 * cpus}'/>) and "
         f"use half of them: ethtool -L {link.name} combined {cpus}, before attaching"
@@ -43,7 +41,7 @@ def remedy(link: Link, cpus: int) -> str:
 
 
 def notes(link: Link, mode: str, cpus: int) -> list[str]:
-    """What a person should know of an interface that has just been attached in a mode; ``link``: as it was before."""
+    """Return the warnings for an interface just attached in a mode; ``link``: its state before."""
     found = shared(link, cpus) if mode == "native" else ""
     place = place_of(link.name, link.netns)
     return (

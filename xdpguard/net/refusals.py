@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Why the kernel did not attach or detach a program, in its own words where it gives some, and what to do about it."""
+"""Why the kernel refused to attach or detach a program, in its own words where it gives any, and the remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdpguard.errors import MissingError, XdpguardError
 
 
 class AttachRefused(XdpguardError):
-    """The kernel did not attach or detach. ``code`` is its errno."""
+    """The kernel refused to attach or detach. ``code`` is its errno."""
 
     def __init__(self, message: str, remedy: str, code: int) -> None:
         super().__init__(message, remedy)
@@ -18,11 +18,11 @@ class AttachRefused(XdpguardError):
 
 
 class _Case(NamedTuple):
-    """A refusal by its errno, and a part of the kernel's words where one errno has several meanings."""
+    """A refusal by errno, and by a part of the kernel's message where one errno has several meanings."""
 
     code: int
     part: str
-    reason: str  # what is said where the kernel gives no reason
+    reason: str  # the message if the kernel gives no reason
     remedy: str
 
 
@@ -46,13 +46,13 @@ _CASES = (
         errno.EBUSY,
         "",
         "another program is attached",
-        "see it with ip link; --replace replaces it (one held by a BPF link must be ended by its owner)",
+        "see it with ip link; --replace replaces it (one held by a BPF link must be removed by its owner)",
     ),
     _Case(
         errno.EEXIST,
         "upper device",
         "",
-        "take the program off the device above it first (ip -d link shows a bridge, bond, VLAN or macvlan)",
+        "detach the program on the device above it first (ip -d link shows a bridge, bond, VLAN or macvlan)",
     ),
     _Case(errno.EEXIST, "same time", "", "detach it first, or attach without --mode"),
     _Case(errno.EEXIST, "", "the attached program changed meanwhile", "try again"),
@@ -63,8 +63,9 @@ _TOLD = "change what it names, or use --mode generic"
 
 
 def refused(what: str, code: int, words: str) -> XdpguardError:
-    """The error for a refusal. ``what`` was refused, such as "attach to eth0 in native mode"; ``words``: the kernel's
-    own reason (its extended acknowledgement), empty where it gave none.
+    """Return the error for a refusal of ``what``, such as "attach to eth0 in native mode".
+
+    ``words``: the kernel's own reason (its extended acknowledgement), empty if it gave none.
     """
     if code in (errno.EPERM, errno.EACCES):
         return MissingError(f"no permission to {what}", "run as root: sudo xdpguard ...")

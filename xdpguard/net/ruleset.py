@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a rule of nftables says about TCP ports, read from its expressions as the kernel keeps them.
+"""What an nftables rule says about TCP ports, read from its expressions as the kernel stores them.
 
 Numbers in attributes are in network byte order (linux/netfilter/nf_tables.h).
 """
@@ -40,10 +40,10 @@ Ports = range
 
 
 class Rule(NamedTuple):
-    """``accepts`` and ``drops``: TCP ports it names; an accept may ask for more, a drop not, but for the interface.
+    """``accepts``: TCP ports it may accept, perhaps under other conditions; ``drops``: those it drops unconditionally.
 
-    ``accepts_all`` and ``drops_all``: likewise without a port, and such an accept without the interface either.
-    ``jumps``: chains it leads to.
+    ``accepts_all``: it accepts all TCP, from any interface; ``drops_all``: it drops all TCP. Both drops ignore a
+    condition on the interface. ``jumps``: chains it leads to.
     """
 
     accepts: tuple[Ports, ...] = ()
@@ -54,21 +54,21 @@ class Rule(NamedTuple):
 
 
 class _Reading:
-    """A rule, expression by expression."""
+    """Interprets a rule expression by expression."""
 
     def __init__(self, elements_of: Callable[[str], list[tuple[Ports, int]]]) -> None:
         self._elements_of = elements_of
         self._registers: dict[bytes, str] = {}
-        self._ports: list[Ports] | None = None  # those it is about; None: every one
-        self._other = False  # it asks for something that is not understood
-        self._interface = False  # it asks for the interface a packet comes from
-        self._foreign = False  # not about TCP
+        self._ports: list[Ports] | None = None  # the ports it matches; None: all
+        self._other = False  # has a condition that is not interpreted
+        self._interface = False  # has a condition on the input interface
+        self._foreign = False  # does not match TCP
         self._verdicts: list[tuple[Ports, int]] = []  # of a map
         self._verdict = _NO_VERDICT
         self._jumps: set[str] = set()
 
     def take(self, name: str, data: dict[int, bytes]) -> None:
-        """One more expression."""
+        """Process the next expression."""
         handlers = {
             "meta": self._meta,
             "payload": self._payload,
@@ -86,7 +86,7 @@ class _Reading:
             self._other = True
 
     def rule(self) -> Rule:
-        """What they say together."""
+        """Return the rule that the expressions make up."""
         if self._foreign:
             return Rule()
         accepts = [it for it, code in self._verdicts if code == ACCEPT]
@@ -156,7 +156,7 @@ class _Reading:
         self._verdict = DROP
 
     def _target(self, data: dict[int, bytes]) -> None:
-        if text(data.get(1)) == "REJECT":  # NFTA_TARGET_NAME; what iptables-nft makes of a target of iptables
+        if text(data.get(1)) == "REJECT":  # NFTA_TARGET_NAME; how iptables-nft encodes an iptables target
             self._verdict = DROP
 
     def _match(self, data: dict[int, bytes]) -> None:
@@ -171,7 +171,7 @@ class _Reading:
             self._other = True
 
     def _among(self, ports: Iterable[Ports]) -> None:
-        """Restricts the ports; two comparisons may make an interval."""
+        """Restrict the ports; two comparisons may form an interval."""
         ports = list(ports)
         self._ports = (
             ports
@@ -186,8 +186,9 @@ class _Reading:
 
 
 def parse(expressions: bytes, elements_of: Callable[[str], list[tuple[Ports, int]]]) -> Rule:
-    """A rule from NFTA_RULE_EXPRESSIONS. ``elements_of`` gives the ports of a set of the rule's table, with the verdict
-    of each where it is a map.
+    """Parse a rule from NFTA_RULE_EXPRESSIONS.
+
+    ``elements_of`` returns the ports of a set in the rule's table, with the verdict of each if it is a map.
     """
     reading = _Reading(elements_of)
     for expression in listed(expressions):
@@ -197,13 +198,13 @@ def parse(expressions: bytes, elements_of: Callable[[str], list[tuple[Ports, int
 
 
 def elements_request(family: int, table: str, name: str) -> tuple[int, bytes]:
-    """Kind and body of the question for the elements of a set."""
+    """Return kind and body of the request for the elements of a set."""
     words = attribute(1, os.fsencode(table) + b"\0") + attribute(2, os.fsencode(name) + b"\0")  # NFTA_SET_ELEM_LIST_*
     return _GET_ELEMENTS, bytes([family, 0, 0, 0]) + words
 
 
 def elements(messages: Iterable[bytes]) -> list[tuple[Ports, int]]:
-    """The ports of a set, with their verdicts; none of a set that holds something else."""
+    """Return the ports of a set with their verdicts; none if it holds something else."""
     points = []
     for message in messages:
         for element in listed(attributes(message, 4).get(_ELEMENTS, b"")):
@@ -223,7 +224,7 @@ def elements(messages: Iterable[bytes]) -> list[tuple[Ports, int]]:
 
 
 def _compared(operator: int, port: int) -> list[Ports]:
-    """The ports for which a comparison (NFT_CMP_*) holds."""
+    """Return the ports for which a comparison (NFT_CMP_*) holds."""
     known = {
         0: [Ports(port, port + 1)],
         1: [Ports(0, port), Ports(port + 1, _HIGHEST + 1)],
@@ -236,7 +237,7 @@ def _compared(operator: int, port: int) -> list[Ports]:
 
 
 def _multiport(info: bytes) -> list[Ports]:
-    """``struct xt_multiport_v1``: which ports, their number, fifteen ports, whether each begins a span."""
+    """Parse ``struct xt_multiport_v1``: the kind, a count, fifteen ports, and whether each begins a range."""
     ports, spans = struct.unpack_from("=15H", info, 2), info[32:47]
     found, at = [], 0
     while at < min(info[1], 15):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whom the host must not lose: SSH peers, its own addresses, its gateways, its resolvers. Read from /proc: quick.
+"""Peers the host must not lose: SSH peers, its own addresses, gateways and resolvers. Read from /proc, which is quick.
 
-Only what can be read counts; what is missing (no IPv6, no resolv.conf) protects nobody.
+Only what can be read counts; what is missing (no IPv6, no resolv.conf) adds no protection.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ LOGIN = "where somebody is logged in from"  # a role
 
 
 class Protected(NamedTuple):
-    """An address the host needs, and what for, in words that fit behind 'is'."""
+    """An address the host needs, and its role, as a phrase that fits after 'is'."""
 
     address: Prefix
     role: str
 
 
 class Socket(NamedTuple):
-    """A TCP socket: addresses of 4 or 16 octets, ports, state (include/net/tcp_states.h)."""
+    """A TCP socket: addresses of 4 or 16 bytes, ports, state (include/net/tcp_states.h)."""
 
     local: bytes
     local_port: int
@@ -45,22 +45,22 @@ class Socket(NamedTuple):
 
 
 def protected() -> list[Protected]:
-    """Everything of this network namespace that a rule must not cut off without --force."""
+    """Return every address of this network namespace that a rule must not cut off without --force."""
     peers = sorted({session.peer for session in ssh_sessions()})
     return [Protected(peer, "the other end of an SSH session to this host") for peer in peers] + _of_the_network()
 
 
 def needed() -> list[Protected]:
-    """What this network namespace needs, by what a stranger cannot bring about: for whoever decides unattended.
+    """Return the addresses this network namespace needs, excluding any that an outsider can add; for automatic bans.
 
-    Of SSH that is who has logged in, not who holds a connection to port 22 open.
+    For SSH these are the peers that have logged in, not those that merely hold a connection to port 22 open.
     """
     peers = sorted(logged_in())
     return [Protected(peer, LOGIN) for peer in peers] + _of_the_network()
 
 
 def logged_in() -> set[Prefix]:
-    """Addresses from which somebody is logged in to this namespace: a login record, and a connection that lives."""
+    """Return the addresses logged in to this namespace: those with a login record and an established connection."""
     own = _own_session()
     logins = remote_logins() | ({own.peer} if own else set())
     return {_plain(it.remote) for it in _sockets() if it.state == _ESTABLISHED} & logins if logins else set()
@@ -74,14 +74,14 @@ def _of_the_network() -> list[Protected]:
 
 
 class Session(NamedTuple):
-    """An SSH session to this host: where it comes from, and the local port it uses."""
+    """An SSH session to this host: the peer and the local port."""
 
     peer: Prefix
     port: int
 
 
 def ssh_sessions() -> list[Session]:
-    """Established connections to an SSH port: 22, and that of the session this command runs in."""
+    """Return established connections to an SSH port: 22, and that of the session this command runs in."""
     own = _own_session()
     ports = {_SSH_PORT} | ({own.port} if own else set())
     found = {
@@ -95,7 +95,7 @@ def ssh_sessions() -> list[Session]:
 
 
 def _own_session() -> Session | None:
-    """The session this command runs in. sudo takes SSH_CONNECTION away, but a shell above it still has it."""
+    """Return the session this command runs in. sudo drops SSH_CONNECTION, but a parent shell still has it."""
     for environment in _environments():
         words = environment.get(b"SSH_CONNECTION", b"").decode("ascii", "replace").split()
         if len(words) == 4 and words[3].isdigit():
@@ -111,7 +111,7 @@ def _environments() -> Iterator[Mapping[bytes, bytes]]:
         folder = Path("/proc") / str(process)
         try:
             words = (folder / "environ").read_bytes().split(b"\0")
-            # The second field, the name, may hold anything; the parent is the second behind it.
+            # The second field, the name, may hold anything; the parent is the second field after it.
             process = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             return
@@ -119,7 +119,7 @@ def _environments() -> Iterator[Mapping[bytes, bytes]]:
 
 
 def own_addresses() -> list[Prefix]:
-    """Addresses of this host, loopback left out."""
+    """Return the addresses of this host, except loopback."""
     found = [_prefix6(line.split()[0]) for line in _lines("if_inet6") if line.split()[5] != "lo"]
     # fib_trie names each local IPv4 address on the line before its "/32 host LOCAL".
     address = ""
@@ -132,7 +132,7 @@ def own_addresses() -> list[Prefix]:
 
 
 def gateways() -> list[Prefix]:
-    """Next hops of the routes."""
+    """Return the next hops of the routes."""
     found = []
     for line in _lines("route")[1:]:
         fields = line.split()
@@ -146,7 +146,7 @@ def gateways() -> list[Prefix]:
 
 
 def resolvers() -> list[Prefix]:
-    """Name servers of /etc/resolv.conf, those on this host left out."""
+    """Return the name servers in /etc/resolv.conf, except those on this host."""
     try:
         text = Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -172,7 +172,7 @@ def _sockets() -> Iterator[Socket]:
 
 
 def _words(text: str) -> bytes:
-    """/proc/net/tcp prints addresses as 32-bit words in host byte order."""
+    """Decode an address of /proc/net/tcp, printed as 32-bit words in host byte order."""
     return b"".join(struct.pack("=I", int(text[i : i + 8], 16)) for i in range(0, len(text), 8))
 
 

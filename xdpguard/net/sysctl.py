@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reading and writing ``net.*`` sysctls in a network namespace."""
+"""Read and write ``net.*`` sysctls in a network namespace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _path(name: str) -> Path:
 
 
 def read(name: str, netns: str = "") -> str:
-    """The value of a sysctl such as ``net.ipv4.tcp_syncookies``. XdpguardError when it cannot be read."""
+    """Return the value of a sysctl such as ``net.ipv4.tcp_syncookies``. Raise XdpguardError if it cannot be read."""
     with entered(netns):
         try:
             return _path(name).read_text(encoding="ascii").strip()
@@ -23,7 +23,7 @@ def read(name: str, netns: str = "") -> str:
 
 
 def write(name: str, value: str, netns: str = "") -> None:
-    """Sets a sysctl. XdpguardError when the kernel does not take it."""
+    """Set a sysctl. Raise XdpguardError if the kernel rejects the value."""
     with entered(netns):
         try:
             _path(name).write_text(value, encoding="ascii")

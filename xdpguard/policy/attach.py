@@ -4,7 +4,7 @@
 [attach]
 interfaces = ["eth0", "eth1@web"]   # NAME, or NAME@NETNS in another network namespace
 
-[attach.eth0]                       # how, where the defaults do not do; names the interface as well
+[attach.eth0]                       # settings other than the defaults; also lists the interface
 mode = "native"
 """
 
@@ -24,7 +24,7 @@ _NETNS = re.compile(r"[^\s/@]{1,255}")
 
 
 class AttachTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An interface to attach to, as ``attach`` would be told. An empty ``netns`` is that of ``run``."""
+    """An interface to attach to, with the options of ``attach``. An empty ``netns`` is that of ``run``."""
 
     name: str
     netns: str = ""
@@ -33,12 +33,12 @@ class AttachTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def place(self) -> tuple[str, str]:
-        """What tells one interface from another."""
+        """What identifies an interface."""
         return self.name, self.netns
 
 
 class How(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[attach.NAME]``: the same without the name."""
+    """``[attach.NAME]``: the settings of an interface."""
 
     netns: str = ""
     mode: Literal["auto", "native", "generic"] = "auto"
@@ -46,7 +46,7 @@ class How(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AttachFault(UsageError):
-    """What is wrong with ``[attach]``: ``keys`` say where, from the top of the file."""
+    """An error in ``[attach]``; ``keys`` locate it, from the top of the file."""
 
     def __init__(self, keys: list[str], entry: str | None, error: UsageError) -> None:
         super().__init__(str(error), error.remedy)
@@ -55,26 +55,28 @@ class AttachFault(UsageError):
 
 
 def parse_place(text: str, netns: str = "") -> AttachTo:
-    """Parses ``NAME`` or ``NAME@NETNS``; ``netns`` holds where none is written. UsageError when it is neither."""
+    """Parse ``NAME`` or ``NAME@NETNS``; ``netns`` applies if none is written. Raise UsageError if it is neither."""
     name, mark, written = text.partition("@")
     if not _NAME.fullmatch(name) or name in (".", "..") or (mark and not _NETNS.fullmatch(written)):
         raise UsageError(
             f"not an interface: {text[:60]!r}", 'write "eth0", or "eth0@web" for one in the network namespace web'
         )
     if mark and netns and written != netns:
-        raise UsageError(f"{text} is given another network namespace, {netns}", "name its namespace once")
+        raise UsageError(f"{text} has a second network namespace, {netns}", "give its namespace once")
     return AttachTo(name, written or netns)
 
 
 def parse_attach(data: object) -> tuple[AttachTo, ...]:
-    """Reads the table. AttachFault naming what is wrong; what is of the wrong type is a msgspec.ValidationError."""
+    """Parse the table. Raise AttachFault that locates the error; msgspec.ValidationError for a wrong type."""
     if not isinstance(data, dict):
-        raise AttachFault([], None, UsageError("expected a table", f"[attach] holds {_INTERFACES}, and tables by name"))
+        raise AttachFault(
+            [], None, UsageError("expected a table", f"[attach] contains {_INTERFACES}, and tables by name")
+        )
     found: dict[tuple[str, str], AttachTo] = {}
     for text in _names(data.get(_INTERFACES, [])):
         its = _placed([_INTERFACES], text, text, "")
         if its.place in found:
-            raise AttachFault([_INTERFACES], text, UsageError(f"{text} stands there twice", "name it once"))
+            raise AttachFault([_INTERFACES], text, UsageError(f"{text} is listed twice", "list it once"))
         found[its.place] = its
     told: set[tuple[str, str]] = set()
     for key, table in data.items():
@@ -89,13 +91,15 @@ def parse_attach(data: object) -> tuple[AttachTo, ...]:
 
 def _names(value: object) -> Iterable[str]:
     if not isinstance(value, list) or not all(isinstance(it, str) for it in value):
-        raise AttachFault([_INTERFACES], None, UsageError("expected a list of names", 'such as ["eth0", "eth1@web"]'))
+        raise AttachFault(
+            [_INTERFACES], None, UsageError("expected a list of names", 'for example ["eth0", "eth1@web"]')
+        )
     return value
 
 
 def _table(key: str, table: object) -> AttachTo:
     if not isinstance(table, dict):
-        remedy = f'interfaces stand in {_INTERFACES} = ["eth0"]; how to attach to one, in [attach.NAME]'
+        remedy = f'list interfaces in {_INTERFACES} = ["eth0"], and their settings in [attach.NAME]'
         raise AttachFault([key], None, UsageError("unknown key", remedy))
     try:
         how = msgspec.convert(table, How, strict=True)

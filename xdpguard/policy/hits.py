@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What entries have hit, or would have."""
+"""Hit counts of entries, actual or would-be."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Hits(NamedTuple):
-    """Hit counts of one rule since its maps were made."""
+    """Hit counts of a rule since its maps were created."""
 
     packets: int
     bytes: int
 
 
 class Split(NamedTuple):
-    """What a shadow entry would have hit, by whose packets they were."""
+    """What a shadow entry would have hit, by class of packet."""
 
     established: Hits
     allowed: Hits
@@ -22,11 +22,11 @@ class Split(NamedTuple):
 
     @property
     def total(self) -> Hits:
-        """All of it."""
+        """The sum of all classes."""
         return Hits(sum(hits.packets for hits in self), sum(hits.bytes for hits in self))
 
     def plus(self, more: Split) -> Split:
-        """Both together."""
+        """Return the sum of both."""
         return Split(*(Hits(a.packets + b.packets, a.bytes + b.bytes) for a, b in zip(self, more, strict=True)))
 
 

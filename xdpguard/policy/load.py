@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""TOML to policy. Errors name the file, the line, the key and what is allowed there."""
+"""Load a policy from TOML. Errors name the file, the line, the key and what is allowed there."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from xdpguard.policy.metrics import metrics_faults
 from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
 from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
 
-# Lengths of time in [guard], with their bounds in seconds.
+# Durations in [guard], with their bounds in seconds.
 INTERVALS = {"window": (0.1, 10), "hold": (1, 600), "burst": (0.1, 600), "forget": (60, 10 * 365 * 86_400)}
 
-_EVERY = (10, 7 * 86_400)  # seconds between two looks at a list's file
+_EVERY = (10, 7 * 86_400)  # seconds between two checks of a list's file
 
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
@@ -30,7 +30,7 @@ _TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)$")
 
 
 def load(path: Path) -> Policy:
-    """Reads a policy file. UsageError when it cannot be read, is no TOML, or holds what the policy does not know."""
+    """Read a policy file. Raise UsageError if it cannot be read, is not TOML, or contains unknown keys or values."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -39,7 +39,7 @@ def load(path: Path) -> Policy:
         raise UsageError(f"{path} is not UTF-8 text", "TOML files are UTF-8") from error
     try:
         data = tomllib.loads(text)
-    except (RecursionError, ValueError) as error:  # TOMLDecodeError is a ValueError, and so is a number too long
+    except (RecursionError, ValueError) as error:  # TOMLDecodeError is a ValueError, as is an overlong number
         line = _TOML_LINE.search(str(error))
         message = _TOML_LINE.sub("", str(error)).strip()
         where = f"{path}:{line[1]}" if line else str(path)
@@ -69,7 +69,7 @@ def _attach(path: Path, text: str, data: object) -> tuple[AttachTo, ...]:
 
 
 def _check_lists(path: Path, text: str, lists: object) -> None:
-    """Looks at each list by itself, because an error of the whole does not tell in which one it is."""
+    """Check each list separately, because an error of the whole does not tell which one it is in."""
     if not isinstance(lists, dict):
         return
     for name, its in lists.items():
@@ -81,7 +81,7 @@ def _check_lists(path: Path, text: str, lists: object) -> None:
 
 
 def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
-    """The policy with its lists checked, and their files' paths taken from where the policy file is."""
+    """Return the policy with its lists checked, and their paths resolved relative to the policy file."""
     lists = {}
     for name, its in policy.lists.items():
         try:
@@ -99,7 +99,7 @@ def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
 
 
 def guard_faults(guard: Guard) -> Iterator[tuple[str, UsageError]]:
-    """What is wrong with values of ``[guard]`` that are of the right type: key and error."""
+    """Yield the key and error of each value of ``[guard]`` that has the right type but is invalid."""
     for key, (least, most) in INTERVALS.items():
         try:
             if not least <= parse_interval(getattr(guard, key)) <= most:
@@ -107,7 +107,7 @@ def guard_faults(guard: Guard) -> Iterator[tuple[str, UsageError]]:
         except UsageError as error:
             yield key, error
     if not guard.bans:
-        yield "bans", UsageError("empty", "at least one length of time, such as 10m")
+        yield "bans", UsageError("empty", "at least one duration, such as 10m")
     for key in ("bans", "exempt_ports"):
         for entry in getattr(guard, key):
             try:
@@ -157,12 +157,12 @@ def _known(keys: list[str]) -> list[str]:
 
 
 def _key_parts(text: str) -> list[str]:
-    """The parts of a dotted key, without quotes."""
+    """Return the parts of a dotted key, without quotes."""
     return [part.strip("\"'") for part in re.findall(_TOML_PART, text)]
 
 
 def _line_of(text: str, keys: list[str], entry: str | None = None) -> int:
-    """Line of a key, or of an entry of its list; where the key does not stand, of what it is in."""
+    """Return the line of a key, or of an entry of its list; if the key is absent, that of the enclosing table."""
     lines = text.splitlines()
     table: list[str] = []
     found, best = 1, 0

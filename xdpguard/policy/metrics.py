@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The values of ``[metrics]``: where to listen, where to push to, how often."""
+"""Values of ``[metrics]``: where to listen, where to push to, how often."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SECRET = re.compile(r"(?<=//).*@|\?.*", re.DOTALL)
 
 
 class Address(NamedTuple):
-    """Where to listen: an IP address as text, and a TCP port; 0: one that is free."""
+    """An address to listen at: an IP address as text, and a TCP port; 0 for any free one."""
 
     host: str
     port: int
 
     @property
     def version(self) -> int:
-        """4 or 6."""
+        """The IP version: 4 or 6."""
         return ipaddress.ip_address(self.host).version
 
     def __str__(self) -> str:
@@ -36,9 +36,9 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address | None:
-    """Parses ``127.0.0.1:9782`` or ``[::1]:9782``; None where it is switched off.
+    """Parse ``127.0.0.1:9782`` or ``[::1]:9782``; return None if it is off.
 
-    A port alone is refused: whoever wants more than this host to read it says so.
+    A port alone is rejected: listening on more than this host must be explicit.
     """
     if text.strip() in _OFF:
         return None
@@ -58,13 +58,13 @@ def parse_listen(text: str) -> Address | None:
 
 
 def shown(url: str) -> str:
-    """A URL as it may stand in a log: without name, password, and what else may be a secret in it."""
+    """Return a URL that is safe to log: without user name, password and other potential secrets."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def metrics_faults(metrics: Metrics) -> Iterator[tuple[str, UsageError]]:
-    """What is wrong with values of ``[metrics]`` that are of the right type: key and error."""
+    """Yield the key and error of each value of ``[metrics]`` that has the right type but is invalid."""
     try:
         parse_listen(metrics.listen)
     except UsageError as error:
@@ -87,7 +87,7 @@ def metrics_faults(metrics: Metrics) -> Iterator[tuple[str, UsageError]]:
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        _ = parts.port  # ValueError when it is none
+        _ = parts.port  # ValueError if it is not one
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, field
 
 from xdpguard.policy.attach import AttachTo
 
-# Bounds keep a typing error from asking the kernel for all memory.
+# Bounds keep a typing error from requesting all of the kernel's memory.
 _Entries = Annotated[int, Meta(ge=1024, le=16_777_216)]
 RULES = 131_072
 _Rate = Annotated[int, Meta(ge=0, le=100_000_000)]
@@ -19,7 +19,7 @@ _Rate = Annotated[int, Meta(ge=0, le=100_000_000)]
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """``[limits]``: sizes of the kernel's tables, in entries, and how fast they may fill.
 
-    Without ``rules`` there is room for 131,072, or for twice those that are stored when the tables are made.
+    Without ``rules``, there is room for 131,072, or for twice the stored ones when the tables are created.
     """
 
     rules: _Entries | None = None
@@ -37,7 +37,7 @@ class Sanity(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rules(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[rules]``: rules that stand in the file, in force from each attach on."""
+    """``[rules]``: rules in the file, in force from each attach on."""
 
     allow: tuple[str, ...] = ()
     block: tuple[str, ...] = ()
@@ -48,32 +48,32 @@ GuardMode = Literal["off", "observe", "auto", "always"]
 
 
 class Guard(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[guard]``: the SYN guard. Rates are a second, lengths of time as in ``--for``; a rate of 0 is no limit."""
+    """``[guard]``: the SYN guard. Rates are per second, durations as in ``--for``; a rate of 0 means no limit."""
 
     mode: GuardMode = "auto"
-    # What begins a flood, beside a listener's full queue, and how long the guard stays after its last sign.
+    # What starts a flood, besides a listener's full queue, and how long the guard stays active after the last trigger.
     flood_rate: _Rate = 20_000
     window: str = "500ms"
     unproved_rate: _Rate = 50
     hold: str = "5s"
-    # Of a source prefix: SYNs that reach the kernel, SYN cookies, connections by cookie. Who forges a client's address
-    # could use up that client's share of the first two, so they are no limits unless asked for. RSTs of closed ports.
+    # Per source prefix: SYNs that reach the kernel, SYN cookies, connections by cookie. A sender that forges a client's
+    # address could exhaust its share of the first two, so these are off by default. Then RSTs of closed ports.
     prefix4: Annotated[int, Meta(ge=8, le=32)] = 32
     prefix6: Annotated[int, Meta(ge=16, le=128)] = 64
     syn_rate: _Rate = 0
     answer_rate: _Rate = 0
     connection_rate: _Rate = 0
     reset_rate: _Rate = 1_000
-    # SYNs whose owner is not seen here (NAT, VLANs); those with TCP-MD5, TCP-AO or MP_JOIN, which no cookie serves.
+    # SYNs with an unknown owner (NAT, VLANs); those with TCP-MD5, TCP-AO or MP_JOIN, for which cookies do not work.
     unknown_rate: _Rate = 10_000
     signed_rate: _Rate = 1_000
     burst: str = "2s"
-    # What the answers may carry, and what the controller may raise for the length of a flood.
+    # What the answers may carry, and what the controller may raise while a flood lasts.
     options: bool = True
     sysctls: bool = True
     exempt_ports: tuple[str, ...] = ()
     translated: Literal["auto", "yes", "no"] = "auto"
-    # Bans of proved sources, by the controller: distinct closed ports in a minute, connections a second; 0: none.
+    # Bans of proved sources, by the controller: distinct closed ports in a minute, connections/s; 0: none.
     scan_ports: Annotated[int, Meta(ge=0, le=65_535)] = 15
     ban_connections: _Rate = 500
     bans: tuple[str, ...] = ("10m", "1h", "24h")
@@ -84,7 +84,7 @@ LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class ListFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[lists.NAME]``: a named list kept in a file. ``every``: how often ``run`` looks whether the file changed.
+    """``[lists.NAME]``: a named list kept in a file. ``every``: how often ``run`` checks whether the file changed.
 
     ``shadow``: it only counts what it would drop.
     """
@@ -97,7 +97,7 @@ class ListFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TcpMetrics(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[metrics.tcp]``: which of TCP's figures are told. ``rtt`` costs a little at every segment received."""
+    """``[metrics.tcp]``: which TCP metrics are exported. ``rtt`` adds a small cost to every received segment."""
 
     states: bool = True
     transitions: bool = True
@@ -107,17 +107,17 @@ class TcpMetrics(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[metrics]``: what ``run`` tells of itself. ``listen`` is address:port, or ``off``; parsed by metrics.py."""
+    """``[metrics]``: what ``run`` exports. ``listen`` is address:port, or ``off``; parsed by metrics.py."""
 
     listen: str = "127.0.0.1:9782"
-    top: Annotated[int, Meta(ge=0, le=100)] = 10  # sources, and ports, that are named
+    top: Annotated[int, Meta(ge=0, le=100)] = 10  # number of sources, and of ports, that are named
     otlp: str = ""  # URL to push to as well
     otlp_interval: str = "15s"
     tcp: TcpMetrics = field(default_factory=TcpMetrics)
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """The whole configuration file."""
 
     limits: Limits = field(default_factory=Limits)
     sanity: Sanity = field(default_factory=Sanity)
@@ -125,4 +125,4 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     guard: Guard = field(default_factory=Guard)
     lists: dict[str, ListFile] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
-    attach: tuple[AttachTo, ...] = ()  # from tables of their own, see attach.py
+    attach: tuple[AttachTo, ...] = ()  # from separate tables, see attach.py

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from xdpguard.policy.target import Kind, Target
 
-SAFETY = "safety"  # origin of allowances that keep what this host needs, see needed.py
+SAFETY = "safety"  # origin of allow rules that protect what this host needs, see needed.py
 
 
 class Rule(NamedTuple):
-    """A stored rule. Times are Unix seconds; packets and bytes are the hits before the kernel's present counters."""
+    """A stored rule. Times are Unix seconds; packets and bytes are hits from before the kernel's current counters."""
 
     id: int
     kind: Kind
@@ -26,7 +26,7 @@ class Rule(NamedTuple):
 
 
 class NewRule(NamedTuple):
-    """A rule to be added, or to replace the one of the same kind and target."""
+    """A rule to add, or to replace the one of the same kind and target with."""
 
     kind: Kind
     target: Target

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Targets of rules and lengths of time, as people write them. Every parser raises UsageError with what it expected."""
+"""Targets of rules, and durations, as users write them. Every parser raises UsageError with what it expected."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _PORT = re.compile(r"^([0-9]{1,5})(?:/(\w+))?$")
 
 
 class Prefix(NamedTuple):
-    """An address range: ``network`` holds 4 or 16 octets in network byte order, host bits zero; ``length`` in bits."""
+    """An address range: ``network`` is 4 or 16 bytes in network byte order, host bits zero; ``length`` in bits."""
 
     network: bytes
     length: int
 
     @property
     def version(self) -> int:
-        """4 or 6."""
+        """The IP version: 4 or 6."""
         return 4 if len(self.network) == 4 else 6
 
     @property
     def is_address(self) -> bool:
-        """Whether it is one single address."""
+        """Whether it is a single address."""
         return self.length == len(self.network) * 8
 
     def covers(self, other: Prefix) -> bool:
-        """Whether every address of ``other`` is one of this prefix."""
+        """Return whether this prefix contains every address of ``other``."""
         if len(self.network) != len(other.network) or self.length > other.length:
             return False
         return _masked(other.network, self.length) == self.network
@@ -65,9 +65,9 @@ Target = Prefix | Port
 
 
 def parse_prefix(text: str) -> tuple[Prefix, bool]:
-    """Parses an address or CIDR prefix, IPv4 or IPv6. The flag tells whether host bits were set and cleared.
+    """Parse an address or CIDR prefix, IPv4 or IPv6; also return whether host bits were set, and cleared.
 
-    IPv4-mapped IPv6 (::ffff:192.0.2.1) becomes the IPv4 address it means.
+    An IPv4-mapped IPv6 address (::ffff:192.0.2.1) becomes the IPv4 address it stands for.
     """
     address, slash, bits = text.partition("/")
     network = _packed(address)
@@ -77,7 +77,7 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
     length = width
     if slash:
         if not _LENGTH.fullmatch(bits) or int(bits) > width:
-            raise UsageError(f"not a prefix length: {_shown(text)}", f"it goes from /0 to /{width} for this address")
+            raise UsageError(f"not a prefix length: {_shown(text)}", f"the range is /0 to /{width} for this address")
         length = int(bits)
     if network.startswith(MAPPED) and width == 128 and length >= 96:
         network, length = network[12:], length - 96
@@ -86,13 +86,13 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
 
 
 def parse_ports(text: str) -> list[Port]:
-    """Parses ``8080/tcp``, ``53/udp``, or ``8080``, which means both protocols."""
+    """Parse ``8080/tcp``, ``53/udp``, or ``8080`` for both protocols."""
     match = _PORT.match(text.strip())
     number = int(match[1]) if match else 0
     protocol = (match[2] or "").lower() if match else ""
     if not match or not 1 <= number <= 65_535 or protocol not in ("", "tcp", "udp"):
         raise UsageError(
-            f"not a port: {_shown(text)}", "write NUMBER/tcp, NUMBER/udp or NUMBER for both, with 1 to 65535: 8080/tcp"
+            f"not a port: {_shown(text)}", "write NUMBER/tcp, NUMBER/udp or NUMBER for both, from 1 to 65535: 8080/tcp"
         )
     if protocol == "tcp":
         return [Port(number, "tcp")]
@@ -102,18 +102,16 @@ def parse_ports(text: str) -> list[Port]:
 
 
 def parse_duration(text: str) -> int:
-    """Parses ``90s``, ``10m``, ``2h``, ``7d`` or ``4w``; returns seconds."""
+    """Parse ``90s``, ``10m``, ``2h``, ``7d`` or ``4w``; return seconds."""
     match = _DURATION.match(text.strip())
     seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
     if not 0 < seconds <= _LONGEST:
-        raise UsageError(
-            f"not a length of time: {_shown(text)}", "write a number above 0 and a unit: 90s, 10m, 2h, 7d or 4w"
-        )
+        raise UsageError(f"not a duration: {_shown(text)}", "write a number above 0 and a unit: 90s, 10m, 2h, 7d or 4w")
     return seconds
 
 
 def parse_interval(text: str) -> float:
-    """Parses a length of time that may be short: ``500ms``, or what `parse_duration` takes; returns seconds."""
+    """Parse a possibly short duration: ``500ms``, or what `parse_duration` accepts; return seconds."""
     match = _INTERVAL.match(text.strip())
     if match and int(match[1]) > 0:
         return int(match[1]) / 1000
@@ -146,7 +144,7 @@ def _shown(text: str) -> str:
 
 def _hint(text: str) -> str:
     if "%" in text:
-        return "leave out the zone: rules are for addresses as they stand in packets"
+        return "leave out the zone: rules apply to addresses as packets carry them"
     if "-" in text and text.count(".") >= 4:
         return "write a range as prefixes: 198.51.100.0/24"
     return "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up"

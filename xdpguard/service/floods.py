@@ -15,7 +15,7 @@ from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
 from xdpguard.service.detector import Flood, Sample
-from xdpguard.tcp.evidence import Evidence, in_words
+from xdpguard.tcp.evidence import Evidence, describe
 from xdpguard.telemetry import counters, tracking
 
 Place = tuple[str, str]  # interface and namespace
@@ -87,7 +87,7 @@ class Floods:
             return
         # Not worth failing a tick: the namespace may have gone.
         with contextlib.suppress(XdpguardError, OSError):
-            words = in_words(self.evidence.read(netns.place(link.netns)), port)
+            words = describe(self.evidence.read(netns.place(link.netns)), port)
             if words:
                 self._log(f"{name_of(link)}: {words}")
 

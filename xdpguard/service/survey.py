@@ -69,7 +69,7 @@ class Survey:
 
     def _firewall(self, policy: Guard, netns: str, exempt: Iterable[int]) -> None:
         own = {port.number for it in policy.exempt_ports for port in parse_ports(it)}
-        found = firewall.sentences(netns, own | set(exempt))
+        found = firewall.warnings(netns, own | set(exempt))
         self._tell(netns, "", "firewall", "; ".join([*found, firewall.REMEDY]) if found else "")
 
     def _tell(self, netns: str, name: str, what: str, text: str) -> None:

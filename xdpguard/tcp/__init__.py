@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What TCP makes of the packets: states, transitions, round-trip times, retransmissions, congestion windows."""
+"""TCP as the host sees it: states, transitions, round-trip times, retransmissions, congestion windows."""

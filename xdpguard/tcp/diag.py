@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""TCP sockets of a network namespace, asked of the kernel's sock_diag (linux/inet_diag.h), as a numpy array.
+"""The TCP sockets of a network namespace from the kernel's sock_diag (linux/inet_diag.h), as a numpy array.
 
-An object for each socket costs 70 us (pyroute2 0.9): seconds where TIME_WAIT sockets come by the hundred thousand. Here
-a whole buffer of answers is one array: 1 us a socket, most of it the kernel's.
+An object per socket costs 70 us (pyroute2 0.9): seconds when there are hundreds of thousands of TIME_WAIT sockets. Here
+a whole buffer of answers becomes one array: 1 us a socket, most of it spent in the kernel.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _NETLINK_SOCK_DIAG = 4
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_REQUEST = struct.Struct("=BBBxI48s")  # struct inet_diag_req_v2; the last is the socket's id
+_REQUEST = struct.Struct("=BBBxI48s")  # struct inet_diag_req_v2; the last field is the socket's id
 _WANT_INFO = 1 << 1  # 1 << (INET_DIAG_INFO - 1)
 _INFO = 2  # INET_DIAG_INFO
-_TIMER_TIME_WAIT = 3  # idiag_timer of a small socket
+_TIMER_TIME_WAIT = 3  # idiag_timer of a timewait socket
 _BUFFER = 1 << 18
 # struct inet_diag_msg
 _MESSAGE = np.dtype(
@@ -53,22 +53,22 @@ _MESSAGE = np.dtype(
 )
 _MAPPED = np.frombuffer(bytes(10) + b"\xff\xff", "u1")
 
-Sockets = NDArray[Any]  # of _MESSAGE; addresses of 16 octets, IPv4 as IPv4-mapped
+Sockets = NDArray[Any]  # of _MESSAGE; addresses of 16 bytes, IPv4 as IPv4-mapped
 
 
 class Info(NamedTuple):
-    """What a connection has sent: ``struct tcp_info``, tcpi_segs_out and tcpi_total_retrans."""
+    """A connection's tcpi_segs_out and tcpi_total_retrans from ``struct tcp_info``."""
 
     segments_out: int
     retransmitted: int
 
 
-# Octets from the beginning of struct tcp_info, linux/tcp.h.
+# Offsets in bytes into struct tcp_info, linux/tcp.h.
 _TOTAL_RETRANS, _SEGMENTS_OUT = 100, 136
 
 
 class Diag:
-    """sock_diag of one namespace. Use as a context manager."""
+    """A sock_diag socket in one namespace. Use as a context manager."""
 
     def __init__(self, place: Place) -> None:
         with entered_path(place.path):
@@ -76,25 +76,25 @@ class Diag:
         self._sequence = 0
 
     def sockets(self, states: int = ALL_STATES) -> Sockets:
-        """The sockets in these states (bits), IPv4 and IPv6."""
+        """Return the sockets in these states (a bit set), IPv4 and IPv6."""
         found: list[Sockets] = [np.zeros(0, _MESSAGE)]
         for family in (socket.AF_INET, socket.AF_INET6):
-            found += [_decode(data, _places(data)) for data in self._dump(family, states, 0)]
+            found += [_decode(data, _offsets(data)) for data in self._dump(family, states, 0)]
         return np.concatenate(found)
 
     def infos(self, states: int) -> tuple[Sockets, list[Info]]:
-        """Likewise, with what each has sent."""
+        """Return the sockets in these states (a bit set), with the counts of what each has sent."""
         found: list[Sockets] = [np.zeros(0, _MESSAGE)]
         infos: list[Info] = []
         for family in (socket.AF_INET, socket.AF_INET6):
             for data in self._dump(family, states, _WANT_INFO):
-                places = _places(data)
+                places = _offsets(data)
                 found.append(_decode(data, places))
                 infos += [_info(data, int(at)) for at in places]
         return np.concatenate(found), infos
 
     def close(self) -> None:
-        """Gives the socket back."""
+        """Close the netlink socket."""
         self._socket.close()
 
     def __enter__(self) -> Diag:
@@ -106,7 +106,7 @@ class Diag:
         self.close()
 
     def _dump(self, family: int, states: int, extensions: int) -> list[bytes]:
-        """The answers' messages, buffer by buffer, without the end."""
+        """Return the messages of the answer, buffer by buffer, without the final NLMSG_DONE."""
         self._sequence += 1
         body = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states, bytes(48))
         head = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _DUMP, self._sequence, 0)
@@ -116,32 +116,32 @@ class Diag:
             data = self._socket.recv(_BUFFER)
             _, kind, _, sequence, _ = _HEADER.unpack_from(data)
             if sequence != self._sequence:
-                continue  # of a dump that was given up
+                continue  # from an abandoned dump
             if kind == _NLMSG_ERROR:
                 code = -struct.unpack_from("=i", data, _HEADER.size)[0]
                 if code == errno.ENOENT:
-                    return []  # a kernel without that family
+                    return []  # the kernel lacks that family
                 raise XdpguardError(
                     f"sock_diag does not answer: {os.strerror(code)}", "the kernel needs CONFIG_INET_DIAG"
                 )
             if kind == _NLMSG_DONE:
                 return found
             found.append(data)
-            # The end may come in the last buffer, too; then `_places` stops there, and this ends.
+            # NLMSG_DONE may come at the end of the last buffer; then `_offsets` stops there, and this returns.
             if _ends(data):
                 return found
 
 
-def is_small(sockets: Sockets) -> NDArray[np.bool_]:
-    """Which are small sockets: in TIME_WAIT, or in FIN_WAIT2 after their process has closed them."""
+def is_timewait(sockets: Sockets) -> NDArray[np.bool_]:
+    """Return which sockets are timewait sockets: in TIME_WAIT, or in FIN_WAIT2 after their process closed them."""
     return np.asarray(sockets["timer"] == _TIMER_TIME_WAIT)
 
 
-def _places(data: bytes) -> NDArray[np.int64]:
-    """Where the messages begin, without the end's."""
+def _offsets(data: bytes) -> NDArray[np.int64]:
+    """Return the offsets of the messages, without that of NLMSG_DONE."""
     first = struct.unpack_from("=I", data)[0]
     count, rest = divmod(len(data), first)
-    # Nearly always all are of one length.
+    # Nearly always all messages have the same length.
     if not rest and first % 4 == 0:
         heads = np.ndarray((count, 2), "<u4", data, 0, (first, 4))
         if (heads[:, 0] == first).all() and (heads[:, 1] & 0xFFFF == _SOCK_DIAG_BY_FAMILY).all():
@@ -158,7 +158,7 @@ def _places(data: bytes) -> NDArray[np.int64]:
 
 def _ends(data: bytes) -> bool:
     at = 0
-    places = _places(data)
+    places = _offsets(data)
     if places.size:
         at = int(places[-1])
         at += struct.unpack_from("=I", data, at)[0] + 3 & ~3
@@ -166,9 +166,9 @@ def _ends(data: bytes) -> bool:
 
 
 def _decode(data: bytes, places: NDArray[np.int64]) -> Sockets:
-    octets = np.frombuffer(data, "u1")
+    raw = np.frombuffer(data, "u1")
     wanted = places[:, None] + np.arange(_HEADER.size, _HEADER.size + _MESSAGE.itemsize)
-    found: Sockets = octets[wanted].view(_MESSAGE).reshape(-1)
+    found: Sockets = raw[wanted].view(_MESSAGE).reshape(-1)
     four = found["family"] == socket.AF_INET
     for name in ("local", "remote"):
         column = found[name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the listeners of a namespace suffer: the evidence of a flood, or of an application that does not keep up."""
+"""Pressure on the listeners of a namespace: evidence of a flood, or of an application that does not keep up."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from xdpguard.tcp.resent import Counter, Service
 from xdpguard.tcp.snapshot import Listener, Snapshot
 from xdpguard.tcp.text import end
 
-_MOST = 2  # listeners that are told of
-_LEAST = 0.5  # SYN-ACKs/s that are worth a word
+_MOST = 2  # listeners described
+_LEAST = 0.5  # SYN-ACKs/s that are worth mentioning
 
 
 class Pressure(NamedTuple):
-    """A listener with its queues and their limits, and how many SYN-ACKs its port sends again a second."""
+    """A listener with its queues and their limits, and the SYN-ACKs/s that its port retransmits."""
 
     listener: Listener
     synacks_per_second: float
 
 
 def backlogs(place: Place) -> list[Listener]:
-    """The listeners of a namespace, the fullest queue first. Only listeners and half-open connections are asked for;
-    ``connections`` counts none. OSError when the namespace has gone.
+    """Return the listeners of a namespace, the fullest queue first.
+
+    Reads only listeners and half-open connections, so ``connections`` is 0. Raises OSError if the namespace is gone.
     """
     with entered_path(place.path):
         limits = sysctls.read()
@@ -40,22 +41,23 @@ def backlogs(place: Place) -> list[Listener]:
 
 
 class Evidence:
-    """Asked again and again, within its `Counter`."""
+    """Measures the pressure repeatedly. Use while its `Counter` is attached."""
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
         self._before: dict[Service, int] = {}
         self._begun = 0.0
-        self._at: dict[int, float] = {}  # by namespace, where it was read since
+        self._at: dict[int, float] = {}  # by namespace, when it was last read
         self.begin()
 
     def begin(self) -> None:
-        """Rates are those from here on."""
+        """Restart: rates are measured from here on."""
         self._before, self._begun, self._at = self._counter.read().synacks, time.monotonic(), {}
 
     def read(self, place: Place) -> list[Pressure]:
-        """The listeners of a namespace, the fullest queue first; rates are those since the last call for it. What a
-        port sends again is told of its fullest listener.
+        """Return the listeners of a namespace, the fullest queue first.
+
+        Rates are those since the last call for the namespace; a port's rate is reported with its fullest listener.
         """
         now, at = self._counter.read().synacks, time.monotonic()
         seconds = max(at - self._at.get(place.inode, self._begun), 1e-3)
@@ -70,14 +72,14 @@ class Evidence:
 
 
 class Backlogs:
-    """`backlogs` of namespaces by name, asked for so often that it costs a hundredth of a core at most."""
+    """Caches `backlogs` of namespaces by name, so that reading them takes at most 1% of a core."""
 
     def __init__(self) -> None:
         self._pace = Pace(0.0)
         self._found: dict[str, list[Listener]] = {}
 
     def read(self, names: Collection[str]) -> Mapping[str, list[Listener]]:
-        """Those of now, or of a moment ago. A namespace that has gone has none."""
+        """Return the current or very recent backlogs; empty for a namespace that is gone."""
         if not self._pace.due() and self._found.keys() == set(names):
             return self._found
         begun = time.thread_time()
@@ -93,22 +95,22 @@ def _backlogs_of(name: str) -> list[Listener]:
         return []
 
 
-def in_words(found: Sequence[Pressure], port: int) -> str:
-    """What listeners on a port suffer; where there is none, the one whose queues are fullest; empty without any."""
+def describe(found: Sequence[Pressure], port: int) -> str:
+    """Describe the listeners on a port; if there is none, those with waiting connections; empty if there are none."""
     on_it = [it for it in found if it.listener.port == port] or [it for it in found if _waits(it.listener)]
-    return "; ".join(_in_words(it) for it in on_it[:_MOST])
+    return "; ".join(_describe(it) for it in on_it[:_MOST])
 
 
 def _waits(it: Listener) -> bool:
     return bool(it.syn.length or it.accept.length)
 
 
-def _in_words(pressure: Pressure) -> str:
+def _describe(pressure: Pressure) -> str:
     it = pressure.listener
-    again = f", {it.syn_again:,} of them with the SYN-ACK sent again" if it.syn_again else ""
+    again = f" ({it.syn_again:,} with a retransmitted SYN-ACK)" if it.syn_again else ""
     rate = pressure.synacks_per_second
-    sent = f"; {rate:,.0f} SYN-ACKs/s sent again" if rate >= _LEAST else ""
+    sent = f", {rate:,.0f} SYN-ACKs/s retransmitted" if rate >= _LEAST else ""
     return (
-        f"{end(it.address, it.port)} has {it.syn.length:,} of {it.syn.limit:,} half-open{again},"
-        f" {it.fullest.length:,} of {it.fullest.limit:,} to be accepted{sent}"
+        f"{end(it.address, it.port)}: SYN backlog {it.syn.length:,}/{it.syn.limit:,}{again},"
+        f" accept queue {it.fullest.length:,}/{it.fullest.limit:,}{sent}"
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""TCP's figures for a service that runs for months: what is told of each namespace at one moment, part by part.
+"""TCP figures for a service that runs for months: read for each namespace at one moment, part by part.
 
-Counts since the beginning only rise; each part can be left out, and costs nothing then.
+Counters only rise. Each part can be disabled, and then costs nothing.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from xdpguard.tcp.resent import Counter
 from xdpguard.tcp.rtt import RoundTrips
 from xdpguard.tcp.snapshot import Listener
 
-_AGAIN = 300.0  # seconds until it is tried again to attach what the kernel did not take
+_AGAIN = 300.0  # seconds before another attempt to attach a program that the kernel refused
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What is wanted."""
+    """The parts that are enabled."""
 
     states: bool = True
     transitions: bool = True
@@ -43,11 +43,11 @@ class Parts:
 
 @dataclass
 class Reading:
-    """All figures, by name of the namespace (empty: the service's own) and what they are of.
+    """All figures, by the namespace's name (empty: the service's own) and their subject.
 
-    ``counted``: namespaces whose ``states`` are told, sockets in a state. Since the beginning: ``transitions`` from one
-    state to another; where ``resent`` says so, ``retransmissions`` in segments by kind, and ``synacks`` sent again by
-    local port; ``rtt`` in us, one value a received segment.
+    ``counted``: the namespaces with ``states``, which are sockets by state. Counters since the start: ``transitions``
+    from one state to another; if ``resent`` is set, ``retransmissions`` in segments by kind, and ``synacks``
+    retransmitted by local port; ``rtt`` in us, one value per received segment.
     """
 
     counted: set[str] = field(default_factory=set)
@@ -61,10 +61,10 @@ class Reading:
 
 
 class Figures:
-    """The programs that the wanted parts need, attached. Use as a context manager."""
+    """The programs that the enabled parts need, attached. Use as a context manager."""
 
     def __init__(self, parts: Parts, places: Callable[[], list[Place]] = all_places) -> None:
-        """``places`` are the namespaces that are looked at."""
+        """``places`` returns the namespaces to read."""
         self._places = places
         self._changes = _Part(lambda: Changes(Filter()))
         self._resent = _Part(Counter)
@@ -75,7 +75,7 @@ class Figures:
         self.want(parts)
 
     def want(self, parts: Parts) -> None:
-        """Attaches and detaches what has changed; the counts of all others go on. `failed` says what could not be."""
+        """Attach and detach what has changed; other counters continue. `failed` lists what could not be attached."""
         self._parts = parts
         self._changes.want(parts.states or parts.transitions)
         self._resent.want(parts.retransmissions)
@@ -87,11 +87,11 @@ class Figures:
 
     @property
     def failed(self) -> list[XdpguardError]:
-        """Why parts that are wanted are not there; what failed is tried again some time later."""
+        """The errors of enabled parts that are not attached; attaching is retried later."""
         return [part.failed for part in (self._changes, self._resent, self._rtt) if part.failed]
 
     def read(self) -> Reading:
-        """Every figure now."""
+        """Return every figure as of now."""
         found = Reading()
         places = self._places()
         names = {place.inode: place.name for place in places}
@@ -118,7 +118,7 @@ class Figures:
             }
         if self._parts.backlog:
             for place in places:
-                with contextlib.suppress(XdpguardError, OSError):  # it has gone
+                with contextlib.suppress(XdpguardError, OSError):  # it is gone
                     found.backlog[place.name] = evidence.backlogs(place)
         if self._rtt.its:
             groups = self._rtt.its.read().items()
@@ -126,7 +126,7 @@ class Figures:
         return found
 
     def close(self) -> None:
-        """Detaches."""
+        """Detach everything."""
         self.want(Parts(False, False, False, False, False))
 
     def __enter__(self) -> Figures:
@@ -138,7 +138,7 @@ class Figures:
         self.close()
 
     def _gone(self) -> Callable[[int], bool]:
-        """Whether the namespace of an inode number has gone since the last time: also where another has it now."""
+        """Return a test whether a namespace, by inode number, vanished since the last call; its inode may be reused."""
         now: dict[int, int] = {}
         for place in all_places():
             with contextlib.suppress(OSError, NoSuchNamespace):
@@ -156,7 +156,7 @@ _P = TypeVar("_P", bound=_Program)
 
 
 class _Part(Generic[_P]):
-    """A program that is attached while it is wanted."""
+    """A program that is attached while it is enabled."""
 
     def __init__(self, make: Callable[[], _P]) -> None:
         self.its: _P | None = None
@@ -180,13 +180,13 @@ class _Part(Generic[_P]):
 def _round_trips() -> RoundTrips:
     if not program.tells_socket():
         raise MissingError(
-            "this kernel's tcp:tcp_probe does not tell the socket, hence not its namespace",
+            "this kernel's tcp:tcp_probe does not report the socket, hence not its namespace",
             "use a kernel whose tracepoint has the field skaddr",
         )
     return RoundTrips(Filter())
 
 
 def cumulative(histogram: Histogram) -> Mapping[float, int]:
-    """How many times were at most so many seconds, by powers of two from 64 us to 8.4 s, as Prometheus has buckets."""
+    """Return the number of values up to each power of two from 64 us to 8.4 s, as Prometheus buckets in seconds."""
     powers = histogram.powers()
     return {(1 << power) / 1e6: sum(number for its, number in powers.items() if its < power) for power in range(6, 24)}

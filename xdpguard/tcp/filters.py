@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which sockets are looked at: parsed from what people write, turned into the switches of bpf/tcp/."""
+"""Filters on sockets: parsed from the command line, turned into the switches of bpf/tcp/."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 @dataclass(frozen=True)
 class Filter:
-    """What must hold of a socket. ``netns`` is the inode number of a network namespace, 0 for all; ``family`` 4, 6 or
-    0; ``local`` and ``remote`` prefixes; ports first and last; ``states`` bits; ``longer`` a number that the program
-    at hand compares with (ns in a state, us of round-trip time); ``pid`` 0 for all.
+    """Conditions on a socket. ``netns``: inode number of a namespace, 0 for all; ``family``: 4, 6, or 0 for both;
+    ``local`` and ``remote``: prefixes; ports: first and last; ``states``: a bit set; ``longer``: a threshold that the
+    program compares with (ns in a state, us of round-trip time); ``pid``: 0 for all.
     """
 
     netns: int = 0
@@ -33,17 +33,17 @@ class Filter:
     pid: int = 0
 
     def check(self) -> None:
-        """UsageError when nothing can match."""
+        """Raise UsageError if nothing can match."""
         for name, prefix in (("local", self.local), ("remote", self.remote)):
             if prefix is not None and self.family and prefix.version != self.family:
-                raise UsageError(f"--{name} {prefix} is no IPv{self.family} address", "leave out --family")
+                raise UsageError(f"--{name} {prefix} is not an IPv{self.family} address", "leave out --family")
         if self.local and self.remote and self.local.version != self.remote.version:
             raise UsageError(
-                f"no connection has ends {self.local} and {self.remote}", "give both as IPv4 or both as IPv6"
+                f"no connection can have the ends {self.local} and {self.remote}", "give both as IPv4 or both as IPv6"
             )
 
     def switches(self) -> dict[str, int]:
-        """The switches of bpf/tcp/switches.h that say what to look at."""
+        """Return the compile-time switches of bpf/tcp/switches.h for this filter."""
         return {
             "NETNS": self.netns,
             "FAMILY": self.family,
@@ -60,24 +60,24 @@ class Filter:
 
 
 def parse_port_range(text: str) -> Ports:
-    """Parses ``443`` or ``8000-8099``; empty is every port. UsageError when it is neither."""
+    """Parse ``443`` or ``8000-8099``; empty means every port. Raise UsageError if the text is neither."""
     if not text:
         return ALL_PORTS
     match = _PORTS.fullmatch(text.strip())
     first = int(match[1]) if match else 1
     last = int(match[2] or match[1]) if match else 0
     if not 0 < first <= last <= ALL_PORTS[1]:
-        raise UsageError(f"not a port or range of ports: {text[:40]!r}", "write 443 or 8000-8099, with 1 to 65535")
+        raise UsageError(f"not a port or port range: {text[:40]!r}", "write 443 or 8000-8099, with 1 to 65535")
     return first, last
 
 
 def parse_end(text: str) -> Prefix | None:
-    """Parses an address or prefix; empty is any. UsageError with what was expected."""
+    """Parse an address or prefix; empty means any. Raise UsageError with what was expected."""
     return parse_prefix(text)[0] if text else None
 
 
 def mask_halves(length: int) -> tuple[int, int]:
-    """The mask of an IPv6 prefix length, in two halves as they stand in memory, little-endian."""
+    """Return the mask of an IPv6 prefix length in two halves, as little-endian integers of its bytes in memory."""
     mask = (((1 << length) - 1) << (128 - length)).to_bytes(16, "big")
     return int.from_bytes(mask[:8], "little"), int.from_bytes(mask[8:], "little")
 

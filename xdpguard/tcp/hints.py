@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is abnormal in a snapshot, in a sentence, with the figures that say so."""
+"""What is abnormal in a snapshot, one sentence each, with the supporting figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MANY_SYN_SENT = 64
 
 
 class Hint(NamedTuple):
-    """Something abnormal: what, in words, and the evidence."""
+    """An anomaly: its description and the evidence."""
 
     kind: Kind
     text: str
@@ -33,7 +33,7 @@ class Hint(NamedTuple):
 
 
 def hints(snapshot: Snapshot, its_listeners: list[Listener], owners: Owners) -> list[Hint]:
-    """Everything abnormal. ``owners`` must have looked for the sockets that are `concerned`."""
+    """Return every anomaly. ``owners`` must have looked up the sockets that `concerned` returns."""
     return [
         *_half_open(its_listeners),
         *_not_accepted(its_listeners, owners),
@@ -44,7 +44,7 @@ def hints(snapshot: Snapshot, its_listeners: list[Listener], owners: Owners) -> 
 
 
 def concerned(snapshot: Snapshot) -> set[int]:
-    """Inodes of the sockets whose processes a hint may name."""
+    """Return the inodes of the sockets whose processes a hint may name."""
     states = snapshot.sockets["state"]
     waiting = states == CLOSE_WAIT
     wanted = states == LISTEN
@@ -67,7 +67,7 @@ def _half_open(its_listeners: list[Listener]) -> Iterator[Hint]:
         yield Hint(
             "syn_recv",
             f"{it.syn.length:,} half-open connections on {end(it.address, it.port)} (limit {it.syn.limit:,}),"
-            f" {it.syn_again:,} with the SYN-ACK sent again, {it.syn_sources:,} sources: {why}",
+            f" {it.syn_again:,} with a retransmitted SYN-ACK, {it.syn_sources:,} sources: {why}",
             {
                 "address": address(it.address),
                 "port": it.port,
@@ -88,7 +88,7 @@ def _not_accepted(its_listeners: list[Listener], owners: Owners) -> Iterator[Hin
         yield Hint(
             "accept_queue",
             f"{it.fullest.length:,} connections wait on {end(it.address, it.port)}{which} to be accepted (limit"
-            f" {it.fullest.limit:,}): {_named(who)} does not keep up, and new ones are lost when it is full",
+            f" {it.fullest.limit:,}): {_named(who)} does not keep up; once the queue is full, new connections are lost",
             {
                 "address": address(it.address),
                 "port": it.port,
@@ -111,8 +111,8 @@ def _not_closed(snapshot: Snapshot, owners: Owners) -> Iterator[Hint]:
             return
         yield Hint(
             "close_wait",
-            f"{number:,} connections of {_named(who)} are in CLOSE_WAIT: the other ends have closed them,"
-            " the application does not",
+            f"{number:,} connections of {_named(who)} are in CLOSE_WAIT: the peers have closed them,"
+            " the application has not",
             {"sockets": number, **_owner_fields(who)},
         )
 
@@ -123,8 +123,8 @@ def _time_wait(snapshot: Snapshot) -> Iterator[Hint]:
     if waiting.size >= _NEAR_LIMIT * limits.tcp_max_tw_buckets:
         yield Hint(
             "time_wait_limit",
-            f"{waiting.size:,} sockets in TIME_WAIT; from net.ipv4.tcp_max_tw_buckets = {limits.tcp_max_tw_buckets:,}"
-            " on, connections end without it",
+            f"{waiting.size:,} sockets in TIME_WAIT; above net.ipv4.tcp_max_tw_buckets = {limits.tcp_max_tw_buckets:,}"
+            " connections end without it",
             {"sockets": int(waiting.size), "limit": limits.tcp_max_tw_buckets},
         )
     first, last = limits.ports
@@ -143,7 +143,7 @@ def _time_wait(snapshot: Snapshot) -> Iterator[Hint]:
         yield Hint(
             "time_wait",
             f"{int(numbers[place]):,} ports of {address(local)} are in TIME_WAIT towards {end(remote, port)}, of"
-            f" {limits.port_count:,} (net.ipv4.ip_local_port_range): soon no connection to it can be opened",
+            f" {limits.port_count:,} (net.ipv4.ip_local_port_range): soon no more connections to it can be opened",
             {
                 "local": address(local),
                 "remote": address(remote),
@@ -164,7 +164,7 @@ def _unanswered(snapshot: Snapshot) -> Iterator[Hint]:
     (remote, port), number = where.most_common(1)[0]
     yield Hint(
         "syn_sent",
-        f"{again.size:,} connections this host opens get no answer, {number:,} of them to {end(remote, port)}",
+        f"{again.size:,} outgoing connection attempts get no answer, {number:,} of them to {end(remote, port)}",
         {"sockets": int(again.size), "remote": address(remote), "remote_port": port, "to_it": number},
     )
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Log-linear histograms, as HdrHistogram has them: each power of two in eight equal buckets (bpf/tcp/histogram.h).
+"""Log-linear histograms like HdrHistogram's: each power of two in eight equal buckets (bpf/tcp/histogram.h).
 
-Percentiles are off by half a bucket at most, a sixteenth of the value; count and average are exact.
+Percentiles are off by at most half a bucket, a sixteenth of the value; count and average are exact.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PARTS = 1 << _PART_BITS
 
 
 def bucket_of(value: int) -> int:
-    """The bucket of a value of 32 bits, as the kernel program has it."""
+    """Return the bucket of a 32-bit value, as the kernel program computes it."""
     if value < _PARTS:
         return value
     power = value.bit_length() - 1
@@ -22,7 +22,7 @@ def bucket_of(value: int) -> int:
 
 
 def bounds(bucket: int) -> tuple[int, int]:
-    """The least value of a bucket, and that of the next one."""
+    """Return the lowest value of a bucket, and that of the next one."""
     if bucket < _PARTS:
         return bucket, bucket + 1
     power, part = divmod(bucket, _PARTS)
@@ -39,22 +39,22 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return sum(self.counts.values())
 
     @property
     def average(self) -> float:
-        """The mean; 0 when there is no value."""
+        """The mean; 0 without values."""
         return self.sum / self.count if self.counts else 0.0
 
     def add(self, bucket: int, count: int, total: int) -> None:
-        """``count`` values of a bucket, ``total`` in sum."""
+        """Add ``count`` values to a bucket; ``total`` is their sum."""
         if count:
             self.counts[bucket] = self.counts.get(bucket, 0) + count
             self.sum += total
 
     def percentile(self, share: float) -> float:
-        """The value below which so many are (0.5: the median), linear within its bucket; 0 when there is none."""
+        """Return a percentile (0.5: the median), interpolated linearly within its bucket; 0 without values."""
         wanted, before = share * self.count, 0
         for bucket in sorted(self.counts):
             number = self.counts[bucket]
@@ -65,7 +65,7 @@ class Histogram:
         return 0.0
 
     def powers(self) -> Mapping[int, int]:
-        """Counts by power of two: of 0 and 1 under 0, of 2 and 3 under 1, of 4 to 7 under 2. In order, without gaps."""
+        """Return counts by power of two: 0 and 1 under 0, 2 and 3 under 1, 4 to 7 under 2; in order, without gaps."""
         found: dict[int, int] = {}
         for bucket, number in self.counts.items():
             power = max(0, bounds(bucket)[0].bit_length() - 1)
@@ -73,7 +73,7 @@ class Histogram:
         return {power: found.get(power, 0) for power in range(min(found, default=0), max(found, default=-1) + 1)}
 
     def minus(self, other: Histogram) -> Histogram:
-        """What has come since ``other`` was read."""
+        """Return what was added since ``other`` was read."""
         found = Histogram()
         for bucket, number in self.counts.items():
             if number - other.counts.get(bucket, 0):

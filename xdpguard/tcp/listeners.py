@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which listener a connection that nobody has accepted yet belongs to."""
+"""Find the listener of a connection that has not been accepted yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xdpguard.tcp.names import LISTEN
 
 _ANY6 = bytes(16)
 _ANY4 = MAPPED + bytes(4)
-_STALE = 5.0  # seconds after which what is known is looked up again
+_STALE = 5.0  # seconds before listeners are read again
 
 
 class Listeners:
@@ -25,13 +25,13 @@ class Listeners:
         self._places: dict[int, Place] = {}
 
     def forget(self) -> None:
-        """To be called when a socket begins to listen."""
+        """Discard the cache; call this when a socket starts to listen."""
         self._read.clear()
 
     def inode(self, netns: int, address: bytes, port: int) -> int:
-        """The inode of the one listener for that local address (16 octets) and port; 0: none, or several share it."""
+        """Return the inode of the listener for a local address (16 bytes) and port; 0 if none, or several."""
         found = self._current(netns).get(port, [])
-        # The kernel prefers the exact address, then any address of the family, then IPv6's, which may take both.
+        # The kernel prefers the exact address, then the family's wildcard, then IPv6's, which may accept both.
         for wanted in (address, _ANY4 if address.startswith(MAPPED) else _ANY6, _ANY6):
             inodes = [inode for local, inode in found if local == wanted]
             if inodes:
@@ -39,7 +39,7 @@ class Listeners:
         return 0
 
     def listens(self, netns: int, port: int) -> bool:
-        """Whether something listens on a port, at whatever address."""
+        """Return whether any socket listens on the port, whatever its address."""
         return port in self._current(netns)
 
     def _current(self, netns: int) -> dict[int, list[tuple[bytes, int]]]:
@@ -61,7 +61,7 @@ class Listeners:
             with Diag(place) as diag:
                 sockets = diag.sockets(1 << LISTEN)
         except (XdpguardError, OSError):
-            return found  # the namespace has gone
+            return found  # the namespace is gone
         for local, port, inode in zip(
             sockets["local"], sockets["local_port"].tolist(), sockets["inode"].tolist(), strict=True
         ):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""TCP's states, as the kernel numbers and RFC 9293 names them."""
+"""TCP states, numbered as in the kernel and named as in RFC 9293."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from xdpguard.errors import UsageError
 
-# include/net/tcp_states.h; 12 is a request that is no socket yet, which sock_diag tells as SYN_RECV.
+# include/net/tcp_states.h; 12 is a request socket, which sock_diag reports as SYN_RECV.
 STATES = (
     "",
     "ESTABLISHED",
@@ -27,7 +27,7 @@ STATES = (
 ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(
     1, 12
 )
-# Those a socket can be found in, in the order of a connection's life.
+# The states in which a socket can be found, in the order of a connection's life.
 SHOWN = (
     LISTEN,
     SYN_SENT,
@@ -47,9 +47,9 @@ _ALSO = {"ESTAB": "ESTABLISHED", "CLOSED": "CLOSE", "SYN_RECEIVED": "SYN_RECV", 
 
 
 def parse_states(texts: Iterable[str]) -> int:
-    """Parses names of states, several in one text with commas; returns them as bits, all of them when there is none.
+    """Parse state names, each text holding one or several with commas; return a bit set, all states if there are none.
 
-    ``fin-wait-1``, ``FIN_WAIT1`` and ``estab`` are understood. UsageError for an unknown one.
+    Accepts ``fin-wait-1``, ``FIN_WAIT1`` and ``estab``. Raises UsageError for an unknown name.
     """
     bits = 0
     for name in (part for text in texts for part in text.split(",")):

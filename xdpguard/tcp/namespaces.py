@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Names of network namespaces by their inode numbers, which is what the kernel's events tell."""
+"""Names of network namespaces by inode number, which is what kernel events carry."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import time
 
 from xdpguard.net.netns import Place, all_places, is_current
 
-_LOOK_AGAIN = 1.0  # seconds between two looks for namespaces that are not known
-_CHECK_AGAIN = 0.1  # seconds between two looks whether one is still what it was
+_LOOK_AGAIN = 1.0  # seconds between two searches for unknown namespaces
+_CHECK_AGAIN = 0.1  # seconds between two checks that a number still means the same namespace
 _MOST = 4096  # names kept
 
 
 class Names:
-    """Names by inode number. The number of one that has gone is given to the next: so what is known is checked."""
+    """Names by inode number. The number of a deleted namespace is reused, so known names are verified."""
 
     def __init__(self) -> None:
         self._places: dict[int, Place] = {}
-        self._sure: dict[int, str] = {}  # names that were checked a moment ago
+        self._sure: dict[int, str] = {}  # names verified a moment ago
         self._checked = self._looked = float("-inf")
 
     def name(self, inode: int) -> str:
-        """The namespace's name, also for a moment after it has gone; ``net N`` with its inode number when it has none;
-        ``?`` for 0.
+        """Return the namespace's name, even for a moment after it was deleted.
+
+        Returns ``net N`` with the inode number if it has none, and ``?`` for 0.
         """
         now = time.monotonic()
         if now - self._checked > _CHECK_AGAIN:
@@ -38,7 +39,7 @@ class Names:
         if not (known and is_current(known)) and (known or now - self._looked > _LOOK_AGAIN):
             self._looked = now
             there = {place.inode: place for place in all_places()}
-            # What has gone keeps its name, until its number is another's.
+            # A deleted namespace keeps its name until its number is reused.
             self._places = self._places | there if len(self._places) < _MOST else there
         found = self._places.get(inode)
         return found.name if found else f"net {inode}"

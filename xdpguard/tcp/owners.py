@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whose socket it is: from the inode of its file to the process that has it open, by way of /proc.
+"""The process that owns a socket: found by the socket's inode through /proc.
 
-Looking through all of /proc takes long on a busy host, so it is done at most for a twentieth of the time. What was
-found is checked again each time it is told: a process may have closed its socket or given it to another.
+Scanning all of /proc takes long on a busy host, so it takes at most a twentieth of the time. A known owner is verified
+each time it is returned: the process may have closed the socket or passed it to another.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-_SHARE = 20  # a look lasting a second is followed by none for so many
+_SHARE = 20  # seconds of pause per second of scanning
 _LEAST_PAUSE = 0.2
 
 
 class Owner(NamedTuple):
-    """A process: its id and name; how many others have the socket open as well."""
+    """A process: its id and name, and how many others have the socket open as well."""
 
     pid: int
     name: str
@@ -34,7 +34,7 @@ class _Holder(NamedTuple):
 
 
 class Owners:
-    """Owners of sockets by inode. A socket that several processes share has none that could be told."""
+    """Owners of sockets by inode. A socket shared by several processes has no single owner."""
 
     def __init__(self) -> None:
         self._held: dict[int, list[_Holder]] = {}
@@ -42,7 +42,7 @@ class Owners:
         self._next = 0.0
 
     def find(self, inode: int) -> Owner | None:
-        """The one process that has the socket open; None when it is not known, or there are several."""
+        """Return the only process that has the socket open; None if it is unknown, or there are several."""
         if not inode:
             return None
         found = self.known(inode)
@@ -52,7 +52,7 @@ class Owners:
         return found if found and not found.others else None
 
     def known(self, inode: int) -> Owner | None:
-        """The process that has the socket open, of several that with the lowest id, as the last look has found it."""
+        """Return the process that has the socket open according to the last scan; of several, the lowest id."""
         held = self._held.get(inode, ())
         live = {it.pid for it in held if _is(it.link, inode)}
         if not live:
@@ -63,7 +63,7 @@ class Owners:
         return Owner(pid, self._names[pid], len(live) - 1)
 
     def look(self, inodes: Iterable[int] | None = None) -> None:
-        """Looks through all processes, for these sockets or for every one."""
+        """Scan all processes, for these sockets or for every one."""
         begun = time.monotonic()
         wanted = None if inodes is None else set(inodes)
         held: dict[int, list[_Holder]] = {}
@@ -78,7 +78,7 @@ class Owners:
 
 
 def name_of(pid: int) -> str:
-    """A process's name as the kernel keeps it; empty when it has gone."""
+    """Return a process's name as the kernel stores it; empty if it no longer exists."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (called often)
             return "".join(c if c.isprintable() else "?" for c in file.read().rstrip("\n"))
@@ -87,7 +87,7 @@ def name_of(pid: int) -> str:
 
 
 def inodes_of(pid: int) -> set[int]:
-    """The sockets a process has open, of whatever kind."""
+    """Return the sockets of any kind that a process has open."""
     return set(_sockets_of(str(pid), None))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One process's sockets, told to the kernel by the inodes of their files (bpf/tcp/chosen.h)."""
+"""The sockets of one process, passed to the kernel as inode numbers (bpf/tcp/chosen.h)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from xdpguard.tcp.program import INODES
 
 
 class Inodes:
-    """The table of a process's sockets; of none, where every process is looked at (pid 0)."""
+    """The kernel table of a process's sockets; unused if all processes are wanted (pid 0)."""
 
     def __init__(self, program: Tracepoints, pid: int) -> None:
         self._pid = pid
         self._fd = program.map_fd("inodes") if pid else -1
         self._held: set[int] = set()
-        self.left_out = 0  # sockets that found no room
+        self.left_out = 0  # sockets that did not fit
         self.refresh()
 
     @property
     def held(self) -> set[int] | None:
-        """The inodes of the process's sockets; None where every process is looked at."""
+        """The inodes of the process's sockets; None if all processes are wanted."""
         return self._held if self._pid else None
 
     def refresh(self) -> None:
-        """Brings the table up to date. To be called every tenth of a second or so: a new socket counts from then on."""
+        """Update the table. Call this about ten times a second: a new socket counts only from then on."""
         if not self._pid:
             return
         wanted = inodes_of(self._pid)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Loads the programs of bpf/tcp/ with what is to be looked at, and reads what they share."""
+"""Load the programs of bpf/tcp/ with a filter, and read what they all share."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from xdpguard.dataplane.sys import btf
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
 
-INODES = 65_536  # sockets of one process that are looked at
+INODES = 65_536  # sockets of one process that can be followed
 _PROBE = "tcp:tcp_probe"
 
 
 class Attached:
-    """A program of bpf/tcp/, attached. Use as a context manager."""
+    """An attached program of bpf/tcp/. Use as a context manager."""
 
     _program: Tracepoints
 
     def programs(self) -> list[int]:
-        """The descriptors of the programs in the kernel."""
+        """Return the descriptors of the programs in the kernel."""
         return self._program.program_fds()
 
     def close(self) -> None:
-        """Detaches."""
+        """Detach."""
         self._program.close()
 
     def __enter__(self) -> Self:
@@ -40,16 +40,16 @@ class Attached:
 
 
 class Recording(Attached):
-    """One that writes records to a ring."""
+    """An attached program that writes records to a ring buffer."""
 
     _ring: Records
 
     def lost(self) -> int:
-        """Records that did not fit into the ring, or whose event met a running program."""
+        """Return the number of records lost: the ring was full, or the program was already running on that CPU."""
         return self._ring.lost() + self._program.missed()
 
     def close(self) -> None:
-        """Detaches."""
+        """Detach and close the ring buffer."""
         self._ring.close()
         super().close()
 
@@ -62,17 +62,17 @@ def load(
     pid: int | None = None,
     raw: Mapping[str, str] | None = None,
 ) -> Tracepoints:
-    """Compiles and attaches bpf/tcp/NAME.c. MissingError where the kernel lacks what it needs.
+    """Compile and attach bpf/tcp/NAME.c. Raise MissingError if the kernel lacks what it needs.
 
-    ``pid``, where it is given, stands for the filter's: a command that knows better whose sockets are wanted. ``raw``:
-    see `Tracepoints`.
+    ``pid`` overrides the filter's, for a command that decides by itself whose sockets are wanted. ``raw``: see
+    `Tracepoints`.
     """
     require_tracepoints(tracepoints)
     places = btf.tcp_switches()
     if not places:
         raise MissingError(
-            "the kernel does not tell where its sockets keep their namespace (no type information, BTF)",
-            "use a kernel with CONFIG_DEBUG_INFO_BTF; xdpguard tcp states works without, when it does not watch",
+            "the kernel has no type information (BTF), which locates the namespace of a socket",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF; xdpguard tcp states works without it, except with --watch",
         )
     wanted = chosen.switches()
     if pid is not None:
@@ -82,12 +82,12 @@ def load(
         wanted["PROBE_SOCKET"] = int(tells_socket())
         if not wanted["PROBE_SOCKET"] and (wanted["NETNS"] or wanted["PID"]):
             raise MissingError(
-                f"this kernel's {_PROBE} does not tell the socket, hence neither its namespace nor its process",
+                f"this kernel's {_PROBE} does not report the socket, hence neither its namespace nor its process",
                 "leave out --netns and --pid, or use a kernel whose tracepoint has the field skaddr",
             )
     return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, **switches}, raw)
 
 
 def tells_socket() -> bool:
-    """Whether the tracepoint of round-trip times has it; older kernels only tell a cookie."""
+    """Return whether the tracepoint tcp_probe has the socket's address; in older kernels it has only a cookie."""
     return "skaddr" in format_of(_PROBE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Segments sent again, counted in the kernel by namespace and kind; SYN-ACKs by port as well."""
+"""Retransmitted segments, counted in the kernel by namespace and kind; SYN-ACKs by port as well."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ class Service(NamedTuple):
 
 
 class Resent(NamedTuple):
-    """Segments sent again since the program is there: by kind, SYN-ACKs among them; SYN-ACKs by port."""
+    """Segments retransmitted since the program was attached: by kind, including SYN-ACKs; SYN-ACKs also by port."""
 
     kinds: dict[Kind, int]
     synacks: dict[Service, int]
 
 
 class Counter(Attached):
-    """The program, attached. Use as a context manager."""
+    """The attached program. Use as a context manager."""
 
     def __init__(self, netns: int = 0) -> None:
-        """``netns`` is the inode number of the one namespace that is looked at; 0: all."""
+        """``netns``: the inode number of the only namespace to count, 0 for all."""
         self._program = program.load("resent", TRACEPOINTS, Filter(netns=netns), {"COUNTS": _COUNTS})
         self._fd = self._program.map_fd("counts")
 
     def read(self) -> Resent:
-        """What has been counted so far."""
+        """Return the counts so far."""
         keys, values, number = kernel.entries(self._fd, _RESENT.itemsize, 8)
         found = Resent({}, {})
         counts = np.frombuffer(values, "<u8", number).tolist()
@@ -63,7 +63,7 @@ class Counter(Attached):
         return found
 
     def forget(self, gone: Callable[[int], bool]) -> None:
-        """Removes the counts of namespaces, by inode number, that ``gone`` says so of."""
+        """Remove the counts of those namespaces, by inode number, for which ``gone`` is true."""
         keys, _, number = kernel.entries(self._fd, _RESENT.itemsize, 8)
         for place, netns in enumerate(np.frombuffer(keys, _RESENT, number)["netns"].tolist()):
             if gone(netns):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Segments that are sent again, as they happen."""
+"""Retransmissions as they happen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xdpguard.tcp.process import Inodes
 from xdpguard.tcp.program import Recording
 
 TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state")
-# enum xg_retransmission, bpf/tcp/kind.h; the first is no retransmission: the connection closed.
+# enum xg_retransmission, bpf/tcp/kind.h; the first is not a retransmission: the connection closed.
 KINDS = ("close", "syn", "syn-ack", "loss-probe", "timeout", "fast", "other")
 # struct xg_retransmitted
 _RECORD = dtype(Retransmitted)
@@ -24,9 +24,10 @@ _SEGMENTS = 65_536
 
 
 class Retransmission(NamedTuple):
-    """Segments sent again, or, with kind ``close``, the end of a connection. ``at`` is monotonic, ns; addresses are 16
-    octets; ``sent`` counts what the connection has sent in all, 0 where it is none yet (SYN-ACK); ``again``: not for
-    the first time.
+    """Retransmitted segments or, with the kind ``close``, the end of a connection.
+
+    ``at`` is monotonic, ns; addresses are 16 bytes; ``sent`` is the connection's total, 0 before it exists (SYN-ACK);
+    ``again``: retransmitted before.
     """
 
     at: int
@@ -44,17 +45,17 @@ class Retransmission(NamedTuple):
 
 
 class Retransmissions(Recording):
-    """The program, attached. Use as a context manager."""
+    """The attached program. Use as a context manager."""
 
     def __init__(self, chosen: Filter, closes: bool = False) -> None:
-        """``closes``: the ends of connections are told as well, with what they have sent in all."""
+        """``closes``: also report the ends of connections, with the totals they sent."""
         switches = {"RING_PAGES": _RING_PAGES, "SEGMENTS": _SEGMENTS, "CLOSED": int(closes)}
         self._program = program.load("retrans", TRACEPOINTS[: None if closes else 2], chosen, switches)
         self._ring = Records(self._program, _RECORD)
         self.inodes = Inodes(self._program, chosen.pid)
 
     def read(self) -> list[Retransmission]:
-        """Everything since the last call, in order."""
+        """Return every event since the last call, in order."""
         found = self._ring.read()
         names = ("at", "sk", "netns", "local", "local_port", "remote", "remote_port", "sent", "segments")
         columns = [found[name].tolist() for name in names]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Smoothed round-trip times (RFC 6298) of connections, as histograms that the kernel fills."""
+"""Smoothed round-trip times (RFC 6298) of connections, in histograms that the kernel fills."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _GROUP, _TIMES = dtype(GroupLayout), dtype(Times)
 
 
 class Group(NamedTuple):
-    """What times are added up for: a namespace by inode number, and of one end the masked address, 16 octets, or the
-    port; zero where it is not asked for.
+    """What times are grouped by: a namespace by inode number, and the masked address (16 bytes) or the port of one end;
+    zero where it is not part of the grouping.
     """
 
     netns: int
@@ -36,10 +36,10 @@ class Group(NamedTuple):
 
 
 class RoundTrips(Attached):
-    """The program, attached. Use as a context manager."""
+    """The attached program. Use as a context manager."""
 
     def __init__(self, chosen: Filter, by: By = "all", prefix4: int = 32, prefix6: int = 128) -> None:
-        """``chosen.longer`` is the least time, us."""
+        """``chosen.longer`` is the minimum time, us."""
         high, low = mask_halves(prefix6)
         mask4 = int.from_bytes((((1 << prefix4) - 1) << (32 - prefix4)).to_bytes(4, "big"), "little")
         self._program = program.load(
@@ -61,7 +61,7 @@ class RoundTrips(Attached):
         self.inodes = Inodes(self._program, chosen.pid)
 
     def read(self) -> dict[Group, Histogram]:
-        """Every group's times since the program is there, us."""
+        """Return every group's times in us since the program was attached."""
         keys, values, number = kernel.entries(self._times, _GROUP.itemsize, _TIMES.itemsize)
         groups, times = np.frombuffer(keys, _GROUP, number), np.frombuffer(values, _TIMES, number)
         found: dict[Group, Histogram] = {}
@@ -70,12 +70,12 @@ class RoundTrips(Attached):
         return found
 
     def forget(self, gone: Callable[[int], bool]) -> None:
-        """Removes the times of namespaces, by inode number, that ``gone`` says so of."""
+        """Remove the times of those namespaces, by inode number, for which ``gone`` is true."""
         keys, _, number = kernel.entries(self._times, _GROUP.itemsize, _TIMES.itemsize)
         for place, netns in enumerate(np.frombuffer(keys, _GROUP, number)["netns"].tolist()):
             if gone(netns):
                 kernel.delete(self._times, keys[place * _GROUP.itemsize : (place + 1) * _GROUP.itemsize])
 
     def lost(self) -> int:
-        """Times that were not kept, because there were too many groups."""
+        """Return the number of times dropped because there were too many groups."""
         return sum_over_cpus(self._lost)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The sockets of a namespace at one moment, added up: by state, by listener, by remote prefix."""
+"""The sockets of a namespace at one moment, summed up by state, by listener, by remote prefix."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ _ANY4 = MAPPED + bytes(4)
 
 
 class Queue(NamedTuple):
-    """How many wait, and how many may."""
+    """How many connections wait, and how many may."""
 
     length: int
     limit: int
 
     @property
     def share(self) -> float:
-        """Of the limit; 1 and more is full."""
+        """The fraction of the limit in use; 1 or more is full."""
         return self.length / self.limit if self.limit else float(self.length > 0)
 
 
 class Listener(NamedTuple):
-    """A listener, or several that share their address and port (SO_REUSEPORT). ``accept``: connections that the
-    application has not accepted, of all of them; ``fullest``: of the one that is fullest, as each loses its own when it
-    is full; ``syn``: half-open ones; ``connections``: all others on its address and port.
+    """A listener, or several that share an address and port (SO_REUSEPORT).
+
+    ``accept``: connections not accepted yet, of all of them; ``fullest``: those of the fullest one, since each drops
+    its own when full; ``syn``: half-open ones; ``connections``: all others on its address and port.
     """
 
     address: bytes
@@ -44,30 +45,30 @@ class Listener(NamedTuple):
     accept: Queue
     fullest: Queue
     syn: Queue
-    syn_again: int  # half-open ones whose SYN-ACK had to be sent again
-    syn_sources: int  # different remote addresses of the half-open ones
+    syn_again: int  # half-open connections with a retransmitted SYN-ACK
+    syn_sources: int  # distinct remote addresses of the half-open connections
     connections: int
 
     @property
     def share(self) -> float:
-        """How full its fullest queue is."""
+        """The usage of its fullest queue."""
         return max(self.fullest.share, self.syn.share)
 
 
 class Remote(NamedTuple):
-    """The connections with a remote prefix: its address, 16 octets, masked; how many in each state."""
+    """The connections with a remote prefix: its masked address (16 bytes), and the number in each state."""
 
     prefix: bytes
     states: Mapping[int, int]
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all its connections."""
         return sum(self.states.values())
 
 
 class Snapshot(NamedTuple):
-    """A namespace at a moment: ``at`` is monotonic, s."""
+    """A namespace at one moment; ``at`` is monotonic, s."""
 
     place: Place
     sockets: Sockets
@@ -76,7 +77,7 @@ class Snapshot(NamedTuple):
 
 
 def take(place: Place) -> Snapshot:
-    """Asks the kernel for every TCP socket of a namespace. OSError when it has gone."""
+    """Read every TCP socket of a namespace. Raise OSError if it no longer exists."""
     with entered_path(place.path):
         limits = sysctls.read()
     with Diag(place) as diag:
@@ -84,13 +85,13 @@ def take(place: Place) -> Snapshot:
 
 
 def count(sockets: Sockets) -> dict[int, int]:
-    """How many sockets are in each state there is one in."""
+    """Return the number of sockets in each state that occurs."""
     numbers = np.bincount(sockets["state"], minlength=13)
     return {state: int(number) for state, number in enumerate(numbers) if number}
 
 
 def listeners(snapshot: Snapshot) -> list[Listener]:
-    """Every listener, the one whose queues are fullest first."""
+    """Return every listener, the one with the fullest queues first."""
     sockets = snapshot.sockets
     listening = sockets[sockets["state"] == LISTEN]
     groups: dict[tuple[bytes, int], list[int]] = {}
@@ -110,7 +111,7 @@ def listeners(snapshot: Snapshot) -> list[Listener]:
 
 
 def with_queues(found: list[Listener], listening: Sockets) -> list[Listener]:
-    """Listeners with the accept queues that sockets asked for later say; those that have gone left out."""
+    """Return the listeners with their accept queues as of ``listening``, without those that no longer exist."""
     queues: dict[tuple[bytes, int], list[Queue]] = {}
     for local, port, length, limit in zip(
         map(bytes, listening["local"]),
@@ -133,7 +134,7 @@ def _fullest(queues: list[Queue]) -> Queue:
 
 
 def remotes(sockets: Sockets, length4: int, length6: int) -> list[Remote]:
-    """Connections by remote prefix, most first."""
+    """Return the connections grouped by remote prefix, the largest group first."""
     connected = sockets[sockets["state"] != LISTEN]
     if not connected.size:
         return []
@@ -168,7 +169,7 @@ def _listener(key: tuple[bytes, int], its: Sockets, connected: Sockets, limits: 
 
 
 def _shares(connected: Sockets, addresses: list[bytes]) -> dict[bytes, Sockets]:
-    """Connections on one port by the listener's address: their own if it has one, else any of the family, else ::."""
+    """Assign connections on a port to listeners: by exact address, else the family's wildcard, else ``::``."""
     ends, places = np.unique(np.ascontiguousarray(connected["local"]).view("V16").reshape(-1), return_inverse=True)
     chosen = np.full(ends.size, -1)
     for place, local in enumerate(ends.tolist()):

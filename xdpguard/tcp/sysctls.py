@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The limits that the kernel sets to TCP in a namespace, read in that namespace."""
+"""The kernel's TCP limits in a namespace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FOLDER = Path("/proc/sys/net/ipv4")
 
 
 class Limits(NamedTuple):
-    """Settings of net.ipv4: first and last ephemeral port, and others by their own names."""
+    """Settings of net.ipv4: the first and last ephemeral port, and others under their own names."""
 
     ports: tuple[int, int]
     tcp_max_tw_buckets: int
@@ -19,18 +19,20 @@ class Limits(NamedTuple):
 
     @property
     def port_count(self) -> int:
-        """How many ephemeral ports there are."""
+        """The number of ephemeral ports."""
         return self.ports[1] - self.ports[0] + 1
 
     def syn_backlog(self, backlog: int) -> int:
-        """Half-open connections that a listener takes: its backlog; without SYN cookies, of sources that have not
-        been proved, at most three quarters of tcp_max_syn_backlog (tcp_conn_request() in net/ipv4/tcp_input.c).
+        """Return how many half-open connections a listener accepts.
+
+        That is its backlog; without SYN cookies, unproven sources get at most three quarters of tcp_max_syn_backlog
+        (tcp_conn_request() in net/ipv4/tcp_input.c).
         """
         return backlog if self.tcp_syncookies else min(backlog, self.tcp_max_syn_backlog * 3 // 4)
 
 
 def read() -> Limits:
-    """The settings of the namespace this thread is in. What cannot be read is what the kernel begins with."""
+    """Read the settings of this thread's namespace; the kernel's defaults stand in for unreadable ones."""
     first, last = [*_words("ip_local_port_range"), 32_768, 60_999][:2]
     return Limits(
         (first, last),

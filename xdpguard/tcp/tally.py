@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Retransmissions counted by connection, remote prefix or listener, with the ratio to the segments sent.
 
-What a group has sent is exact: what its connections had sent when the count began is subtracted from what they have
-sent at its end, those that closed meanwhile (the kernel tells their totals) included.
+The number of segments a group sent is exact: what its connections had sent at the start is subtracted from what they
+have sent at the end, including those that closed meanwhile (the kernel reports their totals).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import Place
 from xdpguard.policy.target import MAPPED, Prefix
-from xdpguard.tcp.diag import Diag, Info, is_small
+from xdpguard.tcp.diag import Diag, Info, is_timewait
 from xdpguard.tcp.filters import Filter, mask_halves
 from xdpguard.tcp.listeners import Listeners
 from xdpguard.tcp.names import ALL_STATES, LISTEN, SYN_RECV, TIME_WAIT
@@ -25,7 +25,7 @@ _FULL_SOCKETS = ALL_STATES & ~(1 << LISTEN | 1 << TIME_WAIT | 1 << SYN_RECV)
 
 
 class Connection(NamedTuple):
-    """A connection: its namespace by inode number, and its ends; addresses are 16 octets."""
+    """A connection: its namespace by inode number, and both ends; addresses are 16 bytes."""
 
     netns: int
     local: bytes
@@ -36,8 +36,8 @@ class Connection(NamedTuple):
 
 @dataclass
 class Counted:
-    """What a group has sent again, in segments by kind; how often a segment was lost that was sent again already; and
-    what it has sent in all, those sent again included.
+    """A group's retransmitted segments by kind; ``again``: those retransmitted before; ``sent``: all segments it sent,
+    including retransmissions.
     """
 
     kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS[1:], 0))
@@ -46,12 +46,12 @@ class Counted:
 
     @property
     def segments(self) -> int:
-        """Segments sent again, of every kind."""
+        """Retransmitted segments of all kinds."""
         return sum(self.kinds.values())
 
     @property
     def ratio(self) -> float | None:
-        """Of the segments sent; None when nothing was. SYN-ACKs, which no connection has sent yet, are left out."""
+        """The ratio to the segments sent, None if there are none; without SYN-ACKs, which no connection counts."""
         return (self.segments - self.kinds["syn-ack"]) / self.sent if self.sent else None
 
 
@@ -60,12 +60,12 @@ Grouping = Callable[[Connection], Key]
 
 
 def by_connection(it: Connection) -> Key:
-    """Each on its own."""
+    """Group each connection on its own."""
     return it.netns, it.local, it.local_port, it.remote, it.remote_port
 
 
 def by_listener() -> Grouping:
-    """By local address and port, where something listens on that port; all others are one group without an address."""
+    """Group by local address and port where something listens on the port; the others form one group, no address."""
     known = Listeners()
 
     def group(it: Connection) -> Key:
@@ -77,7 +77,7 @@ def by_listener() -> Grouping:
 
 
 def by_remote(length4: int, length6: int) -> Grouping:
-    """By remote prefix."""
+    """Group by remote prefix."""
     masks = [int.from_bytes(_mask(length), "big") for length in (length4 + 96, length6)]
 
     def group(it: Connection) -> Key:
@@ -88,7 +88,7 @@ def by_remote(length4: int, length6: int) -> Grouping:
 
 
 class Tally:
-    """The count. Bounded: what finds no room among the groups is counted in ``rest``."""
+    """Counts retransmissions by group. Bounded: what exceeds the number of groups is counted in ``rest``."""
 
     def __init__(self, chosen: Filter, grouping: Grouping) -> None:
         self._chosen = chosen
@@ -98,13 +98,14 @@ class Tally:
         self.rest = Counted()
 
     def begin(self, places: Iterable[Place], inodes: set[int] | None = None) -> None:
-        """Notes what connections have sent before. To be called once, when the program is in place; what has happened
-        until it returns is not to be counted.
+        """Record what connections have sent so far.
+
+        Call this once, when the program is attached; discard the events until it returns.
         """
         self._begun = {it: info.segments_out for it, info in self._connections(places, inodes)}
 
     def add(self, events: Iterable[Retransmission]) -> None:
-        """Counts what has happened."""
+        """Count events."""
         for it in events:
             connection = Connection(it.netns, it.local, it.local_port, it.remote, it.remote_port)
             key = self._grouping(connection)
@@ -124,8 +125,9 @@ class Tally:
         inodes: set[int] | None,
         late: Callable[[], list[Retransmission]],
     ) -> dict[Key, Counted]:
-        """What has been counted, with what the connections that live have sent. ``late`` tells what has happened
-        while they were asked.
+        """Return the counts, including what live connections have sent.
+
+        ``late`` returns the events that occurred while those were read.
         """
         living = {it: info.segments_out - self._begun.get(it, 0) for it, info in self._connections(places, inodes)}
         events = late()
@@ -140,7 +142,7 @@ class Tally:
     def _closed(self, key: Key, sent: int) -> None:
         counted = self._groups.get(key)
         if counted is None:
-            # Of a single connection that never sent anything again nobody wants to hear; of a group, yes.
+            # A single connection without retransmissions is of no interest; a group of them is.
             alone = bool(key[4])
             counted = self.rest if alone or len(self._groups) >= _MOST_GROUPS else Counted()
             if counted is not self.rest:
@@ -155,25 +157,25 @@ class Tally:
                 with Diag(place) as diag:
                     sockets, infos = diag.infos(_FULL_SOCKETS)
             except (XdpguardError, OSError):
-                continue  # it has gone
+                continue  # it is gone
             rows = zip(
                 map(bytes, sockets["local"]),
                 sockets["local_port"].tolist(),
                 map(bytes, sockets["remote"]),
                 sockets["remote_port"].tolist(),
                 sockets["inode"].tolist(),
-                is_small(sockets).tolist(),
+                is_timewait(sockets).tolist(),
                 infos,
                 strict=True,
             )
-            for local, local_port, remote, remote_port, inode, small, info in rows:
+            for local, local_port, remote, remote_port, inode, timewait, info in rows:
                 connection = Connection(place.inode, local, local_port, remote, remote_port)
-                if not small and (inodes is None or inode in inodes) and wanted(self._chosen, connection):
+                if not timewait and (inodes is None or inode in inodes) and wanted(self._chosen, connection):
                     yield connection, info
 
 
 def wanted(chosen: Filter, it: Connection) -> bool:
-    """Whether a filter takes a connection, as the programs decide it (xg_wanted() in bpf/tcp/ends.h)."""
+    """Return whether a filter matches a connection, as the programs decide it (xg_wanted() in bpf/tcp/ends.h)."""
     version = 4 if it.remote.startswith(MAPPED) else 6
     if chosen.netns not in (0, it.netns) or chosen.family not in (0, version):
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Addresses, times and processes as text; the same address is written once and remembered."""
+"""Format addresses, times and process names; formatted addresses are cached."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from xdpguard.policy.target import MAPPED
 
 @lru_cache(maxsize=65_536)
 def address(packed: bytes) -> str:
-    """An address of 16 octets; IPv4-mapped ones as IPv4."""
+    """Format an address of 16 bytes; IPv4-mapped ones as IPv4."""
     if packed.startswith(MAPPED):
         return socket.inet_ntop(socket.AF_INET, packed[12:])
     return socket.inet_ntop(socket.AF_INET6, packed)
 
 
 def end(packed: bytes, port: int) -> str:
-    """Address and port: ``192.0.2.1:80``, ``[2001:db8::1]:80``; a port of 0 is ``*``."""
+    """Format address and port: ``192.0.2.1:80``, ``[2001:db8::1]:80``; port 0 is ``*``."""
     text = address(packed)
     shown = str(port) if port else "*"
     return f"[{text}]:{shown}" if ":" in text else f"{text}:{shown}"
 
 
 def prefix(packed: bytes, length4: int, length6: int) -> str:
-    """A masked address of 16 octets with its prefix length, which is left out for a whole address."""
+    """Format a masked address of 16 bytes with its prefix length, which is omitted for a whole address."""
     text = address(packed)
     length, whole = (length6, 128) if ":" in text else (length4, 32)
     return text if length == whole else f"{text}/{length}"
 
 
 class Clock:
-    """Monotonic nanoseconds to local time of day."""
+    """Converts monotonic nanoseconds to wall-clock time."""
 
     def __init__(self) -> None:
         self._offset = time.time_ns() - time.monotonic_ns()
@@ -41,11 +41,11 @@ class Clock:
         self._text = ""
 
     def unix(self, monotonic: int) -> float:
-        """Unix time, s."""
+        """Return the Unix time, s."""
         return (monotonic + self._offset) / 1e9
 
     def time_of_day(self, monotonic: int) -> str:
-        """``12:34:56.789012``. Quick for times that rise."""
+        """Return local time as ``12:34:56.789012``. Fast for ascending times."""
         second, rest = divmod(monotonic + self._offset, 1_000_000_000)
         if second != self._second:
             self._second = second
@@ -54,6 +54,6 @@ class Clock:
 
 
 def process_name(raw: bytes) -> str:
-    """A process's name as the kernel keeps it, control characters replaced."""
+    """Decode a process name as the kernel stores it, with control characters replaced."""
     text = raw.rstrip(b"\0").decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Changes of TCP sockets' states as they happen, each with the process it belongs to, where that is certain."""
+"""State transitions of TCP sockets as they happen, each with its process where that is certain."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from xdpguard.tcp.text import process_name
 
 TRACEPOINTS = ("sock:inet_sock_set_state",)
 _TRANSITION = dtype(Layout)
-_RING_PAGES = 4096  # 16 MiB: 160,000 changes, three seconds of 5,000 connections/s with both ends on this host
+_RING_PAGES = 4096  # 16 MiB: 160,000 transitions, three seconds of 5,000 connections/s with both ends on this host
 _SOCKETS = 131_072
 
 
 class Transition(NamedTuple):
-    """A change of state. Times are monotonic, ns; ``since`` 0: the old state is older than the trace. ``pid`` 0: not
-    known. ``rest`` names the state in which a small socket goes on where the kernel itself says CLOSE; empty: none.
-    Addresses are 16 octets.
+    """A state transition. Times are monotonic, ns; ``since`` 0: the old state predates the trace; ``pid`` 0: unknown.
+
+    ``rest``: the state that continues in a timewait socket where the kernel itself reports CLOSE; empty: none.
+    Addresses are 16 bytes.
     """
 
     at: int
@@ -47,10 +48,10 @@ class Transition(NamedTuple):
 
 
 class Trace(Recording):
-    """The program, attached. Use as a context manager."""
+    """The attached program. Use as a context manager."""
 
     def __init__(self, chosen: Filter) -> None:
-        """``chosen.pid`` is looked at here: in the kernel, not every change tells whose it is."""
+        """``chosen.pid`` is applied here: in the kernel, not every transition reveals its process."""
         self._pid = chosen.pid
         switches = {"SOCKETS": _SOCKETS, "RING_PAGES": _RING_PAGES}
         raw = dict.fromkeys(("xg_first", "xg_second"), "inet_sock_set_state")
@@ -61,10 +62,10 @@ class Trace(Recording):
         self._listeners = Listeners()
         self._names: dict[bytes, str] = {}
         self.seen = 0
-        self.unknown = 0  # left out by a process id, because theirs was not known
+        self.unknown = 0  # filtered out by process id because theirs was unknown
 
     def read(self) -> Iterator[Transition]:
-        """Every change since the last call."""
+        """Yield every transition since the last call."""
         found = self._ring.read()
         names = [name for name in found.dtype.names or () if name != "zero"]
         rows = list(zip(*(found[name].tolist() for name in names), self._closers(found), strict=True))
@@ -77,21 +78,21 @@ class Trace(Recording):
             yield event
 
     def lost(self) -> int:
-        """Changes that did not fit into the ring."""
+        """Return the number of transitions that did not fit in the ring buffer."""
         return self._ring.lost()
 
     def missed(self) -> int:
-        """Changes that met a running program on their CPU, and so were not looked at: of the whole host."""
+        """Return the number of transitions, on the whole host, that hit a program already running on their CPU."""
         return max(0, self._program.missed("xg_first") - sum_over_cpus(self._stood_in))
 
     def _closers(self, found: NDArray[Any]) -> list[tuple[int, bytes] | None]:
-        """For each change the process that made the socket's next own one, where that has been told already."""
+        """Return, for each transition, the process that made the socket's next one itself, if that is among them."""
         answers: list[tuple[int, bytes] | None] = [None] * found.size
         following: dict[int, tuple[int, bytes]] = {}
         columns = (found[name][::-1].tolist() for name in ("sk", "own", "pid", "comm", "new_state"))
         for place, (sk, own, pid, comm, new) in enumerate(zip(*columns, strict=True), start=1):
             if new == CLOSE:
-                following.pop(sk, None)  # what comes later is another socket
+                following.pop(sk, None)  # what follows is another socket
             elif own:
                 following[sk] = (pid, comm)
             elif sk in following:
@@ -119,19 +120,19 @@ class Trace(Recording):
     ) -> Transition:
         name = ""
         if own or (pid and (not inode or old == SYN_SENT)):
-            # Its own doing; or of a socket that it has given up, or is just connecting.
+            # Made by the process itself; or on a socket that it has closed, or is just connecting.
             name = self._name(comm)
             if new == LISTEN:
                 self._listeners.forget()
         else:
             owner = None
             if inode and closer:
-                # It has the socket open, and goes on to shut or close it.
+                # This process has the socket open, and is about to shut it down or close it.
                 owner = Owner(closer[0], self._name(closer[1]))
             elif inode:
                 owner = self._owners.find(inode)
             elif SYN_RECV in (old, new):
-                # Not accepted yet: it still is the listener's.
+                # Not accepted yet: it still belongs to the listener.
                 owner = self._owners.find(self._listeners.inode(netns, local, local_port))
             pid, name = (owner.pid, owner.name) if owner else (0, "")
         return Transition(

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reading what the program counts."""
+"""Read what the data plane counts and samples."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which entry denied a packet, by the number that the data plane gave it. Quick, and made for many questions."""
+"""Attribute a dropped packet to the entry that blocked it, by the number the data plane reports. Cached for speed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from xdpguard.store.lists import Shelf
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
-_KEPT = 4096  # answers
-_TRUE_FOR = 2.0  # s; rules come and go
-_WRONG_FOR = 0.1  # s, when one does not fit: its slot may have been given to another one just now
+_KEPT = 4096  # cached answers
+_TRUE_FOR = 2.0  # s; entries change
+_WRONG_FOR = 0.1  # s, if an entry does not match: its slot may have just been reused
 
 Plain = dict[str, Any]
 
 
-class Culprits:
-    """What the store says of entries. A slot or number that belongs to another one by now is taken for one that has
-    gone.
-    """
+class Attribution:
+    """Looks up entries in the store. If a slot or number now belongs to another entry, the original counts as gone."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -33,7 +31,7 @@ class Culprits:
         self._since = 0.0
 
     def rule(self, slot: int, source: bytes | None, at: float) -> Plain:
-        """The rule of a slot that denied this source, at that Unix time."""
+        """Return the rule of a slot that blocked this source at that Unix time."""
         self._refresh(_TRUE_FOR)
         rule = self._rule(slot)
         if not _decided(rule, source, at) and self._refresh(_WRONG_FOR):
@@ -43,7 +41,7 @@ class Culprits:
         return rule_as_json(rule)
 
     def list(self, number: int, source: bytes | None, at: float) -> Plain:
-        """The list of a number that denied this source, at that Unix time."""
+        """Return the list of a number that blocked this source at that Unix time."""
         self._refresh(_TRUE_FOR)
         its = self._list(number)
         if not its.decided(source, at) and self._refresh(_WRONG_FOR):
@@ -62,7 +60,7 @@ class Culprits:
         return self._lists[number]
 
     def _refresh(self, most: float) -> bool:
-        """Forgets answers that are older than that, seconds, or too many; whether they were."""
+        """Discard answers if they are older than ``most`` seconds or too many; return whether that was the case."""
         now = time.monotonic()
         if now - self._since <= most and len(self._rules) <= _KEPT:
             return False
@@ -73,7 +71,7 @@ class Culprits:
 
 
 def rule_as_json(rule: Rule) -> Plain:
-    """A rule as one that decided: what it is, why, and whose."""
+    """Return the fields that identify a deciding rule: what it is, why, and by whom."""
     return {
         "entry": "rule",
         "kind": rule.kind,
@@ -84,7 +82,7 @@ def rule_as_json(rule: Rule) -> Plain:
 
 
 class _List:
-    """A list; no name: none has that number."""
+    """A list; without a name if no list has that number."""
 
     def __init__(self, store: Store, name: str, loaded: float) -> None:
         self.name = name
@@ -92,7 +90,7 @@ class _List:
         self._entries: AddressSet | None = None
 
     def decided(self, source: bytes | None, at: float) -> bool:
-        """Whether it may have denied this source then. One that was loaded since does so if it holds the source now."""
+        """Return whether it may have blocked this source then. A list loaded later did if it holds the source now."""
         if not self.name or source is None:
             return False
         if self._loaded <= at:
@@ -103,7 +101,7 @@ class _List:
 
 
 def _decided(rule: Rule | None, source: bytes | None, at: float) -> bool:
-    # A second more: the rule's time was taken before it was in force, but clocks are set.
+    # One second of tolerance: the rule's time predates its effect, but clocks can be set.
     return rule is not None and rule.kind == "block" and rule.created <= at + 1 and _holds(rule, source)
 
 
@@ -117,12 +115,12 @@ def _holds(rule: Rule, source: bytes | None) -> bool:
     return apart >> (len(source) * 8 - target.length) == 0
 
 
-def in_words(entry: Plain | None) -> str:
-    """An entry, in a few words; empty for none."""
+def describe(entry: Plain | None) -> str:
+    """Describe an entry in a few words; empty for none."""
     if entry is None:
         return ""
     if entry["entry"] == "list":
-        return f"list {entry['list']}" if entry["list"] else "a list that has gone or changed since"
+        return f"list {entry['list']}" if entry["list"] else "a list that was removed or changed since"
     if entry["target"] is None:
-        return "a rule that has gone since"
+        return "a rule that was removed since"
     return f"rule {entry['target']}" + (f" ({entry['reason']})" if entry["reason"] else "")

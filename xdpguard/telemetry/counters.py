@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""An interface's counters: packets and octets by reason, TCP flags, protocols. All exact, summed over the CPUs."""
+"""An interface's counters: packets and bytes by reason, TCP flags, protocols. All exact, summed over the CPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAMPLES, _LOST = (place(ReasonLayout, it) for it in ("samples", "lost"))
 
 @dataclass
 class ReasonCounts:
-    """Packets and octets whose verdict was carried out, and those observed only."""
+    """Packets and bytes whose verdict was carried out, and those only observed."""
 
     packets: int = 0
     bytes: int = 0
@@ -29,17 +29,17 @@ class ReasonCounts:
 
 @dataclass
 class Counters:
-    """One interface. Every packet is in exactly one of the reasons, observed or not."""
+    """One interface's counters. Every packet is counted under exactly one reason, observed or not."""
 
     reasons: dict[str, ReasonCounts]
     flags: dict[str, int]
-    flag_sets: dict[int, int]  # TCP segments by flag octet, those that occurred
+    flag_sets: dict[int, int]  # TCP segments by flags byte, only values that occurred
     protocols: dict[str, int]
     sources_skipped: int
     tuples_skipped: int
     cookies_valid: int
     events_lost: int
-    # Drops of which a sample was taken, by reason, those that have any, and how many found the ring full: bpf/drops.h.
+    # Sampled drops by reason, and samples lost because the ring was full; only reasons with any: bpf/drops.h.
     samples: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     packets: int = field(init=False)
@@ -53,23 +53,23 @@ class Counters:
         self.dropped = sum(self.reasons[name].packets for name in dropping())
 
     def drops(self) -> dict[str, int]:
-        """Packets by reason that were dropped, or would have been where that is only observed."""
+        """Return packets by reason that were dropped, or would have been if they were only observed."""
         counts = {name: self.reasons[name] for name in dropping()}
         return {name: count.packets + count.observed_packets for name, count in counts.items()}
 
     @property
     def samples_lost(self) -> int:
-        """Those of all reasons."""
+        """Samples lost, for all reasons."""
         return sum(self.lost.values())
 
 
 def dropping() -> list[str]:
-    """The reasons for which packets are dropped."""
+    """Return the reasons for which packets are dropped."""
     return [reason.name for reason in abi.reasons() if reason.action == "DROP"]
 
 
 def read(pins: Pins, name: str, netns: str) -> Counters:
-    """Reads the counters of an attached interface. XdpguardError when it has none."""
+    """Read the counters of an attached interface. Raise XdpguardError if it has none."""
     descriptor = pins.open_link("counters", name, netns, abi.COUNTERS.size)
     try:
         return decode(sums(descriptor))
@@ -78,25 +78,25 @@ def read(pins: Pins, name: str, netns: str) -> Counters:
 
 
 def sums(descriptor: int) -> list[int]:
-    """The numbers of an opened map of counters, summed over the CPUs, in the order of ``struct xg_counters``."""
+    """Return the values of an open map of counters, summed over the CPUs, in the order of ``struct xg_counters``."""
     cpus = kernel.possible_cpus()
-    width = (abi.COUNTERS.size + 7) & ~7  # the kernel rounds per-CPU values up to 8 octets
+    width = (abi.COUNTERS.size + 7) & ~7  # the kernel rounds per-CPU values up to 8 bytes
     raw = kernel.lookup(descriptor, bytes(4), width * cpus)
-    assert raw is not None  # an array always has its entry
+    assert raw is not None  # an array always has its entries
     rows = [abi.COUNTERS.unpack_from(raw, cpu * width) for cpu in range(cpus)]
     return [sum(column) for column in zip(*rows, strict=True)]
 
 
 def decode(numbers: list[int]) -> Counters:
-    """Names the sums of ``struct xg_counters``, in its order."""
-    sets = {octet: count for octet, count in enumerate(numbers[_SETS_AT:_PROTOCOLS_AT]) if count}
+    """Name the sums of ``struct xg_counters``."""
+    sets = {value: count for value, count in enumerate(numbers[_SETS_AT:_PROTOCOLS_AT]) if count}
     rows = {r.name: numbers[r.number * abi.REASON_FIELDS : (r.number + 1) * abi.REASON_FIELDS] for r in abi.reasons()}
     return Counters(
         reasons={name: ReasonCounts(*row[:4]) for name, row in rows.items()},
         samples={name: row[_SAMPLES] for name, row in rows.items() if row[_SAMPLES]},
         lost={name: row[_LOST] for name, row in rows.items() if row[_LOST]},
         flags={
-            name: sum(count for octet, count in sets.items() if octet >> bit & 1) for bit, name in enumerate(abi.FLAGS)
+            name: sum(count for value, count in sets.items() if value >> bit & 1) for bit, name in enumerate(abi.FLAGS)
         },
         flag_sets=sets,
         protocols=dict(zip(abi.PROTOCOLS, numbers[_PROTOCOLS_AT:_SKIPPED_AT], strict=True)),

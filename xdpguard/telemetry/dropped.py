@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whose packets are dropped, to whom and to which ports: estimated from samples, since the first reading.
+"""The sources, destinations and ports of dropped packets: estimated from samples, since the first reading.
 
-Each drop of a reason that was counted between two readings is put down to the samples of that reason taken meanwhile,
-in equal shares: sums are exact, and who has most of them is right, as far as some dozens of samples a second tell. Who
-was met once or twice in a flood is nobody to be named: of a million spoofed sources those would be the ones by chance.
+The drops of a reason counted between two readings are attributed in equal shares to the samples of that reason taken
+meanwhile: sums are exact, and the ranking is right as far as some dozens of samples a second allow. An end sampled only
+once or twice in a flood is not reported: out of a million spoofed sources, those would be random ones.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from xdpguard.telemetry.counters import Counters
 from xdpguard.telemetry.drops import Place, kept_memory
 
 By = Literal["source", "destination", "port"]
-End = tuple[bytes, int]  # address of 4 or 16 octets, and a port or 0
-Gains = defaultdict[End, list[tuple[float, bool]]]  # weights of its samples, and whether they are new
+End = tuple[bytes, int]  # address of 4 or 16 bytes, and a port or 0
+Gains = defaultdict[End, list[tuple[float, bool]]]  # the weight of each sample, and whether it is new
 
-_REMEMBERED = 10_000  # ends
+_REMEMBERED = 10_000  # ends kept
 _MET = 3  # samples
 _SMOOTHED = 5.0  # s: time constant of the rates
 _DROP = dtype(Drop)
 
 
 class Share(NamedTuple):
-    """What one end has lost: packets, and packets/s of late; and how many samples say so."""
+    """The drops attributed to one end: packets, recent packets/s, and the number of samples behind them."""
 
     drops: float
     rate: float
@@ -45,12 +45,12 @@ class Share(NamedTuple):
 
     @property
     def sure(self) -> bool:
-        """Whether that is more than chance."""
+        """Whether the figure is more than chance."""
         return self.samples >= _MET or self.drops <= 2 * self.samples
 
 
 class Dropped:
-    """Reads again and again; `by` has what was found so far."""
+    """Estimates drops by end with each reading; `by` holds the results so far."""
 
     def __init__(self, pins: Pins) -> None:
         self._pins = pins
@@ -59,7 +59,7 @@ class Dropped:
         self.by: dict[By, dict[End, Share]] = {"source": {}, "destination": {}, "port": {}}
 
     def read(self, interfaces: Mapping[Place, Counters], at: float) -> None:
-        """Takes in what has been dropped since the reading before. ``at``: monotonic, s."""
+        """Add what has been dropped since the previous reading. ``at``: monotonic, s."""
         gained: dict[By, Gains] = {"source": Gains(list), "destination": Gains(list), "port": Gains(list)}
         for place, counts in interfaces.items():
             for weight, frame, new in self._shares(place, counts):
@@ -69,7 +69,7 @@ class Dropped:
             self.by[name] = _smoothed(shares, gained[name], max(seconds, 1e-3))
 
     def _shares(self, place: Place, counts: Counters) -> Iterable[tuple[float, bytes, bool]]:
-        """Samples of an interface, how many drops each stands for, and whether it is new."""
+        """Yield an interface's samples: how many drops each stands for, its frame, and whether it is new."""
         dropped = counts.drops()
         last, old = self._before.get(place, (0, dropped))
         samples = self._samples(place)
@@ -78,11 +78,11 @@ class Dropped:
             if gain <= 0:
                 continue
             its = samples[samples["reason"] == reason.number]
-            # Samples are read behind the counters: where none is new, the last ones are of drops not counted then.
+            # Samples are read after the counters: if none is new, the latest may stem from drops not counted then.
             new = its["at"] > last
             its = its[new] if new.any() else its
             if not len(its):
-                dropped[reason.name] = old[reason.name]  # put down to the samples of the next reading
+                dropped[reason.name] = old[reason.name]  # attributed to the samples of the next reading
             for row in its:
                 yield gain / len(its), bytes(row["frame"])[: row["captured"]], bool(row["at"] > last)
         self._before[place] = int(samples["at"].max(initial=last)), dropped

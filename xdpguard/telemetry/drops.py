@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Samples of what is dropped (bpf/drops.h): the last ones of each interface, and each in turn as it comes."""
+"""Samples of dropped packets (bpf/drops.h): the latest ones of each interface, and a live stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xdpguard.telemetry import counters
 RING = "drops"
 RULE, LIST = 1, 2  # enum xg_probe_entry
 WINDOW = (1 << 27) / 1e9  # s, XG_WINDOW_SHIFT
-_LEASE = 3_000_000_000  # ns; asked for anew long before
+_LEASE = 3_000_000_000  # ns; renewed long before it ends
 _CLOCK_SET = 1_000_000  # ns
 _MOST = 0xFFFFFFFF
 
@@ -25,7 +25,7 @@ Place = tuple[str, str]  # interface and namespace
 
 
 class Drop(NamedTuple):
-    """``struct xg_drop``. ``at`` is Unix time, ns; ``frame`` the first octets of ``length``."""
+    """``struct xg_drop``. ``at`` is Unix time, ns; ``frame`` the first bytes of ``length``."""
 
     at: int
     place: Place
@@ -34,11 +34,11 @@ class Drop(NamedTuple):
     frame: bytes
     entry: int  # RULE, LIST, or 0: no entry decided
     number: int  # slot of the rule, number of the list
-    observed: bool  # it was not dropped: what decided only observes
+    observed: bool  # not dropped: the deciding entry only observes
 
 
 class Decoder:
-    """Reads records of interfaces that are known."""
+    """Decodes the records of the given interfaces."""
 
     def __init__(self, pins: Pins, places: Sequence[Place]) -> None:
         self._places = {pins.link_number(*place): place for place in places}
@@ -46,13 +46,13 @@ class Decoder:
         self._offset = _offset()
 
     def follow_clock(self) -> None:
-        """Notices when the wall clock was set; a smaller difference is one of reading two clocks."""
+        """Notice when the wall clock was set; smaller differences come from reading two clocks."""
         offset = _offset()
         if abs(offset - self._offset) > _CLOCK_SET:
             self._offset = offset
 
     def decode(self, record: bytes) -> Drop | None:
-        """The sample; None when there is none, it is just being written, or of an interface that is not known."""
+        """Return the sample; None if the slot is empty, is being written, or belongs to another interface."""
         begun, link, at, length, number, reason, entry, observed, captured, frame, done = abi.DROP.unpack(record)
         place = self._places.get(link)
         if begun != done or not at or place is None or reason not in self._reasons:
@@ -74,14 +74,14 @@ def _offset() -> int:
 
 
 def last(pins: Pins, places: Sequence[Place]) -> list[Drop]:
-    """The last samples of these interfaces, the oldest first: of each reason and CPU up to 8."""
+    """Return the latest samples of these interfaces, oldest first: up to 8 of each reason and CPU."""
     decoder = Decoder(pins, places)
     found = []
     for place in places:
         descriptor = pins.open_link("kept", *place, abi.DROP.size)
         try:
             with kept_memory(descriptor) as held:
-                # A record at a time, as one that changes meanwhile is known by its first and last number.
+                # One record at a time: its first and last number reveal whether it changed meanwhile.
                 for at in range(0, len(held) - abi.DROP.size + 1, abi.DROP.size):
                     drop = decoder.decode(held[at : at + abi.DROP.size])
                     if drop is not None:
@@ -92,21 +92,20 @@ def last(pins: Pins, places: Sequence[Place]) -> list[Drop]:
 
 
 def kept_memory(descriptor: int) -> mmap.mmap:
-    """The last samples of an interface as memory, to be read: whole records, and zeroes to the end of a page."""
+    """Map an interface's latest samples read-only: whole records, padded with zeros to the end of a page."""
     size = kernel.map_info(descriptor).max_entries * abi.DROP.size
     return mmap.mmap(descriptor, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
 
 
 class Drops(Ring):
-    """The samples as they come. Whoever holds it is the only one (`Instance.reader`) and calls `ask` each second.
+    """The live stream of samples. Its holder is the only reader (`Instance.reader`) and calls `ask` every second.
 
-    The program goes on sending for 3 s after the last call: when this process ends in whatever way, or hangs, it is
-    not asked any more.
+    The program goes on sending for 3 s after the last call, so if this process dies or hangs, sending stops by itself.
     """
 
     def __init__(self, pins: Pins, places: Sequence[Place], rate: float, reasons: Collection[str] = ()) -> None:
-        """``rate``: samples a second of each reason, on each CPU of each interface; 0: every drop. ``reasons``: of
-        those alone; empty: of all.
+        """``rate``: samples a second per reason and CPU of each interface, 0 for every drop; ``reasons``: which, empty
+        for all.
         """
         super().__init__(pins, RING)
         self._pins = pins
@@ -123,31 +122,31 @@ class Drops(Ring):
             abi.READER.pack_into(self._asked, 0, 0, samples, session, bits, 0)
             self._until = memoryview(self._asked).cast("Q")
             for _ in self.records():
-                pass  # what a reader before this one has left
+                pass  # left over from an earlier reader
             self.ask()
         except BaseException:
             super().close()
             raise
 
     def follow(self, places: Sequence[Place]) -> None:
-        """Reads the samples of these interfaces from here on."""
+        """Read the samples of these interfaces from here on."""
         self._decoder = Decoder(self._pins, places)
 
     def ask(self) -> None:
-        """Asks for samples for the next 3 s."""
+        """Request samples for the next 3 s."""
         until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + _LEASE
-        self._until[0] = until  # in one piece
+        self._until[0] = until  # written atomically
         self._decoder.follow_clock()
 
     def read(self) -> Iterator[Drop]:
-        """Every sample there is now."""
+        """Yield every sample available now."""
         for record in self.records():
             drop = self._decoder.decode(record)
             if drop is not None:
                 yield drop
 
     def close(self) -> None:
-        """Asks for nothing any more, and gives the ring back."""
+        """Stop the stream and release the ring."""
         self._until[0] = 0
         self._until.release()
         self._asked.close()
@@ -155,7 +154,7 @@ class Drops(Ring):
 
 
 class Sums(NamedTuple):
-    """By reason: drops (also those only observed), samples of them, and samples that found the ring full."""
+    """By reason: drops (including those only observed), samples of them, and samples lost because the ring was full."""
 
     dropped: Mapping[str, int]
     samples: Mapping[str, int]
@@ -163,7 +162,7 @@ class Sums(NamedTuple):
 
 
 def sums(pins: Pins, places: Sequence[Place]) -> Sums:
-    """What these interfaces have counted, added up."""
+    """Return the sums over these interfaces."""
     found = [counters.read(pins, *place) for place in places]
     return Sums(
         _summed([it.drops() for it in found]),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the data plane tells the controller at once: floods and scans."""
+"""Events that the data plane reports at once: floods and scans."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.sys.ring import Ring
 
-NAME = "events"  # of the ring
+NAME = "events"  # the ring's name
 FLOOD_BEGINS, FLOOD_ENDS, SCAN = 1, 2, 3  # enum xg_event_kind
 
 
 class Event(NamedTuple):
-    """``struct xg_event``. ``at`` is coarse monotonic, ns; ``source`` 4 or 16 octets."""
+    """``struct xg_event``. ``at`` is coarse monotonic, ns; ``source`` 4 or 16 bytes."""
 
     at: int
     kind: int
@@ -26,13 +26,13 @@ class Event(NamedTuple):
 
 
 class Events(Ring):
-    """The ring of them."""
+    """The ring of events."""
 
     def __init__(self, pins: Pins) -> None:
         super().__init__(pins, NAME)
 
     def read(self) -> Iterator[Event]:
-        """Every event there is now."""
+        """Return every event available now."""
         return map(_event, self.records())
 
 

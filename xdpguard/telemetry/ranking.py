@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who sends initial SYNs, at whom and to which ports, from a hundred thousand tuples at once: arrays throughout. Beside
-them stands whose packets are dropped (dropped.py).
+"""Rank the sources, destinations and ports of initial SYNs, together with the drops of each (dropped.py).
 
-What the tables of tuples have dropped is not in the sums, so a sum may shrink.
+Works on arrays throughout, for a hundred thousand tuples at once. Tuples evicted from the tables are missing from the
+sums, so a sum may shrink.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TUPLE6 = dtype(Tuple6, source="(2,)>u8", destination="(2,)>u8", **_PORTS)
 
 
 class Ends(NamedTuple):
-    """One end of each tuple. ``high`` is 0 for IPv4; ``port`` is the destination's, or 0."""
+    """One end of each tuple. ``high`` is 0 for IPv4; ``port`` is the destination port, or 0."""
 
     version: NDArray[np.uint8]
     high: U64
@@ -39,7 +39,7 @@ class Ends(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """SYNs by one end, and drops. ``rates`` are SYNs/s since the reading before, ``drop_rates`` drops/s of late."""
+    """SYNs and drops by end. ``rates`` are SYNs/s since the previous reading, ``drop_rates`` recent drops/s."""
 
     ends: Ends
     syns: U64
@@ -48,27 +48,27 @@ class Ranking(NamedTuple):
     drop_rates: Floats
 
     def address(self, place: int) -> bytes:
-        """The address, 4 or 16 octets."""
+        """Return the address, 4 or 16 bytes."""
         low = int(self.ends.low[place])
         if self.ends.version[place] == 4:
             return low.to_bytes(4, "big")
         return int(self.ends.high[place]).to_bytes(8, "big") + low.to_bytes(8, "big")
 
     def text(self, place: int) -> str:
-        """The address as people write it."""
+        """Return the address as text."""
         address = self.address(place)
         return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 class Table(NamedTuple):
-    """A table of tuples: its keys in order, and the SYNs of each."""
+    """A table of tuples: its sorted keys, and the SYNs of each."""
 
     keys: U64
     syns: U64
 
 
 class Syns(NamedTuple):
-    """All that the tables of tuples hold. ``at``: monotonic, seconds."""
+    """The contents of the tables of tuples. ``at``: monotonic, seconds."""
 
     at: float
     tables: tuple[Table, Table]  # IPv4, IPv6
@@ -76,12 +76,12 @@ class Syns(NamedTuple):
 
     @property
     def tuples(self) -> int:
-        """How many tuples there are."""
+        """The number of tuples."""
         return sum(len(table.keys) for table in self.tables)
 
 
 def read(pins: Pins, at: float, before: Syns | None, dropped: Mapping[By, Mapping[End, Share]]) -> Syns:
-    """Reads the tables of tuples; rates are those since ``before``. ``dropped`` is what `Dropped` has found."""
+    """Read the tables of tuples; rates are relative to ``before``. ``dropped``: the results of `Dropped`."""
     (keys4, four), (keys6, six) = _table(pins, "tuples4", _TUPLE4), _table(pins, "tuples6", _TUPLE6)
     tables = (_ordered(keys4, four), _ordered(keys6, six))
     four, six = four[tables[0][1]], six[tables[1][1]]
@@ -102,8 +102,9 @@ def read(pins: Pins, at: float, before: Syns | None, dropped: Mapping[By, Mappin
 
 
 def gained(now: Table, before: Table) -> Floats:
-    """SYNs of each tuple since the reading before. One that was not there, or has begun anew, brings all it has: so
-    what the table has dropped meanwhile takes nothing away.
+    """Return the SYNs of each tuple since the previous reading.
+
+    A tuple that is new, or whose count restarted, contributes its whole count, so evictions subtract nothing.
     """
     old = np.zeros(len(now.keys), np.uint64)
     if len(before.keys):
@@ -114,7 +115,7 @@ def gained(now: Table, before: Table) -> Floats:
 
 
 def rank(ends: Ends, syns: U64, rates: Floats, dropped: Mapping[End, Share]) -> Ranking:
-    """Adds up what equal ends have."""
+    """Sum the values of equal ends."""
     dropped = {end: share for end, share in dropped.items() if share.sure}
     none, more = np.zeros(len(syns)), len(dropped)
     drops = np.r_[none, [share.drops for share in dropped.values()]]
@@ -146,7 +147,7 @@ def _joined(ends: Ends, dropped: Iterable[End]) -> Ends:
 
 
 def _mark(ends: Ends) -> U64:
-    """Sixty-four bits that name an end: one in 2^30 of a hundred thousand may share them with another."""
+    """Return a 64-bit hash of each end: among a hundred thousand, two collide with a probability of about 2^-30."""
     rest: U64 = ends.port.astype(np.uint64) + np.uint64(65_536) * ends.version.astype(np.uint64)
     mixed: U64 = ends.low + np.uint64(0x9E3779B97F4A7C15) * rest
     mixed = (mixed ^ mixed >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who stands out in the table of tuples. A whole table in one go, with numpy: it may hold millions."""
+"""Sources and ports that stand out in the table of tuples; computed with numpy, as it may hold millions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _U64 = NDArray[np.uint64]
 
 
 class Top(NamedTuple):
-    """What the table of tuples holds at a moment, and who has most of its SYNs, most first."""
+    """The totals of the table of tuples, and the sources and ports with most of its SYNs, in descending order."""
 
     tuples: int
     syns: int
@@ -35,10 +35,10 @@ class Top(NamedTuple):
 
 
 def top(pins: Pins, most: int) -> Top:
-    """The table of tuples, summed up. Named are at most so many, and only who has a hundredth of the SYNs.
+    """Summarise the table of tuples, naming at most ``most`` sources and ports with at least 1% of the SYNs each.
 
-    In a spoofed flood nobody has: whom a reading named then, the next would not, and every name stays with whoever
-    collects them.
+    In a spoofed flood no source has that: each reading would name different ones, and a metrics database would keep
+    every name.
     """
     four = _tuples(pins, "tuples4", _TUPLE4)
     six = _tuples(pins, "tuples6", _TUPLE6)
@@ -46,7 +46,7 @@ def top(pins: Pins, most: int) -> Top:
 
 
 def summed(four: NDArray[Any], six: NDArray[Any], most: int) -> Top:
-    """As `top`, from the values of the two maps."""
+    """Summarise the values of the two maps as `top` does."""
     counts = [part["syns"] + part["syns_elsewhere"] for part in (four, six)]
     total = sum(int(count.sum()) for count in counts)
     if not most:

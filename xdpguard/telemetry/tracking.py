@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The LRU tables: TCP flags by source, initial SYNs by tuple."""
+"""Read the LRU tables: TCP flags by source, initial SYNs by tuple."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ By = Literal["tuple", "source", "destination", "port"]
 
 
 class Tuple(NamedTuple):
-    """A connection attempt's four coordinates: addresses as text."""
+    """The four coordinates of a connection attempt; addresses as text."""
 
     source: str
     destination: str
@@ -29,14 +29,14 @@ class Tuple(NamedTuple):
 
 
 class SourceCounts(NamedTuple):
-    """TCP segments of one source, and how many carried each flag (in the order of abi.FLAGS)."""
+    """A source's TCP segments, and how many carried each flag (in the order of abi.FLAGS)."""
 
     packets: int
     flags: tuple[int, ...]
 
 
 def tuples(pins: Pins) -> Counter[Tuple]:
-    """Initial SYNs by tuple, IPv4 and IPv6."""
+    """Return initial SYNs by tuple, IPv4 and IPv6."""
     found: Counter[Tuple] = Counter()
     for name, layout in (("tuples4", abi.TUPLE4), ("tuples6", abi.TUPLE6)):
         for _, value in _entries(pins, name, abi.TUPLE_KEY, layout):
@@ -52,7 +52,7 @@ def tuples(pins: Pins) -> Counter[Tuple]:
 
 
 def syns_by(pins: Pins, by: By, top: int | None) -> list[dict[str, str | int]]:
-    """Initial SYNs, most first: one row a tuple, source, destination, or destination with its port."""
+    """Return initial SYNs in descending order: one row per tuple, source, destination, or destination and port."""
     sums: Counter[tuple[str | int, ...]] = Counter()
     fields: tuple[str, ...] = {
         "tuple": ("source", "source_port", "destination", "destination_port"),
@@ -67,7 +67,7 @@ def syns_by(pins: Pins, by: By, top: int | None) -> list[dict[str, str | int]]:
 
 
 def sources(pins: Pins) -> dict[str, SourceCounts]:
-    """TCP flag counts by source address, summed over the CPUs."""
+    """Return TCP flag counts by source address, summed over the CPUs."""
     sums: dict[str, list[int]] = {}
     for name, layout in (("sources4", abi.SOURCE4), ("sources6", abi.SOURCE6)):
         for key, value in _entries(pins, name, layout, abi.SOURCE_COUNTS):
@@ -80,7 +80,7 @@ def sources(pins: Pins) -> dict[str, SourceCounts]:
 
 
 class OneSource(NamedTuple):
-    """What is tracked of one source; ``ports``: how many of 64 kinds of ports it tried, on the CPU that saw most."""
+    """The tracked counts of one source; ``ports``: how many of 64 port classes it tried, on the CPU that saw most."""
 
     packets: int
     flags: dict[str, int]
@@ -88,7 +88,7 @@ class OneSource(NamedTuple):
 
 
 def one(pins: Pins, address: bytes) -> OneSource | None:
-    """The counts of one source address (4 or 16 octets), summed over the CPUs; None when it is not tracked."""
+    """Return the counts of one source address (4 or 16 bytes), summed over the CPUs; None if it is not tracked."""
     name, layout = ("sources4", abi.SOURCE4) if len(address) == 4 else ("sources6", abi.SOURCE6)
     descriptor = pins.open(name, layout.size, abi.SOURCE_COUNTS.size)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The terminal: keys, what is asked, threads, and leaving everything as it was. The picture itself is frame.py's."""
+"""The application: keys, prompts, threads, and restoring the terminal. frame.py draws the picture."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from xdpguard.tui.traffic import Interfaces
 from xdpguard.tui.view import View
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-_LATE = 3.0  # intervals without a reading, beside a second, from which figures are stale
+_LATE = 3.0  # intervals (plus one second) without a reading, after which figures are stale
 _WHEEL = 3  # rows
 _FONTS = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
@@ -45,7 +45,7 @@ class Arrived(Message):
 
 
 class Changed(Message):
-    """How a change goes: True when it is done, False when it is not, None while it waits."""
+    """Progress of a change: True when it is done, False when it failed, None while it waits."""
 
     def __init__(self, text: str, well: bool | None) -> None:
         super().__init__()
@@ -71,17 +71,17 @@ class Top(App[None]):
         self._change: Change | None = None
         self._typing: str | None = None
         self._newest: Snapshot | None = None
-        self._at = time.monotonic()  # when figures last came
-        self._wanted = 0  # updates before the picture
+        self._at = time.monotonic()  # when the last figures arrived
+        self._wanted = 0  # updates before the screenshot
         self.picture = ""  # SVG
         self.fault: Exception | None = None
 
     def compose(self) -> ComposeResult:
-        """One widget."""
+        """Yield the only widget."""
         yield self._board
 
     def on_mount(self) -> None:
-        """Begins to read. A signal ends it as q does: nobody restores the terminal behind it."""
+        """Start reading. Signals exit as q does, since nothing else would restore the terminal."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.exit)
@@ -89,7 +89,7 @@ class Top(App[None]):
         self._feed.start()
 
     def on_unmount(self) -> None:
-        """Ends the threads."""
+        """Stop the threads."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
@@ -97,11 +97,11 @@ class Top(App[None]):
         self._changer.finish()
 
     def shoot(self, updates: int) -> None:
-        """Ends after so many updates, with the picture of the last one in ``picture``."""
+        """Exit after this many updates, with a screenshot of the last one in ``picture``."""
         self._wanted = updates
 
     def _shot(self) -> None:
-        # Whoever looks at it shall not have to ask another host for a font.
+        # Viewing it must not require fonts from another host.
         self.picture = _FONTS.sub("", self.export_screenshot())
         self.exit()
 
@@ -110,7 +110,7 @@ class Top(App[None]):
             self.post_message(message)
 
     def on_arrived(self, message: Arrived) -> None:
-        """Shows new figures, or says why there are none."""
+        """Show new figures, or say why there are none."""
         self.view.fault = message.fault
         if message.snapshot is not None:
             self._at = time.monotonic()
@@ -123,18 +123,18 @@ class Top(App[None]):
             self.view.age = time.monotonic() - self._at
         self._board.redraw()
         if self._wanted and self.updates == self._wanted:
-            # Behind the drawing of what has just come.
+            # After the new figures have been drawn.
             self.call_after_refresh(self._shot)
 
     def _watch(self) -> None:
         self.view.age = time.monotonic() - self._at
         if self.view.age > 1 + _LATE * self.view.interval and not self.view.fault:
-            self.view.fault = "no reading has come"
+            self.view.fault = "no reading arrived"
         if self.view.stale():
             self._board.redraw()
 
     def on_changed(self, message: Changed) -> None:
-        """Tells how a change goes."""
+        """Show the progress of a change."""
         self._say(message.text, "notice" if message.well is None else "good" if message.well else "bad")
 
     def _say(self, text: str, style: str = "") -> None:
@@ -142,28 +142,28 @@ class Top(App[None]):
         self._board.redraw()
 
     def on_key(self, event: events.Key) -> None:
-        """One key, for the question that is asked, or for the tables."""
+        """Handle a key, for the current prompt or for the tables."""
         event.stop()
         event.prevent_default()
         self.press(event.key, event.character or "")
 
     def on_paste(self, event: events.Paste) -> None:
-        """Into the filter."""
+        """Paste into the filter."""
         if self._typing is not None:
             self._type("", event.text.strip())
 
     def on_mouse_scroll_down(self) -> None:
-        """Moves the choice."""
+        """Move the selection down."""
         self.view.move(_WHEEL)
         self._board.redraw()
 
     def on_mouse_scroll_up(self) -> None:
-        """Moves the choice."""
+        """Move the selection up."""
         self.view.move(-_WHEEL)
         self._board.redraw()
 
     def on_click(self, event: events.Click) -> None:
-        """Chooses a row."""
+        """Select a row."""
         for box in boxes(self.view, *self.size):
             row = event.screen_y - box.top
             if box.left <= event.screen_x < box.left + box.width and 0 <= row < box.height and not self._change:
@@ -173,7 +173,7 @@ class Top(App[None]):
         self._board.redraw()
 
     def press(self, key: str, letter: str) -> None:
-        """Does what a key asks for."""
+        """Do what a key stands for."""
         if self._typing is not None:
             self._type(key, letter)
         elif self._change is not None:
@@ -235,7 +235,7 @@ class Top(App[None]):
         self._typing = text
         self.view.wanted = Filter(text)
         prompt = [Span(" filter: ", "notice"), Span(text), Span(" ", "chosen")]
-        self.view.prompt = [*prompt, Span("   Enter keeps it, Esc: all", "dim")]
+        self.view.prompt = [*prompt, Span("   Enter: keep, Esc: show all", "dim")]
 
     def _type(self, key: str, letter: str) -> None:
         assert self._typing is not None
@@ -251,16 +251,16 @@ class Top(App[None]):
         found = self.view.chosen()
         chosen = found[0].target(found[1], found[2]) if found else None
         if self._changer.busy:
-            self._say("wait: a change is under way", "notice")
+            self._say("wait: a change is in progress", "notice")
         elif chosen is None:
-            self._say("choose a source first (table 2), or a rule (table 5)", "notice")
+            self._say("select a source first (table 2), or a rule (table 5)", "notice")
         else:
             kind, target = chosen
             if (verb, kind) == ("remove", "shadow"):
-                self._say("a shadow rule is taken away by the command line: xdpguard unblock --shadow", "notice")
+                self._say("to remove a shadow rule use the command line: xdpguard unblock --shadow", "notice")
                 return
             if not isinstance(target, Prefix) and verb != "remove":
-                self._say("a port is closed by the command line: xdpguard block --port", "notice")
+                self._say("to close a port use the command line: xdpguard block --port", "notice")
                 return
             self._question(Change(verb, _kind(verb, kind, target), target))
 
@@ -291,7 +291,7 @@ class Top(App[None]):
             self._say("nothing was changed")
 
     def _handle_exception(self, error: Exception) -> None:
-        """Ends without a traceback on the terminal; whoever runs this raises it again."""
+        """Exit without a traceback on the terminal; the caller raises the exception again."""
         self.fault = self.fault or error
         super()._handle_exception(error)
 

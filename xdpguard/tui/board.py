@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The widget that is the screen, and what the meanings of text look like."""
+"""The widget that fills the screen, and the styles of the meanings that text can have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xdpguard.tui.draw import Line
 from xdpguard.tui.frame import frame
 from xdpguard.tui.view import View
 
-# Meanings are colours of the terminal's own palette; what matters is told without any as well.
+# Meanings map to colours of the terminal's own palette; nothing important depends on colour alone.
 _PALETTE = {
     "pass": Style(color="green"),
     "drop": Style(color="red"),
@@ -38,7 +38,7 @@ _PALETTE = {
 
 
 class Board(Widget):
-    """The whole screen. Draws a frame once, and gives its lines away."""
+    """The whole screen. Draws a frame once and serves its lines."""
 
     def __init__(self, view: View) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Board(Widget):
         self._lines: list[Strip] = []
 
     def redraw(self) -> None:
-        """Draws what has changed: lines that are as they were are not sent again."""
+        """Draw the frame again and send only the lines that changed."""
         lines = [_strip(line) for line in frame(self._view, *self.size)]
         if len(lines) != len(self._lines):
             self._lines = lines
@@ -58,15 +58,15 @@ class Board(Widget):
                 self.refresh_line(row)
 
     def refresh_line(self, row: int) -> None:
-        """Sends one line."""
+        """Send one line."""
         self.refresh(Region(0, row, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        """A line of the frame."""
+        """Return a line of the frame."""
         return self._lines[y] if y < len(self._lines) else Strip.blank(self.size.width)
 
     def on_resize(self) -> None:
-        """Draws everything anew."""
+        """Draw everything again."""
         self._lines = []
         self.redraw()
 
@@ -74,7 +74,7 @@ class Board(Widget):
 def _strip(line: Line) -> Strip:
     found = []
     for text, names in line:
-        # Some that draw the SVG take spaces away at the beginning of a text, and move what follows.
+        # Some SVG renderers strip leading spaces from a text and shift what follows.
         rest = text.lstrip(" ")
         style = _style(names)
         if rest and len(rest) < len(text):
@@ -92,7 +92,7 @@ def _style(names: str) -> Style:
 
 
 def colourless(environment: Mapping[str, str]) -> bool:
-    """Whether the terminal has no colours, or nobody wants them."""
+    """Return whether the terminal has no colours, or the user wants none."""
     kind = environment.get("TERM", "")
     return (
         "NO_COLOR" in environment

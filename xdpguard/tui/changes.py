@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Changes that are asked for on the screen: what will be done, in words, and doing it as the command line does."""
+"""Changes made from the screen: described in words first, then made exactly as the command line makes them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from xdpguard.store.database import Store
 from xdpguard.units import span
 
 LIVES: tuple[int | None, ...] = (60, 600, 3600, 86_400, None)  # seconds; None: for good
-USUAL = 1  # of LIVES
+USUAL = 1  # index into LIVES
 
-# Opens rules and store with the lock held; hears what is waited for.
+# Opens rules and store with the lock held; its argument receives messages while it waits.
 Opened = Callable[[Callable[[str], None]], AbstractContextManager[tuple[Rulebook, Store]]]
 Verb = Literal["block", "allow", "remove"]
 
@@ -28,7 +28,7 @@ _DONE = {"block": "blocked", "allow": "allowed", "unblock": "unblocked", "disall
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be done to a rule of a kind. ``life`` is a place in LIVES."""
+    """A change to a rule of a kind. ``life`` is an index into LIVES."""
 
     verb: Verb
     kind: Kind
@@ -37,20 +37,20 @@ class Change:
 
     @property
     def lasting(self) -> bool:
-        """Whether it makes a rule, which has an end."""
+        """Whether it creates a rule, which has an end."""
         return self.verb != "remove"
 
     def longer(self, steps: int) -> Change:
-        """The same with another life."""
+        """Return this change with a longer or shorter life."""
         return replace(self, life=max(0, min(self.life + steps, len(LIVES) - 1)))
 
     def words(self) -> str:
-        """What will be done."""
+        """Describe what will be done."""
         verb = self.verb if self.lasting else _REMOVED[self.kind]
         return f"{verb} {self.target}{f' {self._life()}' if self.lasting else ''}"
 
     def done(self, changed: bool) -> str:
-        """What was done. ``changed``: a rule that was there has a new end."""
+        """Describe what was done. ``changed``: an existing rule got a new end."""
         verb = self.verb if self.lasting else _REMOVED[self.kind]
         again = " (rule was there, renewed)" if changed else ""
         return f"{_DONE.get(verb, 'reopened')} {self.target}{f' {self._life()}' if self.lasting else ''}{again}"
@@ -60,7 +60,7 @@ class Change:
         return "for good" if seconds is None else f"for {span(seconds)}"
 
     def make(self, opened: Opened, on_wait: Callable[[str], None], begun: Callable[[], None] = lambda: None) -> str:
-        """Does it; returns what was done. XdpguardError, and nothing changed, when it must not or cannot be.
+        """Make the change and return what was done. Raise XdpguardError, with nothing changed, if it fails.
 
         ``begun`` is called once the lock is held.
         """
@@ -78,7 +78,7 @@ class Change:
                 return self.done(False)
             change = book.add(self.kind, [self.target], _REASON, "cli", seconds)
             if change.kept:
-                return f"{self.target} stands in the configuration file and stays as it is there"
+                return f"{self.target} is in the configuration file and stays as it is there"
             done = self.done(change.updated > 0)
             if self.verb == "block" and isinstance(self.target, Prefix):
                 for rule in store.covering("allow", self.target)[:1]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Text with a meaning, lines of an exact width, numbers with units, plots. Knows no terminal."""
+"""Styled text, lines of an exact width, numbers with units, plots. Independent of the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.cells import cell_len, set_cell_size
 
 
 class Span(NamedTuple):
-    """Text and what it means: a name in the palette of the application."""
+    """Text and its meaning: a name in the application's palette."""
 
     text: str
     style: str = ""
@@ -25,7 +25,7 @@ Line = list[Span]
 
 @dataclass(frozen=True)
 class Glyphs:
-    """What plots are made of, lowest first, and small marks."""
+    """The characters of plots, lowest first, and small marks."""
 
     levels: str = "▁▂▃▄▅▆▇█"
     full: str = "█"
@@ -39,7 +39,7 @@ ASCII = Glyphs("_.-=+*#@", "#", "-", "v", "^")
 
 
 def fit(line: Iterable[Span], width: int, style: str = "") -> Line:
-    """A line of exactly that many cells. ``style`` is that of what is filled in."""
+    """Return a line of exactly ``width`` cells, padded in ``style``."""
     found: Line = []
     left = width
     for text, its in line:
@@ -56,7 +56,7 @@ def fit(line: Iterable[Span], width: int, style: str = "") -> Line:
 
 
 def cell(text: str, width: int, right: bool = False) -> str:
-    """Text in so many cells; what is cut off ends with a mark."""
+    """Pad or cut text to ``width`` cells; cut text ends with a mark."""
     if cell_len(text) > width:
         return set_cell_size(text, width - 1) + "~" if width > 1 else text[:width]
     space = " " * (width - cell_len(text))
@@ -64,12 +64,12 @@ def cell(text: str, width: int, right: bool = False) -> str:
 
 
 def plain(line: Iterable[Span]) -> str:
-    """A line without its meaning."""
+    """Return the text of a line without its meaning."""
     return "".join(text for text, _ in line)
 
 
 def scaled(value: float, digits: int = 3) -> str:
-    """A number in at most five characters: 999, 1.23k, 45.6M, 789G; in four with 2 digits: 1.2k, 46M, 789G."""
+    """Format a number in at most five characters: 999, 1.23k, 45.6M, 789G; with 2 digits in four: 1.2k, 46M, 789G."""
     if math.isnan(value):
         return "-"
     if value < 999.5:
@@ -83,13 +83,14 @@ def scaled(value: float, digits: int = 3) -> str:
 
 
 def bars(values: Sequence[float] | NDArray[np.float64], width: int, height: int, glyphs: Glyphs) -> list[str]:
-    """A plot of the last values, that many cells wide and high, the highest value at its top. What is not known or 0
-    is empty; everything above 0 is seen.
+    """Plot the last values, ``width`` cells wide and ``height`` high, scaled to the highest one.
+
+    Unknown values and 0 are empty; everything above 0 is visible.
     """
     known = np.nan_to_num(np.asarray(values, np.float64)[-width:])
     steps = len(glyphs.levels)
     most = known.max(initial=0.0)
-    # Up to just below the top, so that plots one above the other do not touch.
+    # Scale to just below the top, so that stacked plots do not touch.
     scale = (height * steps - height.bit_length()) / most if most > 0 else 0.0
     levels = np.where(known > 0, np.maximum(1, np.rint(known * scale)), 0).astype(int)
     rows = []
@@ -101,5 +102,5 @@ def bars(values: Sequence[float] | NDArray[np.float64], width: int, height: int,
 
 
 def highest(values: NDArray[np.float64], width: int) -> float:
-    """The highest of the values that a plot of that width shows."""
+    """Return the highest of the values that a plot of that width shows."""
     return float(np.nan_to_num(values[-width:]).max(initial=0.0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Textual's terminal, where a process that is told to go on goes on as it was."""
+"""Textual's terminal driver, for a process that may receive SIGCONT at any time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from textual.drivers.linux_driver import LinuxDriver
 
 
 class Driver(LinuxDriver):
-    """Takes the terminal again only where it has given it back before."""
+    """Takes the terminal again only if it gave it back before."""
 
     def _sigcont_application(self, *_: Any) -> None:
-        # SIGCONT comes after SIGSTOP, which nobody is told of, and from systemd behind every SIGTERM. To take the
-        # terminal twice leaves a second thread that reads it, and forgets how it was.
+        # SIGCONT follows SIGSTOP, which cannot be caught, and systemd sends it after every SIGTERM. Taking the terminal
+        # twice would leave a second thread reading it, and lose its original settings.
         if self._must_signal_resume:
             super()._sigcont_application()
-        with contextlib.suppress(RuntimeError):  # the loop has ended
+        with contextlib.suppress(RuntimeError):  # the loop has stopped
             self._loop.call_soon_threadsafe(self._app.refresh)

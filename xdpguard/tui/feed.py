@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Threads of the screen: one reads again and again, one makes the change that was asked for."""
+"""Threads of the screen: one reads periodically, the other makes requested changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xdpguard.tui.reading import Reading
 
 
 class Feed:
-    """Reads at an interval, in seconds, and tells: a snapshot, or why there is none."""
+    """Reads every ``interval`` seconds and reports a snapshot, or why there is none."""
 
     def __init__(
         self, read: Callable[[], Reading], interval: float, tell: Callable[[Snapshot | None, str], None]
@@ -24,15 +24,15 @@ class Feed:
         self._tell = tell
         self._history = History()
         self._ending = threading.Event()
-        # Not waited for at the end: it only reads.
+        # A daemon: it only reads, so exiting need not wait for it.
         self._thread = threading.Thread(target=self._run, name="reading", daemon=True)
 
     def start(self) -> None:
-        """Begins."""
+        """Start reading."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the reading that is under way."""
+        """Stop after the current reading."""
         self._ending.set()
 
     def _run(self) -> None:
@@ -40,20 +40,20 @@ class Feed:
         while not self._ending.is_set():
             try:
                 snapshot = self._history.add(self._read())
-            except Exception as error:  # whatever it is: the screen says so, and the next reading may do
+            except Exception as error:  # whatever it is, the screen shows it, and the next reading may succeed
                 if not self._ending.is_set():
                     self._tell(None, explained(error))
             else:
                 if not self._ending.is_set():
                     self._tell(snapshot, "")
             now = time.monotonic()
-            # Beats stay where they are; those that were missed are left out.
+            # Keep to the schedule; skip readings that were missed.
             due += self._interval * (1 + max(0.0, (now - due) // self._interval))
             self._ending.wait(due - now)
 
 
 class Changer:
-    """Makes one change at a time; ``tell`` hears what it waits for, and how it went (True: done)."""
+    """Makes one change at a time; ``tell`` receives what it waits for, and the outcome (True: done)."""
 
     def __init__(self, opened: Opened, tell: Callable[[str, bool | None], None]) -> None:
         self._opened = opened
@@ -63,16 +63,16 @@ class Changer:
 
     @property
     def busy(self) -> bool:
-        """Whether a change is under way."""
+        """Whether a change is in progress."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, change: Change) -> None:
-        """Begins with it."""
+        """Start making a change."""
         self._thread = threading.Thread(target=self._run, args=(change,), name="change", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
-        """Waits for a change that has begun; one that waits for another command is given up, and changes nothing."""
+        """Wait for a change in progress; abandon one that still waits for another command, with nothing changed."""
         while self.busy and not self._waiting:
             assert self._thread is not None
             self._thread.join(0.05)
@@ -94,7 +94,7 @@ class Changer:
 
 
 def explained(error: Exception) -> str:
-    """An error and its remedy, in one line."""
+    """Format an error and its remedy in one line."""
     if isinstance(error, XdpguardError):
         return f"{error}; {error.remedy}" if error.remedy else str(error)
     return f"{type(error).__name__}: {error}"

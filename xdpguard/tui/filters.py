@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is typed behind `/`: an address, the beginning of one, a prefix, a port, or a piece of text."""
+"""The text of a filter typed after `/`: an address or its beginning, a prefix, a port, or part of a text."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Filter:
-    """What is to be shown; an empty text shows everything."""
+    """What to show; an empty text shows everything."""
 
     text: str = ""
 
     def chooses(self, *words: str) -> bool:
-        """Whether one of the words has the text in it."""
+        """Return whether one of the words contains the text."""
         wanted = self.text.lower()
         return any(wanted in word.lower() for word in words)
 
     def ends(self, ends: Ends) -> Mask:
-        """Which ends are of the prefix, begin like the text, or have the port. What is no address chooses none."""
+        """Return which ends are inside the prefix, begin like the text, or have the port; none if no address."""
         chosen = np.zeros(len(ends.low), np.bool_)
         if not self.text:
             return ~chosen
@@ -58,14 +58,14 @@ class Filter:
 
 
 def _begins4(text: str, ends: Ends) -> Mask:
-    """The last part may be the beginning of an octet: 198.1 is 198.1.*, 198.18.*, 198.100.*."""
+    """Match a partial IPv4 address; its last part may be incomplete: 198.1 is 198.1.*, 198.18.*, 198.100.*."""
     *whole, last = text.split(".")
     chosen: Mask = ends.version == 4
     for place, part in enumerate([*whole, last]):
-        octet = (ends.low >> np.uint64(24 - 8 * place)) & np.uint64(255)
+        byte = (ends.low >> np.uint64(24 - 8 * place)) & np.uint64(255)
         texts = [str(number) for number in range(256)]
         fits = [text.startswith(part) if place == len(whole) else text == part for text in texts]
-        chosen &= np.array(fits)[octet.astype(np.intp)]
+        chosen &= np.array(fits)[byte.astype(np.intp)]
     return chosen
 
 

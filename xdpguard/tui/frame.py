@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The whole screen as lines of text with a meaning. One table in front; on a large screen all of them at once."""
+"""The whole screen as lines of styled text. One table in front; on a large screen all of them at once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from xdpguard.tui.table import FILL, Pane
 from xdpguard.tui.view import View
 
 SMALLEST = (60, 14)
-_WIDE = (140, 36)  # from which every table is seen
+_WIDE = (140, 36)  # from this size on every table is shown
 _GAP = 2
 
-# The last ones are left out where there is no room for them.
+# The last ones are omitted if there is no room for them.
 _FOOTER = (
     ("?", "help"),
     ("q", "quit"),
@@ -34,27 +34,27 @@ _FOOTER = (
 
 HELP = (
     "  1 to 7, Tab         another table",
-    "  arrows, PgUp, PgDn  choose a row, which is followed when it moves; Home: first",
-    "  s, r                sort by the next column; the other way round",
-    "  /                   filter: an address or how one begins, a prefix, :port, or",
+    "  arrows, PgUp, PgDn  select a row, followed as it moves; Home: the first",
+    "  s, r                sort by the next column; reverse the order",
+    "  /                   filter: an address or its beginning, a prefix, :port, or",
     "                      text of rules; Esc shows all again",
-    "  p or Space          stop the picture, and go on; reading goes on meanwhile",
-    "  i                   the next interface; so does Enter on a row of table 7",
-    "  b                   block the chosen source (table 2) or target (table 5)",
+    "  p or Space          pause the picture, and resume; reading continues",
+    "  i                   the next interface; Enter on a row of table 7 does the same",
+    "  b                   block the selected source (table 2) or target (table 5)",
     "  a                   allow it, whatever blocks it",
-    "  u                   unblock it; on table 5 take the chosen rule away",
-    "                      each asks first: left and right choose how long, y does it",
-    "  q or Ctrl-C         end; the data plane goes on",
+    "  u                   unblock it; on table 5 remove the selected rule",
+    "                      each asks first: left and right set how long, y confirms",
+    "  q or Ctrl-C         quit; the data plane keeps running",
     "",
     "  pass went on to the kernel, drop ended here, answer is a SYN cookie sent back.",
-    "  Tables 2 to 4 count initial SYNs of all interfaces that no rule denied, as far",
-    "  as they are tracked: in a flood most new ones are not; and drops, put down to",
-    "  whom samples of them show. Tables 5 and 6 have the exact hits of rules, lists.",
+    "  Tables 2 to 4 count initial SYNs of all interfaces that no rule dropped, as far",
+    "  as they are tracked (in a flood, most new ones are not), and drops, attributed",
+    "  by samples of them. Tables 5 and 6 have the exact hits of rules and lists.",
 )
 
 
 class Box(NamedTuple):
-    """Where a table is on the screen, its title included: cells from the left and top."""
+    """The position of a table on the screen, including its title: cells from the left and top."""
 
     pane: int
     left: int
@@ -64,9 +64,9 @@ class Box(NamedTuple):
 
 
 def frame(view: View, width: int, height: int) -> list[Line]:
-    """Exactly ``height`` lines of ``width`` cells."""
+    """Return exactly ``height`` lines of ``width`` cells."""
     if width < SMALLEST[0] or height < SMALLEST[1]:
-        text = f"{width}x{height} is too small: {SMALLEST[0]}x{SMALLEST[1]} at least; q ends"
+        text = f"{width}x{height} is too small: at least {SMALLEST[0]}x{SMALLEST[1]}; q quits"
         return [fit([Span(text if not row else "")], width) for row in range(height)]
     lines = head(view, width, height)
     if view.helping:
@@ -74,7 +74,7 @@ def frame(view: View, width: int, height: int) -> list[Line]:
     elif view.shown() is None:
         lines += [fit([], width), fit([Span(f"  {view.stale() or 'reading ...'}", "dim")], width)]
     else:
-        # Boxes come from the left and the top: those of one row are joined.
+        # Boxes are ordered from the left and the top: join those of one row.
         left = len(lines)
         area: dict[int, dict[int, Line]] = {}
         found = boxes(view, width, height)
@@ -86,7 +86,7 @@ def frame(view: View, width: int, height: int) -> list[Line]:
             for at, line in sorted(area.get(row, {}).items()):
                 joined = [*fit(joined, at), *line] if at else [*line]
             lines.append(fit(joined, width))
-    # What was said is said whole: it may cover the end of the tables.
+    # Show messages in full: they may cover the end of the tables.
     bottom = [fit(line, width) for line in _bottom(view, width)][: height // 3]
     lines = lines[: height - 1 - len(bottom)]
     lines += [fit([], width)] * (height - 1 - len(bottom) - len(lines))
@@ -94,13 +94,13 @@ def frame(view: View, width: int, height: int) -> list[Line]:
 
 
 def boxes(view: View, width: int, height: int) -> list[Box]:
-    """Where the tables are."""
+    """Return the positions of the tables."""
     top, bottom = head_height(height), height - 2
     if width < _WIDE[0] or height < _WIDE[1]:
         return [Box(view.pane, 0, top, width, bottom - top)]
     half = (width - _GAP) // 2
     rows = bottom - top
-    # Lists and interfaces are few; no table of reasons has more rows than there are reasons.
+    # Lists and interfaces are few; a table of reasons has at most as many rows as there are reasons.
     reasons = min(len(abi.reasons()) + 2, (rows - 9) * 11 // 20)
     left = _stack((0, 4, 5, 6), (reasons, rows - 9 - reasons, 5, 4), 0, half, top)
     sources = rows * 9 // 20
@@ -110,7 +110,7 @@ def boxes(view: View, width: int, height: int) -> list[Box]:
 
 
 def _stack(panes: tuple[int, ...], heights: tuple[int, ...], left: int, width: int, top: int) -> list[Box]:
-    """Tables one above the other."""
+    """Stack tables vertically."""
     return [
         Box(pane, left, top + sum(heights[:at]), width, height)
         for at, (pane, height) in enumerate(zip(panes, heights, strict=True))
@@ -135,17 +135,17 @@ def _table(view: View, box: Box, alone: bool) -> list[Line]:
         line: Line = [Span(" ")]
         for text, column, width in zip(cells, pane.columns, widths, strict=True):
             if width > 0:
-                # A plot would be seen inside out.
+                # Reversed, a plot would look inside out.
                 style = "chosen" if chosen and column.title != FILL else text.style
                 line += [Span(cell(text.text, width, column.right), style), Span(" ", style if chosen else "")]
         lines.append(fit(line, box.width))
     if not len(order):
-        lines.append(fit([Span("  nothing that fits the filter" if view.wanted.text else "  none", "dim")], box.width))
+        lines.append(fit([Span("  nothing matches the filter" if view.wanted.text else "  none", "dim")], box.width))
     return lines[: box.height] + [fit([], box.width)] * (box.height - len(lines))
 
 
 def _widths(pane: Pane, width: int) -> list[int]:
-    """Of the columns; the one that fills takes what is left, and the widest gives way where there is too little."""
+    """Return the column widths: the filling one takes the rest, and the widest shrinks if there is too little."""
     wanted = [column.width for column in pane.columns]
     left = width - 1 - sum(wanted) - len(wanted)
     if pane.columns[-1].title == FILL:
@@ -170,7 +170,7 @@ def _heads(view: View, pane: Pane, widths: list[int]) -> Line:
 
 
 def _tabs(view: View, width: int) -> Line:
-    """With room for fewer, the names of the others are left out."""
+    """Draw the tabs; if there is too little room, only the front one gets its name."""
     names = sum(len(pane.name) + 4 for pane in PANES) <= width
     line: Line = []
     for number, pane in enumerate(PANES):
@@ -187,7 +187,7 @@ def _name(view: View, box: Box) -> Line:
 
 
 def _bottom(view: View, width: int) -> list[Line]:
-    """A question, what was done, the filter, or what is to be known of the table in front."""
+    """Return the bottom lines: a prompt, a message, the filter, or the note on the table in front."""
     shown = view.shown()
     if view.prompt:
         return [view.prompt]

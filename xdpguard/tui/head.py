@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The upper part of the screen: what is looked at, packets by verdict, TCP flags, the guard."""
+"""The upper part of the screen: the interface, packets by verdict, TCP flags, the guard."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
 from xdpguard.tcp.text import end
 from xdpguard.tui.draw import Line, Span, bars, cell, fit, highest, scaled
-from xdpguard.tui.history import VERDICTS, Course
+from xdpguard.tui.history import VERDICTS, Trend
 from xdpguard.tui.reading import Seen
 from xdpguard.tui.table import seen_at
 from xdpguard.tui.view import View
 from xdpguard.units import span
 
-_FULL = 0.9  # of a queue, from which it is told as full
-_TALL = 30  # rows from which plots are higher
+_FULL = 0.9  # of a queue; from here on it is marked as full
+_TALL = 30  # rows; from here on plots are higher
 _UNHEARD = {
     guard.MUTE_TOLD: "its answers would not arrive",
     guard.MUTE_FOUND: "the data plane found that its answers do not arrive",
@@ -27,7 +27,7 @@ _STYLES = {"pass": "pass", "drop": "drop", "answer": "guard"}
 
 
 def head_height(height: int) -> int:
-    """Lines that it takes on a screen of that height."""
+    """Return the number of lines of the upper part on a screen of that height."""
     return 6 + len(VERDICTS) * _plot_height(height)
 
 
@@ -36,13 +36,13 @@ def _plot_height(height: int) -> int:
 
 
 def head(view: View, width: int, height: int) -> list[Line]:
-    """Title, verdicts with their plots, TCP flags, the guard."""
-    course = view.snapshot.courses.get(view.place) if view.snapshot and view.place else None
+    """Draw the title, verdicts with their plots, TCP flags, and the guard."""
+    trend = view.snapshot.trends.get(view.place) if view.snapshot and view.place else None
     return [
         _title(view, width),
-        *_verdicts(view, course, width, _plot_height(height)),
-        fit(_flags(course, width), width),
-        *(fit(line, width) for line in _guard(view, course, width)),
+        *_verdicts(view, trend, width, _plot_height(height)),
+        fit(_flags(trend, width), width),
+        *(fit(line, width) for line in _guard(view, trend, width)),
     ]
 
 
@@ -67,21 +67,21 @@ def _title(view: View, width: int) -> Line:
     return fit([*left, state], width)
 
 
-def _verdicts(view: View, course: Course | None, width: int, height: int) -> list[Line]:
+def _verdicts(view: View, trend: Trend | None, width: int, height: int) -> list[Line]:
     room = width - 48
     window = f"the last {span(room * view.interval)}" if room > 0 else ""
     lines = [fit([Span(f" {'packets/s':>19}{'packets':>9}   {cell(window, room)}{'highest':>13}", "dim")], width)]
     for name in VERDICTS:
         style = _STYLES[name]
-        rate = course.rates[name] if course else math.nan
-        past = course.past[name] if course else None
+        rate = trend.rates[name] if trend else math.nan
+        past = trend.past[name] if trend else None
         plot = bars(past, room, height, view.glyphs) if past is not None else [" " * room] * height
         most = f"{scaled(highest(past, room))}/s" if past is not None else ""
         for row, text in enumerate(plot):
             if row < height - 1:
                 lines.append(fit([Span(" " * 32), Span(text, style)], width))
                 continue
-            total = scaled(course.totals[name]) if course else ""
+            total = scaled(trend.totals[name]) if trend else ""
             words = [
                 Span(f" {name:<8}", style),
                 Span(f"{scaled(rate):>11}", f"{style} bold" if rate >= 0.5 else "dim"),
@@ -91,11 +91,11 @@ def _verdicts(view: View, course: Course | None, width: int, height: int) -> lis
     return lines
 
 
-def _flags(course: Course | None, width: int) -> Line:
+def _flags(trend: Trend | None, width: int) -> Line:
     digits = 3 if width >= 90 else 2
     line = [Span(" TCP/s   " if digits > 2 else " TCP/s", "dim")]
     for name in abi.FLAGS:
-        rate = course.rates[f"tcp {name}"] if course else math.nan
+        rate = trend.rates[f"tcp {name}"] if trend else math.nan
         line += [
             Span(f" {name} ", "dim"),
             Span(f"{scaled(rate, digits):<{6 if digits > 2 else 4}}", "" if rate >= 0.5 else "dim"),
@@ -103,12 +103,12 @@ def _flags(course: Course | None, width: int) -> Line:
     return line
 
 
-def _guard(view: View, course: Course | None, width: int) -> list[Line]:
+def _guard(view: View, trend: Trend | None, width: int) -> list[Line]:
     seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
-    if view.snapshot is None or seen is None or seen.guard is None or course is None:
+    if view.snapshot is None or seen is None or seen.guard is None or trend is None:
         return [[Span(" guard    -", "dim")], [], []]
     mode, state = view.snapshot.reading.mode, seen.guard
-    rates, totals = course.rates, course.totals
+    rates, totals = trend.rates, trend.totals
     if mode == "off":
         words = Span("off", "dim")
     elif state.muted() and answers(mode) and not seen.its.observe:
@@ -131,23 +131,23 @@ def _guard(view: View, course: Course | None, width: int) -> list[Line]:
         *([f"untracked {scaled(rates['skipped'])}/s"] if totals["skipped"] else []),
         f"sent {scaled(totals['reason cookie_sent'])}",
     ]
-    while len("; ".join(figures)) > width:  # whole figures, or none: half a number is another one
+    while len("; ".join(figures)) > width:  # drop whole figures: half a number would mislead
         figures.pop()
     return [[Span(" guard    ", "dim"), words], [Span("; ".join(figures), "dim")], _backlog(seen)]
 
 
 def _backlog(seen: Seen) -> Line:
-    """The listener whose queues are fullest; in a flood, the one that is flooded."""
+    """Draw the listener whose queues are fullest; in a flood, the one under attack."""
     port = seen.guard.port if seen.guard is not None and seen.active_since else 0
     its = next((it for it in seen.listeners if it.port == port), seen.listeners[0] if seen.listeners else None)
     if its is None:
-        return [Span(" backlog  nothing listens", "dim")]
-    again = f"; SYN-ACK again {its.syn_again:,}" if its.syn_again else ""
+        return [Span(" backlog  no listeners", "dim")]
+    again = f" ({its.syn_again:,} retransmitted)" if its.syn_again else ""
     return [
         Span(" backlog  ", "dim"),
         Span(
-            f"{end(its.address, its.port)} half-open {its.syn.length:,}/{its.syn.limit:,};"
-            f" to accept {its.fullest.length:,}/{its.fullest.limit:,}{again}",
+            f"{end(its.address, its.port)} half-open {its.syn.length:,}/{its.syn.limit:,}{again};"
+            f" accept queue {its.fullest.length:,}/{its.fullest.limit:,}",
             "alarm" if its.share >= _FULL else "" if its.syn.length or its.accept.length else "dim",
         ),
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rates between readings, and how they went. What a reading makes of those before it is never changed again."""
+"""Rates between readings, and their history. Snapshots are never changed after they are made."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Course:
-    """An interface's totals, packets/s and the last of them, by series: a verdict, a reason or ``tcp FLAG``.
+class Trend:
+    """An interface's totals, rates in packets/s and past rates, by series: a verdict, a reason or ``tcp FLAG``.
 
-    A rate that is not known yet is NaN. ``at``: when they were counted, monotonic, seconds.
+    An unknown rate is NaN. ``at``: when they were counted, monotonic, seconds.
     """
 
     at: float
@@ -37,13 +37,13 @@ class Snapshot:
     """A reading with its rates."""
 
     reading: Reading
-    courses: dict[Place, Course]
+    trends: dict[Place, Trend]
     rule_rates: Floats
     list_rates: dict[tuple[str, str], float]  # by the list's key
 
 
 def series(counts: Counters) -> dict[str, int]:
-    """Totals by series. A packet that was only observed has passed."""
+    """Return totals by series. A packet that was only observed counts as passed."""
     found = dict.fromkeys((*VERDICTS, "would"), 0)
     for reason in abi.reasons():
         count = counts.reasons[reason.name]
@@ -59,25 +59,25 @@ def series(counts: Counters) -> dict[str, int]:
 
 
 class History:
-    """Makes snapshots of readings."""
+    """Turns readings into snapshots."""
 
     def __init__(self) -> None:
         self._before: Snapshot | None = None
 
     def add(self, reading: Reading) -> Snapshot:
-        """The next one."""
+        """Return the snapshot of the next reading."""
         before = self._before
-        courses = {}
+        trends = {}
         for it in reading.interfaces:
             if it.counts is not None:
-                old = before.courses.get(it.place) if before else None
-                courses[it.place] = _course(series(it.counts), old, it.at)
+                old = before.trends.get(it.place) if before else None
+                trends[it.place] = _trend(series(it.counts), old, it.at)
         lists = {it.key: float(it.found.packets) for it in reading.lists}
         seconds = reading.lists_at - before.reading.lists_at if before else 0.0
         old_lists = {it.key: it.found.packets for it in before.reading.lists} if before else {}
         self._before = Snapshot(
             reading,
-            courses,
+            trends,
             _rule_rates(reading.rules, before.reading.rules if before else None),
             {
                 key: max(0.0, count - old_lists[key]) / seconds if key in old_lists and seconds > 0 else float("nan")
@@ -87,17 +87,17 @@ class History:
         return self._before
 
 
-def _course(totals: dict[str, int], old: Course | None, at: float) -> Course:
+def _trend(totals: dict[str, int], old: Trend | None, at: float) -> Trend:
     rates, past = {}, {}
     seconds = at - old.at if old else 0.0
-    # Counters that have shrunk began anew: with the last interface the maps go.
+    # Counters that shrank have restarted: the maps are removed with the last interface.
     fresh = old is None or seconds <= 0 or any(totals[name] < old.totals[name] for name in totals)
     for name, total in totals.items():
         rate = float("nan") if old is None or fresh else (total - old.totals[name]) / seconds
         rates[name] = rate
         earlier = old.past[name] if old else np.full(SAMPLES, np.nan)
         past[name] = np.append(earlier[1:], rate)
-    return Course(at, totals, rates, past)
+    return Trend(at, totals, rates, past)
 
 
 def _rule_rates(now: RuleHits, old: RuleHits | None) -> Floats:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tables of what drops by name: rules and named lists, with their hits."""
+"""Tables of rules and named lists, with their hits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from xdpguard.policy.target import Kind, Target
 from xdpguard.tui.draw import Span, scaled
-from xdpguard.tui.table import FILL, MOST, Column, Order, Shown, falling, rate_cell
+from xdpguard.tui.table import FILL, MOST, Column, Order, Shown, descending, rate_cell
 from xdpguard.units import span
 
 _KIND = {"allow": "pass", "block": "drop", "port": "drop", "shadow": "dim"}
 
 
 class RulesHit:
-    """Rules in force with what they hit: what is dropped by a block is seen here."""
+    """Rules in force with their hits: shows what blocks drop."""
 
     name = "rules"
     sorts = ("rate", "packets", "expires", "age")
@@ -31,7 +31,7 @@ class RulesHit:
     )
 
     def order(self, shown: Shown, sort: str, /) -> Order:
-        """The oldest first where they are alike."""
+        """Return the rows by hits or end; ties in order of age."""
         hits, now = shown.snapshot.reading.rules, shown.snapshot.reading.wall
         chosen = np.flatnonzero(hits.of.ends > now)
         if shown.wanted.text:
@@ -48,12 +48,12 @@ class RulesHit:
         return chosen[np.lexsort((hits.of.ids[chosen], *(key[chosen] for key in keys)))][:MOST]
 
     def key(self, shown: Shown, place: int, /) -> Hashable:
-        """Kind and target."""
+        """Return kind and target."""
         rule = shown.snapshot.reading.rules.of.rules[place]
         return rule.kind, rule.target
 
     def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
-        """Reasons last."""
+        """Return the row, with the reason last."""
         reading = shown.snapshot.reading
         rule = reading.rules.of.rules[place]
         packets = int(reading.rules.hits[place, 0])
@@ -68,17 +68,17 @@ class RulesHit:
         ]
 
     def target(self, shown: Shown, place: int, /) -> tuple[Kind | None, Target] | None:
-        """The rule's own."""
+        """Return the rule's own kind and target."""
         rule = shown.snapshot.reading.rules.of.rules[place]
         return rule.kind, rule.target
 
     def note(self, _shown: Shown, /) -> str:
-        """What the hits are."""
-        return "with all that they have caught"
+        """Return what the hits include."""
+        return "hits since each rule was added"
 
 
 class ListsHit:
-    """Named lists with what they hit."""
+    """Named lists with their hits."""
 
     name = "lists"
     sorts = ("rate", "packets", "number")
@@ -93,7 +93,7 @@ class ListsHit:
     )
 
     def order(self, shown: Shown, sort: str, /) -> Order:
-        """In the order in which they are asked, where they are alike."""
+        """Return the rows by hits; ties in the order in which lists are looked up."""
         lists = shown.snapshot.reading.lists
         its = ((place, it.kind, it.found.its) for place, it in enumerate(lists))
         chosen = [place for place, kind, it in its if shown.wanted.chooses(kind, it.name, it.file)]
@@ -101,14 +101,14 @@ class ListsHit:
             return np.array(chosen, np.intp)
         rates = shown.snapshot.list_rates
         values = [rates[lists[at].key] if sort == "rate" else lists[at].found.packets for at in chosen]
-        return np.array(chosen, np.intp)[falling(np.array(values, np.float64))]
+        return np.array(chosen, np.intp)[descending(np.array(values, np.float64))]
 
     def key(self, shown: Shown, place: int, /) -> Hashable:
-        """Kind and name."""
+        """Return kind and name."""
         return shown.snapshot.reading.lists[place].key
 
     def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
-        """The file last."""
+        """Return the row, with the file last."""
         kind, it = shown.snapshot.reading.lists[place].kind, shown.snapshot.reading.lists[place].found
         return [
             Span(kind, _KIND[kind]),
@@ -121,9 +121,9 @@ class ListsHit:
         ]
 
     def target(self, _shown: Shown, _place: int, /) -> tuple[Kind | None, Target] | None:
-        """None: lists are loaded and dropped as a whole, by the command line."""
+        """Return None: lists are loaded and removed as a whole, on the command line."""
         return None
 
     def note(self, _shown: Shown, /) -> str:
-        """Nothing."""
+        """Return no note."""
         return ""

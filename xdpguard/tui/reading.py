@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One look at everything the screen shows. Costs milliseconds, however much the tables hold."""
+"""One reading of everything the screen shows. Takes milliseconds, however much the tables hold."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Place = tuple[str, str]  # name and network namespace of an interface
 
 @dataclass(frozen=True)
 class Seen:
-    """An interface. ``counts`` and ``guard`` are None where our program's maps are not there; times: Unix seconds."""
+    """An interface. ``counts`` and ``guard`` are None if our program's maps are missing; times are Unix seconds."""
 
     its: Interface
     since: float
@@ -41,24 +41,24 @@ class Seen:
     guard: guard.State | None
     active_since: float = 0.0
     at: float = 0.0  # when it was counted: monotonic, seconds
-    listeners: Sequence[Listener] = ()  # of its namespace, the fullest queue first
+    listeners: Sequence[Listener] = ()  # those of its namespace, the fullest queue first
 
     @property
     def place(self) -> Place:
-        """What names it."""
+        """What identifies it."""
         return self.its.name, self.its.netns
 
 
 class Rules:
-    """The rules of a store as it was written at ``stamp``, with what numpy wants to know of them."""
+    """The rules of a store written at ``stamp``, with the columns that numpy needs."""
 
     def __init__(self, rules: Sequence[Rule], stamp: tuple[int, int] = (0, 0)) -> None:
         self.rules = rules
         self.stamp = stamp
         self.slots: NDArray[np.intp] = np.array([rule.slot for rule in rules], np.intp)
-        # Shadow rules come last, and are numbered apart from the others.
+        # Shadow rules come last, and have ids of their own.
         self.ids = np.array([rule.id + (_SHADOW if rule.kind == "shadow" else 0) for rule in rules], np.int64)
-        # An id may be given again; both together are not.
+        # An id may be reused; the pair of id and time is unique.
         self.created = np.array([rule.created for rule in rules], np.float64)
         self.ends = np.array([np.inf if rule.expires is None else rule.expires for rule in rules], np.float64)
         self.shadow = np.array([rule.kind == "shadow" for rule in rules], np.bool_)
@@ -68,7 +68,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class RuleHits:
-    """Rules with all their hits, a row each: packets, octets. ``at``: when they were counted, monotonic, seconds."""
+    """Rules with all their hits, a row each: packets, bytes. ``at``: when they were counted, monotonic, seconds."""
 
     of: Rules
     hits: NDArray[np.uint64]
@@ -76,19 +76,19 @@ class RuleHits:
 
 
 class SeenList(NamedTuple):
-    """A named list with all its hits. ``kind`` is ``shadow`` where it only counts."""
+    """A named list with all its hits. ``kind`` is ``shadow`` if it only counts."""
 
     found: ListHits
     kind: Literal["block", "shadow"] = "block"
 
     @property
     def key(self) -> tuple[str, str]:
-        """What names it: a list and a shadow list may share a name."""
+        """What identifies it: a list and a shadow list may share a name."""
         return self.kind, self.found.its.name
 
 
 class Reading(NamedTuple):
-    """Everything, at about one moment: on a busy machine its parts may be far apart, and each has a time of its own.
+    """Everything, at about one moment: on a busy machine its parts may be far apart, so each has a time of its own.
 
     ``wall`` is Unix time, seconds; ``lists_at`` monotonic.
     """
@@ -106,7 +106,7 @@ Session = Callable[[], AbstractContextManager[Controller]]
 
 
 class Reader:
-    """Reads again and again. ``session`` opens the controller without the lock. Call it in one thread only."""
+    """Takes readings. ``session`` opens the controller without the lock. Call it in one thread only."""
 
     def __init__(self, pins: Pins, store: Path, session: Session) -> None:
         self._pins = pins
@@ -118,7 +118,7 @@ class Reader:
         self._backlogs = Backlogs()
 
     def __call__(self) -> Reading:
-        """XdpguardError when nothing is attached, or what is cannot be read."""
+        """Take a reading. Raise XdpguardError if nothing is attached, or it cannot be read."""
         with self._session() as session:
             interfaces = tuple(self._look(session))
             if not any(it.counts for it in interfaces):
@@ -167,6 +167,6 @@ class Reader:
 
 
 def _lists(session: Controller) -> Iterator[SeenList]:
-    """Those that drop first."""
+    """Yield the lists that drop first, then shadow lists."""
     yield from (SeenList(it) for it in session.lists.in_force())
     yield from (SeenList(it, "shadow") for it in session.shadow.lists.in_force())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A table of the screen: its rows, how they can be sorted, what a filter leaves."""
+"""A table of the screen: its rows, their orders, and filtering."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xdpguard.tui.history import Floats, Snapshot
 from xdpguard.tui.reading import Place, Seen
 
 MOST = 1000  # rows that can be scrolled through
-FILL = "fill"  # the column that takes what room there is
+FILL = "fill"  # the column that takes the remaining width
 
 Order = NDArray[np.intp]
 
 
 class Column(NamedTuple):
-    """``width`` in cells; ``sort`` names what `keys` gives, empty where it cannot be sorted by."""
+    """``width`` in cells; ``sort`` names the order of `Pane.sorts`, empty if it cannot be sorted by this column."""
 
     title: str
     width: int
@@ -31,7 +31,7 @@ class Column(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a pane needs of the screen."""
+    """The state that a pane draws from."""
 
     snapshot: Snapshot
     place: Place
@@ -40,46 +40,46 @@ class Shown(NamedTuple):
 
 
 class Pane(Protocol):
-    """A table. ``sorts`` begins with the order it has by itself."""
+    """A table."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
 
     @property
     def columns(self) -> Sequence[Column]:
-        """From the left."""
+        """The columns from left to right."""
 
     @property
     def sorts(self) -> Sequence[str]:
-        """Begins with the order it has by itself."""
+        """The names of its orders; the first is the default."""
 
     def order(self, shown: Shown, sort: str, /) -> Order:
-        """Places of the rows that the filter leaves, in order: sums fall, texts and times rise; stable."""
+        """Return the indexes of the rows that pass the filter: sums descending, texts and times ascending; stable."""
 
     def key(self, shown: Shown, place: int, /) -> Hashable:
-        """What names a row from one reading to the next."""
+        """Return what identifies a row across readings."""
 
     def cells(self, shown: Shown, place: int, fill: int, /) -> list[Span]:
-        """A row; ``fill`` is the width of the column that takes what room there is."""
+        """Return a row; ``fill`` is the width of the filling column."""
 
     def target(self, shown: Shown, place: int, /) -> tuple[Kind | None, Target] | None:
-        """What a change is made to, and of which kind the row's rule is; None where there is nothing to change."""
+        """Return what a change applies to, and the kind of the row's rule; None if nothing can be changed."""
 
     def note(self, shown: Shown, /) -> str:
-        """What is to be known of the whole."""
+        """Return a note on the whole table."""
 
 
 def seen_at(snapshot: Snapshot, place: Place) -> Seen | None:
-    """The interface of a place, if it is there."""
+    """Return the interface of a place, if it exists."""
     return next((it for it in snapshot.reading.interfaces if it.place == place), None)
 
 
-def falling(values: Floats) -> Order:
-    """Places in falling order of values, stable; what is not known counts as 0."""
+def descending(values: Floats) -> Order:
+    """Return the indexes in descending order of values, stable; unknown values count as 0."""
     return np.argsort(-np.nan_to_num(values), kind="stable")
 
 
 def rate_cell(value: float, style: str = "") -> Span:
-    """A rate; one that is 0 or not known steps back."""
+    """Format a rate; one that is 0 or unknown is dimmed."""
     return Span(scaled(value), style if value >= 0.5 else "dim")

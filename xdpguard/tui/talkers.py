@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tables of who tries to connect to what, and whose packets are dropped: by source, destination, port."""
+"""Tables of connection attempts and dropped packets by source, destination or port."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Talkers:
         )
 
     def order(self, shown: Shown, sort: str, /) -> Order:
-        """The first of them."""
+        """Return the first rows of the order."""
         ranking = shown.snapshot.reading.syns.by[self._by]
         chosen = np.flatnonzero(shown.wanted.ends(ranking.ends))
         ends = ranking.ends
@@ -50,18 +50,18 @@ class Talkers:
             "drop rate": (drop_rates, drops),
         }[sort]
         if len(chosen) > MOST:
-            # Ties are settled by address below: those of the last place that gets in are left as they come.
+            # Ties are resolved by address below; those at the cut-off are kept in arbitrary order.
             best = np.argpartition(-(first + second * 1e-9), MOST)[:MOST]
             chosen, first, second, low, high = chosen[best], first[best], second[best], low[best], high[best]
         return chosen[np.lexsort((ends.port[chosen], low, high, -second, -first))]
 
     def key(self, shown: Shown, place: int, /) -> Hashable:
-        """Address and port."""
+        """Return address and port."""
         ranking = shown.snapshot.reading.syns.by[self._by]
         return ranking.address(place), int(ranking.ends.port[place])
 
     def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
-        """With whether a rule is for this very address."""
+        """Return the row, including whether a rule targets exactly this address."""
         ranking = shown.snapshot.reading.syns.by[self._by]
         found = [Span(ranking.text(place), "name")]
         if self._by == "port":
@@ -86,15 +86,15 @@ class Talkers:
         return found
 
     def target(self, shown: Shown, place: int, /) -> tuple[Kind | None, Target] | None:
-        """A source can be blocked; destinations are the host's own."""
+        """Return a source, which can be blocked; destinations are the host's own."""
         if self._by != "source":
             return None
         return None, _address(shown.snapshot.reading.syns.by["source"].address(place))
 
     def note(self, shown: Shown, /) -> str:
-        """What is in the figures."""
+        """Return what the figures include."""
         count = shown.snapshot.reading.syns.tuples
-        return f"SYNs not denied, of {scaled(count)} tuples; drops by samples"
+        return f"SYNs not dropped by rules, from {scaled(count)} tuples; drops by samples"
 
 
 def _address(address: bytes) -> Prefix:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tables of what interfaces receive: packets by reason, and the interfaces themselves."""
+"""Tables of received traffic: packets by reason, and the interfaces."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.policy.target import Kind, Target
 from xdpguard.tui.draw import Span, bars, scaled
 from xdpguard.tui.history import VERDICTS
-from xdpguard.tui.table import FILL, Column, Order, Shown, falling, rate_cell, seen_at
+from xdpguard.tui.table import FILL, Column, Order, Shown, descending, rate_cell, seen_at
 from xdpguard.units import byte_count
 
 _ACTION = {"PASS": ("pass", "pass"), "DROP": ("drop", "drop"), "TX": ("answer", "guard")}
 
 
 class Reasons:
-    """Packets by reason, each under exactly one."""
+    """Packets by reason; each is counted under exactly one."""
 
     name = "reasons"
     sorts = ("number", "rate", "packets")
@@ -33,52 +33,52 @@ class Reasons:
     )
 
     def order(self, shown: Shown, sort: str, /) -> Order:
-        """Those that have occurred, in order of their numbers."""
-        course = shown.snapshot.courses.get(shown.place)
-        if course is None:
+        """Return the reasons that have occurred, by number by default."""
+        trend = shown.snapshot.trends.get(shown.place)
+        if trend is None:
             return np.zeros(0, np.intp)
         wanted = [
             place
             for place, it in enumerate(abi.reasons())
-            if (course.totals[f"reason {it.name}"] or it.name == "pass") and shown.wanted.chooses(it.name, it.help)
+            if (trend.totals[f"reason {it.name}"] or it.name == "pass") and shown.wanted.chooses(it.name, it.help)
         ]
         if sort == "number":
             return np.array(wanted, np.intp)
-        values = course.rates if sort == "rate" else course.totals
+        values = trend.rates if sort == "rate" else trend.totals
         found = [values[f"reason {abi.reasons()[place].name}"] for place in wanted]
-        return np.array(wanted, np.intp)[falling(np.array(found, np.float64))]
+        return np.array(wanted, np.intp)[descending(np.array(found, np.float64))]
 
     def key(self, _shown: Shown, place: int, /) -> Hashable:
-        """The reason."""
+        """Return the reason's name."""
         return abi.reasons()[place].name
 
     def cells(self, shown: Shown, place: int, fill: int, /) -> list[Span]:
-        """With the course of its rate."""
+        """Return the row, with a plot of the rate."""
         reason = abi.reasons()[place]
-        course, name = shown.snapshot.courses[shown.place], f"reason {reason.name}"
+        trend, name = shown.snapshot.trends[shown.place], f"reason {reason.name}"
         seen = seen_at(shown.snapshot, shown.place)
         counts = seen.counts.reasons[reason.name] if seen and seen.counts else None
         word, style = _ACTION[reason.action]
-        total = course.totals[name]
+        total = trend.totals[name]
         if counts and counts.observed_packets and reason.action != "PASS":
             word, style = f"({word})", "dim"
         return [
             Span(reason.name, style),
             Span(word, style),
-            rate_cell(course.rates[name], style),
+            rate_cell(trend.rates[name], style),
             Span(scaled(total), "" if total else "dim"),
             Span(byte_count(counts.bytes + counts.observed_bytes) if counts else ""),
-            Span(bars(course.past[name], fill, 1, shown.glyphs)[0] if fill > 0 else "", style),
+            Span(bars(trend.past[name], fill, 1, shown.glyphs)[0] if fill > 0 else "", style),
         ]
 
     def target(self, _shown: Shown, _place: int, /) -> tuple[Kind | None, Target] | None:
-        """None: a reason is nobody."""
+        """Return None: a reason cannot be changed."""
         return None
 
     def note(self, shown: Shown, /) -> str:
-        """Brackets are explained where there are some."""
-        course = shown.snapshot.courses.get(shown.place)
-        return "(in brackets: only observed, and passed)" if course and course.totals["would"] else ""
+        """Explain the brackets if there are any."""
+        trend = shown.snapshot.trends.get(shown.place)
+        return "(in brackets: only observed, and passed)" if trend and trend.totals["would"] else ""
 
 
 class Interfaces:
@@ -97,21 +97,21 @@ class Interfaces:
     )
 
     def order(self, shown: Shown, _sort: str, /) -> Order:
-        """As they were attached."""
+        """Return the interfaces in the order in which they were attached."""
         seen = shown.snapshot.reading.interfaces
         chosen = [place for place, it in enumerate(seen) if shown.wanted.chooses(it.its.name, it.its.netns)]
         return np.array(chosen, np.intp)
 
     def key(self, shown: Shown, place: int, /) -> Hashable:
-        """Name and namespace."""
+        """Return name and namespace."""
         return shown.snapshot.reading.interfaces[place].place
 
     def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
-        """With what the guard does."""
+        """Return the row, including the state of the guard."""
         it = shown.snapshot.reading.interfaces[place]
-        course = shown.snapshot.courses.get(it.place)
-        rates = course.rates if course else {}
-        total = sum(rates[name] for name in VERDICTS) if course else math.nan
+        trend = shown.snapshot.trends.get(it.place)
+        rates = trend.rates if trend else {}
+        total = sum(rates[name] for name in VERDICTS) if trend else math.nan
         active = it.active_since > 0 and shown.snapshot.reading.mode != "off"
         return [
             Span(it.its.name, "name"),
@@ -124,9 +124,9 @@ class Interfaces:
         ]
 
     def target(self, _shown: Shown, _place: int, /) -> tuple[Kind | None, Target] | None:
-        """None."""
+        """Return None: an interface cannot be changed here."""
         return None
 
     def note(self, shown: Shown, /) -> str:
-        """How one is chosen."""
+        """Return how to select one."""
         return "Enter shows it above" if len(shown.snapshot.reading.interfaces) > 1 else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the one who looks has chosen: interface, table, row, order, filter. Survives every reading."""
+"""What the user has selected: interface, table, row, order, filter. Survives every reading."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _QUIET = Span("")
 
 @dataclass
 class Choice:
-    """Of one table. ``key`` names the chosen row, ``at`` is where it was; ``top`` the first row that is seen."""
+    """The selection in one table. ``key`` identifies the row, ``at`` is its last index; ``top`` the first shown."""
 
     sort: str
     reverse: bool = False
     key: Hashable = None
     at: int = 0
     top: int = 0
-    height: int = 1  # rows it was last drawn with
+    height: int = 1  # visible rows when it was last drawn
 
 
 @dataclass
@@ -53,7 +53,7 @@ class View:
         self.choices = {pane.name: Choice(pane.sorts[0]) for pane in PANES}
 
     def take(self, snapshot: Snapshot) -> None:
-        """Shows another snapshot. The interface that was chosen stays chosen while it is there."""
+        """Show another snapshot. The selected interface stays selected while it exists."""
         self.snapshot = snapshot
         if self.place is None or seen_at(snapshot, self.place) is None:
             usable = [it.place for it in snapshot.reading.interfaces if it.counts]
@@ -61,27 +61,27 @@ class View:
                 self.place = usable[0] if usable else None
 
     def stale(self) -> str:
-        """Why the figures are not those of now; empty when they are."""
+        """Return why the figures are not current; empty if they are."""
         if self.fault:
             return self.fault
         seen = seen_at(self.snapshot, self.place) if self.snapshot and self.place else None
         if seen is None or seen.its.state == "attached":
-            return "" if seen is None or seen.counts else "made by another version of xdpguard"
+            return "" if seen is None or seen.counts else "created by another version of xdpguard"
         return {
-            "detached": "not attached any more",
+            "detached": "no longer attached",
             "replaced": "another program is attached",
             "renamed": "renamed or moved",
-            "gone": "the interface has gone",
+            "gone": "the interface no longer exists",
         }[seen.its.state]
 
     def shown(self) -> Shown | None:
-        """What panes draw; None before the first reading."""
+        """Return what panes draw from; None before the first reading."""
         if self.snapshot is None or self.place is None:
             return None
         return Shown(self.snapshot, self.place, self.wanted, self.glyphs)
 
     def order(self, pane: Pane) -> Order:
-        """The rows of a pane as they are drawn."""
+        """Return the rows of a pane as they are drawn."""
         shown = self.shown()
         if shown is None:
             return np.zeros(0, np.intp)
@@ -90,7 +90,7 @@ class View:
         return found[::-1] if choice.reverse else found
 
     def settle(self, pane: Pane, order: Order) -> int:
-        """Where the chosen row is now; it is followed, and where it went, its neighbour is taken. -1: no rows."""
+        """Return the current index of the selected row, -1 without rows; if it disappeared, select its neighbour."""
         shown, choice = self.shown(), self.choices[pane.name]
         if shown is None or not len(order):
             return -1
@@ -106,11 +106,11 @@ class View:
         return choice.at
 
     def move(self, rows: int) -> None:
-        """Chooses another row of the table in front."""
+        """Select another row of the table in front."""
         self.choose(self.choices[PANES[self.pane].name].at + rows)
 
     def choose(self, at: int) -> None:
-        """Chooses the row at a place of the table in front; from here on it is followed wherever it goes."""
+        """Select a row of the table in front by index; it is then followed as it moves."""
         pane = PANES[self.pane]
         order = self.order(pane)
         if self.settle(pane, order) < 0:
@@ -118,18 +118,18 @@ class View:
         choice, shown = self.choices[pane.name], self.shown()
         assert shown is not None
         choice.at = max(0, min(at, len(order) - 1))
-        # The first row is that of whoever is first.
+        # The first row is not followed: it stands for whoever is first.
         choice.key = pane.key(shown, int(order[choice.at])) if choice.at else None
 
     def chosen(self) -> tuple[Pane, Shown, int] | None:
-        """The chosen row of the table in front; None when it has none."""
+        """Return the selected row of the table in front; None if there is none."""
         pane, shown = PANES[self.pane], self.shown()
         order = self.order(pane)
         at = self.settle(pane, order)
         return (pane, shown, int(order[at])) if shown is not None and at >= 0 else None
 
     def next_sort(self) -> str:
-        """Sorts the table in front by its next order; returns which."""
+        """Sort the table in front by its next order; return its name."""
         pane = PANES[self.pane]
         choice = self.choices[pane.name]
         choice.sort = pane.sorts[(pane.sorts.index(choice.sort) + 1) % len(pane.sorts)]
@@ -137,7 +137,7 @@ class View:
         return choice.sort
 
     def next_interface(self) -> None:
-        """Shows the next interface."""
+        """Show the next interface."""
         if self.snapshot is None or not self.snapshot.reading.interfaces:
             return
         places = [it.place for it in self.snapshot.reading.interfaces]

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Public block lists, told apart by what is in them: `read` a stream, `read_file` a file.
+"""Public block lists in all common formats, detected from their content: `read` a stream, `read_file` a file.
 
-    plain      an address or prefix a line; netset files of FireHOL        collector
-    ranges     a-b a line, also with names in front (P2P)                  collector
+    plain      an address or prefix per line; netset files of FireHOL      collector
+    ranges     a-b per line, also with names in front (P2P)                collector
     csv        columns, with or without a header                           columns
     spamhaus   DROP, as text or as JSON lines                              collector, exports
     nftables   nft list ruleset, nft -j, nft scripts                       dumps, exports
     ipset      ipset save                                                  dumps
     crowdsec   cscli decisions list -o json, -o raw                        exports, columns
 
-All of them may be packed with gzip. What is read, and what memory it takes, is bounded: see `sources`.
+Any of them may be gzipped. What is read, and the memory it takes, is bounded: see `sources`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Reader = Callable[[bytes, int], None]
 
 
 def read(name: str, stream: BinaryIO) -> Parsed:
-    """Reads a list. UsageError when it is none, is damaged, or holds no entry at all; ``name`` is for messages."""
+    """Read a list; ``name`` is for messages. Raise UsageError if it is not one, is corrupt, or has no entries."""
     collector = Collector(name)
     blocks = sources.text(name, stream)
     head = next(blocks, b"")
@@ -56,15 +56,15 @@ def read(name: str, stream: BinaryIO) -> Parsed:
 
 
 def read_file(path: Path) -> Parsed:
-    """Reads a list from a file. UsageError as `read`, and when the file changes meanwhile."""
+    """Read a list from a file. Raise UsageError as `read` does, or if the file changes meanwhile."""
     try:
         with path.open("rb", buffering=0) as stream:
             before = os.fstat(stream.fileno())
             parsed = read(str(path), stream)
             after = os.fstat(stream.fileno())
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}", "name a file to read") from error
-    # What goes through a pipe changes it.
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}", "choose a readable file") from error
+    # Reading from a pipe changes its status.
     if stat.S_ISREG(before.st_mode) and _identity(before) != _identity(after):
         raise UsageError(f"{path}: changed while it was read", "try again when it is complete")
     return parsed
@@ -78,7 +78,7 @@ def _nothing(name: str, parsed: Parsed) -> UsageError:
     if parsed.faults:
         fault = parsed.faults[0]
         return UsageError(
-            f"{name}:{fault.line}: no entries; {fault.text!r} is {fault.why}", "give one address or prefix a line"
+            f"{name}:{fault.line}: no entries; {fault.text!r} is {fault.why}", "write one address or prefix per line"
         )
     left_out = "; ".join(note for note in parsed.notes if note.startswith("left out"))
     return UsageError(f"{name}: no entries" + (f"; {left_out}" if left_out else ""), "check what it is")
@@ -94,7 +94,7 @@ def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector)
     comment = ""
 
     def too_long(number: int, line: bytes) -> None:
-        collector.fault(number, decoded(line), f"a line longer than {sources.LONGEST_LINE} octets")
+        collector.fault(number, decoded(line), f"a line longer than {sources.LONGEST_LINE} bytes")
 
     for number, whole in sources.lines(blocks, too_long):
         if reader is None:
@@ -107,7 +107,7 @@ def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector)
 
 
 def _sample(whole: bytes, comment: str) -> tuple[list[str], str]:
-    """The first lines that are neither blank nor comments, and the comment right before them."""
+    """Return the first lines that are neither blank nor comments, and the comment right before them."""
     sample: list[str] = []
     start = 0 if whole.strip() else len(whole)
     while start < len(whole) and len(sample) < _SAMPLE:
@@ -136,4 +136,4 @@ def _recognised(name: str, whole: bytes, sample: list[str], comment: str, collec
 
 def _is_range(line: str) -> bool:
     text = _COMMENT.split(line)[0]
-    return "-" in text or not isinstance(entry(text), Entry)  # a name in front may hold what begins a comment
+    return "-" in text or not isinstance(entry(text), Entry)  # a name in front may contain a comment character

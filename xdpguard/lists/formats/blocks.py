@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lines of text to numpy arrays, millions a second.
+"""Convert lines of text to numpy arrays, millions per second.
 
-What `entries.entry` says about a line is what counts. This comes to the same results faster: most lines of a list hold
-digits, dots, a slash or a hyphen and nothing else, and those are read by arithmetic, all at once. Each line that cannot
-be goes on alone to the next, slower step; what is left at the end is for `entry`.
+`entries.entry` is the reference for what a line means; this gets the same results faster. Most lines of a list consist
+of digits, dots, a slash or a hyphen, and are parsed by arithmetic, all at once. Lines that cannot be go on to the next,
+slower step; what is left at the end is parsed by `entry`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from xdpguard.lists.formats.entries import NAME, NAMED
 
 Bools = NDArray[np.bool_]
-Octets = NDArray[np.uint8]
+Bytes = NDArray[np.uint8]
 Shorts = NDArray[np.uint16]
 Numbers = NDArray[np.uint32]
 Halves = NDArray[np.uint64]
 Positions = NDArray[np.intp]
 
-OPEN, ENTRY, SIX, BLANK = range(4)  # what is known of a line
+OPEN, ENTRY, SIX, BLANK = range(4)  # the state of a line
 _NEWLINE, _HYPHEN, _DOT, _SLASH = b"\n-./"
-# The separators of a line that arithmetic can read, by their number.
+# The separators of a line that arithmetic can parse, by their number.
 _SHAPES: dict[int, tuple[int, ...]] = {
     4: (_DOT, _DOT, _DOT, _NEWLINE),
     5: (_DOT, _DOT, _DOT, _SLASH, _NEWLINE),
@@ -43,24 +43,24 @@ _HOSTS6 = tuple(
 )
 _COMMENT = re.compile(rb"[#;][^\n]*")
 _NAMES = re.compile(rf"^(?![^\n]*[#;]){NAME}(?={NAMED}$)".encode(), re.MULTILINE)
-_DRESS = (b" ", b"\t", b"#", b";", b"-", b"\f", b"\v", codecs.BOM_UTF8)  # without these there is nothing to take off
+_DRESS = (b" ", b"\t", b"#", b";", b"-", b"\f", b"\v", codecs.BOM_UTF8)  # without these there is nothing to strip
 _LENGTHS = {str(length): length for length in range(129)}
 _UNKNOWN = 255
 _NOWHERE = bytes(16)
 
 
 class Lines:
-    """A block of whole lines, and what is known of each."""
+    """A block of whole lines, and the state of each."""
 
     def __init__(self, text: bytes) -> None:
-        octets = np.frombuffer(text, dtype=np.uint8)
-        digits = octets - np.uint8(48)  # what is below 48 wraps around and is no digit either
+        raw = np.frombuffer(text, dtype=np.uint8)
+        digits = raw - np.uint8(48)  # a byte below 48 wraps around and is not a digit either
         marks = np.flatnonzero(digits > 9)
-        codes = octets[marks]
+        codes = raw[marks]
         ends = np.flatnonzero(codes == _NEWLINE)
         counts = np.diff(ends, prepend=-1)
         self.stops = marks[ends]
-        self.state: Octets = np.zeros(len(ends), dtype=np.uint8)
+        self.state: Bytes = np.zeros(len(ends), dtype=np.uint8)
         self.first: Numbers = np.zeros(len(ends), dtype=np.uint32)
         self.last: Numbers = np.zeros(len(ends), dtype=np.uint32)
         self.cleared: Bools = np.zeros(len(ends), dtype=np.bool_)
@@ -72,7 +72,7 @@ class Lines:
                 self._read(lines, ends[lines] - (number - 1), shape, codes, values)
         self.state[np.diff(self.stops, prepend=-1) == 1] = BLANK
 
-    def _read(self, lines: Positions, at: Positions, shape: Sequence[int], codes: Octets, values: Shorts) -> None:
+    def _read(self, lines: Positions, at: Positions, shape: Sequence[int], codes: Bytes, values: Shorts) -> None:
         fits = codes[at] == shape[0]
         for offset, code in enumerate(shape[1:], start=1):
             fits &= codes[at + offset] == code
@@ -98,7 +98,7 @@ class Lines:
         self.state[lines] = ENTRY
 
     def adopt(self, lines: Positions, other: Lines) -> None:
-        """Takes over what another block found out about these lines."""
+        """Copy the results of another block for these lines."""
         self.state[lines] = other.state
         self.first[lines] = other.first
         self.last[lines] = other.last
@@ -106,22 +106,22 @@ class Lines:
 
 
 class Six(NamedTuple):
-    """IPv6 prefixes, and the lines they stand on."""
+    """IPv6 prefixes, and the indexes of their lines."""
 
     lines: Positions
     high: Halves
     low: Halves
-    lengths: Octets
+    lengths: Bytes
 
     @classmethod
     def none(cls) -> Six:
-        """Not one."""
+        """Return an empty result."""
         half = np.zeros(0, dtype=np.uint64)
         return cls(np.zeros(0, dtype=np.intp), half, half, np.zeros(0, dtype=np.uint8))
 
 
 def solve(text: bytes) -> tuple[Lines, Six, list[tuple[int, bytes]]]:
-    """Whole lines: what was found in them, and those that `entry` has to look at."""
+    """Parse whole lines; return the results, and the lines that are left for `entry`."""
     found = Lines(text)
     lines = np.flatnonzero(found.state == OPEN)
     if not len(lines):
@@ -133,8 +133,8 @@ def solve(text: bytes) -> tuple[Lines, Six, list[tuple[int, bytes]]]:
     return found, six, [(int(lines[at]), raw[at]) for at in left]
 
 
-def _values(digits: Octets, marks: Positions) -> tuple[Shorts, Bools]:
-    """The number before each mark, and whether it is one: 0 to 255, without leading zeroes."""
+def _values(digits: Bytes, marks: Positions) -> tuple[Shorts, Bools]:
+    """Return the number before each mark, and whether it is valid: 0 to 255, without leading zeros."""
     sizes = np.diff(marks, prepend=-1) - 1
     two, three = sizes >= 2, sizes >= 3
     ones, tens, hundreds = (digits.take(marks - back, mode="clip") for back in (1, 2, 3))
@@ -154,7 +154,7 @@ def _address(values: Shorts, at: Positions) -> Numbers:
 
 
 def _pieces(text: bytes, found: Lines, lines: Positions) -> list[bytes]:
-    """The lines of these numbers."""
+    """Return the lines with these indexes."""
     if len(lines) * 2 > len(found.state):
         pieces = text.split(b"\n")
         return [pieces[line] for line in lines.tolist()]
@@ -163,7 +163,7 @@ def _pieces(text: bytes, found: Lines, lines: Positions) -> list[bytes]:
 
 
 def _clean(pieces: list[bytes], found: Lines, lines: Positions) -> list[bytes]:
-    """Takes comments, blanks and names off these lines and tries them again. Returns what is left of them."""
+    """Strip comments, blanks and names from these lines and parse them again; return the stripped lines."""
     text = raw = b"\n".join(pieces)
     if not any(mark in text for mark in _DRESS):
         return pieces
@@ -179,7 +179,7 @@ def _clean(pieces: list[bytes], found: Lines, lines: Positions) -> list[bytes]:
 
 
 def _inet6(cells: list[bytes], found: Lines, lines: Positions) -> Six:
-    """Reads IPv6 addresses and prefixes among these lines."""
+    """Parse the IPv6 addresses and prefixes among these lines."""
     still = np.flatnonzero(found.state[lines] == OPEN)
     text = b"\n".join(cells if len(still) == len(cells) else [cells[at] for at in still.tolist()])
     if b":" not in text:
@@ -189,7 +189,7 @@ def _inet6(cells: list[bytes], found: Lines, lines: Positions) -> Six:
     reading = map(socket.inet_pton, repeat(socket.AF_INET6), addresses)
     while True:
         try:
-            packed.extend(reading)  # keeps what came before the one that failed, and goes on behind it
+            packed.extend(reading)  # keeps the results before a failure, and resumes after it
             break
         except (OSError, ValueError):
             bits[len(packed)] = _UNKNOWN
@@ -208,12 +208,12 @@ def _inet6(cells: list[bytes], found: Lines, lines: Positions) -> Six:
     return Six(where[own], high[own], low[own], bits[own])
 
 
-def _parted(text: bytes) -> tuple[list[str], Octets]:
-    """The addresses of these lines, and the lengths of the prefixes."""
-    octets = np.frombuffer(text, dtype=np.uint8)
-    marks = octets[(octets == _SLASH) | (octets == _NEWLINE)]
+def _parted(text: bytes) -> tuple[list[str], Bytes]:
+    """Return the addresses of these lines, and the prefix lengths."""
+    raw = np.frombuffer(text, dtype=np.uint8)
+    marks = raw[(raw == _SLASH) | (raw == _NEWLINE)]
     if len(marks) % 2 == 1 and (marks[::2] == _SLASH).all() and (marks[1::2] == _NEWLINE).all():
-        # One slash in each line: splitting once is twice as fast.
+        # Exactly one slash per line: splitting once is twice as fast.
         parts = text.replace(b"/", b"\n").decode("latin-1").split("\n")
         addresses, lengths = parts[::2], parts[1::2]
         bits: Iterator[int] = map(_LENGTHS.get, lengths, repeat(_UNKNOWN))

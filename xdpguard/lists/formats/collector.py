@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a list holds, gathered block by block: entries, faults, notes."""
+"""Collect a list's contents block by block: entries, faults, notes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats.blocks import BLANK, ENTRY, Halves, Lines, Numbers, Octets, Positions, Six, solve
+from xdpguard.lists.formats.blocks import BLANK, ENTRY, Bytes, Halves, Lines, Numbers, Positions, Six, solve
 from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
 
-FAULTS = 20  # so many are kept, with line and reason
-SETS = 1000  # so many are counted
-MOST = 1 << 26  # entries: a list of IPv6 ranges holds 250 times as many as it has lines, at worst
+FAULTS = 20  # maximum kept, with line and reason
+SETS = 1000  # maximum counted
+MOST = 1 << 26  # entries: at worst, a list of IPv6 ranges has 250 per line
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _LOWER = (1 << 64) - 1
 
 
 class Fault(NamedTuple):
-    """A line that should hold an entry and does not."""
+    """A line that should have an entry but has none."""
 
     line: int
     text: str
@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a list held, in its own order, each entry as often as it stands there; numbers in host order."""
+    """The contents of a list in its own order, with duplicates; numbers in host order."""
 
     format: str
     first4: NDArray[np.uint32]
@@ -48,7 +48,7 @@ class Parsed(NamedTuple):
 
 
 class _Late:
-    """Entries that were read one by one, with their lines. An IPv6 range can be 250 of them: no objects."""
+    """Entries parsed one by one, with their lines. An IPv6 range can yield 250 of them, so they are not objects."""
 
     def __init__(self) -> None:
         self.lines4, self.first, self.last = array("q"), array("L"), array("L")
@@ -56,7 +56,7 @@ class _Late:
         self.cleared = 0
 
     def add(self, line: int, said: Entry) -> None:
-        """Takes what a line says."""
+        """Add the entries of a line."""
         self.cleared += said.cleared
         for first, last in said.ranges4:
             self.lines4.append(line)
@@ -70,7 +70,7 @@ class _Late:
 
 
 class Collector:
-    """Gathers entries, faults and notes. Blocks and values come in the order of the file."""
+    """Collects entries, faults and notes. Blocks and values must come in file order."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -82,7 +82,7 @@ class Collector:
         self._cleared = 0
         self._skipped = 0
         self._four: list[tuple[Numbers, Numbers]] = []
-        self._six: list[tuple[Halves, Halves, Octets]] = []
+        self._six: list[tuple[Halves, Halves, Bytes]] = []
 
     @property
     def empty(self) -> bool:
@@ -90,24 +90,24 @@ class Collector:
         return not self._entries
 
     def fault(self, line: int, text: str, why: str) -> None:
-        """A line without the entry that it should have had."""
+        """Record a line that lacks its entry."""
         self._skipped += 1
         if len(self.faults) < FAULTS or line < self.faults[-1].line:
             insort(self.faults, Fault(line, shown(text), why), key=lambda fault: fault.line)
             del self.faults[FAULTS:]
 
     def leave_out(self, what: str, number: int = 1) -> None:
-        """Entries that are none of a block list: exceptions, decisions that do not ban, elements with a port."""
+        """Count entries that do not block: exceptions, decisions that do not ban, elements with a port."""
         what = shown(what)
         self._left_out[what if what in self._left_out or len(self._left_out) < FAULTS else "others"] += number
 
     def came_from(self, name: str) -> None:
-        """Entries of a set of another firewall; when there are several, not each need be one of who to block."""
+        """Record the set an entry came from; of several sets, not all need be meant as block lists."""
         if len(self._sets) < SETS:
             self._sets[name] = None
 
     def values(self, values: Sequence[str], lines: Sequence[int]) -> None:
-        """Takes entries that stood in cells or strings, each with its line; an empty one is a fault."""
+        """Add entries from cells or strings, each with its line; an empty one is a fault."""
         if not values:
             return
         text = "\n".join(values)
@@ -116,7 +116,7 @@ class Collector:
         self.block((text + "\n").encode("utf-8", "replace"), np.array(lines, dtype=np.intp), blanks=False)
 
     def block(self, text: bytes, numbers: int | Positions, *, blanks: bool = True) -> None:
-        """Takes whole lines, given the number of the first or of each; blank ones are faults unless allowed."""
+        """Add whole lines, given the number of the first or of each; blank ones are faults unless allowed."""
         found, six, rest = solve(text)
         if isinstance(numbers, int):
             numbers = np.arange(numbers, numbers + len(found.state))
@@ -157,7 +157,7 @@ class Collector:
             raise UsageError(f"{self._name}: more than {MOST} entries", "split it, or write prefixes for ranges")
 
     def parsed(self, form: str) -> Parsed:
-        """Everything so far."""
+        """Return everything collected so far."""
         notes = self.notes + [f"left out: {what} ({number})" for what, number in self._left_out.items()]
         if len(self._sets) > 1:
             names = list(map(shown, self._sets))

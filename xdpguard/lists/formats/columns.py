@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lists in columns: which column holds the addresses, and what stands in it."""
+"""Lists in columns: find the columns with the addresses, and read them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.decisions import why_not
 from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
 
-# The likelier one first: lists have a column for the address and others for what it did, where and to whom.
+# The more likely one first: lists have a column for the address and others for what it did, where and to whom.
 NAMES = (
     *("ip", "address", "ip_address", "ipaddress", "ip_addr", "ip_addresses", "addr", "network", "cidr", "prefix"),
     *("ip_prefix", "ip_range", "iprange", "range", "netblock", "subnet", "net", "ipv4", "ipv6", "ip_cidr", "value"),
     *("src_ip", "source_ip", "attacker_ip", "dst_ip", "ioc_value", "ioc", "indicator", "host", "source", "src"),
 )
-# Not from and to: those are the two ends of a connection more often than of a range.
+# Not from and to: those are more often the two ends of a connection than of a range.
 FIRSTS = (
     *("start_ip", "ip_start", "start", "start_address", "startip", "range_start", "network_start_ip", "begin"),
     *("first_ip", "ip_first", "first", "ip_from", "begin_ip", "ip_begin", "low", "first_address"),
@@ -32,25 +32,25 @@ LASTS = (
 )
 _DELIMITERS = ",\t;"
 _UNNAMED = re.compile(r"[^a-z0-9]+")
-_WIDEST = 64  # columns; no list has its addresses further to the right
-_LOWEST = 1 << 24  # a pair of integer columns that never reaches 1.0.0.0 is not one of addresses
+_WIDEST = 64  # columns; no list has its addresses further right
+_LOWEST = 1 << 24  # two integer columns that never reach 1.0.0.0 are not addresses
 
 Row = list[str]
 
 
 class Columns(NamedTuple):
-    """Where in a row the addresses are."""
+    """The columns that hold the addresses."""
 
     delimiter: str
-    header: Row  # as the file has it, normalised; empty when there is none
-    headed: bool  # whether the first row is the header (it may be a comment)
+    header: Row  # normalised; empty if there is none
+    headed: bool  # whether the first row is the header (which may also be a comment)
     first: int
     last: int | None = None  # of a range
     integers: bool = False
 
     @property
     def decisions(self) -> bool:
-        """Whether this is what CrowdSec exports, or imports."""
+        """Whether this is CrowdSec's export or import format."""
         return {"ip", "action", "expiration"} <= set(self.header) or {"scope", "value"} <= set(self.header)
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Columns(NamedTuple):
 
 
 def recognise(name: str, sample: Sequence[str], comment: str) -> Columns | None:
-    """Finds the addresses in the first lines of a file; ``comment`` is the one right before them, often the header."""
+    """Find the addresses in a file's first lines; ``comment`` is the one right before them, often the header."""
     rows_of = {delimiter: _rows(sample, delimiter) for delimiter in _DELIMITERS}
     for delimiter, rows in rows_of.items():
         header = _header(rows[0])
@@ -69,7 +69,7 @@ def recognise(name: str, sample: Sequence[str], comment: str) -> Columns | None:
     plain = sum(isinstance(entry(line), Entry) for line in sample) * 2 >= len(sample)
     for delimiter, rows in rows_of.items():
         if plain and not (delimiter == ";" and _share(rows, 1) >= 0.5):
-            continue  # lines that need no columns to be understood; a semicolon is a comment then
+            continue  # lines that make sense without columns; a semicolon then starts a comment
         header = _header(_rows([comment.lstrip("#; ")], delimiter)[0])
         if _known(header) and len(header) == len(rows[0]) and (found := _by_name(delimiter, header, rows, False)):
             return found
@@ -95,11 +95,11 @@ def _by_name(delimiter: str, header: Row, rows: list[Row], headed: bool) -> Colu
         return Columns(delimiter, header, headed, first, last)
     named = [header.index(word) for word in NAMES if word in header]
     found = Columns(delimiter, header, headed, named[0] if named else 0)
-    # The first that is good, else the best; what is wrong in it is reported line by line.
+    # The first good column, else the best; its faults are reported line by line.
     best = next((at for at in named if _share(rows, at) >= 0.5), max(named, key=lambda at: _share(rows, at), default=0))
     if found.decisions or _share(rows, best) > 0:
         return found._replace(first=best)
-    # After the addresses: a pair of integers beside them is one of times.
+    # Only after the addresses: beside addresses, a pair of integers is a pair of times.
     if first is not None and last is not None and _integers(rows, first, last):
         return found._replace(first=first, last=last, integers=True)
     return None
@@ -110,7 +110,7 @@ def _by_content(name: str, delimiter: str, header: Row, rows: list[Row], headed:
     shares = [_share(rows, at) for at in range(width)]
     likely = [at for at, share in enumerate(shares) if share >= 0.5]
     found = Columns(delimiter, header, headed, likely[0] if likely else 0)
-    # Without one digit in the first row, and with entries below it, that row is a header in words nobody expected.
+    # If the first row has no digit, but entries follow below it, it is a header in unknown words.
     if not headed and likely and len(rows) > 1 and not any(map(str.isdecimal, "".join(rows[0]))):
         found = found._replace(header=_header(rows[0]), headed=True)
         rows = rows[1:]
@@ -120,8 +120,8 @@ def _by_content(name: str, delimiter: str, header: Row, rows: list[Row], headed:
             return pair
         columns = ", ".join(str(at + 1) for at in likely[:5]) + (" and more" if len(likely) > 5 else "")
         raise UsageError(
-            f"{name}: columns {columns} hold addresses, and no header says which are meant",
-            "put a line with the columns' names above them, such as ip,other",
+            f"{name}: columns {columns} hold addresses, and no header tells which ones are meant",
+            "add a header line that names the columns, such as ip,other",
         )
     if likely:
         return found
@@ -141,7 +141,7 @@ def _share(rows: list[Row], at: int) -> float:
 
 
 def _ascending(rows: list[Row], pair: Columns) -> bool:
-    """Whether two columns hold ranges: each in order, and each above the one before. Pairs of hosts do not do that."""
+    """Return whether two columns hold ascending, disjoint ranges. Pairs of hosts are not sorted like that."""
     end = -1
     ranges = 0
     for row in rows:
@@ -167,7 +167,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _rows(texts: Sequence[str], delimiter: str) -> list[Row]:
-    """The cells of each line. A quote that is opened and not closed ends with its line."""
+    """Split each line into cells. An unclosed quote ends with its line."""
     if not any('"' in text for text in texts):
         return [text.split(delimiter) for text in texts]
     rows = list(csv.reader(texts, delimiter=delimiter, skipinitialspace=True))
@@ -193,7 +193,7 @@ class Table:
             collector.notes.append(f"addresses are in {columns}")
 
     def block(self, text: bytes, number: int) -> None:
-        """Takes whole lines."""
+        """Add whole lines."""
         kept = [
             (at, line)
             for at, line in enumerate(decoded(text).split("\n"), start=number)

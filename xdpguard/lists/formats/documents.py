@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A JSON text of any size, often one line, read value by value: no more of it is built than what is asked for."""
+"""A JSON text of any size, often a single line, parsed value by value, so that only requested values are in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DECODER = json.JSONDecoder()
 
 
 class Document:
-    """A JSON text that is read from front to back."""
+    """A JSON text that is parsed from front to back."""
 
     def __init__(self, name: str, blocks: Iterator[bytes]) -> None:
         self._name = name
@@ -32,13 +32,13 @@ class Document:
 
     @property
     def line(self) -> int:
-        """The number of the line that has been reached."""
+        """The current line number."""
         self._number += self._text.count("\n", self._counted, self._at)
         self._counted = self._at
         return self._number
 
     def peek(self) -> str:
-        """The next character that is not blank; empty at the end."""
+        """Return the next character that is not blank; empty at the end."""
         while True:
             match = _BLANK.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -48,7 +48,7 @@ class Document:
                 return ""
 
     def members(self) -> Iterator[str]:
-        """The keys of an object; who asks for the next one has read the value."""
+        """Yield the keys of an object; the caller must read or skip each value before the next key."""
         for _ in self._within("{", "}"):
             key = self.value() if self.peek() == '"' else None
             if not isinstance(key, str) or self.peek() != ":":
@@ -57,7 +57,7 @@ class Document:
             yield key
 
     def items(self) -> Iterator[None]:
-        """One step for each item of an array; who asks for the next one has read the item."""
+        """Step through the items of an array; the caller must read or skip each item before the next step."""
         return self._within("[", "]")
 
     def _within(self, opening: str, closing: str) -> Iterator[None]:
@@ -68,7 +68,7 @@ class Document:
             self._at += 1
             return
         while True:
-            self.peek()  # so that the line is that of the item
+            self.peek()  # so that `line` is the item's
             yield None
             mark = self.peek()
             self._at += 1
@@ -78,7 +78,7 @@ class Document:
                 raise self._broken()
 
     def value(self) -> Any:
-        """The next value, whole."""
+        """Parse the next value completely."""
         self.peek()
         while True:
             try:
@@ -88,20 +88,20 @@ class Document:
             except ValueError as error:
                 if len(self._text) - self._at > _WIDEST:
                     raise UsageError(
-                        f"{self._name}:{self.line}: JSON that is damaged, or an enormous value in it",
+                        f"{self._name}:{self.line}: corrupt JSON, or an enormous value in it",
                         "check what it is",
                     ) from error
                 if not self._more():
                     raise self._broken() from error
                 continue
-            # A number, or null, that ends where the text ends may go on.
+            # A number or null at the end of the text may continue.
             if end == len(self._text) and not isinstance(found, (str, list, dict)) and self._more():
                 continue
             self._at = end
             return found
 
     def skip(self) -> None:
-        """Passes the next value, of any size and depth."""
+        """Skip the next value, of any size and depth."""
         depth = 0
         while True:
             mark = self.peek() if depth == 0 else self._mark()
@@ -114,7 +114,7 @@ class Document:
                 return
 
     def _mark(self) -> str:
-        """Goes to the next quote or bracket."""
+        """Advance to the next quote or bracket."""
         while not (match := _MARK.search(self._text, self._at)):
             self._at = len(self._text)
             if not self._more():
@@ -130,5 +130,5 @@ class Document:
         return block is not None
 
     def _broken(self) -> UsageError:
-        where = "ends too early" if not self.peek() else "is damaged"
+        where = "ends prematurely" if not self.peek() else "is corrupt"
         return UsageError(f"{self._name}:{self.line}: the JSON text {where}", "fetch or export it again")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What other firewalls write out as text: `nft list ruleset` and nft scripts, `ipset save`."""
+"""Text dumps of other firewalls: `nft list ruleset` and nft scripts, `ipset save`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.entries import decoded
 
-_SETS = 1 << 16  # the kernel has no more of them
-_HELD = 1 << 16  # so much may be one element, or one line outside of the elements
+_SETS = 1 << 16  # the kernel's own limit
+_HELD = 1 << 16  # bytes; limit of one element, or of one line outside the elements
 
-# Not to be mistaken for elements: what is quoted, and comments. All of these take time in proportion to the text.
+# Quoted strings and comments must not be taken for elements. All of these take linear time.
 _QUOTED = re.compile(rb'"[^"\n]*"')
 _QUOTED_OR_COMMENT = re.compile(rb'"[^"\n]*"|#[^\n]*')
 _UNQUOTED = re.compile(rb'["#]')
@@ -28,7 +28,7 @@ _ADDRESSES = (b"ipv4_addr", b"ipv6_addr")
 
 
 class Nftables:
-    """Reads the elements of sets of addresses."""
+    """Reads the elements of address sets."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -36,13 +36,13 @@ class Nftables:
         self._number = 1
         self._counted = 0
         self._inside = False
-        self._unwanted = ""  # why the elements of this set are none of ours
+        self._unwanted = ""  # why the elements of this set are skipped
         self._name = ""
         self._values: list[str] = []
         self._numbers: list[int] = []
 
     def read(self, blocks: Iterator[bytes]) -> None:
-        """Takes text that is cut anywhere."""
+        """Read text that may be cut anywhere."""
         for block in blocks:
             self._advance(self._held + block, False)
         self._advance(self._held + b"\n", True)
@@ -70,13 +70,13 @@ class Nftables:
         self._values, self._numbers = [], []
 
     def _line(self, text: bytes, at: int) -> int:
-        """The number of the line at this place; places come in order."""
+        """Return the line number at this offset; offsets must ascend."""
         self._number += text.count(b"\n", self._counted, at)
         self._counted = at
         return self._number
 
     def _outside(self, text: bytes, at: int, limit: int, final: bool) -> int:
-        # What follows the last of these may go on in the next block.
+        # What follows the last of these may continue in the next block.
         ends = (text.rfind(b"\n", at, limit) + 1, text.rfind(b";", at, limit), text.rfind(b"{", at, limit) + 1, at)
         stop = limit if final else max(ends)
         for step in _STEP.finditer(text, at, stop):
@@ -136,7 +136,7 @@ def _unwanted(kind: bytes, typeof: bool) -> str:
 
 
 class Ipset:
-    """Reads the entries of sets of addresses."""
+    """Reads the entries of address sets."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -144,7 +144,7 @@ class Ipset:
         self._lengths: dict[bytes, str] = {}  # hash:ip with netmask: each entry stands for a network
 
     def block(self, text: bytes, number: int) -> None:
-        """Takes whole lines."""
+        """Add whole lines."""
         values: list[str] = []
         numbers: list[int] = []
         for at, line in enumerate(text.split(b"\n"), start=number):
@@ -159,7 +159,7 @@ class Ipset:
             elif len(words) > 2 and len(self._unwanted) < _SETS and words[0] in (b"create", b"-N", b"--create"):
                 self._create(words[1], words[2], rest.split())
             elif words[0] not in (b"COMMIT", b"flush", b"-F", b"-X", b"destroy", b"swap"):
-                self._collector.fault(at, decoded(line), "not a line that ipset save writes")
+                self._collector.fault(at, decoded(line), "not a line of ipset save")
         self._collector.values(values, numbers)
 
     def _create(self, name: bytes, kind: bytes, words: list[bytes]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One entry of a block list: every spelling that is understood, and why the others are not."""
+"""One entry of a block list: every accepted notation, and why others are rejected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 60
 _FOLLOWS = "something follows the address"
 _LENGTH = re.compile(r"[0-9]{1,3}")
 _QUAD = r"[0-9]+(?:\.[0-9]+){3}"
-# P2P lists: "Some name:192.0.2.1-192.0.2.8". The name may hold anything, colons too, but must not itself be the
+# P2P lists: "Some name:192.0.2.1-192.0.2.8". The name may contain anything, even colons, but must not itself be the
 # beginning of an IPv6 address.
 NAME = r"(?![0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:)[^\n]*:[ \t]*"
 NAMED = rf"{_QUAD}[ \t]*-[ \t]*{_QUAD}"
@@ -24,7 +24,7 @@ _PORT = re.compile(r"[0-9.]+:[0-9]+|\[.*\](?::[0-9]+)?")
 
 
 class Entry(NamedTuple):
-    """What a line stands for: IPv4 ranges (first, last) and IPv6 prefixes (network, length), all as numbers."""
+    """The meaning of a line: IPv4 ranges (first, last) and IPv6 prefixes (network, length), all as numbers."""
 
     ranges4: list[tuple[int, int]]
     prefixes6: list[tuple[int, int]]
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def entry(line: str) -> Entry | str | None:
-    """What a line says: an entry, or the reason why it holds none; None when it is blank or a comment."""
+    """Parse a line: return an entry, or why it has none; None if it is blank or a comment."""
     line = line.strip().lstrip("\ufeff")
     text = line.split("#", 1)[0].split(";", 1)[0].strip()
     if not text:
@@ -55,7 +55,7 @@ def _bare(text: str) -> Entry | str:
     length = width
     if slash:
         if not _LENGTH.fullmatch(bits) or int(bits) > width:
-            return _FOLLOWS if " " in bits or "\t" in bits else f"not a prefix length: it goes from /0 to /{width}"
+            return _FOLLOWS if " " in bits or "\t" in bits else f"not a prefix length: the range is /0 to /{width}"
         length = int(bits)
     value = int.from_bytes(packed, "big")
     network = value >> (width - length) << (width - length)
@@ -69,7 +69,7 @@ def _range(left: str, right: str) -> Entry | str:
     if first is None or last is None:
         return _why(left, left) if first is None else _why(right, right)
     if len(first) != len(last):
-        return "a range from one address family to the other"
+        return "a range from one address family to another"
     if first > last:
         return "a reversed range: its first address is above its last"
     if first.startswith(MAPPED) and last.startswith(MAPPED):
@@ -79,7 +79,7 @@ def _range(left: str, right: str) -> Entry | str:
 
 
 def _prefixes(first: int, last: int) -> list[tuple[int, int]]:
-    """The fewest IPv6 prefixes that make up a range."""
+    """Return the fewest IPv6 prefixes that cover a range."""
     found: list[tuple[int, int]] = []
     while first <= last:
         size = (last - first + 1).bit_length() - 1
@@ -91,7 +91,7 @@ def _prefixes(first: int, last: int) -> list[tuple[int, int]]:
 
 
 def _sorted(prefixes: list[tuple[int, int]], cleared: bool) -> Entry:
-    """IPv6 prefixes; those of IPv4-mapped addresses as the IPv4 ranges they mean."""
+    """Build an entry from IPv6 prefixes; those of IPv4-mapped addresses become IPv4 ranges."""
     made = Entry([], [], cleared)
     for network, length in prefixes:
         if length >= 96 and network >> 32 == 0xFFFF:
@@ -110,11 +110,11 @@ def _packed(address: str) -> bytes | None:
 
 
 def _why(text: str, address: str) -> str:
-    octets = address.split(".")
+    parts = address.split(".")
     if "%" in text and ":" in text:
         why = "an address with a zone, which packets do not carry"
-    elif len(octets) == 4 and address.isascii() and all(map(str.isdecimal, octets)):
-        leading = any(len(octet) > 1 and octet[0] == "0" for octet in octets)
+    elif len(parts) == 4 and address.isascii() and all(map(str.isdecimal, parts)):
+        leading = any(len(part) > 1 and part[0] == "0" for part in parts)
         why = "a leading zero: octal to some programs, not to others" if leading else "a number above 255"
     elif _packed(text.split(maxsplit=1)[0].partition("/")[0] if text else "") is not None:
         why = _FOLLOWS
@@ -126,15 +126,15 @@ def _why(text: str, address: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Text of a stranger's file, fit for a terminal: short, and nothing but printable characters."""
+    """Make text from an untrusted file safe for a terminal: short, with printable characters only."""
     short = text[: SHOWN + 1]
     safe = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in short)
     return safe if len(safe) <= SHOWN else safe[: SHOWN - 3] + "..."
 
 
-def decoded(octets: bytes) -> str:
-    """A line as text; old lists have comments in Latin-1."""
+def decoded(data: bytes) -> str:
+    """Decode a line; old lists have comments in Latin-1."""
     try:
-        return octets.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
-        return octets.decode("latin-1")
+        return data.decode("latin-1")

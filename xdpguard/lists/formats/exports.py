@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lists in JSON: `nft -j`, decisions of CrowdSec, Spamhaus. Of an export, one element at a time is in memory."""
+"""Lists in JSON: `nft -j`, decisions of CrowdSec, Spamhaus. Only one element of an export at a time is in memory."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _USUAL = (("scope", "ip"), ("type", "ban"), ("duration", ""))
 
 
 def is_lines(head: bytes) -> bool:
-    """Whether each line is an object, as in Spamhaus' lists."""
-    return _LINES.match(head, 0, 4096) is not None  # it would take long for a line of megabytes
+    """Return whether each line is an object, as in Spamhaus' lists."""
+    return _LINES.match(head, 0, 4096) is not None  # bounded, as it would be slow for a line of megabytes
 
 
 def is_document(head: bytes) -> bool:
-    """Whether this is the beginning of a JSON text."""
+    """Return whether this is the beginning of a JSON text."""
     return _DOCUMENT.match(head) is not None
 
 
 def spamhaus(text: bytes, number: int, collector: Collector) -> None:
-    """Takes whole lines, each an object with ``cidr``; the last one tells about the list itself."""
+    """Add whole lines, each an object with ``cidr``; the last one describes the list itself."""
     values: list[str] = []
     numbers: list[int] = []
     for at, line in enumerate(text.split(b"\n"), start=number):
@@ -50,7 +50,7 @@ def spamhaus(text: bytes, number: int, collector: Collector) -> None:
 
 
 class Export:
-    """Reads a document of a kind that it finds out itself."""
+    """Reads a document, detecting its format."""
 
     def __init__(self, name: str, blocks: Iterator[bytes], collector: Collector) -> None:
         self._name = name
@@ -61,7 +61,7 @@ class Export:
         self._form = ""
 
     def read(self) -> str:
-        """Takes everything; returns the format."""
+        """Read everything; return the format."""
         first = self._document.peek()
         if first == "[":
             self._decisions()
@@ -71,7 +71,7 @@ class Export:
                     self._form = "nftables"
                     for _ in self._document.items():
                         self._command()
-                elif key in ("new", "decisions") and self._document.peek() == "[":  # of CrowdSec's local API
+                elif key in ("new", "decisions") and self._document.peek() == "[":  # CrowdSec's local API
                     self._decisions()
                 else:
                     self._document.skip()
@@ -82,12 +82,12 @@ class Export:
         self._flush()
         if not self._form:
             raise UsageError(
-                f"{self._name}: no entries; it is JSON without decisions or sets", "give a list of addresses"
+                f"{self._name}: no entries; it is JSON without decisions or sets", "use a list of addresses"
             )
         return self._form
 
     def _command(self) -> None:
-        """An object of the ruleset. The sets are in it, or in the command that would make them."""
+        """Read an object of the ruleset: a set, or a command that creates sets."""
         if self._document.peek() != "{":
             self._document.skip()
             return
@@ -152,7 +152,7 @@ class Export:
                     own[key] = self._document.value()
                 else:
                     self._document.skip()
-            if "scope" in own and "value" in own:  # a decision without the alert around it
+            if "scope" in own and "value" in own:  # a decision outside an alert
                 self._form = "crowdsec"
                 self._decision(own, line)
 
@@ -178,7 +178,7 @@ class Export:
 
 
 def _told(value: Any) -> str:
-    """A value as text; of what may be nested no more than the kind."""
+    """Format a value; for one that may be nested, only its kind."""
     if isinstance(value, dict):
         return "{...}"
     return "[...]" if isinstance(value, list) else json.dumps(value)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A list's octets, block by block: unpacked, as 8-bit text, every line ended by a line feed and nothing else.
+"""A list's bytes, block by block: decompressed, as 8-bit text, with plain line feeds as the only line ends.
 
-No more than a few blocks are in memory at any time, whatever the stream holds.
+Only a few blocks are in memory at any time, whatever the stream contains.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from xdpguard.errors import UsageError
 
 BLOCK = 1 << 20
-LARGEST = 1 << 30  # of text, after unpacking: about 70 million addresses
+LARGEST = 1 << 30  # bytes of decompressed text: about 70 million addresses
 LONGEST_LINE = 4096
 
 _GZIP = b"\x1f\x8b"
@@ -27,18 +27,18 @@ _CONTROLS_SHARE = 0.02
 
 
 def text(name: str, stream: BinaryIO) -> Iterator[bytes]:
-    """The text, in blocks that are cut anywhere. UsageError when it is none, is damaged or is too large."""
+    """Yield the text in blocks cut anywhere. Raise UsageError if it is not text, is corrupt or is too large."""
     return _line_feeds(_eight_bit(name, _limited(name, _unpacked(name, _raw(name, stream)))))
 
 
 def lines(blocks: Iterator[bytes], too_long: Callable[[int, bytes], None]) -> Iterator[tuple[int, bytes]]:
-    """Whole lines, many at a time, with the number of the first. Those that are too long are emptied and reported."""
+    """Yield whole lines, many at a time, with the number of the first. Overlong ones are emptied and reported."""
     number = 1
     held = b""
     for block in blocks:
         cut = block.rfind(b"\n") + 1
         if not cut:
-            held = (held + block)[: LONGEST_LINE + 1]  # enough of a long line to know it by
+            held = (held + block)[: LONGEST_LINE + 1]  # enough of a long line to identify it
             continue
         whole, count = _bounded(held + block[:cut], number, too_long)
         held = block[cut:][: LONGEST_LINE + 1]
@@ -66,11 +66,11 @@ def _raw(name: str, stream: BinaryIO) -> Iterator[bytes]:
         parts: list[bytes] = []
         missing = BLOCK
         try:
-            while missing and (part := stream.read(missing)):  # pipes give less than asked for
+            while missing and (part := stream.read(missing)):  # pipes may return less than requested
                 parts.append(part)
                 missing -= len(part)
         except OSError as error:
-            raise UsageError(f"{name}: cannot be read: {error.strerror or error}", "name a file to read") from error
+            raise UsageError(f"{name}: cannot be read: {error.strerror or error}", "choose a readable file") from error
         if parts:
             yield b"".join(parts)
         if missing:
@@ -91,7 +91,7 @@ def _unpacked(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
             data = block[start : start + _SLICE]
             while data:
                 if engine.eof:
-                    data = data.lstrip(b"\0")  # tapes pad with zeroes
+                    data = data.lstrip(b"\0")  # tapes pad with zeros
                     if not data:
                         break
                     engine = zlib.decompressobj(31)
@@ -105,7 +105,7 @@ def _unpacked(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
     while not engine.eof and (part := _inflated(name, engine, b"")):
         made.append(part)
     if not engine.eof:
-        raise UsageError(f"{name}: the gzip data ends too early", "fetch the file again")
+        raise UsageError(f"{name}: the gzip data ends prematurely", "fetch the file again")
     yield b"".join(made)
 
 
@@ -113,7 +113,7 @@ def _inflated(name: str, engine: zlib._Decompress, data: bytes) -> bytes:
     try:
         return engine.decompress(data, BLOCK)
     except zlib.error as error:
-        raise UsageError(f"{name}: the gzip data is damaged", "fetch the file again", str(error)) from error
+        raise UsageError(f"{name}: the gzip data is corrupt", "fetch the file again", str(error)) from error
 
 
 def _limited(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -135,12 +135,12 @@ def _eight_bit(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
         plain = decoder.decode(block).encode("utf-8", "replace") if decoder else block
         controls = len(plain) - len(plain.translate(None, _CONTROLS))
         if b"\0" in plain or controls > len(plain) * _CONTROLS_SHARE:
-            raise UsageError(f"{name}: not text", "give a text file, or one packed with gzip")
+            raise UsageError(f"{name}: not text", "use a text file, plain or gzipped")
         yield plain
 
 
 def _line_feeds(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Also ends the last line, so that the first lines of a short list are all of its lines."""
+    """Convert line ends to line feeds, and end the last line too."""
     held = last = b""
     for block in blocks:
         whole = held + block

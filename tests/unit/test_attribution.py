@@ -15,7 +15,7 @@ from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, parse_ports, parse_prefix
 from xdpguard.store.database import Store
 from xdpguard.store.lists import NamedList, Shelf
-from xdpguard.telemetry.attribution import Culprits, in_words
+from xdpguard.telemetry.attribution import Attribution, describe
 
 NOW = 1_795_000_000.0
 SOURCE, OTHER = (socket.inet_aton(text) for text in ("198.51.100.7", "203.0.113.9"))
@@ -56,10 +56,10 @@ def put_list(store: Store, number: int, name: str, text: str, loaded: float = NO
 
 def test_a_rule(store: Store) -> None:
     put(store, 3, "198.51.100.0/24", reason="why not")
-    found = Culprits(store).rule(3, SOURCE, NOW)
+    found = Attribution(store).rule(3, SOURCE, NOW)
     assert (found["target"], found["reason"], found["source"]) == ("198.51.100.0/24", "why not", "test")
-    assert in_words(found) == "rule 198.51.100.0/24 (why not)"
-    assert in_words(Culprits(store).rule(4, SOURCE, NOW)) == "a rule that has gone since"
+    assert describe(found) == "rule 198.51.100.0/24 (why not)"
+    assert describe(Attribution(store).rule(4, SOURCE, NOW)) == "a rule that was removed since"
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_a_rule(store: Store) -> None:
 )
 def test_a_slot_that_belongs_to_another_rule_by_now(store: Store, text: str, created: float, kind: Kind) -> None:
     put(store, 3, text, created, kind)
-    assert Culprits(store).rule(3, SOURCE, NOW)["target"] is None
+    assert Attribution(store).rule(3, SOURCE, NOW)["target"] is None
 
 
 def test_a_rule_that_was_made_just_now(store: Store, clock: list[float]) -> None:
     """What was asked before is not true of it."""
-    made = Culprits(store)
+    made = Attribution(store)
     put(store, 3, "203.0.113.9")
     assert made.rule(3, OTHER, NOW)["target"] == "203.0.113.9"
     put(store, 3, "198.51.100.7")
@@ -89,7 +89,7 @@ def test_a_rule_that_was_made_just_now(store: Store, clock: list[float]) -> None
 
 
 def test_answers_are_kept_a_while(store: Store, clock: list[float]) -> None:
-    made = Culprits(store)
+    made = Attribution(store)
     put(store, 3, "198.51.100.7", reason="one")
     assert made.rule(3, SOURCE, NOW)["reason"] == "one"
     put(store, 3, "198.51.100.7", reason="two")
@@ -101,14 +101,14 @@ def test_answers_are_kept_a_while(store: Store, clock: list[float]) -> None:
 
 def test_a_list(store: Store) -> None:
     put_list(store, 2, "bad", "192.0.2.1")
-    made = Culprits(store)
+    made = Attribution(store)
     assert made.list(2, SOURCE, NOW) == {"entry": "list", "list": "bad"}, "loaded before: it has been looked up there"
-    assert in_words(made.list(2, SOURCE, NOW)) == "list bad"
-    assert in_words(made.list(3, SOURCE, NOW)) == "a list that has gone or changed since"
+    assert describe(made.list(2, SOURCE, NOW)) == "list bad"
+    assert describe(made.list(3, SOURCE, NOW)) == "a list that was removed or changed since"
 
 
 def test_a_number_that_belongs_to_another_list_by_now(store: Store, clock: list[float]) -> None:
-    made = Culprits(store)
+    made = Attribution(store)
     put_list(store, 2, "bad", "198.51.100.7")
     assert made.list(2, SOURCE, NOW)["list"] == "bad"
     put_list(store, 2, "new", "203.0.113.9", loaded=NOW + 30)
@@ -119,4 +119,4 @@ def test_a_number_that_belongs_to_another_list_by_now(store: Store, clock: list[
 
 
 def test_no_entry() -> None:
-    assert in_words(None) == ""
+    assert describe(None) == ""
