@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is compiled with a program so that C and Python cannot differ: the size of each struct they share, the offset and
+"""What compiles with a program so that C and Python agree: the size of each struct they share, the offset and
 size of each field, and the numbers of both.
 """
 

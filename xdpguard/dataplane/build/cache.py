@@ -18,13 +18,13 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.build.bundle import bundle
-from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.dataplane.build.cflags import Switches, cflags
 from xdpguard.dataplane.build.loading import load_programs
+from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.names import PROGRAMS, PROGRAMS_MAP
 from xdpguard.dataplane.sys.pins import Pins, wrong_layout
+from xdpguard.dataplane.sys.source import source_folder
 
 if TYPE_CHECKING:
     from xdpguard.dataplane.build.compiler import Compiled

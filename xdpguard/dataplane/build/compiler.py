@@ -18,12 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.build.bundle import bundle
-from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.dataplane.build.cflags import Switches, cflags
 from xdpguard.dataplane.build.loading import LoadError, load_programs
+from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.names import FUNCTION, PROGRAMS, PROGRAMS_MAP
+from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.errors import MissingError, XdpguardError
 
 _VERIFIED_LINE = re.compile(r"^;.*@ (\S+:\d+)$", re.MULTILINE)

@@ -16,16 +16,16 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.build.cache import Cache
 from xdpguard.dataplane.build.cflags import Switches
 from xdpguard.dataplane.build.compiler import Compiled
-from xdpguard.dataplane.tables.guard import ALWAYS, State
+from xdpguard.dataplane.build.program import Target, switches
+from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.counts import ProbeAnswer, ProbeState
 from xdpguard.dataplane.sys.names import PROGRAMS_MAP
 from xdpguard.dataplane.sys.pins import Pins, wrong_layout
-from xdpguard.dataplane.build.program import Target, switches
+from xdpguard.dataplane.tables.guard import ALWAYS, State
 from xdpguard.policy.model import Limits, Policy
 
 SHORTEST = 14  # octets of the shortest frame: an Ethernet header

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.pins import Pins, wrong_layout
-from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.dataplane.tables.rules import Tables
+from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:

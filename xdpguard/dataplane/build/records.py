@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.build.tracepoints import Tracepoints
+from xdpguard.dataplane.sys import kernel
 
 _BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
 _HEADER = 8  # octets before each record

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.build.bundle import bundle
-from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.dataplane.build.cflags import header_flags
 from xdpguard.dataplane.build.compiler import captured, import_bcc, require_headers
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.errors import MissingError, XdpguardError
 
 _TRACEFS = Path("/sys/kernel/tracing")
