@@ -70,7 +70,7 @@ def test_killed_while_swapping(lab: Lab, command: Command, echo: Echo, step: str
 
 
 @pytest.mark.parametrize("then_detach", [False, True])
-@pytest.mark.parametrize("step", ["detach", "forget", "harvest", "unpin"])
+@pytest.mark.parametrize("step", ["detach", "forget", "fold in", "unpin"])
 def test_killed_while_detaching(lab: Lab, command: Command, echo: Echo, step: str, then_detach: bool) -> None:
     del echo
     command.ok("attach", INTERFACE, "--netns", lab.server)
@@ -92,7 +92,7 @@ def test_killed_while_detaching(lab: Lab, command: Command, echo: Echo, step: st
 
 
 def test_killed_while_a_rule_is_added(lab: Lab, command: Command, echo: Echo) -> None:
-    """The store was committed, the maps were not reached: the next command makes up for it."""
+    """An older xdpguard committed the store first: its mark is honoured, and the next command makes up for it."""
     del echo
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4))

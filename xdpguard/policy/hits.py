@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 
 class Hits(NamedTuple):
-    """Hit counts of one rule since its maps were made."""
+    """What an enforced entry has hit."""
 
     packets: int
     bytes: int
+
+    @property
+    def total(self) -> Hits:
+        """All of it, as of a `Split`."""
+        return self
 
 
 class Split(NamedTuple):

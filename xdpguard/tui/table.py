@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.policy.target import Kind, Target
+from xdpguard.policy.target import Label, Target
 from xdpguard.tui.draw import Glyphs, Span, scaled
 from xdpguard.tui.filters import Filter
 from xdpguard.tui.history import Floats, Snapshot
@@ -63,7 +63,7 @@ class Pane(Protocol):
     def cells(self, shown: Shown, place: int, fill: int, /) -> list[Span]:
         """A row; ``fill`` is the width of the column that takes what room there is."""
 
-    def target(self, shown: Shown, place: int, /) -> tuple[Kind | None, Target] | None:
+    def target(self, shown: Shown, place: int, /) -> tuple[Label | None, Target] | None:
         """What a change is made to, and of which kind the row's rule is; None where there is nothing to change."""
 
     def note(self, shown: Shown, /) -> str:

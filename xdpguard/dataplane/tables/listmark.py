@@ -7,9 +7,26 @@ import os
 
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import settings
+from xdpguard.policy.rule import Mode
 
 _GENERATION = 10  # place in abi.INDEX
 _KEY = bytes(4)
+
+
+def asked(pins: Pins, mode: Mode) -> bool:
+    """Whether the program is told that there are lists of a mode."""
+    fields = (
+        (settings.LISTS4, settings.LISTS6) if mode == "enforce" else (settings.SHADOW_LISTS4, settings.SHADOW_LISTS6)
+    )
+    descriptor = pins.open("settings", 4, abi.SETTINGS.size)
+    try:
+        raw = kernel.lookup(descriptor, _KEY, abi.SETTINGS.size)
+    finally:
+        os.close(descriptor)
+    assert raw is not None  # an array always has its entry
+    held = abi.SETTINGS.unpack(raw)
+    return any(held[field] for field in fields)
 
 
 def generation(pins: Pins, index: str) -> int:
