@@ -76,7 +76,7 @@ def attach(
     force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
 ) -> None:
     """Put the program on an interface, or swap the one that is there."""
-    from xdpguard.control.attach import Request
+    from xdpguard.control.planning import Request
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 

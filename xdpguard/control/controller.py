@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpguard.control import audit, namespaces, needed
-from xdpguard.control.attach import Attach, Outcome, Request, config_rules
+from xdpguard.control.attach import Attach, Outcome
 from xdpguard.control.attachments import Attachments, Dataplane, LinkTable
 from xdpguard.control.detach import Detach
 from xdpguard.control.entries import CONFIG
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import ListsFailed, Loaded, Loader
+from xdpguard.control.planning import Request, config_rules
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.sysctls import RaisedSysctls
 from xdpguard.dataplane.tables.rules import Tables

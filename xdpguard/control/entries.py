@@ -7,11 +7,13 @@ Every method that changes something wants the instance's lock held, and is one c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from xdpguard.control.change import Changes
+from xdpguard.control.slots import Room, place
+from xdpguard.control.tables import RuleTables
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
@@ -22,22 +24,6 @@ MAPS: dict[Mode, str] = {"enforce": "maps", "shadow": "shadow_maps"}
 CONFIG = "config"  # origin of the rules that stand in the configuration file
 GUARD = "guard"  # origin of the guard's bans
 _MANY = 500  # targets from which reading all rules once is quicker than asking for each
-
-
-class RuleTables(Protocol):
-    """The maps of a mode, as rules see them."""
-
-    capacity: int
-
-    def add(self, rules: Iterable[Rule]) -> None: ...
-    def remove(
-        self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
-    ) -> None: ...
-    def sync(self, rules: Iterable[Rule]) -> int: ...
-    def held(self, rules: Iterable[Rule]) -> int: ...
-    def clear_hits(self, slots: Iterable[int]) -> None: ...
-    def hits(self) -> Callable[[int], Hits | Split]: ...
-    def generation(self) -> str: ...
 
 
 class Added(NamedTuple):
@@ -92,7 +78,8 @@ class Entries:
         wanted = {it.target: it for it in rules if it.source == CONFIG or not _of_config(old.get(it.target))}
         kept = sum(1 for it in rules if it.target not in wanted)
         with self.changes.begin(), self._opened() as tables:
-            placed = self._place(list(wanted.values()), old, tables)
+            room = Room(self.mode, self._store.used_slots(self.mode), self.changes.released(self), _capacity(tables))
+            placed = place(list(wanted.values()), {target: rule.slot for target, rule in old.items()}, room)
             if tables:
                 # Nobody counts in them yet, and no moment is left for a kill between rule and zero.
                 tables.clear_hits(slot for rule, slot in placed if rule.target not in old)
@@ -149,22 +136,22 @@ class Entries:
     def stale(self) -> bool:
         """Whether the maps were filled by another store, or made anew."""
         with self._tables() as tables:
-            return not self._counts_in(tables)
+            return not self.counts_in(tables)
 
     def resync(self) -> None:
         """Makes the maps hold what the store holds, whatever they held before."""
         with self._tables() as tables:
-            if not self._counts_in(tables):
+            if not self.counts_in(tables):
                 tables.clear_hits(range(tables.capacity))
             tables.sync(self._store.rules(mode=self.mode))
-            if not self._counts_in(tables):
+            if not self.counts_in(tables):
                 with self._store.transaction():
                     self._store.put_fact(MAPS[self.mode], tables.generation())
 
     def fold_in(self) -> None:
         """Takes the hits into the store, once, before the maps are given up."""
         with self._tables() as tables:
-            if not self._counts_in(tables):
+            if not self.counts_in(tables):
                 return
             hits = tables.hits()
             with self._store.transaction():
@@ -195,7 +182,7 @@ class Entries:
 
     def counts_in(self, tables: RuleTables) -> bool:
         """Whether the counters in these maps are those of this store's rules."""
-        return self._counts_in(tables)
+        return self._store.fact(MAPS[self.mode]) == tables.generation()
 
     def found(self, kind: Kind, targets: Collection[Target]) -> dict[Target, Rule]:
         """Those of the targets that have a rule of this kind."""
@@ -212,14 +199,11 @@ class Entries:
         now = self._now()
         return [it for it in self._store.rules(kind, self.mode) if it.expires is None or it.expires > now]
 
-    def _counts_in(self, tables: RuleTables) -> bool:
-        return self._store.fact(MAPS[self.mode]) == tables.generation()
-
     def _new_hits(self) -> Callable[[int], Hits | Split] | None:
         """Hits by slot that the store has not taken in yet."""
         if self.changes.attached():
             with self._tables() as tables:
-                if self._counts_in(tables):
+                if self.counts_in(tables):
                     return tables.hits()
         return None
 
@@ -244,40 +228,6 @@ class Entries:
                 "nothing was changed; see xdpguard doctor",
             ) from error
 
-    def _place(
-        self, rules: Sequence[NewRule], old: dict[Target, Rule], tables: RuleTables | None
-    ) -> list[tuple[NewRule, int]]:
-        """Gives each rule a slot: its own when it is there already, else a free one."""
-        from xdpguard.dataplane.sys.abi import SHADOW_RULES
-
-        used = self._store.used_slots(self.mode)
-        needed = sum(1 for rule in rules if rule.target not in old)
-        capacity = tables.capacity if tables else SHADOW_RULES if self.mode == "shadow" else None
-        if capacity is not None and len(used) + needed > capacity:
-            raise self._full(capacity, len(used), needed)
-        # Counters that this change has released come last: if it fails, they are their old rules' again.
-        released = self.changes.released(self) - used
-        highest = len(used) + len(released) + needed if capacity is None else capacity
-        fresh = (slot for slot in range(highest) if slot not in used and slot not in released)
-        again = iter(sorted(released))
-        placed = []
-        for rule in rules:
-            slot = old[rule.target].slot if rule.target in old else next(fresh, None)
-            placed.append((rule, next(again) if slot is None else slot))
-        return placed
-
-    def _full(self, capacity: int, used: int, needed: int) -> XdpguardError:
-        if self.mode == "shadow":
-            return XdpguardError(
-                f"there may be {capacity:,} shadow rules, {used:,} are there, and {needed:,} more do not fit",
-                "nothing was changed; load so many as a list: xdpguard lists load NAME - --shadow",
-            )
-        return XdpguardError(
-            f"the rule tables hold {capacity} rules, {used} are used, and {needed} more do not fit",
-            "nothing was changed; load so many as a list (xdpguard lists load NAME -), or make the tables larger: "
-            "detach --all, add them, attach again (a limits.rules in the configuration is kept to)",
-        )
-
     def _not_there(self, kind: Kind, target: Target) -> XdpguardError:
         words = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
         remedy = f"xdpguard rules --kind {kind} shows what is; nothing was changed"
@@ -286,6 +236,10 @@ class Entries:
             if covering:
                 remedy = f"it is inside {covering[0].target}, which is; nothing was changed"
         return XdpguardError(f"{target} is not {words}", remedy)
+
+
+def _capacity(tables: RuleTables | None) -> int | None:
+    return tables.capacity if tables else None
 
 
 def _of_config(rule: Rule | None) -> bool:

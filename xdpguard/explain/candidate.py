@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from xdpguard.control.attach import config_rules
 from xdpguard.control.controller import Controller
 from xdpguard.control.entries import CONFIG
 from xdpguard.control.guard import surroundings
 from xdpguard.control.loader import Loader
+from xdpguard.control.planning import config_rules
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
