@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xdpguard.dataplane.build.assertions import LAYOUTS, MAIN, asserted
 
 from xdpguard.dataplane.build import compiler, tracepoints
+from xdpguard.dataplane.build.assertions import LAYOUTS, MAIN, asserted
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import Switches, cflags, header_flags
 from xdpguard.dataplane.build.handshakes import Handshakes

@@ -58,7 +58,7 @@ class Shadowed:
     def rule(self, text: str, expires: float | None = None) -> int:
         """A shadow rule; returns its place."""
         slot = len(self._rules)
-        rule = Rule(slot + 1, "shadow", parse_prefix(text)[0], "", "test", 0.0, expires, slot, 0, 0)
+        rule = Rule(slot + 1, "block", parse_prefix(text)[0], "", "test", 0.0, expires, slot, 0, 0, "shadow")
         self._rules.append(rule)
         self.tables.add([rule])
         return slot

@@ -19,6 +19,8 @@ from topology import INTERFACE, Lab
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.abi import ABI
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
 from xdpguard.net.links import Links
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
@@ -35,10 +37,10 @@ def program_of(lab: Lab, name: str = INTERFACE) -> int | None:
     return xdp.prog_id if xdp else None
 
 
-ATTACH_STEPS = ["prepare", "compile", "fill", "record", "attach", "confirm"]
+ATTACH_STEPS = ["prepare", "compile", "fill", "record", "mark", "begin", "attach", "confirm", "commit", "done"]
 
 
-@pytest.mark.parametrize("step", ATTACH_STEPS)
+@pytest.mark.parametrize("step", [*ATTACH_STEPS, "guard"])
 def test_killed_while_attaching(lab: Lab, command: Command, echo: Echo, step: str) -> None:
     del echo
     command.ok("block", client_address(4))
@@ -70,7 +72,7 @@ def test_killed_while_swapping(lab: Lab, command: Command, echo: Echo, step: str
 
 
 @pytest.mark.parametrize("then_detach", [False, True])
-@pytest.mark.parametrize("step", ["detach", "forget", "harvest", "unpin"])
+@pytest.mark.parametrize("step", ["detach", "forget", "fold in", "unpin"])
 def test_killed_while_detaching(lab: Lab, command: Command, echo: Echo, step: str, then_detach: bool) -> None:
     del echo
     command.ok("attach", INTERFACE, "--netns", lab.server)
@@ -92,7 +94,7 @@ def test_killed_while_detaching(lab: Lab, command: Command, echo: Echo, step: st
 
 
 def test_killed_while_a_rule_is_added(lab: Lab, command: Command, echo: Echo) -> None:
-    """The store was committed, the maps were not reached: the next command makes up for it."""
+    """An older xdpguard committed the store first: its mark is honoured, and the next command makes up for it."""
     del echo
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4))
@@ -107,6 +109,89 @@ def test_killed_while_a_rule_is_added(lab: Lab, command: Command, echo: Echo) ->
     command.ok("block", client_address(4, 3))
     assert not works(lab, 4, "tcp")
     assert not works(lab, 4, "tcp", client=3)
+
+
+@pytest.mark.parametrize("step", ["mark", "begin", "rules", "commit", "done"])
+def test_killed_while_blocking(lab: Lab, command: Command, echo: Echo, step: str) -> None:
+    """All of it or nothing, in store and kernel after the next command, whatever that is of."""
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4, 1))
+    assert command("block", client_address(4), XDPGUARD_TEST_KILL_AT=step).code == -signal.SIGKILL
+    reached = step in ("commit", "done")
+    assert works(lab, 4, "tcp") == (not reached)
+    assert command.json("status")["audit"]["behind"] == (step not in ("mark", "done"))
+    command.ok("block", "--shadow", "203.0.113.9")
+    done = step == "done"
+    assert works(lab, 4, "tcp") == (not done)
+    assert not works(lab, 4, "tcp", client=1)
+    assert len(command.json("rules", "--kind", "block")) == 1 + done
+    audit = command.json("status")["audit"]
+    assert (audit["ratio"], audit["behind"]) == (1, False)
+
+
+@pytest.mark.parametrize("step", ["mark", "begin", "guard", "commit", "done"])
+def test_killed_while_the_guards_policy_is_set(lab: Lab, command: Command, step: str) -> None:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    pins = Pins(Path("/sys/fs/bpf"), command.instance)
+    before = guard.policy_in_force(pins)
+    assert command("guard", "set", "mode=always", XDPGUARD_TEST_KILL_AT=step).code == -signal.SIGKILL
+    command.ok("block", "203.0.113.9")
+    done = step == "done"
+    assert (guard.policy_in_force(pins) == before) == (not done)
+    assert guard.read(pins, INTERFACE, lab.server).active() == done
+    assert command.json("guard", "show")["policy"]["mode"] == ("always" if done else "auto")
+
+
+@pytest.mark.parametrize("step", ["begin", "lists", "rules", "attach", "confirm", "commit", "done"])
+def test_killed_while_a_configuration_comes_with_an_attach(
+    lab: Lab, command: Command, echo: Echo, tmp_path: Path, step: str
+) -> None:
+    """Rules and lists of the file are in force together, or those of before are."""
+    del echo
+    (tmp_path / "list").write_text(f"{client_address(4, 1)}\n")
+    config = tmp_path / "guard.toml"
+    config.write_text(f'[rules]\nblock = ["{client_address(4)}"]\n[lists.x]\nfile = "list"\n')
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", client_address(4, 2))
+    arguments = ("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+    assert command(*arguments, XDPGUARD_TEST_KILL_AT=step).code == -signal.SIGKILL
+    assert not works(lab, 4, "tcp", client=2)
+    command.ok("block", "203.0.113.9")
+    passes = step != "done"
+    assert [works(lab, 4, "tcp", client=client) for client in range(3)] == [passes, passes, False]
+    assert command.json("status")["audit"]["ratio"] == 1
+    assert len(command.json("lists", "show")) == (not passes)
+    command.ok(*arguments)
+    assert [works(lab, 4, "tcp", client=client) for client in range(3)] == [False] * 3
+
+
+def test_an_attach_that_is_refused_leaves_nothing_of_its_configuration(
+    lab: Lab, command: Command, echo: Echo, tmp_path: Path
+) -> None:
+    del echo
+    (tmp_path / "list").write_text(f"{client_address(4, 1)}\n")
+    config = tmp_path / "guard.toml"
+    config.write_text(f'[rules]\nblock = ["{client_address(4)}"]\n[lists.x]\nfile = "list"\n')
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    script = tmp_path / "refused.py"
+    script.write_text(
+        "import sys\n"
+        "from xdpguard.net.links import Links\n"
+        "from xdpguard.net.refusals import AttachRefused\n"
+        "def attach(*a):\n"
+        "    raise AttachRefused('refused', 'by the test', 22)\n"
+        "Links.attach = attach\n"
+        "from xdpguard.cli.app import run\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    arguments = [sys.executable, str(script), "attach", INTERFACE, "--netns", lab.server, "--config", str(config)]
+    done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "refused" in done.stderr) == (1, True), done
+    assert all(works(lab, 4, "tcp", client=client) for client in range(2))
+    assert (command.json("rules"), command.json("lists", "show")) == ([], [])
+    audit = command.json("status")["audit"]
+    assert (audit["ratio"], audit["behind"]) == (1, False)
 
 
 def test_a_lost_store_loses_no_program(lab: Lab, command: Command) -> None:

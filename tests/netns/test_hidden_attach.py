@@ -12,8 +12,8 @@ import pytest
 from support.command import Command
 from topology import INTERFACE, Lab
 
-from xdpguard.control.attach import Request
 from xdpguard.control.controller import Controller
+from xdpguard.control.planning import Request
 from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
 from xdpguard.net.links import Link, Links

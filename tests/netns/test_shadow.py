@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import old_stores
 from support.command import Command
 from support.guard import sysctls
 from support.lists import answered, clear, received, shown, without, write_big
@@ -450,11 +451,14 @@ def test_bad_input(command: Command) -> None:
 
 def test_a_store_of_before_shadow_entries(command: Command, lab: Lab, echo: Echo) -> None:
     del echo
-    command.ok("block", client_address(4))
+    command.store.parent.mkdir(parents=True)
+    old_stores.empty(command.store, 3)
     with sqlite3.connect(command.store) as database:
-        for table in ("shadow_rules", "shadow_lists", "shadow_list_entries", "shadow_hits"):
-            database.execute(f"DROP TABLE {table}")
-        database.execute("PRAGMA user_version = 3")
+        database.execute(
+            "INSERT INTO rules (kind, target, version, network, length, reason, source, created, slot)"
+            " VALUES ('block', ?, 4, ?, 32, '', 'cli', 0, 0)",
+            (client_address(4), socket.inet_aton(client_address(4))),
+        )
     database.close()
     assert [rule["kind"] for rule in command.json("rules")] == ["block"]
     assert command.json("lists", "show") == []

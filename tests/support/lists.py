@@ -17,12 +17,13 @@ from topology import CLIENTS4, CLIENTS6, INTERFACE, OUTSIDE4, OUTSIDE6, Lab
 
 from support.command import Command, Result
 from support.traffic import PORT, Family, server_address
-from xdpguard.control.lists import Listbook
+from xdpguard.control.ruleset import Ruleset
+from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.lists import ListMaps
 from xdpguard.net.netns import entered
 from xdpguard.store.database import Store
-from xdpguard.store.lists import NamedList, Shelf
+from xdpguard.store.lists import ListStore, NamedList
 
 EVERYBODY = frozenset(range(len(CLIENTS4)))
 BIG = 500_000
@@ -131,7 +132,7 @@ def killed(command: Command, folder: Path, step: str, *arguments: str, after: bo
 def looked(command: Command) -> dict[str, tuple[NamedList, int | None]]:
     """What `lists show` says, without a process: by name, the list with all its hits, and what the kernel holds."""
     with Store(command.store, read_only=True) as store:
-        book = Listbook(store, Pins(Path("/sys/fs/bpf"), command.instance))
+        book = Ruleset(store, KernelDataplane(Pins(Path("/sys/fs/bpf"), command.instance))).lists
         shares = book.shares()
         return {
             it.its.name: (
@@ -152,7 +153,7 @@ def clear(command: Command, *keep: str) -> None:
     for verb in ("block", "unblock"):
         command.ok(verb, "203.0.113.250")
     with Store(command.store, read_only=True) as store:
-        names = [it.name for it in Shelf(store).all() if it.name not in keep]
+        names = [it.name for it in ListStore(store).all() if it.name not in keep]
         rules = store.rules()
     done: list[Result] = [command("lists", "drop", *names)] if names else []
     for kind, undo in (("block", ["unblock"]), ("allow", ["disallow", "--force"])):

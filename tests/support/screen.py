@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from textual.pilot import Pilot
 
-from xdpguard.control.entries import Rulebook
 from xdpguard.control.interfaces import Interface, State
 from xdpguard.control.lists import ListHits
+from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
 from xdpguard.policy.rule import Rule
@@ -153,13 +153,13 @@ class World:
         )
 
     @contextmanager
-    def opened(self, on_wait: Callable[[str], None]) -> Iterator[tuple[Rulebook, Store]]:
+    def opened(self, on_wait: Callable[[str], None]) -> Iterator[Ruleset]:
         """Rules and store, when the lock is free; nothing is attached to them."""
         if self.waits is not None:
             on_wait("waiting for another xdpguard command (process 77)")
             assert self.waits.wait(60)
         with Store(self.store) as store:
-            yield Rulebook(store, Nothing()), store
+            yield Ruleset(store, Nothing())
 
     def app(self, interval: float = 3600.0, glyphs: Glyphs = UNICODE) -> Top:
         """The screen. It reads once by itself, and then what `Screen.step` gives it."""
@@ -169,11 +169,15 @@ class World:
 class Nothing:
     """A data plane that is not attached."""
 
+    pins: Any = None
+
     def exists(self) -> bool:
         return False
 
     def tables(self) -> Any:
         raise AssertionError
+
+    shadow_tables = tables
 
 
 class Screen:

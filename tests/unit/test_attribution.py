@@ -14,7 +14,7 @@ from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, parse_ports, parse_prefix
 from xdpguard.store.database import Store
-from xdpguard.store.lists import NamedList, Shelf
+from xdpguard.store.lists import ListStore, NamedList
 from xdpguard.telemetry.attribution import Attribution, describe
 
 NOW = 1_795_000_000.0
@@ -46,12 +46,12 @@ def put_list(store: Store, number: int, name: str, text: str, loaded: float = NO
     first = int.from_bytes(socket.inet_aton(text), "big")
     one, none = np.array([first], np.uint32), np.array([], np.uint64)
     entries: AddressSet = aggregate(one, one, none, none, np.array([], np.uint8))[0]
-    shelf = Shelf(store)
+    lists = ListStore(store)
     with store.transaction():
-        for its in shelf.all():
+        for its in lists.all():
             if its.number == number:
-                shelf.remove(its.name)
-        shelf.put(NamedList(name, number, "cli", "", "", "plain", loaded, 1, 1, 0, 0, False), entries)
+                lists.remove(its.name)
+        lists.put(NamedList(name, number, "cli", "", "", "plain", loaded, 1, 1, 0, 0, False), entries)
 
 
 def test_a_rule(store: Store) -> None:

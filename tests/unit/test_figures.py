@@ -39,6 +39,7 @@ from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.prometheus import Exposition, metrics
 from xdpguard.metrics.samples import Gathering
 from xdpguard.metrics.status import Status, Taken
+from xdpguard.policy.hits import Hits
 from xdpguard.policy.load import load
 from xdpguard.policy.metrics import Address, parse_listen
 from xdpguard.policy.model import TcpMetrics
@@ -206,7 +207,7 @@ def test_hits_of_rules_stay_when_the_rules_go(store: Store, tmp_path: Path) -> N
     with store.transaction():
         store.put([(rule("192.0.2.1"), 0), (rule("192.0.2.2", source=GUARD), 1), (rule("9/tcp", "port"), 2)])
         store.put([(rule("192.0.2.3", source=GUARD, expires=1.0), 3)])
-        store.add_hits((10 * it.id, 600 * it.id, it.id) for it in store.rules())
+        store.add_hits((Hits(10 * it.id, 600 * it.id), it.id) for it in store.rules())
     found = rules.read()
     assert found.rules == {"allow": 0, "block": 2, "port": 1}, "one has ended"
     assert found.bans == 1
@@ -214,7 +215,7 @@ def test_hits_of_rules_stay_when_the_rules_go(store: Store, tmp_path: Path) -> N
     with store.transaction():
         store.remove([1])
         store.put([(rule("192.0.2.9"), 0)])
-        store.add_hits([(5, 300, 2), (1, 60, 5)])
+        store.add_hits([(Hits(5, 300), 2), (Hits(1, 60), 5)])
     found = rules.read()
     assert found.rules["block"] == 2
     assert found.hits["block"] == (76, 4560)
@@ -227,12 +228,12 @@ def test_hits_of_a_rule_with_the_number_of_one_that_has_gone(store: Store, tmp_p
     rules = hits.RuleTotals(NoMaps(), tmp_path / "default" / "store.db")  # type: ignore[arg-type]
     with store.transaction():
         store.put([(rule("192.0.2.1", created=1.0), 0)])
-        store.add_hits([(500, 30_000, 1)])
+        store.add_hits([(Hits(500, 30_000), 1)])
     assert rules.read().hits["block"] == (500, 30_000)
     with store.transaction():
         store.remove([1])
         store.put([(rule("192.0.2.2", created=2.0), 0)])
-        store.add_hits([(300, 18_000, 1)])
+        store.add_hits([(Hits(300, 18_000), 1)])
     assert [it.id for it in store.rules()] == [1], "positive control: the number is given again"
     assert rules.read().hits["block"] == (800, 48_000)
     assert rules.read().hits["block"] == (800, 48_000)

@@ -14,7 +14,8 @@ from support.screen import counters as counted
 from support.screen import listening
 
 from xdpguard.control import guard as policies
-from xdpguard.control.entries import Rulebook
+from xdpguard.control.change import Changes
+from xdpguard.control.entries import Entries
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
@@ -210,7 +211,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def test_bans_grow_and_are_forgotten(store: Store) -> None:
     now = 1_000_000.0
-    rules = Rulebook(store, NoKernel(), lambda: now)
+    rules = Entries(Changes(store, NoKernel().exists), NoKernel().tables, now=lambda: now)
     policy = Guard(bans=("10m", "1h"), forget="1d")
     suspect = Suspect(prefix("192.0.2.7"), prefix("192.0.2.7"), "did it")
 
@@ -231,7 +232,7 @@ def test_bans_grow_and_are_forgotten(store: Store) -> None:
 
 
 def test_who_is_needed_is_not_banned(store: Store) -> None:
-    rules = Rulebook(store, NoKernel())
+    rules = Entries(Changes(store, NoKernel().exists), NoKernel().tables)
     bans = Bans(store, rules)
     site = Suspect(prefix("2001:db8::5"), prefix("2001:db8::/64"), "x")
     assert "for 10m" in bans.ban(site, Guard(), [(prefix("2001:db8::1"), "this host's gateway")])

@@ -7,8 +7,8 @@ import ctypes
 
 import numpy as np
 import pytest
-from xdpguard.dataplane.build.assertions import LAYOUTS, asserted, assertions
 
+from xdpguard.dataplane.build.assertions import LAYOUTS, asserted, assertions
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.layouts import counts, guard, rules, tcp

@@ -7,11 +7,13 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xdpguard.control import needed
-from xdpguard.control.entries import Rulebook
+from xdpguard.control.change import Changes
+from xdpguard.control.entries import Entries
 from xdpguard.net import logins, sockets
 from xdpguard.policy.rule import SAFETY, NewRule
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
@@ -30,7 +32,7 @@ class NoMaps:
     def exists(self) -> bool:
         return False
 
-    def tables(self) -> None:
+    def tables(self) -> Any:
         raise AssertionError
 
 
@@ -41,7 +43,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def book(store: Store, monkeypatch: pytest.MonkeyPatch) -> Rulebook:
+def book(store: Store, monkeypatch: pytest.MonkeyPatch) -> Entries:
     """A host with a gateway, somebody who is logged in, and a stranger on port 22."""
     roles = [
         sockets.Protected(prefix(GATEWAY), "this host's gateway"),
@@ -51,20 +53,20 @@ def book(store: Store, monkeypatch: pytest.MonkeyPatch) -> Rulebook:
     monkeypatch.setattr(sockets, "needed", lambda: roles)
     monkeypatch.setattr(sockets, "logged_in", lambda: {prefix(PEER)})
     monkeypatch.setattr(sockets, "ssh_sessions", lambda: peers)
-    return Rulebook(store, NoMaps())  # type: ignore[arg-type]
+    return Entries(Changes(store, NoMaps().exists), NoMaps().tables)
 
 
-def put(book: Rulebook, kind: Kind, *targets: Target, life: float | None = None) -> None:
+def put(book: Entries, kind: Kind, *targets: Target, life: float | None = None) -> None:
     book.add(kind, targets, "", "cli", life)
 
 
-def settle(store: Store, book: Rulebook) -> list[str]:
+def settle(store: Store, book: Entries) -> list[str]:
     """What is let through now."""
-    needed.keep(store, book, needed.conflicts(store))
+    needed.keep(book, needed.conflicts(store))
     return [str(rule.target) for rule in store.rules("allow") if rule.source == SAFETY]
 
 
-def test_only_while_it_is_blocked(store: Store, book: Rulebook) -> None:
+def test_only_while_it_is_blocked(store: Store, book: Entries) -> None:
     assert settle(store, book) == []
     put(book, "block", prefix("192.0.2.0/24"), prefix(PEER), prefix(STRANGER))
     assert sorted(settle(store, book)) == [GATEWAY, PEER]
@@ -76,19 +78,19 @@ def test_only_while_it_is_blocked(store: Store, book: Rulebook) -> None:
     assert [str(it.address) for it in needed.kept(store)] == [PEER], "true at this moment, not as it was settled"
     assert settle(store, book) == [PEER]
     put(book, "block", prefix("198.51.0.0/16"))
-    needed.keep(store, book, needed.conflicts(store))
+    needed.keep(book, needed.conflicts(store))
     (rule,) = [rule for rule in store.rules("allow") if rule.source == SAFETY]
     assert rule.reason == f"where somebody is logged in from; block {PEER}, block 198.51.0.0/16"
 
 
 @pytest.mark.parametrize(("life", "kept"), [(None, []), (3600.0, []), (60.0, [GATEWAY])])
-def test_an_allowance_that_lasts_settles_it(store: Store, book: Rulebook, life: float | None, kept: list[str]) -> None:
+def test_an_allowance_that_lasts_settles_it(store: Store, book: Entries, life: float | None, kept: list[str]) -> None:
     put(book, "block", prefix(GATEWAY))
     put(book, "allow", prefix("192.0.2.0/30"), life=life)
     assert settle(store, book) == kept
 
 
-def test_the_port_one_is_logged_in_over(store: Store, book: Rulebook) -> None:
+def test_the_port_one_is_logged_in_over(store: Store, book: Entries) -> None:
     put(book, "port", Port(80, "tcp"))
     assert settle(store, book) == []
     put(book, "port", Port(22, "tcp"))
@@ -96,7 +98,7 @@ def test_the_port_one_is_logged_in_over(store: Store, book: Rulebook) -> None:
     assert needed.kept(store)[0].blocked_by == "closed port 22/tcp"
 
 
-def test_what_the_configuration_is_about_to_say(store: Store, book: Rulebook) -> None:
+def test_what_the_configuration_is_about_to_say(store: Store, book: Entries) -> None:
     """Its rules count before they are stored; an allowance that it does not name any more does not."""
     now = time.time()
     block = NewRule("block", prefix("192.0.2.0/24"), "", "config", now, None)
@@ -106,7 +108,7 @@ def test_what_the_configuration_is_about_to_say(store: Store, book: Rulebook) ->
     assert needed.conflicts(store, rules=[block, allow]) == []
 
 
-def test_forced(store: Store, book: Rulebook) -> None:
+def test_forced(store: Store, book: Entries) -> None:
     """Of that rule alone; one that is made anew is another one."""
     put(book, "block", prefix(GATEWAY), prefix(PEER))
     needed.accept(store, blocks=[prefix(GATEWAY)])
@@ -118,7 +120,7 @@ def test_forced(store: Store, book: Rulebook) -> None:
     assert settle(store, book) == [GATEWAY]
 
 
-def test_strangers(store: Store, book: Rulebook) -> None:
+def test_strangers(store: Store, book: Entries) -> None:
     assert needed.strangers(store) == []
     put(book, "block", prefix("203.0.113.0/24"), prefix(PEER))
     assert needed.strangers(store) == [(prefix(STRANGER), "block 203.0.113.0/24")]

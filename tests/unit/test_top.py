@@ -184,7 +184,7 @@ def test_rules_are_sorted_by_hits_then_age(world: World) -> None:
 
 
 def test_a_shadow_rule_is_shown_as_one(world: World) -> None:
-    world.rules = [rule(1, "10.0.0.1"), rule(1, "10.0.0.2")._replace(kind="shadow", slot=5)]
+    world.rules = [rule(1, "10.0.0.1"), rule(1, "10.0.0.2")._replace(mode="shadow", slot=5)]
 
     async def test(screen: Screen) -> None:
         await screen.press("5")

@@ -7,11 +7,11 @@ import math
 from typing import TYPE_CHECKING
 
 from xdpguard import units
+from xdpguard.policy.hits import NO_SPLIT
 
 if TYPE_CHECKING:
     from xdpguard.control.entries import RuleHits
     from xdpguard.control.lists import ListHits, Share
-    from xdpguard.control.shadowbook import ShadowList, ShadowRule
     from xdpguard.policy.hits import Split
     from xdpguard.store.lists import NamedList
 
@@ -29,11 +29,11 @@ def split_json(split: Split) -> dict[str, dict[str, int]]:
     return {name: {"packets": hits.packets, "bytes": hits.bytes} for name, hits in split._asdict().items()}
 
 
-def rule_json(item: RuleHits, split: Split | None = None) -> dict[str, object]:
-    """A rule. ``split`` makes it a shadow rule, whose packets are those of all classes."""
+def rule_json(item: RuleHits) -> dict[str, object]:
+    """A rule. The packets of a shadow rule are those of all classes."""
     rule = item.rule
     return {
-        "kind": rule.kind,
+        "kind": rule.label,
         "target": str(rule.target),
         "reason": rule.reason,
         "source": rule.source,
@@ -41,7 +41,7 @@ def rule_json(item: RuleHits, split: Split | None = None) -> dict[str, object]:
         "expires": None if rule.expires is None else math.ceil(rule.expires),
         "packets": item.packets,
         "bytes": item.bytes,
-    } | (split_json(split) if split else {})
+    } | (split_json(item.split) if item.split else {})
 
 
 def rule_row(item: RuleHits, now: float) -> list[str]:
@@ -59,12 +59,12 @@ def rule_row(item: RuleHits, now: float) -> list[str]:
     ]
 
 
-def shadow_rule_row(item: ShadowRule, now: float) -> list[str]:
+def shadow_rule_row(item: RuleHits, now: float) -> list[str]:
     """A row for SHADOW_RULE_COLUMNS."""
     rule = item.rule
     return [
         str(rule.target),
-        *_cells(item.split),
+        *_cells(item.split or NO_SPLIT),
         _left(rule.expires, now),
         rule.source,
         units.moment(rule.created),
@@ -72,15 +72,15 @@ def shadow_rule_row(item: ShadowRule, now: float) -> list[str]:
     ]
 
 
-def list_json(item: ListHits, shares: dict[str, Share], split: Split | None = None) -> dict[str, object]:
-    """A list, with how many of its entries the kernel holds; ``split`` makes it a shadow list."""
+def list_json(item: ListHits, shares: dict[str, Share]) -> dict[str, object]:
+    """A list, with how many of its entries the kernel holds."""
     share = shares.get(item.its.name)
-    found = loaded_json(item.its, split is not None) | {
+    found = loaded_json(item.its, item.split is not None) | {
         "packets": item.packets,
         "bytes": item.bytes,
         "held": share.held if share else None,
     }
-    return found | (split_json(split) if split else {})
+    return found | (split_json(item.split) if item.split else {})
 
 
 def loaded_json(its: NamedList, shadow: bool) -> dict[str, object]:
@@ -115,14 +115,14 @@ def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
     ]
 
 
-def shadow_list_row(item: ShadowList, shares: dict[str, Share]) -> list[str]:
+def shadow_list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
     """A row for SHADOW_LIST_COLUMNS."""
-    its = item.found.its
+    its = item.its
     return [
         its.name,
         units.number(its.entries),
         _held(its.name, shares),
-        *_cells(item.split),
+        *_cells(item.split or NO_SPLIT),
         its.format,
         units.moment(its.loaded),
         its.file or "-",

@@ -71,12 +71,12 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
     with controller(chosen, read_only=True) as session:
         policy = session.guard.effective(remembered_policy(session, chosen).guard)
         overrides = session.guard.overrides()
-        loans = session.loans.held()
+        raised = session.sysctls.held()
         interfaces = _interfaces(chosen, session, policy)
         published = session.guard.published()
     values = msgspec.to_builtins(policy)
     if as_json:
-        found = {"policy": values, "overrides": overrides, "interfaces": interfaces, "sysctls": loans}
+        found = {"policy": values, "overrides": overrides, "interfaces": interfaces, "sysctls": raised}
         found["exempt_found"] = published
         render.print_json(found)
         return
@@ -103,7 +103,7 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
             )
     for text in forgeable.warnings(policy):
         render.note(text)
-    for netns, its in loans.items():
+    for netns, its in raised.items():
         for key, (before, now) in its.items():
             typer.echo(f"{key} is {now} while the flood lasts{f' in {netns}' if netns else ''} (was {before})")
 
@@ -121,10 +121,8 @@ def change(
     changes = guard.parse(values)
     with controller(chosen) as session:
         configured = remembered_policy(session, chosen).guard
-        session.guard.set(changes)
-        policy = session.guard.effective(configured)
         links = session.links()
-        changed = session.guard.apply(policy, links) if links else []
+        policy, changed = session.guard.set(changes, configured, links)
         failing = list(Reach(pins(chosen), links).failing(session.interfaces()))
     for key in changes:
         typer.echo(f"{key} = {_text(getattr(policy, key))}")

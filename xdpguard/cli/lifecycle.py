@@ -11,15 +11,14 @@ import typer
 from xdpguard import units
 from xdpguard.cli import health, places, render
 from xdpguard.cli.lists import list_notes
-from xdpguard.cli.session import controller, options, pins, remembered_policy, rulebook
+from xdpguard.cli.session import controller, options, pins, remembered_policy
 from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError, XdpguardError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.control.attach import Outcome
-    from xdpguard.control.audit import Audit
+    from xdpguard.control.audit import Audit, ShadowAudit
     from xdpguard.control.interfaces import Interface
-    from xdpguard.control.shadowing import ShadowAudit
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -77,7 +76,7 @@ def attach(
     force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
 ) -> None:
     """Put the program on an interface, or swap the one that is there."""
-    from xdpguard.control.attach import Request
+    from xdpguard.control.planning import Request
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 
@@ -150,17 +149,16 @@ def status(
     chosen = options(context)
     with controller(chosen, read_only=True) as session:
         interfaces = session.meant(interface, netns)
-        lists = {it.name: it.entries for it in session.lists.shelf.all()}
-        shadow_lists = {it.name: it.entries for it in session.shadow.lists.shelf.all()}
-        shadow_rules = len(session.shadow.rules.in_force())
+        lists = {it.name: it.entries for it in session.lists.stored.all()}
+        shadow_lists = {it.name: it.entries for it in session.shadow_lists.stored.all()}
+        shadow_rules = len(session.shadow_rules.in_force())
         audit = session.audit()
         answers = Reach(pins(chosen), session.links())
         conflicts = needed.kept(session.store)
         awaited, unread = health.awaited(session, chosen)
+        counts = session.store.counts(time.time())
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
     degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
-    with rulebook(chosen, read_only=True) as (_, store):
-        counts = store.counts(time.time())
     if as_json:
         render.print_json(
             {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard.cli import entries, health, render
-from xdpguard.cli.session import books, options
+from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
@@ -79,10 +79,8 @@ def load(
     check_name(name)
     if shadow and force:
         raise UsageError("--shadow does not go with --force", "a shadow list cuts nobody off")
-    with books(options(context)) as (found, promoter), _progress() as step:
-        if shadow:
-            promoter.mend()
-        loader = Loader(found.store, found.shadow.lists if shadow else found.lists, step)
+    with ruleset(options(context)) as found, _progress() as step:
+        loader = Loader(found.shadow_lists if shadow else found.lists, step)
         if file == "-":
             if sys.stdin is None:
                 raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
@@ -98,9 +96,9 @@ def drop(
     shadow: Annotated[bool, typer.Option("--shadow", help="Shadow lists only; a list in force stays.")] = False,
 ) -> None:
     """Take lists away. All that are named, or none."""
-    with books(options(context)) as (found, promoter):
-        real = {} if shadow else {it.name: it for it in found.lists.shelf.all()}
-        counting = {it.name: it for it in found.shadow.lists.shelf.all()}
+    with ruleset(options(context)) as found:
+        real = {} if shadow else {it.name: it for it in found.lists.stored.all()}
+        counting = {it.name: it for it in found.shadow_lists.stored.all()}
         missing = next((name for name in names if name not in real and name not in counting), None)
         if missing is not None:
             raise XdpguardError(
@@ -109,7 +107,7 @@ def drop(
             )
         wanted = list(dict.fromkeys(names))
         done = [(it[name], it is counting) for name in wanted for it in (real, counting) if name in it]
-        promoter.drop_lists([name for name in wanted if name in real], [name for name in wanted if name in counting])
+        found.drop_lists([name for name in wanted if name in real], [name for name in wanted if name in counting])
     for it, counted in done:
         typer.echo(f"dropped {'the shadow list ' if counted else ''}{it.name}: {it.entries:,} entries")
         if it.source == "config":
@@ -122,13 +120,13 @@ def show(
     as_json: _Json = False,
 ) -> None:
     """Show the lists, what they hit, and how many of their entries the kernel really holds."""
-    with books(options(context), read_only=True) as (kept, _):
-        found, shadow = kept.lists.in_force(), kept.shadow.lists.counted()
-        shares, counted = kept.lists.shares(), kept.shadow.lists.shares()
+    with ruleset(options(context), read_only=True) as kept:
+        found, shadow = kept.lists.in_force(), kept.shadow_lists.in_force()
+        shares, counted = kept.lists.shares(), kept.shadow_lists.shares()
         left_out = health.left_out(kept.store)
     if name:
         found = [item for item in found if item.its.name == name]
-        shadow = [item for item in shadow if item.found.its.name == name]
+        shadow = [item for item in shadow if item.its.name == name]
         if not found and not shadow:
             raise XdpguardError(f"there is no list {name}", "xdpguard lists show tells which there are")
     if as_json:
@@ -137,7 +135,7 @@ def show(
             for item in found
             for addresses in [left_out.get(f"the list {item.its.name}")]
         ]
-        render.print_json(plain + [entries.list_json(item.found, counted, item.split) for item in shadow])
+        render.print_json(plain + [entries.list_json(item, counted) for item in shadow])
         return
     if found:
         rows = [entries.list_row(item, shares) for item in found]

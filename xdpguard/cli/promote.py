@@ -11,12 +11,13 @@ import typer
 from xdpguard import units
 from xdpguard.cli import entries, render
 from xdpguard.cli.rules import tell_overridden
-from xdpguard.cli.session import books, options
+from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, prefixes
 from xdpguard.errors import UsageError
+from xdpguard.policy.hits import NO_SPLIT
 
 if TYPE_CHECKING:
-    from xdpguard.control.promotion import Promotion
+    from xdpguard.control.promote import Promotion
 
 _EXAMPLES = """
 \b
@@ -52,19 +53,21 @@ def promote(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Let shadow entries drop what they have only counted so far."""
+    from xdpguard.control import promote as promotion
+
     if everything and (targets or names):
         raise UsageError("--all leaves nothing to name", "leave out the targets and lists, or --all")
     wanted = prefixes(targets) if targets or not (names or everything) else []
-    with books(options(context), read_only=dry_run) as (found, promoter):
+    with ruleset(options(context), read_only=dry_run) as found:
         if not dry_run:
-            promoter.mend()
-        chosen = promoter.choose(wanted, names or [], everything)
+            found.changes.catch_up()
+        chosen = promotion.choose(found, wanted, names or [], everything)
         if not as_json:
             _tell(chosen)
         if not force:
-            promoter.check(chosen)
+            promotion.check(found, chosen)
         if not dry_run:
-            promoter.promote(chosen, force)
+            promotion.promote(found, chosen, force)
         if len(chosen.rules) <= 100:
             tell_overridden(found.store, [it.rule.target for it in chosen.rules])
     for text in chosen.notes:
@@ -86,12 +89,12 @@ def _tell(chosen: Promotion) -> None:
     now = time.time()
     for rule in chosen.rules[:20]:
         left = "for good" if rule.rule.expires is None else f"for {units.span(rule.rule.expires - now)}"
-        typer.echo(f"{rule.rule.target}, {left}: {entries.words(rule.split)}")
+        typer.echo(f"{rule.rule.target}, {left}: {entries.words(rule.split or NO_SPLIT)}")
     if len(chosen.rules) > 20:
         typer.echo(f"... and {len(chosen.rules) - 20:,} rules more")
     for it in chosen.lists:
-        its = it.found.its
-        typer.echo(f"list {its.name}, {its.entries:,} entries: {entries.words(it.split)}")
+        its = it.its
+        typer.echo(f"list {its.name}, {its.entries:,} entries: {entries.words(it.split or NO_SPLIT)}")
 
 
 def _counted(chosen: Promotion) -> str:
@@ -106,7 +109,7 @@ def _as_json(chosen: Promotion, promoted: bool) -> dict[str, object]:
     return {
         "promoted": promoted,
         "in_force": chosen.in_force,
-        "rules": [entries.rule_json(it.found, it.split) for it in chosen.rules],
-        "lists": [entries.list_json(it.found, {}, it.split) for it in chosen.lists],
+        "rules": [entries.rule_json(it) for it in chosen.rules],
+        "lists": [entries.list_json(it, {}) for it in chosen.lists],
         **entries.split_json(chosen.split),
     }

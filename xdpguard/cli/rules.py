@@ -11,7 +11,7 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import entries, health, render
-from xdpguard.cli.session import books, options, rulebook
+from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, ports_of, prefixes
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.netns import place_of
@@ -146,8 +146,8 @@ def disallow(context: typer.Context, targets: Targets = None, force: _Force = Fa
     wanted = prefixes(targets)
     _remove(context, "allow", wanted, None if force else lambda store: safety.check_disallow(store, wanted))
     if force:
-        with rulebook(options(context)) as (_, store):
-            needed.accept(store, addresses=wanted)
+        with ruleset(options(context)) as found:
+            needed.accept(found.store, addresses=wanted)
 
 
 def rules(
@@ -158,13 +158,13 @@ def rules(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the rules in force and what they hit."""
-    with books(options(context), read_only=True) as (found, _):
+    with ruleset(options(context), read_only=True) as found:
         real = found.rules.in_force(kind) if kind != "shadow" else []
-        shadow = found.shadow.rules.in_force() if kind in (None, "shadow") else []
+        shadow = found.shadow_rules.in_force() if kind in (None, "shadow") else []
         left_out = health.left_out(found.store)
     if as_json:
         plain = [entries.rule_json(item) | _left_out_json(item.rule, left_out) for item in real]
-        render.print_json(plain + [entries.rule_json(item.found, item.split) for item in shadow])
+        render.print_json(plain + [entries.rule_json(item) for item in shadow])
         return
     now = time.time()
     if real:
@@ -190,10 +190,9 @@ def _left_out_json(rule: Rule, left_out: dict[str, list[str]]) -> dict[str, obje
 
 def _add_shadow(context: typer.Context, targets: Sequence[Prefix], seconds: float | None, reason: str) -> None:
     _check_reason(reason)
-    with books(options(context)) as (found, promoter):
-        promoter.mend()
-        found.shadow.rules.purge()
-        change = found.shadow.rules.add(targets, reason, "cli", seconds)
+    with ruleset(options(context)) as found:
+        found.shadow_rules.purge()
+        change = found.shadow_rules.add("block", targets, reason, "cli", seconds)
         for target in targets if len(targets) <= 100 else ():
             for rule in found.store.covering("block", target, time.time())[:1]:
                 inside = "is" if rule.target == target else f"is inside {rule.target}, which is"
@@ -206,10 +205,9 @@ def _add_shadow(context: typer.Context, targets: Sequence[Prefix], seconds: floa
 
 
 def _unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) -> None:
-    with books(options(context)) as (found, promoter):
-        found.rules.purge()
-        found.shadow.rules.purge()
-        shadows = found.shadow.rules.find(targets)
+    with ruleset(options(context)) as found:
+        found.purge()
+        shadows = found.shadow_rules.found("block", targets)
         missing = next((target for target in targets if target not in shadows), None)
         if shadow and missing is not None:
             raise XdpguardError(
@@ -217,9 +215,9 @@ def _unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) ->
                 "xdpguard rules --kind shadow shows which there are; nothing was changed",
             )
         blocked = found.rules.found("block", targets)
-        # Whoever has neither is named by the rulebook.
+        # Whoever has neither is named when it is removed.
         real = [] if shadow else [target for target in targets if target in blocked or target not in shadows]
-        promoter.unblock(real, list(shadows.values()))
+        found.unblock(real, list(shadows.values()))
     typer.echo(f"{'no longer counting' if not real else 'unblocked'} {_named(targets)}")
 
 
@@ -236,11 +234,12 @@ def _add(
 
     seconds = parse_duration(life) if life else None
     _check_reason(reason)
-    with rulebook(options(context)) as (book, store):
+    with ruleset(options(context)) as found:
+        store = found.store
         if check is not None:
             check(store)
-        book.purge()
-        change = book.add(kind, targets, reason, "cli", seconds)
+        found.rules.purge()
+        change = found.rules.add(kind, targets, reason, "cli", seconds)
         if force:
             needed.accept(store, blocks=targets)
         if kind == "block" and len(targets) <= 100:
@@ -279,11 +278,11 @@ def not_in_force(store: Store) -> Iterator[str]:
 def _remove(
     context: typer.Context, kind: Kind, targets: Sequence[Target], check: Callable[[Store], None] | None
 ) -> None:
-    with rulebook(options(context)) as (book, store):
+    with ruleset(options(context)) as found:
         if check is not None:
-            check(store)
-        book.purge()
-        book.remove(kind, targets)
+            check(found.store)
+        found.rules.purge()
+        found.rules.remove(kind, targets)
     verb = {"allow": "no longer allowed:", "block": "unblocked", "port": "reopened"}[kind]
     typer.echo(f"{verb} {_named(targets)}")
 

@@ -17,10 +17,8 @@ from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
-    from xdpguard.control.books import Books
     from xdpguard.control.controller import Controller
-    from xdpguard.control.entries import Rulebook
-    from xdpguard.control.promotion import Promoter
+    from xdpguard.control.ruleset import Ruleset
     from xdpguard.dataplane.sys.pins import Pins
     from xdpguard.instance import Instance
     from xdpguard.policy.model import Policy
@@ -79,32 +77,16 @@ def _tell(message: str) -> None:
 
 
 @contextmanager
-def rulebook(
-    chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell
-) -> Iterator[tuple[Rulebook, Store]]:
-    """The rules of the instance and their store; light, as neither bcc nor pyroute2 is needed.
+def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell) -> Iterator[Ruleset]:
+    """Rules, lists and the guard's policy of the instance; light, as neither bcc nor pyroute2 is needed.
 
     ``on_wait`` hears for whom the lock is waited.
     """
-    from xdpguard.control.books import Books
+    from xdpguard.control.ruleset import Ruleset
     from xdpguard.dataplane.build.program import KernelDataplane
 
     with _store(chosen, read_only, on_wait) as store:
-        books = Books(store, KernelDataplane(pins(chosen)))
-        yield books.rules, store
-
-
-@contextmanager
-def books(chosen: Options, read_only: bool = False) -> Iterator[tuple[Books, Promoter]]:
-    """Rules, lists and shadow entries of the instance, and what changes them together; light, as well."""
-    from xdpguard.control.books import Books
-    from xdpguard.control.promotion import Promoter
-    from xdpguard.dataplane.build.program import KernelDataplane
-
-    with _store(chosen, read_only) as store:
-        dataplane = KernelDataplane(pins(chosen))
-        found = Books(store, dataplane)
-        yield found, Promoter(found, dataplane, _interruption())
+        yield Ruleset(store, KernelDataplane(pins(chosen)), _interruption())
 
 
 @contextmanager

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli.session import Options, controller, options, pins, rulebook
+from xdpguard.cli.session import Options, controller, options, pins, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
-    from xdpguard.control.entries import Rulebook
-    from xdpguard.store.database import Store
+    from xdpguard.control.ruleset import Ruleset
     from xdpguard.tui.reading import Reading
     from xdpguard.tui.view import View
 
@@ -88,8 +87,8 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
     if colourless(os.environ):
         os.environ["NO_COLOR"] = "1"
 
-    def opened(on_wait: Callable[[str], None]) -> AbstractContextManager[tuple[Rulebook, Store]]:
-        return rulebook(chosen, on_wait=on_wait)
+    def opened(on_wait: Callable[[str], None]) -> AbstractContextManager[Ruleset]:
+        return ruleset(chosen, on_wait=on_wait)
 
     app = Top(view, read, opened)
     if screenshot is not None:

@@ -1,18 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an audit finds: what is stored, and what the kernel holds of it."""
+"""An audit: what is stored, and what the kernel holds of it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from xdpguard.control.lists import Share
-from xdpguard.control.shadowing import ShadowAudit
+from xdpguard.control.ruleset import Ruleset
+
+
+class ShadowAudit(NamedTuple):
+    """Of what only counts. ``behind``: a change was interrupted, and what it did is not yet taken back."""
+
+    rules: Share
+    lists: dict[str, Share]
+    behind: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether the kernel holds all of it."""
+        return not self.behind and all(it.held >= it.stored for it in (self.rules, *self.lists.values()))
 
 
 class Audit(NamedTuple):
     """What is stored and what the kernel holds of it: rules in force, entries of each list.
 
-    ``behind``: a change of the lists was interrupted before it was in force. ``shadow``: of what only counts.
+    ``behind``: a change was interrupted, and what it did is not yet taken back. ``shadow``: of what only counts.
     """
 
     rules: Share
@@ -26,3 +39,25 @@ class Audit(NamedTuple):
         shares = [self.rules, *self.lists.values()]
         stored = sum(share.stored for share in shares)
         return sum(share.held for share in shares) / stored if stored else 1.0 - self.behind
+
+
+def audit(ruleset: Ruleset, repair: bool = False) -> Audit | None:
+    """What the kernel holds of what is stored; ``repair`` puts back what is missing. None: nothing is attached."""
+    changes = ruleset.changes
+    if not changes.attached():
+        return None
+    pending = changes.pending()
+    shadow = ShadowAudit(
+        Share(*ruleset.shadow_rules.audit()), ruleset.shadow_lists.shares(), pending or ruleset.shadow_lists.stale()
+    )
+    found = Audit(Share(*ruleset.rules.audit()), ruleset.lists.shares(), pending or ruleset.lists.stale(), shadow)
+    if repair:
+        if pending:
+            changes.resync()
+        for entries, its in ((ruleset.rules, found.rules), (ruleset.shadow_rules, shadow.rules)):
+            if its.held < its.stored:
+                changes.resync(entries)
+        for lists, of in ((ruleset.lists, found), (ruleset.shadow_lists, shadow)):
+            if of.behind or any(it.held < it.stored for it in of.lists.values()):
+                lists.fill()
+    return found

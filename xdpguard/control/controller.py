@@ -1,132 +1,135 @@
 # SPDX-License-Identifier: GPL-2.0
 """One instance: attach, detach, configure, audit. The only place that brings store, maps and links together.
 
+    changes                     the one way anything changes
+    rules, shadow_rules         allow, block, port: enforced, and such as only count
+    lists, shadow_lists         named lists, likewise; loader and shadow_loader fill them from files
+    guard, sysctls              the SYN guard's policy; what is raised of the host while a flood lasts
+
 Methods that change something want the instance's lock held.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xdpguard.control import builds, namespaces
-from xdpguard.control.attach import Attaching, Outcome, config_rules
-from xdpguard.control.audit import Audit
-from xdpguard.control.entries import CONFIG, INTERRUPTED
+from xdpguard.control import audit, namespaces, needed
+from xdpguard.control.attach import Attach, Outcome
+from xdpguard.control.attachments import Attachments, Dataplane, LinkTable
+from xdpguard.control.detach import Detach
+from xdpguard.control.entries import CONFIG
 from xdpguard.control.interfaces import Interface
-from xdpguard.control.lists import Share
-from xdpguard.control.loader import ListsFailed, Loaded
+from xdpguard.control.loader import ListsFailed, Loaded, Loader
+from xdpguard.control.planning import Request, config_rules
+from xdpguard.control.ruleset import Ruleset
+from xdpguard.control.sysctls import RaisedSysctls
+from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import XdpguardError
-from xdpguard.net.links import Link, NoSuchLink
-from xdpguard.net.netns import place_of
+from xdpguard.net.links import Link
 from xdpguard.policy.model import Policy
+from xdpguard.policy.rule import NewRule
+from xdpguard.store.database import Store
+
+if TYPE_CHECKING:
+    from xdpguard.lists.addresses import AddressSet
 
 CONFIG_FACT = "config"  # fact: path of the configuration last given
+_POLICY = "policy"  # fact: when a configuration was last put in force
 
 
-class Controller(Attaching):
+class Controller:
     """One instance."""
+
+    def __init__(
+        self,
+        store: Store,
+        dataplane: Dataplane,
+        links: LinkTable,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        """``on_step`` hears the name of each step before it is taken; tests interrupt there."""
+        self.store = store
+        self.ruleset = Ruleset(store, dataplane, on_step)
+        self.changes = self.ruleset.changes
+        self.rules, self.shadow_rules = self.ruleset.rules, self.ruleset.shadow_rules
+        self.lists, self.shadow_lists = self.ruleset.lists, self.ruleset.shadow_lists
+        self.guard = self.ruleset.guard
+        self.loader, self.shadow_loader = Loader(self.lists), Loader(self.shadow_lists)
+        self.sysctls = RaisedSysctls(store)
+        self._dataplane = dataplane
+        self._attachments = Attachments(self.ruleset, dataplane, links, on_step)
+        self._attach = Attach(self._attachments, self.loader, self.shadow_loader)
+        self._detach = Detach(self._attachments, self.sysctls)
+
+    def attach(self, request: Request, policy: Policy) -> Outcome:
+        """Attaches, or swaps the program of an interface that is attached, in one step."""
+        return self._attach(request, policy, self._policy_changed)
 
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
-        known = self._inventory.known(name, netns)
-        notes: list[str] = []
-        moved: list[str] = []
-        try:
-            link: Link | None = self._links.get(name, netns)
-        except NoSuchLink:
-            if known is None:
-                raise
-            link = None
-        if known and not (link and self._inventory.ours(link, known)):
-            # Another interface may have its name by now.
-            there = self._inventory.renamed(known)
-            if there:
-                notes.append(f"{place_of(name, netns)} is now {place_of(there.name, there.netns)}; detached there")
-            elif link is None:
-                notes.append(f"{place_of(name, netns)} has gone; forgotten")
-            link = there or link
-        found = link.xdp if link else None
-        if link and found and found.mode != "offload" and self._inventory.ours(link, known):
-            self._step("detach")
-            with self._program(found.prog_id) as program:
-                _, moved = self._uppers.change(link, partial(self._links.detach, link, found.mode, program))
-        elif known is None:
-            raise XdpguardError(f"{place_of(name, netns)} carries no program of this instance", "see xdpguard status")
-        elif found:
-            other = self._dataplane.name_of(found.prog_id)
-            notes.append(
-                f"{place_of(name, netns)} carries program {found.prog_id} ({other}) of somebody else; left alone"
-            )
-        elif link:
-            notes.append(f"{place_of(name, netns)} carried no program any more")
-        self._step("forget")
-        with self.store.transaction():
-            self.store.remove_attachment(name, netns)
-            builds.forget(self.store, name, netns)
-            namespaces.forget_namespace(self.store, netns)
-        self._dataplane.pins.remove_link(name, netns)
-        restored = self.guard.offloads.restore(name, netns, link.name if link else "")
-        if not self.store.attachments() and not self._inventory.orphans():
-            self._step("harvest")
-            self._retire()
-        last = not any(it.netns == netns for it in self.store.attachments())
-        restored += self.loans.restore(netns) if last else []
-        mode = known.mode if known else (found.mode if found else "")
-        interface = Interface(name, netns, mode, bool(known and known.observe), None, "detached")
-        return Outcome(interface, notes, restored, moved=moved)
+        return self._detach.one(name, netns)
 
     def detach_all(self) -> tuple[list[Outcome], list[XdpguardError]]:
         """Detaches every interface of the instance, from the top down, and removes what is left of it in the kernel.
 
         One that cannot be detached keeps none of the others: its error is in what is returned.
         """
-        done, errors = [], []
-        interfaces = self._uppers.from_top(self._inventory.interfaces())
-        for it in interfaces:
-            try:
-                done.append(self.detach(it.name, it.netns))
-            except XdpguardError as error:
-                errors.append(error)
-        if not interfaces:
-            self._retire()
-        if not errors:
-            self.loans.restore()
-        return done, errors
+        return self._detach.all()
 
-    def config(self) -> Path | None:
-        """The configuration file remembered from an attach before."""
-        held = self.store.fact(CONFIG_FACT)
-        return Path(held) if held else None
+    def interfaces(self) -> list[Interface]:
+        """Every interface that carries our program or should, as it is now."""
+        return self._attachments.interfaces.all()
 
-    def remember_config(self, path: Path | None) -> None:
-        """Remembers the configuration file for the next attach; None forgets it."""
-        with self.store.transaction():
-            self.store.put_fact(CONFIG_FACT, str(path.absolute()) if path else "")
+    def meant(self, name: str, namespace: str | None) -> list[Interface]:
+        """Those of `interfaces` that a user's words mean; "" and None: all. UsageError when none is meant."""
+        return self._attachments.meant(name, namespace)
 
-    def audit(self, repair: bool = False) -> Audit | None:
+    def place(self, name: str, namespace: str, anew: bool = False) -> namespaces.Interface:
+        """The interface that a user's words mean, as it is or would be recorded; see `Attachments.place`."""
+        return self._attachments.place(name, namespace, anew)
+
+    def was_lifted(self, name: str, netns: str) -> bool:
+        """Whether an interface lost its program to a change below it that was killed before it was put back."""
+        return (name, netns) in self._attachments.interfaces.lifted()
+
+    def links(self) -> list[Link]:
+        """The links that carry our program."""
+        return self._attachments.links()
+
+    def tables(self) -> AbstractContextManager[Tables]:
+        """The tables of enforced rules in the kernel."""
+        return self._dataplane.tables()
+
+    def keep_needed(
+        self,
+        places: Collection[str] = (),
+        rules: Collection[NewRule] = (),
+        lists: Mapping[str, AddressSet] | None = None,
+    ) -> list[needed.Conflict]:
+        """Lets through what this host needs although an entry blocks it, and no longer what it does not; see needed.py.
+
+        ``places``, ``rules`` and ``lists``: what is about to be put in force, as in `needed.conflicts`.
+        """
+        found = needed.conflicts(self.store, {"", *places}, rules, lists)
+        needed.keep(self.rules, found)
+        return found
+
+    def audit(self, repair: bool = False) -> audit.Audit | None:
         """What the kernel holds of what the store holds; ``repair`` puts back what is missing. None: not attached."""
-        if not self._dataplane.exists():
-            return None
-        now = time.time()
-        rules = [rule for rule in self.store.rules() if rule.expires is None or rule.expires > now]
-        with self._dataplane.tables() as tables:
-            held = tables.held(rules)
-            shares = self.lists.shares()
-            behind = self.lists.behind() or bool(self.store.fact(INTERRUPTED))
-            if repair:
-                if held < len(rules) or self.rules.behind():
-                    self.rules.fill(tables)
-                if behind or any(share.held < share.stored for share in shares.values()):
-                    self.lists.fill()
-        return Audit(Share(len(rules), held), shares, behind, self.shadow.audit(repair))
+        return audit.audit(self.ruleset, repair)
+
+    def clock_set(self) -> None:
+        """Moves the ends of rules, which are times of day: the kernel compares them on a clock that does not step."""
+        self.changes.resync(self.rules, self.shadow_rules)
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Loads the configuration's lists whose files are new or have changed; see Loader.follow."""
         errors: dict[str, XdpguardError] = {}
-        for loader in (self.loader, self.shadow.loader):
+        for loader in (self.loader, self.shadow_loader):
             try:
                 yield from loader.follow(policy.lists, due, lambda lists: self.keep_needed(lists=lists))
             except ListsFailed as failed:
@@ -140,6 +143,25 @@ class Controller(Attaching):
         Unattended: what the host needs is kept, whatever they block.
         """
         wanted = list(config_rules(policy))
-        self.keep_needed(rules=wanted)
-        self.rules.replace_source(CONFIG, wanted)
-        self._policy_changed()
+        with self.changes.begin():
+            self.keep_needed(rules=wanted)
+            self.rules.replace_source(CONFIG, wanted)
+            self._policy_changed()
+
+    def config(self) -> Path | None:
+        """The configuration file remembered from an attach before."""
+        held = self.store.fact(CONFIG_FACT)
+        return Path(held) if held else None
+
+    def remember_config(self, path: Path | None) -> None:
+        """Remembers the configuration file for the next attach; None forgets it."""
+        with self.store.transaction():
+            self.store.put_fact(CONFIG_FACT, str(path.absolute()) if path else "")
+
+    def policy_mark(self) -> str:
+        """Another text whenever a configuration was put in force."""
+        return self.store.fact(_POLICY)
+
+    def _policy_changed(self) -> None:
+        with self.store.transaction():
+            self.store.put_fact(_POLICY, str(time.time_ns()))

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from xdpguard.control.change import Changes
 from xdpguard.control.sysctls import Offloads
-from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.errors import UsageError
@@ -22,9 +24,9 @@ from xdpguard.net.links import Link
 from xdpguard.net.netns import entered
 from xdpguard.policy.load import guard_faults
 from xdpguard.policy.model import Guard
-from xdpguard.store.database import Store
 
 _FACT = "guard"
+_IN_FORCE = "guard_in_force"  # fact: the policy that the kernel has, with the version of its layout
 _PUBLISHED = "published"
 _LISTS = {"exempt_ports", "bans"}
 DEFAULT = "default"  # the value that takes an override off
@@ -61,47 +63,98 @@ def _value(key: str, text: str) -> Any:
     return msgspec.to_builtins(getattr(converted, key))
 
 
-class Guardbook:
-    """The guard's policy of one instance. Methods that change something want the instance's lock held."""
+Seen = list[tuple[Link, Around]]  # interfaces, and what was seen around them
 
-    def __init__(self, store: Store, pins: Pins) -> None:
-        self._store = store
+
+class GuardPolicy:
+    """The guard's policy of one instance. An image, see change.py. Methods that change something want the instance's
+    lock held.
+    """
+
+    def __init__(self, changes: Changes, pins: Pins) -> None:
+        self._changes = changes
+        self._store = changes.store
         self._pins = pins
-        self.offloads = Offloads(store)
+        self.offloads = Offloads(changes.store)
+        changes.register(self)
 
     def overrides(self) -> dict[str, Any]:
         """What ``guard set`` put over the file."""
         found: dict[str, Any] = json.loads(self._store.fact(_FACT) or "{}")
         return {key: value for key, value in found.items() if key in keys()}
 
-    def set(self, changes: dict[str, Any]) -> None:
-        """Remembers overrides; None takes one off."""
-        held = self.overrides() | changes
-        with self._store.transaction():
-            self._store.put_fact(_FACT, json.dumps({key: value for key, value in held.items() if value is not None}))
+    def set(self, changes: dict[str, Any], configured: Guard, links: Sequence[Link]) -> tuple[Guard, list[str]]:
+        """Remembers overrides, None takes one off, and puts them in force on ``links``: all of it, or nothing.
+
+        Returns the policy with them, and what changed of the interfaces' drivers. UsageError when it is not valid.
+        """
+        held = {key: value for key, value in (self.overrides() | changes).items() if value is not None}
+        policy = _combined(configured, held)
+        seen, done = self.look(policy, links)
+        with self._changes.begin():
+            self._store.put_fact(_FACT, json.dumps(held))
+            if seen:
+                self.put(policy, seen)
+        return policy, done
 
     def effective(self, configured: Guard) -> Guard:
         """The policy in force."""
-        try:
-            return msgspec.convert(msgspec.to_builtins(configured) | self.overrides(), Guard, strict=False)
-        except msgspec.ValidationError as error:
-            remedy = "take it off: xdpguard guard set KEY=default"
-            raise UsageError(f"a value of an earlier guard set is not valid any more: {error}", remedy) from error
+        return _combined(configured, self.overrides())
 
     def apply(self, policy: Guard, links: Iterable[Link], options: bool = True, scan: bool = False) -> list[str]:
         """Puts a policy in force on interfaces, at once and without attaching again; what changed of their drivers.
 
         ``options`` False: answers carry the MSS only for now; ``scan``: somebody waits for what a scan would prove.
         """
-        exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
-        guard.write_policy(self._pins, guard.encode(replace(policy, exempt_ports=exempt), options, scan))
-        done = []
+        seen, done = self.look(policy, links)
+        self.put(policy, seen, options, scan)
+        return done
+
+    def look(self, policy: Guard, links: Iterable[Link]) -> tuple[Seen, list[str]]:
+        """Looks around interfaces, and keeps their drivers from taking off VLAN tags that answers need; what changed.
+
+        Not within a change: what is changed of the host is remembered for good before.
+        """
+        assert not self._store.changing
+        found, done = [], []
         for link in links:
             seen = around.look(link.ifindex, link.netns)
             tagged = seen.vlans and answers(policy.mode)
             done += self.offloads.settle(link.name, link.netns, [it.name for it in seen.receivers] if tagged else ())
-            guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link, seen))
-        return done
+            found.append((link, seen))
+        return found, done
+
+    def put(self, policy: Guard, found: Seen, options: bool = True, scan: bool = False) -> None:
+        """Puts a policy in force on interfaces that were looked at. As it is remembered, it is only written again."""
+        exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
+        wanted = guard.encode(replace(policy, exempt_ports=exempt), options, scan)
+        with self._changes.begin() if self._remembered() != wanted else nullcontext():
+            if self._remembered() != wanted:
+                self._store.put_fact(_IN_FORCE, f"{abi.ABI}:{wanted.hex()}")
+                self._changes.touch(self, "guard")
+            guard.write_policy(self._pins, wanted)
+            for link, seen in found:
+                guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link, seen))
+
+    def stale(self) -> bool:
+        """Whether the kernel has another policy than the one that was put in force last."""
+        wanted = self._remembered()
+        return wanted is not None and guard.policy_in_force(self._pins) != wanted
+
+    def resync(self) -> None:
+        """Puts the policy in force that was put in force last, as far as it is known without the configuration."""
+        wanted = self._remembered()
+        if wanted is None:
+            return
+        guard.write_policy(self._pins, wanted)
+        for it in self._store.attachments():
+            if self._pins.is_current(it.name, it.netns):
+                guard.follow_mode(self._pins, it.name, it.netns)
+
+    def _remembered(self) -> bytes | None:
+        """The policy that was put in force last; None: none was, or by another version."""
+        version, _, text = self._store.fact(_IN_FORCE).partition(":")
+        return bytes.fromhex(text) if version == str(abi.ABI) else None
 
     def published(self) -> list[int]:
         """TCP ports that are exempt beside those of the policy, as `run` has found them to lead elsewhere."""
@@ -112,6 +165,14 @@ class Guardbook:
         """Remembers them, for the next time a policy is put in force."""
         with self._store.transaction():
             self._store.put_fact(_PUBLISHED, json.dumps(sorted(ports)))
+
+
+def _combined(configured: Guard, overrides: dict[str, Any]) -> Guard:
+    try:
+        return msgspec.convert(msgspec.to_builtins(configured) | overrides, Guard, strict=False)
+    except msgspec.ValidationError as error:
+        remedy = "take it off: xdpguard guard set KEY=default"
+        raise UsageError(f"a value of an earlier guard set is not valid any more: {error}", remedy) from error
 
 
 def answers(mode: str) -> bool:

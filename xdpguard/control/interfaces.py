@@ -57,15 +57,15 @@ class Interface:
         return self.prog_id is not None and self.mode == "native" and not self.any_mtu and not needs_frags(self.mtu)
 
 
-class Inventory:
-    """One instance's interfaces. Changes nothing."""
+class Interfaces:
+    """One instance's interfaces."""
 
     def __init__(self, store: Store, dataplane: Programs, links: LinkList) -> None:
         self._store = store
         self._dataplane = dataplane
         self._links = links
 
-    def interfaces(self) -> list[Interface]:
+    def all(self) -> list[Interface]:
         """Every interface that carries our program or should, as it is now."""
         found = [self.look(known) for known in self._store.attachments()]
         for link in self.orphans():

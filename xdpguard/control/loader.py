@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""From a file to a list in force: reads it, refuses what would do harm, hands it to the listbook."""
+"""From a file to a list in force: reads it, refuses what would do harm, puts it among the lists."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from xdpguard.control import safety
-from xdpguard.control.lists import Listbook
+from xdpguard.control.lists import Lists
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.hits import NO_SPLIT
 from xdpguard.policy.rule import NewRule
-from xdpguard.store.database import Store
 from xdpguard.store.lists import NamedList
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ class Plan(NamedTuple):
 
 
 class Loader:
-    """Loads lists into one instance."""
+    """Loads lists of one mode into one instance."""
 
-    def __init__(self, store: Store, book: Listbook, on_step: Callable[[str], None] = lambda step: None) -> None:
+    def __init__(self, lists: Lists, on_step: Callable[[str], None] = lambda step: None) -> None:
         """``on_step`` hears what is being done, for somebody who waits."""
-        self._store = store
-        self._book = book
+        self._store = lists.changes.store
+        self._lists = lists
         self._step = on_step
 
     def load_file(
@@ -112,7 +112,7 @@ class Loader:
         force: bool = False,
     ) -> Plan:
         """Reads those files of a configuration that are new or have changed; changes nothing yet."""
-        held, plan = {it.name: it for it in self._book.shelf.all()}, Plan([], self._gone(files), {})
+        held, plan = {it.name: it for it in self._lists.stored.all()}, Plan([], self._gone(files), {})
         for name, its in self._mine(files):
             if name in held and held[name].stamp == stamp(Path(its.file)):
                 continue
@@ -135,7 +135,7 @@ class Loader:
         Unattended: ``keep`` hears of the entries before they are in force, to keep what the host needs. Files that
         cannot be loaded are told in one ListsFailed when all others are done; their old entries stay.
         """
-        held = {it.name: it for it in self._book.shelf.all()}
+        held = {it.name: it for it in self._lists.stored.all()}
         errors: dict[str, XdpguardError] = {}
         ready: list[Prepared] = []
         for name, its in self._mine(files):
@@ -149,27 +149,28 @@ class Loader:
             except XdpguardError as error:
                 errors[name] = error
         gone = self._gone(files)
-        if ready:
-            keep({it.its.name: it.entries for it in ready if not it.its.forced})
         if ready or gone:
-            # All in one swap: an index is built of all lists, however few have changed.
-            self._book.apply([(it.its, it.entries) for it in ready], gone)
+            with self._lists.changes.begin():
+                if ready:
+                    keep({it.its.name: it.entries for it in ready if not it.its.forced})
+                # All in one swap: an index is built of all lists, however few have changed.
+                self._lists.apply([(it.its, it.entries) for it in ready], gone)
         for it in ready:
-            yield it.loaded(self._book.in_kernel())
+            yield it.loaded(self._lists.in_kernel())
         if errors:
             raise ListsFailed(errors)
 
     def _gone(self, files: Mapping[str, ListFile]) -> list[str]:
         mine = dict(self._mine(files))
-        return [it.name for it in self._book.shelf.all() if it.source == CONFIG and it.name not in mine]
+        return [it.name for it in self._lists.stored.all() if it.source == CONFIG and it.name not in mine]
 
     def _mine(self, files: Mapping[str, ListFile]) -> Iterator[tuple[str, ListFile]]:
-        """Those that are shadow lists, or those that are not, as the book has it."""
-        return ((name, its) for name, its in files.items() if its.shadow == self._book.SHADOW)
+        """Those that are shadow lists, or those that are not, as the lists are of that mode."""
+        return ((name, its) for name, its in files.items() if its.shadow == (self._lists.mode == "shadow"))
 
     def _put(self, prepared: Prepared) -> Loaded:
         self._step(f"putting {len(prepared.entries):,} entries in force")
-        return prepared.loaded(self._book.put(prepared.its, prepared.entries))
+        return prepared.loaded(self._lists.put(prepared.its, prepared.entries))
 
     def _read_file(
         self,
@@ -211,16 +212,16 @@ class Loader:
         self._step("sorting")
         given = parsed.first4.size + parsed.high6.size
         entries, twice = aggregate(parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6)
-        before = self._book.shelf.find(name)
+        before = self._lists.stored.find(name)
         around = around or Circumstances()
         # A list that only counts does no harm; it is looked at when it is promoted.
-        if not force and not self._book.SHADOW:
+        if not force and self._lists.mode == "enforce":
             check_size(name, given, before)
             if around.unattended:
                 safety.check_everybody(name, entries)
             else:
                 safety.check_list(self._store, name, entries, around.places, around.config)
-        number = before.number if before else self._book.shelf.free_number(around.taken)
+        number = before.number if before else self._lists.stored.free_number(around.taken)
         notes = list(parsed.notes)
         if before and before.source == CONFIG != source:
             source = CONFIG
@@ -242,6 +243,8 @@ class Loader:
             forced=force,
             packets=before.packets if before else 0,
             bytes=before.bytes if before else 0,
+            mode=self._lists.mode,
+            split=before.split if before else NO_SPLIT,
         )
         if parsed.cleared:
             notes.append(f"{parsed.cleared:,} entries had host bits set; taken as the prefixes that hold them")
@@ -259,7 +262,6 @@ def check_size(name: str, given: int, before: NamedList | None) -> None:
 
 def check_name(name: str) -> None:
     """UsageError when a list cannot be called so."""
-    from xdpguard.policy.model import LIST_NAME
 
     if not LIST_NAME.fullmatch(name):
         raise UsageError(f"not a name for a list: {name!r}", "use up to 64 letters, digits, . _ or -")

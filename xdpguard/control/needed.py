@@ -12,12 +12,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from xdpguard.control.entries import CONFIG, Rulebook
+from xdpguard.control.entries import CONFIG, Entries
 from xdpguard.net import netns, sockets
 from xdpguard.policy.rule import SAFETY, NewRule, Rule
 from xdpguard.policy.target import Port, Prefix, Target
-from xdpguard.store.database import Store, around
-from xdpguard.store.lists import Shelf
+from xdpguard.store.database import Store
+from xdpguard.store.lists import ListStore
+from xdpguard.store.rows import around
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -56,7 +57,7 @@ class Conflict(NamedTuple):
         return f"{self.address} is let through although {self.blocked_by} {verb} it: it is {self.role}"
 
 
-class Entries:
+class Blocking:
     """What blocks sources: the enforced rules and lists of a store, and such as are about to be put in force."""
 
     def __init__(
@@ -64,11 +65,11 @@ class Entries:
     ) -> None:
         self._store = store
         self._new = rules
-        shelf = Shelf(store)
+        stored = ListStore(store)
         coming = lists or {}
         self._lists = [
-            (it.name, f"list {it.name} {it.loaded}", shelf.entries(it.name))
-            for it in shelf.all()
+            (it.name, f"list {it.name} {it.loaded}", stored.entries(it.name))
+            for it in stored.all()
             if not it.forced and it.name not in coming
         ] + [(name, "", entries) for name, entries in coming.items()]
         self._forced = _forced(store)
@@ -120,10 +121,10 @@ def conflicts(
 
     ``rules`` and ``lists``: the configuration's, about to be put in force.
     """
-    entries = Entries(store, rules, lists)
+    blocking = Blocking(store, rules, lists)
     found: dict[Prefix, Conflict] = {}
     for address, role, ports in _needed({*places, *(it.netns for it in store.attachments())}):
-        conflict = entries.conflict(address, role, ports)
+        conflict = blocking.conflict(address, role, ports)
         if conflict is not None:
             found.setdefault(address, conflict)
     return list(found.values())
@@ -148,16 +149,17 @@ def _needed(places: Iterable[str]) -> Iterator[tuple[Prefix, str, list[Port]]]:
             yield it.address, it.role + where, ports
 
 
-def keep(store: Store, book: Rulebook, found: Iterable[Conflict]) -> None:
+def keep(entries: Entries, found: Iterable[Conflict]) -> None:
     """Lets exactly these addresses through. Wants the instance's lock held; XdpguardError when there is no room."""
     now = time.time()
     wanted = [NewRule("allow", it.address, f"{it.role}; {it.blocked_by}", SAFETY, now, None) for it in found]
-    held = {rule.target: rule.reason for rule in store.rules("allow") if rule.source == SAFETY}
+    held = {rule.target: rule.reason for rule in entries.of_source("allow", SAFETY)}
     if held != {rule.target: rule.reason for rule in wanted}:
-        book.replace_source(SAFETY, wanted)
         changed = [it for it in wanted if held.get(it.target, it.reason) != it.reason]
-        if changed:
-            book.add_rules(changed)
+        with entries.changes.begin():
+            entries.replace_source(SAFETY, wanted)
+            if changed:
+                entries.add_rules(changed)
 
 
 def kept(store: Store) -> list[Conflict]:
@@ -181,7 +183,7 @@ def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Co
     ]
     if made:
         there = {_mark(rule) for rule in (*store.rules("block"), *store.rules("port"))}
-        there |= {f"list {it.name} {it.loaded}" for it in Shelf(store).all()}
+        there |= {f"list {it.name} {it.loaded}" for it in ListStore(store).all()}
         pairs = sorted({pair for pair in {*made, *_forced(store)} if pair[1] in there})
         with store.transaction():
             store.put_fact(_FORCED, json.dumps(pairs))
@@ -189,7 +191,7 @@ def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Co
 
 def strangers(store: Store, places: Iterable[str] = ("",)) -> list[tuple[Prefix, str]]:
     """Blocked sources that hold a connection to an SSH port without being logged in: where from, what blocks them."""
-    entries = Entries(store)
+    blocking = Blocking(store)
     kept_anyway = {address for address, _ in addresses(store, places)}
     found: dict[Prefix, str] = {}
     for place in sorted({*places, *(it.netns for it in store.attachments())}):
@@ -199,7 +201,7 @@ def strangers(store: Store, places: Iterable[str] = ("",)) -> list[tuple[Prefix,
         except netns.NoSuchNamespace:
             continue
         for peer in sorted(peers - kept_anyway):
-            conflict = entries.conflict(peer, "")
+            conflict = blocking.conflict(peer, "")
             if conflict:
                 found[peer] = conflict.blocked_by
     return list(found.items())

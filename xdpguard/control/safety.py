@@ -15,7 +15,7 @@ from xdpguard.net import netns, sockets
 from xdpguard.policy.rule import NewRule, Rule
 from xdpguard.policy.target import Port, Prefix, Target
 from xdpguard.store.database import Store
-from xdpguard.store.lists import Shelf
+from xdpguard.store.lists import ListStore
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -81,10 +81,10 @@ def check_everybody(name: str, entries: AddressSet) -> None:
 
 def check_lists(store: Store, places: Collection[str], config: Collection[NewRule]) -> None:
     """`check_list` for all lists that are stored and were not forced."""
-    shelf = Shelf(store)
-    for it in shelf.all():
+    stored = ListStore(store)
+    for it in stored.all():
         if not it.forced:
-            check_list(store, it.name, shelf.entries(it.name), places, config)
+            check_list(store, it.name, stored.entries(it.name), places, config)
 
 
 def _guarded(store: Store, places: Collection[str] = ("",)) -> Iterator[sockets.Protected]:
@@ -149,8 +149,8 @@ def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
 
 def _check_listed(store: Store, gone: Collection[Prefix], now: float) -> None:
     """Refuses when a list holds an address that the host needs and that only ``gone`` allow for good."""
-    shelf = Shelf(store)
-    lists = [it for it in shelf.all() if not it.forced]
+    stored = ListStore(store)
+    lists = [it for it in stored.all() if not it.forced]
     if not lists:
         return
     needed = []
@@ -159,7 +159,7 @@ def _check_listed(store: Store, gone: Collection[Prefix], now: float) -> None:
         if lasting and all(target in gone for target in lasting):
             needed.append((address, role))
     for it in lists if needed else ():
-        entries = shelf.entries(it.name)
+        entries = stored.entries(it.name)
         for address, role in needed:
             if entries.holding(address) is not None:
                 raise XdpguardError(

@@ -23,7 +23,7 @@ TIMESTAMPS = "net.ipv4.tcp_timestamps"
 _GRACE = 1.0  # seconds
 
 
-class Loans:
+class RaisedSysctls:
     """One instance's raised sysctls, by network namespace."""
 
     def __init__(self, store: Store) -> None:
@@ -36,8 +36,8 @@ class Loans:
 
     def raise_to(self, netns: str, wanted: dict[str, str]) -> list[str]:
         """Sets sysctls; returns what was changed, as ``name found -> made``."""
-        loans = self.held()
-        mine = loans.setdefault(netns, {})
+        raised = self.held()
+        mine = raised.setdefault(netns, {})
         change = {}
         for name, value in wanted.items():
             found = sysctl.read(name, netns)
@@ -46,29 +46,29 @@ class Loans:
                 change[name] = value
         if not change:
             return []
-        self._keep(loans)
+        self._keep(raised)
         for name, value in change.items():
             sysctl.write(name, value, netns)
         return [f"{name} {mine[name][0]} -> {value}" for name, value in change.items()]
 
     def restore(self, netns: str | None = None) -> list[str]:
-        """Puts back what is on loan, in one namespace or everywhere; one that somebody else has set since stays."""
-        loans = self.held()
+        """Puts back what was raised, in one namespace or everywhere; one that somebody else has set since stays."""
+        raised = self.held()
         done = []
-        if any(TIMESTAMPS in its for name, its in loans.items() if netns in (None, name)):
+        if any(TIMESTAMPS in its for name, its in raised.items() if netns in (None, name)):
             time.sleep(_GRACE)
-        for name in [netns] if netns is not None else list(loans):
-            for key, (found, made) in loans.pop(name, {}).items():
+        for name in [netns] if netns is not None else list(raised):
+            for key, (found, made) in raised.pop(name, {}).items():
                 # The namespace may have gone, and its sysctls with it.
                 with contextlib.suppress(XdpguardError):
                     if sysctl.read(key, name) == made:
                         sysctl.write(key, found, name)
                         done.append(f"{key} {made} -> {found}")
-        self._keep(loans)
+        self._keep(raised)
         return done
 
-    def _keep(self, loans: dict[str, dict[str, tuple[str, str]]]) -> None:
-        left = {netns: its for netns, its in loans.items() if its}
+    def _keep(self, raised: dict[str, dict[str, tuple[str, str]]]) -> None:
+        left = {netns: its for netns, its in raised.items() if its}
         with self._store.transaction():
             self._store.put_fact(_FACT, json.dumps(left) if left else "")
 
@@ -91,7 +91,7 @@ class Offloads:
         held = self.held().get(netns, {}).get(name, {})
         wanted = list(devices)
         stray = [it for it in held if it not in wanted]
-        # One that is on loan and takes tags off all the same was made anew, or somebody has switched it on.
+        # One that was switched off and takes tags off all the same was made anew, or somebody has switched it on.
         taken = [it for it in wanted if held.get(it, True) and offload.takes_tags_off(it, netns)]
         if not stray and not taken:
             return []
@@ -105,7 +105,7 @@ class Offloads:
         return done + [f"rx-vlan-offload of {it}: off -> on" for it in back]
 
     def restore(self, name: str, netns: str, now: str = "") -> list[str]:
-        """Puts back what an interface has on loan; ``now``: what it is called meanwhile."""
+        """Switches on what was switched off for an interface; ``now``: what it is called meanwhile."""
         held = self.held().get(netns, {}).get(name, {})
         if not held:
             return []
@@ -115,9 +115,9 @@ class Offloads:
         return done
 
     def _keep(self, name: str, netns: str, devices: dict[str, bool]) -> None:
-        loans = self.held()
-        loans.setdefault(netns, {})[name] = devices
-        left = {place: {it: its for it, its in held.items() if its} for place, held in loans.items()}
+        raised = self.held()
+        raised.setdefault(netns, {})[name] = devices
+        left = {place: {it: its for it, its in held.items() if its} for place, held in raised.items()}
         left = {place: held for place, held in left.items() if held}
         with self._store.transaction():
             self._store.put_fact(_OFFLOADS, json.dumps(left) if left else "")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol, TypeVar
 
-from xdpguard.control.interfaces import Interface, Inventory
+from xdpguard.control.interfaces import Interface, Interfaces
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link, Mode, NoSuchLink
 from xdpguard.net.netns import place_of
@@ -42,11 +42,11 @@ class Uppers:
     """What stands on what, of one instance's interfaces."""
 
     def __init__(
-        self, programs: _Programs, links: _Links, inventory: Inventory, on_step: Callable[[str], None]
+        self, programs: _Programs, links: _Links, interfaces: Interfaces, on_step: Callable[[str], None]
     ) -> None:
         self._programs = programs
         self._links = links
-        self._inventory = inventory
+        self._interfaces = interfaces
         self._step = on_step
 
     def from_top(self, interfaces: Sequence[Interface]) -> list[Interface]:
@@ -66,7 +66,7 @@ class Uppers:
         try:
             return step(), []
         except AttachRefused as refused:
-            uppers = self._inventory.above(link, self._links.is_above) if refused.code == errno.EEXIST else []
+            uppers = self._interfaces.above(link, self._links.is_above) if refused.code == errno.EEXIST else []
             if not uppers:
                 raise
             names = ", ".join(place_of(it.name, it.netns) for it in uppers)
@@ -78,7 +78,7 @@ class Uppers:
                     f"leave it: the program of {team} runs on its members already, and could not be put back",
                     refused.code,
                 ) from refused
-            others = [it for it in uppers if not self._inventory.is_ours(it)]
+            others = [it for it in uppers if not self._interfaces.is_ours(it)]
             if others:
                 off = " and ".join(place_of(it.name, it.netns) for it in others)
                 raise AttachRefused(
@@ -92,6 +92,20 @@ class Uppers:
         return done, [f"{names}: the program was off for a moment and is on again; {why}"]
 
     @contextmanager
+    def announced(self, link: Link) -> Iterator[None]:
+        """Leaves word for good of our programs above a link, before `change` may take them off within a transaction."""
+        above = self._interfaces.above(link, self._links.is_above)
+        ours = [(it.name, it.netns) for it in above if self._interfaces.is_ours(it)]
+        if not ours:
+            yield
+            return
+        self._interfaces.note_lifted(ours)
+        try:
+            yield
+        finally:
+            self._interfaces.note_lifted(())
+
+    @contextmanager
     def _without(self, uppers: Sequence[Link]) -> Iterator[None]:
         """Takes our programs off these links, and puts them back, also when what is done meanwhile fails."""
         with ExitStack() as held:
@@ -99,7 +113,7 @@ class Uppers:
             held.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             lifted: list[tuple[Link, Mode, int]] = []
             # Who is killed meanwhile leaves word to `run` that nobody wanted them off.
-            self._inventory.note_lifted([(it.name, it.netns) for it in uppers])
+            self._interfaces.note_lifted([(it.name, it.netns) for it in uppers])
             try:
                 for it in uppers:
                     assert it.xdp is not None
@@ -112,7 +126,7 @@ class Uppers:
                 yield
             finally:
                 self._put_back(lifted)
-                self._inventory.note_lifted(())
+                self._interfaces.note_lifted(())
 
     def _put_back(self, lifted: Sequence[tuple[Link, Mode, int]]) -> None:
         lost = []

@@ -8,9 +8,9 @@ from pathlib import Path
 from xdpguard.control import needed as needs
 from xdpguard.control.answering import Reach, in_words
 from xdpguard.control.controller import CONFIG_FACT
-from xdpguard.control.guard import Guardbook
 from xdpguard.control.guard import answers as answering
-from xdpguard.control.interfaces import Interface, Inventory
+from xdpguard.control.interfaces import Interface, Interfaces
+from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys import pins as pinning
@@ -32,11 +32,11 @@ def firewall(instance: Instance) -> Check:
     exempt: set[int] = set()
     if instance.store.exists():
         with Store(instance.store, read_only=True) as store:
-            book = Guardbook(store, pinning.Pins(instance.bpffs, instance.name))
+            guard = Ruleset(store, KernelDataplane(pinning.Pins(instance.bpffs, instance.name))).guard
             configured = configured_guard(store, instance)
             namespaces |= {it.netns for it in store.attachments()} & set(netns.names())
-            ports = (port for text in book.effective(configured).exempt_ports for port in parse_ports(text))
-            exempt |= set(book.published()) | {port.number for port in ports}
+            ports = (port for text in guard.effective(configured).exempt_ports for port in parse_ports(text))
+            exempt |= set(guard.published()) | {port.number for port in ports}
     found = [it for name in sorted(namespaces) for it in rulesets.warnings(name, exempt)]
     if found:
         return Check("host firewall", "warn", "; ".join(found), rulesets.REMEDY)
@@ -67,7 +67,7 @@ def interfaces(instance: Instance) -> Check:
             words.append(f"{link.name} (program {link.xdp.prog_id}, {dataplane.name_of(link.xdp.prog_id)})")
             foreign.append(link.name)
     with Store(instance.store, read_only=True) as store:
-        fixed = [it.name for it in Inventory(store, dataplane, Links()).interfaces() if it.may_fix_mtu()]
+        fixed = [it.name for it in Interfaces(store, dataplane, Links()).all() if it.may_fix_mtu()]
     if foreign:
         remedy = f"attach to {', '.join(foreign)} only with --replace"
         return Check("interfaces", "warn", ", ".join(words), remedy)
@@ -112,7 +112,7 @@ def drivers(instance: Instance) -> Check:
 def _attached(instance: Instance) -> list[Interface]:
     dataplane = KernelDataplane(pinning.Pins(instance.bpffs, instance.name))
     with Store(instance.store, read_only=True) as store:
-        return [it for it in Inventory(store, dataplane, Links()).interfaces() if it.state == "attached"]
+        return [it for it in Interfaces(store, dataplane, Links()).all() if it.state == "attached"]
 
 
 def _driver(link: Link) -> tuple[str, str]:

@@ -19,7 +19,7 @@ _PLACES = 10  # destinations shown
 
 def about(session: Controller, pins: Pins, address: Prefix) -> Plain:
     """Rules, lists, bans, traffic and roles of an address. Nothing needs to be attached."""
-    entries = Entries(session.store, session.rules, session.lists, session.shadow)
+    entries = Entries(session.ruleset)
     allow, block = entries.covering("allow", address), entries.covering("block", address)
     lists = [plain for _, plain in entries.lists(address)]
     first = next(iter([*allow[:1], *block[:1], *lists[:1]]), None)

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from xdpguard.control.attach import config_rules
 from xdpguard.control.controller import Controller
-from xdpguard.control.entries import CONFIG, Rulebook
+from xdpguard.control.entries import CONFIG
 from xdpguard.control.guard import surroundings
-from xdpguard.control.lists import Listbook
 from xdpguard.control.loader import Loader
-from xdpguard.control.shadowing import Shadowing
+from xdpguard.control.planning import config_rules
+from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
@@ -61,35 +60,32 @@ def candidate(
             Probe(sized, pins, (target.name, target.netns), cache, link.ifindex if link else 0) as probe,
             Store(Path(folder) / "store.db") as store,
         ):
-            dataplane = KernelDataplane(pins)
-            rules, lists, shadow = Rulebook(store, dataplane), Listbook(store, pins), Shadowing(store, dataplane)
-            notes = _fill(pins, store, rules, lists, policy, session)
+            ruleset = Ruleset(store, KernelDataplane(pins))
+            notes = _fill(pins, ruleset, policy, session)
             chosen = session.guard.effective(policy.guard) if session else policy.guard
             state = _guard(pins, chosen, other, target)
             probe.set_guard(state)
-            yield Subject(label, probe, store, rules, lists, shadow, pins, state, chosen.mode, observe, link, notes)
+            yield Subject(label, probe, ruleset, pins, state, chosen.mode, observe, link, notes)
     finally:
         pins.remove_all()
 
 
-def _fill(
-    pins: Pins, store: Store, rules: Rulebook, lists: Listbook, policy: Policy, session: Controller | None
-) -> list[str]:
+def _fill(pins: Pins, ruleset: Ruleset, policy: Policy, session: Controller | None) -> list[str]:
     with KernelDataplane(pins).tables() as tables:
         tables.seed()
     if session:
         for kind in ("allow", "block", "port"):
             others = [rule for rule in session.store.rules(kind) if rule.source != CONFIG]
             if others:
-                rules.add_rules([NewRule(kind, *rule[2:7]) for rule in others])
-        for its in session.lists.shelf.all():
+                ruleset.rules.add_rules([NewRule(kind, *rule[2:7]) for rule in others])
+        for its in session.lists.stored.all():
             if its.source != CONFIG:
-                lists.put(its, session.lists.shelf.entries(its.name))
-    rules.replace_source(CONFIG, list(config_rules(policy)))
+                ruleset.lists.put(its, session.lists.stored.entries(its.name))
+    ruleset.rules.replace_source(CONFIG, list(config_rules(policy)))
     # Nothing that is only asked can cut anybody off.
     files = {name: msgspec.structs.replace(its, force=True) for name, its in policy.lists.items()}
     notes = []
-    for done in Loader(store, lists).follow(files):
+    for done in Loader(ruleset.lists).follow(files):
         if done.its.skipped:
             notes.append(f"{done.its.file}: {done.its.skipped:,} lines skipped, which are no entries")
     return notes

@@ -38,7 +38,7 @@ _END = "behind the last stage"
 
 def explain(subject: Subject, frame: bytes, length: int) -> Plain:
     """Everything about a frame, or about what there is of one of ``length`` octets. XdpguardError when it is cut."""
-    entries = Entries(subject.store, subject.rules, subject.lists, subject.shadow)
+    entries = Entries(subject.ruleset)
     with netns.entered(subject.netns):
         answer = subject.probe.ask_one(frame, length)[0]
     if cut(np.array([answer]), np.array([len(frame)]), np.array([length]))[0]:

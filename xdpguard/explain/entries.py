@@ -7,15 +7,13 @@ import math
 import time
 from typing import Any
 
-from xdpguard.control.entries import Rulebook, RuleHits
-from xdpguard.control.lists import Listbook, ListHits
-from xdpguard.control.shadowing import Shadowing
+from xdpguard.control.entries import RuleHits
+from xdpguard.control.lists import ListHits
+from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys import abi
-from xdpguard.policy.hits import Split
+from xdpguard.policy.hits import NO_SPLIT, Split
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Prefix
-from xdpguard.store.database import Store
-from xdpguard.store.shadow import Shadows
 from xdpguard.telemetry import attribution
 
 Plain = dict[str, Any]
@@ -49,15 +47,18 @@ def list_as_json(found: ListHits, entry: Prefix | None) -> Plain:
     }
 
 
-def _split(split: Split) -> Plain:
+def _split(split: Split | None) -> Plain:
+    split = split or NO_SPLIT
     return {name: {"packets": hits.packets, "bytes": hits.bytes} for name, hits in split._asdict().items()}
 
 
 class Entries:
     """What one instance has on sources and ports."""
 
-    def __init__(self, store: Store, rules: Rulebook, lists: Listbook, shadow: Shadowing) -> None:
-        self._store, self._rules, self._lists, self._shadow = store, rules, lists, shadow
+    def __init__(self, ruleset: Ruleset) -> None:
+        self._store = ruleset.store
+        self._rules, self._shadow_rules = ruleset.rules, ruleset.shadow_rules
+        self._lists, self._shadow_lists = ruleset.lists, ruleset.shadow_lists
 
     def covering(self, kind: Kind, address: Prefix) -> list[Plain]:
         """Rules in force of a kind that hold an address, the longest prefix first: the first one is asked first."""
@@ -75,7 +76,7 @@ class Entries:
         """Numbers of the lists that hold an address, with the entry: the longest prefix first, then the first list."""
         found = []
         for item in self._lists.in_force():
-            entry = self._lists.shelf.entries(item.its.name).holding(address)
+            entry = self._lists.stored.entries(item.its.name).holding(address)
             if entry is not None:
                 found.append((-entry.length, item.its.number, list_as_json(item, entry)))
         return [(number, plain) for _, number, plain in sorted(found, key=lambda it: it[:2])]
@@ -84,33 +85,33 @@ class Entries:
         """The list of that number."""
         for item in self._lists.in_force():
             if item.its.number == number:
-                return list_as_json(item, self._lists.shelf.entries(item.its.name).holding(address))
+                return list_as_json(item, self._lists.stored.entries(item.its.name).holding(address))
         return {"entry": "list", "number": number}
 
     def shadow(self, address: Prefix) -> list[Plain]:
         """Shadow entries that hold an address, in the order in which they are asked: the first one counts."""
-        rules = self._shadow.rules.with_hits(Shadows(self._store).covering(address, time.time()))
-        found = [rule_as_json(it.found) | _split(it.split) for it in rules]
+        covering = self._store.covering("block", address, time.time(), "shadow")
+        found = [rule_as_json(it) | _split(it.split) for it in self._shadow_rules.with_hits(covering)]
         lists = []
-        for item in self._shadow.lists.counted():
-            entry = self._shadow.lists.shelf.entries(item.found.its.name).holding(address)
+        for item in self._shadow_lists.in_force():
+            entry = self._shadow_lists.stored.entries(item.its.name).holding(address)
             if entry is not None:
-                plain = list_as_json(item.found, entry) | {"shadow": True} | _split(item.split)
-                lists.append((-entry.length, item.found.its.number, plain))
+                plain = list_as_json(item, entry) | {"shadow": True} | _split(item.split)
+                lists.append((-entry.length, item.its.number, plain))
         return found + [plain for _, _, plain in sorted(lists, key=lambda it: it[:2])]
 
     def shadow_at(self, place: int, source: Prefix) -> Plain:
         """The shadow entry whose hits are counted at a place; ``source``: an address it holds."""
         if place < abi.SHADOW_RULES:
-            covering = Shadows(self._store).covering(source)
-            rules = self._shadow.rules.with_hits([rule for rule in covering if rule.slot == place])
-            found = [rule_as_json(it.found) | _split(it.split) for it in rules]
+            covering = self._store.covering("block", source, mode="shadow")
+            rules = self._shadow_rules.with_hits([rule for rule in covering if rule.slot == place])
+            found = [rule_as_json(it) | _split(it.split) for it in rules]
             return found[0] if found else {"entry": "rule", "slot": place}
-        for item in self._shadow.lists.counted():
-            its = item.found.its
+        for item in self._shadow_lists.in_force():
+            its = item.its
             if its.number == place - abi.SHADOW_RULES:
-                entry = self._shadow.lists.shelf.entries(its.name).holding(source)
-                return list_as_json(item.found, entry) | {"shadow": True} | _split(item.split)
+                entry = self._shadow_lists.stored.entries(its.name).holding(source)
+                return list_as_json(item, entry) | {"shadow": True} | _split(item.split)
         return {"entry": "list", "number": place - abi.SHADOW_RULES}
 
     def _plain(self, rules: list[Rule]) -> list[Plain]:

@@ -10,11 +10,9 @@ from pathlib import Path
 
 from xdpguard.control import builds
 from xdpguard.control.controller import Controller
-from xdpguard.control.entries import Rulebook
 from xdpguard.control.interfaces import Interface
-from xdpguard.control.lists import Listbook
 from xdpguard.control.namespaces import meant
-from xdpguard.control.shadowing import Shadowing
+from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.probe import Probe, of_instance
 from xdpguard.dataplane.build.program import Target
 from xdpguard.dataplane.sys.pins import Pins
@@ -24,7 +22,6 @@ from xdpguard.net import netns as namespaces
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Policy
-from xdpguard.store.database import Store
 
 NO_GUARD = guard.State(*[0] * len(guard.State._fields))
 
@@ -35,10 +32,7 @@ class Subject:
 
     label: str
     probe: Probe
-    store: Store
-    rules: Rulebook
-    lists: Listbook
-    shadow: Shadowing
+    ruleset: Ruleset
     pins: Pins
     state: guard.State
     mode: str  # of the guard
@@ -103,10 +97,7 @@ def live(
         yield Subject(
             label=place_of(link.name, link.netns),
             probe=probe,
-            store=session.store,
-            rules=session.rules,
-            lists=session.lists,
-            shadow=session.shadow,
+            ruleset=session.ruleset,
             pins=pins,
             state=state,
             mode=guard.read_policy(pins).mode,

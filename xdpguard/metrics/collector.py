@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xdpguard import __version__
-from xdpguard.control.interfaces import Interface, Inventory
-from xdpguard.control.lists import Listbook
+from xdpguard.control.interfaces import Interface, Interfaces
+from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
@@ -79,8 +79,8 @@ class Collector:
     def interfaces(self) -> list[Interface]:
         """Return the recorded interfaces in their current state."""
         with Store(self._store, read_only=True) as store:
-            inventory = Inventory(store, KernelDataplane(self._pins), self._links)
-            return [inventory.look(it) for it in store.attachments()]
+            interfaces = Interfaces(store, KernelDataplane(self._pins), self._links)
+            return [interfaces.look(it) for it in store.attachments()]
 
     def rest(self) -> None:
         """Release what is costly while nobody scrapes."""
@@ -166,7 +166,7 @@ class Collector:
 
     def _lists(self, out: Gathering) -> None:
         with Store(self._store, read_only=True) as store:
-            for it in Listbook(store, self._pins).in_force():
+            for it in Ruleset(store, KernelDataplane(self._pins)).lists.in_force():
                 out.put("xdpguard_list_entries", it.its.entries, it.its.name)
                 out.put("xdpguard_list_loaded_timestamp_seconds", it.its.loaded, it.its.name)
                 out.put("xdpguard_list_hits_total", it.packets, it.its.name)

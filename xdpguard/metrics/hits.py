@@ -34,7 +34,7 @@ _ROW = np.dtype(
 )
 _QUERY = (
     "SELECT id, kind, slot, coalesce(expires, 0), source = ?, packets, bytes, created,"
-    " (SELECT value FROM facts WHERE key = ?) FROM rules ORDER BY id"
+    " (SELECT value FROM facts WHERE key = ?) FROM rules WHERE mode = 'enforce' ORDER BY id"
 )
 _SETTLED = 1_000_000_000  # ns after which a further change gets another mtime: file system clocks are coarse
 _Rows = NDArray[Any]
@@ -86,7 +86,7 @@ class RuleTotals:
         if stamp == self._stamp and stamp is not None:
             return
         with Store(self._store, read_only=True) as store:
-            found = store.execute(_QUERY, (GUARD, MAPS))
+            found = store.execute(_QUERY, (GUARD, MAPS["enforce"]))
         numbers = {kind: place for place, kind in enumerate(KINDS)}
         rows = np.array([(it[0], numbers[it[1]], *it[2:5], it[5:7], it[7]) for it in found], _ROW)
         last = np.zeros((len(rows), 2), np.int64)

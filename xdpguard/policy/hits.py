@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 
 class Hits(NamedTuple):
-    """Hit counts of a rule since its maps were created."""
+    """Hit counts of an enforced entry."""
 
     packets: int
     bytes: int
+
+    @property
+    def total(self) -> Hits:
+        """The hits themselves, as a `Split` has its total."""
+        return self
 
 
 class Split(NamedTuple):

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 from xdpguard.errors import UsageError
 
 Protocol = Literal["tcp", "udp"]
-Kind = Literal["allow", "block", "port", "shadow"]  # a shadow rule is a block that only counts
-KINDS: tuple[Kind, ...] = ("allow", "block", "port")  # those that decide
+Kind = Literal["allow", "block", "port"]
+Label = Literal["allow", "block", "port", "shadow"]  # what people are shown: a block in shadow mode is a shadow rule
+KINDS: tuple[Kind, ...] = ("allow", "block", "port")
 
 PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linux/in.h
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from xdpguard.control.entries import GUARD, Rulebook
+from xdpguard.control.entries import GUARD, Entries
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_duration
@@ -90,7 +90,7 @@ class Rates:
 class Bans:
     """Puts bans in force. Wants the instance's lock held."""
 
-    def __init__(self, store: Store, rules: Rulebook, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, rules: Entries, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._rules = rules
         self._now = now

@@ -94,7 +94,7 @@ class Daemon:
             stack.callback(self._metrics.close)
             with self._session() as session:
                 # First of all: whatever else may be wrong now, this can be done.
-                for change in session.loans.restore():
+                for change in session.sysctls.restore():
                     self._log(f"put back after an end without notice: {change}")
                 self._policy = self._load(session)
                 self._following.begin(session, self._policy, time.monotonic())
@@ -193,9 +193,7 @@ class Daemon:
     def _clock_stepped(self, session: Controller) -> None:
         """Ends of rules are times of day; the kernel compares them on a clock that does not step."""
         self._offset = boot_offset()
-        with session.tables() as tables:
-            session.rules.fill(tables)
-        session.shadow.fill()
+        session.clock_set()
         self._log("the clock was set; the ends of rules were moved with it")
 
     def _chores(self, session: Controller) -> None:
@@ -222,8 +220,7 @@ class Daemon:
             )
         elif changed := _changes(before_guard, self._guard):
             self._log(f"guard: {changed}")
-        session.rules.purge()
-        session.shadow.rules.purge()
+        session.ruleset.purge()
         self._needs.look(session, self._following.places(session), self._stamp(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
         session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
@@ -265,8 +262,8 @@ class Daemon:
             links = session.links()
             if links:
                 # Nobody asks for the proof of a scan now, and no answer may need a sysctl that is about to go.
-                session.guard.apply(self._guard, links, options=not session.loans.held())
-            for change in session.loans.restore():
+                session.guard.apply(self._guard, links, options=not session.sysctls.held())
+            for change in session.sysctls.restore():
                 self._log(f"put back: {change}")
             if links:
                 session.guard.apply(self._guard, links)

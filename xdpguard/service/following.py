@@ -11,9 +11,9 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from xdpguard.control.attach import Request
 from xdpguard.control.controller import Controller
 from xdpguard.control.interfaces import Interface
+from xdpguard.control.planning import Request
 from xdpguard.errors import XdpguardError
 from xdpguard.net import netns
 from xdpguard.net.links import NoSuchLink

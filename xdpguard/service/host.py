@@ -40,18 +40,18 @@ class Host:
         if _needs_cookies(policy, active):
             wanted = {name: value for name, value in _WANTED.items() if name != TIMESTAMPS or policy.options}
             for name in sorted({link.netns for link in links}):
-                for change in session.loans.raise_to(name, wanted):
+                for change in session.sysctls.raise_to(name, wanted):
                     self._log(f"for the length of the flood: {change}{f' in {name}' if name else ''}")
             self._set_options(session, policy, links, True)
             return
         if now - self._flood_at < _LINGER:
             return
-        if not session.loans.held():
+        if not session.sysctls.held():
             self._flood_at = float("-inf")
             return
         self._set_options(session, policy, links, False)
         if now - self._flood_at >= _LINGER + _DRAIN:
-            for change in session.loans.restore():
+            for change in session.sysctls.restore():
                 self._log(f"put back: {change}")
             self._flood_at = float("-inf")
             self._set_options(session, policy, links, True)

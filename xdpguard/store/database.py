@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The durable truth: rules and attachments in SQLite. The kernel's maps are its image.
-
-A change is committed here before the maps follow; until they have, ``pending`` is set, so that whoever comes next after
-a crash brings them in line.
-"""
+"""The durable truth: rules and attachments in SQLite. The kernel's maps are its image; see control/change.py."""
 
 from __future__ import annotations
 
@@ -16,14 +12,15 @@ from typing import Any, NamedTuple
 
 from xdpguard.errors import XdpguardError
 from xdpguard.instance import unwritable
-from xdpguard.policy.rule import NewRule, Rule
-from xdpguard.policy.target import PROTOCOL_NUMBERS, Kind, Port, Prefix, Protocol, Target
-from xdpguard.store.schema import SCHEMA, VERSION, open_read_only
+from xdpguard.policy.hits import Hits, Split
+from xdpguard.policy.rule import Mode, NewRule, Rule
+from xdpguard.policy.target import KINDS, Kind, Prefix, Target
+from xdpguard.store.migration import migrate, open_read_only
+from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
+from xdpguard.store.schema import VERSION
 
 # What SQLite says when the fault is the file system's, not the file's.
 _NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O", "locked")
-_COLUMNS = "id, kind, version, network, length, reason, source, created, expires, slot, packets, bytes"
-_PROTOCOLS: dict[int, Protocol] = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 
 class Attachment(NamedTuple):
@@ -54,6 +51,8 @@ class Store:
                 raise unwritable(path.parent, error) from error
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
+            # A change with millions of entries is held in memory until it is committed: nobody who reads has to wait.
+            self._database.execute("PRAGMA cache_spill = OFF")
             self._migrate()
 
     def close(self) -> None:
@@ -78,86 +77,79 @@ class Store:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._database.commit()
             except BaseException:
                 self._database.rollback()
                 raise
-            self._database.commit()
 
-    def rules(self, kind: Kind | None = None) -> list[Rule]:
-        """Every rule, expired ones included, oldest first."""
-        where, values = ("WHERE kind = ?", (kind,)) if kind else ("", ())
-        return self._rules(f"SELECT {_COLUMNS} FROM rules {where} ORDER BY id", values)
+    @property
+    def changing(self) -> bool:
+        """Whether a transaction is open."""
+        return self._database.in_transaction
 
-    def expired(self, now: float) -> list[Rule]:
+    def rules(self, kind: Kind | None = None, mode: Mode = "enforce") -> list[Rule]:
+        """Every rule of a mode, expired ones included, oldest first."""
+        where, values = ("AND kind = ?", (kind,)) if kind else ("", ())
+        return self._rules(f"WHERE mode = ? {where} ORDER BY id", mode, *values)
+
+    def expired(self, now: float, mode: Mode = "enforce") -> list[Rule]:
         """Rules whose end has passed."""
-        return self._rules(f"SELECT {_COLUMNS} FROM rules WHERE expires <= ?", (now,))
+        return self._rules("WHERE expires <= ? AND mode = ?", now, mode)
 
-    def find(self, kind: Kind, targets: Iterable[Target]) -> dict[Target, Rule]:
+    def find(self, kind: Kind, targets: Iterable[Target], mode: Mode = "enforce") -> dict[Target, Rule]:
         """Those of the targets that have a rule of this kind."""
         found: dict[Target, Rule] = {}
         for target in targets:
-            for rule in self._rules(f"SELECT {_COLUMNS} FROM rules WHERE kind = ? AND target = ?", (kind, str(target))):
+            for rule in self._rules("WHERE mode = ? AND kind = ? AND target = ?", mode, kind, str(target)):
                 found[target] = rule
         return found
 
     def of_slot(self, slot: int) -> Rule | None:
-        """The rule whose hits are counted in a slot."""
-        found = self._rules(f"SELECT {_COLUMNS} FROM rules WHERE slot = ?", (slot,))
+        """The enforced rule whose hits are counted in a slot."""
+        found = self._rules("WHERE mode = 'enforce' AND slot = ?", slot)
         return found[0] if found else None
 
-    def covering(self, kind: Kind, prefix: Prefix, now: float = 0.0) -> list[Rule]:
+    def covering(self, kind: Kind, prefix: Prefix, now: float = 0.0, mode: Mode = "enforce") -> list[Rule]:
         """Rules whose prefix holds all of ``prefix``, longest first; those that ended before ``now`` left out."""
         found: list[Rule] = []
         for network, length in around(prefix):
             found += self._rules(
-                f"SELECT {_COLUMNS} FROM rules WHERE kind = ? AND version = ? AND network = ? AND length = ?"
+                "WHERE mode = ? AND kind = ? AND version = ? AND network = ? AND length = ?"
                 " AND (expires IS NULL OR expires > ?)",
-                (kind, prefix.version, network, length, now),
+                *(mode, kind, prefix.version, network, length, now),
             )
         return found
 
     def touches(self, kind: Kind, prefix: Prefix) -> bool:
-        """Whether any rule shares an address with ``prefix``."""
+        """Whether any enforced rule shares an address with ``prefix``."""
         if self.covering(kind, prefix):
             return True
         last = int.from_bytes(prefix.network, "big") | ((1 << (len(prefix.network) * 8 - prefix.length)) - 1)
-        query = "SELECT 1 FROM rules WHERE kind = ? AND version = ? AND network BETWEEN ? AND ? LIMIT 1"
+        query = (
+            "SELECT 1 FROM rules WHERE mode = 'enforce' AND kind = ? AND version = ?"
+            " AND network BETWEEN ? AND ? LIMIT 1"
+        )
         values = (kind, prefix.version, prefix.network, last.to_bytes(len(prefix.network), "big"))
-        with self._explained():
-            return self._database.execute(query, values).fetchone() is not None
+        return bool(self.execute(query, values))
 
-    def counts(self, now: float) -> dict[str, int]:
+    def counts(self, now: float, mode: Mode = "enforce") -> dict[str, int]:
         """Number of rules in force, by kind."""
-        query = "SELECT kind, count(*) FROM rules WHERE expires IS NULL OR expires > ? GROUP BY kind"
-        with self._explained():
-            found = dict(self._database.execute(query, (now,)).fetchall())
-        return {kind: int(found.get(kind, 0)) for kind in ("allow", "block", "port")}
+        query = "SELECT kind, count(*) FROM rules WHERE mode = ? AND (expires IS NULL OR expires > ?) GROUP BY kind"
+        found = dict(self.execute(query, (mode, now)))
+        return {kind: int(found.get(kind, 0)) for kind in KINDS}
 
-    def used_slots(self) -> set[int]:
-        """Slots of the hit counters that rules hold."""
-        with self._explained():
-            return {row[0] for row in self._database.execute("SELECT slot FROM rules")}
+    def used_slots(self, mode: Mode = "enforce") -> set[int]:
+        """Slots of the hit counters that rules of a mode hold."""
+        return {row[0] for row in self.execute("SELECT slot FROM rules WHERE mode = ?", (mode,))}
 
-    def put(self, rules: Iterable[tuple[NewRule, int]]) -> None:
+    def put(self, rules: Iterable[tuple[NewRule, int]], mode: Mode = "enforce") -> None:
         """Adds rules with their slots. One that is there takes the new reason, origin and end, and keeps the rest."""
         with self._explained():
             self._database.executemany(
-                "INSERT INTO rules (kind, target, version, network, length, reason, source, created, expires, slot)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, target) DO UPDATE SET"
+                f"INSERT INTO rules ({NEW_RULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (mode, kind, target) DO UPDATE SET"
                 " reason = excluded.reason, source = excluded.source, expires = excluded.expires",
-                (
-                    (
-                        rule.kind,
-                        str(rule.target),
-                        *columns_of(rule.target),
-                        rule.reason,
-                        rule.source,
-                        rule.created,
-                        rule.expires,
-                        slot,
-                    )
-                    for rule, slot in rules
-                ),
+                (row_of(rule, slot, mode) for rule, slot in rules),
             )
 
     def remove(self, ids: Iterable[int]) -> None:
@@ -166,19 +158,18 @@ class Store:
             self._database.executemany("DELETE FROM rules WHERE id = ?", ((number,) for number in ids))
 
     def renumber(self) -> None:
-        """Gives the rules the slots 0, 1, 2, ... in order of age, for fresh maps."""
-        with self._explained():
-            self._database.execute("UPDATE rules SET slot = -1 - id")
-            self._database.execute(
-                "UPDATE rules SET slot = ranked.place FROM"
-                " (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place FROM rules) AS ranked"
-                " WHERE rules.id = ranked.id"
-            )
+        """Gives the enforced rules the slots 0, 1, 2, ... in order of age, for fresh maps."""
+        self.execute("UPDATE rules SET slot = -1 - id WHERE mode = 'enforce'")
+        self.execute(
+            "UPDATE rules SET slot = ranked.place FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place"
+            " FROM rules WHERE mode = 'enforce') AS ranked WHERE rules.id = ranked.id"
+        )
 
-    def add_hits(self, hits: Iterable[tuple[int, int, int]]) -> None:
-        """Adds (packets, bytes) to the rule of an id: items are (packets, bytes, id)."""
+    def add_hits(self, hits: Iterable[tuple[Hits | Split, int]]) -> None:
+        """Adds hits to the rule of an id."""
         with self._explained():
-            self._database.executemany("UPDATE rules SET packets = packets + ?, bytes = bytes + ? WHERE id = ?", hits)
+            rows = ((*counts_of(more), number) for more, number in hits)
+            self._database.executemany(f"UPDATE rules SET {ADDED} WHERE id = ?", rows)
 
     def attachments(self) -> list[Attachment]:
         """Interfaces that shall carry the program, in order of attaching."""
@@ -243,24 +234,19 @@ class Store:
         with self._explained():
             return self._database.execute(query, values).fetchall()
 
-    def _rules(self, query: str, values: tuple[object, ...]) -> list[Rule]:
+    def _rules(self, where: str, *values: object) -> list[Rule]:
         with self._explained():
-            return [rule_of(row) for row in self._database.execute(query, values)]
+            return [rule_of(row) for row in self._database.execute(f"SELECT {RULE} FROM rules {where}", values)]
 
     def _migrate(self) -> None:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version == VERSION:
-            return
         if version > VERSION:
             raise XdpguardError(
                 f"the rule store {self._path} was written by a newer xdpguard",
                 "upgrade xdpguard, or use another instance",
             )
-        self._database.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";"):
-            self._database.execute(statement)
-        self._database.execute(f"PRAGMA user_version = {VERSION}")
-        self._database.commit()
+        if version < VERSION:
+            migrate(self._database)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -279,28 +265,3 @@ class Store:
             f"what is attached goes on with the rules it has; put a backup in place, or move the file away "
             f"(mv {self._path} {self._path}.damaged) and add the rules again",
         )
-
-
-def around(prefix: Prefix) -> Iterator[tuple[bytes, int]]:
-    """Every network that holds all of a prefix, and its length: the longest, which is the prefix itself, first."""
-    width = len(prefix.network) * 8
-    number = int.from_bytes(prefix.network, "big")
-    for length in range(prefix.length, -1, -1):
-        yield (number >> (width - length) << (width - length)).to_bytes(len(prefix.network), "big"), length
-
-
-def columns_of(target: Target) -> tuple[int, bytes, int]:
-    """What a target is stored as: version, network, length."""
-    if isinstance(target, Port):
-        return 0, target.number.to_bytes(2, "big"), PROTOCOL_NUMBERS[target.protocol]
-    return target.version, target.network, target.length
-
-
-def rule_of(row: tuple[object, ...]) -> Rule:
-    """A rule from a row of _COLUMNS."""
-    number, kind, version, network, length, *rest = row
-    assert isinstance(network, bytes)
-    assert isinstance(length, int)
-    port = int.from_bytes(network, "big")
-    target: Target = Prefix(network, length) if version else Port(port, _PROTOCOLS[length])
-    return Rule(number, kind, target, *rest)  # type: ignore[arg-type]

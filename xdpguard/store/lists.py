@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpguard.dataplane.sys import abi
 from xdpguard.errors import XdpguardError
+from xdpguard.policy.hits import NO_SPLIT, Hits, Split
+from xdpguard.policy.rule import Mode
 from xdpguard.store.database import Store
+from xdpguard.store.rows import ADDED, COUNTS, counts_of, hits_of
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
-_COLUMNS = (
-    "name, number, source, file, stamp, format, loaded, given, entries, duplicates, skipped, forced, packets, bytes"
-)
+_OWN = "name, number, source, file, stamp, format, loaded, given, entries, duplicates, skipped, forced"
+_COLUMNS = f"mode, {_OWN}, {COUNTS}"
 
 
 class NamedList(NamedTuple):
@@ -38,28 +40,31 @@ class NamedList(NamedTuple):
     forced: bool
     packets: int = 0
     bytes: int = 0
+    mode: Mode = "enforce"
+    split: Split = NO_SPLIT  # whose packets those of a shadow list were
 
 
-class Shelf:
-    """The lists of a store. Whoever changes something holds a transaction."""
+class ListStore:
+    """The lists of one mode, which has names and numbers of its own. Whoever changes something holds a transaction."""
 
-    def __init__(self, store: Store, shadow: bool = False) -> None:
-        """``shadow``: the shadow lists, which have names and numbers of their own."""
+    def __init__(self, store: Store, mode: Mode = "enforce") -> None:
         self._store = store
-        self._lists, self._entries = ("shadow_lists", "shadow_list_entries") if shadow else ("lists", "list_entries")
+        self._mode = mode
 
     def all(self) -> list[NamedList]:
         """Every list, in order of number: the order in which they are asked."""
-        return [NamedList(*row) for row in self._store.execute(f"SELECT {_COLUMNS} FROM {self._lists} ORDER BY number")]
+        rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE mode = ? ORDER BY number", (self._mode,))
+        return [_list_of(row) for row in rows]
 
     def find(self, name: str) -> NamedList | None:
         """The list of that name."""
-        rows = self._store.execute(f"SELECT {_COLUMNS} FROM {self._lists} WHERE name = ?", (name,))
-        return NamedList(*rows[0]) if rows else None
+        rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE mode = ? AND name = ?", (self._mode, name))
+        return _list_of(rows[0]) if rows else None
 
     def free_number(self, taken: Iterable[int] = ()) -> int:
         """A number that no list has and that is not ``taken``. XdpguardError when there are too many lists."""
-        used = {row[0] for row in self._store.execute(f"SELECT number FROM {self._lists}")}.union(taken)
+        rows = self._store.execute("SELECT number FROM lists WHERE mode = ?", (self._mode,))
+        used = {row[0] for row in rows}.union(taken)
         number = next((number for number in range(abi.LISTS) if number not in used), None)
         if number is None:
             raise XdpguardError(f"there are {abi.LISTS} lists already", "drop one, or join several into one file")
@@ -67,29 +72,34 @@ class Shelf:
 
     def put(self, its: NamedList, entries: AddressSet) -> None:
         """Adds a list, or gives it new entries."""
-        marks = ", ".join("?" * len(its))
-        self._store.execute(f"INSERT OR REPLACE INTO {self._lists} ({_COLUMNS}) VALUES ({marks})", tuple(its))
-        self._store.execute(f"INSERT OR REPLACE INTO {self._entries} VALUES (?, ?, ?)", (its.name, *entries.packed()))
+        counts = counts_of(its.split if self._mode == "shadow" else Hits(its.packets, its.bytes))
+        row = (self._mode, *its[:12], *counts)
+        marks = ", ".join("?" * len(row))
+        self._store.execute(f"INSERT OR REPLACE INTO lists ({_COLUMNS}) VALUES ({marks})", row)
+        packed = (self._mode, its.name, *entries.packed())
+        self._store.execute("INSERT OR REPLACE INTO list_entries VALUES (?, ?, ?, ?)", packed)
 
     def entries(self, name: str) -> AddressSet:
         """What a list holds."""
         from xdpguard.lists.addresses import unpacked
 
-        ((four, six),) = self._store.execute(f"SELECT four, six FROM {self._entries} WHERE name = ?", (name,))
+        query = "SELECT four, six FROM list_entries WHERE mode = ? AND name = ?"
+        ((four, six),) = self._store.execute(query, (self._mode, name))
         return unpacked(four, six)
-
-    def restamp(self, name: str, stamp: str) -> None:
-        """Remembers that a file was looked at and holds what it held."""
-        self._store.execute(f"UPDATE {self._lists} SET stamp = ? WHERE name = ?", (stamp, name))
 
     def remove(self, name: str) -> None:
         """Deletes a list."""
-        self._store.execute(f"DELETE FROM {self._lists} WHERE name = ?", (name,))
-        self._store.execute(f"DELETE FROM {self._entries} WHERE name = ?", (name,))
+        for table in ("lists", "list_entries"):
+            self._store.execute(f"DELETE FROM {table} WHERE mode = ? AND name = ?", (self._mode, name))
 
-    def add_hits(self, hits: Iterable[tuple[int, int, str]]) -> None:
-        """Adds (packets, bytes) to the list of a name."""
-        for row in hits:
-            self._store.execute(
-                f"UPDATE {self._lists} SET packets = packets + ?, bytes = bytes + ? WHERE name = ?", row
-            )
+    def add_hits(self, hits: Iterable[tuple[Hits | Split, str]]) -> None:
+        """Adds hits to the list of a name."""
+        for more, name in hits:
+            row = (*counts_of(more), self._mode, name)
+            self._store.execute(f"UPDATE lists SET {ADDED} WHERE mode = ? AND name = ?", row)
+
+
+def _list_of(row: Sequence[Any]) -> NamedList:
+    mode, own = row[0], row[1:13]
+    hits, split = hits_of(row[13:], mode)
+    return NamedList._make((*own, *hits, mode, split))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix
 from xdpguard.store.database import Store
-from xdpguard.store.lists import Shelf
+from xdpguard.store.lists import ListStore
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -55,7 +55,8 @@ class Attribution:
 
     def _list(self, number: int) -> _List:
         if number not in self._lists:
-            rows = self._store.execute("SELECT name, loaded FROM lists WHERE number = ?", (number,))
+            query = "SELECT name, loaded FROM lists WHERE mode = 'enforce' AND number = ?"
+            rows = self._store.execute(query, (number,))
             self._lists[number] = _List(self._store, *(rows[0] if rows else ("", 0.0)))
         return self._lists[number]
 
@@ -74,7 +75,7 @@ def rule_as_json(rule: Rule) -> Plain:
     """Return the fields that identify a deciding rule: what it is, why, and by whom."""
     return {
         "entry": "rule",
-        "kind": rule.kind,
+        "kind": rule.label,
         "target": str(rule.target),
         "reason": rule.reason,
         "source": rule.source,
@@ -96,7 +97,7 @@ class _List:
         if self._loaded <= at:
             return True
         if self._entries is None:
-            self._entries = Shelf(self._store).entries(self.name)
+            self._entries = ListStore(self._store).entries(self.name)
         return self._entries.holding(Prefix(source, len(source) * 8)) is not None
 
 

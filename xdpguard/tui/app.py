@@ -15,7 +15,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from xdpguard.policy.target import Kind, Prefix, Target
+from xdpguard.policy.target import Kind, Label, Prefix, Target
 from xdpguard.tui.board import Board
 from xdpguard.tui.changes import LIVES, Change, Opened
 from xdpguard.tui.draw import Span
@@ -299,9 +299,11 @@ class Top(App[None]):
         self._close_messages_no_wait()
 
 
-def _kind(verb: str, kind: Kind | None, target: Target) -> Kind:
+def _kind(verb: str, kind: Label | None, target: Target) -> Kind:
     if verb == "allow":
         return "allow"
     if verb == "block":
         return "block"
-    return kind or ("block" if isinstance(target, Prefix) else "port")
+    if kind is None or kind == "shadow":
+        return "block" if isinstance(target, Prefix) else "port"
+    return kind

@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from xdpguard.control import safety
-from xdpguard.control.entries import Rulebook
+from xdpguard.control.ruleset import Ruleset
 from xdpguard.policy.target import Kind, Prefix, Target
-from xdpguard.store.database import Store
 from xdpguard.units import span
 
 LIVES: tuple[int | None, ...] = (60, 600, 3600, 86_400, None)  # seconds; None: for good
 USUAL = 1  # index into LIVES
 
-# Opens rules and store with the lock held; its argument receives messages while it waits.
-Opened = Callable[[Callable[[str], None]], AbstractContextManager[tuple[Rulebook, Store]]]
+# Opens the rules with the lock held; its argument receives messages while it waits.
+Opened = Callable[[Callable[[str], None]], AbstractContextManager[Ruleset]]
 Verb = Literal["block", "allow", "remove"]
 
 _REASON = "xdpguard top"
@@ -64,23 +63,23 @@ class Change:
 
         ``begun`` is called once the lock is held.
         """
-        with opened(on_wait) as (book, store):
+        with opened(on_wait) as found:
             begun()
             seconds = LIVES[self.life]
             if isinstance(self.target, Prefix):
                 if self.verb == "block":
-                    safety.check_block(store, [self.target], seconds)
+                    safety.check_block(found.store, [self.target], seconds)
                 elif (self.verb, self.kind) == ("remove", "allow"):
-                    safety.check_disallow(store, [self.target])
-            book.purge()
+                    safety.check_disallow(found.store, [self.target])
+            found.rules.purge()
             if not self.lasting:
-                book.remove(self.kind, [self.target])
+                found.rules.remove(self.kind, [self.target])
                 return self.done(False)
-            change = book.add(self.kind, [self.target], _REASON, "cli", seconds)
+            change = found.rules.add(self.kind, [self.target], _REASON, "cli", seconds)
             if change.kept:
                 return f"{self.target} is in the configuration file and stays as it is there"
             done = self.done(change.updated > 0)
             if self.verb == "block" and isinstance(self.target, Prefix):
-                for rule in store.covering("allow", self.target)[:1]:
+                for rule in found.store.covering("allow", self.target)[:1]:
                     done += f"; but it is inside {rule.target}, which is allowed: the allow list wins"
             return done

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from xdpguard.policy.target import Kind, Target
+from xdpguard.policy.target import Label, Target
 from xdpguard.tui.draw import Span, scaled
 from xdpguard.tui.table import FILL, MOST, Column, Order, Shown, descending, rate_cell
 from xdpguard.units import span
@@ -37,7 +37,7 @@ class RulesHit:
         if shown.wanted.text:
             rules = hits.of.rules
             its = (rules[int(place)] for place in chosen)
-            chosen = chosen[[shown.wanted.chooses(it.kind, str(it.target), it.reason, it.source) for it in its]]
+            chosen = chosen[[shown.wanted.chooses(it.label, str(it.target), it.reason, it.source) for it in its]]
         rates, packets = np.nan_to_num(shown.snapshot.rule_rates), hits.hits[:, 0].astype(np.float64)
         keys = {
             "rate": (-packets, -rates),
@@ -50,7 +50,7 @@ class RulesHit:
     def key(self, shown: Shown, place: int, /) -> Hashable:
         """Return kind and target."""
         rule = shown.snapshot.reading.rules.of.rules[place]
-        return rule.kind, rule.target
+        return rule.label, rule.target
 
     def cells(self, shown: Shown, place: int, _fill: int, /) -> list[Span]:
         """Return the row, with the reason last."""
@@ -58,19 +58,19 @@ class RulesHit:
         rule = reading.rules.of.rules[place]
         packets = int(reading.rules.hits[place, 0])
         return [
-            Span(rule.kind, _KIND[rule.kind]),
+            Span(rule.label, _KIND[rule.label]),
             Span(str(rule.target), "name"),
-            rate_cell(float(shown.snapshot.rule_rates[place]), _KIND[rule.kind]),
+            rate_cell(float(shown.snapshot.rule_rates[place]), _KIND[rule.label]),
             Span(scaled(packets), "" if packets else "dim"),
             Span("never" if rule.expires is None else span(rule.expires - reading.wall)),
             Span(rule.source, "dim"),
             Span(rule.reason),
         ]
 
-    def target(self, shown: Shown, place: int, /) -> tuple[Kind | None, Target] | None:
-        """Return the rule's own kind and target."""
+    def target(self, shown: Shown, place: int, /) -> tuple[Label | None, Target] | None:
+        """Return the rule's own label and target."""
         rule = shown.snapshot.reading.rules.of.rules[place]
-        return rule.kind, rule.target
+        return rule.label, rule.target
 
     def note(self, _shown: Shown, /) -> str:
         """Return what the hits include."""
@@ -120,7 +120,7 @@ class ListsHit:
             Span(it.its.file, "dim"),
         ]
 
-    def target(self, _shown: Shown, _place: int, /) -> tuple[Kind | None, Target] | None:
+    def target(self, _shown: Shown, _place: int, /) -> tuple[Label | None, Target] | None:
         """Return None: lists are loaded and removed as a whole, on the command line."""
         return None
 

@@ -20,8 +20,7 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.rule import Rule
-from xdpguard.policy.target import Kind, Target
-from xdpguard.store.shadow import Shadows
+from xdpguard.policy.target import Label, Target
 from xdpguard.tcp.evidence import Backlogs
 from xdpguard.tcp.snapshot import Listener
 from xdpguard.telemetry import counters, ranking
@@ -57,13 +56,13 @@ class Rules:
         self.stamp = stamp
         self.slots: NDArray[np.intp] = np.array([rule.slot for rule in rules], np.intp)
         # Shadow rules come last, and have ids of their own.
-        self.ids = np.array([rule.id + (_SHADOW if rule.kind == "shadow" else 0) for rule in rules], np.int64)
+        self.ids = np.array([rule.id + (_SHADOW if rule.mode == "shadow" else 0) for rule in rules], np.int64)
         # An id may be reused; the pair of id and time is unique.
         self.created = np.array([rule.created for rule in rules], np.float64)
         self.ends = np.array([np.inf if rule.expires is None else rule.expires for rule in rules], np.float64)
-        self.shadow = np.array([rule.kind == "shadow" for rule in rules], np.bool_)
+        self.shadow = np.array([rule.mode == "shadow" for rule in rules], np.bool_)
         self.stored = np.array([(rule.packets, rule.bytes) for rule in rules], np.uint64).reshape(-1, 2)
-        self.places: dict[tuple[Kind, Target], int] = {(it.kind, it.target): n for n, it in enumerate(rules)}
+        self.places: dict[tuple[Label, Target], int] = {(it.label, it.target): n for n, it in enumerate(rules)}
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class Reader:
         status = self._store.stat()
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._rules.stamp:
-            self._rules = Rules([*session.store.rules(), *Shadows(session.store).rules()], stamp)
+            self._rules = Rules([*session.store.rules(), *session.store.rules(mode="shadow")], stamp)
         rules = self._rules
         hits = rules.stored
         with session.tables() as tables:
@@ -161,12 +160,12 @@ class Reader:
         if rules.shadow.any():
             hits = hits.copy()
             places = np.flatnonzero(rules.shadow)
-            counted = session.shadow.rules.with_hits([rules.rules[int(place)] for place in places])
-            hits[places] = [it.split.total for it in counted]
+            counted = session.shadow_rules.with_hits([rules.rules[int(place)] for place in places])
+            hits[places] = [(it.packets, it.bytes) for it in counted]
         return RuleHits(rules, hits, time.monotonic())
 
 
 def _lists(session: Controller) -> Iterator[SeenList]:
     """Yield the lists that drop first, then shadow lists."""
     yield from (SeenList(it) for it in session.lists.in_force())
-    yield from (SeenList(it, "shadow") for it in session.shadow.lists.in_force())
+    yield from (SeenList(it, "shadow") for it in session.shadow_lists.in_force())

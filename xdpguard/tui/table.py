@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.policy.target import Kind, Target
+from xdpguard.policy.target import Label, Target
 from xdpguard.tui.draw import Glyphs, Span, scaled
 from xdpguard.tui.filters import Filter
 from xdpguard.tui.history import Floats, Snapshot
@@ -63,8 +63,8 @@ class Pane(Protocol):
     def cells(self, shown: Shown, place: int, fill: int, /) -> list[Span]:
         """Return a row; ``fill`` is the width of the filling column."""
 
-    def target(self, shown: Shown, place: int, /) -> tuple[Kind | None, Target] | None:
-        """Return what a change applies to, and the kind of the row's rule; None if nothing can be changed."""
+    def target(self, shown: Shown, place: int, /) -> tuple[Label | None, Target] | None:
+        """Return what a change applies to, and the label of the row's rule; None if nothing can be changed."""
 
     def note(self, shown: Shown, /) -> str:
         """Return a note on the whole table."""

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from xdpguard.policy.target import Kind, Port, Prefix, Target
+from xdpguard.policy.target import Label, Port, Prefix, Target
 from xdpguard.telemetry.dropped import By
 from xdpguard.tui.draw import Span, scaled
 from xdpguard.tui.table import MOST, Column, Order, Shown, rate_cell
@@ -85,7 +85,7 @@ class Talkers:
             found.append(Span(""))
         return found
 
-    def target(self, shown: Shown, place: int, /) -> tuple[Kind | None, Target] | None:
+    def target(self, shown: Shown, place: int, /) -> tuple[Label | None, Target] | None:
         """Return a source, which can be blocked; destinations are the host's own."""
         if self._by != "source":
             return None

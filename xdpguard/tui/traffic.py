@@ -9,7 +9,7 @@ from collections.abc import Hashable
 import numpy as np
 
 from xdpguard.dataplane.sys import abi
-from xdpguard.policy.target import Kind, Target
+from xdpguard.policy.target import Label, Target
 from xdpguard.tui.draw import Span, bars, scaled
 from xdpguard.tui.history import VERDICTS
 from xdpguard.tui.table import FILL, Column, Order, Shown, descending, rate_cell, seen_at
@@ -71,7 +71,7 @@ class Reasons:
             Span(bars(trend.past[name], fill, 1, shown.glyphs)[0] if fill > 0 else "", style),
         ]
 
-    def target(self, _shown: Shown, _place: int, /) -> tuple[Kind | None, Target] | None:
+    def target(self, _shown: Shown, _place: int, /) -> tuple[Label | None, Target] | None:
         """Return None: a reason cannot be changed."""
         return None
 
@@ -123,7 +123,7 @@ class Interfaces:
             Span("active" if active else "idle", "guard" if active else "dim"),
         ]
 
-    def target(self, _shown: Shown, _place: int, /) -> tuple[Kind | None, Target] | None:
+    def target(self, _shown: Shown, _place: int, /) -> tuple[Label | None, Target] | None:
         """Return None: an interface cannot be changed here."""
         return None
 

@@ -137,15 +137,20 @@ class InForce(NamedTuple):
     scan: bool
 
 
-def read_policy(pins: Pins) -> InForce:
-    """The policy in force."""
+def policy_in_force(pins: Pins) -> bytes:
+    """The policy in force, ``struct xg_guard_policy``."""
     descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
     try:
         raw = kernel.lookup(descriptor, _ZERO, abi.GUARD_POLICY.size)
     finally:
         os.close(descriptor)
     assert raw is not None  # an array always has its entry
-    policy = GuardPolicy.from_buffer_copy(raw)
+    return raw
+
+
+def read_policy(pins: Pins) -> InForce:
+    """Read the policy in force."""
+    policy = GuardPolicy.from_buffer_copy(policy_in_force(pins))
     mode = next((name for name, number in _MODES.items() if number == policy.mode), "off")
     return InForce(mode, bool(policy.options), bool(policy.scan))
 
@@ -170,14 +175,17 @@ def settled(state: State, mode: str, around: Surroundings) -> State:
 
     What the data plane has found of its answers stays while it is so; it then takes that back itself.
     """
-    until = ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
     return state._replace(
-        until=until,
+        until=_until(state, mode),
         mac=int.from_bytes(around.mac, "little"),
         pass_unknown=int(around.pass_unknown),
         mute=(state.mute or MUTE_TOLD) if around.mute else MUTE_NOT,
         more_macs=int(bool(around.macs)),
     )
+
+
+def _until(state: State, mode: str) -> int:
+    return ALWAYS if mode == "always" else 0 if mode == "off" or state.until == ALWAYS else state.until
 
 
 def read(pins: Pins, name: str, netns: str) -> State:
@@ -210,6 +218,14 @@ def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -
         # Always another number: whoever wrote the tables before may not have lived to say so.
         generation = state.locals % _GENERATIONS + 1 if around.locals else 0
         write(descriptor, state, new._replace(locals=generation))
+
+
+def follow_mode(pins: Pins, name: str, netns: str) -> None:
+    """Begins or ends on an interface what the mode of the policy in force says; its surroundings stay as told."""
+    mode = read_policy(pins).mode
+    with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
+        state = state_of(descriptor)
+        write(descriptor, state, state._replace(until=_until(state, mode)))
 
 
 def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> None:

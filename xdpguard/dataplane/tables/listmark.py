@@ -9,9 +9,26 @@ from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.base import place
 from xdpguard.dataplane.sys.layouts.rules import Index
 from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import settings
+from xdpguard.policy.rule import Mode
 
 _GENERATION = place(Index, "generation")  # in what abi.INDEX unpacks
 _KEY = bytes(4)
+
+
+def asked(pins: Pins, mode: Mode) -> bool:
+    """Whether the program is told that there are lists of a mode."""
+    fields = (
+        (settings.LISTS4, settings.LISTS6) if mode == "enforce" else (settings.SHADOW_LISTS4, settings.SHADOW_LISTS6)
+    )
+    descriptor = pins.open("settings", 4, abi.SETTINGS.size)
+    try:
+        raw = kernel.lookup(descriptor, _KEY, abi.SETTINGS.size)
+    finally:
+        os.close(descriptor)
+    assert raw is not None  # an array always has its entry
+    held = abi.SETTINGS.unpack(raw)
+    return any(held[field] for field in fields)
 
 
 def generation(pins: Pins, index: str) -> int:

@@ -19,7 +19,7 @@ from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
-from xdpguard.policy.hits import Hits
+from xdpguard.policy.hits import Hits, Split
 
 _U64 = NDArray[np.uint64]
 _KEY = bytes(4)
@@ -107,6 +107,10 @@ class ListMaps(HeldMaps):
         """A snapshot of all hit counters; call it with the number of a list."""
         sums = self._words(self.COUNTERS).reshape(-1, abi.LISTS, 2).sum(axis=0)
         return lambda number: Hits(int(sums[number, 0]), int(sums[number, 1]))
+
+    def counts(self) -> Callable[[int], Hits | Split]:
+        """A snapshot of all counters, as lists of this mode have them; call it with the number of a list."""
+        return self.hits()
 
     def _index(self) -> int | None:
         """A descriptor of the index in force, owned by the caller; None when there is none."""

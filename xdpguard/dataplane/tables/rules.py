@@ -126,14 +126,16 @@ class Tables(HeldMaps):
         """Makes the kernel hold exactly these rules, without a moment in which one that stays is missing.
 
         Returns the number of entries that were missing, wrong or too many; an end that differs by less than a second
-        is the clock's doing and not counted.
+        is the clock's doing and not counted. A counter in which another entry counted until now begins at zero.
         """
         wanted = _entries(rules)
         repaired = 0
         self._open_gates(wanted)
         stale: dict[str, list[bytes]] = {}
+        strays: set[int] = set()
         for table, pairs in wanted.items():
             held = self._held(table)
+            strays |= stray_slots(held, pairs)
             changed = {key: value for key, value in pairs.items() if held.get(key) != value}
             repaired += sum(1 for key, value in changed.items() if not same_rule(held.get(key), value))
             self._write_rules(table, changed)
@@ -146,6 +148,8 @@ class Tables(HeldMaps):
         self._write_settings(lambda fields: _port_fields(fields, wanted["ports"], fresh=True))
         self._shut_gates()
         settings.renew(self._maps["settings"])
+        if strays:
+            self.clear_hits(strays & slots_of(wanted))
         return repaired
 
     def held(self, rules: Iterable[Rule]) -> int:
@@ -306,6 +310,17 @@ def same_rule(held: bytes | None, wanted: bytes) -> bool:
         return False
     (end, slot, length), (new_end, new_slot, new_length) = abi.RULE.unpack(held), abi.RULE.unpack(wanted)
     return (slot, length) == (new_slot, new_length) and bool(end) == bool(new_end) and abs(end - new_end) < 10**9
+
+
+def stray_slots(held: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> set[int]:
+    """Slots in which entries of a table count that are to go, or to count elsewhere."""
+    slots = {key: abi.RULE.unpack(value)[1] for key, value in held.items() if wanted.get(key) != value}
+    return {slot for key, slot in slots.items() if key not in wanted or abi.RULE.unpack(wanted[key])[1] != slot}
+
+
+def slots_of(wanted: Entries) -> set[int]:
+    """The slots in which entries count."""
+    return {abi.RULE.unpack(value)[1] for pairs in wanted.values() for value in pairs.values()}
 
 
 def _port_fields(fields: list[int], ports: Mapping[bytes, bytes], closed: bool = True, fresh: bool = False) -> None:

@@ -14,9 +14,10 @@ from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
-from xdpguard.dataplane.tables.rules import boot_offset, same_rule, shadow_entry
+from xdpguard.dataplane.tables.rules import boot_offset, same_rule, shadow_entry, slots_of, stray_slots
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Rule
+from xdpguard.policy.target import Prefix
 
 CLASSES = ("established", "allowed", "other")  # enum xg_shadow_class
 _TABLES: dict[str, tuple[Struct, int]] = {
@@ -49,8 +50,14 @@ class ShadowTables(HeldMaps):
             self._write_rules(table, pairs)
         self._flags()
 
-    def remove(self, rules: Iterable[Rule]) -> None:
-        """Takes rules out."""
+    def remove(
+        self,
+        rules: Iterable[Rule],
+        still_touched: Callable[[Prefix], bool] | None = None,
+        remaining: Callable[[], Iterable[Rule]] | None = None,
+    ) -> None:
+        """Takes rules out. Those that stay are not asked for: there is no pre-filter here."""
+        del still_touched, remaining
         for table, pairs in _entries(rules).items():
             for key in pairs:
                 kernel.delete(self._maps[table], key)
@@ -59,8 +66,11 @@ class ShadowTables(HeldMaps):
     def sync(self, rules: Iterable[Rule]) -> int:
         """Makes the kernel hold exactly these rules; returns how many entries were missing, wrong or too many."""
         repaired = 0
-        for table, pairs in _entries(rules).items():
+        wanted = _entries(rules)
+        strays: set[int] = set()
+        for table, pairs in wanted.items():
             held = self._held(table)
+            strays |= stray_slots(held, pairs)
             changed = {key: value for key, value in pairs.items() if held.get(key) != value}
             stale = [key for key in held if key not in pairs]
             self._write_rules(table, changed)
@@ -68,6 +78,8 @@ class ShadowTables(HeldMaps):
                 kernel.delete(self._maps[table], key)
             repaired += len(stale) + sum(1 for key, value in changed.items() if not same_rule(held.get(key), value))
         self._flags()
+        if strays:
+            self.clear_hits(strays & slots_of(wanted))
         return repaired
 
     def held(self, rules: Iterable[Rule]) -> int:

@@ -43,3 +43,7 @@ class ShadowListMaps(ListMaps):
         """Likewise, all classes together."""
         splits = self.splits()
         return lambda number: splits(number).total
+
+    def counts(self) -> Callable[[int], Hits | Split]:
+        """Likewise, by class."""
+        return self.splits()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import re
-import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import cast
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from xdpguard.control import safety
 from xdpguard.control.audit import Audit
+from xdpguard.control.change import Changes
 from xdpguard.control.controller import Controller
 from xdpguard.control.entries import CONFIG
-from xdpguard.control.lists import Listbook, Share
+from xdpguard.control.lists import Lists, Share
 from xdpguard.control.loader import Loaded, Loader, check_name
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
@@ -37,7 +38,19 @@ _THERE, _PREFIX = 1 << 33, 1 << 32  # bpf/stages/index.h
 
 
 class Killed(BaseException):
-    """Nothing more is done, as by SIGKILL."""
+    """Nothing more is done, as by SIGKILL; SQLite rolls the store back."""
+
+
+@pytest.fixture(autouse=True)
+def kills(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was killed takes nothing back."""
+    real = Changes._take_back
+
+    def take_back(self: Changes, caught_up: bool) -> None:
+        if not isinstance(sys.exception(), Killed):
+            real(self, caught_up)
+
+    monkeypatch.setattr(Changes, "_take_back", take_back)
 
 
 class FakeMaps:
@@ -47,7 +60,7 @@ class FakeMaps:
         self.name = "this boot:1"
         self.index: Words | None = None
         self.rest = 0
-        self.counts = np.zeros((abi.LISTS, 2), np.int64)
+        self.numbers = np.zeros((abi.LISTS, 2), np.int64)
         self.swaps = 0
         self.fails = False
         self.dies = ""
@@ -80,6 +93,9 @@ class FakeMaps:
         if dies == "after":
             raise Killed
 
+    def counts(self) -> Callable[[int], Hits]:
+        return self.hits()
+
     def mark(self) -> int:
         """The generation of the index in force."""
         return 0 if self.index is None else int(abi.INDEX.unpack(self.index[0].tobytes())[10])
@@ -91,10 +107,10 @@ class FakeMaps:
         return self.rest
 
     def clear_hits(self, numbers: Iterable[int]) -> None:
-        self.counts[list(numbers)] = 0
+        self.numbers[list(numbers)] = 0
 
     def hits(self) -> Callable[[int], Hits]:
-        found = self.counts.copy()
+        found = self.numbers.copy()
         return lambda number: Hits(int(found[number, 0]), int(found[number, 1]))
 
     def addresses(self) -> dict[str, int]:
@@ -123,8 +139,8 @@ class World:
         self.store = store
         self.pins = FakePins(attached)
         self.maps = FakeMaps()
-        self.book = Listbook(store, cast(Pins, self.pins))
-        self.loader = Loader(store, self.book)
+        self.book = Lists(Changes(store, self.pins.exist), cast(Pins, self.pins))
+        self.loader = Loader(self.book)
 
     def load(self, name: str, *entries: str, strict: bool = False, force: bool = False) -> Loaded:
         stream = io.BytesIO("".join(f"{entry}\n" for entry in entries).encode())
@@ -154,6 +170,7 @@ def world(store: Store, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(store)
     monkeypatch.setattr("xdpguard.dataplane.tables.lists.ListMaps", lambda pins: made.maps)
     monkeypatch.setattr("xdpguard.dataplane.tables.listmark.generation", lambda pins, index: made.maps.mark())
+    monkeypatch.setattr("xdpguard.dataplane.tables.listmark.asked", lambda pins, mode: made.maps.index is not None)
     return made
 
 
@@ -174,7 +191,7 @@ def test_nothing_attached(world: World) -> None:
     assert world.maps.swaps == 0
     assert world.book.shares() == {}
     world.pins.there = True
-    world.book.settle(in_force=False)
+    world.book.changes.catch_up()
     assert world.maps.addresses() == {"10.0.0.1": 0}
 
 
@@ -192,7 +209,7 @@ def test_when_the_kernel_refuses_everything_is_as_before(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     world.load("old", "10.0.0.1")
-    world.maps.counts[0] = (7, 700)
+    world.maps.numbers[0] = (7, 700)
     before = world.book.in_force()
 
     def refuse(*_: object) -> None:
@@ -206,16 +223,16 @@ def test_when_the_kernel_refuses_everything_is_as_before(
             assert "nothing was changed" in refused.value.remedy
             assert world.book.in_force() == before
             assert world.share("old") == Share(1, 1)
-            assert str(world.book.shelf.entries("old").prefix(4, 0)) == "10.0.0.1"
+            assert str(world.book.stored.entries("old").prefix(4, 0)) == "10.0.0.1"
     assert world.maps.addresses() == {"10.0.0.1": 0}
     swaps = world.maps.swaps
-    world.book.settle(in_force=True)
+    world.book.changes.catch_up()
     assert world.maps.swaps == swaps, "nothing is left to be put in order"
 
 
 def test_hits_stay_with_a_list_and_go_with_it(world: World) -> None:
     world.load("x", "10.0.0.1")
-    world.maps.counts[0] = (3, 300)
+    world.maps.numbers[0] = (3, 300)
     world.load("x", "10.0.0.8")
     assert world.packets() == {"x": 3}
     world.book.drop("x")
@@ -223,21 +240,21 @@ def test_hits_stay_with_a_list_and_go_with_it(world: World) -> None:
     assert world.packets() == {"y": 0}, "the number is used again, from zero"
 
 
-def test_hits_are_harvested_once_and_go_on_in_new_maps(world: World) -> None:
+def test_hits_are_folded_in_once_and_go_on_in_new_maps(world: World) -> None:
     world.load("x", "10.0.0.1")
     world.load("y", "10.0.0.5")
-    world.maps.counts[0] = (3, 300)
-    world.maps.counts[1] = (4, 400)
-    world.book.harvest()
-    world.book.harvest()
+    world.maps.numbers[0] = (3, 300)
+    world.maps.numbers[1] = (4, 400)
+    world.book.fold_in()
+    world.book.fold_in()
     world.pins.there = False
     assert world.packets() == {"x": 3, "y": 4}
     world.pins.there = True
     world.maps.name, world.maps.index = "this boot:2", None
-    world.maps.counts[:] = 9  # whatever another store left there
-    world.book.settle(in_force=True)
+    world.maps.numbers[:] = 9  # whatever another store left there
+    world.book.changes.catch_up()
     assert world.maps.addresses() == {"10.0.0.1": 0, "10.0.0.5": 1}
-    world.maps.counts[0] = (1, 100)
+    world.maps.numbers[0] = (1, 100)
     assert world.packets() == {"x": 4, "y": 4}
     assert [it.bytes for it in world.book.in_force()] == [400, 400]
 
@@ -245,10 +262,10 @@ def test_hits_are_harvested_once_and_go_on_in_new_maps(world: World) -> None:
 def test_settling_costs_nothing_when_there_is_nothing_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("xdpguard.dataplane.tables.lists.ListMaps", None)
-        world.book.settle(in_force=False)
+        world.book.changes.catch_up()
     world.load("x", "10.0.0.1")
     swaps = world.maps.swaps
-    world.book.settle(in_force=True)
+    world.book.changes.catch_up()
     assert world.maps.swaps == swaps
 
 
@@ -256,51 +273,71 @@ def test_settling_costs_nothing_when_there_is_nothing_to_do(world: World, monkey
 @pytest.mark.parametrize("dies", ["before", "after"])
 @pytest.mark.parametrize("change", ["first", "new", "again", "drop"])
 def test_killed_before_or_after_the_kernel_was_reached(world: World, change: str, dies: str, how: str) -> None:
-    """The kernel holds what it held, or what the store holds; the next change makes them agree."""
+    """The store holds what it held, whatever the kernel holds; the next change makes them agree."""
     if change != "first":
         world.load("x", "10.0.0.1", "10.0.0.3")
         world.load("other", "10.0.0.9")
-    before = world.maps.addresses()
+    before, stored = world.maps.addresses(), world.book.in_force()
     world.maps.dies = dies
     with pytest.raises(Killed):
         world.book.drop("x") if change == "drop" else world.load("x" if change == "again" else "y", "10.0.0.5")
-    wanted = {
+    reached = {
         "first": {"10.0.0.5": 0},
         "new": {"10.0.0.1": 0, "10.0.0.3": 0, "10.0.0.9": 1, "10.0.0.5": 2},
         "again": {"10.0.0.5": 0, "10.0.0.9": 1},
         "drop": {"10.0.0.9": 1},
     }[change]
-    assert world.maps.addresses() == (before if dies == "before" else wanted)
+    assert world.maps.addresses() == (before if dies == "before" else reached)
+    assert [it.its for it in world.book.in_force()] == [it.its for it in stored]
+    assert world.book.changes.pending()
+    wanted = dict(before)
     if how == "settle":
-        world.book.settle(in_force=True)
+        world.book.changes.catch_up()
     elif how == "load":
         world.load("more", "10.9.9.9")
-        wanted |= {"10.9.9.9": world.book.shelf.all()[-1].number if change != "drop" else 0}
+        wanted |= {"10.9.9.9": world.book.stored.all()[-1].number}
     elif change == "first":
+        world.load("y", "10.0.0.7")
         world.book.drop("y")
-        wanted = {}
     else:
         world.book.drop("other")
-        wanted = {address: number for address, number in wanted.items() if address != "10.0.0.9"}
+        del wanted["10.0.0.9"]
     assert world.maps.addresses() == wanted
+    assert not world.book.changes.pending()
     assert all(share.held == share.stored for share in world.book.shares().values())
 
 
 def test_killed_while_the_last_list_is_dropped(world: World) -> None:
     world.load("x", "10.0.0.1")
-    world.maps.dies = "before"
+    world.maps.dies = "after"
     with pytest.raises(Killed):
         world.book.drop("x")
-    assert world.maps.addresses() == {"10.0.0.1": 0}
-    world.book.settle(in_force=True)
     assert world.maps.addresses() == {}
+    world.book.changes.catch_up()
+    assert world.maps.addresses() == {"10.0.0.1": 0}
+
+
+def test_killed_before_the_kernel_was_reached_nothing_is_built_anew(world: World) -> None:
+    world.load("x", "10.0.0.1")
+    world.maps.dies = "before"
+    with pytest.raises(Killed):
+        world.load("y", "10.0.0.5")
+    swaps = world.maps.swaps
+    world.book.changes.catch_up()
+    assert (world.maps.swaps, world.maps.addresses()) == (swaps, {"10.0.0.1": 0})
+    world.maps.dies = "before"
+    with pytest.raises(Killed):
+        world.load("y", "10.0.0.5")
+    world.maps.rest += 1  # a bit that was set in a pre-filter
+    world.book.changes.catch_up()
+    assert world.share("x") == Share(1, 1)
 
 
 @pytest.mark.parametrize("change", ["again", "new", "drop"])
-def test_a_kernel_behind_the_store_is_not_called_whole(world: World, change: str) -> None:
+def test_a_kernel_that_differs_from_the_store_is_not_called_whole(world: World, change: str) -> None:
     world.load("x", "10.0.0.1")
     world.load("other", "10.0.0.9")
-    world.maps.dies = "before"
+    world.maps.dies = "after"
     with pytest.raises(Killed):
         world.book.drop("x") if change == "drop" else world.load("x" if change == "again" else "y", "10.0.0.5")
     assert any(share.held < share.stored for share in world.book.shares().values())
@@ -340,7 +377,7 @@ def test_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.load("b", "10.0.0.5")
     world.book.drop("b")
     assert world.load("d", "10.0.0.9").its.number == 1
-    assert [it.name for it in world.book.shelf.all()] == ["a", "d", "c"]
+    assert [it.name for it in world.book.stored.all()] == ["a", "d", "c"]
 
 
 def test_dropping_what_is_not_there(world: World) -> None:
@@ -380,7 +417,7 @@ def test_strict(world: World) -> None:
     lines = ("10.0.0.1", "oops", "10.0.0.3", "10.0.0.4/33")
     with pytest.raises(UsageError, match=r"standard input:2: 'oops': .* \(and 1 more\)"):
         world.load("x", *lines, strict=True)
-    assert world.book.shelf.all() == []
+    assert world.book.stored.all() == []
     done = world.load("x", *lines)
     assert ([fault.line for fault in done.faults], done.its.skipped) == ([2, 4], 2)
     world.load("x", "10.0.0.1", "10.0.0.3", strict=True)
@@ -410,10 +447,10 @@ def test_a_list_that_cuts_off_the_host(world: World, store: Store, address: str)
             world.load("x", "10.0.0.1", entry)
         assert "of the list x" in str(refused.value)
         assert str(refused.value).endswith(f"is {ROLES[address]}")
-        assert world.book.shelf.all() == []
+        assert world.book.stored.all() == []
         assert world.maps.swaps == 0
     world.load("x", "10.0.0.1", address, force=True)
-    assert world.book.shelf.all()[0].forced
+    assert world.book.stored.all()[0].forced
     for expires, refuses in ((4e9, True), (None, False)):
         with store.transaction():
             store.put([(NewRule("allow", parse_prefix(address)[0], "", "cli", 0.0, expires), 0)])
@@ -471,7 +508,7 @@ def test_other_namespaces_are_asked_too(world: World, store: Store, monkeypatch:
     monkeypatch.setattr("xdpguard.net.netns.entered", Entered)
     world.load("x", "10.0.0.1")
     assert asked == [""]
-    safety.check_list(store, "x", world.book.shelf.entries("x"), {"web"})
+    safety.check_list(store, "x", world.book.stored.entries("x"), {"web"})
     assert asked[1:] == ["", "web"]
 
 
@@ -506,7 +543,7 @@ def test_files_are_loaded_when_new_or_changed(world: World, files: Files) -> Non
     assert files.follow(lambda name: name != "a") == []
     assert files.follow(lambda name: name == "a") == ["a"]
     assert world.maps.addresses() == {"10.0.0.5": 0, "10.0.0.7": 0, "10.0.0.3": 1}
-    assert [it.source for it in world.book.shelf.all()] == [CONFIG, CONFIG]
+    assert [it.source for it in world.book.stored.all()] == [CONFIG, CONFIG]
 
 
 def test_lists_that_the_file_has_no_more_are_dropped(world: World, files: Files) -> None:
@@ -688,14 +725,3 @@ def test_faults_in_a_list_of_the_configuration(tmp_path: Path, text: str, says: 
         config(tmp_path, text)
     line = f"{refused.value}; {refused.value.remedy}"
     assert re.search(says, line), line
-
-
-def test_a_store_from_before_there_were_lists(tmp_path: Path) -> None:
-    """Reading commands migrate nothing; there are just no lists."""
-    path = tmp_path / "old.db"
-    Store(path).close()
-    with sqlite3.connect(path) as database:
-        database.executescript("DROP TABLE lists; DROP TABLE list_entries; PRAGMA user_version = 2")
-    database.close()
-    with Store(path, read_only=True) as store:
-        assert Listbook(store, cast(Pins, FakePins(False))).in_force() == []

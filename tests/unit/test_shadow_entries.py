@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from xdpguard.control.shadowbook import Shadowbook
+from xdpguard.control.change import Changes
+from xdpguard.control.entries import Entries
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.metrics.shadows import ShadowTotals
@@ -19,7 +19,6 @@ from xdpguard.policy.hits import NO_SPLIT, Hits, Split
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix, parse_prefix
 from xdpguard.store.database import Store
-from xdpguard.store.shadow import Shadows
 
 A, B = parse_prefix("198.51.100.7")[0], parse_prefix("198.51.100.0/24")[0]
 
@@ -40,7 +39,7 @@ class FakeTables:
                 raise OSError(28, "No space left on device")
             self.rules[cast(Prefix, rule.target)] = rule.slot
 
-    def remove(self, rules: Iterable[Rule]) -> None:
+    def remove(self, rules: Iterable[Rule], *_: object) -> None:
         for rule in rules:
             self.rules.pop(cast(Prefix, rule.target), None)
 
@@ -83,8 +82,12 @@ def store(tmp_path: Path) -> Any:
         yield made
 
 
-def book(store: Store, dataplane: FakeDataplane, now: float = 1000.0) -> Shadowbook:
-    return Shadowbook(store, dataplane, lambda: now)
+def book(store: Store, dataplane: FakeDataplane, now: float = 1000.0) -> Entries:
+    return Entries(Changes(store, dataplane.exists), dataplane.shadow_tables, "shadow", lambda: now)
+
+
+def stored(store: Store) -> list[Rule]:
+    return store.rules(mode="shadow")
 
 
 def one(packets: int) -> Split:
@@ -93,96 +96,79 @@ def one(packets: int) -> Split:
 
 def test_shadow_rules_are_no_rules(store: Store) -> None:
     its = FakeDataplane()
-    done = book(store, its).add([A, B], "why", "cli", 10.0)
+    done = book(store, its).add("block", [A, B], "why", "cli", 10.0)
     assert (done.added, done.updated, done.in_force) == (2, 0, True)
     assert store.rules() == []
     assert store.covering("block", A) == []
     assert not store.touches("block", A)
-    assert [rule.target for rule in Shadows(store).covering(A)] == [A, B]
-    assert (Shadows(store).count(1009), Shadows(store).count(1010)) == (2, 0)
-    assert book(store, its).add([A], "again", "cli", None).updated == 1
-    assert {rule.reason for rule in Shadows(store).rules()} == {"why", "again"}
+    assert [rule.target for rule in store.covering("block", A, mode="shadow")] == [A, B]
+    assert [store.counts(now, "shadow")["block"] for now in (1009, 1010)] == [2, 0]
+    assert book(store, its).add("block", [A], "again", "cli", None).updated == 1
+    assert {rule.reason for rule in stored(store)} == {"why", "again"}
     book(store, its, 1010).purge()
-    assert [rule.target for rule in Shadows(store).rules()] == [A]
+    assert [rule.target for rule in stored(store)] == [A]
     assert set(its.maps.rules) == {A}
 
 
 def test_counts_are_taken_in_once_and_go_with_the_rule(store: Store) -> None:
     its = FakeDataplane()
     made = book(store, its)
-    made.add([A], "", "cli", None)
+    made.add("block", [A], "", "cli", None)
     its.maps.counted[0] = one(3)
     assert made.in_force()[0].split == one(3)
-    made.harvest(its.maps)
-    made.harvest(its.maps)
+    made.fold_in()
+    made.fold_in()
     its.attached = False
     assert made.in_force()[0].split == one(3)
-    assert made.in_force()[0].found.packets == 9
-    made.remove(Shadows(store).rules())
-    assert Shadows(store).hits("rule") == {}
-    made.add([A], "", "cli", None)
+    assert made.in_force()[0].packets == 9
+    made.remove_rules(stored(store))
+    assert stored(store) == []
+    made.add("block", [A], "", "cli", None)
     assert made.in_force()[0].split == NO_SPLIT
 
 
 def test_when_the_kernel_refuses_nothing_is_changed(store: Store) -> None:
     its = FakeDataplane()
     made = book(store, its)
-    made.add([A], "first", "cli", None)
+    made.add("block", [A], "first", "cli", None)
     its.maps.refuses = True
     with pytest.raises(XdpguardError, match="did not take"):
-        made.add([A, B], "second", "cli", None)
-    assert [(rule.target, rule.reason) for rule in Shadows(store).rules()] == [(A, "first")]
+        made.add("block", [A, B], "second", "cli", None)
+    assert [(rule.target, rule.reason) for rule in stored(store)] == [(A, "first")]
     assert set(its.maps.rules) == {A}
-    assert not made.behind()
+    assert not made.changes.pending()
 
 
-def test_an_interrupted_change_is_mended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_change_is_taken_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     its = FakeDataplane()
     made = book(store, its)
-    made.add([A], "", "cli", None)
-    monkeypatch.setattr(made, "settle", lambda tables: None)
+    made.add("block", [A], "", "cli", None)
+    monkeypatch.setattr(made, "resync", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     monkeypatch.setattr(its.maps, "add", lambda rules: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        made.add([B], "", "cli", None)
+        made.add("block", [B], "", "cli", None)
     again = book(store, its)
-    assert again.behind()
+    assert again.changes.pending()
     its.maps.rules = {}
-    again.mend()
+    assert again.changes.catch_up()
     assert set(its.maps.rules) == {A}
-    assert not again.behind()
-
-
-def test_a_store_of_version_3(tmp_path: Path) -> None:
-    path = tmp_path / "old.db"
-    with Store(path):
-        pass
-    with sqlite3.connect(path) as database:
-        for table in ("shadow_rules", "shadow_lists", "shadow_list_entries", "shadow_hits"):
-            database.execute(f"DROP TABLE {table}")
-        database.execute("PRAGMA user_version = 3")
-    database.close()
-    with Store(path, read_only=True) as store:
-        assert Shadows(store).rules() == []
-    with Store(path) as store:
-        book(store, FakeDataplane(attached=False)).add([A], "", "cli", None)
-        assert len(Shadows(store).rules()) == 1
-        assert store.execute("PRAGMA user_version") == [(5,)]
+    assert not again.changes.pending()
 
 
 def test_sums_only_rise(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     its = FakeDataplane()
     made = book(store, its, now=0.0)
-    made.add([A, B], "", "cli", None)
+    made.add("block", [A, B], "", "cli", None)
     totals = ShadowTotals()
 
-    class FakeShadowing:
+    class FakeRuleset:
         def __init__(self, *_: object) -> None:
-            self.rules, self.lists = made, self
+            self.shadow_rules, self.shadow_lists = made, self
 
-        def counted(self) -> list[Any]:
+        def in_force(self) -> list[Any]:
             return []
 
-    monkeypatch.setattr("xdpguard.metrics.shadows.Shadowing", FakeShadowing)
+    monkeypatch.setattr("xdpguard.metrics.shadows.Ruleset", FakeRuleset)
 
     def read() -> Split:
         return totals.read(store, cast(Pins, None)).counted
@@ -194,5 +180,5 @@ def test_sums_only_rise(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read() == one(8), "what seems to have gone down stays"
     its.maps.counted = {0: one(7), 1: one(1)}
     assert read() == one(8), "and is not counted twice"
-    made.remove(Shadows(store).rules())
+    made.remove_rules(stored(store))
     assert read() == one(8)

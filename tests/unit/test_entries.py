@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from xdpguard.control.entries import Change, Rulebook
+from xdpguard.control.change import Changes
+from xdpguard.control.entries import Added, Entries
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits
 from xdpguard.policy.rule import NewRule, Rule
@@ -25,7 +27,7 @@ class FakeTables:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.held: dict[tuple[Kind, str], int] = {}
+        self.there: dict[tuple[Kind, str], int] = {}
         self.counts: dict[int, Hits] = {}
         self.broken = False
 
@@ -34,18 +36,21 @@ class FakeTables:
             if self.broken and number == 1:
                 self.broken = False
                 raise OSError(12, "Cannot allocate memory")
-            self.held[item.kind, str(item.target)] = item.slot
+            self.there[item.kind, str(item.target)] = item.slot
 
     def remove(
         self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
     ) -> None:
         del still_touched, remaining
         for item in rules:
-            del self.held[item.kind, str(item.target)]
+            del self.there[item.kind, str(item.target)]
 
     def sync(self, rules: Iterable[Rule]) -> int:
-        self.held = {(item.kind, str(item.target)): item.slot for item in rules}
+        self.there = {(item.kind, str(item.target)): item.slot for item in rules}
         return 0
+
+    def held(self, rules: Iterable[Rule]) -> int:
+        return sum(self.there.get((item.kind, str(item.target))) == item.slot for item in rules)
 
     def clear_hits(self, slots: Iterable[int]) -> None:
         for slot in slots:
@@ -56,6 +61,11 @@ class FakeTables:
 
     def hits(self) -> Callable[[int], Hits]:
         return lambda slot: self.counts.get(slot, Hits(0, 0))
+
+
+def made(store: Store, tables: FakeTables | None, clock: Callable[[], float] = time.time) -> Entries:
+    dataplane = FakeDataplane(tables)
+    return Entries(Changes(store, dataplane.exists), dataplane.tables, now=clock)
 
 
 class FakeDataplane:
@@ -88,25 +98,25 @@ def prefixes(*texts: str) -> list[Prefix]:
     return [parse_prefix(text)[0] for text in texts]
 
 
-def shown(book: Rulebook) -> list[str]:
+def shown(book: Entries) -> list[str]:
     return [str(item.rule.target) for item in book.in_force()]
 
 
 def test_added_rules_are_in_store_and_maps(store: Store) -> None:
     tables = FakeTables(8)
-    book = Rulebook(store, FakeDataplane(tables))
-    assert book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "why", "cli", None) == Change(2, 0, True)
-    assert set(tables.held) == {("block", "10.0.0.1"), ("block", "10.0.0.0/8")}
+    book = made(store, tables)
+    assert book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "why", "cli", None) == Added(2, 0, True)
+    assert set(tables.there) == {("block", "10.0.0.1"), ("block", "10.0.0.0/8")}
     assert shown(book) == ["10.0.0.1", "10.0.0.0/8"]
 
 
 def test_what_is_there_is_renewed_and_keeps_its_slot_hits_and_age(store: Store) -> None:
     tables, clock = FakeTables(8), Clock()
-    book = Rulebook(store, FakeDataplane(tables), clock)
+    book = made(store, tables, clock)
     book.add("block", prefixes("10.0.0.1"), "first", "cli", None)
     tables.counts[0] = Hits(5, 300)
     clock.now += 60
-    assert book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "second", "cli", 30) == Change(1, 1, True)
+    assert book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "second", "cli", 30) == Added(1, 1, True)
     first = book.in_force()[0]
     assert (first.rule.reason, first.rule.created, first.rule.slot) == ("second", 1_000_000.0, 0)
     assert (first.rule.expires, first.packets, first.bytes) == (clock.now + 30, 5, 300)
@@ -114,58 +124,58 @@ def test_what_is_there_is_renewed_and_keeps_its_slot_hits_and_age(store: Store) 
 
 def test_a_full_table_takes_nothing_of_what_does_not_fit(store: Store) -> None:
     tables = FakeTables(3)
-    book = Rulebook(store, FakeDataplane(tables))
+    book = made(store, tables)
     book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "", "cli", None)
-    before = dict(tables.held)
+    before = dict(tables.there)
     with pytest.raises(XdpguardError, match="do not fit"):
         book.add("block", prefixes("10.0.0.3", "10.0.0.4"), "", "cli", None)
-    assert tables.held == before
+    assert tables.there == before
     assert shown(book) == ["10.0.0.1", "10.0.0.2"]
     book.add("allow", prefixes("10.0.0.3"), "", "cli", None)
 
 
 def test_when_the_kernel_refuses_everything_is_as_before(store: Store) -> None:
     tables = FakeTables(100)
-    book = Rulebook(store, FakeDataplane(tables))
+    book = made(store, tables)
     book.add("block", prefixes("10.0.0.1"), "old", "cli", None)
-    before = dict(tables.held)
+    before = dict(tables.there)
     tables.broken = True
     with pytest.raises(XdpguardError, match="Cannot allocate memory"):
         book.add("block", prefixes("10.0.0.9", "10.0.0.1", "10.0.0.8"), "new", "cli", 60)
-    assert tables.held == before
+    assert tables.there == before
     (only,) = book.in_force()
     assert (str(only.rule.target), only.rule.reason, only.rule.expires) == ("10.0.0.1", "old", None)
 
 
 def test_removing_is_all_or_nothing(store: Store) -> None:
     tables = FakeTables(8)
-    book = Rulebook(store, FakeDataplane(tables))
+    book = made(store, tables)
     book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "", "cli", None)
     with pytest.raises(XdpguardError, match=r"192\.0\.2\.1 is not blocked"):
         book.remove("block", prefixes("10.0.0.1", "192.0.2.1"))
     with pytest.raises(XdpguardError) as refused:
         book.remove("block", prefixes("10.0.0.2"))
     assert "inside 10.0.0.0/8" in refused.value.remedy
-    assert len(tables.held) == 2
+    assert len(tables.there) == 2
     assert book.remove("block", prefixes("10.0.0.1", "10.0.0.1")) == 1
-    assert set(tables.held) == {("block", "10.0.0.0/8")}
+    assert set(tables.there) == {("block", "10.0.0.0/8")}
 
 
 def test_expired_rules_are_not_shown_and_purged(store: Store) -> None:
     tables, clock = FakeTables(8), Clock()
-    book = Rulebook(store, FakeDataplane(tables), clock)
+    book = made(store, tables, clock)
     book.add("block", prefixes("10.0.0.1"), "", "cli", 10)
     clock.now += 10
     assert shown(book) == []
-    assert len(tables.held) == 1
+    assert len(tables.there) == 1
     book.purge()
-    assert tables.held == {}
+    assert tables.there == {}
     assert store.rules() == []
 
 
 def test_a_slot_given_anew_starts_at_zero(store: Store) -> None:
     tables = FakeTables(8)
-    book = Rulebook(store, FakeDataplane(tables))
+    book = made(store, tables)
     book.add("block", prefixes("10.0.0.1"), "", "cli", None)
     tables.counts[0] = Hits(5, 300)
     book.remove("block", prefixes("10.0.0.1"))
@@ -175,19 +185,19 @@ def test_a_slot_given_anew_starts_at_zero(store: Store) -> None:
 
 def test_an_unfinished_change_is_made_up_for(store: Store) -> None:
     tables = FakeTables(8)
-    book = Rulebook(store, FakeDataplane(tables))
+    book = made(store, tables)
     book.add("block", prefixes("10.0.0.1"), "", "cli", None)
     with store.transaction():
         store.put_fact("pending", "1")
-    tables.held.clear()
+    tables.there.clear()
     book.add("block", prefixes("10.0.0.2"), "", "cli", None)
-    assert len(tables.held) == 2
+    assert len(tables.there) == 2
     assert store.fact("pending") == ""
 
 
 def test_rules_of_one_origin_are_replaced_and_others_left(store: Store) -> None:
     tables = FakeTables(8)
-    book = Rulebook(store, FakeDataplane(tables))
+    book = made(store, tables)
     book.add("block", prefixes("10.0.0.1"), "", "cli", None)
     wanted = [
         NewRule("block", parse_prefix(text)[0], "", "config", 0.0, None)
@@ -199,11 +209,11 @@ def test_rules_of_one_origin_are_replaced_and_others_left(store: Store) -> None:
     }  # fmt: skip
     book.replace_source("config", wanted[1:2])
     assert {(str(r.target), r.source) for r in store.rules()} == {("10.0.0.1", "cli"), ("10.0.0.2", "config")}
-    assert len(tables.held) == 2
+    assert len(tables.there) == 2
 
 
 def test_the_command_line_does_not_shorten_what_the_configuration_holds(store: Store) -> None:
-    book = Rulebook(store, FakeDataplane(FakeTables(8)))
+    book = made(store, FakeTables(8))
     book.replace_source("config", [NewRule("block", parse_prefix("10.0.0.1")[0], "", "config", 0.0, None)])
     change = book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "", "cli", 10)
     assert (change.added, change.updated, change.kept) == (1, 0, 1)
@@ -216,23 +226,23 @@ def test_the_command_line_does_not_shorten_what_the_configuration_holds(store: S
 def test_maps_that_another_store_filled(store: Store) -> None:
     """A lost store: the maps still hold its rules and hits, which are not this one's."""
     tables = FakeTables(8)
-    tables.held["block", "192.0.2.1"] = 0
+    tables.there["block", "192.0.2.1"] = 0
     tables.counts[0] = Hits(7, 700)
-    book = Rulebook(store, FakeDataplane(tables))
+    book = made(store, tables)
     book.add("block", prefixes("10.0.0.1"), "", "cli", None)
-    assert tables.held == {("block", "10.0.0.1"): 0}
+    assert tables.there == {("block", "10.0.0.1"): 0}
     assert book.in_force()[0].packets == 0
 
 
 def test_hits_are_taken_in_once(store: Store) -> None:
     tables = FakeTables(8)
-    book = Rulebook(store, FakeDataplane(tables))
+    book = made(store, tables)
     book.add("block", prefixes("10.0.0.1"), "", "cli", None)
     tables.counts[0] = Hits(5, 300)
     for _ in range(2):
-        book.harvest(tables)
+        book.fold_in()
         assert book.in_force()[0].packets == 5
-    book.fill(tables)
+    book.resync()
     assert book.in_force()[0].packets == 5
     tables.counts[0] = Hits(2, 100)
     assert book.in_force()[0].packets == 7
@@ -252,7 +262,7 @@ class Model(RuleBasedStateMachine):
         self.store = Store(Path(":memory:"))
         self.tables = FakeTables(16)
         self.clock = Clock()
-        self.book = Rulebook(self.store, FakeDataplane(self.tables), self.clock)
+        self.book = made(self.store, self.tables, self.clock)
         self.model: dict[tuple[Kind, Prefix], float | None] = {}
 
     @rule(kind=KINDS, prefixes=ADDRESSES, life=st.sampled_from([None, 5.0, 50.0]))
@@ -297,7 +307,7 @@ class Model(RuleBasedStateMachine):
         live = {(kind, str(target)) for (kind, target), end in self.model.items() if end is None or end > now}
         assert {(item.rule.kind, str(item.rule.target)) for item in self.book.in_force()} == live
         stored = {(r.kind, str(r.target)): r.slot for r in self.store.rules()}
-        assert self.tables.held == stored
+        assert self.tables.there == stored
         assert len(set(stored.values())) == len(stored)
         assert self.store.counts(now)["block"] == sum(1 for kind, _ in live if kind == "block")
 

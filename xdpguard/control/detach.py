@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Detach: takes our program off, and only ours. Whatever moment it is killed at, it can be done again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from xdpguard.control import builds, namespaces
+from xdpguard.control.attach import Outcome
+from xdpguard.control.attachments import Attachments
+from xdpguard.control.interfaces import Interface
+from xdpguard.control.sysctls import RaisedSysctls
+from xdpguard.errors import XdpguardError
+from xdpguard.net.links import Link, NoSuchLink
+from xdpguard.net.netns import place_of
+
+
+class Detach:
+    """How an interface leaves an instance."""
+
+    def __init__(self, attachments: Attachments, sysctls: RaisedSysctls) -> None:
+        self._its = attachments
+        self._sysctls = sysctls
+
+    def one(self, name: str, netns: str = "") -> Outcome:
+        """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
+        its = self._its
+        known = its.interfaces.known(name, netns)
+        notes: list[str] = []
+        moved: list[str] = []
+        try:
+            link: Link | None = its.table.get(name, netns)
+        except NoSuchLink:
+            if known is None:
+                raise
+            link = None
+        if known and not (link and its.interfaces.ours(link, known)):
+            # Another interface may have its name by now.
+            there = its.interfaces.renamed(known)
+            if there:
+                notes.append(f"{place_of(name, netns)} is now {place_of(there.name, there.netns)}; detached there")
+            elif link is None:
+                notes.append(f"{place_of(name, netns)} has gone; forgotten")
+            link = there or link
+        found = link.xdp if link else None
+        if link and found and found.mode != "offload" and its.interfaces.ours(link, known):
+            its.step("detach")
+            with its.program(found.prog_id) as program:
+                _, moved = its.uppers.change(link, partial(its.table.detach, link, found.mode, program))
+        elif known is None:
+            raise XdpguardError(f"{place_of(name, netns)} carries no program of this instance", "see xdpguard status")
+        elif found:
+            other = its.dataplane.name_of(found.prog_id)
+            notes.append(
+                f"{place_of(name, netns)} carries program {found.prog_id} ({other}) of somebody else; left alone"
+            )
+        elif link:
+            notes.append(f"{place_of(name, netns)} carried no program any more")
+        its.step("forget")
+        with its.store.transaction():
+            its.store.remove_attachment(name, netns)
+            builds.forget(its.store, name, netns)
+            namespaces.forget_namespace(its.store, netns)
+        its.dataplane.pins.remove_link(name, netns)
+        restored = its.ruleset.guard.offloads.restore(name, netns, link.name if link else "")
+        if not its.store.attachments() and not its.interfaces.orphans():
+            its.step("fold in")
+            its.retire()
+        last = not any(there.netns == netns for there in its.store.attachments())
+        restored += self._sysctls.restore(netns) if last else []
+        mode = known.mode if known else (found.mode if found else "")
+        interface = Interface(name, netns, mode, bool(known and known.observe), None, "detached")
+        return Outcome(interface, notes, restored, moved=moved)
+
+    def all(self) -> tuple[list[Outcome], list[XdpguardError]]:
+        """Detaches every interface of the instance, from the top down, and removes what is left of it in the kernel.
+
+        One that cannot be detached keeps none of the others: its error is in what is returned.
+        """
+        done, errors = [], []
+        interfaces = self._its.uppers.from_top(self._its.interfaces.all())
+        for it in interfaces:
+            try:
+                done.append(self.one(it.name, it.netns))
+            except XdpguardError as error:
+                errors.append(error)
+        if not interfaces:
+            self._its.retire()
+        if not errors:
+            self._sysctls.restore()
+        return done, errors

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What an attach comes to, found out before anything is changed: whether it can be done, and what it puts in force."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from xdpguard.control import safety
+from xdpguard.control.attachments import Attachments
+from xdpguard.control.entries import CONFIG
+from xdpguard.control.frames import mode_for_any_mtu
+from xdpguard.control.lists import Lists
+from xdpguard.control.loader import Circumstances, Loader, Plan
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.net.links import Link, WantedMode
+from xdpguard.net.netns import place_of
+from xdpguard.policy.model import RULES, Policy
+from xdpguard.policy.rule import NewRule
+from xdpguard.policy.target import parse_ports, parse_prefix
+from xdpguard.store.database import Attachment
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``attach`` was asked for. ``name`` and ``netns`` as they are recorded: see `Attachments.place`.
+
+    ``any_mtu``: the program shall take frames in several buffers, so that the MTU can be raised while it is attached.
+    """
+
+    name: str
+    netns: str = ""
+    mode: WantedMode = "auto"
+    observe: bool = False
+    replace: bool = False
+    force: bool = False
+    unattended: bool = False  # nobody is there to be refused: what the host needs is kept instead
+    any_mtu: bool = False
+
+
+class Planning:
+    """Plans of one instance. Changes nothing."""
+
+    def __init__(self, attachments: Attachments, loader: Loader, shadow_loader: Loader) -> None:
+        self._its = attachments
+        self._ruleset = attachments.ruleset
+        self._store = attachments.store
+        self._loaders = loader, shadow_loader
+
+    def plan(
+        self, request: Request, link: Link, policy: Policy
+    ) -> tuple[Policy, list[NewRule], tuple[Plan, Plan], list[str]]:
+        """What the policy comes to: itself with room for its rules, these, its lists (enforced, shadow), and notes."""
+        wanted = list(config_rules(policy))
+        if not (request.force or request.unattended):
+            safety.check_attach(self._store, {link.netns}, wanted)
+            safety.check_lists(self._store, {link.netns}, wanted)
+        policy = self._with_room(policy, len(wanted))
+        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended)
+        loader, shadow_loader = self._loaders
+        plan = loader.plan(policy.lists, around, request.force)
+        shadow_plan = shadow_loader.plan(policy.lists, around)
+        notes = self._tolerated(plan, self._ruleset.lists, request)
+        notes += self._tolerated(shadow_plan, self._ruleset.shadow_lists, request)
+        return policy, wanted, (plan, shadow_plan), notes
+
+    def checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:
+        """The request with the mode that its other wishes need, and notes. XdpguardError when it cannot be met."""
+        if not link.ethernet:
+            # A tunnel's packets begin with the IP header, which would be read as addresses of Ethernet.
+            raise XdpguardError(
+                f"{place_of(link.name, link.netns)} is no Ethernet interface ({link.kind or 'tunnel'})",
+                "attach to the interface that its packets arrive on",
+            )
+        if link.xdp is not None:
+            self._check_swap(link, known, request)
+        moved = self._its.interfaces.renamed(known) if known and not self._its.interfaces.ours(link, known) else None
+        if moved:
+            raise XdpguardError(
+                f"the {place_of(link.name, link.netns)} of before is now {place_of(moved.name, moved.netns)}, and"
+                " carries the program still",
+                f"detach it first: xdpguard detach {link.name}; then attach to either again",
+            )
+        if not request.any_mtu:
+            return request, []
+        mode, notes = mode_for_any_mtu(link, request.mode)
+        if link.xdp is not None and link.xdp.mode == "native" and not (known and known.any_mtu):
+            # veth, for one, sets the limit with the first program only (drivers/net/veth.c, veth_xdp_set).
+            notes.append(
+                "a driver may keep the MTU limit of the program before; where it does, detach and attach again"
+            )
+        return dataclasses.replace(request, mode=mode), notes
+
+    def _check_swap(self, link: Link, known: Attachment | None, request: Request) -> None:
+        assert link.xdp is not None
+        if not self._its.interfaces.ours(link, known) and not request.replace:
+            name = self._its.dataplane.name_of(link.xdp.prog_id) or "unnamed"
+            raise XdpguardError(
+                f"{place_of(link.name, link.netns)} already carries an XDP program: {name} (id {link.xdp.prog_id})",
+                "it was left alone; --replace takes its place",
+            )
+        if link.xdp.mode == "offload" or request.mode not in ("auto", link.xdp.mode):
+            raise XdpguardError(
+                f"{place_of(link.name, link.netns)} is attached in {link.xdp.mode} mode, and modes cannot be swapped",
+                "detach it first, or attach without --mode",
+            )
+
+    def _with_room(self, policy: Policy, more: int) -> Policy:
+        """The policy with a capacity for the stored rules and ``more``; UsageError when it names one that is too small.
+
+        Tables that are there keep their size; new ones are made large enough, unless a size was asked for.
+        """
+        slots = self._store.used_slots()
+        made = self._its.dataplane.exists()
+        highest = max(slots, default=0) + 1 if made else len(slots)
+        capacity = policy.limits.rules
+        if capacity is None and made:
+            with self._its.dataplane.tables() as tables:
+                capacity = tables.capacity
+        elif capacity is None:
+            capacity = max(RULES, 1 << (2 * (len(slots) + more)).bit_length())
+        if highest > capacity:
+            raise UsageError(
+                f"{len(slots)} rules are stored, and the tables are to hold {capacity}",
+                "raise limits.rules in the configuration, or leave it out; and detach --all before attaching again",
+            )
+        return replace(policy, limits=replace(policy.limits, rules=capacity))
+
+    def _tolerated(self, plan: Plan, lists: Lists, request: Request) -> list[str]:
+        """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
+        held = {it.name for it in lists.stored.all()}
+        for name, error in plan.errors.items():
+            if name not in held and not request.unattended:
+                raise error
+        stays = {name: "the list stays as it was" if name in held else "it is not loaded" for name in plan.errors}
+        return [f"{error}; {stays[name]}; {error.remedy}" for name, error in plan.errors.items()]
+
+
+def config_rules(policy: Policy) -> Iterable[NewRule]:
+    """The rules of a configuration."""
+    now = time.time()
+    for text in policy.rules.allow:
+        yield NewRule("allow", parse_prefix(text)[0], "", CONFIG, now, None)
+    for text in policy.rules.block:
+        yield NewRule("block", parse_prefix(text)[0], "", CONFIG, now, None)
+    for text in policy.rules.ports:
+        for port in parse_ports(text):
+            yield NewRule("port", port, "", CONFIG, now, None)

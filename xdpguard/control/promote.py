@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Promotion: shadow entries become enforced ones. A change of mode, of all that are meant or of none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from xdpguard.control import needed, safety
+from xdpguard.control.entries import RuleHits
+from xdpguard.control.lists import ListHits
+from xdpguard.control.loader import CONFIG, check_size
+from xdpguard.control.ruleset import Ruleset
+from xdpguard.errors import XdpguardError
+from xdpguard.policy.hits import NO_SPLIT, Split
+from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.target import Prefix, Target
+
+if TYPE_CHECKING:
+    from xdpguard.lists.addresses import AddressSet
+    from xdpguard.store.lists import NamedList
+
+_FORCE = "look at them (xdpguard rules); --force promotes all the same"
+
+
+@dataclass
+class Promotion:
+    """Shadow entries that are to drop from now on, and what is to be known before."""
+
+    rules: list[RuleHits] = field(default_factory=list)
+    lists: list[ListHits] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    in_force: bool = False
+
+    @property
+    def split(self) -> Split:
+        """What they would have dropped so far."""
+        total = NO_SPLIT
+        for split in (*(it.split for it in self.rules), *(it.split for it in self.lists)):
+            total = total.plus(split or NO_SPLIT)
+        return total
+
+
+def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str], everything: bool) -> Promotion:
+    """The entries that are meant. XdpguardError naming the first that is not there, or cannot be promoted."""
+    rules = {it.rule.target: it for it in ruleset.shadow_rules.in_force()}
+    lists = {it.its.name: it for it in ruleset.shadow_lists.in_force()}
+    for target in targets:
+        if target not in rules:
+            raise XdpguardError(
+                f"there is no shadow rule for {target}",
+                "nothing was changed; xdpguard rules --kind shadow tells which there are",
+            )
+    for name in names:
+        if name not in lists:
+            known = ", ".join(lists) or "none"
+            raise XdpguardError(f"there is no shadow list {name}", f"nothing was changed; shadow lists: {known}")
+        if lists[name].its.source == CONFIG:
+            raise XdpguardError(
+                f"{name} is a shadow list by the configuration file",
+                f"nothing was changed; take shadow = true out of [lists.{name}] there, and reload or attach again",
+            )
+    found = Promotion()
+    if everything:
+        found.rules = list(rules.values())
+        found.lists = [it for it in lists.values() if it.its.source != CONFIG]
+        for it in lists.values():
+            if it.its.source == CONFIG:
+                found.notes.append(f"{it.its.name} stays a shadow list: the configuration file says so")
+    else:
+        found.rules = [rules[target] for target in dict.fromkeys(targets)]
+        found.lists = [lists[name] for name in dict.fromkeys(names)]
+    if not found.rules and not found.lists:
+        raise XdpguardError("there is nothing to promote", "; ".join(found.notes) or "no shadow rule or list")
+    return found
+
+
+def check(ruleset: Ruleset, chosen: Promotion) -> None:
+    """Refuses what a real block or load would be refused for, and what would have hit established peers."""
+    for it in chosen.rules:
+        target, end = it.rule.target, it.rule.expires
+        assert isinstance(target, Prefix)
+        safety.check_block(ruleset.store, [target], None if end is None else end - time.time())
+    for its in (it.its for it in chosen.lists):
+        check_size(its.name, its.given, ruleset.lists.stored.find(its.name))
+        safety.check_list(ruleset.store, its.name, ruleset.shadow_lists.stored.entries(its.name))
+    splits = [(str(it.rule.target), it.split) for it in chosen.rules]
+    splits += [(f"the list {it.its.name}", it.split) for it in chosen.lists]
+    hit = [(what, split.established.packets) for what, split in splits if split and split.established.packets]
+    if hit:
+        packets, first = sum(count for _, count in hit), hit[0][0]
+        more = f" and {len(hit) - 1:,} more" if len(hit) > 1 else ""
+        raise XdpguardError(
+            f"{first}{more} would have dropped {packets:,} packets of established peers",
+            f"nothing was changed; {_FORCE}",
+        )
+
+
+def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
+    """Lets the entries drop, with their reasons, origins and ends. At no moment one neither counts nor drops."""
+    held = ruleset.store.find("block", [it.rule.target for it in chosen.rules])
+    enforced = [_promoted(it.rule, held.get(it.rule.target)) for it in chosen.rules]
+    puts: list[tuple[NamedList, AddressSet]] = []
+    for its in (it.its for it in chosen.lists):
+        before = ruleset.lists.stored.find(its.name)
+        taken = [it.number for it, _ in puts]
+        number = before.number if before else ruleset.lists.stored.free_number(taken)
+        if before and before.source == CONFIG:
+            chosen.notes.append(f"{its.name} stands in the configuration file: what that names comes back with it")
+        new = its._replace(
+            number=number,
+            source=before.source if before else its.source,
+            forced=force,
+            packets=before.packets if before else 0,
+            bytes=before.bytes if before else 0,
+            mode="enforce",
+            split=NO_SPLIT,
+        )
+        puts.append((new, ruleset.shadow_lists.stored.entries(its.name)))
+    with ruleset.changes.begin():
+        kept = ruleset.rules.add_rules(enforced).kept
+        if puts:
+            ruleset.lists.apply(puts, [])
+        ruleset.shadow_rules.remove_rules([it.rule for it in chosen.rules])
+        if chosen.lists:
+            ruleset.shadow_lists.apply([], [it.its.name for it in chosen.lists])
+        if force:
+            needed.accept(ruleset.store, blocks=[it.rule.target for it in chosen.rules])
+    if kept:
+        chosen.notes.append(f"{kept:,} of them stand in the configuration file and stay as they are there")
+    chosen.in_force = ruleset.changes.attached()
+
+
+def _promoted(shadow: Rule, held: Rule | None) -> NewRule:
+    """A rule that is there already keeps its end when that is later: nobody is let in earlier for being promoted."""
+    end = shadow.expires
+    if held is not None and end is not None:
+        end = None if held.expires is None else max(end, held.expires)
+    return NewRule("block", shadow.target, shadow.reason, shadow.source, shadow.created, end)

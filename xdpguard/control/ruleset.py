@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Everything of one instance that decides about packets, or would: rules, lists, the guard's policy. Light: no link is
+looked at, and nothing is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from xdpguard.control.change import Changes
+from xdpguard.control.entries import Entries
+from xdpguard.control.guard import GuardPolicy
+from xdpguard.control.lists import Lists
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables.rules import Tables
+from xdpguard.dataplane.tables.shadow import ShadowTables
+from xdpguard.policy.rule import Rule
+from xdpguard.policy.target import Target
+from xdpguard.store.database import Store
+
+
+class Maps(Protocol):
+    """Where the maps are, when there are any."""
+
+    pins: Pins
+
+    def exists(self) -> bool: ...
+    def tables(self) -> AbstractContextManager[Tables]: ...
+    def shadow_tables(self) -> AbstractContextManager[ShadowTables]: ...
+
+
+class Ruleset:
+    """The ruleset of one instance. Methods that change something want the instance's lock held."""
+
+    def __init__(self, store: Store, maps: Maps, on_step: Callable[[str], None] = lambda step: None) -> None:
+        self.store = store
+        self.changes = Changes(store, maps.exists, on_step)
+        self.rules = Entries(self.changes, maps.tables)
+        self.shadow_rules = Entries(self.changes, maps.shadow_tables, "shadow")
+        self.lists = Lists(self.changes, maps.pins)
+        self.shadow_lists = Lists(self.changes, maps.pins, "shadow")
+        self.guard = GuardPolicy(self.changes, maps.pins)
+
+    def purge(self) -> None:
+        """Forgets rules whose end has passed; the program ignores them already."""
+        self.rules.purge()
+        self.shadow_rules.purge()
+
+    def unblock(self, enforced: Sequence[Target], shadow: Sequence[Rule]) -> None:
+        """Takes block rules and shadow rules away, all or none."""
+        with self.changes.begin():
+            if enforced:
+                self.rules.remove("block", enforced)
+            self.shadow_rules.remove_rules(shadow)
+
+    def drop_lists(self, enforced: Sequence[str], shadow: Sequence[str]) -> None:
+        """Takes lists and shadow lists away, all or none."""
+        with self.changes.begin():
+            if enforced:
+                self.lists.apply([], enforced)
+            if shadow:
+                self.shadow_lists.apply([], shadow)
+
+    def fold_in(self) -> None:
+        """Takes all hits into the store, once, before the maps are given up."""
+        if self.changes.pending():
+            self.changes.resync()
+        for its in (self.rules, self.shadow_rules, self.lists, self.shadow_lists):
+            its.fold_in()

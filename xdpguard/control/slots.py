@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Slots: which hit counter belongs to which rule, so that no rule is shown the hits of another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from xdpguard.dataplane.sys.abi import SHADOW_RULES
+from xdpguard.errors import XdpguardError
+from xdpguard.policy.rule import Mode, NewRule
+from xdpguard.policy.target import Target
+
+
+class Room(NamedTuple):
+    """The slots of a mode: those in use, those that this change has released, and how many there are.
+
+    ``tables``: how many the tables in the kernel have; None while there are none.
+    """
+
+    mode: Mode
+    used: Collection[int]
+    released: Collection[int]
+    tables: int | None
+
+    @property
+    def capacity(self) -> int | None:
+        """How many slots there are; None: as many as are wanted."""
+        return SHADOW_RULES if self.tables is None and self.mode == "shadow" else self.tables
+
+
+def place(rules: Sequence[NewRule], own: Mapping[Target, int], room: Room) -> list[tuple[NewRule, int]]:
+    """Gives each rule a slot: its own when it is there already, else a free one. XdpguardError when there are too few.
+
+    Slots that the change has released come last: if it fails, they are their old rules' again.
+    """
+    capacity, needed = room.capacity, sum(1 for rule in rules if rule.target not in own)
+    if capacity is not None and len(room.used) + needed > capacity:
+        raise _full(room.mode, capacity, len(room.used), needed)
+    released = sorted(set(room.released) - set(room.used))
+    taken = {*room.used, *released}
+    fresh = iter(slot for slot in range(len(taken) + needed if capacity is None else capacity) if slot not in taken)
+    again = iter(released)
+    placed = []
+    for rule in rules:
+        slot = own[rule.target] if rule.target in own else next(fresh, None)
+        placed.append((rule, next(again) if slot is None else slot))
+    return placed
+
+
+def _full(mode: Mode, capacity: int, used: int, needed: int) -> XdpguardError:
+    if mode == "shadow":
+        return XdpguardError(
+            f"there may be {capacity:,} shadow rules, {used:,} are there, and {needed:,} more do not fit",
+            "nothing was changed; load so many as a list: xdpguard lists load NAME - --shadow",
+        )
+    return XdpguardError(
+        f"the rule tables hold {capacity} rules, {used} are used, and {needed} more do not fit",
+        "nothing was changed; load so many as a list (xdpguard lists load NAME -), or make the tables larger: "
+        "detach --all, add them, attach again (a limits.rules in the configuration is kept to)",
+    )

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Older stores: made into one of this version, or read as if they were.
+
+Up to version 5 a version only added tables, and shadow entries had tables of their own. Version 6 gave rules and lists
+a mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from xdpguard.store.schema import SCHEMA, VERSION
+
+_REPLACED = ("rules", "lists", "list_entries")  # by tables of the same name that have a mode
+_RULE = "target, version, network, length, reason, source, created, expires, slot"
+_LIST = "number, source, file, stamp, format, loaded, given, entries, duplicates, skipped, forced"
+_COUNTS = "packets, bytes, established_packets, established_bytes, allowed_packets, allowed_bytes"
+_COUNTED = """coalesce(established_packets + allowed_packets + other_packets, 0),
+    coalesce(established_bytes + allowed_bytes + other_bytes, 0), coalesce(established_packets, 0),
+    coalesce(established_bytes, 0), coalesce(allowed_packets, 0), coalesce(allowed_bytes, 0)"""
+# By the table that is read, as far as it is there.
+_COPIES = {
+    "old_rules": f"""INSERT INTO rules (mode, id, kind, {_RULE}, packets, bytes)
+        SELECT 'enforce', id, kind, {_RULE}, packets, bytes FROM old_rules""",
+    "shadow_rules": f"""INSERT INTO rules (mode, kind, {_RULE}, {_COUNTS})
+        SELECT 'shadow', 'block', {_RULE}, {_COUNTED} FROM shadow_rules
+        LEFT JOIN shadow_hits ON shadow_hits.kind = 'rule' AND shadow_hits.name = target ORDER BY shadow_rules.id""",
+    "old_lists": f"""INSERT INTO lists (mode, name, {_LIST}, packets, bytes)
+        SELECT 'enforce', name, {_LIST}, packets, bytes FROM old_lists""",
+    "shadow_lists": f"""INSERT INTO lists (mode, name, {_LIST}, {_COUNTS})
+        SELECT 'shadow', shadow_lists.name, {_LIST}, {_COUNTED} FROM shadow_lists
+        LEFT JOIN shadow_hits ON shadow_hits.kind = 'list' AND shadow_hits.name = shadow_lists.name""",
+    "old_list_entries": "INSERT INTO list_entries SELECT 'enforce', name, four, six FROM old_list_entries",
+    "shadow_list_entries": "INSERT INTO list_entries SELECT 'shadow', name, four, six FROM shadow_list_entries",
+}
+# Each kind of entry once had a mark of its own for a change that was interrupted.
+_MARKS = "('pending', 'interrupted', 'shadow_pending', 'lists_pending', 'shadow_lists_pending')"
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Makes a store of an older version, or an empty file, one of this version, in one transaction."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        _migrate(database)
+        database.execute(f"PRAGMA user_version = {VERSION}")
+        database.commit()
+    except BaseException:
+        database.rollback()
+        raise
+
+
+def _migrate(database: sqlite3.Connection) -> None:
+    for table in _tables(database) & set(_REPLACED):
+        database.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+    for index in ("rules_network", "rules_expires"):
+        database.execute(f"DROP INDEX IF EXISTS {index}")  # they went with the tables that were renamed
+    for statement in SCHEMA.split(";"):
+        database.execute(statement)
+    there = _tables(database)
+    for table, copy in _COPIES.items():
+        if table in there:
+            database.execute(copy)
+    for table in there & {*_COPIES, "shadow_hits"}:
+        database.execute(f"DROP TABLE {table}")
+    database.execute(
+        "INSERT OR REPLACE INTO facts SELECT 'pending', '1' WHERE EXISTS"
+        f" (SELECT 1 FROM facts WHERE key IN {_MARKS} AND value <> '')"
+    )
+    database.execute(f"DELETE FROM facts WHERE key IN {_MARKS} AND key <> 'pending'")
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Opens a store to look at it. A missing file is an empty store; one of an older version is read as a copy."""
+    if path.exists() and path.stat().st_size:
+        if path.with_name(path.name + "-journal").exists():
+            # Somebody was killed while writing; SQLite takes that back, for which it must write.
+            with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute("SELECT count(*) FROM rules")
+        found = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        if found.execute("PRAGMA user_version").fetchone()[0] >= VERSION:
+            return found
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        with contextlib.closing(found):
+            found.backup(copy)
+        migrate(copy)
+        return copy
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database.executescript(SCHEMA)
+    return database

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rules and hits as rows of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from xdpguard.policy.hits import NO_SPLIT, Hits, Split
+from xdpguard.policy.rule import Mode, NewRule, Rule
+from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix, Protocol, Target
+
+COUNTS = "packets, bytes, established_packets, established_bytes, allowed_packets, allowed_bytes"
+RULE = f"id, kind, version, network, length, reason, source, created, expires, slot, mode, {COUNTS}"
+NEW_RULE = "mode, kind, target, version, network, length, reason, source, created, expires, slot"
+# Sets what is there to itself and more.
+ADDED = ", ".join(f"{name} = {name} + ?" for name in COUNTS.split(", "))
+
+_PROTOCOLS: dict[int, Protocol] = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+
+
+def rule_of(row: Sequence[Any]) -> Rule:
+    """A rule from a row of RULE."""
+    number, kind, version, network, length, reason, source, created, expires, slot, mode, *counts = row
+    target: Target = Prefix(network, length) if version else Port(int.from_bytes(network, "big"), _PROTOCOLS[length])
+    hits, split = hits_of(counts, mode)
+    return Rule(number, kind, target, reason, source, created, expires, slot, *hits, mode, split)
+
+
+def row_of(rule: NewRule, slot: int, mode: Mode) -> tuple[object, ...]:
+    """A row of NEW_RULE."""
+    target = rule.target
+    if isinstance(target, Port):
+        place: tuple[object, ...] = 0, target.number.to_bytes(2, "big"), PROTOCOL_NUMBERS[target.protocol]
+    else:
+        place = target.version, target.network, target.length
+    return mode, rule.kind, str(target), *place, rule.reason, rule.source, rule.created, rule.expires, slot
+
+
+def hits_of(counts: Sequence[int], mode: Mode) -> tuple[Hits, Split]:
+    """All hits of an entry, and whose they were, from the columns of COUNTS."""
+    total = Hits(*counts[0:2])
+    if mode == "enforce":
+        return total, NO_SPLIT
+    established, allowed = Hits(*counts[2:4]), Hits(*counts[4:6])
+    other = Hits(*(a - b - c for a, b, c in zip(total, established, allowed, strict=True)))
+    return total, Split(established, allowed, other)
+
+
+def counts_of(hits: Hits | Split) -> tuple[int, ...]:
+    """The columns of COUNTS."""
+    parts = (*hits.established, *hits.allowed) if isinstance(hits, Split) else (0, 0, 0, 0)
+    return (*hits.total, *parts)
+
+
+def around(prefix: Prefix) -> Iterator[tuple[bytes, int]]:
+    """Every network that holds all of a prefix, and its length: the longest, which is the prefix itself, first."""
+    width = len(prefix.network) * 8
+    number = int.from_bytes(prefix.network, "big")
+    for length in range(prefix.length, -1, -1):
+        yield (number >> (width - length) << (width - length)).to_bytes(len(prefix.network), "big"), length
