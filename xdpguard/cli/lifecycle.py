@@ -17,9 +17,7 @@ from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.control.attach import Outcome
-    from xdpguard.control.audit import Audit
     from xdpguard.control.interfaces import Interface
-    from xdpguard.control.shadowing import ShadowAudit
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -162,32 +160,21 @@ def status(
     with rulebook(chosen, read_only=True) as (_, store):
         counts = store.counts(time.time())
     if as_json:
+        from xdpguard.cli.answers import state
+
         render.print_json(
-            {
-                "instance": chosen.instance.name,
-                "abi": ABI,
-                "interfaces": [
-                    {
-                        "name": it.name,
-                        "netns": it.netns,
-                        "mode": it.mode,
-                        "prog_id": it.prog_id,
-                        "observe": it.observe,
-                        "mtu": it.mtu or None,
-                        "any_mtu": it.any_mtu,
-                        "state": it.state,
-                        "answers": answers.as_json(it.name, it.netns),
-                    }
-                    for it in interfaces
-                ],
-                "rules": counts,
-                "lists": lists,
-                "shadow": {"rules": shadow_rules, "lists": shadow_lists},
-                "audit": _audit_json(audit) if audit else None,
-                "awaited": [{"name": place[0], "netns": place[1]} for place in awaited],
-                "conflicts": [health.conflict_json(it) for it in conflicts],
-                "degraded": degraded,
-            }
+            state.Status(
+                instance=chosen.instance.name,
+                abi=ABI,
+                interfaces=[state.Interface.of(it, answers) for it in interfaces],
+                rules=counts,
+                lists=lists,
+                shadow=state.ShadowCounts(shadow_rules, shadow_lists),
+                audit=state.Audit.of(audit) if audit else None,
+                awaited=[state.Awaited(*place) for place in awaited],
+                conflicts=[state.Conflict.of(it) for it in conflicts],
+                degraded=degraded,
+            )
         )
         _exit(degraded)
         return
@@ -244,24 +231,6 @@ def status(
 def _exit(degraded: list[str]) -> None:
     if degraded:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _audit_json(audit: Audit) -> dict[str, object]:
-    return {
-        "ratio": audit.ratio,
-        "behind": audit.behind,
-        "rules": audit.rules._asdict(),
-        "lists": {name: share._asdict() for name, share in audit.lists.items()},
-        "shadow": _shadow_json(audit.shadow) if audit.shadow else None,
-    }
-
-
-def _shadow_json(audit: ShadowAudit) -> dict[str, object]:
-    return {
-        "behind": audit.behind,
-        "rules": audit.rules._asdict(),
-        "lists": {name: share._asdict() for name, share in audit.lists.items()},
-    }
 
 
 def doctor(

@@ -18,8 +18,11 @@ _MANY_ROWS = 1000
 
 
 def print_json(value: object) -> None:
-    """One JSON document, on one line."""
-    typer.echo(json.dumps(value, separators=(", ", ": ")))
+    """One JSON document, on one line: the only place where answers are encoded. ``value``: structs, or made of them."""
+    import msgspec
+
+    # Not by msgspec alone: names of files may hold what is no UTF-8, and terminals may show no more than ASCII.
+    typer.echo(json.dumps(msgspec.to_builtins(value)))
 
 
 def note(text: str) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix
@@ -18,7 +20,20 @@ _KEPT = 4096  # answers
 _TRUE_FOR = 2.0  # s; rules come and go
 _WRONG_FOR = 0.1  # s, when one does not fit: its slot may have been given to another one just now
 
-Plain = dict[str, Any]
+
+class RuleEntry(Struct, frozen=True, kw_only=True, tag_field="entry", tag="rule"):
+    """A rule that decided: what it is, why, and whose. No target and no source: it has gone since."""
+
+    kind: str
+    target: str | None
+    reason: str
+    source: str | None
+
+
+class ListEntry(Struct, frozen=True, tag_field="entry", tag="list"):
+    """A list that decided. No name: it has gone or changed since."""
+
+    name: str | None = field(name="list")
 
 
 class Culprits:
@@ -32,23 +47,23 @@ class Culprits:
         self._lists: dict[int, _List] = {}
         self._since = 0.0
 
-    def rule(self, slot: int, source: bytes | None, at: float) -> Plain:
+    def rule(self, slot: int, source: bytes | None, at: float) -> RuleEntry:
         """The rule of a slot that denied this source, at that Unix time."""
         self._refresh(_TRUE_FOR)
         rule = self._rule(slot)
         if not _decided(rule, source, at) and self._refresh(_WRONG_FOR):
             rule = self._rule(slot)
         if rule is None or not _decided(rule, source, at):
-            return {"entry": "rule", "kind": "block", "target": None, "reason": "", "source": None}
-        return rule_as_json(rule)
+            return RuleEntry(kind="block", target=None, reason="", source=None)
+        return RuleEntry(kind=rule.kind, target=str(rule.target), reason=rule.reason, source=rule.source)
 
-    def list(self, number: int, source: bytes | None, at: float) -> Plain:
+    def list(self, number: int, source: bytes | None, at: float) -> ListEntry:
         """The list of a number that denied this source, at that Unix time."""
         self._refresh(_TRUE_FOR)
         its = self._list(number)
         if not its.decided(source, at) and self._refresh(_WRONG_FOR):
             its = self._list(number)
-        return {"entry": "list", "list": its.name if its.decided(source, at) else None}
+        return ListEntry(its.name if its.decided(source, at) else None)
 
     def _rule(self, slot: int) -> Rule | None:
         if slot not in self._rules:
@@ -70,17 +85,6 @@ class Culprits:
         self._lists.clear()
         self._since = now
         return True
-
-
-def rule_as_json(rule: Rule) -> Plain:
-    """A rule as one that decided: what it is, why, and whose."""
-    return {
-        "entry": "rule",
-        "kind": rule.kind,
-        "target": str(rule.target),
-        "reason": rule.reason,
-        "source": rule.source,
-    }
 
 
 class _List:
@@ -117,12 +121,12 @@ def _holds(rule: Rule, source: bytes | None) -> bool:
     return apart >> (len(source) * 8 - target.length) == 0
 
 
-def in_words(entry: Plain | None) -> str:
+def in_words(entry: RuleEntry | ListEntry | None) -> str:
     """An entry, in a few words; empty for none."""
     if entry is None:
         return ""
-    if entry["entry"] == "list":
-        return f"list {entry['list']}" if entry["list"] else "a list that has gone or changed since"
-    if entry["target"] is None:
+    if isinstance(entry, ListEntry):
+        return f"list {entry.name}" if entry.name else "a list that has gone or changed since"
+    if entry.target is None:
         return "a rule that has gone since"
-    return f"rule {entry['target']}" + (f" ({entry['reason']})" if entry["reason"] else "")
+    return f"rule {entry.target}" + (f" ({entry.reason})" if entry.reason else "")
