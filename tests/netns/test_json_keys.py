@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from scenarios.day import Day
 from support import shapes
@@ -74,5 +75,7 @@ def test_the_keys_of_bench() -> None:
     results.costs += [Cost("xdpguard", "pass_ack", 4, 1, entries, 9.5, "ns") for entries in (0, 1000)]
     results.rates.append(Rate("xdpguard, list", 1000, 1.5, "packets/s"))
     results.loading.append(Load("xdpguard", "load", 1000, 0.5, "s"))
-    wrong = list(differences("bench", shapes.shape([results.as_json()], _DATA_KEYS), table()["bench"]))
+    wrong = list(
+        differences("bench", shapes.shape([msgspec.to_builtins(results.report())], _DATA_KEYS), table()["bench"])
+    )
     assert not wrong, "\n".join(wrong)

@@ -243,7 +243,7 @@ def doctor(
 
     found = checks.run(options(context).instance, fix)
     if as_json:
-        render.print_json([check._asdict() for check in found])
+        render.print_json(found)
     else:
         marks = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
         for check in found:

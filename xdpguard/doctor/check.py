@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 
-class Check(NamedTuple):
+class Check(Struct, frozen=True):
     """One finding. ``warn`` does not keep xdpguard from working. ``fixed``: what was done about it, empty: nothing."""
 
     name: str
