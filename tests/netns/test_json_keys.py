@@ -52,7 +52,7 @@ def differences(words: str, found: dict[str, set[str]], wanted: dict[str, set[st
     yield from (f"{words}: ! {line}" for line in shapes.lines(other))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_keys_of_every_command(lab: Lab, command: Command, tmp_path: Path) -> None:
     found: dict[str, list[Any]] = defaultdict(list)
     for said in Day(command, lab, tmp_path, text=False):
