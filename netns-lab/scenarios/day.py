@@ -193,18 +193,29 @@ class Day:
             for by in ("state", "listener", "remote"):
                 yield from self._its.both(f"tcp states --by {by}", "tcp", "states", "--by", by, *netns, loose=True)
         talked = ["trace", "trace --wide", "cwnd", "cwnd --wide", "rtt", "rtt --by remote", "rtt --by local-port"]
-        # The answer to a SYN whose sender does not exist is sent again after a second.
-        sent = [f"tcp 16.1.1.7:4000 > {SERVER4}:{_PORT + 1} S options=mss"]
         counted = [f"retrans --count --by {by}" for by in ("connection", "listener", "remote")]
         with entered(self._lab.server):
             listener = socket.create_server((SERVER4, _PORT + 1))
         with listener:
-            for words, do in (
-                (talked, self._talk),
-                (["retrans", "retrans --wide", *counted], lambda _: self._send(sent)),
-            ):
-                commands = {f"tcp {it}": ["tcp", *it.split(), *netns, "--for", "2500ms", "--json"] for it in words}
-                yield from self._its.beside(do, commands)
+            for words, do in ((talked, self._talk), (["retrans", "retrans --wide", *counted], self._lose)):
+                commands = {f"tcp {it}": ["tcp", *it.split(), *netns, "--json"] for it in words}
+                yield from self._its.beside(do, commands, end=True)
+
+    def _lose(self, said: str) -> None:
+        """A SYN whose sender does not exist: its answer is sent again after a second."""
+        del said
+        before, end = self._sent_again(), time.monotonic() + WAIT
+        self._send([f"tcp 16.1.1.7:4000 > {SERVER4}:{_PORT + 1} S options=mss"])
+        while self._sent_again() == before:
+            assert time.monotonic() < end, "the answer to a SYN is not sent again"
+            time.sleep(0.05)
+
+    def _sent_again(self) -> int:
+        """Segments that the server has retransmitted."""
+        with entered(self._lab.server):
+            text = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii")
+        names, values = (line.split() for line in text.splitlines() if line.startswith("Tcp:"))
+        return int(dict(zip(names, values, strict=True))["RetransSegs"])
 
     def _service(self) -> Iterator[Said]:
         found: list[str] = []
