@@ -354,7 +354,8 @@ class Demo:
 
     def stats(self) -> Any:
         """The interface's counters."""
-        return self.json("stats")["interfaces"][INTERFACE]
+        (found,) = self.json("stats")["interfaces"].values()
+        return found
 
     def syns(self) -> Any:
         """All tuples."""

@@ -81,7 +81,8 @@ class Guard:
 
     def stats(self) -> dict[str, Any]:
         """What `stats --json` says of the interface."""
-        found: dict[str, Any] = json.loads(self("stats", "--json"))["interfaces"][INTERFACE]
+        found: dict[str, Any]
+        (found,) = json.loads(self("stats", "--json"))["interfaces"].values()
         return found
 
     @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from netns.test_replay import send
-from support.command import Command
+from support.command import Command, on
 from support.following import WAIT, Following, attach_lo, send_on_lo, tcp, udp
 from support.terminal import Terminal
 from support.traffic import eventually, flood_command
@@ -227,4 +227,4 @@ def test_progress_on_a_terminal(attached: Command, lab: Lab, tmp_path: Path) -> 
         os.kill(terminal.pid, signal.SIGINT)
         assert terminal.end() == 0
         assert terminal.output.splitlines()[-1].endswith("\x1b[Kxdpguard: note: 1 captured of 1 dropped meanwhile")
-    assert json.loads(attached.ok("stats", "--json"))["interfaces"][INTERFACE]["samples"] == {"bad_flags": 1}
+    assert on(json.loads(attached.ok("stats", "--json")), INTERFACE)["samples"] == {"bad_flags": 1}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from netns.test_replay import counts, send
-from support.command import Command
+from support.command import Command, on
 from support.following import WAIT, Following, tcp, udp
 from support.traffic import Echo, eventually, flood_command, works
 from topology import INTERFACE, Lab
@@ -37,7 +37,7 @@ def lost(command: Command, lab: Lab) -> int:
 
 
 def samples(command: Command) -> int:
-    found: int = command.json("stats")["interfaces"][INTERFACE]["samples"].get("bad_source", 0)
+    found: int = on(command.json("stats"), INTERFACE)["samples"].get("bad_source", 0)
     return found
 
 

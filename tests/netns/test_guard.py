@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.command import Command
+from support.command import Command, on
 from support.guard import set_sysctl, sysctls
 from support.traffic import Family, client_address, eventually, flood_command, server_address, start_flood
 from topology import CLIENTS4, INTERFACE, OUTSIDE4, SERVER4, SERVER6, SERVER_MAC, Lab
@@ -83,7 +83,7 @@ def connect(lab: Lab, address: str, port: int = PORT, source: str = "") -> socke
 
 def reasons(command: Command) -> dict[str, int]:
     """Packets by reason."""
-    found = command.json("stats")["interfaces"][INTERFACE]["reasons"]
+    found = on(command.json("stats"), INTERFACE)["reasons"]
     return {name: row["packets"] for name, row in found.items()}
 
 
@@ -320,7 +320,7 @@ def test_clients_do_not_notice_a_flood(lab: Lab, command: Command, name: str) ->
 
 
 def is_active(command: Command) -> bool:
-    return bool(command.json("guard", "show")["interfaces"][INTERFACE]["active"])
+    return bool(on(command.json("guard", "show"), INTERFACE)["active"])
 
 
 def out_resets(lab: Lab) -> int:
@@ -368,7 +368,7 @@ def test_setting_and_showing(lab: Lab, command: Command) -> None:
     shown = command.json("guard", "show")
     assert shown["policy"]["hold"] == "9s"
     assert shown["overrides"] == {"hold": "9s", "exempt_ports": ["80", "443"]}
-    assert not shown["interfaces"][INTERFACE]["active"]
+    assert not on(shown, INTERFACE)["active"]
     command.ok("guard", "set", "hold=default")
     assert command.json("guard", "show")["policy"]["hold"] == "5s"
     for words, names in (
@@ -404,7 +404,7 @@ def test_a_configuration_with_a_guard(lab: Lab, command: Command, tmp_path: Path
     flood = start_flood(lab, "syn", "--rate", "50000", "--seconds", "2", "--port", str(PORT))
     assert eventually(lambda: is_active(command), 30)
     flood.communicate(timeout=60)
-    row = command.json("stats")["interfaces"][INTERFACE]["reasons"]["syn_rate"]
+    row = on(command.json("stats"), INTERFACE)["reasons"]["syn_rate"]
     assert row["packets"] == 0
     assert row["observed_packets"] > 1000, "a closed port: what it would drop"
     assert eventually(lambda: not is_active(command), 4)
@@ -416,12 +416,12 @@ def test_translation_is_found(lab: Lab, command: Command) -> None:
     try:
         lab.run(lab.server, ["nft", table])
         command.ok("attach", INTERFACE, "--netns", lab.server)
-        assert command.json("guard", "show")["interfaces"][INTERFACE]["translated"]
+        assert on(command.json("guard", "show"), INTERFACE)["translated"]
         lab.run(lab.server, ["nft", "flush", "chain", "ip", "t", "c"])
         command.ok("guard", "set", "mode=auto")
-        assert not command.json("guard", "show")["interfaces"][INTERFACE]["translated"]
+        assert not on(command.json("guard", "show"), INTERFACE)["translated"]
         command.ok("guard", "set", "translated=yes")
-        assert command.json("guard", "show")["interfaces"][INTERFACE]["translated"]
+        assert on(command.json("guard", "show"), INTERFACE)["translated"]
     finally:
         lab.run(lab.server, ["nft", "flush", "ruleset"])
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import Command
+from support.command import Command, on
 from support.traffic import Echo, client_address, eventually, works
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, Lab
 
@@ -73,11 +73,11 @@ def test_attach_twice_swaps_and_keeps_rules_and_counters(lab: Lab, command: Comm
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4))
     assert not works(lab, 4, "tcp")
-    before = command.json("stats")["interfaces"][INTERFACE]
+    before = on(command.json("stats"), INTERFACE)
     first = program_of(lab)
     command.ok("attach", INTERFACE, "--netns", lab.server)
     assert program_of(lab) != first
-    assert command.json("stats")["interfaces"][INTERFACE]["packets"] >= before["packets"] > 0
+    assert on(command.json("stats"), INTERFACE)["packets"] >= before["packets"] > 0
     assert command.json("rules")[0]["packets"] > 0
     assert not works(lab, 4, "tcp")
 
@@ -248,9 +248,9 @@ def test_two_interfaces_share_rules_and_count_apart(lab: Lab, command: Command, 
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("attach", spare, "--netns", lab.server)
     assert works(lab, 4, "tcp")
-    stats = command.json("stats")["interfaces"]
-    assert stats[INTERFACE]["protocols"]["tcp"] > 0
-    assert stats[spare]["protocols"]["tcp"] == 0
+    stats = command.json("stats")
+    assert on(stats, INTERFACE)["protocols"]["tcp"] > 0
+    assert on(stats, spare)["protocols"]["tcp"] == 0
     command.ok("detach", spare, "--netns", lab.server)
     assert program_of(lab) is not None
     command.ok("block", client_address(4))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from support.command import Command
+from support.command import Command, on
 from support.guard import listen, sysctls
 from support.scrape import Scrape, Watched, watched
 from support.traffic import Echo, client_address, eventually, start_flood, works
@@ -78,7 +78,7 @@ def told(scrape: Scrape, name: str, value: str) -> float:
 
 
 def stats(command: Command) -> dict[tuple[str, str], int]:
-    return counted(command.json("stats")["interfaces"][INTERFACE])
+    return counted(on(command.json("stats"), INTERFACE))
 
 
 def test_figures_agree_with_the_commands_in_a_flood(lab: Lab, attached: Command, running: Watched) -> None:
@@ -93,7 +93,7 @@ def test_figures_agree_with_the_commands_in_a_flood(lab: Lab, attached: Command,
             after = stats(attached)
             for (name, value), least in before.items():
                 assert least <= told(found, name, value) <= after[name, value], (name, value)
-            shown = attached.json("guard", "show")["interfaces"][INTERFACE]
+            shown = on(attached.json("guard", "show"), INTERFACE)
         finally:
             sent.terminate()
             sent.communicate()

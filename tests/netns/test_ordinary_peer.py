@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import Command
+from support.command import Command, on
 from support.guard import sysctls
 from support.scrape import watched
 from support.traffic import PORT, Echo, eventually, start_flood, works
@@ -86,12 +86,12 @@ ALL = [True] * 4
 
 def cookies(command: Command) -> int:
     """SYNs answered with a cookie so far."""
-    return int(command.json("stats")["interfaces"][INTERFACE]["reasons"]["cookie_sent"]["packets"])
+    return int(on(command.json("stats"), INTERFACE)["reasons"]["cookie_sent"]["packets"])
 
 
 def answers(command: Command) -> Any:
     """What guard show says of them."""
-    return command.json("guard", "show")["interfaces"][INTERFACE]["answers"]
+    return on(command.json("guard", "show"), INTERFACE)["answers"]
 
 
 def mute(command: Command, lab: Lab) -> int:
@@ -362,7 +362,7 @@ def test_a_flood_on_an_ordinary_peer(ordinary: Lab, command: Command) -> None:
     command.ok("guard", "set", "flood_rate=2000")
     flood = start_flood(ordinary, "syn", "--port", str(PORT), "--rate", "50000", "--seconds", "20")
     try:
-        assert eventually(lambda: bool(command.json("guard", "show")["interfaces"][INTERFACE]["active"]), 30)
+        assert eventually(lambda: bool(on(command.json("guard", "show"), INTERFACE)["active"]), 30)
         assert [works(ordinary, 4, "tcp", number, wait=5.0) for number in range(8)] == [True] * 8
         assert eventually(lambda: cookies(command) > 10_000, 20)
     finally:

@@ -20,7 +20,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import CookedLinux, Dot1Q, Ether
 from scapy.packet import Raw
 from support.captures import enhanced, interface, pcap, section
-from support.command import Command
+from support.command import Command, on
 from support.dumps import dump
 from support.guard import set_sysctl
 from support.traffic import eventually
@@ -65,7 +65,7 @@ def send(lab: Lab, frames: Sequence[bytes]) -> None:
 
 def counts(command: Command) -> dict[str, tuple[int, int]]:
     """Packets and bytes by reason, but for what the lab's ends tell each other by themselves."""
-    reasons = command.json("stats")["interfaces"][INTERFACE]["reasons"]
+    reasons = on(command.json("stats"), INTERFACE)["reasons"]
     return {
         name: (its["packets"] + its["observed_packets"], its["bytes"] + its["observed_bytes"])
         for name, its in reasons.items()

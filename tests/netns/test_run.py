@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import Command
+from support.command import Command, on
 from support.guard import sysctls
 from support.service import Run
 from support.traffic import eventually, start_flood
@@ -108,7 +108,7 @@ def test_a_flood_from_begin_to_end(lab: Lab, attached: Command, running: Run) ->
         assert running.says("put back: net.ipv4.tcp_timestamps 2 -> 1", 30)
     assert values(lab) == ["1", "1"]
     said = [re.search(r"([\d,]+) cookies sent", line) for line in running.lines if "the flood is over" in line]
-    sent = attached.json("stats")["interfaces"][INTERFACE]["reasons"]["cookie_sent"]["packets"]
+    sent = on(attached.json("stats"), INTERFACE)["reasons"]["cookie_sent"]["packets"]
     assert sum(int(number[1].replace(",", "")) for number in said if number) == sent
     assert rules(attached) == []
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support import old_stores
-from support.command import Command
+from support.command import Command, on
 from support.guard import sysctls
 from support.lists import answered, clear, received, shown, without, write_big
 from support.scrape import watched
@@ -148,7 +148,7 @@ def test_whose_packets_they_are(attached: Command, lab: Lab, family: Family, kin
         # The SYN is a listener's, and the ACK behind it that of a handshake under way.
         assert (allowed, other) == (0, 1 + 2)
         assert found()[names[2]] == (0, 0, 1)
-        reasons = attached.json("stats")["interfaces"][INTERFACE]["reasons"]
+        reasons = on(attached.json("stats"), INTERFACE)["reasons"]
         assert reasons["deny"]["packets"] == 0
 
 
@@ -489,7 +489,7 @@ def test_a_syn_that_is_answered_is_its_senders(attached: Command, lab: Lab) -> N
         attached.ok("guard", "set", "mode=always")
         sent = start_flood(lab, "syn", "--source", source, "--count", "50", "--rate", "1000", "--port", str(ECHO))
         sent.communicate(timeout=60)
-    reasons = attached.json("stats")["interfaces"][INTERFACE]["reasons"]
+    reasons = on(attached.json("stats"), INTERFACE)["reasons"]
     assert reasons["cookie_sent"]["packets"] >= 50
     found = shadow_rules(attached)
     assert split(found[source])[0] == 0

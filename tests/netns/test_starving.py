@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from support.command import Command
+from support.command import Command, on
 from support.guard import listen, sysctls
 from support.traffic import Family, client_address, eventually, server_address, start_flood
 from topology import INTERFACE, Lab
@@ -37,7 +37,7 @@ def attached(lab: Lab, command: Command) -> Command:
 
 
 def active(command: Command) -> bool:
-    return bool(command.json("guard", "show")["interfaces"][INTERFACE]["active"])
+    return bool(on(command.json("guard", "show"), INTERFACE)["active"])
 
 
 @contextlib.contextmanager

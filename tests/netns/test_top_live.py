@@ -14,7 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from support.command import Command
+from support.command import Command, on
 from support.tcp import half_open, listener
 from support.terminal import Terminal
 from support.traffic import Echo, client_address, eventually, flood_command, works
@@ -52,7 +52,7 @@ def test_figures_are_those_of_stats_and_a_block_takes_effect(lab: Lab, attached:
         assert works(lab, 4, "tcp")
         arrived = flood(lab, "syn", "--source", source, "--count", "3000", "--rate", "3000", "--port", "9")
         flood(lab, "udp", "--source", other, "--count", "12345", "--rate", "20000")
-        stats = attached.json("stats")["interfaces"][INTERFACE]
+        stats = on(attached.json("stats"), INTERFACE)
         assert stats["reasons"]["deny"]["packets"] > 0
         for name in ("pass", "deny"):
             count = scaled(stats["reasons"][name]["packets"])
@@ -120,7 +120,7 @@ def test_a_flood_is_seen_and_what_is_read_stays_bounded(lab: Lab, attached: Comm
             top.sees(f"{SERVER4}:{port} half-open 5/16")
         flood(lab, "syn", "--rate", "60000", "--count", "120000")
         top.until(lambda: "ACTIVE" in top.text() or "floods so far: 1" in top.text(), "the flood")
-        stats = attached.json("stats")["interfaces"][INTERFACE]
+        stats = on(attached.json("stats"), INTERFACE)
         top.until(lambda: top.line("drop")[2:3] == [scaled(stats["dropped"])], "what was dropped")
         assert top.end("\x03") == 0
         top.restored()
@@ -274,7 +274,7 @@ def test_one_frame_as_text(lab: Lab, attached: Command) -> None:
     assert f"{INTERFACE} in {lab.server}" in lines[0]
     assert "\x1b" not in "".join(lines)
     row = next(line.split() for line in lines if line.startswith(" pass "))
-    assert row[2] == scaled(attached.json("stats")["interfaces"][INTERFACE]["reasons"]["pass"]["packets"])
+    assert row[2] == scaled(on(attached.json("stats"), INTERFACE)["reasons"]["pass"]["packets"])
     assert arrived > 0
 
 

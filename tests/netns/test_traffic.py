@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import Command
+from support.command import Command, on
 from support.traffic import Echo, Family, Protocol, client_address, eventually, flood_command, start_flood, works
 from topology import INTERFACE, SERVER4, Lab
 
@@ -45,7 +45,7 @@ def test_block_and_unblock(attached: Command, echo: Echo, lab: Lab, family: Fami
     attached.ok("block", address, "--reason", "test")
     assert not works(lab, family, protocol)
     assert works(lab, family, protocol, client=1), "another client must not notice"
-    stats = attached.json("stats")["interfaces"][INTERFACE]
+    stats = on(attached.json("stats"), INTERFACE)
     rule = attached.json("rules")[0]
     assert rule["packets"] == stats["reasons"]["deny"]["packets"] > 0
     assert rule["bytes"] == stats["reasons"]["deny"]["bytes"] > 0
@@ -97,7 +97,7 @@ def test_observe_drops_nothing(lab: Lab, command: Command, echo: Echo) -> None:
     command.ok("block", client_address(4), stdin=None)
     command.ok("attach", INTERFACE, "--netns", lab.server, "--observe")
     assert works(lab, 4, "tcp")
-    deny = command.json("stats")["interfaces"][INTERFACE]["reasons"]["deny"]
+    deny = on(command.json("stats"), INTERFACE)["reasons"]["deny"]
     assert deny["observed_packets"] > 0
     assert deny["packets"] == 0
     command.ok("attach", INTERFACE, "--netns", lab.server)
@@ -137,7 +137,7 @@ def test_a_transfer_survives_a_swap_and_is_counted(lab: Lab, command: Command) -
                 swapped.set()
                 assert first + answer.read() == page
         thread.join()
-    flags = command.json("stats")["interfaces"][INTERFACE]["flags"]
+    flags = on(command.json("stats"), INTERFACE)["flags"]
     assert flags["syn"] == 1
     assert flags["fin"] == 1
     assert [row["syns"] for row in command.json("syns")] == [1]
@@ -156,7 +156,7 @@ def test_counters_agree_with_what_a_flood_sent(
     arguments = [kind, "--count", "50000", *(["-6"] if family == 6 else [])]
     sent = json.loads(subprocess.check_output(flood_command(lab, *arguments), text=True))
     assert sent["packets"] == 50_000
-    stats = command.json("stats")["interfaces"][INTERFACE]
+    stats = on(command.json("stats"), INTERFACE)
     # A stray neighbour's or multicast packet may pass beside them.
     counted = stats["protocols"]["udp"] if kind == "udp" else stats["reasons"][reason]["packets"]
     # Nor is every frame that the ring could not take one of the flood's.
@@ -185,7 +185,7 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     assert received(lab) > before, "positive control: the flood arrives when nothing blocks it"
     command.ok("block", source)
     before = received(lab)
-    passed = command.json("stats")["interfaces"][INTERFACE]["reasons"]["pass"]["packets"]
+    passed = on(command.json("stats"), INTERFACE)["reasons"]["pass"]["packets"]
     running = start_flood(lab, *flood, "--count", "1000000", "--rate", "40000", "--seconds", "55")
     swaps = 0
     while swaps < 10 and running.poll() is None:
@@ -196,7 +196,7 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     assert swaps == 10
     assert sent["packets"] == 1_000_000
     assert received(lab) == before
-    stats = command.json("stats")["interfaces"][INTERFACE]["reasons"]
+    stats = on(command.json("stats"), INTERFACE)["reasons"]
     assert stats["deny"]["packets"] == sent["packets"] - sent["lost"]
     assert stats["pass"]["packets"] == passed
     assert command.json("rules")[0]["packets"] == stats["deny"]["packets"]
@@ -213,11 +213,11 @@ def test_watching(lab: Lab, command: Command) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as watching:
         assert watching.stdout is not None
-        first = json.loads(watching.stdout.readline())["interfaces"][INTERFACE]
+        first = on(json.loads(watching.stdout.readline()), INTERFACE)
         subprocess.check_output(flood_command(lab, "udp", "--count", "1000", "--rate", "20000"))
         assert eventually(
             lambda: (
-                json.loads(watching.stdout.readline())["interfaces"][INTERFACE]["protocols"]["udp"]  # type: ignore[union-attr]
+                on(json.loads(watching.stdout.readline()), INTERFACE)["protocols"]["udp"]  # type: ignore[union-attr]
                 == first["protocols"]["udp"] + 1000
             )
         )
@@ -258,7 +258,7 @@ def test_segments_that_the_kernel_put_together_beyond_64_kib(lab: Lab, command: 
             client.sendall(page)
         thread.join(30)
         assert bytes(received) == page
-        stats = command.json("stats")["interfaces"]["big0"]
+        stats = on(command.json("stats"), "big0")
         assert stats["reasons"]["malformed"]["packets"] == 0
         assert stats["bytes"] / stats["packets"] > 10_000, "positive control: the frames were big"
     finally:

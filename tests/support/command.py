@@ -51,6 +51,12 @@ class Result:
         return f"exit {self.code}\n{self.out}{self.err}"
 
 
+def on(answer: Any, name: str) -> Any:
+    """What an answer in JSON has on the one interface of that name, in whatever namespace."""
+    (found,) = (its for key, its in answer["interfaces"].items() if key.split("@")[0] == name)
+    return found
+
+
 class Command:
     """Runs xdpguard."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from support.command import Command
+from support.command import Command, on
 from support.service import Service
 from xdpguard.dataplane.sys import kernel
 from xdpguard.net.links import Links
@@ -187,13 +187,13 @@ def _echo(connection: socket.socket) -> None:
 
 def reasons(command: Command, interface: str = INTERFACE) -> dict[str, int]:
     """Packets by reason."""
-    found = command.json("stats")["interfaces"][interface]["reasons"]
+    found = on(command.json("stats"), interface)["reasons"]
     return {name: row["packets"] for name, row in found.items()}
 
 
 def shown(command: Command, interface: str = INTERFACE) -> Any:
     """What guard show tells of the interface."""
-    return command.json("guard", "show")["interfaces"][interface]
+    return on(command.json("guard", "show"), interface)
 
 
 def macs(command: Command, netns: str) -> set[str]:

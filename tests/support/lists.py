@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from topology import CLIENTS4, CLIENTS6, INTERFACE, OUTSIDE4, OUTSIDE6, Lab
 
-from support.command import Command, Result
+from support.command import Command, Result, on
 from support.traffic import PORT, Family, server_address
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.program import KernelDataplane
@@ -79,7 +79,7 @@ def received(lab: Lab) -> int:
 
 def reasons(command: Command) -> Any:
     """The counters of the lab's interface by reason."""
-    return command.json("stats")["interfaces"][INTERFACE]["reasons"]
+    return on(command.json("stats"), INTERFACE)["reasons"]
 
 
 def shown(command: Command, name: str) -> Any:

@@ -15,7 +15,7 @@ from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, parse_ports, parse_prefix
 from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore, NamedList
-from xdpguard.telemetry.attribution import Attribution, describe
+from xdpguard.telemetry.attribution import Attribution, ListEntry, describe
 
 NOW = 1_795_000_000.0
 SOURCE, OTHER = (socket.inet_aton(text) for text in ("198.51.100.7", "203.0.113.9"))
@@ -57,7 +57,7 @@ def put_list(store: Store, number: int, name: str, text: str, loaded: float = NO
 def test_a_rule(store: Store) -> None:
     put(store, 3, "198.51.100.0/24", reason="why not")
     found = Attribution(store).rule(3, SOURCE, NOW)
-    assert (found["target"], found["reason"], found["source"]) == ("198.51.100.0/24", "why not", "test")
+    assert (found.target, found.reason, found.source) == ("198.51.100.0/24", "why not", "test")
     assert describe(found) == "rule 198.51.100.0/24 (why not)"
     assert describe(Attribution(store).rule(4, SOURCE, NOW)) == "a rule that was removed since"
 
@@ -74,35 +74,35 @@ def test_a_rule(store: Store) -> None:
 )
 def test_a_slot_that_belongs_to_another_rule_by_now(store: Store, text: str, created: float, kind: Kind) -> None:
     put(store, 3, text, created, kind)
-    assert Attribution(store).rule(3, SOURCE, NOW)["target"] is None
+    assert Attribution(store).rule(3, SOURCE, NOW).target is None
 
 
 def test_a_rule_that_was_made_just_now(store: Store, clock: list[float]) -> None:
     """What was asked before is not true of it."""
     made = Attribution(store)
     put(store, 3, "203.0.113.9")
-    assert made.rule(3, OTHER, NOW)["target"] == "203.0.113.9"
+    assert made.rule(3, OTHER, NOW).target == "203.0.113.9"
     put(store, 3, "198.51.100.7")
     clock[0] += 0.2
-    assert made.rule(3, SOURCE, NOW)["target"] == "198.51.100.7"
-    assert made.rule(3, OTHER, NOW)["target"] is None
+    assert made.rule(3, SOURCE, NOW).target == "198.51.100.7"
+    assert made.rule(3, OTHER, NOW).target is None
 
 
 def test_answers_are_kept_a_while(store: Store, clock: list[float]) -> None:
     made = Attribution(store)
     put(store, 3, "198.51.100.7", reason="one")
-    assert made.rule(3, SOURCE, NOW)["reason"] == "one"
+    assert made.rule(3, SOURCE, NOW).reason == "one"
     put(store, 3, "198.51.100.7", reason="two")
     clock[0] += 1.9
-    assert made.rule(3, SOURCE, NOW)["reason"] == "one"
+    assert made.rule(3, SOURCE, NOW).reason == "one"
     clock[0] += 0.2
-    assert made.rule(3, SOURCE, NOW)["reason"] == "two"
+    assert made.rule(3, SOURCE, NOW).reason == "two"
 
 
 def test_a_list(store: Store) -> None:
     put_list(store, 2, "bad", "192.0.2.1")
     made = Attribution(store)
-    assert made.list(2, SOURCE, NOW) == {"entry": "list", "list": "bad"}, "loaded before: it has been looked up there"
+    assert made.list(2, SOURCE, NOW) == ListEntry("bad"), "loaded before: it has been looked up there"
     assert describe(made.list(2, SOURCE, NOW)) == "list bad"
     assert describe(made.list(3, SOURCE, NOW)) == "a list that was removed or changed since"
 
@@ -110,12 +110,12 @@ def test_a_list(store: Store) -> None:
 def test_a_number_that_belongs_to_another_list_by_now(store: Store, clock: list[float]) -> None:
     made = Attribution(store)
     put_list(store, 2, "bad", "198.51.100.7")
-    assert made.list(2, SOURCE, NOW)["list"] == "bad"
+    assert made.list(2, SOURCE, NOW).name == "bad"
     put_list(store, 2, "new", "203.0.113.9", loaded=NOW + 30)
     clock[0] += 3
-    assert made.list(2, SOURCE, NOW)["list"] is None
-    assert made.list(2, OTHER, NOW)["list"] == "new", "a list that was loaded anew holds what it held"
-    assert made.list(2, SOURCE, NOW + 40)["list"] == "new", "what came since was denied by it"
+    assert made.list(2, SOURCE, NOW).name is None
+    assert made.list(2, OTHER, NOW).name == "new", "a list that was loaded anew holds what it held"
+    assert made.list(2, SOURCE, NOW + 40).name == "new", "what came since was denied by it"
 
 
 def test_no_entry() -> None:

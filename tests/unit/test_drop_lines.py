@@ -63,7 +63,7 @@ def test_interfaces_are_told_apart_and_aligned(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_missing(found: list[tuple[int, int]], taken: int, says: str) -> None:
     places = [ONE, OTHER, THIRD]
-    assert Missed(dict(zip(places, found, strict=False)), taken).in_words("shown") == says
+    assert Missed(dict(zip(places, found, strict=False)), taken).describe("shown") == says
 
 
 def test_counters_that_begin_anew() -> None:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, fields
+
+from msgspec import Struct
 
 from xdpguard.bench.packets import SOURCES
 
@@ -15,7 +16,7 @@ _MANY = 100_000
 _CLEAN_BOUNDS = {1: 1.1, SOURCES: 1.25}
 
 
-class Cost(NamedTuple):
+class Cost(Struct, frozen=True):
     """Nanoseconds per packet above an empty program, with a list of ``entries`` entries."""
 
     program: str
@@ -27,7 +28,7 @@ class Cost(NamedTuple):
     unit: str = "ns"
 
 
-class Rate(NamedTuple):
+class Rate(Struct, frozen=True):
     """Packets/s that one core received and dropped, with ``entries`` addresses in the tool's set."""
 
     defence: str
@@ -36,7 +37,7 @@ class Rate(NamedTuple):
     unit: str = "packets/s"
 
 
-class Load(NamedTuple):
+class Load(Struct, frozen=True):
     """Time or memory that a tool took for an operation on a list of ``entries`` addresses."""
 
     tool: str
@@ -46,18 +47,27 @@ class Load(NamedTuple):
     unit: str
 
 
-class Ratio(NamedTuple):
-    """The ratio of two figures, and its upper bound. ``kind`` names the comparison."""
+class Ratio(Struct, frozen=True):
+    """The ratio of two figures, its upper bound, and whether that holds. ``kind`` names the comparison."""
 
     kind: str
     name: str
     value: float
     bound: float
+    held: bool
 
-    @property
-    def held(self) -> bool:
-        """Whether it is within its bound."""
-        return self.value <= self.bound
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What ``bench --json`` answers: every figure with its unit; ``skipped``: what could not be measured, and why."""
+
+    machine: dict[str, str]
+    versions: dict[str, str | None]
+    quick: bool
+    costs: list[Cost]
+    rates: list[Rate]
+    loading: list[Load]
+    ratios: list[Ratio]
+    skipped: dict[str, str]
 
 
 @dataclass
@@ -75,7 +85,9 @@ class Results:
     def cost(self, program: str, way: str, family: int, sources: int, entries: int) -> float | None:
         """Return a cost, if it was measured."""
         key = (program, way, family, sources, entries)
-        return next((cost.value for cost in self.costs if cost[:5] == key), None)
+        return next(
+            (it.value for it in self.costs if (it.program, it.way, it.family, it.sources, it.entries) == key), None
+        )
 
     def load(self, tool: str, what: str) -> float | None:
         """Return a loading figure, if it was measured."""
@@ -85,18 +97,10 @@ class Results:
         """Return the ratios of the figures that were measured."""
         return [*self._clean(), *self._denied(), *self._loading()]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values, every figure with its unit."""
-        return {
-            "machine": self.machine,
-            "versions": self.versions,
-            "quick": self.quick,
-            "costs": [cost._asdict() for cost in self.costs],
-            "rates": [rate._asdict() for rate in self.rates],
-            "loading": [load._asdict() for load in self.loading],
-            "ratios": [ratio._asdict() | {"held": ratio.held} for ratio in self.ratios()],
-            "skipped": self.skipped,
-        }
+    def report(self) -> Report:
+        """Return all figures, with their ratios."""
+        same = {its.name: getattr(self, its.name) for its in fields(self)}
+        return Report(**same, ratios=self.ratios())
 
     def _clean(self) -> list[Ratio]:
         """Compare a clean packet with a list and without one."""
@@ -127,7 +131,7 @@ class Results:
 
 
 def _ratio(kind: str, name: str, one: float | None, other: float | None, bound: float) -> list[Ratio]:
-    return [Ratio(kind, name, one / other, bound)] if one is not None and other else []
+    return [Ratio(kind, name, one / other, bound, one / other <= bound)] if one is not None and other else []
 
 
 def _sources(number: int) -> str:

@@ -57,7 +57,7 @@ def bench(
     chosen = entries or (QUICK_ENTRIES if quick else ENTRIES)
     results = run(chosen, [part for part in PARTS if part in wanted], quick, _progress)
     if as_json:
-        render.print_json(results.as_json())
+        render.print_json(results.report())
         return
     if markdown:
         typer.echo(report.markdown(results), nl=False)

@@ -83,7 +83,7 @@ def capture(
                 into.leave()
             into.finish(watch.missed())
         missed = watch.missed()
-    render.note(missed.in_words("captured"))
+    render.note(missed.describe("captured"))
 
 
 class _Into:
@@ -97,7 +97,7 @@ class _Into:
         self._numbers: dict[Place, int] = {place: number for number, place in enumerate(which.places)}
         self._which = which
         self._written: Counter[int] = Counter()
-        described = [(which.label(place), _WHAT) for place in which.places]
+        described = [(places.key(*place), _WHAT) for place in which.places]
         system = f"{platform.system()} {platform.release()}"
         self._writer = Writer(output.write, described, DROP_FRAME, f"xdpguard {__version__}", system)
         self._terminal = sys.stderr.isatty()
@@ -108,7 +108,7 @@ class _Into:
         number = self._numbers.get(drop.place)
         if number is None:  # attached meanwhile
             number = self._numbers[drop.place] = len(self._numbers)
-            self._writer.interface(self._which.label(drop.place), _WHAT)
+            self._writer.interface(places.key(*drop.place), _WHAT)
         verdict = _PASS if drop.observed else _DROP
         self._writer.packet(number, drop.at, drop.frame, drop.length, self._comment(drop), verdict)
         self._written[number] += 1

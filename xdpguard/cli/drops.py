@@ -10,19 +10,19 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from xdpguard import units
-from xdpguard.cli import render
+from xdpguard.cli import places, render
 from xdpguard.cli.session import Options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.target import parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet
-    from xdpguard.telemetry.attribution import Attribution
+    from xdpguard.telemetry.attribution import Attribution, ListEntry, RuleEntry
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
 Reasons = Annotated[
@@ -75,14 +75,10 @@ class Wanted:
         """Whether those of a reason are."""
         return not self.reasons or reason in self.reasons
 
-    def label(self, place: Place) -> str:
-        """An interface's name, with its namespace where it has one."""
-        return f"{place[0]}@{place[1]}" if place[1] else place[0]
-
     def shown(self, place: Place) -> str:
         """What tells an interface from the others, as wide as that of any of them."""
         names = [name for name, _ in self.places]
-        found = {it: it[0] if names.count(it[0]) == 1 else self.label(it) for it in self.places}
+        found = {it: it[0] if names.count(it[0]) == 1 else places.key(*it) for it in self.places}
         return found[place].ljust(max(map(len, found.values())))
 
 
@@ -238,7 +234,7 @@ class Missed:
     found: dict[Place, tuple[int, int]]
     taken: int
 
-    def in_words(self, verb: str) -> str:
+    def describe(self, verb: str) -> str:
         """That, in a line."""
         dropped, lost = (sum(column) for column in zip(*self.found.values(), strict=True))
         dropped = max(dropped, self.taken)  # an interface was detached
@@ -251,18 +247,18 @@ class Missed:
         return text
 
 
-def read(drop: Drop, attribution: Attribution) -> tuple[Packet | None, dict[str, Any] | None]:
+def read(drop: Drop, attribution: Attribution) -> tuple[Packet | None, RuleEntry | ListEntry | None]:
     """What the packet was, if it is to be read, and the rule or list entry that decided, if one did."""
     from xdpguard.capture.packet import decode
     from xdpguard.telemetry.drops import LIST, RULE
 
-    packet, entry = decode(drop.frame), None
+    packet = decode(drop.frame)
     source = packet.source if packet else None
     if drop.entry == RULE:
-        entry = attribution.rule(drop.number, source, drop.at / 1e9)
-    elif drop.entry == LIST:
-        entry = attribution.list(drop.number, source, drop.at / 1e9)
-    return packet, entry
+        return packet, attribution.rule(drop.number, source, drop.at / 1e9)
+    if drop.entry == LIST:
+        return packet, attribution.list(drop.number, source, drop.at / 1e9)
+    return packet, None
 
 
 def sums(chosen: Options, *places: Place) -> Sums:

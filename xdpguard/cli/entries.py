@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules and lists as JSON and as rows of tables; those that only count with whose packets they would have dropped."""
+"""Rules and lists as rows of tables; those that only count with whose packets they would have dropped."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from xdpguard import units
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from xdpguard.control.entries import RuleHits
     from xdpguard.control.lists import ListHits, Share
     from xdpguard.policy.hits import Split
-    from xdpguard.store.lists import NamedList
 
 RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
 LIST_COLUMNS = ["list", "entries", "in kernel", "packets", "bytes", "format", "skipped", "loaded", "file"]
@@ -22,26 +20,6 @@ _CLASSES = ["established", "others", "allowed"]
 SHADOW_RULE_COLUMNS = ["target", *_CLASSES, "bytes", "expires in", "source", "created", "reason"]
 SHADOW_LIST_COLUMNS = ["list", "entries", "in kernel", *_CLASSES, "bytes", "format", "loaded", "file"]
 SHADOW_RIGHT = "established others allowed bytes entries"
-
-
-def split_json(split: Split) -> dict[str, dict[str, int]]:
-    """Packets and bytes by whose they were."""
-    return {name: {"packets": hits.packets, "bytes": hits.bytes} for name, hits in split._asdict().items()}
-
-
-def rule_json(item: RuleHits) -> dict[str, object]:
-    """A rule. The packets of a shadow rule are those of all classes."""
-    rule = item.rule
-    return {
-        "kind": rule.label,
-        "target": str(rule.target),
-        "reason": rule.reason,
-        "source": rule.source,
-        "created": int(rule.created),
-        "expires": None if rule.expires is None else math.ceil(rule.expires),
-        "packets": item.packets,
-        "bytes": item.bytes,
-    } | (split_json(item.split) if item.split else {})
 
 
 def rule_row(item: RuleHits, now: float) -> list[str]:
@@ -70,33 +48,6 @@ def shadow_rule_row(item: RuleHits, now: float) -> list[str]:
         units.moment(rule.created),
         rule.reason,
     ]
-
-
-def list_json(item: ListHits, shares: dict[str, Share]) -> dict[str, object]:
-    """A list, with how many of its entries the kernel holds."""
-    share = shares.get(item.its.name)
-    found = loaded_json(item.its, item.split is not None) | {
-        "packets": item.packets,
-        "bytes": item.bytes,
-        "held": share.held if share else None,
-    }
-    return found | (split_json(item.split) if item.split else {})
-
-
-def loaded_json(its: NamedList, shadow: bool) -> dict[str, object]:
-    """A list as it was loaded."""
-    return {
-        "name": its.name,
-        "shadow": shadow,
-        "entries": its.entries,
-        "given": its.given,
-        "duplicates": its.duplicates,
-        "skipped": its.skipped,
-        "format": its.format,
-        "source": its.source,
-        "file": its.file or None,
-        "loaded": int(its.loaded),
-    }
 
 
 def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from xdpguard.cli.session import options, pins
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
+    from xdpguard.cli.answers.traffic import Drop as Dropped
     from xdpguard.cli.drops import Wanted
     from xdpguard.telemetry.attribution import Attribution
     from xdpguard.telemetry.drops import Drop
@@ -75,13 +76,13 @@ def events(
 
             def take(drop: Drop) -> None:
                 if as_json:
-                    render.print_json(_as_json(drop, attribution))
+                    render.print_json(_answer(drop, attribution))
                 else:
                     typer.echo(line(drop, which, attribution))
 
             watch.run(take, count, end, sys.stdout.fileno())
             missed = watch.missed()
-    render.note(missed.in_words("shown"))
+    render.note(missed.describe("shown"))
 
 
 def _show_last(context: typer.Context, which: Wanted, attribution: Attribution, count: int, as_json: bool) -> None:
@@ -93,8 +94,9 @@ def _show_last(context: typer.Context, which: Wanted, attribution: Attribution, 
     total = drops.sums(chosen, *which.places)
     dropped = {name: number for name, number in total.dropped.items() if number and which.admits(name)}
     if as_json:
-        shown = [_as_json(drop, attribution) for drop in found]
-        render.print_json({"events": shown, "dropped": dropped, "lost": sum(total.lost.values())})
+        from xdpguard.cli.answers.traffic import Events
+
+        render.print_json(Events([_answer(drop, attribution) for drop in found], dropped, sum(total.lost.values())))
         return
     for drop in found:
         typer.echo(line(drop, which, attribution))
@@ -107,21 +109,22 @@ def _show_last(context: typer.Context, which: Wanted, attribution: Attribution, 
     render.note(f"the last {len(found)} samples; dropped since attaching: {counts}. --follow shows what comes")
 
 
-def _as_json(drop: Drop, attribution: Attribution) -> dict[str, Any]:
+def _answer(drop: Drop, attribution: Attribution) -> Dropped:
     from xdpguard.capture.line import write
+    from xdpguard.cli.answers.traffic import Drop as Dropped
 
     packet, entry = drops.read(drop, attribution)
-    return {
-        "time": drop.at / 1e9,
-        "interface": drop.place[0],
-        "netns": drop.place[1] or None,
-        "reason": drop.reason.name,
-        "observed": drop.observed,
-        "packet": write(packet) if packet else None,
-        "length": drop.length,
-        "entry": entry,
-        "frame": drop.frame.hex(),
-    }
+    return Dropped(
+        time=drop.at / 1e9,
+        interface=drop.place[0],
+        netns=drop.place[1] or None,
+        reason=drop.reason.name,
+        observed=drop.observed,
+        packet=write(packet) if packet else None,
+        length=drop.length,
+        entry=entry,
+        frame=drop.frame.hex(),
+    )
 
 
 def line(drop: Drop, which: Wanted, attribution: Attribution) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
+    from xdpguard.explain.answers import Address, Entry, Outcome, Packet, Shadow
     from xdpguard.policy.target import Prefix
 
 _LONGEST_HEX = 1 << 20  # characters
@@ -162,94 +163,91 @@ def _captured(pcap: str, number: int, mac: bytes) -> tuple[bytes, int]:
     )
 
 
-def _packet_lines(found: dict[str, Any], label: str) -> Iterator[str]:
-    yield f"{found['packet'] or 'a frame'} ({units.number(found['octets'])} octets), on {label}"
+def _packet_lines(found: Packet, label: str) -> Iterator[str]:
+    yield f"{found.packet or 'a frame'} ({units.number(found.octets)} octets), on {label}"
     yield f"  verdict   {_verdict(found)}"
-    yield f"  stage     {found['stage']}"
-    if found["decided_by"]:
-        yield f"  decided   by {_entry(found['decided_by'])}"
-    if found["observed"]:
-        whose = "the guard observes" if not found["observe"] else f"{label} observes"
+    yield f"  stage     {found.stage}"
+    if found.decided_by:
+        yield f"  decided   by {_entry(found.decided_by)}"
+    if found.observed:
+        whose = "the guard observes" if not found.observe else f"{label} observes"
         yield f"  observed  {whose}: it is counted, and passes"
-    if found["shadow"]:
-        yield f"  shadow    {_shadow(found['shadow'])}"
-    if found["without"]:
-        without = found["without"]
-        by = f", by {_entry(without['decided_by'])}" if without["decided_by"] else ""
-        yield f"  without   {_verdict(without)}{by}"
-    guard = found["guard"]
-    state = f"active ({guard['cause'] or 'always'})" if guard["active"] else "idle"
-    yield f"  guard     {guard['mode']}, {state}"
+    if found.shadow:
+        yield f"  shadow    {_shadow(found.shadow)}"
+    if found.without:
+        by = f", by {_entry(found.without.decided_by)}" if found.without.decided_by else ""
+        yield f"  without   {_verdict(found.without)}{by}"
+    state = f"active ({found.guard.cause or 'always'})" if found.guard.active else "idle"
+    yield f"  guard     {found.guard.mode}, {state}"
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    return f"{found['verdict']}, {found['reason']}: {found['help']}"
+def _verdict(found: Packet | Outcome) -> str:
+    return f"{found.verdict}, {found.reason}: {found.help}"
 
 
-def _entry(entry: dict[str, Any]) -> str:
-    if entry["entry"] == "list":
-        if "list" not in entry:
-            return f"list number {entry['number']}, which the store does not know"
-        where = f" ({entry['file']})" if entry["file"] else ""
-        return f"the list {entry['list']}{where}, {entry['holds']}{_hits(entry)}"
-    if "kind" not in entry:
-        return f"a rule in slot {entry['slot']}, which the store does not know; attach again to mend it"
-    why = f', "{entry["reason"]}"' if entry["reason"] else ""
-    end = "for good" if entry["left"] is None else f"{units.span(entry['left'])} left"
-    age = units.span(entry["age"])
-    return f"{entry['kind']} {entry['target']}{why}, from {entry['source']} {age} ago, {end}{_hits(entry)}"
+def _entry(entry: Entry | Shadow) -> str:
+    from xdpguard.explain.answers import NamedList, UnknownList, UnknownRule
+
+    if isinstance(entry, UnknownList):
+        return f"list number {entry.number}, which the store does not know"
+    if isinstance(entry, UnknownRule):
+        return f"a rule in slot {entry.slot}, which the store does not know; attach again to mend it"
+    hits = f", {units.number(entry.packets)} packets hit"
+    if isinstance(entry, NamedList):
+        where = f" ({entry.file})" if entry.file else ""
+        return f"the list {entry.name}{where}, {entry.holds}{hits}"
+    why = f', "{entry.reason}"' if entry.reason else ""
+    end = "for good" if entry.left is None else f"{units.span(entry.left)} left"
+    age = units.span(entry.age)
+    return f"{entry.kind} {entry.target}{why}, from {entry.source} {age} ago, {end}{hits}"
 
 
-def _shadow(entry: dict[str, Any]) -> str:
-    if entry["class"] == "allowed":
+def _shadow(entry: Shadow) -> str:
+    if entry.class_ == "allowed":
         return f"would pass all the same, being allowed, if promoted: {_entry(entry)}"
-    whose = ", being an established peer's," if entry["class"] == "established" else ""
+    whose = ", being an established peer's," if entry.class_ == "established" else ""
     return f"would be dropped{whose} if promoted: {_entry(entry)}"
 
 
-def _hits(entry: dict[str, Any]) -> str:
-    return f", {units.number(entry['packets'])} packets hit"
-
-
-def _outcome(found: dict[str, Any]) -> str:
-    if found["outcome"] is None:
+def _outcome(found: Address) -> str:
+    if found.outcome is None:
         return "no rule or list"
-    if not found["interfaces"]:
-        return f"{'allowed' if found['outcome'] == 'allow' else 'blocked'}; nothing is attached"
-    if found["outcome"] == "allow":
+    if not found.interfaces:
+        return f"{'allowed' if found.outcome == 'allow' else 'blocked'}; nothing is attached"
+    if found.outcome == "allow":
         return "its packets pass: allowed"
-    watching = [place_of(it["interface"], it["netns"]) for it in found["interfaces"] if it["observe"]]
+    watching = [place_of(it.interface, it.netns or "") for it in found.interfaces if it.observe]
     if not watching:
         return "its packets are dropped: blocked"
     only = f"{', '.join(watching)} only {'observes' if len(watching) == 1 else 'observe'}"
-    if len(watching) == len(found["interfaces"]):
+    if len(watching) == len(found.interfaces):
         return f"blocked, but {only}"
     return f"its packets are dropped: blocked; but {only}"
 
 
-def _address_lines(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['address']}: {_outcome(found)}"
-    for kind in ("allow", "block", "lists"):
-        for entry in found[kind]:
-            yield f"  {'list' if kind == 'lists' else 'rule'}      {_entry(entry)}"
-    for entry in found["shadow"]:
-        becomes = "pass all the same, being allowed," if found["allow"] else "be dropped"
+def _address_lines(found: Address) -> Iterator[str]:
+    yield f"{found.address}: {_outcome(found)}"
+    for rule in (*found.allow, *found.block):
+        yield f"  rule      {_entry(rule)}"
+    for its in found.lists:
+        yield f"  list      {_entry(its)}"
+    for entry in found.shadow:
+        becomes = "pass all the same, being allowed," if found.allow else "be dropped"
         yield f"  shadow    its packets would {becomes} if promoted: {_entry(entry)}"
-    for ban in found["bans"]:
-        times = "once" if ban["number"] == 1 else f"{ban['number']:,} times"
-        yield f"  bans      {ban['target']} {times}, the last one on {units.moment(ban['last'])}"
-    traffic = found["traffic"]
-    if traffic:
-        flags = "  ".join(f"{name} {units.number(count)}" for name, count in traffic["flags"].items() if count)
-        yield f"  seen      {units.number(traffic['packets'])} TCP segments: {flags}"
-        yield f"  SYNs      {units.number(traffic['syns'])}"
-        for it in traffic["destinations"]:
-            yield f"            {units.number(it['syns'])} to {it['destination']} port {it['port']}"
-    elif found["attached"]:
+    for ban in found.bans:
+        times = "once" if ban.number == 1 else f"{ban.number:,} times"
+        yield f"  bans      {ban.target} {times}, the last one on {units.moment(ban.last)}"
+    if found.traffic:
+        flags = "  ".join(f"{name} {units.number(count)}" for name, count in found.traffic.flags.items() if count)
+        yield f"  seen      {units.number(found.traffic.packets)} TCP segments: {flags}"
+        yield f"  SYNs      {units.number(found.traffic.syns)}"
+        for it in found.traffic.destinations:
+            yield f"            {units.number(it.syns)} to {it.destination} port {it.port}"
+    elif found.attached:
         yield "  seen      no TCP segment that is still remembered"
     else:
         yield "  seen      nothing is attached"
-    for it in found["needed"]:
-        yield f"  needed    it is {it['role']}{' in ' + it['netns'] if it['netns'] else ''}"
-    if found["left_out_of"]:
-        yield f"  safety    let through for that, although in {', '.join(found['left_out_of'])}; see xdpguard status"
+    for need in found.needed:
+        yield f"  needed    it is {need.role}{' in ' + need.netns if need.netns else ''}"
+    if found.left_out_of:
+        yield f"  safety    let through for that, although in {', '.join(found.left_out_of)}; see xdpguard status"

@@ -18,6 +18,7 @@ from xdpguard.errors import UsageError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
+    from xdpguard.cli.answers.state import Guarded
     from xdpguard.control.controller import Controller
     from xdpguard.net.links import Link
     from xdpguard.policy.model import Guard
@@ -65,6 +66,7 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
     """Show the SYN guard's policy, and what it does on each interface at this moment."""
     import msgspec
 
+    from xdpguard.cli.answers.state import GuardShow
     from xdpguard.policy import forgeable
 
     chosen = options(context)
@@ -74,12 +76,10 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
         raised = session.sysctls.held()
         interfaces = _interfaces(chosen, session, policy)
         published = session.guard.published()
-    values = msgspec.to_builtins(policy)
     if as_json:
-        found = {"policy": values, "overrides": overrides, "interfaces": interfaces, "sysctls": raised}
-        found["exempt_found"] = published
-        render.print_json(found)
+        render.print_json(GuardShow(policy, overrides, interfaces, raised, published))
         return
+    values = msgspec.structs.asdict(policy)
     rows = [[key, _text(value), "set here" if key in overrides else ""] for key, value in values.items()]
     render.print_table(["policy", "value", ""], rows)
     if published:
@@ -88,19 +88,17 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
         typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
     for name, it in interfaces.items():
         typer.echo(f"{name}: {_sentence(it)}")
-        if it["passed"]:
-            typer.echo(f"  segments without a socket pass: {', '.join(it['passed'])}")
-        for note in it["notes"]:
+        if it.passed:
+            typer.echo(f"  segments without a socket pass: {', '.join(it.passed)}")
+        for note in it.notes:
             typer.echo(f"  {note}")
-        if not it["answers"]["arrive"]:
-            typer.echo(f"  {it['answers']['remedy']}")
-        if it["counters"]:
-            counters = it["counters"]
-            typer.echo(
-                f"  {counters['cookie_sent']:,} cookies sent, {counters['cookies_valid']:,} came back valid,"
-                f" {counters['cookie_bad']:,} not; {counters['ack_unknown']:,} segments of no connection;"
-                f" {counters['syn_rate']:,} SYNs over a rate"
-            )
+        if not it.answers.arrive:
+            typer.echo(f"  {it.answers.remedy}")
+        typer.echo(
+            f"  {it.counters.cookie_sent:,} cookies sent, {it.counters.cookies_valid:,} came back valid,"
+            f" {it.counters.cookie_bad:,} not; {it.counters.ack_unknown:,} segments of no connection;"
+            f" {it.counters.syn_rate:,} SYNs over a rate"
+        )
     for text in forgeable.warnings(policy):
         render.note(text)
     for netns, its in raised.items():
@@ -207,7 +205,9 @@ def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
     return found
 
 
-def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str, dict[str, Any]]:
+def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str, Guarded]:
+    from xdpguard.cli.answers.state import Answers, GuardCounters, Guarded
+    from xdpguard.cli.places import key
     from xdpguard.control.answering import Reach
     from xdpguard.dataplane.tables import guard
     from xdpguard.telemetry import counters
@@ -216,34 +216,32 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
     links = {(link.name, link.netns): link for link in session.links()}
     reach = Reach(pins(chosen), links.values())
     for it in session.interfaces():
-        link = links.get((it.name, it.netns))
-        if link is None or it.state != "attached":
+        link, answers = links.get((it.name, it.netns)), Answers.of(reach, it.name, it.netns)
+        if link is None or answers is None or it.state != "attached":
             continue
         state = guard.read(pins(chosen), it.name, it.netns)
         counted = counters.read(pins(chosen), it.name, it.netns)
         active = policy.mode != "off" and state.active()
         passed, notes = _around(link, policy)
-        found[it.name] = {
-            "netns": it.netns,
-            "mode": policy.mode,
-            "active": active,
-            "floods": state.floods,
-            "cause": guard.CAUSES[state.cause],
-            "port": state.port,
-            "seconds": (time.monotonic_ns() - state.began) / 1e9 if active and state.began else 0.0,
-            "translated": bool(state.pass_unknown),
-            "passed": passed,
-            "notes": notes,
-            "observe": it.observe,
-            "answers": reach.as_json(it.name, it.netns),
-            "counters": {
-                "cookies_valid": counted.cookies_valid,
-                **{
-                    name: counted.reasons[name].packets + counted.reasons[name].observed_packets
-                    for name in ("cookie_sent", "cookie_bad", "ack_unknown", "syn_rate")
-                },
-            },
+        done = {
+            name: counted.reasons[name].packets + counted.reasons[name].observed_packets
+            for name in ("cookie_sent", "cookie_bad", "ack_unknown", "syn_rate")
         }
+        found[key(it.name, it.netns)] = Guarded(
+            netns=it.netns,
+            mode=policy.mode,
+            active=active,
+            floods=state.floods,
+            cause=guard.CAUSES[state.cause],
+            port=state.port,
+            seconds=(time.monotonic_ns() - state.began) / 1e9 if active and state.began else 0.0,
+            translated=bool(state.pass_unknown),
+            passed=passed,
+            notes=notes,
+            observe=it.observe,
+            answers=answers,
+            counters=GuardCounters(cookies_valid=counted.cookies_valid, **done),
+        )
     return found
 
 
@@ -256,25 +254,25 @@ def _around(link: Link, policy: Guard) -> tuple[list[str], list[str]]:
     return others(policy, link, seen), list(seen.notes)
 
 
-def _sentence(it: dict[str, Any]) -> str:
+def _sentence(it: Guarded) -> str:
     from xdpguard.control.answering import in_words
 
-    answers = it["answers"]
-    if it["mode"] == "off":
-        return "the guard is off" + ("" if answers["arrive"] else f", and could not answer: {answers['why']}")
-    if it["mode"] == "always":
+    answers = it.answers
+    if it.mode == "off":
+        return "the guard is off" + ("" if answers.arrive else f", and could not answer: {answers.why}")
+    if it.mode == "always":
         words = "every SYN is answered with a cookie"
-        if it["observe"]:
+        if it.observe:
             words = "every SYN would be answered with a cookie, but is only observed"
-        elif not answers["arrive"]:
-            return in_words(answers["muted"], answers["why"])
-    elif it["active"]:
-        acts = "would act" if it["mode"] == "observe" or it["observe"] else "active"
-        words = f"{acts} for {it['seconds']:.0f} s: {it['cause']}, port {it['port']}"
+        elif not answers.arrive:
+            return in_words(answers.muted, answers.why)
+    elif it.active:
+        acts = "would act" if it.mode == "observe" or it.observe else "active"
+        words = f"{acts} for {it.seconds:.0f} s: {it.cause}, port {it.port}"
     else:
-        before = f"; {it['floods']} floods so far" if it["floods"] else ""
+        before = f"; {it.floods} floods so far" if it.floods else ""
         words = f"idle, watching{before}"
-    return words if answers["arrive"] else f"{words}; the guard {in_words(answers['muted'], answers['why'])}"
+    return words if answers.arrive else f"{words}; the guard {in_words(answers.muted, answers.why)}"
 
 
 def _text(value: Any) -> str:

@@ -48,18 +48,8 @@ def faults(
     return found + [str(it) for it in conflicts]
 
 
-def conflict_json(conflict: Conflict) -> dict[str, object]:
-    """A needed address that an entry blocks, and that is let through."""
-    return {
-        "address": str(conflict.address),
-        "role": conflict.role,
-        "blocked_by": [it.words for it in conflict.culprits],
-        "remedy": conflict.remedy,
-    }
-
-
 def conflict_text(conflict: Conflict) -> str:
-    """The same for people."""
+    """A needed address that an entry blocks, and that is let through."""
     return f"{conflict}; to settle it: {conflict.remedy}"
 
 

@@ -17,7 +17,6 @@ from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.control.attach import Outcome
-    from xdpguard.control.audit import Audit, ShadowAudit
     from xdpguard.control.interfaces import Interface
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -160,32 +159,21 @@ def status(
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
     degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
     if as_json:
+        from xdpguard.cli.answers import state
+
         render.print_json(
-            {
-                "instance": chosen.instance.name,
-                "abi": ABI,
-                "interfaces": [
-                    {
-                        "name": it.name,
-                        "netns": it.netns,
-                        "mode": it.mode,
-                        "prog_id": it.prog_id,
-                        "observe": it.observe,
-                        "mtu": it.mtu or None,
-                        "any_mtu": it.any_mtu,
-                        "state": it.state,
-                        "answers": answers.as_json(it.name, it.netns),
-                    }
-                    for it in interfaces
-                ],
-                "rules": counts,
-                "lists": lists,
-                "shadow": {"rules": shadow_rules, "lists": shadow_lists},
-                "audit": _audit_json(audit) if audit else None,
-                "awaited": [{"name": place[0], "netns": place[1]} for place in awaited],
-                "conflicts": [health.conflict_json(it) for it in conflicts],
-                "degraded": degraded,
-            }
+            state.Status(
+                instance=chosen.instance.name,
+                abi=ABI,
+                interfaces=[state.Interface.of(it, answers) for it in interfaces],
+                rules=counts,
+                lists=lists,
+                shadow=state.ShadowCounts(shadow_rules, shadow_lists),
+                audit=state.Audit.of(audit) if audit else None,
+                awaited=[state.Awaited(*place) for place in awaited],
+                conflicts=[state.Conflict.of(it) for it in conflicts],
+                degraded=degraded,
+            )
         )
         _exit(degraded)
         return
@@ -244,24 +232,6 @@ def _exit(degraded: list[str]) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _audit_json(audit: Audit) -> dict[str, object]:
-    return {
-        "ratio": audit.ratio,
-        "behind": audit.behind,
-        "rules": audit.rules._asdict(),
-        "lists": {name: share._asdict() for name, share in audit.lists.items()},
-        "shadow": _shadow_json(audit.shadow) if audit.shadow else None,
-    }
-
-
-def _shadow_json(audit: ShadowAudit) -> dict[str, object]:
-    return {
-        "behind": audit.behind,
-        "rules": audit.rules._asdict(),
-        "lists": {name: share._asdict() for name, share in audit.lists.items()},
-    }
-
-
 def doctor(
     context: typer.Context,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended safely, and say what was done.")] = False,
@@ -272,7 +242,7 @@ def doctor(
 
     found = checks.run(options(context).instance, fix)
     if as_json:
-        render.print_json([check._asdict() for check in found])
+        render.print_json(found)
     else:
         marks = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
         for check in found:

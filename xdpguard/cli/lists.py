@@ -130,12 +130,10 @@ def show(
         if not found and not shadow:
             raise XdpguardError(f"there is no list {name}", "xdpguard lists show tells which there are")
     if as_json:
-        plain = [
-            entries.list_json(item, shares) | ({"left_out": addresses} if addresses else {})
-            for item in found
-            for addresses in [left_out.get(f"the list {item.its.name}")]
-        ]
-        render.print_json(plain + [entries.list_json(item, counted) for item in shadow])
+        from xdpguard.cli.answers.entries import NamedList, ShadowList
+
+        real = [NamedList.of(item, shares, left_out.get(f"the list {item.its.name}")) for item in found]
+        render.print_json([*real, *(ShadowList.counted(item, counted) for item in shadow)])
         return
     if found:
         rows = [entries.list_row(item, shares) for item in found]
@@ -165,10 +163,10 @@ def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
     for text in list_notes(done):
         render.note(text)
     if as_json:
-        found = entries.loaded_json(its, shadow)
-        found["before"] = done.before.entries if done.before else None
-        found["in_force"] = done.in_force
-        render.print_json(found)
+        from xdpguard.cli.answers.entries import LoadedNow
+
+        before = done.before.entries if done.before else None
+        render.print_json(LoadedNow.of(its, shadow, before, done.in_force))
         return
     was = f" (had {done.before.entries:,})" if done.before else ""
     skipped = f", {its.skipped:,} lines skipped" if its.skipped else ""

@@ -6,13 +6,13 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from xdpguard import units
 from xdpguard.cli import render
+from xdpguard.cli.places import key
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
@@ -110,39 +110,19 @@ def _read(chosen: Options) -> dict[str, Counters]:
         places = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
     if not places:
         _nothing_attached()
-    names = [name for name, _ in places]
-    found = {}
-    for name, netns in places:
-        shown = name if names.count(name) == 1 or not netns else f"{name}@{netns}"
-        found[shown] = counters.read(held, name, netns)
-    return found
+    return {key(*place): counters.read(held, *place) for place in places}
 
 
 def _show(now: Mapping[str, Counters], before: Mapping[str, Counters] | None, seconds: float, as_json: bool) -> None:
     if as_json:
-        render.print_json({"interfaces": {name: _as_json(counters) for name, counters in now.items()}})
+        from xdpguard.cli.answers.traffic import Counted, Stats
+
+        render.print_json(Stats({name: Counted.of(counters) for name, counters in now.items()}))
         return
     if before is not None:
         typer.echo(f"--- {units.moment(time.time())}")
     for name, counters in now.items():
         _print(name, counters, before.get(name) if before else None, seconds)
-
-
-def _as_json(counters: Counters) -> dict[str, object]:
-    return {
-        "packets": counters.packets,
-        "bytes": counters.bytes,
-        "dropped": counters.dropped,
-        "reasons": {name: asdict(count) for name, count in counters.reasons.items()},
-        "samples": counters.samples,
-        "samples_lost": counters.samples_lost,
-        "flags": counters.flags,
-        "protocols": counters.protocols,
-        "sources_skipped": counters.sources_skipped,
-        "tuples_skipped": counters.tuples_skipped,
-        "cookies_valid": counters.cookies_valid,
-        "events_lost": counters.events_lost,
-    }
 
 
 def _print(name: str, counters: Counters, before: Counters | None, seconds: float) -> None:

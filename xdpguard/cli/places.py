@@ -14,3 +14,8 @@ Interface = Annotated[
 ]
 Netns = Annotated[str | None, typer.Option("--netns", metavar="NETNS", help=f"Network namespace: {_WORDS}")]
 OneNetns = Annotated[str, typer.Option("--netns", metavar="NETNS", help=f"Network namespace: {_WORDS}")]
+
+
+def key(name: str, netns: str) -> str:
+    """What an interface is called in JSON: NAME, or NAME@NETNS in another namespace, whatever else is attached."""
+    return f"{name}@{netns}" if netns else name

@@ -73,7 +73,9 @@ def promote(
     for text in chosen.notes:
         render.note(text)
     if as_json:
-        render.print_json(_as_json(chosen, promoted=not dry_run))
+        from xdpguard.cli.answers.entries import Promotion as Answer
+
+        render.print_json(Answer.of(chosen, promoted=not dry_run))
         return
     what = _counted(chosen)
     if dry_run:
@@ -103,13 +105,3 @@ def _counted(chosen: Promotion) -> str:
         lists
     )
     return " and ".join(parts)
-
-
-def _as_json(chosen: Promotion, promoted: bool) -> dict[str, object]:
-    return {
-        "promoted": promoted,
-        "in_force": chosen.in_force,
-        "rules": [entries.rule_json(it) for it in chosen.rules],
-        "lists": [entries.list_json(it, {}) for it in chosen.lists],
-        **entries.split_json(chosen.split),
-    }

@@ -18,8 +18,18 @@ _MANY_ROWS = 1000
 
 
 def print_json(value: object) -> None:
-    """One JSON document, on one line."""
-    typer.echo(json.dumps(value, separators=(", ", ": ")))
+    """One JSON document, on one line. ``value``: a struct of answers, or made of such."""
+    import msgspec
+
+    # Not by msgspec alone: names of files may hold what is no UTF-8, and terminals may show no more than ASCII.
+    typer.echo(json.dumps(msgspec.to_builtins(value)))
+
+
+def json_line(value: object) -> str:
+    """The same as a line, without blanks and quickly: for thousands of lines a second."""
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
 
 
 def note(text: str) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
     from xdpguard.capture.reader import Capture
+    from xdpguard.explain.answers import Replay
     from xdpguard.explain.replay import Result
     from xdpguard.explain.subject import Subject
     from xdpguard.explain.tally import Expected
@@ -80,7 +81,7 @@ def _replay(file: str, judged: Subject, before: Subject | None, expected: Expect
             f"{capture.name} has no packet of a link type that is known", "capture on an Ethernet interface"
         )
     if as_json:
-        render.print_json(_as_json(capture, judged, before, result))
+        render.print_json(_answer(capture, judged, before, result))
     else:
         _print(capture, judged, before, result)
     if result.expectation:
@@ -133,72 +134,62 @@ def _check_whole(capture: Capture) -> None:
         )
 
 
-def _as_json(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> dict[str, Any]:
-    from xdpguard.explain.decision import guard_as_json
+def _answer(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> Replay:
+    from msgspec import structs
 
-    expectation = result.expectation
-    return {
-        "file": capture.name,
-        "format": capture.format,
-        "fault": capture.fault or None,
-        "left_out": capture.left_out(),
-        "shortened": result.shortened,
-        "sent": result.sent,
-        "program": judged.label,
-        "observe": judged.observe,
-        "guard": guard_as_json(judged),
-        "seconds": round(result.seconds, 6),
-        **result.tally.as_json(),
-        "expected": None
-        if expectation is None
-        else {
-            "what": expectation.what,
-            "failed": expectation.failed,
-            "first": expectation.first[0] or None,
-            "reason": expectation.first[2] or None,
-        },
-        "diff": None
-        if before is None or result.difference is None
-        else {
-            "program": before.label,
-            "before": result.before.as_json(),
-            "changes": [change._asdict() for change in result.difference.changes()],
-        },
-    }
+    from xdpguard.explain.answers import Diff, Expected, Replay
+    from xdpguard.explain.decision import guard_now
+
+    expected, difference = result.expectation, result.difference
+    return Replay(
+        file=capture.name,
+        format=capture.format,
+        fault=capture.fault or None,
+        left_out=capture.left_out(),
+        shortened=result.shortened,
+        sent=result.sent,
+        program=judged.label,
+        observe=judged.observe,
+        guard=guard_now(judged),
+        seconds=round(result.seconds, 6),
+        **structs.asdict(result.tally.named()),
+        expected=Expected(expected.what, expected.failed, expected.first[0] or None, expected.first[2] or None)
+        if expected
+        else None,
+        diff=Diff(program=before.label, before=result.before.named(), changes=difference.changes())
+        if before and difference
+        else None,
+    )
 
 
 def _print(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> None:
     from xdpguard.dataplane.sys.abi import reasons
 
-    found = result.tally.as_json()
+    found = result.tally.named()
     helps = {reason.name: reason.help for reason in reasons()} | {"cut": "too little of it was captured to say"}
     rows = [
-        [name, units.number(it["packets"]), units.number(it["observed_packets"]),
-         units.byte_count(it["bytes"] + it["observed_bytes"]), helps[name]]
-        for name, it in found["reasons"].items()
-        if it["packets"] or it["observed_packets"]
+        [name, units.number(it.packets), units.number(it.observed_packets),
+         units.byte_count(it.bytes + it.observed_bytes), helps[name]]
+        for name, it in found.reasons.items()
+        if it.packets or it.observed_packets
     ]  # fmt: skip
     rate = f", {result.packets / result.seconds:,.0f} packets/s" if result.seconds else ""
-    title = (
-        f"{judged.label}: {found['packets']:,} packets, {units.byte_count(found['bytes'])},"
-        f" {found['dropped']:,} dropped"
-        + (f", {found['would_drop']:,} would be: observed only" if found["would_drop"] else "")
+    title = f"{judged.label}: {found.packets:,} packets, {units.byte_count(found.bytes)}, {found.dropped:,} dropped" + (
+        f", {found.would_drop:,} would be: observed only" if found.would_drop else ""
     )
     if rows:
         render.print_table(["reason", "packets", "observed", "bytes", ""], rows, title, right="packets observed bytes")
     else:
         typer.echo(f"{capture.name}: no packets")
-    for name in ("flags", "protocols"):
-        typer.echo(f"  {name:<10} " + "  ".join(f"{key} {units.number(it)}" for key, it in found[name].items()))
-    if found["blocked_sources"]:
-        named = ", ".join(f"{it['source']} ({it['packets']:,})" for it in found["blocked_sources"])
-        about = "" if found["blocked_sources_exact"] else ", about"
-        dropped = (
-            "would be dropped" if not found["dropped"] else "dropped or observed" if found["would_drop"] else "dropped"
-        )
+    for name, counted in (("flags", found.flags), ("protocols", found.protocols)):
+        typer.echo(f"  {name:<10} " + "  ".join(f"{key} {units.number(it)}" for key, it in counted.items()))
+    if found.blocked_sources:
+        named = ", ".join(f"{it.source} ({it.packets:,})" for it in found.blocked_sources)
+        about = "" if found.blocked_sources_exact else ", about"
+        dropped = "would be dropped" if not found.dropped else "dropped or observed" if found.would_drop else "dropped"
         typer.echo(f"  {dropped} most{about}: {named}")
-    if found["shadow"]:
-        counts = "  ".join(f"{key} {units.number(it)}" for key, it in found["shadow"].items())
+    if found.shadow:
+        counts = "  ".join(f"{key} {units.number(it)}" for key, it in found.shadow.items())
         typer.echo(f"  shadow     {counts}, which shadow entries would count")
     typer.echo(f"  {capture.format}, {result.seconds:.2f} s{rate}")
     if before is not None and result.difference is not None:

@@ -163,8 +163,11 @@ def rules(
         shadow = found.shadow_rules.in_force() if kind in (None, "shadow") else []
         left_out = health.left_out(found.store)
     if as_json:
-        plain = [entries.rule_json(item) | _left_out_json(item.rule, left_out) for item in real]
-        render.print_json(plain + [entries.rule_json(item) for item in shadow])
+        from xdpguard.cli.answers.entries import Rule as Answer
+        from xdpguard.cli.answers.entries import ShadowRule
+
+        found_real = [Answer.of(item, left_out.get(_words(item.rule))) for item in real]
+        render.print_json([*found_real, *map(ShadowRule.counted, shadow)])
         return
     now = time.time()
     if real:
@@ -181,11 +184,6 @@ def rules(
 
 def _words(rule: Rule) -> str:
     return f"closed port {rule.target}" if rule.kind == "port" else f"{rule.kind} {rule.target}"
-
-
-def _left_out_json(rule: Rule, left_out: dict[str, list[str]]) -> dict[str, object]:
-    found = left_out.get(_words(rule))
-    return {"left_out": found} if found else {}
 
 
 def _add_shadow(context: typer.Context, targets: Sequence[Prefix], seconds: float | None, reason: str) -> None:

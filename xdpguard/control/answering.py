@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from xdpguard.control.guard import answers, way_of_answers
 from xdpguard.control.interfaces import Interface
@@ -66,15 +66,6 @@ class Reach:
             found = self.silences.get((it.name, it.netns))
             if found is not None and answers(self.mode) and not it.observe:
                 yield it, found
-
-    def as_json(self, name: str, netns: str) -> dict[str, Any] | None:
-        """Of one interface, for machines; None where no program of the instance is."""
-        if (name, netns) not in self.silences:
-            return None
-        found = self.silences[name, netns]
-        if found is None:
-            return {"arrive": True, "muted": False, "by": "", "why": "", "remedy": ""}
-        return {"arrive": False} | found._asdict()
 
 
 class Choice(NamedTuple):

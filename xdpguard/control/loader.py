@@ -262,6 +262,7 @@ def check_size(name: str, given: int, before: NamedList | None) -> None:
 
 def check_name(name: str) -> None:
     """UsageError when a list cannot be called so."""
+    from xdpguard.policy.model import LIST_NAME
 
     if not LIST_NAME.fullmatch(name):
         raise UsageError(f"not a name for a list: {name!r}", "use up to 64 letters, digits, . _ or -")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from xdpguard.doctor import around, host
 from xdpguard.doctor.check import Check
 from xdpguard.doctor.fixes import FIXES
@@ -56,5 +58,5 @@ def _fixed(its: Check, check: Callable[[Instance], Check], instance: Instance) -
     try:
         done = FIXES[its.name](instance)
     except (XdpguardError, OSError) as error:
-        return its._replace(finding=f"{its.finding}; the fix failed: {error}")
-    return _made(its.name, check, instance)._replace(fixed=done) if done else its
+        return structs.replace(its, finding=f"{its.finding}; the fix failed: {error}")
+    return structs.replace(_made(its.name, check, instance), fixed=done) if done else its

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 
-class Check(NamedTuple):
+class Check(Struct, frozen=True):
     """One finding. ``warn`` does not prevent xdpguard from working. ``fixed``: what was fixed, empty for nothing."""
 
     name: str

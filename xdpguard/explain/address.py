@@ -8,7 +8,8 @@ from collections import Counter
 from xdpguard.control.controller import Controller
 from xdpguard.control.needed import kept
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.explain.entries import Entries, Plain
+from xdpguard.explain.answers import Address, Ban, Destination, Entry, Need, Place, Traffic
+from xdpguard.explain.entries import Entries
 from xdpguard.net import netns, sockets
 from xdpguard.policy.target import Prefix
 from xdpguard.telemetry import tracking
@@ -17,39 +18,37 @@ _SITE6 = 64  # bits: what the guard bans of IPv6
 _PLACES = 10  # destinations shown
 
 
-def about(session: Controller, pins: Pins, address: Prefix) -> Plain:
+def about(session: Controller, pins: Pins, address: Prefix) -> Address:
     """Rules, lists, bans, traffic and roles of an address. Nothing needs to be attached."""
     entries = Entries(session.ruleset)
     allow, block = entries.covering("allow", address), entries.covering("block", address)
-    lists = [plain for _, plain in entries.lists(address)]
-    first = next(iter([*allow[:1], *block[:1], *lists[:1]]), None)
-    return {
-        "address": str(address),
-        "outcome": "allow" if allow else "deny" if first else None,
-        "decided_by": first,
-        "allow": allow,
-        "block": block,
-        "lists": lists,
-        "shadow": entries.shadow(address),
-        "bans": _bans(session, address),
-        "traffic": _traffic(pins, address) if pins.exist() else None,
-        "attached": pins.exist(),
-        "interfaces": _interfaces(session) if pins.exist() else [],
-        "needed": _needed(session, address),
-        "left_out_of": [by.words for it in kept(session.store) if it.address == address for by in it.culprits],
-    }
+    lists = [answer for _, answer in entries.lists(address)]
+    asked: list[Entry] = [*allow, *block, *lists]
+    first = asked[0] if asked else None
+    return Address(
+        address=str(address),
+        outcome="allow" if allow else "deny" if first else None,
+        decided_by=first,
+        allow=allow,
+        block=block,
+        lists=lists,
+        shadow=entries.shadow(address),
+        bans=_bans(session, address),
+        traffic=_traffic(pins, address) if pins.exist() else None,
+        attached=pins.exist(),
+        interfaces=_interfaces(session) if pins.exist() else [],
+        needed=_needed(session, address),
+        left_out_of=[by.words for it in kept(session.store) if it.address == address for by in it.culprits],
+    )
 
 
-def _interfaces(session: Controller) -> list[Plain]:
+def _interfaces(session: Controller) -> list[Place]:
     """Those on which it is asked about, and whether they only observe."""
-    return [
-        {"interface": it.name, "netns": it.netns or None, "observe": it.observe}
-        for it in session.interfaces()
-        if it.state == "attached"
-    ]
+    attached = [it for it in session.interfaces() if it.state == "attached"]
+    return [Place(it.name, it.netns or None, it.observe) for it in attached]
 
 
-def _bans(session: Controller, address: Prefix) -> list[Plain]:
+def _bans(session: Controller, address: Prefix) -> list[Ban]:
     """How often the guard has banned it, or the site it belongs to."""
     sites = [address]
     if address.version == 6:
@@ -58,11 +57,11 @@ def _bans(session: Controller, address: Prefix) -> list[Plain]:
     for site in sites:
         number, last = session.store.offences(str(site))
         if number:
-            found.append({"target": str(site), "number": number, "last": int(last)})
+            found.append(Ban(str(site), number, int(last)))
     return found
 
 
-def _traffic(pins: Pins, address: Prefix) -> Plain | None:
+def _traffic(pins: Pins, address: Prefix) -> Traffic | None:
     counts = tracking.one(pins, address.network)
     places: Counter[tuple[str, int]] = Counter()
     for its, syns in tracking.tuples(pins).items():
@@ -70,19 +69,16 @@ def _traffic(pins: Pins, address: Prefix) -> Plain | None:
             places[its.destination, its.destination_port] += syns
     if counts is None and not places:
         return None
-    return {
-        "packets": counts.packets if counts else 0,
-        "flags": counts.flags if counts else {},
-        "ports": counts.ports if counts else 0,
-        "syns": sum(places.values()),
-        "destinations": [
-            {"destination": destination, "port": port, "syns": count}
-            for (destination, port), count in places.most_common(_PLACES)
-        ],
-    }
+    return Traffic(
+        packets=counts.packets if counts else 0,
+        flags=counts.flags if counts else {},
+        ports=counts.ports if counts else 0,
+        syns=sum(places.values()),
+        destinations=[Destination(*place, count) for place, count in places.most_common(_PLACES)],
+    )
 
 
-def _needed(session: Controller, address: Prefix) -> list[Plain]:
+def _needed(session: Controller, address: Prefix) -> list[Need]:
     """What the host needs it for, in this namespace and in those it guards."""
     found = []
     for where in sorted({"", *(it.netns for it in session.store.attachments())}):
@@ -91,5 +87,5 @@ def _needed(session: Controller, address: Prefix) -> list[Plain]:
                 protected = sockets.protected()
         except netns.NoSuchNamespace:
             continue
-        found += [{"role": it.role, "netns": where or None} for it in protected if it.address == address]
+        found += [Need(it.role, where or None) for it in protected if it.address == address]
     return found

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from xdpguard.capture import packet as packets
 from xdpguard.capture.line import write
@@ -14,7 +15,8 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
 from xdpguard.dataplane.tables.shadow import CLASSES
 from xdpguard.errors import XdpguardError
-from xdpguard.explain.entries import Entries, Plain
+from xdpguard.explain.answers import Entry, Guard, NamedList, Outcome, Packet, Shadow, UnknownList
+from xdpguard.explain.entries import Entries
 from xdpguard.explain.subject import Subject
 from xdpguard.net import netns
 from xdpguard.policy.target import Prefix
@@ -36,7 +38,7 @@ _LISTED = "named lists"
 _END = "behind the last stage"
 
 
-def explain(subject: Subject, frame: bytes, length: int) -> Plain:
+def explain(subject: Subject, frame: bytes, length: int) -> Packet:
     """Everything about a frame, or about what there is of one of ``length`` octets. XdpguardError when it is cut."""
     entries = Entries(subject.ruleset)
     with netns.entered(subject.netns):
@@ -53,40 +55,40 @@ def explain(subject: Subject, frame: bytes, length: int) -> Plain:
             "capture more of each packet: tcpdump -s 256",
         )
     found = packets.decode(frame)
-    return {
-        "packet": write(found) if found else None,
-        "octets": length,
-        "interface": subject.link.name if subject.link else None,
-        "netns": subject.netns or None,
-        **_outcome(answer, entries),
-        "observe": subject.observe,
-        "shadow": _shadow(answer, entries),
-        "without": _without(subject, entries, frame, length, answer),
-        "guard": guard_as_json(subject),
-    }
+    return Packet(
+        packet=write(found) if found else None,
+        octets=length,
+        interface=subject.link.name if subject.link else None,
+        netns=subject.netns or None,
+        **structs.asdict(_outcome(answer, entries)),
+        observe=subject.observe,
+        shadow=_shadow(answer, entries),
+        without=_without(subject, entries, frame, length, answer),
+        guard=guard_now(subject),
+    )
 
 
-def guard_as_json(subject: Subject) -> Plain:
+def guard_now(subject: Subject) -> Guard:
     """What the guard does at this moment, which is how the probe has it."""
     state = subject.state
-    return {"mode": subject.mode, "active": state.active(), "cause": guard.CAUSES[state.cause] if state.began else None}
+    return Guard(subject.mode, state.active(), guard.CAUSES[state.cause] if state.began else None)
 
 
-def _outcome(answer: Any, entries: Entries) -> Plain:
+def _outcome(answer: Any, entries: Entries) -> Outcome:
     reason = abi.reasons()[int(answer["reason"])]
     entry = _entry(answer, entries)
-    stage = _LISTED if entry and entry["entry"] == "list" else _STAGES.get(reason.name, _END)
-    return {
-        "verdict": VERDICTS[int(answer["verdict"])],
-        "observed": bool(answer["observed"]),
-        "reason": reason.name,
-        "help": reason.help,
-        "stage": stage,
-        "decided_by": entry,
-    }
+    listed = isinstance(entry, (NamedList, UnknownList))
+    return Outcome(
+        verdict=VERDICTS[int(answer["verdict"])],
+        observed=bool(answer["observed"]),
+        reason=reason.name,
+        help=reason.help,
+        stage=_LISTED if listed else _STAGES.get(reason.name, _END),
+        decided_by=entry,
+    )
 
 
-def _entry(answer: Any, entries: Entries) -> Plain | None:
+def _entry(answer: Any, entries: Entries) -> Entry | None:
     source, number = _source(answer), int(answer["number"])
     if answer["entry"] == RULE:
         return entries.of_slot(number, source)
@@ -95,12 +97,12 @@ def _entry(answer: Any, entries: Entries) -> Plain | None:
     return None
 
 
-def _shadow(answer: Any, entries: Entries) -> Plain | None:
+def _shadow(answer: Any, entries: Entries) -> Shadow | None:
     """The shadow entry that counts the packet, and under what."""
     place, source = int(answer["shadow"]), _source(answer)
     if not place or source is None:
         return None
-    return entries.shadow_at(place - 1, source) | {"class": CLASSES[int(answer["shadow_class"])]}
+    return structs.replace(entries.shadow_at(place - 1, source), class_=CLASSES[int(answer["shadow_class"])])
 
 
 def _source(answer: Any) -> Prefix | None:
@@ -108,7 +110,7 @@ def _source(answer: Any) -> Prefix | None:
     return Prefix(bytes(answer["source"])[:size], size * 8) if size else None
 
 
-def _without(subject: Subject, entries: Entries, frame: bytes, length: int, answer: Any) -> Plain | None:
+def _without(subject: Subject, entries: Entries, frame: bytes, length: int, answer: Any) -> Outcome | None:
     """The outcome if the entry that decides were not there; None when no entry decides."""
     kind, number, source = int(answer["entry"]), int(answer["number"]), _source(answer)
     if not kind:
@@ -117,7 +119,7 @@ def _without(subject: Subject, entries: Entries, frame: bytes, length: int, answ
         other = subject.probe.ask_one(frame, length, (kind, number))[0]
     if kind == LIST and source:
         # An address that stands in several lists stands in the index once: the others are the store's to tell.
-        others = [plain for place, plain in entries.lists(source) if place != number]
+        others = [its for place, its in entries.lists(source) if place != number]
         if others:
-            return _outcome(answer, entries) | {"decided_by": others[0]}
+            return structs.replace(_outcome(answer, entries), decided_by=others[0])
     return _outcome(other, entries)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from xdpguard.capture.packet import text
 from xdpguard.dataplane.build.probe import VERDICTS, Answers
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables.shadow import CLASSES
+from xdpguard.explain.answers import Change, ReasonCount, Source, Tallied
 
 Numbers = NDArray[np.int64]
 Expected = Literal["drop", "pass"]
@@ -79,42 +80,25 @@ class Tally:
         """The sources most of whose packets would be dropped, with how many."""
         return [(text(source), number) for (_, source), number in self.sources.most_common(count)]
 
-    def as_json(self) -> dict[str, Any]:
+    def named(self) -> Tallied:
         """Everything, by name."""
         reasons = {}
         for number, name in reason_names().items():
             packets, octets = self.packets[number].tolist(), self.octets[number].tolist()
             if sum(packets) or number != UNKNOWN:
-                reasons[name] = {
-                    "packets": packets[0],
-                    "bytes": octets[0],
-                    "observed_packets": packets[1],
-                    "observed_bytes": octets[1],
-                }
-        return {
-            "packets": int(self.packets.sum()),
-            "bytes": int(self.octets.sum()),
-            "dropped": int(self.packets[self._dropping, 0].sum()),
-            "would_drop": int(self.packets[self._dropping, 1].sum()),
-            "reasons": reasons,
-            "flags": self.flags(),
-            "protocols": dict(zip(abi.PROTOCOLS, self.protocols.tolist(), strict=True)),
-            "shadow": dict(zip(CLASSES, self.shadow.tolist(), strict=True)) if self.shadow.any() else None,
-            "blocked_sources": [{"source": source, "packets": number} for source, number in self.top_sources(10)],
-            "blocked_sources_exact": self.sources_whole,
-        }
-
-
-class Change(NamedTuple):
-    """Frames for which two programs differ: reason and verdict before and after, how many, and the first of them."""
-
-    before: str
-    after: str
-    verdict_before: str
-    verdict_after: str
-    packets: int
-    bytes: int
-    first: tuple[int, ...]
+                reasons[name] = ReasonCount(packets[0], octets[0], packets[1], octets[1])
+        return Tallied(
+            packets=int(self.packets.sum()),
+            bytes=int(self.octets.sum()),
+            dropped=int(self.packets[self._dropping, 0].sum()),
+            would_drop=int(self.packets[self._dropping, 1].sum()),
+            reasons=reasons,
+            flags=self.flags(),
+            protocols=dict(zip(abi.PROTOCOLS, self.protocols.tolist(), strict=True)),
+            shadow=dict(zip(CLASSES, self.shadow.tolist(), strict=True)) if self.shadow.any() else None,
+            blocked_sources=[Source(*it) for it in self.top_sources(10)],
+            blocked_sources_exact=self.sources_whole,
+        )
 
 
 class Difference:

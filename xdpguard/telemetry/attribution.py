@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix
@@ -18,7 +20,20 @@ _KEPT = 4096  # cached answers
 _TRUE_FOR = 2.0  # s; entries change
 _WRONG_FOR = 0.1  # s, if an entry does not match: its slot may have just been reused
 
-Plain = dict[str, Any]
+
+class RuleEntry(Struct, frozen=True, kw_only=True, tag_field="entry", tag="rule"):
+    """A rule that decided: what it is, why, and whose. No target and no source: it was removed since."""
+
+    kind: str
+    target: str | None
+    reason: str
+    source: str | None
+
+
+class ListEntry(Struct, frozen=True, tag_field="entry", tag="list"):
+    """A list that decided. No name: it was removed or changed since."""
+
+    name: str | None = field(name="list")
 
 
 class Attribution:
@@ -30,23 +45,23 @@ class Attribution:
         self._lists: dict[int, _List] = {}
         self._since = 0.0
 
-    def rule(self, slot: int, source: bytes | None, at: float) -> Plain:
+    def rule(self, slot: int, source: bytes | None, at: float) -> RuleEntry:
         """Return the rule of a slot that blocked this source at that Unix time."""
         self._refresh(_TRUE_FOR)
         rule = self._rule(slot)
         if not _decided(rule, source, at) and self._refresh(_WRONG_FOR):
             rule = self._rule(slot)
         if rule is None or not _decided(rule, source, at):
-            return {"entry": "rule", "kind": "block", "target": None, "reason": "", "source": None}
-        return rule_as_json(rule)
+            return RuleEntry(kind="block", target=None, reason="", source=None)
+        return RuleEntry(kind=rule.label, target=str(rule.target), reason=rule.reason, source=rule.source)
 
-    def list(self, number: int, source: bytes | None, at: float) -> Plain:
+    def list(self, number: int, source: bytes | None, at: float) -> ListEntry:
         """Return the list of a number that blocked this source at that Unix time."""
         self._refresh(_TRUE_FOR)
         its = self._list(number)
         if not its.decided(source, at) and self._refresh(_WRONG_FOR):
             its = self._list(number)
-        return {"entry": "list", "list": its.name if its.decided(source, at) else None}
+        return ListEntry(its.name if its.decided(source, at) else None)
 
     def _rule(self, slot: int) -> Rule | None:
         if slot not in self._rules:
@@ -69,17 +84,6 @@ class Attribution:
         self._lists.clear()
         self._since = now
         return True
-
-
-def rule_as_json(rule: Rule) -> Plain:
-    """Return the fields that identify a deciding rule: what it is, why, and by whom."""
-    return {
-        "entry": "rule",
-        "kind": rule.label,
-        "target": str(rule.target),
-        "reason": rule.reason,
-        "source": rule.source,
-    }
 
 
 class _List:
@@ -116,12 +120,12 @@ def _holds(rule: Rule, source: bytes | None) -> bool:
     return apart >> (len(source) * 8 - target.length) == 0
 
 
-def describe(entry: Plain | None) -> str:
+def describe(entry: RuleEntry | ListEntry | None) -> str:
     """Describe an entry in a few words; empty for none."""
     if entry is None:
         return ""
-    if entry["entry"] == "list":
-        return f"list {entry['list']}" if entry["list"] else "a list that was removed or changed since"
-    if entry["target"] is None:
+    if isinstance(entry, ListEntry):
+        return f"list {entry.name}" if entry.name else "a list that was removed or changed since"
+    if entry.target is None:
         return "a rule that was removed since"
-    return f"rule {entry['target']}" + (f" ({entry['reason']})" if entry["reason"] else "")
+    return f"rule {entry.target}" + (f" ({entry.reason})" if entry.reason else "")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -107,32 +107,30 @@ class _Shown:
 
     def json(self, samples: Iterable[Sample]) -> Iterable[str]:
         """Every sample; the end of a connection has no values."""
-        import msgspec
+        from xdpguard.cli.answers.tcp import Sample as Answer
+        from xdpguard.cli.answers.tcp import wide
 
         for it in samples:
-            fields: dict[str, Any] = {
-                "time": round(self._clock.unix(it.at), 6),
-                "netns": self._names.name(it.netns),
-                "local": self._text.address(it.local),
-                "local_port": it.local_port,
-                "remote": self._text.address(it.remote),
-                "remote_port": it.remote_port,
+            windows = {
+                "cwnd": it.window,
+                "ssthresh": it.threshold,
+                "srtt_us": it.srtt,
+                "send_window": it.send_window,
+                "receive_window": it.receive_window,
+                "in_flight": it.flight,
+                "skipped": it.skipped,
             }
-            if it.closed:
-                fields["closed"] = True
-            else:
-                fields |= {
-                    "cwnd": it.window,
-                    "ssthresh": it.threshold,
-                    "srtt_us": it.srtt,
-                    "send_window": it.send_window,
-                    "receive_window": it.receive_window,
-                    "in_flight": it.flight,
-                    "skipped": it.skipped,
-                }
-            if self._wide:
-                fields |= {"socket": f"{it.sk:#x}", "netns_inode": it.netns}
-            yield msgspec.json.encode(fields).decode()
+            found = Answer(
+                time=round(self._clock.unix(it.at), 6),
+                netns=self._names.name(it.netns),
+                local=self._text.address(it.local),
+                local_port=it.local_port,
+                remote=self._text.address(it.remote),
+                remote_port=it.remote_port,
+                **({"closed": True} if it.closed else windows),
+                **(wide(it.sk, it.netns) if self._wide else {}),
+            )
+            yield render.json_line(found)
 
     def table(self, connections: list[list[Sample]], lost: int) -> None:
         """The connections with the largest windows, and how these went."""

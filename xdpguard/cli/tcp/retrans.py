@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ from xdpguard.instance import require_privileges
 from xdpguard.tcp.names import parse_states
 
 if TYPE_CHECKING:
+    from xdpguard.cli.answers.tcp import Resent
     from xdpguard.net.netns import Place
     from xdpguard.tcp.filters import Filter
     from xdpguard.tcp.retrans import Retransmission, Retransmissions
@@ -141,25 +142,25 @@ class _Lines:
 
     def json(self, events: Iterable[Retransmission]) -> Iterable[str]:
         """For machines: an object a line."""
-        import msgspec
+        from xdpguard.cli.answers.tcp import Retransmission as Answer
+        from xdpguard.cli.answers.tcp import wide
 
         for it in events:
-            fields: dict[str, Any] = {
-                "time": round(self._clock.unix(it.at), 6),
-                "netns": self._names.name(it.netns),
-                "local": self._text.address(it.local),
-                "local_port": it.local_port,
-                "remote": self._text.address(it.remote),
-                "remote_port": it.remote_port,
-                "state": it.state,
-                "kind": it.kind,
-                "segments": it.segments,
-                "again": it.again,
-                "sent": it.sent or None,
-            }
-            if self._wide:
-                fields |= {"socket": f"{it.sk:#x}", "netns_inode": it.netns}
-            yield msgspec.json.encode(fields).decode()
+            found = Answer(
+                time=round(self._clock.unix(it.at), 6),
+                netns=self._names.name(it.netns),
+                local=self._text.address(it.local),
+                local_port=it.local_port,
+                remote=self._text.address(it.remote),
+                remote_port=it.remote_port,
+                state=it.state,
+                kind=it.kind,
+                segments=it.segments,
+                again=it.again,
+                sent=it.sent or None,
+                **(wide(it.sk, it.netns) if self._wide else {}),
+            )
+            yield render.json_line(found)
 
 
 def _count(
@@ -212,11 +213,12 @@ class _Counts:
                 total.kinds[kind] += number
         shown = groups[: top or None]
         if as_json:
-            import msgspec
+            from xdpguard.cli.answers.tcp import ResentCounts
 
-            rows = [{**self._label(key), **_fields(its)} for key, its in shown]
-            document = {"by": self._by, "groups": rows, "groups_left_out": len(groups) - len(shown)}
-            loop.write([msgspec.json.encode(document | {"total": _fields(total)}).decode()])
+            rows = [_answer(its, self._label(key)) for key, its in shown]
+            left_out = len(groups) - len(shown)
+            document = ResentCounts(by=self._by, groups=rows, groups_left_out=left_out, total=_answer(total, {}))
+            loop.write([render.json_line(document)])
             return
         kinds = [kind for kind, number in total.kinds.items() if number]
         cells = [[*map(str, self._label(key).values()), *_cells(its, kinds)] for key, its in shown]
@@ -240,15 +242,17 @@ class _Counts:
         return name | {"local": end(local, local_port), "remote": end(remote, remote_port)}
 
 
-def _fields(its: Counted) -> dict[str, Any]:
-    ratio = its.ratio
-    return {
-        "retransmitted": its.segments,
-        "kinds": its.kinds,
-        "lost_again": its.again,
-        "sent": its.sent,
-        "ratio": None if ratio is None else round(ratio, 6),
-    }
+def _answer(its: Counted, label: dict[str, str]) -> Resent:
+    from xdpguard.cli.answers.tcp import Resent
+
+    return Resent(
+        **label,
+        retransmitted=its.segments,
+        kinds=its.kinds,
+        lost_again=its.again,
+        sent=its.sent,
+        ratio=None if its.ratio is None else round(its.ratio, 6),
+    )
 
 
 def _cells(its: Counted, kinds: list[str]) -> list[str]:

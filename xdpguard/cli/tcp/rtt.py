@@ -18,6 +18,7 @@ from xdpguard.instance import require_privileges
 from xdpguard.policy.target import parse_interval
 
 if TYPE_CHECKING:
+    from xdpguard.cli.answers.tcp import Times
     from xdpguard.tcp.histogram import Histogram
     from xdpguard.tcp.rtt import Group
 
@@ -116,15 +117,11 @@ class _Shown:
         left_out = chosen[self._top :] if self._top else []
         chosen = chosen[: self._top or None]
         if self._as_json:
-            import msgspec
+            from xdpguard.cli.answers.tcp import RoundTrips
 
-            document = {
-                "time": round(time.time(), 3),
-                "unit": self._unit,
-                "groups": [self._fields(*item) for item in chosen],
-                "groups_left_out": len(left_out),
-            }
-            loop.write([msgspec.json.encode(document).decode()])
+            now, groups = round(time.time(), 3), [self._answer(*item) for item in chosen]
+            document = RoundTrips(time=now, unit=self._unit, groups=groups, groups_left_out=len(left_out))
+            loop.write([render.json_line(document)])
             return
         lines = [f"--- {units.moment(time.time())}"] if headed else []
         for key, its in chosen:
@@ -135,20 +132,28 @@ class _Shown:
             lines.append(f"and {len(left_out):,} more with fewer segments; --top 0 shows all")
         loop.write(lines)
 
-    def _fields(self, key: Group, its: Histogram) -> dict[str, Any]:
+    def _answer(self, key: Group, its: Histogram) -> Times:
+        from xdpguard.cli.answers.tcp import Bucket, Times
         from xdpguard.tcp.histogram import bounds
 
-        fields: dict[str, Any] = {"netns": self._names.name(key.netns), "netns_inode": key.netns, **self._label(key)}
-        fields |= {"count": its.count, "average": round(its.average / self._scale, 3)}
-        fields |= {f"p{share * 100:g}": round(its.percentile(share) / self._scale, 3) for share in _PERCENTILES}
-        fields["buckets"] = [
-            {"from": low / self._scale, "to": high / self._scale, "count": its.counts[bucket]}
-            for bucket in sorted(its.counts)
-            for low, high in [bounds(bucket)]
-        ]
-        return fields
+        points: dict[str, Any] = {
+            f"p{share * 100:g}": round(its.percentile(share) / self._scale, 3) for share in _PERCENTILES
+        }
+        return Times(
+            netns=self._names.name(key.netns),
+            netns_inode=key.netns,
+            **self._label(key),
+            count=its.count,
+            average=round(its.average / self._scale, 3),
+            **points,
+            buckets=[
+                Bucket(low / self._scale, high / self._scale, its.counts[bucket])
+                for bucket in sorted(its.counts)
+                for low, high in [bounds(bucket)]
+            ],
+        )
 
-    def _label(self, key: Group) -> dict[str, str | int]:
+    def _label(self, key: Group) -> dict[str, Any]:
         from xdpguard.tcp.text import prefix
 
         if self._by == "all":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -16,6 +16,9 @@ from xdpguard.cli.tcp import loop
 from xdpguard.tcp.names import SHOWN, STATES
 
 if TYPE_CHECKING:
+    from xdpguard.cli.answers.tcp import Listener as ListenerAnswer
+    from xdpguard.cli.answers.tcp import Remote as RemoteAnswer
+    from xdpguard.cli.answers.tcp import States as Answer
     from xdpguard.net.netns import Place
     from xdpguard.tcp.diag import Sockets
     from xdpguard.tcp.hints import Hint
@@ -65,7 +68,7 @@ class View:
         """Shows namespaces; ``seconds`` since the last time, 0: there was none. Whether there were new snapshots."""
         found, fresh = self._found(parts)
         if self._as_json:
-            loop.write([_json(self, found, seconds)])
+            loop.write([render.json_line(_answer(self, found, seconds))])
             return fresh
         if seconds:
             typer.echo(f"--- {units.moment(time.time())}")
@@ -112,58 +115,62 @@ class View:
         return list(self._known.values()), bool(new)
 
 
-def _json(view: View, found: list[Found], seconds: float) -> str:
-    import msgspec
+def _answer(view: View, found: list[Found], seconds: float) -> Answer:
+    from msgspec import UNSET
+
+    from xdpguard.cli.answers.tcp import Change, Namespace
+    from xdpguard.cli.answers.tcp import States as Answer
 
     top = view.top or None
-    document: dict[str, Any] = {"time": round(time.time(), 3), "namespaces": []}
-    for it in found:
-        listeners = [_listener_fields(one, view.owners) for one in it.listeners]
-        part: dict[str, Any] = {
-            "netns": it.part.place.name,
-            "netns_inode": it.part.place.inode,
-            "sockets": sum(it.states.values()),
-            "snapshot_age": round(time.monotonic() - it.part.taken.at, 3),
-            "states": {STATES[state]: it.states.get(state, 0) for state in SHOWN},
-            "listeners": listeners[: top if view.by == "listener" else None],
-            "hints": [{"kind": hint.kind, "text": hint.text, **hint.evidence} for hint in it.hints],
-        }
-        if view.by == "remote":
-            part["remotes"] = [_remote_fields(one, view) for one in it.remotes[:top]]
-        if seconds:
-            part["transitions"] = [
-                {"old": STATES[a], "new": STATES[b], "count": number, "per_second": round(number / seconds, 3)}
+    namespaces = [
+        Namespace(
+            netns=it.part.place.name,
+            netns_inode=it.part.place.inode,
+            sockets=sum(it.states.values()),
+            snapshot_age=round(time.monotonic() - it.part.taken.at, 3),
+            states={STATES[state]: it.states.get(state, 0) for state in SHOWN},
+            listeners=[_listener(one, view.owners) for one in it.listeners[: top if view.by == "listener" else None]],
+            hints=[{"kind": hint.kind, "text": hint.text, **hint.evidence} for hint in it.hints],
+            remotes=[_remote(one, view) for one in it.remotes[:top]] if view.by == "remote" else UNSET,
+            transitions=[
+                Change(STATES[a], STATES[b], number, round(number / seconds, 3))
                 for (a, b), number in sorted(it.part.changes.items())
             ]
-        document["namespaces"].append(part)
-    return msgspec.json.encode(document).decode()
+            if seconds
+            else UNSET,
+        )
+        for it in found
+    ]
+    return Answer(round(time.time(), 3), namespaces)
 
 
-def _listener_fields(it: Listener, owners: Owners) -> dict[str, Any]:
+def _listener(it: Listener, owners: Owners) -> ListenerAnswer:
+    from xdpguard.cli.answers.tcp import Listener as ListenerAnswer
     from xdpguard.tcp.text import address
 
     who = owners.known(it.inodes[0])
-    return {
-        "address": address(it.address),
-        "port": it.port,
-        "sockets": it.sockets,
-        "pid": who.pid if who else None,
-        "process": who.name if who else None,
-        "accept_queue": it.accept.length,
-        "accept_limit": it.accept.limit,
-        "fullest_queue": it.fullest.length,
-        "fullest_limit": it.fullest.limit,
-        "syn_backlog": it.syn.length,
-        "syn_limit": it.syn.limit,
-        "connections": it.connections,
-    }
+    return ListenerAnswer(
+        address=address(it.address),
+        port=it.port,
+        sockets=it.sockets,
+        pid=who.pid if who else None,
+        process=who.name if who else None,
+        accept_queue=it.accept.length,
+        accept_limit=it.accept.limit,
+        fullest_queue=it.fullest.length,
+        fullest_limit=it.fullest.limit,
+        syn_backlog=it.syn.length,
+        syn_limit=it.syn.limit,
+        connections=it.connections,
+    )
 
 
-def _remote_fields(it: Remote, view: View) -> dict[str, Any]:
+def _remote(it: Remote, view: View) -> RemoteAnswer:
+    from xdpguard.cli.answers.tcp import Remote as RemoteAnswer
     from xdpguard.tcp.text import prefix
 
     counted = {STATES[state]: number for state, number in it.states.items()}
-    return {"prefix": prefix(it.prefix, view.prefix4, view.prefix6), "sockets": it.total, "states": counted}
+    return RemoteAnswer(prefix(it.prefix, view.prefix4, view.prefix6), it.total, counted)
 
 
 def _print_states(found: list[Found], seconds: float) -> None:

@@ -17,6 +17,7 @@ from xdpguard.policy.target import parse_interval
 from xdpguard.tcp.names import parse_states
 
 if TYPE_CHECKING:
+    from xdpguard.cli.answers.tcp import Transition as Answer
     from xdpguard.tcp.trace import Transition
 
 _PAUSE = 0.05  # seconds from a change to its line, at most
@@ -98,9 +99,11 @@ class _Lines:
     """Changes of state as lines."""
 
     def __init__(self, wide: bool, one_namespace: bool) -> None:
+        from xdpguard.cli.answers.tcp import Transition as Answer
         from xdpguard.tcp import text
         from xdpguard.tcp.namespaces import Names
 
+        self._made = Answer
         self._wide = wide
         self._one = one_namespace
         self._clock = text.Clock()
@@ -131,11 +134,7 @@ class _Lines:
 
     def json(self, changes: Iterable[Transition]) -> Iterable[str]:
         """For machines: an object a line."""
-        import msgspec
-
-        encode = msgspec.json.Encoder().encode
-        for it in changes:
-            yield encode(self._fields(it)).decode()
+        return map(render.json_line, map(self._answer, changes))
 
     def csv_head(self) -> str:
         """The names of the columns."""
@@ -154,23 +153,21 @@ class _Lines:
             )
             yield f"{line},{it.sk:#x},{it.netns},{it.rest}" if self._wide else line
 
-    def _fields(self, it: Transition) -> dict[str, object]:
-        fields: dict[str, object] = {
-            "time": round(self._clock.unix(it.at), 6),
-            "netns": self._names.name(it.netns),
-            "pid": it.pid or None,
-            "process": it.process or None,
-            "local": self._address(it.local),
-            "local_port": it.local_port or None,
-            "remote": self._address(it.remote),
-            "remote_port": it.remote_port or None,
-            "old": it.old,
-            "new": it.new,
-            "ms": round((it.at - it.since) / 1e6, 6) if it.since else None,
-        }
-        if self._wide:
-            fields |= {"socket": f"{it.sk:#x}", "netns_inode": it.netns, "rest": it.rest or None}
-        return fields
+    def _answer(self, it: Transition) -> Answer:
+        return self._made(
+            round(self._clock.unix(it.at), 6),
+            self._names.name(it.netns),
+            it.pid or None,
+            it.process or None,
+            self._address(it.local),
+            it.local_port or None,
+            self._address(it.remote),
+            it.remote_port or None,
+            it.old,
+            it.new,
+            round((it.at - it.since) / 1e6, 6) if it.since else None,
+            *((f"{it.sk:#x}", it.netns, it.rest or None) if self._wide else ()),
+        )
 
 
 def _quoted(text: str) -> str:

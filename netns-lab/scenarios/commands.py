@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Commands and what they answer: one after the other, as text and as JSON, or some that go on beside what is done."""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import IO, Any, NamedTuple, Protocol
+
+WAIT = 60.0  # seconds, at most, for anything but these
+_COMPILING = {"attach", "doctor", "explain PACKET", "replay"}  # for which a busy machine takes its time
+
+
+class Said(NamedTuple):
+    """What a command answered. ``words``: those that name it in a table; ``loose``: its figures are never the same."""
+
+    words: str
+    arguments: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+    loose: bool = False
+
+    def documents(self) -> list[Any]:
+        """What it printed as JSON, a document a line; empty when that is text."""
+        return [json.loads(line) for line in self.lines()] if "--json" in self.arguments else []
+
+    def lines(self) -> list[str]:
+        """What it printed, by lines."""
+        return self.out.splitlines()
+
+
+class Ended(Protocol):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Commands(Protocol):
+    """Runs xdpguard, with an instance of its own."""
+
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> Ended:
+        """Runs a command to its end."""
+
+    def line(self, *arguments: str) -> list[str]:
+        """The command line of a process."""
+
+
+class Runner:
+    """Runs commands. ``text``: whether they are to answer people, too."""
+
+    def __init__(self, commands: Commands, text: bool) -> None:
+        self.commands, self.text = commands, text
+
+    def run(self, words: str, *arguments: str, stdin: str | None = None, loose: bool = False) -> Said:
+        """A command that ends by itself."""
+        if words in _COMPILING:
+            process = subprocess.run(
+                self.commands.line(*arguments),
+                env=self.commands.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            return Said(words, arguments, process.returncode, process.stdout, process.stderr, loose)
+        done = self.commands(*arguments, stdin=stdin)
+        return Said(words, arguments, done.code, done.out, done.err, loose)
+
+    def both(self, words: str, *arguments: str, loose: bool = False) -> Iterator[Said]:
+        """As text, and as JSON."""
+        if self.text:
+            yield self.run(words, *arguments, loose=loose)
+        yield self.run(words, *arguments, "--json", loose=loose)
+
+    def beside(
+        self, do: Callable[[str], None], commands: dict[str, list[str]], ready: str = "", end: bool = False
+    ) -> Iterator[Said]:
+        """Commands that go on, while something is done: once each has said on standard output that it is ``ready``, or
+        anything on standard error. They end by themselves, or are ended with Ctrl-C.
+        """
+        with ExitStack() as stack:
+            running = []
+            for arguments in commands.values():
+                process = subprocess.Popen(
+                    self.commands.line(*arguments),
+                    env=self.commands.environment, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                )  # fmt: skip
+                stack.callback(process.communicate)
+                stack.callback(process.kill)
+                running.append(process)
+            first = [_first(it.stdout if ready else it.stderr, ready) for it in running]
+            do(first[0])
+            for (words, arguments), process, said in zip(commands.items(), running, first, strict=True):
+                if end:
+                    process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=WAIT)
+                out, err = (said + out, err) if ready else (out, said + err)
+                yield Said(words, tuple(arguments), process.returncode, out, err, True)
+
+
+def _first(stream: IO[str] | None, ready: str) -> str:
+    """The first lines of a stream, up to the one that holds these words. AssertionError when it does not come."""
+    assert stream is not None
+    found = ""
+    while not found or ready not in found:
+        there, _, _ = select.select([stream], [], [], WAIT)
+        line = stream.readline() if there else ""
+        assert line, f"it does not say {ready!r}: {found}"
+        found += line
+    return found

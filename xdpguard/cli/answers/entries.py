@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rules and lists: ``rules``, ``lists load``, ``lists show``, ``promote``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from xdpguard.explain.answers import HitCount, split_fields
+from xdpguard.policy.hits import NO_SPLIT
+
+if TYPE_CHECKING:
+    from xdpguard.control.entries import RuleHits
+    from xdpguard.control.lists import ListHits, Share
+    from xdpguard.control.promote import Promotion as Promoted
+    from xdpguard.store.lists import NamedList as Stored
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """A rule; times are Unix times. ``left_out``: addresses for which it does not hold, where there are any."""
+
+    kind: str
+    target: str
+    reason: str
+    source: str
+    created: int
+    expires: int | None
+    packets: int
+    bytes: int
+    left_out: list[str] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, item: RuleHits, left_out: list[str] | None = None) -> Rule:
+        """A rule in force."""
+        return cls(**_rule_fields(item), left_out=left_out or UNSET)
+
+
+class ShadowRule(Rule, frozen=True, kw_only=True):
+    """A shadow rule, whose packets are those of all classes."""
+
+    established: HitCount
+    allowed: HitCount
+    other: HitCount
+
+    @classmethod
+    def counted(cls, item: RuleHits) -> ShadowRule:
+        """A shadow rule."""
+        return cls(**_rule_fields(item), **split_fields(item.split or NO_SPLIT))
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """A list as it was loaded."""
+
+    name: str
+    shadow: bool
+    entries: int
+    given: int
+    duplicates: int
+    skipped: int
+    format: str
+    source: str
+    file: str | None
+    loaded: int
+
+
+class LoadedNow(Loaded, frozen=True, kw_only=True):
+    """A list that a command has loaded; ``before``: entries of the one whose place it has taken."""
+
+    before: int | None
+    in_force: bool
+
+    @classmethod
+    def of(cls, its: Stored, shadow: bool, before: int | None, in_force: bool) -> LoadedNow:
+        """A list that was loaded."""
+        return cls(**_list_fields(its, shadow), before=before, in_force=in_force)
+
+
+class NamedList(Loaded, frozen=True, kw_only=True):
+    """A list, what it has hit, and how many of its entries the kernel holds; None: nothing is attached."""
+
+    packets: int
+    bytes: int
+    held: int | None
+    left_out: list[str] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, item: ListHits, shares: Mapping[str, Share], left_out: list[str] | None = None) -> NamedList:
+        """A list in force."""
+        return cls(**_list_fields(item.its, False), **_hit_fields(item, shares), left_out=left_out or UNSET)
+
+
+class ShadowList(NamedList, frozen=True, kw_only=True):
+    """A shadow list, whose packets are those of all classes."""
+
+    established: HitCount
+    allowed: HitCount
+    other: HitCount
+
+    @classmethod
+    def counted(cls, item: ListHits, shares: Mapping[str, Share]) -> ShadowList:
+        """A shadow list."""
+        split = split_fields(item.split or NO_SPLIT)
+        return cls(**_list_fields(item.its, True), **_hit_fields(item, shares), **split)
+
+
+class Promotion(Struct, frozen=True, kw_only=True):
+    """Shadow entries that drop from now on, or would, and what all of them have hit."""
+
+    promoted: bool
+    in_force: bool
+    rules: list[ShadowRule]
+    lists: list[ShadowList]
+    established: HitCount
+    allowed: HitCount
+    other: HitCount
+
+    @classmethod
+    def of(cls, chosen: Promoted, promoted: bool) -> Promotion:
+        """What was chosen to be promoted."""
+        return cls(
+            promoted=promoted,
+            in_force=chosen.in_force,
+            rules=[ShadowRule.counted(it) for it in chosen.rules],
+            lists=[ShadowList.counted(it, {}) for it in chosen.lists],
+            **split_fields(chosen.split),
+        )
+
+
+def _rule_fields(item: RuleHits) -> dict[str, Any]:
+    rule = item.rule
+    return {
+        "kind": rule.label,
+        "target": str(rule.target),
+        "reason": rule.reason,
+        "source": rule.source,
+        "created": int(rule.created),
+        "expires": None if rule.expires is None else math.ceil(rule.expires),
+        "packets": item.packets,
+        "bytes": item.bytes,
+    }
+
+
+def _list_fields(its: Stored, shadow: bool) -> dict[str, Any]:
+    names = ("name", "entries", "given", "duplicates", "skipped", "format", "source")
+    same = {name: getattr(its, name) for name in names}
+    return same | {"shadow": shadow, "file": its.file or None, "loaded": int(its.loaded)}
+
+
+def _hit_fields(item: ListHits, shares: Mapping[str, Share]) -> dict[str, Any]:
+    share = shares.get(item.its.name)
+    return {"packets": item.packets, "bytes": item.bytes, "held": share.held if share else None}

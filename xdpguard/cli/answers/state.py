@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How things stand: ``status``, ``guard show``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from xdpguard.policy.model import Guard
+
+if TYPE_CHECKING:
+    from xdpguard.control.answering import Reach
+    from xdpguard.control.audit import Audit as Audited
+    from xdpguard.control.audit import ShadowAudit as ShadowAudited
+    from xdpguard.control.interfaces import Interface as Attached
+    from xdpguard.control.needed import Conflict as Needed
+
+
+class Answers(Struct, frozen=True):
+    """Whether the answers of an interface's SYN guard arrive; if not why, what mends it, and who found out."""
+
+    arrive: bool
+    muted: bool = False
+    by: str = ""
+    why: str = ""
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, reach: Reach, name: str, netns: str) -> Answers | None:
+        """Those of one interface; None where no program of the instance is."""
+        if (name, netns) not in reach.silences:
+            return None
+        found = reach.silences[name, netns]
+        return cls(True) if found is None else cls(False, **found._asdict())
+
+
+class Interface(Struct, frozen=True, kw_only=True):
+    """An interface that carries the program or should."""
+
+    name: str
+    netns: str
+    mode: str
+    prog_id: int | None
+    observe: bool
+    mtu: int | None
+    any_mtu: bool
+    state: str
+    answers: Answers | None
+
+    @classmethod
+    def of(cls, its: Attached, reach: Reach) -> Interface:
+        """One that is attached, and how its guard can answer."""
+        names = ("name", "netns", "mode", "prog_id", "observe", "any_mtu", "state")
+        same = {name: getattr(its, name) for name in names}
+        return cls(**same, mtu=its.mtu or None, answers=Answers.of(reach, its.name, its.netns))
+
+
+class Held(Struct, frozen=True):
+    """Entries that are stored, and how many of these the kernel holds."""
+
+    stored: int
+    held: int
+
+
+class ShadowAudit(Struct, frozen=True):
+    """What the kernel holds of what only counts."""
+
+    behind: bool
+    rules: Held
+    lists: dict[str, Held]
+
+    @classmethod
+    def of(cls, found: ShadowAudited) -> ShadowAudit:
+        """What an audit has found."""
+        return cls(found.behind, Held(*found.rules), {name: Held(*its) for name, its in found.lists.items()})
+
+
+class Audit(Struct, frozen=True):
+    """What the kernel holds of what is stored, from 0 to 1; ``behind``: a change was interrupted."""
+
+    ratio: float
+    behind: bool
+    rules: Held
+    lists: dict[str, Held]
+    shadow: ShadowAudit | None
+
+    @classmethod
+    def of(cls, found: Audited) -> Audit:
+        """What an audit has found."""
+        lists = {name: Held(*its) for name, its in found.lists.items()}
+        shadow = ShadowAudit.of(found.shadow) if found.shadow else None
+        return cls(found.ratio, found.behind, Held(*found.rules), lists, shadow)
+
+
+class Awaited(Struct, frozen=True):
+    """An interface that the configuration names and that is not attached."""
+
+    name: str
+    netns: str
+
+
+class Conflict(Struct, frozen=True):
+    """A needed address that entries block, and that is let through."""
+
+    address: str
+    role: str
+    blocked_by: list[str]
+    remedy: str
+
+    @classmethod
+    def of(cls, found: Needed) -> Conflict:
+        """What was found."""
+        return cls(str(found.address), found.role, [it.words for it in found.culprits], found.remedy)
+
+
+class ShadowCounts(Struct, frozen=True):
+    """How many shadow rules there are, and entries of each shadow list."""
+
+    rules: int
+    lists: dict[str, int]
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """``status``. ``degraded``: what is not as it should be, a sentence each."""
+
+    instance: str
+    abi: int
+    interfaces: list[Interface]
+    rules: dict[str, int]
+    lists: dict[str, int]
+    shadow: ShadowCounts
+    audit: Audit | None
+    awaited: list[Awaited]
+    conflicts: list[Conflict]
+    degraded: list[str]
+
+
+class GuardCounters(Struct, frozen=True, kw_only=True):
+    """What the SYN guard has done on an interface, in packets."""
+
+    cookies_valid: int
+    cookie_sent: int
+    cookie_bad: int
+    ack_unknown: int
+    syn_rate: int
+
+
+class Guarded(Struct, frozen=True, kw_only=True):
+    """The SYN guard of an interface; ``seconds``: since it acts; ``passed``: why segments without a socket pass."""
+
+    netns: str
+    mode: str
+    active: bool
+    floods: int
+    cause: str
+    port: int
+    seconds: float
+    translated: bool
+    passed: list[str]
+    notes: list[str]
+    observe: bool
+    answers: Answers
+    counters: GuardCounters
+
+
+class GuardShow(Struct, frozen=True):
+    """``guard show``: the policy, what of it was set by hand, each interface, and sysctls that were raised."""
+
+    policy: Guard
+    overrides: dict[str, Any]
+    interfaces: dict[str, Guarded]
+    sysctls: dict[str, Any]
+    exempt_found: list[int]

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What explain and replay answer. The names of fields are the keys of --json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from xdpguard.policy.hits import Split
+from xdpguard.telemetry.attribution import RuleEntry
+
+
+class HitCount(Struct, frozen=True):
+    """What an entry has hit."""
+
+    packets: int
+    bytes: int
+
+
+def split_fields(split: Split) -> dict[str, Any]:
+    """What a shadow entry would have hit, by whose packets they were: ``established``, ``allowed``, ``other``."""
+    return {name: HitCount(*hits) for name, hits in split._asdict().items()}
+
+
+class Rule(RuleEntry, frozen=True, kw_only=True, tag="rule"):
+    """A rule. Times are Unix times, ``age`` and ``left`` seconds; None: it has no end."""
+
+    created: int
+    age: int
+    expires: int | None
+    left: int | None
+    packets: int
+    bytes: int
+
+
+class ShadowRule(Rule, frozen=True, kw_only=True, tag="rule"):
+    """A shadow rule. ``class_`` says whose the packet is that is asked about."""
+
+    established: HitCount
+    allowed: HitCount
+    other: HitCount
+    class_: str | UnsetType = field(name="class", default=UNSET)
+
+
+class NamedList(Struct, frozen=True, kw_only=True, tag_field="entry", tag="list"):
+    """A list; ``holds``: the entry in it that holds the address."""
+
+    name: str = field(name="list")
+    holds: str | None
+    file: str | None
+    source: str
+    loaded: int
+    packets: int
+    bytes: int
+
+
+class ShadowList(NamedList, frozen=True, kw_only=True, tag="list"):
+    """A shadow list, likewise."""
+
+    shadow: bool = True
+    established: HitCount
+    allowed: HitCount
+    other: HitCount
+    class_: str | UnsetType = field(name="class", default=UNSET)
+
+
+class UnknownRule(Struct, frozen=True, kw_only=True, tag_field="entry", tag="rule"):
+    """A rule that the kernel has and the store does not know."""
+
+    slot: int
+    class_: str | UnsetType = field(name="class", default=UNSET)
+
+
+class UnknownList(Struct, frozen=True, kw_only=True, tag_field="entry", tag="list"):
+    """A list that the kernel has and the store does not know."""
+
+    number: int
+    class_: str | UnsetType = field(name="class", default=UNSET)
+
+
+Unknown = UnknownRule | UnknownList
+Entry = Rule | NamedList | Unknown
+Shadow = ShadowRule | ShadowList | Unknown
+
+
+class Guard(Struct, frozen=True):
+    """What the SYN guard does at this moment."""
+
+    mode: str
+    active: bool
+    cause: str | None
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What becomes of a packet, why, and which entry decides."""
+
+    verdict: str
+    observed: bool
+    reason: str
+    help: str
+    stage: str
+    decided_by: Entry | None
+
+
+class Packet(Struct, frozen=True, kw_only=True):
+    """Everything about a packet; ``without``: what would become of it if the entry that decides were not there."""
+
+    packet: str | None
+    octets: int
+    interface: str | None
+    netns: str | None
+    verdict: str
+    observed: bool
+    reason: str
+    help: str
+    stage: str
+    decided_by: Entry | None
+    observe: bool
+    shadow: Shadow | None
+    without: Outcome | None
+    guard: Guard
+
+
+class Ban(Struct, frozen=True):
+    """How often the guard has banned an address or its site; ``last``: Unix time."""
+
+    target: str
+    number: int
+    last: int
+
+
+class Destination(Struct, frozen=True):
+    """Where an address has sent initial SYNs."""
+
+    destination: str
+    port: int
+    syns: int
+
+
+class Traffic(Struct, frozen=True, kw_only=True):
+    """What is remembered of an address's TCP segments; ``ports``: kinds of ports it tried, of 64."""
+
+    packets: int
+    flags: Mapping[str, int]
+    ports: int
+    syns: int
+    destinations: list[Destination]
+
+
+class Place(Struct, frozen=True):
+    """An attached interface, and whether it only observes."""
+
+    interface: str
+    netns: str | None
+    observe: bool
+
+
+class Need(Struct, frozen=True):
+    """What this host needs an address for."""
+
+    role: str
+    netns: str | None
+
+
+class Address(Struct, frozen=True, kw_only=True):
+    """Everything that is known of an address."""
+
+    address: str
+    outcome: str | None
+    decided_by: Entry | None
+    allow: list[Rule]
+    block: list[Rule]
+    lists: list[NamedList]
+    shadow: list[ShadowRule | ShadowList]
+    bans: list[Ban]
+    traffic: Traffic | None
+    attached: bool
+    interfaces: list[Place]
+    needed: list[Need]
+    left_out_of: list[str]
+
+
+class ReasonCount(Struct, frozen=True):
+    """Packets and bytes whose verdict was carried out, and those observed only."""
+
+    packets: int
+    bytes: int
+    observed_packets: int
+    observed_bytes: int
+
+
+class Source(Struct, frozen=True):
+    """A source, and how many of its packets would be dropped."""
+
+    source: str
+    packets: int
+
+
+class Tallied(Struct, frozen=True, kw_only=True):
+    """What one program makes of a capture. ``shadow``: packets that shadow entries would count, by class."""
+
+    packets: int
+    bytes: int
+    dropped: int
+    would_drop: int
+    reasons: dict[str, ReasonCount]
+    flags: dict[str, int]
+    protocols: dict[str, int]
+    shadow: dict[str, int] | None
+    blocked_sources: list[Source]
+    blocked_sources_exact: bool
+
+
+class Expected(Struct, frozen=True):
+    """What was expected of every packet, and how many do not meet it; the first of these, and its reason."""
+
+    what: str
+    failed: int
+    first: int | None
+    reason: str | None
+
+
+class Change(Struct, frozen=True):
+    """Packets for which two programs differ: how many, and the numbers of the first of them."""
+
+    before: str
+    after: str
+    verdict_before: str
+    verdict_after: str
+    packets: int
+    bytes: int
+    first: tuple[int, ...]
+
+
+class Diff(Struct, frozen=True, kw_only=True):
+    """What another program makes of the capture, and what changes against it."""
+
+    program: str
+    before: Tallied
+    changes: list[Change]
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """A capture, and what a program makes of it: the fields of Tallied are among these."""
+
+    file: str
+    format: str
+    fault: str | None
+    left_out: int
+    shortened: int
+    sent: int
+    program: str
+    observe: bool
+    guard: Guard
+    seconds: float
+    packets: int
+    bytes: int
+    dropped: int
+    would_drop: int
+    reasons: dict[str, ReasonCount]
+    flags: dict[str, int]
+    protocols: dict[str, int]
+    shadow: dict[str, int] | None
+    blocked_sources: list[Source]
+    blocked_sources_exact: bool
+    expected: Expected | None
+    diff: Diff | None
