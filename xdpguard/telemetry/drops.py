@@ -108,7 +108,7 @@ class Drops(Ring):
         """``rate``: samples a second of each reason, on each CPU of each interface; 0: every drop. ``reasons``: of
         those alone; empty: of all.
         """
-        super().__init__(pins, RING)
+        super().__init__(pins.open_ring(RING))
         self._pins = pins
         self._decoder = Decoder(pins, places)
         samples = min(max(1, round(rate * WINDOW)), _MOST) if rate else _MOST

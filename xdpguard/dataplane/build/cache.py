@@ -53,6 +53,11 @@ class Table(NamedTuple):
     link: bool
     inner: str
 
+    def declared(self) -> kernel.MapInfo:
+        """Return it as the kernel describes a map."""
+        sizes = (self.key_size, self.value_size, self.max_entries, self.flags)
+        return kernel.MapInfo(self.type, 0, *sizes, self.name)
+
 
 class Cache:
     """Compiled programs in a folder. None of its files is needed; one that is damaged is not used."""
@@ -174,14 +179,7 @@ def _opened(table: Table, pins: Pins, link: tuple[str, str], made: Mapping[str, 
     path = (pins.link_folder(*link) if table.link else pins.folder) / table.pin
     if table.pin and path.exists():
         descriptor = kernel.open_pin(str(path))
-        info = kernel.map_info(descriptor)
-        if (info.type, *info[2:6]) != (
-            table.type,
-            table.key_size,
-            table.value_size,
-            table.max_entries,
-            table.flags,
-        ):
+        if not kernel.map_info(descriptor).like(table.declared()):
             os.close(descriptor)
             raise wrong_layout(path)
         return descriptor

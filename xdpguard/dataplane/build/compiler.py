@@ -24,6 +24,7 @@ from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.dataplane.build.cflags import Switches, cflags
 from xdpguard.dataplane.build.loading import LoadError, load_programs
 from xdpguard.dataplane.sys.names import FUNCTION, PROGRAMS, PROGRAMS_MAP
+from xdpguard.dataplane.sys.pins import wrong_layout
 from xdpguard.errors import MissingError, XdpguardError
 
 _VERIFIED_LINE = re.compile(r"^;.*@ (\S+:\d+)$", re.MULTILINE)
@@ -85,6 +86,7 @@ class Compiled:
         self._library = bcc.lib if hasattr(bcc, "lib") else bcc.libbcc.lib
         self._xdp_type = bcc.BPF.XDP
         self._frags = switches.frags
+        self._pins = switches.pins
 
     def code(self, function: str = FUNCTION) -> bytes:
         """The instructions, with the descriptors of this object's maps in them."""
@@ -95,8 +97,10 @@ class Compiled:
     def load(self) -> int:
         """Loads the programs, and puts those that are entered by tail calls into the map of programs.
 
-        Returns a descriptor of the one that is attached, which the caller owns. XdpguardError with the verifier's log.
+        Returns a descriptor of the one that is attached, which the caller owns. XdpguardError with the verifier's log, or
+        when a pinned map has another layout than the source declares: bcc takes it as it is.
         """
+        self._require_layouts()
         try:
             codes = {name: self.code(name) for name in PROGRAMS}
             return load_programs(codes, self.map_fd(PROGRAMS_MAP), self._frags)
@@ -149,6 +153,11 @@ class Compiled:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _require_layouts(self) -> None:
+        for name, declared in self.tables().items():
+            if not kernel.map_info(self.map_fd(name)).like(declared):
+                raise wrong_layout(f"{self._pins}/{name}")
 
     def _verifier_log(self, function: str) -> str:
         # bcc loads with line information, so its log names files and lines of bpf/.

@@ -24,7 +24,7 @@ from xdpguard.dataplane.tables.guard import ALWAYS, State
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.counts import ProbeAnswer, ProbeState
 from xdpguard.dataplane.sys.names import PROGRAMS_MAP
-from xdpguard.dataplane.sys.pins import Pins, wrong_layout
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.build.program import Target, switches
 from xdpguard.policy.model import Limits, Policy
 
@@ -69,10 +69,6 @@ class Probe:
 
     def _compile(self, chosen: Switches, pins: Pins, link: tuple[str, str], kept: Cache) -> None:
         with Compiled(chosen) as compiled:
-            for name, wanted in compiled.tables().items():
-                held = kernel.map_info(compiled.map_fd(name))
-                if held[2:6] != wanted[2:6] or held.type != wanted.type:
-                    raise wrong_layout(f"{chosen.pins}/{name}")
             try:
                 self._maps = {name: os.dup(compiled.map_fd(name)) for name in _OWN}
                 self.program = compiled.load()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from types import TracebackType
 from xdpguard.dataplane.sys import btf, kernel
 from xdpguard.dataplane.build.cache import Cache
 from xdpguard.dataplane.build.cflags import Switches
-from xdpguard.dataplane.sys.pins import Pins, wrong_layout
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import UsageError
@@ -100,7 +99,6 @@ class KernelDataplane:
         from xdpguard.dataplane.build.compiler import Compiled
 
         with Compiled(chosen) as compiled:
-            self._check_layout(compiled.tables(), compiled.map_fd)
             fd = compiled.load()
             if self._cache:
                 self._cache.keep(chosen, self.pins, link, compiled)
@@ -139,12 +137,6 @@ class KernelDataplane:
             return kernel.program_info(descriptor)
         finally:
             os.close(descriptor)
-
-    def _check_layout(self, declared: dict[str, kernel.MapInfo], map_fd: Callable[[str], int]) -> None:
-        for name, wanted in declared.items():
-            held = kernel.map_info(map_fd(name))
-            if held[2:6] != wanted[2:6] or held.type != wanted.type:
-                raise wrong_layout(self.pins.folder / name)
 
 
 def _kernel_since(version: tuple[int, int]) -> bool:
