@@ -19,7 +19,7 @@ _INCLUDE = re.compile(r'^#include "([^"]+)"')
 
 @functools.cache
 def bundle(folder: Path | None = None, main: str = MAIN) -> str:
-    """Returns the one text, UTF-8, for the given main file. A ``.def`` file is put in as often as it is named."""
+    """Return the one text, UTF-8, for the given main file. A ``.def`` file is put in as often as it is named."""
     root = folder or source_folder()
     return f'{_expand(root, root / main, set())}\n#line 1 "assertions.py"\n{assertions(main)}'
 

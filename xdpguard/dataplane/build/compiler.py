@@ -39,7 +39,7 @@ BCC_REMEDY = (
 
 
 def import_bcc() -> Any:
-    """The bcc module. MissingError with the way to get it when this Python has none."""
+    """Return the bcc module. MissingError with the way to get it when this Python has none."""
     # bcc reads this when it is imported; without it, it asks for a kernel source tree.
     os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "uapi" / "kernel")
     try:
@@ -89,13 +89,13 @@ class Compiled:
         self._pins = switches.pins
 
     def code(self, function: str = FUNCTION) -> bytes:
-        """The instructions, with the descriptors of this object's maps in them."""
+        """Return the instructions, with the descriptors of this object's maps in them."""
         name = function.encode()
         start = self._library.bpf_function_start(self._module.module, name)
         return ctypes.string_at(start, self._library.bpf_function_size(self._module.module, name))
 
     def load(self) -> int:
-        """Loads the programs, and puts those that are entered by tail calls into the map of programs.
+        """Load the programs, and put those that are entered by tail calls into the map of programs.
 
         Returns a descriptor of the one that is attached, which the caller owns. XdpguardError with the verifier's log, or
         when a pinned map has another layout than the source declares: bcc takes it as it is.
@@ -115,7 +115,7 @@ class Compiled:
             ) from error
 
     def tables(self) -> dict[str, kernel.MapInfo]:
-        """The maps as the source declares them, by name."""
+        """Return the maps as the source declares them, by name."""
         library, module = self._library, self._module.module
         library.bpf_num_tables.restype = ctypes.c_size_t
         library.bpf_num_tables.argtypes = [ctypes.c_void_p]
@@ -139,11 +139,11 @@ class Compiled:
         return found
 
     def map_fd(self, name: str) -> int:
-        """The file descriptor of a map, owned by this object."""
+        """Return the file descriptor of a map, owned by this object."""
         return int(self._library.bpf_table_fd(self._module.module, name.encode()))
 
     def close(self) -> None:
-        """Frees the compiler's memory and its descriptors."""
+        """Free the compiler's memory and its descriptors."""
         self._module.cleanup()
 
     def __enter__(self) -> Compiled:
@@ -178,7 +178,7 @@ def _first_error(text: str) -> str:
 
 @contextmanager
 def captured() -> Iterator[Any]:
-    """Collects what C libraries write to file descriptor 2. Yields a function that returns the text so far."""
+    """Collect what C libraries write to file descriptor 2. Yields a function that returns the text so far."""
     sys.stderr.flush()
     # The descriptor is the process's: of two threads the second waits.
     with _capturing, tempfile.TemporaryFile() as file:

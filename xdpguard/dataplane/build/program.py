@@ -51,11 +51,11 @@ class Built:
     _outdated: set[Path] = field(repr=False)
 
     def in_force(self) -> None:
-        """Removes the pins of the program whose place it took."""
+        """Remove the pins of the program whose place it took."""
         self._pins.remove(self._outdated)
 
     def discard(self) -> None:
-        """Removes the pins that building made."""
+        """Remove the pins that building made."""
         self._pins.remove(self._made)
 
     def __enter__(self) -> Built:
@@ -76,11 +76,11 @@ class KernelDataplane:
         self._cache = Cache(cache) if cache else None
 
     def exists(self) -> bool:
-        """Whether the instance's maps are in the kernel."""
+        """Return whether the instance's maps are in the kernel."""
         return self.pins.exist()
 
     def build(self, target: Target, policy: Policy) -> Built:
-        """Compiles and loads. Maps that are pinned are used again, after a check of their layout; others are made."""
+        """Compile and load. Maps that are pinned are used again, after a check of their layout; others are made."""
         self.pins.prepare(target.name, target.netns)
         before = self.pins.names()
         link = (target.name, target.netns)
@@ -105,15 +105,15 @@ class KernelDataplane:
         return fd
 
     def tables(self) -> AbstractContextManager[Tables]:
-        """Opens the rule tables."""
+        """Open the rule tables."""
         return Tables(self.pins)
 
     def shadow_tables(self) -> AbstractContextManager[ShadowTables]:
-        """Opens the tables of shadow rules."""
+        """Open the tables of shadow rules."""
         return ShadowTables(self.pins)
 
     def owns(self, prog_id: int) -> bool:
-        """Whether a program uses maps that this instance has pinned, of whatever version."""
+        """Return whether a program uses maps that this instance has pinned, of whatever version."""
         try:
             info = self._info(prog_id)
         except FileNotFoundError:
@@ -121,14 +121,14 @@ class KernelDataplane:
         return bool(set(info.map_ids) & self.pins.map_ids())
 
     def name_of(self, prog_id: int) -> str:
-        """A program's name, empty when it has gone."""
+        """Return a program's name, empty when it has gone."""
         try:
             return self._info(prog_id).name
         except FileNotFoundError:
             return ""
 
     def open_program(self, prog_id: int) -> int:
-        """A descriptor of a loaded program; the caller closes it."""
+        """Return a descriptor of a loaded program; the caller closes it."""
         return kernel.program_by_id(prog_id)
 
     def _info(self, prog_id: int) -> kernel.ProgramInfo:
@@ -145,12 +145,12 @@ def _kernel_since(version: tuple[int, int]) -> bool:
 
 
 def needs_frags(mtu: int) -> bool:
-    """Whether frames of an MTU, in bytes, may come in several buffers."""
+    """Return whether frames of an MTU, in bytes, may come in several buffers."""
     return mtu > _SINGLE_BUFFER_MTU
 
 
 def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
-    """The compile-time switches for an interface under a policy."""
+    """Return the compile-time switches for an interface under a policy."""
     limits, sanity = policy.limits, policy.sanity
     cpus = kernel.present_cpus()
     rules = limits.rules or RULES

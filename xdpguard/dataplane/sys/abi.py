@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What C and Python agree on: the layouts of bpf/abi.h as `struct.Struct`, sizes of tables, and the reasons.
+"""What C and Python agree on: the layouts of bpf/layouts/ as `struct.Struct`, sizes of tables, and the reasons.
 
 The layouts are declared in `layouts`; the compiler refuses to build a program that has them otherwise.
 """
@@ -78,7 +78,7 @@ class Reason(NamedTuple):
 
 @cache
 def reasons() -> tuple[Reason, ...]:
-    """Every reason, in order of number."""
+    """Return every reason, in order of number."""
     text = (source_folder() / "reasons.def").read_text(encoding="utf-8")
     found = [Reason(m[1], int(m[2]), m[3], m[4]) for m in _REASON.finditer(text)]  # type: ignore[arg-type]
     return tuple(sorted(found, key=lambda reason: reason.number))

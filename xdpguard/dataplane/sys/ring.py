@@ -114,7 +114,7 @@ class Ring:
 
 @functools.cache
 def _framed(record: np.dtype[Any]) -> np.dtype[Any]:
-    """A record behind its header, as it is in the ring."""
+    """Return a record behind its header, as it is in the ring."""
     import numpy as np
 
     return np.dtype(

@@ -16,8 +16,10 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def prepared(command: int, attribute: bytearray) -> tuple[ctypes.c_long, ctypes.c_int, object, ctypes.c_uint]:
-    """The arguments of a call that is made again and again, for `issue`. ``attribute``: the union bpf_attr, which
-    is not copied. OSError (ENOSYS) on a machine whose number of the call is not known.
+    """Return the arguments of a call that is made again and again, for `issue`.
+
+    ``attribute`` is the union bpf_attr, which is not copied. OSError (ENOSYS) on a machine whose number of the call is
+    not known.
     """
     number = _SYSCALL_NUMBERS.get(platform.machine())
     if number is None:
@@ -27,7 +29,7 @@ def prepared(command: int, attribute: bytearray) -> tuple[ctypes.c_long, ctypes.
 
 
 def issue(arguments: tuple[ctypes.c_long, ctypes.c_int, object, ctypes.c_uint]) -> int:
-    """Makes a call that was `prepared`; returns its result. OSError as the kernel answers."""
+    """Make a call that was `prepared`; return its result. OSError as the kernel answers."""
     result = int(_libc.syscall(*arguments))
     if result < 0:
         code = ctypes.get_errno()
@@ -36,15 +38,15 @@ def issue(arguments: tuple[ctypes.c_long, ctypes.c_int, object, ctypes.c_uint]) 
 
 
 def bpf(command: int, attribute: bytearray) -> int:
-    """Makes the call; returns its result. OSError as the kernel answers, or as `prepared`."""
+    """Make the call; return its result. OSError as the kernel answers, or as `prepared`."""
     return issue(prepared(command, attribute))
 
 
 def address(buffer: ctypes.Array[ctypes.c_char]) -> int:
-    """Where a buffer is."""
+    """Return the address of a buffer."""
     return ctypes.addressof(buffer)
 
 
 def filled(data: bytes | bytearray) -> ctypes.Array[ctypes.c_char]:
-    """A buffer with a copy of the data."""
+    """Return a buffer with a copy of the data."""
     return ctypes.create_string_buffer(bytes(data), len(data))

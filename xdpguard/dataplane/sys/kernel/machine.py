@@ -9,18 +9,18 @@ from pathlib import Path
 
 
 def release() -> tuple[int, int] | None:
-    """The running kernel's version, major and minor; None when its name does not begin with one."""
+    """Return the running kernel's version, major and minor; None when its name does not begin with one."""
     match = re.match(r"(\d+)\.(\d+)", platform.release())
     return (int(match[1]), int(match[2])) if match else None
 
 
 def boot_id() -> str:
-    """Names the present boot of the machine."""
+    """Name the present boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def reads_locked() -> bool:
-    """Whether the kernel keeps programs from reading its memory (lockdown=confidentiality)."""
+    """Return whether the kernel keeps programs from reading its memory (lockdown=confidentiality)."""
     try:
         return "[confidentiality]" in Path("/sys/kernel/security/lockdown").read_text(encoding="ascii")
     except OSError:
@@ -28,12 +28,12 @@ def reads_locked() -> bool:
 
 
 def possible_cpus() -> int:
-    """Number of possible CPUs: one more than the highest id, the size of every per-CPU value."""
+    """Return the number of possible CPUs: one more than the highest id, the size of every per-CPU value."""
     return _cpus("possible")
 
 
 def present_cpus() -> int:
-    """Number of CPUs plugged in: one more than the highest id. Often far fewer than possible ones."""
+    """Return the number of CPUs plugged in: one more than the highest id. Often far fewer than possible ones."""
     return _cpus("present")
 
 

@@ -36,30 +36,30 @@ class MapInfo(NamedTuple):
     name: str
 
     def like(self, other: MapInfo) -> bool:
-        """Whether one map can stand for the other: all but id and name is the same."""
+        """Return whether one map can stand for the other: all but id and name is the same."""
         return (self.type, *self[2:6]) == (other.type, *other[2:6])
 
 
 def create_map(kind: int, key_size: int, value_size: int, entries: int, flags: int, name: str, inner: int = 0) -> int:
-    """Makes a map; returns a file descriptor. ENOMEM when it is too large. ``inner``: pattern of those it will hold."""
+    """Make a map; return a file descriptor. ENOMEM when it is too large. ``inner``: pattern of those it will hold."""
     attribute = struct.pack("=6II16s", kind, key_size, value_size, entries, flags, inner, 0, name.encode()[:15])
     return bpf(_MAP_CREATE, bytearray(attribute))
 
 
 def pin(path: str, fd: int) -> None:
-    """Pins a map or program under the BPF file system."""
+    """Pin a map or program under the BPF file system."""
     name = filled(path.encode() + b"\0")
     bpf(_OBJ_PIN, bytearray(struct.pack("=QII", address(name), fd, 0)))
 
 
 def open_pin(path: str) -> int:
-    """Opens what is pinned at ``path``; returns a file descriptor."""
+    """Open what is pinned at ``path``; return a file descriptor."""
     name = filled(path.encode() + b"\0")
     return bpf(_OBJ_GET, bytearray(struct.pack("=QII", address(name), 0, 0)))
 
 
 def pin_id(path: Path) -> int:
-    """The kernel's id of a pinned map."""
+    """Return the kernel's id of a pinned map."""
     descriptor = open_pin(str(path))
     try:
         return map_info(descriptor).id
@@ -68,12 +68,12 @@ def pin_id(path: Path) -> int:
 
 
 def map_by_id(map_id: int) -> int:
-    """Returns a file descriptor of a map."""
+    """Return a file descriptor of a map."""
     return bpf(_MAP_FD_BY_ID, bytearray(struct.pack("=III", map_id, 0, 0)))
 
 
 def map_info(fd: int) -> MapInfo:
-    """Reads a map's layout."""
+    """Read a map's layout."""
     buffer = ctypes.create_string_buffer(88)
     bpf(_OBJ_INFO, bytearray(struct.pack("=IIQ", fd, len(buffer), address(buffer))))
     kind, number, key, value, entries, flags, name = struct.unpack_from("=6I16s", buffer)
@@ -81,7 +81,7 @@ def map_info(fd: int) -> MapInfo:
 
 
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
-    """Reads one value of ``value_size`` octets (all CPUs of a per-CPU map); None when there is none."""
+    """Read one value of ``value_size`` octets (all CPUs of a per-CPU map); None when there is none."""
     keys, value = filled(key), ctypes.create_string_buffer(value_size)
     try:
         bpf(_MAP_LOOKUP, bytearray(struct.pack("=IIQQQ", fd, 0, address(keys), address(value), 0)))
@@ -97,13 +97,13 @@ def sum_over_cpus(fd: int) -> int:
 
 
 def update(fd: int, key: bytes, value: bytes, flags: int = _UPDATE_ANY) -> None:
-    """Writes one entry. E2BIG or ENOSPC when the map is full."""
+    """Write one entry. E2BIG or ENOSPC when the map is full."""
     keys, values = filled(key), filled(value)
     bpf(_MAP_UPDATE, bytearray(struct.pack("=IIQQQ", fd, 0, address(keys), address(values), flags)))
 
 
 def delete(fd: int, key: bytes) -> bool:
-    """Deletes one entry; False when there was none."""
+    """Delete one entry; False when there was none."""
     keys = filled(key)
     try:
         bpf(_MAP_DELETE, bytearray(struct.pack("=IIQQQ", fd, 0, address(keys), 0, 0)))
@@ -113,7 +113,7 @@ def delete(fd: int, key: bytes) -> bool:
 
 
 def has_entries(fd: int, key_size: int) -> bool:
-    """Whether a hash map or a trie holds anything."""
+    """Return whether a hash map or a trie holds anything."""
     following = ctypes.create_string_buffer(key_size)
     try:
         bpf(_MAP_NEXT_KEY, bytearray(struct.pack("=IIQQ", fd, 0, 0, address(following))))
@@ -123,7 +123,7 @@ def has_entries(fd: int, key_size: int) -> bool:
 
 
 def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
-    """Writes ``count`` entries laid end to end. On an error the entries before it are written."""
+    """Write ``count`` entries laid end to end. On an error the entries before it are written."""
     keys_at, values_at = filled(keys), filled(values)
     key_size, value_size = len(keys) // max(count, 1), len(values) // max(count, 1)
     done = 0
@@ -146,7 +146,7 @@ def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
 
 
 def entries(fd: int, key_size: int, value_size: int, batch: int = _BATCH) -> tuple[bytes, bytes, int]:
-    """Reads a whole map: keys end to end, values end to end, and how many. ``batch``: entries a system call.
+    """Read a whole map: keys end to end, values end to end, and how many. ``batch``: entries a system call.
 
     The map may change meanwhile; an entry that stays is read once.
     """

@@ -38,7 +38,7 @@ class ProgramInfo(NamedTuple):
 
 
 def load_xdp(instructions: bytes, name: str, flags: int = 0, attach_type: int = 0) -> int:
-    """Loads an XDP program under the GPL; returns its file descriptor. OSError when the verifier refuses it.
+    """Load an XDP program under the GPL; return its file descriptor. OSError when the verifier refuses it.
 
     ``attach_type`` matters to tail calls only: programs that call each other were loaded with the same one.
     """
@@ -46,7 +46,7 @@ def load_xdp(instructions: bytes, name: str, flags: int = 0, attach_type: int = 
 
 
 def load(kind: int, instructions: bytes, name: str, flags: int = 0, attach_type: int = 0) -> int:
-    """Loads a program of type ``kind`` (enum bpf_prog_type) as `load_xdp` does one for XDP."""
+    """Load a program of type ``kind`` (enum bpf_prog_type) as `load_xdp` does one for XDP."""
     code = filled(instructions)
     licence = filled(b"GPL\0")
     attribute = struct.pack(
@@ -68,12 +68,12 @@ def load(kind: int, instructions: bytes, name: str, flags: int = 0, attach_type:
 
 
 def program_by_id(program_id: int) -> int:
-    """Returns a file descriptor of a loaded program."""
+    """Return a file descriptor of a loaded program."""
     return bpf(_PROG_FD_BY_ID, bytearray(struct.pack("=III", program_id, 0, 0)))
 
 
 def program_info(fd: int) -> ProgramInfo:
-    """Reads a program's identity and map ids."""
+    """Read a program's identity and map ids."""
     ids = (ctypes.c_uint32 * 64)()
     buffer = ctypes.create_string_buffer(232)
     struct.pack_into("=IQ", buffer, 52, len(ids), ctypes.addressof(ids))
@@ -88,7 +88,7 @@ def program_info(fd: int) -> ProgramInfo:
 
 
 def next_program(program_id: int) -> int | None:
-    """The id of the loaded program after that one; of the first, after 0; None behind the last."""
+    """Return the id of the loaded program after that one; of the first, after 0; None behind the last."""
     attribute = bytearray(struct.pack("=III", program_id, 0, 0))
     try:
         bpf(_PROG_NEXT_ID, attribute)
@@ -98,13 +98,14 @@ def next_program(program_id: int) -> int | None:
 
 
 def attach_program(attach_type: int, target: int, program: int) -> None:
-    """Hangs a program on a hook; ``target`` as in `attached_programs`. It stays there as long as the interface does."""
+    """Hang a program on a hook; ``target`` as in `attached_programs`. It stays there as long as the interface does."""
     bpf(_PROG_ATTACH, bytearray(struct.pack("=IIIIIIQ", target, program, attach_type, 0, 0, 0, 0)))
 
 
 def attached_programs(attach_type: int, target: int) -> int:
-    """How many programs hang on a hook. ``target``: the index of an interface of this thread's network namespace, or
-    a descriptor, as the hook wants it. 0 where the kernel does not know the hook.
+    """Return how many programs hang on a hook; 0 where the kernel does not know the hook.
+
+    ``target``: the index of an interface of this thread's network namespace, or a descriptor, as the hook wants it.
     """
     attribute = bytearray(struct.pack("=IIIIQIIQQQQ", target, attach_type, 0, 0, 0, 0, 0, 0, 0, 0, 0))
     try:
@@ -117,7 +118,7 @@ def attached_programs(attach_type: int, target: int) -> int:
 
 
 def attach_raw_tracepoint(name: str, program: int) -> int:
-    """Attaches a program to a tracepoint, to be given its arguments as they are; returns a file descriptor, whose end
+    """Attach a program to a tracepoint, to be given its arguments as they are; return a file descriptor, whose end
     is the end of it.
     """
     text = filled(name.encode() + b"\0")
@@ -125,7 +126,7 @@ def attach_raw_tracepoint(name: str, program: int) -> int:
 
 
 def put_program(fd: int, place: int, program: int) -> None:
-    """Puts a program into a map of programs, and closes its descriptor: the map holds it."""
+    """Put a program into a map of programs, and close its descriptor: the map holds it."""
     try:
         update(fd, place.to_bytes(4, "little"), program.to_bytes(4, "little"))
     finally:

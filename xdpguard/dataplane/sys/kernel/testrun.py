@@ -22,7 +22,7 @@ class TestRun(NamedTuple):
 
 
 def test_run(fd: int, data: bytes, repeat: int = 1, ifindex: int = 0, live_batch: int = 0) -> TestRun:
-    """Runs a program on one frame (BPF_PROG_TEST_RUN).
+    """Run a program on one frame (BPF_PROG_TEST_RUN).
 
     ``repeat`` runs it that often and gives the mean duration. ``ifindex`` is the interface the frame seems to come
     from. ``live_batch`` > 0 sends real frames where the program redirects them, that many at once.
@@ -81,7 +81,7 @@ class Runner:
         self._sizes = struct.Struct("=II")
 
     def run(self, frame: bytes | memoryview) -> None:
-        """Runs the program on a frame of 14 to LONGEST octets."""
+        """Run the program on a frame of 14 to LONGEST octets."""
         length = len(frame)
         self._frame[:length] = frame
         self._sizes.pack_into(self._attribute, 8, length, 0)  # the kernel has written the second one
