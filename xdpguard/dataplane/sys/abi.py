@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.sys.layouts import counts, guard, rules
-from xdpguard.dataplane.sys.layouts.base import fields, packer, place
+from xdpguard.dataplane.sys.layouts.base import fields, packer, places
 from xdpguard.dataplane.sys.source import source_folder
 
 ABI = 5  # part of the pins' path; raised with every change of a struct or of a map
@@ -42,7 +42,7 @@ NETS4 = packer(rules.Nets4)
 LINE = packer(rules.Line)
 INDEX = packer(rules.Index)
 SETTINGS = packer(rules.Settings)
-SETTINGS_PORTS = place(rules.Settings, "closed_ports")
+SETTINGS_PORTS = places(rules.Settings)["closed_ports"]
 
 SOURCE4 = packer(counts.Source4)
 SOURCE6 = packer(counts.Source6)

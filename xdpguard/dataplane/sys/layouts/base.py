@@ -68,14 +68,13 @@ def packer(layout: type[Layout]) -> Struct:
     return made
 
 
-def place(layout: type[Layout], name: str) -> int:
-    """Return where the values of a field begin in what the layout's packer unpacks."""
-    before = 0
-    for field in fields(layout):
-        if field.name == name:
-            return before
-        before += _values(field.type)
-    raise KeyError(name)
+def places(layout: type[Layout]) -> dict[str, int]:
+    """Return where the values of each field begin in what the layout's packer unpacks."""
+    found, before = {}, 0
+    for name, kind, *_ in layout._fields_:
+        found[name] = before
+        before += _values(kind)
+    return found
 
 
 def _code(kind: Any) -> str:
