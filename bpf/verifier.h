@@ -8,12 +8,13 @@
  * netns-lab/verified.py counts the instructions by program and compiler, tests/bpf/test_verified.py holds the limits.
  * bcc compiles with -mcpu=v1 and the LLVM it was built with: 14 on Debian 12; clang 16 and 19 are tested besides.
  *
- * Macros, defined below:
+ * Tools, defined below:
  *
  *   xg_hide()      the compiler forgets what it knows of a variable
  *   xg_unlearn()   the verifier forgets what it knows of a variable
  *   xg_barrier()   memory accesses stay in the order of the source
  *   xg_within()    an index inside a table whose size is a power of two
+ *   xg_same()      equality without a branch
  *
  * Habits:
  *
@@ -41,9 +42,6 @@
  * u64; so are lengths that become bounds, as -mcpu=v1 has no 32-bit registers and extends each such value again by two
  * shifts.
  *
- * Equality without a branch (xg_same()): one state after it in place of two for each of eight entries of a line. clang
- * recognizes the arithmetic and makes a branch of it again, unless a part of it is hidden.
- *
  * Copies of variable length by a helper (bpf_xdp_load_bytes(), bpf_probe_read_kernel()) need a length that is provably
  * 1 to the buffer's size: `((length - 1) & (SIZE - 1)) + 1`, see xg_copy_frame().
  *
@@ -54,6 +52,8 @@
  */
 #ifndef XG_VERIFIER_H
 #define XG_VERIFIER_H
+
+#include <linux/types.h>
 
 /*
  * Makes the compiler forget what it knows of a variable; its value stays. clang otherwise derives one condition from
@@ -85,5 +85,17 @@
  * that is in range because of what came before has lost that on the way through memory, or was never known to be.
  */
 #define xg_within(index, size) ((index) & ((size) - 1))
+
+/*
+ * All ones when two words are the same, else zero: without a branch, so that one state comes out of eight comparisons.
+ * clang recognizes the arithmetic and makes a branch of it again, unless a part of it is hidden.
+ */
+static __always_inline u64 xg_same(u64 one, u64 other)
+{
+	u64 difference = one ^ other, borrow = (difference - 1) & ~difference;
+
+	xg_hide(borrow);
+	return 0 - (borrow >> 63);
+}
 
 #endif

@@ -6,8 +6,8 @@
  */
 #include <linux/types.h>
 
-struct flood_template {
-	u8 frame[XG_FRAME] __attribute__((aligned(4)));
+struct xg_flood_template {
+	u8 frame[XG_FRAME_ROOM] __attribute__((aligned(4))); /* XG_FRAME of them, then up to three zeroes */
 	u32 source;      /* last four octets of the source address, network byte order */
 	u32 source_mask; /* the bits of them that are random */
 	u32 ip_sum;      /* of the IPv4 header without checksum and source's last four octets */
@@ -16,7 +16,7 @@ struct flood_template {
 	u32 interval; /* ns between two frames; 0: as fast as it goes */
 };
 
-BPF_ARRAY(template_map, struct flood_template, 1);
+BPF_ARRAY(template_map, struct xg_flood_template, 1);
 BPF_ARRAY(sent, u64, 1);
 BPF_ARRAY(due, u64, 1); /* when the next frame may go, ns */
 
@@ -53,7 +53,7 @@ int flood(struct xdp_md *ctx)
 {
 	u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	u32 zero = 0, source, sequence;
-	struct flood_template *template = template_map.lookup(&zero);
+	struct xg_flood_template *template = template_map.lookup(&zero);
 	u64 *count = sent.lookup(&zero), *next = due.lookup(&zero), sum;
 	u16 port, checksum;
 

@@ -28,17 +28,6 @@
 #define XG_LIST_AT 48
 #define XG_UNLISTED 0xffff
 
-/*
- * All ones when two words are the same, else zero: without a branch, for the verifier (verifier.h) as for the CPU.
- */
-static __always_inline u64 xg_same(u64 one, u64 other)
-{
-	u64 difference = one ^ other, borrow = (difference - 1) & ~difference;
-
-	xg_hide(borrow);
-	return 0 - (borrow >> 63);
-}
-
 static __always_inline struct xg_line *xg_index_line(void *index, u32 number)
 {
 	return bpf_map_lookup_elem_((uintptr_t)index, &number);

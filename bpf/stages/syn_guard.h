@@ -7,55 +7,18 @@
 #ifndef XG_STAGES_SYN_GUARD_H
 #define XG_STAGES_SYN_GUARD_H
 
-#include "../algo/hash.h"
 #include "../algo/token_bucket.h"
 #include "flight.h"
 #include "flood.h"
+#include "limits.h"
 #include "local.h"
 #include "peer.h"
 #include "scan.h"
-
-static __always_inline bool xg_exempt(const struct xg_packet *packet, const struct xg_guard_policy *policy)
-{
-	u32 port = bpf_ntohs(packet->destination_port);
-
-	return (policy->exempt_ports[port >> 6] >> (port & 63)) & 1;
-}
+#include "whose.h"
 
 static __always_inline bool xg_observes(const struct xg_guard_policy *policy)
 {
 	return XG_OBSERVE || policy->mode == XG_GUARD_OBSERVE;
-}
-
-/* The buckets of the packet's source prefix. */
-static __always_inline struct xg_buckets *xg_buckets_of(const struct xg_packet *packet,
-							const struct xg_guard_policy *policy, const u64 *secrets)
-{
-	u64 hash;
-	u32 place;
-
-	if (packet->ip_version == 4) {
-		hash = xg_hash_word(secrets[0], packet->source.ipv4 & policy->mask4);
-	} else {
-		hash = xg_hash_word(secrets[1], packet->source.halves[0] & policy->mask6[0]);
-		hash += xg_hash_word(secrets[2], packet->source.halves[1] & policy->mask6[1]);
-	}
-	place = xg_within(hash ^ hash >> 32, XG_BUCKETS);
-	return buckets.lookup(&place);
-}
-
-/*
- * A SYN that the kernel is to see, because nobody listens on its port or no cookie can be made: within its prefix's
- * rate, and for a closed port within that of the RSTs it costs.
- */
-static __always_inline u32 xg_limit_syn(struct xg_guard *guard, const struct xg_guard_policy *policy,
-					struct xg_buckets *mine, u64 now, bool closed)
-{
-	if (!xg_bucket_take(&mine->syns, now, &policy->syns))
-		return XG_REASON_syn_rate;
-	if (closed && !xg_bucket_take(&guard->resets, now, &policy->resets))
-		return XG_REASON_syn_rate;
-	return XG_NEXT;
 }
 
 /* A SYN's answer, where there is to be one: enum xg_answered. `sock` is the listener, or NULL. */
@@ -187,60 +150,6 @@ static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, struct xg_work *w
 	reason = xg_guard_segment(ctx, work, sock, counters, guard, policy, secrets, now);
 	counters->signs.strangers += reason != XG_NEXT;
 	return reason;
-}
-
-/* The packet again, from its headers. False when they are not in the first buffer. */
-static __always_inline bool xg_take_over(struct xdp_md *ctx, const struct xg_handover *handover,
-					 struct xg_packet *packet)
-{
-	struct tcphdr *tcp;
-	struct ipv6hdr *ipv6;
-	struct iphdr *ipv4;
-
-	packet->ip_version = handover->ip_version;
-	packet->suspect = handover->suspect;
-	packet->sampled = handover->sampled;
-	packet->network_at = handover->network_at;
-	packet->transport_at = handover->transport_at;
-	ipv4 = xg_network(ctx, packet);
-	tcp = xg_transport(ctx, packet);
-	if (!ipv4 || !tcp)
-		return false;
-	ipv6 = (void *)ipv4;
-	if (packet->ip_version == 4) {
-		packet->source.ipv4 = ipv4->saddr;
-		packet->destination.ipv4 = ipv4->daddr;
-	} else {
-		__builtin_memcpy(&packet->source, &ipv6->saddr, sizeof(packet->source));
-		__builtin_memcpy(&packet->destination, &ipv6->daddr, sizeof(packet->destination));
-	}
-	packet->source_port = tcp->source;
-	packet->destination_port = tcp->dest;
-	packet->tcp_flags = ((u8 *)tcp)[13];
-	return true;
-}
-
-/* Who is to judge a segment. */
-enum xg_whose {
-	XG_NOBODYS, /* nobody here: it is forwarded, or belongs to a connection */
-	XG_KERNELS, /* the kernel, within a rate: see xg_guard_foreign() */
-	XG_OURS,    /* the guard: its socket is a listener of this host, or none */
-};
-
-static __always_inline u32 xg_whose(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
-				    const struct xg_guard *guard)
-{
-	u32 kind;
-
-	/* A socket of this very tuple: the kernel knows best, but a SYN is nothing of a connection that is there. */
-	if (sock && sock->state != BPF_TCP_LISTEN)
-		return sock->state == BPF_TCP_NEW_SYN_RECV || sock->state == BPF_TCP_TIME_WAIT ? XG_KERNELS
-											       : XG_NOBODYS;
-	kind = xg_destination_kind(ctx, work, guard);
-	if (kind == XG_LOCAL_UNICAST)
-		return !sock && xg_may_be_anothers(&work->packet, guard) ? XG_KERNELS : XG_OURS;
-	/* An address that has come since the tables were written is this host's all the same. */
-	return kind == XG_LOCAL_BROADCAST || xg_forwarded(ctx, &work->packet) ? XG_NOBODYS : XG_KERNELS;
 }
 
 /* What becomes of a packet that the guard had to see; `observed`: it does not act on it. */

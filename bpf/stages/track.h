@@ -12,59 +12,12 @@
 
 #include "../clock.h"
 #include "../maps.h"
+#include "budget.h"
 #include "known.h"
-#include "tuple.h"
+#include "tuples.h"
 
-#define XG_SECOND 1000000000ull
 #define XG_PORTS_REMEMBERED (60 * XG_SECOND)
 #define XG_SUSPECT_PORTS 6 /* of the 64 that are told apart */
-
-/* Called only when an entry is to be made: the clock is not read otherwise. */
-static __always_inline void xg_renew_budget(struct xg_budget *budget)
-{
-	u64 now = xg_now_coarse();
-
-	if (now - budget->since < XG_SECOND)
-		return;
-	budget->since = now;
-	budget->sources = 0;
-	budget->tuples = 0;
-}
-
-/* Whether this second's number of new entries is made: the clock is read only when it seems so. */
-static __always_inline bool xg_sources_used_up(struct xg_budget *budget)
-{
-	if (budget->sources < XG_NEW_SOURCES_PER_SECOND)
-		return false;
-	xg_renew_budget(budget);
-	return budget->sources >= XG_NEW_SOURCES_PER_SECOND;
-}
-
-static __always_inline bool xg_tuples_used_up(struct xg_budget *budget)
-{
-	if (budget->tuples < XG_NEW_TUPLES_PER_SECOND)
-		return false;
-	xg_renew_budget(budget);
-	return budget->tuples >= XG_NEW_TUPLES_PER_SECOND;
-}
-
-static __always_inline bool xg_may_add_source(struct xg_counters *counters)
-{
-	xg_renew_budget(&counters->budget);
-	if (counters->budget.sources >= XG_NEW_SOURCES_PER_SECOND) {
-		counters->sources_skipped++;
-		return false;
-	}
-	counters->budget.sources++;
-	return true;
-}
-
-/* There is room in this second, or the tuple would not have been looked up. */
-static __always_inline void xg_take_tuple(struct xg_counters *counters)
-{
-	xg_renew_budget(&counters->budget);
-	counters->budget.tuples++;
-}
 
 static __always_inline void xg_add_flags(struct xg_source_counts *counts, u8 flags)
 {
@@ -133,102 +86,9 @@ static __always_inline bool xg_track_source6(const struct xg_packet *packet, str
 	return counts && xg_count_source(counts, packet);
 }
 
-/* Written out of line of the lookup: nearly every SYN of a known tuple passes without it. */
-static __always_inline void xg_add_tuple4(const struct xg_packet *packet, struct xg_counters *counters, u64 *key)
-{
-	struct xg_tuple4 *made;
-	struct xg_tuple4 first = {
-		.source = packet->source.ipv4,
-		.destination = packet->destination.ipv4,
-		.source_port = packet->source_port,
-		.destination_port = packet->destination_port,
-		.cpu = bpf_get_smp_processor_id(),
-		.syns = 1,
-	};
-
-	xg_take_tuple(counters);
-	if (!tuples4.insert(key, &first))
-		return;
-	/* Another CPU made it meanwhile. */
-	made = tuples4.lookup(key);
-	if (made)
-		__sync_fetch_and_add(&made->syns_elsewhere, 1);
-}
-
-static __always_inline void xg_track_tuple4(const struct xg_packet *packet, struct xg_counters *counters,
-					    const u64 *secrets)
-{
-	u64 key = xg_tuple_hash(packet, secrets);
-	struct xg_tuple4 *tuple = tuples4.lookup(&key);
-
-	if (!tuple)
-		xg_add_tuple4(packet, counters, &key);
-	else if (tuple->source != packet->source.ipv4 || tuple->destination != packet->destination.ipv4 ||
-		 tuple->source_port != packet->source_port || tuple->destination_port != packet->destination_port)
-		counters->tuples_skipped++;
-	else if (tuple->cpu == bpf_get_smp_processor_id())
-		tuple->syns++;
-	else
-		__sync_fetch_and_add(&tuple->syns_elsewhere, 1);
-}
-
-static __always_inline void xg_add_tuple6(const struct xg_packet *packet, struct xg_counters *counters, u64 *key)
-{
-	struct xg_tuple6 *made;
-	struct xg_tuple6 first = {
-		.source = { packet->source.halves[0], packet->source.halves[1] },
-		.destination = { packet->destination.halves[0], packet->destination.halves[1] },
-		.source_port = packet->source_port,
-		.destination_port = packet->destination_port,
-		.cpu = bpf_get_smp_processor_id(),
-		.syns = 1,
-	};
-
-	xg_take_tuple(counters);
-	if (!tuples6.insert(key, &first))
-		return;
-	/* Another CPU made it meanwhile. */
-	made = tuples6.lookup(key);
-	if (made)
-		__sync_fetch_and_add(&made->syns_elsewhere, 1);
-}
-
-static __always_inline bool xg_is_tuple6(const struct xg_tuple6 *tuple, const struct xg_packet *packet)
-{
-	return tuple->source[0] == packet->source.halves[0] && tuple->source[1] == packet->source.halves[1] &&
-	       tuple->destination[0] == packet->destination.halves[0] &&
-	       tuple->destination[1] == packet->destination.halves[1] && tuple->source_port == packet->source_port &&
-	       tuple->destination_port == packet->destination_port;
-}
-
-static __always_inline void xg_track_tuple6(const struct xg_packet *packet, struct xg_counters *counters,
-					    const u64 *secrets)
-{
-	u64 key = xg_tuple_hash(packet, secrets);
-	struct xg_tuple6 *tuple = tuples6.lookup(&key);
-
-	if (!tuple)
-		xg_add_tuple6(packet, counters, &key);
-	else if (!xg_is_tuple6(tuple, packet))
-		counters->tuples_skipped++;
-	else if (tuple->cpu == bpf_get_smp_processor_id())
-		tuple->syns++;
-	else
-		__sync_fetch_and_add(&tuple->syns_elsewhere, 1);
-}
-
 static __always_inline bool xg_track_source(const struct xg_packet *packet, struct xg_counters *counters)
 {
 	return packet->ip_version == 4 ? xg_track_source4(packet, counters) : xg_track_source6(packet, counters);
-}
-
-static __always_inline void xg_track_tuple(const struct xg_packet *packet, struct xg_counters *counters,
-					   const u64 *secrets)
-{
-	if (packet->ip_version == 4)
-		xg_track_tuple4(packet, counters, secrets);
-	else
-		xg_track_tuple6(packet, counters, secrets);
 }
 
 /* Whether the source is suspect: see scan.h. `known` is its row, when it has been looked up already. */

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from xdpguard.bench import flood
 from xdpguard.dataplane.build import compiler, tracepoints
 from xdpguard.dataplane.build.assertions import LAYOUTS, MAIN, asserted
 from xdpguard.dataplane.build.bundle import bundle
@@ -115,3 +116,14 @@ def test_another_number_of_lists_does_not_compile(switches: Switches) -> None:
     with pytest.raises(XdpguardError, match="does not compile") as refused:
         compiler.Compiled(switches, lambda text: text.replace("#define XG_LISTS 1024", "#define XG_LISTS 512")).close()
     assert "XG_LISTS: Python has it otherwise" in refused.value.details
+
+
+def test_swapped_fields_of_the_flood_maker_do_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = flood.Flood("syn", "198.18.0.0/24", "198.18.0.2")
+    frame, _ = flood._template(sent)
+    swaps = list(changed(flood._layout(len(frame))))
+    assert [name for name, _ in swaps] == ["source", "source_mask", "ip_sum", "l4_sum", "random_port"]
+    for _, made in swaps:
+        monkeypatch.setattr(flood, "_layout", lambda _, made=made: made)
+        with pytest.raises(Exception, match="compile"):
+            flood._compile(sent, frame, 1)

@@ -13,7 +13,6 @@ from support.tcp import asking, connected, half_open, kernel_counts, listener, s
 from support.traffic import eventually
 from topology import Lab
 
-from xdpguard.dataplane.build.records import Records, sum_over_cpus
 from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import MissingError
 from xdpguard.net import netns
@@ -149,7 +148,7 @@ def test_the_second_program_does_the_work_of_one_that_is_left_out(lab: Lab) -> N
     switches = {"SOCKETS": 1024, "RING_PAGES": 16}
     raw = {"xg_second": "inet_sock_set_state"}
     with listener(lab) as to, program.load("trace", trace.TRACEPOINTS, chosen, switches, 0, raw) as loaded:
-        ring = Records(loaded, trace._TRANSITION)
+        ring = program.Records(loaded, trace._TRANSITION)
         for says, wanted in ((1, 5), (0, 0)):
             kernel.update(loaded.map_fd("running"), bytes(4), says.to_bytes(8, "little") * kernel.possible_cpus())
             client, its = connected(lab, to)
@@ -158,7 +157,7 @@ def test_the_second_program_does_the_work_of_one_that_is_left_out(lab: Lab) -> N
             client.close()
             assert eventually(lambda: not set(ss(lab, lab.server)) - {"LISTEN", "TIME_WAIT"})
             assert ring.read().size == wanted
-        assert sum_over_cpus(loaded.map_fd("stood_in")) >= 5
+        assert kernel.sum_over_cpus(loaded.map_fd("stood_in")) >= 5
         ring.close()
 
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from xdpguard.bench.wire import INTERFACE, OUTSIDE_MAC, SERVER_MAC, is_lab_end
+from xdpguard.dataplane.build.assertions import asserted
 from xdpguard.dataplane.build.cflags import header_flags
 from xdpguard.dataplane.build.compiler import import_bcc
 from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.layouts.base import Layout, octets, packer, u32
 from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.errors import UsageError
 from xdpguard.net.links import Links
@@ -123,6 +125,7 @@ def _compile(flood: Flood, frame: bytes, ifindex: int) -> tuple[Any, int]:
     ipv6 = ":" in flood.destination
     switches = {
         "FRAME": len(frame),
+        "FRAME_ROOM": _room(len(frame)),
         "SOURCE_AT": 34 if ipv6 else 26,
         "L4_AT": 54 if ipv6 else 34,
         "TCP": int(flood.kind != "udp"),
@@ -131,13 +134,26 @@ def _compile(flood: Flood, frame: bytes, ifindex: int) -> tuple[Any, int]:
     }
     bcc = import_bcc()
     text = (source_folder() / "bench" / "flood.c").read_text(encoding="utf-8")
+    text += "\n" + asserted([_layout(len(frame))], {})
     flags = [*header_flags(source_folder()), *(f"-DXG_{name}={value}" for name, value in switches.items())]
     module = bcc.BPF(text=text.encode(), cflags=flags)
     return module, int(module.load_func("flood", bcc.BPF.XDP).fd)
 
 
+def _room(frame: int) -> int:
+    """Return the bytes that a frame takes in the template, whole words."""
+    return frame + -frame % 4
+
+
+def _layout(frame: int) -> type[Layout]:
+    """Return ``struct xg_flood_template`` of flood.c for frames of so many bytes."""
+    words = [(name, u32) for name in ("ip_sum", "l4_sum", "random_port", "interval")]
+    described = (("frame", octets(_room(frame))), ("source", octets(4)), ("source_mask", octets(4)), *words)
+    return type("FloodTemplate", (Layout,), {"_fields_": described})
+
+
 def _template(flood: Flood) -> tuple[bytes, bytes]:
-    """Return the frame, and struct flood_template of flood.c."""
+    """Return the frame, and ``struct xg_flood_template`` of flood.c."""
     network = ipaddress.ip_network(flood.source)
     destination = ipaddress.ip_address(flood.destination)
     source = network.network_address
@@ -171,13 +187,7 @@ def _template(flood: Flood) -> tuple[bytes, bytes]:
     l4_sum = _sum(pseudo + body) - _sum(last) - port
     mask = struct.pack("!I", (1 << free) - 1)
     fixed = network.num_addresses == 1
-    settings = (
-        frame
-        + bytes(-len(frame) % 4)
-        + last
-        + mask
-        + struct.pack("=IIII", ip_sum, l4_sum, int(not fixed), _interval(flood))
-    )
+    settings = packer(_layout(len(frame))).pack(frame, last, mask, ip_sum, l4_sum, int(not fixed), _interval(flood))
     return frame, settings
 
 

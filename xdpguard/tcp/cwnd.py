@@ -7,7 +7,6 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from xdpguard.dataplane.build.records import Records
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.tcp import CwndSample
 from xdpguard.errors import XdpguardError
@@ -17,7 +16,7 @@ from xdpguard.tcp.diag import Diag
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import ALL_STATES, LISTEN, TIME_WAIT
 from xdpguard.tcp.process import Inodes
-from xdpguard.tcp.program import Recording
+from xdpguard.tcp.program import Recording, Records
 
 TRACEPOINTS = ("tcp:tcp_probe", "sock:inet_sock_set_state")
 _SAMPLE = dtype(CwndSample)

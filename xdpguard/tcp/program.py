@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from xdpguard.dataplane.build.records import Records
+import numpy as np
+from numpy.typing import NDArray
+
 from xdpguard.dataplane.build.tracepoints import Tracepoints, format_of, require_tracepoints
-from xdpguard.dataplane.sys import btf
+from xdpguard.dataplane.sys import btf, kernel
+from xdpguard.dataplane.sys.ring import Ring
 from xdpguard.errors import MissingError
 from xdpguard.tcp.filters import Filter
 
@@ -37,6 +41,28 @@ class Attached:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Records:
+    """The records of a program that has the maps of bpf/tcp/ring.h."""
+
+    def __init__(self, program: Tracepoints, record: np.dtype[Any]) -> None:
+        """``record`` is their layout."""
+        self._ring = Ring(os.dup(program.map_fd("records")))
+        self._lost = program.map_fd("records_lost")
+        self._record = record
+
+    def read(self) -> NDArray[Any]:
+        """Return those there are now, oldest first."""
+        return self._ring.array(self._record)
+
+    def lost(self) -> int:
+        """Return how many found no room."""
+        return kernel.sum_over_cpus(self._lost)
+
+    def close(self) -> None:
+        """Close the ring."""
+        self._ring.close()
 
 
 class Recording(Attached):

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xdpguard.dataplane.build.records import Records
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.tcp import Retransmitted
 from xdpguard.tcp import program
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.names import STATES
 from xdpguard.tcp.process import Inodes
-from xdpguard.tcp.program import Recording
+from xdpguard.tcp.program import Recording, Records
 
 TRACEPOINTS = ("tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state")
 # enum xg_retransmission, bpf/tcp/kind.h; the first is not a retransmission: the connection closed.

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from xdpguard.dataplane.build.records import sum_over_cpus
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.tcp import Group as GroupLayout
@@ -78,4 +77,4 @@ class RoundTrips(Attached):
 
     def lost(self) -> int:
         """Return the number of times dropped because there were too many groups."""
-        return sum_over_cpus(self._lost)
+        return kernel.sum_over_cpus(self._lost)

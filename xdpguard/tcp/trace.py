@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from xdpguard.dataplane.build.records import Records, sum_over_cpus
+from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.tcp import Transition as Layout
 from xdpguard.tcp import program
@@ -16,7 +16,7 @@ from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.listeners import Listeners
 from xdpguard.tcp.names import CLOSE, LISTEN, STATES, SYN_RECV, SYN_SENT, TIME_WAIT
 from xdpguard.tcp.owners import Owner, Owners
-from xdpguard.tcp.program import Recording
+from xdpguard.tcp.program import Recording, Records
 from xdpguard.tcp.text import process_name
 
 TRACEPOINTS = ("sock:inet_sock_set_state",)
@@ -83,7 +83,7 @@ class Trace(Recording):
 
     def missed(self) -> int:
         """Return the number of transitions, on the whole host, that hit a program already running on their CPU."""
-        return max(0, self._program.missed("xg_first") - sum_over_cpus(self._stood_in))
+        return max(0, self._program.missed("xg_first") - kernel.sum_over_cpus(self._stood_in))
 
     def _closers(self, found: NDArray[Any]) -> list[tuple[int, bytes] | None]:
         """Return, for each transition, the process that made the socket's next one itself, if that is among them."""

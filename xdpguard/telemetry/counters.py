@@ -7,14 +7,14 @@ import os
 from dataclasses import dataclass, field
 
 from xdpguard.dataplane.sys import abi, kernel
-from xdpguard.dataplane.sys.layouts.base import place
+from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.counts import Counters as Layout
 from xdpguard.dataplane.sys.layouts.counts import ReasonCounts as ReasonLayout
 from xdpguard.dataplane.sys.pins import Pins
 
 # Places among the numbers of `sums`, and of a reason's among its own.
-_SETS_AT, _PROTOCOLS_AT, _SKIPPED_AT = (place(Layout, it) for it in ("flag_sets", "protocols", "sources_skipped"))
-_SAMPLES, _LOST = (place(ReasonLayout, it) for it in ("samples", "lost"))
+_SETS_AT, _PROTOCOLS_AT, _SKIPPED_AT = (places(Layout)[it] for it in ("flag_sets", "protocols", "sources_skipped"))
+_SAMPLES, _LOST = (places(ReasonLayout)[it] for it in ("samples", "lost"))
 
 
 @dataclass

@@ -107,7 +107,7 @@ class Drops(Ring):
         """``rate``: samples a second per reason and CPU of each interface, 0 for every drop; ``reasons``: which, empty
         for all.
         """
-        super().__init__(pins, RING)
+        super().__init__(pins.open_ring(RING))
         self._pins = pins
         self._decoder = Decoder(pins, places)
         samples = min(max(1, round(rate * WINDOW)), _MOST) if rate else _MOST

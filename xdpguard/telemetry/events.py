@@ -29,7 +29,7 @@ class Events(Ring):
     """The ring of events."""
 
     def __init__(self, pins: Pins) -> None:
-        super().__init__(pins, NAME)
+        super().__init__(pins.open_ring(NAME))
 
     def read(self) -> Iterator[Event]:
         """Return every event available now."""

@@ -9,12 +9,12 @@ from struct import Struct
 from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.sys import abi, kernel
-from xdpguard.dataplane.sys.layouts.base import place
+from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.counts import SourceCounts as Layout
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.policy.target import Prefix
 
-_PORTS_AT = place(Layout, "ports_number")
+_PORTS_AT = places(Layout)["ports_number"]
 
 By = Literal["tuple", "source", "destination", "port"]
 
@@ -41,13 +41,13 @@ def tuples(pins: Pins) -> Counter[Tuple]:
     for name, layout in (("tuples4", abi.TUPLE4), ("tuples6", abi.TUPLE6)):
         for _, value in _entries(pins, name, abi.TUPLE_KEY, layout):
             source, destination, source_port, destination_port, _, syns, elsewhere = layout.unpack(value)
-            attempt = Tuple(
+            place = Tuple(
                 _text(source),
                 _text(destination),
                 int.from_bytes(source_port, "big"),
                 int.from_bytes(destination_port, "big"),
             )
-            found[attempt] += syns + elsewhere
+            found[place] += syns + elsewhere
     return found
 
 
@@ -60,8 +60,8 @@ def syns_by(pins: Pins, by: By, top: int | None) -> list[dict[str, str | int]]:
         "destination": ("destination",),
         "port": ("destination", "destination_port"),
     }[by]
-    for attempt, count in tuples(pins).items():
-        sums[tuple(getattr(attempt, name) for name in fields)] += count
+    for place, count in tuples(pins).items():
+        sums[tuple(getattr(place, name) for name in fields)] += count
     ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
     return [dict(zip(fields, key, strict=True)) | {"syns": count} for key, count in ordered[:top]]
 
@@ -74,8 +74,8 @@ def sources(pins: Pins) -> dict[str, SourceCounts]:
             address, _ = layout.unpack(key)
             numbers = abi.SOURCE_COUNTS.unpack(value)
             row = sums.setdefault(_text(address), [0] * len(numbers))
-            for column, number in enumerate(numbers):
-                row[column] += number
+            for place, number in enumerate(numbers):
+                row[place] += number
     return {address: SourceCounts(row[0], tuple(row[1 : 1 + len(abi.FLAGS)])) for address, row in sums.items()}
 
 

@@ -51,7 +51,7 @@ def assertions(main: str) -> str:
 
 
 def asserted(layouts: Iterable[type[Layout]], numbers: Mapping[str, int]) -> str:
-    """Static assertions of layouts and of numbers, a line each."""
+    """Return static assertions of layouts and of numbers, a line each."""
     lines = [line for layout in layouts for line in _of(layout)]
     lines += [_assertion(name, value, name) for name, value in numbers.items()]
     return "".join(f"{line}\n" for line in lines)

@@ -11,15 +11,17 @@ import functools
 import re
 from pathlib import Path
 
-from xdpguard.dataplane.build.assertions import MAIN, assertions
 from xdpguard.dataplane.sys.source import source_folder
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"')
 
 
 @functools.cache
-def bundle(folder: Path | None = None, main: str = MAIN) -> str:
-    """Returns the one text, UTF-8, for the given main file. A ``.def`` file is put in as often as it is named."""
+def bundle(folder: Path | None = None, main: str = "xdpguard.c") -> str:
+    """Return the one text, UTF-8, for the given main file. A ``.def`` file is put in as often as it is named."""
+    # Here, because commands that compile nothing import this module as well.
+    from xdpguard.dataplane.build.assertions import assertions
+
     root = folder or source_folder()
     return f'{_expand(root, root / main, set())}\n#line 1 "assertions.py"\n{assertions(main)}'
 

@@ -53,6 +53,11 @@ class Table(NamedTuple):
     link: bool
     inner: str
 
+    def declared(self) -> kernel.MapInfo:
+        """Return it as the kernel describes a map."""
+        sizes = (self.key_size, self.value_size, self.max_entries, self.flags)
+        return kernel.MapInfo(self.type, 0, *sizes, self.name)
+
 
 class Cache:
     """Compiled programs in a folder. None of its files is needed; one that is damaged is not used."""
@@ -63,7 +68,7 @@ class Cache:
     def load(
         self, switches: Switches, pins: Pins, link: tuple[str, str], maps: Collection[str] = ()
     ) -> tuple[int, dict[str, int]] | None:
-        """Makes or opens the maps of the interface ``link`` (name, namespace), and loads the program.
+        """Make or open the maps of the interface ``link`` (name, namespace), and load the program.
 
         Returns its descriptor, and those of the ``maps`` named, all owned by the caller; None when it has not been
         kept, or the kernel does not take it any more. XdpguardError when a pinned map has another layout.
@@ -90,7 +95,7 @@ class Cache:
                 os.close(descriptor)
 
     def keep(self, switches: Switches, pins: Pins, link: tuple[str, str], compiled: Compiled) -> None:
-        """Keeps the programs that were compiled. Says nothing when it cannot: it is done anew then."""
+        """Keep the programs that were compiled. Says nothing when it cannot: it is done anew then."""
         declared = compiled.tables()
         descriptors = {name: compiled.map_fd(name) for name in declared}
         codes = {name: compiled.code(name) for name in PROGRAMS}
@@ -139,7 +144,7 @@ class Cache:
 
 
 def _compiler() -> str:
-    """Which bcc would compile it: found without loading it, which takes as long as all the rest."""
+    """Return which bcc would compile it: found without loading it, which takes as long as all the rest."""
     found = util.find_spec("bcc")
     if found is None or found.origin is None:
         return ""
@@ -149,7 +154,7 @@ def _compiler() -> str:
 def _described(
     declared: Mapping[str, kernel.MapInfo], descriptors: Mapping[str, int], pins: Pins, link: tuple[str, str]
 ) -> Iterable[Table]:
-    """Tables in an order in which they can be made: the pattern of an inner map before the one that holds it."""
+    """Return tables in an order in which they can be made: the pattern of an inner map before the one that holds it."""
     folder = pins.link_folder(*link)
     pinned = {kernel.pin_id(path): (path.name, True) for path in folder.iterdir()}
     pinned |= {kernel.pin_id(path): (path.name, False) for path in pins.folder.iterdir() if path.is_file()}
@@ -174,14 +179,7 @@ def _opened(table: Table, pins: Pins, link: tuple[str, str], made: Mapping[str, 
     path = (pins.link_folder(*link) if table.link else pins.folder) / table.pin
     if table.pin and path.exists():
         descriptor = kernel.open_pin(str(path))
-        info = kernel.map_info(descriptor)
-        if (info.type, *info[2:6]) != (
-            table.type,
-            table.key_size,
-            table.value_size,
-            table.max_entries,
-            table.flags,
-        ):
+        if not kernel.map_info(descriptor).like(table.declared()):
             os.close(descriptor)
             raise wrong_layout(path)
         return descriptor
@@ -202,7 +200,7 @@ def _opened(table: Table, pins: Pins, link: tuple[str, str], made: Mapping[str, 
 def _patched(
     code: bytes, descriptors: Mapping[str, int], names: Mapping[int, str] | None = None, order: Iterable[str] = ()
 ) -> bytes:
-    """The instructions with other numbers for their maps: descriptors for places in the list of tables, or, with
+    """Return the instructions with other numbers for their maps: descriptors for places in the list of tables, or, with
     ``names``, places for descriptors.
     """
     found = bytearray(code)

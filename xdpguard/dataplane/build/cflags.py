@@ -36,7 +36,7 @@ class Switches:
 
 
 def cflags(switches: Switches, source: Path) -> list[str]:
-    """The compiler's arguments: our own headers first, then the switches."""
+    """Return the compiler's arguments: our own headers first, then the switches."""
     numbers = {
         "OBSERVE": int(switches.observe),
         "LOOPBACK": int(switches.loopback),
@@ -73,7 +73,7 @@ def cflags(switches: Switches, source: Path) -> list[str]:
 
 
 def header_flags(source: Path) -> list[str]:
-    """Where the compiler finds <linux/*.h>: our few, then those of the C library's package."""
+    """Return where the compiler finds <linux/*.h>: our few, then those of the C library's package."""
     multiarch = sysconfig.get_config_var("MULTIARCH")
     folders = [str(source / "uapi" / "system"), "/usr/include"]
     if multiarch:

@@ -23,6 +23,7 @@ from xdpguard.dataplane.build.cflags import Switches, cflags
 from xdpguard.dataplane.build.loading import LoadError, load_programs
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.names import FUNCTION, PROGRAMS, PROGRAMS_MAP
+from xdpguard.dataplane.sys.pins import wrong_layout
 from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.errors import MissingError, XdpguardError
 
@@ -38,7 +39,7 @@ BCC_REMEDY = (
 
 
 def import_bcc() -> Any:
-    """The bcc module. MissingError with the way to get it when this Python has none."""
+    """Return the bcc module. MissingError with the way to get it when this Python has none."""
     # bcc reads this when it is imported; without it, it asks for a kernel source tree.
     os.environ["BCC_KERNEL_SOURCE"] = str(source_folder() / "uapi" / "kernel")
     try:
@@ -85,18 +86,21 @@ class Compiled:
         self._library = bcc.lib if hasattr(bcc, "lib") else bcc.libbcc.lib
         self._xdp_type = bcc.BPF.XDP
         self._frags = switches.frags
+        self._pins = switches.pins
 
     def code(self, function: str = FUNCTION) -> bytes:
-        """The instructions, with the descriptors of this object's maps in them."""
+        """Return the instructions, with the descriptors of this object's maps in them."""
         name = function.encode()
         start = self._library.bpf_function_start(self._module.module, name)
         return ctypes.string_at(start, self._library.bpf_function_size(self._module.module, name))
 
     def load(self) -> int:
-        """Loads the programs, and puts those that are entered by tail calls into the map of programs.
+        """Load the programs, and put those that are entered by tail calls into the map of programs.
 
-        Returns a descriptor of the one that is attached, which the caller owns. XdpguardError with the verifier's log.
+        Returns a descriptor of the one that is attached, which the caller owns. XdpguardError with the verifier's log,
+        or when a pinned map has another layout than the source declares: bcc takes it as it is.
         """
+        self._require_layouts()
         try:
             codes = {name: self.code(name) for name in PROGRAMS}
             return load_programs(codes, self.map_fd(PROGRAMS_MAP), self._frags)
@@ -111,7 +115,7 @@ class Compiled:
             ) from error
 
     def tables(self) -> dict[str, kernel.MapInfo]:
-        """The maps as the source declares them, by name."""
+        """Return the maps as the source declares them, by name."""
         library, module = self._library, self._module.module
         library.bpf_num_tables.restype = ctypes.c_size_t
         library.bpf_num_tables.argtypes = [ctypes.c_void_p]
@@ -135,11 +139,11 @@ class Compiled:
         return found
 
     def map_fd(self, name: str) -> int:
-        """The file descriptor of a map, owned by this object."""
+        """Return the file descriptor of a map, owned by this object."""
         return int(self._library.bpf_table_fd(self._module.module, name.encode()))
 
     def close(self) -> None:
-        """Frees the compiler's memory and its descriptors."""
+        """Free the compiler's memory and its descriptors."""
         self._module.cleanup()
 
     def __enter__(self) -> Compiled:
@@ -149,6 +153,11 @@ class Compiled:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _require_layouts(self) -> None:
+        for name, declared in self.tables().items():
+            if not kernel.map_info(self.map_fd(name)).like(declared):
+                raise wrong_layout(f"{self._pins}/{name}")
 
     def _verifier_log(self, function: str) -> str:
         # bcc loads with line information, so its log names files and lines of bpf/.
@@ -169,7 +178,7 @@ def _first_error(text: str) -> str:
 
 @contextmanager
 def captured() -> Iterator[Any]:
-    """Collects what C libraries write to file descriptor 2. Yields a function that returns the text so far."""
+    """Collect what C libraries write to file descriptor 2. Yields a function that returns the text so far."""
     sys.stderr.flush()
     # The descriptor is the process's: of two threads the second waits.
     with _capturing, tempfile.TemporaryFile() as file:

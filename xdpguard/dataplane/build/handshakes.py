@@ -28,7 +28,7 @@ class Handshakes:
         self._map = self._program.map_fd("handshakes")
 
     def counts(self, netns: set[int]) -> dict[bytes, int]:
-        """Handshakes so far by remote address (4 or 16 octets), in namespaces of these inode numbers."""
+        """Return handshakes so far by remote address (4 or 16 octets), in namespaces of these inode numbers."""
         keys, values, number = kernel.entries(self._map, _REMOTE.size, _COUNT.size)
         found: dict[bytes, int] = {}
         for place in range(number):
@@ -39,7 +39,7 @@ class Handshakes:
         return found
 
     def close(self) -> None:
-        """Detaches the program."""
+        """Detach the program."""
         self._program.close()
 
     def __enter__(self) -> Handshakes:

@@ -12,7 +12,7 @@ from xdpguard.dataplane.sys.names import CALLED, FUNCTION
 
 
 def load_programs(codes: Mapping[str, bytes], programs_map: int, frags: bool) -> int:
-    """Loads the programs of `names.PROGRAMS`, instructions by name, and puts those that are entered by tail calls into
+    """Load the programs of `names.PROGRAMS`, instructions by name, and put those that are entered by tail calls into
     the map of programs.
 
     Returns a descriptor of the one that is attached, which the caller owns. LoadError when the kernel refuses one.

@@ -24,7 +24,7 @@ from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.counts import ProbeAnswer, ProbeState
 from xdpguard.dataplane.sys.names import PROGRAMS_MAP
-from xdpguard.dataplane.sys.pins import Pins, wrong_layout
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.guard import ALWAYS, State
 from xdpguard.policy.model import Limits, Policy
 
@@ -69,10 +69,6 @@ class Probe:
 
     def _compile(self, chosen: Switches, pins: Pins, link: tuple[str, str], kept: Cache) -> None:
         with Compiled(chosen) as compiled:
-            for name, wanted in compiled.tables().items():
-                held = kernel.map_info(compiled.map_fd(name))
-                if held[2:6] != wanted[2:6] or held.type != wanted.type:
-                    raise wrong_layout(f"{chosen.pins}/{name}")
             try:
                 self._maps = {name: os.dup(compiled.map_fd(name)) for name in _OWN}
                 self.program = compiled.load()
@@ -82,7 +78,7 @@ class Probe:
             kept.keep(chosen, pins, link, compiled)
 
     def close(self) -> None:
-        """Frees the program and its maps."""
+        """Free the program and its maps."""
         for descriptor in self._maps.values():
             os.close(descriptor)
         self._maps.clear()
@@ -99,12 +95,12 @@ class Probe:
         self.close()
 
     def set_guard(self, state: State) -> None:
-        """Gives it a guard as that of an interface is now, and as it stays: no flood begins or ends while it works."""
+        """Give it a guard as that of an interface is now, and as it stays: no flood begins or ends while it works."""
         until = state.until if state.until == ALWAYS else ALWAYS - 1 if state.until > time.monotonic_ns() else 0
         kernel.update(self._maps["guards"], _KEY, abi.GUARD.pack(*state._replace(until=until)))
 
     def ask(self, frame: bytes | memoryview, length: int) -> None:
-        """Asks about a frame of at least SHORTEST octets, or about what there is of one that had ``length`` octets.
+        """Ask about a frame of at least SHORTEST octets, or about what there is of one that had ``length`` octets.
 
         The answers are to be taken before there are more than abi.PROBE_BATCH of them.
         """
@@ -118,13 +114,13 @@ class Probe:
         self._asked.length = 0
 
     def take(self) -> Answers:
-        """The answers, in the order of asking, which then begin anew."""
+        """Return the answers, in the order of asking, which then begin anew."""
         found = self._answers[: self._asked.place].copy()
         self._begin(None)
         return found
 
     def ask_one(self, frame: bytes, length: int, without: tuple[int, int] | None = None) -> Answers:
-        """The answer for one frame; ``without``: RULE and a slot, or LIST and a number, to be left out."""
+        """Return the answer for one frame; ``without``: RULE and a slot, or LIST and a number, to be left out."""
         self._begin(without)
         self.ask(frame, length)
         return self.take()
@@ -140,7 +136,7 @@ class Probe:
 
 
 def of_instance(pins: Pins, target: Target, policy: Policy, cache: Path, ifindex: int) -> Probe:
-    """A probe that reads an instance's own maps, whatever the sizes they were made with. The maps must be there."""
+    """Return a probe that reads an instance's own maps, of whatever sizes. The maps must exist."""
     before = pins.names()
     try:
         sized = _sized(pins, policy)
@@ -168,6 +164,6 @@ def _entries(pins: Pins, name: str, key: int, value: int) -> int:
 
 
 def cut(answers: Answers, linear: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which frames were cut so early that nothing can be said: what is there of them does not make whole headers."""
+    """Return which frames were cut too early to be judged: within their headers."""
     found: NDArray[np.bool_] = (answers["reason"] == MALFORMED) & (np.minimum(linear, LONGEST) < lengths)
     return found

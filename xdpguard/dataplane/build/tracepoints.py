@@ -64,20 +64,20 @@ class Tracepoints:
                 ) from error
 
     def map_fd(self, name: str) -> int:
-        """The file descriptor of a map, owned by this object."""
+        """Return the file descriptor of a map, owned by this object."""
         return int(self._module[name.encode()].map_fd)
 
     def program_fds(self) -> list[int]:
-        """The file descriptors of the programs, owned by this object."""
+        """Return the file descriptors of the programs, owned by this object."""
         return [int(function.fd) for function in self._module.funcs.values()]
 
     def missed(self, name: str = "") -> int:
-        """How often a program, or the function of that name, did not run, because one was running on that CPU."""
+        """Return how often a program, or that function, did not run because one was running on its CPU."""
         functions = self._module.funcs.items()
         return sum(kernel.program_info(it.fd).missed for key, it in functions if not name or key == name.encode())
 
     def close(self) -> None:
-        """Detaches."""
+        """Detach."""
         for link in self._links:
             os.close(link)
         self._links = []
@@ -104,7 +104,7 @@ def require_tracepoints(names: Iterable[str]) -> None:
 
 
 def format_of(name: str) -> str:
-    """What the kernel says of a tracepoint's fields; empty when there is no such tracepoint, or no tracefs."""
+    """Return what the kernel says of a tracepoint's fields; empty when there is no such tracepoint, or no tracefs."""
     category, _, event = name.partition(":")
     try:
         return (_TRACEFS / "events" / category / event / "format").read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What C and Python agree on: the layouts of bpf/abi.h as `struct.Struct`, sizes of tables, and the reasons.
+"""What C and Python agree on: the layouts of bpf/layouts/ as `struct.Struct`, sizes of tables, and the reasons.
 
 The layouts are declared in `layouts`; the compiler refuses to build a program that has them otherwise.
 """
@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.sys.layouts import counts, guard, rules
-from xdpguard.dataplane.sys.layouts.base import fields, packer, place
+from xdpguard.dataplane.sys.layouts.base import fields, packer, places
 from xdpguard.dataplane.sys.source import source_folder
 
 ABI = 5  # part of the pins' path; raised with every change of a struct or of a map
@@ -42,7 +42,7 @@ NETS4 = packer(rules.Nets4)
 LINE = packer(rules.Line)
 INDEX = packer(rules.Index)
 SETTINGS = packer(rules.Settings)
-SETTINGS_PORTS = place(rules.Settings, "closed_ports")
+SETTINGS_PORTS = places(rules.Settings)["closed_ports"]
 
 SOURCE4 = packer(counts.Source4)
 SOURCE6 = packer(counts.Source6)
@@ -78,7 +78,7 @@ class Reason(NamedTuple):
 
 @cache
 def reasons() -> tuple[Reason, ...]:
-    """Every reason, in order of number."""
+    """Return every reason, in order of number."""
     text = (source_folder() / "reasons.def").read_text(encoding="utf-8")
     found = [Reason(m[1], int(m[2]), m[3], m[4]) for m in _REASON.finditer(text)]  # type: ignore[arg-type]
     return tuple(sorted(found, key=lambda reason: reason.number))

@@ -75,22 +75,22 @@ class _Place(NamedTuple):
 
 
 def switches() -> dict[str, int]:
-    """The switches of the main programs without their prefix; empty where the kernel does not tell."""
+    """Return the switches of the main programs without their prefix; empty where the kernel does not tell."""
     return _read(_FIELDS, _VETH_FIELDS)
 
 
 def trace_switches() -> dict[str, int]:
-    """The switches of bpf/tcp/handshakes.c, likewise."""
+    """Return the switches of bpf/tcp/handshakes.c, likewise."""
     return _read(_TRACE_FIELDS)
 
 
 def tcp_switches() -> dict[str, int]:
-    """The switches of the other programs of bpf/tcp/, likewise."""
+    """Return the switches of the other programs of bpf/tcp/, likewise."""
     return _read(_TCP_FIELDS)
 
 
 def _read(fields: dict[str, tuple[str, str]], *more: dict[str, tuple[str, str]]) -> dict[str, int]:
-    """Each group as a whole or not at all, and none without the first."""
+    """Return each group as a whole or not at all, and none without the first."""
     library = _libbpf()
     types = library.btf__load_vmlinux_btf() if library else None
     if not library or not types:
@@ -149,7 +149,7 @@ def _place(library: ctypes.CDLL, types: int, structure: str, path: str) -> _Plac
 
 
 def _member(library: ctypes.CDLL, types: int, number: int, path: list[str]) -> int:
-    """Bits from the struct's beginning; looks into unnamed structs and unions. LookupError when there is none."""
+    """Return the member's offset in bits; look into unnamed structs and unions. LookupError when there is none."""
     at, (_, info, behind) = _words(library, types, number)
     while info >> 24 & 0x1F in _THROUGH:
         at, (_, info, behind) = _words(library, types, behind)

@@ -20,7 +20,7 @@ class HeldMaps:
         self._maps: dict[str, int] = {}
 
     def close(self) -> None:
-        """Closes the maps; they stay."""
+        """Close the maps; they stay."""
         for descriptor in self._maps.values():
             os.close(descriptor)
         self._maps.clear()
@@ -34,15 +34,15 @@ class HeldMaps:
         self.close()
 
     def generation(self) -> str:
-        """Names these maps among all that ever were: another name means that counters began anew."""
+        """Name these maps among all that ever were: another name means that counters began anew."""
         return f"{kernel.boot_id()}:{kernel.map_info(self._maps[self.COUNTERS]).id}"
 
     def _settings(self) -> tuple[int, ...]:
-        """The fields of ``struct xg_settings``."""
+        """Return the fields of ``struct xg_settings``."""
         return abi.SETTINGS.unpack(kernel.lookup(self._maps["settings"], bytes(4), abi.SETTINGS.size) or b"")
 
     def _rules(self, table: str, key_size: int) -> dict[bytes, bytes]:
-        """Every entry of a table of rules."""
+        """Return every entry of a table of rules."""
         keys, values, count = kernel.entries(self._maps[table], key_size, abi.RULE.size)
         width = abi.RULE.size
         return {keys[i * key_size : (i + 1) * key_size]: values[i * width : (i + 1) * width] for i in range(count)}

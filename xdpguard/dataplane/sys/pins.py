@@ -23,7 +23,7 @@ _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 def encoded(text: str) -> str:
-    """A name as the BPF file system takes it, which allows no dot: other characters become ``_`` and two hex digits."""
+    """Encode a name for the BPF file system, which allows no dot: other characters become ``_`` and two hex digits."""
     found = "".join(chr(octet) if chr(octet) in _SAFE else f"_{octet:02x}" for octet in os.fsencode(text))
     if len(found) <= _LONGEST:
         return found
@@ -41,15 +41,15 @@ class Pins:
         self.folder = self._root / f"v{ABI}"
 
     def link_folder(self, name: str, netns: str) -> Path:
-        """Folder of one interface's own maps."""
+        """Return folder of one interface's own maps."""
         return self.folder / "links" / f"{encoded(netns)}+{encoded(name)}"
 
     def programs(self, name: str, netns: str) -> set[Path]:
-        """The pins of an interface's maps of programs: one for each build, of which one is in force."""
+        """Return the pins of an interface's maps of programs: one for each build, of which one is in force."""
         return set(self.link_folder(name, netns).glob(f"{_PROGRAMS}*"))
 
     def new_programs(self, name: str, netns: str) -> str:
-        """A name for one more such pin."""
+        """Return a name for one more such pin."""
         taken = {path.name for path in self.programs(name, netns)}
         return next(it for number in itertools.count(1) if (it := f"{_PROGRAMS}{number}") not in taken)
 
@@ -58,11 +58,11 @@ class Pins:
         return zlib.crc32(self.link_folder(name, netns).name.encode()) or 1
 
     def exist(self) -> bool:
-        """Whether the instance has maps of this version in the kernel."""
+        """Return whether the instance has maps of this version in the kernel."""
         return (self.folder / "settings").exists()
 
     def prepare(self, name: str, netns: str) -> None:
-        """Makes the folders, mounting the BPF file system when it is not."""
+        """Make the folders, mounting the BPF file system when it is not."""
         ensure_bpffs(self._bpffs)
         try:
             self.link_folder(name, netns).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -71,16 +71,16 @@ class Pins:
             self.link_folder(name, netns).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def open(self, name: str, key_size: int, value_size: int) -> int:
-        """Opens a shared map; returns a descriptor. XdpguardError when its layout is not the one expected."""
+        """Open a shared map; return a descriptor. XdpguardError when its layout is not the one expected."""
         return _open(self.folder / name, key_size, value_size)
 
     def open_link(self, map_name: str, name: str, netns: str, value_size: int) -> int:
-        """Opens a map of an interface's own: ``counters``, ``guard`` or ``kept``."""
+        """Open a map of an interface's own: ``counters``, ``guard`` or ``kept``."""
         return _open(self.link_folder(name, netns) / map_name, 4, value_size)
 
     @contextlib.contextmanager
     def opened_link(self, map_name: str, name: str, netns: str, key_size: int, value_size: int) -> Iterator[int]:
-        """Opens a map of an interface's own for as long as the context lasts."""
+        """Open a map of an interface's own for as long as the context lasts."""
         descriptor = _open(self.link_folder(name, netns) / map_name, key_size, value_size)
         try:
             yield descriptor
@@ -88,7 +88,7 @@ class Pins:
             os.close(descriptor)
 
     def ring_id(self, name: str) -> int:
-        """Which ring of that name is pinned: its map's kernel id; 0 when there is none."""
+        """Return which ring of that name is pinned: its map's kernel id; 0 when there is none."""
         try:
             descriptor = kernel.open_pin(str(self.folder / name))
         except FileNotFoundError:
@@ -99,15 +99,15 @@ class Pins:
             os.close(descriptor)
 
     def open_ring(self, name: str) -> int:
-        """Opens a ring."""
+        """Open a ring."""
         return _open(self.folder / name, 0, 0)
 
     def names(self) -> set[Path]:
-        """Every pin there is, of this version."""
+        """Return every pin there is, of this version."""
         return {path for path in self.folder.rglob("*") if path.is_file()}
 
     def map_ids(self) -> set[int]:
-        """Kernel ids of every map the instance has pinned, of any version."""
+        """Return kernel ids of every map the instance has pinned, of any version."""
         found = set()
         for path in self._root.rglob("*"):
             if path.is_file():
@@ -122,22 +122,22 @@ class Pins:
         return found
 
     def other_versions(self) -> list[str]:
-        """Versions of pins that another xdpguard left, such as ``v0``."""
+        """Return versions of pins that another xdpguard left, such as ``v0``."""
         if not self._root.is_dir():
             return []
         return sorted(path.name for path in self._root.iterdir() if path.name != self.folder.name)
 
     def is_current(self, name: str, netns: str) -> bool:
-        """Whether an interface's own maps are of this version."""
+        """Return whether an interface's own maps are of this version."""
         return (self.link_folder(name, netns) / "counters").exists()
 
     def remove(self, paths: Iterable[Path]) -> None:
-        """Removes single pins."""
+        """Remove single pins."""
         for path in paths:
             path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Removes folders that hold nothing, the instance's own included."""
+        """Remove folders that hold nothing, the instance's own included."""
         if not self._root.is_dir():
             return
         for root, folders, files in os.walk(self._root, topdown=False):
@@ -146,16 +146,16 @@ class Pins:
         _remove_if_empty(self._root.parent)
 
     def remove_link(self, name: str, netns: str) -> None:
-        """Removes an interface's own pins."""
+        """Remove an interface's own pins."""
         _remove_tree(self.link_folder(name, netns))
 
     def remove_versions(self, versions: Iterable[str]) -> None:
-        """Removes other versions' pins."""
+        """Remove other versions' pins."""
         for version in versions:
             _remove_tree(self._root / version)
 
     def remove_all(self) -> None:
-        """Removes everything the instance has pinned."""
+        """Remove everything the instance has pinned."""
         if self._root.is_dir():
             _remove_tree(self._root)
             _remove_if_empty(self._root.parent)
@@ -168,14 +168,14 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def is_bpffs(path: Path) -> bool:
-    """Whether ``path`` is inside a BPF file system."""
+    """Return whether ``path`` is inside a BPF file system."""
     libc = ctypes.CDLL(None, use_errno=True)
     answer = ctypes.create_string_buffer(256)  # struct statfs, whose first word is the type
     return libc.statfs(os.fsencode(path), answer) == 0 and ctypes.c_long.from_buffer(answer).value == _BPF_FS_MAGIC
 
 
 def ensure_bpffs(path: Path) -> None:
-    """Mounts the BPF file system at its usual place when it is missing. MissingError where that is not to be done."""
+    """Mount the BPF file system at its usual place when it is missing. MissingError where that is not to be done."""
     if path.is_dir() and is_bpffs(path):
         return
     by_hand = f"mount it: mount -t bpf bpf {path}"
@@ -192,7 +192,7 @@ def ensure_bpffs(path: Path) -> None:
 
 
 def _same_mounts_as_init() -> bool:
-    """Whether /sys here is the /sys of process 1. `ip netns exec` brings its own, which ends with its process."""
+    """Return whether /sys here is that of process 1. `ip netns exec` brings its own, which ends with its process."""
     try:
         mounts = Path("/proc/1/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -217,7 +217,7 @@ def _open(path: Path, key_size: int, value_size: int) -> int:
 
 
 def wrong_layout(path: Path | str) -> XdpguardError:
-    """What to say about a pin that is not what this version makes."""
+    """Return what to say about a pin that is not what this version makes."""
     return XdpguardError(
         f"the pinned map {path} has another layout than this xdpguard makes (other limits, or another build)",
         "detach what uses it and attach again: xdpguard detach --all; rules are kept",

@@ -9,7 +9,7 @@ from xdpguard.errors import XdpguardError
 
 
 def source_folder() -> Path:
-    """The folder bpf/: inside the installed package, or beside it in a checkout."""
+    """Return the folder bpf/: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "bpf", package.parent / "bpf"):
         if (folder / "xdpguard.c").is_file():

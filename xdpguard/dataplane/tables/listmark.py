@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 
 from xdpguard.dataplane.sys import abi, kernel
-from xdpguard.dataplane.sys.layouts.base import place
+from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.rules import Index
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
 from xdpguard.policy.rule import Mode
 
-_GENERATION = place(Index, "generation")  # in what abi.INDEX unpacks
+_GENERATION = places(Index)["generation"]  # in what abi.INDEX unpacks
 _KEY = bytes(4)
 
 

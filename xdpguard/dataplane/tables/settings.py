@@ -6,21 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xdpguard.dataplane.sys import abi, kernel
-from xdpguard.dataplane.sys.layouts.base import place
+from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.rules import Settings
 
-
-def _places(*names: str) -> list[int]:
-    """Where fields are among those that abi.SETTINGS unpacks."""
-    return [place(Settings, name) for name in names]
-
-
-ALLOW4, ALLOW6, DENY4, DENY4_PREFIX = _places("allow4", "allow6", "deny4", "deny4_prefix")
-DENY6, DENY6_PREFIX, DENY6_WIDE = _places("deny6", "deny6_prefix", "deny6_wide")
-LISTS4, LISTS6, LISTS6_WIDE = _places("lists4", "lists6", "lists6_wide")
-_DENY, SHADOW, GENERATION = _places("deny", "shadow", "generation")
-SHADOW_RULES4, SHADOW_RULES6 = _places("shadow_rules4", "shadow_rules6")
-SHADOW_LISTS4, SHADOW_LISTS6, SHADOW_LISTS6_WIDE = _places("shadow_lists4", "shadow_lists6", "shadow_lists6_wide")
+# Where fields are among those that abi.SETTINGS unpacks.
+_PLACES = places(Settings)
+ALLOW4, ALLOW6, DENY4, DENY4_PREFIX = (_PLACES[it] for it in ("allow4", "allow6", "deny4", "deny4_prefix"))
+DENY6, DENY6_PREFIX, DENY6_WIDE = (_PLACES[it] for it in ("deny6", "deny6_prefix", "deny6_wide"))
+LISTS4, LISTS6, LISTS6_WIDE = (_PLACES[it] for it in ("lists4", "lists6", "lists6_wide"))
+_DENY, SHADOW, GENERATION = (_PLACES[it] for it in ("deny", "shadow", "generation"))
+SHADOW_RULES4, SHADOW_RULES6 = (_PLACES[it] for it in ("shadow_rules4", "shadow_rules6"))
+SHADOW_LISTS4, SHADOW_LISTS6, SHADOW_LISTS6_WIDE = (
+    _PLACES[it] for it in ("shadow_lists4", "shadow_lists6", "shadow_lists6_wide")
+)
 _KEY = bytes(4)
 
 

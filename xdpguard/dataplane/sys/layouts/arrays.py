@@ -13,7 +13,7 @@ from xdpguard.dataplane.sys.layouts.base import Layout, fields, u8
 
 
 def dtype(layout: type[Layout], **formats: str) -> np.dtype[Any]:
-    """The fields by name: integers as they are, bytes as ``V``; those of a struct within it stand among the others.
+    """Return the layout as a dtype: integers as they are, bytes as ``V``, those of a nested struct among the others.
     ``formats`` reads the fields named as something else: ``source=">u4"``.
 
     TypeError when such a format is of another size than its field, or there is no such field.

@@ -33,30 +33,32 @@ class Field(NamedTuple):
 
 @functools.cache
 def octets(size: int) -> Any:
-    """The type of a field that is read as ``size`` bytes."""
+    """Return the type of a field that is read as ``size`` bytes."""
     return u8 * size
 
 
 @functools.cache
 def padding(size: int) -> Any:
-    """The type of a field of ``size`` bytes that Python neither reads nor writes; written as zeroes."""
+    """Return the type of a field of ``size`` bytes that Python neither reads nor writes; written as zeroes."""
     return type(f"Padding{size}", (ctypes.Array,), {"_type_": u8, "_length_": size, "padding": True})
 
 
 def c_name(layout: type[Layout]) -> str:
-    """The name of the struct in C, without ``struct``."""
+    """Return the name of the struct in C, without ``struct``."""
     return "xg_" + re.sub(r"(?<!^)(?=[A-Z])", "_", layout.__name__).lower()
 
 
 def fields(layout: type[Layout]) -> Iterator[Field]:
-    """The fields, in order."""
+    """Return the fields, in order."""
     for name, kind, *_ in layout._fields_:
         yield Field(name, kind, getattr(layout, name).offset, ctypes.sizeof(kind))
 
 
 def packer(layout: type[Layout]) -> Struct:
-    """What packs and unpacks the fields in order: an integer for each, one for each element of an array, bytes for
-    `octets`, nothing for `padding`; a struct within it gives those of its own fields.
+    """Return what packs and unpacks the fields in order.
+
+    An integer for each, one for each element of an array, bytes for `octets`, nothing for `padding`; a nested struct
+    gives those of its own fields.
 
     TypeError when the layout has gaps.
     """
@@ -66,18 +68,17 @@ def packer(layout: type[Layout]) -> Struct:
     return made
 
 
-def place(layout: type[Layout], name: str) -> int:
-    """Where the values of a field begin in what the layout's packer unpacks."""
-    before = 0
-    for field in fields(layout):
-        if field.name == name:
-            return before
-        before += _values(field.type)
-    raise KeyError(name)
+def places(layout: type[Layout]) -> dict[str, int]:
+    """Return where the values of each field begin in what the layout's packer unpacks."""
+    found, before = {}, 0
+    for name, kind, *_ in layout._fields_:
+        found[name] = before
+        before += _values(kind)
+    return found
 
 
 def _code(kind: Any) -> str:
-    """The format characters of a type."""
+    """Return the format characters of a type."""
     if kind in _CODES:
         return _CODES[kind]
     if issubclass(kind, ctypes.Array):
@@ -92,7 +93,7 @@ def _code(kind: Any) -> str:
 
 
 def _values(kind: Any) -> int:
-    """How many values the packer makes of a type."""
+    """Return how many values the packer makes of a type."""
     if kind in _CODES:
         return 1
     if issubclass(kind, ctypes.Array):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the program counts and samples, and what the probe answers (bpf/abi.h)."""
+"""What the program counts and samples, and what the probe answers (bpf/layouts/counts.h, samples.h)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The SYN guard's policy and state (bpf/abi.h)."""
+"""The SYN guard's policy and state (bpf/layouts/guard.h)."""
 
 from __future__ import annotations
 

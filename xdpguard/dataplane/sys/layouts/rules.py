@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules, lists and settings: what the controller writes (bpf/abi.h)."""
+"""Rules, lists and settings: what the controller writes (bpf/layouts/rules.h)."""
 
 from __future__ import annotations
 

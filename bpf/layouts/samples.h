@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What is told of single packets: events, samples of drops, the probe's answers. Python:
+ * xdpguard/dataplane/sys/layouts/counts.py.
+ */
+#ifndef XG_LAYOUTS_SAMPLES_H
+#define XG_LAYOUTS_SAMPLES_H
+
+#include <linux/types.h>
+
+#define XG_DROP_FRAME 128    /* octets: Ethernet, two VLAN tags, IPv6 and a TCP header with all its options fit */
+#define XG_KEPT 8            /* last samples of a reason and a CPU; a power of two */
+#define XG_PROBE_BATCH 16384 /* answers */
+
+enum xg_event_kind {
+	XG_EVENT_FLOOD_BEGINS = 1,
+	XG_EVENT_FLOOD_ENDS,
+	XG_EVENT_SCAN, /* the source has proved that it receives, and tried this closed port */
+};
+
+struct xg_event {
+	u64 at; /* coarse monotonic, ns */
+	u32 kind;
+	u32 ifindex;
+	u8 source[16]; /* IPv4: the first four octets */
+	u16 port;      /* destination; host byte order */
+	u8 ip_version;
+	u8 cause; /* enum xg_flood_cause */
+	u32 zero;
+};
+
+/* A packet that was dropped, or would have been: a sample of many. */
+struct xg_drop {
+	u32 begun;  /* another number than `done`: it is just being written */
+	u32 link;   /* which interface, as in struct xg_guard */
+	u64 at;     /* CLOCK_BOOTTIME, ns */
+	u32 length; /* octets the frame had */
+	u32 number; /* of the entry: slot of a rule, or number of a list */
+	u8 reason;
+	u8 entry;    /* enum xg_probe_entry that denied it */
+	u8 observed; /* 1: it passed, as what decided only observes */
+	u8 captured; /* octets of `frame` */
+	u8 frame[XG_DROP_FRAME];
+	u32 done;
+};
+
+/* Who wants to hear of drops. Written by that reader, again and again, so that it ends with it. */
+struct xg_reader {
+	u64 until;   /* CLOCK_BOOTTIME, ns */
+	u32 samples; /* of a reason, a CPU and a window */
+	u32 session; /* 1 to 255, another one than that of the reader before */
+	u32 reasons; /* one bit each that is wanted */
+	u32 zero;
+};
+
+/* What the probe says, and what it is asked: see probe/probe.h. */
+struct xg_probe_answer {
+	u8 reason;
+	u8 verdict; /* enum xdp_action; 0: the program was not run */
+	u8 observed;
+	u8 ip_version; /* 0: no IP packet with sound headers, and what follows is zero */
+	u8 protocol;   /* as in xg_counters.protocols */
+	u8 segment;    /* a TCP segment, with flags */
+	u8 tcp_flags;
+	u8 entry;   /* enum xg_probe_entry that decided */
+	u32 number; /* slot of the rule, or number of the list */
+	u16 shadow; /* 1 + place among the shadow entries' hits; 0: none would hit it */
+	u8 shadow_class;
+	u8 zero;
+	u8 source[16]; /* IPv4: the first four octets */
+};
+
+struct xg_probe_state {
+	u32 place;   /* of the next answer */
+	u32 length;  /* octets the frame had; 0: as many as are there */
+	u32 without; /* enum xg_probe_entry to be left out, and its number as in the answer */
+	u32 number;
+};
+
+#endif
