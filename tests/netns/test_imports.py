@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What each command imports, with an interface attached: start-up is most of the time of the short ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.command import Command
+from topology import INTERFACE, Lab
+
+# Libraries that take long to import. hashlib loads OpenSSL.
+LARGE = {"asyncio", "bcc", "hashlib", "msgspec", "numpy", "prometheus_client", "pyroute2", "rich", "sqlite3", "textual"}
+STORE = {"sqlite3"}
+CONFIGURATION = {"sqlite3", "msgspec"}
+
+
+@pytest.fixture
+def attached(lab: Lab, command: Command) -> Command:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", "198.51.100.7")
+    return command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["--help"], set()),
+        (["status", "--help"], set()),
+        (["stats"], STORE),
+        (["rules"], STORE),
+        (["block", "198.51.100.8"], STORE),
+        (["unblock", "198.51.100.7"], STORE),
+        (["explain", "198.51.100.7"], CONFIGURATION),
+        (["status"], CONFIGURATION),
+        (["status", "--json"], CONFIGURATION),
+        # Positive control.
+        (["attach", INTERFACE], {"sqlite3", "msgspec", "pyroute2", "asyncio", "hashlib"}),
+    ],
+    ids=lambda it: " ".join(it) if isinstance(it, list) else "",
+)
+def test_a_command_imports_what_it_needs(arguments: list[str], allowed: set[str], attached: Command, lab: Lab) -> None:
+    more = ["--netns", lab.server] if arguments[0] == "attach" else []
+    code = (
+        "import sys\nfrom xdpguard.cli.app import run\n"
+        f"code = run({arguments + more!r})\n"
+        f"large = {LARGE!r}\n"
+        "print('imported:', *large & {it.split('.')[0] for it in sys.modules}, file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=attached.environment
+    )
+    assert done.returncode == 0, done
+    found = done.stderr.splitlines()[-1].split()
+    assert found[0] == "imported:"
+    assert set(found[1:]) <= allowed
+    if arguments[0] == "attach":
+        assert set(found[1:]) == allowed
