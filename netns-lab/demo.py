@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The main job on real traffic, start to end. Prints a table; exits 1 when any figure is not what was sent."""
+"""The main job on real traffic, from start to end. Prints a table; exits 1 if any figure differs from what was sent."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _TIMEOUT = 0.5
 
 class _Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        """Answers every request with the same page."""
+        """Answer every request with the same page."""
         self.send_response(200)
         self.send_header("Content-Length", str(len(_PAGE)))
         self.end_headers()
         self.wfile.write(_PAGE)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keeps quiet."""
+        """Log nothing."""
 
 
 class _Server6(http.server.ThreadingHTTPServer):
@@ -66,7 +66,7 @@ class Demo:
     rows: list[tuple[str, str, str, bool]] = field(default_factory=list)
 
     def run(self) -> bool:
-        """Runs everything; returns whether every figure was right."""
+        """Run everything; return whether every figure was right."""
         self.serve()
         self.expect("HTTP before attaching, IPv4 and IPv6", "ok ok", f"{self.get(4)} {self.get(6)}")
         begin = time.monotonic()
@@ -90,14 +90,14 @@ class Demo:
         return all(right for *_, right in self.rows)
 
     def serve(self) -> None:
-        """Pages on the server, IPv4 and IPv6, until the demo ends."""
+        """Serve pages on the server, IPv4 and IPv6, until the demo ends."""
         for address, kind in ((SERVER4, http.server.ThreadingHTTPServer), (SERVER6, _Server6)):
             with entered(self.lab.server):
                 server = kind((address, 80), _Page)
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
     def ordinary_peer(self) -> None:
-        """The flood again, on a veth whose peer carries no program: in native mode no answer would arrive there."""
+        """Repeat the flood on a veth whose peer has no program: in native mode no answer would arrive there."""
         self.lab = self.ordinary
         self.serve()
         self.guard("attach", INTERFACE, "--netns", self.lab.server)
@@ -107,7 +107,7 @@ class Demo:
         self.guard("detach", INTERFACE, "--netns", self.lab.server)
 
     def traffic(self) -> None:
-        """Requests and packets of known number against the counters."""
+        """Compare the counters with a known number of requests and packets."""
         for number in range(_REQUESTS):
             self.get(4, number % 10)
             self.get(6, number % 10)
@@ -119,7 +119,7 @@ class Demo:
         self.expect("UDP packets counted", sent, self.stats()["protocols"]["udp"] - stats["protocols"]["udp"])
 
     def connections(self) -> None:
-        """A request as the server's TCP sees it: each change of its socket's state, and what listens."""
+        """Follow a request through the server's TCP: each state transition of its socket, and the listener."""
         trace = [
             *_COMMAND,
             "tcp",
@@ -152,7 +152,7 @@ class Demo:
         self.expect("tcp states: who listens", "80 80", " ".join(str(it["port"]) for it in listening))
 
     def blocking(self) -> None:
-        """A block and its removal, a ban that ends, an allow inside a blocked prefix."""
+        """Block and unblock, ban for a time, and allow inside a blocked prefix."""
         client = CLIENTS4[0]
         self.guard("block", client, "--reason", "demo")
         self.expect(f"block {client}: it and another client", "no answer, ok", f"{self.get(4)}, {self.get(4, 1)}")
@@ -168,14 +168,14 @@ class Demo:
             pass
         took = time.monotonic() - begin
         self.expect(f"block {CLIENTS6[0]} --for 2s", "no answer, back after 2 s", f"{blocked}, back after {took:.0f} s")
-        self.guard("block", "198.18.0.0/24", "--force")  # it holds the server's own address
+        self.guard("block", "198.18.0.0/24", "--force")  # it contains the server's own address
         self.guard("allow", CLIENTS4[2])
         self.expect(f"allow {CLIENTS4[2]} inside a blocked /24", "ok", self.get(4, 2))
         self.expect("  its neighbour", "no answer", self.get(4, 3))
         self.guard("unblock", "198.18.0.0/24")
 
     def questions(self) -> None:
-        """Why a packet is dropped: asked before, seen as it happens, captured, and played through the program again."""
+        """Ask why a packet is dropped: explained before, watched live, captured, and replayed."""
         client, file = CLIENTS4[7], self.state / "drops.pcapng"
         self.guard("block", client, "--reason", "demo")
         counted = self.stats()
@@ -194,7 +194,7 @@ class Demo:
         self.guard("unblock", client)
 
     def lists(self) -> None:
-        """A list of 100,000 prefixes with a client in it, swapped for one without."""
+        """Load a list of 100,000 prefixes that contains a client, and swap it for one that does not."""
         client, file = CLIENTS4[6], self.state / "list.txt"
         nets = "\n".join(f"100.{n >> 10 & 127}.{n >> 2 & 255}.{(n & 3) << 6}/27" for n in range(100_000))
         file.write_text(f"# many, and one of the lab\n{nets}\n{client}\n")
@@ -209,7 +209,7 @@ class Demo:
         self.guard("lists", "drop", "demo")
 
     def ports_and_checks(self) -> None:
-        """A closed port, impossible packets, and observing."""
+        """Close a port, send impossible packets, and observe."""
         self.guard("block", "--port", "80/tcp")
         self.expect("block --port 80/tcp: allowed, others", "ok, no answer", f"{self.get(4, 2)}, {self.get(6)}")
         self.guard("unblock", "--port", "80/tcp")
@@ -225,7 +225,7 @@ class Demo:
         self.expect("attach again, now dropping", "no answer", self.get(4, 4))
 
     def flood(self) -> None:
-        """A flood from one blocked source at full speed, while another client goes on."""
+        """Flood from one blocked source at full speed, while another client goes on."""
         core = self.lab.split_cores()
         before = self.stats()["reasons"]["deny"]["packets"]
         running = subprocess.Popen(
@@ -244,7 +244,7 @@ class Demo:
         self.expect(name, done["packets"] - done["lost"], dropped)
 
     def syn_flood(self, rate: int) -> None:
-        """Spoofed SYNs while clients connect: the guard begins and ends by itself, its controller tells and helps."""
+        """Send spoofed SYNs while clients connect: the guard starts and stops by itself, its controller helps."""
         found = self.sysctls()
         log = self.state / "run.log"
         with log.open("w") as file:
@@ -284,31 +284,31 @@ class Demo:
         self.expect("  the host's settings, as before", found, self.sysctls())
 
     def sysctls(self) -> str:
-        """What the controller may raise for a while."""
+        """Check what the controller may raise temporarily."""
         with entered(self.lab.server):
             return " ".join(Path("/proc/sys/net/ipv4", name).read_text().strip() for name in _RAISED)
 
     def active(self) -> bool:
-        """Whether the guard is at work. From its map: on a flooded core a command takes longer than what is timed."""
+        """Return whether the guard is active; from its map, as a command is too slow on a flooded core."""
         return guard.read(_PINS, INTERFACE, self.lab.server).active()
 
     def received(self) -> int:
-        """SYNs received, likewise."""
+        """Return the SYNs received, from the map."""
         return counters.read(_PINS, INTERFACE, self.lab.server).flags["syn"]
 
     def until(self, condition: Callable[[], bool]) -> float:
-        """Waits for a condition, at most 20 s; returns when that was."""
+        """Wait up to 20 s for a condition; return when it came true."""
         end = time.monotonic() + 20
         while not condition() and time.monotonic() < end:
             pass
         return time.monotonic()
 
     def expect(self, what: str, wanted: object, found: object) -> None:
-        """One line of the table."""
+        """Add a line to the table."""
         self.rows.append((what, _text(wanted), _text(found), wanted == found))
 
     def get(self, family: int, client: int = 0, timeout: float = _TIMEOUT) -> str:
-        """One HTTP request; ``ok`` with the whole page, ``no answer`` without an answer."""
+        """Make an HTTP request; return ``ok`` for the whole page, ``no answer`` if there is none."""
         source, host = (CLIENTS4[client], SERVER4) if family == 4 else (CLIENTS6[client], SERVER6)
         connection = http.client.HTTPConnection(host, 80, timeout=timeout, source_address=(source, 0))
         try:
@@ -322,16 +322,16 @@ class Demo:
             connection.close()
 
     def send(self, *arguments: str) -> int:
-        """Sends packets with flood.py; returns how many arrived."""
+        """Send packets with flood.py; return how many arrived."""
         done = json.loads(subprocess.check_output(self.flood_line(*arguments), text=True, timeout=60))
         return int(done["packets"] - done["lost"])
 
     def flood_line(self, *arguments: str) -> list[str]:
-        """The command line of flood.py."""
+        """Return the command line of flood.py."""
         return [sys.executable, str(_HERE / "flood.py"), *arguments, "--netns", self.lab.outside, "--json"]
 
     def guard(self, *arguments: str) -> str:
-        """Runs an xdpguard command; its failure ends the demo."""
+        """Run an xdpguard command; a failure ends the demo."""
         done = subprocess.run(
             [*_COMMAND, *arguments],
             env=self.environment(),
@@ -345,24 +345,24 @@ class Demo:
         return done.stdout
 
     def environment(self) -> dict[str, str]:
-        """That of every command: an instance and a state directory of the demo's own."""
+        """Return the environment of every command: the demo's own instance and state directory."""
         return os.environ | {"XDPGUARD_STATE_DIR": str(self.state), "XDPGUARD_INSTANCE": "demo"}
 
     def json(self, *arguments: str) -> Any:
-        """What a reading command answers."""
+        """Return the JSON output of a command."""
         return json.loads(self.guard(*arguments, "--json"))
 
     def stats(self) -> Any:
-        """The interface's counters."""
+        """Return the interface's counters."""
         (found,) = self.json("stats")["interfaces"].values()
         return found
 
     def syns(self) -> Any:
-        """All tuples."""
+        """Return all tuples."""
         return self.json("syns", "--top", "0")
 
     def rule(self, target: str) -> Any:
-        """The rule of a target."""
+        """Return the rule of a target."""
         return next(rule for rule in self.json("rules") if rule["target"] == target)
 
 
@@ -385,7 +385,7 @@ def _show(rows: list[tuple[str, str, str, bool]], seconds: float) -> None:
 
 
 def main() -> int:
-    """Makes a lab, runs the demo, removes the lab."""
+    """Create a lab, run the demo, remove the lab."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     begin = time.monotonic()
     with (

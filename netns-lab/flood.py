@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sends a flood from one end of the lab to the other: the command line of xdpguard/bench/flood.py."""
+"""Send a flood from one end of the lab to the other: the command line of xdpguard/bench/flood.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ examples (in the lab, as root):
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="flood.py", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""lab up | down | status | shell [server|outside]: the lab by hand."""
+"""lab up | down | status | shell [server|outside]: manage the lab by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ examples:
 
 
 def main() -> int:
-    """Runs one command; returns the exit code."""
+    """Run one command; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="lab", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,7 +35,7 @@ def main() -> int:
     shell.add_argument("where", nargs="?", choices=["server", "outside"], default="server")
     arguments = parser.parse_args()
 
-    # Ended half-way, the lab removes what it has made.
+    # If interrupted, the lab removes what it has created.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     lab = Lab(arguments.name)
     if arguments.command == "up":

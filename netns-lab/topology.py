@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The lab's network, which `xdpguard bench` measures on too: see xdpguard/bench/wire.py."""
+"""The lab's network, on which `xdpguard bench` measures too: see xdpguard/bench/wire.py."""
 
 from __future__ import annotations
 

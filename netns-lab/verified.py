@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How many instructions the kernel's verifier goes through, of the million it allows, for every program of the data
-plane as a given compiler makes it.
+"""Instructions that the kernel's verifier processes, of the million it allows, for every program of the data plane, as
+built by a given compiler.
 
-bcc compiles with the LLVM it was built with, so what another distribution's bcc would make is tried with that
-distribution's clang: it compiles the text that bcc hands to its own compiler, with bcc's own headers.
+bcc compiles with the LLVM it was built with, so the results of another distribution's bcc are determined with that
+distribution's clang: it compiles the text that bcc passes to its own compiler, with bcc's own headers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from xdpguard.dataplane.sys.source import source_folder
 BUILTIN = "bcc"  # the compiler inside bcc: LLVM 14 on Debian 12
 CLANGS = ("clang-16", "clang-19")
 MOST = {BUILTIN: 400_000, "clang-16": 700_000, "clang-19": 700_000}  # instructions, of the verifier's million
-TOO_LARGE = 1_000_000  # what is said of a program that the verifier gives up on
+TOO_LARGE = 1_000_000  # reported for a program that the verifier gives up on
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
@@ -54,7 +54,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 _SHOW_REWRITTEN = 4  # DEBUG_PREPROCESSOR of bcc's src/cc/bpf_module.h
-# bcc's headers are in its library alone, each a string of its own: name -> a line that only this one has.
+# bcc's headers exist only in its library, each as a string: name -> a line that only it has.
 _HEADERS = {
     "bpf.h": b"#ifndef _UAPI__LINUX_BPF_H__",
     "helpers.h": b"#ifndef __BPF_HELPERS_H",
@@ -73,16 +73,16 @@ class Missing(Exception):
 
 
 class Rewritten:
-    """One variant of the data plane, compiled by bcc, with its maps in the kernel. Made by `rewritten`."""
+    """One variant of the data plane, compiled by bcc, with its maps in the kernel. Created by `rewritten`."""
 
     def __init__(self, switches: Switches, module: Any, library: Any, text: str) -> None:
         self.switches = switches
         self._module, self._library, self._text = module, library, text
 
     def verified(self, name: str) -> dict[str, int]:
-        """Instructions verified by program, as the compiler of that name makes them; TOO_LARGE: refused as such.
+        """Return verified instructions by program, as that compiler builds it; TOO_LARGE if refused as such.
 
-        Missing when it is not installed; OSError when the kernel refuses a program for another reason.
+        Raises Missing if it is not installed, OSError if the kernel refuses a program for another reason.
         """
         codes = self._own() if name == BUILTIN else self._foreign(name)
         return {program: load(program, code, self.switches.frags) for program, code in codes.items()}
@@ -129,7 +129,7 @@ _MAKING = ("-target", "bpf", "-mcpu=v1", "-O2", "-w", "-Wno-int-conversion")
 
 @contextmanager
 def rewritten(variant: str) -> Iterator[Rewritten]:
-    """A variant, with maps of its own that go with it."""
+    """Build a variant with maps of its own."""
     ensure_bpffs(Path("/sys/fs/bpf"))
     pins = Pins(Path("/sys/fs/bpf"), f"verified-{os.getpid()}-{variant}")
     try:
@@ -159,7 +159,7 @@ def rewritten(variant: str) -> Iterator[Rewritten]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without what bcc says on standard output, when it is to show what it compiles."""
+    """Suppress what bcc prints on standard output when asked to show what it compiles."""
     sys.stdout.flush()
     saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -173,7 +173,7 @@ def _silent() -> Iterator[None]:
 
 
 def load(program: str, code: bytes, frags: bool = False) -> int:
-    """Instructions the verifier goes through; TOO_LARGE when it gives up. OSError when it refuses otherwise."""
+    """Return the instructions the verifier processes; TOO_LARGE if it gives up. Raise OSError for other refusals."""
     try:
         descriptor = kernel.load_xdp(code, program, kernel.PROG_FLAG_XDP_HAS_FRAGS if frags else 0)
     except OSError as error:
@@ -187,7 +187,7 @@ def load(program: str, code: bytes, frags: bool = False) -> int:
 
 
 def _library_path() -> str:
-    """Where the bcc that is loaded lies."""
+    """Return the path of the loaded bcc library."""
     for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
         path = line.split(maxsplit=5)[-1]
         if Path(path).name.startswith("libbcc.so"):
@@ -201,7 +201,7 @@ def _write_headers(library: Path, folder: Path) -> None:
     for name, line in _HEADERS.items():
         at = raw.index(line)
         text = raw[raw.rindex(b"\0", 0, at) + 1 : raw.index(b"\0", at)]
-        (folder / name).write_bytes(text[text.index(b"\n") :])  # what stands before is not of the string
+        (folder / name).write_bytes(text[text.index(b"\n") :])  # what precedes it is not part of the string
 
 
 def _run(command: list[str], text: str) -> str:
@@ -215,7 +215,7 @@ def _run(command: list[str], text: str) -> str:
 
 
 def _programs(made: bytes) -> dict[str, bytes]:
-    """The programs in an object file, 64-bit ELF in this machine's byte order, by name."""
+    """Return the programs in an object file, 64-bit ELF in this machine's byte order, by name."""
     headers_at = struct.unpack_from("<Q", made, 40)[0]
     count, names = struct.unpack_from("<2H", made, 60)
     sections = [_SECTION.unpack_from(made, headers_at + _SECTION.size * it) for it in range(count)]
@@ -229,7 +229,7 @@ def _programs(made: bytes) -> dict[str, bytes]:
 
 
 def _with_maps(code: bytes, descriptors: list[int]) -> bytes:
-    """The instructions with descriptors for what bcc calls its maps by: -1 for the first, -2 for the next."""
+    """Replace bcc's references to maps by descriptors: -1 for the first, -2 for the next."""
     found = bytearray(code)
     at = 0
     while at < len(found):
@@ -243,7 +243,7 @@ def _with_maps(code: bytes, descriptors: list[int]) -> bytes:
 
 
 class Figure(NamedTuple):
-    """What one program costs the verifier."""
+    """A program's cost in the verifier."""
 
     program: str
     variant: str
@@ -252,12 +252,12 @@ class Figure(NamedTuple):
 
     @property
     def held(self) -> bool:
-        """Whether it is within what that compiler's programs may take."""
+        """Whether it is within the limit for that compiler's programs."""
         return self.instructions <= MOST[self.compiler]
 
 
 def figures(variant: str, compilers: Iterable[str] = (BUILTIN, *CLANGS)) -> list[Figure]:
-    """Every program of a variant, as each compiler makes it."""
+    """Yield every program of a variant, as built by each compiler."""
     with rewritten(variant) as made:
         return [
             Figure(program, variant, name, count)

@@ -51,7 +51,7 @@ class Instance:
         """
         with self._lock_file("lock") as descriptor:
             self._wait(descriptor, on_wait)
-            _sign(descriptor)
+            _write_holder(descriptor)
             yield
 
     def reader(self) -> AbstractContextManager[None]:
@@ -73,10 +73,10 @@ class Instance:
     @contextmanager
     def _alone(self, file: str, does: str, remedy: str) -> Iterator[None]:
         with self._lock_file(file) as descriptor:
-            holder = _try(descriptor)
+            holder = _try_lock(descriptor)
             if holder:
                 raise XdpguardError(f"process {holder} {does}", remedy)
-            _sign(descriptor)
+            _write_holder(descriptor)
             yield
 
     @contextmanager
@@ -94,14 +94,14 @@ class Instance:
 
     def _wait(self, descriptor: int, on_wait: Callable[[str], None]) -> None:
         end = time.monotonic() + _LOCK_WAIT
-        told = False
+        reported = False
         while True:
-            holder = _try(descriptor)
+            holder = _try_lock(descriptor)
             if not holder:
                 return
-            if not told:
+            if not reported:
                 on_wait(f"waiting for another xdpguard command (process {holder})")
-                told = True
+                reported = True
             if time.monotonic() > end:
                 raise XdpguardError(
                     f"another xdpguard command (process {holder}) holds instance '{self.name}'",
@@ -110,7 +110,7 @@ class Instance:
             select.select([], [], [], _LOCK_POLL)
 
 
-def _try(descriptor: int) -> str:
+def _try_lock(descriptor: int) -> str:
     """Try to take the lock; return the holder's process id, empty when the lock was taken."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,7 +119,7 @@ def _try(descriptor: int) -> str:
     return ""
 
 
-def _sign(descriptor: int) -> None:
+def _write_holder(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 

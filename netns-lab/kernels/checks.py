@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is checked on a kernel: each check takes a machine that is up and yields rows. One more is one entry more."""
+"""The checks to run on a kernel: each takes a running machine and yields rows. A new check is a new entry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONG = 3 * 3600.0
 
 
 class VirtioNet:
-    """The machine's interface, whose other end is the lab outside."""
+    """The machine's interface, whose other end is the outside of a lab."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -25,37 +25,37 @@ class VirtioNet:
         self.interface: tuple[str, ...] = (machine.interface,)
 
     def xdpguard(self, *words: str) -> str:
-        """Runs the command in the machine."""
+        """Run a command in the machine."""
         return self._machine.ok(f"{SOURCE}/.venv/bin/xdpguard {shlex.join(words)}")
 
 
 def on_virtio_net(machine: Machine) -> Iterator[Row]:
-    """Attach, block, guard, detach on virtio_net in native mode."""
+    """Attach, block, guard and detach on virtio_net in native mode."""
     machine.serve()
     yield from steps(VirtioNet(machine), "native")
 
 
 def on_veth(machine: Machine) -> Iterator[Row]:
-    """The same on veths in the machine."""
+    """Attach, block, guard and detach on veths in the machine."""
     python = f"cd {SOURCE} && PYTHONPATH=netns-lab .venv/bin/python netns-lab/kernels/steps.py"
     for line in machine.ok(python, 1200.0).splitlines():
         yield Row(*json.loads(line))
 
 
 def doctor(machine: Machine) -> Iterator[Row]:
-    """Everything that `doctor` looks at, with the data plane compiled."""
+    """Run everything `doctor` checks, with the data plane compiled."""
     done = machine.run(f"{SOURCE}/.venv/bin/xdpguard doctor --json", _LONG)
     for it in json.loads(done.stdout):
         yield Row(f"doctor: {it['name']}", "ok", it["result"])
 
 
 def demo(machine: Machine) -> Iterator[Row]:
-    """The demo."""
+    """Run the demo."""
     yield _passes(machine, "demo", f"{SOURCE}/netns-lab/demo")
 
 
 def tests(*files: str) -> Callable[[Machine], Iterator[Row]]:
-    """Files or folders of tests."""
+    """Run test files or directories."""
 
     def run(machine: Machine) -> Iterator[Row]:
         yield _passes(machine, " ".join(files), f"{_PYTEST} {' '.join(files)}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Makes the disk of a Debian 12 machine with one of Debian's kernels: packages, the lab's Python, a key to log in with.
+"""Build the disk of a Debian 12 machine with one of Debian's kernels: packages, the lab's Python, a key to log in with.
 
-Made once and kept below .machines/ of the checkout, by everything it depends on; a machine boots from a layer over it.
+Built once per set of inputs and kept below .machines/ of the checkout; a machine boots from a layer on top of it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".machines"
-SOURCE = "/root/xdpguard"  # where the checkout lies in the machine
+SOURCE = "/root/xdpguard"  # where the checkout is in the machine
 
-# The kernels that there are machines for: one more is one line more.
+# The available kernels: a new one is a new line.
 KERNELS = {
     "6.1": "linux-image-amd64",
     "6.12": "linux-image-6.12-amd64",
 }
 
 _SUITE = "bookworm"
-_SIZE = "8G"  # of the disk, most of it a hole
+_SIZE = "8G"  # of the disk, which is sparse
 _PACKAGES = (
     # The system.
     "systemd-sysv dbus libpam-systemd udev kmod procps iputils-ping openssh-server initramfs-tools zstd",
     # What netns-lab/setup installs, without the compilers of the tests of the verifier.
     "python3-bpfcc python3-venv linux-libc-dev iproute2 ethtool nftables tshark",
 )
-# Modules of the first file system; nothing else is needed before the disk is there.
+# Modules of the initramfs; nothing else is needed before the disk is available.
 _MODULES = "virtio_pci virtio_blk ext4 crc32c_generic"
 _FILES = {
     "etc/hostname": "xdpguard-lab\n",
@@ -49,7 +49,7 @@ _FILES = {
         "[Match]\nMACAddress=02:00:00:00:00:fe\n[Network]\nAddress=10.0.2.15/24\nLinkLocalAddressing=no\n"
     ),
     "etc/ssh/sshd_config.d/lab.conf": "PermitRootLogin prohibit-password\nUseDNS no\n",
-    # The host waits for this word on a port of its own.
+    # The host waits for this word on a dedicated port.
     "etc/systemd/system/lab-ready.service": (
         "[Unit]\nAfter=multi-user.target ssh.service systemd-networkd.service\n"
         "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo ready > /dev/virtio-ports/lab'\n"
@@ -57,13 +57,13 @@ _FILES = {
     ),
 }
 _ENABLED = "systemd-networkd.service ssh.service lab-ready.service"
-# Nobody sees them, and they take their part of half a minute.
+# Nobody sees them, and they take a good part of half a minute.
 _MASKED = "apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service man-db.timer fstrim.timer"
 
 
 @dataclass(frozen=True)
 class Image:
-    """What a machine boots: files of one folder."""
+    """The files that a machine boots from, in one directory."""
 
     folder: Path
 
@@ -79,17 +79,17 @@ class Image:
 
     @property
     def initrd(self) -> Path:
-        """Its first file system."""
+        """Its initramfs."""
         return self.folder / "initrd.img"
 
     @property
     def key(self) -> Path:
-        """The private key that root's account takes."""
+        """The private key accepted for root's account."""
         return self.folder / "key"
 
 
 def image(kernel: str) -> Image:
-    """The image with that kernel, made when it is not there."""
+    """Return the image with that kernel, building it if it does not exist."""
     found = Image(FOLDER / f"debian12-{kernel}-{_digest(kernel)}")
     if not found.folder.exists():
         for old in FOLDER.glob(f"debian12-{kernel}-*"):
@@ -112,7 +112,7 @@ def _make(made: Image, kernel: str) -> None:
     say(f"making a Debian 12 machine with {KERNELS[kernel]}: a few minutes, once")
     root = made.folder.parent / "root"
     before = _script(made.folder / "before", f"printf '%s\\n' {_MODULES} > $1/etc/initramfs-tools/modules")
-    # An initramfs of those modules is made once, not at each package, and takes seconds to unpack less.
+    # An initramfs of those modules is built once instead of for each package, and unpacks seconds faster.
     early = _script(
         made.folder / "early",
         "mkdir -p $1/etc/initramfs-tools/conf.d $1/etc/kernel",
@@ -145,7 +145,7 @@ def _make(made: Image, kernel: str) -> None:
 
 
 def _sources() -> list[str]:
-    """The files that name this host's Debian archives, which the machine's packages come from as well."""
+    """Return the files that name this host's Debian archives, from which the machine's packages come too."""
     found = [
         path
         for path in (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d/debian.sources"))
@@ -168,7 +168,7 @@ def _furnish(root: Path, key: Path) -> None:
 
 
 def _python(root: Path) -> None:
-    """The virtual environment of netns-lab/setup at the place where the checkout will lie."""
+    """Create the virtual environment of netns-lab/setup where the checkout will be."""
     say("its Python packages")
     wheels = root / "root/wheels"
     source = root / SOURCE[1:]
@@ -195,7 +195,7 @@ def _copy_tree(to: Path) -> None:
 
 
 def tree_archive() -> list[str]:
-    """The command that writes the checkout's files, as they are now, to its standard output: a compressed tar."""
+    """Return the command that writes the checkout's current files to standard output as a compressed tar."""
     listed = "git ls-files -z --cached --others --exclude-standard | tar -cz --null --files-from=- --ignore-failed-read"
     return ["sh", "-c", f"cd {shlex.quote(str(ROOT))} && {listed}"]
 
@@ -219,6 +219,6 @@ def _run(line: list[str]) -> None:
 
 
 def say(text: str) -> None:
-    """A line for whoever waits."""
+    """Print a line of progress."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

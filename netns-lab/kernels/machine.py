@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A machine in qemu whose virtio_net interface is the server's end of an ordinary lab, and its management another one.
+"""A machine in qemu whose virtio_net interface is the server's end of an ordinary lab, and a separate management one.
 
     NAME-outside eth0 ─── eth0-out  NAME-between (bridge)  vm0 ─── virtio_net, 198.18.0.1, the machine
 
-qemu lives in NAME-between; commands go to the machine by ssh over qemu's own network there, which leads nowhere else.
+qemu runs in NAME-between; commands reach the machine by ssh over qemu's own network there, which leads nowhere else.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from topology import SERVER_MAC, Lab
 
 _PORT = 2222  # of the machine's sshd, on the loopback interface of NAME-between
 _MANAGE_MAC = "02:00:00:00:00:fe"
-_BOOT = 300.0  # seconds that a boot may take under TCG on a busy machine
-_START = 30.0  # seconds that qemu may take to begin
+_BOOT = 300.0  # seconds; limit of a boot under TCG on a busy machine
+_START = 30.0  # seconds; limit for qemu to start
 _TAP = "vm0"
 
 
 class Failed(Exception):
-    """The machine does not come up, or has gone."""
+    """The machine does not come up, or is gone."""
 
 
 class Machine:
-    """A running machine; use as a context manager, at whose end it is gone with all it has written."""
+    """A running machine; use as a context manager, at whose end it is discarded with everything it wrote."""
 
     def __init__(self, image: Image, queues: int) -> None:
-        """``queues``: pairs of the virtio_net interface's queues."""
+        """``queues``: queue pairs of the virtio_net interface."""
         self._image = image
         self.lab = Lab(f"xgvm{os.getpid()}", owner=os.getpid(), ordinary=True)
         self._queues = queues
@@ -68,12 +68,12 @@ class Machine:
 
     @property
     def console(self) -> str:
-        """What its serial console has said so far."""
+        """Return the output of its serial console so far."""
         path = self._folder / "console"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def wait_until_up(self) -> None:
-        """Waits for the word that it is up: after its start, and after each `reboot` in it. Failed when it never is."""
+        """Wait until it reports that it is up: after its start, and after each `reboot` in it. Raise Failed if not."""
         assert self._qemu is not None
         deadline = time.monotonic() + _BOOT
         heard = b""
@@ -85,17 +85,17 @@ class Machine:
                 heard += self._ready.recv(100)
 
     def bring_tree(self) -> None:
-        """Puts the checkout's files where the machine has them."""
+        """Copy the checkout's files to the machine."""
         with subprocess.Popen(tree_archive(), stdout=subprocess.PIPE) as archive:
             self.ok(f"cd {SOURCE} && rm -rf xdpguard bpf tests netns-lab && tar -xz", stdin=archive.stdout)
 
     def put(self, path: Path, to: str) -> None:
-        """Copies a file into the machine."""
+        """Copy a file into the machine."""
         with path.open("rb") as file:
             self.ok(f"cat > {shlex.quote(to)}", stdin=file)
 
     def line(self, command: str, *options: str) -> list[str]:
-        """The command line here of a shell command there."""
+        """Return the local command line that runs a shell command in the machine."""
         ssh = ["ssh", "-F", "none", "-q", "-i", str(self._image.key), "-p", str(_PORT), *options]
         known = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ControlMaster=no", "ConnectTimeout=60"]
         chosen = [word for option in known for word in ("-o", option)]
@@ -103,14 +103,14 @@ class Machine:
 
     @property
     def interface(self) -> str:
-        """The name of its virtio_net interface on the lab."""
+        """Return the name of its virtio_net interface on the lab."""
         links = json.loads(self.ok("ip -json link"))
         return str(next(it["ifname"] for it in links if it["address"] == SERVER_MAC))
 
     def run(
         self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a shell command in the machine to its end; never raises for its exit code."""
+        """Run a shell command in the machine to completion; never raise for its exit code."""
         return subprocess.run(
             self.line(command),
             stdin=stdin or subprocess.DEVNULL,
@@ -122,25 +122,25 @@ class Machine:
         )
 
     def ok(self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None) -> str:
-        """Runs one that must succeed; returns what it printed. Failed with its words when it does not."""
+        """Run a command that must succeed; return its output. Raise Failed with the output otherwise."""
         done = self.run(command, timeout, stdin)
         if done.returncode:
             raise Failed(f"{command!r} ends with {done.returncode} in the machine:\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def serve(self) -> None:
-        """Has it serve the web, also after a restart, and waits until it does."""
+        """Make it serve the web, also after a restart, and wait until it does."""
         unit = f"[Service]\nExecStart={SERVE}\n[Install]\nWantedBy=multi-user.target\n"
         self.ok(f"printf '{unit}' > /etc/systemd/system/web.service && systemctl enable -q --now web")
         wait_for_server(self.lab)
 
     def reboot(self) -> None:
-        """Restarts it in an orderly way, and waits until it is up again."""
+        """Reboot it in an orderly way, and wait until it is up again."""
         self.run("systemctl reboot")
         self.wait_until_up()
 
     def _join(self) -> None:
-        """Puts a tap in the place of the lab's server."""
+        """Put a tap in place of the lab's server."""
         lab = self.lab
         lab.run(lab.server, ["ip", "link", "del", lab.interface])
         multi = ["multi_queue"] if self._queues > 1 else []
@@ -181,7 +181,7 @@ class Machine:
             self._ready = self._cleanup.enter_context(self._accept(listener))
 
     def _accept(self, listener: socket.socket) -> socket.socket:
-        """The port on which the machine tells that it is up; qemu connects it before it begins."""
+        """Open the port on which the machine reports that it is up; qemu connects to it before booting."""
         assert self._qemu is not None
         ended = os.pidfd_open(self._qemu.pid)
         try:
@@ -200,7 +200,7 @@ class Machine:
 
 @contextlib.contextmanager
 def machine(image: Image, queues: int) -> Iterator[Machine]:
-    """A machine that is up, with the checkout in it, and how long that took."""
+    """Yield a running machine with the checkout in it, and how long that took."""
     began = time.monotonic()
     with Machine(image, queues) as made:
         say(f"up after {time.monotonic() - began:.0f} s")
@@ -209,5 +209,5 @@ def machine(image: Image, queues: int) -> Iterator[Machine]:
 
 
 def shell_words(words: Sequence[str]) -> str:
-    """One word as it is, as a shell reads it; several quoted."""
+    """Quote words for a shell: one word as it is, several quoted."""
     return words[0] if len(words) == 1 else shlex.join(words)

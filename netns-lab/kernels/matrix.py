@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs checks on Debian 12 machines with Debian's own kernels, and prints what each kernel gave.
+"""Run checks on Debian 12 machines with Debian's own kernels, and print the results of each kernel.
 
-Exits 1 when anything is not as expected. Emulated, so times are long and no measure.
+Exits 1 if anything is not as expected. The machines are emulated, so times are long and not benchmarks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ examples:
 
 
 class Result(NamedTuple):
-    """One check on one kernel. ``failed``: why it could not be made, empty when it was. Seconds."""
+    """One check on one kernel. ``failed``: why it could not be run, empty if it was. Time in seconds."""
 
     kernel: str
     check: str
@@ -45,7 +45,7 @@ class Result(NamedTuple):
 
 
 def main() -> int:
-    """Returns 1 when a check fails."""
+    """Run the checks; return 1 if one fails."""
     parser = argparse.ArgumentParser(
         prog="matrix", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )

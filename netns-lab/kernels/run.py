@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Boots a Debian 12 machine with one of Debian's own kernels in qemu, runs a command in it, and brings its output back.
+"""Boot a Debian 12 machine with one of Debian's own kernels in qemu, run a command in it, and return its output.
 
-The checkout lies in /root/xdpguard there, with its virtual environment. virtio_net with 198.18.0.1 is the lab's
-server; from NAMESPACE-outside (198.18.0.2) traffic goes to it. Without a command, a shell. At the end all is gone.
+The checkout is in /root/xdpguard there, with its virtual environment. virtio_net with 198.18.0.1 is the lab's server;
+traffic reaches it from NAMESPACE-outside (198.18.0.2). Without a command, runs a shell. All is discarded at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ examples:
 
 
 def main() -> int:
-    """Returns the command's exit code."""
+    """Run the command line; return the command's exit code."""
     parser = argparse.ArgumentParser(
         prog="run", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )

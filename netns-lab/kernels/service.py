@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The Debian package and its systemd unit in a machine: what is in force before, during and after whatever happens."""
+"""The Debian package and its systemd unit in a machine: what is in force before, during and after each event."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from topology import CLIENTS4
 _OLD, _NEW = "0.0.9", "0.1.0"  # versions that the package is built as, from the same tree
 _UNIT = "xdpguard"
 _BLOCKED, _ALSO, _OTHER = CLIENTS4[0], CLIENTS4[2], CLIENTS4[1]
-_PATIENCE = 120  # seconds for what should come soon, on an emulated machine
-_WATCHDOG = 15  # seconds, in place of the unit's own minute
+_PATIENCE = 120  # seconds; limit for anything that should happen soon, on an emulated machine
+_WATCHDOG = 15  # seconds, instead of the unit's own minute
 
 
 def package(machine: Machine) -> Iterator[Row]:
-    """The package's life: install, upgrade with rules and an interface in force, remove, purge."""
+    """Check the package's life cycle: install, upgrade with rules and an interface in force, remove, purge."""
     yield Row("the package installs", "yes", _installed(machine, _OLD))
     yield Row("its service runs", "yes", yes(_runs(machine, 0)))
     yield Row("and starts at boot", "enabled", machine.run(f"systemctl is-enabled {_UNIT}").stdout.strip())
@@ -55,7 +55,7 @@ def package(machine: Machine) -> Iterator[Row]:
 
 
 def service(machine: Machine) -> Iterator[Row]:
-    """The service: set up by a file, reload, watchdog, kill -9, restart, reboot."""
+    """Check the service: set up by a file, reload, watchdog, kill -9, restart, reboot."""
     yield Row("the package installs", "yes", _installed(machine, _NEW))
     machine.serve()
     _configure(machine, block=[_BLOCKED])
@@ -93,7 +93,7 @@ def service(machine: Machine) -> Iterator[Row]:
 
 
 def _installed(machine: Machine, version: str) -> str:
-    """Builds the package as a version, and installs it; whether that went well, in words."""
+    """Build the package as a version and install it; return whether that succeeded, in words."""
     path = ROOT / "dist" / f"xdpguard_{version}-1_amd64.deb"
     done = subprocess.run([str(ROOT / ".debian" / "build"), version], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -114,12 +114,12 @@ def _program(machine: Machine) -> int:
 
 
 def _both(machine: Machine) -> str:
-    """Whether the blocked address connects, and another one."""
+    """Return whether the blocked address connects, and whether another one does."""
     return f"{yes(connects(machine.lab, _BLOCKED, 1.5))} {yes(connects(machine.lab, _OTHER))}"
 
 
 def _runs(machine: Machine, restarts: int) -> bool:
-    """Whether the service is active soon, after at least so many restarts."""
+    """Return whether the service is soon active, after at least this many restarts."""
     test = (
         f'[ "$(systemctl is-active {_UNIT})" = active ] && [ "$(systemctl show -P NRestarts {_UNIT})" -ge {restarts} ]'
     )
@@ -127,23 +127,23 @@ def _runs(machine: Machine, restarts: int) -> bool:
 
 
 def _attached(machine: Machine) -> bool:
-    """Whether the interface carries a program soon."""
+    """Return whether the interface soon has a program."""
     return _in_time(machine, f"ip link show {machine.interface} | grep -q xdp")
 
 
 def _in_time(machine: Machine, test: str) -> bool:
-    """Whether a shell test in the machine comes true soon; asked there, as a question from here takes a second."""
+    """Return whether a shell test in the machine soon succeeds; polled there, as a query from here takes a second."""
     return machine.run(f"timeout {_PATIENCE} sh -c 'until {test}; do sleep 0.5; done'").returncode == 0
 
 
 def _kept_out(machine: Machine, address: str) -> bool:
-    """Whether an address soon connects no more."""
+    """Return whether an address soon fails to connect."""
     return any(not connects(machine.lab, address, 1.5) for _ in range(20))
 
 
 @contextmanager
 def _knocking(machine: Machine) -> Iterator[list[str]]:
-    """Tries to connect from the blocked address all the time; what became of it is in the list at the end."""
+    """Try to connect from the blocked address all the time; the results are in the list at the end."""
     knocks: list[str] = []
     code = (
         "import sys; from topology import Lab; from kernels.steps import connects\n"

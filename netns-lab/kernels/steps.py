@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Attach, block, guard and detach on real traffic: to a machine's virtio_net from here, or on veths in the machine.
 
-As a program, in the machine: the steps on a lab of veths there, their rows as JSON.
+Run as a program in the machine, it takes the steps on a lab of veths there, and prints their rows as JSON.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from topology import CLIENTS4, INTERFACE, OUTSIDE4, SERVER4, Lab
 from xdpguard.net.netns import entered
 
 _PORT = 80
-_WAIT = 5.0  # seconds for an answer of an emulated machine
+_WAIT = 5.0  # seconds; limit for an answer of an emulated machine
 SERVE = f"/usr/bin/python3 -m http.server {_PORT} --directory /srv"  # the web server of every check
 _FLOOD = {"rate": 3000, "begins": 1000, "seconds": 40, "clients": 8}
 _HERE = Path(__file__).parent
 
 
 class Row(NamedTuple):
-    """What was to be seen, what was, and whether that is right."""
+    """What was expected, what was found, and whether they match."""
 
     what: str
     expected: str
@@ -37,24 +37,24 @@ class Row(NamedTuple):
 
     @property
     def right(self) -> bool:
-        """Whether it is as expected; of ``... at least N``, no less."""
+        """Whether it is as expected; for ``... at least N``, not less."""
         if self.expected.startswith("at least "):
             return int(self.found) >= int(self.expected.split()[-1])
         return self.expected == self.found
 
 
 class Site(Protocol):
-    """Where the steps are taken: an interface to attach to, and a lab from whose outside traffic comes."""
+    """Where the steps are taken: an interface to attach to, and a lab whose outside sends the traffic."""
 
-    interface: tuple[str, ...]  # as the command line takes it
+    interface: tuple[str, ...]  # as command line arguments
     lab: Lab
 
     def xdpguard(self, *words: str) -> str:
-        """Runs the command; returns what it printed. Raises when it fails."""
+        """Run a command; return its output. Raise if it fails."""
 
 
 def steps(site: Site, mode: str) -> Iterator[Row]:
-    """Takes the steps one after the other. ``mode``: the one in which it is to be attached."""
+    """Take the steps in order. ``mode``: the expected mode of the attachment."""
     yield Row("connects before attach", "yes", yes(connects(site.lab)))
     site.xdpguard("attach", *site.interface)
     status = json.loads(site.xdpguard("status", "--json"))
@@ -83,7 +83,7 @@ def steps(site: Site, mode: str) -> Iterator[Row]:
 
 
 def yes(what: bool) -> str:
-    """A row's word for it."""
+    """Format a result for a row."""
     return "yes" if what else "no"
 
 
@@ -97,7 +97,7 @@ def _until_active(site: Site) -> bool:
 
 
 def connects(lab: Lab, source: str = OUTSIDE4, wait: float = _WAIT) -> bool:
-    """Whether a request from an address outside is answered."""
+    """Return whether a request from an outside address is answered."""
     with entered(lab.outside):
         client = http.client.HTTPConnection(SERVER4, _PORT, timeout=wait, source_address=(source, 0))
         try:
@@ -128,14 +128,14 @@ def _flooded(lab: Lab) -> Iterator[None]:
 
 
 class Veth:
-    """A lab of veths here."""
+    """A lab of veths on this machine."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.interface: tuple[str, ...] = (INTERFACE, "--netns", lab.server)
 
     def xdpguard(self, *words: str) -> str:
-        """Runs the command."""
+        """Run a command."""
         return subprocess.run(
             [sys.executable, "-m", "xdpguard.cli", *words], capture_output=True, text=True, check=True
         ).stdout
@@ -143,7 +143,7 @@ class Veth:
 
 @contextmanager
 def served(lab: Lab) -> Iterator[None]:
-    """An HTTP server in the server's namespace, which listens."""
+    """Start an HTTP server in the server's namespace; return once it listens."""
     server = lab.start(lab.server, SERVE.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_server(lab)
@@ -154,7 +154,7 @@ def served(lab: Lab) -> Iterator[None]:
 
 
 def wait_for_server(lab: Lab) -> None:
-    """Returns when the server listens. TimeoutError when it does not within a minute."""
+    """Wait until the server listens. Raise TimeoutError after a minute."""
     deadline = time.monotonic() + 60
     with entered(lab.outside):
         while time.monotonic() < deadline:
@@ -166,7 +166,7 @@ def wait_for_server(lab: Lab) -> None:
 
 
 def main() -> int:
-    """The steps on veths; prints a row of JSON each."""
+    """Take the steps on veths; print a row of JSON for each."""
     with Lab("xgsteps", owner=0) as lab, served(lab):
         for row in steps(Veth(lab), "native"):
             print(json.dumps(row), flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is measured of a defence in the SYN-flood scenario: clients under the flood, SYNs answered, throughput."""
+"""Measure a defence in the SYN-flood scenario: clients under the flood, SYNs answered, throughput."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from xdpguard.net.netns import entered
 
 _FLOOD = Path(__file__).parents[1] / "flood.py"
 _RUN = 1.0  # seconds at each rate
-_STRAY = 100  # packets that those who connect before the flood may still send: late ACKs
+_STRAY = 100  # packets that clients of before the flood may still send: late ACKs
 _DOWNLOAD = 3.0  # seconds
 _TRANSFER, _TRANSFERS = 0.8, 5  # seconds each, and how many of each kind
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One defence under the flood. ``download``: MB/s. ``offered``: packets/s sent to it while there were clients, and
-    ``lost`` the share of them that found the receiver's ring full."""
+    """One defence under the flood. ``download``: MB/s. ``offered``: packets/s sent to it while there were clients;
+    ``lost``: the fraction of them lost because the receiver's ring was full."""
 
     clients: Clients
     download: float
@@ -44,7 +44,7 @@ class Contest:
 @dataclass(frozen=True)
 class Flights:
     """Clients under a flood of ``rate`` SYNs/s, with requests of ``request`` bytes. ``bad``: their segments that the
-    guard dropped for a cookie that is not valid; the flood sends none.
+    guard dropped because of an invalid cookie; the flood sends none.
     """
 
     rate: int
@@ -76,7 +76,7 @@ def _flood_line(lab: Lab, core: int, rate: int, seconds: float) -> list[str]:
 
 @contextmanager
 def _flooding(lab: Lab, core: int, rate: int, seconds: float) -> Iterator[subprocess.Popen[str]]:
-    """The flood in the background, ended with the block."""
+    """Run the flood in the background, ended with the block."""
     with subprocess.Popen(_flood_line(lab, core, rate, seconds), stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -85,7 +85,7 @@ def _flooding(lab: Lab, core: int, rate: int, seconds: float) -> Iterator[subpro
 
 
 class _Traffic(NamedTuple):
-    """Packets an interface has received, and frames it could not hand over, at a moment (seconds, monotonic)."""
+    """Packets an interface has received, and frames it could not pass on, at a moment (seconds, monotonic)."""
 
     at: float
     received: int
@@ -94,9 +94,9 @@ class _Traffic(NamedTuple):
 
 @contextmanager
 def _traffic(namespace: str) -> Iterator[Callable[[], _Traffic]]:
-    """Reads an interface's numbers, again and again."""
+    """Reads an interface's counters repeatedly."""
     with entered(namespace):
-        table = os.open("/proc/thread-self/net/dev", os.O_RDONLY | os.O_CLOEXEC)  # keeps to this namespace
+        table = os.open("/proc/thread-self/net/dev", os.O_RDONLY | os.O_CLOEXEC)  # stays in this namespace
 
     def read() -> _Traffic:
         for line in os.pread(table, 65_536, 0).decode("ascii").splitlines():
@@ -113,7 +113,7 @@ def _traffic(namespace: str) -> Iterator[Callable[[], _Traffic]]:
 
 
 def contest(lab: Lab, core: int, rate: int, seconds: float, watch: Watch | None = None) -> Contest:
-    """Clients for so long and then a download, under one flood that outlasts them."""
+    """Run clients for a while and then a download, under one flood that outlasts them."""
     with (
         _traffic(lab.server) as server,
         _traffic(lab.outside) as outside,
@@ -133,7 +133,7 @@ def contest(lab: Lab, core: int, rate: int, seconds: float, watch: Watch | None 
                 watch.active()
             seen = Clients(**clients.answer())
             after, lost = server(), outside().lost - lost
-            # One after the other: a download at full speed fills the ring of the receiver, and clients pay for that.
+            # In sequence: a download at full speed fills the receiver's ring, which would harm the clients.
             download.go()
             moved = float(download.answer())
             if flood.poll() is not None:
@@ -145,7 +145,7 @@ def contest(lab: Lab, core: int, rate: int, seconds: float, watch: Watch | None 
 
 
 def _answers(guarded: Guarded) -> Callable[[], bool]:
-    """Whether the guard has answered SYNs since this was made."""
+    """Return whether the guard has answered SYNs since this was created."""
     sent = guarded.cookies()
     return lambda: guarded.cookies() > sent + _STRAY
 
@@ -153,8 +153,8 @@ def _answers(guarded: Guarded) -> Callable[[], bool]:
 def first_flights(
     lab: Lab, core: int, guarded: Guarded, rates: Sequence[int], sizes: Sequence[int], seconds: float
 ) -> Iterator[Flights]:
-    """Clients of the guard under floods, with requests of so many bytes: what follows a client's first segment at once
-    reaches the host before the kernel has a socket for it.
+    """Run clients of the guard under floods, with requests of these sizes: what follows a client's first segment
+    immediately reaches the host before the kernel has a socket for it.
     """
     for rate, size in itertools.product(rates, sizes):
         with (
@@ -172,7 +172,7 @@ def first_flights(
 
 
 def handled(lab: Lab, core: int, rates: tuple[int, ...], answered: Callable[[], int]) -> list[tuple[float, float]]:
-    """SYNs offered a second, and SYNs answered of them, with nobody else on the wire."""
+    """Return the SYNs/s offered, and the SYNs/s answered, with no other traffic."""
     found = []
     with Peer("serve", lab.server):
         for rate in rates:
@@ -183,7 +183,7 @@ def handled(lab: Lab, core: int, rates: tuple[int, ...], answered: Callable[[], 
 
 
 def run_short(lab: Lab, state: Path, seconds: float = 4.0, rate: int = 1_000_000) -> Short:
-    """A short flood against xdpguard with its service, on a lab with nothing attached. ``state``: an empty folder."""
+    """Run a short flood against xdpguard and its service on a bare lab. ``state``: an empty directory."""
     with Guarded(lab, state) as guarded:
         core = lab.split_cores()
         with guarded.service():
@@ -195,8 +195,8 @@ def run_short(lab: Lab, state: Path, seconds: float = 4.0, rate: int = 1_000_000
 
 
 def throughput(lab: Lab, guarded: Guarded) -> dict[str, float]:
-    """Connections set up by cookie beside others, no flood: medians in MB/s, and their ratio, in each direction."""
-    for name in ("tcp_syncookies", "tcp_timestamps"):  # as the service sets them for the length of a flood
+    """Compare connections set up by cookie with others, without a flood: medians in MB/s and their ratio, both ways."""
+    for name in ("tcp_syncookies", "tcp_timestamps"):  # as the service sets them during a flood
         sysctl.write(f"net.ipv4.{name}", "2", lab.server)
     rates: dict[tuple[str, str], list[float]] = {}
     with Peer("serve", lab.server):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What attaching and blocking cost, as whole processes. Packets, drop rates and lists: see `xdpguard bench`."""
+"""The cost of attaching and blocking, as whole processes. For packets, drop rates and lists: `xdpguard bench`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MANY = 100_000
 
 
 class Limit(NamedTuple):
-    """A figure, what it should be at most, and its unit."""
+    """A figure, its upper bound, and its unit."""
 
     name: str
     value: float
@@ -51,11 +51,11 @@ class Guard:
         }
 
     def forget_compiled(self) -> None:
-        """Makes the next attach compile."""
+        """Make the next attach compile."""
         shutil.rmtree(self._compiled, ignore_errors=True)
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> float:
-        """Runs a command; returns its whole time in seconds."""
+        """Run a command; return its total time in seconds."""
         begin = time.perf_counter()
         subprocess.run(
             [str(Path(sys.executable).parent / "xdpguard"), *arguments],
@@ -69,7 +69,7 @@ class Guard:
 
 
 def commands(guard: Guard, lab: Lab) -> list[Limit]:
-    """Whole-process times of attach, block, and a hundred thousand blocks."""
+    """Measure the whole-process times of attach, block, and a hundred thousand blocks."""
     attach, again, block = [], [], []
     for number in range(_ROUNDS):
         guard.forget_compiled()
@@ -96,7 +96,7 @@ def commands(guard: Guard, lab: Lab) -> list[Limit]:
 
 
 def show(limits: list[Limit]) -> None:
-    """The table."""
+    """Print the table."""
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     table = Table("figure", "measured", "wanted", "", box=box.SIMPLE_HEAD, pad_edge=False)
     for limit in limits:
@@ -106,7 +106,7 @@ def show(limits: list[Limit]) -> None:
 
 
 def main() -> int:
-    """Measures; with --json prints numbers for machines."""
+    """Measure; with --json print numbers for machines."""
     parser = argparse.ArgumentParser(prog="costs", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

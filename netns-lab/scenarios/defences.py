@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The defences of the SYN-flood scenario: three of the kernel's, and xdpguard; and the least an answer can cost."""
+"""The defences of the SYN-flood scenario: three of the kernel's, and xdpguard; and the minimum cost of an answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from xdpguard.telemetry import counters
 
 _BPFFS = Path("/sys/fs/bpf")
 _POLL = 0.001  # seconds
-# Answers every IPv4 packet from a spoofed source with itself: the least that an answer can cost here.
+# Answers every IPv4 packet from a spoofed source with itself: the minimum cost of an answer here.
 _SWAP = r"""
 int swap(struct xdp_md *ctx)
 {
@@ -72,7 +72,7 @@ table ip syn_flood {{
 
 
 class Unavailable(Exception):
-    """A defence that this machine does not have; in words."""
+    """This machine lacks a defence; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class Times:
     to_idle: float
 
 
-# The defences. Each is set up in a lab; that gives the core for the sender, and the count of SYNs answered so far.
+# The defences. Each is set up in a lab, and yields the core for the sender, and the count of SYNs answered so far.
 
 Ready = tuple[int, Callable[[], int]]
 
 
 @dataclass(frozen=True)
 class Defence:
-    """One of the kernel's: its name, how it is set up, and the rates at which it is tried."""
+    """One of the kernel's defences: its name, its setup, and the rates at which it is tried."""
 
     name: str
     set_up: Callable[[Lab], Ready]
@@ -98,9 +98,9 @@ class Defence:
 
 
 def attach(lab: Lab, program: int) -> int:
-    """Attaches a program to the server's interface, where it stays; returns the core for the sender.
+    """Attach a program to the server's interface, where it stays; return the core for the sender.
 
-    In the mode in which what it sends arrives: native, or generic where the peer carries no program.
+    Uses the mode in which its answers arrive: native, or generic if the peer has no program.
     """
     links = Links()
     links.attach(links.get(INTERFACE, lab.server), program, "generic" if lab.ordinary else "native", None)
@@ -109,12 +109,12 @@ def attach(lab: Lab, program: int) -> int:
 
 
 def _attach_pass(lab: Lab) -> int:
-    # xdpguard has one, so all defences have one receive path.
+    # xdpguard has a program, so all defences get the same receive path.
     return attach(lab, kernel.load_xdp(XDP_PASS, "lab_pass"))
 
 
 def _tcp(lab: Lab, table: str, name: str) -> int:
-    """A counter of ``/proc/net/snmp`` or ``netstat`` in the server's namespace."""
+    """Return a counter of ``/proc/net/snmp`` or ``netstat`` in the server's namespace."""
     with entered(lab.server):
         lines = Path(f"/proc/thread-self/net/{table}").read_text(encoding="ascii").splitlines()
     for names, values in zip(lines[::2], lines[1::2], strict=True):
@@ -126,8 +126,8 @@ def _tcp(lab: Lab, table: str, name: str) -> int:
 
 def _kernel_alone(lab: Lab) -> Ready:
     sysctl.write("net.ipv4.tcp_syncookies", "0", lab.server)
-    # Nothing counts the SYNs that find room in the queue. But each is answered, and with no connection there nothing
-    # else is sent but those answers again.
+    # Nothing counts the SYNs that fit in the queue. But each is answered, and without connections nothing is sent but
+    # those answers, retransmitted.
     return _attach_pass(lab), lambda: _tcp(lab, "snmp", "OutSegs") - _tcp(lab, "snmp", "RetransSegs")
 
 
@@ -143,7 +143,7 @@ def _synproxy(lab: Lab) -> Ready:
     if done.returncode:
         reason = next(iter(done.stderr.strip().splitlines()), "no reason given")
         raise Unavailable(f"nft does not take a table with synproxy, the kernel's module may be missing: {reason}")
-    # As its documentation asks: an ACK must not make a connection that conntrack then takes for one in the middle.
+    # As its documentation requires: an ACK must not create a connection that conntrack takes for an established one.
     wanted = {"netfilter.nf_conntrack_tcp_loose": 0, "ipv4.tcp_syncookies": 2, "ipv4.tcp_timestamps": 1}
     for name, value in wanted.items():
         sysctl.write(f"net.{name}", str(value), lab.server)
@@ -151,7 +151,7 @@ def _synproxy(lab: Lab) -> Ready:
 
 
 def _synproxy_answers(lab: Lab) -> int:
-    """SYNs that were answered with a cookie; one line a CPU, hexadecimal."""
+    """Return the SYNs answered with a cookie; the file has one line per CPU, in hexadecimal."""
     with entered(lab.server):
         names, *rows = Path("/proc/thread-self/net/stat/synproxy").read_text(encoding="ascii").splitlines()
     place = names.split().index("syn_received")
@@ -164,7 +164,7 @@ KERNEL = (
     Defence("kernel SYN cookies", _kernel_cookies),
     Defence("nftables synproxy", _synproxy),
 )
-# What comes over a bridge as socket buffers costs the receiver more than any defence does.
+# Frames that arrive over a bridge as socket buffers cost the receiver more than any defence.
 ORDINARY_RATES = (100_000, 200_000, 300_000, 400_000, 600_000)
 GUARD_RATES = (1_500_000, 2_000_000, 2_600_000, 3_200_000)
 
@@ -194,7 +194,7 @@ class Guarded:
         self("detach", "--all")
 
     def __call__(self, *arguments: str) -> str:
-        """Runs a command; its failure ends the scenario."""
+        """Run a command; its failure ends the scenario."""
         done = subprocess.run(
             self._line(*arguments), env=self._environment, capture_output=True, text=True, check=False
         )
@@ -204,10 +204,10 @@ class Guarded:
 
     @contextmanager
     def service(self) -> Iterator[None]:
-        """``xdpguard run`` in the background, from when it says that it is ready."""
+        """Run ``xdpguard run`` in the background, from the moment it reports that it is ready."""
         address = self._state / "notify"
         with ExitStack() as stack:
-            # Closed once it has told: nobody would take what is said there later, and the service would wait for that.
+            # Closed once it has reported: nobody would read later messages, and the service would block on them.
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
                 ready.bind(str(address))
                 ready.settimeout(PATIENCE)
@@ -241,24 +241,24 @@ class Guarded:
             notify.unlink()
 
     def log(self) -> str:
-        """What the service has said."""
+        """Return the service's output."""
         return (self._state / "log").read_text(encoding="utf-8")
 
     def state(self) -> guard.State:
-        """The guard's state on the server's interface."""
+        """Return the guard's state on the server's interface."""
         return guard.read(self._pins, INTERFACE, self._lab.server)
 
     def counters(self) -> counters.Counters:
-        """The counters of the server's interface."""
+        """Return the counters of the server's interface."""
         return counters.read(self._pins, INTERFACE, self._lab.server)
 
     def mode(self) -> str:
-        """The mode that attach took."""
+        """Return the mode that attach chose."""
         xdp = Links().get(INTERFACE, self._lab.server).xdp
         return xdp.mode if xdp else "no"
 
     def cookies(self) -> int:
-        """SYNs answered with a cookie."""
+        """Return the SYNs answered with a cookie."""
         return self.counters().reasons["cookie_sent"].packets
 
     def _line(self, *arguments: str) -> list[str]:
@@ -266,7 +266,7 @@ class Guarded:
 
 
 def wait_for(happened: Callable[[], bool], what: str, patience: float = PATIENCE) -> float:
-    """Polls what tells of itself in no other way; returns when it was seen (monotonic)."""
+    """Poll what sends no notification; return when it was seen (monotonic)."""
     end = time.monotonic() + patience
     while not happened():
         if time.monotonic() > end:
@@ -276,23 +276,23 @@ def wait_for(happened: Callable[[], bool], what: str, patience: float = PATIENCE
 
 
 class Watch:
-    """Follows the guard through a flood, by polling: its state is in maps, which tell nobody."""
+    """Follows the guard through a flood by polling: its state is in maps, which send no notifications."""
 
     def __init__(self, guarded: Guarded) -> None:
         self._guarded = guarded
         self._began = self._active = self._ended = self._idle = 0.0
 
     def begin(self) -> None:
-        """Until the next SYN has come: while the flood starts nobody else sends any."""
+        """Wait for the next SYN: while the flood starts nobody else sends any."""
         before = self._syns()
         self._began = wait_for(lambda: self._syns() > before, "the flood")
 
     def active(self) -> None:
-        """Until the guard acts."""
+        """Wait until the guard acts."""
         self._active = wait_for(lambda: self._guarded.state().active(), "an active guard")
 
     def end(self) -> None:
-        """Until no SYN has come for a while, the clients being done, and then until the guard is idle."""
+        """Wait until no SYN has come for a while, the clients being done, and then until the guard is idle."""
         self._ended = time.monotonic()
         before = self._syns()
 
@@ -306,27 +306,27 @@ class Watch:
         self._idle = wait_for(idle, "an idle guard", 2 * PATIENCE)
 
     def times(self) -> Times:
-        """What was found."""
+        """Return the findings."""
         return Times(self._active - self._began, self._idle - self._ended)
 
     def _syns(self) -> int:
         return self._guarded.counters().flags["syn"]
 
 
-# The ceiling: as quick as an answer can be.
+# The ceiling: the fastest possible answer.
 
 
 def swapping() -> int:
-    """The program that swaps addresses, as a file descriptor."""
+    """Load the program that swaps addresses; return its descriptor."""
     bcc = import_bcc()
     module = bcc.BPF(text=_SWAP.encode(), cflags=[*header_flags(source_folder()), "-Wno-macro-redefined"])
     return os.dup(module.load_func("swap", bcc.BPF.XDP).fd)
 
 
 def sent_back(lab: Lab) -> int:
-    """Packets that the server's interface sent by XDP_TX, of which the errors are no part.
+    """Return the packets that the server's interface sent by XDP_TX, without errors.
 
-    In generic mode they are counted with the host's own, of which there are none while nobody but the flood is there.
+    In generic mode they are counted with the host's own packets, of which there are none while only the flood runs.
     """
     if lab.ordinary:
         with entered(lab.server):

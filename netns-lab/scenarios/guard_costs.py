@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the SYN guard costs a packet, by BPF_PROG_TEST_RUN above an empty program, with a new source for every packet.
+"""The SYN guard's cost per packet, by BPF_PROG_TEST_RUN above an empty program, with a new source for every packet.
 
-An answered packet is no SYN any more, so a packet maker in front writes each frame anew; the empty program has it, too.
+An answered packet is no longer a SYN, so a packet maker in front rewrites each frame; the empty program has it, too.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from xdpguard.net.netns import entered
 from xdpguard.policy.model import Guard
 
 _ROUNDS, _REPEAT = 11, 300_000
-# New entries of the tracking tables in a run: what the policy lets each of two CPUs make by default among so many
-# packets of a flood of a million a second. More than a second lies between two runs of a program.
+# New entries of the tracking tables per run: what the default policy lets each of two CPUs create for that many packets
+# of a flood of a million per second. Two runs of a program are more than a second apart.
 _NEW_ENTRIES = 1_500
 _PORT = 80
 _BPFFS = Path("/sys/fs/bpf")
 _MAIN = "int xdpguard(struct xdp_md *ctx)"
 _WANTED = "if (!XG_LOOPBACK && xg_guard_wanted(packet, counters))"
-# Writes the frame, and other bits into the source where `random` is set.
+# Writes the frame, with random bits in the source where `random` is set.
 _MAKER = """
 static __always_inline int bench_make(struct xdp_md *ctx)
 {
@@ -63,7 +63,7 @@ int xdpguard(struct xdp_md *ctx)
 
 
 class Case(NamedTuple):
-    """A packet and how the guard stands to it. ``bound`` in ns, above the empty program; 0: none is set."""
+    """A packet and the guard's state towards it. ``bound`` in ns, above the empty program; 0: none."""
 
     name: str
     flags: str
@@ -87,7 +87,7 @@ CASES = (
 
 
 def frame(case: Case) -> bytes:
-    """The frame the maker writes: as long as its answer, so that each run finds a frame of the same length."""
+    """Return the frame the maker writes: as long as its answer, so that each run gets a frame of the same length."""
     from scapy.layers.inet import IP, TCP
     from scapy.layers.inet6 import IPv6
     from scapy.layers.l2 import Ether
@@ -98,7 +98,7 @@ def frame(case: Case) -> bytes:
 
 
 def _writes(octets: bytes, family: int) -> Iterator[str]:
-    """Stores as wide as the loads to come: one that spans two stores would wait, as it does not in a real frame."""
+    """Return stores as wide as the later loads: a load that spans two stores would stall, unlike in a real frame."""
     at = 0
     while at < len(octets):
         size = 2 if at == 0 else 8 if family == 6 and 22 <= at < 54 else 4
@@ -129,7 +129,7 @@ def _edit(case: Case, empty: bool, guarded: bool) -> Callable[[str], str]:
 
 
 class Program(NamedTuple):
-    """A loaded variant of a case: what it is called, its frame, and which program is the empty one beside it."""
+    """A loaded variant of a case: its name, its frame, and the corresponding empty program."""
 
     name: str
     case: Case
@@ -138,9 +138,9 @@ class Program(NamedTuple):
 
 
 def measure(lab: Lab) -> dict[str, float]:
-    """Median cost of each case above the empty program, ns; and of the idle ACK without a guard in the program.
+    """Return the median cost of each case above the empty program, ns; and of the idle ACK without a guard.
 
-    All are taken in turn, so that a busy moment of the machine falls on all.
+    All are run in turn, so that a busy moment of the machine affects all.
     """
     ensure_bpffs(_BPFFS)
     with ExitStack() as stack, entered(lab.server):
@@ -187,7 +187,7 @@ def _build(case: Case, pins: Pins) -> list[Program]:
         found.append(Program("  the same, without a guard", case, load(False, False), empty))
     with Tables(pins) as tables:
         tables.seed()
-    # A flood rate out of reach keeps an idle guard idle.
+    # An unreachable flood rate keeps an idle guard idle.
     policy = Guard(mode="always" if case.mode == "always" else "auto", flood_rate=100_000_000)
     guard.write_policy(pins, guard.encode(policy, True, False))
     guard.settle(pins, "bench", "", policy.mode, guard.Surroundings(bytes.fromhex(SERVER_MAC.replace(":", ""))))
@@ -195,7 +195,7 @@ def _build(case: Case, pins: Pins) -> list[Program]:
 
 
 def main() -> int:
-    """Measures; with --json prints numbers for machines."""
+    """Measure; with --json print numbers for machines."""
     parser = argparse.ArgumentParser(prog="guard-costs", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The other processes of the SYN-flood scenario (server, clients, download): this file in a namespace of the lab."""
+"""The other processes of the SYN-flood scenario (server, clients, download): this file, in a namespace of the lab."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from topology import CLIENTS4, OUTSIDE4, SERVER4
 
 from xdpguard.net.netns import entered
 
-PORT, BULK = 80, 81  # what is flooded, and what is not
-TIMEOUT = 3.0  # seconds an attempt to connect may take, answer included
-PATIENCE = 15.0  # seconds for what should come soon
+PORT, BULK = 80, 81  # the flooded port, and one that is not flooded
+TIMEOUT = 3.0  # seconds; limit of a connection attempt, including the answer
+PATIENCE = 15.0  # seconds; limit for anything that should happen soon
 
 _HERE = Path(__file__)
 _PACE = 0.04  # seconds between two connections of a client: ten clients should not load a core themselves
 _WORKERS = 16  # threads that accept
-_BACKLOG = 4096  # net.core.somaxconn, as it is by default
+_BACKLOG = 4096  # the default of net.core.somaxconn
 REQUEST = 18  # bytes of the shortest request; two segments' worth begins at 1,449
 _HEAD, _END = b"GET / HTTP/1.0\r\n", b"\r\n"
 _ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200
@@ -38,7 +38,7 @@ _ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200
 
 @dataclass(frozen=True)
 class Clients:
-    """What real clients saw. Times to set up a connection, in ms; None when there was none."""
+    """Results of real clients. Times to set up a connection, in ms; None if there was none."""
 
     tried: int
     succeeded: int
@@ -50,7 +50,7 @@ class Clients:
 
 
 class Peer:
-    """A server, clients or a download, as a process of its own. Use as a context manager."""
+    """A server, clients or a download, as a separate process. Use as a context manager."""
 
     def __init__(self, role: str, namespace: str, *arguments: object) -> None:
         self._process = subprocess.Popen(
@@ -76,12 +76,12 @@ class Peer:
         self._end()
 
     def go(self) -> None:
-        """Lets it begin."""
+        """Let it begin."""
         self._in.write("go\n")
         self._in.flush()
 
     def answer(self) -> Any:
-        """What it says next."""
+        """Return its next output."""
         line = self._out.readline()
         if not line:
             raise SystemExit("syn-flood: a process of the lab ended early; its message is above")
@@ -102,7 +102,7 @@ def _say(what: object) -> None:
 
 
 def _serve(namespace: str) -> None:
-    """Role: a threaded server whose clients speak first, and one for long transfers. Until the parent closes."""
+    """Run as the server: threaded, clients speak first; plus one for long transfers. Ends when the parent closes."""
     with entered(namespace):
         short = socket.create_server((SERVER4, PORT), backlog=_BACKLOG)
         bulk = socket.create_server((SERVER4, BULK))
@@ -135,7 +135,7 @@ def _transfer_all(listener: socket.socket) -> None:
 
 
 def _transfer(connection: socket.socket) -> None:
-    """First octet: hello, echoed. Second: ``d`` to be sent to, ``u`` to send."""
+    """Serve a transfer. First byte: hello, echoed. Second: ``d`` to receive, ``u`` to send."""
     piece = bytearray(1 << 18)
     with connection:
         connection.sendall(connection.recv(1))
@@ -149,7 +149,7 @@ def _transfer(connection: socket.socket) -> None:
 
 
 def open_bulk() -> socket.socket:
-    """A connection for a long transfer, established end to end."""
+    """Open a connection for a long transfer, established end to end."""
     connection = socket.create_connection((SERVER4, BULK), TIMEOUT, (OUTSIDE4, 0))
     connection.sendall(b"h")
     connection.recv(1)
@@ -157,11 +157,11 @@ def open_bulk() -> socket.socket:
 
 
 def move(connection: socket.socket, direction: str, seconds: float) -> float:
-    """Transfers for so long; returns MB/s. Closes the connection."""
+    """Transfer for a while; return MB/s. Closes the connection."""
     piece = bytearray(1 << 18)
     moved = 0
     with connection:
-        # Closing resets: what is still on its way would be work for whoever measures next.
+        # Close with a reset: data still in flight would disturb the next measurement.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.sendall(direction.encode())
         end = time.monotonic() + seconds
@@ -175,7 +175,7 @@ def move(connection: socket.socket, direction: str, seconds: float) -> float:
 
 
 def _download(namespace: str, seconds: str) -> None:
-    """Role: the long download, on a connection made at once."""
+    """Run as the long download, on a connection made at once."""
     with entered(namespace):
         connection = open_bulk()
     _say("ready")
@@ -184,7 +184,7 @@ def _download(namespace: str, seconds: str) -> None:
 
 
 class _Attempt(NamedTuple):
-    """Seconds until connected and until answered, or why not."""
+    """Return the seconds until connected and until answered, or why not."""
 
     connected: float
     answered: float
@@ -212,7 +212,7 @@ def _attempt(source: str, request: bytes) -> _Attempt:
 
 
 def _connect(namespace: str, seconds: str, size: str) -> None:
-    """Role: the clients, each on an address of its own, one connection after the other. ``size``: of a request."""
+    """Run as the clients, each with an address of its own, one connection after another. ``size``: of a request."""
     attempts: list[_Attempt] = []
     padding = int(size) - REQUEST
     request = _HEAD + (b"X" * (padding - len(_END)) + _END if padding > len(_END) else b"") + _END
@@ -228,7 +228,7 @@ def _connect(namespace: str, seconds: str, size: str) -> None:
     sys.stdin.readline()
     begin = time.monotonic()
     threads = [threading.Thread(target=client, args=(number,)) for number in range(len(CLIENTS4))]
-    with entered(namespace):  # threads begin where they are made
+    with entered(namespace):  # threads start in the namespace of their creator
         for thread in threads:
             thread.start()
     for thread in threads:
@@ -255,7 +255,7 @@ _ROLES: dict[str, Callable[..., None]] = {"serve": _serve, "connect": _connect, 
 
 
 def _main() -> None:
-    """Plays the role that a Peer starts it for."""
+    """Run the role for which a Peer started this process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--as", dest="role", nargs="+", required=True, metavar=("ROLE", "NAMESPACE"))
     role, *arguments = parser.parse_args().role

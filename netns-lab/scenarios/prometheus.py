@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A real Prometheus on the figures of a flood: they agree with `stats`, dashboard and alerts work."""
+"""A real Prometheus on the metrics of a flood: they agree with `stats`; dashboard and alerts work."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ _FLOODS = (
     ("udp", "--rate", "500", "--source", CLIENTS4[6]),
     ("malformed", "--rate", "500"),
 )
-# Alerts for which something in the service would have to break, or an hour to pass. The others are brought about.
+# Alerts that would need a broken service, or an hour. All others are triggered.
 _QUIET = {"XdpguardNoAudit", "XdpguardUnreadable", "XdpguardStuck", "XdpguardDropsRising"}
 
 
 class Checks:
-    """What was looked at and found, told as it comes."""
+    """Findings, printed as they come."""
 
     def __init__(self) -> None:
         self.failed = 0
 
     def __call__(self, good: bool, what: str, found: object = "") -> None:
-        """One finding."""
+        """Record one finding."""
         self.failed += not good
         text = str(found)
         print(f"{'ok  ' if good else 'FAIL'}  {what}{f': {text}' if text else ''}", flush=True)
@@ -71,7 +71,7 @@ class Guard:
         }
 
     def __call__(self, *arguments: str) -> str:
-        """Runs a command; its failure ends the scenario."""
+        """Run a command; its failure ends the scenario."""
         done = subprocess.run(
             self._line(*arguments), env=self._environment, capture_output=True, text=True, check=False
         )
@@ -80,14 +80,14 @@ class Guard:
         return done.stdout
 
     def stats(self) -> dict[str, Any]:
-        """What `stats --json` says of the interface."""
+        """Return what `stats --json` reports for the interface."""
         found: dict[str, Any]
         (found,) = json.loads(self("stats", "--json"))["interfaces"].values()
         return found
 
     @contextmanager
     def service(self) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-        """``xdpguard run``: the process, and where it serves."""
+        """Start ``xdpguard run``; yield the process and the address it serves at."""
         with self.log.open("wb") as log:
             line = self._line("run", "--config", str(self.config))
             process = subprocess.Popen(line, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -102,7 +102,7 @@ class Guard:
 
 
 def promtool(checks: Checks, page: bytes, folder: Path) -> None:
-    """What promtool says of the figures and the rules."""
+    """Check the metrics and the rules with promtool."""
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
     checks(done.returncode == 0, "promtool check metrics", (done.stdout + done.stderr).decode().strip() or "no fault")
     done = subprocess.run(["promtool", "check", "rules", str(folder / "alerts.yml")], capture_output=True, check=False)
@@ -113,7 +113,7 @@ def promtool(checks: Checks, page: bytes, folder: Path) -> None:
 
 
 def values(checks: Checks, guard: Guard, server: Server) -> None:
-    """Each counter that Prometheus has stored lies between the readings of `stats` before and after."""
+    """Check that each counter Prometheus stored is between the readings of `stats` before and after."""
     before, begun = guard.stats(), time.time()
     sample = 'timestamp(xdpguard_packets_total{reason="pass"})'
     wait_for(lambda: float(server.query(sample)[0]["value"][1]) > begun, "another scrape")
@@ -139,7 +139,7 @@ def values(checks: Checks, guard: Guard, server: Server) -> None:
 
 
 def panels(checks: Checks, server: Server) -> None:
-    """Every query of the dashboard returns data, and every variable has values."""
+    """Check that every query of the dashboard returns data, and that every variable has values."""
     made = json.loads(dashboard.dashboard())
     for variable in made["templating"]["list"][1:]:
         selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr]
@@ -157,12 +157,12 @@ def panels(checks: Checks, server: Server) -> None:
 
 
 def _filled(query: str) -> str:
-    """A query as Grafana sends it, with everything chosen."""
+    """Return a query as Grafana sends it, with everything selected."""
     return re.sub(r"\$(job|instance|interface)\b", ".*", query.replace("$__rate_interval", "10s"))
 
 
 def main() -> int:
-    """Runs it; 1 when something was not as it should be."""
+    """Run the scenario; return 1 if something was wrong."""
     argparse.ArgumentParser(prog="prometheus", description=__doc__).parse_args()
     checks = Checks()
     with ExitStack() as stack:
@@ -224,7 +224,7 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
 
 
 def _take_out(address: str) -> None:
-    """Takes a block out of the kernel behind everybody's back."""
+    """Remove a block from the kernel behind everybody's back."""
     descriptor = Pins(Path("/sys/fs/bpf"), _INSTANCE).open("deny4", abi.ADDRESS4.size, abi.RULE.size)
     kernel.delete(descriptor, abi.ADDRESS4.pack(socket.inet_aton(address)))
     os.close(descriptor)
@@ -232,12 +232,12 @@ def _take_out(address: str) -> None:
 
 @contextmanager
 def _flooded(lab: Lab) -> Iterator[None]:
-    """A listener whose queue is full at once, and floods of all kinds."""
+    """Create a listener whose queue is full at once, and floods of all kinds."""
     with ExitStack() as stack:
         with entered(lab.server):
             stack.enter_context(socket.create_server(("", _PORT), backlog=8))
             stack.enter_context(socket.create_server(("", _PORT + 1), backlog=8))
-            for _ in range(9):  # nobody accepts them
+            for _ in range(9):  # never accepted
                 stack.enter_context(socket.create_connection(("127.0.0.1", _PORT + 1), timeout=30))
         flood = Path(__file__).parents[1] / "flood.py"
         for arguments in _FLOODS:

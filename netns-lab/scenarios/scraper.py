@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A Prometheus of a scenario's own, and waiting for what is to come."""
+"""A Prometheus for a scenario, and waiting for conditions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 120.0  # seconds
 
 
 def wait_for(happened: Callable[[], Any], what: str) -> Any:
-    """Polls until there is something; returns it."""
+    """Poll until there is a result; return it."""
     end = time.monotonic() + _PATIENCE
     while not (found := happened()):
         if time.monotonic() > end:
@@ -31,7 +31,7 @@ def wait_for(happened: Callable[[], Any], what: str) -> Any:
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """Ends a process that may have ended."""
+    """Terminate a process that may have ended."""
     process.terminate()
     try:
         process.wait(30)
@@ -41,7 +41,7 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 class Server:
-    """Prometheus, which scrapes a target each second."""
+    """A Prometheus that scrapes a target every second."""
 
     def __init__(self, folder: Path, target: str) -> None:
         (folder / "alerts.yml").write_text(dashboard.alerts())
@@ -50,7 +50,7 @@ class Server:
             f"rule_files: ['{folder}/alerts.yml']\n"
             f"scrape_configs: [{{job_name: xdpguard, static_configs: [{{targets: ['{target}']}}]}}]\n"
         )
-        # Bound and not listening: nobody else is given the port meanwhile.
+        # Bound but not listening, so that nobody else gets the port meanwhile.
         self._kept = socket.socket()
         self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._kept.bind(("127.0.0.1", 0))
@@ -84,12 +84,12 @@ class Server:
             return False
 
     def ask(self, path: str, **values: str) -> Any:
-        """An answer of its API."""
+        """Return an answer of its API."""
         with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(values)}", timeout=30) as got:
             return json.load(got)["data"]
 
     def query(self, query: str) -> list[dict[str, Any]]:
-        """The series a query gives now. SystemExit where it is no query."""
+        """Return the series that a query yields now. Raise SystemExit if it is not a query."""
         try:
             found: list[dict[str, Any]] = self.ask("query", query=query)["result"]
         except urllib.error.HTTPError as error:
@@ -97,5 +97,5 @@ class Server:
         return found
 
     def firing(self) -> set[str]:
-        """The alerts that fire."""
+        """Return the firing alerts."""
         return {it["labels"]["alertname"] for it in self.ask("alerts")["alerts"] if it["state"] == "firing"}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """`xdpguard top` during a flood, as SVG: real figures of a real run of half a minute.
 
-A listener with clients, a blocked source, a named list, and a SYN flood that begins when the screen has been there for
-some seconds.
+A listener with clients, a blocked source, a named list, and a SYN flood that begins some seconds after the screen has
+started.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ examples:
 
 
 class _Server:
-    """Takes connections and closes them. Clients come one after the other. Use as a context manager."""
+    """Accepts connections and closes them. Clients come one after another. Use as a context manager."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -87,7 +87,7 @@ def _flood(lab: Lab, *arguments: str) -> Iterator[None]:
 
 
 def shoot(file: Path, columns: int, lines: int, rate: int) -> None:
-    """Makes the picture."""
+    """Take the screenshot."""
     with tempfile.TemporaryDirectory(prefix="xdpguard-top-") as folder, ExitStack() as stack:
         lab = stack.enter_context(Lab("xgtop", owner=os.getpid()))
         environment = os.environ | {
@@ -128,7 +128,7 @@ def shoot(file: Path, columns: int, lines: int, rate: int) -> None:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="screenshot", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -141,7 +141,7 @@ def main() -> int:
         parser.error("--size goes from 60x14 to 300x100")
     if not 20_000 <= given.rate <= 10_000_000:
         parser.error("--rate goes from 20000, where a flood begins for the guard, to 10000000")
-    # What was made goes with its contexts, which SIGTERM would not end otherwise.
+    # The contexts clean up, but SIGTERM would not end them otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     shoot(given.file, int(columns), int(lines), given.rate)
     print(f"{given.file}: {given.file.stat().st_size:,} octets")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What looking costs: the live screen with 100,000 tuples, a dropped packet with and without a reader, a replay."""
+"""The cost of looking: the live screen with 100,000 tuples, a dropped packet with and without a reader, a replay."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ mode = "off"
 
 
 class Figure(NamedTuple):
-    """A figure, its unit, and what it should be: at most, or, with ``least``, at least that; 0: nothing is wanted."""
+    """A figure, its unit, and its target: an upper bound or, with ``least``, a lower one; 0: none."""
 
     name: str
     value: float
@@ -53,12 +53,12 @@ class Figure(NamedTuple):
 
     @property
     def held(self) -> bool:
-        """Whether it is as it should be."""
+        """Whether it meets its target."""
         return not self.bound or (self.value >= self.bound if self.least else self.value <= self.bound)
 
     @property
     def wanted(self) -> str:
-        """That in words."""
+        """The result in words."""
         return f"{'>=' if self.least else '<='} {self.bound:,g} {self.unit}" if self.bound else ""
 
 
@@ -70,20 +70,20 @@ class Commands:
         self._program = str(Path(sys.executable).parent / "xdpguard")
 
     def line(self, *arguments: str) -> list[str]:
-        """The command line."""
+        """Return the command line."""
         return [self._program, *arguments]
 
     def __call__(self, *arguments: str) -> str:
-        """Runs one to its end."""
+        """Run a command to completion."""
         return subprocess.check_output(self.line(*arguments), env=self.environment, text=True)
 
     def json(self, *arguments: str) -> Any:
-        """Runs one, and reads what it says."""
+        """Run a command and read its output."""
         return json.loads(self(*arguments, "--json"))
 
 
 def screen(commands: Commands, lab: Lab) -> list[Figure]:
-    """What `top` takes of a core, with many tuples, from its third second on."""
+    """Measure the share of a core that `top` takes with many tuples, from its third second on."""
     line = [sys.executable, str(_FLOOD), "syn", "--netns", lab.outside, "--json"]
     subprocess.check_call([*line, "--count", str(_TUPLES), "--rate", "200000"], stdout=subprocess.DEVNULL)
     tuples = len(commands.json("syns", "--top", "0"))
@@ -109,18 +109,18 @@ def _drain(terminal: int, seconds: float) -> None:
         if select.select([terminal], [], [], left)[0]:
             try:
                 os.read(terminal, 1 << 16)
-            except OSError:  # the other end has gone
+            except OSError:  # the other end is closed
                 return
 
 
 def _cpu(process: int) -> float:
-    """Seconds of CPU time that a process has used."""
+    """Return the seconds of CPU time that a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def drops(commands: Commands, lab: Lab) -> list[Figure]:
-    """What a dropped packet costs: nobody reads, somebody reads, and a passing one beside them."""
+    """Measure a dropped packet with and without a reader, and a passing one for comparison."""
     commands("block", _BLOCKED)
     blocked, passing = (encode(parse(f"udp {source}:9 > {SERVER4}:9")) for source in (_BLOCKED, "203.0.113.10"))
     program = kernel.program_by_id(commands.json("status")["interfaces"][0]["prog_id"])
@@ -148,7 +148,7 @@ def drops(commands: Commands, lab: Lab) -> list[Figure]:
 
 
 def replays(commands: Commands, folder: Path) -> list[Figure]:
-    """Packets a second of a capture through the program, and the whole process."""
+    """Measure the packets/s of a replay through the program, and the whole process."""
     frames = [encode(parse(f"tcp 198.51.{n >> 8}.{n & 255}:{n + 1024} > {SERVER4}:80 S")) for n in range(5000)]
     file = folder / "many.pcap"
     record = b"".join(struct.pack("<4I", 0, 0, len(frame), len(frame)) + frame for frame in frames)
@@ -167,7 +167,7 @@ def replays(commands: Commands, folder: Path) -> list[Figure]:
 
 
 def show(figures: list[Figure]) -> None:
-    """The table."""
+    """Print the table."""
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     table = Table("figure", "measured", "wanted", "", box=box.SIMPLE_HEAD, pad_edge=False)
     for it in figures:
@@ -179,7 +179,7 @@ def show(figures: list[Figure]) -> None:
 
 
 def main() -> int:
-    """Measures; with --json prints numbers for machines."""
+    """Measure; with --json print numbers for machines."""
     parser = argparse.ArgumentParser(prog="seeing", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

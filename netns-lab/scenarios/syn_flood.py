@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """One SYN flood from spoofed sources against four defences, each on the same receive path in a lab of its own.
 
-The server's veth peer carries an XDP program (prepared), or none as a container's (ordinary); or one after the other.
+The server's veth peer has an XDP program (prepared), or none, like a container's (ordinary); or both in sequence.
 
 While it runs, real clients make one connection after the other; then a download goes on, on a connection older than the
 flood. Then, with nobody else there and in turn, how many SYNs each answers on one core. Ratios hold where absolute
@@ -47,9 +47,9 @@ XDPGUARD = "xdpguard"
 
 _LAB = "xgflood"
 _ROUNDS = 2  # how often each rate is tried
-_CAPACITY = (0, 3_200_000, 4_000_000)  # SYNs/s; 0: as fast as it goes
-_PEERS = ("prepared", "ordinary")  # of the server: with an XDP program, or without
-# SYNs/s by default. What comes over an ordinary lab's bridge is socket buffers, of which a core takes fewer.
+_CAPACITY = (0, 3_200_000, 4_000_000)  # SYNs/s; 0: as fast as possible
+_PEERS = ("prepared", "ordinary")  # the server's peer: with an XDP program, or without
+# SYNs/s by default. Over an ordinary lab's bridge frames arrive as socket buffers, of which a core handles fewer.
 _RATE = {"prepared": 1_000_000, "ordinary": 200_000}
 # Floods, SYNs/s, under which requests of one segment and of two are compared.
 _FLIGHT_RATES = {"prepared": (60_000, 200_000, 500_000), "ordinary": (60_000, 100_000)}
@@ -73,13 +73,13 @@ class Row:
 
     @property
     def most(self) -> float:
-        """SYNs answered a second at the rate that suits best."""
+        """SYNs/s answered at the rate that suits it best."""
         return max((answered for _, answered in self.handled), default=0.0)
 
 
 @dataclass
 class Results:
-    """Everything."""
+    """All results."""
 
     peer: str
     rate: int
@@ -92,7 +92,7 @@ class Results:
     throughput: dict[str, float] = field(default_factory=dict)
 
     def ratios(self) -> dict[str, float]:
-        """SYNs that xdpguard answers, by what the others do."""
+        """SYNs/s that xdpguard answers, relative to the others."""
         mine = next((row.most for row in self.rows if row.name == XDPGUARD), 0.0)
         others = [row for row in (*self.rows, self.ceiling) if row.name != XDPGUARD and row.most]
         return {f"{XDPGUARD} / {row.name}": mine / row.most for row in others}
@@ -100,7 +100,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Stand:
-    """A defence, set up in a lab of its own."""
+    """Set up a defence in a lab of its own."""
 
     row: Row
     lab: Lab
@@ -110,7 +110,7 @@ class Stand:
 
 
 def measure(peer: str, rate: int, seconds: float, tell: Callable[[str], None]) -> Results:
-    """Everything, on a server with such a peer."""
+    """Measure everything, on a server with such a peer."""
     results = Results(peer, rate, seconds)
     ordinary = peer == "ordinary"
     with tempfile.TemporaryDirectory(prefix="xdpguard-flood-") as folder, ExitStack() as stack:
@@ -145,7 +145,7 @@ def measure(peer: str, rate: int, seconds: float, tell: Callable[[str], None]) -
             tell(f"{XDPGUARD}: requests of one segment and of two")
             rates = _FLIGHT_RATES[peer]
             results.flights += first_flights(mine.lab, mine.core, guarded, rates, _FLIGHT_SIZES, seconds / 2)
-            # In turn: a machine that others share is not as quick one minute as in the next.
+            # In turn: a shared machine is not equally fast from one minute to the next.
             for number in range(_ROUNDS):
                 for stand in (*stands, mine, ceiling):
                     tell(f"{stand.row.name}: how many SYNs it answers ({number + 1} of {_ROUNDS})")
@@ -170,7 +170,7 @@ def _kernel_stands(labs: list[Lab], results: Results, tell: Callable[[str], None
 
 
 def show(results: Results) -> None:
-    """The table, and what does not fit into it."""
+    """Print the table, and what does not fit into it."""
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     console.print(f"peer of the server: {results.peer}; xdpguard in {results.mode} mode")
@@ -239,7 +239,7 @@ def _for_machines(results: Results) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measures; with --json prints numbers for machines."""
+    """Measure; with --json print numbers for machines."""
     parser = argparse.ArgumentParser(
         prog="syn-flood", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -257,7 +257,7 @@ def main() -> int:
     given = parser.parse_args()
     if not 20_000 <= (given.rate or 20_000) <= 100_000_000 or not 1 <= given.seconds <= 30:
         parser.error("--rate goes from 20000, where a flood begins for the guard, and --seconds from 1 to 30")
-    # Namespaces, processes and programs go with their contexts, which SIGTERM would not end otherwise.
+    # The contexts clean up namespaces, processes and programs, but SIGTERM would not end them otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     found = [
         measure(

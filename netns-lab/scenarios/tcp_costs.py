@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What `xdpguard tcp` costs while 5,000 connections a second come and go, both ends on this host: CPU time of the
-command, ns a run of its programs in the kernel, and what it loses.
+"""The cost of `xdpguard tcp` at 5,000 connections/s, both ends on this host: CPU time of the command, ns per run of its
+programs in the kernel, and what it loses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xdpguard.dataplane.sys import kernel
 
 _STATISTICS = Path("/proc/sys/kernel/bpf_stats_enabled")
 _TICKS = os.sysconf("SC_CLK_TCK")
-# A connection's changes: five at the end that connects, four of the kernel's at the other (which closes first), and
+# A connection's transitions: five at the end that connects, four of the kernel's at the other (which closes first), and
 # the one from its listener.
 _CHANGES = 10
 
@@ -63,7 +63,7 @@ print(number, flush=True)
 
 
 class Case(NamedTuple):
-    """A command, and what share of a core it may take at most; 0: no bound is set."""
+    """A command, and the maximum share of a core it may take; 0: no bound."""
 
     arguments: str
     share: float
@@ -84,7 +84,7 @@ _NS_A_RUN = 1000.0  # at most
 
 
 class Cost(NamedTuple):
-    """What a case cost. ``share`` of a core; ``lines`` it wrote; ``notes``: what it said at the end."""
+    """The cost of a case. ``share`` of a core; ``lines`` it wrote; ``notes``: its final output."""
 
     case: Case
     connections: int
@@ -95,7 +95,7 @@ class Cost(NamedTuple):
 
 
 def main() -> int:
-    """Measures; exit code 1 when a bound is not held or something was lost."""
+    """Measure; exit with 1 if a bound is exceeded or something was lost."""
     parser = argparse.ArgumentParser(prog="tcp-costs", description=__doc__)
     parser.add_argument("--rate", type=int, default=5000, help="connections a second (default: 5000)")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each command (default: 10)")
@@ -125,7 +125,7 @@ def _held(cost: Cost) -> bool:
 
 
 def _whole(cost: Cost) -> bool:
-    """Whether a trace has written every change; of the lines, one may be the head."""
+    """Return whether a trace has written every transition; one of the lines may be the header."""
     return not cost.case.arguments.startswith("trace") or cost.lines >= cost.connections * _CHANGES
 
 
@@ -161,7 +161,7 @@ def _measure(lab: Lab, case: Case, rate: int, seconds: float) -> Cost:
 
 
 def _programs(pid: int) -> dict[str, int]:
-    """Descriptors of the programs that a process holds, by the name of what they are on."""
+    """Return the descriptors of the programs that a process holds, by the tracepoint they are attached to."""
     found = {}
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
         for line in path.read_text(encoding="ascii").splitlines():
@@ -172,14 +172,14 @@ def _programs(pid: int) -> dict[str, int]:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds of processor time, of the process and of the kernel for it."""
+    """Return the seconds of CPU time, of the process and of the kernel on its behalf."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 @contextmanager
 def _statistics() -> Iterator[None]:
-    """The kernel measures its BPF programs meanwhile."""
+    """Make the kernel measure its BPF programs meanwhile."""
     before = _STATISTICS.read_text(encoding="ascii")
     _STATISTICS.write_text("1", encoding="ascii")
     try:
@@ -189,7 +189,7 @@ def _statistics() -> Iterator[None]:
 
 
 def _make_room(lab: Lab) -> None:
-    """For as many sockets in TIME_WAIT as come of it."""
+    """Create as many sockets in TIME_WAIT as possible."""
     for namespace in (lab.server, lab.outside):
         for name, value in (("tcp_max_tw_buckets", "1000000"), ("ip_local_port_range", "1024 65535")):
             lab.run(namespace, ["sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{name}"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Instructions that the kernel's verifier goes through for each program, by build variant and compiler."""
+"""Instructions that the kernel's verifier processes for each program, by build variant and compiler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMPILERS = (BUILTIN, *CLANGS)
 
 
 def show(found: list[Figure]) -> None:
-    """The table: a line a program and variant, a column a compiler."""
+    """Print the table: a line per program and variant, a column per compiler."""
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     heads = [f"{name}, at most {MOST[name]:,}" for name in _COMPILERS]
     table = Table("program", "variant", *heads, box=box.SIMPLE_HEAD, pad_edge=False)
@@ -38,7 +38,7 @@ def _text(figure: Figure) -> str:
 
 
 def main() -> int:
-    """Compiles and verifies; with --json prints numbers for machines. 1 when a program is over its limit."""
+    """Compile and verify; with --json print numbers for machines. Return 1 if a program is over its limit."""
     parser = argparse.ArgumentParser(prog="verifier", description=__doc__)
     parser.add_argument("variants", nargs="*", metavar="VARIANT", help=f"some of: {', '.join(VARIANTS)}")
     parser.add_argument("--json", action="store_true", help="print JSON")

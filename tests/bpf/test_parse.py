@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Every parse case, held against scapy's opinion of the same frame."""
+"""Every parse case, compared with scapy's dissection of the same frame."""
 
 from __future__ import annotations
 

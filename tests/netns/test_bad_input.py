@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Everything wrong gets its exit code and one line with a remedy; nothing is changed by it."""
+"""Every wrong input gets its exit code and one line with a remedy, and changes nothing."""
 
 from __future__ import annotations
 

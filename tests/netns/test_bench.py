@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""xdpguard bench: every figure is there and plausible, and nothing is left behind, however it ends."""
+"""xdpguard bench: every figure is present and plausible, and everything is cleaned up, however it ends."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Devices that stand on others, names of interfaces and of namespaces, MTUs, and the kernel's own reasons."""
+"""Stacked devices, names of interfaces and namespaces, MTUs, and the kernel's own reasons."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""capture: what tshark reads in its files, and the places it cannot write to."""
+"""capture: tshark reads its files; outputs that cannot be written."""
 
 from __future__ import annotations
 

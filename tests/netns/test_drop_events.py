@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""events: of each packet that is dropped on the wire, which it was, why, and by what; in each of its forms."""
+"""events: each packet dropped on the wire, with its reason and the entry that decided, in each output format."""
 
 from __future__ import annotations
 

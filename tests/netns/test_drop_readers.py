@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whoever reads drops: one at a time, killed, stopped, slow, gone; and what all that is to the traffic: nothing."""
+"""Readers of drops: one at a time, killed, stopped, slow, gone; none of it affects the traffic."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The lab itself: made again without harm, removed after its owner, and a flood that stays inside it."""
+"""The lab itself: idempotent, removed after its owner, and a flood that stays inside it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Destinations that are the host's own are answered for, and no others: they are those of its local routing table."""
+"""Only the host's own destinations are answered for: those of its local routing table."""
 
 from __future__ import annotations
 

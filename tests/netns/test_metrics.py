@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The figures of ``xdpguard run`` on real traffic: they agree with the commands, and nobody who asks can harm it."""
+"""The metrics of ``xdpguard run`` on real traffic: they agree with the commands, and no client can harm it."""
 
 from __future__ import annotations
 
@@ -144,9 +144,9 @@ def test_rules_lists_and_their_hits(lab: Lab, attached: Command, running: Watche
         found = running.scrape()
         hits = {rule["kind"]: (rule["packets"], rule["bytes"]) for rule in attached.json("rules")}
         assert found.labels("xdpguard_rules", "kind") == {"allow": 1, "block": 1, "port": 1}
-        for kind, (packets, octets) in hits.items():
+        for kind, (packets, size) in hits.items():
             assert found("xdpguard_rule_hits_total", kind=kind) == packets > 0
-            assert found("xdpguard_rule_hit_bytes_total", kind=kind) == octets
+            assert found("xdpguard_rule_hit_bytes_total", kind=kind) == size
         assert found("xdpguard_list_entries", list="bad") == 2
         assert found("xdpguard_list_hits_total", list="bad") > 0
         assert found("xdpguard_bans") == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A veth whose peer carries no XDP program, as a container's: the SYN guard never answers into nothing."""
+"""A veth whose peer has no XDP program, like a container's: the SYN guard never sends answers that cannot arrive."""
 
 from __future__ import annotations
 

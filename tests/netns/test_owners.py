@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the guard leaves alone because somebody else may own it, what it leaves to containers, and to a firewall."""
+"""What the guard leaves alone because its owner is unknown, and what it leaves to containers and to a firewall."""
 
 from __future__ import annotations
 

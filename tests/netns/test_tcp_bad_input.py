@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is wrong with a `tcp` command gets its exit code and one line with a remedy; so does what the kernel lacks."""
+"""A wrong `tcp` command gets its exit code and one line with a remedy; so does anything the kernel lacks."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""TCP's figures as a service reads them, evidence of floods, and what becomes of records when a ring is full."""
+"""TCP figures as a service reads them, evidence of floods, and records lost when a ring is full."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_evidence_of_a_flood(lab: Lab) -> None:
             return now.synacks_per_second > 0
 
         assert eventually(repeated, 60)
-        assert evidence.read(place)[0].listener.syn_again > 0
+        assert evidence.read(place)[0].listener.syn_retransmitted > 0
 
 
 def test_what_does_not_fit_into_a_ring_is_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""TCP's figures as ``xdpguard run`` tells them: they agree with the commands and the kernel, part by part."""
+"""TCP metrics of ``xdpguard run``: they agree with the commands and the kernel, part by part."""
 
 from __future__ import annotations
 

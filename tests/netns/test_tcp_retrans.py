@@ -120,7 +120,7 @@ def _check_listeners(lab: Lab, document: Any) -> None:
 
 
 def _serve_counting(to: socket.socket) -> None:
-    """Answers each question, whole, with one octet."""
+    """Answers each question, whole, with one byte."""
 
     def serve(connection: socket.socket) -> None:
         got = 0
@@ -159,7 +159,7 @@ def test_a_namespace_that_comes_while_it_is_counted(command: Command, tmp_path: 
             subprocess.run(["ip", "netns", "del", name], check=True)
     (its,) = [it for it in counted.objects()[0]["groups"] if it["netns"] == name]
     assert its["remote"] == "127.0.0.1"
-    assert its["sent"] >= 4, "SYN, ACK, five octets, their ACK"
+    assert its["sent"] >= 4, "SYN, ACK, five bytes, their ACK"
 
 
 def test_a_blocked_source_sends_its_syn_again(lab: Lab, command: Command, tmp_path: Path) -> None:

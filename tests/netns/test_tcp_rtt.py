@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcp rtt and tcp cwnd: delay shows where it belongs, windows are those of the connection."""
+"""tcp rtt and tcp cwnd: delay shows up where it belongs, windows are the connection's."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _drawn(running: Running, client: socket.socket) -> bool:
 
 
 class serving_once:  # noqa: N801 (reads as a context)
-    """Answers each 50,000 octets with one."""
+    """Answers each 50,000 bytes with one."""
 
     def __init__(self, connection: socket.socket) -> None:
         import threading

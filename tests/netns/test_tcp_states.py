@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcp states against `ss -tan` at the same moment: many connections, every state, and while everything changes."""
+"""tcp states against `ss -tan` at the same moment: many connections, every state, and amid constant changes."""
 
 from __future__ import annotations
 

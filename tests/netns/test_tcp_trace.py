@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcp trace against real connections: exactly the changes that TCP prescribes, whose they are, and nobody else's."""
+"""tcp trace on real connections: exactly the transitions that TCP prescribes, attributed to the right process."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Frames that carry the address of a device above the guarded interface: a bridge's, a macvlan's, that of VRRP."""
+"""Frames with the address of a device above the guarded interface: a bridge's, a macvlan's, VRRP's."""
 
 from __future__ import annotations
 

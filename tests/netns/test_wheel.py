@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""An installed package works away from the checkout."""
+"""An installed package works outside the checkout."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def pcap(
     nano: bool = False,
     lengths: Sequence[int] | None = None,
 ) -> bytes:
-    """A pcap file; ``lengths``: octets the packets had, where that is more than is captured."""
+    """A pcap file; ``lengths``: bytes the packets had, where that is more than is captured."""
     magic = 0xA1B23C4D if nano else 0xA1B2C3D4
     parts = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65_535, link)]
     for number, packet in enumerate(packets):

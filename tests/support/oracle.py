@@ -46,7 +46,7 @@ _NON_IP = Expected("non_ip")
 
 
 def classify(frame: bytes) -> Expected:
-    """What the program should make of a frame of at least 14 octets, without rules."""
+    """What the program should make of a frame of at least 14 bytes, without rules."""
     kind = Ether(frame[:14]).type if int.from_bytes(frame[12:14], "big") > 1535 else 0
     at = 14
     for _ in range(2):

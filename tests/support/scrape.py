@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Asking the service for its figures, as Prometheus does."""
+"""Query the service for its metrics, as Prometheus does."""
 
 from __future__ import annotations
 

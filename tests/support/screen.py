@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The live screen on made-up readings, and what is to be seen on it."""
+"""The live screen on made-up readings, and what it shows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Dropped = dict[By, dict[End, Share]]
 
 
 def counters(packets: dict[str, int] | None = None, syn: int = 0, observed: bool = False) -> Counters:
-    """Packets by reason, sixty octets each."""
+    """Packets by reason, sixty bytes each."""
     reasons = {reason.name: ReasonCounts() for reason in abi.reasons()}
     for name, count in (packets or {}).items():
         reasons[name] = ReasonCounts(0, 0, count, 60 * count) if observed else ReasonCounts(count, 60 * count)
@@ -88,7 +88,7 @@ def rank(tuples: Iterable[Ends], dropped: Dropped | None = None) -> ranking.Syns
     def ends(texts: list[str], port: bool) -> ranking.Ends:
         version = np.array([6 if ":" in text else 4 for text in texts], np.uint8)
         packed = [socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text) for text in texts]
-        whole = [int.from_bytes(octets, "big") for octets in packed]
+        whole = [int.from_bytes(data, "big") for data in packed]
         high = np.array([number >> 64 for number in whole], np.uint64)
         low = np.array([number & (1 << 64) - 1 for number in whole], np.uint64)
         return ranking.Ends(version, high, low, np.array([row[2] if port else 0 for row in rows], np.uint16))

@@ -122,7 +122,7 @@ def connected(lab: Lab, to: socket.socket) -> tuple[socket.socket, socket.socket
 
 @contextmanager
 def serving(to: socket.socket, answer: int) -> Iterator[None]:
-    """Answers each connection's requests with so many octets, until the other end closes."""
+    """Answers each connection's requests with so many bytes, until the other end closes."""
 
     def serve(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sets of addresses against ipaddress, and the tables of the index when they are crowded."""
+"""Sets of addresses against ipaddress, and the index tables when they are crowded."""
 
 from __future__ import annotations
 

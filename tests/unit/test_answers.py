@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether answers leave an interface: what is made of the kernel's words, the mode that attach takes, the state."""
+"""Whether answers leave an interface: interpreting the kernel's data, the mode that attach chooses, the state."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the guard must know of its host: devices, routes, sockets, rules, as the kernel's messages tell them."""
+"""What the guard must know about its host: devices, routes, sockets, rules, parsed from the kernel's messages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``[attach]``: what it says, and what is said about a wrong one."""
+"""``[attach]``: its meaning, and the errors for an invalid one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which entry a sample's number means: of one that has gone nothing, and never another one's name."""
+"""The entry that a sample's number refers to: nothing for a removed one, and never another one's name."""
 
 from __future__ import annotations
 

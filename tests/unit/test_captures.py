@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Captures of every kind, written by hand and by scapy, whole and damaged."""
+"""Captures of every kind, written by hand and by scapy, intact and damaged."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_what_is_no_frame_is_left_out_and_said() -> None:
 
 
 @pytest.mark.parametrize("flavour", ["pcap", "pcapng"])
-def test_cut_off_at_every_octet(flavour: str) -> None:
+def test_cut_off_at_every_byte(flavour: str) -> None:
     packets = PACKETS[:2]
     if flavour == "pcap":
         begin, data = 24, pcap(packets)
@@ -253,7 +253,7 @@ def test_of_damaged_gzip_all_that_is_before_it_is_read() -> None:
     ):
         found, capture = frames(data)
         assert [frame.data for frame in found][: count - 1] == NOISY[: count - 1]
-        assert len(found) >= count - 1, "an octet may be lost beside the damage, and its packet with it"
+        assert len(found) >= count - 1, "a byte may be lost beside the damage, and its packet with it"
         assert capture.fault.startswith(f"packet {len(found) + 1:,} is incomplete: the gzip data is corrupt (")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""doctor: what it finds, and what --fix mends and what it leaves."""
+"""doctor: what it finds, what --fix fixes, and what it leaves."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A drop as a line for people, and the words for what is missing."""
+"""A drop as a line of text, and the words for what is missing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whose packets are dropped: what is counted is put down to samples, whole and in equal shares."""
+"""Whose packets are dropped: counted drops are attributed to samples, completely and in equal shares."""
 
 from __future__ import annotations
 
@@ -137,12 +137,12 @@ def test_samples_are_counted(data: Data) -> None:
         data.read()
     shares = data.dropped.by["source"]
     assert (shares[FIRST, 0].samples, shares[SECOND, 0].samples) == (4, 2)
-    assert (shares[FIRST, 0].sure, shares[SECOND, 0].sure) == (True, False)
-    assert Share(2, 0, 1).sure
+    assert (shares[FIRST, 0].significant, shares[SECOND, 0].significant) == (True, False)
+    assert Share(2, 0, 1).significant
 
 
 def test_it_remembers_the_greatest_only(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dropped, "_REMEMBERED", 8)
+    monkeypatch.setattr(dropped, "_MAX_ENDS", 8)
     data.drop("deny", 1000, "udp 192.0.2.1:5 > 198.51.100.1:53")
     data.read()
     for number in range(30):

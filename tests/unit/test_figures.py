@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The figures: their names, that they only rise, how many there can be, and what the dashboard asks of them."""
+"""The metrics: their names, that totals only rise, their number is bounded, and the dashboard's queries match."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.prometheus import Exposition, metrics
 from xdpguard.metrics.samples import Gathering
-from xdpguard.metrics.status import Status, Taken
+from xdpguard.metrics.status import LastAudit, Status
 from xdpguard.policy.hits import Hits
 from xdpguard.policy.load import load
 from xdpguard.policy.metrics import Address, parse_listen
@@ -359,7 +359,7 @@ def test_what_the_kernel_lacks_for_tcp_leaves_the_rest(
         assert found["xdpguard_tcp_retransmissions_total", ("", "syn")] == 0
     assert log == ["metrics: not all of tcp can be read: this kernel has no rtt; continuing without"]
     assert programs == ["+changes", "+resent", "no rtt"]
-    monkeypatch.setattr(figures, "_AGAIN", 0.0)
+    monkeypatch.setattr(figures, "_RETRY_AFTER", 0.0)
     its.gather()
     assert programs[3:] == ["no rtt"]
     its.tcp.wanted = TcpMetrics(states=False)
@@ -415,16 +415,16 @@ def test_a_name_that_is_no_text_can_be_told() -> None:
 def test_when_it_is_alive_and_when_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     status = Status()
     attached = [Interface("eth0", "web", "native", False, 7, "attached")]
-    assert status.sick() == ""
+    assert status.unhealthy() == ""
     assert "nothing is attached" in status.unready([])
     assert status.unready(attached) == "no audit yet"
-    status.audit = Taken(Audit(Share(4, 4), {"bad": Share(6, 6)}), 0.0)
+    status.audit = LastAudit(Audit(Share(4, 4), {"bad": Share(6, 6)}), 0.0)
     assert status.unready(attached) == ""
     assert "eth0 (in web) is detached" in status.unready([Interface("eth0", "web", "", False, None, "detached")])
-    status.audit = Taken(Audit(Share(4, 4), {"bad": Share(6, 5)}), 0.0)
+    status.audit = LastAudit(Audit(Share(4, 4), {"bad": Share(6, 5)}), 0.0)
     assert "held 9 of 10 stored entries" in status.unready(attached)
     monkeypatch.setattr("time.monotonic", lambda: status.ticked + 31)
-    assert status.sick() == status.unready(attached) == "the loop last ran 31 s ago"
+    assert status.unhealthy() == status.unready(attached) == "the loop last ran 31 s ago"
 
 
 def queries() -> Iterator[tuple[str, str]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Serving and pushing: who is slow harms nobody, what cannot be done is one line, changes are taken over."""
+"""Serving and pushing: slow clients harm nobody, failures are one line, changes are picked up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from xdpguard.store.database import Store
 
 ANY = "127.0.0.1:0"
 NO_TCP = TcpMetrics(False, False, False, False, False)  # which would be the whole machine's
-BIG = 8_000_000  # octets: more than the sockets' buffers take
+BIG = 8_000_000  # bytes: more than the sockets' buffers take
 
 
 def quiet(listen: str, otlp: str = "", otlp_interval: str = "15s", top: int = 10) -> Metrics:

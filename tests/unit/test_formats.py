@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Block lists: every format, every oddity, and the fast way against the slow one and against `ipaddress`."""
+"""Block lists: every format, every oddity, and the fast path against the slow one and against `ipaddress`."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_what_is_shown_of_a_fault_is_fit_for_a_terminal() -> None:
     assert len(fault.text) == 60
 
 
-# -- how the octets come
+# -- how the bytes arrive
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -225,9 +225,9 @@ def test_ends_of_lines(end: str, last: bool) -> None:
 def test_blocks_may_be_cut_anywhere(
     monkeypatch: pytest.MonkeyPatch, size: int, pack: Callable[[bytes], bytes], coding: str, text: str
 ) -> None:
-    octets = pack(text.encode(coding))
+    data = pack(text.encode(coding))
     # The first block is what a list is known by.
-    pieces = [octets[:50], *(octets[at : at + size] for at in range(50, len(octets), size))]
+    pieces = [data[:50], *(data[at : at + size] for at in range(50, len(data), size))]
     monkeypatch.setattr(sources, "_raw", lambda _name, _stream: iter(pieces))
     monkeypatch.setattr(sources, "BLOCK", 50)
     found = parsed("")
@@ -271,9 +271,9 @@ def test_damaged_gzip() -> None:
     assert "prematurely" in str(refused(whole[:-1]))
     assert "prematurely" in str(refused(whole[:2]))
     assert "prematurely" in str(refused(whole[:1000]))
-    assert "damaged" in str(refused(whole[:1000] + b"xxxx" + whole[1004:]))
-    assert "damaged" in str(refused(whole[:-8] + bytes(8)))
-    assert "damaged" in str(refused(gzip.compress(b"192.0.2.1\n") + b"trailing"))
+    assert "corrupt" in str(refused(whole[:1000] + b"xxxx" + whole[1004:]))
+    assert "corrupt" in str(refused(whole[:-8] + bytes(8)))
+    assert "corrupt" in str(refused(gzip.compress(b"192.0.2.1\n") + b"trailing"))
 
 
 def test_a_gzip_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +289,7 @@ def test_the_bound_is_a_gibibyte() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"192.0.2.1\n" * 99 + b"\0\n",
         b"\x7fELF\x02\x01\x01\0",
@@ -298,8 +298,8 @@ def test_the_bound_is_a_gibibyte() -> None:
         random.Random(3).randbytes(400),
     ],
 )
-def test_what_is_no_text(octets: bytes) -> None:
-    assert "not text" in str(refused(octets))
+def test_what_is_no_text(data: bytes) -> None:
+    assert "not text" in str(refused(data))
 
 
 def test_an_endless_binary_stream_is_given_up_early() -> None:
@@ -1052,9 +1052,9 @@ def test_a_large_mix_against_ipaddress() -> None:
 @example(b'ip,"\n')
 @example(b"elements = {")
 @example(b"add a b")
-def test_whatever_is_read_nothing_but_a_usage_error_comes_out(octets: bytes) -> None:
+def test_whatever_is_read_nothing_but_a_usage_error_comes_out(data: bytes) -> None:
     try:
-        found = parsed(octets)
+        found = parsed(data)
     except UsageError as error:
         assert str(error).isprintable()
         return

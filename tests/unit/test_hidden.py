@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Devices whose frames cannot be read below them: found by how links are stacked, and told at attach."""
+"""Devices whose frames cannot be read below them: found by how links are stacked, and reported at attach."""
 
 from __future__ import annotations
 

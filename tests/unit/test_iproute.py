@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Of pyroute2 only rtnetlink is loaded, and others find the package as if nothing had happened."""
+"""Only rtnetlink is loaded from pyroute2, and later imports of the package still get all of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets in a line: what is written reads the same, the frame is what scapy makes, and what is wrong is said where."""
+"""Packets as lines: what is written reads the same, the frame is scapy's, and errors name the place."""
 
 from __future__ import annotations
 

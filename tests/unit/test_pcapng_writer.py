@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The pcapng files that capture writes, read by scapy, by this package, and block by block; where they are written."""
+"""The pcapng files that capture writes, read by scapy, by this package, and block by block; and their outputs."""
 
 from __future__ import annotations
 

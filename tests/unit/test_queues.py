@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether each CPU has a queue to answer on, as virtio_net deals them out."""
+"""Whether each CPU has a transmit queue for answers, as virtio_net assigns them."""
 
 from __future__ import annotations
 

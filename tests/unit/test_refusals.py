@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is said when the kernel refuses a program: its own words where it gives some, and a remedy that fits."""
+"""The error when the kernel refuses a program: its own words where it gives any, and a fitting remedy."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Targets and lengths of time as people write them."""
+"""Targets and durations as users write them."""
 
 from __future__ import annotations
 

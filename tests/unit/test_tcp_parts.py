@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What `xdpguard tcp` works out: histograms, filters, sums of snapshots, hints, retransmissions counted."""
+"""The computations of `xdpguard tcp`: histograms, filters, sums of snapshots, hints, counted retransmissions."""
 
 from __future__ import annotations
 
@@ -253,8 +253,8 @@ def test_a_filter_decides_as_the_program_does(chosen: Filter, matches: bool) -> 
     # The same by the numbers that the program gets.
     given_numbers = chosen.switches()
     for name, address in (("LOCAL", local), ("REMOTE", remote)):
-        for half, octets in (("HIGH", address[:8]), ("LOW", address[8:])):
-            number = int.from_bytes(octets, "little")
+        for half, packed in (("HIGH", address[:8]), ("LOW", address[8:])):
+            number = int.from_bytes(packed, "little")
             if (number & given_numbers[f"{name}_MASK_{half}"]) != given_numbers[f"{name}_{half}"]:
                 assert not matches
 

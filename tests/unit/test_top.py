@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The live screen: what its keys do, and what it says when there is nothing to show."""
+"""The live screen: what its keys do, and what it shows when there is nothing to show."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the live screen is made of: numbers, plots, filters, sums over tuples, rates of rules."""
+"""The building blocks of the live screen: numbers, plots, filters, sums over tuples, rates of rules."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from xdpguard.bench import rivals
+from xdpguard.bench import tools
 from xdpguard.bench.maker import Kind, Makers, drop_at_once
 from xdpguard.bench.packets import ALLOWED, CLOSED_PORT, FAMILIES, SOURCES, WAYS, Addresses, Family, Way, frame
 from xdpguard.bench.results import Cost, Results
@@ -124,9 +124,9 @@ def measure(workspace: Workspace, addresses: Addresses, counts: Sequence[int], r
         try:
             workspace.say("costs: xdp-filter")
             denied = {family: addresses.sources("listed", family, SOURCES) for family in FAMILIES}
-            other = stack.enter_context(rivals.xdp_filter(workspace.lab, denied))
+            other = stack.enter_context(tools.xdp_filter(workspace.lab, denied))
             programs.append(_tested(stack, makers, "xdp-filter", SOURCES, other))
-        except rivals.Unavailable as error:
+        except tools.Unavailable as error:
             results.skipped["xdp-filter"] = str(error)
         timer = _Timer(makers, addresses, results.quick)
         cores = os.sched_getaffinity(0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from xdpguard.bench import rivals
+from xdpguard.bench import tools
 from xdpguard.bench.packets import Addresses, texts
 from xdpguard.bench.process import Spent, kernel_memory, settled_kernel_memory, spend
 from xdpguard.bench.results import Load, Results
@@ -26,9 +26,9 @@ def measure(workspace: Workspace, addresses: Addresses, entries: int, results: R
     for tool, load in {"ipset": _ipset, "nft": _nft}.items():
         workspace.say(f"loading: {tool}")
         try:
-            rivals.need(tool)
+            tools.need(tool)
             results.loading += load(workspace, entries, rounds)
-        except rivals.Unavailable as error:
+        except tools.Unavailable as error:
             results.skipped[tool] = str(error)
 
 
@@ -66,17 +66,17 @@ def _ours(workspace: Workspace, addresses: Addresses, entries: int, rounds: int)
 
 def _ipset(workspace: Workspace, entries: int, rounds: int) -> Iterator[Load]:
     path = workspace.folder / "ipset"
-    rivals.ipset_file(path, workspace.folder / "listed4", entries)
+    tools.ipset_file(path, workspace.folder / "listed4", entries)
     yield from _theirs(
-        workspace, "ipset", entries, rounds, ["ipset", "restore", "-file", str(path)], ["ipset", "destroy", rivals.SET]
+        workspace, "ipset", entries, rounds, ["ipset", "restore", "-file", str(path)], ["ipset", "destroy", tools.SET]
     )
 
 
 def _nft(workspace: Workspace, entries: int, rounds: int) -> Iterator[Load]:
     path = workspace.folder / "nft"
-    family, hook = rivals.nft_raw()
-    rivals.nft_file(path, workspace.folder / "listed4", family, hook)
-    remove = ["nft", "delete", "table", family, rivals.SET]
+    family, hook = tools.nft_raw()
+    tools.nft_file(path, workspace.folder / "listed4", family, hook)
+    remove = ["nft", "delete", "table", family, tools.SET]
     yield from _theirs(workspace, "nft", entries, rounds, ["nft", "-f", str(path)], remove)
 
 
@@ -89,10 +89,10 @@ def _theirs(
     try:
         spent = [spend(line)]
     except XdpguardError as error:
-        raise rivals.Unavailable(str(error)) from error
+        raise tools.Unavailable(str(error)) from error
     kernel = kernel_memory() - before
     for _ in range(rounds - 1):
-        rivals.run(lab, remove)
+        tools.run(lab, remove)
         spent.append(spend(line))
     yield from _loads(tool, entries, spent, kernel)
 

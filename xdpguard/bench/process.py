@@ -62,7 +62,7 @@ def spend(
     return Spent(seconds, peak)
 
 
-def end_children() -> None:
+def kill_children() -> None:
     """Kill this process's children, including one that was just being started when it was interrupted."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from xdpguard.bench import rivals
+from xdpguard.bench import tools
 from xdpguard.bench.ends import XDP_PASS
 from xdpguard.bench.flood import Flood, Sender
 from xdpguard.bench.maker import drop_at_once
@@ -61,7 +61,7 @@ def measure(workspace: Workspace, addresses: Addresses, entries: int, results: R
                 with defence.up:
                     settled_kernel_memory()  # freeing a large set keeps a core busy
                     found = [_rate(lab, from_listed if defence.listed else from_blocked) for _ in range(rounds)]
-            except rivals.Unavailable as error:
+            except tools.Unavailable as error:
                 results.skipped[defence.name] = str(error)
                 continue
             results.rates.append(Rate(defence.name, defence.entries, statistics.median(found)))
@@ -102,7 +102,7 @@ def _defences(workspace: Workspace, addresses: Addresses, entries: int, blocked:
     yield _Defence("xdpguard, blocked by hand", entries, False, _blocked(commands, blocked))
     denied = {family: addresses.sources("listed", family, SOURCES) for family in FAMILIES}
     yield _Defence("xdp-filter", SOURCES, True, _xdp_filter(lab, denied))
-    for name, (family, hook) in {"ingress": rivals.nft_ingress(lab), "raw prerouting": rivals.nft_raw()}.items():
+    for name, (family, hook) in {"ingress": tools.nft_ingress(lab), "raw prerouting": tools.nft_raw()}.items():
         yield _Defence(f"nftables set, {name}", entries, True, _nft(workspace, family, hook))
     yield _Defence("ipset, raw prerouting", entries, True, _ipset(workspace, entries))
 
@@ -118,7 +118,7 @@ def _attached(lab: Lab, program: int) -> Iterator[None]:
     try:
         yield
     finally:
-        rivals.detach(lab)
+        tools.detach(lab)
 
 
 def _passing(lab: Lab) -> AbstractContextManager[None]:
@@ -145,36 +145,36 @@ def _blocked(commands: Commands, address: str) -> Iterator[None]:
 
 @contextmanager
 def _xdp_filter(lab: Lab, denied: dict[Family, bytes]) -> Iterator[None]:
-    with rivals.xdp_filter(lab, denied):
+    with tools.xdp_filter(lab, denied):
         yield
 
 
 @contextmanager
 def _nft(workspace: Workspace, family: str, hook: str) -> Iterator[None]:
-    rivals.need("nft")
+    tools.need("nft")
     lab, path = workspace.lab, workspace.folder / "nft"
-    rivals.nft_file(path, workspace.folder / "listed4", family, hook)
+    tools.nft_file(path, workspace.folder / "listed4", family, hook)
     with _passing(lab):
-        rivals.run(lab, ["nft", "-f", str(path)])
+        tools.run(lab, ["nft", "-f", str(path)])
         try:
             yield
         finally:
-            rivals.run(lab, ["nft", "delete", "table", family, rivals.SET])
+            tools.run(lab, ["nft", "delete", "table", family, tools.SET])
 
 
 @contextmanager
 def _ipset(workspace: Workspace, entries: int) -> Iterator[None]:
     for tool in ("ipset", "iptables"):
-        rivals.need(tool)
+        tools.need(tool)
     lab, path = workspace.lab, workspace.folder / "ipset"
-    rivals.ipset_file(path, workspace.folder / "listed4", entries)
+    tools.ipset_file(path, workspace.folder / "listed4", entries)
     with _passing(lab):
-        rivals.run(lab, ["ipset", "restore", "-file", str(path)])
+        tools.run(lab, ["ipset", "restore", "-file", str(path)])
         try:
-            rivals.iptables(lab, "-A")
+            tools.iptables(lab, "-A")
             try:
                 yield
             finally:
-                rivals.iptables(lab, "-D")
+                tools.iptables(lab, "-D")
         finally:
-            rivals.run(lab, ["ipset", "destroy", rivals.SET])
+            tools.run(lab, ["ipset", "destroy", tools.SET])

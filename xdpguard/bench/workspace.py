@@ -16,7 +16,7 @@ from pathlib import Path
 
 import xdpguard
 from xdpguard import instance as instances
-from xdpguard.bench.process import Spent, end_children, spend
+from xdpguard.bench.process import Spent, kill_children, spend
 from xdpguard.bench.wire import Lab
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
@@ -86,7 +86,7 @@ class Workspace:
     def _clean(self) -> None:
         for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
-        end_children()
+        kill_children()
         try:
             self.lab.down()
         finally:

@@ -38,14 +38,14 @@ def run(instance: Instance, fix: bool = False) -> list[Check]:
     """Run every check. With ``fix``, fix what can safely be fixed, and report the state afterwards."""
     found = []
     for name, check in _CHECKS:
-        its = _made(name, check, instance)
+        its = _run_check(name, check, instance)
         if fix and its.result != "ok" and name in FIXES:
-            its = _fixed(its, check, instance)
+            its = _run_fix(its, check, instance)
         found.append(its)
     return found
 
 
-def _made(name: str, check: Callable[[Instance], Check], instance: Instance) -> Check:
+def _run_check(name: str, check: Callable[[Instance], Check], instance: Instance) -> Check:
     try:
         return check(instance)
     except XdpguardError as error:
@@ -54,9 +54,9 @@ def _made(name: str, check: Callable[[Instance], Check], instance: Instance) -> 
         return Check(name, "fail", error.strerror or str(error), "run it with sudo")
 
 
-def _fixed(its: Check, check: Callable[[Instance], Check], instance: Instance) -> Check:
+def _run_fix(its: Check, check: Callable[[Instance], Check], instance: Instance) -> Check:
     try:
         done = FIXES[its.name](instance)
     except (XdpguardError, OSError) as error:
         return structs.replace(its, finding=f"{its.finding}; the fix failed: {error}")
-    return structs.replace(_made(its.name, check, instance), fixed=done) if done else its
+    return structs.replace(_run_check(its.name, check, instance), fixed=done) if done else its

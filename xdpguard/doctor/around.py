@@ -101,9 +101,9 @@ def configured_guard(store: Store, instance: Instance) -> Guard:
 def drivers(instance: Instance) -> Check:
     """Check the drivers of attached interfaces for missing features, and what that costs."""
     found = [_driver(Links().get(it.name, it.netns)) for it in _attached(instance)]
-    wanting = [(words, remedy) for words, remedy in found if words]
-    if wanting:
-        return Check("drivers", "warn", "; ".join(words for words, _ in wanting), wanting[0][1])
+    lacking = [(words, remedy) for words, remedy in found if words]
+    if lacking:
+        return Check("drivers", "warn", "; ".join(words for words, _ in lacking), lacking[0][1])
     return Check(
         "drivers", "ok", "native mode, with no missing feature detected" if found else "nothing is attached", ""
     )
@@ -123,14 +123,14 @@ def _driver(link: Link) -> tuple[str, str]:
         found = queues.shared(link, cpus)
         return (f"{place} has {found}", queues.remedy(link, cpus)) if found else ("", "")
     with entered(link.netns):
-        told = features.features(link.ifindex)
+        reported = features.features(link.ifindex)
         try:
-            joined = ethtool.gro(link.name)
+            merges = ethtool.gro(link.name)
         except OSError:
-            joined = False
+            merges = False
     words = f"{place} is attached in generic mode, which copies each packet"
-    words += ", as its driver supports no other" if told == 0 else ""
-    if not joined:
+    words += ", as its driver supports no other" if reported == 0 else ""
+    if not merges:
         return words, "detach, and attach with --mode native, if its driver and its peer allow it"
     remedy = f"ethtool -K {link.name} gro off, if every segment must be counted"
     return f"{words}, and counts segments merged by GRO as one packet", remedy

@@ -84,9 +84,9 @@ def aggregate(first4: U32, last4: U32, high6: U64, low6: U64, length6: U8) -> tu
 
     Returns the set, and the number of duplicate entries.
     """
-    network4, length4, twice4 = _aggregate4(first4, last4)
-    high, low, length, twice6 = _aggregate6(high6, low6, length6)
-    return AddressSet(network4, length4, high, low, length), twice4 + twice6
+    network4, length4, duplicates4 = _aggregate4(first4, last4)
+    high, low, length, duplicates6 = _aggregate6(high6, low6, length6)
+    return AddressSet(network4, length4, high, low, length), duplicates4 + duplicates6
 
 
 def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
@@ -95,7 +95,7 @@ def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
     packed = first.astype(np.uint64) << np.uint64(32) | last
     packed.sort()
     same = packed[1:] == packed[:-1]
-    twice = int(np.count_nonzero(same))
+    duplicates = int(np.count_nonzero(same))
     first64 = (packed >> np.uint64(32)).astype(np.int64)
     reach = np.maximum.accumulate((packed & np.uint64(0xFFFFFFFF)).astype(np.int64))
     begins = np.concatenate(([True], first64[1:] > reach[:-1] + 1))
@@ -103,7 +103,7 @@ def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
     begin, end = first64[begins], reach[ends]
     single = begin == end
     if single.all():
-        return begin.astype(np.uint32), np.full(begin.size, 32, np.uint8), twice
+        return begin.astype(np.uint32), np.full(begin.size, 32, np.uint8), duplicates
     networks, lengths = [begin[single]], [np.full(int(single.sum()), 32, np.uint8)]
     begin, end = begin[~single], end[~single]
     while begin.size:
@@ -117,7 +117,7 @@ def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
         begin, end = begin[more], end[more]
     network, length = np.concatenate(networks).astype(np.uint32), np.concatenate(lengths)
     order = np.argsort(network)
-    return network[order], length[order], twice
+    return network[order], length[order], duplicates
 
 
 def _aggregate6(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8, int]:
@@ -126,12 +126,12 @@ def _aggregate6(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8, int]:
     order = np.lexsort((length, low, high) if low.any() else (length, high))
     high, low, length = high[order], low[order], length[order]
     new = np.concatenate(([True], (high[1:] != high[:-1]) | (low[1:] != low[:-1]) | (length[1:] != length[:-1])))
-    twice = int(new.size - np.count_nonzero(new))
+    duplicates = int(new.size - np.count_nonzero(new))
     high, low, length = high[new], low[new], length[new]
     kept = ~_covered(high, low, length)
     high, low, length = _joined(high[kept], low[kept], length[kept])
     order = np.lexsort((low, high))
-    return high[order], low[order], length[order], twice
+    return high[order], low[order], length[order], duplicates
 
 
 def _covered(high: U64, low: U64, length: U8) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from xdpguard.control.audit import Audit
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.server import Answer, Server
-from xdpguard.metrics.status import Status, Taken
+from xdpguard.metrics.status import LastAudit, Status
 from xdpguard.policy.metrics import Address, parse_listen, shown
 from xdpguard.policy.model import Metrics
 from xdpguard.policy.target import parse_interval
@@ -71,7 +71,7 @@ class Service:
         if audit is None:
             self.status.audit = None
         elif self.status.audit is None or self.status.audit.audit is not audit:
-            self.status.audit = Taken(audit, audited)
+            self.status.audit = LastAudit(audit, audited)
         self.status.ticked = time.monotonic()
 
     def reloaded(self, taken: bool) -> None:
@@ -168,14 +168,14 @@ class Service:
             page = self._exposition.page(accept, encodings)
             return 200, page.headers, page.body
         if path == "/healthz":
-            return _said(self.status.sick())
+            return _health(self.status.unhealthy())
         if path == "/readyz":
             try:
-                return _said(self.status.unready(self._collector.interfaces()))
+                return _health(self.status.unready(self._collector.interfaces()))
             except Exception as error:  # unknown counts as not ready
-                return _said(str(error) or type(error).__name__)
+                return _health(str(error) or type(error).__name__)
         return 404, _PLAIN, b"available: /metrics, /healthz and /readyz\n"
 
 
-def _said(fault: str) -> Answer:
+def _health(fault: str) -> Answer:
     return (503, _PLAIN, f"{fault}\n".encode()) if fault else (200, _PLAIN, b"ok\n")

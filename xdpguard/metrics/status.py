@@ -14,7 +14,7 @@ from xdpguard.net.netns import place_of
 LATE = 30.0  # seconds without a pass after which the loop counts as stuck; systemd's watchdog waits for 60
 
 
-class Taken(NamedTuple):
+class LastAudit(NamedTuple):
     """An audit and its Unix time."""
 
     audit: Audit
@@ -28,7 +28,7 @@ class Status:
         self.started = time.time()
         self.ticked = time.monotonic()
         self.mode = "off"
-        self.audit: Taken | None = None
+        self.audit: LastAudit | None = None
         self.awaited: tuple[str, ...] = ()  # interfaces that should be attached but are not
         self.reload_ok = True
         self.reloaded = time.time()
@@ -37,7 +37,7 @@ class Status:
         """Return the seconds since the loop last ran."""
         return time.monotonic() - self.ticked
 
-    def sick(self) -> str:
+    def unhealthy(self) -> str:
         """Return why the service is unhealthy; empty if it is healthy."""
         age = self.age()
         return f"the loop last ran {age:.0f} s ago" if age > LATE else ""
@@ -45,8 +45,8 @@ class Status:
     def unready(self, interfaces: Iterable[Interface]) -> str:
         """Return why packets may not be handled as configured; empty if they are."""
         found = list(interfaces)
-        if self.sick():
-            return self.sick()
+        if self.unhealthy():
+            return self.unhealthy()
         if self.awaited or not found:
             missing = f"{', '.join(self.awaited)} is not attached yet; see the log of xdpguard run"
             return missing if self.awaited else "nothing is attached; attach with: xdpguard attach IFACE"

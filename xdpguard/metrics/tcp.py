@@ -44,7 +44,7 @@ class TcpFigures:
         if self._figures is None:
             self._figures = Figures(parts, lambda: self._places)
         self._figures.want(parts)
-        _told(out, self._figures.read(), [place.name for place in self._places], most)
+        _put(out, self._figures.read(), [place.name for place in self._places], most)
         return self._figures.failed
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ def _places(links: Collection[str]) -> list[Place]:
     return list(found.values())
 
 
-def _told(out: Gathering, its: Reading, names: Collection[str], most: int) -> None:
+def _put(out: Gathering, its: Reading, names: Collection[str], most: int) -> None:
     # Emit possible values as 0 before they occur: a rate needs an earlier value.
     for name in sorted(its.counted):
         for state in SHOWN:

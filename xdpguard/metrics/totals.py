@@ -70,7 +70,7 @@ class Totals:
     def keep(self, places: Collection[Place]) -> None:
         """Close the maps of all other interfaces; their counts are remembered."""
         for place in [it for it in self._maps if it not in places]:
-            self._give_up(place)
+            self._release(place)
         for place in [it for it in self._base if it not in places][:-_REMEMBERED]:
             del self._base[place]
 
@@ -84,13 +84,13 @@ class Totals:
         try:
             descriptor = self._pins.open_link("counters", *place, abi.COUNTERS.size)
         except XdpguardError:
-            self._give_up(place)
+            self._release(place)
             return None
         number = kernel.map_info(descriptor).id
         if held is not None and held.number == number:
             os.close(descriptor)
             return held
-        self._give_up(place)
+        self._release(place)
         try:
             self._maps[place] = _Maps(number, descriptor, self._pins.open_link("guard", *place, abi.GUARD.size))
         except XdpguardError:
@@ -98,7 +98,7 @@ class Totals:
             return None
         return self._maps[place]
 
-    def _give_up(self, place: Place) -> None:
+    def _release(self, place: Place) -> None:
         maps = self._maps.pop(place, None)
         if maps is None:
             return

@@ -35,8 +35,8 @@ def features(ifindex: int) -> int | None:
         found = netlink.ask(netlink.GENERIC, int.from_bytes(family, sys.byteorder), asked)[0]
     except OSError:
         return None
-    told = netlink.attributes(found[4:]).get(_DEV_XDP_FEATURES)
-    return None if told is None else int.from_bytes(told, sys.byteorder)
+    reported = netlink.attributes(found[4:]).get(_DEV_XDP_FEATURES)
+    return None if reported is None else int.from_bytes(reported, sys.byteorder)
 
 
 def no_frags(link: Link) -> str:

@@ -37,7 +37,7 @@ class AttachTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.name, self.netns
 
 
-class How(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AttachOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[attach.NAME]``: the settings of an interface."""
 
     netns: str = ""
@@ -78,13 +78,13 @@ def parse_attach(data: object) -> tuple[AttachTo, ...]:
         if its.place in found:
             raise AttachFault([_INTERFACES], text, UsageError(f"{text} is listed twice", "list it once"))
         found[its.place] = its
-    told: set[tuple[str, str]] = set()
+    tables: set[tuple[str, str]] = set()
     for key, table in data.items():
         if key != _INTERFACES:
             its = _table(key, table)
-            if its.place in told:
+            if its.place in tables:
                 raise AttachFault([key], None, UsageError(f"{key} has two tables", "write one for each interface"))
-            told.add(its.place)
+            tables.add(its.place)
             found[its.place] = its
     return tuple(found.values())
 
@@ -102,11 +102,11 @@ def _table(key: str, table: object) -> AttachTo:
         remedy = f'list interfaces in {_INTERFACES} = ["eth0"], and their settings in [attach.NAME]'
         raise AttachFault([key], None, UsageError("unknown key", remedy))
     try:
-        how = msgspec.convert(table, How, strict=True)
+        options = msgspec.convert(table, AttachOptions, strict=True)
     except msgspec.ValidationError as error:
         raise _explained(key, str(error)) from error
-    its = _placed([key], None, key, how.netns)
-    return AttachTo(its.name, its.netns, how.mode, how.observe)
+    its = _placed([key], None, key, options.netns)
+    return AttachTo(its.name, its.netns, options.mode, options.observe)
 
 
 def _placed(keys: list[str], entry: str | None, text: str, netns: str) -> AttachTo:
@@ -120,7 +120,7 @@ def _explained(key: str, message: str) -> AttachFault:
     what, _, where = message.partition(" - at `$")
     wrong = [part for part in where.strip("`").split(".") if part]
     unknown = re.search(r"unknown field `([^`]+)`", what)
-    known: list[Any] = [field.encode_name for field in msgspec.structs.fields(How)]
+    known: list[Any] = [field.encode_name for field in msgspec.structs.fields(AttachOptions)]
     if unknown:
         return AttachFault([key, unknown[1]], None, UsageError("unknown key", f"allowed here: {', '.join(known)}"))
     remedy = "correct the value; the README lists every key with its default"

@@ -107,7 +107,7 @@ def _waits(it: Listener) -> bool:
 
 def _describe(pressure: Pressure) -> str:
     it = pressure.listener
-    again = f" ({it.syn_again:,} with a retransmitted SYN-ACK)" if it.syn_again else ""
+    again = f" ({it.syn_retransmitted:,} with a retransmitted SYN-ACK)" if it.syn_retransmitted else ""
     rate = pressure.synacks_per_second
     sent = f", {rate:,.0f} SYN-ACKs/s retransmitted" if rate >= _LEAST else ""
     return (

@@ -27,7 +27,7 @@ from xdpguard.tcp.resent import Counter
 from xdpguard.tcp.rtt import RoundTrips
 from xdpguard.tcp.snapshot import Listener
 
-_AGAIN = 300.0  # seconds before another attempt to attach a program that the kernel refused
+_RETRY_AFTER = 300.0  # seconds before another attempt to attach a program that the kernel refused
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class _Part(Generic[_P]):
             if self.its is not None:
                 self.its.close()
             self.its, self.failed = None, None
-        elif self.its is None and (self.failed is None or time.monotonic() - self._tried >= _AGAIN):
+        elif self.its is None and (self.failed is None or time.monotonic() - self._tried >= _RETRY_AFTER):
             self._tried = time.monotonic()
             try:
                 self.its, self.failed = self._make(), None

@@ -57,7 +57,7 @@ def _half_open(its_listeners: list[Listener]) -> Iterator[Hint]:
     for it in its_listeners:
         if it.syn.length < _MANY_HALF_OPEN and (it.syn.share < _FULL or it.syn.length < 8):
             continue
-        again = it.syn_again / it.syn.length
+        again = it.syn_retransmitted / it.syn.length
         if again >= _FULL:
             why = "most did not answer the SYN-ACK: a SYN flood with spoofed sources, or answers are lost"
         elif it.syn_sources > it.syn.length * _FULL:
@@ -67,13 +67,13 @@ def _half_open(its_listeners: list[Listener]) -> Iterator[Hint]:
         yield Hint(
             "syn_recv",
             f"{it.syn.length:,} half-open connections on {end(it.address, it.port)} (limit {it.syn.limit:,}),"
-            f" {it.syn_again:,} with a retransmitted SYN-ACK, {it.syn_sources:,} sources: {why}",
+            f" {it.syn_retransmitted:,} with a retransmitted SYN-ACK, {it.syn_sources:,} sources: {why}",
             {
                 "address": address(it.address),
                 "port": it.port,
                 "half_open": it.syn.length,
                 "limit": it.syn.limit,
-                "synack_again": it.syn_again,
+                "synack_again": it.syn_retransmitted,
                 "sources": it.syn_sources,
             },
         )

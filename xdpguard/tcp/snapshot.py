@@ -45,7 +45,7 @@ class Listener(NamedTuple):
     accept: Queue
     fullest: Queue
     syn: Queue
-    syn_again: int  # half-open connections with a retransmitted SYN-ACK
+    syn_retransmitted: int  # half-open connections with a retransmitted SYN-ACK
     syn_sources: int  # distinct remote addresses of the half-open connections
     connections: int
 

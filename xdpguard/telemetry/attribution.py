@@ -16,9 +16,9 @@ from xdpguard.store.lists import ListStore
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
-_KEPT = 4096  # cached answers
-_TRUE_FOR = 2.0  # s; entries change
-_WRONG_FOR = 0.1  # s, if an entry does not match: its slot may have just been reused
+_MAX_CACHED = 4096  # cached answers
+_CACHE_TTL = 2.0  # s; entries change
+_MISMATCH_TTL = 0.1  # s, if an entry does not match: its slot may have just been reused
 
 
 class RuleEntry(Struct, frozen=True, kw_only=True, tag_field="entry", tag="rule"):
@@ -47,9 +47,9 @@ class Attribution:
 
     def rule(self, slot: int, source: bytes | None, at: float) -> RuleEntry:
         """Return the rule of a slot that blocked this source at that Unix time."""
-        self._refresh(_TRUE_FOR)
+        self._refresh(_CACHE_TTL)
         rule = self._rule(slot)
-        if not _decided(rule, source, at) and self._refresh(_WRONG_FOR):
+        if not _decided(rule, source, at) and self._refresh(_MISMATCH_TTL):
             rule = self._rule(slot)
         if rule is None or not _decided(rule, source, at):
             return RuleEntry(kind="block", target=None, reason="", source=None)
@@ -57,9 +57,9 @@ class Attribution:
 
     def list(self, number: int, source: bytes | None, at: float) -> ListEntry:
         """Return the list of a number that blocked this source at that Unix time."""
-        self._refresh(_TRUE_FOR)
+        self._refresh(_CACHE_TTL)
         its = self._list(number)
-        if not its.decided(source, at) and self._refresh(_WRONG_FOR):
+        if not its.decided(source, at) and self._refresh(_MISMATCH_TTL):
             its = self._list(number)
         return ListEntry(its.name if its.decided(source, at) else None)
 
@@ -78,7 +78,7 @@ class Attribution:
     def _refresh(self, most: float) -> bool:
         """Discard answers if they are older than ``most`` seconds or too many; return whether that was the case."""
         now = time.monotonic()
-        if now - self._since <= most and len(self._rules) <= _KEPT:
+        if now - self._since <= most and len(self._rules) <= _MAX_CACHED:
             return False
         self._rules.clear()
         self._lists.clear()

@@ -30,8 +30,8 @@ By = Literal["source", "destination", "port"]
 End = tuple[bytes, int]  # address of 4 or 16 bytes, and a port or 0
 Gains = defaultdict[End, list[tuple[float, bool]]]  # the weight of each sample, and whether it is new
 
-_REMEMBERED = 10_000  # ends kept
-_MET = 3  # samples
+_MAX_ENDS = 10_000  # ends kept
+_MIN_SAMPLES = 3  # samples
 _SMOOTHED = 5.0  # s: time constant of the rates
 _DROP = dtype(Drop)
 
@@ -44,9 +44,9 @@ class Share(NamedTuple):
     samples: int = 1
 
     @property
-    def sure(self) -> bool:
+    def significant(self) -> bool:
         """Whether the figure is more than chance."""
-        return self.samples >= _MET or self.drops <= 2 * self.samples
+        return self.samples >= _MIN_SAMPLES or self.drops <= 2 * self.samples
 
 
 class Dropped:
@@ -118,7 +118,7 @@ def _smoothed(shares: Mapping[End, Share], gained: Gains, seconds: float) -> dic
         old, drops = found.get(end, Share(0.0, 0.0, 0)), sum(weight for weight, _ in weights)
         fresh = sum(new for _, new in weights)
         found[end] = Share(old.drops + drops, old.rate + drops / seconds * (1 - kept), old.samples + fresh)
-    if len(found) > _REMEMBERED:
-        most = sorted(found.items(), key=lambda it: it[1], reverse=True)[: _REMEMBERED * 3 // 4]
+    if len(found) > _MAX_ENDS:
+        most = sorted(found.items(), key=lambda it: it[1], reverse=True)[: _MAX_ENDS * 3 // 4]
         found = dict(most)
     return found

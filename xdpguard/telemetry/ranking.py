@@ -116,7 +116,7 @@ def gained(now: Table, before: Table) -> Floats:
 
 def rank(ends: Ends, syns: U64, rates: Floats, dropped: Mapping[End, Share]) -> Ranking:
     """Sum the values of equal ends."""
-    dropped = {end: share for end, share in dropped.items() if share.sure}
+    dropped = {end: share for end, share in dropped.items() if share.significant}
     none, more = np.zeros(len(syns)), len(dropped)
     drops = np.r_[none, [share.drops for share in dropped.values()]]
     drop_rates = np.r_[none, [share.rate for share in dropped.values()]]

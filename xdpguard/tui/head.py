@@ -142,7 +142,7 @@ def _backlog(seen: Seen) -> Line:
     its = next((it for it in seen.listeners if it.port == port), seen.listeners[0] if seen.listeners else None)
     if its is None:
         return [Span(" backlog  no listeners", "dim")]
-    again = f" ({its.syn_again:,} retransmitted)" if its.syn_again else ""
+    again = f" ({its.syn_retransmitted:,} retransmitted)" if its.syn_retransmitted else ""
     return [
         Span(" backlog  ", "dim"),
         Span(

@@ -51,7 +51,7 @@ def read(name: str, stream: BinaryIO) -> Parsed:
     form = _read(name, head, chain([head], blocks), collector)
     parsed = collector.parsed(form)
     if collector.empty:
-        raise _nothing(name, parsed)
+        raise _no_entries(name, parsed)
     return parsed
 
 
@@ -74,7 +74,7 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _nothing(name: str, parsed: Parsed) -> UsageError:
+def _no_entries(name: str, parsed: Parsed) -> UsageError:
     if parsed.faults:
         fault = parsed.faults[0]
         return UsageError(

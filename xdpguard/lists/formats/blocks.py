@@ -43,10 +43,10 @@ _HOSTS6 = tuple(
 )
 _COMMENT = re.compile(rb"[#;][^\n]*")
 _NAMES = re.compile(rf"^(?![^\n]*[#;]){NAME}(?={NAMED}$)".encode(), re.MULTILINE)
-_DRESS = (b" ", b"\t", b"#", b";", b"-", b"\f", b"\v", codecs.BOM_UTF8)  # without these there is nothing to strip
+_DECORATION = (b" ", b"\t", b"#", b";", b"-", b"\f", b"\v", codecs.BOM_UTF8)  # without these there is nothing to strip
 _LENGTHS = {str(length): length for length in range(129)}
 _UNKNOWN = 255
-_NOWHERE = bytes(16)
+_NO_ADDRESS = bytes(16)
 
 
 class Lines:
@@ -165,7 +165,7 @@ def _pieces(text: bytes, found: Lines, lines: Positions) -> list[bytes]:
 def _clean(pieces: list[bytes], found: Lines, lines: Positions) -> list[bytes]:
     """Strip comments, blanks and names from these lines and parse them again; return the stripped lines."""
     text = raw = b"\n".join(pieces)
-    if not any(mark in text for mark in _DRESS):
+    if not any(mark in text for mark in _DECORATION):
         return pieces
     if b"-" in text and b":" in text:
         text = _NAMES.sub(b"", text)
@@ -193,7 +193,7 @@ def _inet6(cells: list[bytes], found: Lines, lines: Positions) -> Six:
             break
         except (OSError, ValueError):
             bits[len(packed)] = _UNKNOWN
-            packed.append(_NOWHERE)
+            packed.append(_NO_ADDRESS)
     halves = np.frombuffer(b"".join(packed), dtype=">u8").astype(np.uint64).reshape(-1, 2)
     good = bits != _UNKNOWN
     where, high, low, bits = lines[still][good], halves[good, 0], halves[good, 1], bits[good]

@@ -47,7 +47,7 @@ class Parsed(NamedTuple):
     notes: list[str]
 
 
-class _Late:
+class _Single:
     """Entries parsed one by one, with their lines. An IPv6 range can yield 250 of them, so they are not objects."""
 
     def __init__(self) -> None:
@@ -120,12 +120,12 @@ class Collector:
         found, six, rest = solve(text)
         if isinstance(numbers, int):
             numbers = np.arange(numbers, numbers + len(found.state))
-        late = _Late()
+        single = _Single()
         for at, raw in rest:
             line = decoded(raw)
             said = entry(line)
             if isinstance(said, Entry):
-                late.add(at, said)
+                single.add(at, said)
             elif said is not None:
                 self.fault(int(numbers[at]), line.strip(), said)
             else:
@@ -133,21 +133,21 @@ class Collector:
         if not blanks:
             for number in numbers[found.state == BLANK].tolist():
                 self.fault(number, "", "empty, where an address should be")
-        self._add(found, six, late)
+        self._add(found, six, single)
 
-    def _add(self, found: Lines, six: Six, late: _Late) -> None:
+    def _add(self, found: Lines, six: Six, single: _Single) -> None:
         four = found.state == ENTRY
         first, last, high, low, lengths = found.first[four], found.last[four], six.high, six.low, six.lengths
-        self._cleared += int(found.cleared.sum()) + late.cleared
-        if late.lines4:
-            order = np.argsort(np.concatenate([np.flatnonzero(four), np.array(late.lines4)]), kind="stable")
-            first = np.concatenate([first, np.array(late.first, dtype=np.uint32)])[order]
-            last = np.concatenate([last, np.array(late.last, dtype=np.uint32)])[order]
-        if late.lines6:
-            order = np.argsort(np.concatenate([six.lines, np.array(late.lines6)]), kind="stable")
-            high = np.concatenate([high, np.array(late.high, dtype=np.uint64)])[order]
-            low = np.concatenate([low, np.array(late.low, dtype=np.uint64)])[order]
-            lengths = np.concatenate([lengths, np.array(late.lengths, dtype=np.uint8)])[order]
+        self._cleared += int(found.cleared.sum()) + single.cleared
+        if single.lines4:
+            order = np.argsort(np.concatenate([np.flatnonzero(four), np.array(single.lines4)]), kind="stable")
+            first = np.concatenate([first, np.array(single.first, dtype=np.uint32)])[order]
+            last = np.concatenate([last, np.array(single.last, dtype=np.uint32)])[order]
+        if single.lines6:
+            order = np.argsort(np.concatenate([six.lines, np.array(single.lines6)]), kind="stable")
+            high = np.concatenate([high, np.array(single.high, dtype=np.uint64)])[order]
+            low = np.concatenate([low, np.array(single.low, dtype=np.uint64)])[order]
+            lengths = np.concatenate([lengths, np.array(single.lengths, dtype=np.uint8)])[order]
         if len(first):
             self._four.append((first, last))
         if len(lengths):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xdpguard.errors import UsageError
 from xdpguard.lists.formats.collector import Collector
-from xdpguard.lists.formats.decisions import why_not
+from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
 
 # The more likely one first: lists have a column for the address and others for what it did, where and to whom.
@@ -220,7 +220,7 @@ class Table:
         elif not scope:
             scope = "ip" if isinstance(entry(value), Entry) else value.partition(":")[0]
         simulated = _cell(row, self._simulated).lower() == "true"
-        if reason := why_not(scope, _cell(row, self._kind) or "ban", _cell(row, self._duration), simulated):
+        if reason := skip_reason(scope, _cell(row, self._kind) or "ban", _cell(row, self._duration), simulated):
             self._collector.leave_out(reason)
             return None
         return value

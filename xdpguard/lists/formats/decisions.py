@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 
-def why_not(scope: str, kind: str, duration: str, simulated: bool) -> str:
+def skip_reason(scope: str, kind: str, duration: str, simulated: bool) -> str:
     """Describe a decision that does not ban an address now; empty for one that does."""
     if scope.lower() not in ("ip", "range"):
         return f"decisions for scope {scope}"

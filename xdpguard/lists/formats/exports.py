@@ -10,7 +10,7 @@ from typing import Any
 
 from xdpguard.errors import UsageError
 from xdpguard.lists.formats.collector import Collector
-from xdpguard.lists.formats.decisions import why_not
+from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.documents import Document
 from xdpguard.lists.formats.entries import decoded
 
@@ -133,7 +133,7 @@ class Export:
                 self._collector.came_from(name)
                 self._add(text, line)
             case _:
-                self._collector.fault(line, _told(value), "not an address, prefix or range")
+                self._collector.fault(line, _shown(value), "not an address, prefix or range")
 
     def _decisions(self) -> None:
         for _ in self._document.items():
@@ -158,10 +158,10 @@ class Export:
 
     def _decision(self, value: Any, line: int) -> None:
         if not isinstance(value, dict) or not isinstance(value.get("value"), str):
-            self._collector.fault(line, _told(value), "not a decision")
+            self._collector.fault(line, _shown(value), "not a decision")
             return
         scope, kind, duration = (str(value.get(key, usual)) for key, usual in _USUAL)
-        if reason := why_not(scope, kind, duration, value.get("simulated") is True):
+        if reason := skip_reason(scope, kind, duration, value.get("simulated") is True):
             self._collector.leave_out(reason)
         else:
             self._add(value["value"], line)
@@ -177,7 +177,7 @@ class Export:
         self._values, self._numbers = [], []
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     """Format a value; for one that may be nested, only its kind."""
     if isinstance(value, dict):
         return "{...}"
