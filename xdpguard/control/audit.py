@@ -19,7 +19,7 @@ class ShadowAudit(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether the kernel holds all of it."""
-        return not self.behind and all(it.held >= it.stored for it in (self.rules, *self.lists.values()))
+        return all(it.held >= it.stored for it in (self.rules, *self.lists.values()))
 
 
 class Audit(NamedTuple):
