@@ -348,3 +348,12 @@ def test_the_probe_tells_of_it_and_writes_nothing(shadowed: Shadowed, probed: st
     bench.send(data)
     assert shadowed.counted() == {listed(0): {"allowed": 1}}, "positive control: the program does count"
     assert place == 0
+
+
+def test_a_slot_in_which_another_rule_has_counted(shadowed: Shadowed) -> None:
+    shadowed.rule("198.51.100.7")
+    (stray,) = shadowed._rules
+    shadowed.bench.send(frame("198.51.100.7"))
+    assert shadowed.counted() == {0: {"other": 1}}, "positive control"
+    shadowed.tables.sync([stray._replace(target=parse_prefix("192.0.2.1")[0])])
+    assert shadowed.counted() == {}

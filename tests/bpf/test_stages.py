@@ -16,7 +16,7 @@ from support.bench import Bench
 from support.oracle import classify
 
 from xdpguard.policy.rule import Rule
-from xdpguard.policy.target import KINDS
+from xdpguard.policy.target import KINDS, parse_prefix
 
 ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
 
@@ -278,3 +278,19 @@ def test_icmp_is_under_the_lists(bench: Bench) -> None:
     assert bench.send(frame).reason == "pass"
     bench.rule("block", "198.51.100.7")
     assert bench.send(frame).reason == "deny"
+
+
+def test_a_slot_in_which_another_rule_has_counted(bench: Bench) -> None:
+    """As after a change that was killed: the store gives the slot to its old rule, and the hits are not its own."""
+    old = bench.rule("block", "192.0.2.1")
+    kept = bench.rule("block", "192.0.2.2")
+    stray = old._replace(target=parse_prefix("198.51.100.7")[0])
+    bench.tables.sync([kept, stray])
+    bench.send(UDP_FRAME)
+    assert bench.hits(stray) == (1, len(UDP_FRAME)), "positive control"
+    bench.tables.sync([old, kept])
+    assert bench.hits(old) == (0, 0)
+    bench.tables.sync([old, kept, stray._replace(slot=5)])
+    bench.send(UDP_FRAME)
+    bench.tables.sync([old, kept])
+    assert bench.tables.hits()(5).packets == 1, "what belongs to no rule is set to zero when it is given to one"

@@ -511,7 +511,7 @@ def test_top_reads_them(attached: Command, lab: Lab) -> None:
 
     rules = Reader(pins, attached.store, session)().rules
     shown = [
-        (rule.kind, str(rule.target), int(hits))
+        (rule.label, str(rule.target), int(hits))
         for rule, hits in zip(rules.of.rules, rules.hits[:, 0].tolist(), strict=True)
     ]
     assert shown == [("block", client_address(4, 1), 1), ("shadow", source, 1)]

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from xdpguard.control import safety
-from xdpguard.control.audit import Audit
+from xdpguard.control.audit import Audit, ShadowAudit
 from xdpguard.control.change import Changes
 from xdpguard.control.controller import Controller
 from xdpguard.control.entries import CONFIG
@@ -673,6 +673,12 @@ def test_audit_ratio() -> None:
     assert Audit(Share(0, 0), {}).ratio == 1
     assert Audit(Share(10, 10), {"x": Share(90, 90)}).ratio == 1
     assert Audit(Share(10, 5), {"x": Share(90, 0)}).ratio == 0.05
+
+
+def test_a_change_that_is_pending_takes_no_shadow_entry_away() -> None:
+    assert ShadowAudit(Share(1, 1), {"x": Share(2, 2)}, True).whole
+    assert not ShadowAudit(Share(1, 0), {}, False).whole
+    assert not ShadowAudit(Share(1, 1), {"x": Share(2, 1)}, False).whole
 
 
 def config(tmp_path: Path, text: str) -> Policy:

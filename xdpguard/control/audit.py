@@ -19,7 +19,7 @@ class ShadowAudit(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether the kernel holds all of it."""
-        return not self.behind and all(it.held >= it.stored for it in (self.rules, *self.lists.values()))
+        return all(it.held >= it.stored for it in (self.rules, *self.lists.values()))
 
 
 class Audit(NamedTuple):
@@ -51,9 +51,9 @@ def audit(ruleset: Ruleset, repair: bool = False) -> Audit | None:
         Share(*ruleset.shadow_rules.audit()), ruleset.shadow_lists.shares(), pending or ruleset.shadow_lists.stale()
     )
     found = Audit(Share(*ruleset.rules.audit()), ruleset.lists.shares(), pending or ruleset.lists.stale(), shadow)
-    if repair:
-        if pending:
-            changes.resync()
+    if repair and pending:
+        changes.resync()
+    elif repair:
         for entries, its in ((ruleset.rules, found.rules), (ruleset.shadow_rules, shadow.rules)):
             if its.held < its.stored:
                 changes.resync(entries)
