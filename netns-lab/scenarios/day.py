@@ -62,7 +62,8 @@ class Day:
         yield from self._shadows()
         yield from self._guard()
         yield from self._tcp()
-        yield from self._service()
+        if self._its.text:
+            yield from self._service()
         yield from self._evening()
 
     def _send(self, lines: Sequence[str]) -> None:
