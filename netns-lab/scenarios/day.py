@@ -88,7 +88,7 @@ class Day:
         yield self._its.run("attach", "attach", INTERFACE, "--netns", netns, *config)
         yield self._its.run("attach", "attach", "lo", "--netns", netns, "--observe", *config)
         yield self._its.run("allow", "allow", "192.0.2.0/25", "--reason", "monitor")
-        yield self._its.run("block", "block", _BANNED, "--for", "10m", "--reason", "ssh brute force ü")
+        yield self._its.run("block", "block", _BANNED, "--for", "6h", "--reason", "ssh brute force ü")
         yield self._its.run("block", "block", "198.51.100.0/24", "192.0.2.9")
         yield self._its.run("block", "block", "--port", "8080/tcp", "--port", "53/udp")
         yield self._its.run(
