@@ -62,7 +62,8 @@ class Day:
         yield from self._shadows()
         yield from self._guard()
         yield from self._tcp()
-        yield from self._service()
+        if self._its.text:
+            yield from self._service()
         yield from self._evening()
 
     def _send(self, lines: Sequence[str]) -> None:
@@ -87,7 +88,7 @@ class Day:
         yield self._its.run("attach", "attach", INTERFACE, "--netns", netns, *config)
         yield self._its.run("attach", "attach", "lo", "--netns", netns, "--observe", *config)
         yield self._its.run("allow", "allow", "192.0.2.0/25", "--reason", "monitor")
-        yield self._its.run("block", "block", _BANNED, "--for", "10m", "--reason", "ssh brute force ü")
+        yield self._its.run("block", "block", _BANNED, "--for", "6h", "--reason", "ssh brute force ü")
         yield self._its.run("block", "block", "198.51.100.0/24", "192.0.2.9")
         yield self._its.run("block", "block", "--port", "8080/tcp", "--port", "53/udp")
         yield self._its.run(

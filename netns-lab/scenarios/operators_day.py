@@ -40,7 +40,7 @@ _IN_WORDS = [
     (re.compile(r"\b[\d,]+ packets/s"), "RATE"),
     (re.compile(r"program \d+|│? *\d+ (?=\S*\s*(yes|no)\b)"), "PROGRAM "),
 ]
-_NUMBER = re.compile(r"\d[\d.,]*")
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d[\d.,]*")
 _BLANKS = re.compile(r"[ ─━-]{2,}")
 _EXAMPLES = """\
 examples:
@@ -93,7 +93,8 @@ def _words(text: str, loose: bool) -> str:
     for pattern, name in _IN_WORDS:
         text = pattern.sub(name, text)
     text = _NUMBER.sub(_MASK, text) if loose else text
-    return "\n".join(_BLANKS.sub("  ", line).rstrip() for line in text.splitlines())
+    lines = [_BLANKS.sub("  ", line).rstrip() for line in text.splitlines()]
+    return "\n".join(dict.fromkeys(lines) if loose else lines)
 
 
 def _said(said: Said) -> Iterator[str]:
