@@ -63,6 +63,19 @@ def command(tmp_path: Path) -> Iterator[Command]:
     made.clean()
 
 
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """What xdpguard's modules log, line by line, but for what is for debugging."""
+    lines: list[str] = []
+    logger, handler = logging.getLogger("xdpguard"), logging.Handler(logging.INFO)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long_wait: waits for minutes, and costs no CPU meanwhile")
 
