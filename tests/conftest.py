@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support.bench import Bench
 from support.command import Command
 from topology import Lab
 
+# A busy machine is no fault of what is tested.
+settings.register_profile("xdpguard", deadline=None)
+settings.load_profile("xdpguard")
 logging.getLogger("scapy").setLevel(logging.ERROR)
 # A shell's background job ignores the one, nohup the other; what a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -61,6 +65,19 @@ def command(tmp_path: Path) -> Iterator[Command]:
     made = Command(tmp_path / "state")
     yield made
     made.clean()
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """What xdpguard's modules log, line by line, but for what is for debugging."""
+    lines: list[str] = []
+    logger, handler = logging.getLogger("xdpguard"), logging.Handler(logging.INFO)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -281,13 +281,13 @@ def test_a_spoofed_flood_names_nobody() -> None:
     assert (found.sources, found.ports) == ([], [(80, 100_000)])
 
 
-def collector(tmp_path: Path, log: list[str]) -> Collector:
-    return Collector(Pins(tmp_path, "default"), tmp_path / "default" / "store.db", Status(), log.append)
+def collector(tmp_path: Path) -> Collector:
+    return Collector(Pins(tmp_path, "default"), tmp_path / "default" / "store.db", Status())
 
 
 def test_both_formats_can_be_read_back(tmp_path: Path, store: Store) -> None:
     del store
-    its = Exposition(collector(tmp_path, []))
+    its = Exposition(collector(tmp_path))
     plain = its.page("", "")
     assert plain.headers["Content-Type"].startswith("text/plain")
     names = {metric.name for metric in parse(plain.body.decode())}
@@ -297,9 +297,10 @@ def test_both_formats_can_be_read_back(tmp_path: Path, store: Store) -> None:
     assert {metric.name for metric in parse_openmetrics(gzip.decompress(strict.body).decode())} == names
 
 
-def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[str] = []
-    its = collector(tmp_path, log)
+def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    its = collector(tmp_path)
 
     def broken(out: Gathering) -> None:
         out.put("xdpguard_bans", 1)
@@ -345,12 +346,11 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_the_kernel_lacks_for_tcp_leaves_the_rest(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, programs: list[str]
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, programs: list[str], log: list[str]
 ) -> None:
     """And is not tried at each scrape."""
     del store
-    log: list[str] = []
-    its = collector(tmp_path, log)
+    its = collector(tmp_path)
     its.tcp.wanted = TcpMetrics(states=False, rtt=True)
     for _ in range(3):
         found = {(sample.name, sample.labels): sample.value for sample in its.gather()}
@@ -370,7 +370,7 @@ def test_what_the_kernel_lacks_for_tcp_leaves_the_rest(
 def test_parts_of_tcp_come_and_go_by_themselves(tmp_path: Path, store: Store, programs: list[str]) -> None:
     """What stays is not attached anew: its counts would begin again."""
     del store
-    its = collector(tmp_path, [])
+    its = collector(tmp_path)
     its.tcp.wanted = TcpMetrics(states=False)
     its.gather()
     its.gather()

@@ -110,9 +110,9 @@ def test_who_came_first_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
 class World:
     """The part of the service, with an empty store and nothing attached."""
 
-    def __init__(self, folder: Path) -> None:
-        self.log: list[str] = []
-        self.its = Service(Pins(folder, "default"), folder / "default" / "store.db", self.log.append)
+    def __init__(self, folder: Path, log: list[str]) -> None:
+        self.log = log
+        self.its = Service(Pins(folder, "default"), folder / "default" / "store.db")
 
     @property
     def port(self) -> int:
@@ -121,9 +121,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, log: list[str]) -> Iterator[World]:
     with Store(tmp_path / "default" / "store.db"):
-        made = World(tmp_path)
+        made = World(tmp_path, log)
     try:
         yield made
     finally:

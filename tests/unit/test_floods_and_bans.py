@@ -85,10 +85,11 @@ class Listeners:
         return [Pressure(listening(80, half_open=128), self.again)]
 
 
-def test_what_is_counted_as_the_guard_begins_belongs_to_the_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_counted_as_the_guard_begins_belongs_to_the_flood(
+    monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
     """It may begin between the two things that are read of an interface."""
-    log: list[str] = []
-    floods = Floods(Pins(Path("/nowhere"), "x"), log.append)
+    floods = Floods(Pins(Path("/nowhere"), "x"))
     moment = 0
 
     def at(number: int) -> int:
@@ -110,10 +111,9 @@ def test_what_is_counted_as_the_guard_begins_belongs_to_the_flood(monkeypatch: p
     assert " 1,000 cookies sent" in over
 
 
-def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:
     """With each line while it lasts; what was before it is none."""
-    log: list[str] = []
-    floods = Floods(Pins(Path("/nowhere"), "x"), log.append)
+    floods = Floods(Pins(Path("/nowhere"), "x"))
     floods.evidence = its = Listeners()  # type: ignore[assignment]
     state = guard.State(*[0] * len(guard.State._fields))._replace(port=80, cause=2)
     monkeypatch.setattr(guard, "read", lambda pins, name, netns: state)

@@ -591,11 +591,11 @@ class Session:
 class Service:
     """The service's upkeep with a clock of the test's own."""
 
-    def __init__(self, world: World, files: Files) -> None:
+    def __init__(self, world: World, files: Files, log: list[str]) -> None:
         self.session = Session(world)
-        self.log: list[str] = []
+        self.log = log
         self._files = files
-        self._upkeep = Upkeep(self.log.append)
+        self._upkeep = Upkeep()
         self.now = 1000.0
 
     def after(self, seconds: float) -> list[str]:
@@ -607,8 +607,8 @@ class Service:
 
 
 @pytest.fixture
-def service(world: World, files: Files) -> Service:
-    return Service(world, files)
+def service(world: World, files: Files, log: list[str]) -> Service:
+    return Service(world, files, log)
 
 
 def test_the_service_looks_as_often_as_told(files: Files, service: Service) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -155,30 +154,24 @@ def run(
         typer.echo(_unit(chosen.instance.name), nl=False)
         return
     from xdpguard.policy.load import load
+    from xdpguard.service import log
     from xdpguard.service.daemon import Daemon
 
     if config is not None:
         load(config)
+    logger = log.begin(chosen.verbose)
     with chosen.instance.service():
         if config is not None:
             with controller(chosen) as session:
                 session.remember_config(config)
         Daemon(
             pins(chosen),
-            lambda: controller(chosen),
+            lambda: controller(chosen, on_wait=logger.info),
             # Looked for anew each time: /etc/xdpguard/INSTANCE.toml may have come meanwhile.
             lambda session: remembered_policy(session, Options(find_instance(chosen.instance.name), chosen.verbose)),
-            _log,
             chosen.instance.store,
             wanted,
         ).run()
-
-
-def _log(line: str) -> None:
-    # The journal has times of its own.
-    stamp = "" if os.environ.get("JOURNAL_STREAM") else time.strftime("%Y-%m-%d %H:%M:%S ")
-    typer.echo(stamp + line)
-    sys.stdout.flush()
 
 
 def _unit(instance: str) -> str:

@@ -47,14 +47,23 @@ def pins(chosen: Options) -> Pins:
     return Pins(chosen.instance.bpffs, chosen.instance.name)
 
 
+def _tell(message: str) -> None:
+    typer.echo(f"xdpguard: {message}", err=True)
+
+
 @contextmanager
-def controller(chosen: Options, read_only: bool = False) -> Iterator[Controller]:
-    """The controller of the instance: with the lock held to change something, or without it to look."""
+def controller(
+    chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell
+) -> Iterator[Controller]:
+    """The controller of the instance: with the lock held to change something, or without it to look.
+
+    ``on_wait`` hears for whom the lock is waited.
+    """
     from xdpguard.control.controller import Controller
     from xdpguard.dataplane.build.program import KernelDataplane
     from xdpguard.net.links import Links
 
-    with _store(chosen, read_only) as store:
+    with _store(chosen, read_only, on_wait) as store:
         yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), _interruption())
 
 
@@ -70,10 +79,6 @@ def remembered_policy(session: Controller, chosen: Options) -> Policy:
         )
     path = path or chosen.instance.config
     return load(path) if path else Policy()
-
-
-def _tell(message: str) -> None:
-    typer.echo(f"xdpguard: {message}", err=True)
 
 
 @contextmanager

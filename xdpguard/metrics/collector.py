@@ -6,6 +6,7 @@ A part that cannot be read does not affect the others; it is reported in xdpguar
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from xdpguard.net.links import Links
 from xdpguard.store.database import Store
 from xdpguard.telemetry.top import top
 
+_log = logging.getLogger(__name__)
+
 _MODES = ("off", "observe", "auto", "always")
 _CAUSES = ("queue", "syns", "strangers")  # enum xg_flood_cause, from 1
 _INITIAL = 0x12, 0x02  # of SYN and ACK, SYN alone
@@ -42,13 +45,12 @@ class _Incomplete(Exception):
 class Collector:
     """One instance's figures. Any thread may ask; one at a time is served."""
 
-    def __init__(self, pins: Pins, store: Path, status: Status, log: Callable[[str], None]) -> None:
+    def __init__(self, pins: Pins, store: Path, status: Status) -> None:
         self.top = 0  # maximum number of sources, ports and listeners that are named
         self.tcp = TcpFigures()
         self._pins = pins
         self._store = store
         self._status = status
-        self._log = log
         self._links = Links()
         self._totals = Totals(pins)
         self._hits = RuleTotals(pins, store)
@@ -112,7 +114,7 @@ class Collector:
     def _failing_now(self, name: str, words: str) -> None:
         if self._failing.get(name) != words:
             self._failing[name] = words
-            self._log(f"metrics: {words}; continuing without")
+            _log.warning(f"metrics: {words}; continuing without")
 
     def _service(self, out: Gathering) -> None:
         status = self._status

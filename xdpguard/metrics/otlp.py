@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -36,6 +36,8 @@ from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.samples import Sample
 from xdpguard.policy.metrics import shown
 
+_log = logging.getLogger(__name__)
+
 _PATIENCE = 10.0  # seconds a push may take
 _CLOSING = 2.0  # seconds to wait for a push in progress
 
@@ -43,7 +45,7 @@ _CLOSING = 2.0  # seconds to wait for a push in progress
 class Pusher:
     """Pushes every ``interval`` seconds until it is stopped. A failing receiver is logged once."""
 
-    def __init__(self, collector: Collector, url: str, interval: float, name: str, log: Callable[[str], None]) -> None:
+    def __init__(self, collector: Collector, url: str, interval: float, name: str) -> None:
         """``name``: the instance's name."""
         # The exporter logs the same at every push; we log it once.
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
@@ -52,7 +54,6 @@ class Pusher:
         self._url = url
         self._shown = shown(url)
         self._interval = interval
-        self._log = log
         self._resource = Resource.create({"service.name": "xdpguard", "service.instance.id": name})
         self._exporter = OTLPMetricExporter(endpoint=url, timeout=_PATIENCE)
         self._failing = False
@@ -74,9 +75,11 @@ class Pusher:
             if self._ended.is_set():
                 return
             if failed and not self._failing:
-                self._log(f"metrics could not be pushed to {self._shown}{failed}; check that it is running; will retry")
+                _log.warning(
+                    f"metrics could not be pushed to {self._shown}{failed}; check that it is running; will retry"
+                )
             elif self._failing and not failed:
-                self._log(f"metrics are pushed to {self._shown} again")
+                _log.info(f"metrics are pushed to {self._shown} again")
             self._failing = bool(failed)
 
     def _push(self) -> str:

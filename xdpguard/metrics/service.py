@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from xdpguard.policy.target import parse_interval
 if TYPE_CHECKING:
     from xdpguard.metrics.otlp import Pusher
     from xdpguard.metrics.prometheus import Exposition
+
+_log = logging.getLogger(__name__)
 
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 _WHY = {
@@ -40,12 +43,11 @@ _WHY = {
 class Service:
     """Belongs to the loop's thread; the threads it starts query the collector."""
 
-    def __init__(self, pins: Pins, store: Path, log: Callable[[str], None]) -> None:
+    def __init__(self, pins: Pins, store: Path) -> None:
         """``store``: the instance's database file."""
         self.status = Status()
         self._name = store.parent.name
-        self._log = log
-        self._collector = Collector(pins, store, self.status, log)
+        self._collector = Collector(pins, store, self.status)
         self._wanted: Metrics | None = None
         self._exposition: Exposition | None = None
         self._server: Server | None = None
@@ -95,7 +97,7 @@ class Service:
             if self._server is not None:
                 self._server.stop()
                 self._server = None
-                self._log("metrics are no longer served")
+                _log.info("metrics are no longer served")
             return
         try:
             from xdpguard.metrics.prometheus import Exposition
@@ -103,18 +105,18 @@ class Service:
             self._exposition = self._exposition or Exposition(self._collector)
             made = self._bound(address)
         except ImportError as error:
-            self._log(f"metrics are not served: {error}; pip install prometheus-client")
+            _log.error(f"metrics are not served: {error}; pip install prometheus-client")
             return
         except OSError as error:
             why, remedy = _WHY.get(error.errno or 0, (error.strerror, "correct [metrics] listen; then send SIGHUP"))
             stays = f"still at {self._server.address}; " if self._server else ""
-            self._log(f"metrics are not served at {address}: {why}; {stays}{remedy}")
+            _log.error(f"metrics are not served at {address}: {why}; {stays}{remedy}")
             return
         if self._server is not None:
             self._server.stop()
         self._server, self._served = made, text
         made.start()
-        self._log(f"metrics: http://{made.address}/metrics")
+        _log.info(f"metrics: http://{made.address}/metrics")
 
     def _bound(self, address: Address) -> Server:
         """Bind a server to an address, first stopping our own if it is in the way (127.0.0.1 against 0.0.0.0).
@@ -146,20 +148,20 @@ class Service:
         try:
             from xdpguard.metrics.otlp import Pusher
         except ImportError as error:
-            self._log(
+            _log.error(
                 f"metrics are not pushed: {error}; install xdpguard with the extra otlp ('.[otlp]' instead of '.'), or"
                 " remove [metrics] otlp"
             )
             return
         interval = parse_interval(wanted.otlp_interval)
-        self._log(f"metrics are pushed to {shown(wanted.otlp)} every {wanted.otlp_interval}")
-        self._pusher = Pusher(self._collector, wanted.otlp, interval, self._name, self._log)
+        _log.info(f"metrics are pushed to {shown(wanted.otlp)} every {wanted.otlp_interval}")
+        self._pusher = Pusher(self._collector, wanted.otlp, interval, self._name)
 
     def _answer(self, path: str, accept: str, encodings: str) -> Answer:
         try:
             return self._page(path, accept, encodings)
         except Exception as error:  # the service continues, whatever it is
-            self._log(f"metrics: {path} could not be answered: {error}")
+            _log.error(f"metrics: {path} could not be answered: {error}")
             return 500, _PLAIN, f"{error}\n".encode("utf-8", "replace")
 
     def _page(self, path: str, accept: str, encodings: str) -> Answer:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 
 from xdpguard.control.answering import in_words, silence
 from xdpguard.control.guard import answers, way_of_answers
@@ -14,13 +15,14 @@ from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
 from xdpguard.service.floods import Place, name_of
 
+_log = logging.getLogger(__name__)
+
 
 class Answers:
     """All interfaces of an instance."""
 
-    def __init__(self, pins: Pins, log: Callable[[str], None]) -> None:
+    def __init__(self, pins: Pins) -> None:
         self._pins = pins
-        self._log = log
         self._silent: dict[Place, str] = {}  # why, of those that were told of
         self._ways: dict[Place, Way] = {}  # as they were at the last look
 
@@ -43,6 +45,6 @@ class Answers:
                 words = in_words(found.muted, found.why)
                 self._silent[place] = words
                 if before.get(place) != words:
-                    self._log(f"{name_of(link)}: the guard {words}; {found.remedy}")
+                    _log.warning(f"{name_of(link)}: the guard {words}; {found.remedy}")
             elif place in before:
-                self._log(f"{name_of(link)}: answers of the guard leave again")
+                _log.info(f"{name_of(link)}: answers of the guard leave again")

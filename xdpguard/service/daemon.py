@@ -6,6 +6,7 @@ It may die at any moment: the data plane goes on, and what was changed for a whi
 
 from __future__ import annotations
 
+import logging
 import select
 import signal
 import socket
@@ -30,6 +31,7 @@ from xdpguard.service.answers import Answers
 from xdpguard.service.floods import Floods, name_of
 from xdpguard.service.following import Following
 from xdpguard.service.host import Host
+from xdpguard.service.log import Failures, in_words
 from xdpguard.service.looks import Looks
 from xdpguard.service.needs import Needs
 from xdpguard.service.notify import notify, reloading
@@ -40,6 +42,8 @@ from xdpguard.service.upkeep import Upkeep
 from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.resent import Counter as Resent
 from xdpguard.telemetry import events
+
+_log = logging.getLogger(__name__)
 
 _TICK = 1.0  # seconds
 _CHORES = 10.0  # seconds between two looks at links, rules and the clock
@@ -54,7 +58,6 @@ class Daemon:
         pins: Pins,
         session: Callable[[], AbstractContextManager[Controller]],
         policy: Callable[[Controller], Policy],
-        log: Callable[[str], None],
         store: Path,
         attach: Iterable[AttachTo] = (),
     ) -> None:
@@ -67,24 +70,24 @@ class Daemon:
         self._seen = 0
         self._session = session
         self._load = policy
-        self._log = log
         self._policy = Policy()
         self._policy_mark = ""
         self._guard = Guard()
         self._links: list[Link] = []
-        self._floods = Floods(pins, log)
-        self._answers = Answers(pins, log)
-        self._suspects = Suspects(log)
+        self._floods = Floods(pins)
+        self._answers = Answers(pins)
+        self._suspects = Suspects()
         self._offset = boot_offset()
-        self._host = Host(log)
+        self._host = Host()
         self._chores_at = 0.0
-        self._following = Following(log, attach)
-        self._needs = Needs(log)
-        self._looks = Looks(log)
+        self._following = Following(attach)
+        self._needs = Needs()
+        self._looks = Looks()
         self._ring: events.Events | None = None
-        self._upkeep = Upkeep(log)
-        self._survey = Survey(log)
-        self._metrics = Service(pins, store, log)
+        self._upkeep = Upkeep()
+        self._survey = Survey()
+        self._failures = Failures()
+        self._metrics = Service(pins, store)
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT. XdpguardError when it cannot begin."""
@@ -95,7 +98,7 @@ class Daemon:
             with self._session() as session:
                 # First of all: whatever else may be wrong now, this can be done.
                 for change in session.sysctls.restore():
-                    self._log(f"put back after an end without notice: {change}")
+                    _log.warning(f"put back after an end without notice: {change}")
                 self._policy = self._load(session)
                 self._following.begin(session, self._policy, time.monotonic())
                 self._policy_mark = session.policy_mark()
@@ -105,15 +108,16 @@ class Daemon:
             try:
                 self._suspects.handshakes = stack.enter_context(Handshakes())
             except XdpguardError as error:
-                self._log(f"no bans for many connections: {error}; {error.remedy}")
+                _log.warning(f"no bans for many connections: {error}; {error.remedy}")
             try:
                 self._floods.evidence = Evidence(stack.enter_context(Resent()))
             except XdpguardError as error:
-                self._log(f"no evidence of SYN-ACKs sent again: {error}; {error.remedy}")
+                _log.warning(f"no evidence of SYN-ACKs sent again: {error}; {error.remedy}")
             self._ticked()
             self._metrics.apply(self._policy.metrics)
             notify("READY=1", f"STATUS=guard {self._guard.mode}")
             self._loop(told)
+            self._failures.over()
             notify("STOPPING=1")
             self._stop()
 
@@ -152,12 +156,17 @@ class Daemon:
         try:
             self._tick(time.monotonic())
         except Exception as first:  # the service goes on, whatever it is
+            words = f"a tick failed: {in_words(first)}"
             # An interface may go while it is looked at: whoever is left is seen by looking anew.
             try:
                 with self._session() as session:
                     self._chores(session)
-            except Exception as error:
-                self._log(f"{first}; {error}; going on")
+            except Exception as second:
+                self._failures.failed(f"{words}; {in_words(second)}; going on", first)
+            else:
+                self._failures.failed(f"{words}; looked anew", first, logging.WARNING)
+        else:
+            self._failures.over()
 
     def _tick(self, now: float) -> None:
         outdated = self._answers.outdated(self._links)
@@ -194,7 +203,7 @@ class Daemon:
         """Ends of rules are times of day; the kernel compares them on a clock that does not step."""
         self._offset = boot_offset()
         session.clock_set()
-        self._log("the clock was set; the ends of rules were moved with it")
+        _log.info("the clock was set; the ends of rules were moved with it")
 
     def _chores(self, session: Controller) -> None:
         self._chores_at = time.monotonic()
@@ -210,16 +219,16 @@ class Daemon:
         self._survey.look(session, self._guard, links, self._chores_at)
         if links:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
-                self._log(change)
+                _log.info(change)
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             # From here on everything that is counted can belong to a flood.
             self._floods.look(links, self._guard, self._chores_at)
             names = ", ".join(name_of(link) for link in links)
-            self._log(
+            _log.info(
                 f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached any more; waiting"
             )
         elif changed := _changes(before_guard, self._guard):
-            self._log(f"guard: {changed}")
+            _log.info(f"guard: {changed}")
         session.ruleset.purge()
         self._needs.look(session, self._following.places(session), self._stamp(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
@@ -248,12 +257,12 @@ class Daemon:
                 self._policy_mark = session.policy_mark()
                 self._chores(session)
             taken = True
-            self._log(f"configuration read again; guard {self._guard.mode}")
+            _log.info(f"configuration read again; guard {self._guard.mode}")
             self._metrics.apply(policy.metrics)
         except XdpguardError as error:
-            self._log(f"the configuration was not taken, the one before stays: {error}; {error.remedy}")
+            _log.error(f"the configuration was not taken, the one before stays: {error}; {error.remedy}")
         except OSError as error:
-            self._log(f"the configuration could not be put in force: {error}")
+            _log.error(f"the configuration could not be put in force: {error}")
         self._metrics.reloaded(taken)
         notify("READY=1", f"STATUS=guard {self._guard.mode}")
 
@@ -264,10 +273,10 @@ class Daemon:
                 # Nobody asks for the proof of a scan now, and no answer may need a sysctl that is about to go.
                 session.guard.apply(self._guard, links, options=not session.sysctls.held())
             for change in session.sysctls.restore():
-                self._log(f"put back: {change}")
+                _log.info(f"put back: {change}")
             if links:
                 session.guard.apply(self._guard, links)
-        self._log("stopped; the data plane goes on")
+        _log.info("stopped; the data plane goes on")
 
 
 def _changes(before: Guard, after: Guard) -> str:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
@@ -18,16 +19,17 @@ from xdpguard.service.detector import Flood, Sample
 from xdpguard.tcp.evidence import Evidence, describe
 from xdpguard.telemetry import counters, tracking
 
+_log = logging.getLogger(__name__)
+
 Place = tuple[str, str]  # interface and namespace
 
 
 class Floods:
     """All interfaces of an instance."""
 
-    def __init__(self, pins: Pins, log: Callable[[str], None]) -> None:
+    def __init__(self, pins: Pins) -> None:
         self.evidence: Evidence | None = None  # where the kernel lets SYN-ACKs be counted
         self._pins = pins
-        self._log = log
         self._floods: dict[Place, Flood] = {}
         self._before: dict[Place, Counter[tracking.Tuple]] = {}
 
@@ -75,7 +77,7 @@ class Floods:
             tuples = tracking.tuples(self._pins) - before
         lines = list(flood.feed(sample, tuples))
         for line in lines:
-            self._log(line)
+            _log.info(line)
         if lines and flood.running:
             self._tell_evidence(link, sample.port)
         if flood.wants_tuples() and tuples is None:
@@ -89,7 +91,7 @@ class Floods:
         with contextlib.suppress(XdpguardError, OSError):
             words = describe(self.evidence.read(netns.place(link.netns)), port)
             if words:
-                self._log(f"{name_of(link)}: {words}")
+                _log.info(f"{name_of(link)}: {words}")
 
 
 def _acts(state: guard.State, policy: Guard) -> str:

@@ -8,7 +8,8 @@ took the program off is left as it is, and said loudly.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from xdpguard.control.controller import Controller
@@ -20,6 +21,8 @@ from xdpguard.net.links import NoSuchLink
 from xdpguard.net.netns import place_of
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Policy
+
+_log = logging.getLogger(__name__)
 
 _AGAIN = 60.0  # seconds after which an attach that failed is tried again
 
@@ -44,9 +47,8 @@ class Failure(NamedTuple):
 class Following:
     """The interfaces of one instance."""
 
-    def __init__(self, log: Callable[[str], None], wanted: Iterable[AttachTo] = ()) -> None:
+    def __init__(self, wanted: Iterable[AttachTo] = ()) -> None:
         """``wanted``: to be attached besides those that the configuration names."""
-        self._log = log
         self._more = tuple(wanted)
         self._policy = Policy()
         self._awaited: dict[Place, AttachTo] = {}  # named, and not attached yet
@@ -84,7 +86,7 @@ class Following:
         for its in before.attach:
             if its.place not in named and its.place in there:
                 where = f"{its.name} --netns {its.netns}" if its.netns else its.name
-                self._log(
+                _log.warning(
                     f"{place_of(*its.place)} is not in the configuration any more, and stays attached; "
                     f"xdpguard detach {where} takes it off"
                 )
@@ -159,18 +161,18 @@ class Following:
         try:
             outcome = session.attach(self._request(it), self._policy)
         except NoSuchLink:
-            self._tell(place, f"{words} is not there; it is attached when it comes")
+            self._tell(place, f"{words} is not there; it is attached when it comes", logging.INFO)
             return
         except XdpguardError as error:
             self._failed[place] = Failure(_identity(it) if it.ifindex else None, now, error)
-            self._tell(place, f"{words} was not attached: {error}; {error.remedy}")
+            self._tell(place, f"{words} was not attached: {error}; {error.remedy}", logging.ERROR)
             return
         self._awaited.pop(place, None)
         self._failed.pop(place, None)
         self._told.pop(place, None)
-        self._log(f"attached to {words}{again}, in {outcome.interface.mode} mode")
+        _log.info(f"attached to {words}{again}, in {outcome.interface.mode} mode")
         for note in outcome.notes:
-            self._log(note)
+            _log.warning(note)
 
     def _request(self, it: Interface) -> Request:
         told = {its.place: its for its in self._policy.attach}
@@ -188,11 +190,11 @@ class Following:
             for place in [it for it in self._failed if it[1] == namespace]:
                 del self._failed[place]
 
-    def _tell(self, place: Place, text: str) -> None:
+    def _tell(self, place: Place, text: str, level: int = logging.WARNING) -> None:
         """Says it once, until something else is to be said of that interface."""
         if self._told.get(place) != text:
             self._told[place] = text
-            self._log(text)
+            _log.log(level, text)
 
 
 def _identity(it: Interface) -> Identity:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 
 from xdpguard.control.controller import Controller
 from xdpguard.control.guard import answers
 from xdpguard.control.sysctls import TIMESTAMPS
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
+
+_log = logging.getLogger(__name__)
 
 _LINGER = 10.0  # seconds without a flood before sysctls are put back
 _DRAIN = 2.0  # seconds more, in which answers with options come back
@@ -19,9 +22,8 @@ _WANTED = {"net.ipv4.tcp_syncookies": "2", TIMESTAMPS: "2"}
 class Host:
     """The sysctls of the watched namespaces. Times are monotonic, seconds."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         self.options = True  # whether cookies may carry options
-        self._log = log
         self._flood_at = float("-inf")  # when one was last seen
 
     def see(self, active: bool, now: float) -> None:
@@ -41,7 +43,7 @@ class Host:
             wanted = {name: value for name, value in _WANTED.items() if name != TIMESTAMPS or policy.options}
             for name in sorted({link.netns for link in links}):
                 for change in session.sysctls.raise_to(name, wanted):
-                    self._log(f"for the length of the flood: {change}{f' in {name}' if name else ''}")
+                    _log.info(f"for the length of the flood: {change}{f' in {name}' if name else ''}")
             self._set_options(session, policy, links, True)
             return
         if now - self._flood_at < _LINGER:
@@ -52,7 +54,7 @@ class Host:
         self._set_options(session, policy, links, False)
         if now - self._flood_at >= _LINGER + _DRAIN:
             for change in session.sysctls.restore():
-                self._log(f"put back: {change}")
+                _log.info(f"put back: {change}")
             self._flood_at = float("-inf")
             self._set_options(session, policy, links, True)
 

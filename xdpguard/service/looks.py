@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from xdpguard.net.changes import Changes
+
+_log = logging.getLogger(__name__)
 
 _DEBOUNCE = 0.05  # seconds after a change, in which the others that belong to it come
 _BETWEEN = 0.5  # seconds at least between two such looks
@@ -15,9 +18,8 @@ _BETWEEN = 0.5  # seconds at least between two such looks
 class Looks:
     """Hears of changes of links, addresses, routes and named namespaces. Times are monotonic, seconds."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         self.at = float("inf")  # when to look
-        self._log = log
         self._changes = Changes()
         self._deleted: set[tuple[str, int]] = set()
         self._before = float("-inf")  # when the last look was
@@ -42,7 +44,7 @@ class Looks:
         self._changes.watch(wanted)
         if wanted and not self._changes.everywhere and not self._told:
             self._told = True
-            self._log(
+            _log.warning(
                 f"changes of interfaces in {', '.join(wanted)} are noticed within ten seconds only: the service lacks "
                 "CAP_NET_BROADCAST; a unit file of an earlier version lacks it: xdpguard run --print-unit"
             )
@@ -55,7 +57,7 @@ class Looks:
         if seen is not None:
             self._deleted |= seen.deleted
             if seen.lost:
-                self._log("more changes of links came than could be heard; all of them are looked at")
+                _log.warning("more changes of links came than could be heard; all of them are looked at")
         self.at = min(self.at, max(time.monotonic() + _DEBOUNCE, self._before + _BETWEEN))
 
     def take(self, now: float) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from typing import Any
 
 from xdpguard.control import needed
@@ -11,14 +11,15 @@ from xdpguard.control.controller import Controller
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.target import Prefix
 
+_log = logging.getLogger(__name__)
+
 _EVERY = 60.0  # seconds after which it is looked at although nothing is known to have changed: allowances end
 
 
 class Needs:
     """What is let through of one instance. Times are monotonic, seconds."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self._told: dict[Prefix, str] = {}
         self._mark: Any = None
         self._at = float("-inf")
@@ -26,7 +27,7 @@ class Needs:
     def strangers(self, session: Controller, places: set[str]) -> None:
         """Says which blocks stay although their source holds a connection to an SSH port."""
         for address, blocked_by in needed.strangers(session.store, {"", *places}):
-            self._log(
+            _log.warning(
                 f"{address} holds a connection to an SSH port and is not logged in: {blocked_by} stays in force for it"
             )
 
@@ -38,13 +39,13 @@ class Needs:
         try:
             found = session.keep_needed(places)
         except XdpguardError as error:
-            self._log(f"what this host needs could not be let through: {error}; {error.remedy}")
+            _log.error(f"what this host needs could not be let through: {error}; {error.remedy}")
             return
         self._mark, self._at = mark, now
         told = {it.address: f"{it}; to settle it: {it.remedy}" for it in found}
         for address, text in told.items():
             if self._told.get(address) != text:
-                self._log(text)
+                _log.warning(text)
         for address in self._told.keys() - told.keys():
-            self._log(f"{address} is no longer let through: no entry blocks it, or this host does not need it")
+            _log.info(f"{address} is no longer let through: no entry blocks it, or this host does not need it")
         self._told = told

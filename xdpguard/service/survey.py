@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 
 from xdpguard.control.controller import Controller
 from xdpguard.control.guard import others
@@ -14,6 +15,8 @@ from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import parse_ports
 from xdpguard.service import published
+
+_log = logging.getLogger(__name__)
 
 _OVER = {
     "others": "segments without a socket do not pass any more",
@@ -27,8 +30,7 @@ _EVERY = 60.0  # seconds between two looks at the firewall's rules, of which the
 class Survey:
     """Tells each thing once, and again when it changes. Times are monotonic, seconds."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self._told: dict[tuple[str, str, str], str] = {}
         self._firewall_at = float("-inf")
 
@@ -57,9 +59,9 @@ class Survey:
             return
         session.guard.publish(found)
         for port in sorted(found.keys() - before):
-            self._log(f"guard: port {port}/tcp is exempt: {found[port]} holds it, and NAT takes its connections")
+            _log.warning(f"guard: port {port}/tcp is exempt: {found[port]} holds it, and NAT takes its connections")
         for port in sorted(set(before) - found.keys()):
-            self._log(f"guard: port {port}/tcp is not exempt any more")
+            _log.info(f"guard: port {port}/tcp is not exempt any more")
 
     def _around(self, policy: Guard, link: Link) -> None:
         seen = around.look(link.ifindex, link.netns)
@@ -79,4 +81,4 @@ class Survey:
             return
         self._told[place] = text
         where = place_of(name, netns) if name else f"namespace {netns}" if netns else "guard"
-        self._log(f"{where}: {text or _OVER[what]}")
+        _log.log(logging.WARNING if text else logging.INFO, f"{where}: {text or _OVER[what]}")

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import logging
+from collections.abc import Collection
 
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.build.handshakes import Handshakes
@@ -14,15 +15,16 @@ from xdpguard.policy.target import Prefix
 from xdpguard.service.bans import Bans, Rates, Scans, Suspect
 from xdpguard.telemetry import events
 
+_log = logging.getLogger(__name__)
+
 _MOST = 50  # at a time: each is a change on disk, and others wait for the lock
 
 
 class Suspects:
     """Those of the watched interfaces. Times are monotonic, seconds."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         self.handshakes: Handshakes | None = None  # where the kernel lets them be counted
-        self._log = log
         self._scans = Scans()
         self._rates = Rates()
         self._watched: set[int] = set()
@@ -46,12 +48,12 @@ class Suspects:
             with netns.entered(name):
                 needed += [(it.address, it.role) for it in sockets.protected()]
         if len(suspects) > _MOST:
-            self._log(f"{len(suspects)} sources to ban at once; {_MOST} of them now")
+            _log.warning(f"{len(suspects)} sources to ban at once; {_MOST} of them now")
         bans = Bans(session.store, session.rules)
         for suspect in suspects[:_MOST]:
             line = bans.ban(suspect, policy, needed)
             if line:
-                self._log(line)
+                _log.info(line)
 
     def _busy(self, handshakes: Handshakes, policy: Guard, links: Collection[Link], now: float) -> list[Suspect]:
         """Sources that complete too many handshakes."""

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 
 from xdpguard.control.audit import Audit
 from xdpguard.control.controller import Controller
@@ -12,14 +12,15 @@ from xdpguard.control.loader import ListsFailed
 from xdpguard.policy.model import Policy
 from xdpguard.policy.target import parse_interval
 
+_log = logging.getLogger(__name__)
+
 _AUDIT = 60.0  # seconds between two audits
 
 
 class Upkeep:
     """Remembers when what was done last. Times are monotonic, in seconds."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self.audit: Audit | None = None  # the last one: what it found, before it put anything back
         self.audited = 0.0  # when that was, Unix time
         self._audited = float("-inf")
@@ -44,14 +45,14 @@ class Upkeep:
             for done in session.follow_lists(policy, due):
                 was = f", had {done.before.entries:,}" if done.before else ""
                 skipped = f", {done.its.skipped:,} lines skipped" if done.its.skipped else ""
-                self._log(f"list {done.its.name} loaded: {done.its.entries:,} entries{was}{skipped}")
+                _log.info(f"list {done.its.name} loaded: {done.its.entries:,} entries{was}{skipped}")
                 self._told.pop(done.its.name, None)
         except ListsFailed as failed:
             for name, error in failed.errors.items():
                 # A file that stays as it is fails the same way at every look.
                 if self._told.get(name) != str(error):
                     self._told[name] = str(error)
-                    self._log(f"a list was not loaded, what was in force stays: {error}; {error.remedy}")
+                    _log.error(f"a list was not loaded, what was in force stays: {error}; {error.remedy}")
 
     def _audit(self, session: Controller) -> None:
         self.audit = audit = session.audit(repair=True)
@@ -60,8 +61,8 @@ class Upkeep:
             return
         for what, share in (("rules", audit.rules), *((f"list {name}", it) for name, it in audit.lists.items())):
             if share.held < share.stored:
-                self._log(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): put back")
+                _log.warning(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): put back")
         if audit.shadow is not None and not audit.shadow.whole:
-            self._log("the kernel did not hold all shadow entries: put back")
+            _log.warning("the kernel did not hold all shadow entries: put back")
         if audit.behind:
-            self._log("a change of the lists had been interrupted: put in force")
+            _log.warning("a change of the lists had been interrupted: put in force")
