@@ -328,7 +328,7 @@ def test_a_compiler_error_is_explained(lab: Lab, command: Command, tmp_path: Pat
     script = tmp_path / "broken.py"
     script.write_text(
         "import sys\n"
-        "from xdpguard.dataplane import compiler\n"
+        "from xdpguard.dataplane.build import compiler\n"
         "real = compiler.bundle\n"
         "compiler.bundle = lambda *a: real(*a).replace('packet->later_fragment = offset', 'packet->nosuch = 0', 1)\n"
         "from xdpguard.cli.app import run\n"
@@ -348,7 +348,7 @@ def test_a_verifier_refusal_is_explained(lab: Lab, command: Command, tmp_path: P
     script = tmp_path / "unsafe.py"
     script.write_text(
         "import sys\n"
-        "from xdpguard.dataplane import compiler\n"
+        "from xdpguard.dataplane.build import compiler\n"
         "real = compiler.bundle\n"
         "compiler.bundle = lambda *a: real(*a).replace('(void *)(tcp + 1) > cursor->end || ', '')\n"
         "from xdpguard.cli.app import run\n"
