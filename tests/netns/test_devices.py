@@ -365,7 +365,7 @@ def test_a_driver_without_frames_in_several_buffers(command: Command, pair: Pair
     assert "--mode generic" in line
     result = command("attach", "tap0", "--netns", pair.here, "--mtu-any")
     assert result.code == 0
-    assert "several buffers: attached in generic mode" in result.err
+    assert "multi-buffer frames: attached in generic mode" in result.err
     command.ok("attach", "tap0", "--netns", pair.here, "--mtu-any")
     command.ok("detach", "--all")
     command.ok("attach", "tap0", "--netns", pair.here, "--mode", "native")

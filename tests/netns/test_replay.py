@@ -234,9 +234,9 @@ def test_an_expectation_is_not_met_by_packets_that_were_not_judged(ruled: Comman
         "gzip": (gzip.compress(pcap([good] * 1000))[:-30], "gzip"),
         "link type": (
             section() + interface() + interface(127) + enhanced(good) + enhanced(bytes(60), 1),
-            "skipped 1 packet ",
+            "1 packets were left out",
         ),
-        "short": (pcap([good, good[:10]]), "skipped 1 packet "),
+        "short": (pcap([good, good[:10]]), "1 packets were left out"),
         "headers": (pcap([good, good[:20]], lengths=[54, 54]), "packet 2 is cut too early"),
     }[what]
     path = tmp_path / "a.pcap"
