@@ -110,16 +110,19 @@ class Machine:
     def run(
         self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a shell command in the machine to its end; never raises for its exit code."""
-        return subprocess.run(
-            self.line(command),
-            stdin=stdin or subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
+        """Runs a shell command in the machine to its end, whatever its exit code. Failed when it takes too long."""
+        try:
+            return subprocess.run(
+                self.line(command),
+                stdin=stdin or subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"{command!r} has not ended after {timeout:.0f} s in the machine") from error
 
     def ok(self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None) -> str:
         """Runs one that must succeed; returns what it printed. Failed with its words when it does not."""

@@ -20,6 +20,7 @@ _OLD, _NEW = "0.0.9", "0.1.0"  # versions that the package is built as, from the
 _UNIT = "xdpguard"
 _BLOCKED, _ALSO, _OTHER = CLIENTS4[0], CLIENTS4[2], CLIENTS4[1]
 _PATIENCE = 120  # seconds for what should come soon, on an emulated machine
+_INSTALL = 1800.0  # seconds, most of them for compiling Python, emulated
 _WATCHDOG = 15  # seconds, in place of the unit's own minute
 
 
@@ -100,7 +101,7 @@ def _installed(machine: Machine, version: str) -> str:
     if done.returncode:
         raise Failed(f"the package is not built: {done.stdout}{done.stderr}")
     machine.put(path, "/root/xdpguard.deb")
-    found = machine.run("dpkg -i /root/xdpguard.deb")
+    found = machine.run("dpkg -i /root/xdpguard.deb", _INSTALL)
     return "yes" if found.returncode == 0 else found.stdout + found.stderr
 
 
