@@ -21,6 +21,7 @@ def bond() -> Iterator[Row]:
         _ip(
             lab,
             f"link add bond0 address {SERVER_MAC} type bond mode active-backup miimon 100",
+            f"addr flush dev {INTERFACE}",
             f"link set {INTERFACE} down",
             f"link set {INTERFACE} master bond0",
             "link set bond0 up",

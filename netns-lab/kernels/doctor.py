@@ -32,7 +32,7 @@ def doctor(machine: Machine) -> Iterator[Row]:
             yield _said(_ask(machine), f"attached {words or 'in native mode'}", "warn", what)
     with _without(machine, "ip link add d0 type dummy && ip link set d0 up", "ip link del d0"):
         machine.ok(f"{_COMMAND} attach d0")
-        yield _said(_ask(machine), "on a driver without native mode", "warn", "its driver has no other")
+        yield _said(_ask(machine), "on a driver without native mode", "warn", "copies each packet")
         machine.ok(f"{_COMMAND} detach d0")
     yield from _fixed(machine)
 
