@@ -337,7 +337,7 @@ class Demo:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,  # an emulated machine compiles for minutes
             check=False,
         )
         if done.returncode:

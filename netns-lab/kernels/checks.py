@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 
+from kernels.doctor import doctor
 from kernels.image import SOURCE
 from kernels.machine import Machine
 from kernels.service import package, service
@@ -37,16 +38,12 @@ def on_virtio_net(machine: Machine) -> Iterator[Row]:
 
 def on_veth(machine: Machine) -> Iterator[Row]:
     """Attach, block, guard and detach on veths in the machine."""
-    python = f"cd {SOURCE} && PYTHONPATH=netns-lab .venv/bin/python netns-lab/kernels/steps.py"
-    for line in machine.ok(python, 1200.0).splitlines():
-        yield Row(*json.loads(line))
+    yield from _rows(machine, "netns-lab/kernels/steps.py")
 
 
-def doctor(machine: Machine) -> Iterator[Row]:
-    """Run everything `doctor` checks, with the data plane compiled."""
-    done = machine.run(f"{SOURCE}/.venv/bin/xdpguard doctor --json", _LONG)
-    for it in json.loads(done.stdout):
-        yield Row(f"doctor: {it['name']}", "ok", it["result"])
+def on_devices(machine: Machine) -> Iterator[Row]:
+    """Attach, block, guard and detach on a bond and in a VRF, and attach under MACsec, in the machine."""
+    yield from _rows(machine, "netns-lab/kernels/devices.py")
 
 
 def demo(machine: Machine) -> Iterator[Row]:
@@ -64,6 +61,12 @@ def tests(*files: str) -> Callable[[Machine], Iterator[Row]]:
     return run
 
 
+def _rows(machine: Machine, program: str) -> Iterator[Row]:
+    """What a program in the machine prints."""
+    for line in machine.ok(f"cd {SOURCE} && PYTHONPATH=netns-lab .venv/bin/python {program}", 3600.0).splitlines():
+        yield Row(*json.loads(line))
+
+
 def _passes(machine: Machine, what: str, command: str) -> Row:
     done = machine.run(command, _LONG)
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
@@ -73,6 +76,7 @@ def _passes(machine: Machine, what: str, command: str) -> Row:
 CHECKS: dict[str, Callable[[Machine], Iterator[Row]]] = {
     "virtio_net": on_virtio_net,
     "veth": on_veth,
+    "devices": on_devices,
     "package": package,
     "service": service,
     "doctor": doctor,

@@ -110,16 +110,19 @@ class Machine:
     def run(
         self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command in the machine to completion; never raise for its exit code."""
-        return subprocess.run(
-            self.line(command),
-            stdin=stdin or subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
+        """Run a shell command in the machine, whatever its exit code. Raise Failed if it takes too long."""
+        try:
+            return subprocess.run(
+                self.line(command),
+                stdin=stdin or subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"{command!r} has not ended after {timeout:.0f} s in the machine") from error
 
     def ok(self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None) -> str:
         """Run a command that must succeed; return its output. Raise Failed with the output otherwise."""

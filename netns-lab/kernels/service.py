@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,9 @@ from topology import CLIENTS4
 _OLD, _NEW = "0.0.9", "0.1.0"  # versions that the package is built as, from the same tree
 _UNIT = "xdpguard"
 _BLOCKED, _ALSO, _OTHER = CLIENTS4[0], CLIENTS4[2], CLIENTS4[1]
-_PATIENCE = 120  # seconds; limit for anything that should happen soon, on an emulated machine
-_WATCHDOG = 15  # seconds, instead of the unit's own minute
+_PATIENCE = 120  # seconds for what should come soon, on an emulated machine
+_INSTALL = 1800.0  # seconds, most of them for compiling Python, emulated
+_WATCHDOG = 15  # seconds, in place of the unit's own minute
 
 
 def package(machine: Machine) -> Iterator[Row]:
@@ -99,7 +101,7 @@ def _installed(machine: Machine, version: str) -> str:
     if done.returncode:
         raise Failed(f"the package is not built: {done.stdout}{done.stderr}")
     machine.put(path, "/root/xdpguard.deb")
-    found = machine.run("dpkg -i /root/xdpguard.deb")
+    found = machine.run("dpkg -i /root/xdpguard.deb", _INSTALL)
     return "yes" if found.returncode == 0 else found.stdout + found.stderr
 
 
@@ -137,8 +139,12 @@ def _in_time(machine: Machine, test: str) -> bool:
 
 
 def _kept_out(machine: Machine, address: str) -> bool:
-    """Return whether an address soon fails to connect."""
-    return any(not connects(machine.lab, address, 1.5) for _ in range(20))
+    """Whether an address soon connects no more."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        if not connects(machine.lab, address, 1.5):
+            return True
+    return False
 
 
 @contextmanager

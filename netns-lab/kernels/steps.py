@@ -130,9 +130,10 @@ def _flooded(lab: Lab) -> Iterator[None]:
 class Veth:
     """A lab of veths on this machine."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, name: str = INTERFACE) -> None:
+        """``name``: of the interface in the server's namespace."""
         self.lab = lab
-        self.interface: tuple[str, ...] = (INTERFACE, "--netns", lab.server)
+        self.interface: tuple[str, ...] = (name, "--netns", lab.server)
 
     def xdpguard(self, *words: str) -> str:
         """Run a command."""
