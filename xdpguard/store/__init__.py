@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The durable truth in SQLite: entries, lists, attachments, facts, and their schema."""
+"""The source of truth in SQLite: entries, lists, attachments, facts, and their schema."""

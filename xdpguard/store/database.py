@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The durable truth: rules and attachments in SQLite. The kernel's maps are its image; see control/change.py."""
+"""The source of truth in SQLite: rules, attachments, facts. The kernel's maps are its image; see control/change.py."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from xdpguard.store.migration import migrate, open_read_only
 from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
 from xdpguard.store.schema import VERSION
 
-# What SQLite says when the fault is the file system's, not the file's.
+# Texts of SQLite errors that are caused by the file system, not by the file.
 _NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O", "locked")
 
 
 class Attachment(NamedTuple):
-    """An interface that shall carry the program. ``netns`` is the recorded name of its namespace (net/netns.py);
-    ``any_mtu``: the program takes frames in several buffers, so that the MTU can be raised later.
+    """An interface that should carry the program. ``netns`` is the recorded name of its namespace (net/netns.py);
+    ``any_mtu``: the program accepts frames in several buffers, so that the MTU can be raised later.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Attachment(NamedTuple):
 
 
 class Store:
-    """The store in one file; ``read_only`` needs no write permission and takes a missing file as empty."""
+    """A store in one file; ``read_only`` needs no write permission and treats a missing file as empty."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._path = path
@@ -51,12 +51,12 @@ class Store:
                 raise unwritable(path.parent, error) from error
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
-            # A change with millions of entries is held in memory until it is committed: nobody who reads has to wait.
+            # A change with millions of entries stays in memory until it is committed, so that readers need not wait.
             self._database.execute("PRAGMA cache_spill = OFF")
             self._migrate()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._database.close()
 
     def __enter__(self) -> Store:
@@ -69,7 +69,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of what is done inside, or nothing; durable when it returns. One inside another is part of that."""
+        """Run the block as one transaction, durable on return; a nested one is part of the outer one."""
         if self._database.in_transaction:
             yield
             return
@@ -88,16 +88,16 @@ class Store:
         return self._database.in_transaction
 
     def rules(self, kind: Kind | None = None, mode: Mode = "enforce") -> list[Rule]:
-        """Every rule of a mode, expired ones included, oldest first."""
+        """Return all rules of a mode, including expired ones, oldest first."""
         where, values = ("AND kind = ?", (kind,)) if kind else ("", ())
         return self._rules(f"WHERE mode = ? {where} ORDER BY id", mode, *values)
 
     def expired(self, now: float, mode: Mode = "enforce") -> list[Rule]:
-        """Rules whose end has passed."""
+        """Return the expired rules of a mode (``now``: Unix time)."""
         return self._rules("WHERE expires <= ? AND mode = ?", now, mode)
 
     def find(self, kind: Kind, targets: Iterable[Target], mode: Mode = "enforce") -> dict[Target, Rule]:
-        """Those of the targets that have a rule of this kind."""
+        """Return the rules of this kind and mode for these targets; targets without one are left out."""
         found: dict[Target, Rule] = {}
         for target in targets:
             for rule in self._rules("WHERE mode = ? AND kind = ? AND target = ?", mode, kind, str(target)):
@@ -105,12 +105,12 @@ class Store:
         return found
 
     def of_slot(self, slot: int) -> Rule | None:
-        """The enforced rule whose hits are counted in a slot."""
+        """Return the enforced rule whose hits are counted in a slot, or None."""
         found = self._rules("WHERE mode = 'enforce' AND slot = ?", slot)
         return found[0] if found else None
 
     def covering(self, kind: Kind, prefix: Prefix, now: float = 0.0, mode: Mode = "enforce") -> list[Rule]:
-        """Rules whose prefix holds all of ``prefix``, longest first; those that ended before ``now`` left out."""
+        """Return the rules whose prefix covers all of ``prefix``, longest first, except those expired by ``now``."""
         found: list[Rule] = []
         for network, length in around(prefix):
             found += self._rules(
@@ -121,7 +121,7 @@ class Store:
         return found
 
     def touches(self, kind: Kind, prefix: Prefix) -> bool:
-        """Whether any enforced rule shares an address with ``prefix``."""
+        """Return whether any enforced rule of this kind shares an address with ``prefix``."""
         if self.covering(kind, prefix):
             return True
         last = int.from_bytes(prefix.network, "big") | ((1 << (len(prefix.network) * 8 - prefix.length)) - 1)
@@ -133,17 +133,17 @@ class Store:
         return bool(self.execute(query, values))
 
     def counts(self, now: float, mode: Mode = "enforce") -> dict[str, int]:
-        """Number of rules in force, by kind."""
+        """Return the number of unexpired rules by kind."""
         query = "SELECT kind, count(*) FROM rules WHERE mode = ? AND (expires IS NULL OR expires > ?) GROUP BY kind"
         found = dict(self.execute(query, (mode, now)))
         return {kind: int(found.get(kind, 0)) for kind in KINDS}
 
     def used_slots(self, mode: Mode = "enforce") -> set[int]:
-        """Slots of the hit counters that rules of a mode hold."""
+        """Return the slots of the hit counters in use by rules of a mode."""
         return {row[0] for row in self.execute("SELECT slot FROM rules WHERE mode = ?", (mode,))}
 
     def put(self, rules: Iterable[tuple[NewRule, int]], mode: Mode = "enforce") -> None:
-        """Adds rules with their slots. One that is there takes the new reason, origin and end, and keeps the rest."""
+        """Add rules with their slots. An existing rule takes the new reason, origin and end, and keeps the rest."""
         with self._explained():
             self._database.executemany(
                 f"INSERT INTO rules ({NEW_RULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -153,12 +153,12 @@ class Store:
             )
 
     def remove(self, ids: Iterable[int]) -> None:
-        """Deletes rules."""
+        """Delete rules by id."""
         with self._explained():
             self._database.executemany("DELETE FROM rules WHERE id = ?", ((number,) for number in ids))
 
     def renumber(self) -> None:
-        """Gives the enforced rules the slots 0, 1, 2, ... in order of age, for fresh maps."""
+        """Assign the slots 0, 1, 2, ... to the enforced rules in order of age, for new maps."""
         self.execute("UPDATE rules SET slot = -1 - id WHERE mode = 'enforce'")
         self.execute(
             "UPDATE rules SET slot = ranked.place FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place"
@@ -166,13 +166,13 @@ class Store:
         )
 
     def add_hits(self, hits: Iterable[tuple[Hits | Split, int]]) -> None:
-        """Adds hits to the rule of an id."""
+        """Add hits to rules, given as pairs of hits and rule id."""
         with self._explained():
             rows = ((*counts_of(more), number) for more, number in hits)
             self._database.executemany(f"UPDATE rules SET {ADDED} WHERE id = ?", rows)
 
     def attachments(self) -> list[Attachment]:
-        """Interfaces that shall carry the program, in order of attaching."""
+        """Return the interfaces that should carry the program, in order of attaching."""
         with self._explained():
             rows = self._database.execute(
                 "SELECT name, netns, mode, observe, prog_id, (name, netns) IN (SELECT name, netns FROM any_mtu)"
@@ -184,7 +184,7 @@ class Store:
             ]
 
     def put_attachment(self, attachment: Attachment, now: float) -> None:
-        """Records an interface, or its new mode."""
+        """Record an interface, or update its record."""
         with self._explained():
             self._database.execute(
                 "INSERT INTO interfaces VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name, netns) DO UPDATE SET"
@@ -197,40 +197,40 @@ class Store:
                 self._database.execute("INSERT INTO any_mtu VALUES (?, ?)", place)
 
     def remove_attachment(self, name: str, netns: str) -> None:
-        """Forgets an interface."""
+        """Delete the record of an interface."""
         with self._explained():
             for table in ("interfaces", "any_mtu"):
                 self._database.execute(f"DELETE FROM {table} WHERE name = ? AND netns = ?", (name, netns))
 
     def offences(self, target: str) -> tuple[int, float]:
-        """How often a source has been banned by the guard, and when last (Unix time)."""
+        """Return how often the guard has banned a source, and when it last did (Unix time)."""
         with self._explained():
             row = self._database.execute("SELECT number, last FROM offences WHERE target = ?", (target,)).fetchone()
         return (int(row[0]), float(row[1])) if row else (0, 0.0)
 
     def put_offences(self, target: str, number: int, last: float) -> None:
-        """Remembers a ban of the guard."""
+        """Record how often the guard has banned a source, and when it last did (Unix time)."""
         with self._explained():
             self._database.execute("INSERT OR REPLACE INTO offences VALUES (?, ?, ?)", (target, number, last))
 
     def forget_offences(self, before: float) -> None:
-        """Forgets sources whose last ban began before then."""
+        """Delete the records of sources whose last ban began before a Unix time."""
         with self._explained():
             self._database.execute("DELETE FROM offences WHERE last < ?", (before,))
 
     def fact(self, key: str) -> str:
-        """A remembered value, or the empty string."""
+        """Return a stored value, or the empty string."""
         with self._explained():
             row = self._database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
     def put_fact(self, key: str, value: str) -> None:
-        """Remembers a value."""
+        """Store a value."""
         with self._explained():
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
 
     def execute(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
-        """All rows of a query; for the tables that other modules look after."""
+        """Execute a statement and return all its rows; for tables that other modules manage."""
         with self._explained():
             return self._database.execute(query, values).fetchall()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The named lists in the store: what is known of each, and its entries as two blobs."""
+"""The named lists in the store: a record for each, and its entries as two blobs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _COLUMNS = f"mode, {_OWN}, {COUNTS}"
 
 
 class NamedList(NamedTuple):
-    """A list as it was last loaded. ``loaded`` is Unix time; packets and bytes are hits taken into the store.
+    """A list as it was last loaded. ``loaded`` is Unix time; ``packets`` and ``bytes`` are the hits in the store.
 
-    ``forced``: loaded with --force, so nobody asks again whether it cuts something off.
+    ``forced``: loaded with --force, so that it is exempt from safety checks.
     """
 
     name: str
@@ -41,28 +41,28 @@ class NamedList(NamedTuple):
     packets: int = 0
     bytes: int = 0
     mode: Mode = "enforce"
-    split: Split = NO_SPLIT  # whose packets those of a shadow list were
+    split: Split = NO_SPLIT  # hits of a shadow list by sender
 
 
 class ListStore:
-    """The lists of one mode, which has names and numbers of its own. Whoever changes something holds a transaction."""
+    """The lists of one mode, with names and numbers of its own. The caller of a change holds a transaction."""
 
     def __init__(self, store: Store, mode: Mode = "enforce") -> None:
         self._store = store
         self._mode = mode
 
     def all(self) -> list[NamedList]:
-        """Every list, in order of number: the order in which they are asked."""
+        """Return all lists by number, which is the order in which they are matched."""
         rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE mode = ? ORDER BY number", (self._mode,))
         return [_list_of(row) for row in rows]
 
     def find(self, name: str) -> NamedList | None:
-        """The list of that name."""
+        """Return the list of a name, or None."""
         rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE mode = ? AND name = ?", (self._mode, name))
         return _list_of(rows[0]) if rows else None
 
     def free_number(self, taken: Iterable[int] = ()) -> int:
-        """A number that no list has and that is not ``taken``. XdpguardError when there are too many lists."""
+        """Return a number that no list has and that is not ``taken``. Raise XdpguardError if there is none."""
         rows = self._store.execute("SELECT number FROM lists WHERE mode = ?", (self._mode,))
         used = {row[0] for row in rows}.union(taken)
         number = next((number for number in range(abi.LISTS) if number not in used), None)
@@ -71,7 +71,7 @@ class ListStore:
         return number
 
     def put(self, its: NamedList, entries: AddressSet) -> None:
-        """Adds a list, or gives it new entries."""
+        """Add a list, or replace it and its entries."""
         counts = counts_of(its.split if self._mode == "shadow" else Hits(its.packets, its.bytes))
         row = (self._mode, *its[:12], *counts)
         marks = ", ".join("?" * len(row))
@@ -80,7 +80,7 @@ class ListStore:
         self._store.execute("INSERT OR REPLACE INTO list_entries VALUES (?, ?, ?, ?)", packed)
 
     def entries(self, name: str) -> AddressSet:
-        """What a list holds."""
+        """Return the entries of a list."""
         from xdpguard.lists.addresses import unpacked
 
         query = "SELECT four, six FROM list_entries WHERE mode = ? AND name = ?"
@@ -88,12 +88,12 @@ class ListStore:
         return unpacked(four, six)
 
     def remove(self, name: str) -> None:
-        """Deletes a list."""
+        """Delete a list and its entries."""
         for table in ("lists", "list_entries"):
             self._store.execute(f"DELETE FROM {table} WHERE mode = ? AND name = ?", (self._mode, name))
 
     def add_hits(self, hits: Iterable[tuple[Hits | Split, str]]) -> None:
-        """Adds hits to the list of a name."""
+        """Add hits to lists, given as pairs of hits and list name."""
         for more, name in hits:
             row = (*counts_of(more), self._mode, name)
             self._store.execute(f"UPDATE lists SET {ADDED} WHERE mode = ? AND name = ?", row)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Older stores: made into one of this version, or read as if they were.
+"""Migrate stores of older versions, or read them through a migrated copy.
 
-Up to version 5 a version only added tables, and shadow entries had tables of their own. Version 6 gave rules and lists
-a mode.
+Versions up to 5 only added tables and kept shadow entries in tables of their own. Version 6 added a mode to rules and
+lists.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from xdpguard.store.schema import SCHEMA, VERSION
 
-_REPLACED = ("rules", "lists", "list_entries")  # by tables of the same name that have a mode
+_REPLACED = ("rules", "lists", "list_entries")  # by tables of the same name with a mode
 _RULE = "target, version, network, length, reason, source, created, expires, slot"
 _LIST = "number, source, file, stamp, format, loaded, given, entries, duplicates, skipped, forced"
 _COUNTS = "packets, bytes, established_packets, established_bytes, allowed_packets, allowed_bytes"
 _COUNTED = """coalesce(established_packets + allowed_packets + other_packets, 0),
     coalesce(established_bytes + allowed_bytes + other_bytes, 0), coalesce(established_packets, 0),
     coalesce(established_bytes, 0), coalesce(allowed_packets, 0), coalesce(allowed_bytes, 0)"""
-# By the table that is read, as far as it is there.
+# By the table that each reads; skipped if that does not exist.
 _COPIES = {
     "old_rules": f"""INSERT INTO rules (mode, id, kind, {_RULE}, packets, bytes)
         SELECT 'enforce', id, kind, {_RULE}, packets, bytes FROM old_rules""",
@@ -35,12 +35,12 @@ _COPIES = {
     "old_list_entries": "INSERT INTO list_entries SELECT 'enforce', name, four, six FROM old_list_entries",
     "shadow_list_entries": "INSERT INTO list_entries SELECT 'shadow', name, four, six FROM shadow_list_entries",
 }
-# Each kind of entry once had a mark of its own for a change that was interrupted.
+# Each kind of entry used to have its own mark for an interrupted change.
 _MARKS = "('pending', 'interrupted', 'shadow_pending', 'lists_pending', 'shadow_lists_pending')"
 
 
 def migrate(database: sqlite3.Connection) -> None:
-    """Makes a store of an older version, or an empty file, one of this version, in one transaction."""
+    """Bring a store of an older version, or an empty file, to this version in one transaction."""
     database.execute("BEGIN IMMEDIATE")
     try:
         _migrate(database)
@@ -55,7 +55,7 @@ def _migrate(database: sqlite3.Connection) -> None:
     for table in _tables(database) & set(_REPLACED):
         database.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     for index in ("rules_network", "rules_expires"):
-        database.execute(f"DROP INDEX IF EXISTS {index}")  # they went with the tables that were renamed
+        database.execute(f"DROP INDEX IF EXISTS {index}")  # they follow the renamed tables
     for statement in SCHEMA.split(";"):
         database.execute(statement)
     there = _tables(database)
@@ -76,10 +76,10 @@ def _tables(database: sqlite3.Connection) -> set[str]:
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
-    """Opens a store to look at it. A missing file is an empty store; one of an older version is read as a copy."""
+    """Open a store for reading. A missing file is an empty store; an older version is read as a migrated copy."""
     if path.exists() and path.stat().st_size:
         if path.with_name(path.name + "-journal").exists():
-            # Somebody was killed while writing; SQLite takes that back, for which it must write.
+            # A writer was killed; SQLite rolls its changes back, which needs a writable connection.
             with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(path)) as database:
                 database.execute("SELECT count(*) FROM rules")
         found = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules and hits as rows of the store."""
+"""Convert rules and hits to rows of the store and back."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix, Protocol, Tar
 COUNTS = "packets, bytes, established_packets, established_bytes, allowed_packets, allowed_bytes"
 RULE = f"id, kind, version, network, length, reason, source, created, expires, slot, mode, {COUNTS}"
 NEW_RULE = "mode, kind, target, version, network, length, reason, source, created, expires, slot"
-# Sets what is there to itself and more.
+# For UPDATE: increments each column of COUNTS.
 ADDED = ", ".join(f"{name} = {name} + ?" for name in COUNTS.split(", "))
 
 _PROTOCOLS: dict[int, Protocol] = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 
 def rule_of(row: Sequence[Any]) -> Rule:
-    """A rule from a row of RULE."""
+    """Return the rule in a row of RULE."""
     number, kind, version, network, length, reason, source, created, expires, slot, mode, *counts = row
     target: Target = Prefix(network, length) if version else Port(int.from_bytes(network, "big"), _PROTOCOLS[length])
     hits, split = hits_of(counts, mode)
@@ -28,7 +28,7 @@ def rule_of(row: Sequence[Any]) -> Rule:
 
 
 def row_of(rule: NewRule, slot: int, mode: Mode) -> tuple[object, ...]:
-    """A row of NEW_RULE."""
+    """Return a rule as a row of NEW_RULE."""
     target = rule.target
     if isinstance(target, Port):
         place: tuple[object, ...] = 0, target.number.to_bytes(2, "big"), PROTOCOL_NUMBERS[target.protocol]
@@ -38,7 +38,7 @@ def row_of(rule: NewRule, slot: int, mode: Mode) -> tuple[object, ...]:
 
 
 def hits_of(counts: Sequence[int], mode: Mode) -> tuple[Hits, Split]:
-    """All hits of an entry, and whose they were, from the columns of COUNTS."""
+    """Return the hits of an entry, in total and, for shadow mode, split, from the columns of COUNTS."""
     total = Hits(*counts[0:2])
     if mode == "enforce":
         return total, NO_SPLIT
@@ -48,13 +48,13 @@ def hits_of(counts: Sequence[int], mode: Mode) -> tuple[Hits, Split]:
 
 
 def counts_of(hits: Hits | Split) -> tuple[int, ...]:
-    """The columns of COUNTS."""
+    """Return hits as the columns of COUNTS."""
     parts = (*hits.established, *hits.allowed) if isinstance(hits, Split) else (0, 0, 0, 0)
     return (*hits.total, *parts)
 
 
 def around(prefix: Prefix) -> Iterator[tuple[bytes, int]]:
-    """Every network that holds all of a prefix, and its length: the longest, which is the prefix itself, first."""
+    """Yield network and length of every prefix that covers a prefix, the longest, which is the prefix itself, first."""
     width = len(prefix.network) * 8
     number = int.from_bytes(prefix.network, "big")
     for length in range(prefix.length, -1, -1):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The store's tables."""
+"""The tables of the store, and the version of their schema."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CREATE TABLE IF NOT EXISTS rules (
     reason TEXT NOT NULL,
     source TEXT NOT NULL,
     created REAL NOT NULL,      -- Unix time, seconds
-    expires REAL,               -- likewise, NULL: never
+    expires REAL,               -- Unix time, seconds, or NULL for never
     slot INTEGER NOT NULL,
-    packets INTEGER NOT NULL DEFAULT 0,  -- hits before the kernel's present counters
+    packets INTEGER NOT NULL DEFAULT 0,  -- hits before the counters now in the kernel
     bytes INTEGER NOT NULL DEFAULT 0,
-    established_packets INTEGER NOT NULL DEFAULT 0,  -- of these, in shadow mode: the rest are of others
+    established_packets INTEGER NOT NULL DEFAULT 0,  -- in shadow mode, parts of packets and bytes
     established_bytes INTEGER NOT NULL DEFAULT 0,
     allowed_packets INTEGER NOT NULL DEFAULT 0,
     allowed_bytes INTEGER NOT NULL DEFAULT 0,
@@ -38,15 +38,15 @@ CREATE TABLE IF NOT EXISTS interfaces (
     attached REAL NOT NULL,
     PRIMARY KEY (name, netns)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS any_mtu (  -- interfaces whose program takes frames of several buffers, whatever their MTU
+CREATE TABLE IF NOT EXISTS any_mtu (  -- interfaces whose program accepts frames in several buffers, whatever the MTU
     name TEXT NOT NULL,
     netns TEXT NOT NULL,
     PRIMARY KEY (name, netns)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS namespaces (
-    name TEXT PRIMARY KEY,      -- one that can come to lead to another: pid N, a path below /proc
-    boot TEXT NOT NULL,         -- cookies begin anew with the next
-    cookie TEXT NOT NULL        -- of the namespace it was
+    name TEXT PRIMARY KEY,      -- one that may come to mean another namespace: pid N, a path below /proc
+    boot TEXT NOT NULL,         -- cookies are reused after it
+    cookie TEXT NOT NULL        -- of the namespace it meant
 ) STRICT;
 CREATE TABLE IF NOT EXISTS offences (
     target TEXT PRIMARY KEY,
@@ -63,7 +63,7 @@ CREATE TABLE IF NOT EXISTS lists (
     format TEXT NOT NULL,
     loaded REAL NOT NULL,       -- Unix time, seconds
     given INTEGER NOT NULL,     -- entries in the file
-    entries INTEGER NOT NULL,   -- prefixes that they make
+    entries INTEGER NOT NULL,   -- prefixes they aggregate to
     duplicates INTEGER NOT NULL,
     skipped INTEGER NOT NULL,
     forced INTEGER NOT NULL,
