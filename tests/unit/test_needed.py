@@ -120,10 +120,10 @@ def test_forced(store: Store, book: Entries) -> None:
     assert settle(store, book) == [GATEWAY]
 
 
-def test_strangers(store: Store, book: Entries) -> None:
-    assert needed.strangers(store) == []
+def test_not_logged_in(store: Store, book: Entries) -> None:
+    assert needed.not_logged_in(store) == []
     put(book, "block", prefix("203.0.113.0/24"), prefix(PEER))
-    assert needed.strangers(store) == [(prefix(STRANGER), "block 203.0.113.0/24")]
+    assert needed.not_logged_in(store) == [(prefix(STRANGER), "block 203.0.113.0/24")]
 
 
 def test_login_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,6 @@ def left_out(store: Store) -> dict[str, list[str]]:
 
     found: dict[str, list[str]] = {}
     for conflict in kept(store):
-        for culprit in conflict.culprits:
-            found.setdefault(culprit.words, []).append(f"{conflict.address} ({conflict.role})")
+        for entry in conflict.entries:
+            found.setdefault(entry.words, []).append(f"{conflict.address} ({conflict.role})")
     return found

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The only place that changes anything: entries, lists, attachments, the guard's policy. Read controller.py first."""
+"""All changes happen here: entries, lists, attachments, the guard's policy. Read controller.py first."""

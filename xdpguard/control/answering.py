@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whether the SYN guard of an interface can answer: the mode that attach takes for it, and what people are told."""
+"""Whether the SYN guard of an interface can answer: the choice of the attach mode, and the messages about it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _BY = {guard.MUTE_NOT: "", guard.MUTE_TOLD: "controller", guard.MUTE_FOUND: "dat
 
 
 class Silence(NamedTuple):
-    """Why no answer of an interface's guard arrives, and what mends it.
+    """Why the answers of an interface's guard do not arrive, and the remedy.
 
-    ``muted``: it knows, and sends none; ``by``: from the controller, or the data plane that found it out.
+    ``muted``: the guard knows and sends none; ``by``: what told it, "controller" or "data plane".
     """
 
     muted: bool
@@ -31,29 +31,29 @@ class Silence(NamedTuple):
 
 
 def in_words(muted: bool, why: str) -> str:
-    """What a guard does whose answers do not arrive: a clause without its subject."""
+    """Return what a guard does whose answers do not arrive, as a clause without its subject."""
     if muted:
         return f"answers no SYN, in a flood they go to the kernel: {why}"
     return f"sends answers that do not arrive: {why}"
 
 
 def silence(link: Link, state: guard.State, way: Way) -> Silence | None:
-    """Why the guard of an interface, whose state and way of answers these are, answers nobody; None: it can answer."""
+    """Return why the guard of an interface, given its state and the way of its answers, answers nobody, or None."""
     if way.leaves is False:
         return Silence(state.muted(), way.why, way.remedy, _BY[state.mute])
     if state.mute == guard.MUTE_TOLD:
         what = "answers would arrive now, but the guard was told before that they do not"
         remedy = f"xdpguard run tells it by itself; or attach again: xdpguard attach {_arguments(link)}"
         return Silence(True, what, remedy, _BY[state.mute])
-    # What the data plane has found it looks at again before it answers, or leaves, the next SYN of a flood.
+    # A finding of the data plane is not final: it checks again at the next SYN of a flood.
     return None
 
 
 class Reach:
-    """How the guards of an instance can answer, by name and namespace of the interface."""
+    """Whether the guards of an instance can answer, by name and namespace of the interface."""
 
     def __init__(self, pins: Pins, links: Iterable[Link]) -> None:
-        """``links``: those that carry the instance's program now."""
+        """``links``: the links that carry the instance's program now."""
         self.silences = {
             (link.name, link.netns): silence(link, guard.read(pins, link.name, link.netns), way_of_answers(link))
             for link in links
@@ -61,7 +61,7 @@ class Reach:
         self.mode = guard.read_policy(pins).mode if self.silences else "off"
 
     def failing(self, interfaces: Iterable[Interface]) -> Iterator[tuple[Interface, Silence]]:
-        """The interfaces whose guard is on and answers nobody."""
+        """Yield the interfaces whose guard is on but answers nobody, with the reason."""
         for it in interfaces:
             found = self.silences.get((it.name, it.netns))
             if found is not None and answers(self.mode) and not it.observe:
@@ -69,7 +69,7 @@ class Reach:
 
 
 class Choice(NamedTuple):
-    """The mode an interface is to be attached in, of which wanted one, and why: the way of answers in native mode."""
+    """The mode to attach in, the mode asked for, and ``way``: whether answers leave, which decided the choice."""
 
     mode: Mode
     wanted: WantedMode
@@ -78,7 +78,7 @@ class Choice(NamedTuple):
 
 
 def choose(link: Link, wanted: WantedMode, policy: Guard) -> Choice:
-    """The mode to attach in. An interface that is attached keeps its own; auto avoids one in which no answer leaves."""
+    """Choose the mode to attach in. An attached interface keeps its mode; auto avoids one in which no answer leaves."""
     if link.xdp is not None and link.xdp.mode != "offload":
         return Choice(link.xdp.mode, wanted, way_out(link), policy)
     if wanted == "generic":
@@ -90,9 +90,9 @@ def choose(link: Link, wanted: WantedMode, policy: Guard) -> Choice:
 
 
 def notes(link: Link, interface: Interface, choice: Choice) -> list[str]:
-    """What a person should know of how the guard answers on an interface that has just been attached as ``link``.
+    """Return notes for the user on how the guard answers on an interface that was just attached as ``link``.
 
-    Only now can be told whether its driver has left VLAN tags in the frames, as it was asked to.
+    Only after the attach is it known whether the driver leaves VLAN tags in the frames, as it was asked to.
     """
     way, place = choice.way, place_of(interface.name, interface.netns)
     if way.leaves is not False and interface.mode == "native":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Attach: from the check to the record, in one step for whoever sends packets.
+"""Attach an interface, from the checks to the record, atomically for the traffic.
 
-Whatever moment it is killed at, the link carries either what it carried before or the new program with every rule in
-place, and the next command finds its way from there.
+Whenever it is killed, the link carries either what it carried before or the new program with every rule in place, and
+the next command recovers from there.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from xdpguard.store.database import Attachment
 
 @dataclass
 class Outcome:
-    """What was done, and what a person should be told about it."""
+    """The result of an attach or detach, with notes for the user."""
 
     interface: Interface
     notes: list[str] = field(default_factory=list)
-    restored: list[str] = field(default_factory=list)  # sysctls put back
-    lists: list[Loaded] = field(default_factory=list)  # those of the configuration that were new or changed
-    moved: list[str] = field(default_factory=list)  # what had to be done to the devices above
+    restored: list[str] = field(default_factory=list)  # sysctls and offloads that were restored
+    lists: list[Loaded] = field(default_factory=list)  # lists of the configuration that were new or changed
+    moved: list[str] = field(default_factory=list)  # what had to be done to devices above
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be attached where, and how."""
+    """One attach: the link, the request, the chosen mode, the built program and the policy."""
 
     link: Link
     request: Request
@@ -55,7 +55,7 @@ class _Job:
 
 
 class Attach:
-    """How an interface comes into an instance."""
+    """Attaches interfaces to an instance."""
 
     def __init__(self, attachments: Attachments, loader: Loader, shadow_loader: Loader) -> None:
         self._its = attachments
@@ -66,7 +66,7 @@ class Attach:
         self._planning = Planning(attachments, loader, shadow_loader)
 
     def __call__(self, request: Request, policy: Policy, taken: Callable[[], None]) -> Outcome:
-        """Attaches, or swaps the program of an interface that is attached, in one step.
+        """Attach an interface, or swap the program of an attached one atomically.
 
         ``taken`` is called within the change that puts the configuration in force.
         """
@@ -124,7 +124,7 @@ class Attach:
         )
 
     def _fill(self) -> None:
-        """Makes the maps, which are there by now, hold what the store holds."""
+        """Fill the maps, which exist by now, from the store."""
         with self._its.dataplane.tables() as tables:
             tables.seed()
         if not self._ruleset.changes.resync():
@@ -136,9 +136,9 @@ class Attach:
     def _in_force(
         self, job: _Job, wanted: Sequence[NewRule], plans: tuple[Plan, Plan], seen: Seen, taken: Callable[[], None]
     ) -> tuple[Mode, list[str], list[str]]:
-        """Puts the configuration in force and attaches, all of it or nothing; the mode, and notes of two kinds.
+        """Put the configuration in force and attach, as one change; return the mode, notes, and notes on devices above.
 
-        Who is interrupted behind the kernel's answer has attached: that is what is recorded then.
+        An interruption after the kernel has attached the program is raised only after the attach was recorded.
         """
         its, link, interrupted = self._its, job.link, None
         with self._ruleset.changes.begin():
@@ -164,7 +164,7 @@ class Attach:
         return done, more, moved
 
     def _configure(self, job: _Job, wanted: Sequence[NewRule], plans: tuple[Plan, Plan]) -> None:
-        """Rules and lists of the configuration, and of what the host needs."""
+        """Put the rules and lists of the configuration in force, and let through what the host needs."""
         if job.request.unattended:
             rules, entries = wanted, plans[0].unforced()
             needed.keep(self._ruleset.rules, needed.conflicts(self._store, {"", job.link.netns}, rules, entries))
@@ -175,7 +175,7 @@ class Attach:
         self._ruleset.rules.replace_source(CONFIG, wanted)
 
     def _mode_of(self, job: _Job) -> Mode | None:
-        """The mode in which a link carries the program that was built for it; None: it does not."""
+        """Return the mode in which the link carries the program built for it, or None if it does not."""
         try:
             now = self._its.table.get(job.link.name, job.link.netns).xdp
         except NoSuchLink:
@@ -201,7 +201,7 @@ class Attach:
         return choice.mode, []
 
     def _undo(self, link: Link, request: Request, before: Attachment | None, built: Built) -> None:
-        """Forgets what was prepared. If the link carries the program all the same, that is what is recorded."""
+        """Discard what was prepared; if the link carries the new program anyway, record that instead."""
         its = self._its
         try:
             now = its.table.get(link.name, link.netns).xdp
@@ -243,5 +243,5 @@ class Attach:
 
 
 def _carrying(link: Link, built: Built, mode: Mode) -> Link:
-    """A link as it is with the new program on it."""
+    """Return a link as it is with the new program attached."""
     return link._replace(xdp=Xdp(built.prog_id, mode))

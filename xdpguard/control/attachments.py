@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What one instance has attached, in the store, in the kernel and on the links: what attach and detach share."""
+"""The attachments of one instance in the store, in the kernel and on the links: shared by attach and detach."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from xdpguard.store.database import Attachment
 
 
 class Dataplane(Programs, Maps, Protocol):
-    """What the controller needs of the kernel; KernelDataplane is the real one."""
+    """What the controller needs from the kernel; KernelDataplane implements it."""
 
     def build(self, target: Target, policy: Policy) -> Built: ...
     def open_program(self, prog_id: int) -> int: ...
 
 
 class LinkTable(LinkList, Protocol):
-    """What the controller needs of rtnetlink; net.links.Links is the real one."""
+    """What the controller needs from rtnetlink; net.links.Links implements it."""
 
     def find(self, name: str, namespace: str = "") -> Link: ...
     def is_above(self, upper: Link, lower: Link) -> bool: ...
@@ -53,7 +53,7 @@ class Attachments:
         self.step = on_step
 
     def meant(self, name: str, namespace: str | None) -> list[Interface]:
-        """Those of the interfaces that a user's words mean; "" and None: all. UsageError when none is meant."""
+        """Return the interfaces that a user's words mean; "" and None mean all. Raise UsageError if none matches."""
         found = self.interfaces.all()
         recorded = {it.netns for it in self.store.attachments()}
         where = None if namespace is None else netns.meant(namespace, recorded)
@@ -65,8 +65,10 @@ class Attachments:
         return [it for it in found if (it.name, it.netns) in wanted]
 
     def place(self, name: str, namespace: str, anew: bool = False) -> namespaces.Interface:
-        """The interface that a user's words mean, as it is or would be recorded: also by an alternative name, and its
-        namespace also by ``pid N`` or a path. ``anew``: it is to be attached. NoSuchLink, NoSuchNamespace.
+        """Return the interface that a user's words mean, as it is or would be recorded.
+
+        Accepts an alternative name, and for the namespace ``pid N`` or a path. ``anew``: it is about to be attached.
+        Raises NoSuchLink or NoSuchNamespace.
         """
         recorded = [(it.name, it.netns) for it in self.store.attachments()]
         where = netns.meant(namespace, (place for _, place in recorded), anew)
@@ -80,7 +82,7 @@ class Attachments:
             return name, where
 
     def links(self) -> list[Link]:
-        """The links that carry our program."""
+        """Return the links that carry our program."""
         found = []
         for it in self.interfaces.all():
             if it.state == "attached" and self.dataplane.pins.is_current(it.name, it.netns):
@@ -92,7 +94,7 @@ class Attachments:
 
     @contextmanager
     def program(self, prog_id: int) -> Iterator[int]:
-        """A descriptor of an attached program. XdpguardError when it is gone."""
+        """Yield a descriptor of an attached program. Raise XdpguardError if it no longer exists."""
         try:
             descriptor = self.dataplane.open_program(prog_id)
         except FileNotFoundError as error:
@@ -103,14 +105,14 @@ class Attachments:
             os.close(descriptor)
 
     def record(self, link: Link, mode: str, observe: bool, prog_id: int, any_mtu: bool) -> None:
-        """Remembers that an interface shall carry a program."""
+        """Record that an interface should carry a program."""
         with self.store.transaction():
             self.store.put_attachment(Attachment(link.name, link.netns, mode, observe, prog_id, any_mtu), time.time())
             namespaces.record_namespace(self.store, link.netns)
             self.store.put_fact(BOOT, kernel.boot_id())
 
     def retire(self) -> None:
-        """Takes the hits into the store and removes every pin."""
+        """Fold the hits into the store and remove every pin."""
         if self.dataplane.exists():
             self.ruleset.fold_in()
         self.step("unpin")

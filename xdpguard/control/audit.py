@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""An audit: what is stored, and what the kernel holds of it."""
+"""Audit: compare what the kernel holds with what is stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdpguard.control.ruleset import Ruleset
 
 
 class ShadowAudit(NamedTuple):
-    """Of what only counts. ``behind``: a change was interrupted, and what it did is not yet taken back."""
+    """The audit of shadow entries. ``behind``: an interrupted change has not been taken back yet."""
 
     rules: Share
     lists: dict[str, Share]
@@ -18,14 +18,14 @@ class ShadowAudit(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether the kernel holds all of it."""
+        """Whether the kernel holds all shadow entries."""
         return all(it.held >= it.stored for it in (self.rules, *self.lists.values()))
 
 
 class Audit(NamedTuple):
-    """What is stored and what the kernel holds of it: rules in force, entries of each list.
+    """How much the kernel holds of what is stored: rules in force, and entries of each list.
 
-    ``behind``: a change was interrupted, and what it did is not yet taken back. ``shadow``: of what only counts.
+    ``behind``: an interrupted change has not been taken back yet. ``shadow``: the audit of shadow entries.
     """
 
     rules: Share
@@ -35,14 +35,14 @@ class Audit(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Entries held of those stored, 0 to 1."""
+        """The share of stored entries that the kernel holds, 0 to 1."""
         shares = [self.rules, *self.lists.values()]
         stored = sum(share.stored for share in shares)
         return sum(share.held for share in shares) / stored if stored else 1.0 - self.behind
 
 
 def audit(ruleset: Ruleset, repair: bool = False) -> Audit | None:
-    """What the kernel holds of what is stored; ``repair`` puts back what is missing. None: nothing is attached."""
+    """Audit the kernel against the store; ``repair`` restores what is missing. Return None if nothing is attached."""
     changes = ruleset.changes
     if not changes.attached():
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an attached program was built from, so that another one can be built like it: remembered at each attach."""
+"""Record at each attach what the program was built from, so that an identical one can be built."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xdpguard.store.database import Store
 
 
 class Build(NamedTuple):
-    """Of a program by its id: the checks it makes, and a digest of the source."""
+    """What the program with this id was built from: its sanity checks, and a digest of its source."""
 
     program: int
     bad_flags: bool
@@ -21,30 +21,30 @@ class Build(NamedTuple):
     source: str
 
     def sanity(self) -> Sanity:
-        """The checks as the policy has them."""
+        """Return the sanity checks in the form of the policy."""
         return Sanity(self.bad_flags, self.bad_source)
 
 
 def record(store: Store, name: str, netns: str, program: int, sanity: Sanity) -> None:
-    """Remembers an interface's program. Whoever calls holds a transaction."""
+    """Record what an interface's program was built from. The caller holds a transaction."""
     build = Build(program, sanity.bad_flags, sanity.bad_source, source())
     store.put_fact(_key(name, netns), json.dumps(build))
 
 
 def forget(store: Store, name: str, netns: str) -> None:
-    """Forgets it. Whoever calls holds a transaction."""
+    """Delete the record of an interface's program. The caller holds a transaction."""
     store.put_fact(_key(name, netns), "")
 
 
 def recall(store: Store, name: str, netns: str, program: int) -> Build | None:
-    """What the program of that id was built from; None when that was not remembered."""
+    """Return what the program with this id was built from, or None if that was not recorded."""
     text = store.fact(_key(name, netns))
     found = Build(*json.loads(text)) if text else None
     return found if found and found.program == program else None
 
 
 def source() -> str:
-    """A digest of the program's source as it is here."""
+    """Return a digest of the installed program source."""
     import hashlib  # loads OpenSSL
 
     return hashlib.sha256(bundle(source_folder()).encode()).hexdigest()[:16]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The one way anything changes: all of it or nothing, in the store and in the kernel.
+"""The one way to change anything: all or nothing, in the store and in the kernel.
 
-    mark      "pending" is written to the store, for good
-    begin     a transaction of the store is opened; whoever changes something changes the store, then the kernel
-    commit    the mark is taken off, and the transaction is committed: only now has it happened
+    mark      "pending" is written to the store durably
+    begin     a store transaction is opened; each part of the change goes to the store first, then to the kernel
+    commit    the mark is cleared and the transaction is committed: the change takes effect here
     done
 
-Who fails before the commit rolls the store back and brings the kernel in line with it at once. Who is killed leaves
-SQLite to roll the store back, and the mark: the next change, whatever it is of, first brings the kernel in line.
+A failure before the commit rolls the store back and brings the kernel in line with it at once. After a kill, SQLite
+rolls the store back and the mark remains: the next change, of whatever kind, first brings the kernel in line.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ PENDING = "pending"  # fact: the kernel may differ from the store
 
 
 class Image(Protocol):
-    """What the kernel holds of one kind of things that the store has."""
+    """The kernel's image of one kind of object in the store."""
 
     def stale(self) -> bool:
-        """Whether the kernel holds what this store has not put there: new maps, or those of another store. Quick."""
+        """Return whether the kernel's maps were not filled from this store: they are new, or another store's. Fast."""
 
     def resync(self) -> None:
-        """Makes the kernel hold what the store holds. OSError or MemoryError when it has no room for it."""
+        """Make the kernel hold what the store holds. Raise OSError or MemoryError if it has no room."""
 
 
 class Changes:
-    """Changes of one instance, one after the other. Wants the instance's lock held."""
+    """Makes the changes of one instance, one at a time. The caller holds the instance's lock."""
 
     def __init__(
         self, store: Store, attached: Callable[[], bool], on_step: Callable[[str], None] = lambda step: None
     ) -> None:
-        """``attached``: whether there are maps in the kernel. ``on_step`` hears of each step before it is taken."""
+        """``attached`` returns whether the kernel holds maps. ``on_step`` is called before each step with its name."""
         self.store = store
         self.attached = attached
         self.step = on_step
@@ -50,29 +50,29 @@ class Changes:
         self._failed: BaseException | None = None
 
     def register(self, image: Image) -> None:
-        """Adds an image to those that are brought in line."""
+        """Add an image to those that are kept in line with the store."""
         self._images.append(image)
 
     def touch(self, image: Image, step: str) -> None:
-        """To be said within a change before the kernel's part of it: this image may differ from the store now."""
+        """Declare that an image may differ from the store; call within a change, before its kernel part."""
         assert self._open
         self.step(step)
         if image not in self._touched:
             self._touched.append(image)
 
     def release(self, image: Image, slots: Iterable[int]) -> None:
-        """To be said of hit counters whose entries this change takes away: if it fails, they are theirs again."""
+        """Release the hit counters of entries that this change removes; if it fails, the entries get them back."""
         self._released.update((image, slot) for slot in slots)
 
     def released(self, image: Image) -> set[int]:
-        """The counters that this change has released."""
+        """Return the counters that this change has released."""
         return {slot for its, slot in self._released if its is image}
 
     @contextmanager
     def begin(self) -> Iterator[None]:
-        """All that is done inside is done, or nothing. One that is begun inside another is part of that one.
+        """Run the block as one change, all or nothing; a nested change is part of the outer one.
 
-        Not to be begun within a transaction of the store, which would hold the mark back.
+        Must not begin within a store transaction, which would delay the mark.
         """
         if self._open:
             try:
@@ -107,13 +107,13 @@ class Changes:
         self.step("done")
 
     def pending(self) -> bool:
-        """Whether a change was interrupted, so that the kernel may differ from the store."""
+        """Return whether a change was interrupted, so that the kernel may differ from the store."""
         return self.attached() and bool(self.store.fact(PENDING))
 
     def catch_up(self) -> bool:
-        """Brings the kernel in line after a change that was killed, or when another store filled its maps.
+        """Bring the kernel in line after a killed change, or if another store has filled its maps.
 
-        False when the kernel has no room for it: that stays to be done.
+        Returns False if the kernel has no room; it is then tried again at the next change.
         """
         if not self.attached():
             return True
@@ -122,9 +122,9 @@ class Changes:
         return self._resynced(image for image in self._images if image.stale())
 
     def resync(self, *images: Image) -> bool:
-        """Makes the kernel hold what the store holds of these images, or of all, whatever it held before.
+        """Make the kernel hold what the store holds of these images, or of all, whatever it held before.
 
-        False, and the mark stays, when the kernel has no room for it.
+        Returns False, and leaves the mark, if the kernel has no room.
         """
         pending = bool(self.store.fact(PENDING))
         if not pending:
@@ -135,7 +135,7 @@ class Changes:
         return done
 
     def _take_back(self, caught_up: bool) -> None:
-        """After the store was rolled back. What cannot be done now is left, with the mark, to the next change."""
+        """Undo the kernel part after the store was rolled back; what fails is left, with the mark, to the next one."""
         self.step("take back")
         with contextlib.suppress(XdpguardError):
             if self._resynced(self._touched) and caught_up:

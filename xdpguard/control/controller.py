@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One instance: attach, detach, configure, audit. The only place that brings store, maps and links together.
+"""The facade of one instance: attach, detach, configure, audit. It joins the store, the maps and the links.
 
-    changes                     the one way anything changes
-    rules, shadow_rules         allow, block, port: enforced, and such as only count
-    lists, shadow_lists         named lists, likewise; loader and shadow_loader fill them from files
-    guard, sysctls              the SYN guard's policy; what is raised of the host while a flood lasts
+    changes                     the one way to change anything
+    rules, shadow_rules         allow, block and port rules: enforced, and those that only count
+    lists, shadow_lists         named lists of both modes; loader and shadow_loader fill them from files
+    guard, sysctls              the SYN guard's policy; the sysctls raised while a flood lasts
 
-Methods that change something want the instance's lock held.
+The caller of a method that changes anything holds the instance's lock.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from xdpguard.store.database import Store
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
-CONFIG_FACT = "config"  # fact: path of the configuration last given
+CONFIG_FACT = "config"  # fact: path of the last configuration file given
 _POLICY = "policy"  # fact: when a configuration was last put in force
 
 
 class Controller:
-    """One instance."""
+    """Controls one instance."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Controller:
         links: LinkTable,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
-        """``on_step`` hears the name of each step before it is taken; tests interrupt there."""
+        """``on_step`` is called before each step with its name; tests interrupt there."""
         self.store = store
         self.ruleset = Ruleset(store, dataplane, on_step)
         self.changes = self.ruleset.changes
@@ -66,42 +66,42 @@ class Controller:
         self._detach = Detach(self._attachments, self.sysctls)
 
     def attach(self, request: Request, policy: Policy) -> Outcome:
-        """Attaches, or swaps the program of an interface that is attached, in one step."""
+        """Attach an interface, or swap the program of an attached one atomically."""
         return self._attach(request, policy, self._policy_changed)
 
     def detach(self, name: str, netns: str = "") -> Outcome:
-        """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
+        """Detach our program, and only ours. The last detach removes the maps; the store keeps rules and hits."""
         return self._detach.one(name, netns)
 
     def detach_all(self) -> tuple[list[Outcome], list[XdpguardError]]:
-        """Detaches every interface of the instance, from the top down, and removes what is left of it in the kernel.
+        """Detach every interface of the instance, from the top down, and remove what remains of it in the kernel.
 
-        One that cannot be detached keeps none of the others: its error is in what is returned.
+        One that cannot be detached does not stop the others; its error is among those returned.
         """
         return self._detach.all()
 
     def interfaces(self) -> list[Interface]:
-        """Every interface that carries our program or should, as it is now."""
+        """Return every interface that carries our program or should, in its current state."""
         return self._attachments.interfaces.all()
 
     def meant(self, name: str, namespace: str | None) -> list[Interface]:
-        """Those of `interfaces` that a user's words mean; "" and None: all. UsageError when none is meant."""
+        """Return the interfaces that a user's words mean; "" and None mean all. Raise UsageError if none matches."""
         return self._attachments.meant(name, namespace)
 
     def place(self, name: str, namespace: str, anew: bool = False) -> namespaces.Interface:
-        """The interface that a user's words mean, as it is or would be recorded; see `Attachments.place`."""
+        """Return the interface that a user's words mean, as it is or would be recorded; see `Attachments.place`."""
         return self._attachments.place(name, namespace, anew)
 
     def was_lifted(self, name: str, netns: str) -> bool:
-        """Whether an interface lost its program to a change below it that was killed before it was put back."""
+        """Return whether an interface lost its program to a change below it that was killed before restoring it."""
         return (name, netns) in self._attachments.interfaces.lifted()
 
     def links(self) -> list[Link]:
-        """The links that carry our program."""
+        """Return the links that carry our program."""
         return self._attachments.links()
 
     def tables(self) -> AbstractContextManager[Tables]:
-        """The tables of enforced rules in the kernel."""
+        """Open the tables of enforced rules in the kernel."""
         return self._dataplane.tables()
 
     def keep_needed(
@@ -110,7 +110,7 @@ class Controller:
         rules: Collection[NewRule] = (),
         lists: Mapping[str, AddressSet] | None = None,
     ) -> list[needed.Conflict]:
-        """Lets through what this host needs although an entry blocks it, and no longer what it does not; see needed.py.
+        """Let through what this host needs although an entry blocks it, and only that; see needed.py.
 
         ``places``, ``rules`` and ``lists``: what is about to be put in force, as in `needed.conflicts`.
         """
@@ -119,15 +119,15 @@ class Controller:
         return found
 
     def audit(self, repair: bool = False) -> audit.Audit | None:
-        """What the kernel holds of what the store holds; ``repair`` puts back what is missing. None: not attached."""
+        """Audit the kernel against the store; ``repair`` restores what is missing. Return None if not attached."""
         return audit.audit(self.ruleset, repair)
 
     def clock_set(self) -> None:
-        """Moves the ends of rules, which are times of day: the kernel compares them on a clock that does not step."""
+        """Recompute when rules expire after the clock was set: the kernel uses a clock that does not step."""
         self.changes.resync(self.rules, self.shadow_rules)
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
-        """Loads the configuration's lists whose files are new or have changed; see Loader.follow."""
+        """Load the configuration's lists whose files are new or have changed; see Loader.follow."""
         errors: dict[str, XdpguardError] = {}
         for loader in (self.loader, self.shadow_loader):
             try:
@@ -138,9 +138,9 @@ class Controller:
             raise ListsFailed(errors)
 
     def configure(self, policy: Policy) -> None:
-        """Puts the rules of another configuration in force without attaching anew; its limits wait for that.
+        """Put the rules of a configuration in force without attaching again; its limits apply at the next attach.
 
-        Unattended: what the host needs is kept, whatever they block.
+        What the host needs is let through, whatever the rules block.
         """
         wanted = list(config_rules(policy))
         with self.changes.begin():
@@ -149,17 +149,17 @@ class Controller:
             self._policy_changed()
 
     def config(self) -> Path | None:
-        """The configuration file remembered from an attach before."""
+        """Return the configuration file of the last attach, or None."""
         held = self.store.fact(CONFIG_FACT)
         return Path(held) if held else None
 
     def remember_config(self, path: Path | None) -> None:
-        """Remembers the configuration file for the next attach; None forgets it."""
+        """Record the configuration file for the next attach; None deletes the record."""
         with self.store.transaction():
             self.store.put_fact(CONFIG_FACT, str(path.absolute()) if path else "")
 
     def policy_mark(self) -> str:
-        """Another text whenever a configuration was put in force."""
+        """Return a mark that differs each time a configuration is put in force."""
         return self.store.fact(_POLICY)
 
     def _policy_changed(self) -> None:

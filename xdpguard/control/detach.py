@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Detach: takes our program off, and only ours. Whatever moment it is killed at, it can be done again."""
+"""Detach our program, and only ours. A detach that is killed at any moment can be repeated."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from xdpguard.net.netns import place_of
 
 
 class Detach:
-    """How an interface leaves an instance."""
+    """Detaches interfaces from an instance."""
 
     def __init__(self, attachments: Attachments, sysctls: RaisedSysctls) -> None:
         self._its = attachments
         self._sysctls = sysctls
 
     def one(self, name: str, netns: str = "") -> Outcome:
-        """Detaches our program, and only ours. The last one takes the maps with it; the store keeps rules and hits."""
+        """Detach our program, and only ours. The last detach removes the maps; the store keeps rules and hits."""
         its = self._its
         known = its.interfaces.known(name, netns)
         notes: list[str] = []
@@ -35,7 +35,7 @@ class Detach:
                 raise
             link = None
         if known and not (link and its.interfaces.ours(link, known)):
-            # Another interface may have its name by now.
+            # Another interface may have taken its name.
             there = its.interfaces.renamed(known)
             if there:
                 notes.append(f"{place_of(name, netns)} is now {place_of(there.name, there.netns)}; detached there")
@@ -73,9 +73,9 @@ class Detach:
         return Outcome(interface, notes, restored, moved=moved)
 
     def all(self) -> tuple[list[Outcome], list[XdpguardError]]:
-        """Detaches every interface of the instance, from the top down, and removes what is left of it in the kernel.
+        """Detach every interface of the instance, from the top down, and remove what remains of it in the kernel.
 
-        One that cannot be detached keeps none of the others: its error is in what is returned.
+        One that cannot be detached does not stop the others; its error is among those returned.
         """
         done, errors = [], []
         interfaces = self._its.uppers.from_top(self._its.interfaces.all())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules of one mode: enforced ones drop or let through, shadow rules count what they would drop.
+"""The rules of one mode: enforced rules drop or pass packets, shadow rules count what they would drop.
 
-Every method that changes something wants the instance's lock held, and is one change or part of one (change.py).
+Every method that changes anything is one change or part of one (change.py); its caller holds the instance's lock.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import Kind, Prefix, Target
 
-# Facts: which maps this store has filled, and whose hits it has not taken in yet.
+# Facts: which maps this store has filled, and whose hits it has not folded in yet.
 MAPS: dict[Mode, str] = {"enforce": "maps", "shadow": "shadow_maps"}
-CONFIG = "config"  # origin of the rules that stand in the configuration file
+CONFIG = "config"  # origin of the rules in the configuration file
 GUARD = "guard"  # origin of the guard's bans
-_MANY = 500  # targets from which reading all rules once is quicker than asking for each
+_MANY = 500  # targets from which reading all rules once is faster than a query for each
 
 
 class Added(NamedTuple):
-    """What adding did: how many rules are new, how many were there and took the new reason and end.
+    """The result of adding rules: how many are new, and how many existed and took the new reason and end.
 
-    ``kept`` are those of the configuration file, which the command line does not shorten.
+    ``kept``: how many are rules of the configuration file, which the command line does not change.
     """
 
     added: int
@@ -39,7 +39,7 @@ class Added(NamedTuple):
 
 
 class RuleHits(NamedTuple):
-    """A rule in force and all its hits, those before a re-attach included. ``split``: of a shadow rule, whose."""
+    """A rule and all its hits, including those before a re-attach. ``split``: the hits of a shadow rule by sender."""
 
     rule: Rule
     packets: int
@@ -48,7 +48,7 @@ class RuleHits(NamedTuple):
 
 
 class Entries:
-    """The rules of one instance in one mode. An image, see change.py."""
+    """The rules of one instance in one mode. Implements Image (change.py)."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Entries:
         mode: Mode = "enforce",
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``tables`` opens the maps of this mode, which are there while something is attached."""
+        """``tables`` opens the maps of this mode, which exist while anything is attached."""
         self.mode: Mode = mode
         self.changes = changes
         self._store = changes.store
@@ -67,13 +67,13 @@ class Entries:
         changes.register(self)
 
     def add(self, kind: Kind, targets: Collection[Target], reason: str, source: str, life: float | None) -> Added:
-        """Adds rules that end ``life`` seconds from now (None: never). All or none; XdpguardError when full."""
+        """Add rules that expire ``life`` seconds from now (None: never), all or none. Raise XdpguardError if full."""
         now = self._now()
         expires = None if life is None else now + life
         return self.add_rules([NewRule(kind, target, reason, source, now, expires) for target in targets])
 
     def add_rules(self, rules: Sequence[NewRule]) -> Added:
-        """Adds rules of one kind, or renews those of the same target. All or none."""
+        """Add rules of one kind, or renew existing ones of the same target, all or none."""
         old = self.found(rules[0].kind, [rule.target for rule in rules]) if rules else {}
         wanted = {it.target: it for it in rules if it.source == CONFIG or not _of_config(old.get(it.target))}
         kept = sum(1 for it in rules if it.target not in wanted)
@@ -81,7 +81,7 @@ class Entries:
             room = Room(self.mode, self._store.used_slots(self.mode), self.changes.released(self), _capacity(tables))
             placed = place(list(wanted.values()), {target: rule.slot for target, rule in old.items()}, room)
             if tables:
-                # Nobody counts in them yet, and no moment is left for a kill between rule and zero.
+                # Before the rules are added: a kill between the two steps must not leave a rule with stale hits.
                 tables.clear_hits(slot for rule, slot in placed if rule.target not in old)
             self._store.put(placed, self.mode)
             if tables and placed:
@@ -91,7 +91,7 @@ class Entries:
         return Added(len(wanted) - updated, updated, tables is not None, kept)
 
     def remove(self, kind: Kind, targets: Collection[Target]) -> int:
-        """Removes rules, all or none. XdpguardError naming the first target that has no such rule."""
+        """Remove rules, all or none. Raise XdpguardError naming the first target that has no such rule."""
         found = self.found(kind, targets)
         missing = next((target for target in targets if target not in found), None)
         if missing is not None:
@@ -101,7 +101,7 @@ class Entries:
         return len(gone)
 
     def remove_rules(self, rules: Sequence[Rule]) -> None:
-        """Removes rules that are there, all or none."""
+        """Remove existing rules, all or none."""
         if not rules:
             return
         with self.changes.begin(), self._opened() as tables:
@@ -114,7 +114,7 @@ class Entries:
                     )
 
     def replace_source(self, source: str, wanted: Sequence[NewRule]) -> None:
-        """Makes the rules of one origin exactly these; a target that another origin holds is left to it."""
+        """Make these exactly the rules of one origin; a target that has a rule of another origin keeps that rule."""
         keep = {(rule.kind, rule.target) for rule in wanted}
         held = self._store.rules(mode=self.mode)
         there = {(rule.kind, rule.target) for rule in held}
@@ -130,16 +130,16 @@ class Entries:
                     self.add_rules(its)
 
     def purge(self) -> None:
-        """Forgets rules whose end has passed; the program ignores them already."""
+        """Remove expired rules; the program already ignores them."""
         self.remove_rules(self._store.expired(self._now(), self.mode))
 
     def stale(self) -> bool:
-        """Whether the maps were filled by another store, or made anew."""
+        """Return whether the maps were filled by another store or recreated."""
         with self._tables() as tables:
             return not self.counts_in(tables)
 
     def resync(self) -> None:
-        """Makes the maps hold what the store holds, whatever they held before."""
+        """Make the maps hold what the store holds, whatever they held before."""
         with self._tables() as tables:
             if not self.counts_in(tables):
                 tables.clear_hits(range(tables.capacity))
@@ -149,7 +149,7 @@ class Entries:
                     self._store.put_fact(MAPS[self.mode], tables.generation())
 
     def fold_in(self) -> None:
-        """Takes the hits into the store, once, before the maps are given up."""
+        """Fold the hits into the store, once, before the maps are removed."""
         with self._tables() as tables:
             if not self.counts_in(tables):
                 return
@@ -159,17 +159,17 @@ class Entries:
                 self._store.put_fact(MAPS[self.mode], "")
 
     def audit(self) -> tuple[int, int]:
-        """How many rules are in force by the store, and how many of them the kernel holds: counted there."""
+        """Return how many rules the store has in force, and how many of them the kernel holds, counted in its maps."""
         rules = self._live(None)
         with self._tables() as tables:
             return len(rules), tables.held(rules)
 
     def in_force(self, kind: Kind | None = None) -> list[RuleHits]:
-        """Rules in force with their hits, oldest first."""
+        """Return the rules in force with their hits, oldest first."""
         return self.with_hits(self._live(kind))
 
     def with_hits(self, rules: Sequence[Rule]) -> list[RuleHits]:
-        """Rules with all their hits."""
+        """Return rules with all their hits."""
         hits = self._new_hits() if rules else None
         found = []
         for rule in rules:
@@ -181,18 +181,18 @@ class Entries:
         return found
 
     def counts_in(self, tables: RuleTables) -> bool:
-        """Whether the counters in these maps are those of this store's rules."""
+        """Return whether the counters in these maps belong to this store's rules."""
         return self._store.fact(MAPS[self.mode]) == tables.generation()
 
     def found(self, kind: Kind, targets: Collection[Target]) -> dict[Target, Rule]:
-        """Those of the targets that have a rule of this kind."""
+        """Return the rules of this kind for these targets; targets without one are left out."""
         if len(targets) < _MANY:
             return self._store.find(kind, targets, self.mode)
         wanted = set(targets)
         return {rule.target: rule for rule in self._store.rules(kind, self.mode) if rule.target in wanted}
 
     def of_source(self, kind: Kind, source: str) -> list[Rule]:
-        """Rules of a kind and an origin."""
+        """Return the rules of a kind and an origin."""
         return [rule for rule in self._store.rules(kind, self.mode) if rule.source == source]
 
     def _live(self, kind: Kind | None) -> list[Rule]:
@@ -200,7 +200,7 @@ class Entries:
         return [it for it in self._store.rules(kind, self.mode) if it.expires is None or it.expires > now]
 
     def _new_hits(self) -> Callable[[int], Hits | Split] | None:
-        """Hits by slot that the store has not taken in yet."""
+        """Return a function from slot to the hits not folded into the store yet; None if there are none."""
         if self.changes.attached():
             with self._tables() as tables:
                 if self.counts_in(tables):
@@ -209,7 +209,7 @@ class Entries:
 
     @contextmanager
     def _opened(self) -> Iterator[RuleTables | None]:
-        """The maps, while something is attached."""
+        """Yield the maps, or None while nothing is attached."""
         if not self.changes.attached():
             yield None
             return
@@ -218,7 +218,7 @@ class Entries:
 
     @contextmanager
     def _touching(self) -> Iterator[None]:
-        """The kernel's part of a change. XdpguardError when the kernel refuses."""
+        """Run the kernel part of a change. Raise XdpguardError if the kernel refuses."""
         self.changes.touch(self, self._words.replace(" ", "-"))
         try:
             yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Frames in several buffers: in which mode a program takes them, so that the MTU can be raised while it is attached."""
+"""Choose a mode in which a program accepts frames in several buffers, so that the MTU can be raised later."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from xdpguard.net.netns import place_of
 
 
 def mode_for_any_mtu(link: Link, wanted: WantedMode) -> tuple[WantedMode, list[str]]:
-    """The mode to attach in, with notes. XdpguardError where native mode is wanted and cannot take such frames.
+    """Return the mode to attach in, with notes. Raise XdpguardError if native mode is wanted but cannot accept them.
 
-    In generic mode every device and kernel can: the kernel makes one buffer of such a frame.
+    Generic mode works with every device and kernel: the kernel copies such a frame into one buffer.
     """
     carried = link.xdp.mode if link.xdp else wanted  # modes cannot be swapped
     reason = no_frags(link) if carried != "generic" else ""

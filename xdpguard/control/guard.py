@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The SYN guard's policy of an instance: the file's, what ``guard set`` put over it, and its way to the kernel."""
+"""The SYN guard's policy of an instance: the configured one, the overrides of ``guard set``, and its kernel image."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from xdpguard.policy.load import guard_faults
 from xdpguard.policy.model import Guard
 
 _FACT = "guard"
-_IN_FORCE = "guard_in_force"  # fact: the policy that the kernel has, with the version of its layout
+_IN_FORCE = "guard_in_force"  # fact: the policy in the kernel, with the version of its layout
 _PUBLISHED = "published"
 _LISTS = {"exempt_ports", "bans"}
-DEFAULT = "default"  # the value that takes an override off
+DEFAULT = "default"  # the value that removes an override
 
 
 def keys() -> list[str]:
-    """The names that ``guard set`` knows."""
+    """Return the keys that ``guard set`` accepts."""
     return [field.encode_name for field in msgspec.structs.fields(Guard)]
 
 
 def parse(words: Iterable[str]) -> dict[str, Any]:
-    """Parses ``key=value`` words; lists are separated by commas. The value is None for ``default``.
+    """Parse ``key=value`` words; lists are separated by commas. The value is None for ``default``.
 
-    UsageError naming the key and what is allowed.
+    Raises UsageError naming the key and what is allowed.
     """
     found: dict[str, Any] = {}
     for word in words:
@@ -63,12 +63,12 @@ def _value(key: str, text: str) -> Any:
     return msgspec.to_builtins(getattr(converted, key))
 
 
-Seen = list[tuple[Link, Around]]  # interfaces, and what was seen around them
+Seen = list[tuple[Link, Around]]  # interfaces, and the surroundings of each
 
 
 class GuardPolicy:
-    """The guard's policy of one instance. An image, see change.py. Methods that change something want the instance's
-    lock held.
+    """The guard's policy of one instance. Implements Image (change.py). The caller of a method that changes anything
+    holds the instance's lock.
     """
 
     def __init__(self, changes: Changes, pins: Pins) -> None:
@@ -79,14 +79,14 @@ class GuardPolicy:
         changes.register(self)
 
     def overrides(self) -> dict[str, Any]:
-        """What ``guard set`` put over the file."""
+        """Return the overrides of ``guard set``."""
         found: dict[str, Any] = json.loads(self._store.fact(_FACT) or "{}")
         return {key: value for key, value in found.items() if key in keys()}
 
     def set(self, changes: dict[str, Any], configured: Guard, links: Sequence[Link]) -> tuple[Guard, list[str]]:
-        """Remembers overrides, None takes one off, and puts them in force on ``links``: all of it, or nothing.
+        """Store overrides (None removes one) and put them in force on ``links``, all or nothing.
 
-        Returns the policy with them, and what changed of the interfaces' drivers. UsageError when it is not valid.
+        Returns the resulting policy and what changed in the drivers. Raises UsageError if the policy is not valid.
         """
         held = {key: value for key, value in (self.overrides() | changes).items() if value is not None}
         policy = _combined(configured, held)
@@ -98,22 +98,23 @@ class GuardPolicy:
         return policy, done
 
     def effective(self, configured: Guard) -> Guard:
-        """The policy in force."""
+        """Return the configured policy with the overrides applied."""
         return _combined(configured, self.overrides())
 
     def apply(self, policy: Guard, links: Iterable[Link], options: bool = True, scan: bool = False) -> list[str]:
-        """Puts a policy in force on interfaces, at once and without attaching again; what changed of their drivers.
+        """Put a policy in force on attached interfaces at once; return what changed in their drivers.
 
-        ``options`` False: answers carry the MSS only for now; ``scan``: somebody waits for what a scan would prove.
+        ``options`` False: answers carry only the MSS for now; ``scan``: a consumer waits for proof of port scans.
         """
         seen, done = self.look(policy, links)
         self.put(policy, seen, options, scan)
         return done
 
     def look(self, policy: Guard, links: Iterable[Link]) -> tuple[Seen, list[str]]:
-        """Looks around interfaces, and keeps their drivers from taking off VLAN tags that answers need; what changed.
+        """Look around interfaces, and stop their drivers from stripping VLAN tags that answers need.
 
-        Not within a change: what is changed of the host is remembered for good before.
+        Returns what was seen and what changed in the drivers. Must not run within a change: what is changed on the host
+        is recorded durably first.
         """
         assert not self._store.changing
         found, done = [], []
@@ -125,7 +126,7 @@ class GuardPolicy:
         return found, done
 
     def put(self, policy: Guard, found: Seen, options: bool = True, scan: bool = False) -> None:
-        """Puts a policy in force on interfaces that were looked at. As it is remembered, it is only written again."""
+        """Put a policy in force on interfaces that `look` has seen. A policy already recorded is only written again."""
         exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
         wanted = guard.encode(replace(policy, exempt_ports=exempt), options, scan)
         with self._changes.begin() if self._remembered() != wanted else nullcontext():
@@ -137,12 +138,12 @@ class GuardPolicy:
                 guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link, seen))
 
     def stale(self) -> bool:
-        """Whether the kernel has another policy than the one that was put in force last."""
+        """Return whether the kernel's policy differs from the one put in force last."""
         wanted = self._remembered()
         return wanted is not None and guard.policy_in_force(self._pins) != wanted
 
     def resync(self) -> None:
-        """Puts the policy in force that was put in force last, as far as it is known without the configuration."""
+        """Restore the policy put in force last, as far as it is known without the configuration."""
         wanted = self._remembered()
         if wanted is None:
             return
@@ -152,17 +153,17 @@ class GuardPolicy:
                 guard.follow_mode(self._pins, it.name, it.netns)
 
     def _remembered(self) -> bytes | None:
-        """The policy that was put in force last; None: none was, or by another version."""
+        """Return the policy put in force last, encoded; None if there is none or another version wrote it."""
         version, _, text = self._store.fact(_IN_FORCE).partition(":")
         return bytes.fromhex(text) if version == str(abi.ABI) else None
 
     def published(self) -> list[int]:
-        """TCP ports that are exempt beside those of the policy, as `run` has found them to lead elsewhere."""
+        """Return the TCP ports exempt in addition to the policy's: those that `run` has found published by NAT."""
         found: list[int] = json.loads(self._store.fact(_PUBLISHED) or "[]")
         return found
 
     def publish(self, ports: Iterable[int]) -> None:
-        """Remembers them, for the next time a policy is put in force."""
+        """Record the published ports; they are exempt when a policy is next put in force."""
         with self._store.transaction():
             self._store.put_fact(_PUBLISHED, json.dumps(sorted(ports)))
 
@@ -176,12 +177,12 @@ def _combined(configured: Guard, overrides: dict[str, Any]) -> Guard:
 
 
 def answers(mode: str) -> bool:
-    """Whether a guard in that mode answers SYNs at all."""
+    """Return whether a guard in this mode answers SYNs at all."""
     return mode in ("auto", "always")
 
 
 def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard.Surroundings:
-    """What the guard of an interface must know of its link and its host, as they are now or were seen."""
+    """Return what the guard of an interface must know about its link and its host, as seen or as they are now."""
     seen = seen or around.look(link.ifindex, link.netns)
     return guard.Surroundings(
         link.mac,
@@ -193,7 +194,7 @@ def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard
 
 
 def way_of_answers(link: Link, seen: Around | None = None) -> Way:
-    """Whether what the guard sends arrives, in the mode of the link's program, and why not."""
+    """Return whether the guard's answers arrive in the mode of the link's program, and if not, why."""
     way = way_out(link)
     if way.leaves is False or (link.xdp is not None and link.xdp.mode != "native"):
         return way
@@ -209,7 +210,7 @@ def way_of_answers(link: Link, seen: Around | None = None) -> Way:
 
 
 def others(policy: Guard, link: Link, seen: Around) -> list[str]:
-    """Why segments without a socket pass, in words: they may belong to somebody else. Empty: they do not pass."""
+    """Return the reasons to pass segments without a socket, which may be for another host; empty if there are none."""
     if policy.translated != "auto":
         return ["the policy says so (translated=yes)"] if policy.translated == "yes" else []
     found = list(seen.others)
@@ -220,6 +221,6 @@ def others(policy: Guard, link: Link, seen: Around) -> list[str]:
 
 
 def untagged(link: Link, seen: Around) -> list[str]:
-    """Names of the devices whose VLAN tags an answer would lack; with any, none is sent."""
+    """Return the names of the devices whose VLAN tags an answer would lack; if there are any, none is sent."""
     mode = link.xdp.mode if link.xdp else "native"
     return offload.untagged(mode, seen.receivers, link.netns) if seen.vlans else []

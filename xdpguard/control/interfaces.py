@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which interfaces carry our program, and which should: the records of the store held against the links."""
+"""Which interfaces carry our program, and which should: the records in the store compared with the links."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from xdpguard.store.database import Attachment, Store
 State = Literal["attached", "detached", "replaced", "renamed", "gone"]
 
 _LIFTED = "lifted"  # fact: JSON, names and namespaces
-BOOT = "boot"  # fact: the boot in which program ids were recorded; they begin anew with the next
+BOOT = "boot"  # fact: the boot in which program ids were recorded; the next boot reuses them
 
 
 class Programs(Protocol):
-    """What is to be known of loaded programs."""
+    """What must be known about loaded programs."""
 
     def exists(self) -> bool: ...
     def owns(self, prog_id: int) -> bool: ...
@@ -28,7 +28,7 @@ class Programs(Protocol):
 
 
 class LinkList(Protocol):
-    """What is to be known of links."""
+    """What must be known about links."""
 
     def get(self, name: str, namespace: str = "") -> Link: ...
     def all(self, namespace: str = "") -> list[Link]: ...
@@ -37,10 +37,7 @@ class LinkList(Protocol):
 
 @dataclass
 class Interface:
-    """An attachment as it is: ``prog_id`` and ``mode`` of our program, None and empty where it is not there.
-
-    ``ifindex``: of the interface of that name; 0: there is none.
-    """
+    """An attachment in its current state; ``prog_id`` is None while the interface does not carry our program."""
 
     name: str
     netns: str
@@ -48,17 +45,17 @@ class Interface:
     observe: bool
     prog_id: int | None
     state: State
-    ifindex: int = 0  # 0: the interface is not there
-    any_mtu: bool = False  # the program takes frames in several buffers, as was asked for
-    mtu: int = 0  # bytes; 0: likewise
+    ifindex: int = 0  # 0: the interface does not exist
+    any_mtu: bool = False  # the program was asked to accept frames in several buffers
+    mtu: int = 0  # bytes; 0: the interface does not exist
 
     def may_fix_mtu(self) -> bool:
-        """Whether a driver may refuse a larger MTU because of the program, which takes frames in one buffer only."""
+        """Return whether a driver may refuse a larger MTU because the program accepts frames in one buffer only."""
         return self.prog_id is not None and self.mode == "native" and not self.any_mtu and not needs_frags(self.mtu)
 
 
 class Interfaces:
-    """One instance's interfaces."""
+    """The interfaces of one instance."""
 
     def __init__(self, store: Store, dataplane: Programs, links: LinkList) -> None:
         self._store = store
@@ -66,7 +63,7 @@ class Interfaces:
         self._links = links
 
     def all(self) -> list[Interface]:
-        """Every interface that carries our program or should, as it is now."""
+        """Return every interface that carries our program or should, in its current state."""
         found = [self.look(known) for known in self._store.attachments()]
         for link in self.orphans():
             if link.xdp and link.xdp.prog_id not in {it.prog_id for it in found}:
@@ -76,28 +73,28 @@ class Interfaces:
         return found
 
     def known(self, name: str, netns: str) -> Attachment | None:
-        """The record of an interface, if there is one."""
+        """Return the record of an interface, or None."""
         return next((it for it in self._store.attachments() if (it.name, it.netns) == (name, netns)), None)
 
     def ours(self, link: Link, known: Attachment | None) -> bool:
-        """Whether a link carries this instance's program."""
+        """Return whether a link, with its record if any, carries this instance's program."""
         if link.xdp is None:
             return False
         if self._dataplane.owns(link.xdp.prog_id):
             return True
-        # Pins can be lost (a new BPF file system); the record and the name still tell, within one boot.
+        # Pins can be lost (a new BPF file system); within one boot, the record and the name still identify it.
         recorded = (
             known is not None and known.prog_id == link.xdp.prog_id and self._store.fact(BOOT) == kernel.boot_id()
         )
         return recorded and self._dataplane.name_of(link.xdp.prog_id) == PROGRAM_NAME
 
     def renamed(self, known: Attachment) -> Link | None:
-        """Where an interface went that was renamed or moved: the link that carries the program it carried."""
+        """Find an interface that was renamed or moved: return the link that carries its program, or None."""
         links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
         return next((it for it in links if it.xdp and it.xdp.prog_id == known.prog_id and self.ours(it, known)), None)
 
     def orphans(self) -> list[Link]:
-        """Links, in any namespace, that carry our program without being recorded."""
+        """Return the links, in any namespace, that carry our program without being recorded."""
         if not self._dataplane.exists():
             return []
         recorded = {(it.name, it.netns) for it in self._store.attachments()}
@@ -109,33 +106,31 @@ class Interfaces:
         ]
 
     def above(self, lower: Link, is_above: Callable[[Link, Link], bool]) -> list[Link]:
-        """Links, in any namespace, that carry a program and stand directly on another."""
+        """Return the links, in any namespace, that carry a program and are directly above ``lower``."""
         links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
         return [it for it in links if it.xdp and is_above(it, lower)]
 
     def is_ours(self, link: Link) -> bool:
-        """Whether a link carries this instance's program, recorded or not."""
+        """Return whether a link carries this instance's program, recorded or not."""
         return self.ours(link, self.known(link.name, link.netns))
 
     def lifted(self) -> set[tuple[str, str]]:
-        """Interfaces whose program is off for the moment of a change below them; of one that was killed meanwhile,
-        still.
-        """
+        """Return the interfaces whose program is detached during a change below them, or since one that was killed."""
         return {(name, netns) for name, netns in json.loads(self._store.fact(_LIFTED) or "[]")}
 
     def note_lifted(self, places: Iterable[tuple[str, str]]) -> None:
-        """Remembers that; empty: that all are on again."""
+        """Record the interfaces whose program is detached during a change; empty: all carry theirs again."""
         with self._store.transaction():
             self._store.put_fact(_LIFTED, json.dumps(sorted(places)))
 
     def note_on(self, name: str, netns: str) -> None:
-        """Remembers that one of them is on again, whoever attached to it."""
+        """Record that an interface carries its program again, whoever attached it."""
         left = self.lifted()
         if (name, netns) in left:
             self.note_lifted(left - {(name, netns)})
 
     def look(self, known: Attachment) -> Interface:
-        """A recorded interface as it is now."""
+        """Return a recorded interface in its current state."""
         try:
             link = self._links.get(known.name, known.netns)
         except NoSuchLink:
@@ -155,6 +150,6 @@ class Interfaces:
 
 
 def _of(link: Link | None, known: Attachment, mode: str, prog_id: int | None, state: State) -> Interface:
-    """A recorded interface, whose link that is."""
+    """Build an Interface from a record and the link found for it, or None if there is none."""
     index, mtu = (link.ifindex, link.mtu) if link else (0, 0)
     return Interface(known.name, known.netns, mode, known.observe, prog_id, state, index, known.any_mtu, mtu)

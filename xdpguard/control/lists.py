@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Named lists of one mode: loading, dropping, showing. All of a mode are one index in the kernel, swapped as a whole.
+"""The named lists of one mode. All of them form one index in the kernel, which is swapped as a whole.
 
-Every method that changes something wants the instance's lock held, and is one change or part of one (change.py).
+Every method that changes anything is one change or part of one (change.py); its caller holds the instance's lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Held(NamedTuple):
-    """What the kernel was given: into which maps, which index, its entries by number, sums to know it again by."""
+    """What was loaded into the kernel: the maps' generation, the index's generation, entries by list, and checksums."""
 
     maps: str
     generation: int
@@ -35,14 +35,14 @@ class Held(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Of a list's entries, how many the kernel holds."""
+    """How many entries are stored, and how many of them the kernel holds."""
 
     stored: int
     held: int
 
 
 class ListHits(NamedTuple):
-    """A list and all its hits. ``split``: of a shadow list, whose packets they were."""
+    """A list and all its hits. ``split``: the hits of a shadow list by sender."""
 
     its: NamedList
     packets: int
@@ -51,7 +51,7 @@ class ListHits(NamedTuple):
 
 
 class Lists:
-    """The named lists of one instance in one mode. An image, see change.py."""
+    """The named lists of one instance in one mode. Implements Image (change.py)."""
 
     def __init__(self, changes: Changes, pins: Pins, mode: Mode = "enforce") -> None:
         self.mode: Mode = mode
@@ -60,21 +60,21 @@ class Lists:
         self._store = changes.store
         self._pins = pins
         self._index = "list_index" if mode == "enforce" else "shadow_index"  # the map of the index in force
-        # Fact: what the kernel was given, JSON of Held; empty: nothing.
+        # Fact: what was loaded into the kernel, JSON of Held; empty: nothing.
         self._fact = "lists_held" if mode == "enforce" else "shadow_lists_held"
         self._step = "lists" if mode == "enforce" else "shadow-lists"
         changes.register(self)
 
     def put(self, its: NamedList, entries: AddressSet) -> bool:
-        """Adds a list, or swaps its entries in one step; whether it is in force now (False: nothing is attached).
+        """Add a list, or swap its entries atomically; return whether it is in force (False: nothing is attached).
 
-        XdpguardError, and nothing changed, when the kernel has no room.
+        Raises XdpguardError, with nothing changed, if the kernel has no room.
         """
         self.apply([(its, entries)], [])
         return self._pins.exist()
 
     def drop(self, name: str) -> NamedList:
-        """Takes a list away. XdpguardError when there is none of that name."""
+        """Remove a list and return it. Raise XdpguardError if there is none of that name."""
         its = self.stored.find(name)
         if its is None:
             known = ", ".join(it.name for it in self.stored.all()) or "none"
@@ -83,9 +83,9 @@ class Lists:
         return its
 
     def apply(self, puts: Sequence[tuple[NamedList, AddressSet]], drops: Collection[str]) -> None:
-        """Adds and takes away lists, all or none, in one swap.
+        """Add and remove lists, all or none, in one swap.
 
-        XdpguardError, and nothing changed, when the kernel has no room.
+        Raises XdpguardError, with nothing changed, if the kernel has no room.
         """
         names = [*(its.name for its, _ in puts), *drops]
         with self.changes.begin():
@@ -108,18 +108,18 @@ class Lists:
                     ) from error
 
     def in_kernel(self) -> bool:
-        """Whether there are maps, so that what is stored is in force."""
+        """Return whether the maps exist, so that what is stored is in force."""
         return self._pins.exist()
 
     def stale(self) -> bool:
-        """Whether the kernel holds another index than the one that it was given last."""
+        """Return whether the kernel holds another index than the one loaded last."""
         held = self._held()
         if held is None:
             return bool(self.stored.all()) or listmark.generation(self._pins, self._index) != 0
         return listmark.generation(self._pins, self._index) != held.generation
 
     def resync(self) -> None:
-        """Makes the kernel hold what the store holds. Costs little when there are no lists, or nothing is amiss."""
+        """Make the kernel hold what the store holds. Cheap if there are no lists or nothing differs."""
         lists = self.stored.all()
         if not lists and not listmark.asked(self._pins, self.mode) and not self.stale():
             return
@@ -133,19 +133,19 @@ class Lists:
         self.fill()
 
     def fill(self) -> None:
-        """Makes the kernel hold what the store holds, whatever it holds."""
+        """Make the kernel hold what the store holds, whatever it held before."""
         held = self._force(self._built())
         with self._store.transaction():
             self._store.put_fact(self._fact, held)
 
     def _swap(self) -> None:
-        """The kernel's part of a change."""
-        built = self._built()  # first of all what may fail for want of memory
+        """Run the kernel part of a change."""
+        built = self._built()  # first, because it may run out of memory
         self.changes.touch(self, self._step)
         self._store.put_fact(self._fact, self._force(built))
 
     def _built(self) -> tuple[int, Index | None]:
-        """The index of what the store holds, and its generation; None when there are no lists."""
+        """Build the index of what the store holds; return its generation and it, or None if there are no lists."""
         import secrets
 
         from xdpguard.dataplane.tables.index import build
@@ -155,7 +155,7 @@ class Lists:
         return generation, build(sets, generation) if sets else None
 
     def _force(self, built: tuple[int, Index | None]) -> str:
-        """Puts an index in force; returns what is to be remembered of it."""
+        """Put an index in force and return its record for the store."""
         generation, index = built
         with self._maps() as maps:
             if index is None:
@@ -167,7 +167,7 @@ class Lists:
             return json.dumps(Held(maps.generation(), generation, slots, total, maps.digest())._asdict())
 
     def shares(self) -> dict[str, Share]:
-        """By name, how many of a list's entries the kernel holds: counted there, not remembered."""
+        """Return, by list name, how many entries the kernel holds, counted in its maps."""
         lists = self.stored.all()
         given = self._held()
         if not lists or not self._pins.exist():
@@ -186,13 +186,13 @@ class Lists:
         shares = {}
         for it in lists:
             wanted = given.slots.get(str(it.number), 0)
-            # Of prefixes written as several entries, those that are there in part do not count.
+            # A prefix written as several entries does not count while only part of it is held.
             held = it.entries * found.get(it.number, 0) // wanted if wanted else it.entries
             shares[it.name] = Share(it.entries, min(held, it.entries - 1) if it.entries else 0)
         return shares
 
     def in_force(self) -> list[ListHits]:
-        """All lists with their hits."""
+        """Return all lists with their hits."""
         lists = self.stored.all()
         hits = self._new_hits() if lists else None
         found = []
@@ -205,7 +205,7 @@ class Lists:
         return found
 
     def fold_in(self) -> None:
-        """Takes the hits into the store, once, before the maps are given up."""
+        """Fold the hits into the store, once, before the maps are removed."""
         if not self._store.fact(self._fact):
             return
         hits = self._new_hits()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""From a file to a list in force: reads it, refuses what would do harm, puts it among the lists."""
+"""Load a list from a file: read it, refuse what would do harm, put it in force."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from xdpguard.lists.formats import Fault, Parsed
     from xdpguard.policy.model import ListFile
 
-CONFIG = "config"  # origin of the lists that stand in the configuration file
+CONFIG = "config"  # origin of the lists in the configuration file
 _FORCE = "--force loads it all the same"
 
 
 class Loaded(NamedTuple):
-    """What loading a list did: it, what it was before, lines that held no entry, other notes, whether in force."""
+    """The result of loading a list: the list, its previous state, invalid lines, notes, and whether it is in force."""
 
     its: NamedList
     before: NamedList | None
@@ -36,9 +36,9 @@ class Loaded(NamedTuple):
 
 
 class Circumstances(NamedTuple):
-    """What a list is held against besides the store: namespaces to be guarded, numbers taken, rules to come.
+    """What a list is checked against besides the store: namespaces to be guarded, numbers taken, rules to come.
 
-    ``unattended``: nobody is there to be refused; whoever loads keeps what the host needs (needed.py).
+    ``unattended``: nobody is there to see a refusal; the caller lets through what the host needs (needed.py).
     """
 
     places: Collection[str] = ()
@@ -48,7 +48,7 @@ class Circumstances(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A list that was read and may be put in force."""
+    """A list that was read and has passed the checks."""
 
     its: NamedList
     entries: AddressSet
@@ -57,12 +57,12 @@ class Prepared(NamedTuple):
     notes: list[str]
 
     def loaded(self, in_force: bool) -> Loaded:
-        """What to tell about it once it is."""
+        """Return the result to report for this list."""
         return Loaded(self.its, self.before, self.faults, self.notes, in_force)
 
 
 class ListsFailed(UsageError):
-    """Files of the configuration that could not be loaded: its words are the first one's, ``errors`` are by name."""
+    """Lists of the configuration that could not be loaded: ``errors`` by name; the message is that of the first."""
 
     def __init__(self, errors: Mapping[str, XdpguardError]) -> None:
         first = next(iter(errors.values()))
@@ -71,22 +71,22 @@ class ListsFailed(UsageError):
 
 
 class Plan(NamedTuple):
-    """What a configuration asks for: lists to put, names to drop, and files that cannot be loaded."""
+    """What a configuration asks for: lists to put in force, names of lists to drop, and load errors by list name."""
 
     puts: list[Prepared]
     drops: list[str]
     errors: dict[str, XdpguardError]
 
     def unforced(self) -> dict[str, AddressSet]:
-        """The entries of those lists to put that must not cut off what the host needs."""
+        """Return the entries of the lists that are not forced, so must not cut off what the host needs."""
         return {it.its.name: it.entries for it in self.puts if not it.its.forced}
 
 
 class Loader:
-    """Loads lists of one mode into one instance."""
+    """Loads the lists of one mode into one instance."""
 
     def __init__(self, lists: Lists, on_step: Callable[[str], None] = lambda step: None) -> None:
-        """``on_step`` hears what is being done, for somebody who waits."""
+        """``on_step`` is called with a progress text before each step."""
         self._store = lists.changes.store
         self._lists = lists
         self._step = on_step
@@ -94,11 +94,11 @@ class Loader:
     def load_file(
         self, name: str, path: Path, source: str = "cli", strict: bool = False, force: bool = False
     ) -> Loaded:
-        """Loads a file under a name. UsageError when it is no list, XdpguardError when it is refused."""
+        """Load a file under a name. Raise UsageError if it is not a list, XdpguardError if it is refused."""
         return self._put(self._read_file(name, path, source, strict, force))
 
     def load_stream(self, name: str, label: str, stream: BinaryIO, strict: bool = False, force: bool = False) -> Loaded:
-        """Loads what a stream holds, likewise."""
+        """Load a stream under a name. Raise UsageError if it is not a list, XdpguardError if it is refused."""
         from xdpguard.lists.formats import read
 
         check_name(name)
@@ -111,7 +111,7 @@ class Loader:
         around: Circumstances,
         force: bool = False,
     ) -> Plan:
-        """Reads those files of a configuration that are new or have changed; changes nothing yet."""
+        """Read the files of a configuration that are new or have changed; change nothing yet."""
         held, plan = {it.name: it for it in self._lists.stored.all()}, Plan([], self._gone(files), {})
         for name, its in self._mine(files):
             if name in held and held[name].stamp == stamp(Path(its.file)):
@@ -130,10 +130,10 @@ class Loader:
         due: Callable[[str], bool] = lambda name: True,
         keep: Callable[[Mapping[str, AddressSet]], object] = lambda lists: None,
     ) -> Iterator[Loaded]:
-        """Loads those files of the configuration that are new or have changed, and drops lists that it has no more.
+        """Load the files of a configuration that are new or have changed, and drop lists that it no longer names.
 
-        Unattended: ``keep`` hears of the entries before they are in force, to keep what the host needs. Files that
-        cannot be loaded are told in one ListsFailed when all others are done; their old entries stay.
+        ``keep`` is called with the entries before they are in force, to let through what the host needs. Raises
+        ListsFailed for all files that cannot be loaded, after the others are done; their old entries stay in force.
         """
         held = {it.name: it for it in self._lists.stored.all()}
         errors: dict[str, XdpguardError] = {}
@@ -153,7 +153,7 @@ class Loader:
             with self._lists.changes.begin():
                 if ready:
                     keep({it.its.name: it.entries for it in ready if not it.its.forced})
-                # All in one swap: an index is built of all lists, however few have changed.
+                # All in one swap: the index is built from all lists, however few have changed.
                 self._lists.apply([(it.its, it.entries) for it in ready], gone)
         for it in ready:
             yield it.loaded(self._lists.in_kernel())
@@ -165,7 +165,7 @@ class Loader:
         return [it.name for it in self._lists.stored.all() if it.source == CONFIG and it.name not in mine]
 
     def _mine(self, files: Mapping[str, ListFile]) -> Iterator[tuple[str, ListFile]]:
-        """Those that are shadow lists, or those that are not, as the lists are of that mode."""
+        """Yield the configured lists that are of this loader's mode."""
         return ((name, its) for name, its in files.items() if its.shadow == (self._lists.mode == "shadow"))
 
     def _put(self, prepared: Prepared) -> Loaded:
@@ -214,7 +214,7 @@ class Loader:
         entries, twice = aggregate(parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6)
         before = self._lists.stored.find(name)
         around = around or Circumstances()
-        # A list that only counts does no harm; it is looked at when it is promoted.
+        # A list that only counts does no harm; it is checked when it is promoted.
         if not force and self._lists.mode == "enforce":
             check_size(name, given, before)
             if around.unattended:
@@ -252,7 +252,7 @@ class Loader:
 
 
 def check_size(name: str, given: int, before: NamedList | None) -> None:
-    """Refuses a list that has less than half of the entries that it had."""
+    """Refuse a list that has less than half of the entries it had before."""
     if before is not None and given * 2 < before.given:
         raise XdpguardError(
             f"the list {name} had {before.given:,} entries, and now has {given:,}: less than half",
@@ -261,7 +261,7 @@ def check_size(name: str, given: int, before: NamedList | None) -> None:
 
 
 def check_name(name: str) -> None:
-    """UsageError when a list cannot be called so."""
+    """Raise UsageError if a name is not valid for a list."""
     from xdpguard.policy.model import LIST_NAME
 
     if not LIST_NAME.fullmatch(name):
@@ -269,7 +269,7 @@ def check_name(name: str) -> None:
 
 
 def stamp(path: Path) -> str:
-    """What tells one state of a file from another; empty when it cannot be looked at."""
+    """Return a mark that changes whenever a file does; empty if the file cannot be examined."""
     with contextlib.suppress(OSError):
         status = path.stat()
         return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Interfaces and namespaces as they are recorded, and which of them a user's words mean."""
+"""Recorded names of interfaces and namespaces, and which of them a user's words mean."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.net import netns
 from xdpguard.store.database import Store
 
-Interface = tuple[str, str]  # its name, and the recorded name of its namespace
+Interface = tuple[str, str]  # name, and recorded name of the namespace
 
 
 def expect_namespaces(store: Store) -> None:
-    """Holds recorded names that can come to lead to another namespace to the one they stood for when recorded."""
+    """Tie each recorded name that may come to mean another namespace to the one it meant when recorded."""
     boot = kernel.boot_id()
     for name, then, cookie in store.execute("SELECT name, boot, cookie FROM namespaces"):
         netns.expect(name, int(cookie) if then == boot else netns.GONE)
 
 
 def record_namespace(store: Store, name: str) -> None:
-    """Remembers which namespace such a name stands for. Whoever calls holds a transaction."""
+    """Record which namespace a name that may come to mean another one stands for. The caller holds a transaction."""
     if netns.is_fleeting(name):
         cookie = netns.cookie_of(netns.place(name))
         store.execute("INSERT OR REPLACE INTO namespaces VALUES (?, ?, ?)", (name, kernel.boot_id(), str(cookie)))
@@ -28,14 +28,15 @@ def record_namespace(store: Store, name: str) -> None:
 
 
 def forget_namespace(store: Store, name: str) -> None:
-    """Forgets it, unless an interface in it is still recorded. Whoever calls holds a transaction."""
+    """Delete the record of a namespace that no recorded interface is in any more. The caller holds a transaction."""
     if not any(it.netns == name for it in store.attachments()):
         store.execute("DELETE FROM namespaces WHERE name = ?", (name,))
 
 
 def meant(there: Collection[Interface], interface: str, namespace: str | None) -> list[Interface]:
-    """Those of these interfaces that a user's words mean: a name or an alternative name (empty: any), and the recorded
-    name of a namespace (None: any).
+    """Return the interfaces that a user's words mean.
+
+    ``interface``: a name or an alternative name, empty for any; ``namespace``: a recorded name, None for any.
     """
     found = [it for it in there if namespace in (None, it[1])]
     named = [it for it in found if interface in ("", it[0])]

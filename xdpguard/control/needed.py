@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What this host needs although an entry blocks it: let through by an allowance of exactly that address, for as long.
+"""Addresses that this host needs although an entry blocks them: each is let through by an allow rule of its own.
 
-A person who types a command is refused (safety.py). `run` has nobody to ask: it puts every entry in force and keeps
-the few addresses without which the host is lost, by rules of origin "safety". They go when the conflict is gone.
+A command of a user is refused (safety.py). `run` has nobody to ask: it puts every entry in force and lets through the
+few addresses without which the host is lost, by rules of origin "safety", removed when the conflict no longer exists.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
 _FORCED = "forced"  # fact: JSON, pairs of an address and the mark of an entry that was forced on it
-_MARGIN = 120.0  # seconds: an allowance that ends sooner is about to protect nobody
+_MARGIN = 120.0  # seconds: an allow rule that expires sooner no longer counts as protection
 
 
-class Culprit(NamedTuple):
-    """An entry that blocks an address: in words, and what tells it from one of the same name made later."""
+class BlockingEntry(NamedTuple):
+    """An entry that blocks an address, as text. ``mark`` differs for an entry of the same name made later."""
 
     words: str
     mark: str
@@ -36,29 +36,29 @@ class Culprit(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """An address that this host needs, what for (words that fit behind 'is'), and what blocks it."""
+    """An address that this host needs, its role (text that fits after "is"), and the entries that block it."""
 
     address: Prefix
     role: str
-    culprits: tuple[Culprit, ...]
+    entries: tuple[BlockingEntry, ...]
 
     @property
     def blocked_by(self) -> str:
-        """The entries in words."""
-        return ", ".join(it.words for it in self.culprits)
+        """The blocking entries as text."""
+        return ", ".join(it.words for it in self.entries)
 
     @property
     def remedy(self) -> str:
-        """What settles it for good."""
-        return f"xdpguard allow {self.address}, or {self.culprits[0].remedy}"
+        """What resolves the conflict for good."""
+        return f"xdpguard allow {self.address}, or {self.entries[0].remedy}"
 
     def __str__(self) -> str:
-        verb = "block" if len(self.culprits) > 1 else "blocks"
+        verb = "block" if len(self.entries) > 1 else "blocks"
         return f"{self.address} is let through although {self.blocked_by} {verb} it: it is {self.role}"
 
 
 class Blocking:
-    """What blocks sources: the enforced rules and lists of a store, and such as are about to be put in force."""
+    """The entries that may block sources: enforced rules and lists, stored or about to be put in force."""
 
     def __init__(
         self, store: Store, rules: Collection[NewRule] = (), lists: Mapping[str, AddressSet] | None = None
@@ -75,30 +75,30 @@ class Blocking:
         self._forced = _forced(store)
 
     def conflict(self, address: Prefix, role: str, ports: Collection[Port] = ()) -> Conflict | None:
-        """What blocks an address, and is neither outweighed by a lasting allowance nor forced.
+        """Return the conflict of an address with the entries that block it; None if it is allowed or all were forced.
 
-        ``ports``: those over which somebody is logged in from there.
+        ``ports``: the ports over which a user is logged in from that address.
         """
         now = time.time()
-        culprits = [it for it in self._blocking(address, ports, now) if (str(address), it.mark) not in self._forced]
-        if not culprits or self._allowed(address, now + _MARGIN):
+        entries = [it for it in self._blocking(address, ports, now) if (str(address), it.mark) not in self._forced]
+        if not entries or self._allowed(address, now + _MARGIN):
             return None
-        return Conflict(address, role, tuple(culprits))
+        return Conflict(address, role, tuple(entries))
 
-    def _blocking(self, address: Prefix, ports: Collection[Port], now: float) -> Iterator[Culprit]:
+    def _blocking(self, address: Prefix, ports: Collection[Port], now: float) -> Iterator[BlockingEntry]:
         rules: list[Rule | NewRule] = [*self._store.covering("block", address, now)]
         covers = {Prefix(*pair) for pair in around(address)}
         rules += [it for it in self._new if it.kind == "block" and it.target in covers]
         for target, rule in {it.target: it for it in rules}.items():
-            yield Culprit(f"block {target}", _mark(rule), f"take the block of {target} away")
+            yield BlockingEntry(f"block {target}", _mark(rule), f"take the block of {target} away")
         for name, mark, entries in self._lists:
             if entries.holding(address) is not None:
-                yield Culprit(f"the list {name}", mark, f"take it off the list {name}")
+                yield BlockingEntry(f"the list {name}", mark, f"take it off the list {name}")
         if ports:
             closed: list[Rule | NewRule] = [*self._store.rules("port"), *self._new]
             for port, rule in {it.target: it for it in closed}.items():
                 if port in ports and (rule.expires is None or rule.expires > now):
-                    yield Culprit(f"closed port {port}", _mark(rule), f"reopen {port}")
+                    yield BlockingEntry(f"closed port {port}", _mark(rule), f"reopen {port}")
 
     def _allowed(self, address: Prefix, until: float) -> bool:
         covers = {Prefix(*pair) for pair in around(address)}
@@ -106,7 +106,7 @@ class Blocking:
             return True
         rules = self._store.covering("allow", address, time.time())
         if self._new:
-            # What the file says will be as it says now.
+            # The rules of the configuration are about to be replaced by these.
             rules = [it for it in rules if it.source != CONFIG]
         return any(it.source != SAFETY and (it.expires is None or it.expires > until) for it in rules)
 
@@ -117,9 +117,9 @@ def conflicts(
     rules: Collection[NewRule] = (),
     lists: Mapping[str, AddressSet] | None = None,
 ) -> list[Conflict]:
-    """Where entries block what is needed, in ``places`` and wherever the instance is attached.
+    """Return the needed addresses that entries block, in ``places`` and wherever the instance is attached.
 
-    ``rules`` and ``lists``: the configuration's, about to be put in force.
+    ``rules`` and ``lists``: those of the configuration that are about to be put in force.
     """
     blocking = Blocking(store, rules, lists)
     found: dict[Prefix, Conflict] = {}
@@ -131,7 +131,7 @@ def conflicts(
 
 
 def addresses(store: Store, places: Iterable[str] = ("",)) -> frozenset[tuple[Prefix, str]]:
-    """What is needed there and wherever the instance is attached, and what for."""
+    """Return the addresses needed in ``places`` and wherever the instance is attached, each with its role."""
     found = _needed({*places, *(it.netns for it in store.attachments())})
     return frozenset((address, role) for address, role, _ in found)
 
@@ -150,7 +150,7 @@ def _needed(places: Iterable[str]) -> Iterator[tuple[Prefix, str, list[Port]]]:
 
 
 def keep(entries: Entries, found: Iterable[Conflict]) -> None:
-    """Lets exactly these addresses through. Wants the instance's lock held; XdpguardError when there is no room."""
+    """Let exactly these addresses through. The caller holds the instance's lock. Raise XdpguardError if full."""
     now = time.time()
     wanted = [NewRule("allow", it.address, f"{it.role}; {it.blocked_by}", SAFETY, now, None) for it in found]
     held = {rule.target: rule.reason for rule in entries.of_source("allow", SAFETY)}
@@ -163,21 +163,21 @@ def keep(entries: Entries, found: Iterable[Conflict]) -> None:
 
 
 def kept(store: Store) -> list[Conflict]:
-    """Conflicts that are settled for the time being by an allowance of `keep`, as they are at this moment."""
+    """Return the present conflicts whose address is let through by a rule of `keep`."""
     held = {it.target for it in store.rules("allow") if it.source == SAFETY}
     return [it for it in conflicts(store) if it.address in held] if held else []
 
 
 def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Collection[Prefix] | None = None) -> None:
-    """Remembers what a person has forced on addresses that this host needs, so that nobody lets them through.
+    """Record the entries that the user has forced on needed addresses, so that these are not let through.
 
-    ``blocks``: only rules of these targets; ``addresses``: only what is in these prefixes.
+    ``blocks``: only rules of these targets; ``addresses``: only addresses in these prefixes.
     """
     words = None if blocks is None else {f"block {it}" for it in blocks} | {f"closed port {it}" for it in blocks}
     made = [
         (str(it.address), by.mark)
         for it in conflicts(store)
-        for by in it.culprits
+        for by in it.entries
         if (words is None or by.words in words)
         and (addresses is None or any(prefix.covers(it.address) for prefix in addresses))
     ]
@@ -189,8 +189,8 @@ def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Co
             store.put_fact(_FORCED, json.dumps(pairs))
 
 
-def strangers(store: Store, places: Iterable[str] = ("",)) -> list[tuple[Prefix, str]]:
-    """Blocked sources that hold a connection to an SSH port without being logged in: where from, what blocks them."""
+def not_logged_in(store: Store, places: Iterable[str] = ("",)) -> list[tuple[Prefix, str]]:
+    """Return the blocked sources that hold a connection to an SSH port but are not logged in, and what blocks each."""
     blocking = Blocking(store)
     kept_anyway = {address for address, _ in addresses(store, places)}
     found: dict[Prefix, str] = {}
@@ -208,7 +208,7 @@ def strangers(store: Store, places: Iterable[str] = ("",)) -> list[tuple[Prefix,
 
 
 def _mark(rule: Rule | NewRule) -> str:
-    """A rule keeps it when it is renewed; one that was taken away and made again has another."""
+    """Return the mark of a rule: renewing the rule keeps it, removing and adding the rule again changes it."""
     return f"{rule.kind} {rule.target} {rule.created}"
 
 

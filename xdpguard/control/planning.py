@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an attach comes to, found out before anything is changed: whether it can be done, and what it puts in force."""
+"""Plan an attach before anything is changed: whether it is possible, and what it puts in force."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from xdpguard.store.database import Attachment
 
 @dataclass(frozen=True)
 class Request:
-    """What ``attach`` was asked for. ``name`` and ``netns`` as they are recorded: see `Attachments.place`.
+    """A request to attach. ``name`` and ``netns`` are as recorded: see `Attachments.place`.
 
-    ``any_mtu``: the program shall take frames in several buffers, so that the MTU can be raised while it is attached.
+    ``any_mtu``: the program must accept frames in several buffers, so that the MTU can be raised while it is attached.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Request:
     observe: bool = False
     replace: bool = False
     force: bool = False
-    unattended: bool = False  # nobody is there to be refused: what the host needs is kept instead
+    unattended: bool = False  # nobody is there to see a refusal: let through what the host needs instead
     any_mtu: bool = False
 
 
 class Planning:
-    """Plans of one instance. Changes nothing."""
+    """Plans the attaches of one instance. Changes nothing."""
 
     def __init__(self, attachments: Attachments, loader: Loader, shadow_loader: Loader) -> None:
         self._its = attachments
@@ -54,7 +54,7 @@ class Planning:
     def plan(
         self, request: Request, link: Link, policy: Policy
     ) -> tuple[Policy, list[NewRule], tuple[Plan, Plan], list[str]]:
-        """What the policy comes to: itself with room for its rules, these, its lists (enforced, shadow), and notes."""
+        """Return the policy with room for its rules, the rules, the plans of its lists (enforced, shadow), notes."""
         wanted = list(config_rules(policy))
         if not (request.force or request.unattended):
             safety.check_attach(self._store, {link.netns}, wanted)
@@ -69,9 +69,9 @@ class Planning:
         return policy, wanted, (plan, shadow_plan), notes
 
     def checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:
-        """The request with the mode that its other wishes need, and notes. XdpguardError when it cannot be met."""
+        """Return the request in the mode that its options need, and notes. Raise XdpguardError if impossible."""
         if not link.ethernet:
-            # A tunnel's packets begin with the IP header, which would be read as addresses of Ethernet.
+            # A tunnel's packets begin with the IP header, which would be parsed as an Ethernet header.
             raise XdpguardError(
                 f"{place_of(link.name, link.netns)} is no Ethernet interface ({link.kind or 'tunnel'})",
                 "attach to the interface that its packets arrive on",
@@ -89,7 +89,7 @@ class Planning:
             return request, []
         mode, notes = mode_for_any_mtu(link, request.mode)
         if link.xdp is not None and link.xdp.mode == "native" and not (known and known.any_mtu):
-            # veth, for one, sets the limit with the first program only (drivers/net/veth.c, veth_xdp_set).
+            # veth, for example, sets the limit only with the first program (drivers/net/veth.c, veth_xdp_set).
             notes.append(
                 "a driver may keep the MTU limit of the program before; where it does, detach and attach again"
             )
@@ -110,9 +110,9 @@ class Planning:
             )
 
     def _with_room(self, policy: Policy, more: int) -> Policy:
-        """The policy with a capacity for the stored rules and ``more``; UsageError when it names one that is too small.
+        """Return the policy with capacity for the stored rules and ``more``; raise UsageError if it sets one too small.
 
-        Tables that are there keep their size; new ones are made large enough, unless a size was asked for.
+        Existing tables keep their size; new ones are made large enough unless a size is configured.
         """
         slots = self._store.used_slots()
         made = self._its.dataplane.exists()
@@ -131,7 +131,7 @@ class Planning:
         return replace(policy, limits=replace(policy.limits, rules=capacity))
 
     def _tolerated(self, plan: Plan, lists: Lists, request: Request) -> list[str]:
-        """Notes on files that cannot be read now but whose entries of before go on. The error of one without any."""
+        """Return notes on files that cannot be read, whose old entries stay; raise the error of one without any."""
         held = {it.name for it in lists.stored.all()}
         for name, error in plan.errors.items():
             if name not in held and not request.unattended:
@@ -141,7 +141,7 @@ class Planning:
 
 
 def config_rules(policy: Policy) -> Iterable[NewRule]:
-    """The rules of a configuration."""
+    """Yield the rules of a configuration."""
     now = time.time()
     for text in policy.rules.allow:
         yield NewRule("allow", parse_prefix(text)[0], "", CONFIG, now, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Promotion: shadow entries become enforced ones. A change of mode, of all that are meant or of none."""
+"""Promote shadow entries to enforced ones: a change of mode, all or none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORCE = "look at them (xdpguard rules); --force promotes all the same"
 
 @dataclass
 class Promotion:
-    """Shadow entries that are to drop from now on, and what is to be known before."""
+    """The shadow entries to promote, with notes for the user."""
 
     rules: list[RuleHits] = field(default_factory=list)
     lists: list[ListHits] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Promotion:
 
     @property
     def split(self) -> Split:
-        """What they would have dropped so far."""
+        """What these entries would have dropped so far."""
         total = NO_SPLIT
         for split in (*(it.split for it in self.rules), *(it.split for it in self.lists)):
             total = total.plus(split or NO_SPLIT)
@@ -44,7 +44,7 @@ class Promotion:
 
 
 def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str], everything: bool) -> Promotion:
-    """The entries that are meant. XdpguardError naming the first that is not there, or cannot be promoted."""
+    """Return the entries to promote. Raise XdpguardError naming the first that is missing or cannot be promoted."""
     rules = {it.rule.target: it for it in ruleset.shadow_rules.in_force()}
     lists = {it.its.name: it for it in ruleset.shadow_lists.in_force()}
     for target in targets:
@@ -78,7 +78,7 @@ def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str]
 
 
 def check(ruleset: Ruleset, chosen: Promotion) -> None:
-    """Refuses what a real block or load would be refused for, and what would have hit established peers."""
+    """Refuse what would be refused as an enforced block or list, and what would have hit established peers."""
     for it in chosen.rules:
         target, end = it.rule.target, it.rule.expires
         assert isinstance(target, Prefix)
@@ -99,7 +99,7 @@ def check(ruleset: Ruleset, chosen: Promotion) -> None:
 
 
 def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
-    """Lets the entries drop, with their reasons, origins and ends. At no moment one neither counts nor drops."""
+    """Enforce the entries, keeping reasons, origins and ends. At no moment does an entry neither count nor drop."""
     held = ruleset.store.find("block", [it.rule.target for it in chosen.rules])
     enforced = [_promoted(it.rule, held.get(it.rule.target)) for it in chosen.rules]
     puts: list[tuple[NamedList, AddressSet]] = []
@@ -134,7 +134,7 @@ def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
 
 
 def _promoted(shadow: Rule, held: Rule | None) -> NewRule:
-    """A rule that is there already keeps its end when that is later: nobody is let in earlier for being promoted."""
+    """Return the enforced form of a shadow rule; if an enforced rule exists, the later end of the two applies."""
     end = shadow.expires
     if held is not None and end is not None:
         end = None if held.expires is None else max(end, held.expires)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Everything of one instance that decides about packets, or would: rules, lists, the guard's policy. Light: no link is
-looked at, and nothing is compiled.
+"""Everything in one instance that decides about packets, or would: rules, lists, the guard's policy.
+
+Inexpensive: it reads no links and compiles nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from xdpguard.store.database import Store
 
 
 class Maps(Protocol):
-    """Where the maps are, when there are any."""
+    """Access to the maps, if there are any."""
 
     pins: Pins
 
@@ -32,7 +33,7 @@ class Maps(Protocol):
 
 
 class Ruleset:
-    """The ruleset of one instance. Methods that change something want the instance's lock held."""
+    """The ruleset of one instance. The caller of a method that changes anything holds the instance's lock."""
 
     def __init__(self, store: Store, maps: Maps, on_step: Callable[[str], None] = lambda step: None) -> None:
         self.store = store
@@ -44,19 +45,19 @@ class Ruleset:
         self.guard = GuardPolicy(self.changes, maps.pins)
 
     def purge(self) -> None:
-        """Forgets rules whose end has passed; the program ignores them already."""
+        """Remove expired rules; the program already ignores them."""
         self.rules.purge()
         self.shadow_rules.purge()
 
     def unblock(self, enforced: Sequence[Target], shadow: Sequence[Rule]) -> None:
-        """Takes block rules and shadow rules away, all or none."""
+        """Remove block rules and shadow rules, all or none."""
         with self.changes.begin():
             if enforced:
                 self.rules.remove("block", enforced)
             self.shadow_rules.remove_rules(shadow)
 
     def drop_lists(self, enforced: Sequence[str], shadow: Sequence[str]) -> None:
-        """Takes lists and shadow lists away, all or none."""
+        """Remove lists and shadow lists, all or none."""
         with self.changes.begin():
             if enforced:
                 self.lists.apply([], enforced)
@@ -64,7 +65,7 @@ class Ruleset:
                 self.shadow_lists.apply([], shadow)
 
     def fold_in(self) -> None:
-        """Takes all hits into the store, once, before the maps are given up."""
+        """Fold all hits into the store, once, before the maps are removed."""
         if self.changes.pending():
             self.changes.resync()
         for its in (self.rules, self.shadow_rules, self.lists, self.shadow_lists):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Nobody locks himself out: what a change of rules would cut off, found before it is made.
+"""Prevent lockouts: find what a change of rules would cut off before it is made.
 
-A rule that ends before another one does is no protection from it: an allowance counts only if it lasts as long.
+An allow rule protects from a block only if it does not expire earlier.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _FORCE = "--force does it all the same"
 
 
 def check_block(store: Store, prefixes: Collection[Prefix], life: float | None = None) -> None:
-    """Refuses prefixes that hold everybody, or an address the host needs that is not allowed for as long.
+    """Refuse to block every address there is, or one that the host needs and that is not allowed for as long.
 
-    The host, here and below, is every network namespace that the instance guards, and that of this command.
+    "The host" in this module is every network namespace that the instance guards, and that of this command.
     """
     now = time.time()
     for prefix in prefixes:
@@ -39,9 +39,9 @@ def check_block(store: Store, prefixes: Collection[Prefix], life: float | None =
             )
     wanted = set(prefixes)
     for address, role in _guarded(store):
-        culprit = next((cover for cover in _covers(address) if cover in wanted), None)
-        if culprit is not None and not _allowed(store, address, now, None if life is None else now + life):
-            inside = f"{culprit}" if culprit == address else f"{culprit} holds {address}, which"
+        blocking = next((cover for cover in _covers(address) if cover in wanted), None)
+        if blocking is not None and not _allowed(store, address, now, None if life is None else now + life):
+            inside = f"{blocking}" if blocking == address else f"{blocking} holds {address}, which"
             raise XdpguardError(f"{inside} is {role}", f"allow it first: xdpguard allow {address}; {_FORCE}")
 
 
@@ -52,17 +52,17 @@ def check_list(
     places: Collection[str] = (),
     config: Collection[NewRule] | None = None,
 ) -> None:
-    """Refuses a list that holds everybody, or an address the host needs that is not allowed for good.
+    """Refuse a list that holds every address there is, or one that the host needs and that is not allowed for good.
 
-    The host is ``places``, too. ``config``: the rules of the configuration as they will be, in place of those that are
-    stored.
+    ``places``: namespaces that also count as the host. ``config``: the coming rules of the configuration, which replace
+    the stored ones.
     """
     check_everybody(name, entries)
     now = time.time()
     for address, role in _guarded(store, {"", *places}):
-        culprit = entries.holding(address)
-        if culprit is not None and not _allowed(store, address, now, None, config):
-            inside = f"{culprit}" if culprit == address else f"{culprit}, which holds {address},"
+        blocking = entries.holding(address)
+        if blocking is not None and not _allowed(store, address, now, None, config):
+            inside = f"{blocking}" if blocking == address else f"{blocking}, which holds {address},"
             raise XdpguardError(
                 f"{inside} of the list {name} is {role}",
                 f"nothing was changed; allow it first: xdpguard allow {address}; {_FORCE}",
@@ -70,7 +70,7 @@ def check_list(
 
 
 def check_everybody(name: str, entries: AddressSet) -> None:
-    """Refuses a list that holds every address there is."""
+    """Refuse a list that holds every address there is."""
     for version in (4, 6):
         whole = entries.holding(Prefix(bytes(4 if version == 4 else 16), 0))
         if whole is not None and whole.length == 0:
@@ -80,7 +80,7 @@ def check_everybody(name: str, entries: AddressSet) -> None:
 
 
 def check_lists(store: Store, places: Collection[str], config: Collection[NewRule]) -> None:
-    """`check_list` for all lists that are stored and were not forced."""
+    """Apply `check_list` to all stored lists that were not forced."""
     stored = ListStore(store)
     for it in stored.all():
         if not it.forced:
@@ -88,13 +88,13 @@ def check_lists(store: Store, places: Collection[str], config: Collection[NewRul
 
 
 def _guarded(store: Store, places: Collection[str] = ("",)) -> Iterator[sockets.Protected]:
-    """What these namespaces need, and those that are guarded; one of them that has gone needs nothing."""
+    """Yield what these and the guarded namespaces need; a guarded one that no longer exists is skipped."""
     for place, found in _in_each(store, places, sockets.protected):
         yield from (it._replace(role=f"{it.role} in {place}") for it in found) if place else found
 
 
 def _sessions(store: Store, places: Collection[str] = ("",)) -> Iterator[sockets.Session]:
-    """The SSH sessions there."""
+    """Yield the SSH sessions in these and the guarded namespaces."""
     for _, found in _in_each(store, places, sockets.ssh_sessions):
         yield from found
 
@@ -112,7 +112,7 @@ def _in_each(store: Store, places: Collection[str], ask: Callable[[], _T]) -> It
 
 
 def check_ports(store: Store, ports: Iterable[Port]) -> None:
-    """Refuses to close a port over which somebody is logged in who is not allowed."""
+    """Refuse to close a port that carries an SSH session whose peer is not allowed."""
     now = time.time()
     sessions = list(_sessions(store))
     for port in ports:
@@ -125,7 +125,7 @@ def check_ports(store: Store, ports: Iterable[Port]) -> None:
 
 
 def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
-    """Refuses to take an address off the allow list that the host needs and another rule would cut off."""
+    """Refuse to remove an allow rule without which another rule would cut off an address that the host needs."""
     now = time.time()
     gone = set(prefixes)
     _check_listed(store, gone, now)
@@ -148,7 +148,7 @@ def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
 
 
 def _check_listed(store: Store, gone: Collection[Prefix], now: float) -> None:
-    """Refuses when a list holds an address that the host needs and that only ``gone`` allow for good."""
+    """Refuse if a list holds an address that the host needs and that only rules for ``gone`` allow for good."""
     stored = ListStore(store)
     lists = [it for it in stored.all() if not it.forced]
     if not lists:
@@ -169,9 +169,7 @@ def _check_listed(store: Store, gone: Collection[Prefix], now: float) -> None:
 
 
 def check_attach(store: Store, places: Collection[str], config: Collection[NewRule]) -> None:
-    """Refuses to attach when a rule, stored or of the configuration, would cut off what ``places`` need, or another
-    guarded namespace.
-    """
+    """Refuse to attach if a rule, stored or configured, would cut off what ``places`` or guarded namespaces need."""
     now = time.time()
     allow = {rule.target for rule in config if rule.kind == "allow"}
     block = {rule.target for rule in config if rule.kind == "block"}
@@ -180,13 +178,13 @@ def check_attach(store: Store, places: Collection[str], config: Collection[NewRu
     for address, role in _guarded(store, places):
         covers = set(_covers(address))
         stored = store.covering("block", address, now)
-        culprits = [str(rule.target) for rule in stored] + [str(target) for target in block & covers]
+        blocking = [str(rule.target) for rule in stored] + [str(target) for target in block & covers]
         ends = None if any(rule.expires is None for rule in stored) or block & covers else _last_end(stored)
         if allow & covers or _allowed(store, address, now, ends):
             continue
-        if culprits:
+        if blocking:
             raise XdpguardError(
-                f"{address} is {role}, and the rule {culprits[0]} blocks it",
+                f"{address} is {role}, and the rule {blocking[0]} blocks it",
                 f"xdpguard allow {address}, or take the rule away; {_FORCE}",
             )
         if address in closed:
@@ -199,7 +197,7 @@ def check_attach(store: Store, places: Collection[str], config: Collection[NewRu
 def _allowed(
     store: Store, address: Prefix, now: float, until: float | None, config: Collection[NewRule] | None = None
 ) -> bool:
-    """Whether an allowance holds until then (None: for good). ``config``: as in check_list."""
+    """Return whether an allow rule lasts until then (None: for good). ``config``: as in `check_list`."""
     rules = store.covering("allow", address, now)
     if config is not None:
         targets = {rule.target for rule in config if rule.kind == "allow"}
@@ -216,7 +214,7 @@ def _last_end(rules: Iterable[Rule]) -> float | None:
 def _over_closed_ports(
     store: Store, now: float, its: Iterable[sockets.Session], more: Collection[Target] = ()
 ) -> dict[Prefix, Port]:
-    """SSH peers of these sessions that use a port that a rule, or one of ``more``, closes."""
+    """Return the peers of SSH sessions over a closed port, each with the port. ``more``: ports about to be closed."""
     closed = {rule.target for rule in store.rules("port") if rule.expires is None or rule.expires > now}.union(more)
     sessions = ((session.peer, Port(session.port, "tcp")) for session in its)
     return {peer: port for peer, port in sessions if port in closed}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Slots: which hit counter belongs to which rule, so that no rule is shown the hits of another."""
+"""Assign hit counters to rules, so that no rule shows the hits of another."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from xdpguard.policy.target import Target
 
 
 class Room(NamedTuple):
-    """The slots of a mode: those in use, those that this change has released, and how many there are.
+    """The slots of a mode: those in use, and those that this change has released.
 
-    ``tables``: how many the tables in the kernel have; None while there are none.
+    ``tables``: how many slots the tables in the kernel have; None while there are no tables.
     """
 
     mode: Mode
@@ -25,14 +25,14 @@ class Room(NamedTuple):
 
     @property
     def capacity(self) -> int | None:
-        """How many slots there are; None: as many as are wanted."""
+        """How many slots there are; None: no limit."""
         return SHADOW_RULES if self.tables is None and self.mode == "shadow" else self.tables
 
 
 def place(rules: Sequence[NewRule], own: Mapping[Target, int], room: Room) -> list[tuple[NewRule, int]]:
-    """Gives each rule a slot: its own when it is there already, else a free one. XdpguardError when there are too few.
+    """Assign each rule a slot: an existing rule keeps its own. Raise XdpguardError if there are too few.
 
-    Slots that the change has released come last: if it fails, they are their old rules' again.
+    Slots that this change has released are used last: if it fails, they belong to their old rules again.
     """
     capacity, needed = room.capacity, sum(1 for rule in rules if rule.target not in own)
     if capacity is not None and len(room.used) + needed > capacity:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the guard has changed of the host for a while, and how it was: in the store before anything is changed.
+"""Temporary changes to the host's sysctls and offloads: the old value is stored before anything is changed.
 
-So whoever comes next, after a kill too, finds what to put back. Methods want the instance's lock held.
+So the next command can restore it, even after a kill. The caller of each method holds the instance's lock.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from xdpguard.store.database import Store
 
 _FACT = "sysctls"
 _OFFLOADS = "offloads"
-# Answers sent with options are decoded wrongly once this is 1 again: those on their way get a moment to come back.
+# Once this is 1 again, answers sent with options are decoded wrongly: replies in flight get a moment to arrive.
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
 _GRACE = 1.0  # seconds
 
 
 class RaisedSysctls:
-    """One instance's raised sysctls, by network namespace."""
+    """The raised sysctls of one instance, by network namespace."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def held(self) -> dict[str, dict[str, tuple[str, str]]]:
-        """By namespace and sysctl: the value found, and the value set."""
+        """Return, by namespace and sysctl, the value found and the value set."""
         raw = json.loads(self._store.fact(_FACT) or "{}")
         return {netns: {name: (found, made) for name, (found, made) in its.items()} for netns, its in raw.items()}
 
     def raise_to(self, netns: str, wanted: dict[str, str]) -> list[str]:
-        """Sets sysctls; returns what was changed, as ``name found -> made``."""
+        """Set sysctls; return what was changed, as ``name old -> new``."""
         raised = self.held()
         mine = raised.setdefault(netns, {})
         change = {}
@@ -52,14 +52,14 @@ class RaisedSysctls:
         return [f"{name} {mine[name][0]} -> {value}" for name, value in change.items()]
 
     def restore(self, netns: str | None = None) -> list[str]:
-        """Puts back what was raised, in one namespace or everywhere; one that somebody else has set since stays."""
+        """Restore raised sysctls, in one namespace or everywhere, except those that someone else has set since."""
         raised = self.held()
         done = []
         if any(TIMESTAMPS in its for name, its in raised.items() if netns in (None, name)):
             time.sleep(_GRACE)
         for name in [netns] if netns is not None else list(raised):
             for key, (found, made) in raised.pop(name, {}).items():
-                # The namespace may have gone, and its sysctls with it.
+                # The namespace may no longer exist, nor its sysctls.
                 with contextlib.suppress(XdpguardError):
                     if sysctl.read(key, name) == made:
                         sysctl.write(key, found, name)
@@ -74,24 +74,24 @@ class RaisedSysctls:
 
 
 class Offloads:
-    """Interfaces whose drivers are kept from taking VLAN tags off, while they are attached."""
+    """Stops drivers from stripping VLAN tags while their interface is attached."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def held(self) -> dict[str, dict[str, dict[str, bool]]]:
-        """By namespace, attached interface and device: True for one that took tags off before, False for one whose
-        driver could not be kept from it.
+        """Return by namespace, attached interface and device whether the offload was switched off (True), or the driver
+        could not be stopped from stripping tags (False).
         """
         found: dict[str, dict[str, dict[str, bool]]] = json.loads(self._store.fact(_OFFLOADS) or "{}")
         return found
 
     def settle(self, name: str, netns: str, devices: Iterable[str]) -> list[str]:
-        """Keeps these devices, below an attached interface, from taking tags off, and no others; what was changed."""
+        """Stop only these devices below an attached interface from stripping tags; return what was changed."""
         held = self.held().get(netns, {}).get(name, {})
         wanted = list(devices)
         stray = [it for it in held if it not in wanted]
-        # One that was switched off and takes tags off all the same was made anew, or somebody has switched it on.
+        # A device that was switched off but strips tags again was recreated or switched on by someone.
         taken = [it for it in wanted if held.get(it, True) and offload.takes_tags_off(it, netns)]
         if not stray and not taken:
             return []
@@ -105,7 +105,7 @@ class Offloads:
         return done + [f"rx-vlan-offload of {it}: off -> on" for it in back]
 
     def restore(self, name: str, netns: str, now: str = "") -> list[str]:
-        """Switches on what was switched off for an interface; ``now``: what it is called meanwhile."""
+        """Switch on what was switched off for an interface; return what was changed. ``now``: its present name."""
         held = self.held().get(netns, {}).get(name, {})
         if not held:
             return []
@@ -124,7 +124,7 @@ class Offloads:
 
 
 def _let(name: str, netns: str, on: bool) -> bool:
-    """Whether a device was changed to what was wanted; not one that has gone, or was so already."""
+    """Switch a device's offload; return whether it changed. False if it already was so or no longer exists."""
     try:
         return offload.takes_tags_off(name, netns) != on and offload.let(name, netns, on)
     except (OSError, NoSuchNamespace):

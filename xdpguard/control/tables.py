@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The tables of rules in the kernel, as whoever writes them sees them; dataplane/tables has the real ones."""
+"""The interface of the kernel's rule tables for their writers; implemented in dataplane/tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xdpguard.policy.target import Prefix
 
 
 class RuleTables(Protocol):
-    """The maps of a mode, as rules see them."""
+    """The maps that hold the rules of one mode."""
 
     capacity: int
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Devices that stand on others: a bridge on its ports, a macvlan or a VLAN on its parent, a bond on its members.
+"""Devices above others: a bridge above its ports, a macvlan or VLAN above its parent, a bond above its members.
 
-While a device carries an XDP program, in whatever mode, the kernel refuses every change of the program of the devices
-directly below it (net/core/dev.c, dev_xdp_attach). So changes go from the top down; and for a change below, our
-programs above are taken off and put back: they are loaded, so that takes no longer than a few netlink requests.
+While a device carries an XDP program in any mode, the kernel refuses every change to the program of a device directly
+below it (net/core/dev.c, dev_xdp_attach). So changes go from the top down; and for a change below, our programs above
+are detached and attached again: they stay loaded, so that this takes no longer than a few netlink requests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xdpguard.net.netns import place_of
 from xdpguard.net.refusals import AttachRefused
 
 _T = TypeVar("_T")
-# What carries a native program to its members, and takes none while a member has one of its own (bond_xdp_set()).
+# They install a native program on their members, and accept none while a member has its own (bond_xdp_set()).
 _TEAMS = ("bond", "team")
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -39,7 +39,7 @@ class _Links(Protocol):
 
 
 class Uppers:
-    """What stands on what, of one instance's interfaces."""
+    """Orders changes to the stacked interfaces of one instance."""
 
     def __init__(
         self, programs: _Programs, links: _Links, interfaces: Interfaces, on_step: Callable[[str], None]
@@ -50,7 +50,7 @@ class Uppers:
         self._step = on_step
 
     def from_top(self, interfaces: Sequence[Interface]) -> list[Interface]:
-        """The same interfaces, none of them behind one that it stands on."""
+        """Return the same interfaces in an order in which none comes after one below it."""
         links = [self._link(it) for it in interfaces]
         left, found = list(range(len(interfaces))), []
         while left:
@@ -60,8 +60,9 @@ class Uppers:
         return [interfaces[it] for it in found]
 
     def change(self, link: Link, step: Callable[[], _T]) -> tuple[_T, list[str]]:
-        """Takes a step that changes a link's program; where the kernel refuses for our programs above, without those
-        for that moment. Returns what the step returned, and notes. AttachRefused where the program above is another's.
+        """Run a step that changes a link's program; if our programs above prevent it, detach them meanwhile.
+
+        Returns the step's result, and notes. Raises AttachRefused if a program above is not ours.
         """
         try:
             return step(), []
@@ -93,7 +94,7 @@ class Uppers:
 
     @contextmanager
     def announced(self, link: Link) -> Iterator[None]:
-        """Leaves word for good of our programs above a link, before `change` may take them off within a transaction."""
+        """Record our programs above a link durably, before `change` may detach them within a transaction."""
         above = self._interfaces.above(link, self._links.is_above)
         ours = [(it.name, it.netns) for it in above if self._interfaces.is_ours(it)]
         if not ours:
@@ -107,12 +108,12 @@ class Uppers:
 
     @contextmanager
     def _without(self, uppers: Sequence[Link]) -> Iterator[None]:
-        """Takes our programs off these links, and puts them back, also when what is done meanwhile fails."""
+        """Detach our programs from these links, and attach them again even if the block fails."""
         with ExitStack() as held:
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # nobody is to end us half-way
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # no signal may end us halfway
             held.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             lifted: list[tuple[Link, Mode, int]] = []
-            # Who is killed meanwhile leaves word to `run` that nobody wanted them off.
+            # After a kill meanwhile, this record tells `run` that nobody wanted them detached.
             self._interfaces.note_lifted([(it.name, it.netns) for it in uppers])
             try:
                 for it in uppers:

@@ -38,7 +38,7 @@ def about(session: Controller, pins: Pins, address: Prefix) -> Address:
         attached=pins.exist(),
         interfaces=_interfaces(session) if pins.exist() else [],
         needed=_needed(session, address),
-        left_out_of=[by.words for it in kept(session.store) if it.address == address for by in it.culprits],
+        left_out_of=[by.words for it in kept(session.store) if it.address == address for by in it.entries],
     )
 
 

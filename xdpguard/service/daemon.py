@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``xdpguard run``: watches the guard, tells what it does, and does what the data plane cannot do alone.
+"""``xdpguard run``: watches the guard, logs what it does, and does what the data plane cannot do alone.
 
-It may die at any moment: the data plane goes on, and what was changed for a while stands in the store.
+It may die at any moment: the data plane keeps working, and every temporary change is recorded in the store.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from xdpguard.telemetry import events
 _log = logging.getLogger(__name__)
 
 _TICK = 1.0  # seconds
-_CHORES = 10.0  # seconds between two looks at links, rules and the clock
+_CHORES = 10.0  # seconds between two checks of links, rules and the clock
 _CLOCK_STEP = 0.5  # seconds by which the clocks may drift apart unnoticed
 
 
 class Daemon:
-    """One instance's controller, as a service in the foreground."""
+    """Runs the controller of one instance as a foreground service."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class Daemon:
         store: Path,
         attach: Iterable[AttachTo] = (),
     ) -> None:
-        """``session`` opens the controller with the lock held; ``policy`` reads the file, and may raise.
+        """``session`` opens the controller with the lock held; ``policy`` reads the configuration file and may raise.
 
-        ``attach``: interfaces to attach to besides those of the file.
+        ``attach``: interfaces to attach to in addition to those in the file.
         """
         self._pins = pins
         self._store = store
@@ -90,20 +90,20 @@ class Daemon:
         self._metrics = Service(pins, store)
 
     def run(self) -> None:
-        """Works until SIGTERM or SIGINT. XdpguardError when it cannot begin."""
+        """Serve until SIGTERM or SIGINT. Raise XdpguardError if the service cannot start."""
         with ExitStack() as stack:
             told = stack.enter_context(signals())
             stack.callback(self._looks.close)
             stack.callback(self._metrics.close)
             with self._session() as session:
-                # First of all: whatever else may be wrong now, this can be done.
+                # Restore sysctls first: this works whatever else is wrong.
                 for change in session.sysctls.restore():
                     _log.warning(f"put back after an end without notice: {change}")
                 self._policy = self._load(session)
                 self._following.begin(session, self._policy, time.monotonic())
                 self._policy_mark = session.policy_mark()
                 self._chores(session)
-                self._needs.strangers(session, self._following.places(session))
+                self._needs.not_logged_in(session, self._following.places(session))
                 self._host.settle(session, self._guard, self._links, active=False, now=time.monotonic())
             try:
                 self._suspects.handshakes = stack.enter_context(Handshakes())
@@ -145,7 +145,7 @@ class Daemon:
         self._metrics.tick(self._guard.mode, self._upkeep.audit, self._upkeep.audited, self._following.awaited())
 
     def _drain(self) -> bool:
-        """Takes in the events there are; whether one of them is the begin of a flood."""
+        """Process the queued events; return whether one of them is the start of a flood."""
         begun = False
         for event in self._ring.read() if self._ring else ():
             self._suspects.note(event, time.monotonic())
@@ -155,9 +155,9 @@ class Daemon:
     def _guarded_tick(self) -> None:
         try:
             self._tick(time.monotonic())
-        except Exception as first:  # the service goes on, whatever it is
+        except Exception as first:  # the service must survive any error
             words = f"a tick failed: {in_words(first)}"
-            # An interface may go while it is looked at: whoever is left is seen by looking anew.
+            # An interface may be deleted during a tick; looking again finds those that are left.
             try:
                 with self._session() as session:
                     self._chores(session)
@@ -172,7 +172,7 @@ class Daemon:
         outdated = self._answers.outdated(self._links)
         looked = self._looks.take(now) or now - self._chores_at >= _CHORES or self._store_changed() or outdated
         if looked:
-            # Before anything is judged: what another command has set holds from here on.
+            # Before any decision: apply what another command has set meanwhile.
             with self._session() as session:
                 self._chores(session)
             self._answers.look(self._links)
@@ -190,7 +190,7 @@ class Daemon:
                 self._seen = self._stamp()
 
     def _stamp(self) -> int:
-        """When the store was last written: another command has changed the rules, the policy or what is attached."""
+        """Return when the store was last written (ns): a new value means that another command has changed something."""
         try:
             return self._store.stat().st_mtime_ns
         except FileNotFoundError:
@@ -200,7 +200,7 @@ class Daemon:
         return self._stamp() != self._seen
 
     def _clock_stepped(self, session: Controller) -> None:
-        """Ends of rules are times of day; the kernel compares them on a clock that does not step."""
+        """Recompute when rules expire: the store has a time of day, the kernel uses a clock that does not step."""
         self._offset = boot_offset()
         session.clock_set()
         _log.info("the clock was set; the ends of rules were moved with it")
@@ -221,7 +221,7 @@ class Daemon:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
                 _log.info(change)
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
-            # From here on everything that is counted can belong to a flood.
+            # Everything counted from here on may belong to a flood.
             self._floods.look(links, self._guard, self._chores_at)
             names = ", ".join(name_of(link) for link in links)
             _log.info(
@@ -237,7 +237,7 @@ class Daemon:
         self._seen = self._stamp()
 
     def _open_ring(self) -> None:
-        """The ring that is pinned now: with the last interface the maps go, and with the next there are new ones."""
+        """Open the ring that is pinned now: the last detach removes the maps, and the next attach makes new ones."""
         there = self._pins.ring_id(events.NAME)
         if self._ring is not None and self._ring.id != there:
             self._ring.close()
@@ -270,7 +270,7 @@ class Daemon:
         with self._session() as session:
             links = session.links()
             if links:
-                # Nobody asks for the proof of a scan now, and no answer may need a sysctl that is about to go.
+                # Stop asking for proof of scans, and let no answer depend on a sysctl that is about to be restored.
                 session.guard.apply(self._guard, links, options=not session.sysctls.held())
             for change in session.sysctls.restore():
                 _log.info(f"put back: {change}")
@@ -280,6 +280,6 @@ class Daemon:
 
 
 def _changes(before: Guard, after: Guard) -> str:
-    """What is set otherwise than before, as ``guard set`` would be told it."""
+    """Return the settings that differ, in the ``key=value`` form of ``guard set``."""
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
     return ", ".join(f"{key}={new[key]}" for key in new if new[key] != old[key])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Keeps what the host needs while an entry blocks it, and says so: at the start, and whenever either changes."""
+"""Let through the addresses that the host needs although an entry blocks them, and log each change."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from xdpguard.policy.target import Prefix
 
 _log = logging.getLogger(__name__)
 
-_EVERY = 60.0  # seconds after which it is looked at although nothing is known to have changed: allowances end
+_EVERY = 60.0  # seconds after which to check again without a known change: allow rules may expire
 
 
 class Needs:
-    """What is let through of one instance. Times are monotonic, seconds."""
+    """Tracks the addresses that one instance lets through. Times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._told: dict[Prefix, str] = {}
         self._mark: Any = None
         self._at = float("-inf")
 
-    def strangers(self, session: Controller, places: set[str]) -> None:
-        """Says which blocks stay although their source holds a connection to an SSH port."""
-        for address, blocked_by in needed.strangers(session.store, {"", *places}):
+    def not_logged_in(self, session: Controller, places: set[str]) -> None:
+        """Log each blocked source that holds a connection to an SSH port but is not logged in: it stays blocked."""
+        for address, blocked_by in needed.not_logged_in(session.store, {"", *places}):
             _log.warning(
                 f"{address} holds a connection to an SSH port and is not logged in: {blocked_by} stays in force for it"
             )
 
     def look(self, session: Controller, places: set[str], stamp: int, now: float) -> None:
-        """``stamp``: another one whenever the store was changed."""
+        """Let through what the host needs and log what changed. ``stamp`` differs whenever the store was changed."""
         mark = (needed.addresses(session.store, {"", *places}), stamp)
         if mark == self._mark and now - self._at < _EVERY:
             return

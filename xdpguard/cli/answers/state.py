@@ -111,7 +111,7 @@ class Conflict(Struct, frozen=True):
     @classmethod
     def of(cls, found: Needed) -> Conflict:
         """What was found."""
-        return cls(str(found.address), found.role, [it.words for it in found.culprits], found.remedy)
+        return cls(str(found.address), found.role, [it.words for it in found.entries], found.remedy)
 
 
 class ShadowCounts(Struct, frozen=True):
