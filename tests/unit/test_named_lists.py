@@ -579,13 +579,14 @@ class Session:
         self._world = world
         self.audits: list[bool] = []
         self.lost: Share | None = None
+        self.behind = False
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool]) -> Iterator[Loaded]:
         return self._world.loader.follow(policy.lists, due)
 
     def audit(self, repair: bool) -> Audit | None:
         self.audits.append(repair)
-        return Audit(Share(2, 2), {"x": self.lost}) if self.lost else None
+        return Audit(Share(2, 2), {"x": self.lost}, self.behind) if self.lost else None
 
 
 class Service:
@@ -667,6 +668,13 @@ def test_the_service_audits_every_minute(service: Service) -> None:
     service.session.lost = Share(10, 10)
     assert service.after(1) == []
     assert service.session.audits == [True, True]
+
+
+def test_the_service_tells_of_an_interrupted_change(service: Service) -> None:
+    service.session.lost, service.session.behind = Share(10, 10), True
+    assert service.after(0) == ["an interrupted change was taken back; the kernel is in line with the store again"]
+    service.session.behind = False
+    assert service.after(60) == []
 
 
 def test_audit_ratio() -> None:

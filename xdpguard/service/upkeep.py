@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the service does now and then: reloads lists whose files changed, and audits what the kernel holds."""
+"""Periodic upkeep: reload lists whose files have changed, and audit what the kernel holds."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _AUDIT = 60.0  # seconds between two audits
 
 
 class Upkeep:
-    """Remembers when what was done last. Times are monotonic, in seconds."""
+    """Runs each task when it is due. Times are monotonic, in seconds, except ``audited``."""
 
     def __init__(self) -> None:
-        self.audit: Audit | None = None  # the last one: what it found, before it put anything back
-        self.audited = 0.0  # when that was, Unix time
+        self.audit: Audit | None = None  # the last audit: what it found, before any repair
+        self.audited = 0.0  # when the last audit ran, Unix time
         self._audited = float("-inf")
         self._looked: dict[str, float] = {}
         self._told: dict[str, str] = {}
 
     def run(self, session: Controller, policy: Policy, now: float) -> None:
-        """Does what is due."""
+        """Run the tasks that are due."""
         self._lists(session, policy, now)
         if now - self._audited >= _AUDIT:
             self._audited = now
@@ -49,7 +49,7 @@ class Upkeep:
                 self._told.pop(done.its.name, None)
         except ListsFailed as failed:
             for name, error in failed.errors.items():
-                # A file that stays as it is fails the same way at every look.
+                # An unchanged file fails the same way each time.
                 if self._told.get(name) != str(error):
                     self._told[name] = str(error)
                     _log.error(f"a list was not loaded, what was in force stays: {error}; {error.remedy}")
@@ -65,4 +65,4 @@ class Upkeep:
         if audit.shadow is not None and not audit.shadow.whole:
             _log.warning("the kernel did not hold all shadow entries: put back")
         if audit.behind:
-            _log.warning("a change of the lists had been interrupted: put in force")
+            _log.warning("an interrupted change was taken back; the kernel is in line with the store again")
