@@ -43,7 +43,7 @@ def packed(text: str) -> bytes:
 
 
 def sample(at: float, active: bool, **counts: int) -> Sample:
-    numbers = {"syns": 0, "cookies": 0, "valid": 0, "bad": 0, "strangers": 0, "limited": 0} | counts
+    numbers = {"syns": 0, "cookies": 0, "valid": 0, "bad": 0, "unmatched": 0, "limited": 0} | counts
     return Sample(at, active, "SYN rate", 80, "answering with SYN cookies", **numbers)
 
 
@@ -62,7 +62,7 @@ def test_the_lines_of_a_flood() -> None:
     assert list(flood.feed(sample(12, False, syns=60_000))) == []
     assert list(flood.feed(sample(13, True, syns=60_100))) == [], "a pause is no end"
     assert list(flood.feed(sample(14, False, syns=61_000, cookies=60_000, valid=3))) == []
-    (line,) = flood.feed(sample(16, False, syns=61_000, cookies=60_000, valid=3, bad=2, strangers=5, limited=7))
+    (line,) = flood.feed(sample(16, False, syns=61_000, cookies=60_000, valid=3, bad=2, unmatched=5, limited=7))
     assert "over after 14 s: 61,000 SYNs, 60,000 cookies sent, 3 came back valid, 2 not; 5 segments" in line
     assert not flood.running
 

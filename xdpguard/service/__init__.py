@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The guard's controller as a service: what floods are, who is banned, and what else the data plane cannot do alone."""
+"""The long-running service: reports floods, bans sources, and does the upkeep that the data plane cannot do alone."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Watches, tick by tick, whether the guards' answers can leave: the peer of a veth may lose its program at any time."""
+"""Track on every tick whether the guards' answers can leave: the peer of a veth may lose its program at any time."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _log = logging.getLogger(__name__)
 
 
 class Answers:
-    """All interfaces of an instance."""
+    """Tracks the answers of the guards on all interfaces of an instance."""
 
     def __init__(self, pins: Pins) -> None:
         self._pins = pins
-        self._silent: dict[Place, str] = {}  # why, of those that were told of
-        self._ways: dict[Place, Way] = {}  # as they were at the last look
+        self._silent: dict[Place, str] = {}  # by interface, the reason that was logged last
+        self._ways: dict[Place, Way] = {}  # as of the last `look`
 
     def outdated(self, links: Sequence[Link]) -> bool:
-        """Looks; whether what a guard was told of its answers is not so any more."""
+        """Look again; return whether what any guard was told about its answers is no longer true."""
         self.look(links)
         return any((way.leaves is False) != guard.read(self._pins, *place).muted() for place, way in self._ways.items())
 
     def look(self, links: Sequence[Link]) -> None:
-        """Takes in the ways of answers as they are now."""
+        """Record how answers leave each interface now."""
         self._ways = {(link.name, link.netns): way_of_answers(link) for link in links}
 
     def tell(self, links: Sequence[Link], policy: Guard) -> None:
-        """Logs where it has changed, since the last call, whether a guard that is on answers. These were looked at."""
+        """Log each active guard whose ability to answer has changed. Call `look` with these links first."""
         before, self._silent = self._silent, {}
         for link in links if answers(policy.mode) else ():
             place = (link.name, link.netns)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Bans of sources that have proved that they receive what is sent to them: who, for how long, and who never.
+"""Bans of proved sources: which sources are banned, for how long, and which never are.
 
-A proof is a completed handshake (the kernel's tracepoint), or a SYN cookie that came back. SYNs alone name nobody:
-their source may be anybody's address.
+A source is proved by a completed handshake (the kernel's tracepoint) or by a SYN cookie that it returned. SYNs alone
+prove nothing, because their source address may be forged.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_duration
 from xdpguard.store.database import Store
 
-_SITE6 = 64  # bits: what one IPv6 customer has at least; a single address of it can be changed at will
+_SITE6 = 64  # bits: the least that an IPv6 customer gets; the customer can change addresses within it at will
 _SCAN_WINDOW = 60.0  # seconds
-_SHORTEST = 0.9  # seconds over which a rate is one: a few connections in a moment are none
+_SHORTEST = 0.9  # seconds over which a rate means something: a few connections within a moment do not
 _LOOPBACK = {bytes(15) + b"\1"}
 
 
 class Suspect(NamedTuple):
-    """A source, the site it belongs to, and what it did, in words."""
+    """A source, the site it belongs to, and what it did, as text."""
 
     address: Prefix
     site: Prefix
@@ -32,17 +32,17 @@ class Suspect(NamedTuple):
 
 
 class Scans:
-    """Closed ports that proved sources have tried, within a minute."""
+    """Tracks the closed ports that proved sources have tried within a minute."""
 
     def __init__(self) -> None:
         self._ports: dict[bytes, dict[int, float]] = {}
 
     def note(self, source: bytes, port: int, now: float) -> None:
-        """A source has proved itself on this closed port (seconds, monotonic)."""
+        """Record that a source has proved itself on a closed port (``now``: monotonic, s)."""
         self._ports.setdefault(source, {})[port] = now
 
     def over(self, limit: int, now: float) -> list[Suspect]:
-        """Sources with at least ``limit`` ports, which are then forgotten; 0: none."""
+        """Return the sources with at least ``limit`` ports and forget them. A limit of 0 returns none."""
         found = []
         for source, ports in list(self._ports.items()):
             fresh = {port: at for port, at in ports.items() if now - at < _SCAN_WINDOW}
@@ -59,14 +59,20 @@ class Scans:
 
 
 class Rates:
-    """Completed handshakes a second, by source. Made anew when other namespaces are watched: totals would look new."""
+    """Rates of completed handshakes by source.
+
+    Create a new one when the set of watched namespaces changes: their existing totals would count as a burst.
+    """
 
     def __init__(self) -> None:
         self._before: dict[bytes, int] | None = None
         self._at = 0.0
 
     def over(self, limit: int, counts: dict[bytes, int], now: float) -> list[Suspect]:
-        """Sources that completed more than ``limit`` handshakes a second since the last call; 0: none."""
+        """Return the sources that completed more than ``limit`` handshakes a second since the last call.
+
+        A limit of 0 returns none.
+        """
         seconds = now - self._at
         if self._before is not None and seconds < _SHORTEST:
             return []
@@ -88,7 +94,7 @@ class Rates:
 
 
 class Bans:
-    """Puts bans in force. Wants the instance's lock held."""
+    """Puts bans in force. The caller holds the instance's lock."""
 
     def __init__(self, store: Store, rules: Entries, now: Callable[[], float] = time.time) -> None:
         self._store = store
@@ -96,9 +102,10 @@ class Bans:
         self._now = now
 
     def ban(self, suspect: Suspect, policy: Guard, needed: Iterable[tuple[Prefix, str]]) -> str:
-        """Bans a source, longer each time; returns what to log. ``needed``: addresses never to be banned, and why.
+        """Ban a source, longer each time, and return the line to log.
 
-        Bans the source's site, or, where that holds an address that must not be banned, the source alone.
+        Bans the source's whole site, or only the source if the site contains an address that must not be banned.
+        ``needed``: addresses that must never be banned, each with its role.
         """
         now = self._now()
         needed = list(needed)
@@ -121,7 +128,7 @@ class Bans:
         return f"banned {address} for {words}: {suspect.evidence}"
 
     def _kept(self, prefix: Prefix, needed: Iterable[tuple[Prefix, str]], now: float) -> str:
-        """Why a prefix is not to be banned; empty when nothing is in the way."""
+        """Return why a prefix must not be banned; empty if it may be."""
         if self._store.covering("allow", prefix, now) or self._allowed_inside(prefix, now):
             return "allow-listed"
         return next((role for other, role in needed if prefix.covers(other) or other.covers(prefix)), "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a flood is: one interface's samples, a second apart, turned into the lines of the log. No kernel in here."""
+"""Turn one interface's samples, a second apart, into the log lines of a flood. Makes no access to the kernel."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from typing import NamedTuple
 
 from xdpguard.telemetry.tracking import Tuple
 
-_PROGRESS = 10.0  # seconds between two lines while a flood goes on
-_QUIET = 2.0  # seconds it must have been over before that is said: a flood may pause
-_REAL = 0.5  # share of cookies that came back from which the SYNs were honest
-_ONE = 0.5  # share of the SYNs from which one source stands out
+_PROGRESS = 10.0  # seconds between two lines while a flood lasts
+_QUIET = 2.0  # seconds without flood after which it is over: a flood may pause
+_REAL = 0.5  # share of returned cookies from which the SYNs count as real
+_ONE = 0.5  # share of the SYNs from which one source counts as the only one
 
 
 class Sample(NamedTuple):
-    """One interface at one moment (seconds, monotonic). Counts since it was attached."""
+    """The flood statistics of one interface at one moment (``at``: monotonic, s), counted since it was attached."""
 
     at: float
     active: bool
     cause: str
     port: int
-    acts: str  # what the guard does with SYNs in a flood, in words
+    acts: str  # what the guard does with SYNs in a flood, as text
     syns: int
     cookies: int
     valid: int
     bad: int
-    strangers: int
+    unmatched: int  # segments of no connection
     limited: int
 
 
 class Flood:
-    """Follows one interface. ``feed`` gives the lines to log, at most a few a flood."""
+    """Follows the floods of one interface. `feed` yields the lines to log, a few for each flood."""
 
     def __init__(self, interface: str) -> None:
         self._name = interface
-        self._first: Sample | None = None  # of the running flood
-        self._last: Sample | None = None  # the sample before
-        self._begun: Sample | None = None  # the first sample in it
+        self._first: Sample | None = None  # the last sample before the running flood
+        self._last: Sample | None = None  # the previous sample
+        self._begun: Sample | None = None  # the first sample of the flood
         self._said = 0.0
         self._quiet_since = 0.0
         self._judged = False
 
     @property
     def running(self) -> bool:
-        """Whether a flood is going on, or has just paused."""
+        """Whether a flood is going on, or paused a moment ago."""
         return self._first is not None
 
     def wants_tuples(self) -> bool:
-        """Whether the next ``feed`` will judge the flood, for which it needs the tuples tried meanwhile."""
+        """Return whether the next `feed` assesses the flood, for which it needs the tuples counted meanwhile."""
         return self._first is not None and not self._judged
 
     def feed(self, sample: Sample, tuples: Counter[Tuple] | None = None) -> Iterator[str]:
-        """Takes the next sample; yields what is to be said. ``tuples``: SYNs by tuple since the flood began."""
+        """Process the next sample and yield the lines to log. ``tuples``: SYNs by tuple since the flood began."""
         before, self._last = self._last, sample
         if sample.active:
             self._quiet_since = 0.0
@@ -98,13 +98,13 @@ class Flood:
         return (
             f"{self._name}: the flood is over after {seconds:.0f} s: {sample.syns - first.syns:,} SYNs,"
             f" {sample.cookies - first.cookies:,} cookies sent, {sample.valid - first.valid:,} came back valid,"
-            f" {sample.bad - first.bad:,} not; {sample.strangers - first.strangers:,} segments of no connection and"
+            f" {sample.bad - first.bad:,} not; {sample.unmatched - first.unmatched:,} segments of no connection and"
             f" {sample.limited - first.limited:,} SYNs over a rate dropped"
         )
 
 
 def judge(cookies: int, valid: int, sources: Counter[str]) -> str:
-    """Whether the sources are real, in words, with what says so."""
+    """Return whether the sources are real, as text with the evidence."""
     total = sources.total()
     if not cookies:
         return (
@@ -122,5 +122,5 @@ def judge(cookies: int, valid: int, sources: Counter[str]) -> str:
 def _rate(before: Sample, now: Sample) -> str:
     seconds = max(now.at - before.at, 0.001)
     text = f"{(now.syns - before.syns) / seconds:,.0f} SYN/s"
-    strangers = now.strangers - before.strangers
-    return text + (f" and {strangers / seconds:,.0f} segments of no connection a second" if strangers else "")
+    unmatched = now.unmatched - before.unmatched
+    return text + (f" and {unmatched / seconds:,.0f} segments of no connection a second" if unmatched else "")

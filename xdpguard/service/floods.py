@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Follows the interfaces from tick to tick: what the log says of floods, and what the listeners say of them."""
+"""Follow the interfaces from tick to tick and log their floods, with evidence from the listeners."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Place = tuple[str, str]  # interface and namespace
 
 
 class Floods:
-    """All interfaces of an instance."""
+    """Follows the floods on all interfaces of an instance."""
 
     def __init__(self, pins: Pins) -> None:
-        self.evidence: Evidence | None = None  # where the kernel lets SYN-ACKs be counted
+        self.evidence: Evidence | None = None  # None if the kernel does not let SYN-ACKs be counted
         self._pins = pins
         self._floods: dict[Place, Flood] = {}
         self._before: dict[Place, Counter[tracking.Tuple]] = {}
 
     def look(self, links: Iterable[Link], policy: Guard, now: float) -> bool:
-        """Logs what is new at this tick (``now``: monotonic, s); whether there is a flood."""
+        """Log what is new at this tick (``now``: monotonic, s); return whether there is a flood."""
         active = False
         for link in links:
             sample = self._sample(link, policy, now)
@@ -45,14 +45,14 @@ class Floods:
         return active
 
     def _sample(self, link: Link, policy: Guard, now: float) -> Sample:
-        # In this order: what is counted before the guard began belongs to no flood, and all behind it does.
+        # In this order: what is counted before the guard started belongs to no flood, and everything after it does.
         counted = counters.read(self._pins, link.name, link.netns)
         state = guard.read(self._pins, link.name, link.netns)
 
         def reason(name: str) -> int:
             return counted.reasons[name].packets + counted.reasons[name].observed_packets
 
-        syns = sum(count for octet, count in counted.flag_sets.items() if octet & 0x12 == 0x02)
+        syns = sum(count for flags, count in counted.flag_sets.items() if flags & 0x12 == 0x02)
         active = policy.mode != "off" and state.until != guard.ALWAYS and state.active()
         return Sample(
             at=now,
@@ -64,7 +64,7 @@ class Floods:
             cookies=reason("cookie_sent"),
             valid=counted.cookies_valid,
             bad=reason("cookie_bad"),
-            strangers=reason("ack_unknown"),
+            unmatched=reason("ack_unknown"),
             limited=reason("syn_rate"),
         )
 
@@ -84,10 +84,10 @@ class Floods:
             self._before[place] = tracking.tuples(self._pins)
 
     def _tell_evidence(self, link: Link, port: int) -> None:
-        """The listeners' queues, and what they have to send again."""
+        """Log the listeners' queues and the rate of SYN-ACKs that they retransmit."""
         if self.evidence is None:
             return
-        # Not worth failing a tick: the namespace may have gone.
+        # Not worth failing a tick: the namespace may no longer exist.
         with contextlib.suppress(XdpguardError, OSError):
             words = describe(self.evidence.read(netns.place(link.netns)), port)
             if words:
@@ -103,5 +103,5 @@ def _acts(state: guard.State, policy: Guard) -> str:
 
 
 def name_of(link: Link) -> str:
-    """An interface as the log names it."""
+    """Return the name of an interface as the log shows it."""
     return place_of(link.name, link.netns)

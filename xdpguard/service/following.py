@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which interfaces the service attaches to: what the records and the configuration name, as they come and go.
+"""Attach to the interfaces that the records and the configuration name, as they appear and disappear.
 
-An interface that was made anew lost our program without anybody's wish: it is attached again. One from which somebody
-took the program off is left as it is, and said loudly.
+An interface that was recreated lost our program without anybody's intent, so it is attached again. One from which
+somebody removed the program is left alone, with a warning.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from xdpguard.policy.model import Policy
 
 _log = logging.getLogger(__name__)
 
-_AGAIN = 60.0  # seconds after which an attach that failed is tried again
+_AGAIN = 60.0  # seconds after which a failed attach is retried
 
 Place = tuple[str, str]  # interface and namespace
 
 
 class Identity(NamedTuple):
-    """One interface in the life of a machine: names and indexes are given again, a namespace's cookie is not."""
+    """Identity of an interface until reboot: names and indexes are reused, the cookie of a namespace is not."""
 
     cookie: int
     ifindex: int
 
 
 class Failure(NamedTuple):
-    """An attach that failed: of which interface, when (monotonic, seconds), and why."""
+    """A failed attach: the interface, when it failed (monotonic, s), and why."""
 
     identity: Identity | None
     at: float
@@ -45,21 +45,21 @@ class Failure(NamedTuple):
 
 
 class Following:
-    """The interfaces of one instance."""
+    """Follows the interfaces of one instance."""
 
     def __init__(self, wanted: Iterable[AttachTo] = ()) -> None:
-        """``wanted``: to be attached besides those that the configuration names."""
+        """``wanted``: interfaces to attach to in addition to those in the configuration."""
         self._more = tuple(wanted)
         self._policy = Policy()
-        self._awaited: dict[Place, AttachTo] = {}  # named, and not attached yet
-        self._known: dict[Place, Identity] = {}  # the interface that carried the program when it was last looked at
-        self._told: dict[Place, str] = {}  # what was last said of it
+        self._awaited: dict[Place, AttachTo] = {}  # named, but not attached yet
+        self._known: dict[Place, Identity] = {}  # the interface that carried the program at the last look
+        self._told: dict[Place, str] = {}  # the last message about it
         self._failed: dict[Place, Failure] = {}
 
     def begin(self, session: Controller, policy: Policy, now: float) -> None:
-        """Attaches what a restart of the machine has taken off, and what is named. Waits for what is not there.
+        """Attach what a reboot has detached and what is named; wait for interfaces that do not exist yet.
 
-        XdpguardError when there is nothing to attach to and nothing to wait for.
+        Raises XdpguardError if there is nothing to attach to and nothing to wait for.
         """
         self.name(session, policy, now)
         for it in session.interfaces():
@@ -79,7 +79,7 @@ class Following:
             )
 
     def name(self, session: Controller, policy: Policy, now: float) -> None:
-        """Takes a configuration over: attaches what it names, also those that it wants otherwise than they are."""
+        """Adopt a configuration: await the interfaces it names, and re-attach those whose ``observe`` it changes."""
         before, self._policy = self._policy, policy
         named = self._named()
         there = {(it.name, it.netns): it for it in session.interfaces()}
@@ -102,23 +102,23 @@ class Following:
                 )
 
     def awaited(self) -> list[str]:
-        """What is named and not attached, in words."""
+        """Return the interfaces that are named but not attached, as text."""
         return [place_of(*place) for place in self._awaited]
 
     def places(self, session: Controller) -> set[str]:
-        """The network namespaces in which something is followed."""
+        """Return the network namespaces of all interfaces that are followed."""
         return {it.netns for it in session.store.attachments()} | {netns for _, netns in self._awaited}
 
     def look(self, session: Controller, now: float, deleted: Iterable[tuple[str, int]] = ()) -> None:
-        """Attaches what has come or was made anew (``now``: monotonic, s).
+        """Attach interfaces that have appeared or were recreated (``now``: monotonic, s).
 
-        ``deleted``: namespace and index of interfaces that went, also those whose index another one has by now.
+        ``deleted``: namespace and index of removed interfaces, including those whose index is in use again.
         """
         self._forget(deleted)
         found = session.interfaces()
         for place in list(self._awaited):
             if any((it.name, it.netns) == place for it in found):
-                del self._awaited[place]  # by a command meanwhile
+                del self._awaited[place]  # attached by a command meanwhile
             else:
                 self._try(session, place, None, now)
         for it in found:
@@ -150,7 +150,7 @@ class Following:
             self._tell(place, f"{words} lost its program: somebody took it off; nothing is in force there; {remedy}")
 
     def _try(self, session: Controller, place: Place, it: Interface | None, now: float) -> None:
-        """Attaches, unless that failed a moment ago with the same interface."""
+        """Attach, unless that failed with the same interface less than _AGAIN ago."""
         failed, identity = self._failed.get(place), _identity(it) if it else None
         if failed is None or failed.identity != identity or now - failed.at >= _AGAIN:
             self._attach(session, it or Interface(*place, "", False, None, "detached"), now)
@@ -191,7 +191,7 @@ class Following:
                 del self._failed[place]
 
     def _tell(self, place: Place, text: str, level: int = logging.WARNING) -> None:
-        """Says it once, until something else is to be said of that interface."""
+        """Log a message about an interface unless it is the same as the last one."""
         if self._told.get(place) != text:
             self._told[place] = text
             _log.log(level, text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What SYN cookies need of the host: raised while a flood lasts, put back some time after."""
+"""The sysctls that SYN cookies need: raised while a flood lasts, restored some time after."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from xdpguard.policy.model import Guard
 
 _log = logging.getLogger(__name__)
 
-_LINGER = 10.0  # seconds without a flood before sysctls are put back
-_DRAIN = 2.0  # seconds more, in which answers with options come back
+_LINGER = 10.0  # seconds without a flood before sysctls are restored
+_DRAIN = 2.0  # further seconds for the replies to answers that carried options
 _WANTED = {"net.ipv4.tcp_syncookies": "2", TIMESTAMPS: "2"}
 
 
 class Host:
-    """The sysctls of the watched namespaces. Times are monotonic, seconds."""
+    """Raises and restores the sysctls of the watched namespaces. Times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self.options = True  # whether cookies may carry options
-        self._flood_at = float("-inf")  # when one was last seen
+        self._flood_at = float("-inf")  # when a flood was last seen
 
     def see(self, active: bool, now: float) -> None:
-        """Whether there is a flood."""
+        """Record whether there is a flood."""
         if active:
             self._flood_at = now
 
     def due(self, policy: Guard, active: bool, now: float) -> bool:
-        """Whether something is to be done."""
+        """Return whether `settle` has anything to do."""
         if _needs_cookies(policy, active):
             return self._flood_at == now or not self.options
         return now - self._flood_at >= _LINGER and self._flood_at != float("-inf")
 
     def settle(self, session: Controller, policy: Guard, links: Sequence[Link], active: bool, now: float) -> None:
-        """Raises what cookies need, or puts it back when its time has come."""
+        """Raise the sysctls that cookies need, or restore them once the flood has been over long enough."""
         if _needs_cookies(policy, active):
             wanted = {name: value for name, value in _WANTED.items() if name != TIMESTAMPS or policy.options}
             for name in sorted({link.netns for link in links}):

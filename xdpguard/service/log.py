@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where the service's log goes: to standard error, for the journal with priorities, elsewhere with the time."""
+"""The service's log on standard error: with priorities for the journal, with time stamps elsewhere."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import sys
 
 from xdpguard.errors import XdpguardError
 
-# The priorities of syslog, as sd-daemon(3) wants them in front of a line.
+# syslog priorities, which sd-daemon(3) expects at the start of each line.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _log = logging.getLogger(__name__)
 
 
 def begin(verbose: bool) -> logging.Logger:
-    """Send what xdpguard's modules log to standard error; with ``verbose`` also what is for debugging.
+    """Send the log of all xdpguard modules to standard error, including debug messages if ``verbose``.
 
-    Returns the logger above them all.
+    Returns the package's root logger.
     """
     handler = _Handler(sys.stderr)
     if _is_journal(handler.stream.fileno()):
@@ -31,18 +31,18 @@ def begin(verbose: bool) -> logging.Logger:
 
 
 def _is_journal(descriptor: int) -> bool:
-    """Whether systemd has connected that descriptor to the journal: it names the socket in JOURNAL_STREAM."""
+    """Return whether a descriptor is connected to the journal: systemd names that socket in JOURNAL_STREAM."""
     found = os.fstat(descriptor)
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Go on: whoever read the log is gone, or the disk is full, and the service has other things to do."""
+        """Ignore the error: the reader has gone away or the disk is full, and the service must go on."""
 
 
 class _Prioritized(logging.Formatter):
-    """The journal has times of its own, and takes each line for a message."""
+    """Prefixes each line with its priority: the journal adds its own times and treats each line as a message."""
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
@@ -50,8 +50,8 @@ class _Prioritized(logging.Formatter):
 
 
 class Failures:
-    """Errors of something that is done again and again: one is logged once, counted as long as it stays the same, and
-    summed up when another takes its place or it is over.
+    """Logs the errors of a repeated action: an error is logged once, repeats are counted, and the count is logged when
+    a different error occurs or the action succeeds.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Failures:
         self._more = 0
 
     def failed(self, words: str, error: Exception, level: int = logging.ERROR) -> None:
-        """It failed; ``words`` say how. The traceback of ``error`` is for debugging."""
+        """Record a failure, described by ``words``. The traceback of ``error`` goes to the debug log."""
         if words == self._words:
             self._more += 1
             return
@@ -70,7 +70,7 @@ class Failures:
         _log.debug("where it happened:", exc_info=error)
 
     def over(self) -> None:
-        """It worked, or is not done any more."""
+        """Record that the action succeeded or is no longer attempted."""
         if self._more:
             times = "time" if self._more == 1 else "times"
             _log.log(self._level, f"{self._words}: {self._more:,} more {times}")
@@ -78,6 +78,6 @@ class Failures:
 
 
 def in_words(error: Exception) -> str:
-    """An error as the log tells it: our own and the system's as they are, others with their kind."""
+    """Return the log text of an error: our own and the system's unchanged, any other with its type."""
     text = str(error)
     return text if text and isinstance(error, (XdpguardError, OSError)) else f"{type(error).__name__}: {text}"

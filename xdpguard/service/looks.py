@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""When the service looks at its interfaces because the kernel told of a change: at once, but not at every one."""
+"""Decide when kernel notifications make the service look at its interfaces: at once, but debounced."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from xdpguard.net.changes import Changes
 
 _log = logging.getLogger(__name__)
 
-_DEBOUNCE = 0.05  # seconds after a change, in which the others that belong to it come
-_BETWEEN = 0.5  # seconds at least between two such looks
+_DEBOUNCE = 0.05  # seconds to wait after a change for the others that belong to it
+_BETWEEN = 0.5  # minimum seconds between two such looks
 
 
 class Looks:
-    """Hears of changes of links, addresses, routes and named namespaces. Times are monotonic, seconds."""
+    """Receives changes of links, addresses, routes and named namespaces. Times are monotonic, in seconds."""
 
     def __init__(self) -> None:
-        self.at = float("inf")  # when to look
+        self.at = float("inf")  # when the next look is due
         self._changes = Changes()
         self._deleted: set[tuple[str, int]] = set()
         self._before = float("-inf")  # when the last look was
         self._told = False
 
     def close(self) -> None:
-        """Hears no more."""
+        """Stop listening."""
         self._changes.close()
 
     def fileno(self) -> int:
-        """To be selected for reading."""
+        """Return the descriptor to select for reading."""
         return self._changes.fileno()
 
     @property
     def mounts(self) -> int:
-        """To be selected for exceptional conditions."""
+        """The descriptor to select for exceptional conditions."""
         return self._changes.mounts
 
     def watch(self, namespaces: Iterable[str]) -> None:
-        """Hears of these named namespaces besides our own."""
+        """Watch these named namespaces in addition to our own."""
         wanted = sorted(name for name in namespaces if name)
         self._changes.watch(wanted)
         if wanted and not self._changes.everywhere and not self._told:
@@ -50,7 +50,7 @@ class Looks:
             )
 
     def heed(self, mounted: bool) -> None:
-        """Takes in what has changed. ``mounted``: something was mounted or unmounted, as named namespaces are."""
+        """Read the notifications. ``mounted``: something was mounted or unmounted, as named namespaces are."""
         seen = self._changes.read()
         if seen is None and not mounted:
             return
@@ -61,13 +61,13 @@ class Looks:
         self.at = min(self.at, max(time.monotonic() + _DEBOUNCE, self._before + _BETWEEN))
 
     def take(self, now: float) -> bool:
-        """Whether to look now; that look is taken then."""
+        """Return whether a look is due now, and if so, record it as taken."""
         if now < self.at:
             return False
         self.at, self._before = float("inf"), now
         return True
 
     def deleted(self) -> set[tuple[str, int]]:
-        """Namespace and index of interfaces that went since the last call."""
+        """Return namespace and index of each interface removed since the last call."""
         found, self._deleted = self._deleted, set()
         return found

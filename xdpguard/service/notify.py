@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Telling systemd how the service does: sd_notify(3), which is one datagram."""
+"""Report the state of the service to systemd: sd_notify(3), one datagram."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import time
 
 
 def notify(*lines: str) -> None:
-    """Sends ``READY=1`` and the like; does nothing where nobody asked for it."""
+    """Send assignments such as ``READY=1``; do nothing if no manager asked for them."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
-        # A manager that does not read must not hold the service up.
+        # A manager that does not read must not block the service.
         link.setblocking(False)
         link.sendto("\n".join(lines).encode(), address)
 
 
 def reloading() -> None:
-    """``RELOADING=1`` with the time systemd wants beside it."""
+    """Send ``RELOADING=1`` with the time stamp that systemd requires."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

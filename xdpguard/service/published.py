@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Ports that a container's runtime holds with a listener of its own, while NAT takes their connections elsewhere.
+"""Ports that a container runtime holds with a listener of its own while NAT redirects their connections.
 
-To an answer by cookie comes an ACK, which netfilter takes for a new connection and translates: to a container that has
-never seen a SYN. So the guard has to leave such ports alone. rootlessport and slirp4netns, of rootless containers, are
-not among the holders: nothing is translated there, and they accept what comes, as any listener does.
+A cookie is answered by an ACK, which netfilter takes for a new connection and translates to a container that has never
+seen a SYN. So the guard must leave such ports alone. rootlessport and slirp4netns, of rootless containers, are not
+among the holders: nothing is translated there, and they accept connections as any listener does.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from xdpguard.net import listening, nat
 from xdpguard.tcp.owners import inodes_of, name_of
 
-_HOLDERS = frozenset({"docker-proxy", "conmon"})  # of Docker; of Podman, as root
+_HOLDERS = frozenset({"docker-proxy", "conmon"})  # of Docker; of Podman as root
 
 
 def find(namespaces: Iterable[str]) -> dict[int, str]:
-    """Those ports in these network namespaces, and which process holds each."""
+    """Return the published ports in these network namespaces, each with the process that holds it."""
     translating = [it for it in namespaces if nat.NAT in nat.reasons(it)]
     if not translating:
         return {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Signals as something to select on."""
+"""Deliver signals through a socket, to be selected on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KINDS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def signals() -> Iterator[socket.socket]:
-    """A socket that names the signals that came, one byte each."""
+    """Yield a socket from which each received signal is read as one byte, its number."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)

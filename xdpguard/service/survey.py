@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What `run` notices of the host around the guard: ports that lead elsewhere, owners it does not see, a firewall."""
+"""Report what around the guard affects it: published ports, connections without a socket here, a firewall."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ _OVER = {
     "firewall": "no listening port is seen to be dropped any more",
     "survey": "what is around the guard is seen again",
 }
-_EVERY = 60.0  # seconds between two looks at the firewall's rules, of which there may be many
+_EVERY = 60.0  # seconds between two readings of the firewall's rules, of which there may be many
 
 
 class Survey:
-    """Tells each thing once, and again when it changes. Times are monotonic, seconds."""
+    """Logs each finding once, and again when it changes. Times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str, str], str] = {}
         self._firewall_at = float("-inf")
 
     def look(self, session: Controller, policy: Guard, links: Sequence[Link], now: float) -> None:
-        """To be called before a policy is put in force, with the instance's lock held. What cannot be seen is told."""
+        """Log what is new around the guard and exempt published ports; log it too if something cannot be read.
+
+        Call before a policy is put in force, with the instance's lock held.
+        """
         if policy.mode == "off" or not links:
             return
         namespaces = sorted({link.netns for link in links})
@@ -75,7 +78,7 @@ class Survey:
         self._tell(netns, "", "firewall", "; ".join([*found, firewall.REMEDY]) if found else "")
 
     def _tell(self, netns: str, name: str, what: str, text: str) -> None:
-        """Tells what is new, and that it is over when there is nothing any more."""
+        """Log a finding that is new, or, if ``text`` is empty, that the finding no longer applies."""
         place = (netns, name, what)
         if self._told.get(place, "") == text:
             return

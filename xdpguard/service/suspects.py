@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who is to be banned: sources that scan ports, or complete too many handshakes; and the ban itself."""
+"""Find and ban the sources that scan ports or complete too many handshakes."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from xdpguard.telemetry import events
 
 _log = logging.getLogger(__name__)
 
-_MOST = 50  # at a time: each is a change on disk, and others wait for the lock
+_MOST = 50  # bans at a time: each is a change on disk, and other commands wait for the lock
 
 
 class Suspects:
-    """Those of the watched interfaces. Times are monotonic, seconds."""
+    """Finds suspects on the watched interfaces. Times are monotonic, in seconds."""
 
     def __init__(self) -> None:
-        self.handshakes: Handshakes | None = None  # where the kernel lets them be counted
+        self.handshakes: Handshakes | None = None  # None if the kernel does not let them be counted
         self._scans = Scans()
         self._rates = Rates()
         self._watched: set[int] = set()
 
     def note(self, event: events.Event, now: float) -> None:
-        """An event of the data plane."""
+        """Record an event of the data plane."""
         if event.kind == events.SCAN:
             self._scans.note(event.source, event.port, now)
 
     def found(self, policy: Guard, links: Collection[Link], now: float) -> list[Suspect]:
-        """Who has gone too far since the last call."""
+        """Return the sources that have exceeded a limit since the last call."""
         suspects = self._scans.over(policy.scan_ports, now)
         return suspects + (self._busy(self.handshakes, policy, links, now) if self.handshakes else [])
 
     def ban(self, session: Controller, policy: Guard, links: Collection[Link], suspects: list[Suspect]) -> None:
-        """Bans them, but for addresses that this host needs."""
+        """Ban the suspects, except addresses that this host needs."""
         if not suspects:
             return
         needed: list[tuple[Prefix, str]] = []
@@ -56,9 +56,9 @@ class Suspects:
                 _log.info(line)
 
     def _busy(self, handshakes: Handshakes, policy: Guard, links: Collection[Link], now: float) -> list[Suspect]:
-        """Sources that complete too many handshakes."""
+        """Return the sources that complete too many handshakes."""
         inodes = {netns.place(name).inode for name in {link.netns for link in links}}
         if inodes != self._watched:
-            # Totals of a namespace that was not watched before are no rate.
+            # The totals of a namespace that was not watched before are not a rate.
             self._watched, self._rates = inodes, Rates()
         return self._rates.over(policy.ban_connections, handshakes.counts(inodes), now)
