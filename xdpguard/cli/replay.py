@@ -14,9 +14,9 @@ from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
     from xdpguard.capture.reader import Capture
-    from xdpguard.explain.answers import Replay
     from xdpguard.explain.replay import Result
     from xdpguard.explain.subject import Subject
+    from xdpguard.explain.tallied import Replay
     from xdpguard.explain.tally import Expected
 
 _EXAMPLES = """
@@ -137,8 +137,8 @@ def _check_whole(capture: Capture) -> None:
 def _answer(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> Replay:
     from msgspec import structs
 
-    from xdpguard.explain.answers import Diff, Expected, Replay
     from xdpguard.explain.decision import guard_now
+    from xdpguard.explain.tallied import Diff, Expected, Replay
 
     expected, difference = result.expectation, result.difference
     return Replay(

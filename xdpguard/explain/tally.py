@@ -13,7 +13,7 @@ from xdpguard.capture.packet import text
 from xdpguard.dataplane.build.probe import VERDICTS, Answers
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables.shadow import CLASSES
-from xdpguard.explain.answers import Change, ReasonCount, Source, Tallied
+from xdpguard.explain.tallied import Change, ReasonCount, Source, Tallied
 
 Numbers = NDArray[np.int64]
 Expected = Literal["drop", "pass"]
