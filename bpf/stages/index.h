@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The index of the named lists: which list an address stands in, whatever the number of entries. Most packets read
- * the pre-filter and nothing else. Behind it are hash tables of whole cache lines, filled from the left: an entry
+ * the pre-filter and nothing else. After it come hash tables of whole cache lines, filled from the left: an entry
  * stands in one line or, when that is full, perhaps in a second one.
  *
  *   table4    8 entries a line: 0-31 address or prefix, 32 it is a prefix, 33 there is an entry, 48-63 list
@@ -10,7 +10,7 @@
  *   lengths4  [/16] 32 bits: the lengths of prefixes that touch it
  *   lengths6  [hash of /32] two words: lengths up to 64, longer ones
  *
- * A prefix is written as its network with the first bit behind it set. So its length is known, and a length L is
+ * A prefix is written as its network with the first bit after it set. So its length is known, and a length L is
  * written as the bit 1 << (32 - L), or 64 - L, or 128 - L: the lowest bit is the longest prefix.
  * Python builds it: xdpguard/dataplane/tables/index.py.
  */
@@ -55,7 +55,7 @@ static __always_inline u64 xg_find4(void *index, const struct xg_index *head, u6
 	return found;
 }
 
-/* Likewise of table6. */
+/* The entry of table6 with that key, or 0. */
 static __always_inline u64 xg_find6(void *index, const struct xg_index *head, u64 high, u64 low, u64 kind)
 {
 	u32 hash = xg_hash_pair(head->multiplier, high, low ^ kind);

@@ -16,7 +16,7 @@ struct xg_ends {
 	u32 netns; /* inode number of the network namespace */
 };
 
-/* The first octets of an IPv4-mapped address, as a little-endian number. */
+/* The first bytes of an IPv4-mapped address, as a little-endian number. */
 #define XG_MAPPED 0xffff0000u
 
 static __always_inline int xg_is_ipv4(const struct xg_ends *ends)
