@@ -97,7 +97,7 @@ static __always_inline u64 xg_find_prefix4(void *index, const struct xg_index *h
 	return found;
 }
 
-/* Likewise for IPv6: `longer` are lengths from 65 on, `shorter` the others. */
+/* The longest listed IPv6 prefix that holds the address: `longer` are lengths from 65 on, `shorter` the others. */
 static __always_inline u64 xg_find_prefix6(void *index, const struct xg_index *head, u64 high, u64 low, u64 longer,
 					   u64 shorter)
 {
@@ -168,7 +168,7 @@ static __always_inline u32 xg_look_up4(void *index, u32 address, u32 touched)
 	return found ? found >> XG_LIST_AT : XG_UNLISTED;
 }
 
-/* Likewise for IPv6, both halves in host byte order. */
+/* The number of the list that holds an IPv6 address, or XG_UNLISTED; both halves in host byte order. */
 static __always_inline u32 xg_look_up6(void *index, u64 high, u64 low)
 {
 	struct xg_index *head = index ? (void *)xg_index_line(index, 0) : NULL;

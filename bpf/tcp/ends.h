@@ -56,7 +56,7 @@ static __always_inline int xg_wanted(const struct xg_ends *ends)
 		_ends;                                                                                                 \
 	})
 
-/* The same, read of struct sock. */
+/* Both ends, read from struct sock. */
 static __always_inline void xg_ends_of(const void *sk, struct xg_ends *ends)
 {
 	u16 family = 0;
