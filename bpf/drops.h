@@ -54,7 +54,7 @@ static __always_inline struct xg_drop *xg_sample_place(u32 reason, u64 number)
 	return cpu < XG_MAX_CPUS ? kept.lookup(&index) : NULL;
 }
 
-/* Copies the packet's first octets; returns how many. */
+/* Copies the packet's first bytes; returns how many. */
 static __always_inline u32 xg_copy_frame(struct xdp_md *ctx, struct xg_drop *drop)
 {
 	u64 there = ctx->data_end - ctx->data;
@@ -112,7 +112,7 @@ static __always_inline void xg_sample(struct xdp_md *ctx, struct xg_counters *mi
 	if (!reader)
 		return;
 	until = *(volatile u64 *)&reader->until;
-	/* The reader has gone. One that begins at this very moment asks again within a second. */
+	/* The reader no longer exists. One that begins at this very moment asks again within a second. */
 	if (until && until <= now)
 		reader->until = 0;
 	session = until > now ? xg_session(reader, after->reason) : 0;

@@ -10,7 +10,7 @@
 #include "verifier.h"
 
 /*
- * Counts the packet, exactly once, and returns its verdict. `observed`: the stage that decided does not act. By value:
+ * Counts the packet, exactly once, and returns its verdict. `observed`: the stage that decided only observes. By value:
  * a pointer to the packet here would keep the compiler from holding it in registers.
  */
 static __always_inline int xg_finish(struct xg_counters *counters, u32 length, bool observed, u32 reason)

@@ -64,7 +64,7 @@ BPF_TABLE_PINNED7("hash", struct xg_address6, struct xg_rule, deny6, XG_MAX_RULE
  */
 BPF_F_TABLE("array:" XG_PINS "/deny4_nets", u32, u64, deny4_nets, XG_NETS4_WORDS, BPF_F_MMAPABLE);
 
-/* Likewise for IPv6: [line of a /32] -> bits, see stages/nets6.h. */
+/* The pre-filter for IPv6: [line of a /32] -> bits, see stages/nets6.h. */
 BPF_F_TABLE("array:" XG_PINS "/deny6_nets", u32, struct xg_line, deny6_nets, XG_RULE_NETS6_LINES, BPF_F_MMAPABLE);
 
 /*

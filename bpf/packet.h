@@ -17,7 +17,7 @@ enum xg_tcp_flag {
 	XG_CWR = 0x80,
 };
 
-/* Headers begin below these, as powers of two; the network header behind Ethernet and at most two VLAN tags. */
+/* Headers begin below these, as powers of two; the network header after Ethernet and at most two VLAN tags. */
 #define XG_NETWORK_BOUND 64
 #define XG_TRANSPORT_BOUND 0x8000
 
@@ -28,9 +28,9 @@ union xg_address {
 };
 
 struct xg_packet {
-	u32 length;        /* of the frame, octets */
+	u32 length;        /* of the frame, bytes */
 	u8 ip_version;     /* 4 or 6 */
-	u8 protocol;       /* IPPROTO_* behind the last extension header */
+	u8 protocol;       /* IPPROTO_* after the last extension header */
 	u8 hop_limit;      /* IPv6 only */
 	u8 tcp_flags;      /* enum xg_tcp_flag; 0 unless protocol is TCP */
 	u8 later_fragment; /* a fragment that is not the first: no ports */
@@ -40,7 +40,7 @@ struct xg_packet {
 	__be16 destination_port;
 	union xg_address source;
 	union xg_address destination;
-	/* Where the IP header and the one behind it begin, octets from the frame's beginning; 0: not in it. */
+	/* Where the IP header and the one after it begin, bytes from the frame's beginning; 0: not in it. */
 	u16 network_at;
 	u16 transport_at;
 	bool needed;  /* the host needs the source, whatever denies it: see struct xg_rule */
@@ -73,7 +73,7 @@ static __always_inline u64 xg_half(const union xg_address *address, int half)
 	return (u64)bpf_ntohl(address->ipv6[2 * half]) << 32 | bpf_ntohl(address->ipv6[2 * half + 1]);
 }
 
-/* What is left to parse. `left` counts octets the headers vouch for, which padding behind them is not. */
+/* What is left to parse. `left` counts bytes the headers vouch for, which padding after them is not. */
 struct xg_cursor {
 	void *frame;
 	void *at;

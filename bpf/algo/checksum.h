@@ -6,7 +6,7 @@
 #include <linux/types.h>
 
 /*
- * Adds four 32-bit words; the order of octets in them does not matter as long as it is that of the packet. Written out,
+ * Adds four 32-bit words; the order of bytes in them does not matter as long as it is that of the packet. Written out,
  * because a loop over them would keep the compiler from holding their struct in registers.
  */
 static __always_inline u64 xg_sum4(const u32 *words)

@@ -8,9 +8,9 @@
 
 struct xg_flood_template {
 	u8 frame[XG_FRAME_ROOM] __attribute__((aligned(4))); /* XG_FRAME of them, then up to three zeroes */
-	u32 source;      /* last four octets of the source address, network byte order */
+	u32 source;      /* last four bytes of the source address, network byte order */
 	u32 source_mask; /* the bits of them that are random */
-	u32 ip_sum;      /* of the IPv4 header without checksum and source's last four octets */
+	u32 ip_sum;      /* of the IPv4 header without checksum and source's last four bytes */
 	u32 l4_sum;      /* likewise of pseudo header, header and payload, without ports' first half and sequence */
 	u32 random_port;
 	u32 interval; /* ns between two frames; 0: as fast as it goes */

@@ -11,7 +11,7 @@
 #define BENCH_WORDS ((XG_FRAME - 2) / 4)
 
 struct bench_frame {
-	u16 unused; /* so that the words lie as in the frame, where the IP header begins at a second octet */
+	u16 unused; /* so that the words lie as in the frame, where the IP header begins at a second byte */
 	u16 first;
 	u32 words[BENCH_WORDS];
 };

@@ -48,7 +48,7 @@ struct xg_tuple4 {
 };
 
 struct xg_tuple6 {
-	u64 source[2]; /* octets in network byte order */
+	u64 source[2]; /* bytes in network byte order */
 	u64 destination[2];
 	__be16 source_port;
 	__be16 destination_port;
@@ -64,7 +64,7 @@ struct xg_reason_counts {
 	u64 observed_bytes;
 	/* Samples of them, when they are drops: see drops.h. */
 	u64 due;     /* tick at which the next sample may be taken */
-	u64 window;  /* the running one, and in the last octet the session it is for */
+	u64 window;  /* the running one, and in the last byte the session it is for */
 	u64 samples; /* that were taken */
 	u32 left;    /* that may be taken in this window */
 	u32 lost;    /* that found the ring full */
@@ -105,7 +105,7 @@ enum xg_sample_wanted {
 	XG_SAMPLE_OBSERVED, /* it passed, as what decided only observes */
 };
 
-/* What the program tells the one that does the rest behind the verdict: see after.h. */
+/* What the program tells the one that does the rest after the verdict: see after.h. */
 struct xg_after {
 	u32 reason;
 	u32 verdict;
@@ -131,7 +131,7 @@ struct xg_handover {
 /* One interface's counters on one CPU. */
 struct xg_counters {
 	struct xg_reason_counts reasons[XG_REASON_SLOTS];
-	u64 flag_sets[256]; /* TCP segments by their whole flag octet: one addition a packet, all flags exact */
+	u64 flag_sets[256]; /* TCP segments by their whole flag byte: one addition a packet, all flags exact */
 	u64 protocols[XG_PROTOCOLS];
 	u64 sources_skipped; /* sources and tuples the budget did not let in */
 	u64 tuples_skipped;

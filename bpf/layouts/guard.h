@@ -24,7 +24,7 @@ struct xg_rate {
 struct xg_guard_policy {
 	u32 mode;
 	u32 options;                /* 1: answers may carry window scale, SACK and timestamps */
-	u32 rmem_max;               /* net.core.rmem_max, octets */
+	u32 rmem_max;               /* net.core.rmem_max, bytes */
 	u32 scan;                   /* 1: sources that try many ports are asked for a proof */
 	u64 window;                 /* ns */
 	u64 flood;                  /* SYNs, or segments of no connection, in a window: a flood begins */
@@ -66,7 +66,7 @@ enum xg_flood_cause {
 struct xg_guard {
 	/* Read for every TCP segment, written when a flood begins and ends. */
 	u64 until;        /* coarse monotonic, ns; 0: idle; all ones: always active */
-	u64 mac;          /* the interface's, octets in network byte order, then two zeroes; 0: every frame is ours */
+	u64 mac;          /* the interface's, bytes in network byte order, then two zeroes; 0: every frame is ours */
 	u64 pass_unknown; /* 1: addresses are translated here, so a segment without a socket may belong to somebody */
 	u64 began;        /* when the last flood did, coarse monotonic, ns */
 	u64 floods;       /* how many there were */

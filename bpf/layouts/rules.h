@@ -43,7 +43,7 @@ struct xg_shadow_hits {
 	struct xg_hits of[XG_SHADOW_CLASSES];
 };
 
-/* Eight octets, because the kernel compares keys eight at a time, and one by one what is left. */
+/* Eight bytes, because the kernel compares keys eight at a time, and one by one what is left. */
 struct xg_address4 {
 	__be32 address;
 	u32 zero;

@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-#define XG_DROP_FRAME 128    /* octets: Ethernet, two VLAN tags, IPv6 and a TCP header with all its options fit */
+#define XG_DROP_FRAME 128    /* bytes: Ethernet, two VLAN tags, IPv6 and a TCP header with all its options fit */
 #define XG_KEPT 8            /* last samples of a reason and a CPU; a power of two */
 #define XG_PROBE_BATCH 16384 /* answers */
 
@@ -22,7 +22,7 @@ struct xg_event {
 	u64 at; /* coarse monotonic, ns */
 	u32 kind;
 	u32 ifindex;
-	u8 source[16]; /* IPv4: the first four octets */
+	u8 source[16]; /* IPv4: the first four bytes */
 	u16 port;      /* destination; host byte order */
 	u8 ip_version;
 	u8 cause; /* enum xg_flood_cause */
@@ -34,12 +34,12 @@ struct xg_drop {
 	u32 begun;  /* another number than `done`: it is just being written */
 	u32 link;   /* which interface, as in struct xg_guard */
 	u64 at;     /* CLOCK_BOOTTIME, ns */
-	u32 length; /* octets the frame had */
+	u32 length; /* bytes the frame had */
 	u32 number; /* of the entry: slot of a rule, or number of a list */
 	u8 reason;
 	u8 entry;    /* enum xg_probe_entry that denied it */
 	u8 observed; /* 1: it passed, as what decided only observes */
-	u8 captured; /* octets of `frame` */
+	u8 captured; /* bytes of `frame` */
 	u8 frame[XG_DROP_FRAME];
 	u32 done;
 };
@@ -67,12 +67,12 @@ struct xg_probe_answer {
 	u16 shadow; /* 1 + place among the shadow entries' hits; 0: none would hit it */
 	u8 shadow_class;
 	u8 zero;
-	u8 source[16]; /* IPv4: the first four octets */
+	u8 source[16]; /* IPv4: the first four bytes */
 };
 
 struct xg_probe_state {
 	u32 place;   /* of the next answer */
-	u32 length;  /* octets the frame had; 0: as many as are there */
+	u32 length;  /* bytes the frame had; 0: as many as are there */
 	u32 without; /* enum xg_probe_entry to be left out, and its number as in the answer */
 	u32 number;
 };

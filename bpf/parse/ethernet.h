@@ -19,7 +19,7 @@ static __always_inline bool xg_is_vlan(__be16 type)
 	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
 }
 
-/* Moves the cursor behind the tags and stores the EtherType found there (network byte order). */
+/* Moves the cursor after the tags and stores the EtherType found there (network byte order). */
 static __always_inline u32 xg_parse_ethernet(struct xg_cursor *cursor, __be16 *type)
 {
 	struct ethhdr *ethernet = cursor->at;

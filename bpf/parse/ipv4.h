@@ -9,7 +9,7 @@
 #include "../verdict.h"
 
 #define XG_IPV4_MORE_FRAGMENTS 0x2000
-#define XG_IPV4_OFFSET_MASK 0x1fff /* in units of 8 octets */
+#define XG_IPV4_OFFSET_MASK 0x1fff /* in units of 8 bytes */
 #define XG_DATAGRAM_MAX 65535
 
 /* RFC 1858: a second fragment at offset 8 would overwrite the flags of the TCP header in the first. */

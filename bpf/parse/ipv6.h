@@ -10,16 +10,16 @@
 #include "ipv4.h"
 
 #define XG_MAX_EXTENSIONS 8
-#define XG_EXTENSION_MASK 0xfff     /* the longest has 256 * 8 octets */
+#define XG_EXTENSION_MASK 0xfff     /* the longest has 256 * 8 bytes */
 #define XG_NEXT_HEADER_MOBILITY 135 /* RFC 6275 */
 #define XG_NEXT_HEADER_HIP 139      /* RFC 7401 */
 #define XG_NEXT_HEADER_SHIM6 140    /* RFC 5533 */
 #define XG_IPV6_MORE_FRAGMENTS 1
-#define XG_IPV6_OFFSET_MASK 0xfff8 /* in octets */
+#define XG_IPV6_OFFSET_MASK 0xfff8 /* in bytes */
 
 struct xg_extension {
 	u8 next;
-	u8 length; /* in units of 8 octets, the first not counted; AH: of 4, the first two not counted */
+	u8 length; /* in units of 8 bytes, the first not counted; AH: of 4, the first two not counted */
 	__be16 fragment;
 	__be32 rest;
 };
@@ -66,7 +66,7 @@ static __always_inline u32 xg_parse_extensions(struct xg_cursor *cursor, struct 
 		kind = packet->protocol;
 		if (!xg_is_extension(kind))
 			return XG_NEXT;
-		/* RFC 8200, 4.1: hop-by-hop options stand right behind the IPv6 header or nowhere. */
+		/* RFC 8200, 4.1: hop-by-hop options follow the IPv6 header directly or not at all. */
 		if (kind == IPPROTO_HOPOPTS && i > 0)
 			return XG_REASON_malformed;
 		extension = cursor->at;

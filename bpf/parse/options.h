@@ -17,9 +17,9 @@
 #define XG_OPTION_MD5 19   /* RFC 2385 */
 #define XG_OPTION_AO 29    /* RFC 5925 */
 #define XG_OPTION_MPTCP 30 /* RFC 8684 */
-#define XG_MPTCP_JOIN 1    /* its subtype, in the upper half of its third octet */
+#define XG_MPTCP_JOIN 1    /* its subtype, in the upper half of its third byte */
 #define XG_OPTION_BOUND 5  /* stands for those of which a plain answer makes nothing */
-#define XG_OPTIONS_MAX 40  /* octets: doff 15 */
+#define XG_OPTIONS_MAX 40  /* bytes: doff 15 */
 #define XG_OPTIONS_ROOM 64
 #define XG_WSCALE_MAX 14  /* RFC 7323, 2.3 */
 #define XG_WSCALE_NONE 15 /* TS_OPT_WSCALE_MASK: not given */
@@ -90,7 +90,7 @@ static __always_inline void xg_copy_options(const u32 *first, const void *end, s
 	}
 }
 
-/* Reads `length` octets of options at `first`. Nonsense ends the reading, as in the kernel. */
+/* Reads `length` bytes of options at `first`. Nonsense ends the reading, as in the kernel. */
 static __always_inline void xg_parse_options(const void *first, u32 length, const void *end,
 					     struct xg_syn_options *found)
 {
@@ -104,7 +104,7 @@ static __always_inline void xg_parse_options(const void *first, u32 length, cons
 	__builtin_memset(found, 0, sizeof(*found));
 	found->length = length;
 	xg_copy_options(first, end, found);
-	/* Two octets at least each time. */
+	/* Two bytes at least each time. */
 	for (i = 0; i < XG_OPTIONS_MAX / 2; i++) {
 		at = found->next;
 		if (at < found->length && xg_octet(found, at) == XG_OPTION_NOP)

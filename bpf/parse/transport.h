@@ -9,7 +9,7 @@
 
 #include "../verdict.h"
 
-#define XG_ICMP_HEADER 8 /* type, code, checksum and four octets more (RFC 792, RFC 4443) */
+#define XG_ICMP_HEADER 8 /* type, code, checksum and four bytes more (RFC 792, RFC 4443) */
 #define XG_ND_FIRST 133  /* router solicitation; RFC 4861, section 4 */
 #define XG_ND_LAST 137   /* redirect */
 #define XG_ND_HOP_LIMIT 255

@@ -78,7 +78,7 @@ static __always_inline bool xg_probe_without(u32 entry, u32 number)
 	return state && state->without == entry && state->number == number;
 }
 
-/* The frame's own length, octets, of which the buffer may hold the beginning only. */
+/* The frame's own length, bytes, of which the buffer may hold the beginning only. */
 static __always_inline u32 xg_probe_length(struct xdp_md *ctx)
 {
 	u32 zero = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the controller hears of at once. Each kind is rare by nature; one that finds the ring full is counted. */
+/* Events sent to the controller at once. Each kind is rare by nature; one that finds the ring full is counted. */
 #ifndef XG_STAGES_EVENTS_H
 #define XG_STAGES_EVENTS_H
 

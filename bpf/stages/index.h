@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The index of the named lists: which list an address stands in, whatever the number of entries. Most packets read
- * the pre-filter and nothing else. Behind it are hash tables of whole cache lines, filled from the left: an entry
+ * the pre-filter and nothing else. After it come hash tables of whole cache lines, filled from the left: an entry
  * stands in one line or, when that is full, perhaps in a second one.
  *
  *   table4    8 entries a line: 0-31 address or prefix, 32 it is a prefix, 33 there is an entry, 48-63 list
@@ -10,7 +10,7 @@
  *   lengths4  [/16] 32 bits: the lengths of prefixes that touch it
  *   lengths6  [hash of /32] two words: lengths up to 64, longer ones
  *
- * A prefix is written as its network with the first bit behind it set. So its length is known, and a length L is
+ * A prefix is written as its network with the first bit after it set. So its length is known, and a length L is
  * written as the bit 1 << (32 - L), or 64 - L, or 128 - L: the lowest bit is the longest prefix.
  * Python builds it: xdpguard/dataplane/tables/index.py.
  */
@@ -55,7 +55,7 @@ static __always_inline u64 xg_find4(void *index, const struct xg_index *head, u6
 	return found;
 }
 
-/* Likewise of table6. */
+/* The entry of table6 with that key, or 0. */
 static __always_inline u64 xg_find6(void *index, const struct xg_index *head, u64 high, u64 low, u64 kind)
 {
 	u32 hash = xg_hash_pair(head->multiplier, high, low ^ kind);
@@ -97,7 +97,7 @@ static __always_inline u64 xg_find_prefix4(void *index, const struct xg_index *h
 	return found;
 }
 
-/* Likewise for IPv6: `longer` are lengths from 65 on, `shorter` the others. */
+/* The longest listed IPv6 prefix that holds the address: `longer` are lengths from 65 on, `shorter` the others. */
 static __always_inline u64 xg_find_prefix6(void *index, const struct xg_index *head, u64 high, u64 low, u64 longer,
 					   u64 shorter)
 {
@@ -168,7 +168,7 @@ static __always_inline u32 xg_look_up4(void *index, u32 address, u32 touched)
 	return found ? found >> XG_LIST_AT : XG_UNLISTED;
 }
 
-/* Likewise for IPv6, both halves in host byte order. */
+/* The number of the list that holds an IPv6 address, or XG_UNLISTED; both halves in host byte order. */
 static __always_inline u32 xg_look_up6(void *index, u64 high, u64 low)
 {
 	struct xg_index *head = index ? (void *)xg_index_line(index, 0) : NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the deny entries had on a source the last time, for as long as they do not change.
+ * Results of the deny entries, cached per source until these change.
  *
  * Nothing: this stands in the source's tracking row. Its segments need not ask again, and so cost the same with a
  * million entries as with none; the row is looked up for the counts anyway. Initial SYNs, which floods consist of, and

@@ -2,7 +2,7 @@
 /*
  * The pre-filter for IPv6: may an entry touch this address? One cache line is read, chosen by the address' /32. In it
  * one bit stands for the /32, set when an entry of 16 to 47 bits touches it, and one for the /48, set by longer ones.
- * Bits are shared by chance, which costs a look-up and decides nothing. Python writes it: dataplane/nets6.py.
+ * Bits are shared by chance, which costs a look-up and decides nothing. Python writes it: dataplane/tables/nets6.py.
  */
 #ifndef XG_STAGES_NETS6_H
 #define XG_STAGES_NETS6_H

@@ -11,9 +11,9 @@
 #include "work.h"
 
 #define XG_TTL 64
-#define XG_FRAME_MIN 60 /* octets, without the frame check sequence */
+#define XG_FRAME_MIN 60 /* bytes, without the frame check sequence */
 #define XG_DONT_FRAGMENT 0x4000
-#define XG_SYNACK_MIN 24 /* octets: a TCP header with the MSS option */
+#define XG_SYNACK_MIN 24 /* bytes: a TCP header with the MSS option */
 
 static __always_inline void xg_swap_macs(struct ethhdr *ethernet)
 {

@@ -4,7 +4,7 @@
  * every packet that no entry denies, and change no verdict; a rule is named before a list, and of each the longest
  * prefix, as if all of them were in force.
  *
- * This runs behind the verdict (after.h), and only where there are shadow entries. It has tables and an index of its
+ * This runs after the verdict (after.h), and only where there are shadow entries. It has tables and an index of its
  * own, and reads the packet again.
  */
 #ifndef XG_STAGES_SHADOW_H

@@ -56,7 +56,7 @@ static __always_inline struct tcphdr *xg_transport(struct xdp_md *ctx, const str
 	return (void *)(tcp + 1) <= (void *)(long)ctx->data_end ? tcp : NULL;
 }
 
-/* Behind the TCP header; nothing is known of what is there. */
+/* After the TCP header; nothing is known of what is there. */
 static __always_inline void *xg_behind_transport(struct xdp_md *ctx, const struct xg_packet *packet)
 {
 	return (void *)(long)ctx->data + xg_within(packet->transport_at + sizeof(struct tcphdr), XG_TRANSPORT_BOUND);

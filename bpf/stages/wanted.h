@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Which packets the SYN guard is to see: what every TCP segment pays for it while there is no flood. */
+/* Which packets the SYN guard must see: this is what it costs every TCP segment while there is no flood. */
 #ifndef XG_STAGES_WANTED_H
 #define XG_STAGES_WANTED_H
 

@@ -13,7 +13,7 @@
 
 /* What a listener makes of a SYN: as tcp_openreq_init_rwin() and cookie_v4_check() have it. */
 struct xg_listener {
-	u32 space;    /* receive window it starts with, octets, before rounding */
+	u32 space;    /* receive window it starts with, bytes, before rounding */
 	u32 clamp;    /* most the window may become; 0: no limit */
 	u32 rmem;     /* net.ipv4.tcp_rmem[2] */
 	u16 user_mss; /* TCP_MAXSEG; 0: not set */

@@ -20,9 +20,9 @@ struct xg_cwnd_sample {
 	u32 window;         /* congestion window, segments */
 	u32 threshold;      /* segments; 0x7fffffff: none yet */
 	u32 srtt;           /* us */
-	u32 send_window;    /* octets the other end takes */
-	u32 receive_window; /* octets this end takes */
-	u32 flight;         /* octets sent and not acknowledged */
+	u32 send_window;    /* bytes the other end takes */
+	u32 receive_window; /* bytes this end takes */
+	u32 flight;         /* bytes sent and not acknowledged */
 	u32 skipped;        /* segments since the last sample, that made none */
 	u32 closed;         /* 1: the connection has ended, there are no values */
 };

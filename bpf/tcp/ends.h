@@ -16,7 +16,7 @@ struct xg_ends {
 	u32 netns; /* inode number of the network namespace */
 };
 
-/* The first octets of an IPv4-mapped address, as a little-endian number. */
+/* The first bytes of an IPv4-mapped address, as a little-endian number. */
 #define XG_MAPPED 0xffff0000u
 
 static __always_inline int xg_is_ipv4(const struct xg_ends *ends)
@@ -56,7 +56,7 @@ static __always_inline int xg_wanted(const struct xg_ends *ends)
 		_ends;                                                                                                 \
 	})
 
-/* The same, read of struct sock. */
+/* Both ends, read from struct sock. */
 static __always_inline void xg_ends_of(const void *sk, struct xg_ends *ends)
 {
 	u16 family = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Why a segment is sent again, read of the connection at the moment it goes out. */
+/* Why a segment is retransmitted, read from the connection at the moment it goes out. */
 #ifndef XG_TCP_KIND_H
 #define XG_TCP_KIND_H
 

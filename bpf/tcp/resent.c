@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Counts segments sent again by namespace and kind, and SYN-ACKs sent again by port, on the tracepoints
+ * Counts retransmitted segments by namespace and kind, and retransmitted SYN-ACKs by port, on the tracepoints
  * tcp:tcp_retransmit_skb and tcp:tcp_retransmit_synack: for the metrics, and as evidence of floods.
  */
 #include "switches.h"

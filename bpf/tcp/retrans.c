@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Segments that are sent again, on the tracepoints tcp:tcp_retransmit_skb and tcp:tcp_retransmit_synack, and what the
+ * Retransmitted segments, on the tracepoints tcp:tcp_retransmit_skb and tcp:tcp_retransmit_synack, and what the
  * connections that close meanwhile have sent in all (sock:inet_sock_set_state), for `xdpguard tcp retrans`.
  */
 #include "switches.h"
@@ -20,11 +20,11 @@ struct xg_retransmitted {
 	u64 at; /* monotonic, ns */
 	u64 sk; /* address in the kernel */
 	struct xg_ends ends;
-	u32 sent;     /* segments the connection has sent, with those sent again */
-	u16 segments; /* sent again this time */
+	u32 sent;     /* segments the connection has sent, retransmitted ones too */
+	u16 segments; /* retransmitted now */
 	u8 kind;      /* enum xg_retransmission */
 	u8 state;     /* of the socket */
-	u8 again;     /* 1: this segment had been sent again before */
+	u8 again;     /* 1: this segment had been retransmitted before */
 	u8 zero[7];
 };
 
@@ -34,7 +34,7 @@ struct xg_segment {
 	u32 zero;
 };
 
-/* Segments that were sent again. Program only. Full: the least recently used entry goes. */
+/* Retransmitted segments. Program only. Full: the least recently used entry goes. */
 BPF_TABLE("lru_hash", struct xg_segment, u8, segments, XG_SEGMENTS);
 
 static __always_inline void xg_report_retransmission(struct xg_retransmitted *event)
@@ -61,7 +61,7 @@ TRACEPOINT_PROBE(tcp, tcp_retransmit_skb)
 	XG_READ_KERNEL(event.sent, sk + XG_TCP_SEGMENTS_OUT);
 	event.kind = xg_kind_of(sk, cb, args->state);
 	event.again = !!segments.lookup(&segment);
-	/* A loss probe is no verdict that the segment was lost. */
+	/* A loss probe does not mean that the segment was lost. */
 	if (!event.again && event.kind != XG_RESENT_LOSS_PROBE)
 		segments.update(&segment, &yes);
 	xg_report_retransmission(&event);
@@ -85,7 +85,7 @@ TRACEPOINT_PROBE(tcp, tcp_retransmit_synack)
 
 #if XG_CLOSED
 #if XG_PID
-/* struct sock -> 1: closed by the process, so that it has no inode any more. Program only. Full: the oldest goes. */
+/* struct sock -> 1: closed by the process, so that it no longer has an inode. Program only. Full: the oldest goes. */
 BPF_TABLE("lru_hash", u64, u8, given_up, XG_INODES);
 
 static __always_inline int xg_mine(const void *sk, int old_state, int new_state)

@@ -23,7 +23,7 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 	u32 zero = 0, from = args->oldstate, to = args->newstate, netns;
 	struct xg_changes *held, *first;
 
-	/* close() after shutdown() tells FIN_WAIT1 once more. */
+	/* close() after shutdown() reports FIN_WAIT1 once more. */
 	if (args->protocol != IPPROTO_TCP || from == to || from >= XG_STATE_COUNT || to >= XG_STATE_COUNT)
 		return 0;
 	netns = xg_netns_of(args->skaddr);

@@ -28,7 +28,7 @@ struct xg_transition {
 	u8 old_state;
 	u8 new_state;
 	u8 own;  /* 1: `pid` made this very change */
-	u8 rest; /* state of the small socket the kernel goes on with, 0: none */
+	u8 rest; /* state of the timewait socket that takes over, 0: none */
 	u8 zero[4];
 	char comm[16];
 };
@@ -55,7 +55,7 @@ static __always_inline void xg_report_transition(struct xg_transition *event)
 }
 
 /*
- * A socket that has sent its FIN and waits ends as CLOSE, because a small socket takes its place in TIME_WAIT, or in
+ * A socket that has sent its FIN and waits ends as CLOSE, because a timewait socket takes over in TIME_WAIT, or in
  * FIN_WAIT2 while the other end's FIN is still to come (tcp_time_wait()). Not so when it ends by an error.
  */
 static __always_inline u8 xg_rest_of(const void *sk, int old_state, int new_state)
@@ -72,7 +72,7 @@ static __always_inline u8 xg_rest_of(const void *sk, int old_state, int new_stat
 	return flags & XG_SOCK_DONE ? BPF_TCP_TIME_WAIT : BPF_TCP_FIN_WAIT2;
 }
 
-/* Tells the change that was held back, now that the socket's ends are all known. */
+/* Reports the change that was held back, now that the socket's ends are all known. */
 static __always_inline void xg_report_held(struct xg_transition *event, const struct xg_state *state)
 {
 	struct xg_transition before = *event;
@@ -109,7 +109,7 @@ static __always_inline void xg_change(const void *sk, int old_state, int new_sta
 	u8 hold;
 
 	XG_READ_KERNEL(protocol, sk + XG_SOCK_PROTOCOL);
-	/* close() after shutdown() tells FIN_WAIT1 once more. */
+	/* close() after shutdown() reports FIN_WAIT1 once more. */
 	if (protocol != IPPROTO_TCP || old_state == new_state)
 		return;
 	event.sk = (u64)sk;

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The command line: the only room, with tui/, that prints."""
+"""The command line: with tui/, the only package that prints."""

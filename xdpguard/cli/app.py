@@ -29,7 +29,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something is missing here (the message names it).
 """
 
-# In the order in which the help shows them; each summary is the first sentence of the docstring.
+# In the order of the help; each summary is the first sentence of the command's docstring.
 _TABLE = {
     "attach": Source("xdpguard.cli.lifecycle", "Put the program on an interface, or swap the one that is there."),
     "detach": Source("xdpguard.cli.lifecycle", "Take the program off an interface."),
@@ -45,7 +45,7 @@ _TABLE = {
     "rules": Source("xdpguard.cli.rules", "Show the rules in force and what they hit."),
     "promote": Source("xdpguard.cli.promote", "Let shadow entries drop what they have only counted so far."),
     "stats": Source(
-        "xdpguard.cli.observe", "Show packets and octets by reason, TCP flags and protocols, for each interface."
+        "xdpguard.cli.observe", "Show packets and bytes by reason, TCP flags and protocols, for each interface."
     ),
     "syns": Source("xdpguard.cli.observe", "Show who tries to connect: initial SYNs, most first."),
     "top": Source(
@@ -122,13 +122,13 @@ def _main(
 
 
 def main() -> None:
-    """Runs the command line and exits with its code."""
+    """Run the command line, and exit with its code."""
     _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def _open_standard_streams() -> None:
-    """Where one of the three is closed (>&-) there is nobody to tell; but no map or socket may get its number."""
+    """Open those of the three that are closed (>&-): no map or socket may get their numbers."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -138,7 +138,7 @@ def _open_standard_streams() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         code = _invoke(arguments)
@@ -154,9 +154,9 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         _silence()
         return _unexpected(error, error.strerror or str(error), verbose)
-    except Exception as error:  # whatever it is, nobody gets a traceback for it
+    except Exception as error:  # the user never sees a traceback
         return _unexpected(error, f"{type(error).__name__}: {error}", verbose)
-    # Typer ends with 1 when the reader of a pipe has what it wanted (| head). That is no failure.
+    # Typer ends with 1 when the reader of a pipe has closed it (| head). That is not a failure.
     return EXIT_DONE if code == EXIT_FAILED and render.reader_gone(1) else code
 
 
@@ -169,7 +169,7 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _silence() -> None:
-    """Keeps Python from trying at its end to write what could not be written."""
+    """Keep Python from retrying failed writes when it exits."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 

@@ -28,7 +28,7 @@ _MOST = 50_000_000
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
+    """Add the command to the application."""
     app.command(epilog=_EXAMPLES)(bench)
 
 

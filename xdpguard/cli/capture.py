@@ -37,11 +37,11 @@ statistics say how many drops it does not hold.
 """
 _PASS, _DROP = 2, 1  # enum xdp_action
 _WHAT = "what xdpguard drops"
-_SHOWN_EACH = 0.25  # s between two lines of progress
+_SHOWN_EACH = 0.25  # seconds between two lines of progress
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this command to the application."""
+    """Add this command to the application."""
     app.command(epilog=_EXAMPLES)(capture)
 
 
@@ -74,7 +74,7 @@ def capture(
         drops.Watch(chosen, which, rate) as watch,
         Output(write) as output,
     ):
-        # Whoever reads from a pipe may have enough at any time.
+        # The reader of a pipe may close it at any time.
         with contextlib.suppress(BrokenPipeError):
             into = _Into(output, which, Attribution(store))
             try:
@@ -87,7 +87,7 @@ def capture(
 
 
 class _Into:
-    """A file that drops are written to."""
+    """The file to which drops are written."""
 
     def __init__(self, output: Output, which: Wanted, attribution: Attribution) -> None:
         from xdpguard.capture.writer import Writer
@@ -104,7 +104,7 @@ class _Into:
         self._shown = 0.0
 
     def take(self, drop: Drop) -> None:
-        """Writes one."""
+        """Write a drop."""
         number = self._numbers.get(drop.place)
         if number is None:  # attached meanwhile
             number = self._numbers[drop.place] = len(self._numbers)
@@ -121,19 +121,19 @@ class _Into:
         return f"{drop.reason.name}: {drop.reason.help}" + (f"; {why}" if why else "") + passed
 
     def progress(self) -> None:
-        """Says on a terminal how far it is."""
+        """Show progress, on a terminal only."""
         now = time.monotonic()
         if self._terminal and now - self._shown > _SHOWN_EACH:
             self._shown = now
             typer.echo(f"\r{self._written.total():,} captured; end with Ctrl-C ", err=True, nl=False)
 
     def leave(self) -> None:
-        """Clears that line."""
+        """Clear the line of progress."""
         if self._terminal:
             typer.echo("\r\x1b[K", err=True, nl=False)
 
     def finish(self, missed: Missed) -> None:
-        """Writes how many drops of each interface are in the file, and how many are not."""
+        """Write for each interface how many drops are in the file, and how many are not."""
         for place, number in self._numbers.items():
             written = self._written[number]
             self._writer.statistics(number, written, max(0, missed.found[place][0] - written))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A group whose commands are imported and built one by one, when each is asked for.
+"""A group whose commands are imported and built one by one, on demand.
 
 Importing every command and building its parser would take longer than most commands run. Help and completion of the
 group itself need names and summaries alone, which its table holds.
@@ -24,7 +24,7 @@ class Source(NamedTuple):
 
 
 class LazyGroup(TyperGroup):
-    """The commands of ``table``, by name; until one is asked for it is a placeholder with its summary as help."""
+    """The commands of ``table``, by name; until loaded, each is a placeholder with its summary as help."""
 
     table: ClassVar[Mapping[str, Source]] = {}
 
@@ -34,7 +34,7 @@ class LazyGroup(TyperGroup):
         self._loaded: dict[str, Any] = {}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Finds the command that the arguments begin with, and loads it."""
+        """Find the command that the arguments begin with, and load it."""
         name, found, rest = super().resolve_command(ctx, args)
         return name, self.load(name) if found and name else None, rest
 
@@ -46,13 +46,13 @@ class LazyGroup(TyperGroup):
 
 
 def every(group: Any) -> Iterator[tuple[str, Any]]:
-    """Load all commands of a group, lazy or not; yields each with its name."""
+    """Load all commands of a group, lazy or not; yield each with its name."""
     for name, command in group.commands.items():
         yield name, group.load(name) if isinstance(group, LazyGroup) else command
 
 
 def _built(name: str, module: str) -> Any:
-    """One of the commands or groups that a module registers; the others' parsers are not built."""
+    """Build one of the commands or groups that a module registers, without the others' parsers."""
     part = typer.Typer(add_completion=False, rich_markup_mode=None)
     import_module(module).register(part)
     part.registered_groups = [it for it in part.registered_groups if it.name == name]

@@ -18,7 +18,7 @@ Both read the metrics that `xdpguard run` serves at http://127.0.0.1:9782/metric
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
+    """Add the command to the application."""
     app.command(epilog=_EXAMPLES)(dashboard)
 
 

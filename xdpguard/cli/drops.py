@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What events and capture share: of which interfaces and reasons, reading while it lasts, and what was missed."""
+"""What events and capture share: choosing interfaces and reasons, reading drops, and counting missed ones."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ Count = Annotated[
     int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="End after N of them.")
 ]
 Lasting = Annotated[str, typer.Option("--for", metavar="TIME", help="End after that time, such as 30s or 5m.")]
-_TURN = 1.0  # s, after which samples are asked for anew
+_TURN = 1.0  # seconds between two requests for samples
 _WORST = 1_000_000  # samples a second
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
 class Wanted:
-    """Which drops are wanted: of interfaces that are attached now, and that fit."""
+    """Which drops are wanted: those of matching attached interfaces, and of some reasons."""
 
     places: list[Place]
     reasons: Collection[str]  # empty: all
     interface: str = ""  # empty: any
     netns: str | None = None  # None: any
-    stamp: int = 0  # of the store when it was looked at
+    stamp: int = 0  # modification time of the store at the last look, ns
 
     def look(self, chosen: Options) -> list[Place]:
-        """Takes in what is attached now; returns those that are new. What has gone is kept: it was wanted."""
+        """Add interfaces attached since the last look, and return them. Detached ones are kept."""
         from xdpguard.control.namespaces import expect_namespaces, meant
         from xdpguard.store.database import Store
 
         try:
             stamp = chosen.instance.store.stat().st_mtime_ns
         except FileNotFoundError:
-            return []  # there never was anything
+            return []  # nothing was ever attached
         if stamp == self.stamp:
             return []
         self.stamp = stamp
@@ -68,22 +68,22 @@ class Wanted:
         return new
 
     def holds(self, drop: Drop) -> bool:
-        """Whether this one is."""
+        """Return whether a drop is wanted."""
         return self.admits(drop.reason.name)
 
     def admits(self, reason: str) -> bool:
-        """Whether those of a reason are."""
+        """Return whether drops of a reason are wanted."""
         return not self.reasons or reason in self.reasons
 
     def shown(self, place: Place) -> str:
-        """What tells an interface from the others, as wide as that of any of them."""
+        """Return an interface's unambiguous name, padded to the widest of all."""
         names = [name for name, _ in self.places]
         found = {it: it[0] if names.count(it[0]) == 1 else places.key(*it) for it in self.places}
         return found[place].ljust(max(map(len, found.values())))
 
 
 def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: str | None) -> Wanted:
-    """What the options say. UsageError for a reason that no drop has; XdpguardError when nothing is attached."""
+    """Read the options. Raise UsageError if a reason never drops, XdpguardError if nothing is attached."""
     from xdpguard.telemetry.counters import dropping
 
     for name in reasons or ():
@@ -100,7 +100,7 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
 
 
 def namespace(chosen: Options, words: str) -> str:
-    """The recorded name of the namespace that --netns means."""
+    """Return the recorded name of the namespace that --netns means."""
     from xdpguard.control.namespaces import expect_namespaces
     from xdpguard.net import netns
     from xdpguard.store.database import Store
@@ -111,16 +111,16 @@ def namespace(chosen: Options, words: str) -> str:
 
 
 def seconds(rate: float, lasting: str) -> float | None:
-    """How long --for says; None when it says nothing. UsageError when that is no duration, or the rate is none."""
+    """Return --for in seconds, None if not given. Raise UsageError for an invalid duration or rate."""
     if not 0 <= rate <= _WORST:
         raise UsageError(f"--rate {rate:g} is no rate", f"give samples a second, 0 (every drop) to {_WORST:,}")
     return parse_duration(lasting) if lasting else None
 
 
 class Watch:
-    """Drops while they come. Use as a context manager: within it nobody else reads, and samples are asked for.
+    """Drops as they happen. Use as a context manager, which locks out other readers and asks for samples.
 
-    XdpguardError when somebody else reads already. ``taken`` counts those handed over.
+    Raise XdpguardError if there is a reader already. ``taken``: how many were handed over.
     """
 
     def __init__(self, chosen: Options, which: Wanted, rate: float) -> None:
@@ -139,7 +139,7 @@ class Watch:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 held.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
             self.before = {place: sums(self._chosen, place) for place in self._which.places}
-            # A Ctrl-C that comes before `run` is ready for it waits until it is.
+            # A Ctrl-C before run() is ready for it stays pending until then.
             signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
             held.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, _ENDING)
             self._held = held.pop_all()
@@ -158,11 +158,11 @@ class Watch:
         output: int,
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
-        """Hands each to ``take``, until there were ``count`` (0: no end), or it lasted so many seconds, or the user
-        ends it with Ctrl-C, SIGTERM or SIGHUP, or the pipe ``output`` has no reader any more.
+        """Pass each drop to ``take``, until ``count`` drops (0: no limit), ``lasting`` seconds (None: none), Ctrl-C,
+        SIGTERM or SIGHUP, or until the pipe ``output`` has no reader anymore.
 
-        ``waiting`` is called about once a second, and when all that had come was taken. XdpguardError when what is
-        watched is detached.
+        ``waiting`` is called about once a second, and after each batch. Raise XdpguardError if what is watched is
+        detached.
         """
         from xdpguard.telemetry.drops import RING
 
@@ -184,10 +184,10 @@ class Watch:
                 if pins(self._chosen).ring_id(RING) != self._drops.id:
                     raise XdpguardError("what was watched is detached", "attach it again: xdpguard attach IFACE")
         except KeyboardInterrupt:
-            self._take(take, count)  # what has come by then
+            self._take(take, count)  # those that have arrived by then
 
     def _look(self) -> None:
-        """Follows interfaces that were attached meanwhile: all that they have counted, they counted since."""
+        """Follow interfaces attached meanwhile; their counters started at zero since."""
         from xdpguard.telemetry.counters import dropping
         from xdpguard.telemetry.drops import Sums
 
@@ -198,7 +198,7 @@ class Watch:
             self.before |= dict.fromkeys(new, Sums(nothing, nothing, nothing))
 
     def _take(self, take: Callable[[Drop], None], count: int) -> bool:
-        """Hands over what there is; whether that was enough."""
+        """Hand over the drops that have arrived; return whether ``count`` is reached."""
         for drop in self._drops.read():
             if self._which.holds(drop):
                 take(drop)
@@ -208,7 +208,7 @@ class Watch:
         return False
 
     def missed(self) -> Missed:
-        """What there was meanwhile, and what of it was not handed over."""
+        """Return how many drops there were meanwhile, and how many were not handed over."""
         found = {}
         for place, before in self.before.items():
             try:
@@ -222,20 +222,20 @@ class Watch:
 
 
 def rise(before: Mapping[str, int], after: Mapping[str, int], names: Collection[str]) -> int:
-    """By how much counters have risen; those of an interface that was attached anew began at zero."""
+    """Return by how much counters have risen; a decrease means that the interface was attached again, from zero."""
     anew = any(after[name] < before[name] for name in after)
     return sum(after[name] - (0 if anew else before[name]) for name in names)
 
 
 @dataclass
 class Missed:
-    """Drops meanwhile and samples that found the ring full, by interface; and how many drops were handed over."""
+    """Drops, and samples lost to a full ring, by interface; ``taken``: how many drops were handed over."""
 
     found: dict[Place, tuple[int, int]]
     taken: int
 
     def describe(self, verb: str) -> str:
-        """That, in a line."""
+        """Return these numbers in one line."""
         dropped, lost = (sum(column) for column in zip(*self.found.values(), strict=True))
         dropped = max(dropped, self.taken)  # an interface was detached
         over = max(0, dropped - self.taken - lost)
@@ -248,7 +248,7 @@ class Missed:
 
 
 def read(drop: Drop, attribution: Attribution) -> tuple[Packet | None, RuleEntry | ListEntry | None]:
-    """What the packet was, if it is to be read, and the rule or list entry that decided, if one did."""
+    """Return the packet, if it can be decoded, and the rule or list entry that decided, if one did."""
     from xdpguard.capture.packet import decode
     from xdpguard.telemetry.drops import LIST, RULE
 
@@ -262,7 +262,7 @@ def read(drop: Drop, attribution: Attribution) -> tuple[Packet | None, RuleEntry
 
 
 def sums(chosen: Options, *places: Place) -> Sums:
-    """What interfaces have counted."""
+    """Return the sums of interfaces' drop counters."""
     from xdpguard.telemetry import drops
 
     return drops.sums(pins(chosen), places)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules and lists as rows of tables; those that only count with whose packets they would have dropped."""
+"""Rules and lists as table rows; shadow entries with the classes of packets that they would have dropped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHADOW_RIGHT = "established others allowed bytes entries"
 
 
 def rule_row(item: RuleHits, now: float) -> list[str]:
-    """A row for RULE_COLUMNS."""
+    """Return a row for RULE_COLUMNS."""
     rule = item.rule
     return [
         rule.kind,
@@ -38,7 +38,7 @@ def rule_row(item: RuleHits, now: float) -> list[str]:
 
 
 def shadow_rule_row(item: RuleHits, now: float) -> list[str]:
-    """A row for SHADOW_RULE_COLUMNS."""
+    """Return a row for SHADOW_RULE_COLUMNS."""
     rule = item.rule
     return [
         str(rule.target),
@@ -51,7 +51,7 @@ def shadow_rule_row(item: RuleHits, now: float) -> list[str]:
 
 
 def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
-    """A row for LIST_COLUMNS."""
+    """Return a row for LIST_COLUMNS."""
     its = item.its
     return [
         its.name,
@@ -67,7 +67,7 @@ def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
 
 
 def shadow_list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
-    """A row for SHADOW_LIST_COLUMNS."""
+    """Return a row for SHADOW_LIST_COLUMNS."""
     its = item.its
     return [
         its.name,
@@ -81,7 +81,7 @@ def shadow_list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
 
 
 def words(split: Split) -> str:
-    """Whose packets they were, in a sentence."""
+    """Describe the classes of packets hit, in a sentence."""
     return (
         f"{split.established.packets:,} packets of established peers, {split.other.packets:,} of others, "
         f"{split.allowed.packets:,} of allowed sources, which would pass"

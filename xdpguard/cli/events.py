@@ -38,7 +38,7 @@ counts every packet.
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this command to the application."""
+    """Add this command to the application."""
     app.command(epilog=_EXAMPLES)(events)
 
 
@@ -128,7 +128,7 @@ def _answer(drop: Drop, attribution: Attribution) -> Dropped:
 
 
 def line(drop: Drop, which: Wanted, attribution: Attribution) -> str:
-    """A drop as people read it."""
+    """Format a drop as a line of text."""
     from xdpguard.capture.line import write
     from xdpguard.telemetry.attribution import describe
 

@@ -42,7 +42,7 @@ as it is at this moment. A SYN that it would answer with a cookie does ask the k
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this command to the application."""
+    """Add this command to the application."""
     app.command(epilog=_EXAMPLES)(explain)
 
 
@@ -82,7 +82,7 @@ def _address(line: str) -> Prefix | None:
     if not line or " " in line or ">" in line:
         return None
     if not any(mark in line for mark in ".:"):
-        return None  # a word; the packet line's parser says what is expected
+        return None  # not an address; the packet line's parser reports what is expected
     prefix, _ = parse_prefix(line)
     if not prefix.is_address:
         raise UsageError(f"{line} is a prefix", "give one address; xdpguard rules shows prefixes")

@@ -54,7 +54,7 @@ guard_app = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Adds these commands to the application."""
+    """Add these commands to the application."""
     guard_app.command()(show)
     guard_app.command("set", epilog=_SET_EXAMPLES)(change)
     app.add_typer(guard_app, name="guard")
@@ -167,7 +167,7 @@ def run(
         Daemon(
             pins(chosen),
             lambda: controller(chosen, on_wait=logger.info),
-            # Looked for anew each time: /etc/xdpguard/INSTANCE.toml may have come meanwhile.
+            # Searched each time: /etc/xdpguard/INSTANCE.toml may have been created meanwhile.
             lambda session: remembered_policy(session, Options(find_instance(chosen.instance.name), chosen.verbose)),
             chosen.instance.store,
             wanted,
@@ -175,14 +175,14 @@ def run(
 
 
 def _unit(instance: str) -> str:
-    """The unit that ships with the package, with this installation's program in it."""
+    """Return the unit that ships with the package, with this installation's program in it."""
     text = (Path(__file__).parent.parent / "systemd" / "xdpguard.service").read_text(encoding="utf-8")
     program = shutil.which("xdpguard") or f"{sys.executable} -m xdpguard.cli"
     return text.replace("@PROGRAM@", program).replace("@INSTANCE@", instance)
 
 
 def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:
-    """What keeps the policy from working as it reads."""
+    """Return what keeps the policy from working as written."""
     from xdpguard.control.guard import answers
     from xdpguard.net import sysctl
 
@@ -239,7 +239,7 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
 
 
 def _around(link: Link, policy: Guard) -> tuple[list[str], list[str]]:
-    """Why segments without a socket pass on an interface, and what the guard does not know there."""
+    """Return why segments without a socket pass on an interface, and what the guard does not know there."""
     from xdpguard.control.guard import others
     from xdpguard.net import around
 

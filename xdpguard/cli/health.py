@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is not as it should be of an instance, for `status`; and entries from which needed addresses are left out."""
+"""Faults of an instance, for `status`; and needed addresses to which entries do not apply."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Place = tuple[str, str]
 
 
 def awaited(session: Controller, chosen: Options) -> tuple[list[Place], str]:
-    """Interfaces that the configuration names and that are not attached; and what keeps it from being read."""
+    """Return interfaces that the configuration names but that are not attached; and why it cannot be read, if so."""
     try:
         policy = remembered_policy(session, chosen)
     except XdpguardError as error:
@@ -38,7 +38,7 @@ def faults(
     missing: Iterable[Place],
     unread: str,
 ) -> list[str]:
-    """Everything that degrades the instance, a sentence each; empty when it is well."""
+    """Return everything that degrades the instance, a sentence each; empty when it is healthy."""
     found = [f"{place_of(it.name, it.netns)} is {it.state}" for it in interfaces if it.state != "attached"]
     found += [f"{place_of(*place)} is named in the configuration and not attached" for place in missing]
     if unread:
@@ -49,12 +49,12 @@ def faults(
 
 
 def conflict_text(conflict: Conflict) -> str:
-    """A needed address that an entry blocks, and that is let through."""
+    """Describe a needed address that an entry blocks and that passes all the same, with the remedy."""
     return f"{conflict}; to settle it: {conflict.remedy}"
 
 
 def silent_text(interface: Interface, silence: Silence) -> str:
-    """An interface on which the SYN guard is on and answers nobody."""
+    """Describe an interface whose SYN guard is on but sends no answers, with the remedy."""
     from xdpguard.control.answering import in_words
 
     place = place_of(interface.name, interface.netns)
@@ -62,7 +62,7 @@ def silent_text(interface: Interface, silence: Silence) -> str:
 
 
 def left_out(store: Store) -> dict[str, list[str]]:
-    """By entry (``block 198.51.100.0/24``, ``the list drop``, ``closed port 22/tcp``) what it does not hold for."""
+    """Return, by entry (``block 192.0.2.0/24``, ``the list drop``, ``closed port 22/tcp``), addresses it leaves out."""
     from xdpguard.control.needed import kept
 
     found: dict[str, list[str]] = {}

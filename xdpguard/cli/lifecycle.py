@@ -46,7 +46,7 @@ Rules and their hit counts stay in the store, for the next attach.
 
 
 def register(app: typer.Typer) -> None:
-    """Adds these commands to the application."""
+    """Add these commands to the application."""
     app.command(epilog=_ATTACH_EXAMPLES)(attach)
     app.command(epilog=_DETACH_EXAMPLES)(detach)
     app.command()(status)

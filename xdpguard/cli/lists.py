@@ -54,7 +54,7 @@ lists_app = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Adds these commands to the application."""
+    """Add these commands to the application."""
     lists_app.command(epilog=_LOAD_EXAMPLES)(load)
     lists_app.command(epilog=_DROP_EXAMPLES)(drop)
     lists_app.command(epilog=_SHOW_EXAMPLES)(show)
@@ -149,7 +149,7 @@ def show(
 
 
 def list_notes(done: Loaded) -> Iterator[str]:
-    """What a person should be told about a list that was loaded."""
+    """Yield notes for the user about a list that was loaded."""
     its = done.its
     for fault in done.faults:
         yield f"{its.file or 'standard input'}:{fault.line}: {fault.text!r}: {fault.why}; skipped"
@@ -181,7 +181,7 @@ def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Says what is being done, to somebody who looks on."""
+    """Show progress on a terminal."""
     if not sys.stderr.isatty():
         yield lambda text: None
         return

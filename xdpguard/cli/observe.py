@@ -40,7 +40,7 @@ Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds these commands to the application."""
+    """Add these commands to the application."""
     app.command(epilog=_STATS_EXAMPLES)(stats)
     app.command(epilog=_SYNS_EXAMPLES)(syns)
 
@@ -55,7 +55,7 @@ def stats(
     ] = 0.0,
     as_json: _Json = False,
 ) -> None:
-    """Show packets and octets by reason, TCP flags and protocols, for each interface."""
+    """Show packets and bytes by reason, TCP flags and protocols, for each interface."""
     if watch and not _SHORTEST_WATCH <= watch <= _LONGEST_WATCH:
         raise UsageError("--watch is too short or too long", f"give {_SHORTEST_WATCH} to {_LONGEST_WATCH} seconds")
     require_privileges()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The options that say which interface is meant, in which network namespace: the same for every command."""
+"""The options for an interface and its network namespace, which all commands share."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ OneNetns = Annotated[str, typer.Option("--netns", metavar="NETNS", help=f"Networ
 
 
 def key(name: str, netns: str) -> str:
-    """What an interface is called in JSON: NAME, or NAME@NETNS in another namespace, whatever else is attached."""
+    """Return an interface's key in JSON: NAME, or NAME@NETNS in another namespace, whatever else is attached."""
     return f"{name}@{netns}" if netns else name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What explain and replay share: whom to ask, and captures."""
+"""What explain and replay share: choosing the program to ask, and opening captures."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Config = Annotated[
 
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the command as an error does, so that nothing stays; the exit code is 128 and theirs."""
+    """Make SIGTERM and SIGHUP end the command like an error, with cleanup; exit with 128 plus the signal's number."""
 
     def end(number: int, _: object) -> None:
         for kind in (signal.SIGINT, *_ENDINGS):
-            signal.signal(kind, signal.SIG_IGN)  # what now goes away is to go whole
+            signal.signal(kind, signal.SIG_IGN)  # the cleanup must not be interrupted
         raise SystemExit(128 + number)
 
     before = {kind: signal.getsignal(kind) for kind in _ENDINGS}
@@ -47,7 +47,7 @@ def _ending_in_order() -> Iterator[None]:
 
 @contextmanager
 def live(chosen: Options, interface: str, netns: str | None) -> Iterator[Subject]:
-    """The program of an attached interface."""
+    """Probe the program of an attached interface."""
     from xdpguard.explain import subject
 
     with (
@@ -61,7 +61,7 @@ def live(chosen: Options, interface: str, netns: str | None) -> Iterator[Subject
 
 @contextmanager
 def asked(chosen: Options, config: Path | None, interface: str, netns: str | None) -> Iterator[Subject]:
-    """The program of an attached interface, or the policy in a file."""
+    """Probe the program of an attached interface, or the policy in a file."""
     from xdpguard.explain.candidate import candidate
     from xdpguard.instance import require_privileges
     from xdpguard.policy.load import load
@@ -80,7 +80,7 @@ def asked(chosen: Options, config: Path | None, interface: str, netns: str | Non
 
 @contextmanager
 def compared(chosen: Options, config: Path, interface: str, netns: str | None) -> Iterator[tuple[Subject, Subject]]:
-    """The program of an attached interface, and what it would be if it were attached with another file."""
+    """Probe the program of an attached interface, and what it would be if attached with another file."""
     from xdpguard.explain import subject
     from xdpguard.explain.candidate import candidate
     from xdpguard.policy.load import load
@@ -97,7 +97,7 @@ def compared(chosen: Options, config: Path, interface: str, netns: str | None) -
 
 @contextmanager
 def capture(name: str, mac: bytes) -> Iterator[Capture]:
-    """A capture file, opened. ``mac``: of whom packets without Ethernet header are; empty: of anybody."""
+    """Open a capture file. ``mac``: destination given to packets without Ethernet header; empty: any."""
     from xdpguard.capture.ethernet import OWN_MAC
     from xdpguard.capture.reader import Capture
     from xdpguard.capture.stream import opened

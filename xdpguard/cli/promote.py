@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""promote: shadow entries become real ones."""
+"""promote: shadow entries become enforced ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ dropped packets of established peers. A list takes the place of the one of its n
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this command to the application."""
+    """Add this command to the application."""
     app.command(epilog=_EXAMPLES)(promote)
 
 
@@ -87,7 +87,7 @@ def promote(
 
 
 def _tell(chosen: Promotion) -> None:
-    """What is about to be hit, to be seen also when it is refused."""
+    """Print what would be hit, also when the promotion is then refused."""
     now = time.time()
     for rule in chosen.rules[:20]:
         left = "for good" if rule.rule.expires is None else f"for {units.span(rule.rule.expires - now)}"

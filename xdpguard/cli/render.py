@@ -17,7 +17,7 @@ def print_json(value: object) -> None:
 
     import msgspec
 
-    # Not by msgspec alone: names of files may hold what is not UTF-8, and terminals may show no more than ASCII.
+    # Not by msgspec alone: file names may not be UTF-8, and terminals may show no more than ASCII.
     typer.echo(json.dumps(msgspec.to_builtins(value)))
 
 
@@ -29,26 +29,26 @@ def json_line(value: object) -> str:
 
 
 def note(text: str) -> None:
-    """Something worth knowing, on standard error."""
+    """Print a note on standard error."""
     typer.echo(f"xdpguard: note: {text}", err=True)
 
 
 def reader_gone(descriptor: int) -> bool:
-    """Whether that is a pipe from which nobody reads any more (| head)."""
+    """Return whether a descriptor is a pipe without a reader (| head)."""
     watch = select.poll()
     watch.register(descriptor, 0)
     return any(event & select.POLLERR for _, event in watch.poll(0))
 
 
 def failure(error: XdpguardError, verbose: bool) -> None:
-    """An error and its remedy, in one line; with -v everything that is known of it."""
+    """Print an error and its remedy in one line; with -v all details."""
     typer.echo(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else ""), err=True)
     if verbose and error.details:
         typer.echo(error.details.rstrip(), err=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", right: str = "") -> None:
-    """A table. Columns whose names stand in ``right``, separated by spaces, are set to the right."""
+    """Print a table. ``right``: names of the right-aligned columns, separated by spaces."""
     from xdpguard.cli import table
 
     table.show(columns, rows, title, right.split())

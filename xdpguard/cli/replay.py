@@ -39,7 +39,7 @@ uses up no rate, and makes no source a scanner. The guard of a file is idle, unl
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this command to the application."""
+    """Add this command to the application."""
     app.command(epilog=_EXAMPLES)(replay)
 
 
@@ -122,7 +122,7 @@ def _judge(file: str, capture: Capture, result: Result, judged: Subject, expecte
 
 
 def _check_whole(capture: Capture) -> None:
-    """What was not judged is not known to meet what is expected."""
+    """Raise if packets were not judged: they are not known to meet the expectation."""
     skipped = capture.left_out()
     missing = [capture.fault] if capture.fault else []
     if skipped:

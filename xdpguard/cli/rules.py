@@ -66,7 +66,7 @@ Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds these commands to the application."""
+    """Add these commands to the application."""
     app.command(epilog=_BLOCK_EXAMPLES)(block)
     app.command(epilog=_UNBLOCK_EXAMPLES)(unblock)
     app.command(epilog=_ALLOW_EXAMPLES)(allow)
@@ -133,7 +133,7 @@ def allow(
     wanted = prefixes(targets)
 
     def check_end(store: Store) -> None:
-        # With an end, an allowance for good comes to one, too.
+        # An end given here also ends an allow rule that had none.
         safety.check_disallow(store, wanted)
 
     _add(context, "allow", wanted, life, reason, check_end if life and not force else None)
@@ -213,7 +213,7 @@ def _unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) ->
                 "xdpguard rules --kind shadow shows which there are; nothing was changed",
             )
         blocked = found.rules.found("block", targets)
-        # Whoever has neither is named when it is removed.
+        # A target with neither is named when it is removed.
         real = [] if shadow else [target for target in targets if target in blocked or target not in shadows]
         found.unblock(real, list(shadows.values()))
     typer.echo(f"{'no longer counting' if not real else 'unblocked'} {_named(targets)}")
@@ -254,7 +254,7 @@ def _add(
 
 
 def not_in_force(store: Store) -> Iterator[str]:
-    """Says on which interfaces a change is not in force, and on which it is."""
+    """Yield notes on which interfaces a change is not in force, and on which it is."""
     from xdpguard.net.carried import program_on
 
     held, faults = [], {}
@@ -286,7 +286,7 @@ def _remove(
 
 
 def tell_overridden(store: Store, targets: Sequence[Target]) -> None:
-    """Says of which targets the allow list is stronger."""
+    """Print which targets an allow rule overrides."""
     for target in targets:
         if isinstance(target, Prefix):
             for rule in store.covering("allow", target)[:1]:

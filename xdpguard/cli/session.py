@@ -34,14 +34,14 @@ class Options:
 
 
 def options(context: typer.Context) -> Options:
-    """The global options of the running command."""
+    """Return the global options of the running command."""
     found = context.find_object(Options)
-    assert found is not None  # the callback of the application puts them there
+    assert found is not None  # the application's callback has set them
     return found
 
 
 def pins(chosen: Options) -> Pins:
-    """The instance's pinned maps."""
+    """Return the instance's pinned maps."""
     from xdpguard.dataplane.sys.pins import Pins
 
     return Pins(chosen.instance.bpffs, chosen.instance.name)
@@ -55,9 +55,9 @@ def _tell(message: str) -> None:
 def controller(
     chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell
 ) -> Iterator[Controller]:
-    """The controller of the instance: with the lock held to change something, or without it to look.
+    """Open the instance's controller: with the lock, to change something, or without it, to read only.
 
-    ``on_wait`` hears for whom the lock is waited.
+    ``on_wait`` is called with the lock's holder when it has to wait.
     """
     from xdpguard.control.controller import Controller
     from xdpguard.dataplane.build.program import KernelDataplane
@@ -68,7 +68,7 @@ def controller(
 
 
 def remembered_policy(session: Controller, chosen: Options) -> Policy:
-    """The policy of the file that was last given, of the instance's own file, or the defaults."""
+    """Load the policy of the file last given, or of the instance's own file, or the defaults."""
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 
@@ -83,9 +83,9 @@ def remembered_policy(session: Controller, chosen: Options) -> Policy:
 
 @contextmanager
 def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell) -> Iterator[Ruleset]:
-    """Rules, lists and the guard's policy of the instance; light, as neither bcc nor pyroute2 is needed.
+    """Open the instance's rules, lists and guard policy; quick, because it loads neither bcc nor pyroute2.
 
-    ``on_wait`` hears for whom the lock is waited.
+    ``on_wait`` is called with the lock's holder when it has to wait.
     """
     from xdpguard.control.ruleset import Ruleset
     from xdpguard.dataplane.build.program import KernelDataplane
@@ -111,7 +111,7 @@ def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _t
 
 
 def _interruption() -> Callable[[str], None]:
-    """For the tests of crash safety: XDPGUARD_TEST_KILL_AT names the step at which the process kills itself."""
+    """Return a hook for crash tests: XDPGUARD_TEST_KILL_AT names the step at which the process kills itself."""
     at = os.environ.get("XDPGUARD_TEST_KILL_AT")
 
     def step(name: str) -> None:
@@ -122,5 +122,5 @@ def _interruption() -> Callable[[str], None]:
 
 
 def find_instance(name: str) -> Instance:
-    """The instance of that name."""
+    """Return the instance of that name."""
     return instances.find(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tables as text. One of plain ASCII that fits is laid out here, as rich would: loading rich takes longer than that."""
+"""Tables as text. Plain ASCII that fits is laid out here as rich would do it, because loading rich takes longer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GAP = "   "
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[str]) -> None:
-    """Print a table. Columns named in ``right`` are set to the right."""
+    """Print a table. ``right``: names of the right-aligned columns."""
     if len(rows) > _MANY_ROWS:
         _show_plain(columns, rows)
         return
@@ -33,7 +33,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, righ
 
 
 def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[str]) -> list[str]:
-    """The lines of a table, all of one length; none where more is to be done than to pad with spaces."""
+    """Return a table's lines, all of one length; none if padding with spaces is not enough."""
     table = [columns, *rows]
     if not all(it.isascii() and it.isprintable() and it == it.strip() for cells in (*table, [title]) for it in cells):
         return []
@@ -56,7 +56,7 @@ def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, 
 def show_rich(
     columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[str], width: int | None
 ) -> None:
-    """Print a table by rich: other alphabets, and cells folded where it is wider than ``width`` or the terminal."""
+    """Print a table with rich: for other alphabets, and for tables wider than ``width`` or the terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -71,7 +71,7 @@ def show_rich(
 
 
 def _show_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Laying out a hundred thousand rows prettily would take a minute."""
+    """Print rows without aligning them, because with rich a hundred thousand rows would take a minute."""
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

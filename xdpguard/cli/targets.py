@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sources and ports as they are given on the command line, or come from standard input."""
+"""Sources and ports, as given on the command line or on standard input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Targets = Annotated[
 
 
 def prefixes(words: Sequence[str] | None) -> list[Prefix]:
-    """Sources as they were given, those of standard input with them."""
+    """Return the sources given as arguments, and those of standard input if it is named."""
     if not words:
         raise UsageError("no target given", "name addresses or prefixes, or - to read them from standard input")
     found: dict[Prefix, None] = {}
@@ -46,12 +46,12 @@ def prefixes(words: Sequence[str] | None) -> list[Prefix]:
 def _standard_input() -> Iterator[bytes]:
     if sys.stdin is None:
         raise UsageError("standard input is closed", "give it a file: xdpguard block - < FILE")
-    # A bounded read: a line without an end must not fill the memory.
+    # A bounded read: an endless line must not exhaust memory.
     return iter(lambda: sys.stdin.buffer.readline(LONGEST_LINE + 2), b"")
 
 
 def ports_of(words: Sequence[str], more: Sequence[str] | None) -> list[Port]:
-    """Ports as they were given; those among the targets, too."""
+    """Return the ports given as options and among the targets."""
     found: dict[Port, None] = {}
     for word in [*words, *(more or [])]:
         for part in word.split(","):

@@ -40,7 +40,7 @@ Blocking and allowing are keys of the screen, and ask before they do anything.
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this command to the application."""
+    """Add this command to the application."""
     app.command(epilog=_EXAMPLES)(top)
 
 
@@ -75,7 +75,7 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
     from xdpguard.tui.view import View
 
     read = Reader(pins(chosen), chosen.instance.store, lambda: controller(chosen, read_only=True))
-    # What keeps it from reading at all is told here, as by any other command.
+    # A fault that prevents reading altogether is reported here, as by any other command.
     first = read()
     view = View(chosen.instance.name, interval, UNICODE if _unicode() or screenshot else ASCII)
     if once:
@@ -107,7 +107,7 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
 
 @contextmanager
 def _as_it_was() -> Iterator[None]:
-    """Puts the settings of the terminal back, whatever happens. Without one there is nothing to do."""
+    """Restore the terminal's settings at the end, whatever happens. Does nothing without a terminal."""
     try:
         before = termios.tcgetattr(0)
     except termios.error:
@@ -116,7 +116,7 @@ def _as_it_was() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(termios.error):  # it has gone
+        with suppress(termios.error):  # the terminal no longer exists
             termios.tcsetattr(0, termios.TCSANOW, before)
 
 
@@ -135,12 +135,12 @@ def _print(view: View, readings: list[Callable[[], Reading]]) -> None:
 
 
 def _terminal() -> bool:
-    """The screen is drawn on standard error, and keys come from standard input."""
+    """Return whether all standard streams are terminals: top draws on standard error and reads keys from input."""
     return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
 def _unicode() -> bool:
-    """Whether the terminal shows more than ASCII, as far as its environment tells."""
+    """Return whether the terminal shows more than ASCII, judging by the environment."""
     locale = os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or ""
     kind = os.environ.get("TERM", "")
     return "utf" in locale.lower() and kind not in ("", "dumb") and not kind.startswith(("vt1", "vt2", "vt52"))

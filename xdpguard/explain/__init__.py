@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Asking the program what it would do: about one packet, about all of a capture, now or under another policy."""
+"""Ask the program what it would do with one packet or with a whole capture, now or under another policy."""

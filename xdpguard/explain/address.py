@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Everything that is known of one address."""
+"""Everything that is known about one address."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xdpguard.net import netns, sockets
 from xdpguard.policy.target import Prefix
 from xdpguard.telemetry import tracking
 
-_SITE6 = 64  # bits: what the guard bans of IPv6
+_SITE6 = 64  # bits: the prefix length of an IPv6 ban
 _PLACES = 10  # destinations shown
 
 
 def about(session: Controller, pins: Pins, address: Prefix) -> Address:
-    """Rules, lists, bans, traffic and roles of an address. Nothing needs to be attached."""
+    """Return the rules, lists, bans, traffic and roles of an address. Nothing needs to be attached."""
     entries = Entries(session.ruleset)
     allow, block = entries.covering("allow", address), entries.covering("block", address)
     lists = [answer for _, answer in entries.lists(address)]
@@ -43,13 +43,13 @@ def about(session: Controller, pins: Pins, address: Prefix) -> Address:
 
 
 def _interfaces(session: Controller) -> list[Place]:
-    """Those on which it is asked about, and whether they only observe."""
+    """Return the attached interfaces, and whether they only observe."""
     attached = [it for it in session.interfaces() if it.state == "attached"]
     return [Place(it.name, it.netns or None, it.observe) for it in attached]
 
 
 def _bans(session: Controller, address: Prefix) -> list[Ban]:
-    """How often the guard has banned it, or the site it belongs to."""
+    """Return how often the guard has banned an address, or the site it belongs to."""
     sites = [address]
     if address.version == 6:
         sites.append(Prefix(address.network[: _SITE6 // 8] + bytes(16 - _SITE6 // 8), _SITE6))
@@ -79,7 +79,7 @@ def _traffic(pins: Pins, address: Prefix) -> Traffic | None:
 
 
 def _needed(session: Controller, address: Prefix) -> list[Need]:
-    """What the host needs it for, in this namespace and in those it guards."""
+    """Return what the host needs an address for, in this namespace and in those with attached interfaces."""
     found = []
     for where in sorted({"", *(it.netns for it in session.store.attachments())}):
         try:

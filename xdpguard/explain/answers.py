@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What explain answers; replay: tallied.py. The names of fields are the keys of --json."""
+"""What explain answers (replay: tallied.py). Field names are the keys of --json."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from xdpguard.telemetry.attribution import RuleEntry
 
 
 class HitCount(Struct, frozen=True):
-    """What an entry has hit."""
+    """What an entry has hit: packets and bytes."""
 
     packets: int
     bytes: int
 
 
 def split_fields(split: Split) -> dict[str, Any]:
-    """What a shadow entry would have hit, by whose packets they were: ``established``, ``allowed``, ``other``."""
+    """Return a shadow entry's hits by class: ``established``, ``allowed``, ``other``."""
     return {name: HitCount(*hits) for name, hits in split._asdict().items()}
 
 
 class Rule(RuleEntry, frozen=True, kw_only=True, tag="rule"):
-    """A rule. Times are Unix times, ``age`` and ``left`` seconds; None: it has no end."""
+    """A rule. ``created`` and ``expires``: Unix time; ``age`` and ``left``: seconds. None: it has no end."""
 
     created: int
     age: int
@@ -36,7 +36,7 @@ class Rule(RuleEntry, frozen=True, kw_only=True, tag="rule"):
 
 
 class ShadowRule(Rule, frozen=True, kw_only=True, tag="rule"):
-    """A shadow rule. ``class_`` says whose the packet is that is asked about."""
+    """A shadow rule. ``class_``: whose the packet is, when the answer is about a packet."""
 
     established: HitCount
     allowed: HitCount
@@ -45,7 +45,7 @@ class ShadowRule(Rule, frozen=True, kw_only=True, tag="rule"):
 
 
 class NamedList(Struct, frozen=True, kw_only=True, tag_field="entry", tag="list"):
-    """A list; ``holds``: the entry in it that holds the address."""
+    """A list; ``holds``: its entry that contains the address."""
 
     name: str = field(name="list")
     holds: str | None
@@ -57,7 +57,7 @@ class NamedList(Struct, frozen=True, kw_only=True, tag_field="entry", tag="list"
 
 
 class ShadowList(NamedList, frozen=True, kw_only=True, tag="list"):
-    """A shadow list, likewise."""
+    """A shadow list. ``class_``: whose the packet is, when the answer is about a packet."""
 
     shadow: bool = True
     established: HitCount
@@ -67,14 +67,14 @@ class ShadowList(NamedList, frozen=True, kw_only=True, tag="list"):
 
 
 class UnknownRule(Struct, frozen=True, kw_only=True, tag_field="entry", tag="rule"):
-    """A rule that the kernel has and the store does not know."""
+    """A rule that the kernel holds and the store does not know."""
 
     slot: int
     class_: str | UnsetType = field(name="class", default=UNSET)
 
 
 class UnknownList(Struct, frozen=True, kw_only=True, tag_field="entry", tag="list"):
-    """A list that the kernel has and the store does not know."""
+    """A list that the kernel holds and the store does not know."""
 
     number: int
     class_: str | UnsetType = field(name="class", default=UNSET)
@@ -86,7 +86,7 @@ Shadow = ShadowRule | ShadowList | Unknown
 
 
 class Guard(Struct, frozen=True):
-    """What the SYN guard does at this moment."""
+    """What the SYN guard does at this moment; ``cause``: of the last flood."""
 
     mode: str
     active: bool
@@ -94,7 +94,7 @@ class Guard(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What becomes of a packet, why, and which entry decides."""
+    """What happens to a packet, why, and which entry decides."""
 
     verdict: str
     observed: bool
@@ -105,7 +105,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Packet(Struct, frozen=True, kw_only=True):
-    """Everything about a packet; ``without``: what would become of it if the entry that decides were not there."""
+    """Everything about a packet; ``octets``: bytes of the frame; ``without``: outcome without the deciding entry."""
 
     packet: str | None
     octets: int
@@ -140,7 +140,7 @@ class Destination(Struct, frozen=True):
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
-    """What is remembered of an address's TCP segments; ``ports``: kinds of ports it tried, of 64."""
+    """What is tracked of an address's TCP segments; ``ports``: how many of 64 groups of ports it has tried."""
 
     packets: int
     flags: Mapping[str, int]
@@ -165,7 +165,7 @@ class Need(Struct, frozen=True):
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """Everything that is known of an address."""
+    """Everything that is known about an address."""
 
     address: str
     outcome: str | None

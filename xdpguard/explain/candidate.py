@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A policy that is not in force, as a program with maps of its own: nothing of it stays."""
+"""A policy that is not in force, loaded as a program with maps of its own, all of it removed afterwards."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from xdpguard.store.database import Store
 
 _OURS = re.compile(r"xgprobe-(\d+)")
 _FOLDER = re.compile(r"xdpguard-probe-(\d+)-.*")
-_TRACKED = 1024  # rows of tables that a probe never fills
+_TRACKED = 1024  # rows of the tracking tables, which a probe never fills
 
 
 @contextmanager
 def candidate(
     policy: Policy, label: str, bpffs: Path, cache: Path, beside: tuple[Controller, Subject] | None = None
 ) -> Iterator[Subject]:
-    """A policy's rules, checks, lists and guard.
+    """Load a policy's rules, checks, lists and guard into a probe of their own.
 
-    ``cache``: the folder of programs compiled before. ``beside``: an attached interface, for which it stands as
-    attaching with it would have it: with the rules and lists that were not the configuration's, what ``guard set``
-    says, and the guard's present state.
+    ``cache``: the folder of compiled programs. ``beside``: an attached interface; the probe then matches what attaching
+    it with this policy would give: with the rules and lists that are not from the configuration, the settings of
+    ``guard set``, and the guard's current state.
     """
     ensure_bpffs(bpffs)
     remove_orphans(bpffs)
@@ -82,7 +82,7 @@ def _fill(pins: Pins, ruleset: Ruleset, policy: Policy, session: Controller | No
             if its.source != CONFIG:
                 ruleset.lists.put(its, session.lists.stored.entries(its.name))
     ruleset.rules.replace_source(CONFIG, list(config_rules(policy)))
-    # Nothing that is only asked can cut anybody off.
+    # A probe drops no traffic, so nothing can be cut off.
     files = {name: msgspec.structs.replace(its, force=True) for name, its in policy.lists.items()}
     notes = []
     for done in Loader(ruleset.lists).follow(files):
@@ -101,13 +101,13 @@ def _guard(pins: Pins, policy: Guard, other: Subject | None, target: Target) -> 
 
 
 def remove_orphans(bpffs: Path) -> None:
-    """Removes the pins and folders of commands that were killed before they could."""
+    """Remove the pins and folders of commands that were killed before they could do so."""
     with contextlib.suppress(FileNotFoundError):
         for path in (bpffs / "xdpguard").iterdir():
             if _orphaned(_OURS, path.name):
                 Pins(bpffs, path.name).remove_all()
     for path in Path(tempfile.gettempdir()).iterdir():
-        # Anybody may make a folder of that name there.
+        # Any user may create a folder of that name there.
         if _orphaned(_FOLDER, path.name) and path.lstat().st_uid == os.geteuid():
             shutil.rmtree(path, ignore_errors=True)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One packet: what the program does with it, which stage and entry decides, and what it would do without that entry."""
+"""One packet: what the program does with it, which stage and entry decide, and what happens without that entry."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _END = "behind the last stage"
 
 
 def explain(subject: Subject, frame: bytes, length: int) -> Packet:
-    """Everything about a frame, or about what there is of one of ``length`` octets. XdpguardError when it is cut."""
+    """Explain a frame of ``length`` bytes, whose beginning ``frame`` may be. Raise XdpguardError if cut short."""
     entries = Entries(subject.ruleset)
     with netns.entered(subject.netns):
         answer = subject.probe.ask_one(frame, length)[0]
@@ -69,7 +69,7 @@ def explain(subject: Subject, frame: bytes, length: int) -> Packet:
 
 
 def guard_now(subject: Subject) -> Guard:
-    """What the guard does at this moment, which is how the probe has it."""
+    """Return the guard's state as the probe uses it."""
     state = subject.state
     return Guard(subject.mode, state.active(), guard.CAUSES[state.cause] if state.began else None)
 
@@ -98,7 +98,7 @@ def _entry(answer: Any, entries: Entries) -> Entry | None:
 
 
 def _shadow(answer: Any, entries: Entries) -> Shadow | None:
-    """The shadow entry that counts the packet, and under what."""
+    """Return the shadow entry that counts the packet, with the packet's class."""
     place, source = int(answer["shadow"]), _source(answer)
     if not place or source is None:
         return None
@@ -111,14 +111,14 @@ def _source(answer: Any) -> Prefix | None:
 
 
 def _without(subject: Subject, entries: Entries, frame: bytes, length: int, answer: Any) -> Outcome | None:
-    """The outcome if the entry that decides were not there; None when no entry decides."""
+    """Return the outcome without the deciding entry; None when no entry decides."""
     kind, number, source = int(answer["entry"]), int(answer["number"]), _source(answer)
     if not kind:
         return None
     with netns.entered(subject.netns):
         other = subject.probe.ask_one(frame, length, (kind, number))[0]
     if kind == LIST and source:
-        # An address that stands in several lists stands in the index once: the others are the store's to tell.
+        # An address in several lists is in the index only once: only the store knows the other lists.
         others = [its for place, its in entries.lists(source) if place != number]
         if others:
             return structs.replace(_outcome(answer, entries), decided_by=others[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules and list entries that hold an address, in the order in which the program asks them."""
+"""Rules and list entries that contain an address, in the order in which the program looks them up."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _list_fields(found: ListHits, entry: Prefix | None) -> dict[str, Any]:
 
 
 class Entries:
-    """What one instance has on sources and ports."""
+    """One instance's entries on sources and ports."""
 
     def __init__(self, ruleset: Ruleset) -> None:
         self._store = ruleset.store
@@ -56,11 +56,11 @@ class Entries:
         self._lists, self._shadow_lists = ruleset.lists, ruleset.shadow_lists
 
     def covering(self, kind: Kind, address: Prefix) -> list[RuleAnswer]:
-        """Rules in force of a kind that hold an address, the longest prefix first: the first one is asked first."""
+        """Return the rules of a kind, in force, that contain an address, by longest prefix: the first one decides."""
         return self._answers(self._store.covering(kind, address, time.time()))
 
     def of_slot(self, slot: int, source: Prefix | None) -> RuleAnswer | UnknownRule:
-        """The rule whose hits are counted in a slot; ``source``: an address it holds, if it is for sources."""
+        """Return the rule whose hits are counted in a slot; ``source``: an address it contains, if it has any."""
         kinds: tuple[Kind, ...] = ("allow", "block")
         near = [rule for kind in kinds for rule in self._store.covering(kind, source)] if source else []
         ports = self._store.rules("port")
@@ -68,7 +68,7 @@ class Entries:
         return self._answers([found])[0] if found else UnknownRule(slot=slot)
 
     def lists(self, address: Prefix) -> list[tuple[int, NamedList]]:
-        """Numbers of the lists that hold an address, with the entry: the longest prefix first, then the first list."""
+        """Return the lists that contain an address, each with its number: by longest prefix, then by number."""
         found = []
         for item in self._lists.in_force():
             entry = self._lists.stored.entries(item.its.name).holding(address)
@@ -77,14 +77,14 @@ class Entries:
         return [(number, answer) for _, number, answer in sorted(found, key=lambda it: it[:2])]
 
     def list_of(self, number: int, address: Prefix) -> NamedList | UnknownList:
-        """The list of that number."""
+        """Return the list of a number; ``address``: one that it contains."""
         for item in self._lists.in_force():
             if item.its.number == number:
                 return NamedList(**_list_fields(item, self._lists.stored.entries(item.its.name).holding(address)))
         return UnknownList(number=number)
 
     def shadow(self, address: Prefix) -> list[ShadowRule | ShadowList]:
-        """Shadow entries that hold an address, in the order in which they are asked: the first one counts."""
+        """Return the shadow entries that contain an address, in order of precedence: the first one counts."""
         found = self._shadow_answers(self._store.covering("block", address, time.time(), "shadow"))
         lists = []
         for item in self._shadow_lists.in_force():
@@ -94,7 +94,7 @@ class Entries:
         return [*found, *(answer for _, _, answer in sorted(lists, key=lambda it: it[:2]))]
 
     def shadow_at(self, place: int, source: Prefix) -> Shadow:
-        """The shadow entry whose hits are counted at a place; ``source``: an address it holds."""
+        """Return the shadow entry whose hits are counted at a place; ``source``: an address it contains."""
         if place < abi.SHADOW_RULES:
             covering = self._store.covering("block", source, mode="shadow")
             found = self._shadow_answers([rule for rule in covering if rule.slot == place])

@@ -18,20 +18,20 @@ from xdpguard.net import netns
 
 @dataclass
 class Result:
-    """What became of the packets: of the program that is judged, and what it changes against the one before it."""
+    """The outcome of the packets under the judged program, and what it changes from the one it is compared with."""
 
     tally: Tally
     difference: Difference | None
     expectation: Expectation | None
-    shortened: int = 0  # packets whose payload was cut
-    sent: int = 0  # that the capturing host sent itself
+    shortened: int = 0  # packets that the capture holds only in part
+    sent: int = 0  # packets that the capturing host sent itself
     seconds: float = 0.0
     packets: int = 0
-    before: Tally = field(default_factory=Tally)  # of the program it is compared with
+    before: Tally = field(default_factory=Tally)  # under the program it is compared with
 
 
 def replay(capture: Capture, judged: Subject, before: Subject | None, expected: Expected | None) -> Result:
-    """Runs a capture through ``judged``, and through ``before`` to say what changes against it."""
+    """Run a capture through ``judged``, and through ``before`` to tell what changes from it."""
     result = Result(Tally(), Difference() if before else None, Expectation(expected) if expected else None)
     subjects = [judged, *([before] if before else [])]
     begin = time.monotonic()
@@ -55,17 +55,17 @@ def replay(capture: Capture, judged: Subject, before: Subject | None, expected: 
 
 
 def _take(result: Result, subjects: list[Subject], numbers: list[int], lengths: list[int], there: list[int]) -> None:
-    """Adds up what was asked, and empties the lists."""
-    own, octets = np.array(there, np.int64), np.array(lengths, np.int64)
+    """Tally the answers of a batch, and empty its lists."""
+    held, full = np.array(there, np.int64), np.array(lengths, np.int64)
     answers = [subject.probe.take() for subject in subjects]
-    # What was cut is so for both: it is a matter of the headers.
-    batch = Batch(np.array(numbers, np.int64), octets, cut(answers[0], own, octets))
+    # What was cut too early is so for both programs: it depends on the headers only.
+    batch = Batch(np.array(numbers, np.int64), full, cut(answers[0], held, full))
     reasons = result.tally.add(answers[0], batch)
     if result.expectation:
         result.expectation.add(reasons, answers[0], batch)
     if result.difference:
         result.difference.add((result.before.add(answers[1], batch), answers[1]), (reasons, answers[0]), batch)
     result.packets += len(numbers)
-    result.shortened += int((own < octets).sum())
+    result.shortened += int((held < full).sum())
     for column in (numbers, lengths, there):
         column.clear()

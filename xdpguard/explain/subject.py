@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whom is asked: the program of an attached interface, as it is at this moment."""
+"""The program that is asked: that of an attached interface, in its current state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_GUARD = guard.State(*[0] * len(guard.State._fields))
 
 @dataclass
 class Subject:
-    """A probe, and what explains its answers. ``link``: the interface that packets seem to come from."""
+    """A probe, and what explains its answers. ``link``: the interface on which its packets seem to arrive."""
 
     label: str
     probe: Probe
@@ -42,17 +42,20 @@ class Subject:
 
     @property
     def netns(self) -> str:
-        """The namespace in which it is to be asked."""
+        """The namespace in which the probe must run."""
         return self.link.netns if self.link else ""
 
     @property
     def mac(self) -> bytes:
-        """The address of frames for the interface; empty: any."""
+        """The destination address of frames for the interface; empty: any."""
         return self.state.mac.to_bytes(8, "little")[:6] if self.state.mac else b""
 
 
 def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface, Link]:
-    """The attached interface that is meant; when none is named, the only one."""
+    """Return the attached interface of that name, or the only one when ``name`` is empty.
+
+    Raise UsageError when none or several match, XdpguardError when nothing is attached.
+    """
     links = {(link.name, link.netns): link for link in session.links()}
     attached = [it for it in session.interfaces() if (it.name, it.netns) in links]
     if not attached:
@@ -76,8 +79,9 @@ def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface
 def live(
     session: Controller, pins: Pins, policy: Policy, cache: Path, name: str, netns: str | None
 ) -> Iterator[Subject]:
-    """The program of an attached interface, with its guard as it is now. ``policy``: the one last given; ``cache``: the
-    folder of programs compiled before.
+    """Load a probe of an attached interface's program, with its guard in its current state.
+
+    ``policy``: the one given last; ``cache``: the folder of compiled programs.
     """
     interface, link = chosen(session, name, netns)
     notes = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Adding up answers: by reason, flags and source; what differs between two programs; what was expected."""
+"""Totals of answers by reason, flags and source; differences between two programs; unmet expectations."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from xdpguard.explain.tallied import Change, ReasonCount, Source, Tallied
 Numbers = NDArray[np.int64]
 Expected = Literal["drop", "pass"]
 
-UNKNOWN = abi.REASON_SLOTS - 1  # in the place of a reason: the frame was cut too early to say
-_MOST_SOURCES = 200_000  # kept at once; the rarest go
-_FIRST = 5  # packets named of each change
+UNKNOWN = abi.REASON_SLOTS - 1  # in place of a reason: the frame was cut too early to tell
+_MOST_SOURCES = 200_000  # kept at once; the rarest are discarded
+_FIRST = 5  # packets whose numbers are given for each change
 
 
 class Batch(NamedTuple):
-    """Frames in the order of the capture: numbers, octets they had, and which were cut too early."""
+    """Frames in the order of the capture: numbers, original lengths in bytes, and which were cut too early."""
 
     numbers: Numbers
     lengths: Numbers
@@ -32,31 +32,31 @@ class Batch(NamedTuple):
 
 
 def reason_names() -> dict[int, str]:
-    """Names by number, with UNKNOWN as ``cut``."""
+    """Return the names of reasons by number, with UNKNOWN as ``cut``."""
     return {reason.number: reason.name for reason in abi.reasons()} | {UNKNOWN: "cut"}
 
 
 class Tally:
-    """What one program makes of a capture."""
+    """Totals of what one program does with a capture."""
 
     def __init__(self) -> None:
-        self.packets = np.zeros((abi.REASON_SLOTS, 2), np.int64)  # by reason: carried out, observed only
-        self.octets = np.zeros((abi.REASON_SLOTS, 2), np.int64)
+        self.packets = np.zeros((abi.REASON_SLOTS, 2), np.int64)  # by reason: enforced, observed only
+        self.bytes = np.zeros((abi.REASON_SLOTS, 2), np.int64)
         self.flag_sets = np.zeros(256, np.int64)
         self.protocols = np.zeros(len(abi.PROTOCOLS), np.int64)
         self.sources: Counter[tuple[int, bytes]] = Counter()
         self.shadow = np.zeros(len(CLASSES), np.int64)  # packets that a shadow entry would count, by class
-        self.sources_whole = True  # no source has been forgotten
+        self.sources_whole = True  # no source has been discarded
         self._dropping = np.isin(
             np.arange(abi.REASON_SLOTS), [it.number for it in abi.reasons() if it.action == "DROP"]
         )
 
     def add(self, answers: Answers, batch: Batch) -> NDArray[np.int64]:
-        """Adds a batch; returns the reason of each frame."""
+        """Add a batch; return the reason of each frame."""
         reasons = np.where(batch.cut, UNKNOWN, answers["reason"].astype(np.int64))
         column = np.where(batch.cut, 0, answers["observed"].astype(np.int64))
         np.add.at(self.packets, (reasons, column), 1)
-        np.add.at(self.octets, (reasons, column), batch.lengths)
+        np.add.at(self.bytes, (reasons, column), batch.lengths)
         segments = answers["tcp_flags"][answers["segment"] == 1]
         self.flag_sets += np.bincount(segments, minlength=256)
         shadowed = answers["shadow_class"][(answers["shadow"] > 0) & ~batch.cut]
@@ -72,24 +72,24 @@ class Tally:
         return reasons
 
     def flags(self) -> dict[str, int]:
-        """TCP segments by flag."""
-        octets = np.arange(256)
-        return {name: int(self.flag_sets[octets >> bit & 1 == 1].sum()) for bit, name in enumerate(abi.FLAGS)}
+        """Return TCP segments by flag."""
+        values = np.arange(256)
+        return {name: int(self.flag_sets[values >> bit & 1 == 1].sum()) for bit, name in enumerate(abi.FLAGS)}
 
     def top_sources(self, count: int) -> list[tuple[str, int]]:
-        """The sources most of whose packets would be dropped, with how many."""
+        """Return the sources with the most dropped packets, each with how many."""
         return [(text(source), number) for (_, source), number in self.sources.most_common(count)]
 
     def named(self) -> Tallied:
-        """Everything, by name."""
+        """Return all totals, by name."""
         reasons = {}
         for number, name in reason_names().items():
-            packets, octets = self.packets[number].tolist(), self.octets[number].tolist()
+            packets, lengths = self.packets[number].tolist(), self.bytes[number].tolist()
             if sum(packets) or number != UNKNOWN:
-                reasons[name] = ReasonCount(packets[0], octets[0], packets[1], octets[1])
+                reasons[name] = ReasonCount(packets[0], lengths[0], packets[1], lengths[1])
         return Tallied(
             packets=int(self.packets.sum()),
-            bytes=int(self.octets.sum()),
+            bytes=int(self.bytes.sum()),
             dropped=int(self.packets[self._dropping, 0].sum()),
             would_drop=int(self.packets[self._dropping, 1].sum()),
             reasons=reasons,
@@ -102,13 +102,13 @@ class Tally:
 
 
 class Difference:
-    """What a second program would change."""
+    """The changes that a second program would make."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, ...], tuple[int, int, tuple[int, ...]]] = {}
 
     def add(self, one: tuple[Numbers, Answers], other: tuple[Numbers, Answers], batch: Batch) -> None:
-        """Adds a batch: reasons and answers of both."""
+        """Add a batch: reasons and answers of both programs."""
         columns = (one[0], other[0], one[1]["verdict"].astype(np.int64), other[1]["verdict"].astype(np.int64))
         differs = ((columns[0] != columns[1]) | (columns[2] != columns[3])) & ~batch.cut
         if not differs.any():
@@ -118,12 +118,12 @@ class Difference:
         for key in np.unique(rows, axis=0):
             same = (rows == key).all(axis=1)
             place = tuple(key.tolist())
-            packets, octets, first = self._found.get(place, (0, 0, ()))
+            packets, total, first = self._found.get(place, (0, 0, ()))
             first = (*first, *numbers[same][: _FIRST - len(first)].tolist())
-            self._found[place] = (packets + int(same.sum()), octets + int(lengths[same].sum()), first)
+            self._found[place] = (packets + int(same.sum()), total + int(lengths[same].sum()), first)
 
     def changes(self) -> list[Change]:
-        """Every change, the most frequent first."""
+        """Return all changes, the most frequent first."""
         names = reason_names()
         found = [
             Change(names[key[0]], names[key[1]], VERDICTS[key[2]], VERDICTS[key[3]], *values)
@@ -133,7 +133,7 @@ class Difference:
 
 
 class Expectation:
-    """That every packet is dropped, or that none is."""
+    """The expectation that every packet is dropped, or that none is."""
 
     def __init__(self, what: Expected) -> None:
         self.what = what
@@ -141,7 +141,7 @@ class Expectation:
         self.first = (0, "", "")  # number, verdict, reason
 
     def add(self, reasons: Numbers, answers: Answers, batch: Batch) -> None:
-        """Holds a batch against it. A frame that was cut too early is not known to meet it."""
+        """Check a batch. A frame that was cut too early counts as not meeting the expectation."""
         dropped = (answers["verdict"] == VERDICTS.index("DROP")) & ~batch.cut
         wrong = ~dropped if self.what == "drop" else dropped | batch.cut
         if wrong.any() and not self.failed:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the commands answer with --json; explain and replay: xdpguard/explain/. Names of fields are the keys.
+"""The commands' answers with --json (explain and replay: xdpguard/explain/). Field names are the keys.
 
-To be imported only by what prints JSON: loading msgspec costs a short command a tenth of its time.
+Import these only to print JSON: loading msgspec costs a short command a tenth of its time.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules and lists: ``rules``, ``lists load``, ``lists show``, ``promote``."""
+"""The answers of ``rules``, ``lists load``, ``lists show`` and ``promote``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """A rule; times are Unix times. ``left_out``: addresses for which it does not hold, where there are any."""
+    """A rule; times are Unix times. ``left_out``: addresses to which it does not apply, if there are any."""
 
     kind: str
     target: str
@@ -34,12 +34,12 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, item: RuleHits, left_out: list[str] | None = None) -> Rule:
-        """A rule in force."""
+        """Convert a rule in force."""
         return cls(**_rule_fields(item), left_out=left_out or UNSET)
 
 
 class ShadowRule(Rule, frozen=True, kw_only=True):
-    """A shadow rule, whose packets are those of all classes."""
+    """A shadow rule; ``packets`` and ``bytes`` are totals of all classes."""
 
     established: HitCount
     allowed: HitCount
@@ -47,12 +47,12 @@ class ShadowRule(Rule, frozen=True, kw_only=True):
 
     @classmethod
     def counted(cls, item: RuleHits) -> ShadowRule:
-        """A shadow rule."""
+        """Convert a shadow rule."""
         return cls(**_rule_fields(item), **split_fields(item.split or NO_SPLIT))
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """A list as it was loaded."""
+    """A list as loaded."""
 
     name: str
     shadow: bool
@@ -67,14 +67,14 @@ class Loaded(Struct, frozen=True, kw_only=True):
 
 
 class LoadedNow(Loaded, frozen=True, kw_only=True):
-    """A list that a command has loaded; ``before``: entries of the one whose place it has taken."""
+    """A list that a command has just loaded; ``before``: entries of the list that it replaced."""
 
     before: int | None
     in_force: bool
 
     @classmethod
     def of(cls, its: Stored, shadow: bool, before: int | None, in_force: bool) -> LoadedNow:
-        """A list that was loaded."""
+        """Convert a list that was just loaded."""
         return cls(**_list_fields(its, shadow), before=before, in_force=in_force)
 
 
@@ -88,12 +88,12 @@ class NamedList(Loaded, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, item: ListHits, shares: Mapping[str, Share], left_out: list[str] | None = None) -> NamedList:
-        """A list in force."""
+        """Convert a list in force."""
         return cls(**_list_fields(item.its, False), **_hit_fields(item, shares), left_out=left_out or UNSET)
 
 
 class ShadowList(NamedList, frozen=True, kw_only=True):
-    """A shadow list, whose packets are those of all classes."""
+    """A shadow list; ``packets`` and ``bytes`` are totals of all classes."""
 
     established: HitCount
     allowed: HitCount
@@ -101,13 +101,13 @@ class ShadowList(NamedList, frozen=True, kw_only=True):
 
     @classmethod
     def counted(cls, item: ListHits, shares: Mapping[str, Share]) -> ShadowList:
-        """A shadow list."""
+        """Convert a shadow list."""
         split = split_fields(item.split or NO_SPLIT)
         return cls(**_list_fields(item.its, True), **_hit_fields(item, shares), **split)
 
 
 class Promotion(Struct, frozen=True, kw_only=True):
-    """Shadow entries that drop from now on, or would, and what all of them have hit."""
+    """Shadow entries that are promoted, or would be, and what they have hit in total."""
 
     promoted: bool
     in_force: bool
@@ -119,7 +119,7 @@ class Promotion(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, chosen: Promoted, promoted: bool) -> Promotion:
-        """What was chosen to be promoted."""
+        """Convert the entries chosen for promotion."""
         return cls(
             promoted=promoted,
             in_force=chosen.in_force,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How things stand: ``status``, ``guard show``."""
+"""The answers of ``status`` and ``guard show``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Answers(Struct, frozen=True):
-    """Whether the answers of an interface's SYN guard arrive; if not why, what mends it, and who found out."""
+    """Whether the answers of an interface's SYN guard arrive; if not: why, the remedy, and who detected it."""
 
     arrive: bool
     muted: bool = False
@@ -28,7 +28,7 @@ class Answers(Struct, frozen=True):
 
     @classmethod
     def of(cls, reach: Reach, name: str, netns: str) -> Answers | None:
-        """Those of one interface; None where no program of the instance is."""
+        """Return them for one interface; None if it carries no program of the instance."""
         if (name, netns) not in reach.silences:
             return None
         found = reach.silences[name, netns]
@@ -36,7 +36,7 @@ class Answers(Struct, frozen=True):
 
 
 class Interface(Struct, frozen=True, kw_only=True):
-    """An interface that carries the program or should."""
+    """An interface that carries the program, or should."""
 
     name: str
     netns: str
@@ -50,21 +50,21 @@ class Interface(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, its: Attached, reach: Reach) -> Interface:
-        """One that is attached, and how its guard can answer."""
+        """Convert an attached interface, and whether its guard can answer."""
         names = ("name", "netns", "mode", "prog_id", "observe", "any_mtu", "state")
         same = {name: getattr(its, name) for name in names}
         return cls(**same, mtu=its.mtu or None, answers=Answers.of(reach, its.name, its.netns))
 
 
 class Held(Struct, frozen=True):
-    """Entries that are stored, and how many of these the kernel holds."""
+    """Stored entries, and how many of them the kernel holds."""
 
     stored: int
     held: int
 
 
 class ShadowAudit(Struct, frozen=True):
-    """What the kernel holds of what only counts."""
+    """How many of the stored shadow entries the kernel holds."""
 
     behind: bool
     rules: Held
@@ -77,7 +77,7 @@ class ShadowAudit(Struct, frozen=True):
 
 
 class Audit(Struct, frozen=True):
-    """What the kernel holds of what is stored, from 0 to 1; ``behind``: a change was interrupted."""
+    """How much of what is stored the kernel holds; ``ratio``: 0 to 1; ``behind``: a change was interrupted."""
 
     ratio: float
     behind: bool
@@ -94,14 +94,14 @@ class Audit(Struct, frozen=True):
 
 
 class Awaited(Struct, frozen=True):
-    """An interface that the configuration names and that is not attached."""
+    """An interface that the configuration names, but that is not attached."""
 
     name: str
     netns: str
 
 
 class Conflict(Struct, frozen=True):
-    """A needed address that entries block, and that is let through."""
+    """An address that the host needs and entries block; its packets pass."""
 
     address: str
     role: str
@@ -110,19 +110,19 @@ class Conflict(Struct, frozen=True):
 
     @classmethod
     def of(cls, found: Needed) -> Conflict:
-        """What was found."""
+        """Convert a conflict that was found."""
         return cls(str(found.address), found.role, [it.words for it in found.entries], found.remedy)
 
 
 class ShadowCounts(Struct, frozen=True):
-    """How many shadow rules there are, and entries of each shadow list."""
+    """The number of shadow rules, and of entries in each shadow list."""
 
     rules: int
     lists: dict[str, int]
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """``status``. ``degraded``: what is not as it should be, a sentence each."""
+    """The answer of ``status``. ``degraded``: each fault in one sentence."""
 
     instance: str
     abi: int
@@ -147,7 +147,7 @@ class GuardCounters(Struct, frozen=True, kw_only=True):
 
 
 class Guarded(Struct, frozen=True, kw_only=True):
-    """The SYN guard of an interface; ``seconds``: since it acts; ``passed``: why segments without a socket pass."""
+    """A SYN guard; ``seconds``: since it became active; ``passed``: why segments without a socket pass."""
 
     netns: str
     mode: str
@@ -165,7 +165,7 @@ class Guarded(Struct, frozen=True, kw_only=True):
 
 
 class GuardShow(Struct, frozen=True):
-    """``guard show``: the policy, what of it was set by hand, each interface, and sysctls that were raised."""
+    """The answer of ``guard show``: the policy, what was set by hand, each interface, and raised sysctls."""
 
     policy: Guard
     overrides: dict[str, Any]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""TCP: ``tcp states``, ``trace``, ``rtt``, ``retrans``, ``cwnd``. Times are Unix times, in seconds.
+"""The answers of ``tcp states``, ``trace``, ``rtt``, ``retrans`` and ``cwnd``. Times are Unix time, in seconds.
 
-``socket`` and ``netns_inode`` are there with --wide.
+``socket`` and ``netns_inode`` are present with --wide.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 
 def wide(socket: int, netns: int) -> dict[str, Any]:
-    """The fields that --wide adds: the kernel's address of a socket, and its namespace by inode number."""
+    """Return the fields that --wide adds: the kernel's address of a socket, and its namespace's inode number."""
     return {"socket": f"{socket:#x}", "netns_inode": netns}
 
 
 class Transition(Struct, frozen=True):
-    """A change of a socket's state; ``ms``: how long the old one lasted. None: that is not known."""
+    """A change of a socket's state; ``ms``: how long the old one lasted, None if unknown."""
 
     time: float
     netns: str
@@ -36,7 +36,7 @@ class Transition(Struct, frozen=True):
 
 
 class Retransmission(Struct, frozen=True, kw_only=True):
-    """Segments that were sent again; ``sent``: what the connection has sent in all, None: nothing yet."""
+    """Retransmitted segments; ``sent``: segments that the connection has sent in total, None: none yet."""
 
     time: float
     netns: str
@@ -54,7 +54,7 @@ class Retransmission(Struct, frozen=True, kw_only=True):
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """A connection's windows at a moment; its end has ``closed``, and no windows."""
+    """A connection's windows at one moment; the record of its end has ``closed``, and no windows."""
 
     time: float
     netns: str
@@ -83,7 +83,7 @@ class Bucket(Struct, frozen=True):
 
 
 class Times(Struct, frozen=True, kw_only=True):
-    """Round-trip times of a group: what they were added up by is there."""
+    """Round-trip times of a group; the fields that identify the group are present."""
 
     netns: str
     netns_inode: int
@@ -100,7 +100,7 @@ class Times(Struct, frozen=True, kw_only=True):
 
 
 class RoundTrips(Struct, frozen=True, kw_only=True):
-    """``tcp rtt``; all times but the first are in ``unit``."""
+    """The answer of ``tcp rtt``; all times but the first are in ``unit``."""
 
     time: float
     unit: str
@@ -109,7 +109,7 @@ class RoundTrips(Struct, frozen=True, kw_only=True):
 
 
 class Resent(Struct, frozen=True, kw_only=True):
-    """What a group has sent again, or all of them: then nothing names it."""
+    """What a group has retransmitted; without a name: the total of all groups."""
 
     netns: str | UnsetType = UNSET
     local: str | UnsetType = UNSET
@@ -123,7 +123,7 @@ class Resent(Struct, frozen=True, kw_only=True):
 
 
 class ResentCounts(Struct, frozen=True, kw_only=True):
-    """``tcp retrans --count``."""
+    """The answer of ``tcp retrans --count``."""
 
     by: str
     groups: list[Resent]
@@ -132,7 +132,7 @@ class ResentCounts(Struct, frozen=True, kw_only=True):
 
 
 class Listener(Struct, frozen=True, kw_only=True):
-    """A port that is listened on, and its queues; ``fullest``: of the sockets that share it."""
+    """A listening port and its queues; ``fullest``: of the sockets that share the port."""
 
     address: str
     port: int
@@ -149,7 +149,7 @@ class Listener(Struct, frozen=True, kw_only=True):
 
 
 class Remote(Struct, frozen=True):
-    """Sockets of a remote prefix."""
+    """The sockets connected to a remote prefix."""
 
     prefix: str
     sockets: int
@@ -157,7 +157,7 @@ class Remote(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """How many sockets went from one state to another since the document before."""
+    """How many sockets changed from one state to another since the previous document."""
 
     old: str
     new: str
@@ -166,7 +166,7 @@ class Change(Struct, frozen=True):
 
 
 class Namespace(Struct, frozen=True, kw_only=True):
-    """The sockets of a network namespace; ``hints``: what is abnormal, each with its evidence."""
+    """The sockets of a network namespace; ``hints``: abnormal conditions, each with its evidence."""
 
     netns: str
     netns_inode: int
@@ -180,7 +180,7 @@ class Namespace(Struct, frozen=True, kw_only=True):
 
 
 class States(Struct, frozen=True):
-    """``tcp states``."""
+    """The answer of ``tcp states``."""
 
     time: float
     namespaces: list[Namespace]

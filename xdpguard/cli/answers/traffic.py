@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets: ``stats``, ``events``."""
+"""The answers of ``stats`` and ``events``."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Counted(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, counters: Counters) -> Counted:
-        """What was read."""
+        """Convert an interface's counters as read."""
         return cls(**{name: getattr(counters, name) for name in cls.__struct_fields__})
 
 
 class Stats(Struct, frozen=True):
-    """``stats``: by interface."""
+    """The answer of ``stats``: counters by interface."""
 
     interfaces: dict[str, Counted]
 
@@ -57,7 +57,7 @@ class Drop(Struct, frozen=True, kw_only=True):
 
 
 class Events(Struct, frozen=True):
-    """``events``: the last drops, and how many there were by reason; ``lost``: samples that found no room."""
+    """Answer of ``events``: the latest drops, and totals by reason; ``lost``: samples without room in the ring."""
 
     events: list[Drop]
     dropped: dict[str, int]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcp states, trace, rtt, retrans, cwnd: what this host's TCP makes of the packets."""
+"""tcp states, trace, rtt, retrans, cwnd: what this host's TCP does with the packets."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ class _Commands(LazyGroup):
 
 
 def register(app: typer.Typer) -> None:
-    """Adds these commands to the application."""
+    """Add these commands to the application."""
     app.add_typer(typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help=_HELP), name="tcp")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PAUSE = 0.05
 _REMEMBERED = 10_000  # connections
 _SPARKS = 32
-_SWEEP = 10.0  # seconds between two looks for connections whose end was lost
+_SWEEP = 10.0  # seconds between two searches for connections whose end was lost
 _CLEAR = "\x1b[H\x1b[2J"
 _SHORTEST, _LONGEST = 0.001, 3600.0  # seconds between two samples
 
@@ -40,7 +40,7 @@ A connection is sampled when it receives a segment, at most once in --every.
 
 
 def register(group: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command to the group."""
     group.command(epilog=_EXAMPLES)(cwnd)
 
 
@@ -93,7 +93,7 @@ def cwnd(
 
 
 class _Shown:
-    """Samples in the terminal, or as JSON."""
+    """Print samples in the terminal, or as JSON."""
 
     def __init__(self, top: int, wide: bool) -> None:
         from xdpguard.tcp import text
@@ -106,7 +106,7 @@ class _Shown:
         self._text = text
 
     def json(self, samples: Iterable[Sample]) -> Iterable[str]:
-        """Every sample; the end of a connection has no values."""
+        """Yield every sample as a JSON line; a connection's end has no values."""
         from xdpguard.cli.answers.tcp import Sample as Answer
         from xdpguard.cli.answers.tcp import wide
 
@@ -133,7 +133,7 @@ class _Shown:
             yield render.json_line(found)
 
     def table(self, connections: list[list[Sample]], lost: int) -> None:
-        """The connections with the largest windows, and how these went."""
+        """Print the connections with the largest windows, and how these developed."""
         from xdpguard.tcp.cwnd import sparkline
 
         typer.echo(_CLEAR if sys.stdout.isatty() else f"--- {units.moment(time.time())}", nl=not sys.stdout.isatty())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Going on until it is enough: Ctrl-C, SIGTERM, the time is over, or nobody reads any more."""
+"""The loop of the live commands: it ends by Ctrl-C, SIGTERM, after a time, or when standard output has no reader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READER_GONE = select.POLLERR | select.POLLNVAL
 
 
 class _Ending:
-    """Whether somebody wants this to end; wakes up who waits."""
+    """The signal handler: notes that the user wants to end, and wakes up the poll."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -27,7 +27,7 @@ class _Ending:
             end.setblocking(False)
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        if self.wanted:  # twice: it hangs
+        if self.wanted:  # the second time: the loop must be stuck
             raise KeyboardInterrupt
         self.wanted = True
         self._writer.send(b"\0")
@@ -50,10 +50,9 @@ def _ending() -> Iterator[_Ending]:
 
 
 def rounds(what: str, pause: float, length: float | None = None) -> Iterator[bool]:
-    """Yields every ``pause`` seconds, and once more at the end, however it comes: then True.
+    """Yield False every ``pause`` seconds, and True once at the end; just return when standard output has no reader.
 
-    Says first on standard error that it has begun with ``what``: from then on nothing is missed, and a signal ends it
-    in good order.
+    Announce ``what`` on standard error first: from then on nothing is missed, and a signal ends the loop cleanly.
     """
     watch = select.poll()
     with _ending() as ending:
@@ -75,12 +74,12 @@ def rounds(what: str, pause: float, length: float | None = None) -> Iterator[boo
                 return
             if now >= following:
                 yield False
-                # Kept in step; rounds that took too long are left out.
+                # Keeps the rhythm; a round that takes too long delays the next one.
                 following = max(following + pause, time.monotonic())
 
 
 def write(lines: Iterable[str]) -> None:
-    """Prints lines at once, and no later."""
+    """Print lines and flush."""
     text = "\n".join(lines)
     if text:
         sys.stdout.write(text + "\n")

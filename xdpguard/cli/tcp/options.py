@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The options that say which sockets are looked at, and for how long: the same for every `tcp` command."""
+"""The options that choose sockets and a duration, which every `tcp` command shares."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def chosen(
     states: int | None = None,
     longer: int = 0,
 ) -> Filter:
-    """What these options say. UsageError when one is wrong, or nothing can match."""
+    """Return the filter that the options describe. Raise UsageError if one is invalid, or nothing can match."""
     found = Filter(
         netns=namespaces.find(netns).inode if netns else 0,
         family=int(family or 0),
@@ -59,5 +59,5 @@ def chosen(
 
 
 def seconds(text: str) -> float | None:
-    """A length of time; None when there is none."""
+    """Return a duration in seconds; None if none is given."""
     return parse_interval(text) if text else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcp retrans: segments sent again, as they happen or counted."""
+"""tcp retrans: retransmitted segments, as they happen or counted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Kinds: syn, syn-ack, loss-probe (tail loss probe), timeout (and what it recovers
 
 
 def register(group: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command to the group."""
     group.command(epilog=_EXAMPLES)(retrans)
 
 
@@ -91,7 +91,7 @@ def _places(netns: str) -> list[Place]:
     from xdpguard.net import netns as namespaces
     from xdpguard.net.netns import NoSuchNamespace
 
-    # Those of this moment: some come and some go while it is counted.
+    # The current ones: connections come and go while segments are counted.
     if not netns:
         return namespaces.all_places()
     try:
@@ -109,7 +109,7 @@ def _follow(running: Retransmissions, shown: _Lines, until: float | None, as_jso
 
 
 class _Lines:
-    """Retransmissions as lines."""
+    """Formats retransmissions as lines."""
 
     def __init__(self, wide: bool, one_namespace: bool) -> None:
         from xdpguard.tcp import text
@@ -122,13 +122,13 @@ class _Lines:
         self._text = text
 
     def head(self) -> str:
-        """The names of the columns."""
+        """Return the header of the table."""
         head = f"{'TIME':<15} {'LOCAL':<21} {'REMOTE':<21} {'STATE':<11} {'KIND':<10} {'SEGMENTS':>8} AGAIN"
         head += "" if self._one and not self._wide else "  NETNS"
         return head + (f"{'':<12} {'SENT':>10} SOCKET" if self._wide else "")
 
     def text(self, events: Iterable[Retransmission]) -> Iterable[str]:
-        """For people."""
+        """Yield a table row for each retransmission."""
         end = self._text.end
         for it in events:
             line = (
@@ -141,7 +141,7 @@ class _Lines:
             yield f"{line} {it.sent or '-':>10} {it.sk:#018x}" if self._wide else line.rstrip()
 
     def json(self, events: Iterable[Retransmission]) -> Iterable[str]:
-        """For machines: an object a line."""
+        """Yield a JSON object for each retransmission."""
         from xdpguard.cli.answers.tcp import Retransmission as Answer
         from xdpguard.cli.answers.tcp import wide
 
@@ -182,7 +182,7 @@ def _count(
     }[by]
     counting = tally.Tally(chosen, grouping)
     counting.begin(_places(netns), running.inodes.held)
-    running.read()  # it may be older than what was noted
+    running.read()  # those so far may be older than what was noted
     for _ in loop.rounds("counting retransmissions", _PAUSE, until):
         running.inodes.refresh()
         counting.add(running.read())
@@ -192,7 +192,7 @@ def _count(
 
 
 class _Counts:
-    """Groups with what they have sent again."""
+    """Prints groups with what they have retransmitted."""
 
     def __init__(self, by: By, prefixes: tuple[int, int]) -> None:
         from xdpguard.tcp.namespaces import Names
@@ -202,7 +202,7 @@ class _Counts:
         self._names = Names()
 
     def show(self, groups: list[tuple[Key, Counted]], rest: Counted, top: int, as_json: bool) -> None:
-        """Prints them, and their sum."""
+        """Print the groups and their total."""
         from xdpguard.tcp.tally import Counted
 
         total = Counted()

@@ -26,8 +26,8 @@ By = Literal["all", "local", "remote", "local-port", "remote-port"]
 Unit = Literal["us", "ms"]
 _PERCENTILES = (0.5, 0.9, 0.99)
 _BAR = 40
-_LONGEST = 3_600_000_000  # us: it is kept in 32 bits
-_LOOK = 0.1  # seconds between two looks at a process's sockets
+_LONGEST = 3_600_000_000  # us; the kernel keeps it in 32 bits
+_LOOK = 0.1  # seconds between two scans of a process's sockets
 
 _EXAMPLES = """
 \b
@@ -42,7 +42,7 @@ Each segment that an established connection receives counts once, with the conne
 
 
 def register(group: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command to the group."""
     group.command(epilog=_EXAMPLES)(rtt)
 
 
@@ -98,7 +98,7 @@ def rtt(
 
 
 class _Shown:
-    """Histograms in the terminal, or as JSON."""
+    """Print histograms in the terminal, or as JSON."""
 
     def __init__(self, by: By, prefix4: int, prefix6: int, unit: Unit, top: int, as_json: bool) -> None:
         from xdpguard.tcp.namespaces import Names
@@ -112,7 +112,7 @@ class _Shown:
         self._names = Names()
 
     def show(self, found: Mapping[Group, Histogram], headed: bool) -> None:
-        """Prints the groups with most counts."""
+        """Print the groups with the highest counts."""
         chosen = sorted(found.items(), key=lambda item: (-item[1].count, item[0]))
         left_out = chosen[self._top :] if self._top else []
         chosen = chosen[: self._top or None]
@@ -182,5 +182,5 @@ class _Shown:
 
 
 def _short(value: float) -> str:
-    """Four digits that matter."""
+    """Format a number with four significant digits."""
     return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.4g}"

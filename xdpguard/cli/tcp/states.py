@@ -32,7 +32,7 @@ Examples:
 
 
 def register(group: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command to the group."""
     group.command(epilog=_EXAMPLES)(states)
 
 
@@ -88,7 +88,7 @@ def _taken(netns: str) -> list[Snapshot]:
         except (XdpguardError, OSError):
             if netns or not place.name:
                 raise
-            # A namespace that has gone meanwhile is none of the host's any more.
+            # A namespace that no longer exists is left out.
     return found
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What `tcp states` shows: tables in the terminal, or JSON."""
+"""The output of `tcp states`: tables in the terminal, or JSON."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from xdpguard.tcp.snapshot import Listener, Remote, Snapshot
 
 By = Literal["state", "listener", "remote"]
-_OLD = 2.0  # seconds, of a snapshot
+_OLD = 2.0  # seconds, from which a snapshot's age is shown
 
 
 @dataclass
 class Part:
-    """A namespace. Without ``states`` they are those of the snapshot."""
+    """A namespace to show. ``states`` None: those of the snapshot count."""
 
     place: Place
     taken: Snapshot
@@ -42,7 +42,7 @@ class Part:
 
 @dataclass
 class Found:
-    """What a namespace's part says."""
+    """What was derived from a namespace's snapshot."""
 
     part: Part
     states: Mapping[int, int]
@@ -52,7 +52,7 @@ class Found:
 
 
 class View:
-    """What is shown, and how. What a snapshot says is worked out once."""
+    """What to show, and how. Results are computed once per snapshot."""
 
     def __init__(self, by: By, prefix4: int, prefix6: int, top: int, as_json: bool) -> None:
         from xdpguard.tcp.owners import Owners
@@ -65,7 +65,7 @@ class View:
         self._known: dict[int, Found] = {}
 
     def show(self, parts: list[Part], seconds: float) -> bool:
-        """Shows namespaces; ``seconds`` since the last time, 0: there was none. Whether there were new snapshots."""
+        """Print namespaces; return whether any snapshot is new. ``seconds``: since the last call, 0 for the first."""
         found, fresh = self._found(parts)
         if self._as_json:
             loop.write([render.json_line(_answer(self, found, seconds))])
@@ -198,7 +198,7 @@ def _print_listeners(view: View, found: list[Found]) -> None:
             it.part.place.name or "-",
             end(one.address, one.port) + (f" x{one.sockets}" if one.sockets > 1 else ""),
             str(view.owners.known(one.inodes[0]) or "-"),
-            f"{one.accept.length:,}/{one.accept.limit:,}" + _one_of_them(one),
+            f"{one.accept.length:,}/{one.accept.limit:,}" + _fullest(one),
             f"{one.syn.length:,}/{one.syn.limit:,}",
             units.number(one.connections),
         ]
@@ -213,8 +213,8 @@ def _print_listeners(view: View, found: list[Found]) -> None:
     _say_left_out(sum(len(it.listeners) for it in found) - len(rows))
 
 
-def _one_of_them(it: Listener) -> str:
-    """The fullest queue, where several share the port and it is fuller than all together."""
+def _fullest(it: Listener) -> str:
+    """Describe the fullest queue of the sockets that share a port, if it is fuller than their average."""
     return f" (one {it.fullest.length:,}/{it.fullest.limit:,})" if it.fullest.share > it.accept.share else ""
 
 

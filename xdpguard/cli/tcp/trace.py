@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcp trace: one line a change of state."""
+"""tcp trace: one line per change of state."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from xdpguard.cli.answers.tcp import Transition as Answer
     from xdpguard.tcp.trace import Transition
 
-_PAUSE = 0.05  # seconds from a change to its line, at most
+_PAUSE = 0.05  # longest delay from a change to its line, seconds
 _LOOK_FOR_LOST = 20  # rounds
 
-_SPECIAL = frozenset(',"\r\n')  # of CSV
+_SPECIAL = frozenset(',"\r\n')  # characters that CSV quotes
 
 _EXAMPLES = """
 \b
@@ -42,7 +42,7 @@ Format = Callable[[Iterable["Transition"]], Iterable[str]]
 
 
 def register(group: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command to the group."""
     group.command(epilog=_EXAMPLES)(trace)
 
 
@@ -96,7 +96,7 @@ def trace(
 
 
 class _Lines:
-    """Changes of state as lines."""
+    """Formats changes of state as lines."""
 
     def __init__(self, wide: bool, one_namespace: bool) -> None:
         from xdpguard.cli.answers.tcp import Transition as Answer
@@ -111,14 +111,14 @@ class _Lines:
         self._address, self._end = text.address, text.end
 
     def text_head(self) -> str:
-        """The names of the columns."""
+        """Return the header of the table."""
         head = f"{'TIME':<15} {'PID':>7} {'PROCESS':<15} {'LOCAL':<21} {'REMOTE':<21}"
         head += f" {'OLD':>11} -> {'NEW':<11} {'MS':>12}"
         head += "" if self._one and not self._wide else "  NETNS"
         return head + (f"{'':<14} {'SOCKET':<18} RESTS IN" if self._wide else "")
 
     def text(self, changes: Iterable[Transition]) -> Iterable[str]:
-        """For people."""
+        """Yield a table row for each change."""
         netns, end, clock = self._names.name, self._end, self._clock.time_of_day
         for it in changes:
             lasted = f"{(it.at - it.since) / 1e6:12.3f}" if it.since else "           -"
@@ -133,16 +133,16 @@ class _Lines:
             yield line
 
     def json(self, changes: Iterable[Transition]) -> Iterable[str]:
-        """For machines: an object a line."""
+        """Yield a JSON object for each change."""
         return map(render.json_line, map(self._answer, changes))
 
     def csv_head(self) -> str:
-        """The names of the columns."""
+        """Return the header of the CSV."""
         names = "time,netns,pid,process,local,local_port,remote,remote_port,old,new,ms"
         return names + (",socket,netns_inode,rest" if self._wide else "")
 
     def csv(self, changes: Iterable[Transition]) -> Iterable[str]:
-        """For spreadsheets; what is not known is empty."""
+        """Yield a CSV record for each change; unknown fields are empty."""
         netns, address, unix = self._names.name, self._address, self._clock.unix
         for it in changes:
             lasted = f"{(it.at - it.since) / 1e6:.6f}" if it.since else ""
@@ -171,5 +171,5 @@ class _Lines:
 
 
 def _quoted(text: str) -> str:
-    """A field of CSV: RFC 4180, section 2."""
+    """Quote a CSV field where needed (RFC 4180, section 2)."""
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.intersection(text) else text

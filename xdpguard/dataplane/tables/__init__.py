@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The maps and what they hold: rules, named lists and their index, settings, the guard's."""
+"""The contents of the maps: rules, named lists and their index, settings, the SYN guard's policy and state."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The SYN guard's maps: the policy all interfaces of an instance share, and each interface's own state."""
+"""The SYN guard's maps: the policy that all interfaces of an instance share, and each interface's own state."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _ONE = (1).to_bytes(4, "little")
 LOCAL, BROADCAST = destinations.LOCAL, destinations.BROADCAST
 MUTE_NOT, MUTE_TOLD, MUTE_FOUND = 0, 1, 2  # enum xg_mute
 _GENERATIONS = (1 << 32) - 1
-_TICK = _NS // 100  # the coarse clock is this coarse at worst; no burst may be shorter
+_TICK = _NS // 100  # coarsest resolution of the coarse clock, ns; no burst may be shorter
 
 
 class State(NamedTuple):
-    """``struct xg_guard``. Times are coarse monotonic, ns; ``until`` 0: idle, ALWAYS: for good."""
+    """``struct xg_guard``. Times are coarse monotonic, ns; ``until`` 0: idle, ALWAYS: without an end."""
 
     until: int
     mac: int
@@ -58,16 +58,16 @@ class State(NamedTuple):
     peer_at: int
 
     def active(self) -> bool:
-        """Whether the guard acts on packets at this moment."""
+        """Return whether the guard acts on packets at this moment."""
         return self.until > time.monotonic_ns()
 
     def muted(self) -> bool:
-        """Whether it answers no SYN, as answers would not arrive: it was told so, or has found out itself."""
+        """Return whether it answers no SYN because answers would not arrive, as the controller or the program found."""
         return self.mute != MUTE_NOT
 
 
 def encode(guard: Guard, options: bool, scan: bool) -> bytes:
-    """``struct xg_guard_policy``. ``options`` and ``scan`` switch off what the policy allows, while they are False."""
+    """Return ``struct xg_guard_policy``. False ``options`` or ``scan`` switches off what the policy allows."""
     window = parse_interval(guard.window)
     burst = int(parse_interval(guard.burst) * _NS)
     rates: list[int] = []
@@ -98,10 +98,10 @@ def encode(guard: Guard, options: bool, scan: bool) -> bytes:
 
 
 def _rmem_max() -> int:
-    """net.core.rmem_max, octets: one for the whole host, a variable of the kernel's that no program can read.
+    """Return net.core.rmem_max in bytes: one value for the whole host, in a kernel variable that no program can read.
 
-    Network namespaces other than the first do not show it on older kernels. Then 0: the window scale that is announced
-    may be smaller than the kernel's, which costs throughput; a larger one would lose data.
+    Older kernels show it in the initial network namespace only. Elsewhere return 0: the announced window scale may
+    then be smaller than the kernel's, which costs throughput; a larger one would lose data.
     """
     try:
         return int(_RMEM_MAX.read_text(encoding="ascii"))
@@ -121,7 +121,7 @@ def _rates(guard: Guard) -> tuple[int, ...]:
 
 
 def write_policy(pins: Pins, policy: bytes) -> None:
-    """Puts a policy in force, for every interface at once."""
+    """Put a policy in force, for every interface at once."""
     descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
     try:
         kernel.update(descriptor, _ZERO, policy)
@@ -130,7 +130,7 @@ def write_policy(pins: Pins, policy: bytes) -> None:
 
 
 class InForce(NamedTuple):
-    """What is to be known of the policy in force: its mode, and what only the controller switches on and off."""
+    """The policy in force: its mode, and what only the controller switches on and off."""
 
     mode: str
     options: bool
@@ -138,7 +138,7 @@ class InForce(NamedTuple):
 
 
 def policy_in_force(pins: Pins) -> bytes:
-    """The policy in force, ``struct xg_guard_policy``."""
+    """Return the policy in force, ``struct xg_guard_policy``."""
     descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
     try:
         raw = kernel.lookup(descriptor, _ZERO, abi.GUARD_POLICY.size)
@@ -156,10 +156,10 @@ def read_policy(pins: Pins) -> InForce:
 
 
 class Surroundings(NamedTuple):
-    """What the guard of an interface must know of its link and its host.
+    """What the guard of an interface must know about its link and its host.
 
     ``mac``: the interface's own address; empty: every frame is ours. ``macs``: those of the devices above it.
-    ``pass_unknown``: a segment without a socket may belong to somebody else. ``mute``: answers would not arrive, so
+    ``pass_unknown``: a segment without a socket may belong to someone else. ``mute``: answers would not arrive, so
     none are sent. ``locals``: LOCAL or BROADCAST for each prefix; empty: every destination counts as this host's own.
     """
 
@@ -171,9 +171,9 @@ class Surroundings(NamedTuple):
 
 
 def settled(state: State, mode: str, around: Surroundings) -> State:
-    """A state with what it must know of its surroundings, in which has begun or ended what the mode says.
+    """Return a state updated with its surroundings, and started or stopped as the mode says.
 
-    What the data plane has found of its answers stays while it is so; it then takes that back itself.
+    While answers do not arrive, MUTE_FOUND stays as the data plane set it, because the data plane resets it itself.
     """
     return state._replace(
         until=_until(state, mode),
@@ -189,13 +189,13 @@ def _until(state: State, mode: str) -> int:
 
 
 def read(pins: Pins, name: str, netns: str) -> State:
-    """An interface's state. XdpguardError when it has none."""
+    """Return an interface's state. Raise XdpguardError when it has none."""
     with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
         return state_of(descriptor)
 
 
 def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> None:
-    """Writes an interface's tables of addresses."""
+    """Write an interface's tables of addresses."""
     macs = {abi.MAC.pack(mac): _ONE for mac in around.macs}
     with pins.opened_link("macs", name, netns, abi.MAC.size, 4) as descriptor:
         _synchronize(descriptor, abi.MAC.size, dict(sorted(macs.items())[: abi.MACS]))
@@ -210,18 +210,18 @@ def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> None:
 
 
 def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -> None:
-    """Tells an interface's guard what it must know of its surroundings, and begins or ends what the mode says."""
+    """Update an interface's guard with its surroundings, and start or stop it as the mode says."""
     surround(pins, name, netns, around)
     with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
         state = state_of(descriptor)
         new = settled(state, mode, around)._replace(link=pins.link_number(name, netns))
-        # Always another number: whoever wrote the tables before may not have lived to say so.
+        # Always a new number: a process killed earlier may have changed the tables without changing it.
         generation = state.locals % _GENERATIONS + 1 if around.locals else 0
         write(descriptor, state, new._replace(locals=generation))
 
 
 def follow_mode(pins: Pins, name: str, netns: str) -> None:
-    """Begins or ends on an interface what the mode of the policy in force says; its surroundings stay as told."""
+    """Start or stop an interface's guard as the mode of the policy in force says; keep its surroundings."""
     mode = read_policy(pins).mode
     with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
         state = state_of(descriptor)
@@ -229,7 +229,7 @@ def follow_mode(pins: Pins, name: str, netns: str) -> None:
 
 
 def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> None:
-    """Makes a map of four-octet values hold just what is wanted."""
+    """Make a map of four-byte values hold exactly what is wanted."""
     keys, values, count = kernel.entries(descriptor, key_size, 4)
     held = {keys[at * key_size : (at + 1) * key_size]: values[at * 4 : at * 4 + 4] for at in range(count)}
     for key, value in wanted.items():
@@ -240,16 +240,16 @@ def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) 
 
 
 def write(descriptor: int, before: State, after: State) -> None:
-    """Writes the fields that differ, and no other: the data plane writes some of them at the same time."""
+    """Write only the fields that differ: the data plane writes some of the others at the same time."""
     with mmap.mmap(descriptor, mmap.PAGESIZE) as memory:
         for (kind, offset), old, new in zip(abi.GUARD_FIELDS, before, after, strict=True):
             if old != new:
-                # One store each: a program on another CPU reads the old value or the new one.
+                # One store each: a program on another CPU reads either the old value or the new one.
                 kind.from_buffer(memory, offset).value = new
 
 
 def state_of(descriptor: int) -> State:
-    """The state in an opened map."""
+    """Return the state in an opened map."""
     raw = kernel.lookup(descriptor, _ZERO, abi.GUARD.size)
     assert raw is not None  # an array always has its entry
     return State(*abi.GUARD.unpack(raw))

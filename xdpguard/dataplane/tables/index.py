@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the deny index: from the sets of all lists to the lines that bpf/stages/index.h reads, and the pre-filters.
+"""Build the deny index: from the sets of all lists to the lines that bpf/stages/index.h reads, and the pre-filters.
 
-A prefix is written as its network with the first bit behind it set, and a length as that bit's neighbour: see there.
+A prefix is written as its network with the first bit after it set, a length as the bit before that one: see index.h.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from xdpguard.lists.addresses import U8, U32, U64, AddressSet
 U16 = NDArray[np.uint16]
 
 WORDS = abi.LINE.size // 8
-_SLOTS4, _SLOTS6 = 8, 2  # entries a line
-_LENGTHS = 16  # of IPv6: XG_INDEX_LENGTHS
+_SLOTS4, _SLOTS6 = 8, 2  # entries per line
+_LENGTHS = 16  # IPv6 prefix lengths per table: XG_INDEX_LENGTHS
 _PREFIX, _THERE, _SHORT = np.uint64(1 << 32), np.uint64(1 << 33), np.uint64(2)
 _LIST_AT = np.uint64(48)
 _ONE = np.uint64(1)
 _LENGTH_LINES4 = 65_536 * 4 // abi.LINE.size
-_MOST_NETS6 = 1 << 20  # /32s of short prefixes in the pre-filter
-_MOST_SPLIT = 1 << 24  # entries that prefixes are written as because there are too many lengths
-_TRIES = 8  # multipliers, before the tables get more lines
+_MOST_NETS6 = 1 << 20  # /32s that short prefixes may set in the pre-filter
+_MOST_SPLIT = 1 << 24  # entries after splitting prefixes, when there are too many lengths
+_TRIES = 8  # multipliers to try before the tables get more lines
 
 
 class Index(NamedTuple):
-    """What is to be written: lines of eight words; pre-filters as words, None when a family has no entries."""
+    """A built index: lines of eight words; pre-filters as words, None when a family has no entries."""
 
     lines: U64
     nets4: U64 | None
     nets6: U64 | None
     wide6: bool
-    slots: dict[int, int]  # entries by number of the list
+    slots: dict[int, int]  # entries by list number
 
 
 class _Entries4(NamedTuple):
@@ -56,7 +56,7 @@ class _Entries6(NamedTuple):
 
 
 def build(lists: Sequence[tuple[int, AddressSet]], generation: int) -> Index:
-    """The index of these lists, given with their numbers: of lists that hold the same prefix the first is named."""
+    """Build the index of lists, given with their numbers; a prefix in several lists counts for the first of them."""
     four, six = _gathered4(lists), _limited(_gathered6(lists))
     for attempt in range(1, 1000):
         try:
@@ -76,13 +76,13 @@ def build(lists: Sequence[tuple[int, AddressSet]], generation: int) -> Index:
 
 
 def _wide6(entries: _Entries6) -> bool:
-    """Whether the pre-filter cannot tell: some prefix is too short for it, or there are too many short ones."""
+    """Return whether the pre-filter cannot decide: a prefix is too short for it, or there are too many short ones."""
     lengths = entries.length[entries.length < nets6.NET].astype(np.int64)
     return bool((lengths < nets6.SHORTEST).any()) or int((1 << (nets6.NET - lengths)).sum()) > _MOST_NETS6
 
 
 def held(lines: U64) -> dict[int, int]:
-    """Entries by number of the list, counted in the lines themselves."""
+    """Return the number of entries by list number, counted in the lines themselves."""
     head = rules.Index.from_buffer_copy(lines[0].tobytes())
     four = lines[head.table4 : head.table4 + head.lines4]
     six = lines[head.table6 : head.table6 + head.lines6, 2::4]
@@ -99,7 +99,7 @@ def _gathered4(lists: Sequence[tuple[int, AddressSet]]) -> _Entries4:
         [np.full(its.network4.size, number, np.uint16) for number, its in lists] or [np.empty(0, np.uint16)]
     )
     if (length == 0).any():
-        # The whole of IPv4 has no bit to stand for its length: it is written as two halves.
+        # 0.0.0.0/0 has no bit to stand for its length: it is written as two halves.
         whole = np.flatnonzero(length == 0)
         network = np.append(np.delete(network, whole), np.array([0, 1 << 31], np.uint32))
         length, owner = np.append(np.delete(length, whole), np.array([1, 1], np.uint8)), _moved(owner, whole, 2)
@@ -127,7 +127,7 @@ def _gathered6(lists: Sequence[tuple[int, AddressSet]]) -> _Entries6:
 
 
 def _moved(owner: U16, whole: NDArray[np.intp], times: int) -> U16:
-    """Owners, those of ``whole`` replaced by so many of the first of them at the end."""
+    """Return owners without those at ``whole``, and the first of these appended ``times`` times."""
     return np.append(np.delete(owner, whole), np.repeat(owner[whole[:1]], times))
 
 
@@ -140,7 +140,7 @@ def _first_of_each(entries: _Entries6) -> _Entries6:
 
 
 def _limited(entries: _Entries6) -> _Entries6:
-    """Writes prefixes of some lengths as several longer ones, until no more lengths are left than are asked for."""
+    """Split prefixes of some lengths into longer ones, until no more than ``_LENGTHS`` lengths are left."""
     while True:
         lengths, counts = np.unique(entries.length, return_counts=True)
         if lengths.size <= _LENGTHS:
@@ -178,7 +178,7 @@ def _split(entries: _Entries6, old: int, new: int) -> _Entries6:
 
 
 def _lines(four: _Entries4, six: _Entries6, generation: int, roomy: int) -> U64:
-    """The lines, with tables ``roomy`` times as large as usual. TooFull when an entry found no place."""
+    """Return the lines, with tables ``roomy`` times as large as usual. Raise TooFull when an entry has no place."""
     factor = placing.multiplier()
     lines4 = placing.lines_for(four.network.size, _SLOTS4) * roomy
     lines6 = placing.lines_for(six.high.size, _SLOTS6) * roomy
@@ -235,7 +235,7 @@ def _place6(table: U64, entries: _Entries6, factor: int) -> None:
 
 
 def _lengths4(entries: _Entries4) -> U32:
-    """For each /16 the lengths below 32 that touch it."""
+    """Return, for each /16, the lengths below 32 that touch it."""
     found = np.zeros(65_536, np.uint32)
     for length in np.unique(entries.length):
         chosen = entries.network[entries.length == length] >> np.uint32(16)
@@ -251,7 +251,7 @@ def _lengths4(entries: _Entries4) -> U32:
 
 
 def _lengths6(table: U64, entries: _Entries6, factor: int) -> None:
-    """For each hash of a /32 the lengths from 32 on that touch it: up to 64, and longer ones."""
+    """Set, for each hash of a /32, the lengths from 32 on that touch it: up to 64, and longer ones."""
     for length in np.unique(entries.length):
         if length < 32:
             continue
@@ -265,7 +265,7 @@ def _short6(entries: _Entries6) -> int:
 
 
 def _nets4(entries: _Entries4) -> U64:
-    """Two planes of one bit a /24, word by word in turn: an address is there, a prefix is there."""
+    """Return two interleaved bit planes, one bit per /24 in each: it holds an address, a prefix touches it."""
     address, prefix = np.zeros(1 << 24, np.uint8), np.zeros(1 << 24, np.uint8)
     net = entries.network >> np.uint32(8)
     address[net[entries.length == 32]] = 1
@@ -294,7 +294,7 @@ def _nets6(entries: _Entries6) -> U64:
 
 
 def _net6_bits(high: U64, subnet: bool) -> NDArray[np.int64]:
-    """Where the bits of networks stand, counted from the first line on. As dataplane/nets6.py, of many at once."""
+    """Return the bit positions of many networks, counted from the first line: what nets6.py computes for one."""
     net = placing.hash_pair(nets6.MULTIPLIER, high >> np.uint64(32), np.uint64(0))
     line = (net >> np.uint64(16)).astype(np.int64)
     if subnet:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which index of the named lists is in force, read without loading numpy."""
+"""Which index of the named lists is in force, and whether it is used: read without loading numpy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
 from xdpguard.policy.rule import Mode
 
-_GENERATION = places(Index)["generation"]  # in what abi.INDEX unpacks
+_GENERATION = places(Index)["generation"]  # among the fields that abi.INDEX unpacks
 _KEY = bytes(4)
 
 
 def asked(pins: Pins, mode: Mode) -> bool:
-    """Whether the program is told that there are lists of a mode."""
+    """Return whether the settings tell the program to look up lists of a mode."""
     fields = (
         (settings.LISTS4, settings.LISTS6) if mode == "enforce" else (settings.SHADOW_LISTS4, settings.SHADOW_LISTS6)
     )
@@ -32,7 +32,7 @@ def asked(pins: Pins, mode: Mode) -> bool:
 
 
 def generation(pins: Pins, index: str) -> int:
-    """The number that the index of that name was built with; 0 when there is none."""
+    """Return the generation that the index of that name was built with; 0 when there is none."""
     outer = pins.open(index, 4, 4)
     try:
         for _ in range(5):
@@ -42,7 +42,7 @@ def generation(pins: Pins, index: str) -> int:
             try:
                 inner = kernel.map_by_id(int.from_bytes(raw, "little"))
             except FileNotFoundError:
-                continue  # swapped for another one just then
+                continue  # replaced at this very moment
             try:
                 line = kernel.lookup(inner, _KEY, abi.LINE.size)
             finally:

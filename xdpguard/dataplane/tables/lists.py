@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The named lists in the kernel: the index in force, its pre-filters, the hit counters (bpf/maps.h).
 
-A new index is written beside the one in force and then takes its place. The pre-filters are one for both: what the new
-one needs is set before, what it no longer needs is cleared after, so that at no moment an entry is missing.
+A new index is written beside the one in force and then replaces it. Both share the pre-filters: bits that the new one
+needs are set before, bits that it no longer needs are cleared after, so that no entry is missing at any moment.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ListMaps(HeldMaps):
     INDEX, NETS4, NETS6 = "list_index", "list_nets4", "list_nets6"
     COUNTERS, COUNTERS_SIZE = "list_hits", abi.HITS.size
     FLAGS = (settings.LISTS4, settings.LISTS6, settings.LISTS6_WIDE)
-    RENEW = staticmethod(settings.renew)  # what is to be told when they have changed
+    RENEW = staticmethod(settings.renew)  # tells the program that they have changed
 
     def __init__(self, pins: Pins) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class ListMaps(HeldMaps):
             raise
 
     def swap(self, lines: _U64, nets4: _U64 | None, nets6: _U64 | None, wide6: bool) -> None:
-        """Puts an index in force: lines of eight words, pre-filters as words, None for a family without entries.
+        """Put an index in force: lines of eight words, pre-filters as words, None for a family without entries.
 
-        OSError, and nothing changed, when the kernel has no room for it.
+        Raise OSError, and change nothing, when the kernel has no room for it.
         """
         descriptor = kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
         try:
@@ -60,7 +60,7 @@ class ListMaps(HeldMaps):
             self._flags(lambda old, new: old | new, nets4 is not None, nets6 is not None, wide6)
             with self._held():
                 kernel.update(self._maps[self.INDEX], _KEY, descriptor.to_bytes(4, "little"))
-            # At once, so that nobody who is killed here leaves sources remembered by the old index.
+            # At once: a process killed here must not leave results of the old index cached per source.
             self.RENEW(self._maps["settings"])
         finally:
             os.close(descriptor)
@@ -70,7 +70,7 @@ class ListMaps(HeldMaps):
         self.RENEW(self._maps["settings"])
 
     def empty(self) -> None:
-        """Takes all lists out of force."""
+        """Take all lists out of force."""
         self._flags(lambda old, new: new, False, False, False)
         with self._held():
             kernel.delete(self._maps[self.INDEX], _KEY)
@@ -79,7 +79,7 @@ class ListMaps(HeldMaps):
         self.RENEW(self._maps["settings"])
 
     def lines(self) -> _U64 | None:
-        """A copy of the index in force; None when there is none."""
+        """Return a copy of the index in force; None when there is none."""
         descriptor = self._index()
         if descriptor is None:
             return None
@@ -90,7 +90,7 @@ class ListMaps(HeldMaps):
             os.close(descriptor)
 
     def digest(self) -> int:
-        """A sum over the pre-filters and the flags that lead to them: to notice that they have changed."""
+        """Return a checksum of the pre-filters and of the flags that enable them, to detect changes."""
         fields = self._settings()
         total = sum(int(fields[flag]) << place for place, flag in enumerate(self.FLAGS))
         for name in (self.NETS4, self.NETS6):
@@ -98,22 +98,22 @@ class ListMaps(HeldMaps):
         return total
 
     def clear_hits(self, numbers: Iterable[int]) -> None:
-        """Sets counters to zero, before a number is given to a new list."""
+        """Set hit counters to zero, before their numbers are given to new lists."""
         rows = self._words(self.COUNTERS).reshape(-1, abi.LISTS, 2)
         for number in numbers:
             rows[:, number] = 0
 
     def hits(self) -> Callable[[int], Hits]:
-        """A snapshot of all hit counters; call it with the number of a list."""
+        """Take a snapshot of all hit counters; call it with the number of a list."""
         sums = self._words(self.COUNTERS).reshape(-1, abi.LISTS, 2).sum(axis=0)
         return lambda number: Hits(int(sums[number, 0]), int(sums[number, 1]))
 
     def counts(self) -> Callable[[int], Hits | Split]:
-        """A snapshot of all counters, as lists of this mode have them; call it with the number of a list."""
+        """Take a snapshot of all counters in the form this mode has; call it with the number of a list."""
         return self.hits()
 
     def _index(self) -> int | None:
-        """A descriptor of the index in force, owned by the caller; None when there is none."""
+        """Return a descriptor of the index in force, owned by the caller; None when there is none."""
         while True:
             raw = kernel.lookup(self._maps[self.INDEX], _KEY, 4)
             if raw is None:
@@ -121,16 +121,16 @@ class ListMaps(HeldMaps):
             try:
                 return kernel.map_by_id(int.from_bytes(raw, "little"))
             except FileNotFoundError:
-                continue  # swapped for another one just then
+                continue  # replaced at this very moment
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """Keeps the index in force alive while it is taken out of force.
+        """Keep the index in force alive while it is taken out of force.
 
-        The system call returns only when every program that may still read the old index has ended (synchronize_rcu()
+        The system call returns only after every program that may still read the old index has ended (synchronize_rcu()
         in maybe_wait_bpf_programs(), since Linux 4.20). But it drops the map's own reference before it waits, and until
-        "bpf: Defer the free of inner map when necessary" (6.7 and later stable releases) the last reference frees the
-        memory at once, under the programs' eyes.
+        "bpf: Defer the free of inner map when necessary" (6.7 and later stable releases) dropping the last reference
+        frees the memory at once, while programs still read it.
         """
         descriptor = self._index()
         try:
@@ -164,6 +164,6 @@ class ListMaps(HeldMaps):
 
 
 def _mapped(descriptor: int, count: int) -> _U64:
-    """An array map as words. The mapping goes with the last reference to it."""
+    """Map an array map as words. The mapping ends with the last reference to it."""
     size = -(-count * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
     return np.frombuffer(mmap.mmap(descriptor, size), np.uint64, count)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The hash tables of the deny index: entries placed into cache lines, two lines to choose from (bpf/stages/index.h).
+"""The hash tables of the deny index: each entry is placed in one of two cache lines (bpf/stages/index.h).
 
-An entry stands in its first line, or in its second one when the first is full: cuckoo hashing with lines as buckets
+An entry is in its first line, or in its second one when the first is full: cuckoo hashing with lines as buckets
 (Dietzfelbinger and Weidling, "Balanced allocation and dictionaries with tightly packed constant size bins", 2007).
 """
 
@@ -23,16 +23,16 @@ _KICKS = 500
 
 
 class TooFull(Exception):
-    """The entries do not fit into so many lines with this hash; another multiplier, or more lines, mend that."""
+    """The entries do not fit into this many lines with this hash; try another multiplier, or more lines."""
 
 
 def multiplier() -> int:
-    """A random odd number for the hash: so nobody can plan a collision."""
+    """Return a random odd number for the hash, so that collisions cannot be planned."""
     return secrets.randbits(64) | 1
 
 
 def hash_pair(factor: int, high: U64, low: U64 | np.uint64) -> U64:
-    """``xg_hash_pair`` of bpf/algo/hash.h, of many words at once: 32 bits each."""
+    """Return ``xg_hash_pair`` (bpf/algo/hash.h) of many words at once: 32 bits each."""
     with np.errstate(over="ignore"):
         mixed = high * np.uint64(factor) + low
         mixed ^= mixed >> _HALF
@@ -41,24 +41,24 @@ def hash_pair(factor: int, high: U64, low: U64 | np.uint64) -> U64:
 
 
 def hash_again(value: U64) -> U64:
-    """``xg_hash_again``."""
+    """Return ``xg_hash_again`` (bpf/algo/hash.h) of many hashes at once."""
     return ((value ^ value >> np.uint64(15)) * np.uint64(_AGAIN)) & _LOW
 
 
 def place(value: U64, count: int) -> Places:
-    """``xg_hash_place``: which of ``count`` places a hash means."""
+    """Return ``xg_hash_place`` (bpf/algo/hash.h): which of ``count`` places each hash selects."""
     return ((value * np.uint64(count)) >> _HALF).astype(np.int64)
 
 
 def lines_for(entries: int, capacity: int) -> int:
-    """How many lines a table gets: they are half full, so that few entries need a second line."""
+    """Return how many lines a table gets: they end up half full, so that few entries need their second line."""
     return max(1, -(-2 * entries // capacity))
 
 
 def arrange(hashes: U64, count: int, capacity: int) -> Places:
-    """Gives each entry a slot ``line * capacity + rank`` in a table of ``count`` lines; lines fill from rank 0.
+    """Return each entry's slot ``line * capacity + rank`` in a table of ``count`` lines; lines fill from rank 0.
 
-    TooFull when that does not work out.
+    Raise TooFull when there is no such arrangement.
     """
     first = place(hashes, count)
     slots, left = _ranked(first, capacity, np.zeros(count, np.int64))
@@ -74,7 +74,7 @@ def arrange(hashes: U64, count: int, capacity: int) -> Places:
 
 
 def _ranked(lines: Places, capacity: int, used: Places) -> tuple[Places, Places]:
-    """Slots behind what is used in each line; -1 and, in the second array, the number of each entry without room."""
+    """Return slots after those used in each line, -1 where there is no room; and the indices of entries without any."""
     packed = lines.astype(np.uint64) << _HALF | np.arange(lines.size, dtype=np.uint64)
     packed.sort()
     order = (packed & _LOW).astype(np.int64)
@@ -90,7 +90,7 @@ def _ranked(lines: Places, capacity: int, used: Places) -> tuple[Places, Places]
 
 
 def _kick(hashes: U64, slots: Places, homeless: Places, count: int, capacity: int) -> None:
-    """Makes room for the few that found both lines full: one of a line's entries moves to its other line, and so on."""
+    """Place the few whose lines are both full: move one of a line's entries to its other line, and so on."""
     holders = np.full(count * capacity, -1, np.int64)
     settled = np.flatnonzero(slots >= 0)
     holders[slots[settled]] = settled

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The pre-filter of the deny lists: one bit for each IPv4 /24, set when some entry touches it (bpf/maps.h: deny4_nets).
+"""The pre-filter of the deny rules: one bit for each IPv4 /24, set when an entry touches it (bpf/maps.h: deny4_nets).
 
-Bit ``net & 7`` of octet ``net >> 3``, where ``net`` is the address without its last octet: the little-endian layout of
+Bit ``net & 7`` of byte ``net >> 3``, where ``net`` is the address without its last byte: the little-endian layout of
 the program's 64-bit words.
 """
 
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping
 from xdpguard.dataplane.sys import abi
 from xdpguard.policy.target import Prefix
 
-SIZE = 1 << 21  # octets, for 2**24 networks
+SIZE = 1 << 21  # bytes, for 2**24 networks
 
 if sys.byteorder == "big":
     raise ImportError("the pre-filter's layout is that of a little-endian machine")
 
 
 def touched(addresses: Iterable[bytes], prefixes: Iterable[bytes]) -> dict[int, bytes]:
-    """Where the entries' bits are: {offset: octets}, offsets ascending, runs disjoint. Takes the map keys."""
+    """Return the bits that map keys set, as {offset: bytes}: offsets ascending, runs disjoint."""
     bits: dict[int, int] = {}
     spans: list[tuple[int, int]] = []
     for key in addresses:
@@ -58,28 +58,28 @@ def _merged(bits: dict[int, int], spans: list[tuple[int, int]]) -> dict[int, byt
 
 
 def set_bits(bits: mmap.mmap, places: Mapping[int, bytes]) -> None:
-    """Sets bits, leaving the others."""
-    for place, octets in places.items():
-        old = int.from_bytes(bits[place : place + len(octets)], "little")
-        merged = old | int.from_bytes(octets, "little")
-        bits[place : place + len(octets)] = merged.to_bytes(len(octets), "little")
+    """Set bits, and leave the others."""
+    for place, chunk in places.items():
+        old = int.from_bytes(bits[place : place + len(chunk)], "little")
+        merged = old | int.from_bytes(chunk, "little")
+        bits[place : place + len(chunk)] = merged.to_bytes(len(chunk), "little")
 
 
 def clear_bits(bits: mmap.mmap, places: Mapping[int, bytes], still_touched: Callable[[Prefix], bool]) -> None:
-    """Clears those bits whose /24 no entry touches any more."""
-    for place, octets in places.items():
-        for offset, octet in enumerate(octets, start=place):
+    """Clear the bits whose /24 no entry touches anymore."""
+    for place, chunk in places.items():
+        for offset, byte in enumerate(chunk, start=place):
             for bit in range(8):
                 net = Prefix((offset * 8 + bit).to_bytes(3, "big") + b"\0", 24)
-                if octet >> bit & 1 and not still_touched(net):
+                if byte >> bit & 1 and not still_touched(net):
                     bits[offset] &= ~(1 << bit) & 0xFF
 
 
 def write(bits: mmap.mmap, places: Mapping[int, bytes]) -> None:
-    """Makes the whole pre-filter these bits and no others, page by page where it differs."""
+    """Make the pre-filter hold exactly these bits, page by page where it differs."""
     wanted = bytearray(SIZE)
-    for place, octets in places.items():
-        wanted[place : place + len(octets)] = octets
+    for place, chunk in places.items():
+        wanted[place : place + len(chunk)] = chunk
     for place in range(0, SIZE, mmap.PAGESIZE):
         page = bytes(wanted[place : place + mmap.PAGESIZE])
         if bits[place : place + mmap.PAGESIZE] != page:

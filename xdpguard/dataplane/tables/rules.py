@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The rule tables in the kernel: turning rules into map entries, adding, removing, auditing, and their hit counters.
 
-Order of writing keeps every moment safe: what lets the program look (settings, pre-filter bits) is set before an entry
-and cleared after it is gone.
+The order of writes keeps every moment safe: what makes the program look (settings, pre-filter bits) is set before an
+entry is added, and cleared after it is removed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MANY_NETS = 100  # octets of the pre-filter from which reading all rules is quicker than asking for each network
-# Each rule table with its key, and the settings field that says whether the program asks it (None: the port bits do).
+_MANY_NETS = 100  # bytes of the pre-filter from which reading all rules is faster than checking each network
+# Each rule table's key, and the settings fields that make the program look there (none: the port bits do).
 _TABLES: dict[str, tuple[Struct, tuple[int, ...]]] = {
     "allow4": (abi.PREFIX4, (settings.ALLOW4,)),
     "allow6": (abi.PREFIX6, (settings.ALLOW6,)),
@@ -42,7 +42,7 @@ Entries = dict[str, dict[bytes, bytes]]
 
 
 def entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
-    """The map entry of a rule: table, key, value. ``boot_offset`` is CLOCK_BOOTTIME minus Unix time, in seconds."""
+    """Return a rule's map entry: table, key, value. ``boot_offset``: CLOCK_BOOTTIME minus Unix time, in seconds."""
     target = rule.target
     if isinstance(target, Port):
         key = abi.PORT.pack(target.number, PROTOCOL_NUMBERS[target.protocol])
@@ -56,7 +56,7 @@ def entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
 
 
 def shadow_entry(rule: Rule, boot_offset: float) -> tuple[str, bytes, bytes]:
-    """Likewise of a shadow rule: addresses are prefixes there."""
+    """Return a shadow rule's map entry: table, key, value; single addresses are prefixes. ``boot_offset``: seconds."""
     target = rule.target
     assert isinstance(target, Prefix)
     return f"shadow{target.version}", _prefix_key(target), _value(rule, boot_offset, target.length)
@@ -91,7 +91,7 @@ class Tables(HeldMaps):
         self._rows = kernel.map_info(self._maps["hits"]).max_entries // self.capacity
 
     def add(self, rules: Iterable[Rule]) -> None:
-        """Puts rules in force, or gives them their new end."""
+        """Put rules in force, or update their end."""
         wanted = _entries(rules)
         self._open_gates(wanted)
         for table, pairs in wanted.items():
@@ -102,10 +102,10 @@ class Tables(HeldMaps):
     def remove(
         self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
     ) -> None:
-        """Takes rules out.
+        """Take rules out of force.
 
-        ``still_touched`` tells whether a block rule that stays shares an address with a /24; ``remaining`` gives the
-        block rules that stay, for when asking so often would take longer.
+        ``still_touched``: whether a remaining block rule shares an address with a /24. ``remaining``: all remaining
+        block rules, for when so many calls of the former would take longer.
         """
         gone = _entries(rules)
         self._close_port_bits(gone["ports"], closed=False)
@@ -114,7 +114,7 @@ class Tables(HeldMaps):
                 kernel.delete(self._maps[table], key)
         touched = prefilter.touched(gone["deny4"], gone["deny4_prefix"])
         if sum(map(len, touched.values())) > _MANY_NETS or gone["deny6"] or gone["deny6_prefix"]:
-            # Bits of IPv6 are shared: only all that stay tell which may go.
+            # IPv6 bits are shared: only all remaining rules together tell which may be cleared.
             self._write_nets(_entries(remaining()))
         elif touched:
             with self._mapped("deny4_nets") as bits:
@@ -123,10 +123,10 @@ class Tables(HeldMaps):
         settings.renew(self._maps["settings"])
 
     def sync(self, rules: Iterable[Rule]) -> int:
-        """Makes the kernel hold exactly these rules, without a moment in which one that stays is missing.
+        """Make the kernel hold exactly these rules; one that stays is in force at every moment.
 
-        Returns the number of entries that were missing, wrong or too many; an end that differs by less than a second
-        is the clock's doing and not counted. A counter in which another entry counted until now begins at zero.
+        Return how many entries were missing, wrong or superfluous, not counting ends that differ by less than a second:
+        the clock causes these. A counter that belonged to another entry until now restarts at zero.
         """
         wanted = _entries(rules)
         repaired = 0
@@ -153,7 +153,7 @@ class Tables(HeldMaps):
         return repaired
 
     def held(self, rules: Iterable[Rule]) -> int:
-        """How many of these rules the kernel holds as they are: counted there."""
+        """Count how many of these rules the kernel holds unchanged."""
         found = 0
         for table, pairs in _entries(rules).items():
             if pairs:
@@ -162,23 +162,23 @@ class Tables(HeldMaps):
         return found
 
     def seed(self) -> None:
-        """Chooses the secrets of the tuples' hash, and the first generation, once in the life of the maps."""
+        """Choose the secrets of the tuples' hash and the first generation, once in the lifetime of the maps."""
 
         def change(fields: list[int]) -> None:
             if not any(fields[-abi.SECRETS :]):
-                # Not one that rows of other maps, left by somebody who was killed, may remember.
+                # Random: rows of other maps, left by a killed process, must not match it.
                 fields[settings.GENERATION] = int.from_bytes(os.urandom(8), "little")
                 fields[-abi.SECRETS :] = [int.from_bytes(os.urandom(8), "little") for _ in range(abi.SECRETS)]
 
         self._write_settings(change)
 
     def lists_in_force(self) -> bool:
-        """Whether the program asks the index of the named lists."""
+        """Return whether the program looks sources up in the index of the named lists."""
         fields = self._settings()
         return bool(fields[settings.LISTS4] or fields[settings.LISTS6])
 
     def clear_hits(self, slots: Iterable[int]) -> None:
-        """Sets counters to zero, before their slots are given to new rules."""
+        """Set hit counters to zero, before their slots are given to new rules."""
         chosen = list(slots)
         if not chosen:
             return
@@ -194,7 +194,7 @@ class Tables(HeldMaps):
                     rows[start : start + size] = bytes(size)
 
     def hits(self) -> Callable[[int], Hits]:
-        """A snapshot of all hit counters; call it with a slot."""
+        """Take a snapshot of all hit counters; call it with a slot."""
         with self._mapped("hits") as rows:
             numbers = memoryview(rows[:]).cast("Q")
         count, capacity = self._rows, self.capacity
@@ -206,12 +206,12 @@ class Tables(HeldMaps):
         return of
 
     def hits_at(self, slots: NDArray[np.intp]) -> NDArray[np.uint64]:
-        """Packets and octets of many slots at once: a row each."""
+        """Return packets and bytes of many slots at once: a row each."""
         import numpy as np
 
         count = self._rows * self.capacity * 2
         rows = np.frombuffer(self._mapped("hits"), np.uint64, count).reshape(self._rows, self.capacity, 2)
-        # One beyond the end was given where there are other maps: it has none here.
+        # A slot beyond the end was assigned with other maps: it has no counter here.
         found = np.zeros((len(slots), 2), np.uint64)
         inside = slots < self.capacity
         found[inside] = rows[:, slots[inside]].sum(axis=0, dtype=np.uint64)
@@ -246,7 +246,7 @@ class Tables(HeldMaps):
             used = {field for table, (_, its) in _TABLES.items() if table not in empty for field in its}
             for field in range(settings.ALLOW4, settings.DENY6_WIDE):
                 fields[field] = int(field in used)
-            # Left as it is while there are prefixes: it costs a look-up, and the next sync knows better.
+            # Kept while there are prefixes: at worst it costs a lookup, and the next sync corrects it.
             fields[settings.DENY6_WIDE] &= int("deny6_prefix" not in empty)
 
         self._write_settings(change)
@@ -279,7 +279,7 @@ class Tables(HeldMaps):
 
 
 def boot_offset() -> float:
-    """CLOCK_BOOTTIME minus Unix time, seconds: what turns an end in the store into one the kernel can compare."""
+    """Return CLOCK_BOOTTIME minus Unix time, seconds: added to an end in the store, it gives one for the kernel."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
 
 
@@ -305,7 +305,7 @@ def _wide6(prefixes: Iterable[bytes]) -> bool:
 
 
 def same_rule(held: bytes | None, wanted: bytes) -> bool:
-    """Whether an entry is as it should be, the clock's doing aside."""
+    """Return whether an entry is as wanted, ignoring ends that differ by less than a second."""
     if held is None:
         return False
     (end, slot, length), (new_end, new_slot, new_length) = abi.RULE.unpack(held), abi.RULE.unpack(wanted)
@@ -313,18 +313,18 @@ def same_rule(held: bytes | None, wanted: bytes) -> bool:
 
 
 def stray_slots(held: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> set[int]:
-    """Slots in which entries of a table count that are to go, or to count elsewhere."""
+    """Return the slots of a table's entries that are to be removed, or to count in another slot."""
     slots = {key: abi.RULE.unpack(value)[1] for key, value in held.items() if wanted.get(key) != value}
     return {slot for key, slot in slots.items() if key not in wanted or abi.RULE.unpack(wanted[key])[1] != slot}
 
 
 def slots_of(wanted: Entries) -> set[int]:
-    """The slots in which entries count."""
+    """Return the slots in which entries count."""
     return {abi.RULE.unpack(value)[1] for pairs in wanted.values() for value in pairs.values()}
 
 
 def _port_fields(fields: list[int], ports: Mapping[bytes, bytes], closed: bool = True, fresh: bool = False) -> None:
-    """Sets or clears the bits of ``ports``; ``fresh`` clears all others first."""
+    """Set or clear the bits of ``ports``; ``fresh`` clears all others first."""
     if fresh:
         fields[abi.SETTINGS_PORTS : -abi.SECRETS] = [0] * (2 * abi.PORT_WORDS)
     for key in ports:

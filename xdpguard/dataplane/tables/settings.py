@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``struct xg_settings``: which tables the program asks, closed ports, the secrets of its hash."""
+"""``struct xg_settings``: which tables the program looks into, closed ports, the secrets of its hash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.rules import Settings
 
-# Where fields are among those that abi.SETTINGS unpacks.
+# Positions of fields among those that abi.SETTINGS unpacks.
 _PLACES = places(Settings)
 ALLOW4, ALLOW6, DENY4, DENY4_PREFIX = (_PLACES[it] for it in ("allow4", "allow6", "deny4", "deny4_prefix"))
 DENY6, DENY6_PREFIX, DENY6_WIDE = (_PLACES[it] for it in ("deny6", "deny6_prefix", "deny6_wide"))
@@ -23,7 +23,7 @@ _KEY = bytes(4)
 
 
 def change(descriptor: int, alter: Callable[[list[int]], None]) -> None:
-    """Reads the settings, lets ``alter`` change the fields in place, and writes them when they differ."""
+    """Read the settings, let ``alter`` change the fields in place, and write them when they differ."""
     raw = kernel.lookup(descriptor, _KEY, abi.SETTINGS.size)
     assert raw is not None  # an array always has its entry
     fields = list(abi.SETTINGS.unpack(raw))
@@ -34,7 +34,7 @@ def change(descriptor: int, alter: Callable[[list[int]], None]) -> None:
 
 
 def renew(descriptor: int) -> None:
-    """Makes the program ask anew about every source: to be called when deny entries have changed, and not before."""
+    """Invalidate the results cached per source. Call it after deny entries have changed, not before."""
 
     def alter(fields: list[int]) -> None:
         fields[_DENY] = int(any(fields[flag] for flag in (DENY4, DENY6, LISTS4, LISTS6)))
@@ -44,7 +44,7 @@ def renew(descriptor: int) -> None:
 
 
 def renew_shadow(descriptor: int) -> None:
-    """Likewise for shadow entries, of which the program remembers nothing: whether there are any."""
+    """Tell the program whether there are shadow entries, after these have changed; it caches no results of them."""
 
     def alter(fields: list[int]) -> None:
         fields[SHADOW] = int(any(fields[SHADOW_RULES4:SHADOW_LISTS6_WIDE]))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Shadow entries in the kernel: the tables of shadow rules, and what they would have hit (bpf/stages/shadow.h).
 
-Nothing here drops a packet, so the order of writing need not keep anything safe.
+Nothing here drops a packet, so writes need no safe order.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ShadowTables(HeldMaps):
             raise
 
     def add(self, rules: Iterable[Rule]) -> None:
-        """Lets rules count, or gives them their new end."""
+        """Let rules count, or update their end."""
         for table, pairs in _entries(rules).items():
             self._write_rules(table, pairs)
         self._flags()
@@ -56,7 +56,7 @@ class ShadowTables(HeldMaps):
         still_touched: Callable[[Prefix], bool] | None = None,
         remaining: Callable[[], Iterable[Rule]] | None = None,
     ) -> None:
-        """Takes rules out. Those that stay are not asked for: there is no pre-filter here."""
+        """Take rules out. The other arguments, of Tables.remove(), are not needed: there is no pre-filter here."""
         del still_touched, remaining
         for table, pairs in _entries(rules).items():
             for key in pairs:
@@ -64,7 +64,7 @@ class ShadowTables(HeldMaps):
         self._flags()
 
     def sync(self, rules: Iterable[Rule]) -> int:
-        """Makes the kernel hold exactly these rules; returns how many entries were missing, wrong or too many."""
+        """Make the kernel hold exactly these rules; return how many entries were missing, wrong or superfluous."""
         repaired = 0
         wanted = _entries(rules)
         strays: set[int] = set()
@@ -83,7 +83,7 @@ class ShadowTables(HeldMaps):
         return repaired
 
     def held(self, rules: Iterable[Rule]) -> int:
-        """How many of these rules the kernel holds as they are: counted there."""
+        """Count how many of these rules the kernel holds unchanged."""
         fields = self._settings()
         found = 0
         for table, pairs in _entries(rules).items():
@@ -93,12 +93,12 @@ class ShadowTables(HeldMaps):
         return found
 
     def lists_in_force(self) -> bool:
-        """Whether the program asks the index of the shadow lists."""
+        """Return whether the program looks sources up in the index of the shadow lists."""
         fields = self._settings()
         return bool(fields[settings.SHADOW_LISTS4] or fields[settings.SHADOW_LISTS6])
 
     def clear_hits(self, slots: Iterable[int]) -> None:
-        """Sets counters to zero, before their slots are given to new rules."""
+        """Set hit counters to zero, before their slots are given to new rules."""
         rows, size = self._rows_of_hits(), abi.SHADOW_HITS.size
         chosen = list(slots)
         for row in range(len(rows) // size // _PLACES):
@@ -107,7 +107,7 @@ class ShadowTables(HeldMaps):
                 rows[start : start + size] = bytes(size)
 
     def hits(self) -> Callable[[int], Split]:
-        """A snapshot of all hit counters; call it with a slot."""
+        """Take a snapshot of all hit counters; call it with a slot."""
         numbers = memoryview(self._rows_of_hits()[:]).cast("Q")
         words = abi.SHADOW_HITS.size // 8
         count = len(numbers) // words // _PLACES

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The shadow lists in the kernel: an index and pre-filters like those of the lists that drop, beside them."""
+"""The shadow lists in the kernel: an index and pre-filters of their own, built like those of the enforced lists."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class ShadowListMaps(ListMaps):
     RENEW = staticmethod(settings.renew_shadow)
 
     def clear_hits(self, numbers: Iterable[int]) -> None:
-        """Sets counters to zero, before a number is given to a new list."""
+        """Set hit counters to zero, before their numbers are given to new lists."""
         rows = self._words(self.COUNTERS).reshape(-1, _PLACES, _WORDS)
         for number in numbers:
             rows[:, abi.SHADOW_RULES + number] = 0
 
     def splits(self) -> Callable[[int], Split]:
-        """A snapshot of all hit counters; call it with the number of a list."""
+        """Take a snapshot of all hit counters, by class; call it with the number of a list."""
         rows = self._words(self.COUNTERS).reshape(-1, _PLACES, _WORDS)
         sums = rows[:, abi.SHADOW_RULES :].sum(axis=0).tolist()
 
@@ -40,10 +40,10 @@ class ShadowListMaps(ListMaps):
         return of
 
     def hits(self) -> Callable[[int], Hits]:
-        """Likewise, all classes together."""
+        """Take a snapshot of all hit counters, all classes together; call it with the number of a list."""
         splits = self.splits()
         return lambda number: splits(number).total
 
     def counts(self) -> Callable[[int], Hits | Split]:
-        """Likewise, by class."""
+        """Take a snapshot of all counters in the form this mode has, by class; call it with the number of a list."""
         return self.splits()
