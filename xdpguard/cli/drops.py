@@ -22,6 +22,7 @@ from xdpguard.policy.target import parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet
+    from xdpguard.store.watch import StoreWatch
     from xdpguard.telemetry.attribution import Attribution, ListEntry, RuleEntry
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
@@ -45,20 +46,20 @@ class Wanted:
     reasons: Collection[str]  # empty: all
     interface: str = ""  # empty: any
     netns: str | None = None  # None: any
-    stamp: int = 0  # of the store when it was looked at
+    store: StoreWatch | None = None
+    version: int = 0  # of the store when it was looked at
 
     def look(self, chosen: Options) -> list[Place]:
         """Takes in what is attached now; returns those that are new. What has gone is kept: it was wanted."""
         from xdpguard.control.namespaces import expect_namespaces, meant
         from xdpguard.store.database import Store
+        from xdpguard.store.watch import StoreWatch
 
-        try:
-            stamp = chosen.instance.store.stat().st_mtime_ns
-        except FileNotFoundError:
-            return []  # there never was anything
-        if stamp == self.stamp:
+        self.store = self.store or StoreWatch(chosen.instance.store)
+        version = self.store.version()
+        if version in (0, self.version):  # 0: there never was anything
             return []
-        self.stamp = stamp
+        self.version = version
         held = pins(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
             there = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]

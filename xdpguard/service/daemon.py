@@ -39,6 +39,7 @@ from xdpguard.service.signals import signals
 from xdpguard.service.survey import Survey
 from xdpguard.service.suspects import Suspects
 from xdpguard.service.upkeep import Upkeep
+from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.resent import Counter as Resent
 from xdpguard.telemetry import events
@@ -66,8 +67,8 @@ class Daemon:
         ``attach``: interfaces to attach to besides those of the file.
         """
         self._pins = pins
-        self._store = store
-        self._seen = 0
+        self._store = StoreWatch(store)
+        self._seen = 0  # the store's version when everything in it was known
         self._session = session
         self._load = policy
         self._policy = Policy()
@@ -95,6 +96,7 @@ class Daemon:
             told = stack.enter_context(signals())
             stack.callback(self._looks.close)
             stack.callback(self._metrics.close)
+            stack.callback(self._store.close)
             with self._session() as session:
                 # First of all: whatever else may be wrong now, this can be done.
                 for change in session.sysctls.restore():
@@ -170,7 +172,8 @@ class Daemon:
 
     def _tick(self, now: float) -> None:
         outdated = self._answers.outdated(self._links)
-        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or self._store_changed() or outdated
+        changed = self._store.version() != self._seen
+        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or changed or outdated
         if looked:
             # Before anything is judged: what another command has set holds from here on.
             with self._session() as session:
@@ -187,17 +190,7 @@ class Daemon:
                 self._suspects.ban(session, self._guard, self._links, suspects)
                 if step:
                     self._clock_stepped(session)
-                self._seen = self._stamp()
-
-    def _stamp(self) -> int:
-        """When the store was last written: another command has changed the rules, the policy or what is attached."""
-        try:
-            return self._store.stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
-
-    def _store_changed(self) -> bool:
-        return self._stamp() != self._seen
+                self._seen = self._store.version()
 
     def _clock_stepped(self, session: Controller) -> None:
         """Ends of rules are times of day; the kernel compares them on a clock that does not step."""
@@ -230,11 +223,11 @@ class Daemon:
         elif changed := _changes(before_guard, self._guard):
             _log.info(f"guard: {changed}")
         session.ruleset.purge()
-        self._needs.look(session, self._following.places(session), self._stamp(), self._chores_at)
+        self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
         session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
         self._open_ring()
-        self._seen = self._stamp()
+        self._seen = self._store.version()
 
     def _open_ring(self) -> None:
         """The ring that is pinned now: with the last interface the maps go, and with the next there are new ones."""
