@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from xdpguard import units
+from xdpguard import signals, units
 from xdpguard.cli import places, render
 from xdpguard.cli.session import Options, pins
 from xdpguard.errors import UsageError, XdpguardError
@@ -35,7 +35,6 @@ Count = Annotated[
 Lasting = Annotated[str, typer.Option("--for", metavar="TIME", help="End after that time, such as 30s or 5m.")]
 _TURN = 1.0  # s, after which samples are asked for anew
 _WORST = 1_000_000  # samples a second
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -137,12 +136,10 @@ class Watch:
             self._drops = held.enter_context(
                 Drops(pins(self._chosen), self._which.places, self._rate, self._which.reasons)
             )
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                held.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
+            held.enter_context(signals.handled(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP))
             self.before = {place: sums(self._chosen, place) for place in self._which.places}
             # A Ctrl-C that comes before `run` is ready for it waits until it is.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-            held.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, _ENDING)
+            held.enter_context(signals.blocked(*signals.ENDING))
             self._held = held.pop_all()
         return self
 
@@ -170,7 +167,7 @@ class Watch:
         end = None if lasting is None else time.monotonic() + lasting
         left = _TURN
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ENDING)
             while left > 0:
                 if end is not None:
                     left = min(_TURN, end - time.monotonic())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xdpguard import signals
 from xdpguard.cli.session import Options, controller, pins, remembered_policy
 from xdpguard.errors import UsageError
 
@@ -30,19 +31,12 @@ def _ending_in_order() -> Iterator[None]:
     """SIGTERM and SIGHUP end the command as an error does, so that nothing stays; the exit code is 128 and theirs."""
 
     def end(number: int, _: object) -> None:
-        for kind in (signal.SIGINT, *_ENDINGS):
+        for kind in signals.ENDING:
             signal.signal(kind, signal.SIG_IGN)  # what now goes away is to go whole
         raise SystemExit(128 + number)
 
-    before = {kind: signal.getsignal(kind) for kind in _ENDINGS}
-    try:
-        for kind, handler in before.items():
-            if handler != signal.SIG_IGN:  # nohup
-                signal.signal(kind, end)
+    with signals.handled(end, *(kind for kind in _ENDINGS if signal.getsignal(kind) != signal.SIG_IGN)):  # nohup
         yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol, TypeVar
 
+from xdpguard import signals
 from xdpguard.control.interfaces import Interface, Interfaces
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link, Mode, NoSuchLink
@@ -24,7 +24,6 @@ from xdpguard.net.refusals import AttachRefused
 _T = TypeVar("_T")
 # What carries a native program to its members, and takes none while a member has one of its own (bond_xdp_set()).
 _TEAMS = ("bond", "team")
-_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class _Programs(Protocol):
@@ -109,8 +108,7 @@ class Uppers:
     def _without(self, uppers: Sequence[Link]) -> Iterator[None]:
         """Takes our programs off these links, and puts them back, also when what is done meanwhile fails."""
         with ExitStack() as held:
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # nobody is to end us half-way
-            held.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+            held.enter_context(signals.blocked(*signals.ENDING))  # nobody is to end us half-way
             lifted: list[tuple[Link, Mode, int]] = []
             # Who is killed meanwhile leaves word to `run` that nobody wanted them off.
             self._interfaces.note_lifted([(it.name, it.netns) for it in uppers])

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from xdpguard import signals
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.build.handshakes import Handshakes
 from xdpguard.dataplane.sys.pins import Pins
@@ -35,7 +36,6 @@ from xdpguard.service.log import Failures, in_words
 from xdpguard.service.looks import Looks
 from xdpguard.service.needs import Needs
 from xdpguard.service.notify import notify, reloading
-from xdpguard.service.signals import signals
 from xdpguard.service.survey import Survey
 from xdpguard.service.suspects import Suspects
 from xdpguard.service.upkeep import Upkeep
@@ -93,7 +93,7 @@ class Daemon:
     def run(self) -> None:
         """Works until SIGTERM or SIGINT. XdpguardError when it cannot begin."""
         with ExitStack() as stack:
-            told = stack.enter_context(signals())
+            told = stack.enter_context(signals.waking(lambda number, frame: None, *signals.ENDING))
             stack.callback(self._looks.close)
             stack.callback(self._metrics.close)
             stack.callback(self._store.close)
