@@ -14,7 +14,7 @@ import xdpguard
 ROOT = Path(xdpguard.__file__).parent
 # From the bottom up; a room imports those of lower floors only.
 FLOORS = [
-    {"errors", "units", "__init__"},
+    {"closeable", "errors", "signals", "units", "__init__"},
     {"instance", "policy"},
     {"net", "capture", "lists"},
     {"dataplane.sys"},

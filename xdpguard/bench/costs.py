@@ -119,7 +119,7 @@ class _Timer:
 def measure(workspace: Workspace, addresses: Addresses, counts: Sequence[int], results: Results) -> None:
     """Add the costs to the results."""
     with ExitStack() as stack:
-        makers = stack.enter_context(Makers())
+        makers = Makers(stack)
         programs = [_ours(workspace, stack, makers, addresses, count, number) for number, count in enumerate(counts)]
         try:
             workspace.say("costs: xdp-filter")

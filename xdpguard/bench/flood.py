@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpguard.bench.wire import INTERFACE, OUTSIDE_MAC, SERVER_MAC, is_lab_end
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.assertions import asserted
 from xdpguard.dataplane.build.cflags import header_flags
 from xdpguard.dataplane.build.compiler import import_bcc
@@ -58,7 +59,7 @@ class Sent:
     seconds: float
 
 
-class Sender:
+class Sender(Closeable):
     """A flood that can be sent repeatedly from an end of a lab. Use as a context manager."""
 
     def __init__(self, flood: Flood, namespace: str, interface: str = INTERFACE) -> None:
@@ -81,10 +82,8 @@ class Sender:
             packets, seconds = _send(self._flood, self._program, self._frame, self._ifindex)
             return Sent(packets, _lost(self._interface) - before, seconds)
 
-    def __enter__(self) -> Sender:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Free the program and its maps."""
         self._module.cleanup()
 
 

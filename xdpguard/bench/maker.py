@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from xdpguard.bench.packets import FAMILIES, SOURCES, Family, size
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.cflags import header_flags
 from xdpguard.dataplane.build.compiler import captured, import_bcc, require_headers
 from xdpguard.dataplane.sys import kernel
@@ -45,7 +46,7 @@ def drop_at_once(kind: Kind = _KINDS[0]) -> int:
     return kernel.load_xdp(_XDP_DROP, "bench_empty", *kind)
 
 
-class Maker:
+class Maker(Closeable):
     """A packet maker for one family and one kind of program. Use as a context manager."""
 
     def __init__(self, family: Family, kind: Kind) -> None:
@@ -91,20 +92,18 @@ class Maker:
     def _map(self, name: str) -> int:
         return int(self._module[name].map_fd)
 
-    def __enter__(self) -> Maker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Free the program and its maps."""
         os.close(self.fd)
         self._module.cleanup()
 
 
 class Makers:
-    """Packet makers, each created when first needed. Use as a context manager."""
+    """Packet makers, each created when first needed, and closed with ``stack``."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack: ExitStack) -> None:
         self._made: dict[tuple[Family, Kind], Maker] = {}
-        self._stack = ExitStack()
+        self._stack = stack
 
     def kind(self, program: int) -> Kind:
         """Return the kind of a program. Raise XdpguardError if no packet maker can call it."""
@@ -118,9 +117,3 @@ class Makers:
         if (family, kind) not in self._made:
             self._made[family, kind] = self._stack.enter_context(Maker(family, kind))
         return self._made[family, kind]
-
-    def __enter__(self) -> Makers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()

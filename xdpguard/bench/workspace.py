@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import xdpguard
 from xdpguard import instance as instances
+from xdpguard import signals
 from xdpguard.bench.process import Spent, kill_children, spend
 from xdpguard.bench.wire import Lab
 from xdpguard.dataplane.sys import kernel
@@ -35,7 +37,6 @@ new_tuples_per_second = 1000000
 [guard]
 flood_rate = 100000000
 """
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Workspace:
@@ -50,7 +51,7 @@ class Workspace:
         self.folder = Path(self._temporary.name)
         self.bpffs = instances.find("default").bpffs
         self._pins: list[Pins] = []
-        self._before = {number: signal.getsignal(number) for number in _ENDING}
+        self._held = ExitStack()
 
     def instance(self, name: str) -> Commands:
         """Return a new, empty instance."""
@@ -60,31 +61,29 @@ class Workspace:
         return Commands(full, pins, self)
 
     def __enter__(self) -> Workspace:
-        for number in _ENDING:
-            signal.signal(number, _interrupt)
-        try:
+        with ExitStack() as held:
+            held.enter_context(signals.handled(signal.default_int_handler, *signals.ENDING))
+            held.callback(self._clean)
             if not shutil.which("ip"):
                 raise MissingError("the ip command is missing", "install iproute2 (Debian, Ubuntu), iproute (Fedora)")
             ensure_bpffs(self.bpffs)
             remove_orphans(self.bpffs)
-            self.lab.up()
-        except subprocess.CalledProcessError as error:
-            self._clean()
-            words = (error.stderr or "").strip()
-            raise XdpguardError(
-                f"cannot create two network namespaces and a veth pair: {words or error}",
-                "the kernel needs network namespaces and veth; everything was cleaned up",
-            ) from error
-        except BaseException:
-            self._clean()
-            raise
+            try:
+                self.lab.up()
+            except subprocess.CalledProcessError as error:
+                words = (error.stderr or "").strip()
+                raise XdpguardError(
+                    f"cannot create two network namespaces and a veth pair: {words or error}",
+                    "the kernel needs network namespaces and veth; everything was cleaned up",
+                ) from error
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._clean()
+        self._held.close()
 
     def _clean(self) -> None:
-        for number in _ENDING:
+        for number in signals.ENDING:
             signal.signal(number, signal.SIG_IGN)
         kill_children()
         try:
@@ -93,8 +92,6 @@ class Workspace:
             for pins in self._pins:
                 pins.remove_all()
             self._temporary.cleanup()
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
 
 
 class Commands:
@@ -157,7 +154,3 @@ def remove_orphans(bpffs: Path) -> None:
             found = _OURS.match(path.name)
             if found and not Path(f"/proc/{found[1]}").exists():
                 Pins(bpffs, path.name).remove_all()
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -7,13 +7,12 @@ import contextlib
 import os
 import stat
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from xdpguard.closeable import Closeable
 from xdpguard.errors import UsageError, XdpguardError
 
 
-class Output:
+class Output(Closeable):
     """An open output. Use as a context manager."""
 
     def __init__(self, name: str) -> None:
@@ -58,12 +57,8 @@ class Output:
         else:
             self._torn = True
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         os.close(self.fd)
 
 

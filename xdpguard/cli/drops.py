@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from xdpguard import units
+from xdpguard import signals, units
 from xdpguard.cli import places, render
 from xdpguard.cli.session import Options, pins
 from xdpguard.errors import UsageError, XdpguardError
@@ -22,6 +22,7 @@ from xdpguard.policy.target import parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet
+    from xdpguard.store.watch import StoreWatch
     from xdpguard.telemetry.attribution import Attribution, ListEntry, RuleEntry
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
@@ -34,7 +35,6 @@ Count = Annotated[
 Lasting = Annotated[str, typer.Option("--for", metavar="TIME", help="End after that time, such as 30s or 5m.")]
 _TURN = 1.0  # seconds between two requests for samples
 _WORST = 1_000_000  # samples a second
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -45,20 +45,20 @@ class Wanted:
     reasons: Collection[str]  # empty: all
     interface: str = ""  # empty: any
     netns: str | None = None  # None: any
-    stamp: int = 0  # modification time of the store at the last look, ns
+    store: StoreWatch | None = None
+    version: int = 0  # of the store when it was looked at
 
     def look(self, chosen: Options) -> list[Place]:
         """Add interfaces attached since the last look, and return them. Detached ones are kept."""
         from xdpguard.control.namespaces import expect_namespaces, meant
         from xdpguard.store.database import Store
+        from xdpguard.store.watch import StoreWatch
 
-        try:
-            stamp = chosen.instance.store.stat().st_mtime_ns
-        except FileNotFoundError:
-            return []  # nothing was ever attached
-        if stamp == self.stamp:
+        self.store = self.store or StoreWatch(chosen.instance.store)
+        version = self.store.version()
+        if version in (0, self.version):  # 0: there never was anything
             return []
-        self.stamp = stamp
+        self.version = version
         held = pins(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
             there = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
@@ -136,12 +136,10 @@ class Watch:
             self._drops = held.enter_context(
                 Drops(pins(self._chosen), self._which.places, self._rate, self._which.reasons)
             )
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                held.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
+            held.enter_context(signals.handled(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP))
             self.before = {place: sums(self._chosen, place) for place in self._which.places}
             # A Ctrl-C before run() is ready for it stays pending until then.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-            held.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, _ENDING)
+            held.enter_context(signals.blocked(*signals.ENDING))
             self._held = held.pop_all()
         return self
 
@@ -169,7 +167,7 @@ class Watch:
         end = None if lasting is None else time.monotonic() + lasting
         left = _TURN
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ENDING)
             while left > 0:
                 if end is not None:
                     left = min(_TURN, end - time.monotonic())

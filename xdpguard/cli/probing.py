@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xdpguard import signals
 from xdpguard.cli.session import Options, controller, pins, remembered_policy
 from xdpguard.errors import UsageError
 
@@ -30,19 +31,12 @@ def _ending_in_order() -> Iterator[None]:
     """Make SIGTERM and SIGHUP end the command like an error, with cleanup; exit with 128 plus the signal's number."""
 
     def end(number: int, _: object) -> None:
-        for kind in (signal.SIGINT, *_ENDINGS):
+        for kind in signals.ENDING:
             signal.signal(kind, signal.SIG_IGN)  # the cleanup must not be interrupted
         raise SystemExit(128 + number)
 
-    before = {kind: signal.getsignal(kind) for kind in _ENDINGS}
-    try:
-        for kind, handler in before.items():
-            if handler != signal.SIG_IGN:  # nohup
-                signal.signal(kind, end)
+    with signals.handled(end, *(kind for kind in _ENDINGS if signal.getsignal(kind) != signal.SIG_IGN)):  # nohup
         yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol, TypeVar
 
+from xdpguard import signals
 from xdpguard.control.interfaces import Interface, Interfaces
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link, Mode, NoSuchLink
@@ -24,7 +24,6 @@ from xdpguard.net.refusals import AttachRefused
 _T = TypeVar("_T")
 # They install a native program on their members, and accept none while a member has its own (bond_xdp_set()).
 _TEAMS = ("bond", "team")
-_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class _Programs(Protocol):
@@ -110,8 +109,7 @@ class Uppers:
     def _without(self, uppers: Sequence[Link]) -> Iterator[None]:
         """Detach our programs from these links, and attach them again even if the block fails."""
         with ExitStack() as held:
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # no signal may end us halfway
-            held.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+            held.enter_context(signals.blocked(*signals.ENDING))  # no signal may end us halfway
             lifted: list[tuple[Link, Mode, int]] = []
             # After a kill meanwhile, this record tells `run` that nobody wanted them detached.
             self._interfaces.note_lifted([(it.name, it.netns) for it in uppers])

@@ -90,8 +90,9 @@ class Collector:
             self.tcp.close()
 
     def close(self) -> None:
-        """Close the maps that are kept open."""
+        """Close the maps and the store that are kept open."""
         with self._lock:
+            self._hits.close()
             self._totals.close()
             self.tcp.close()
 

@@ -6,7 +6,6 @@ The store's rows are read again only when it has changed.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.target import KINDS
 from xdpguard.store.database import Store
+from xdpguard.store.watch import StoreWatch
 
 _ROW = np.dtype(
     [
@@ -36,7 +36,6 @@ _QUERY = (
     "SELECT id, kind, slot, coalesce(expires, 0), source = ?, packets, bytes, created,"
     " (SELECT value FROM facts WHERE key = ?) FROM rules WHERE mode = 'enforce' ORDER BY id"
 )
-_SETTLED = 1_000_000_000  # ns after which a further change gets another mtime: file system clocks are coarse
 _Rows = NDArray[Any]
 
 
@@ -54,7 +53,8 @@ class RuleTotals:
     def __init__(self, pins: Pins, store: Path) -> None:
         self._pins = pins
         self._store = store
-        self._stamp: tuple[int, int] | None = None
+        self._watch = StoreWatch(store)
+        self._version: int | None = None
         self._rows: _Rows = np.zeros(0, _ROW)
         self._generation = ""
         self._last: NDArray[np.int64] = np.zeros((0, 2), np.int64)  # each row's hits at the last reading
@@ -76,14 +76,14 @@ class RuleTotals:
             int((rows["ban"] & alive).sum()),
         )
 
+    def close(self) -> None:
+        """Close the store."""
+        self._watch.close()
+
     def _refresh(self) -> None:
         """Read the store's rows again if it has changed."""
-        stamp = None
-        with contextlib.suppress(FileNotFoundError):
-            status = self._store.stat()
-            if time.time_ns() - status.st_mtime_ns > _SETTLED:
-                stamp = (status.st_mtime_ns, status.st_ino)
-        if stamp == self._stamp and stamp is not None:
+        version = self._watch.version()
+        if version == self._version:
             return
         with Store(self._store, read_only=True) as store:
             found = store.execute(_QUERY, (GUARD, MAPS["enforce"]))
@@ -95,7 +95,7 @@ class RuleTotals:
             # The id of a removed rule may be reused by the next one.
             same = (self._rows["id"][at] == rows["id"]) & (self._rows["created"][at] == rows["created"])
             last[same] = self._last[at[same]]
-        self._stamp, self._rows, self._last = stamp, rows, last
+        self._version, self._rows, self._last = version, rows, last
         self._generation = (found[0][8] or "") if found else ""
 
     def _fresh(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from xdpguard import signals
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.build.handshakes import Handshakes
 from xdpguard.dataplane.sys.pins import Pins
@@ -35,10 +36,10 @@ from xdpguard.service.log import Failures, in_words
 from xdpguard.service.looks import Looks
 from xdpguard.service.needs import Needs
 from xdpguard.service.notify import notify, reloading
-from xdpguard.service.signals import signals
 from xdpguard.service.survey import Survey
 from xdpguard.service.suspects import Suspects
 from xdpguard.service.upkeep import Upkeep
+from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.resent import Counter as Resent
 from xdpguard.telemetry import events
@@ -66,8 +67,8 @@ class Daemon:
         ``attach``: interfaces to attach to in addition to those in the file.
         """
         self._pins = pins
-        self._store = store
-        self._seen = 0
+        self._store = StoreWatch(store)
+        self._seen = 0  # the store's version when everything in it was known
         self._session = session
         self._load = policy
         self._policy = Policy()
@@ -92,9 +93,10 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raise XdpguardError if the service cannot start."""
         with ExitStack() as stack:
-            told = stack.enter_context(signals())
+            told = stack.enter_context(signals.waking(lambda number, frame: None, *signals.ENDING))
             stack.callback(self._looks.close)
             stack.callback(self._metrics.close)
+            stack.callback(self._store.close)
             with self._session() as session:
                 # Restore sysctls first: this works whatever else is wrong.
                 for change in session.sysctls.restore():
@@ -170,7 +172,8 @@ class Daemon:
 
     def _tick(self, now: float) -> None:
         outdated = self._answers.outdated(self._links)
-        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or self._store_changed() or outdated
+        changed = self._store.version() != self._seen
+        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or changed or outdated
         if looked:
             # Before any decision: apply what another command has set meanwhile.
             with self._session() as session:
@@ -187,17 +190,7 @@ class Daemon:
                 self._suspects.ban(session, self._guard, self._links, suspects)
                 if step:
                     self._clock_stepped(session)
-                self._seen = self._stamp()
-
-    def _stamp(self) -> int:
-        """Return when the store was last written (ns): a new value means that another command has changed something."""
-        try:
-            return self._store.stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
-
-    def _store_changed(self) -> bool:
-        return self._stamp() != self._seen
+                self._seen = self._store.version()
 
     def _clock_stepped(self, session: Controller) -> None:
         """Recompute when rules expire: the store has a time of day, the kernel uses a clock that does not step."""
@@ -230,11 +223,11 @@ class Daemon:
         elif changed := _changes(before_guard, self._guard):
             _log.info(f"guard: {changed}")
         session.ruleset.purge()
-        self._needs.look(session, self._following.places(session), self._stamp(), self._chores_at)
+        self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
         session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
         self._open_ring()
-        self._seen = self._stamp()
+        self._seen = self._store.version()
 
     def _open_ring(self) -> None:
         """Open the ring that is pinned now: the last detach removes the maps, and the next attach makes new ones."""

@@ -31,9 +31,9 @@ class Needs:
                 f"{address} holds a connection to an SSH port and is not logged in: {blocked_by} stays in force for it"
             )
 
-    def look(self, session: Controller, places: set[str], stamp: int, now: float) -> None:
-        """Let through what the host needs and log what changed. ``stamp`` differs whenever the store was changed."""
-        mark = (needed.addresses(session.store, {"", *places}), stamp)
+    def look(self, session: Controller, places: set[str], version: int, now: float) -> None:
+        """Let through what the host needs and log what changed. ``version`` differs whenever the store was changed."""
+        mark = (needed.addresses(session.store, {"", *places}), version)
         if mark == self._mark and now - self._at < _EVERY:
             return
         try:

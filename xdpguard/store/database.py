@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
+from xdpguard.closeable import Closeable
 from xdpguard.errors import XdpguardError
 from xdpguard.instance import unwritable
 from xdpguard.policy.hits import Hits, Split
@@ -36,8 +36,8 @@ class Attachment(NamedTuple):
     any_mtu: bool = False
 
 
-class Store:
-    """A store in one file; ``read_only`` needs no write permission and treats a missing file as empty."""
+class Store(Closeable):
+    """The store in one file; ``read_only`` needs no write permission and takes a missing file as empty."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._path = path
@@ -58,14 +58,6 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

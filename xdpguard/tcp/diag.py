@@ -11,12 +11,12 @@ import errno
 import os
 import socket
 import struct
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.closeable import Closeable
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import Place, entered_path
 from xdpguard.tcp.names import ALL_STATES
@@ -67,7 +67,7 @@ class Info(NamedTuple):
 _TOTAL_RETRANS, _SEGMENTS_OUT = 100, 136
 
 
-class Diag:
+class Diag(Closeable):
     """A sock_diag socket in one namespace. Use as a context manager."""
 
     def __init__(self, place: Place) -> None:
@@ -96,14 +96,6 @@ class Diag:
     def close(self) -> None:
         """Close the netlink socket."""
         self._socket.close()
-
-    def __enter__(self) -> Diag:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _dump(self, family: int, states: int, extensions: int) -> list[bytes]:
         """Return the messages of the answer, buffer by buffer, without the final NLMSG_DONE."""

@@ -10,11 +10,11 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from xdpguard.closeable import Closeable
 from xdpguard.errors import MissingError, XdpguardError
 from xdpguard.net.netns import NoSuchNamespace, Place, all_places, cookie_of
 from xdpguard.tcp import evidence, program
@@ -60,7 +60,7 @@ class Reading:
     rtt: dict[str, Histogram] = field(default_factory=dict)
 
 
-class Figures:
+class Figures(Closeable):
     """The programs that the enabled parts need, attached. Use as a context manager."""
 
     def __init__(self, parts: Parts, places: Callable[[], list[Place]] = all_places) -> None:
@@ -128,14 +128,6 @@ class Figures:
     def close(self) -> None:
         """Detach everything."""
         self.want(Parts(False, False, False, False, False))
-
-    def __enter__(self) -> Figures:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _gone(self) -> Callable[[int], bool]:
         """Return a test whether a namespace, by inode number, vanished since the last call; its inode may be reused."""

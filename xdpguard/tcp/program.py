@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.tracepoints import Tracepoints, format_of, require_tracepoints
 from xdpguard.dataplane.sys import btf, kernel
 from xdpguard.dataplane.sys.ring import Ring
@@ -21,7 +21,7 @@ INODES = 65_536  # sockets of one process that can be followed
 _PROBE = "tcp:tcp_probe"
 
 
-class Attached:
+class Attached(Closeable):
     """An attached program of bpf/tcp/. Use as a context manager."""
 
     _program: Tracepoints
@@ -33,14 +33,6 @@ class Attached:
     def close(self) -> None:
         """Detach."""
         self._program.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Records:

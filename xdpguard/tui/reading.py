@@ -21,6 +21,7 @@ from xdpguard.dataplane.tables import guard
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Label, Target
+from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Backlogs
 from xdpguard.tcp.snapshot import Listener
 from xdpguard.telemetry import counters, ranking
@@ -49,11 +50,11 @@ class Seen:
 
 
 class Rules:
-    """The rules of a store written at ``stamp``, with the columns that numpy needs."""
+    """The rules of a store of one ``version`` (store/watch.py), with the columns that numpy needs."""
 
-    def __init__(self, rules: Sequence[Rule], stamp: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, rules: Sequence[Rule], version: int = 0) -> None:
         self.rules = rules
-        self.stamp = stamp
+        self.version = version
         self.slots: NDArray[np.intp] = np.array([rule.slot for rule in rules], np.intp)
         # Shadow rules come last, and have ids of their own.
         self.ids = np.array([rule.id + (_SHADOW if rule.mode == "shadow" else 0) for rule in rules], np.int64)
@@ -109,9 +110,9 @@ class Reader:
 
     def __init__(self, pins: Pins, store: Path, session: Session) -> None:
         self._pins = pins
-        self._store = store
+        self._watch = StoreWatch(store)
         self._session = session
-        self._rules = Rules([], (-1, -1))
+        self._rules = Rules([], -1)
         self._syns: ranking.Syns | None = None
         self._dropped = Dropped(pins)
         self._backlogs = Backlogs()
@@ -148,10 +149,9 @@ class Reader:
         return found
 
     def _hits(self, session: Controller) -> RuleHits:
-        status = self._store.stat()
-        stamp = (status.st_mtime_ns, status.st_ino)
-        if stamp != self._rules.stamp:
-            self._rules = Rules([*session.store.rules(), *session.store.rules(mode="shadow")], stamp)
+        version = self._watch.version()
+        if version != self._rules.version:
+            self._rules = Rules([*session.store.rules(), *session.store.rules(mode="shadow")], version)
         rules = self._rules
         hits = rules.stored
         with session.tables() as tables:

@@ -5,48 +5,15 @@ from __future__ import annotations
 
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from types import FrameType
 
+from xdpguard import signals
 from xdpguard.cli import render
 
 _READER_GONE = select.POLLERR | select.POLLNVAL
-
-
-class _Ending:
-    """The signal handler: notes that the user wants to end, and wakes up the poll."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self.reader, self._writer = socket.socketpair()
-        for end in (self.reader, self._writer):
-            end.setblocking(False)
-
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        if self.wanted:  # the second time: the loop must be stuck
-            raise KeyboardInterrupt
-        self.wanted = True
-        self._writer.send(b"\0")
-
-    def close(self) -> None:
-        self.reader.close()
-        self._writer.close()
-
-
-@contextmanager
-def _ending() -> Iterator[_Ending]:
-    made = _Ending()
-    before = {number: signal.signal(number, made) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield made
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        made.close()
 
 
 def rounds(what: str, pause: float, length: float | None = None) -> Iterator[bool]:
@@ -54,10 +21,17 @@ def rounds(what: str, pause: float, length: float | None = None) -> Iterator[boo
 
     Announce ``what`` on standard error first: from then on nothing is missed, and a signal ends the loop cleanly.
     """
+    came: list[int] = []
+
+    def heed(number: int, _frame: FrameType | None) -> None:
+        if came:  # the second time: the loop must be stuck
+            raise KeyboardInterrupt
+        came.append(number)
+
     watch = select.poll()
-    with _ending() as ending:
+    with signals.waking(heed, signal.SIGINT, signal.SIGTERM) as told:
         render.note(what if length is not None else f"{what}; end with Ctrl-C")
-        watch.register(ending.reader, select.POLLIN)
+        watch.register(told, select.POLLIN)
         watch.register(1, 0)
         begun = time.monotonic()
         following = begun + pause
@@ -69,7 +43,7 @@ def rounds(what: str, pause: float, length: float | None = None) -> Iterator[boo
             if gone:
                 return
             now = time.monotonic()
-            if ending.wanted or now >= end:
+            if came or now >= end:
                 yield True
                 return
             if now >= following:

@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import Switches, cflags
 from xdpguard.dataplane.build.loading import LoadError, load_programs
@@ -63,7 +63,7 @@ def require_headers() -> None:
         )
 
 
-class Compiled:
+class Compiled(Closeable):
     """A compiled program and its maps. Use as a context manager; maps that are pinned outlive it."""
 
     def __init__(self, switches: Switches, edit: Callable[[str], str] = lambda text: text) -> None:
@@ -145,14 +145,6 @@ class Compiled:
     def close(self) -> None:
         """Free the compiler's memory and its descriptors."""
         self._module.cleanup()
-
-    def __enter__(self) -> Compiled:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _require_layouts(self) -> None:
         for name, declared in self.tables().items():

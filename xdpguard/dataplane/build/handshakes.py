@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from struct import Struct
-from types import TracebackType
 
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.tracepoints import Tracepoints
 from xdpguard.dataplane.sys import btf, kernel
 from xdpguard.dataplane.sys.layouts.base import packer
@@ -17,7 +17,7 @@ _REMOTE = packer(Remote)
 _COUNT = Struct("=Q")
 
 
-class Handshakes:
+class Handshakes(Closeable):
     """The program, attached. Use as a context manager; it is gone when the process ends, however it ends."""
 
     def __init__(self) -> None:
@@ -41,11 +41,3 @@ class Handshakes:
     def close(self) -> None:
         """Detach the program."""
         self._program.close()
-
-    def __enter__(self) -> Handshakes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -11,11 +11,11 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.cache import Cache
 from xdpguard.dataplane.build.cflags import Switches
 from xdpguard.dataplane.build.compiler import Compiled
@@ -42,7 +42,7 @@ _KEY = bytes(4)
 _OWN = ("probe_state", "probe_answers", "guards", PROGRAMS_MAP)
 
 
-class Probe:
+class Probe(Closeable):
     """A loaded probe. Use as a context manager; nothing of it stays.
 
     Frames that come from an interface are to be asked about in that interface's network namespace.
@@ -85,14 +85,6 @@ class Probe:
         if self.program >= 0:
             os.close(self.program)
             self.program = -1
-
-    def __enter__(self) -> Probe:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def set_guard(self, state: State) -> None:
         """Give it a guard as that of an interface is now, and as it stays: no flood begins or ends while it works."""

@@ -10,9 +10,9 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.rules import Tables
@@ -47,7 +47,7 @@ class Target:
 
 
 @dataclass
-class Built:
+class Built(Closeable):
     """A loaded program that is not attached yet. Say ``in_force`` when it is; else undo with ``discard``."""
 
     fd: int
@@ -64,12 +64,8 @@ class Built:
         """Remove the pins that building made."""
         self._pins.remove(self._made)
 
-    def __enter__(self) -> Built:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the descriptor; a program that is attached or pinned stays."""
         os.close(self.fd)
 
 

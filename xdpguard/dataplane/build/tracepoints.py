@@ -10,8 +10,8 @@ import ctypes
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import header_flags
 from xdpguard.dataplane.build.compiler import captured, import_bcc, require_headers
@@ -24,7 +24,7 @@ _TRACEFS = Path("/sys/kernel/tracing")
 KNOWN = ("sock:inet_sock_set_state", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "tcp:tcp_probe")
 
 
-class Tracepoints:
+class Tracepoints(Closeable):
     """A program of bpf/, attached to its tracepoints. Use as a context manager."""
 
     def __init__(
@@ -82,14 +82,6 @@ class Tracepoints:
             os.close(link)
         self._links = []
         self._module.cleanup()
-
-    def __enter__(self) -> Tracepoints:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def require_tracepoints(names: Iterable[str]) -> None:

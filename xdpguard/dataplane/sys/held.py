@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.sys import abi, kernel
 
 
-class HeldMaps:
+class HeldMaps(Closeable):
     """Descriptors of maps by name. Use as a context manager; the maps outlive it."""
 
     COUNTERS = "hits"  # the map that names all of them: with another one, counting began anew
@@ -24,14 +23,6 @@ class HeldMaps:
         for descriptor in self._maps.values():
             os.close(descriptor)
         self._maps.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def generation(self) -> str:
         """Name these maps among all that ever were: another name means that counters began anew."""

@@ -8,9 +8,9 @@ import mmap
 import os
 import threading
 from collections.abc import Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from xdpguard.closeable import Closeable
 from xdpguard.dataplane.sys import kernel
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _BUSY, _DISCARDED = 1 << 31, 1 << 30  # BPF_RINGBUF_*_BIT
 _HEADER = 8  # bytes before each record
 
 
-class Ring:
+class Ring(Closeable):
     """A ring. Use as a context manager; ``fileno`` is ready when there is something to read."""
 
     def __init__(self, fd: int) -> None:
@@ -93,14 +93,6 @@ class Ring:
         self._consumer.close()
         self._rest.close()
         os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _end(self) -> int:
         """Return how far the kernel has written.
