@@ -53,7 +53,7 @@ def test_one_at_a_time(attached: Command, lab: Lab, tmp_path: Path) -> None:
     with Following(attached, *JSON) as first:
         for verb in (["events", "--follow"], ["events", "--for", "1s"], ["capture", "-w", str(file)]):
             line = attached.refused(1, *verb)
-            assert f"process {first.pid} reads the drops" in line
+            assert f"process {first.pid} already reads the drops" in line
         assert file.read_bytes() == b"of yesterday", "a command that is refused writes nothing"
         send(lab, [tcp("16.1.1.1", "SF")])
         first.shows(1)

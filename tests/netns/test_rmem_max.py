@@ -32,10 +32,10 @@ def known(command: Command) -> int:
 
 @contextlib.contextmanager
 def running(command: Command) -> Iterator[None]:
-    process = subprocess.Popen(command.line("run"), env=command.environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    process = subprocess.Popen(command.line("run"), env=command.environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
     try:
-        assert any("watching" in line for line in process.stdout)
+        assert any("watching" in line for line in process.stderr)
         yield
     finally:
         process.terminate()

@@ -91,7 +91,7 @@ def test_figures_are_those_of_stats_and_a_block_takes_effect(lab: Lab, attached:
         assert eventually(lambda: works(lab, 4, "tcp"))
 
         top.resize(160, 48)
-        top.sees("3 destinations SYNs not denied")
+        top.sees("3 destinations SYNs not dropped")
         assert top.end("q") == 0
         top.restored()
 

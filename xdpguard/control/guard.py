@@ -6,10 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from typing import Any
-
-import msgspec
-from msgspec.structs import replace
+from typing import TYPE_CHECKING, Any
 
 from xdpguard.control.change import Changes
 from xdpguard.control.sysctls import Offloads
@@ -22,8 +19,9 @@ from xdpguard.net.answers import Way, way_out
 from xdpguard.net.around import Around
 from xdpguard.net.links import Link
 from xdpguard.net.netns import entered
-from xdpguard.policy.load import guard_faults
-from xdpguard.policy.model import Guard
+
+if TYPE_CHECKING:
+    from xdpguard.policy.model import Guard
 
 _FACT = "guard"
 _IN_FORCE = "guard_in_force"  # fact: the policy in the kernel, with the version of its layout
@@ -34,6 +32,10 @@ DEFAULT = "default"  # the value that removes an override
 
 def keys() -> list[str]:
     """Return the keys that ``guard set`` accepts."""
+    import msgspec
+
+    from xdpguard.policy.model import Guard
+
     return [field.encode_name for field in msgspec.structs.fields(Guard)]
 
 
@@ -53,6 +55,11 @@ def parse(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _value(key: str, text: str) -> Any:
+    import msgspec
+
+    from xdpguard.policy.load import guard_faults
+    from xdpguard.policy.model import Guard
+
     value: Any = [part for part in text.split(",") if part] if key in _LISTS else text
     try:
         converted = msgspec.convert({key: value}, Guard, strict=False)
@@ -127,6 +134,8 @@ class GuardPolicy:
 
     def put(self, policy: Guard, found: Seen, options: bool = True, scan: bool = False) -> None:
         """Put a policy in force on interfaces that `look` has seen. A policy already recorded is only written again."""
+        from msgspec.structs import replace
+
         exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
         wanted = guard.encode(replace(policy, exempt_ports=exempt), options, scan)
         with self._changes.begin() if self._remembered() != wanted else nullcontext():
@@ -169,6 +178,10 @@ class GuardPolicy:
 
 
 def _combined(configured: Guard, overrides: dict[str, Any]) -> Guard:
+    import msgspec
+
+    from xdpguard.policy.model import Guard
+
     try:
         return msgspec.convert(msgspec.to_builtins(configured) | overrides, Guard, strict=False)
     except msgspec.ValidationError as error:

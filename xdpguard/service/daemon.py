@@ -206,6 +206,7 @@ class Daemon:
             self._following.name(session, self._policy, self._chores_at)
         self._following.look(session, self._chores_at, self._looks.deleted())
         self._looks.watch(self._following.places(session))
+        self._upkeep.check(session, self._chores_at)
         before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
         links = session.links()
         before, self._links = self._links, links

@@ -54,6 +54,7 @@ class Following:
         self._awaited: dict[Place, AttachTo] = {}  # named, but not attached yet
         self._known: dict[Place, Identity] = {}  # the interface that carried the program at the last look
         self._told: dict[Place, str] = {}  # the last message about it
+        self._held_back: list[tuple[int, str]] | None = None  # messages while it begins, with their levels
         self._failed: dict[Place, Failure] = {}
 
     def begin(self, session: Controller, policy: Policy, now: float) -> None:
@@ -61,6 +62,19 @@ class Following:
 
         Raises XdpguardError if there is nothing to attach to and nothing to wait for.
         """
+        self._held_back = []
+        try:
+            self._begin(session, policy, now)
+        except XdpguardError:
+            if len(self._failed) == 1:  # the error says the same
+                self._held_back.clear()
+            raise
+        finally:
+            for level, text in self._held_back:
+                _log.log(level, text)
+            self._held_back = None
+
+    def _begin(self, session: Controller, policy: Policy, now: float) -> None:
         self.name(session, policy, now)
         for it in session.interfaces():
             if it.state == "detached":
@@ -194,7 +208,10 @@ class Following:
         """Log a message about an interface unless it is the same as the last one."""
         if self._told.get(place) != text:
             self._told[place] = text
-            _log.log(level, text)
+            if self._held_back is None:
+                _log.log(level, text)
+            else:
+                self._held_back.append((level, text))
 
 
 def _identity(it: Interface) -> Identity:

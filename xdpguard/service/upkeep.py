@@ -29,7 +29,11 @@ class Upkeep:
 
     def run(self, session: Controller, policy: Policy, now: float) -> None:
         """Run the tasks that are due."""
+        self.check(session, now)
         self._lists(session, policy, now)
+
+    def check(self, session: Controller, now: float) -> None:
+        """Audit, repair and log what was missing, if that is due; to run before any change, which repairs silently."""
         if now - self._audited >= _AUDIT:
             self._audited = now
             self._audit(session)

@@ -9,14 +9,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.guard import GuardPolicy
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.net import locals as destinations
-from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_interval, parse_ports
+
+if TYPE_CHECKING:
+    from xdpguard.policy.model import Guard
 
 ALWAYS = (1 << 64) - 1
 CAUSES = ("", "a listener's queue is full", "SYN rate", "segments of no connection")  # enum xg_flood_cause
