@@ -423,7 +423,7 @@ def test_the_unit_names_capabilities_that_are_enough(lab: Lab, attached: Command
         for port in range(2000, 2040):
             touch(lab, SERVER4, port, CLIENTS4[1])
         assert run.says(f"banned {CLIENTS4[1]}"), run.lines
-        flood = start_flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "2")
+        flood = start_flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "6")
         assert run.says("tcp_syncookies 1 -> 2"), run.lines
         flood.communicate(timeout=60)
         assert not any(line.startswith("no ") for line in run.lines), "handshakes and SYN-ACKs can be counted"
