@@ -3,23 +3,14 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from xdpguard.net import netlink
-from xdpguard.net.netlink import attribute, attributes, number, text
-from xdpguard.net.netns import entered
+from xdpguard.net import linkinfo
+from xdpguard.net.netlink import attributes, number, text
 
-_GET_LINK = 18  # RTM_GETLINK, linux/rtnetlink.h
-HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg
-# IFLA_*, linux/if_link.h
-_ADDRESS, _NAME, _LINK, _MASTER, _LINKINFO, _EXT_MASK, _LINK_NETNSID = 1, 3, 5, 10, 18, 29, 37
-_INFO_KIND, _INFO_DATA = 1, 2
 _VRF_TABLE = 1
 _BRIDGE_VLAN_FILTERING = 7
-_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 
 # Kinds whose IFLA_LINK names the device below, and that receive what arrives there. A veth's IFLA_LINK names its peer,
 # a tunnel's the device its outer packets take. Frames for a macvtap go to its reader, usually a virtual machine.
@@ -50,31 +41,24 @@ Devices = Mapping[int, Device]  # by index
 
 def read(netns: str = "") -> Devices:
     """Return every device of a namespace. Raise NoSuchNamespace if it does not exist."""
-    return {it.ifindex: it for it in map(parse, messages(netns))}
-
-
-def messages(netns: str = "") -> list[bytes]:
-    """Return an RTM_NEWLINK message for each device. Raise NoSuchNamespace if the namespace does not exist."""
-    request = HEADER.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
-    with entered(netns):
-        return netlink.ask(netlink.ROUTE, _GET_LINK, request, dump=True)
+    return {it.ifindex: it for it in map(parse, linkinfo.messages(netns))}
 
 
 def parse(message: bytes) -> Device:
     """Parse a device from an RTM_NEWLINK message."""
-    index = HEADER.unpack_from(message)[2]
-    found = attributes(message, HEADER.size)
-    info = attributes(found.get(_LINKINFO, b""))
-    kind = text(info.get(_INFO_KIND))
-    data = attributes(info.get(_INFO_DATA, b"")) if kind in ("vrf", "bridge") else {}
+    index = linkinfo.HEADER.unpack_from(message)[2]
+    found = attributes(message, linkinfo.HEADER.size)
+    info = attributes(found.get(linkinfo.LINKINFO, b""))
+    kind = text(info.get(linkinfo.INFO_KIND))
+    data = attributes(info.get(linkinfo.INFO_DATA, b"")) if kind in ("vrf", "bridge") else {}
     # With IFLA_LINK_NETNSID the device below is in another namespace, where the index means another device.
-    lower = number(found.get(_LINK)) if kind in _STACKED and _LINK_NETNSID not in found else 0
+    lower = number(found.get(linkinfo.LINK)) if kind in _STACKED and linkinfo.LINK_NETNSID not in found else 0
     return Device(
         index,
-        text(found.get(_NAME)),
+        text(found.get(linkinfo.NAME)),
         kind,
-        found.get(_ADDRESS, b""),
-        number(found.get(_MASTER)),
+        found.get(linkinfo.ADDRESS, b""),
+        number(found.get(linkinfo.MASTER)),
         lower,
         number(data.get(_VRF_TABLE)) if kind == "vrf" else 0,
         kind == "bridge" and any(data.get(_BRIDGE_VLAN_FILTERING, b"")),

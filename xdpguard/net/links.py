@@ -9,7 +9,7 @@ import struct
 from typing import Literal, NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.net import devices, hsr, netlink, netns, refusals
+from xdpguard.net import hsr, linkinfo, netlink, netns, refusals
 from xdpguard.net.iproute import rtnetlink
 from xdpguard.net.netlink import attribute, attributes, elements, number, text
 
@@ -22,10 +22,7 @@ _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h
 _IF_NOEXIST, _SKB_MODE, _DRV_MODE, _REPLACE = 1 << 0, 1 << 1, 1 << 2, 1 << 4
 _GET_NSID = 90  # RTM_GETNSID, linux/rtnetlink.h
 _NSID, _NETNS_FD, _UNASSIGNED = 1, 3, -1  # NETNSA_*, linux/net_namespace.h
-# IFLA_*, linux/if_link.h
-_ADDRESS, _NAME, _MTU, _LINK, _MASTER, _LINKINFO = 1, 3, 4, 5, 10, 18
-_LINK_NETNSID, _XDP, _PROP_LIST = 37, 43, 52
-_INFO_KIND, _INFO_DATA = 1, 2
+# IFLA_XDP_*_PROG_ID, linux/if_link.h
 _PROGRAM_IDS: dict[int, Literal["native", "generic", "offload"]] = {5: "native", 6: "generic", 7: "offload"}
 _PAIRED = ("veth", "netkit")  # kinds whose IFLA_LINK is the other end, not the device below
 _MODE_FLAGS: dict[Mode, int] = {"native": _DRV_MODE, "generic": _SKB_MODE}
@@ -156,30 +153,30 @@ def _set_xdp(link: Link, attributes: list[tuple[str, int]], what: str) -> None:
 
 
 def _read(namespace: str) -> list[Link]:
-    return [parse(message, namespace) for message in devices.messages(namespace)]
+    return [parse(message, namespace) for message in linkinfo.messages(namespace)]
 
 
 def parse(message: bytes, namespace: str) -> Link:
     """Parse a link from an RTM_NEWLINK message."""
-    _, hardware, ifindex, flags, _ = devices.HEADER.unpack_from(message)
-    found = attributes(message, devices.HEADER.size)
-    info = attributes(found.get(_LINKINFO, b""))
-    kind, members = hsr.members_of(text(info.get(_INFO_KIND)), info.get(_INFO_DATA, b""))
+    _, hardware, ifindex, flags, _ = linkinfo.HEADER.unpack_from(message)
+    found = attributes(message, linkinfo.HEADER.size)
+    info = attributes(found.get(linkinfo.LINKINFO, b""))
+    kind, members = hsr.members_of(text(info.get(linkinfo.INFO_KIND)), info.get(linkinfo.INFO_DATA, b""))
     return Link(
-        name=text(found.get(_NAME)),
+        name=text(found.get(linkinfo.NAME)),
         netns=namespace,
         ifindex=ifindex,
-        mtu=number(found.get(_MTU)),
+        mtu=number(found.get(linkinfo.MTU)),
         loopback=bool(flags & _IFF_LOOPBACK),
         ethernet=hardware in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         kind=kind,
-        xdp=_xdp(attributes(found.get(_XDP, b""))),
-        master=number(found.get(_MASTER)),
-        lower=0 if kind in _PAIRED else number(found.get(_LINK)),
-        lower_nsid=_signed(found.get(_LINK_NETNSID)),
+        xdp=_xdp(attributes(found.get(linkinfo.XDP, b""))),
+        master=number(found.get(linkinfo.MASTER)),
+        lower=0 if kind in _PAIRED else number(found.get(linkinfo.LINK)),
+        lower_nsid=_signed(found.get(linkinfo.LINK_NETNSID)),
         members=members,
-        altnames=tuple(map(text, elements(found.get(_PROP_LIST, b"")))),
-        mac=found.get(_ADDRESS, b""),
+        altnames=tuple(map(text, elements(found.get(linkinfo.PROP_LIST, b"")))),
+        mac=found.get(linkinfo.ADDRESS, b""),
     )
 
 
