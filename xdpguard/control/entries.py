@@ -15,7 +15,7 @@ from xdpguard.control.change import Changes
 from xdpguard.control.slots import Room, place
 from xdpguard.control.tables import RuleTables
 from xdpguard.errors import XdpguardError
-from xdpguard.policy.hits import Hits, Split
+from xdpguard.policy.hits import Hits, Split, with_more
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import Kind, Prefix, Target
 
@@ -174,10 +174,8 @@ class Entries:
         found = []
         for rule in rules:
             more = hits(rule.slot) if hits else Hits(0, 0)
-            split = None
-            if self.mode == "shadow":
-                split = rule.split.plus(more) if isinstance(more, Split) else rule.split
-            found.append(RuleHits(rule, rule.packets + more.total.packets, rule.bytes + more.total.bytes, split))
+            split = rule.split if self.mode == "shadow" else None
+            found.append(RuleHits(rule, *with_more(Hits(rule.packets, rule.bytes), split, more)))
         return found
 
     def counts_in(self, tables: RuleTables) -> bool:

@@ -14,7 +14,7 @@ from xdpguard.control.change import Changes
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import listmark
 from xdpguard.errors import XdpguardError
-from xdpguard.policy.hits import Hits, Split
+from xdpguard.policy.hits import Hits, Split, with_more
 from xdpguard.policy.rule import Mode
 from xdpguard.store.lists import ListStore, NamedList
 
@@ -198,10 +198,8 @@ class Lists:
         found = []
         for it in lists:
             more = hits(it.number) if hits else Hits(0, 0)
-            split = None
-            if self.mode == "shadow":
-                split = it.split.plus(more) if isinstance(more, Split) else it.split
-            found.append(ListHits(it, it.packets + more.total.packets, it.bytes + more.total.bytes, split))
+            split = it.split if self.mode == "shadow" else None
+            found.append(ListHits(it, *with_more(Hits(it.packets, it.bytes), split, more)))
         return found
 
     def fold_in(self) -> None:

@@ -36,3 +36,10 @@ class Split(NamedTuple):
 
 
 NO_SPLIT = Split(Hits(0, 0), Hits(0, 0), Hits(0, 0))
+
+
+def with_more(hits: Hits, split: Split | None, more: Hits | Split) -> tuple[int, int, Split | None]:
+    """Return an entry's packets, bytes and split (None: it is enforced), with the kernel's current counts added."""
+    if split is not None and isinstance(more, Split):
+        split = split.plus(more)
+    return hits.packets + more.total.packets, hits.bytes + more.total.bytes, split
