@@ -149,7 +149,7 @@ class Attach:
             try:
                 (done, more), moved = its.uppers.change(link, partial(self._swap, job, seen))
             except BaseException as error:
-                now = self._mode_of(job)
+                now = self._mode_of(link, job.built)
                 if now is None:
                     raise
                 done, more, moved, interrupted = now, [], [], error
@@ -174,13 +174,13 @@ class Attach:
         self._ruleset.purge()
         self._ruleset.rules.replace_source(CONFIG, wanted)
 
-    def _mode_of(self, job: _Job) -> Mode | None:
+    def _mode_of(self, link: Link, built: Built) -> Mode | None:
         """Return the mode in which the link carries the program built for it, or None if it does not."""
         try:
-            now = self._its.table.get(job.link.name, job.link.netns).xdp
+            now = self._its.table.get(link.name, link.netns).xdp
         except NoSuchLink:
             return None
-        if now is None or now.mode == "offload" or now.prog_id != job.built.prog_id:
+        if now is None or now.mode == "offload" or now.prog_id != built.prog_id:
             return None
         return now.mode
 
@@ -203,12 +203,9 @@ class Attach:
     def _undo(self, link: Link, request: Request, before: Attachment | None, built: Built) -> None:
         """Discard what was prepared; if the link carries the new program anyway, record that instead."""
         its = self._its
-        try:
-            now = its.table.get(link.name, link.netns).xdp
-        except NoSuchLink:
-            now = None
-        if now is not None and now.prog_id == built.prog_id:
-            its.record(link, now.mode, request.observe, built.prog_id, request.any_mtu)
+        mode = self._mode_of(link, built)
+        if mode is not None:
+            its.record(link, mode, request.observe, built.prog_id, request.any_mtu)
             built.in_force()
             return
         with self._store.transaction():

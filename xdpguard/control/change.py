@@ -98,7 +98,6 @@ class Changes:
                     self.store.put_fact(PENDING, "" if caught_up else "1")
                 self.step("commit")
         except BaseException:
-            self._open = False
             if attached:
                 self._take_back(caught_up)
             raise

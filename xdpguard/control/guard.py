@@ -138,8 +138,9 @@ class GuardPolicy:
 
         exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
         wanted = guard.encode(replace(policy, exempt_ports=exempt), options, scan)
-        with self._changes.begin() if self._remembered() != wanted else nullcontext():
-            if self._remembered() != wanted:
+        recorded = self._remembered() == wanted
+        with nullcontext() if recorded else self._changes.begin():
+            if not recorded:
                 self._store.put_fact(_IN_FORCE, f"{abi.ABI}:{wanted.hex()}")
                 self._changes.touch(self, "guard")
             guard.write_policy(self._pins, wanted)
