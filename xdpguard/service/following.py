@@ -54,7 +54,7 @@ class Following:
         self._awaited: dict[Place, AttachTo] = {}  # named, but not attached yet
         self._known: dict[Place, Identity] = {}  # the interface that carried the program at the last look
         self._told: dict[Place, str] = {}  # the last message about it
-        self._held_back: list[tuple[int, str]] | None = None  # messages while it begins, with their levels
+        self._held_back: list[tuple[Place, int, str]] | None = None  # messages while it begins, with their levels
         self._failed: dict[Place, Failure] = {}
 
     def begin(self, session: Controller, policy: Policy, now: float) -> None:
@@ -62,35 +62,38 @@ class Following:
 
         Raises XdpguardError if there is nothing to attach to and nothing to wait for.
         """
-        self._held_back = []
+        held_back: list[tuple[Place, int, str]] = []
+        self._held_back = held_back
+        told: Place | None = None  # the one whose failure is raised, which is not logged as well
         try:
-            self._begin(session, policy, now)
-        except XdpguardError:
-            if len(self._failed) == 1:  # the error says the same
-                self._held_back.clear()
-            raise
+            told = self._begin(session, policy, now)
+            if told is not None:
+                raise self._failed[told].error
         finally:
-            for level, text in self._held_back:
-                _log.log(level, text)
             self._held_back = None
+            for place, level, text in held_back:
+                if place != told:
+                    _log.log(level, text)
 
-    def _begin(self, session: Controller, policy: Policy, now: float) -> None:
+    def _begin(self, session: Controller, policy: Policy, now: float) -> Place | None:
+        """Attach what can be attached; return the first that failed if there is nothing else, None if it goes on."""
         self.name(session, policy, now)
         for it in session.interfaces():
             if it.state == "detached":
                 self._attach(session, it, now)
         self.look(session, now)
         if session.links():
-            return
+            return None
         places = {*self._awaited, *((it.name, it.netns) for it in session.interfaces())}
         if self._failed and not places - set(self._failed):
-            raise next(iter(self._failed.values())).error
+            return next(iter(self._failed))
         if not places:
             raise XdpguardError(
                 "nothing is attached",
                 "attach an interface first: xdpguard attach IFACE; or name it: run --attach IFACE, or "
                 '[attach] interfaces = ["IFACE"] in the configuration',
             )
+        return None
 
     def name(self, session: Controller, policy: Policy, now: float) -> None:
         """Adopt a configuration: await the interfaces it names, and re-attach those whose ``observe`` it changes."""
@@ -211,7 +214,7 @@ class Following:
             if self._held_back is None:
                 _log.log(level, text)
             else:
-                self._held_back.append((level, text))
+                self._held_back.append((place, level, text))
 
 
 def _identity(it: Interface) -> Identity:
