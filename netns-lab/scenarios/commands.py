@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 WAIT = 60.0  # seconds, at most, for anything but these
 _COMPILING = {"attach", "doctor", "explain PACKET", "replay"}  # for which a busy machine takes its time
@@ -80,8 +81,8 @@ class Runner:
     def beside(
         self, do: Callable[[str], None], commands: dict[str, list[str]], ready: str = "", end: bool = False
     ) -> Iterator[Said]:
-        """Commands that go on, while something is done: once each has said on standard output that it is ``ready``, or
-        anything on standard error. They end by themselves, or are ended with Ctrl-C.
+        """Commands that go on, while something is done: once each has said that it is ``ready``, or anything on
+        standard error. They end by themselves, or are ended with Ctrl-C.
         """
         with ExitStack() as stack:
             running = []
@@ -94,23 +95,31 @@ class Runner:
                 stack.callback(process.communicate)
                 stack.callback(process.kill)
                 running.append(process)
-            first = [_first(it.stdout if ready else it.stderr, ready) for it in running]
-            do(first[0])
+            first = [_first(it, ready) for it in running]
+            do("".join(first[0]))
             for (words, arguments), process, said in zip(commands.items(), running, first, strict=True):
                 if end:
                     process.send_signal(signal.SIGINT)
                 out, err = process.communicate(timeout=WAIT)
-                out, err = (said + out, err) if ready else (out, said + err)
-                yield Said(words, tuple(arguments), process.returncode, out, err, True)
+                yield Said(words, tuple(arguments), process.returncode, said[0] + out, said[1] + err, True)
 
 
-def _first(stream: IO[str] | None, ready: str) -> str:
-    """The first lines of a stream, up to the one that holds these words. AssertionError when it does not come."""
-    assert stream is not None
-    found = ""
-    while not found or ready not in found:
-        there, _, _ = select.select([stream], [], [], WAIT)
-        line = stream.readline() if there else ""
-        assert line, f"it does not say {ready!r}: {found}"
-        found += line
-    return found
+def _first(process: subprocess.Popen[str], ready: str) -> tuple[str, str]:
+    """What a process says first, on standard output and error, up to these words on either; up to anything on standard
+    error when there are none. AssertionError when it does not come.
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    found = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
+    watched = list(found) if ready else [process.stderr.fileno()]
+    while not any(found[it] and ready.encode() in found[it] for it in watched):
+        there = select.select(watched, [], [], WAIT)[0]
+        assert there, f"it does not say {ready!r}: {found}"
+        for it in there:
+            # Not by the streams, which would keep further lines from select.
+            piece = os.read(it, 65_536)
+            found[it] += piece
+            if not piece:
+                watched.remove(it)
+    out, err = (it.decode() for it in found.values())
+    return out, err

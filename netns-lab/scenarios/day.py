@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,9 +102,7 @@ class Day:
 
     def _traffic(self) -> Iterator[Said]:
         self._send(_SENT)
-        end = time.monotonic() + WAIT
-        while (counted := self._counted()) != _DROPPED:
-            assert time.monotonic() < end, counted
+        _wait(lambda: self._counted() == _DROPPED, "the traffic is not dropped as it always is")
         yield from self._its.both("stats", "stats", loose=True)
         watch = {"stats": ["stats", "--watch", "0.2", "--json"]}
         yield from self._its.beside(lambda _: None, watch, ready="\n{", end=True)
@@ -126,10 +124,10 @@ class Day:
             self._its.commands.line(*arguments),
             env=self._its.commands.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         ) as process:  # fmt: skip
-            end = time.monotonic() + WAIT
-            while not (file.exists() and file.stat().st_size):
-                assert time.monotonic() < end and process.poll() is None, "the capture does not begin"
-                time.sleep(0.02)
+            _wait(
+                lambda: process.poll() is not None or (file.exists() and file.stat().st_size > 0), "no capture begins"
+            )
+            assert process.poll() is None, "the capture does not begin"
             self._send(_SENT[:4])
             out, err = process.communicate(timeout=WAIT)
         return Said("capture", arguments, process.returncode, out, err)
@@ -140,9 +138,7 @@ class Day:
         for line in (*dict.fromkeys(_SENT), f"icmp 16.1.1.1 > {SERVER4}"):
             yield from self._its.both("explain PACKET", "explain", line, "--interface", INTERFACE)
         yield from self._its.both("explain PACKET", "explain", _SENT[0], "--interface", "lo")
-        yield from self._its.both(
-            "explain PACKET", "explain", "--hex", "0200000000010200000000020806" + "00" * 46, "-i", "lo"
-        )
+        yield from self._its.both("explain PACKET", "explain", "--hex", _ARP, "-i", "lo")
         drops, config = str(self._folder / "drops.pcapng"), str(self._folder / "office.toml")
         yield from self._its.both("replay", "replay", drops, "--interface", INTERFACE)
         yield from self._its.both("replay", "replay", drops, "--interface", INTERFACE, "--expect-pass")
@@ -205,11 +201,9 @@ class Day:
     def _lose(self, said: str) -> None:
         """A SYN whose sender does not exist: its answer is sent again after a second."""
         del said
-        before, end = self._sent_again(), time.monotonic() + WAIT
+        before = self._sent_again()
         self._send([f"tcp 16.1.1.7:4000 > {SERVER4}:{_PORT + 1} S options=mss"])
-        while self._sent_again() == before:
-            assert time.monotonic() < end, "the answer to a SYN is not sent again"
-            time.sleep(0.05)
+        _wait(lambda: self._sent_again() != before, "the answer to a SYN is not sent again")
 
     def _sent_again(self) -> int:
         """Segments that the server has retransmitted."""
@@ -234,6 +228,14 @@ class Day:
         yield self._its.run("detach", "detach", "--all")
         for words in (["status"], ["rules"], ["lists", "show"], ["guard", "show"], ["explain", "198.51.100.9"]):
             yield from self._its.both(" ".join(words).replace("198.51.100.9", "ADDRESS"), *words)
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    """Return when a condition holds. AssertionError with these words when it does not in time."""
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
 
 
 def _metrics(line: str) -> str:
