@@ -143,15 +143,21 @@ def test_killed_while_the_guards_policy_is_set(lab: Lab, command: Command, step:
     assert command.json("guard", "show")["policy"]["mode"] == ("always" if done else "auto")
 
 
+def with_list(folder: Path) -> Path:
+    """A configuration that blocks the first client by a rule, and the second by a list."""
+    (folder / "list").write_text(f"{client_address(4, 1)}\n")
+    config = folder / "guard.toml"
+    config.write_text(f'[rules]\nblock = ["{client_address(4)}"]\n[lists.x]\nfile = "list"\n')
+    return config
+
+
 @pytest.mark.parametrize("step", ["begin", "lists", "rules", "attach", "confirm", "commit", "done"])
 def test_killed_while_a_configuration_comes_with_an_attach(
     lab: Lab, command: Command, echo: Echo, tmp_path: Path, step: str
 ) -> None:
     """Rules and lists of the file are in force together, or those of before are."""
     del echo
-    (tmp_path / "list").write_text(f"{client_address(4, 1)}\n")
-    config = tmp_path / "guard.toml"
-    config.write_text(f'[rules]\nblock = ["{client_address(4)}"]\n[lists.x]\nfile = "list"\n')
+    config = with_list(tmp_path)
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4, 2))
     arguments = ("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
@@ -170,9 +176,7 @@ def test_an_attach_that_is_refused_leaves_nothing_of_its_configuration(
     lab: Lab, command: Command, echo: Echo, tmp_path: Path
 ) -> None:
     del echo
-    (tmp_path / "list").write_text(f"{client_address(4, 1)}\n")
-    config = tmp_path / "guard.toml"
-    config.write_text(f'[rules]\nblock = ["{client_address(4)}"]\n[lists.x]\nfile = "list"\n')
+    config = with_list(tmp_path)
     command.ok("attach", INTERFACE, "--netns", lab.server)
     script = tmp_path / "refused.py"
     script.write_text(
