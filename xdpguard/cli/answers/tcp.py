@@ -35,8 +35,8 @@ class Transition(Struct, frozen=True):
     rest: str | UnsetType | None = UNSET
 
 
-class Retransmission(Struct, frozen=True, kw_only=True):
-    """Retransmitted segments; ``sent``: segments that the connection has sent in total, None: none yet."""
+class _Event(Struct, frozen=True, kw_only=True):
+    """When, and on which connection."""
 
     time: float
     netns: str
@@ -44,6 +44,11 @@ class Retransmission(Struct, frozen=True, kw_only=True):
     local_port: int
     remote: str
     remote_port: int
+
+
+class Retransmission(_Event, frozen=True, kw_only=True):
+    """Retransmitted segments; ``sent``: segments that the connection has sent in total, None: none yet."""
+
     state: str
     kind: str
     segments: int
@@ -53,15 +58,9 @@ class Retransmission(Struct, frozen=True, kw_only=True):
     netns_inode: int | UnsetType = UNSET
 
 
-class Sample(Struct, frozen=True, kw_only=True):
+class Sample(_Event, frozen=True, kw_only=True):
     """A connection's windows at one moment; the record of its end has ``closed``, and no windows."""
 
-    time: float
-    netns: str
-    local: str
-    local_port: int
-    remote: str
-    remote_port: int
     closed: bool | UnsetType = UNSET
     cwnd: int | UnsetType = UNSET
     ssthresh: int | UnsetType | None = UNSET
