@@ -22,7 +22,7 @@ def doctor(machine: Machine) -> Iterator[Row]:
     """All checks on a machine that has everything, then each thing taken away in turn."""
     found = _ask(machine)
     for name, it in found.items():
-        yield Row(f"{name}", "ok", it["result"])
+        yield Row(name, "ok", it["result"])
     with _without(machine, f"mount --bind /dev/null {_BTF}", f"umount {_BTF}"):
         yield _said(_ask(machine), "without BTF", "warn", "BTF")
     with _without(machine, f"mv {_HEADERS} {_HEADERS}.off", f"mv {_HEADERS}.off {_HEADERS}"):
@@ -38,7 +38,7 @@ def doctor(machine: Machine) -> Iterator[Row]:
 
 
 def _fixed(machine: Machine) -> Iterator[Row]:
-    """Cut the guard's answers off and let them go again: the guard knows only after `--fix`."""
+    """Switch the JIT off, where the kernel lets it be, and have `--fix` switch it on again."""
     jit = "/proc/sys/net/core/bpf_jit_enable"
     machine.run(f"echo 0 > {jit}")
     if machine.ok(f"cat {jit}").strip() == "0":  # not where the kernel has BPF_JIT_ALWAYS_ON
