@@ -4,36 +4,26 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from kernels.doctor import doctor
-from kernels.image import SOURCE
-from kernels.machine import Machine
+from kernels.image import SOURCE, say
+from kernels.machine import Machine, Nic
+from kernels.nic import gro_hw, no_control, on_virtio_net, queues
 from kernels.service import package, service
-from kernels.steps import Row, steps
+from kernels.steps import Row
 
 _PYTEST = f"cd {SOURCE} && CI=true .venv/bin/python -m pytest -q -p no:cacheprovider -n 2"
 _LONG = 3 * 3600.0
+_SHOWN = 6000  # characters of the output of what fails
 
 
-class VirtioNet:
-    """The machine's interface, whose other end is the outside of a lab."""
+class Check(NamedTuple):
+    """What to run, and the virtio_net interface of the machine it needs."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self.lab = machine.lab
-        self.interface: tuple[str, ...] = (machine.interface,)
-
-    def xdpguard(self, *words: str) -> str:
-        """Run a command in the machine."""
-        return self._machine.ok(f"{SOURCE}/.venv/bin/xdpguard {shlex.join(words)}")
-
-
-def on_virtio_net(machine: Machine) -> Iterator[Row]:
-    """Attach, block, guard and detach on virtio_net in native mode."""
-    machine.serve()
-    yield from steps(VirtioNet(machine), "native")
+    run: Callable[[Machine], Iterator[Row]]
+    nic: Nic = Nic()
 
 
 def on_veth(machine: Machine) -> Iterator[Row]:
@@ -70,20 +60,25 @@ def _rows(machine: Machine, program: str) -> Iterator[Row]:
 def _passes(machine: Machine, what: str, command: str) -> Row:
     done = machine.run(command, _LONG)
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
+    if done.returncode:
+        say(done.stdout[-_SHOWN:] + done.stderr[-_SHOWN:])
     return Row(what, "passes", "passes" if done.returncode == 0 else f"exit {done.returncode}: {lines[-1]}")
 
 
-CHECKS: dict[str, Callable[[Machine], Iterator[Row]]] = {
-    "virtio_net": on_virtio_net,
-    "veth": on_veth,
-    "devices": on_devices,
-    "package": package,
-    "service": service,
-    "doctor": doctor,
-    "demo": demo,
-    "bpf": tests("tests/bpf", "--ignore=tests/bpf/test_verified.py"),
-    "traffic": tests("tests/netns/test_traffic.py"),
-    "guard": tests("tests/netns/test_guard.py"),
-    "lifecycle": tests("tests/netns/test_lifecycle.py"),
-    "tcp": tests("tests/netns/test_tcp_states.py", "tests/netns/test_tcp_trace.py", "tests/netns/test_tcp_rtt.py"),
+CHECKS: dict[str, Check] = {
+    "virtio_net": Check(on_virtio_net),
+    "veth": Check(on_veth),
+    "devices": Check(on_devices),
+    "gro_hw": Check(gro_hw),
+    "package": Check(package),
+    "service": Check(service),
+    "doctor": Check(doctor),
+    "demo": Check(demo),
+    "bpf": Check(tests("tests/bpf", "--ignore=tests/bpf/test_verified.py")),
+    "traffic": Check(tests("tests/netns/test_traffic.py")),
+    "guard": Check(tests("tests/netns/test_guard.py")),
+    "lifecycle": Check(tests("tests/netns/test_lifecycle.py")),
+    "tcp": Check(tests(*(f"tests/netns/test_tcp_{it}.py" for it in ("states", "trace", "rtt")))),
+    "queues": Check(queues, Nic(queues=4)),
+    "no_control": Check(no_control, Nic(offload_control=False)),
 }

@@ -26,6 +26,7 @@ def bond() -> Iterator[Row]:
             f"link set {INTERFACE} master bond0",
             "link set bond0 up",
             f"addr add {SERVER4}/24 dev bond0",
+            f"route replace default via {OUTSIDE4}",
             *_neighbours("bond0"),
         )
         with served(lab):
@@ -43,7 +44,7 @@ def vrf() -> Iterator[Row]:
     """Take the steps on an interface of a VRF."""
     with _lab("vrf") as lab:
         _ip(lab, "link add red type vrf table 10", "link set red up", f"link set {INTERFACE} master red")
-        _ip(lab, *_neighbours(INTERFACE))
+        _ip(lab, f"route replace default via {OUTSIDE4} table 10", *_neighbours(INTERFACE))
         lab.run(lab.server, ["sysctl", "-qw", "net.ipv4.tcp_l3mdev_accept=1"])
         with served(lab):
             yield from steps(Veth(lab), "native")

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
 
 from kernels.image import SOURCE, Image, say, tree_archive
 from kernels.steps import SERVE, wait_for_server
@@ -33,6 +33,13 @@ _START = 30.0  # seconds; limit for qemu to start
 _TAP = "vm0"
 
 
+class Nic(NamedTuple):
+    """A machine's virtio_net interface: pairs of queues, and whether it can switch its receive offloads off."""
+
+    queues: int = 1
+    offload_control: bool = True
+
+
 class Failed(Exception):
     """The machine does not come up, or is gone."""
 
@@ -40,11 +47,10 @@ class Failed(Exception):
 class Machine:
     """A running machine; use as a context manager, at whose end it is discarded with everything it wrote."""
 
-    def __init__(self, image: Image, queues: int) -> None:
-        """``queues``: queue pairs of the virtio_net interface."""
+    def __init__(self, image: Image, nic: Nic) -> None:
         self._image = image
         self.lab = Lab(f"xgvm{os.getpid()}", owner=os.getpid(), ordinary=True)
-        self._queues = queues
+        self._nic = nic
         self._cleanup = contextlib.ExitStack()
         self._folder = Path()
         self._qemu: subprocess.Popen[bytes] | None = None
@@ -146,7 +152,7 @@ class Machine:
         """Put a tap in place of the lab's server."""
         lab = self.lab
         lab.run(lab.server, ["ip", "link", "del", lab.interface])
-        multi = ["multi_queue"] if self._queues > 1 else []
+        multi = ["multi_queue"] if self._nic.queues > 1 else []
         lab.run(lab.between, ["ip", "tuntap", "add", _TAP, "mode", "tap", *multi])
         lab.run(lab.between, ["ip", "link", "set", _TAP, "master", "lab", "up"])
         lab.run(lab.between, ["ip", "link", "set", "lo", "up"])
@@ -157,7 +163,8 @@ class Machine:
             ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self._image.disk), str(layer)],
             check=True,
         )
-        queues = f",mq=on,vectors={2 * self._queues + 2}" if self._queues > 1 else ""
+        nic = f",mq=on,vectors={2 * self._nic.queues + 2}" if self._nic.queues > 1 else ""
+        nic += "" if self._nic.offload_control else ",ctrl_guest_offloads=off"
         line = [
             *("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.lab.between),
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max"),
@@ -171,8 +178,8 @@ class Machine:
             *("-device", "virtserialport,chardev=lab,name=lab"),
             *("-netdev", f"user,id=manage,restrict=on,hostfwd=tcp:127.0.0.1:{_PORT}-10.0.2.15:22"),
             *("-device", f"virtio-net-pci,netdev=manage,mac={_MANAGE_MAC},romfile=,addr=0x10"),
-            *("-netdev", f"tap,id=lan,ifname={_TAP},script=no,downscript=no,queues={self._queues}"),
-            *("-device", f"virtio-net-pci,netdev=lan,mac={SERVER_MAC},romfile=,addr=0x11{queues}"),
+            *("-netdev", f"tap,id=lan,ifname={_TAP},script=no,downscript=no,queues={self._nic.queues}"),
+            *("-device", f"virtio-net-pci,netdev=lan,mac={SERVER_MAC},romfile=,addr=0x11{nic}"),
         ]
         said = (self._folder / "qemu").open("wb")
         self._cleanup.callback(said.close)
@@ -202,10 +209,10 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(image: Image, queues: int) -> Iterator[Machine]:
+def machine(image: Image, nic: Nic) -> Iterator[Machine]:
     """Yield a running machine with the checkout in it, and how long that took."""
     began = time.monotonic()
-    with Machine(image, queues) as made:
+    with Machine(image, nic) as made:
         say(f"up after {time.monotonic() - began:.0f} s")
         made.bring_tree()
         yield made

@@ -25,7 +25,7 @@ _EXAMPLES = """\
 examples:
   sudo netns-lab/kernels/matrix
   sudo netns-lab/kernels/matrix --kernel 6.1 --check virtio_net veth
-  sudo netns-lab/kernels/matrix --queues 4 --check virtio_net --json
+  sudo netns-lab/kernels/matrix --kernel 6.12 --check queues no_control --json
 """
 
 
@@ -51,18 +51,18 @@ def main() -> int:
     )
     parser.add_argument("--kernel", nargs="+", choices=KERNELS, default=list(KERNELS), help="default: all")
     parser.add_argument("--check", nargs="+", choices=CHECKS, default=list(CHECKS), help="default: all")
-    parser.add_argument("--queues", type=int, default=1, choices=range(1, 9), metavar="N", help="of virtio_net: 1 to 8")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     results = []
     for kernel in arguments.kernel:
-        try:
-            with machine(image(kernel), arguments.queues) as made:
-                for check in arguments.check:
-                    results.append(_result(kernel, check, made))
-        except Failed as error:
-            results.append(Result(kernel, "boot", [], str(error), 0.0))
+        for nic in dict.fromkeys(CHECKS[it].nic for it in arguments.check):
+            checks = [it for it in arguments.check if CHECKS[it].nic == nic]
+            try:
+                with machine(image(kernel), nic) as made:
+                    results += [_result(kernel, it, made) for it in checks]
+            except Failed as error:
+                results.append(Result(kernel, "boot", [], str(error), 0.0))
     _show(results, arguments.json)
     return 0 if all(it.right for it in results) else 1
 
@@ -72,7 +72,7 @@ def _result(kernel: str, check: str, made: Machine) -> Result:
     rows: list[Row] = []
     failed = ""
     try:
-        for row in CHECKS[check](made):
+        for row in CHECKS[check].run(made):
             say(f"{kernel} {check}: {row.what}: {row.found}{'' if row.right else f' (expected: {row.expected})'}")
             rows.append(row)
     except (Failed, OSError, ValueError, KeyError, StopIteration) as error:

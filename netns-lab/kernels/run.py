@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from kernels.image import KERNELS, SOURCE, image
-from kernels.machine import Failed, machine, shell_words
+from kernels.machine import Failed, Nic, machine, shell_words
 
 _EXAMPLES = """\
 examples:
@@ -35,7 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        with machine(image(arguments.kernel), arguments.queues) as made:
+        with machine(image(arguments.kernel), Nic(arguments.queues)) as made:
             words = shell_words(arguments.command) if arguments.command else "exec bash -l"
             terminal = ["-t"] if sys.stdin.isatty() else []
             return subprocess.call(made.line(f"cd {SOURCE} && {words}", *terminal))

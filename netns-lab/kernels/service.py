@@ -92,6 +92,7 @@ def service(machine: Machine) -> Iterator[Row]:
     say("the journal of that boot:\n" + machine.ok(f"journalctl -b -u {_UNIT} --no-pager -o short-monotonic"))
     failed = machine.ok("systemctl --failed --no-legend --plain").strip()
     yield Row("units that failed", "none", failed or "none")
+    machine.run(f"dpkg -P {_UNIT} && systemctl disable -q --now web")
 
 
 def _installed(machine: Machine, version: str) -> str:
