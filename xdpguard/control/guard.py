@@ -15,7 +15,7 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.errors import UsageError
 from xdpguard.net import around, offload
-from xdpguard.net.answers import Way, way_out
+from xdpguard.net.answers import Egress, egress
 from xdpguard.net.around import Around
 from xdpguard.net.links import Link
 from xdpguard.net.netns import entered
@@ -126,7 +126,7 @@ class GuardPolicy:
         assert not self._store.changing
         found, done = [], []
         for link in links:
-            seen = around.look(link.ifindex, link.netns)
+            seen = around.read(link.ifindex, link.netns)
             tagged = seen.vlans and answers(policy.mode)
             done += self.offloads.settle(link.name, link.netns, [it.name for it in seen.receivers] if tagged else ())
             found.append((link, seen))
@@ -197,26 +197,26 @@ def answers(mode: str) -> bool:
 
 def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard.Surroundings:
     """Return what the guard of an interface must know about its link and its host, as seen or as they are now."""
-    seen = seen or around.look(link.ifindex, link.netns)
+    seen = seen or around.read(link.ifindex, link.netns)
     return guard.Surroundings(
         link.mac,
         pass_unknown=bool(others(policy, link, seen)),
-        mute=way_of_answers(link, seen).leaves is False,
+        mute=egress_of_answers(link, seen).leaves is False,
         macs=seen.macs,
         locals=seen.locals,
     )
 
 
-def way_of_answers(link: Link, seen: Around | None = None) -> Way:
+def egress_of_answers(link: Link, seen: Around | None = None) -> Egress:
     """Return whether the guard's answers arrive in the mode of the link's program, and if not, why."""
-    way = way_out(link)
-    if way.leaves is False or (link.xdp is not None and link.xdp.mode != "native"):
-        return way
-    seen = seen or around.look(link.ifindex, link.netns)
+    out = egress(link)
+    if out.leaves is False or (link.xdp is not None and link.xdp.mode != "native"):
+        return out
+    seen = seen or around.read(link.ifindex, link.netns)
     tags = untagged(link, seen)
     if not tags:
-        return way
-    return Way(
+        return out
+    return Egress(
         False,
         f"{', '.join(tags)} takes off the VLAN tags of {', '.join(seen.vlans)}, so an answer would leave untagged",
         "detach and attach with --mode generic, which keeps the tags",

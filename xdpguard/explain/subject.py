@@ -11,7 +11,7 @@ from pathlib import Path
 from xdpguard.control import builds
 from xdpguard.control.controller import Controller
 from xdpguard.control.interfaces import Interface
-from xdpguard.control.namespaces import meant
+from xdpguard.control.namespaces import matching
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.probe import Probe, of_instance
 from xdpguard.dataplane.build.program import Target
@@ -61,8 +61,8 @@ def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface
     if not attached:
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
     there = [(it.name, it.netns) for it in attached]
-    where = None if netns is None else namespaces.meant(netns, {it.netns for it in session.store.attachments()})
-    wanted = meant(there, name, where)
+    where = None if netns is None else namespaces.recorded_name(netns, {it.netns for it in session.store.attachments()})
+    wanted = matching(there, name, where)
     fitting = [it for it in attached if (it.name, it.netns) in wanted]
     known = ", ".join(place_of(it.name, it.netns) for it in attached)
     if not fitting:

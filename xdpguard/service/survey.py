@@ -67,7 +67,7 @@ class Survey:
             _log.info(f"guard: port {port}/tcp is not exempt any more")
 
     def _around(self, policy: Guard, link: Link) -> None:
-        seen = around.look(link.ifindex, link.netns)
+        seen = around.read(link.ifindex, link.netns)
         reasons = ", ".join(others(policy, link, seen))
         self._tell(link.netns, link.name, "others", f"segments without a socket pass: {reasons}" if reasons else "")
         self._tell(link.netns, link.name, "notes", "; ".join(seen.notes))
