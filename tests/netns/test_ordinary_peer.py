@@ -237,7 +237,7 @@ def test_a_prepared_peer_keeps_native_mode(ordinary: Lab, command: Command) -> N
 def test_native_mode_that_is_asked_for_leaves_clients_to_the_kernel(ordinary: Lab, command: Command) -> None:
     done = command("attach", INTERFACE, "--netns", ordinary.server, "--mode", "native")
     assert "in native mode" in done.out
-    assert "answers no SYN: its veth peer" in done.err
+    assert "does not answer SYNs: its veth peer" in done.err
     assert "--mode generic" in done.err
     command.ok("guard", "set", "mode=always")
     assert mute(command, ordinary) == guard.MUTE_TOLD
@@ -305,7 +305,7 @@ def test_run_follows_the_peer(ordinary: Lab, command: Command, tmp_path: Path) -
         assert cookies(command) == before
         assert running.scrape()("xdpguard_guard_muted", interface=INTERFACE) == 1
         put_on_peer(ordinary, "native")
-        assert running.service.says("answers of the guard leave again")
+        assert running.service.says("the guard's answers leave again")
         assert mute(command, ordinary) == guard.MUTE_NOT
         assert clients(ordinary) == ALL
         assert cookies(command) == before + 4

@@ -118,10 +118,10 @@ def test_a_peer_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
         (None, "auto", DISCARDED, "off", "native", "the SYN guard is off; on eth0 it could not answer either"),
         (None, "auto", Egress(None, "unknown"), "auto", "native", "eth0: unknown; under a flood the SYN guard answers"),
         (None, "auto", Egress(None, "unknown"), "off", "native", ""),
-        (None, "native", DISCARDED, "always", "native", "the SYN guard on eth0 answers no SYN: its peer is bare"),
+        (None, "native", DISCARDED, "always", "native", "the SYN guard on eth0 does not answer SYNs: its peer is bare"),
         (None, "native", DISCARDED, "observe", "native", "the SYN guard only observes"),
         (None, "generic", DISCARDED, "auto", "generic", ""),
-        ("native", "auto", DISCARDED, "auto", "native", "the SYN guard on eth0 answers no SYN: its peer is bare"),
+        ("native", "auto", DISCARDED, "auto", "native", "the SYN guard on eth0 does not answer SYNs: its peer is bare"),
         ("generic", "auto", DISCARDED, "auto", "generic", ""),
     ],
 )

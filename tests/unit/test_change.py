@@ -273,7 +273,7 @@ def test_all_is_taken_back_when_the_kernel_refuses(world: World) -> None:
 
         def refused(its: Ruleset, refuser: SharedTables = refuser, writes: int = writes % 2) -> None:
             refuser.refuses_after = writes
-            with pytest.raises(XdpguardError, match=r"did not take the .*rules: Cannot allocate memory"):
+            with pytest.raises(XdpguardError, match=r"did not accept the .*rules: Cannot allocate memory"):
                 promoting([C, D]).do(its)
             assert its.changes.pending(), "nor does it take back what it held"
             refuser.refuses_after = -1

@@ -132,7 +132,7 @@ def test_when_the_kernel_refuses_nothing_is_changed(store: Store) -> None:
     made = book(store, its)
     made.add("block", [A], "first", "cli", None)
     its.maps.refuses = True
-    with pytest.raises(XdpguardError, match="did not take"):
+    with pytest.raises(XdpguardError, match="did not accept"):
         made.add("block", [A, B], "second", "cli", None)
     assert [(rule.target, rule.reason) for rule in stored(store)] == [(A, "first")]
     assert set(its.maps.rules) == {A}

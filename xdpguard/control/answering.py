@@ -33,7 +33,7 @@ class Silence(NamedTuple):
 def in_words(muted: bool, why: str) -> str:
     """Return what a guard does whose answers do not arrive, as a clause without its subject."""
     if muted:
-        return f"answers no SYN, in a flood they go to the kernel: {why}"
+        return f"does not answer SYNs; in a flood they go to the kernel: {why}"
     return f"sends answers that do not arrive: {why}"
 
 
@@ -42,8 +42,8 @@ def silence(link: Link, state: guard.State, out: Egress) -> Silence | None:
     if out.leaves is False:
         return Silence(state.muted(), out.why, out.remedy, _BY[state.mute])
     if state.mute == guard.MUTE_TOLD:
-        what = "answers would arrive now, but the guard was told before that they do not"
-        remedy = f"xdpguard run tells it by itself; or attach again: xdpguard attach {_arguments(link)}"
+        what = "answers would arrive now, but the guard was told earlier that they would not"
+        remedy = f"xdpguard run tells it; or attach again: xdpguard attach {_arguments(link)}"
         return Silence(True, what, remedy, _BY[state.mute])
     # A finding of the data plane is not final: it checks again at the next SYN of a flood.
     return None
@@ -101,8 +101,8 @@ def notes(link: Link, interface: Interface, choice: Choice) -> list[str]:
         return []
     if interface.mode == "generic":
         return [
-            f"{place} is attached in generic mode, which copies each packet, as in native mode no answer would arrive: "
-            f"{out.why}"
+            f"{place} is attached in generic mode, which copies each packet, because in native mode no answer would"
+            f" arrive: {out.why}"
         ]
     if interface.observe or not answers(choice.policy.mode):
         if out.leaves is None:
@@ -110,8 +110,8 @@ def notes(link: Link, interface: Interface, choice: Choice) -> list[str]:
         state = "is off" if choice.policy.mode == "off" else "only observes"
         return [f"the SYN guard {state}; on {place} it could not answer either: {out.why}; {out.remedy}"]
     if out.leaves is None:
-        return [f"{place}: {out.why}; under a flood the SYN guard answers all the same"]
-    return [f"the SYN guard on {place} answers no SYN: {out.why}; {out.remedy}"]
+        return [f"{place}: {out.why}; under a flood the SYN guard answers anyway"]
+    return [f"the SYN guard on {place} does not answer SYNs: {out.why}; {out.remedy}"]
 
 
 def _arguments(link: Link) -> str:

@@ -98,7 +98,7 @@ class Attachments:
         try:
             descriptor = self.dataplane.open_program(prog_id)
         except FileNotFoundError as error:
-            raise XdpguardError("the attached program changed meanwhile", "try again") from error
+            raise XdpguardError("the attached program has changed in the meantime", "try again") from error
         try:
             yield descriptor
         finally:

@@ -186,8 +186,8 @@ def _combined(configured: Guard, overrides: dict[str, Any]) -> Guard:
     try:
         return msgspec.convert(msgspec.to_builtins(configured) | overrides, Guard, strict=False)
     except msgspec.ValidationError as error:
-        remedy = "take it off: xdpguard guard set KEY=default"
-        raise UsageError(f"a value of an earlier guard set is not valid any more: {error}", remedy) from error
+        remedy = "reset it: xdpguard guard set KEY=default"
+        raise UsageError(f"a value from an earlier guard set is no longer valid: {error}", remedy) from error
 
 
 def answers(mode: str) -> bool:
@@ -216,9 +216,10 @@ def egress_of_answers(link: Link, seen: Around | None = None) -> Egress:
     tags = untagged(link, seen)
     if not tags:
         return out
+    verb = "strips" if len(tags) == 1 else "strip"
     return Egress(
         False,
-        f"{', '.join(tags)} takes off the VLAN tags of {', '.join(seen.vlans)}, so an answer would leave untagged",
+        f"{' and '.join(tags)} {verb} the VLAN tags of {', '.join(seen.vlans)}, so an answer would leave untagged",
         "detach and attach with --mode generic, which keeps the tags",
     )
 

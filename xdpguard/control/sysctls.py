@@ -100,7 +100,7 @@ class Offloads:
         back = [it for it in stray if held[it] and _set_stripping(it, netns, True)]
         fixed = {it: it in off for it in taken}
         self._keep(name, netns, {it: its for it, its in held.items() if it in wanted} | fixed)
-        why = f"for the VLAN devices above {place_of(name, netns)}; put back at detach"
+        why = f"for the VLAN devices above {place_of(name, netns)}; restored at detach"
         done = [f"rx-vlan-offload of {it}: on -> off, {why}" for it in off]
         return done + [f"rx-vlan-offload of {it}: off -> on" for it in back]
 

@@ -49,4 +49,4 @@ class Answers:
                 if before.get(place) != words:
                     _log.warning(f"{name_of(link)}: the guard {words}; {found.remedy}")
             elif place in before:
-                _log.info(f"{name_of(link)}: answers of the guard leave again")
+                _log.info(f"{name_of(link)}: the guard's answers leave again")
