@@ -169,7 +169,7 @@ def test_a_renamed_interface_is_not_lost(lab: Lab, command: Command, spare: str)
         subprocess.run(["ip", "-n", lab.server, "link", "set", "other0", "name", spare], check=True)
 
 
-def test_a_remembered_configuration_that_has_gone(lab: Lab, command: Command, tmp_path: Path) -> None:
+def test_a_remembered_configuration_that_was_deleted(lab: Lab, command: Command, tmp_path: Path) -> None:
     config = tmp_path / "guard.toml"
     config.write_text('[rules]\nports = ["9/udp"]\n')
     command.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(config))

@@ -190,7 +190,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("data", "says"), FILES.values(), ids=FILES)
-def test_files_that_are_no_lists(unchanged: Command, tmp_path: Path, data: bytes, says: str) -> None:
+def test_files_that_are_not_lists(unchanged: Command, tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "list"
     path.write_bytes(data)
     line = unchanged.refused(2, "lists", "load", "held", str(path), "--force")
@@ -274,7 +274,7 @@ def test_what_the_kernel_lost_is_told(
 
 
 @pytest.mark.parametrize("kind", ["index", "IPv4 pre-filter"])
-def test_what_the_kernel_lost_is_put_back(attached: Command, lab: Lab, kind: str) -> None:
+def test_what_the_kernel_lost_is_restored(attached: Command, lab: Lab, kind: str) -> None:
     """By the service, which says so: of a list, and of the rules."""
     attached.ok("block", client_address(4, 8), client_address(4, 9))
     held = without(0, 1, 2, 3, 8, 9)
@@ -438,7 +438,7 @@ def test_an_allowance_of_the_configuration_counts_as_it_will_be(
     assert [it["target"] for it in alone.json("rules")] == [OUTSIDE4]
 
 
-def test_a_namespace_that_has_gone_needs_nothing(alone: Command, lab: Lab) -> None:
+def test_a_deleted_namespace_needs_nothing(alone: Command, lab: Lab) -> None:
     name = f"{lab.name}-gone"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:

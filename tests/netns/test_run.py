@@ -114,7 +114,7 @@ def test_a_flood_from_begin_to_end(lab: Lab, attached: Command, running: Run) ->
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL and run", "SIGKILL and detach"])
-def test_sysctls_are_put_back(lab: Lab, attached: Command, how: str) -> None:
+def test_sysctls_are_restored(lab: Lab, attached: Command, how: str) -> None:
     run = Run(attached)
     try:
         assert run.says("watching")

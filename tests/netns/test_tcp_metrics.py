@@ -91,7 +91,7 @@ def test_figures_of_connections(lab: Lab, attached: Command, tmp_path: Path) -> 
         assert namespaces == {"", lab.server}
 
 
-def test_backlog_and_what_is_sent_again(lab: Lab, attached: Command, tmp_path: Path) -> None:
+def test_backlog_and_retransmitted_syn_acks(lab: Lab, attached: Command, tmp_path: Path) -> None:
     """Of two listeners the fuller one is named, where one may be."""
     with (
         listener(lab, backlog=64) as idle,

@@ -86,7 +86,7 @@ def test_where_tags_are_lost_the_kernel_answers(tagged: Tagged, command: Command
             assert after[name] == before[name], name
 
 
-def test_the_offload_is_a_loan(tagged: Tagged, command: Command) -> None:
+def test_the_offload_is_changed_temporarily(tagged: Tagged, command: Command) -> None:
     """Switched off while it is wanted, remembered before anything is changed, put back at detach."""
     attach(tagged, command, "native")
     assert offload.strips_tags(INTERFACE, tagged.server), "positive control"
@@ -106,7 +106,7 @@ def test_the_offload_is_a_loan(tagged: Tagged, command: Command) -> None:
         assert Offloads(store).held() == {}
 
 
-def test_a_loan_ends_with_its_reason(tagged: Tagged, command: Command) -> None:
+def test_the_offload_is_restored_with_its_reason(tagged: Tagged, command: Command) -> None:
     """Without VLAN devices, or with the guard off, the driver may do as it likes again."""
     attach(tagged, command, "native")
     with Store(command.store) as store:

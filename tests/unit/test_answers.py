@@ -158,7 +158,7 @@ def test_the_mode_that_attach_takes(
         (Egress(True), guard.MUTE_TOLD, True, "answers would arrive now"),
     ],
 )
-def test_what_is_said_of_a_guard(out: Egress, mute: int, muted: bool | None, why: str) -> None:
+def test_what_is_reported_about_a_guard(out: Egress, mute: int, muted: bool | None, why: str) -> None:
     found = answering.silence(link(), IDLE._replace(mute=mute), out)
     assert (found.muted if found else None) is muted
     if found:

@@ -183,7 +183,7 @@ def test_scans_are_counted_in_distinct_ports_within_a_minute() -> None:
     assert found.site == prefix("2001:db8::/64")
 
 
-def test_rates_are_a_second_and_a_site() -> None:
+def test_rates_are_per_second_and_site() -> None:
     rates = Rates()
     one, two = packed("2001:db8::1"), packed("2001:db8::2")
     assert rates.over(10, {one: 5000}, 0.0) == [], "what was before is not its rate"

@@ -389,7 +389,7 @@ def test_dropping_what_is_not_there(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-x", ".x", "_x", "a b", "a/b", "..", "x\n", "ü", "x" * 65])
-def test_names_that_are_none(world: World, name: str) -> None:
+def test_invalid_names(world: World, name: str) -> None:
     with pytest.raises(UsageError, match="not a list name"):
         world.load(name, "10.0.0.1")
 
@@ -546,7 +546,7 @@ def test_files_are_loaded_when_new_or_changed(world: World, files: Files) -> Non
     assert [it.source for it in world.book.stored.all()] == [CONFIG, CONFIG]
 
 
-def test_lists_that_the_file_has_no_more_are_dropped(world: World, files: Files) -> None:
+def test_lists_no_longer_in_the_file_are_dropped(world: World, files: Files) -> None:
     world.load("byhand", "10.0.0.9")
     files.write("a", "10.0.0.1")
     files.write("b", "10.0.0.3")
