@@ -143,7 +143,7 @@ def test_the_lower_device_alone_is_detached(command: Command, pair: Pair) -> Non
     program = pair.program(upper)
     result = command("detach", "low0", "--netns", pair.here)
     assert result.code == 0, result
-    assert "off for a moment" in result.err
+    assert "detached for a moment" in result.err
     assert "detached from low0" in result.out
     assert (pair.program("low0"), pair.program(upper)) == (None, program)
 
