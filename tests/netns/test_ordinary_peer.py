@@ -250,7 +250,7 @@ def test_everybody_says_that_no_answer_leaves(ordinary: Lab, command: Command) -
     why = f"its veth peer {PEER} in another network namespace carries no XDP program"
     result = command("status")
     assert result.code == 1
-    assert f"{INTERFACE} (in {ordinary.server}) answers no SYN" in result.err
+    assert f"{INTERFACE} (in {ordinary.server}) does not answer SYNs" in result.err
     assert why in result.err
     result = command("status", "--json")
     assert result.code == 1
@@ -260,7 +260,7 @@ def test_everybody_says_that_no_answer_leaves(ordinary: Lab, command: Command) -
     assert why in told["why"]
     assert "--mode generic" in told["remedy"]
     assert answers(command) == told
-    assert "idle, watching; the guard answers no SYN" in command.ok("guard", "show")
+    assert "idle, watching; the guard does not answer SYNs" in command.ok("guard", "show")
     set_now = command("guard", "set", "mode=always")
     assert why in set_now.err
     shown = command.ok("guard", "show")
@@ -298,7 +298,7 @@ def test_run_follows_the_peer(ordinary: Lab, command: Command, tmp_path: Path) -
         assert cookies(command) == 4
         assert running.scrape()("xdpguard_guard_muted", interface=INTERFACE) == 0
         bare_peer(ordinary)
-        assert running.service.says("the guard answers no SYN")
+        assert running.service.says("the guard does not answer SYNs")
         assert mute(command, ordinary) in (guard.MUTE_TOLD, guard.MUTE_FOUND)
         before = cookies(command)
         assert clients(ordinary) == ALL, "the kernel serves them"
