@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What is done after the verdict without changing it: shadow entries, samples of drops. It is a tail-called program,
- * entered only where there is something to do, so that all other packets pay only a test or two.
+ * Work done after the verdict that does not change it: shadow entries and samples of drops. It runs in a tail-called
+ * program that is entered only when there is something to do, so that all other packets pay only for a test or two.
  */
 #ifndef XG_AFTER_H
 #define XG_AFTER_H
@@ -12,7 +12,7 @@
 #include "programs.h"
 #include "stages/shadow.h"
 
-/* Enters the other program if there is something to do; returns only if there is not, or that program is missing. */
+/* Enters the other program if there is something to do. Returns only if there is not, or if that program is missing. */
 static __always_inline void xg_go_on(struct xdp_md *ctx, struct xg_counters *counters,
 				     const struct xg_settings *settings, u32 length, u32 reason, u32 verdict)
 {

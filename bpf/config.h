@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Every compile-time switch. xdpguard/dataplane/build/cflags.py always gives all of them and holds
- * the defaults; one that is missing is an error here, never a silent zero.
+ * Every compile-time switch. xdpguard/dataplane/build/cflags.py always passes all of them and holds the defaults; a
+ * missing one is an error here, never a silent zero.
  */
 #ifndef XG_CONFIG_H
 #define XG_CONFIG_H
@@ -45,13 +45,13 @@
 #if XG_BTF
 #if !defined(XG_SOCK_RCVBUF) || !defined(XG_SOCK_USERLOCKS) || !defined(XG_SOCK_USERLOCKS_SHIFT) ||                    \
 	!defined(XG_SOCK_MAX_BACKLOG) || !defined(XG_SOCK_NET) || !defined(XG_SOCK_QUEUE_LENGTH)
-#error "XG_SOCK_*: places in struct sock and inet_connection_sock, octets"
+#error "XG_SOCK_*: places in struct sock and inet_connection_sock, bytes"
 #endif
 #if !defined(XG_TCP_WINDOW_CLAMP) || !defined(XG_TCP_USER_MSS) || !defined(XG_REQUEST_ISN)
-#error "XG_TCP_*, XG_REQUEST_*: places in struct tcp_sock and tcp_request_sock, octets"
+#error "XG_TCP_*, XG_REQUEST_*: places in struct tcp_sock and tcp_request_sock, bytes"
 #endif
 #if !defined(XG_NET_TIMESTAMPS) || !defined(XG_NET_SACK) || !defined(XG_NET_WINDOW_SCALING) || !defined(XG_NET_RMEM)
-#error "XG_NET_*: places of sysctls in struct net, octets"
+#error "XG_NET_*: places of sysctls in struct net, bytes"
 #endif
 #endif
 #ifndef XG_VETH
@@ -59,7 +59,7 @@
 #endif
 #if XG_VETH
 #if !defined(XG_BUFF_RXQ) || !defined(XG_RXQ_DEV) || !defined(XG_DEV_PRIVATE) || !defined(XG_DEV_PROGRAMS)
-#error "XG_BUFF_*, XG_RXQ_*, XG_DEV_*: places in struct xdp_buff, xdp_rxq_info and net_device, octets"
+#error "XG_BUFF_*, XG_RXQ_*, XG_DEV_*: places in struct xdp_buff, xdp_rxq_info and net_device, bytes"
 #endif
 #endif
 #ifndef XG_RAW_COOKIES

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Samples of what is dropped, for people to see: of each reason its own, so that a flood of one does not hide another.
+ * Samples of dropped packets for people to look at, separate for each reason, so that a flood of one does not hide
+ * another.
  *
- * On each CPU each reason may give so many samples in a window of an eighth of a second; what is over that is counted
- * only, by the reason's counters. The last ones stay in a map of the interface, always. Who wants to hear of each in
- * turn asks for them for the next few seconds, and then they go into a ring as well. Nothing here ever waits. When a
- * window has given all its samples, the clock is read again at the next tick: until then a drop pays for two
- * comparisons, and however many there were, the first one of a later window is sampled.
+ * On each CPU, each reason may give a fixed number of samples in a window of an eighth of a second; anything beyond
+ * that is only counted, by the reason's counters. The latest samples always stay in a map of the interface. A reader
+ * that wants to see each one in turn asks for them for the next few seconds, and during that time they go into a ring
+ * as well. Nothing here ever waits. When a window has given all its samples, the clock is read again at the next tick:
+ * until then a drop costs two comparisons, and however many there were, the first one of a later window is sampled.
  */
 #ifndef XG_DROPS_H
 #define XG_DROPS_H
@@ -29,7 +30,7 @@ static __always_inline u32 xg_session(const struct xg_reader *reader, u32 reason
 	return reader->reasons >> (reason & 31) & 1 ? reader->session & XG_SESSIONS : 0;
 }
 
-/* Whether a drop may give a sample; which is not much to ask, as it is asked for each. */
+/* Whether a drop may give a sample. This must be cheap, because it is asked for every drop. */
 static __always_inline bool xg_sample_due(const struct xg_reason_counts *counts, u32 reason)
 {
 	struct xg_reader *reader;
@@ -40,12 +41,12 @@ static __always_inline bool xg_sample_due(const struct xg_reason_counts *counts,
 	reader = drop_reader.lookup(&zero);
 	if (!reader)
 		return false;
-	/* What is not due yet is, when somebody has begun to ask since. */
+	/* A sample that is not due yet becomes due when somebody has asked for samples since. */
 	return xg_now_tick() >= counts->due ||
 	       (counts->window & XG_SESSIONS) != (reader->until ? xg_session(reader, reason) : 0);
 }
 
-/* The sample's place among those that are kept; a CPU that was plugged in later has none. */
+/* The slot of the sample among those that are kept; a CPU that was plugged in later has none. */
 static __always_inline struct xg_drop *xg_sample_place(u32 reason, u64 number)
 {
 	u32 cpu = bpf_get_smp_processor_id();
@@ -70,7 +71,7 @@ static __always_inline u32 xg_copy_frame(struct xdp_md *ctx, struct xg_drop *dro
 #endif
 }
 
-/* Takes the sample, and hands it on when somebody asked for it. */
+/* Takes the sample, and passes it on if somebody asked for it. */
 static __always_inline void xg_take_sample(struct xdp_md *ctx, struct xg_counters *mine,
 					   struct xg_reason_counts *counts, const struct xg_after *after, bool wanted,
 					   u64 now)

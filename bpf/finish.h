@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The only exit: what counts a packet. */
+/* The only exit: counts the packet. */
 #ifndef XG_FINISH_H
 #define XG_FINISH_H
 
@@ -10,8 +10,8 @@
 #include "verifier.h"
 
 /*
- * Counts the packet, exactly once, and returns its verdict. `observed`: the stage that decided only observes. By value:
- * a pointer to the packet here would keep the compiler from holding it in registers.
+ * Counts the packet exactly once and returns its verdict. `observed`: the stage that decided only observes. Passed by
+ * value: a pointer to the packet here would keep the compiler from holding it in registers.
  */
 static __always_inline int xg_finish(struct xg_counters *counters, u32 length, bool observed, u32 reason)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Every map: key, value, who writes, who reads, and what happens when it is full. All are pinned: those under
- * XG_PINS belong to the instance and are shared by its interfaces, those under XG_LINK_PINS to one interface. The
- * probe has the latter for itself, and not pinned.
+ * Every map: key, value, who writes, who reads, and what happens when it is full. All are pinned: those under XG_PINS
+ * belong to the instance and are shared by its interfaces, those under XG_LINK_PINS belong to one interface. The probe
+ * has its own, unpinned copies of the latter.
  */
 #ifndef XG_MAPS_H
 #define XG_MAPS_H
@@ -41,8 +41,8 @@
 BPF_TABLE_PINNED("array", u32, struct xg_settings, settings, 1, XG_PINS "/settings");
 
 /*
- * Prefix -> rule, longest match. Controller writes, program reads.
- * Full: the controller refuses the rule and says which limit to raise.
+ * Prefix -> rule, longest match. Controller writes, program reads. Full: the controller rejects the rule and names the
+ * limit to raise.
  */
 BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix4, struct xg_rule, allow4, XG_MAX_RULES, XG_PINS "/allow4",
 		  BPF_F_NO_PREALLOC);
@@ -53,14 +53,14 @@ BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix4, struct xg_rule, deny4_prefix, X
 BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix6, struct xg_rule, deny6_prefix, XG_MAX_RULES, XG_PINS "/deny6_prefix",
 		  BPF_F_NO_PREALLOC);
 
-/* Single address -> rule; a hash, because a trie costs more. Otherwise as above. */
+/* Single address -> rule; a hash, because a trie lookup costs more. Otherwise as above. */
 BPF_TABLE_PINNED7("hash", struct xg_address4, struct xg_rule, deny4, XG_MAX_RULES, XG_PINS "/deny4", BPF_F_NO_PREALLOC);
 BPF_TABLE_PINNED7("hash", struct xg_address6, struct xg_rule, deny6, XG_MAX_RULES, XG_PINS "/deny6", BPF_F_NO_PREALLOC);
 
 /*
- * The pre-filter: a set bit says that some deny entry touches this /24, bit net & 63 of
- * word net >> 6. Controller maps it into memory and writes, program reads. A bit that is set
- * without need costs a lookup, one that is missing would be a hole: so it is set before an entry and cleared after.
+ * The pre-filter: a set bit says that some deny entry touches this /24, bit net & 63 of word net >> 6. Controller maps
+ * it into memory and writes, program reads. A bit that is set needlessly costs a lookup, a missing one would be a hole:
+ * so the bit is set before an entry is added and cleared after it is removed.
  */
 BPF_F_TABLE("array:" XG_PINS "/deny4_nets", u32, u64, deny4_nets, XG_NETS4_WORDS, BPF_F_MMAPABLE);
 
@@ -68,10 +68,10 @@ BPF_F_TABLE("array:" XG_PINS "/deny4_nets", u32, u64, deny4_nets, XG_NETS4_WORDS
 BPF_F_TABLE("array:" XG_PINS "/deny6_nets", u32, struct xg_line, deny6_nets, XG_RULE_NETS6_LINES, BPF_F_MMAPABLE);
 
 /*
- * The named lists: their pre-filters, as above, and their index (stages/index.h), an array of lines that is built
- * beside the one in force and then takes its place here, so that a packet meets the old lists or the new ones. The
- * controller maps all of them into memory and writes, the program reads. An index is made as large as its lists.
- * Shadow lists have all of this for themselves: a longer prefix of theirs would else hide one that drops.
+ * The named lists: their pre-filters, as above, and their index (stages/index.h), an array of lines. A new index is
+ * built beside the one in force and then replaces it here, so that a packet meets the old lists or the new ones. The
+ * controller maps all of them into memory and writes, the program reads. An index is as large as its lists need. Shadow
+ * lists have their own copies of all this: otherwise a longer shadow prefix would hide one that drops.
  */
 BPF_F_TABLE("array:" XG_PINS "/list_nets4", u32, struct xg_nets4, list_nets4, XG_NETS4_WORDS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array:" XG_PINS "/list_nets6", u32, struct xg_line, list_nets6, XG_NETS6_LINES, BPF_F_MMAPABLE);
@@ -98,8 +98,8 @@ BPF_F_TABLE("array:" XG_PINS "/shadow_hits", u32, struct xg_shadow_hits, shadow_
 
 /*
  * [enum xg_program] -> a program that is entered by a tail call. The controller fills it when it loads the programs.
- * Each build has one of its own; the pin keeps it, as the kernel empties a map of programs that nobody in user space
- * holds.
+ * Each build has its own map; the pin keeps it alive, because the kernel empties a program map that nobody in user
+ * space holds.
  */
 #if XG_PROBE
 BPF_TABLE("prog", u32, u32, programs, XG_PROGRAMS_ROOM);
@@ -107,19 +107,19 @@ BPF_TABLE("prog", u32, u32, programs, XG_PROGRAMS_ROOM);
 BPF_TABLE_PINNED("prog", u32, u32, programs, XG_PROGRAMS_ROOM, XG_LINK_PINS "/" XG_PROGRAMS);
 #endif
 
-/* Destination port and protocol -> rule. Controller writes, program reads. Holds every port there is. */
+/* Destination port and protocol -> rule. Controller writes, program reads. Large enough for every port. */
 BPF_TABLE_PINNED7("hash", struct xg_port, struct xg_rule, ports, 2 * 65536, XG_PINS "/ports", BPF_F_NO_PREALLOC);
 
 /*
- * [cpu * XG_MAX_RULES + slot] -> packets and bytes of a rule. Program writes, each CPU present at loading in rows of
- * its own, those that were plugged in later in the last rows together; the controller maps it into memory, reads, and
- * clears a row whose slot is given to a new rule.
+ * [cpu * XG_MAX_RULES + slot] -> packets and bytes of a rule. Program writes: each CPU present at load time in rows of
+ * its own, CPUs plugged in later together in the last rows. The controller maps it into memory, reads it, and clears a
+ * row whose slot is given to a new rule.
  */
 BPF_F_TABLE("array:" XG_PINS "/hits", u32, struct xg_hits, hits, (XG_MAX_CPUS + 1) * XG_MAX_RULES, BPF_F_MMAPABLE);
 
 /*
- * Source and CPU -> TCP flag counts; hash of a tuple -> tuple and initial SYNs. Program writes, readers add up.
- * Full: the least recently used entry goes. New entries are limited by struct xg_budget.
+ * Source and CPU -> TCP flag counts; hash of a tuple -> tuple and initial SYNs. Program writes, readers add up. Full:
+ * the least recently used entry is evicted. New entries are limited by struct xg_budget.
  */
 BPF_TABLE_PINNED("lru_hash", struct xg_source4, struct xg_source_counts, sources4, XG_SOURCES, XG_PINS "/sources4");
 BPF_TABLE_PINNED("lru_hash", struct xg_source6, struct xg_source_counts, sources6, XG_SOURCES, XG_PINS "/sources6");
@@ -127,8 +127,8 @@ BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple4, tuples4, XG_TUPLES, XG_PINS 
 BPF_TABLE_PINNED("lru_hash", u64, struct xg_tuple6, tuples6, XG_TUPLES, XG_PINS "/tuples6");
 
 /*
- * Place of a tuple -> the tuple whose handshake was proved there last: see stages/flight.h. Program writes and reads,
- * each CPU its own. Never full: the later one takes the place.
+ * Slot of a tuple -> the tuple whose handshake was proved there last: see stages/flight.h. Program writes and reads,
+ * each CPU its own. Never full: a later tuple takes the slot.
  */
 #if XG_PROBE
 BPF_TABLE("percpu_array", u32, struct xg_flight, flights, XG_FLIGHTS);
@@ -151,7 +151,7 @@ BPF_F_TABLE("array:" XG_LINK_PINS "/guard", u32, struct xg_guard, guards, 1, BPF
 
 /*
  * A MAC address as in struct xg_guard -> 1: that of a device above this interface. Controller writes, program reads.
- * Full: the controller says that frames to the others are left alone.
+ * Full: the controller reports that frames to the remaining addresses are left alone.
  */
 BPF_TABLE_PINNED7("hash", u64, u32, macs, XG_MACS, XG_LINK_PINS "/macs", BPF_F_NO_PREALLOC);
 
@@ -165,15 +165,15 @@ BPF_TABLE_PINNED7("lpm_trie", struct xg_prefix6, u32, locals6, XG_MAX_LOCALS, XG
 		  BPF_F_NO_PREALLOC);
 
 /*
- * Hash of a source prefix -> its token buckets. Program reads and writes. Never full: prefixes share places, which the
- * size makes rare, and which only matters to a prefix that shares with one over its limit.
+ * Hash of a source prefix -> its token buckets. Program reads and writes. Never full: prefixes may share a slot, which
+ * the size makes rare, and which only affects a prefix that shares with one over its limit.
  */
 BPF_TABLE_PINNED("array", u32, struct xg_buckets, buckets, XG_BUCKETS, XG_PINS "/buckets");
 
-/* What the controller should hear of at once. Program writes, controller reads. Full: counted in events_lost. */
+/* Events for the controller to act on at once. Program writes, controller reads. Full: counted in events_lost. */
 BPF_RINGBUF_PINNED(events, XG_EVENT_PAGES, XG_PINS "/events");
 
-/* Samples of what is dropped, while somebody reads them. Program writes, that reader reads. Full: counted in `lost`. */
+/* Samples of dropped packets while somebody reads them. Program writes, that reader reads. Full: counted in `lost`. */
 BPF_RINGBUF_PINNED(drops, XG_DROP_PAGES, XG_PINS "/drops");
 
 /* [0] -> what that reader asked for. It maps it into memory and writes, the program reads. */

@@ -49,8 +49,8 @@ struct xg_packet {
 };
 
 /*
- * Makes the verifier forget what it knows of a packet: after a long stage it then has one packet to follow, not one for
- * each path through the parser.
+ * Makes the verifier forget what it knows about a packet: after a long stage it then has one packet to follow, not one
+ * for each path through the parser.
  */
 static __always_inline void xg_forget(struct xg_packet *packet, u64 zero)
 {
@@ -73,7 +73,7 @@ static __always_inline u64 xg_half(const union xg_address *address, int half)
 	return (u64)bpf_ntohl(address->ipv6[2 * half]) << 32 | bpf_ntohl(address->ipv6[2 * half + 1]);
 }
 
-/* What is left to parse. `left` counts bytes the headers vouch for, which padding after them is not. */
+/* What is left to parse. `left` counts the bytes that the headers vouch for; padding after them is not included. */
 struct xg_cursor {
 	void *frame;
 	void *at;

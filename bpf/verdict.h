@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Reasons, and the verdict of each. A stage returns a reason, or XG_NEXT:
- * "go on to the next stage", which is not an XDP verdict.
+ * Reasons and their verdicts. A stage returns a reason, or XG_NEXT: "continue with the next stage", which is not an XDP
+ * verdict.
  */
 #ifndef XG_VERDICT_H
 #define XG_VERDICT_H

@@ -3,8 +3,8 @@
  * xdpguard's data plane: one frame in, one verdict out, counted exactly once.
  *
  * Three programs: xdpguard inspects each packet, and is all that most packets meet; xdpguard_guard is the SYN guard,
- * for those it wants to see; xdpguard_after does what is left to do after the verdict. Each is verified by itself and
- * entered by a tail call (programs.h).
+ * for the packets it needs to see; xdpguard_after does the remaining work after the verdict. Each is verified
+ * separately and entered by a tail call (programs.h).
  *
  * The files are joined into one text in the order of these lines (xdpguard/dataplane/build/bundle.py), because bcc's
  * map methods work only there.
@@ -61,8 +61,9 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 }
 
 /*
- * Called with a constant IP version, and with a packet of its own for each: the compiler makes one straight path for
- * each, which is faster than a path that asks again at every stage. XG_NEXT: the SYN guard is to see the packet.
+ * Called with a constant IP version and a separate packet for each version: the compiler then makes one straight path
+ * for each, which is faster than a path that tests the version again at every stage. XG_NEXT: the SYN guard must see
+ * the packet.
  */
 static __always_inline u32 xg_handle(struct xg_cursor *cursor, u32 length, u8 ip_version, struct xg_counters *counters,
 				     const struct xg_settings *settings)
@@ -75,7 +76,7 @@ static __always_inline u32 xg_handle(struct xg_cursor *cursor, u32 length, u8 ip
 	return reason;
 }
 
-/* Counts the packet and ends it, here or in the program that does what is left to do. */
+/* Counts the packet and ends it, here or in the program that does the remaining work. */
 static __always_inline int xg_end(struct xdp_md *ctx, struct xg_counters *mine, const struct xg_settings *rules,
 				  u32 length, bool observed, u32 reason)
 {
@@ -114,7 +115,7 @@ int xdpguard(struct xdp_md *ctx)
 			reason = XG_REASON_non_ip;
 		if (reason == XG_NEXT) {
 			programs.call(ctx, XG_PROGRAM_GUARD);
-			/* Without the guard there is nothing that could object. */
+			/* Without the guard nothing is left that could object. */
 			reason = XG_REASON_pass;
 		}
 	}

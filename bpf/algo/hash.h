@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * NH, the universal hash of UMAC (RFC 4418, 5.2.2), over 64-bit words: each half is added to a secret, and the two
- * are multiplied. Without the secrets nobody can plan a collision; the multiplications do not wait for each other.
+ * NH, the universal hash of UMAC (RFC 4418, 5.2.2), over 64-bit words: each half is added to a secret, and the two are
+ * multiplied. Without the secrets nobody can construct a collision; the multiplications are independent of each other.
  */
 #ifndef XG_ALGO_HASH_H
 #define XG_ALGO_HASH_H

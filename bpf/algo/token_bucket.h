@@ -10,8 +10,8 @@
 #include "../config.h"
 
 /*
- * Takes a token. `now` in ns. CPUs share the word without a lock: what two of them take at the same instant from a
- * bucket that was full may count once, which only ever makes the limit wider.
+ * Takes a token. `now` in ns. CPUs share the word without a lock: tokens that two of them take at the same instant from
+ * a full bucket may count once, which only ever makes the limit wider.
  */
 static __always_inline bool xg_bucket_take(u64 *arrival, u64 now, const struct xg_rate *rate)
 {
@@ -19,7 +19,7 @@ static __always_inline bool xg_bucket_take(u64 *arrival, u64 now, const struct x
 
 	if (!rate->interval)
 		return true;
-	/* The probe looks whether there is one, and leaves it there. */
+	/* The probe checks whether there is one, and leaves it there. */
 	if (XG_PROBE)
 		return due < now || due - now <= rate->burst;
 	if (due < now) {

@@ -36,7 +36,7 @@ static inline u64 flood_words(u32 value)
 	return (value & 0xffff) + (value >> 16);
 }
 
-/* Waits here, frame by frame: what is paced in larger pieces arrives in bursts that fill the receiver's ring. */
+/* Waits here, frame by frame: pacing in larger pieces produces bursts that fill the receiver's ring. */
 static inline void flood_wait(u64 *next, u32 interval)
 {
 	u64 now = bpf_ktime_get_ns();

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The bench's packet maker, run by BPF_PROG_TEST_RUN: writes the whole frame with the next of many sources, and hands
- * it to the program under test by a tail call. So one maker serves every program, the empty one too.
+ * The bench's packet maker, run by BPF_PROG_TEST_RUN: writes the whole frame with the next of many sources, and passes
+ * it to the program under test by a tail call. So one maker serves every program, including the empty one.
  *
- * It writes in units as wide as the loads to come: a load that spans two stores would wait for both, as it does not in
- * a frame that a network card has written.
+ * It writes in units as wide as the later loads: a load that spans two stores would wait for both, which does not
+ * happen in a frame written by a network card.
  */
 #include <linux/types.h>
 

@@ -88,7 +88,7 @@ struct xg_signs {
 	u32 zero;
 };
 
-/* A source that was denied of late, and the hit counter of the entry that did it. */
+/* A source that was denied recently, and the hit counter of the entry that denied it. */
 struct xg_denial {
 	u64 high; /* the address as two numbers; of IPv4 the upper one is 0 */
 	u64 low;
@@ -105,7 +105,7 @@ enum xg_sample_wanted {
 	XG_SAMPLE_OBSERVED, /* it passed, as what decided only observes */
 };
 
-/* What the program tells the one that does the rest after the verdict: see after.h. */
+/* What the inspecting program passes to the one that runs after the verdict: see after.h. */
 struct xg_after {
 	u32 reason;
 	u32 verdict;
@@ -116,8 +116,8 @@ struct xg_after {
 };
 
 /*
- * What the guard and shadow entries are told of a packet; the rest they read again. Volatile, so that it is written to
- * and read from the map's value, of which the verifier remembers nothing.
+ * What the guard and shadow entries are told about a packet; they read the rest again. Volatile, so that it is written
+ * to and read from the map value, of which the verifier remembers nothing.
  */
 struct xg_handover {
 	volatile u8 sampled; /* one of those by which an idle guard watches */

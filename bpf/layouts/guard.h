@@ -42,7 +42,7 @@ struct xg_guard_policy {
 	u64 exempt_ports[XG_PORT_WORDS]; /* one bit a TCP port that the guard leaves alone */
 };
 
-/* Why the guard of an interface answers no SYN, though a flood is on. */
+/* Why the guard of an interface does not answer SYNs although a flood is on. */
 enum xg_mute {
 	XG_MUTE_NOT,   /* it does answer */
 	XG_MUTE_TOLD,  /* the controller has found that answers do not arrive */
@@ -91,7 +91,7 @@ struct xg_guard {
 	u64 peer_at; /* when the program last looked at the peer: see stages/peer.h */
 };
 
-/* A tuple whose handshake was proved of late: see stages/flight.h. */
+/* A tuple whose handshake was proved recently: see stages/flight.h. */
 struct xg_flight {
 	u64 tuple; /* hash */
 	u64 at;    /* coarse monotonic, ns */

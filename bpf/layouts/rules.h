@@ -21,8 +21,8 @@ struct xg_rule {
 };
 
 /*
- * Of an allow entry that the controller made because the host needs the source although something denies it: deny lists
- * and closed ports do not apply to it, but all else does, as anybody can write that source into a packet.
+ * Set in an allow entry that the controller made because the host needs the source although something denies it: deny
+ * lists and closed ports do not apply to it, but everything else does, because anybody can forge that source.
  */
 #define XG_RULE_NEEDED (1u << 31)
 
@@ -31,7 +31,7 @@ struct xg_hits {
 	u64 bytes;
 };
 
-/* Whose packets a shadow entry would hit. */
+/* The class of the packets that a shadow entry would hit. */
 enum xg_shadow_class {
 	XG_SHADOW_ESTABLISHED, /* of a TCP socket of this host that is past listening */
 	XG_SHADOW_ALLOWED,     /* the allow list would save them */
@@ -43,7 +43,7 @@ struct xg_shadow_hits {
 	struct xg_hits of[XG_SHADOW_CLASSES];
 };
 
-/* Eight bytes, because the kernel compares keys eight at a time, and one by one what is left. */
+/* Eight bytes, because the kernel compares keys eight bytes at a time, and the remainder one by one. */
 struct xg_address4 {
 	__be32 address;
 	u32 zero;
@@ -69,8 +69,8 @@ struct xg_port {
 };
 
 /*
- * 64 networks of 24 bits in the lists' pre-filter: one bit each that says that an address in it is listed, one that
- * a prefix touches it.
+ * 64 networks of 24 bits in the lists' pre-filter: for each, one bit that says that an address in it is listed, and one
+ * that says that a prefix touches it.
  */
 struct xg_nets4 {
 	u64 addresses;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What is told of single packets: events, samples of drops, the probe's answers. Python:
+ * Reports about single packets: events, samples of drops, the probe's answers. Python:
  * xdpguard/dataplane/sys/layouts/counts.py.
  */
 #ifndef XG_LAYOUTS_SAMPLES_H
@@ -44,7 +44,7 @@ struct xg_drop {
 	u32 done;
 };
 
-/* Who wants to hear of drops. Written by that reader, again and again, so that it ends with it. */
+/* Who asks for samples of drops. The reader writes it again and again, so that it expires when the reader ends. */
 struct xg_reader {
 	u64 until;   /* CLOCK_BOOTTIME, ns */
 	u32 samples; /* of a reason, a CPU and a window */
@@ -53,7 +53,7 @@ struct xg_reader {
 	u32 zero;
 };
 
-/* What the probe says, and what it is asked: see probe/probe.h. */
+/* The probe's answer and the question: see probe/probe.h. */
 struct xg_probe_answer {
 	u8 reason;
 	u8 verdict; /* enum xdp_action; 0: the program was not run */

@@ -44,8 +44,8 @@ static __always_inline u32 xg_parse_ethernet(struct xg_cursor *cursor, __be16 *t
 		cursor->left -= sizeof(*tag);
 	}
 	/*
-	 * The kernel takes any number of priority tags off (VLAN 0, __netif_receive_skb_core()): a third one that
-	 * passed as something unknown would be a way around every list.
+	 * The kernel strips any number of priority tags (VLAN 0, __netif_receive_skb_core()): a third one that passed
+	 * as unknown would bypass every list.
 	 */
 	return xg_is_vlan(*type) ? XG_REASON_malformed : XG_NEXT;
 }

@@ -28,7 +28,7 @@ static __always_inline u32 xg_parse_ipv4(struct xg_cursor *cursor, struct xg_pac
 		return XG_REASON_malformed;
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
-	/* What the kernel itself put together from many segments can be too long for the field: BIG TCP. */
+	/* A datagram that the kernel itself assembled from many segments can be too long for the field: BIG TCP. */
 	if (!total && cursor->left > XG_DATAGRAM_MAX)
 		total = cursor->left;
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > cursor->left)

@@ -40,7 +40,7 @@ static __always_inline bool xg_is_extension(u8 next)
 	return false;
 }
 
-/* A second fragment header in one chain is nothing a sender makes. */
+/* No sender makes a second fragment header in one chain. */
 static __always_inline u32 xg_parse_ipv6_fragment(struct xg_packet *packet, __be16 field, u32 length, bool *seen)
 {
 	u32 fragment = bpf_ntohs(field);
@@ -77,7 +77,7 @@ static __always_inline u32 xg_parse_extensions(struct xg_cursor *cursor, struct 
 			length = sizeof(*extension);
 		else if (kind == IPPROTO_AH)
 			length = (extension->length + 2) * 4;
-		/* Whichever kind it was: the verifier follows one length, and learns its bound after that. */
+		/* Whatever the kind: the verifier follows one length, and learns its bound after that. */
 		xg_unlearn(length, cursor->zero);
 		xg_hide(length);
 		length &= XG_EXTENSION_MASK;
@@ -92,7 +92,7 @@ static __always_inline u32 xg_parse_extensions(struct xg_cursor *cursor, struct 
 		if (packet->later_fragment)
 			return XG_NEXT;
 	}
-	/* Longer than any sender's: an evasion, not traffic. */
+	/* Longer than any real sender's: an evasion, not traffic. */
 	return xg_is_extension(packet->protocol) ? XG_REASON_malformed : XG_NEXT;
 }
 

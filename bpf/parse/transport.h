@@ -53,8 +53,8 @@ static __always_inline u32 xg_parse_udp(struct xg_cursor *cursor, struct xg_pack
 }
 
 /*
- * Neighbour discovery is IPv6's ARP: it passes before any list is asked, so that no rule cuts the host off its link.
- * Its hop limit proves that it comes from the link (RFC 4861, section 3.1).
+ * Neighbour discovery is IPv6's ARP: it passes before any list is looked up, so that no rule cuts the host off its
+ * link. Its hop limit proves that it comes from the link (RFC 4861, section 3.1).
  */
 static __always_inline u32 xg_parse_icmpv6(struct xg_cursor *cursor, struct xg_packet *packet)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the probe says and asks of a packet once its headers are sound: see probe.h. */
+/* The probe's notes and questions about a packet once its headers are sound: see probe.h. */
 #ifndef XG_PROBE_NOTE_H
 #define XG_PROBE_NOTE_H
 
@@ -30,7 +30,7 @@ static __always_inline bool xg_probe_tries_many(const struct xg_source_counts *c
 	u64 bit = 1ull << (bpf_ntohs(packet->destination_port) & 63), number;
 	bool syn = (packet->tcp_flags & (XG_SYN | XG_ACK)) == XG_SYN;
 
-	/* What was tried too long ago is forgotten, and a first port is not many. */
+	/* Ports tried too long ago are forgotten, and a first port is not many. */
 	if (!counts || xg_now_coarse() - counts->ports_since >= remembered)
 		return false;
 	number = counts->ports_number + (syn && !(counts->ports & bit));

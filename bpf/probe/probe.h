@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The program as a probe (XG_PROBE): asked what it would do with frames that never came. It reads the instance's own
- * maps, and writes to none of them: what it says stands in maps of its own, which go with it.
+ * The program as a probe (XG_PROBE): asked what it would do with frames that never arrived. It reads the instance's own
+ * maps and writes to none of them: its answers go into maps of its own, which disappear with it. BPF_PROG_TEST_RUN runs
+ * it, once for each frame.
  *
- * BPF_PROG_TEST_RUN runs it, once for each frame. The stages say where they would count a hit which entry that would
- * be, and can be told to go on as if an entry were not there.
+ * Where the stages would count a hit they report the entry, and they can be told to continue as if an entry did not
+ * exist.
  */
 #ifndef XG_PROBE_PROBE_H
 #define XG_PROBE_PROBE_H
@@ -69,7 +70,7 @@ static __always_inline void xg_probe_shadow(u32 place, u32 shadow_class)
 	answer->shadow_class = shadow_class;
 }
 
-/* Whether the program shall go on as if that entry were not there. */
+/* Whether the program should continue as if that entry did not exist. */
 static __always_inline bool xg_probe_without(u32 entry, u32 number)
 {
 	u32 zero = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The kernel's own SYN cookies: made and checked for a listener, or for nobody (bpf_tcp_gen_syncookie() and its raw
- * sister). Making one marks the listener as overflowed; without that it would refuse the ACK.
+ * The kernel's own SYN cookies: made and checked for a listener, or without one (bpf_tcp_gen_syncookie() and its raw
+ * variant). Making one marks the listener as overflowed; otherwise it would refuse the ACK.
  */
 #ifndef XG_STAGES_COOKIE_H
 #define XG_STAGES_COOKIE_H
@@ -33,7 +33,7 @@ static __always_inline s64 xg_cookie_of_listener(struct bpf_sock *sock, const st
 	return bpf_tcp_gen_syncookie(sock, network, sizeof(struct ipv6hdr), &plain->header, sizeof(*plain));
 }
 
-/* A cookie that no listener stands behind, where the kernel makes such. */
+/* A cookie without a listener, if the kernel can make one. */
 static __always_inline s64 xg_cookie_of_nobody(const struct xg_packet *packet, void *network,
 					       struct xg_plain_syn *plain)
 {

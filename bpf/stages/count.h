@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Exact counting: protocols and TCP flags of every packet whose headers are sound, whatever becomes of it. */
+/* Exact counts: protocols and TCP flags of every packet whose headers are sound, whatever its verdict. */
 #ifndef XG_STAGES_COUNT_H
 #define XG_STAGES_COUNT_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * First flights. Only the ACK with the number after the SYN's carries a cookie that can be checked, but a client sends
- * more at once: the rest of a request, or a FIN, arrives in the same poll, before the kernel has made the socket. So
+ * more at once: the rest of a request, or a FIN, arrives in the same poll, before the kernel has created the socket. So
  * each CPU remembers for a second the tuples whose handshake it saw proved. Their segments pass, and no handshake is
  * counted twice.
  */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * When a flood begins and ends, decided here so that it needs no controller.
+ * When a flood begins and ends, decided here so that no controller is needed.
  *
- * It begins when a listener's queue is full (the kernel's own criterion), or when more SYNs, or more segments of no
- * connection, come in a window than the policy allows. While the guard is idle only a sample is looked at. It goes on
- * while handshakes stay unproved; SYNs that do complete are a rush, not a flood, and raise the bar for the next time.
+ * It begins when a listener's queue is full (the kernel's own criterion), or when a window brings more SYNs, or more
+ * segments of no connection, than the policy allows. While the guard is idle it examines only a sample. It continues
+ * while handshakes stay unproved; SYNs that do complete are a rush, not a flood, and raise the threshold for the next
+ * time.
  */
 #ifndef XG_STAGES_FLOOD_H
 #define XG_STAGES_FLOOD_H
@@ -38,11 +39,11 @@ static __always_inline void xg_flood_begins(struct xdp_md *ctx, const struct xg_
 	xg_send_event(ctx, packet, counters, XG_EVENT_FLOOD_BEGINS, now, cause);
 }
 
-/* A window of an active guard is over: does the flood go on? */
+/* A window of an active guard is over: does the flood continue? */
 static __always_inline void xg_judge_window(struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now)
 {
 	u64 unproved = guard->syns > guard->proved ? guard->syns - guard->proved : 0;
-	/* A quiet one is judged late: it is then as many windows. */
+	/* A quiet window is judged late, and then stands for several. */
 	u64 windows = (now - guard->window_began) / (policy->window | 1);
 
 	if (!windows)
@@ -54,7 +55,7 @@ static __always_inline void xg_judge_window(struct xg_guard *guard, const struct
 		guard->calm = guard->syns / windows;
 }
 
-/* What this CPU has seen while the guard is active goes to the common counts, a batch at a time. */
+/* Adds what this CPU has seen while the guard is active to the shared counts, a batch at a time. */
 static __always_inline void xg_active_signs(struct xg_signs *signs, struct xg_guard *guard,
 					    const struct xg_guard_policy *policy, u64 now)
 {
@@ -104,7 +105,10 @@ static __always_inline void xg_watch(struct xdp_md *ctx, struct xg_work *work, s
 	bool syn = xg_initial_syn(packet);
 	u32 cause;
 
-	/* What the probe is asked about is no sign of anything, and nor is who asks too often: see scan.h. */
+	/*
+	 * Neither a packet that the probe is asked about, nor one seen only because its source is suspect (scan.h), is
+	 * a sign of a flood.
+	 */
 	if (XG_PROBE || !packet->sampled)
 		return;
 	cause = xg_idle_signs(guard, policy, now, syn);

@@ -78,7 +78,7 @@ static __always_inline u64 xg_find6(void *index, const struct xg_index *head, u6
 	return found;
 }
 
-/* The longest listed prefix that holds the address, of the lengths that occur in its /16. */
+/* The longest listed prefix that contains the address, of the lengths that occur in its /16. */
 static __always_inline u64 xg_find_prefix4(void *index, const struct xg_index *head, u32 address)
 {
 	struct xg_line *line = xg_index_line(index, head->lengths4 + (address >> 20));
@@ -97,7 +97,7 @@ static __always_inline u64 xg_find_prefix4(void *index, const struct xg_index *h
 	return found;
 }
 
-/* The longest listed IPv6 prefix that holds the address: `longer` are lengths from 65 on, `shorter` the others. */
+/* The longest listed IPv6 prefix that contains the address: `longer` are lengths from 65 on, `shorter` the others. */
 static __always_inline u64 xg_find_prefix6(void *index, const struct xg_index *head, u64 high, u64 low, u64 longer,
 					   u64 shorter)
 {
@@ -153,7 +153,7 @@ static __always_inline void *xg_index_in_force(void)
 	return list_index.lookup(&zero);
 }
 
-/* The number of the list that holds an address, or XG_UNLISTED. `touched` is the pre-filter's answer. */
+/* The number of the list that contains an address, or XG_UNLISTED. `touched` is the result of the pre-filter. */
 static __always_inline u32 xg_look_up4(void *index, u32 address, u32 touched)
 {
 	struct xg_index *head = index ? (void *)xg_index_line(index, 0) : NULL;
@@ -168,7 +168,7 @@ static __always_inline u32 xg_look_up4(void *index, u32 address, u32 touched)
 	return found ? found >> XG_LIST_AT : XG_UNLISTED;
 }
 
-/* The number of the list that holds an IPv6 address, or XG_UNLISTED; both halves in host byte order. */
+/* The number of the list that contains an IPv6 address, or XG_UNLISTED; both halves in host byte order. */
 static __always_inline u32 xg_look_up6(void *index, u64 high, u64 low)
 {
 	struct xg_index *head = index ? (void *)xg_index_line(index, 0) : NULL;

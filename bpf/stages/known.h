@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Results of the deny entries, cached per source until these change.
+ * Results of the deny entries, cached per source until the entries change.
  *
- * Nothing: this stands in the source's tracking row. Its segments need not ask again, and so cost the same with a
- * million entries as with none; the row is looked up for the counts anyway. Initial SYNs, which floods consist of, and
- * whatever else has no row ask each time.
+ * No match: this is stored in the source's tracking row. The source's segments need no further lookup, and so cost the
+ * same with a million entries as with none; the row is looked up for the counts anyway. Initial SYNs, which floods
+ * consist of, and anything else without a row are looked up each time.
  *
- * An entry: each CPU keeps the last few sources that it dropped, so that whoever floods does not cost a look-up each.
- *
- * The probe looks everything up itself.
+ * A match: each CPU keeps the last few sources that it dropped, so that a flooding source does not cost a lookup per
+ * packet. The probe looks everything up itself.
  */
 #ifndef XG_STAGES_KNOWN_H
 #define XG_STAGES_KNOWN_H
@@ -31,7 +30,7 @@ static __always_inline struct xg_source_counts *xg_row6(const struct xg_packet *
 	return sources6.lookup(&key);
 }
 
-/* The source's row, of this CPU, when it is worth asking for it here; else NULL. */
+/* The source's row on this CPU if it is worth looking up here, else NULL. */
 static __always_inline struct xg_source_counts *xg_known(const struct xg_packet *packet)
 {
 	if (XG_PROBE || !xg_is_tcp_segment(packet) || xg_initial_syn(packet))
@@ -68,7 +67,7 @@ static __always_inline void xg_denied_by(struct xg_counters *counters, u32 entry
 	counters->denied_number = number;
 }
 
-/* Whether the source was denied of late and still is; then the hit is counted. */
+/* Whether the source was denied recently and still is; if so, the hit is counted. */
 static __always_inline bool xg_denied_again(const struct xg_packet *packet, struct xg_counters *counters,
 					    struct xg_denial *denial, u64 generation)
 {

@@ -27,8 +27,8 @@ static __always_inline struct xg_buckets *xg_buckets_of(const struct xg_packet *
 }
 
 /*
- * A SYN left to the kernel, because nobody listens on its port or no cookie can be made: within its prefix's
- * rate, and for a closed port within that of the RSTs it costs.
+ * A SYN left to the kernel because nobody listens on its port or no cookie can be made: allowed within its prefix's
+ * rate and, for a closed port, within the rate of the RSTs it causes.
  */
 static __always_inline u32 xg_limit_syn(struct xg_guard *guard, const struct xg_guard_policy *policy,
 					struct xg_buckets *mine, u64 now, bool closed)

@@ -9,7 +9,7 @@
 #include "rule.h"
 #include "trie.h"
 
-/* The pre-filter: what nearly every packet pays for the deny lists is this one read. */
+/* The pre-filter: for nearly every packet the deny lists cost only this one read. */
 static __always_inline bool xg_net4_touched(__be32 address)
 {
 	u32 net = bpf_ntohl(address) >> 8, word = net >> 6;
@@ -111,13 +111,13 @@ static __always_inline u32 xg_deny_lists(struct xg_packet *packet, struct xg_cou
 	return XG_REASON_deny;
 }
 
-/* The allow list wins over all others, a rule is named before a list, and all win over everything below them. */
+/* The allow list overrides all others, a rule is named before a list, and all override everything below them. */
 static __always_inline u32 xg_lists(struct xg_packet *packet, struct xg_counters *counters,
 				    const struct xg_settings *settings, struct xg_source_counts **known)
 {
 	struct xg_rule *rule = xg_allowed(packet, settings);
 	struct xg_denial *denial;
-	/* Before anything is asked: what is true of an older state must not be remembered as true of a newer one. */
+	/* Read before any lookup: a result of an older state must not be cached as one of a newer state. */
 	u64 generation = *(const volatile u64 *)&settings->generation;
 	u32 reason;
 
@@ -131,7 +131,7 @@ static __always_inline u32 xg_lists(struct xg_packet *packet, struct xg_counters
 	denial = xg_denial_of(packet, counters);
 	if (xg_denied_again(packet, counters, denial, generation))
 		return XG_REASON_deny;
-	/* Rules alone are asked sooner than the row is found. */
+	/* Rules alone are looked up faster than the row is found. */
 	if (packet->ip_version == 4 ? settings->lists4 : settings->lists6)
 		*known = xg_known(packet);
 	if (*known && (*known)->clean == generation)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Which destinations are this host's own: nobody else's SYNs are answered, and none that claim to come from the host
- * itself or from a broadcast address, which the kernel would not answer either (ip_route_input_slow(),
+ * Which destinations are this host's own. SYNs for anybody else are not answered, nor are those that claim to come from
+ * the host itself or from a broadcast address, which the kernel would not answer either (ip_route_input_slow(),
  * fib_validate_source()).
  *
- * With forwarding off, the kernel's own route lookup does not say (bpf_fib_lookup()), so the controller keeps the local
- * addresses in a table. A flood has one destination, or few: what the table said of the last one is remembered.
+ * With forwarding off, the kernel's own route lookup (bpf_fib_lookup()) does not tell, so the controller keeps the
+ * local addresses in a table. A flood has one destination, or a few: the table's result for the last one is cached.
  */
 #ifndef XG_STAGES_LOCAL_H
 #define XG_STAGES_LOCAL_H

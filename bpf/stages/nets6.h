@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The pre-filter for IPv6: may an entry touch this address? One cache line is read, chosen by the address' /32. In it
- * one bit stands for the /32, set when an entry of 16 to 47 bits touches it, and one for the /48, set by longer ones.
- * Bits are shared by chance, which costs a look-up and decides nothing. Python writes it: dataplane/tables/nets6.py.
+ * The pre-filter for IPv6: can an entry touch this address? It reads one cache line, chosen by the address's /32. In it
+ * one bit stands for the /32, set when an entry of 16 to 47 bits touches it, and one for the /48, set by longer
+ * entries. Bits may collide, which costs a lookup and decides nothing. Python writes it: dataplane/tables/nets6.py.
  */
 #ifndef XG_STAGES_NETS6_H
 #define XG_STAGES_NETS6_H

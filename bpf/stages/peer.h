@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * On a veth in native mode the kernel discards what a program sends back, without a word, while the peer carries no
- * program of its own (veth_xdp_xmit(): no ring to put it in is ever read). So an active guard looks at the peer once a
- * second, in the kernel's own structs, and stays mute while nothing would arrive. Needs no controller.
+ * On a veth in native mode the kernel silently discards what a program sends back while the peer has no program of its
+ * own (veth_xdp_xmit(): the ring it would go into is never read). So an active guard checks the peer once a second, in
+ * the kernel's own structs, and sends no answers while none would arrive. This needs no controller.
  */
 #ifndef XG_STAGES_PEER_H
 #define XG_STAGES_PEER_H
@@ -29,7 +29,7 @@ static __always_inline bool xg_has_program(u64 device)
 	return xg_kernel_word(entity) || xg_kernel_word(entity + sizeof(u64));
 }
 
-/* Whether what is sent back arrives. In generic mode it takes the ordinary way out. */
+/* Whether an answer arrives. In generic mode it is transmitted like any other packet. */
 static __always_inline bool xg_answers_arrive(struct xdp_md *ctx)
 {
 	u64 device = xg_kernel_word(xg_kernel_word((u64)(void *)ctx + XG_BUFF_RXQ) + XG_RXQ_DEV);
@@ -43,14 +43,14 @@ static __always_inline bool xg_answers_arrive(struct xdp_md *ctx)
 }
 #endif
 
-/* Looks at the peer when it is time, and notes what it finds. */
+/* Checks the peer when a check is due, and records the result. */
 static __always_inline void xg_look_at_peer(struct xdp_md *ctx, struct xg_guard *guard, u64 now)
 {
 #if XG_VETH
 	if (XG_PROBE || now - guard->peer_at < XG_PEER_INTERVAL)
 		return;
 	guard->peer_at = now;
-	/* What the controller has told may have another reason. */
+	/* A state set by the controller may have another reason. */
 	if (guard->mute == XG_MUTE_TOLD)
 		return;
 	guard->mute = xg_answers_arrive(ctx) ? XG_MUTE_NOT : XG_MUTE_FOUND;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Closed destination ports: one bit a port answers for nearly every packet, a table for the rest. */
+/* Closed destination ports: one bit per port answers for nearly every packet, a table for the rest. */
 #ifndef XG_STAGES_PORTS_H
 #define XG_STAGES_PORTS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Turning a frame into its answer: addresses swapped, headers written anew, the length made to fit. */
+/* Turns a frame into its answer: swaps the addresses, rewrites the headers, adjusts the length. */
 #ifndef XG_STAGES_REPLY_H
 #define XG_STAGES_REPLY_H
 
@@ -24,7 +24,9 @@ static __always_inline void xg_swap_macs(struct ethhdr *ethernet)
 	__builtin_memcpy(ethernet->h_source, destination, ETH_ALEN);
 }
 
-/* The frame as long as it must be. A frame that is a little longer stays as it is: what is behind counts as padding. */
+/*
+ * Brings the frame to the required length. A frame that is slightly longer stays as it is: the rest counts as padding.
+ */
 static __always_inline bool xg_fit_frame(struct xdp_md *ctx, u64 wanted)
 {
 	u64 length = ctx->data_end - ctx->data;
@@ -59,8 +61,8 @@ static __always_inline void *xg_write_ipv6(void *at, const struct xg_packet *pac
 }
 
 /*
- * Turns the frame into the answer; the VLAN tags stay. False when the frame cannot be made as long as it must be, and
- * then nothing has changed.
+ * Turns the frame into the answer; VLAN tags stay. Returns false, with nothing changed, if the frame cannot be brought
+ * to the required length.
  */
 static __always_inline bool xg_write_frame(struct xdp_md *ctx, const struct xg_packet *packet,
 					   const struct xg_synack *answer)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the stages that look up rules and lists share: is an entry still in force, and count a hit on it. */
+/* Shared by the stages that look up rules and lists: is an entry still in force, and count a hit on it. */
 #ifndef XG_STAGES_RULE_H
 #define XG_STAGES_RULE_H
 
@@ -8,7 +8,7 @@
 #include "../packet.h"
 #include "../probe/probe.h"
 
-/* Whether its end has not come yet. The clock is read only for an entry that has one. */
+/* Whether the entry has not expired. The clock is read only for an entry that can expire. */
 static __always_inline bool xg_rule_in_time(const struct xg_rule *rule)
 {
 	return !rule->expires || rule->expires > xg_now_boot();

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Port scans. That SYNs to many ports name a source proves nothing: anybody can write it there. So a source that seems
- * to scan is asked: its SYN to a port that nobody listens on is answered with a SYN cookie. If it acknowledges the
- * cookie it receives what is sent to it, and the controller is told; the kernel then resets the connection.
+ * Port scans. SYNs to many ports prove nothing about the source they name: anybody can forge it. So a source that seems
+ * to scan is challenged: its SYN to a port that nobody listens on is answered with a SYN cookie. If the source
+ * acknowledges the cookie, it does receive what is sent to it, and the controller is notified; the kernel then resets
+ * the connection.
  */
 #ifndef XG_STAGES_SCAN_H
 #define XG_STAGES_SCAN_H
@@ -12,7 +13,7 @@
 #include "local.h"
 #include "syn_cookie.h"
 
-/* Whether a segment to a port that nobody listens on is a matter of a scan. */
+/* Whether a segment to a port that nobody listens on counts as part of a scan. */
 static __always_inline bool xg_scan_asks(const struct xg_packet *packet, const struct xg_guard *guard,
 					 const struct xg_guard_policy *policy)
 {
@@ -21,8 +22,8 @@ static __always_inline bool xg_scan_asks(const struct xg_packet *packet, const s
 }
 
 /*
- * Such a segment: XG_REASON_cookie_sent when it is a SYN and the answer is the question, XG_REASON_pass when it is an
- * ACK that answers it, or XG_NEXT.
+ * Handles such a segment: XG_REASON_cookie_sent if it is a SYN to be challenged, XG_REASON_pass if it is an ACK that
+ * answers the challenge, or XG_NEXT.
  */
 static __always_inline u32 xg_scan(struct xdp_md *ctx, struct xg_work *work, struct xg_counters *counters,
 				   struct xg_guard *guard, u64 now)

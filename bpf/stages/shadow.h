@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Shadow entries: rules and lists that only count what they would drop, by whose packets they are. They are asked about
+ * Shadow entries: rules and lists that only count what they would drop, by class of packet. They are looked up for
  * every packet that no entry denies, and change no verdict; a rule is named before a list, and of each the longest
  * prefix, as if all of them were in force.
  *
- * This runs after the verdict (after.h), and only where there are shadow entries. It has tables and an index of its
- * own, and reads the packet again.
+ * This runs after the verdict (after.h), and only if there are shadow entries. They have their own tables and index,
+ * and the packet is read again.
  */
 #ifndef XG_STAGES_SHADOW_H
 #define XG_STAGES_SHADOW_H
@@ -17,7 +17,9 @@
 
 #define XG_SHADOW_NONE 0xffff
 
-/* Whether a packet of that reason is asked about: what an entry denies is counted there, and the others have no source.
+/*
+ * Whether a packet with that reason is looked up: a denied packet is counted by its entry, and the others have no
+ * source.
  */
 static __always_inline bool xg_shadow_asks(u32 reason)
 {
@@ -126,7 +128,7 @@ static __always_inline bool xg_shadow_addresses(struct xdp_md *ctx, const struct
 	return true;
 }
 
-/* Whether the packet is a TCP socket's of this host past listening: a pseudo socket has no peer yet, or no more. */
+/* Whether it belongs to a TCP socket of this host past listening; request and timewait sockets do not count. */
 static __always_inline bool xg_shadow_established(struct xdp_md *ctx, const struct xg_handover *found,
 						  struct xg_packet *packet)
 {
@@ -177,7 +179,7 @@ static __always_inline void xg_shadow(struct xdp_md *ctx, struct xg_counters *co
 	    !xg_shadow_addresses(ctx, found, packet))
 		return;
 	packet->length = after->length;
-	/* The frame is the guard's answer: whoever sent the one before is where it goes. */
+	/* The frame is the guard's answer: the original sender is its destination. */
 	if (after->verdict == XDP_TX)
 		packet->source = packet->destination;
 	place = xg_shadow_place(packet, settings);

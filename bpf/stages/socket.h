@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Asking the kernel: whose socket is this segment's, and what does its owner allow? The fields of kernel structs are
- * read at places that the kernel's own type information names (xdpguard/dataplane/sys/btf.py), so that a setting counts
- * from the moment it is made, with or without a controller.
+ * Queries to the kernel: whose socket does this segment belong to, and what does its owner allow?
+ *
+ * Fields of kernel structs are read at offsets from the kernel's own type information (xdpguard/dataplane/sys/btf.py),
+ * so that a setting takes effect as soon as it is made, with or without a controller.
  */
 #ifndef XG_STAGES_SOCKET_H
 #define XG_STAGES_SOCKET_H
@@ -40,7 +41,7 @@ static __always_inline struct bpf_sock *xg_socket(struct xdp_md *ctx, const stru
 	return bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
 }
 
-/* The headers again, from where parse/ has found them; NULL when they are not in the first buffer. */
+/* The headers again, at the offsets that parse/ has found; NULL if they are not in the first buffer. */
 static __always_inline void *xg_network(struct xdp_md *ctx, const struct xg_packet *packet)
 {
 	void *at = (void *)(long)ctx->data + xg_within(packet->network_at, XG_NETWORK_BOUND);
@@ -63,8 +64,8 @@ static __always_inline void *xg_behind_transport(struct xdp_md *ctx, const struc
 }
 
 /*
- * Whether the frame is for this host's own stack by its MAC address, the interface's or that of a device above it: not
- * for a guest or a container behind it.
+ * Whether the frame's MAC address is that of the interface or of a device above it, so that it is for this host's own
+ * stack: not for a guest or a container.
  */
 static __always_inline bool xg_own_frame(struct xdp_md *ctx, const struct xg_guard *guard)
 {
@@ -80,8 +81,8 @@ static __always_inline bool xg_own_frame(struct xdp_md *ctx, const struct xg_gua
 }
 
 /*
- * Whether a segment without a socket may be another one's all the same: addresses are translated here, or the frame
- * carries a VLAN tag, so that its socket may be bound to the VLAN's own interface, which is not asked for here.
+ * Whether a segment without a socket may still belong to somebody else: addresses are translated here, or the frame
+ * carries a VLAN tag, so that its socket may be bound to the VLAN's own interface, which is not looked up here.
  */
 static __always_inline bool xg_may_be_anothers(const struct xg_packet *packet, const struct xg_guard *guard)
 {
@@ -139,8 +140,8 @@ static __always_inline bool xg_read_listener(struct bpf_sock *sock, struct xg_li
 }
 
 /*
- * Whether a segment that belongs to a handshake the listener has begun acknowledges the SYN-ACK: only who has received
- * that knows its number. Any other segment of the same tuple proves nothing.
+ * Whether a segment that belongs to a handshake begun by the listener acknowledges the SYN-ACK: only a host that
+ * received it knows its number. Any other segment of the same tuple proves nothing.
  */
 static __always_inline bool xg_acknowledges(struct xdp_md *ctx, struct bpf_sock *sock, const struct xg_packet *packet)
 {
@@ -149,7 +150,7 @@ static __always_inline bool xg_acknowledges(struct xdp_md *ctx, struct bpf_sock 
 
 	if (!tcp || (packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK)
 		return false;
-	/* Multipath TCP and sockmaps have requests of their own, whose number nobody tells: any ACK counts there. */
+	/* Multipath TCP and sockmaps have requests of their own whose number is not available: any ACK counts there. */
 	if (!request)
 		return true;
 	return bpf_ntohl(tcp->ack_seq) == XG_FIELD(u32, request, XG_REQUEST_ISN) + 1;

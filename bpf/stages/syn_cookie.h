@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Answering a SYN with a SYN cookie, in place of the listener and in the form in which the listener takes it back
+ * Answers a SYN with a SYN cookie on behalf of the listener, in the form in which the listener accepts it back
  * (net/ipv4/syncookies.c).
  */
 #ifndef XG_STAGES_SYN_COOKIE_H
@@ -15,7 +15,7 @@
 enum xg_answered {
 	XG_ANSWERED_NOT, /* the kernel gives no cookie: tcp_syncookies is 0, or 1 and the queue has room again */
 	XG_ANSWERED,
-	XG_ANSWERED_BOUND, /* it carries options of which a plain answer makes nothing: its sender would discard that */
+	XG_ANSWERED_BOUND, /* it carries options that a plain answer does not support: its sender would discard that */
 };
 
 /* Answers an initial SYN for a listener. Does not release the socket. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The SYN guard. Idle, it costs a TCP segment one read; a sample feeds the detector (flood.h). Active, it answers SYNs
- * without keeping state and drops what belongs to no connection. What it does to a packet it decides from the kernel's
- * own socket tables, so that established connections, and those the host opens, are never touched.
+ * without keeping state and drops segments that belong to no connection. It decides from the kernel's own socket
+ * tables, so that established connections, and those the host opens, are never touched.
  */
 #ifndef XG_STAGES_SYN_GUARD_H
 #define XG_STAGES_SYN_GUARD_H
@@ -38,10 +38,10 @@ static __always_inline u32 xg_guard_syn(struct xdp_md *ctx, struct xg_work *work
 	u32 answered = xg_try_answer(ctx, work, sock, guard, policy, now);
 	struct xg_buckets *mine;
 
-	/* The buckets are read only where a rate asks for them: nearly always that is a cache miss. */
+	/* The buckets are read only if a rate needs them: that is nearly always a cache miss. */
 	if (answered == XG_ANSWERED && !policy->answers.interval)
 		return XG_REASON_cookie_sent;
-	/* Anybody can write such options: all of them share one rate. */
+	/* Anybody can send such options: all of these SYNs share one rate. */
 	if (answered == XG_ANSWERED_BOUND)
 		return xg_bucket_take(&guard->signed_syns, now, &policy->signed_syns) ? XG_NEXT : XG_REASON_syn_rate;
 	mine = xg_buckets_of(&work->packet, policy, secrets);
@@ -52,7 +52,7 @@ static __always_inline u32 xg_guard_syn(struct xdp_md *ctx, struct xg_work *work
 	return xg_bucket_take(&mine->answers, now, &policy->answers) ? XG_REASON_cookie_sent : XG_REASON_syn_rate;
 }
 
-/* Any other segment: the ACK that completes a handshake by cookie, what follows it at once, or nothing at all. */
+/* Any other segment: the ACK that completes a cookie handshake, what directly follows it, or one of no connection. */
 static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
 					    struct xg_counters *counters, const struct xg_guard *guard,
 					    const struct xg_guard_policy *policy, const u64 *secrets, u64 now)
@@ -73,8 +73,7 @@ static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, struct xg_work *
 	if (xg_check_cookie(ctx, sock, packet)) {
 		if (!guard->pass_unknown)
 			return XG_REASON_cookie_bad;
-		/* Where addresses are translated, the listener found may be a proxy's, which never sees the connection.
-		 */
+		/* With translated addresses, the listener may belong to a proxy that never sees the connection. */
 		counters->signs.strangers++;
 		return XG_NEXT;
 	}
@@ -89,7 +88,7 @@ static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, struct xg_work *
 	return XG_NEXT;
 }
 
-/* A segment of a handshake that the kernel has begun: counts the proof, once, that its sender received the SYN-ACK. */
+/* A segment of a handshake that the kernel has begun: counts, once, the proof that its sender received the SYN-ACK. */
 static __always_inline void xg_note_proof(struct xdp_md *ctx, const struct xg_packet *packet, struct bpf_sock *sock,
 					  struct xg_counters *counters, const u64 *secrets, u64 now)
 {
@@ -107,10 +106,10 @@ static __always_inline void xg_note_proof(struct xdp_md *ctx, const struct xg_pa
 }
 
 /*
- * A segment that is the kernel's to judge: its owner may be another one (xg_may_be_anothers()), its destination is in
- * no table of local addresses, or the kernel holds its tuple for a handshake or a connection that is over. It is not
- * dropped, but SYNs without number are: while the guard is active they pass at a common rate, and count as its reason
- * to stay so only when they would begin a flood. So nobody floods past the guard by repeating a few tuples.
+ * A segment that the kernel must judge: its owner may be somebody else (xg_may_be_anothers()), its destination is in no
+ * table of local addresses, or the kernel holds its tuple for a handshake or a connection that is over. It passes, but
+ * SYNs are limited: while the guard is active they share one rate, and count as a reason to stay active only when they
+ * would begin a flood. So nobody can flood past the guard by repeating a few tuples.
  */
 static __always_inline u32 xg_guard_foreign(struct xdp_md *ctx, struct xg_work *work, struct xg_counters *counters,
 					    struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now)
@@ -125,8 +124,7 @@ static __always_inline u32 xg_guard_foreign(struct xdp_md *ctx, struct xg_work *
 	return xg_bucket_take(&guard->unknown, now, &policy->unknown) ? XG_NEXT : XG_REASON_syn_rate;
 }
 
-/* A segment for this host, whose socket is a listener or none. XG_REASON_cookie_sent: the work's answer is to be sent.
- */
+/* A segment for this host, with a listener as its socket or with none. XG_REASON_cookie_sent: send work->answer. */
 static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, struct xg_work *work, struct bpf_sock *sock,
 					   struct xg_counters *counters, struct xg_guard *guard,
 					   const struct xg_guard_policy *policy, const u64 *secrets, u64 now)
@@ -152,7 +150,7 @@ static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, struct xg_work *w
 	return reason;
 }
 
-/* What becomes of a packet that the guard had to see; `observed`: it does not act on it. */
+/* Decides about a packet that the guard had to see; `observed`: the guard does not act on it. */
 static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_counters *counters,
 					const struct xg_settings *settings, bool *observed)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The TCP header of a SYN-ACK that carries a cookie, as the listener itself would have it: window, MSS, options. */
+/* The TCP header of a SYN-ACK that carries a cookie, as the listener itself would write it: window, MSS, options. */
 #ifndef XG_STAGES_SYNACK_H
 #define XG_STAGES_SYNACK_H
 
@@ -21,7 +21,7 @@ static __always_inline u32 xg_mss_option(u16 mss)
 	return bpf_htonl(XG_OPTION_MSS << 24 | 4 << 16 | mss);
 }
 
-/* The options that the kernel can recover from the cookie, a bit each; without the timestamp's there are none. */
+/* The options that the kernel can recover from the cookie, one bit each; without the timestamp there are none. */
 static __always_inline u32 xg_usable_options(const struct xg_listener *listener, const struct xg_guard_policy *policy)
 {
 	if (!policy->options || !listener->options)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tracking: TCP flags by source and initial SYNs by tuple, in LRU tables. A new entry costs more than all the rest and
- * may push out one that matters. So each CPU makes a bounded number a second, and what the bound kept out is counted;
- * and a packet that a deny entry drops, which that entry counts already, is not tracked.
+ * Tracking: TCP flags by source and initial SYNs by tuple, in LRU tables.
  *
- * Under a flood even the look-up, which misses the cache, costs as much as all the rest. So once a CPU has made its
- * number, it looks no initial SYN up for the rest of the second, and counts it as kept out.
+ * A new entry costs more than all the rest and may evict one that matters. So each CPU creates a bounded number per
+ * second, and what the bound kept out is counted; a packet that a deny entry drops is counted by that entry and not
+ * tracked.
+ *
+ * Under a flood even the lookup, which misses the cache, costs as much as all the rest. So once a CPU has created its
+ * number of entries, it looks up no initial SYNs for the rest of the second, and counts them as kept out.
  */
 #ifndef XG_STAGES_TRACK_H
 #define XG_STAGES_TRACK_H
@@ -51,13 +53,16 @@ static __always_inline void xg_note_port(struct xg_source_counts *counts, const 
 	}
 }
 
-/* A segment of a source that has a row. Whether it has tried so many ports of late that it is asked for a proof. */
+/*
+ * A segment of a source that has a row. Returns whether the source has recently tried so many ports that it is
+ * challenged.
+ */
 static __always_inline bool xg_count_source(struct xg_source_counts *counts, const struct xg_packet *packet)
 {
 	xg_add_flags(counts, packet->tcp_flags);
 	if (xg_initial_syn(packet))
 		xg_note_port(counts, packet);
-	/* The clock is read for those only that have tried so many ports. */
+	/* The clock is read only for sources that have tried that many ports. */
 	return counts->ports_number >= XG_SUSPECT_PORTS && xg_now_coarse() - counts->ports_since < XG_PORTS_REMEMBERED;
 }
 

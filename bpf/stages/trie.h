@@ -2,11 +2,11 @@
 /*
  * The longest prefix in force, from any of the tries.
  *
- * A trie answers with the longest prefix, which may have expired while a shorter one around it is still in force. So an
- * expired answer is followed by the question for the next shorter one, until one is in force or none is left.
+ * A trie returns the longest prefix, which may have expired while a shorter one around it is still in force. So after
+ * an expired result the next shorter prefix is looked up, until one is in force or none is left.
  *
- * bcc replaces map methods where they stand, so a map cannot be an argument. A constant that names it can: the compiler
- * leaves one lookup of the switch, and one loop for each constant.
+ * bcc replaces map methods textually, so a map cannot be an argument. A constant that names it can: the compiler leaves
+ * one lookup of the switch, and one loop for each constant.
  */
 #ifndef XG_STAGES_TRIE_H
 #define XG_STAGES_TRIE_H
@@ -31,7 +31,7 @@ static __always_inline bool xg_trie_is_ipv6(enum xg_trie trie)
 	return trie == XG_TRIE_ALLOW6 || trie == XG_TRIE_DENY6 || trie == XG_TRIE_SHADOW6;
 }
 
-/* The longest prefix, of at most the key's length. Of the key an IPv4 trie reads no more than struct xg_prefix4. */
+/* The longest prefix, of at most the key's length. An IPv4 trie reads no more of the key than struct xg_prefix4. */
 static __always_inline struct xg_rule *xg_trie_lookup(enum xg_trie trie, struct xg_prefix6 *key)
 {
 	struct xg_prefix4 *key4 = (struct xg_prefix4 *)key;
@@ -60,7 +60,7 @@ static __always_inline bool xg_trie_live(enum xg_trie trie, const struct xg_rule
 	return xg_rule_live(rule);
 }
 
-/* Makes `length` that of the next shorter prefix to ask for. False when there is none. */
+/* Sets `length` to that of the next shorter prefix to look up. Returns false if there is none. */
 static __always_inline bool xg_shorten(u32 *length, const struct xg_rule *expired)
 {
 	u32 its = expired->prefix_length & ~XG_RULE_NEEDED;
@@ -71,7 +71,7 @@ static __always_inline bool xg_shorten(u32 *length, const struct xg_rule *expire
 	return true;
 }
 
-/* The rule of the longest prefix in force that holds the address, or NULL. `trie` is a constant. */
+/* The rule of the longest prefix in force that contains the address, or NULL. `trie` is a constant. */
 static __always_inline struct xg_rule *xg_trie_find(enum xg_trie trie, const union xg_address *address)
 {
 	u32 bits = xg_trie_is_ipv6(trie) ? XG_ADDRESS_BITS6 : XG_ADDRESS_BITS4;

@@ -8,7 +8,7 @@
 #include "budget.h"
 #include "tuple.h"
 
-/* Written out of line of the lookup: nearly every SYN of a known tuple passes without it. */
+/* Kept out of the lookup: nearly every SYN of a known tuple passes without it. */
 static __always_inline void xg_add_tuple4(const struct xg_packet *packet, struct xg_counters *counters, u64 *key)
 {
 	struct xg_tuple4 *made;
@@ -24,7 +24,7 @@ static __always_inline void xg_add_tuple4(const struct xg_packet *packet, struct
 	xg_take_tuple(counters);
 	if (!tuples4.insert(key, &first))
 		return;
-	/* Another CPU made it meanwhile. */
+	/* Another CPU created it in the meantime. */
 	made = tuples4.lookup(key);
 	if (made)
 		__sync_fetch_and_add(&made->syns_elsewhere, 1);
@@ -62,7 +62,7 @@ static __always_inline void xg_add_tuple6(const struct xg_packet *packet, struct
 	xg_take_tuple(counters);
 	if (!tuples6.insert(key, &first))
 		return;
-	/* Another CPU made it meanwhile. */
+	/* Another CPU created it in the meantime. */
 	made = tuples6.lookup(key);
 	if (made)
 		__sync_fetch_and_add(&made->syns_elsewhere, 1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Which packets the SYN guard must see: this is what it costs every TCP segment while there is no flood. */
+/* Which packets the SYN guard must see: this is what the guard costs every TCP segment while there is no flood. */
 #ifndef XG_STAGES_WANTED_H
 #define XG_STAGES_WANTED_H
 
@@ -10,9 +10,8 @@
 #define XG_SEGMENT_SAMPLE 256 /* and one other segment of so many */
 
 /*
- * Whether this is the packet to look at. Gaps between two are random, 0 to 2n - 2 packets and n - 1 in the middle: a
- * fixed gap, or one drawn from what a packet carries, a sender could keep in step with and be looked at only when it
- * pleases.
+ * Whether this packet is due to be examined. The gap between two is random, 0 to 2n - 2 packets, n - 1 on average: with
+ * a fixed gap, or one derived from the packet, a sender could stay in step and be examined only when it chooses.
  */
 static __always_inline bool xg_due(u32 *left, u32 mean)
 {
@@ -25,8 +24,8 @@ static __always_inline bool xg_due(u32 *left, u32 mean)
 }
 
 /*
- * Whether the guard has to see the packet: it is active, or the source is suspect, or the packet is one of the sample
- * by which an idle guard watches.
+ * Whether the guard must see the packet: it is active, or the source is suspect, or the packet belongs to the sample
+ * that an idle guard examines.
  */
 static __always_inline bool xg_guard_wanted(struct xg_packet *packet, struct xg_counters *counters)
 {
@@ -47,7 +46,7 @@ static __always_inline bool xg_guard_wanted(struct xg_packet *packet, struct xg_
 	return packet->sampled || packet->suspect;
 }
 
-/* What the guard is told of it. */
+/* What the guard is told about the packet. */
 static __always_inline void xg_hand_over(const struct xg_packet *packet, struct xg_handover *handover)
 {
 	handover->ip_version = packet->ip_version;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Whose a segment is to judge, the kernel's or the guard's; and the packet read again for that. */
+/* Who judges a segment, the kernel or the guard; and reading the packet again for that. */
 #ifndef XG_STAGES_WHOSE_H
 #define XG_STAGES_WHOSE_H
 
@@ -49,14 +49,14 @@ static __always_inline u32 xg_whose(struct xdp_md *ctx, struct xg_work *work, st
 {
 	u32 kind;
 
-	/* A socket of this very tuple: the kernel knows best, but a SYN is nothing of a connection that is there. */
+	/* A socket of this very tuple: the kernel knows best, but a SYN is not part of an existing connection. */
 	if (sock && sock->state != BPF_TCP_LISTEN)
 		return sock->state == BPF_TCP_NEW_SYN_RECV || sock->state == BPF_TCP_TIME_WAIT ? XG_KERNELS
 											       : XG_NOBODYS;
 	kind = xg_destination_kind(ctx, work, guard);
 	if (kind == XG_LOCAL_UNICAST)
 		return !sock && xg_may_be_anothers(&work->packet, guard) ? XG_KERNELS : XG_OURS;
-	/* An address that has come since the tables were written is this host's all the same. */
+	/* An address that was added since the tables were written is still this host's. */
 	return kind == XG_LOCAL_BROADCAST || xg_forwarded(ctx, &work->packet) ? XG_NOBODYS : XG_KERNELS;
 }
 

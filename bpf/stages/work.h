@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the SYN guard works with on one packet: in a map's value rather than on the stack, for the verifier's sake (see
+ * The SYN guard's working data for one packet: in a map value rather than on the stack, for the verifier's sake (see
  * verifier.h).
  */
 #ifndef XG_STAGES_WORK_H
@@ -11,7 +11,7 @@
 #include "../packet.h"
 #include "../parse/options.h"
 
-/* What a listener makes of a SYN: as tcp_openreq_init_rwin() and cookie_v4_check() have it. */
+/* How a listener answers a SYN: as in tcp_openreq_init_rwin() and cookie_v4_check(). */
 struct xg_listener {
 	u32 space;    /* receive window it starts with, bytes, before rounding */
 	u32 clamp;    /* most the window may become; 0: no limit */
@@ -42,13 +42,16 @@ struct xg_work {
 	struct xg_syn_options options;
 	struct xg_plain_syn plain;
 	struct xg_synack answer;
-	/* The destination that was found to be local last, and the generation of the tables that said so. */
+	/* The last destination that was found to be local, and the generation of the tables that said so. */
 	union xg_address local;
 	u32 local_generation;
 	u32 local_version;
 };
 
-/* [0] -> that, of this CPU. Program writes and reads. Not pinned: nothing in it outlives a packet that matters. */
+/*
+ * [0] -> the working data of this CPU. Program writes and reads. Not pinned: nothing in it outlives a packet that
+ * matters.
+ */
 BPF_TABLE("percpu_array", u32, struct xg_work, works, 1);
 
 #endif

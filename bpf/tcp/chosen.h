@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * One process's sockets only (XG_PID). In a softirq nothing tells whose socket it is but its file's inode, so the
- * command puts the inodes that the process has open into a table, again and again.
+ * One process's sockets only (XG_PID). In a softirq only the inode of a socket's file tells whose socket it is, so the
+ * command repeatedly puts the inodes that the process has open into a table.
  */
 #ifndef XG_TCP_CHOSEN_H
 #define XG_TCP_CHOSEN_H
@@ -15,7 +15,10 @@
 #endif
 
 #if XG_PID
-/* Inode -> 1. The command writes and removes. Full: the process has more sockets than are looked at; it says so. */
+/*
+ * Inode -> 1. The command writes and removes. Full: the process has more sockets than are examined; the command says
+ * so.
+ */
 BPF_TABLE("hash", u32, u8, inodes, XG_INODES);
 
 static __always_inline int xg_chosen(const void *sk)

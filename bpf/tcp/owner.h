@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Whose socket it is. Most changes of state happen in a softirq, where the current process is any process. Those that
- * a process makes by connect(), listen(), shutdown() or close() name it; the file's inode leads to the others.
+ * Whose socket it is. Most state changes happen in a softirq, where the current process is unrelated. Those that a
+ * process makes by connect(), listen(), shutdown() or close() name it; the file's inode identifies the others.
  */
 #ifndef XG_TCP_OWNER_H
 #define XG_TCP_OWNER_H

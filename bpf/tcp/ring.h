@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Records for the command, which reads many times a second; waking it up for each would cost more. */
+/* Records for the command, which reads many times a second; waking it for each would cost more. */
 #ifndef XG_TCP_RING_H
 #define XG_TCP_RING_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Compile-time switches of the programs behind `xdpguard tcp`. Every one is always given: what to look at comes from
- * xdpguard/tcp/filters.py, places in the kernel's structs (bytes; *_SHIFT in bits) from the kernel's own type
+ * Compile-time switches of the programs for `xdpguard tcp`. All of them are always given: what to examine comes from
+ * xdpguard/tcp/filters.py, offsets in the kernel's structs (bytes; *_SHIFT in bits) from the kernel's own type
  * information, see xdpguard/dataplane/sys/btf.py.
  */
 #ifndef XG_TCP_SWITCHES_H

@@ -87,8 +87,8 @@ static __always_inline void xg_report_held(struct xg_transition *event, const st
 }
 
 /*
- * A socket cloned from its listener has not all its addresses yet, one that connects not always its port. The first
- * change is then held back until the next: always, and where a port is asked for.
+ * A socket cloned from its listener does not have all its addresses yet, a connecting one may lack its port. The first
+ * change is then held back until the next: always in the former case, with a port filter in the latter.
  */
 static __always_inline u8 xg_hold(struct xg_ends *ends, int old_state, int new_state)
 {
@@ -145,9 +145,9 @@ static __always_inline void xg_change(const void *sk, int old_state, int new_sta
 }
 
 /*
- * A program is left out while it runs on that CPU: where a packet arrives just when a process closes its socket, the
- * change that the packet makes would be lost. So there are two. The first notes that it runs; the second, which is
- * not left out then, does the first one's work if it finds that.
+ * The kernel skips a program that is already running on that CPU: if a packet arrives just when a process closes its
+ * socket, the change made by the packet would be lost. So there are two programs. The first records that it is running;
+ * the second, which is not skipped then, does the work of the first if it finds that.
  */
 BPF_TABLE("percpu_array", u32, u32, running, 1);
 /* [0] -> changes that the second one has seen to, per CPU. */

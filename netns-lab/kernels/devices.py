@@ -35,7 +35,7 @@ def bond() -> Iterator[Row]:
             on_bond.xdpguard("attach", *on_bond.interface)
             refused = _attach(lab, INTERFACE)
             yield Row("attach to a member exits with", "1", str(refused.returncode))
-            told = "runs on its members already" in refused.stderr
+            told = "already runs on its members" in refused.stderr
             yield Row("and says why", "yes", yes(told) if told else refused.stderr.strip())
             on_bond.xdpguard("detach", "--all")
 

@@ -208,7 +208,7 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
         guard.config.write_text('[metrics]\nlisten = "?"\n')
         process.send_signal(signal.SIGHUP)
         bring("XdpguardReloadFailed")
-        wait_for(lambda: "put back: net.ipv4.tcp_syncookies" in guard.log.read_text(), "the end of the flood")
+        wait_for(lambda: "restored: net.ipv4.tcp_syncookies" in guard.log.read_text(), "the end of the flood")
         subprocess.run(["ip", "-n", lab.outside, "link", "set", INTERFACE, "xdpdrv", "off"], check=True)
         bring("XdpguardGuardMuted")
         sysctl.write("net.ipv4.tcp_syncookies", "0", lab.server)

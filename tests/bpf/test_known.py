@@ -97,7 +97,7 @@ def test_a_source_known_to_be_clean_is_denied_as_soon_as_something_denies_it(
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_source_denied_of_late_counts_on_its_entry_until_that_goes(timed: Bench, version: int) -> None:
+def test_a_recently_denied_source_counts_on_its_entry_until_that_goes(timed: Bench, version: int) -> None:
     frame = ack(SOURCES[version])
     load(timed, [OTHER[version]], [SOURCES[version]])
     before = list_hits(timed, 1)

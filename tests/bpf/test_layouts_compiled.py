@@ -26,7 +26,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.tcp import changes, cwnd, resent, retrans, rtt, trace
 from xdpguard.tcp.filters import Filter
 
-_REFUSED = re.compile(r'error: .*assert.*"?struct (\w+), (\w+): Python has it otherwise')
+_REFUSED = re.compile(r'error: .*assert.*"?struct (\w+), (\w+): Python declares it differently')
 # By main file, what loads it.
 LOADERS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "tcp/handshakes.c": Handshakes,
@@ -115,7 +115,7 @@ def test_swapped_fields_in_c_do_not_compile(one: str, other: str, switches: Swit
 def test_another_number_of_lists_does_not_compile(switches: Switches) -> None:
     with pytest.raises(XdpguardError, match="does not compile") as refused:
         compiler.Compiled(switches, lambda text: text.replace("#define XG_LISTS 1024", "#define XG_LISTS 512")).close()
-    assert "XG_LISTS: Python has it otherwise" in refused.value.details
+    assert "XG_LISTS: Python declares it differently" in refused.value.details
 
 
 def test_swapped_fields_of_the_flood_maker_do_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:

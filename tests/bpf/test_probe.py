@@ -115,7 +115,7 @@ def test_kinds_of_frames(probe: Probe, bench: Bench, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FRAMES if name.startswith(("plain", "qinq/ipv6"))])
-def test_whole_and_truncated_at_every_octet(probe: Probe, bench: Bench, name: str) -> None:
+def test_whole_and_truncated_at_every_byte(probe: Probe, bench: Bench, name: str) -> None:
     before = dump(bench.pins)
     lengths = range(14, len(FRAMES[name]) + 1)
     for length in lengths:
@@ -125,7 +125,7 @@ def test_whole_and_truncated_at_every_octet(probe: Probe, bench: Bench, name: st
         agree(probe, bench, FRAMES[name][:length])
 
 
-def test_every_flag_octet(probe: Probe, bench: Bench) -> None:
+def test_every_flag_byte(probe: Probe, bench: Bench) -> None:
     for flags in range(256):
         for frame in (v4("198.51.100.7", flags=flags), v6("2001:db8::7", flags=flags)):
             assert agree(probe, bench, frame).flags == flags

@@ -42,7 +42,7 @@ def test_the_last_ones_are_kept(timed: Timed) -> None:
 
 
 @pytest.mark.parametrize("length", [60, 127, 128, 129, 1500, 2900])
-def test_the_first_octets_of_a_frame(timed: Timed, length: int) -> None:
+def test_the_first_bytes_of_a_frame(timed: Timed, length: int) -> None:
     frame = v4(length=length, flags="SF")
     with Drops(timed.bench.pins, PLACES, 60) as drops:
         timed.send(frame)

@@ -140,7 +140,7 @@ def test_a_later_fragment_has_addresses_but_no_ports(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("flags", range(256))
-def test_every_flag_octet(bench: Bench, flags: int) -> None:
+def test_every_flag_byte(bench: Bench, flags: int) -> None:
     for frame in (v4("198.51.100.7", flags=flags), v6("2001:db8::7", flags=flags)):
         answer = bench.send(frame)
         assert answer.reason == classify(frame).reason

@@ -37,6 +37,6 @@ def test_a_program_that_is_too_large_is_told() -> None:
     assert verified.load("loop", loop(2_000_000)) == verified.TOO_LARGE
 
 
-def test_a_compiler_that_is_missing_is_no_success() -> None:
+def test_a_missing_compiler_is_not_a_success() -> None:
     with verified.rewritten("loopback") as made, pytest.raises(verified.Missing, match="netns-lab/setup"):
         made.verified("clang-0")

@@ -64,7 +64,7 @@ def test_a_fresh_boot_by_the_file_alone(lab: Lab, command: Command) -> None:
             assert works(lab, 4, "udp", FREE)
             assert command("status").code == 0
             command.ok("detach", INTERFACE, "--netns", lab.server)
-            assert run.says("nothing is attached any more; waiting"), run.lines
+            assert run.says("nothing is attached anymore; waiting"), run.lines
             assert works(lab, 4, "udp", BLOCKED), "detached by hand, and left so"
             said = len(run.lines)
             run.process.send_signal(signal.SIGHUP)
@@ -81,7 +81,7 @@ def test_how_it_is_attached_and_what_comes_later(lab: Lab, command: Command, lat
     with Run(command, "--config", str(config)) as run:
         assert run.says(f"attached to eth0 (in {lab.server}), in generic mode"), run.lines
         assert run.says("absent.txt"), "the list is named"
-        assert run.says(f"{late} (in {lab.server}) is not there; it is attached when it comes"), run.lines
+        assert run.says(f"{late} (in {lab.server}) does not exist; it will be attached when it appears"), run.lines
         assert (interfaces(command)[INTERFACE]["mode"], interfaces(command)[INTERFACE]["observe"]) == ("generic", True)
         assert command("status").code == 1
         make(lab, late)
@@ -91,7 +91,7 @@ def test_how_it_is_attached_and_what_comes_later(lab: Lab, command: Command, lat
         # Another file: one is added to observe, the other has gone from it.
         config.write_text(f'[attach."{late}@{lab.server}"]\nobserve = true\n')
         run.process.send_signal(signal.SIGHUP)
-        assert run.says(f"eth0 (in {lab.server}) is not in the configuration any more, and stays attached"), run.lines
+        assert run.says(f"eth0 (in {lab.server}) is no longer in the configuration, but stays attached"), run.lines
         assert eventually(lambda: interfaces(command)[late]["observe"] is True)
         assert program_on(INTERFACE, lab.server)
         config.write_text("[attach]\ninterfaces = 1\n")
@@ -108,7 +108,7 @@ def test_named_on_the_command_line(lab: Lab, command: Command, late: str) -> Non
     try:
         with Run(command, *arguments) as run:
             assert run.says(f"attached to eth0 (in {lab.server})"), run.lines
-            assert run.says(f"{late} (in {other}) is not there; it is attached when it comes"), run.lines
+            assert run.says(f"{late} (in {other}) does not exist; it will be attached when it appears"), run.lines
             subprocess.run(["ip", "netns", "add", other], check=True)
             subprocess.run(
                 ["ip", "-n", other, "link", "add", late, "type", "veth", "peer", "name", "peer0"], check=True

@@ -357,7 +357,7 @@ def test_a_verifier_refusal_is_explained(lab: Lab, command: Command, tmp_path: P
     arguments = [sys.executable, str(script), "-v", "attach", INTERFACE, "--netns", lab.server]
     done = subprocess.run(arguments, env=uncached(command, tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("xdpguard: the kernel refuses the data plane at transport.h:")
+    assert done.stderr.startswith("xdpguard: the kernel rejects the data plane at transport.h:")
     assert "invalid access to packet" in done.stderr
     assert not command.pins.exists()
 

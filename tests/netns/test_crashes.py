@@ -209,7 +209,7 @@ def test_a_lost_store_loses_no_program(lab: Lab, command: Command) -> None:
     assert not command.pins.exists()
 
 
-def test_interrupted_behind_the_kernels_answer(lab: Lab, command: Command, tmp_path: Path) -> None:
+def test_interrupted_after_the_kernels_answer(lab: Lab, command: Command, tmp_path: Path) -> None:
     """Ctrl-C between the kernel's attaching and our knowing of it: recorded as what it is."""
     script = tmp_path / "interrupted.py"
     script.write_text(

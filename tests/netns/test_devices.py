@@ -120,7 +120,7 @@ def test_an_upper_and_a_lower_device(command: Command, pair: Pair, kind: str, or
     for name in order:
         result = command("attach", name, "--netns", pair.here)
         assert result.code == 0, result
-        moved = f"{upper} (in {pair.here}): the program was off for a moment and is on again"
+        moved = f"{upper} (in {pair.here}): the program was detached for a moment and is attached again"
         assert (moved in result.err) == (order[0] == upper and name == "low0")
     before = pair.program("low0"), pair.program(upper)
     assert None not in before
@@ -143,7 +143,7 @@ def test_the_lower_device_alone_is_detached(command: Command, pair: Pair) -> Non
     program = pair.program(upper)
     result = command("detach", "low0", "--netns", pair.here)
     assert result.code == 0, result
-    assert "off for a moment" in result.err
+    assert "detached for a moment" in result.err
     assert "detached from low0" in result.out
     assert (pair.program("low0"), pair.program(upper)) == (None, program)
 
@@ -175,7 +175,7 @@ def test_a_program_of_anothers_above_is_left_alone(command: Command, pair: Pair)
             command.refused(1, "detach", "low0", "--netns", pair.here),
         ):
             assert "upper device already has a program" in line
-            assert f"take the program off {upper} (in {pair.here}) first" in line
+            assert f"detach the program from {upper} (in {pair.here}) first" in line
         assert pair.program("low0") == program
         result = command("detach", "--all")
         assert result.code == 1, result
@@ -389,7 +389,7 @@ def test_run_attaches_again_as_it_was(command: Command, pair: Pair) -> None:
             assert (found["low0"]["any_mtu"], found["c0"]["any_mtu"]) == (True, False)
             ip("-n", pair.there, "link", "set", "far0", "mtu", "9000")
             command.ok("guard", "show")
-        assert not [line for line in service.lines if "going on" in line], service.lines
+        assert not [line for line in service.lines if "; continuing" in line], service.lines
 
 
 def test_killed_while_the_upper_program_is_off(command: Command, pair: Pair) -> None:

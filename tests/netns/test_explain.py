@@ -336,5 +336,5 @@ def test_a_frame_for_nobody_in_particular(attached: Command) -> None:
 def test_a_whole_frame_that_is_too_long_to_be_asked_about(attached: Command) -> None:
     wrong = v4("16.1.1.1")[:14] + b"\x95" + bytes(4000)
     line = attached.refused(1, "explain", "--hex", wrong.hex())
-    assert "the frame has 4,015 octets; only its first 3,072 can be asked about" in line
+    assert "the frame has 4,015 bytes; only its first 3,072 can be tested" in line
     assert attached.json("explain", "--hex", wrong[:3000].hex())["reason"] == "malformed", "positive control"

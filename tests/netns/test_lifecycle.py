@@ -169,7 +169,7 @@ def test_a_renamed_interface_is_not_lost(lab: Lab, command: Command, spare: str)
         subprocess.run(["ip", "-n", lab.server, "link", "set", "other0", "name", spare], check=True)
 
 
-def test_a_remembered_configuration_that_has_gone(lab: Lab, command: Command, tmp_path: Path) -> None:
+def test_a_remembered_configuration_that_was_deleted(lab: Lab, command: Command, tmp_path: Path) -> None:
     config = tmp_path / "guard.toml"
     config.write_text('[rules]\nports = ["9/udp"]\n')
     command.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
@@ -358,7 +358,7 @@ def test_an_interface_without_ethernet_headers_is_refused(lab: Lab, command: Com
     subprocess.run(["ip", "-n", lab.server, "tuntap", "add", "dev", "tunnel0", "mode", "tun"], check=True)
     try:
         line = command.refused(1, "attach", "tunnel0", "--netns", lab.server)
-        assert "no Ethernet interface" in line
+        assert "is not an Ethernet interface" in line
         assert not command.pins.exists()
     finally:
         subprocess.run(["ip", "-n", lab.server, "link", "del", "tunnel0"], check=True)
@@ -401,7 +401,7 @@ def test_what_a_guarded_namespace_needs(lab: Lab, command: Command) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server)
     for target, role in ((SERVER4, "an address of this host"), (OUTSIDE6, "this host's gateway")):
         assert f"{target} is {role} in {lab.server}" in command.refused(1, "block", target)
-    assert f"198.18.0.0/30 holds {SERVER4}" in command.refused(1, "block", "198.18.0.0/30")
+    assert f"198.18.0.0/30 contains {SERVER4}" in command.refused(1, "block", "198.18.0.0/30")
     command.ok("block", SERVER4, "--shadow")
     assert "is an address of this host" in command.refused(1, "promote", SERVER4)
     command.ok("unblock", SERVER4, "--shadow")

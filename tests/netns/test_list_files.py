@@ -100,14 +100,14 @@ def attach(command: Command, lab: Lab, *arguments: str) -> None:
     ("entry", "says"),
     [
         (SERVER4, f"{SERVER4} of the list x is an address of this host"),
-        ("198.18.0.0/31", "198.18.0.0/31, which holds 198.18.0.1, of the list x is an address of this host"),
+        ("198.18.0.0/31", "198.18.0.0/31, which contains 198.18.0.1, of the list x is an address of this host"),
         (SERVER6, f"{SERVER6} of the list x is an address of this host"),
         (OUTSIDE4, f"{OUTSIDE4} of the list x is this host's gateway"),
         (OUTSIDE6, f"{OUTSIDE6} of the list x is this host's gateway"),
-        ("192.0.2.0/24", "192.0.2.0/24, which holds 192.0.2.9, of the list x is the other end of an SSH session"),
+        ("192.0.2.0/24", "192.0.2.0/24, which contains 192.0.2.9, of the list x is the other end of an SSH session"),
         (client_address(4, 5), f"{client_address(4, 5)} of the list x is the other end of an SSH session"),
-        ("128.0.0.0/1\n0.0.0.0/1", "the list x holds every IPv4 address there is"),
-        ("::/0", "the list x holds every IPv6 address there is"),
+        ("128.0.0.0/1\n0.0.0.0/1", "the list x contains every IPv4 address"),
+        ("::/0", "the list x contains every IPv6 address"),
     ],
     ids=lambda value: value.replace("\n", ",") if " " not in value else "",
 )
@@ -149,7 +149,7 @@ def test_a_file_that_shrank(attached: Command, lab: Lab) -> None:
     attached.ok(*load, stdin=text(21))
     before = shown(attached, "x")
     line = attached.refused(1, *load, stdin=text(10))
-    assert "the list x had 21 entries, and now has 10: less than half; nothing was changed" in line
+    assert "the list x had 21 entries, and now has 10: fewer than half; nothing was changed" in line
     assert "--force" in line
     assert shown(attached, "x") == before
     attached.ok(*load, stdin=text(11))
@@ -190,7 +190,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("data", "says"), FILES.values(), ids=FILES)
-def test_files_that_are_no_lists(unchanged: Command, tmp_path: Path, data: bytes, says: str) -> None:
+def test_files_that_are_not_lists(unchanged: Command, tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "list"
     path.write_bytes(data)
     line = unchanged.refused(2, "lists", "load", "held", str(path), "--force")
@@ -203,9 +203,9 @@ def test_files_that_are_no_lists(unchanged: Command, tmp_path: Path, data: bytes
     [
         (2, ["load", "x", "/nosuch/list.txt"], "/nosuch/list.txt: cannot be read: No such file or directory"),
         (2, ["load", "x", "/sys"], "/sys: cannot be read: Is a directory"),
-        (2, ["load", "", "-"], "not a name for a list: ''"),
-        (2, ["load", "../x", "-"], "not a name for a list: '../x'"),
-        (2, ["load", "x\n", "-"], "not a name for a list"),
+        (2, ["load", "", "-"], "not a list name: ''"),
+        (2, ["load", "../x", "-"], "not a list name: '../x'"),
+        (2, ["load", "x\n", "-"], "not a list name"),
         (2, ["load", "x", "-"], "standard input:1: no entries; 'oops' is not an address"),
         (1, ["drop", "nosuch"], "there is no list nosuch; nothing was changed; lists: held"),
         (1, ["drop", "held", "nosuch"], "there is no list nosuch; nothing was changed; lists: held"),
@@ -274,7 +274,7 @@ def test_what_the_kernel_lost_is_told(
 
 
 @pytest.mark.parametrize("kind", ["index", "IPv4 pre-filter"])
-def test_what_the_kernel_lost_is_put_back(attached: Command, lab: Lab, kind: str) -> None:
+def test_what_the_kernel_lost_is_restored(attached: Command, lab: Lab, kind: str) -> None:
     """By the service, which says so: of a list, and of the rules."""
     attached.ok("block", client_address(4, 8), client_address(4, 9))
     held = without(0, 1, 2, 3, 8, 9)
@@ -298,8 +298,8 @@ def test_what_the_kernel_lost_is_put_back(attached: Command, lab: Lab, kind: str
     left = looked(attached)["held"][1]
     assert f"does not hold all of it: rules: 1 of 2, list held: {left} of {entries}; " in attached("status").err
     with Service(attached) as service:
-        assert service.says(f"the kernel held {left} of {entries} entries (list held): put back"), service.lines
-        assert service.says("the kernel held 1 of 2 entries (rules): put back"), service.lines
+        assert service.says(f"the kernel held {left} of {entries} entries (list held): restored"), service.lines
+        assert service.says("the kernel held 1 of 2 entries (rules): restored"), service.lines
     assert answered(lab, 4) == held
     assert answered(lab, 6) == without(0, 1, 2, 3)
     assert attached.json("status")["audit"]["ratio"] == 1
@@ -351,7 +351,7 @@ def test_lists_of_the_configuration(alone: Command, lab: Lab, tmp_path: Path, co
     result = alone("attach", INTERFACE, "--netns", lab.server)
     assert result.code == 0, result
     assert f"{three}:3: 'oops'" in result.err
-    assert "the list stays as it was" in result.err
+    assert "the list is unchanged" in result.err
     assert answered(lab, 4) == without(3, 4, 5)
     assert answered(lab, 6) == without(5)
     loaded = {it["name"]: it["loaded"] for it in before}
@@ -405,7 +405,7 @@ def test_files_that_change_while_the_service_runs(
         good.write_text(f"{client_address(4, 1)}\n{client_address(4, 3)}\n")
         bad.write_text("oops\n")
         assert service.says("list good loaded: 2 entries, had 1"), service.lines
-        assert service.says(f"a list was not loaded, what was in force stays: {bad}:1: "), service.lines
+        assert service.says(f"a list was not loaded, what was in force stays in force: {bad}:1: "), service.lines
         assert answered(lab, 4) == without(1, 3, 5)
         good.write_text(f"{client_address(4, 2)}\n")
         assert service.says("list good loaded: 1 entries, had 2"), service.lines
@@ -420,7 +420,7 @@ def test_taking_the_allowance_away_that_a_list_needs(attached: Command, lab: Lab
     attached.ok("lists", "load", "x", "-", stdin=f"{OUTSIDE4}\n")
     for words in (["disallow", OUTSIDE4], ["allow", OUTSIDE4, "--for", "1m"]):
         line = attached.refused(1, *words)
-        assert f"{OUTSIDE4} is this host's gateway in {lab.server}, and the list x holds it" in line
+        assert f"{OUTSIDE4} is this host's gateway in {lab.server}, and the list x contains it" in line
     assert [it["expires"] for it in attached.json("rules", "--kind", "allow")] == [None]
     attached.ok("lists", "drop", "x")
     attached.ok("disallow", OUTSIDE4)
@@ -438,7 +438,7 @@ def test_an_allowance_of_the_configuration_counts_as_it_will_be(
     assert [it["target"] for it in alone.json("rules")] == [OUTSIDE4]
 
 
-def test_a_namespace_that_has_gone_needs_nothing(alone: Command, lab: Lab) -> None:
+def test_a_deleted_namespace_needs_nothing(alone: Command, lab: Lab) -> None:
     name = f"{lab.name}-gone"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:

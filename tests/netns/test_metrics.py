@@ -126,7 +126,7 @@ def test_who_stands_out(lab: Lab, attached: Command, tmp_path: Path) -> None:
         assert found("xdpguard_tracked_syns") == sum(row["syns"] for row in attached.json("syns", "--top", "0"))
         its.file.write_text('[metrics]\nlisten = "127.0.0.1:0"\ntop = 0\n')
         its.service.signal(signal.SIGHUP)
-        assert its.service.says("configuration read again")
+        assert its.service.says("configuration reloaded")
         assert its.scrape()("xdpguard_top_source_syns") == -1
 
 

@@ -24,7 +24,7 @@ from xdpguard.bench.ends import XDP_PASS, attach_own, insn
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
-from xdpguard.net.answers import way_out
+from xdpguard.net.answers import egress
 from xdpguard.net.links import Links, Mode
 from xdpguard.net.netns import entered, entered_path
 
@@ -146,7 +146,7 @@ _CARRIES: tuple[tuple[str, Mode | None], ...] = (
 
 @pytest.mark.parametrize("mode", ["native", "generic"])
 def test_what_is_said_is_what_happens(ordinary: Lab, mode: Mode) -> None:
-    """A frame that is sent back arrives where way_out says so, and nowhere else."""
+    """A frame that is sent back arrives where egress says so, and nowhere else."""
     links, program = Links(), kernel.load_xdp(_SEND_BACK, "test_send_back")
     try:
         links.attach(links.get(INTERFACE, ordinary.server), program, mode, None)
@@ -158,7 +158,7 @@ def test_what_is_said_is_what_happens(ordinary: Lab, mode: Mode) -> None:
             wanted = mode == "generic" or as_mode == "native"
             if carries != "gro":  # with GRO it waits in a ring, and comes when something else wakes the peer
                 assert came_back(ordinary) is wanted, carries
-            assert way_out(links.get(INTERFACE, ordinary.server)).leaves is wanted, carries
+            assert egress(links.get(INTERFACE, ordinary.server)).leaves is wanted, carries
     finally:
         ordinary.run(ordinary.between, ["ethtool", "-K", PEER, "gro", "off"])
         links.detach(links.get(INTERFACE, ordinary.server), mode, program)
@@ -169,11 +169,11 @@ def test_a_peer_in_the_same_namespace(ordinary: Lab) -> None:
     """And a bridge's port as the one that is guarded: no id of a namespace is told then."""
     with veth(ordinary.server, "pair0", "pair1"):
         links = Links()
-        way = way_out(links.get("pair0", ordinary.server), "native")
-        assert way.leaves is False
-        assert "its veth peer pair1 carries no XDP program" in way.why
+        out = egress(links.get("pair0", ordinary.server), "native")
+        assert out.leaves is False
+        assert "its veth peer pair1 carries no XDP program" in out.why
         attach_own(ordinary.server, "pair1", XDP_PASS, "test_peer")
-        assert way_out(links.get("pair0", ordinary.server), "native").leaves is True
+        assert egress(links.get("pair0", ordinary.server), "native").leaves is True
 
 
 def test_a_peer_in_a_namespace_without_a_name(ordinary: Lab) -> None:
@@ -184,21 +184,21 @@ def test_a_peer_in_a_namespace_without_a_name(ordinary: Lab) -> None:
         assert holder.stdout.readline() == "made\n"
         with veth(ordinary.server, "pod0", "pod1", str(holder.pid)):
             link = Links().get("pod0", ordinary.server)
-            way = way_out(link, "native")
-            assert way.leaves is False
-            assert "pod1 in another network namespace carries no XDP program" in way.why
+            out = egress(link, "native")
+            assert out.leaves is False
+            assert "pod1 in another network namespace carries no XDP program" in out.why
             with entered_path(Path(f"/proc/{holder.pid}/ns/net")):
                 attach_own("", "pod1", XDP_PASS, "test_peer")
-            assert way_out(link, "native").leaves is True
+            assert egress(link, "native").leaves is True
     finally:
         holder.communicate("end\n", timeout=20)
 
 
-def test_what_is_gone_has_no_way_out(ordinary: Lab) -> None:
+def test_a_removed_interface_sends_nothing(ordinary: Lab) -> None:
     with veth(ordinary.server, "pair0", "pair1"):
         link = Links().get("pair0", ordinary.server)
-    assert way_out(link, "native").leaves is False
-    assert way_out(link._replace(netns="nosuch"), "native").leaves is False
+    assert egress(link, "native").leaves is False
+    assert egress(link._replace(netns="nosuch"), "native").leaves is False
 
 
 # attach.
@@ -237,7 +237,7 @@ def test_a_prepared_peer_keeps_native_mode(ordinary: Lab, command: Command) -> N
 def test_native_mode_that_is_asked_for_leaves_clients_to_the_kernel(ordinary: Lab, command: Command) -> None:
     done = command("attach", INTERFACE, "--netns", ordinary.server, "--mode", "native")
     assert "in native mode" in done.out
-    assert "answers no SYN: its veth peer" in done.err
+    assert "does not answer SYNs: its veth peer" in done.err
     assert "--mode generic" in done.err
     command.ok("guard", "set", "mode=always")
     assert mute(command, ordinary) == guard.MUTE_TOLD
@@ -250,7 +250,7 @@ def test_everybody_says_that_no_answer_leaves(ordinary: Lab, command: Command) -
     why = f"its veth peer {PEER} in another network namespace carries no XDP program"
     result = command("status")
     assert result.code == 1
-    assert f"{INTERFACE} (in {ordinary.server}) answers no SYN" in result.err
+    assert f"{INTERFACE} (in {ordinary.server}) does not answer SYNs" in result.err
     assert why in result.err
     result = command("status", "--json")
     assert result.code == 1
@@ -260,7 +260,7 @@ def test_everybody_says_that_no_answer_leaves(ordinary: Lab, command: Command) -
     assert why in told["why"]
     assert "--mode generic" in told["remedy"]
     assert answers(command) == told
-    assert "idle, watching; the guard answers no SYN" in command.ok("guard", "show")
+    assert "idle, watching; the guard does not answer SYNs" in command.ok("guard", "show")
     set_now = command("guard", "set", "mode=always")
     assert why in set_now.err
     shown = command.ok("guard", "show")
@@ -298,14 +298,14 @@ def test_run_follows_the_peer(ordinary: Lab, command: Command, tmp_path: Path) -
         assert cookies(command) == 4
         assert running.scrape()("xdpguard_guard_muted", interface=INTERFACE) == 0
         bare_peer(ordinary)
-        assert running.service.says("the guard answers no SYN")
+        assert running.service.says("the guard does not answer SYNs")
         assert mute(command, ordinary) in (guard.MUTE_TOLD, guard.MUTE_FOUND)
         before = cookies(command)
         assert clients(ordinary) == ALL, "the kernel serves them"
         assert cookies(command) == before
         assert running.scrape()("xdpguard_guard_muted", interface=INTERFACE) == 1
         put_on_peer(ordinary, "native")
-        assert running.service.says("answers of the guard leave again")
+        assert running.service.says("the guard's answers leave again")
         assert mute(command, ordinary) == guard.MUTE_NOT
         assert clients(ordinary) == ALL
         assert cookies(command) == before + 4

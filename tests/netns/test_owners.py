@@ -157,7 +157,7 @@ def test_ports_that_containers_publish(field: Field, attached: Command, containe
     with field.serving(container), held(field, "docker-proxy", PORT):
         assert not field.connects(), "positive control: what the guard does without knowing"
         with watching(attached) as service:
-            assert service.says(f"port {PORT}/tcp is exempt: docker-proxy holds it"), service.lines
+            assert service.says(f"port {PORT}/tcp is exempt: docker-proxy listens on it"), service.lines
             assert attached.json("guard", "show")["exempt_found"] == [PORT]
             assert f"as NAT takes their connections: {PORT}" in attached.ok("guard", "show")
             before = reasons(attached)["cookie_sent"]

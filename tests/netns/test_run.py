@@ -105,7 +105,7 @@ def test_a_flood_from_begin_to_end(lab: Lab, attached: Command, running: Run) ->
         assert touch(lab, SERVER4, PORT)
         flood.communicate(timeout=60)
         assert running.says("the flood is over after", 20)
-        assert running.says("put back: net.ipv4.tcp_timestamps 2 -> 1", 30)
+        assert running.says("restored: net.ipv4.tcp_timestamps 2 -> 1", 30)
     assert values(lab) == ["1", "1"]
     said = [re.search(r"([\d,]+) cookies sent", line) for line in running.lines if "the flood is over" in line]
     sent = on(attached.json("stats"), INTERFACE)["reasons"]["cookie_sent"]["packets"]
@@ -114,7 +114,7 @@ def test_a_flood_from_begin_to_end(lab: Lab, attached: Command, running: Run) ->
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL and run", "SIGKILL and detach"])
-def test_sysctls_are_put_back(lab: Lab, attached: Command, how: str) -> None:
+def test_sysctls_are_restored(lab: Lab, attached: Command, how: str) -> None:
     run = Run(attached)
     try:
         assert run.says("watching")
@@ -127,12 +127,12 @@ def test_sysctls_are_put_back(lab: Lab, attached: Command, how: str) -> None:
             flood.kill()
             flood.communicate()
         if how == "SIGTERM":
-            assert "the data plane goes on" in run.lines[-1]
+            assert "the data plane keeps working" in run.lines[-1]
         else:
             assert values(lab) == ["2", "2"], "nobody was left to do it"
         if how == "SIGKILL and run":
             again = Run(attached)
-            assert again.says("put back after an end without notice: net.ipv4.tcp_syncookies 2 -> 1")
+            assert again.says("restored after an unclean exit: net.ipv4.tcp_syncookies 2 -> 1")
             again.end()
         if how == "SIGKILL and detach":
             assert "put back net.ipv4.tcp_syncookies 2 -> 1" in attached.ok("detach", "--all")
@@ -288,11 +288,11 @@ def test_who_is_never_banned(lab: Lab, attached: Command, running: Run, how: str
             end = time.monotonic() + 4
             while time.monotonic() < end:
                 assert touch(lab, SERVER4, PORT, client)
-        assert running.says("is not banned, being allow-listed")
+        assert running.says("is not banned because it is allow-listed")
     else:
         for port in range(2000, 2040):
             touch(lab, SERVER4, port, client)
-        assert running.says("is not banned, being this host's gateway")
+        assert running.says("is not banned because it is this host's gateway")
     assert [rule for rule in rules(attached) if rule["kind"] == "block"] == []
 
 
@@ -305,7 +305,7 @@ def test_reading_the_configuration_again(lab: Lab, command: Command, tmp_path: P
         assert run.says("guard observe")
         file.write_text('[guard]\nmode = "off"\n[rules]\nblock = ["203.0.113.2"]\n')
         run.process.send_signal(signal.SIGHUP)
-        assert run.says("read again; guard off")
+        assert run.says("reloaded; guard off")
         assert [rule["target"] for rule in rules(command)] == ["203.0.113.2"]
         file.write_text('[guard]\nmode = "maybe"\n')
         run.process.send_signal(signal.SIGHUP)
@@ -362,7 +362,7 @@ def test_one_at_a_time(attached: Command, running: Run, tmp_path: Path) -> None:
 def test_interfaces_come_and_go(lab: Lab, attached: Command, running: Run) -> None:
     """Detached and attached again by another command: it finds the new maps, and sees the next flood."""
     attached.ok("detach", "--all")
-    assert running.says("nothing is attached any more; waiting", 20)
+    assert running.says("nothing is attached anymore; waiting", 20)
     count = len(running.lines)
     attached.ok("attach", INTERFACE, "--netns", lab.server)
     assert eventually(lambda: any("watching eth0" in line for line in running.lines[count:]), 20)
@@ -392,7 +392,7 @@ def test_an_interface_that_goes_and_comes_back(lab: Lab, attached: Command) -> N
     remove()
     run = Run(attached)
     try:
-        assert run.says(f"{place} is not there; it is attached again when it comes back"), run.lines
+        assert run.says(f"{place} does not exist; it will be attached again when it returns"), run.lines
         for _ in range(2):
             count = len(run.lines)
             make()
@@ -404,7 +404,7 @@ def test_an_interface_that_goes_and_comes_back(lab: Lab, attached: Command) -> N
             count = len(run.lines)
             remove()
             shaken()
-            assert eventually(lambda at=count: any("is not there" in it for it in run.lines[at:]), 40), run.lines  # type: ignore[misc]
+            assert eventually(lambda at=count: any("does not exist" in it for it in run.lines[at:]), 40), run.lines  # type: ignore[misc]
     finally:
         assert run.end() == 0
         attached.ok("detach", "--all")

@@ -106,10 +106,10 @@ def test_one_from_which_the_program_was_taken_stays_so(own_lab: Lab, attached: C
         assert state(attached) == "attached"
         assert attached("block", CLIENTS4[BLOCKED]).err == "", "in force wherever it should be"
         ip(own_lab.server, "link", "set", INTERFACE, "xdp", "off")
-        assert run.says(f"{place} lost its program: somebody took it off; nothing is in force there"), run.lines
+        assert run.says(f"{place} lost its program: somebody detached it; nothing is in force there"), run.lines
         ip(own_lab.server, "addr", "add", "198.18.0.99/24", "dev", INTERFACE)
         run.process.send_signal(signal.SIGHUP)
-        assert run.says("configuration read again"), "it has looked once more"
+        assert run.says("configuration reloaded"), "it has looked once more"
         status = attached("status")
         assert (status.code, "not attached" in status.out) == (1, True)
         assert program_on(INTERFACE, own_lab.server) == 0

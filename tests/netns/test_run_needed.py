@@ -84,7 +84,7 @@ def test_a_block_that_covers_the_gateway(lab: Lab, command: Command) -> None:
         found = command("status")
         assert found.code == 1
         assert f"{OUTSIDE4} is let through although" in found.err
-        assert f"to settle it: xdpguard allow {OUTSIDE4}, or take the block of {NETWORK} away" in found.err
+        assert f"to settle it: xdpguard allow {OUTSIDE4}, or remove the block of {NETWORK}" in found.err
         assert {it["address"] for it in status(command)["conflicts"]} == {SERVER4, OUTSIDE4}
         assert any(OUTSIDE4 in it for it in status(command)["degraded"])
         assert f"block {NETWORK} does not hold for {SERVER4}" in command.ok("rules")
@@ -202,7 +202,7 @@ def test_a_connection_to_port_22(lab: Lab, command: Command, whose: str) -> None
         assert service.says("watching eth0"), service.lines
         assert works(lab, 4, "udp", 4), "others get through"
         if whose == "a stranger's":
-            text = f"{address} holds a connection to an SSH port and is not logged in: block {address} stays in force"
+            text = f"{address} has a connection to an SSH port but is not logged in: block {address} stays in force"
             assert service.says(text), service.lines
             assert not works(lab, 4, "udp", BLOCKED)
             assert command("status").code == 0

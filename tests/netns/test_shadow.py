@@ -331,7 +331,7 @@ def test_without_anything_attached(command: Command, lab: Lab, echo: Echo) -> No
     assert answered(lab, 4) == without(0, 1)
 
 
-def test_an_audit_puts_back_what_is_missing(attached: Command, lab: Lab, tmp_path: Path) -> None:
+def test_an_audit_restores_what_is_missing(attached: Command, lab: Lab, tmp_path: Path) -> None:
     source = client_address(4)
     attached.ok("block", "--shadow", source)
     load(attached, "x", client_address(4, 1))

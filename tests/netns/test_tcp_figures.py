@@ -188,7 +188,7 @@ def test_the_next_namespace_inherits_nothing() -> None:
             pytest.fail("positive control: no number was given again")
 
 
-def test_namespaces_that_have_gone_are_forgotten() -> None:
+def test_deleted_namespaces_are_forgotten() -> None:
     with Figures(Parts(False, False, False, False, True)) as figures:
         with Lab(f"xggone{os.getpid()}", owner=os.getpid()) as other, listener(other) as to, serving(to, 10):
             with asking(other, to.getsockname(), 5):

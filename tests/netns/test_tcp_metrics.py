@@ -91,7 +91,7 @@ def test_figures_of_connections(lab: Lab, attached: Command, tmp_path: Path) -> 
         assert namespaces == {"", lab.server}
 
 
-def test_backlog_and_what_is_sent_again(lab: Lab, attached: Command, tmp_path: Path) -> None:
+def test_backlog_and_retransmitted_syn_acks(lab: Lab, attached: Command, tmp_path: Path) -> None:
     """Of two listeners the fuller one is named, where one may be."""
     with (
         listener(lab, backlog=64) as idle,
@@ -123,11 +123,11 @@ def test_each_part_can_be_switched_off(lab: Lab, attached: Command, tmp_path: Pa
         mine = programs_of(its.service.pid)
 
         def set_to(text: str) -> None:
-            before = sum("configuration read again" in line for line in its.service.lines)
+            before = sum("configuration reloaded" in line for line in its.service.lines)
             its.file.write_text(f"[metrics]\n{text}")
             its.service.signal(signal.SIGHUP)
             assert eventually(
-                lambda: sum("configuration read again" in line for line in its.service.lines) > before, 30
+                lambda: sum("configuration reloaded" in line for line in its.service.lines) > before, 30
             ), its.service.lines
 
         def families() -> set[str]:

@@ -162,7 +162,7 @@ def test_a_namespace_that_comes_while_it_is_counted(command: Command, tmp_path: 
     assert its["sent"] >= 4, "SYN, ACK, five bytes, their ACK"
 
 
-def test_a_blocked_source_sends_its_syn_again(lab: Lab, command: Command, tmp_path: Path) -> None:
+def test_a_blocked_source_retransmits_its_syn(lab: Lab, command: Command, tmp_path: Path) -> None:
     """What a rule drops shows as kind syn, as often as the kernel counts it."""
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", OUTSIDE4, "--force")  # it is the server's gateway
@@ -211,7 +211,7 @@ def test_handshakes_that_nobody_completes_repeat_their_syn_ack(lab: Lab, command
     assert {line["remote"] for line in found} == {f"16.0.0.{number}" for number in range(1, 21)}
 
 
-def test_a_quiet_network_sends_nothing_again(lab: Lab, command: Command, tmp_path: Path) -> None:
+def test_a_quiet_network_retransmits_nothing(lab: Lab, command: Command, tmp_path: Path) -> None:
     """The other half of the control: without loss there is nothing. What was sent before is not counted."""
     with listener(lab) as to, serving(to, 10):
         port = to.getsockname()[1]

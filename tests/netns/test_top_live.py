@@ -199,7 +199,7 @@ def test_going_on_draws_everything_again_and_leaves_the_terminal_as_it_was(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_going_on_behind_the_signal_to_end(attached: Command, number: int) -> None:
+def test_continuing_after_the_signal_to_end(attached: Command, number: int) -> None:
     with screen(attached) as top:
         top.sees("idle, watching")
         os.kill(top.pid, number)
@@ -227,7 +227,7 @@ def test_an_error_of_its_own_is_one_line_and_the_terminal_as_it_was(attached: Co
         assert "Traceback" not in top.output
 
 
-def test_settings_that_are_left_otherwise_are_put_back(attached: Command, tmp_path: Path) -> None:
+def test_settings_left_changed_are_restored(attached: Command, tmp_path: Path) -> None:
     script = tmp_path / "raw.py"
     script.write_text(
         "import sys, tty\n"

@@ -86,35 +86,35 @@ def test_where_tags_are_lost_the_kernel_answers(tagged: Tagged, command: Command
             assert after[name] == before[name], name
 
 
-def test_the_offload_is_a_loan(tagged: Tagged, command: Command) -> None:
+def test_the_offload_is_changed_temporarily(tagged: Tagged, command: Command) -> None:
     """Switched off while it is wanted, remembered before anything is changed, put back at detach."""
     attach(tagged, command, "native")
-    assert offload.takes_tags_off(INTERFACE, tagged.server), "positive control"
+    assert offload.strips_tags(INTERFACE, tagged.server), "positive control"
     with Store(command.store) as store:
         loans = Offloads(store)
         changed = loans.settle(INTERFACE, tagged.server, [INTERFACE])
         assert [it.split(",")[0] for it in changed] == [f"rx-vlan-offload of {INTERFACE}: on -> off"]
-        assert not offload.takes_tags_off(INTERFACE, tagged.server)
+        assert not offload.strips_tags(INTERFACE, tagged.server)
         assert loans.settle(INTERFACE, tagged.server, [INTERFACE]) == []
         tagged.offload(tagged.server, "rxvlan", True)
         assert loans.settle(INTERFACE, tagged.server, [INTERFACE]) == changed, "somebody has switched it on"
     # The process has ended; whoever comes next finds it.
     said = command.ok("detach", INTERFACE, "--netns", tagged.server)
     assert f"put back rx-vlan-offload of {INTERFACE}: off -> on" in said
-    assert offload.takes_tags_off(INTERFACE, tagged.server)
+    assert offload.strips_tags(INTERFACE, tagged.server)
     with Store(command.store) as store:
         assert Offloads(store).held() == {}
 
 
-def test_a_loan_ends_with_its_reason(tagged: Tagged, command: Command) -> None:
+def test_the_offload_is_restored_with_its_reason(tagged: Tagged, command: Command) -> None:
     """Without VLAN devices, or with the guard off, the driver may do as it likes again."""
     attach(tagged, command, "native")
     with Store(command.store) as store:
         Offloads(store).settle(INTERFACE, tagged.server, [INTERFACE])
-    assert not offload.takes_tags_off(INTERFACE, tagged.server), "positive control"
+    assert not offload.strips_tags(INTERFACE, tagged.server), "positive control"
     said = command("guard", "set", "mode=auto").err
     assert f"rx-vlan-offload of {INTERFACE}: off -> on" in said
-    assert offload.takes_tags_off(INTERFACE, tagged.server)
+    assert offload.strips_tags(INTERFACE, tagged.server)
 
 
 def test_a_driver_without_the_offload_is_left_alone(tmp_path: Path) -> None:

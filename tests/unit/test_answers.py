@@ -12,12 +12,12 @@ from xdpguard.control import answering
 from xdpguard.control.interfaces import Interface
 from xdpguard.dataplane.tables import guard
 from xdpguard.net import answers, netlink
-from xdpguard.net.answers import Way, way_out
+from xdpguard.net.answers import Egress, egress
 from xdpguard.net.links import Link, Mode, WantedMode, Xdp
 from xdpguard.policy.model import Guard
 
 IDLE = guard.State(*[0] * len(guard.State._fields))
-BASIC, DISCARDED = 1, Way(False, "its peer is bare", "use generic")
+BASIC, DISCARDED = 1, Egress(False, "its peer is bare", "use generic")
 
 
 def link(kind: str = "", mode: Mode | None = "native") -> Link:
@@ -80,11 +80,11 @@ def test_the_word_of_the_kernel_and_its_sources(
     monkeypatch: pytest.MonkeyPatch, features: int | None, driver: str, release: str, leaves: bool | None
 ) -> None:
     put(monkeypatch, Kernel(features=features, driver=driver), release)
-    way = way_out(link())
-    assert way.leaves is leaves
-    assert bool(way.why) == (leaves is not True)
-    assert way_out(link(mode="generic")).leaves is True
-    assert way_out(link(mode="generic"), "native").leaves is leaves
+    out = egress(link())
+    assert out.leaves is leaves
+    assert bool(out.why) == (leaves is not True)
+    assert egress(link(mode="generic")).leaves is True
+    assert egress(link(mode="generic"), "native").leaves is leaves
 
 
 def test_a_bond_sends_through_all_its_ports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,34 +94,34 @@ def test_a_bond_sends_through_all_its_ports(monkeypatch: pytest.MonkeyPatch) -> 
     second = message(11, (3, b"port1\0"), (10, number(7)), (5, number(12)), kind)
     other = message(14, (3, b"other\0"), (10, number(6)), (5, number(9)), kind)
     put(monkeypatch, Kernel([first, second, other, message(9, native), message(12, native)]))
-    assert way_out(link("bond")).leaves is True
+    assert egress(link("bond")).leaves is True
     put(monkeypatch, Kernel([first, second, other, message(9, native), message(12, (3, b"bare0\0"))]))
-    way = way_out(link("bond"))
-    assert way.leaves is False
-    assert way.why.startswith("its port port1: its veth peer bare0 carries no XDP program")
+    out = egress(link("bond"))
+    assert out.leaves is False
+    assert out.why.startswith("its port port1: its veth peer bare0 carries no XDP program")
 
 
 def test_a_peer_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """From inside a container with users of its own: answers would most likely be lost."""
     put(monkeypatch, Kernel([message(7, (5, number(9)), (37, number(0)))], alone=True))
-    way = way_out(link("veth"))
-    assert way.leaves is False
-    assert "cannot be determined from here (Permission denied)" in way.why
+    out = egress(link("veth"))
+    assert out.leaves is False
+    assert "cannot be determined from here (Permission denied)" in out.why
 
 
 @pytest.mark.parametrize(
-    ("mode", "wanted", "way", "policy", "chosen", "words"),
+    ("mode", "wanted", "out", "policy", "chosen", "words"),
     [
-        (None, "auto", Way(True), "auto", "native", ""),
+        (None, "auto", Egress(True), "auto", "native", ""),
         (None, "auto", DISCARDED, "auto", "generic", "eth0 is attached in generic mode"),
         (None, "auto", DISCARDED, "observe", "generic", "eth0 is attached in generic mode"),
         (None, "auto", DISCARDED, "off", "native", "the SYN guard is off; on eth0 it could not answer either"),
-        (None, "auto", Way(None, "unknown"), "auto", "native", "eth0: unknown; under a flood the SYN guard answers"),
-        (None, "auto", Way(None, "unknown"), "off", "native", ""),
-        (None, "native", DISCARDED, "always", "native", "the SYN guard on eth0 answers no SYN: its peer is bare"),
+        (None, "auto", Egress(None, "unknown"), "auto", "native", "eth0: unknown; under a flood the SYN guard answers"),
+        (None, "auto", Egress(None, "unknown"), "off", "native", ""),
+        (None, "native", DISCARDED, "always", "native", "the SYN guard on eth0 does not answer SYNs: its peer is bare"),
         (None, "native", DISCARDED, "observe", "native", "the SYN guard only observes"),
         (None, "generic", DISCARDED, "auto", "generic", ""),
-        ("native", "auto", DISCARDED, "auto", "native", "the SYN guard on eth0 answers no SYN: its peer is bare"),
+        ("native", "auto", DISCARDED, "auto", "native", "the SYN guard on eth0 does not answer SYNs: its peer is bare"),
         ("generic", "auto", DISCARDED, "auto", "generic", ""),
     ],
 )
@@ -129,16 +129,16 @@ def test_the_mode_that_attach_takes(
     monkeypatch: pytest.MonkeyPatch,
     mode: Mode | None,
     wanted: WantedMode,
-    way: Way,
+    out: Egress,
     policy: str,
     chosen: str,
     words: str,
 ) -> None:
-    def told(of: Link, in_mode: str = "") -> Way:
-        return Way(True) if (in_mode or (of.xdp.mode if of.xdp else "native")) == "generic" else way
+    def told(of: Link, in_mode: str = "") -> Egress:
+        return Egress(True) if (in_mode or (of.xdp.mode if of.xdp else "native")) == "generic" else out
 
-    monkeypatch.setattr(answering, "way_out", told)
-    monkeypatch.setattr("xdpguard.control.guard.way_out", told)
+    monkeypatch.setattr(answering, "egress", told)
+    monkeypatch.setattr("xdpguard.control.guard.egress", told)
     monkeypatch.setattr("xdpguard.control.guard.untagged", lambda of, seen: [])
     choice = answering.choose(link(mode=mode), wanted, Guard(mode=policy))  # type: ignore[arg-type]
     assert choice.mode == chosen
@@ -147,19 +147,19 @@ def test_the_mode_that_attach_takes(
 
 
 @pytest.mark.parametrize(
-    ("way", "mute", "muted", "why"),
+    ("out", "mute", "muted", "why"),
     [
-        (Way(True), guard.MUTE_NOT, None, ""),
-        (Way(None, "unknown"), guard.MUTE_NOT, None, ""),
+        (Egress(True), guard.MUTE_NOT, None, ""),
+        (Egress(None, "unknown"), guard.MUTE_NOT, None, ""),
         (DISCARDED, guard.MUTE_TOLD, True, "its peer is bare"),
         (DISCARDED, guard.MUTE_FOUND, True, "its peer is bare"),
         (DISCARDED, guard.MUTE_NOT, False, "its peer is bare"),
-        (Way(True), guard.MUTE_FOUND, None, ""),
-        (Way(True), guard.MUTE_TOLD, True, "answers would arrive now"),
+        (Egress(True), guard.MUTE_FOUND, None, ""),
+        (Egress(True), guard.MUTE_TOLD, True, "answers would arrive now"),
     ],
 )
-def test_what_is_said_of_a_guard(way: Way, mute: int, muted: bool | None, why: str) -> None:
-    found = answering.silence(link(), IDLE._replace(mute=mute), way)
+def test_what_is_reported_about_a_guard(out: Egress, mute: int, muted: bool | None, why: str) -> None:
+    found = answering.silence(link(), IDLE._replace(mute=mute), out)
     assert (found.muted if found else None) is muted
     if found:
         assert found.by == {0: "", 1: "controller", 2: "data plane"}[mute]

@@ -173,7 +173,7 @@ def test_loopback(order: Any, family: int, ip: Packet) -> None:
         assert bytes(Loopback(null if order == "<" else struct.pack("<I", family) + bytes(ip)).payload) == bytes(ip)
 
 
-def test_loopback_of_something_else_is_no_ip() -> None:
+def test_loopback_of_something_else_is_not_ip() -> None:
     assert Ether(converted(0, struct.pack("<I", 7) + bytes(40))).type == 0xFFFF
 
 
@@ -192,7 +192,7 @@ def test_other_link_types_are_left_out_and_said() -> None:
     assert "link type 105" in note
 
 
-def test_what_is_no_frame_is_left_out_and_said() -> None:
+def test_records_that_are_not_frames_are_skipped_and_reported() -> None:
     found, capture = frames(pcap([b"\0" * 13, PACKETS[0], b""]))
     assert [frame.number for frame in found] == [2]
     (note,) = capture.notes()
@@ -297,7 +297,7 @@ def test_a_file_that_the_disk_does_not_give_is_named(data: bytes) -> None:
         (gzip.compress(b"", mtime=0), "is empty"),
     ],
 )
-def test_what_is_no_capture(data: bytes, says: str) -> None:
+def test_files_that_are_not_captures(data: bytes, says: str) -> None:
     with pytest.raises(UsageError, match=says) as error:
         frames(data)
     assert error.value.remedy

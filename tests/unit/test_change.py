@@ -263,7 +263,7 @@ def test_killed_at_each_step(world: World, what: str, step: str) -> None:
         assert {key: healed.counted[key] for key in before.state} == dict.fromkeys(before.state, 1)
 
 
-def test_all_is_taken_back_when_the_kernel_refuses(world: World) -> None:
+def test_everything_is_rolled_back_when_the_kernel_refuses(world: World) -> None:
     """Of all kinds, at whatever write: at once, without a command after it."""
     for made in (adding("enforce", [A], "old"), adding("shadow", [C, D], "old")):
         world.command(made.do)
@@ -273,7 +273,7 @@ def test_all_is_taken_back_when_the_kernel_refuses(world: World) -> None:
 
         def refused(its: Ruleset, refuser: SharedTables = refuser, writes: int = writes % 2) -> None:
             refuser.refuses_after = writes
-            with pytest.raises(XdpguardError, match=r"did not take the .*rules: Cannot allocate memory"):
+            with pytest.raises(XdpguardError, match=r"did not accept the .*rules: Cannot allocate memory"):
                 promoting([C, D]).do(its)
             assert its.changes.pending(), "nor does it take back what it held"
             refuser.refuses_after = -1

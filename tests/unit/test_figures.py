@@ -224,7 +224,7 @@ def test_hits_of_rules_stay_when_the_rules_go(store: Store, tmp_path: Path) -> N
     assert rules.read().hits["block"] == (76, 4560)
 
 
-def test_hits_of_a_rule_with_the_number_of_one_that_has_gone(store: Store, tmp_path: Path) -> None:
+def test_hits_of_a_rule_that_reuses_a_number(store: Store, tmp_path: Path) -> None:
     rules = hits.RuleTotals(NoMaps(), tmp_path / "default" / "store.db")  # type: ignore[arg-type]
     with store.transaction():
         store.put([(rule("192.0.2.1", created=1.0), 0)])

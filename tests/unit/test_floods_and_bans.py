@@ -58,7 +58,7 @@ def test_the_lines_of_a_flood() -> None:
     (line,) = flood.feed(sample(2, True, syns=50_000, cookies=49_000), tuples)
     assert "49,000 SYN/s to port 443; spoofed sources: 0 of 49,000 cookies came back" in line
     assert not flood.wants_tuples()
-    assert list(flood.feed(sample(11, True, syns=60_000))) == ["eth0: the flood goes on: 1,111 SYN/s"]
+    assert list(flood.feed(sample(11, True, syns=60_000))) == ["eth0: the flood continues: 1,111 SYN/s"]
     assert list(flood.feed(sample(12, False, syns=60_000))) == []
     assert list(flood.feed(sample(13, True, syns=60_100))) == [], "a pause is no end"
     assert list(flood.feed(sample(14, False, syns=61_000, cookies=60_000, valid=3))) == []
@@ -154,9 +154,9 @@ def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch, log: list[str]
     ("cookies", "valid", "sources", "words"),
     [
         (1000, 900, {"a": 500, "b": 500}, "a rush of real clients: 90%"),
-        (1000, 2, {"a": 900, "b": 100}, "one source, or somebody who writes its address: 2 of 1,000"),
+        (1000, 2, {"a": 900, "b": 100}, "one source, or somebody who spoofs its address: 2 of 1,000"),
         (1000, 2, {str(n): 1 for n in range(50)}, "spoofed sources: 2 of 1,000 cookies came back, 50 sources"),
-        (0, 0, {str(n): 1 for n in range(50)}, "no cookie was sent that could tell real sources; 50 sources"),
+        (0, 0, {str(n): 1 for n in range(50)}, "no cookies were sent that could identify real sources; 50 sources"),
     ],
 )
 def test_how_it_is_judged(cookies: int, valid: int, sources: dict[str, int], words: str) -> None:
@@ -183,7 +183,7 @@ def test_scans_are_counted_in_distinct_ports_within_a_minute() -> None:
     assert found.site == prefix("2001:db8::/64")
 
 
-def test_rates_are_a_second_and_a_site() -> None:
+def test_rates_are_per_second_and_site() -> None:
     rates = Rates()
     one, two = packed("2001:db8::1"), packed("2001:db8::2")
     assert rates.over(10, {one: 5000}, 0.0) == [], "what was before is not its rate"
@@ -239,10 +239,10 @@ def test_who_is_needed_is_not_banned(store: Store) -> None:
     assert [str(rule.target) for rule in store.rules("block")] == ["2001:db8::5"], "the source, as its site is needed"
     gateway = Suspect(prefix("2001:db8::1"), prefix("2001:db8::/64"), "x")
     needed = [(prefix("2001:db8::1"), "this host's gateway")]
-    assert bans.ban(gateway, Guard(), needed) == "2001:db8::1 is not banned, being this host's gateway: x"
+    assert bans.ban(gateway, Guard(), needed) == "2001:db8::1 is not banned because it is this host's gateway: x"
     rules.add("allow", [prefix("203.0.113.0/24")], "", "cli", None)
     friend = Suspect(prefix("203.0.113.9"), prefix("203.0.113.9"), "x")
-    assert "being allow-listed" in bans.ban(friend, Guard(), [])
+    assert "because it is allow-listed" in bans.ban(friend, Guard(), [])
     assert len(store.rules("block")) == 1
 
 

@@ -478,7 +478,7 @@ def test_one_column_and_a_header() -> None:
         assert (found.format, len(found.first4), found.skipped) == ("csv", 2, 0)
 
 
-def test_the_first_column_and_words_behind_it() -> None:
+def test_the_first_column_and_words_after_it() -> None:
     assert four(parsed("192.0.2.1,spam,US\n192.0.2.2,scan\n")) == [one("192.0.2.1"), one("192.0.2.2")]
 
 
@@ -886,7 +886,7 @@ def test_decisions_that_ban_nobody() -> None:
         '{"prefixes": [{"ip_prefix": "192.0.2.0/24"}]}',
     ],
 )
-def test_json_that_is_no_list(text: str) -> None:
+def test_json_that_is_not_a_list(text: str) -> None:
     refused(text)
 
 

@@ -25,7 +25,7 @@ def told(*more: Link, about: Link = ETH0, nets: Path = Path("/nowhere")) -> list
     return hidden.notes(about, [*(it for it in OTHERS if it.ifindex != about.ifindex), about, *more], nets)
 
 
-def test_ordinary_devices_are_no_matter() -> None:
+def test_ordinary_devices_are_ignored() -> None:
     assert told() == []
     assert told(link(20, "br0", "bridge"), about=link(2, "eth0", master=20)) == []
 

@@ -123,17 +123,17 @@ def test_a_failed_tick_is_told_of_although_the_second_look_succeeds(ticking: Tic
     assert log == []
     ticking.tick = KeyError("eth0")
     ticking.times(1)
-    assert log == ["a tick failed: KeyError: 'eth0'; looked anew"]
+    assert log == ["a tick failed: KeyError: 'eth0'; checked everything again"]
 
 
 def test_a_tick_that_fails_again_and_again_is_counted(ticking: Ticking, log: list[str]) -> None:
     ticking.tick = ticking.look = XdpguardError("no pinned map")
     ticking.times(5)
-    again = "a tick failed: no pinned map; no pinned map; going on"
+    again = "a tick failed: no pinned map; no pinned map; continuing"
     assert log == [again]
     ticking.look = None
     ticking.times(2)
-    assert log[1:] == [f"{again}: 4 more times", "a tick failed: no pinned map; looked anew"]
+    assert log[1:] == [f"{again}: 4 more times", "a tick failed: no pinned map; checked everything again"]
     ticking.tick = None
     ticking.times(2)
-    assert log[3:] == ["a tick failed: no pinned map; looked anew: 1 more time"]
+    assert log[3:] == ["a tick failed: no pinned map; checked everything again: 1 more time"]

@@ -218,7 +218,7 @@ def test_when_the_kernel_refuses_everything_is_as_before(
     with monkeypatch.context() as patch:
         patch.setattr(world.maps, "swap", refuse)
         for name in ("old", "new"):
-            with pytest.raises(XdpguardError, match=f"did not take the list {name}: .*memory") as refused:
+            with pytest.raises(XdpguardError, match=f"did not accept the list {name}: .*memory") as refused:
                 world.load(name, "10.0.0.8", "10.0.0.10")
             assert "nothing was changed" in refused.value.remedy
             assert world.book.in_force() == before
@@ -389,8 +389,8 @@ def test_dropping_what_is_not_there(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-x", ".x", "_x", "a b", "a/b", "..", "x\n", "ü", "x" * 65])
-def test_names_that_are_none(world: World, name: str) -> None:
-    with pytest.raises(UsageError, match="not a name for a list"):
+def test_invalid_names(world: World, name: str) -> None:
+    with pytest.raises(UsageError, match="not a list name"):
         world.load(name, "10.0.0.1")
 
 
@@ -404,7 +404,7 @@ def test_a_list_that_shrank(world: World) -> None:
         return [f"10.0.0.{2 * number}" for number in range(count)]
 
     world.load("x", *addresses(9))
-    with pytest.raises(XdpguardError, match="had 9 entries, and now has 4: less than half"):
+    with pytest.raises(XdpguardError, match="had 9 entries, and now has 4: fewer than half"):
         world.load("x", *addresses(4))
     assert len(world.maps.addresses()) == 9
     world.load("y", "10.0.0.1")
@@ -442,7 +442,7 @@ def host(monkeypatch: pytest.MonkeyPatch, nobody: None) -> None:
 @pytest.mark.parametrize("address", ROLES)
 def test_a_list_that_cuts_off_the_host(world: World, store: Store, address: str) -> None:
     around = f"{address}/{64 if ':' in address else 30}"
-    for entry, words in ((address, address), (around, f"which holds {address}, of")):
+    for entry, words in ((address, address), (around, f"which contains {address}, of")):
         with pytest.raises(XdpguardError, match=words) as refused:
             world.load("x", "10.0.0.1", entry)
         assert "of the list x" in str(refused.value)
@@ -480,7 +480,7 @@ def test_a_list_of_the_hosts_neighbours(world: World, entries: list[str]) -> Non
     ],
 )
 def test_a_list_of_everybody(world: World, version: int, entries: list[str]) -> None:
-    with pytest.raises(XdpguardError, match=f"the list x holds every IPv{version} address"):
+    with pytest.raises(XdpguardError, match=f"the list x contains every IPv{version} address"):
         world.load("x", *entries)
     world.load("x", *entries, force=True)
     assert world.share("x").stored == world.share("x").held > 0
@@ -546,7 +546,7 @@ def test_files_are_loaded_when_new_or_changed(world: World, files: Files) -> Non
     assert [it.source for it in world.book.stored.all()] == [CONFIG, CONFIG]
 
 
-def test_lists_that_the_file_has_no_more_are_dropped(world: World, files: Files) -> None:
+def test_lists_no_longer_in_the_file_are_dropped(world: World, files: Files) -> None:
     world.load("byhand", "10.0.0.9")
     files.write("a", "10.0.0.1")
     files.write("b", "10.0.0.3")
@@ -621,9 +621,9 @@ def test_the_service_looks_as_often_as_told(files: Files, service: Service) -> N
     for name, its in files.files.copy().items():
         files.write(name, "10.0.0.5", "10.0.0.7", "oops", every=its.every)
     assert service.after(8) == []
-    assert service.after(2) == ["list a loaded: 2 entries, had 1, 1 lines skipped"]
+    assert service.after(2) == ["list a loaded: 2 entries, had 1, 1 line skipped"]
     assert service.after(40) == []
-    assert service.after(10) == ["list b loaded: 2 entries, had 1, 1 lines skipped"]
+    assert service.after(10) == ["list b loaded: 2 entries, had 1, 1 line skipped"]
     assert service.after(60) == []
 
 
@@ -632,7 +632,7 @@ def test_the_service_tells_of_a_broken_file_once(world: World, files: Files, ser
     service.after(0)
     files.write("a", "oops", every="10s")
     (line,) = service.after(11)
-    assert line.startswith("a list was not loaded, what was in force stays: ")
+    assert line.startswith("a list was not loaded, what was in force stays in force: ")
     assert "a:1: " in line
     for _ in range(5):
         assert service.after(10) == []
@@ -663,7 +663,7 @@ def test_the_service_tells_of_every_broken_file(files: Files, service: Service) 
 
 def test_the_service_audits_every_minute(service: Service) -> None:
     service.session.lost = Share(10, 4)
-    assert service.after(0) == ["the kernel held 4 of 10 entries (list x): put back"]
+    assert service.after(0) == ["the kernel held 4 of 10 entries (list x): restored"]
     assert service.after(59) == []
     service.session.lost = Share(10, 10)
     assert service.after(1) == []
@@ -672,7 +672,7 @@ def test_the_service_audits_every_minute(service: Service) -> None:
 
 def test_the_service_tells_of_an_interrupted_change(service: Service) -> None:
     service.session.lost, service.session.behind = Share(10, 10), True
-    assert service.after(0) == ["an interrupted change was taken back; the kernel is in line with the store again"]
+    assert service.after(0) == ["an interrupted change was rolled back; the kernel agrees with the store again"]
     service.session.behind = False
     assert service.after(60) == []
 
@@ -711,7 +711,7 @@ FAULTS = [
     ("\n[lists.x]\nfile = 'a'\nevery = '8d'\n", r"guard.toml:[24]: lists.x\W+every: out of range"),
     ("\n[lists.x]\nfile = 'a'\nevery = 'often'\n", r"guard.toml:[24]: lists.x\W.*not a duration: 'often'"),
     ("\n[lists.x]\nfile = ''\n", r"guard.toml:[23]: lists.x\W+file: empty"),
-    ("\n[limits]\n[lists.'a b']\nfile = 'a'\n", r"guard.toml:\d: lists.a b: not a name for a list: 'a b'"),
+    ("\n[limits]\n[lists.'a b']\nfile = 'a'\n", r"guard.toml:\d: lists.a b: not a list name: 'a b'"),
     ("\n[lists]\nx = 'a'\n", r"guard.toml:[23]: lists.*expected `object`, got `str`"),
     ("\nlists = 3\n", r"guard.toml:2: lists: expected `object`, got `int`"),
 ]

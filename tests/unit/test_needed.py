@@ -148,7 +148,7 @@ def test_login_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert logins.remote_logins() == {prefix("198.51.100.7")}
 
 
-def test_a_record_without_a_connection_is_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_without_a_connection_is_not_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
     monkeypatch.setattr(sockets, "_PROC", tmp_path)
     monkeypatch.setattr(sockets, "_own_session", lambda: None)

@@ -150,7 +150,7 @@ def test_no_output(name: str) -> None:
     assert error.value.remedy
 
 
-def test_half_a_block_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_block_is_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends it: no room, or Ctrl-C."""
     real = os.write
     path = tmp_path / "a"

@@ -38,7 +38,7 @@ NATIVE = "attach to eth0 in native mode"
             id="modes",
         ),
         pytest.param(errno.EEXIST, "Active program does not match expected", "not match", "try again", id="changed"),
-        pytest.param(errno.EEXIST, "", "changed meanwhile", "try again", id="changed, silent"),
+        pytest.param(errno.EEXIST, "", "changed in the meantime", "try again", id="changed, silent"),
     ],
 )
 def test_reason_and_remedy(code: int, words: str, said: str, remedy: str) -> None:

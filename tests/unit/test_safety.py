@@ -132,7 +132,7 @@ def test_closing_the_port_one_is_logged_in_over(host: Path, store: Store) -> Non
     safety.check_ports(store, [Port(22, "tcp")])
 
 
-def test_an_allowance_that_ends_sooner_is_no_protection(host: Path, store: Store) -> None:
+def test_an_allowance_that_ends_sooner_does_not_protect(host: Path, store: Store) -> None:
     del host
     target = parse_prefix("198.51.100.7")[0]
     put(store, "allow", "198.51.100.7", expires=time.time() + 60)
@@ -142,7 +142,7 @@ def test_an_allowance_that_ends_sooner_is_no_protection(host: Path, store: Store
             safety.check_block(store, [target], life)
 
 
-def test_what_has_ended_neither_protects_nor_cuts_off(host: Path, store: Store) -> None:
+def test_expired_rules_neither_protect_nor_cut_off(host: Path, store: Store) -> None:
     del host
     put(store, "block", "198.51.0.0/16", expires=time.time() - 1)
     safety.check_attach(store, {""}, [])

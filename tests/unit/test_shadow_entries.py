@@ -94,7 +94,7 @@ def one(packets: int) -> Split:
     return Split(Hits(packets, 60 * packets), Hits(0, 0), Hits(2 * packets, 0))
 
 
-def test_shadow_rules_are_no_rules(store: Store) -> None:
+def test_shadow_rules_are_not_rules(store: Store) -> None:
     its = FakeDataplane()
     done = book(store, its).add("block", [A, B], "why", "cli", 10.0)
     assert (done.added, done.updated, done.in_force) == (2, 0, True)
@@ -132,14 +132,14 @@ def test_when_the_kernel_refuses_nothing_is_changed(store: Store) -> None:
     made = book(store, its)
     made.add("block", [A], "first", "cli", None)
     its.maps.refuses = True
-    with pytest.raises(XdpguardError, match="did not take"):
+    with pytest.raises(XdpguardError, match="did not accept"):
         made.add("block", [A, B], "second", "cli", None)
     assert [(rule.target, rule.reason) for rule in stored(store)] == [(A, "first")]
     assert set(its.maps.rules) == {A}
     assert not made.changes.pending()
 
 
-def test_an_interrupted_change_is_taken_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_change_is_rolled_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     its = FakeDataplane()
     made = book(store, its)
     made.add("block", [A], "", "cli", None)

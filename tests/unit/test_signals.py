@@ -22,7 +22,7 @@ def as_before() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_handlers_are_put_back_also_behind_an_error() -> None:
+def test_handlers_are_restored_even_after_an_error() -> None:
     came: list[int] = []
     with pytest.raises(KeyError), signals.handled(lambda number, frame: came.append(number), ONE, OTHER):
         signal.raise_signal(ONE)

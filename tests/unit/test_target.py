@@ -70,6 +70,6 @@ def test_durations(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "1", "1.5h", "0m", "-1s", "1 m", "1M", "\u0661s", "99999999999999999999d"])
-def test_what_is_no_duration(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     with pytest.raises(UsageError):
         parse_duration(text)

@@ -92,7 +92,7 @@ def test_what_is_only_observed_has_passed(world: World) -> None:
     run(world, test)
 
 
-def test_a_rule_with_the_number_of_one_that_has_gone_has_no_rate_yet(world: World) -> None:
+def test_a_rule_that_reuses_a_number_has_no_rate_yet(world: World) -> None:
     world.rules, world.hits = [rule(1, "198.51.100.7")], {1: 500}
 
     async def test(screen: Screen) -> None:

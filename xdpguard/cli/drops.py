@@ -50,7 +50,7 @@ class Wanted:
 
     def look(self, chosen: Options) -> list[Place]:
         """Add interfaces attached since the last look, and return them. Detached ones are kept."""
-        from xdpguard.control.namespaces import expect_namespaces, meant
+        from xdpguard.control.namespaces import expect_namespaces, matching
         from xdpguard.store.database import Store
         from xdpguard.store.watch import StoreWatch
 
@@ -63,7 +63,7 @@ class Wanted:
         with Store(chosen.instance.store, read_only=True) as store:
             there = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
             expect_namespaces(store)
-        new = [it for it in meant(there, self.interface, self.netns) if it not in self.places]
+        new = [it for it in matching(there, self.interface, self.netns) if it not in self.places]
         self.places += new
         return new
 
@@ -107,7 +107,7 @@ def namespace(chosen: Options, words: str) -> str:
 
     with Store(chosen.instance.store, read_only=True) as store:
         expect_namespaces(store)
-        return netns.meant(words, {it.netns for it in store.attachments()})
+        return netns.recorded_name(words, {it.netns for it in store.attachments()})
 
 
 def seconds(rate: float, lasting: str) -> float | None:

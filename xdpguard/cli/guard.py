@@ -243,7 +243,7 @@ def _around(link: Link, policy: Guard) -> tuple[list[str], list[str]]:
     from xdpguard.control.guard import others
     from xdpguard.net import around
 
-    seen = around.look(link.ifindex, link.netns)
+    seen = around.read(link.ifindex, link.netns)
     return others(policy, link, seen), list(seen.notes)
 
 

@@ -147,7 +147,7 @@ def status(
 
     chosen = options(context)
     with controller(chosen, read_only=True) as session:
-        interfaces = session.meant(interface, netns)
+        interfaces = session.matching(interface, netns)
         lists = {it.name: it.entries for it in session.lists.stored.all()}
         shadow_lists = {it.name: it.entries for it in session.shadow_lists.stored.all()}
         shadow_rules = len(session.shadow_rules.in_force())

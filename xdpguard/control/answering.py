@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from xdpguard.control.guard import answers, way_of_answers
+from xdpguard.control.guard import answers, egress_of_answers
 from xdpguard.control.interfaces import Interface
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
-from xdpguard.net.answers import Way, way_out
+from xdpguard.net.answers import Egress, egress
 from xdpguard.net.links import Link, Mode, WantedMode
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
@@ -33,17 +33,17 @@ class Silence(NamedTuple):
 def in_words(muted: bool, why: str) -> str:
     """Return what a guard does whose answers do not arrive, as a clause without its subject."""
     if muted:
-        return f"answers no SYN, in a flood they go to the kernel: {why}"
+        return f"does not answer SYNs; in a flood they go to the kernel: {why}"
     return f"sends answers that do not arrive: {why}"
 
 
-def silence(link: Link, state: guard.State, way: Way) -> Silence | None:
-    """Return why the guard of an interface, given its state and the way of its answers, answers nobody, or None."""
-    if way.leaves is False:
-        return Silence(state.muted(), way.why, way.remedy, _BY[state.mute])
+def silence(link: Link, state: guard.State, out: Egress) -> Silence | None:
+    """Return why the guard of an interface, given its state and whether its answers leave, answers nobody, or None."""
+    if out.leaves is False:
+        return Silence(state.muted(), out.why, out.remedy, _BY[state.mute])
     if state.mute == guard.MUTE_TOLD:
-        what = "answers would arrive now, but the guard was told before that they do not"
-        remedy = f"xdpguard run tells it by itself; or attach again: xdpguard attach {_arguments(link)}"
+        what = "answers would arrive now, but the guard was told earlier that they would not"
+        remedy = f"xdpguard run tells it; or attach again: xdpguard attach {_arguments(link)}"
         return Silence(True, what, remedy, _BY[state.mute])
     # A finding of the data plane is not final: it checks again at the next SYN of a flood.
     return None
@@ -55,7 +55,7 @@ class Reach:
     def __init__(self, pins: Pins, links: Iterable[Link]) -> None:
         """``links``: the links that carry the instance's program now."""
         self.silences = {
-            (link.name, link.netns): silence(link, guard.read(pins, link.name, link.netns), way_of_answers(link))
+            (link.name, link.netns): silence(link, guard.read(pins, link.name, link.netns), egress_of_answers(link))
             for link in links
         }
         self.mode = guard.read_policy(pins).mode if self.silences else "off"
@@ -69,24 +69,24 @@ class Reach:
 
 
 class Choice(NamedTuple):
-    """The mode to attach in, the mode asked for, and ``way``: whether answers leave, which decided the choice."""
+    """The mode to attach in, the mode asked for, and ``egress``: whether answers leave, which decided the choice."""
 
     mode: Mode
     wanted: WantedMode
-    way: Way
+    egress: Egress
     policy: Guard
 
 
 def choose(link: Link, wanted: WantedMode, policy: Guard) -> Choice:
     """Choose the mode to attach in. An attached interface keeps its mode; auto avoids one in which no answer leaves."""
     if link.xdp is not None and link.xdp.mode != "offload":
-        return Choice(link.xdp.mode, wanted, way_out(link), policy)
+        return Choice(link.xdp.mode, wanted, egress(link), policy)
     if wanted == "generic":
-        return Choice("generic", wanted, Way(True), policy)
-    way = way_out(link, "native")
-    if wanted == "auto" and way.leaves is False and policy.mode != "off":
-        return Choice("generic", wanted, way, policy)
-    return Choice("native", wanted, way, policy)
+        return Choice("generic", wanted, Egress(True), policy)
+    out = egress(link, "native")
+    if wanted == "auto" and out.leaves is False and policy.mode != "off":
+        return Choice("generic", wanted, out, policy)
+    return Choice("native", wanted, out, policy)
 
 
 def notes(link: Link, interface: Interface, choice: Choice) -> list[str]:
@@ -94,24 +94,24 @@ def notes(link: Link, interface: Interface, choice: Choice) -> list[str]:
 
     Only after the attach is it known whether the driver leaves VLAN tags in the frames, as it was asked to.
     """
-    way, place = choice.way, place_of(interface.name, interface.netns)
-    if way.leaves is not False and interface.mode == "native":
-        way = way_of_answers(link)
-    if way.leaves is True or choice.mode != interface.mode:
+    out, place = choice.egress, place_of(interface.name, interface.netns)
+    if out.leaves is not False and interface.mode == "native":
+        out = egress_of_answers(link)
+    if out.leaves is True or choice.mode != interface.mode:
         return []
     if interface.mode == "generic":
         return [
-            f"{place} is attached in generic mode, which copies each packet, as in native mode no answer would arrive: "
-            f"{way.why}"
+            f"{place} is attached in generic mode, which copies each packet, because in native mode no answer would"
+            f" arrive: {out.why}"
         ]
     if interface.observe or not answers(choice.policy.mode):
-        if way.leaves is None:
+        if out.leaves is None:
             return []
         state = "is off" if choice.policy.mode == "off" else "only observes"
-        return [f"the SYN guard {state}; on {place} it could not answer either: {way.why}; {way.remedy}"]
-    if way.leaves is None:
-        return [f"{place}: {way.why}; under a flood the SYN guard answers all the same"]
-    return [f"the SYN guard on {place} answers no SYN: {way.why}; {way.remedy}"]
+        return [f"the SYN guard {state}; on {place} it could not answer either: {out.why}; {out.remedy}"]
+    if out.leaves is None:
+        return [f"{place}: {out.why}; under a flood the SYN guard answers anyway"]
+    return [f"the SYN guard on {place} does not answer SYNs: {out.why}; {out.remedy}"]
 
 
 def _arguments(link: Link) -> str:

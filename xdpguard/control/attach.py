@@ -129,7 +129,7 @@ class Attach:
             tables.seed()
         if not self._ruleset.changes.resync():
             raise XdpguardError(
-                "the kernel has no room for the rules and lists that are stored",
+                "the kernel has no room for the stored rules and lists",
                 "free some memory; see xdpguard doctor",
             )
 
@@ -234,7 +234,8 @@ class Attach:
         waiting = [it for it in self._its.interfaces.all() if it.state == "attached" and it.prog_id is not None]
         old = [place_of(it.name, it.netns) for it in waiting if not pins.is_current(it.name, it.netns)]
         if old:
-            return [f"{', '.join(old)} still runs the program of another version; attach it again as well"]
+            words = "runs" if len(old) == 1 else "run"
+            return [f"{', '.join(old)} still {words} the program of another version; attach again there as well"]
         pins.remove_versions(others)
         return [f"took over from another version of xdpguard ({', '.join(others)})"]
 

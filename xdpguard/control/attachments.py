@@ -52,12 +52,12 @@ class Attachments:
         self.uppers = Uppers(dataplane, links, self.interfaces, on_step)
         self.step = on_step
 
-    def meant(self, name: str, namespace: str | None) -> list[Interface]:
+    def matching(self, name: str, namespace: str | None) -> list[Interface]:
         """Return the interfaces that a user's words mean; "" and None mean all. Raise UsageError if none matches."""
         found = self.interfaces.all()
         recorded = {it.netns for it in self.store.attachments()}
-        where = None if namespace is None else netns.meant(namespace, recorded)
-        wanted = namespaces.meant([(it.name, it.netns) for it in found], name, where)
+        where = None if namespace is None else netns.recorded_name(namespace, recorded)
+        wanted = namespaces.matching([(it.name, it.netns) for it in found], name, where)
         if not wanted and (name or namespace is not None):
             known = ", ".join(netns.place_of(it.name, it.netns) for it in found) or "nothing"
             words = netns.place_of(name or "an interface", namespace)
@@ -71,7 +71,7 @@ class Attachments:
         Raises NoSuchLink or NoSuchNamespace.
         """
         recorded = [(it.name, it.netns) for it in self.store.attachments()]
-        where = netns.meant(namespace, (place for _, place in recorded), anew)
+        where = netns.recorded_name(namespace, (place for _, place in recorded), anew)
         if (name, where) in recorded:
             return name, where
         try:
@@ -98,7 +98,7 @@ class Attachments:
         try:
             descriptor = self.dataplane.open_program(prog_id)
         except FileNotFoundError as error:
-            raise XdpguardError("the attached program changed meanwhile", "try again") from error
+            raise XdpguardError("the attached program has changed in the meantime", "try again") from error
         try:
             yield descriptor
         finally:

@@ -84,9 +84,9 @@ class Controller:
         """Return every interface that carries our program or should, in its current state."""
         return self._attachments.interfaces.all()
 
-    def meant(self, name: str, namespace: str | None) -> list[Interface]:
+    def matching(self, name: str, namespace: str | None) -> list[Interface]:
         """Return the interfaces that a user's words mean; "" and None mean all. Raise UsageError if none matches."""
-        return self._attachments.meant(name, namespace)
+        return self._attachments.matching(name, namespace)
 
     def place(self, name: str, namespace: str, anew: bool = False) -> namespaces.Interface:
         """Return the interface that a user's words mean, as it is or would be recorded; see `Attachments.place`."""

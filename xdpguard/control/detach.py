@@ -40,7 +40,7 @@ class Detach:
             if there:
                 notes.append(f"{place_of(name, netns)} is now {place_of(there.name, there.netns)}; detached there")
             elif link is None:
-                notes.append(f"{place_of(name, netns)} has gone; forgotten")
+                notes.append(f"{place_of(name, netns)} no longer exists; its record was removed")
             link = there or link
         found = link.xdp if link else None
         if link and found and found.mode != "offload" and its.interfaces.ours(link, known):
@@ -52,10 +52,10 @@ class Detach:
         elif found:
             other = its.dataplane.name_of(found.prog_id)
             notes.append(
-                f"{place_of(name, netns)} carries program {found.prog_id} ({other}) of somebody else; left alone"
+                f"{place_of(name, netns)} carries somebody else's program {found.prog_id} ({other}); left alone"
             )
         elif link:
-            notes.append(f"{place_of(name, netns)} carried no program any more")
+            notes.append(f"{place_of(name, netns)} no longer carried a program")
         its.step("forget")
         with its.store.transaction():
             its.store.remove_attachment(name, netns)

@@ -222,7 +222,7 @@ class Entries:
             yield
         except OSError as error:
             raise XdpguardError(
-                f"the kernel did not take the {self._words}: {error.strerror}",
+                f"the kernel did not accept the {self._words}: {error.strerror}",
                 "nothing was changed; see xdpguard doctor",
             ) from error
 

@@ -21,6 +21,6 @@ def mode_for_any_mtu(link: Link, wanted: WantedMode) -> tuple[WantedMode, list[s
     if carried == "auto":
         return "generic", [f"{reason}: attached in generic mode, which is slower"]
     raise XdpguardError(
-        f"--mtu-any: not possible on {place_of(link.name, link.netns)} in native mode: {reason}",
+        f"--mtu-any is not possible on {place_of(link.name, link.netns)} in native mode: {reason}",
         f"leave it out, or {'detach it first and ' if link.xdp else ''}use --mode generic, in which any MTU works",
     )

@@ -15,7 +15,7 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.errors import UsageError
 from xdpguard.net import around, offload
-from xdpguard.net.answers import Way, way_out
+from xdpguard.net.answers import Egress, egress
 from xdpguard.net.around import Around
 from xdpguard.net.links import Link
 from xdpguard.net.netns import entered
@@ -126,7 +126,7 @@ class GuardPolicy:
         assert not self._store.changing
         found, done = [], []
         for link in links:
-            seen = around.look(link.ifindex, link.netns)
+            seen = around.read(link.ifindex, link.netns)
             tagged = seen.vlans and answers(policy.mode)
             done += self.offloads.settle(link.name, link.netns, [it.name for it in seen.receivers] if tagged else ())
             found.append((link, seen))
@@ -186,8 +186,8 @@ def _combined(configured: Guard, overrides: dict[str, Any]) -> Guard:
     try:
         return msgspec.convert(msgspec.to_builtins(configured) | overrides, Guard, strict=False)
     except msgspec.ValidationError as error:
-        remedy = "take it off: xdpguard guard set KEY=default"
-        raise UsageError(f"a value of an earlier guard set is not valid any more: {error}", remedy) from error
+        remedy = "reset it: xdpguard guard set KEY=default"
+        raise UsageError(f"a value from an earlier guard set is no longer valid: {error}", remedy) from error
 
 
 def answers(mode: str) -> bool:
@@ -197,28 +197,29 @@ def answers(mode: str) -> bool:
 
 def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard.Surroundings:
     """Return what the guard of an interface must know about its link and its host, as seen or as they are now."""
-    seen = seen or around.look(link.ifindex, link.netns)
+    seen = seen or around.read(link.ifindex, link.netns)
     return guard.Surroundings(
         link.mac,
         pass_unknown=bool(others(policy, link, seen)),
-        mute=way_of_answers(link, seen).leaves is False,
+        mute=egress_of_answers(link, seen).leaves is False,
         macs=seen.macs,
         locals=seen.locals,
     )
 
 
-def way_of_answers(link: Link, seen: Around | None = None) -> Way:
+def egress_of_answers(link: Link, seen: Around | None = None) -> Egress:
     """Return whether the guard's answers arrive in the mode of the link's program, and if not, why."""
-    way = way_out(link)
-    if way.leaves is False or (link.xdp is not None and link.xdp.mode != "native"):
-        return way
-    seen = seen or around.look(link.ifindex, link.netns)
+    out = egress(link)
+    if out.leaves is False or (link.xdp is not None and link.xdp.mode != "native"):
+        return out
+    seen = seen or around.read(link.ifindex, link.netns)
     tags = untagged(link, seen)
     if not tags:
-        return way
-    return Way(
+        return out
+    verb = "strips" if len(tags) == 1 else "strip"
+    return Egress(
         False,
-        f"{', '.join(tags)} takes off the VLAN tags of {', '.join(seen.vlans)}, so an answer would leave untagged",
+        f"{' and '.join(tags)} {verb} the VLAN tags of {', '.join(seen.vlans)}, so an answer would leave untagged",
         "detach and attach with --mode generic, which keeps the tags",
     )
 

@@ -78,7 +78,7 @@ class Lists:
         its = self.stored.find(name)
         if its is None:
             known = ", ".join(it.name for it in self.stored.all()) or "none"
-            raise XdpguardError(f"there is no list {name}", f"xdpguard lists show tells which there are: {known}")
+            raise XdpguardError(f"there is no list {name}", f"xdpguard lists show shows which exist: {known}")
         self.apply([], [name])
         return its
 
@@ -102,8 +102,9 @@ class Lists:
                 try:
                     self._swap()
                 except (OSError, MemoryError) as error:
+                    words = "list" if len(names) == 1 else "lists"
                     raise XdpguardError(
-                        f"the kernel did not take the list {', '.join(names)}: {error}",
+                        f"the kernel did not accept the {words} {', '.join(names)}: {error}",
                         "nothing was changed; free some memory",
                     ) from error
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xdpguard.policy.model import ListFile
 
 CONFIG = "config"  # origin of the lists in the configuration file
-_FORCE = "--force loads it all the same"
+_FORCE = "use --force to override"
 
 
 class Loaded(NamedTuple):
@@ -207,7 +207,7 @@ class Loader:
             raise UsageError(
                 f"{label}:{fault.line}: {fault.text!r}: {fault.why}"
                 + (f" (and {parsed.skipped - 1:,} more)" if parsed.skipped > 1 else ""),
-                "nothing was changed; correct the file, or leave --strict out",
+                "nothing was changed; correct the file, or omit --strict",
             )
         self._step("sorting")
         given = parsed.first4.size + parsed.high6.size
@@ -225,9 +225,7 @@ class Loader:
         notes = list(parsed.notes)
         if before and before.source == CONFIG != source:
             source = CONFIG
-            notes.append(
-                f"{name} stands in the configuration file: what that names comes back with the next look at it"
-            )
+            notes.append(f"{name} is in the configuration file: the file named there is loaded again at the next check")
         its = NamedList(
             name=name,
             number=number,
@@ -247,7 +245,8 @@ class Loader:
             split=before.split if before else NO_SPLIT,
         )
         if parsed.cleared:
-            notes.append(f"{parsed.cleared:,} entries had host bits set; taken as the prefixes that hold them")
+            words = "entry" if parsed.cleared == 1 else "entries"
+            notes.append(f"{parsed.cleared:,} {words} had host bits set; taken as the enclosing prefix each")
         return Prepared(its, entries, before, parsed.faults, notes)
 
 
@@ -255,8 +254,8 @@ def check_size(name: str, given: int, before: NamedList | None) -> None:
     """Refuse a list that has less than half of the entries it had before."""
     if before is not None and given * 2 < before.given:
         raise XdpguardError(
-            f"the list {name} had {before.given:,} entries, and now has {given:,}: less than half",
-            f"nothing was changed; see whether the file is whole; {_FORCE}",
+            f"the list {name} had {before.given:,} entries, and now has {given:,}: fewer than half",
+            f"nothing was changed; check that the file is complete; {_FORCE}",
         )
 
 
@@ -265,7 +264,7 @@ def check_name(name: str) -> None:
     from xdpguard.policy.model import LIST_NAME
 
     if not LIST_NAME.fullmatch(name):
-        raise UsageError(f"not a name for a list: {name!r}", "use up to 64 letters, digits, . _ or -")
+        raise UsageError(f"not a list name: {name!r}", "use up to 64 letters, digits, . _ or -")
 
 
 def stamp(path: Path) -> str:

@@ -33,7 +33,7 @@ def forget_namespace(store: Store, name: str) -> None:
         store.execute("DELETE FROM namespaces WHERE name = ?", (name,))
 
 
-def meant(there: Collection[Interface], interface: str, namespace: str | None) -> list[Interface]:
+def matching(there: Collection[Interface], interface: str, namespace: str | None) -> list[Interface]:
     """Return the interfaces that a user's words mean.
 
     ``interface``: a name or an alternative name, empty for any; ``namespace``: a recorded name, None for any.

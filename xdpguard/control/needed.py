@@ -90,10 +90,10 @@ class Blocking:
         covers = {Prefix(*pair) for pair in around(address)}
         rules += [it for it in self._new if it.kind == "block" and it.target in covers]
         for target, rule in {it.target: it for it in rules}.items():
-            yield BlockingEntry(f"block {target}", _mark(rule), f"take the block of {target} away")
+            yield BlockingEntry(f"block {target}", _mark(rule), f"remove the block of {target}")
         for name, mark, entries in self._lists:
             if entries.holding(address) is not None:
-                yield BlockingEntry(f"the list {name}", mark, f"take it off the list {name}")
+                yield BlockingEntry(f"the list {name}", mark, f"remove it from the list {name}")
         if ports:
             closed: list[Rule | NewRule] = [*self._store.rules("port"), *self._new]
             for port, rule in {it.target: it for it in closed}.items():

@@ -73,7 +73,7 @@ class Planning:
         if not link.ethernet:
             # A tunnel's packets begin with the IP header, which would be parsed as an Ethernet header.
             raise XdpguardError(
-                f"{place_of(link.name, link.netns)} is no Ethernet interface ({link.kind or 'tunnel'})",
+                f"{place_of(link.name, link.netns)} is not an Ethernet interface ({link.kind or 'tunnel'})",
                 "attach to the interface that its packets arrive on",
             )
         if link.xdp is not None:
@@ -81,18 +81,16 @@ class Planning:
         moved = self._its.interfaces.renamed(known) if known and not self._its.interfaces.ours(link, known) else None
         if moved:
             raise XdpguardError(
-                f"the {place_of(link.name, link.netns)} of before is now {place_of(moved.name, moved.netns)}, and"
-                " carries the program still",
-                f"detach it first: xdpguard detach {link.name}; then attach to either again",
+                f"the former {place_of(link.name, link.netns)} is now {place_of(moved.name, moved.netns)}, and"
+                " still carries the program",
+                f"detach it first: xdpguard detach {link.name}; then attach to either of them",
             )
         if not request.any_mtu:
             return request, []
         mode, notes = mode_for_any_mtu(link, request.mode)
         if link.xdp is not None and link.xdp.mode == "native" and not (known and known.any_mtu):
             # veth, for example, sets the limit only with the first program (drivers/net/veth.c, veth_xdp_set).
-            notes.append(
-                "a driver may keep the MTU limit of the program before; where it does, detach and attach again"
-            )
+            notes.append("a driver may keep the MTU limit of the previous program; if it does, detach and attach again")
         return dataclasses.replace(request, mode=mode), notes
 
     def _check_swap(self, link: Link, known: Attachment | None, request: Request) -> None:
@@ -101,7 +99,7 @@ class Planning:
             name = self._its.dataplane.name_of(link.xdp.prog_id) or "unnamed"
             raise XdpguardError(
                 f"{place_of(link.name, link.netns)} already carries an XDP program: {name} (id {link.xdp.prog_id})",
-                "it was left alone; --replace takes its place",
+                "it was left alone; use --replace to replace it",
             )
         if link.xdp.mode == "offload" or request.mode not in ("auto", link.xdp.mode):
             raise XdpguardError(
@@ -125,8 +123,8 @@ class Planning:
             capacity = max(RULES, 1 << (2 * (len(slots) + more)).bit_length())
         if highest > capacity:
             raise UsageError(
-                f"{len(slots)} rules are stored, and the tables are to hold {capacity}",
-                "raise limits.rules in the configuration, or leave it out; and detach --all before attaching again",
+                f"{len(slots)} rules are stored, but the tables would hold only {capacity}",
+                "raise limits.rules in the configuration or remove it, and detach --all before attaching again",
             )
         return replace(policy, limits=replace(policy.limits, rules=capacity))
 
@@ -136,7 +134,7 @@ class Planning:
         for name, error in plan.errors.items():
             if name not in held and not request.unattended:
                 raise error
-        stays = {name: "the list stays as it was" if name in held else "it is not loaded" for name in plan.errors}
+        stays = {name: "the list is unchanged" if name in held else "it is not loaded" for name in plan.errors}
         return [f"{error}; {stays[name]}; {error.remedy}" for name, error in plan.errors.items()]
 
 

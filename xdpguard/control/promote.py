@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
     from xdpguard.store.lists import NamedList
 
-_FORCE = "look at them (xdpguard rules); --force promotes all the same"
+_FORCE = "check them (xdpguard rules); use --force to override"
 
 
 @dataclass
@@ -51,7 +51,7 @@ def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str]
         if target not in rules:
             raise XdpguardError(
                 f"there is no shadow rule for {target}",
-                "nothing was changed; xdpguard rules --kind shadow tells which there are",
+                "nothing was changed; xdpguard rules --kind shadow shows which exist",
             )
     for name in names:
         if name not in lists:
@@ -59,8 +59,8 @@ def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str]
             raise XdpguardError(f"there is no shadow list {name}", f"nothing was changed; shadow lists: {known}")
         if lists[name].its.source == CONFIG:
             raise XdpguardError(
-                f"{name} is a shadow list by the configuration file",
-                f"nothing was changed; take shadow = true out of [lists.{name}] there, and reload or attach again",
+                f"the configuration file makes {name} a shadow list",
+                f"nothing was changed; remove shadow = true from [lists.{name}] there, and reload or attach again",
             )
     found = Promotion()
     if everything:
@@ -93,7 +93,7 @@ def check(ruleset: Ruleset, chosen: Promotion) -> None:
         packets, first = sum(count for _, count in hit), hit[0][0]
         more = f" and {len(hit) - 1:,} more" if len(hit) > 1 else ""
         raise XdpguardError(
-            f"{first}{more} would have dropped {packets:,} packets of established peers",
+            f"{first}{more} would have dropped {packets:,} packet{'s' if packets != 1 else ''} of established peers",
             f"nothing was changed; {_FORCE}",
         )
 
@@ -108,7 +108,9 @@ def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
         taken = [it.number for it, _ in puts]
         number = before.number if before else ruleset.lists.stored.free_number(taken)
         if before and before.source == CONFIG:
-            chosen.notes.append(f"{its.name} stands in the configuration file: what that names comes back with it")
+            chosen.notes.append(
+                f"{its.name} is in the configuration file: the file named there is loaded again with it"
+            )
         new = its._replace(
             number=number,
             source=before.source if before else its.source,
@@ -129,7 +131,8 @@ def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
         if force:
             needed.accept(ruleset.store, blocks=[it.rule.target for it in chosen.rules])
     if kept:
-        chosen.notes.append(f"{kept:,} of them stand in the configuration file and stay as they are there")
+        stay, them = ("stays", "it") if kept == 1 else ("stay", "them")
+        chosen.notes.append(f"{kept:,} of these {stay} as the configuration file defines {them}")
     chosen.in_force = ruleset.changes.attached()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _CONFIG = "config"  # origin of the rules of the configuration
-_FORCE = "--force does it all the same"
+_FORCE = "use --force to override"
 
 
 def check_block(store: Store, prefixes: Collection[Prefix], life: float | None = None) -> None:
@@ -34,14 +34,14 @@ def check_block(store: Store, prefixes: Collection[Prefix], life: float | None =
     for prefix in prefixes:
         if prefix.length == 0:
             raise UsageError(
-                f"{prefix} is every IPv{prefix.version} address there is",
+                f"{prefix} covers every IPv{prefix.version} address",
                 f"allow the addresses you need first; {_FORCE}",
             )
     wanted = set(prefixes)
     for address, role in _guarded(store):
         blocking = next((cover for cover in _covers(address) if cover in wanted), None)
         if blocking is not None and not _allowed(store, address, now, None if life is None else now + life):
-            inside = f"{blocking}" if blocking == address else f"{blocking} holds {address}, which"
+            inside = f"{blocking}" if blocking == address else f"{blocking} contains {address}, which"
             raise XdpguardError(f"{inside} is {role}", f"allow it first: xdpguard allow {address}; {_FORCE}")
 
 
@@ -62,7 +62,7 @@ def check_list(
     for address, role in _guarded(store, {"", *places}):
         blocking = entries.holding(address)
         if blocking is not None and not _allowed(store, address, now, None, config):
-            inside = f"{blocking}" if blocking == address else f"{blocking}, which holds {address},"
+            inside = f"{blocking}" if blocking == address else f"{blocking}, which contains {address},"
             raise XdpguardError(
                 f"{inside} of the list {name} is {role}",
                 f"nothing was changed; allow it first: xdpguard allow {address}; {_FORCE}",
@@ -75,7 +75,7 @@ def check_everybody(name: str, entries: AddressSet) -> None:
         whole = entries.holding(Prefix(bytes(4 if version == 4 else 16), 0))
         if whole is not None and whole.length == 0:
             raise XdpguardError(
-                f"the list {name} holds every IPv{version} address there is", f"nothing was changed; {_FORCE}"
+                f"the list {name} contains every IPv{version} address", f"nothing was changed; {_FORCE}"
             )
 
 
@@ -163,7 +163,7 @@ def _check_listed(store: Store, gone: Collection[Prefix], now: float) -> None:
         for address, role in needed:
             if entries.holding(address) is not None:
                 raise XdpguardError(
-                    f"{address} is {role}, and the list {it.name} holds it",
+                    f"{address} is {role}, and the list {it.name} contains it",
                     f"drop the list first: xdpguard lists drop {it.name}; {_FORCE}",
                 )
 
@@ -185,12 +185,12 @@ def check_attach(store: Store, places: Collection[str], config: Collection[NewRu
         if blocking:
             raise XdpguardError(
                 f"{address} is {role}, and the rule {blocking[0]} blocks it",
-                f"xdpguard allow {address}, or take the rule away; {_FORCE}",
+                f"xdpguard allow {address}, or remove the rule; {_FORCE}",
             )
         if address in closed:
             raise XdpguardError(
                 f"{closed[address]} is closed by a rule, and carries the SSH session from {address}",
-                f"xdpguard allow {address}, or take the rule away; {_FORCE}",
+                f"xdpguard allow {address}, or remove the rule; {_FORCE}",
             )
 
 

@@ -51,11 +51,11 @@ def place(rules: Sequence[NewRule], own: Mapping[Target, int], room: Room) -> li
 def _full(mode: Mode, capacity: int, used: int, needed: int) -> XdpguardError:
     if mode == "shadow":
         return XdpguardError(
-            f"there may be {capacity:,} shadow rules, {used:,} are there, and {needed:,} more do not fit",
-            "nothing was changed; load so many as a list: xdpguard lists load NAME - --shadow",
+            f"there is room for {capacity:,} shadow rules, {used:,} exist, and {needed:,} more do not fit",
+            "nothing was changed; load that many as a list: xdpguard lists load NAME - --shadow",
         )
     return XdpguardError(
         f"the rule tables hold {capacity} rules, {used} are used, and {needed} more do not fit",
-        "nothing was changed; load so many as a list (xdpguard lists load NAME -), or make the tables larger: "
-        "detach --all, add them, attach again (a limits.rules in the configuration is kept to)",
+        "nothing was changed; load that many as a list (xdpguard lists load NAME -), or make the tables larger: "
+        "detach --all, add them, attach again (limits.rules in the configuration, if set, still applies)",
     )

@@ -92,15 +92,15 @@ class Offloads:
         wanted = list(devices)
         stray = [it for it in held if it not in wanted]
         # A device that was switched off but strips tags again was recreated or switched on by someone.
-        taken = [it for it in wanted if held.get(it, True) and offload.takes_tags_off(it, netns)]
+        taken = [it for it in wanted if held.get(it, True) and offload.strips_tags(it, netns)]
         if not stray and not taken:
             return []
         self._keep(name, netns, held | dict.fromkeys(taken, True))
-        off = [it for it in taken if _let(it, netns, False)]
-        back = [it for it in stray if held[it] and _let(it, netns, True)]
+        off = [it for it in taken if _set_stripping(it, netns, False)]
+        back = [it for it in stray if held[it] and _set_stripping(it, netns, True)]
         fixed = {it: it in off for it in taken}
         self._keep(name, netns, {it: its for it, its in held.items() if it in wanted} | fixed)
-        why = f"for the VLAN devices above {place_of(name, netns)}; put back at detach"
+        why = f"for the VLAN devices above {place_of(name, netns)}; restored at detach"
         done = [f"rx-vlan-offload of {it}: on -> off, {why}" for it in off]
         return done + [f"rx-vlan-offload of {it}: off -> on" for it in back]
 
@@ -110,7 +110,7 @@ class Offloads:
         if not held:
             return []
         devices = [now if now and it == name else it for it, taken in held.items() if taken]
-        done = [f"rx-vlan-offload of {it}: off -> on" for it in devices if _let(it, netns, True)]
+        done = [f"rx-vlan-offload of {it}: off -> on" for it in devices if _set_stripping(it, netns, True)]
         self._keep(name, netns, {})
         return done
 
@@ -123,9 +123,9 @@ class Offloads:
             self._store.put_fact(_OFFLOADS, json.dumps(left) if left else "")
 
 
-def _let(name: str, netns: str, on: bool) -> bool:
+def _set_stripping(name: str, netns: str, on: bool) -> bool:
     """Switch a device's offload; return whether it changed. False if it already was so or no longer exists."""
     try:
-        return offload.takes_tags_off(name, netns) != on and offload.let(name, netns, on)
+        return offload.strips_tags(name, netns) != on and offload.set_stripping(name, netns, on)
     except (OSError, NoSuchNamespace):
         return False

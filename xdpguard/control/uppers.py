@@ -75,7 +75,7 @@ class Uppers:
                 team = place_of(teams[0].name, teams[0].netns)
                 raise AttachRefused(
                     f"{refused} ({names})",
-                    f"leave it: the program of {team} runs on its members already, and could not be put back",
+                    f"leave it: the program of {team} already runs on its members, and could not be attached again",
                     refused.code,
                 ) from refused
             others = [it for it in uppers if not self._interfaces.is_ours(it)]
@@ -83,13 +83,14 @@ class Uppers:
                 off = " and ".join(place_of(it.name, it.netns) for it in others)
                 raise AttachRefused(
                     f"{refused} ({names})",
-                    f"take the program off {off} first, and put it back after: not one of this instance, left alone",
+                    f"detach the program from {off} first, and attach it again afterwards: it is not this instance's,"
+                    " and was left alone",
                     refused.code,
                 ) from refused
         with self._without(uppers):
             done = step()
-        why = "the kernel changes nothing below a device that carries a program"
-        return done, [f"{names}: the program was off for a moment and is on again; {why}"]
+        why = "the kernel refuses changes below a device that carries a program"
+        return done, [f"{names}: the program was detached for a moment and is attached again; {why}"]
 
     @contextmanager
     def announced(self, link: Link) -> Iterator[None]:
@@ -136,7 +137,7 @@ class Uppers:
                 lost.append((place_of(it.name, it.netns), error))
         if lost:
             raise XdpguardError(
-                "; ".join(f"{name} carries no program any more: {error}" for name, error in lost),
+                "; ".join(f"{name} no longer carries a program: {error}" for name, error in lost),
                 f"attach again to {', '.join(name for name, _ in lost)}",
             )
 

@@ -87,7 +87,8 @@ def _fill(pins: Pins, ruleset: Ruleset, policy: Policy, session: Controller | No
     notes = []
     for done in Loader(ruleset.lists).follow(files):
         if done.its.skipped:
-            notes.append(f"{done.its.file}: {done.its.skipped:,} lines skipped, which are no entries")
+            what = "line, which is not an entry" if done.its.skipped == 1 else "lines, which are not entries"
+            notes.append(f"{done.its.file}: skipped {done.its.skipped:,} {what}")
     return notes
 
 

@@ -35,7 +35,7 @@ _STAGES = {
     "ack_unknown": "SYN guard",
 }
 _LISTED = "named lists"
-_END = "behind the last stage"
+_END = "after the last stage"
 
 
 def explain(subject: Subject, frame: bytes, length: int) -> Packet:
@@ -46,12 +46,12 @@ def explain(subject: Subject, frame: bytes, length: int) -> Packet:
     if cut(np.array([answer]), np.array([len(frame)]), np.array([length]))[0]:
         if len(frame) == length:
             raise XdpguardError(
-                f"the frame has {length:,} octets; only its first {LONGEST:,} can be asked about, and they hold no"
-                " whole headers, or wrong ones",
-                "ask about a frame whose headers end before that",
+                f"the frame has {length:,} bytes; only its first {LONGEST:,} can be tested, and they hold no"
+                " complete headers, or invalid ones",
+                "use a frame whose headers end before that",
             )
         raise XdpguardError(
-            f"{len(frame):,} of the packet's {length:,} octets are there, too few to say anything",
+            f"{len(frame):,} of the packet's {length:,} bytes are there, too few to tell anything",
             "capture more of each packet: tcpdump -s 256",
         )
     found = packets.decode(frame)

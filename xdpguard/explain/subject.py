@@ -11,7 +11,7 @@ from pathlib import Path
 from xdpguard.control import builds
 from xdpguard.control.controller import Controller
 from xdpguard.control.interfaces import Interface
-from xdpguard.control.namespaces import meant
+from xdpguard.control.namespaces import matching
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.probe import Probe, of_instance
 from xdpguard.dataplane.build.program import Target
@@ -61,15 +61,15 @@ def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface
     if not attached:
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
     there = [(it.name, it.netns) for it in attached]
-    where = None if netns is None else namespaces.meant(netns, {it.netns for it in session.store.attachments()})
-    wanted = meant(there, name, where)
+    where = None if netns is None else namespaces.recorded_name(netns, {it.netns for it in session.store.attachments()})
+    wanted = matching(there, name, where)
     fitting = [it for it in attached if (it.name, it.netns) in wanted]
     known = ", ".join(place_of(it.name, it.netns) for it in attached)
     if not fitting:
         raise UsageError(f"{place_of(name or 'an interface', netns or '')} is not attached", f"attached: {known}")
     if len(fitting) > 1:
         raise UsageError(
-            "several interfaces are meant: " + ", ".join(place_of(it.name, it.netns) for it in fitting),
+            "several interfaces match: " + ", ".join(place_of(it.name, it.netns) for it in fitting),
             "name one with --interface, and its network namespace with --netns",
         )
     return fitting[0], links[fitting[0].name, fitting[0].netns]
@@ -88,9 +88,11 @@ def live(
     build = builds.recall(session.store, link.name, link.netns, interface.prog_id or 0)
     sanity = build.sanity() if build else policy.sanity
     if build is None:
-        notes.append(f"nothing tells how {link.name}'s program was built; [sanity] is taken from the configuration")
+        notes.append(f"no record says how {link.name}'s program was built; [sanity] is taken from the configuration")
     elif build.source != builds.source():
-        notes.append(f"{link.name} still runs the program of another xdpguard; attach it again to be sure of this")
+        notes.append(
+            f"{link.name} still runs the program of another xdpguard version; attach it again to be sure of this"
+        )
     target = Target(
         link.name, link.netns, link.mtu, link.loopback, interface.observe, link.kind == "veth", interface.any_mtu
     )

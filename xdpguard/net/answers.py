@@ -51,7 +51,7 @@ _SENDING = frozenset(
 _FEC, _FEC_SENDS = "fec", (6, 6)
 
 
-class Way(NamedTuple):
+class Egress(NamedTuple):
     """Whether answers leave the interface (None: unknown); ``why`` gives the obstacle, or what is unknown, in words."""
 
     leaves: bool | None
@@ -59,7 +59,7 @@ class Way(NamedTuple):
     remedy: str = ""
 
 
-def way_out(link: Link, mode: str = "") -> Way:
+def egress(link: Link, mode: str = "") -> Egress:
     """Return whether answers leave an interface in a mode (native or generic; by default that of its program).
 
     Checks the current state of the link, and of the other end of a veth in any namespace. A link that no longer exists
@@ -67,15 +67,15 @@ def way_out(link: Link, mode: str = "") -> Way:
     """
     mode = mode or (link.xdp.mode if link.xdp else "native")
     if mode != "native":
-        return Way(True)
+        return Egress(True)
     try:
         with entered(link.netns):
-            return _way(link.ifindex, link.kind)
+            return _native_egress(link.ifindex, link.kind)
     except (OSError, XdpguardError) as error:
-        return Way(False, f"its transmit path cannot be checked ({error})", "see ip link")
+        return Egress(False, f"its transmit path cannot be checked ({error})", "see ip link")
 
 
-def _way(ifindex: int, kind: str) -> Way:
+def _native_egress(ifindex: int, kind: str) -> Egress:
     """Check the transmit path in this namespace and in native mode."""
     if kind == "veth":
         return _to_peer(ifindex)
@@ -84,49 +84,49 @@ def _way(ifindex: int, kind: str) -> Way:
     return _of_driver(ifindex)
 
 
-def _to_peer(ifindex: int) -> Way:
+def _to_peer(ifindex: int) -> Egress:
     mine = _link(ifindex)
     namespace = mine.get(_LINK_NETNSID)
     if not _number(mine.get(_LINK)):
-        return Way(False, "it has no veth peer anymore", "see ip link")
+        return Egress(False, "it has no veth peer anymore", "see ip link")
     try:
         peer = _link(_number(mine[_LINK]), namespace)
     except OSError as error:
         what = f"whether its veth peer carries an XDP program cannot be determined from here ({error.strerror})"
-        return Way(False, what, "detach and attach with --mode generic, or run this outside the container")
+        return Egress(False, what, "detach and attach with --mode generic, or run this outside the container")
     programs = netlink.attributes(peer.get(_XDP, b""))
     if _number(programs.get(_XDP_DRV_PROG_ID)):
-        return Way(True)
+        return Egress(True)
     name = _text(peer.get(_IFNAME)) + (" in another network namespace" if namespace is not None else "")
     carries = "its XDP program in generic mode" if _number(programs.get(_XDP_SKB_PROG_ID)) else "no XDP program"
-    return Way(
+    return Egress(
         False,
         f"its veth peer {name} carries {carries}, and the kernel discards what XDP sends to such a peer in native mode",
         "detach and attach with --mode generic; or put an XDP program on the peer in native mode",
     )
 
 
-def _of_ports(ifindex: int) -> Way:
+def _of_ports(ifindex: int) -> Egress:
     """Check a bond: its program runs on its ports and may send through any of them."""
     for message in netlink.ask(netlink.ROUTE, _GETLINK, bytes(_IFINFOMSG), dump=True):
         port = netlink.attributes(message[_IFINFOMSG:])
         if _number(port.get(_MASTER)) == ifindex:
             kind = _text(netlink.attributes(port.get(_LINKINFO, b"")).get(_INFO_KIND))
-            way = _way(struct.unpack_from("=i", message, 4)[0], kind)
-            if way.leaves is not True:
-                return way._replace(why=f"its port {_text(port.get(_IFNAME))}: {way.why}")
-    return Way(True)
+            out = _native_egress(struct.unpack_from("=i", message, 4)[0], kind)
+            if out.leaves is not True:
+                return out._replace(why=f"its port {_text(port.get(_IFNAME))}: {out.why}")
+    return Egress(True)
 
 
-def _of_driver(ifindex: int) -> Way:
+def _of_driver(ifindex: int) -> Egress:
     driver = _driver(ifindex)
     if driver == _FEC and release() < _FEC_SENDS:
         what = "its driver (fec) drops what XDP sends, before Linux 6.6"
-        return Way(False, what, "detach and attach with --mode generic")
+        return Egress(False, what, "detach and attach with --mode generic")
     found = features(ifindex)
     if (found is not None and found & BASIC) or (found is None and driver in _SENDING):
-        return Way(True)
-    return Way(None, f"it is not known whether its driver ({driver or 'unnamed'}) can send XDP answers")
+        return Egress(True)
+    return Egress(None, f"it is not known whether its driver ({driver or 'unnamed'}) can send XDP answers")
 
 
 def _link(ifindex: int, netnsid: bytes | None = None) -> dict[int, bytes]:

@@ -27,7 +27,7 @@ class Around(NamedTuple):
     notes: tuple[str, ...]
 
 
-def look(index: int, netns: str) -> Around:
+def read(index: int, netns: str) -> Around:
     """Take the snapshot. Raise NoSuchNamespace if the namespace does not exist; the notes list what was unreadable."""
     notes = []
     there: devices.Devices = {}

@@ -129,7 +129,7 @@ def place(name: str) -> Place:
     raise NoSuchNamespace(f"network namespace {name!r} no longer exists", "xdpguard detach removes its record")
 
 
-def meant(words: str, recorded: Iterable[str], anew: bool = False) -> str:
+def recorded_name(words: str, recorded: Iterable[str], anew: bool = False) -> str:
     """Return the name under which the namespace that a user calls ``words`` is recorded, or would be.
 
     ``anew``: something is to be attached there; a name that stood for another namespace stands for this one from here

@@ -19,10 +19,10 @@ def untagged(mode: str, receivers: Iterable[Device], netns: str) -> list[str]:
     """
     if mode != "native":
         return []
-    return [it.name for it in receivers if it.kind == "veth" or takes_tags_off(it.name, netns)]
+    return [it.name for it in receivers if it.kind == "veth" or strips_tags(it.name, netns)]
 
 
-def takes_tags_off(name: str, netns: str) -> bool:
+def strips_tags(name: str, netns: str) -> bool:
     """Return whether the driver strips tags now; False if there is no such device, or it does not report it."""
     try:
         with entered(netns):
@@ -31,8 +31,8 @@ def takes_tags_off(name: str, netns: str) -> bool:
         return False
 
 
-def let(name: str, netns: str, on: bool) -> bool:
-    """Switch a driver's tag stripping on or off; return whether it took effect. Raise OSError if it is gone."""
+def set_stripping(name: str, netns: str, on: bool) -> bool:
+    """Switch a driver's tag stripping on or off; return whether it took effect. Raise OSError if there is no device."""
     with entered(netns):
         flags = ethtool.flags(name)
         try:

@@ -55,7 +55,7 @@ _CASES = (
         "detach the program on the device above it first (ip -d link shows a bridge, bond, VLAN or macvlan)",
     ),
     _Case(errno.EEXIST, "same time", "", "detach it first, or attach without --mode"),
-    _Case(errno.EEXIST, "", "the attached program changed meanwhile", "try again"),
+    _Case(errno.EEXIST, "", "the attached program has changed in the meantime", "try again"),
     _Case(errno.ENODEV, "", "the interface no longer exists", "see ip link"),
 )
 _SILENT = "dmesg may have the driver's reason; or use --mode generic"

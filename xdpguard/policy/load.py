@@ -86,7 +86,7 @@ def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
     for name, its in policy.lists.items():
         try:
             if not LIST_NAME.fullmatch(name):
-                raise UsageError(f"not a name for a list: {name!r}", "use up to 64 letters, digits, . _ or -")
+                raise UsageError(f"not a list name: {name!r}", "use up to 64 letters, digits, . _ or -")
             if not its.file:
                 raise UsageError("file: empty", "name the file that holds the list")
             if not _EVERY[0] <= parse_interval(its.every) <= _EVERY[1]:

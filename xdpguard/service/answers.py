@@ -7,10 +7,10 @@ import logging
 from collections.abc import Sequence
 
 from xdpguard.control.answering import in_words, silence
-from xdpguard.control.guard import answers, way_of_answers
+from xdpguard.control.guard import answers, egress_of_answers
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
-from xdpguard.net.answers import Way
+from xdpguard.net.answers import Egress
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
 from xdpguard.service.floods import Place, name_of
@@ -24,27 +24,29 @@ class Answers:
     def __init__(self, pins: Pins) -> None:
         self._pins = pins
         self._silent: dict[Place, str] = {}  # by interface, the reason that was logged last
-        self._ways: dict[Place, Way] = {}  # as of the last `look`
+        self._egress: dict[Place, Egress] = {}  # as of the last `look`
 
     def outdated(self, links: Sequence[Link]) -> bool:
         """Look again; return whether what any guard was told about its answers is no longer true."""
         self.look(links)
-        return any((way.leaves is False) != guard.read(self._pins, *place).muted() for place, way in self._ways.items())
+        return any(
+            (out.leaves is False) != guard.read(self._pins, *place).muted() for place, out in self._egress.items()
+        )
 
     def look(self, links: Sequence[Link]) -> None:
         """Record how answers leave each interface now."""
-        self._ways = {(link.name, link.netns): way_of_answers(link) for link in links}
+        self._egress = {(link.name, link.netns): egress_of_answers(link) for link in links}
 
     def tell(self, links: Sequence[Link], policy: Guard) -> None:
         """Log each active guard whose ability to answer has changed. Call `look` with these links first."""
         before, self._silent = self._silent, {}
         for link in links if answers(policy.mode) else ():
             place = (link.name, link.netns)
-            found = silence(link, guard.read(self._pins, *place), self._ways[place])
+            found = silence(link, guard.read(self._pins, *place), self._egress[place])
             if found is not None:
                 words = in_words(found.muted, found.why)
                 self._silent[place] = words
                 if before.get(place) != words:
                     _log.warning(f"{name_of(link)}: the guard {words}; {found.remedy}")
             elif place in before:
-                _log.info(f"{name_of(link)}: answers of the guard leave again")
+                _log.info(f"{name_of(link)}: the guard's answers leave again")

@@ -114,7 +114,7 @@ class Bans:
         address = suspect.site if not self._kept(suspect.site, needed, now) else suspect.address
         keep = self._kept(address, needed, now)
         if keep:
-            return f"{address} is not banned, being {keep}: {suspect.evidence}"
+            return f"{address} is not banned because it is {keep}: {suspect.evidence}"
         number, last = self._store.offences(str(address))
         if now - last > parse_duration(policy.forget):
             number = 0

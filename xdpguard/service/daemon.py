@@ -100,7 +100,7 @@ class Daemon:
             with self._session() as session:
                 # Restore sysctls first: this works whatever else is wrong.
                 for change in session.sysctls.restore():
-                    _log.warning(f"put back after an end without notice: {change}")
+                    _log.warning(f"restored after an unclean exit: {change}")
                 self._policy = self._load(session)
                 self._following.begin(session, self._policy, time.monotonic())
                 self._policy_mark = session.policy_mark()
@@ -114,7 +114,7 @@ class Daemon:
             try:
                 self._floods.evidence = Evidence(stack.enter_context(Resent()))
             except XdpguardError as error:
-                _log.warning(f"no evidence of SYN-ACKs sent again: {error}; {error.remedy}")
+                _log.warning(f"no evidence of retransmitted SYN-ACKs: {error}; {error.remedy}")
             self._ticked()
             self._metrics.apply(self._policy.metrics)
             notify("READY=1", f"STATUS=guard {self._guard.mode}")
@@ -164,9 +164,9 @@ class Daemon:
                 with self._session() as session:
                     self._chores(session)
             except Exception as second:
-                self._failures.failed(f"{words}; {in_words(second)}; going on", first)
+                self._failures.failed(f"{words}; {in_words(second)}; continuing", first)
             else:
-                self._failures.failed(f"{words}; looked anew", first, logging.WARNING)
+                self._failures.failed(f"{words}; checked everything again", first, logging.WARNING)
         else:
             self._failures.over()
 
@@ -196,7 +196,7 @@ class Daemon:
         """Recompute when rules expire: the store has a time of day, the kernel uses a clock that does not step."""
         self._offset = boot_offset()
         session.clock_set()
-        _log.info("the clock was set; the ends of rules were moved with it")
+        _log.info("the clock was set; the expiry of rules was adjusted")
 
     def _chores(self, session: Controller) -> None:
         self._chores_at = time.monotonic()
@@ -219,7 +219,7 @@ class Daemon:
             self._floods.look(links, self._guard, self._chores_at)
             names = ", ".join(name_of(link) for link in links)
             _log.info(
-                f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached any more; waiting"
+                f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached anymore; waiting"
             )
         elif changed := _changes(before_guard, self._guard):
             _log.info(f"guard: {changed}")
@@ -251,10 +251,10 @@ class Daemon:
                 self._policy_mark = session.policy_mark()
                 self._chores(session)
             taken = True
-            _log.info(f"configuration read again; guard {self._guard.mode}")
+            _log.info(f"configuration reloaded; guard {self._guard.mode}")
             self._metrics.apply(policy.metrics)
         except XdpguardError as error:
-            _log.error(f"the configuration was not taken, the one before stays: {error}; {error.remedy}")
+            _log.error(f"the configuration was rejected, the previous one stays in force: {error}; {error.remedy}")
         except OSError as error:
             _log.error(f"the configuration could not be put in force: {error}")
         self._metrics.reloaded(taken)
@@ -267,10 +267,10 @@ class Daemon:
                 # Stop asking for proof of scans, and let no answer depend on a sysctl that is about to be restored.
                 session.guard.apply(self._guard, links, options=not session.sysctls.held())
             for change in session.sysctls.restore():
-                _log.info(f"put back: {change}")
+                _log.info(f"restored: {change}")
             if links:
                 session.guard.apply(self._guard, links)
-        _log.info("stopped; the data plane goes on")
+        _log.info("stopped; the data plane keeps working")
 
 
 def _changes(before: Guard, after: Guard) -> str:

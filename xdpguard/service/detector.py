@@ -76,7 +76,7 @@ class Flood:
             yield self._judgement(sample, tuples)
         elif before is not None and sample.at - self._said >= _PROGRESS and sample.syns > before.syns:
             self._said = sample.at
-            yield f"{self._name}: the flood goes on: {_rate(before, sample)}"
+            yield f"{self._name}: the flood continues: {_rate(before, sample)}"
 
     def _judgement(self, sample: Sample, tuples: Counter[Tuple]) -> str:
         assert self._first is not None
@@ -99,7 +99,7 @@ class Flood:
             f"{self._name}: the flood is over after {seconds:.0f} s: {sample.syns - first.syns:,} SYNs,"
             f" {sample.cookies - first.cookies:,} cookies sent, {sample.valid - first.valid:,} came back valid,"
             f" {sample.bad - first.bad:,} not; {sample.unmatched - first.unmatched:,} segments of no connection and"
-            f" {sample.limited - first.limited:,} SYNs over a rate dropped"
+            f" {sample.limited - first.limited:,} SYNs over a rate limit dropped"
         )
 
 
@@ -108,14 +108,15 @@ def judge(cookies: int, valid: int, sources: Counter[str]) -> str:
     total = sources.total()
     if not cookies:
         return (
-            f"no cookie was sent that could tell real sources; {len(sources):,} sources in a sample of {total:,} SYNs"
+            "no cookies were sent that could identify real sources;"
+            f" {len(sources):,} sources in a sample of {total:,} SYNs"
         )
     share = valid / cookies
     if share >= _REAL:
         return f"a rush of real clients: {share:.0%} of the cookies came back"
     evidence = f"{valid:,} of {cookies:,} cookies came back"
     if total and sources.most_common(1)[0][1] / total >= _ONE:
-        return f"one source, or somebody who writes its address: {evidence}"
+        return f"one source, or somebody who spoofs its address: {evidence}"
     return f"spoofed sources: {evidence}, {len(sources):,} sources in a sample of {total:,} SYNs"
 
 

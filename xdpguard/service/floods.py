@@ -98,7 +98,7 @@ def _acts(state: guard.State, policy: Guard) -> str:
     if policy.mode == "observe":
         return "only counting what SYN cookies would do"
     if state.muted():
-        return "leaving SYNs to the kernel, as answers would not arrive"
+        return "leaving SYNs to the kernel, because answers would not arrive"
     return "answering with SYN cookies"
 
 

@@ -104,8 +104,8 @@ class Following:
             if its.place not in named and its.place in there:
                 where = f"{its.name} --netns {its.netns}" if its.netns else its.name
                 _log.warning(
-                    f"{place_of(*its.place)} is not in the configuration any more, and stays attached; "
-                    f"xdpguard detach {where} takes it off"
+                    f"{place_of(*its.place)} is no longer in the configuration, but stays attached; "
+                    f"to detach it: xdpguard detach {where}"
                 )
         self._awaited = {place: its for place, its in named.items() if place not in there}
         self._failed.clear()
@@ -115,7 +115,7 @@ class Following:
                 self._attach(session, it, now)
             if it and it.state == "attached" and its.mode not in ("auto", it.mode):
                 self._tell(
-                    place, f"{place_of(*place)} is attached in {it.mode} mode; detach it to have {its.mode} mode"
+                    place, f"{place_of(*place)} is attached in {it.mode} mode; to use {its.mode} mode, detach it first"
                 )
 
     def awaited(self) -> list[str]:
@@ -155,16 +155,16 @@ class Following:
             self._failed.pop(place, None)
         elif it.state == "gone":
             self._known.pop(place, None)
-            self._tell(place, f"{words} is not there; it is attached again when it comes back")
+            self._tell(place, f"{words} does not exist; it will be attached again when it returns")
         elif it.state == "renamed":
-            self._tell(place, f"{words} was renamed or moved; it is attached still: see xdpguard status")
+            self._tell(place, f"{words} was renamed or moved; it is still attached: see xdpguard status")
         elif self._known.get(place) != identity or session.was_lifted(*place):
             self._try(session, place, it, now)
         elif it.state == "replaced":
             self._tell(place, f"{words} carries another XDP program: somebody has replaced ours; it is left alone")
         else:
             remedy = f"xdpguard attach {it.name}{f' --netns {it.netns}' if it.netns else ''}"
-            self._tell(place, f"{words} lost its program: somebody took it off; nothing is in force there; {remedy}")
+            self._tell(place, f"{words} lost its program: somebody detached it; nothing is in force there; {remedy}")
 
     def _try(self, session: Controller, place: Place, it: Interface | None, now: float) -> None:
         """Attach, unless that failed with the same interface less than _AGAIN ago."""
@@ -178,7 +178,7 @@ class Following:
         try:
             outcome = session.attach(self._request(it), self._policy)
         except NoSuchLink:
-            self._tell(place, f"{words} is not there; it is attached when it comes", logging.INFO)
+            self._tell(place, f"{words} does not exist; it will be attached when it appears", logging.INFO)
             return
         except XdpguardError as error:
             self._failed[place] = Failure(_identity(it) if it.ifindex else None, now, error)

@@ -43,7 +43,7 @@ class Host:
             wanted = {name: value for name, value in _WANTED.items() if name != TIMESTAMPS or policy.options}
             for name in sorted({link.netns for link in links}):
                 for change in session.sysctls.raise_to(name, wanted):
-                    _log.info(f"for the length of the flood: {change}{f' in {name}' if name else ''}")
+                    _log.info(f"while the flood lasts: {change}{f' in {name}' if name else ''}")
             self._set_options(session, policy, links, True)
             return
         if now - self._flood_at < _LINGER:
@@ -54,7 +54,7 @@ class Host:
         self._set_options(session, policy, links, False)
         if now - self._flood_at >= _LINGER + _DRAIN:
             for change in session.sysctls.restore():
-                _log.info(f"put back: {change}")
+                _log.info(f"restored: {change}")
             self._flood_at = float("-inf")
             self._set_options(session, policy, links, True)
 

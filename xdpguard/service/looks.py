@@ -45,8 +45,8 @@ class Looks:
         if wanted and not self._changes.everywhere and not self._told:
             self._told = True
             _log.warning(
-                f"changes of interfaces in {', '.join(wanted)} are noticed within ten seconds only: the service lacks "
-                "CAP_NET_BROADCAST; a unit file of an earlier version lacks it: xdpguard run --print-unit"
+                f"changes of interfaces in {', '.join(wanted)} are noticed only within ten seconds: the service lacks "
+                "CAP_NET_BROADCAST, as under the unit file of an earlier version; a new one: xdpguard run --print-unit"
             )
 
     def heed(self, mounted: bool) -> None:
@@ -57,7 +57,7 @@ class Looks:
         if seen is not None:
             self._deleted |= seen.deleted
             if seen.lost:
-                _log.warning("more changes of links came than could be heard; all of them are looked at")
+                _log.warning("more link changes arrived than could be received; checking all links")
         self.at = min(self.at, max(time.monotonic() + _DEBOUNCE, self._before + _BETWEEN))
 
     def take(self, now: float) -> bool:

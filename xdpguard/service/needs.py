@@ -28,7 +28,7 @@ class Needs:
         """Log each blocked source that holds a connection to an SSH port but is not logged in: it stays blocked."""
         for address, blocked_by in needed.not_logged_in(session.store, {"", *places}):
             _log.warning(
-                f"{address} holds a connection to an SSH port and is not logged in: {blocked_by} stays in force for it"
+                f"{address} has a connection to an SSH port but is not logged in: {blocked_by} stays in force for it"
             )
 
     def look(self, session: Controller, places: set[str], version: int, now: float) -> None:
@@ -39,7 +39,7 @@ class Needs:
         try:
             found = session.keep_needed(places)
         except XdpguardError as error:
-            _log.error(f"what this host needs could not be let through: {error}; {error.remedy}")
+            _log.error(f"the addresses this host needs could not be let through: {error}; {error.remedy}")
             return
         self._mark, self._at = mark, now
         told = {it.address: f"{it}; to settle it: {it.remedy}" for it in found}

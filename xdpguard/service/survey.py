@@ -19,10 +19,10 @@ from xdpguard.service import published
 _log = logging.getLogger(__name__)
 
 _OVER = {
-    "others": "segments without a socket do not pass any more",
-    "notes": "all of the host is known again",
-    "firewall": "no listening port is seen to be dropped any more",
-    "survey": "what is around the guard is seen again",
+    "others": "segments without a socket no longer pass",
+    "notes": "everything about the host is known again",
+    "firewall": "no firewall rule seems to drop a listening port anymore",
+    "survey": "the guard's surroundings can be read again",
 }
 _EVERY = 60.0  # seconds between two readings of the firewall's rules, of which there may be many
 
@@ -51,7 +51,7 @@ class Survey:
                 for netns in namespaces:
                     self._firewall(policy, netns, session.guard.published())
         except (OSError, XdpguardError) as error:
-            self._tell("", "", "survey", f"what is around the guard cannot be seen: {error}")
+            self._tell("", "", "survey", f"the guard's surroundings cannot be read: {error}")
         else:
             self._tell("", "", "survey", "")
 
@@ -62,12 +62,12 @@ class Survey:
             return
         session.guard.publish(found)
         for port in sorted(found.keys() - before):
-            _log.warning(f"guard: port {port}/tcp is exempt: {found[port]} holds it, and NAT takes its connections")
+            _log.warning(f"guard: port {port}/tcp is exempt: {found[port]} listens on it, NAT takes its connections")
         for port in sorted(set(before) - found.keys()):
-            _log.info(f"guard: port {port}/tcp is not exempt any more")
+            _log.info(f"guard: port {port}/tcp is no longer exempt")
 
     def _around(self, policy: Guard, link: Link) -> None:
-        seen = around.look(link.ifindex, link.netns)
+        seen = around.read(link.ifindex, link.netns)
         reasons = ", ".join(others(policy, link, seen))
         self._tell(link.netns, link.name, "others", f"segments without a socket pass: {reasons}" if reasons else "")
         self._tell(link.netns, link.name, "notes", "; ".join(seen.notes))

@@ -48,7 +48,7 @@ class Suspects:
             with netns.entered(name):
                 needed += [(it.address, it.role) for it in sockets.protected()]
         if len(suspects) > _MOST:
-            _log.warning(f"{len(suspects)} sources to ban at once; {_MOST} of them now")
+            _log.warning(f"{len(suspects)} sources to ban at once; banning {_MOST} of them now")
         bans = Bans(session.store, session.rules)
         for suspect in suspects[:_MOST]:
             line = bans.ban(suspect, policy, needed)

@@ -48,7 +48,8 @@ class Upkeep:
         try:
             for done in session.follow_lists(policy, due):
                 was = f", had {done.before.entries:,}" if done.before else ""
-                skipped = f", {done.its.skipped:,} lines skipped" if done.its.skipped else ""
+                lines = "line" if done.its.skipped == 1 else "lines"
+                skipped = f", {done.its.skipped:,} {lines} skipped" if done.its.skipped else ""
                 _log.info(f"list {done.its.name} loaded: {done.its.entries:,} entries{was}{skipped}")
                 self._told.pop(done.its.name, None)
         except ListsFailed as failed:
@@ -56,7 +57,7 @@ class Upkeep:
                 # An unchanged file fails the same way each time.
                 if self._told.get(name) != str(error):
                     self._told[name] = str(error)
-                    _log.error(f"a list was not loaded, what was in force stays: {error}; {error.remedy}")
+                    _log.error(f"a list was not loaded, what was in force stays in force: {error}; {error.remedy}")
 
     def _audit(self, session: Controller) -> None:
         self.audit = audit = session.audit(repair=True)
@@ -65,8 +66,8 @@ class Upkeep:
             return
         for what, share in (("rules", audit.rules), *((f"list {name}", it) for name, it in audit.lists.items())):
             if share.held < share.stored:
-                _log.warning(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): put back")
+                _log.warning(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): restored")
         if audit.shadow is not None and not audit.shadow.whole:
-            _log.warning("the kernel did not hold all shadow entries: put back")
+            _log.warning("the kernel did not hold all shadow entries: restored")
         if audit.behind:
-            _log.warning("an interrupted change was taken back; the kernel is in line with the store again")
+            _log.warning("an interrupted change was rolled back; the kernel agrees with the store again")

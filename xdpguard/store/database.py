@@ -254,6 +254,6 @@ class Store(Closeable):
     def _corrupt(self, error: Exception) -> XdpguardError:
         return XdpguardError(
             f"the rule store {self._path} is damaged: {error}",
-            f"what is attached goes on with the rules it has; put a backup in place, or move the file away "
+            f"what is attached keeps the rules it has; restore a backup, or move the file away "
             f"(mv {self._path} {self._path}.damaged) and add the rules again",
         )

@@ -67,4 +67,4 @@ def _of(layout: type[Layout]) -> Iterator[str]:
 
 
 def _assertion(expression: str, value: int, what: str) -> str:
-    return f'_Static_assert({expression} == {value}, "{what}: Python has it otherwise");'
+    return f'_Static_assert({expression} == {value}, "{what}: Python declares it differently");'

@@ -109,7 +109,7 @@ class Compiled(Closeable):
             places = _VERIFIED_LINE.findall(log)
             where = f" at {places[-1]}" if places else ""
             raise XdpguardError(
-                f"the kernel refuses the data plane{where}: {error.strerror}",
+                f"the kernel rejects the data plane{where}: {error.strerror}",
                 "run again with -v for the verifier's log; kernels from 5.15 on are supported",
                 log or str(error),
             ) from error

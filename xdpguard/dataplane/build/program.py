@@ -168,7 +168,7 @@ def switches(pins: Pins, target: Target, policy: Policy) -> Switches:
     rules = limits.rules or RULES
     if rules * (cpus + 1) > _MOST_COUNTERS:
         raise UsageError(
-            f"limits.rules = {rules} is too much for the hit counters of {cpus} CPUs",
+            f"limits.rules = {rules} is too high for the hit counters of {cpus} CPUs",
             f"at most {_MOST_COUNTERS // (cpus + 1)} here",
         )
     return Switches(

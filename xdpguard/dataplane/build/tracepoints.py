@@ -58,8 +58,8 @@ class Tracepoints(Closeable):
                     self._links.append(kernel.attach_raw_tracepoint(tracepoint, function.fd))
             except Exception as error:
                 raise XdpguardError(
-                    f"the kernel does not take the program for {', '.join(needed)}",
-                    "run again with -v for its words; xdpguard doctor checks the environment",
+                    f"the kernel rejects the program for {', '.join(needed)}",
+                    "run again with -v for its message; xdpguard doctor checks the environment",
                     output() or str(error),
                 ) from error
 

@@ -183,7 +183,7 @@ def ensure_bpffs(path: Path) -> None:
         raise MissingError(f"no BPF file system at {path} (XDPGUARD_BPFFS)", by_hand)
     if not _same_mounts_as_init():
         raise MissingError(
-            "no BPF file system at /sys/fs/bpf: this process runs in a mount namespace of its own (ip netns exec?)",
+            "no BPF file system at /sys/fs/bpf: this process runs in its own mount namespace (ip netns exec?)",
             "run xdpguard outside and name the network namespace: xdpguard attach IFACE --netns NAME",
         )
     libc = ctypes.CDLL(None, use_errno=True)
@@ -219,7 +219,7 @@ def _open(path: Path, key_size: int, value_size: int) -> int:
 def wrong_layout(path: Path | str) -> XdpguardError:
     """Return what to say about a pin that is not what this version makes."""
     return XdpguardError(
-        f"the pinned map {path} has another layout than this xdpguard makes (other limits, or another build)",
+        f"the pinned map {path} has a different layout from what this xdpguard uses (other limits, or another build)",
         "detach what uses it and attach again: xdpguard detach --all; rules are kept",
     )
 

@@ -16,5 +16,5 @@ def source_folder() -> Path:
             return folder
     raise XdpguardError(
         f"the data plane's source is missing: no bpf/ folder in {package}",
-        "install the package again: pipx reinstall xdpguard",
+        "reinstall the package: pipx reinstall xdpguard",
     )

@@ -149,8 +149,8 @@ def _limited(entries: _Entries6) -> _Entries6:
         cheapest = int(np.argmin(costs))
         if costs[cheapest] > _MOST_SPLIT:
             raise XdpguardError(
-                f"the lists have IPv6 prefixes of {lengths.size} lengths, and are too large for so many",
-                f"at most {_LENGTHS} lengths; join prefixes, or leave a list out",
+                f"the lists have IPv6 prefixes of {lengths.size} lengths, too many for lists of this size",
+                f"at most {_LENGTHS} lengths; merge prefixes, or leave out a list",
             )
         entries = _first_of_each(_split(entries, int(lengths[cheapest]), int(lengths[cheapest + 1])))
 

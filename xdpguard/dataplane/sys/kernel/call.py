@@ -23,7 +23,7 @@ def prepared(command: int, attribute: bytearray) -> tuple[ctypes.c_long, ctypes.
     """
     number = _SYSCALL_NUMBERS.get(platform.machine())
     if number is None:
-        raise OSError(errno.ENOSYS, f"bpf(2) is not known for {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"the number of bpf(2) is not known for {platform.machine()}")
     buffer = (ctypes.c_char * len(attribute)).from_buffer(attribute)
     return ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(attribute))
 
