@@ -55,7 +55,7 @@ def test_a_fresh_boot_by_the_file_alone(lab: Lab, command: Command) -> None:
         )
         missing = command("status")
         assert missing.code == 1
-        assert f"eth0 (in {lab.server}) is named in the configuration and not attached" in missing.err
+        assert f"eth0 (in {lab.server}) is named in the configuration but not attached" in missing.err
         assert command.json("status")["awaited"] == [{"name": INTERFACE, "netns": lab.server}]
         with Run(command) as run:
             assert run.says(f"attached to eth0 (in {lab.server}), in native mode"), run.lines

@@ -75,7 +75,7 @@ def test_as_tshark_reads_it(attached: Command, lab: Lab, tmp_path: Path) -> None
         send(lab, frames)
         assert eventually(lambda: len(read(file)[0]) == len(frames))
         last = capture.interrupted()
-    assert "6 captured of 6 dropped meanwhile" in last
+    assert "6 of 6 drops captured" in last
     found = packets("-r", str(file))
     assert [row["frame.comment"] for row in found] == [
         "deny: source is blocked; rule 198.51.100.7 (brute force; ünder)",
@@ -86,7 +86,7 @@ def test_as_tshark_reads_it(attached: Command, lab: Lab, tmp_path: Path) -> None
         "bad_flags: TCP flags no real stack sends together",
     ]
     assert {row["frame.interface_name"] for row in found} == {f"{INTERFACE}@{lab.server}"}
-    assert {row["frame.interface_description"] for row in found} == {"what xdpguard drops"}
+    assert {row["frame.interface_description"] for row in found} == {"packets dropped by xdpguard"}
     assert {row["frame.encap_type"] for row in found} == {"1"}
     assert [int(row["frame.len"]) for row in found] == [len(frame) for frame in frames]
     assert [int(row["frame.cap_len"]) for row in found] == [min(128, len(frame)) for frame in frames]
@@ -143,7 +143,7 @@ def test_reason_and_count_through_a_pipe(attached: Command, lab: Lab) -> None:
         process.stderr.close()
     assert process.returncode == 0, errors
     # It ends as soon as it has them: the fourth may come before or after.
-    assert re.search(rb"3 captured of [34] dropped meanwhile", errors)
+    assert re.search(rb"3 of [34] drops captured", errors)
     found = packets("-r", "-", stdin=head + rest)
     assert [row["ip.src"] for row in found] == ["127.0.0.1", "127.0.0.2", "127.0.0.1"]
 
@@ -226,5 +226,5 @@ def test_progress_on_a_terminal(attached: Command, lab: Lab, tmp_path: Path) -> 
         terminal.sees("1 captured; end with Ctrl-C")
         os.kill(terminal.pid, signal.SIGINT)
         assert terminal.end() == 0
-        assert terminal.output.splitlines()[-1].endswith("\x1b[Kxdpguard: note: 1 captured of 1 dropped meanwhile")
+        assert terminal.output.splitlines()[-1].endswith("\x1b[Kxdpguard: note: 1 of 1 drops captured")
     assert on(json.loads(attached.ok("stats", "--json")), INTERFACE)["samples"] == {"bad_flags": 1}

@@ -112,8 +112,8 @@ def test_for_people(attached: Command, lab: Lab) -> None:
     assert lines[0].endswith(f"  deny          tcp 198.51.100.7:4000 > {SERVER4}:80 S  rule 198.51.100.7 (brute force)")
     assert lines[1].endswith("  list bad")
     assert lines[2].endswith(f"  bad_flags     tcp 16.1.1.1:4000 > {SERVER4}:80 FS")
-    assert "malformed     30 octets: 020000000001" in lines[3]
-    assert result.err.startswith("xdpguard: note: the last 4 samples; dropped since attaching: malformed 1, deny 2,")
+    assert "malformed     30 bytes: 020000000001" in lines[3]
+    assert result.err.startswith("xdpguard: note: samples shown: 4; dropped since attaching: malformed 1, deny 2,")
     attached.ok("unblock", "198.51.100.7")
     attached.ok("lists", "drop", "bad")
     attached.ok("lists", "load", "new", "-", stdin="192.0.2.99\n")
@@ -123,13 +123,13 @@ def test_for_people(attached: Command, lab: Lab) -> None:
 
 
 def test_nothing_dropped(attached: Command, lab: Lab) -> None:
-    assert attached.ok("events") == "nothing was dropped since attaching\n"
+    assert attached.ok("events") == "nothing dropped since attaching\n"
     with Echo(lab):
         assert works(lab, 4, "tcp")
     assert attached.json("events") == {"events": [], "dropped": {}, "lost": 0}
     send(lab, [tcp("16.1.1.1", "SF")])
     assert eventually(lambda: bool(told(attached)))
-    assert attached.ok("events", "--reason", "deny") == "nothing was dropped for that reason\n"
+    assert attached.ok("events", "--reason", "deny") == "nothing dropped for that reason since attaching\n"
     (drop,) = told(attached, "--reason", "deny", "--reason", "bad_flags")
     assert drop["reason"] == "bad_flags"
 
@@ -141,7 +141,7 @@ def test_reason_count_and_time(attached: Command, lab: Lab) -> None:
         assert following.ends() == 0
         assert [drop["reason"] for drop in following.drops()] == ["bad_source"] * 3
         # It ends as soon as it has them: the fourth may come before or after.
-        assert re.search("3 shown of [34] dropped meanwhile", following.notes[-1])
+        assert re.search("3 of [34] drops shown", following.notes[-1])
     assert eventually(lambda: attached.json("events")["dropped"] == {"bad_flags": 4, "bad_source": 4})
     assert [drop["reason"] for drop in told(attached, "--count", "1")] == ["bad_source"]
     assert len(told(attached, "--reason", "bad_flags", "--count", "1")) == 1
@@ -149,7 +149,7 @@ def test_reason_count_and_time(attached: Command, lab: Lab) -> None:
     result = attached("events", "--for", "1s", "--json")
     assert time.monotonic() - begin >= 1
     assert (result.code, result.out) == (0, "")
-    assert "0 shown of 0 dropped meanwhile" in result.err
+    assert "0 of 0 drops shown" in result.err
 
 
 def test_what_was_not_sent_is_counted(attached: Command, lab: Lab) -> None:
@@ -164,7 +164,7 @@ def test_what_was_not_sent_is_counted(attached: Command, lab: Lab) -> None:
     dropped = sum(attached.json("events")["dropped"].values())
     assert dropped > 1000
     assert shown < dropped // 2
-    assert f"{shown:,} shown of {dropped:,} dropped meanwhile; {dropped - shown:,} were over the rate" in last
+    assert f"{shown:,} of {dropped:,} drops shown; {dropped - shown:,} exceeded the rate" in last
     assert sum(drop["reason"] == "bad_flags" for drop in following.drops()) == 1
 
 
@@ -222,13 +222,13 @@ def test_two_interfaces(attached: Command, lab: Lab) -> None:
     ("words", "says"),
     [
         (["--reason", "nonsense"], "give one of: malformed, deny,"),
-        (["--reason", "pass"], "nothing is dropped for the reason 'pass'"),
-        (["--reason", ""], "nothing is dropped for the reason ''"),
+        (["--reason", "pass"], "'pass' is not a reason for drops"),
+        (["--reason", ""], "'' is not a reason for drops"),
         (["--for", "nonsense"], "not a duration"),
         (["--for", "0s"], "not a duration"),
-        (["--rate", "-1"], "--rate -1 is no rate"),
-        (["--rate", "nan"], "--rate nan is no rate"),
-        (["--rate", "inf"], "--rate inf is no rate"),
+        (["--rate", "-1"], "--rate -1 is not a rate"),
+        (["--rate", "nan"], "--rate nan is not a rate"),
+        (["--rate", "inf"], "--rate inf is not a rate"),
         (["--rate", "1000001"], "0 (every drop) to 1,000,000"),
     ],
     ids=lambda it: " ".join(it) if isinstance(it, list) else "",

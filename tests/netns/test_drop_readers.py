@@ -128,7 +128,7 @@ def test_a_ctrl_c_as_soon_as_it_says_that_it_is_ready(attached: Command, tmp_pat
     )
     line = [sys.executable, str(script), "events", "--follow"]
     done = subprocess.run(line, env=attached.environment, capture_output=True, text=True, timeout=WAIT, check=False)
-    assert (done.returncode, done.stderr.splitlines()[1:]) == (0, ["xdpguard: note: 0 shown of 0 dropped meanwhile"])
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (0, ["xdpguard: note: 0 of 0 drops shown"])
 
 
 def test_a_reader_that_is_stopped(attached: Command, lab: Lab) -> None:
@@ -146,11 +146,11 @@ def test_a_reader_that_is_stopped(attached: Command, lab: Lab) -> None:
         assert eventually(lambda: any('"bad_flags"' in line for line in reader.lines), WAIT)
         last = reader.interrupted()
         told = lost(attached, lab)
-        assert f"; {told:,} came faster than they were read" in last
+        assert f"; {told:,} came faster than they could be read" in last
         dropped = sum(count for reason, (count, _) in counts(attached).items() if reason in ("bad_source", "bad_flags"))
-        assert f"{len(reader.lines):,} shown of {dropped:,} dropped meanwhile" in last
+        assert f"{len(reader.lines):,} of {dropped:,} drops shown" in last
     with Following(attached, *JSON, "--reason", "deny") as reader:
-        assert reader.interrupted().endswith("0 shown of 0 dropped meanwhile")
+        assert reader.interrupted().endswith("0 of 0 drops shown")
 
 
 def test_other_reasons_do_not_fill_the_ring(attached: Command, lab: Lab) -> None:
@@ -159,7 +159,7 @@ def test_other_reasons_do_not_fill_the_ring(attached: Command, lab: Lab) -> None
         flood(lab, 20_000)
         assert lost(attached, lab) == 0
         reader.signal(signal.SIGCONT)
-        assert reader.interrupted().endswith("0 shown of 0 dropped meanwhile")
+        assert reader.interrupted().endswith("0 of 0 drops shown")
 
 
 def test_detached_while_it_follows(attached: Command, lab: Lab, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_detached_while_it_follows(attached: Command, lab: Lab, tmp_path: Path) 
         with Following(attached, *words, file=file if words[0] == "capture" else None) as reader:
             attached.ok("detach", "--all")
             assert reader.ends() == 1
-            assert reader.notes[-1].startswith("xdpguard: what was watched is detached; attach it again")
+            assert reader.notes[-1].startswith("xdpguard: the watched interfaces were detached; attach again")
         attached.ok("attach", INTERFACE, "--netns", lab.server)
         with Following(attached, *JSON) as reader:
             send(lab, [tcp("16.1.1.1", "SF")])

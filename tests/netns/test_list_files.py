@@ -266,8 +266,8 @@ def test_what_the_kernel_lost_is_told(
     assert audit["ratio"] == found["held"] / found["entries"] < 1
     assert audit["rules"] == {"stored": 0, "held": 0}
     assert audit["lists"] == {"held": {"stored": found["entries"], "held": found["held"]}}
-    missing = f"list held: {found['held']} of {found['entries']}"
-    assert f"the kernel does not hold all of it: {missing}" in attached("status").err
+    missing = f"{found['held']} of {found['entries']} entries of list held"
+    assert f"the kernel holds only {missing}" in attached("status").err
     attached.ok("lists", "load", "other", "-", stdin="203.0.113.1\n")
     assert looked(attached)["held"][1] == found["entries"]
     assert answered(lab, 4) == answered(lab, 6) == held
@@ -296,7 +296,7 @@ def test_what_the_kernel_lost_is_restored(attached: Command, lab: Lab, kind: str
         forgotten(kernels)
     assert answered(lab, 4) == without(9)
     left = looked(attached)["held"][1]
-    assert f"does not hold all of it: rules: 1 of 2, list held: {left} of {entries}; " in attached("status").err
+    assert f"the kernel holds only 1 of 2 rules, {left} of {entries} entries of list held; " in attached("status").err
     with Service(attached) as service:
         assert service.says(f"the kernel held {left} of {entries} entries (list held): restored"), service.lines
         assert service.says("the kernel held 1 of 2 entries (rules): restored"), service.lines

@@ -159,7 +159,7 @@ def test_ports_that_containers_publish(field: Field, attached: Command, containe
         with watching(attached) as service:
             assert service.says(f"port {PORT}/tcp is exempt: docker-proxy listens on it"), service.lines
             assert attached.json("guard", "show")["exempt_found"] == [PORT]
-            assert f"as NAT takes their connections: {PORT}" in attached.ok("guard", "show")
+            assert f"because NAT redirects their connections: {PORT}" in attached.ok("guard", "show")
             before = reasons(attached)["cookie_sent"]
             assert field.connects()
             assert reasons(attached)["cookie_sent"] == before

@@ -163,8 +163,8 @@ def test_cut_packets_are_said_to_be(ruled: Command, tmp_path: Path) -> None:
     path.write_bytes(pcap([long[:60], long[:40], whole], lengths=[len(long), len(long), len(whole)]))
     result = ruled("replay", str(path), "--json")
     assert result.code == 0
-    assert "of 2 packets the capture holds only the beginning" in result.err
-    assert "1 of them are cut within their headers" in result.err
+    assert "the capture holds only the beginning of 2 packets" in result.err
+    assert "1 of them is cut within the headers" in result.err
     found = ruled.json("replay", str(path))
     assert found["reasons"]["deny"] == {
         "packets": 2, "bytes": len(long) + len(whole), "observed_packets": 0, "observed_bytes": 0
@@ -234,9 +234,9 @@ def test_an_expectation_is_not_met_by_packets_that_were_not_judged(ruled: Comman
         "gzip": (gzip.compress(pcap([good] * 1000))[:-30], "gzip"),
         "link type": (
             section() + interface() + interface(127) + enhanced(good) + enhanced(bytes(60), 1),
-            "1 packets were left out",
+            "1 packet could not be converted",
         ),
-        "short": (pcap([good, good[:10]]), "1 packets were left out"),
+        "short": (pcap([good, good[:10]]), "1 packet could not be converted"),
         "headers": (pcap([good, good[:20]], lengths=[54, 54]), "packet 2 is cut too early"),
     }[what]
     path = tmp_path / "a.pcap"

@@ -84,15 +84,15 @@ def test_a_block_that_covers_the_gateway(lab: Lab, command: Command) -> None:
         found = command("status")
         assert found.code == 1
         assert f"{OUTSIDE4} is let through although" in found.err
-        assert f"to settle it: xdpguard allow {OUTSIDE4}, or remove the block of {NETWORK}" in found.err
+        assert f"to resolve it: xdpguard allow {OUTSIDE4}, or remove the block of {NETWORK}" in found.err
         assert {it["address"] for it in status(command)["conflicts"]} == {SERVER4, OUTSIDE4}
         assert any(OUTSIDE4 in it for it in status(command)["degraded"])
-        assert f"block {NETWORK} does not hold for {SERVER4}" in command.ok("rules")
+        assert f"block {NETWORK} does not apply to {SERVER4}" in command.ok("rules")
         (block,) = [it for it in command.json("rules") if it["kind"] == "block"]
         assert [it.split()[0] for it in block["left_out"]] == [SERVER4, OUTSIDE4]
         assert "let through although" in command("doctor").out
         assert command.json("explain", OUTSIDE4)["left_out_of"] == [f"block {NETWORK}"]
-        assert f"although in block {NETWORK}" in command.ok("explain", OUTSIDE4)
+        assert f"exempt from block {NETWORK}" in command.ok("explain", OUTSIDE4)
         command.ok("unblock", NETWORK)
         assert service.says(f"{OUTSIDE4} is no longer let through"), service.lines
         assert eventually(lambda: safety_rules(command) == [])
@@ -132,7 +132,7 @@ def test_a_list_of_the_configuration(lab: Lab, command: Command, tmp_path: Path)
         assert reaches(lab, OUTSIDE4)
         (plain,) = command.json("lists", "show")
         assert [it.split()[0] for it in plain["left_out"]] == [SERVER4, OUTSIDE4]
-        assert f"drop does not hold for {SERVER4}" in command.ok("lists", "show")
+        assert f"drop does not apply to {SERVER4}" in command.ok("lists", "show")
         listed.write_text("198.18.0.0/27\n")
         assert service.says("list drop loaded: 1 entries", 40), service.lines
         assert not works(lab, 4, "udp", 8)

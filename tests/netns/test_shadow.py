@@ -320,7 +320,7 @@ def test_counts_outlive_detaching_and_swapping(attached: Command, lab: Lab) -> N
 def test_without_anything_attached(command: Command, lab: Lab, echo: Echo) -> None:
     del echo
     source = client_address(4)
-    assert "counting from the next attach" in command("block", "--shadow", source).err
+    assert "counts from the next attach" in command("block", "--shadow", source).err
     load(command, "x", client_address(4, 1))
     attach(command, lab)
     assert answered(lab, 4) == EVERYBODY
@@ -477,7 +477,7 @@ def test_rules_show_the_split(attached: Command, lab: Lab) -> None:
     assert "allowed" in text
     assert client_address(4) in text
     assert "shadow" in attached.ok("lists", "show")
-    assert "1 rules, x (1)" in attached.ok("status")
+    assert "1 rule, x (1)" in attached.ok("status")
     clear(attached)
 
 

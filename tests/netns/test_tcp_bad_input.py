@@ -32,7 +32,7 @@ from support.command import Command
         (["states", "--netns", "../../proc/1/ns/net"], "no network namespace"),
         (["trace", "--longer", "soon"], "duration"),
         (["trace", "--for", "0s"], "duration"),
-        (["trace", "--json", "--csv"], "exclude each other"),
+        (["trace", "--json", "--csv"], "cannot be combined"),
         (["states", "--watch", "0.001"], "too short"),
         (["states", "--watch", "nan"], "too short"),
         (["states", "--for", "1s"], "--for needs --watch"),

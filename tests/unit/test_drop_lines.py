@@ -32,7 +32,7 @@ def test_a_line(tmp_path: Path) -> None:
     clock = time.strftime("%H:%M:%S", time.localtime(now))
     made = line(tmp_path, [ONE], ONE, now)
     if time.localtime()[:3] == time.localtime(now)[:3]:
-        assert made.startswith(f"{clock}.250  eth0  deny          60 octets: 0202")
+        assert made.startswith(f"{clock}.250  eth0  deny          60 bytes: 0202")
     assert "  deny*         60" in line(tmp_path, [ONE], ONE, now, observed=True)
 
 
@@ -52,13 +52,13 @@ def test_interfaces_are_told_apart_and_aligned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("found", "taken", "says"),
     [
-        ([(0, 0)], 0, "0 shown of 0 dropped meanwhile"),
-        ([(1200, 0)], 1200, "1,200 shown of 1,200 dropped meanwhile"),
-        ([(10, 0)], 4, "4 shown of 10 dropped meanwhile; 6 were over the rate (see --rate), or came at the very end"),
-        ([(10, 6)], 4, "4 shown of 10 dropped meanwhile; 6 came faster than they were read"),
-        ([(5, 1), (5, 2)], 4, "4 shown of 10 dropped meanwhile; 3 were over the rate (see --rate), or came at the"
-         " very end; 3 came faster than they were read"),
-        ([(3, 0), (0, 0)], 4, "4 shown of 4 dropped meanwhile"),
+        ([(0, 0)], 0, "0 of 0 drops shown"),
+        ([(1200, 0)], 1200, "1,200 of 1,200 drops shown"),
+        ([(10, 0)], 4, "4 of 10 drops shown; 6 exceeded the rate (see --rate) or came at the very end"),
+        ([(10, 6)], 4, "4 of 10 drops shown; 6 came faster than they could be read"),
+        ([(5, 1), (5, 2)], 4, "4 of 10 drops shown; 3 exceeded the rate (see --rate) or came at the"
+         " very end; 3 came faster than they could be read"),
+        ([(3, 0), (0, 0)], 4, "4 of 4 drops shown"),
     ],
 )  # fmt: skip
 def test_what_is_missing(found: list[tuple[int, int]], taken: int, says: str) -> None:

@@ -23,7 +23,7 @@ NAMES = some.lists(
 def tables(draw: some.DrawFn) -> tuple[list[str], list[list[str]], str, list[str]]:
     columns = draw(NAMES)
     rows = some.lists(some.lists(TEXT, min_size=len(columns), max_size=len(columns)), max_size=4)
-    title = draw(some.sampled_from(["", "drops", "shadow: dropping nothing, counting what they would hit"]))
+    title = draw(some.sampled_from(["", "drops", "shadow entries: they drop nothing, and count what they would hit"]))
     return columns, draw(rows), title, draw(some.sampled_from([[], ["packets"], ["bytes", ""]]))
 
 

@@ -419,7 +419,7 @@ def test_blocking_asks_first(world: World) -> None:
         await screen.sees("blocked 198.51.100.7 for 10m")
         assert stored(world) == [("block", "198.51.100.7", 600)]
         await screen.press("b", *["right"] * 9, "left", "left", "left", "left", "left", "y")
-        await screen.sees("for 1m (rule was there, renewed)")
+        await screen.sees("for 1m (rule existed, renewed)")
 
     run(world, test)
 
@@ -431,7 +431,7 @@ def test_allowing_and_unblocking(world: World) -> None:
         await screen.press("y")
         await screen.sees("allowed 198.51.100.7 for good")
         await screen.press("b", "y")
-        await screen.sees("the allow list wins")
+        await screen.sees("the allow rule overrides it")
         await screen.press("u")
         screen.has("unblock 198.51.100.7?")
         await screen.press("y")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The application: global options, exit codes, and no traceback, whatever happens."""
+"""The application: global options, exit codes, errors reported without a traceback."""
 
 from __future__ import annotations
 
@@ -21,60 +21,58 @@ _EPILOG = """
 \b
 Examples:
   sudo xdpguard attach eth0                    inspect and filter what eth0 receives
-  sudo xdpguard block 198.51.100.7 --for 10m   drop a source for ten minutes
-  sudo xdpguard allow 192.0.2.0/24             let a network through, whatever else blocks it
-  sudo xdpguard stats --watch 1                see what passes and what is dropped, and why
-  sudo xdpguard detach eth0                    take it off again; rules are kept
+  sudo xdpguard block 198.51.100.7 --for 10m   block a source for ten minutes
+  sudo xdpguard allow 192.0.2.0/24             let a network through, overriding every block
+  sudo xdpguard stats --watch 1                show what passes, what is dropped, and why
+  sudo xdpguard detach eth0                    detach the program; rules are kept
 \b
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something is missing here (the message names it).
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the environment lacks something (the message names it).
 """
 
 # In the order of the help; each summary is the first sentence of the command's docstring.
 _TABLE = {
-    "attach": Source("xdpguard.cli.lifecycle", "Put the program on an interface, or swap the one that is there."),
-    "detach": Source("xdpguard.cli.lifecycle", "Take the program off an interface."),
+    "attach": Source("xdpguard.cli.lifecycle", "Attach the program to an interface, or swap the one attached."),
+    "detach": Source("xdpguard.cli.lifecycle", "Detach the program from an interface."),
     "status": Source("xdpguard.cli.lifecycle", "Show what is attached, and how many rules are in force."),
     "doctor": Source(
         "xdpguard.cli.lifecycle",
-        "Check that this machine has what xdpguard needs, and say what to do where it has not.",
+        "Check that this machine has what xdpguard needs, and say how to get what it lacks.",
     ),
     "block": Source("xdpguard.cli.rules", "Drop packets from sources, or to ports."),
-    "unblock": Source("xdpguard.cli.rules", "Take block rules away, and shadow rules."),
-    "allow": Source("xdpguard.cli.rules", "Let sources through, whatever blocks them."),
-    "disallow": Source("xdpguard.cli.rules", "Take sources off the allow list."),
-    "rules": Source("xdpguard.cli.rules", "Show the rules in force and what they hit."),
-    "promote": Source("xdpguard.cli.promote", "Let shadow entries drop what they have only counted so far."),
+    "unblock": Source("xdpguard.cli.rules", "Remove block rules, closed ports and shadow rules."),
+    "allow": Source("xdpguard.cli.rules", "Let sources through, overriding every block."),
+    "disallow": Source("xdpguard.cli.rules", "Remove sources from the allow list."),
+    "rules": Source("xdpguard.cli.rules", "Show the rules in force and their hits."),
+    "promote": Source("xdpguard.cli.promote", "Enforce shadow entries: drop what they have only counted so far."),
     "stats": Source(
         "xdpguard.cli.observe", "Show packets and bytes by reason, TCP flags and protocols, for each interface."
     ),
-    "syns": Source("xdpguard.cli.observe", "Show who tries to connect: initial SYNs, most first."),
+    "syns": Source("xdpguard.cli.observe", "Show who tries to connect: initial SYNs, the most frequent first."),
     "top": Source(
         "xdpguard.cli.top",
         "Watch live: packets by verdict and reason, who sends SYNs, rules, lists, the guard; block and allow by key.",
     ),
     "run": Source(
         "xdpguard.cli.guard",
-        "Run as a service: attach what is recorded or named, follow it, log floods, ban sources.",
+        "Run as a service: attach recorded and named interfaces, follow them, log floods, ban sources.",
     ),
     "dashboard": Source("xdpguard.cli.dashboard", "Print a Grafana dashboard for the metrics of `run`."),
-    "events": Source("xdpguard.cli.events", "Show which packets were dropped of late, and why each of them was."),
+    "events": Source("xdpguard.cli.events", "Show recently dropped packets, and why each was dropped."),
     "capture": Source(
         "xdpguard.cli.capture",
-        "Write dropped packets' headers to a pcapng file, with the reason of each in its comment.",
+        "Write headers of dropped packets to a pcapng file, the reason in each packet's comment.",
     ),
     "explain": Source(
         "xdpguard.cli.explain",
-        "Say what becomes of a packet and what decides it, or all that is known of an address.",
+        "Show what happens to a packet and what decides it, or all that is known about an address.",
     ),
     "replay": Source(
         "xdpguard.cli.replay",
-        "Run a capture through the attached program, or through a policy that is not in force, and count nothing.",
+        "Run a capture through the attached program, or a policy that is not in force; no counter changes.",
     ),
-    "bench": Source(
-        "xdpguard.cli.bench", "Measure what this machine can do: costs of a packet, drop rates, loading times."
-    ),
-    "guard": Source("xdpguard.cli.guard", "The SYN guard: look at it, change its policy."),
-    "lists": Source("xdpguard.cli.lists", "Named block lists of up to millions of entries."),
+    "bench": Source("xdpguard.cli.bench", "Measure this machine: cost per packet, drop rates, loading times."),
+    "guard": Source("xdpguard.cli.guard", "Show the SYN guard, and change its policy."),
+    "lists": Source("xdpguard.cli.lists", "Load, show and drop named block lists of up to millions of entries."),
     "tcp": Source(
         "xdpguard.cli.tcp",
         "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows.",
@@ -110,9 +108,7 @@ def _main(
         str,
         typer.Option("--instance", envvar="XDPGUARD_INSTANCE", metavar="NAME", help="Policy, maps and store to use."),
     ] = "default",
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="With an error, show all that is known of it.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all details of an error.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -122,13 +118,13 @@ def _main(
 
 
 def main() -> None:
-    """Run the command line, and exit with its code."""
+    """Run the command line and exit with its code."""
     _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def _open_standard_streams() -> None:
-    """Open those of the three that are closed (>&-): no map or socket may get their numbers."""
+    """Open the standard streams that are closed (>&-), lest a map or a socket get their numbers."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -175,7 +171,7 @@ def _silence() -> None:
 
 
 def _unexpected(error: Exception, words: str, verbose: bool) -> int:
-    remedy = "run again with -v for where it happened; xdpguard doctor checks the environment"
+    remedy = "run again with -v to see where it happened; xdpguard doctor checks the environment"
     trace = "".join(traceback.format_exception(error))
     render.failure(XdpguardError(f"unexpected: {words}", remedy, trace), verbose)
     return EXIT_FAILED

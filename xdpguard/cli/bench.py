@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""bench."""
+"""The command bench."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Examples:
   xdpguard bench                          everything, in a few minutes
   xdpguard bench --quick                  a first impression, in seconds
   xdpguard bench --only costs --entries 0 --entries 5000000
-  xdpguard bench --markdown > figures.md  tables, with the machine named
+  xdpguard bench --markdown > figures.md  tables that name the machine
 \b
-Works in network namespaces and with an instance of its own: nothing that is attached is touched. What else
-the machine does meanwhile shows in the figures. xdp-filter, nftables, ipset and iptables are measured beside
-xdpguard where they are installed, on the same packets.
+The bench uses network namespaces and an instance of its own, and does not touch anything attached. Other load on
+the machine affects the figures. xdp-filter, nftables, ipset and iptables, if installed, are measured on the same
+packets.
 """
 _MOST = 50_000_000
 
@@ -35,24 +35,24 @@ def register(app: typer.Typer) -> None:
 def bench(
     entries: Annotated[
         list[int] | None,
-        typer.Option("--entries", metavar="N", min=0, max=_MOST, help="Entries of the list; may be repeated."),
+        typer.Option("--entries", metavar="N", min=0, max=_MOST, help="Number of list entries; may be repeated."),
     ] = None,
     only: Annotated[
-        str, typer.Option("--only", metavar="PARTS", help="Of costs, rates and loading, those; with commas.")
+        str, typer.Option("--only", metavar="PARTS", help="Only these of costs, rates and loading, comma-separated.")
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, fewer entries.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
 ) -> None:
-    """Measure what this machine can do: costs of a packet, drop rates, loading times."""
+    """Measure this machine: cost per packet, drop rates, loading times."""
     from xdpguard.bench import report
     from xdpguard.bench.run import ENTRIES, PARTS, QUICK_ENTRIES, run
 
     if as_json and markdown:
-        raise UsageError("--json and --markdown contradict each other", "give one of them")
+        raise UsageError("--json and --markdown cannot be combined", "give one of them")
     wanted = only.split(",") if only else list(PARTS)
     if not set(wanted) <= set(PARTS):
-        raise UsageError(f"not parts of the bench: {only}", f"name some of {', '.join(PARTS)}")
+        raise UsageError(f"--only has an unknown part: {only}", f"give some of {', '.join(PARTS)}")
     require_privileges()
     chosen = entries or (QUICK_ENTRIES if quick else ENTRIES)
     results = run(chosen, [part for part in PARTS if part in wanted], quick, _progress)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""capture."""
+"""The command capture."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ Examples:
   xdpguard capture -w drops.pcapng                     until Ctrl-C
   xdpguard capture -w drops.pcapng --reason deny --count 1000
   xdpguard capture -w - | tshark -r - -T fields -e frame.comment -e ip.src
-  xdpguard capture -w drops.pcapng --rate 0 --for 10s  all, if it keeps up
+  xdpguard capture -w drops.pcapng --rate 0 --for 10s  every drop, if it can keep up
 \b
-Of each packet the first 128 octets are written, and in its comment, which
-Wireshark shows, the reason, and the rule or list that decided. The file's
-statistics say how many drops it does not hold.
+The first 128 bytes of each packet are written. Its comment, which Wireshark
+shows, gives the reason, and the rule or list that decided. The file's
+statistics say how many drops it lacks.
 """
 _PASS, _DROP = 2, 1  # enum xdp_action
-_WHAT = "what xdpguard drops"
-_SHOWN_EACH = 0.25  # seconds between two lines of progress
+_WHAT = "packets dropped by xdpguard"
+_SHOWN_EACH = 0.25  # seconds between two updates of the progress line
 
 
 def register(app: typer.Typer) -> None:
@@ -57,10 +57,10 @@ def capture(
     lasting: drops.Lasting = "",
     rate: Annotated[
         float,
-        typer.Option("--rate", metavar="N", help="At most N a second of each reason and CPU, 8 at least; 0: all."),
+        typer.Option("--rate", metavar="N", help="At most N per second, reason and CPU, at least 8; 0 for all."),
     ] = 1000,
 ) -> None:
-    """Write dropped packets' headers to a pcapng file, with the reason of each in its comment."""
+    """Write headers of dropped packets to a pcapng file, the reason in each packet's comment."""
     from xdpguard.capture.output import Output
     from xdpguard.store.database import Store
     from xdpguard.telemetry.attribution import Attribution
@@ -128,12 +128,12 @@ class _Into:
             typer.echo(f"\r{self._written.total():,} captured; end with Ctrl-C ", err=True, nl=False)
 
     def leave(self) -> None:
-        """Clear the line of progress."""
+        """Clear the progress line."""
         if self._terminal:
             typer.echo("\r\x1b[K", err=True, nl=False)
 
     def finish(self, missed: Missed) -> None:
-        """Write for each interface how many drops are in the file, and how many are not."""
+        """Write, for each interface, how many drops are in the file and how many are not."""
         for place, number in self._numbers.items():
             written = self._written[number]
             self._writer.statistics(number, written, max(0, missed.found[place][0] - written))

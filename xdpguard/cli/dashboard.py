@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""dashboard."""
+"""The command dashboard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EXAMPLES = """
 \b
 Examples:
   xdpguard dashboard > xdpguard.json         for Grafana: Dashboards, New, Import
-  xdpguard dashboard --alerts > xdpguard.yml for Prometheus: name the file in rule_files
+  xdpguard dashboard --alerts > xdpguard.yml for Prometheus: add the file to rule_files
 \b
 Both read the metrics that `xdpguard run` serves at http://127.0.0.1:9782/metrics, or where [metrics] listen says.
 """

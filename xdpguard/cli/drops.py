@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
 Reasons = Annotated[
-    list[str] | None, typer.Option("--reason", metavar="REASON", help="Only drops for that reason; may be repeated.")
+    list[str] | None, typer.Option("--reason", metavar="REASON", help="Only drops for this reason; may be repeated.")
 ]
 Count = Annotated[
-    int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="End after N of them.")
+    int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="Stop after N drops.")
 ]
-Lasting = Annotated[str, typer.Option("--for", metavar="TIME", help="End after that time, such as 30s or 5m.")]
+Lasting = Annotated[str, typer.Option("--for", metavar="TIME", help="Stop after this time, such as 30s or 5m.")]
 _TURN = 1.0  # seconds between two requests for samples
 _WORST = 1_000_000  # samples a second
 
@@ -56,7 +56,7 @@ class Wanted:
 
         self.store = self.store or StoreWatch(chosen.instance.store)
         version = self.store.version()
-        if version in (0, self.version):  # 0: there never was anything
+        if version in (0, self.version):  # 0: nothing was ever stored
             return []
         self.version = version
         held = pins(chosen)
@@ -88,7 +88,7 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
 
     for name in reasons or ():
         if name not in dropping():
-            raise UsageError(f"nothing is dropped for the reason {name!r}", f"give one of: {', '.join(dropping())}")
+            raise UsageError(f"{name!r} is not a reason for drops", f"give one of: {', '.join(dropping())}")
     where = None if netns is None else namespace(chosen, netns)
     found = Wanted([], frozenset(reasons or ()), interface, where)
     if found.look(chosen):
@@ -113,7 +113,9 @@ def namespace(chosen: Options, words: str) -> str:
 def seconds(rate: float, lasting: str) -> float | None:
     """Return --for in seconds, None if not given. Raise UsageError for an invalid duration or rate."""
     if not 0 <= rate <= _WORST:
-        raise UsageError(f"--rate {rate:g} is no rate", f"give samples a second, 0 (every drop) to {_WORST:,}")
+        raise UsageError(
+            f"--rate {rate:g} is not a rate", f"give samples per second, from 0 (every drop) to {_WORST:,}"
+        )
     return parse_duration(lasting) if lasting else None
 
 
@@ -157,10 +159,10 @@ class Watch:
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
         """Pass each drop to ``take``, until ``count`` drops (0: no limit), ``lasting`` seconds (None: none), Ctrl-C,
-        SIGTERM or SIGHUP, or until the pipe ``output`` has no reader anymore.
+        SIGTERM or SIGHUP, or until the pipe ``output`` has no reader any more.
 
-        ``waiting`` is called about once a second, and after each batch. Raise XdpguardError if what is watched is
-        detached.
+        ``waiting`` is called about once a second, and after each batch. Raise XdpguardError once the watched
+        interfaces are detached.
         """
         from xdpguard.telemetry.drops import RING
 
@@ -180,12 +182,12 @@ class Watch:
                 if render.reader_gone(output):
                     return
                 if pins(self._chosen).ring_id(RING) != self._drops.id:
-                    raise XdpguardError("what was watched is detached", "attach it again: xdpguard attach IFACE")
+                    raise XdpguardError("the watched interfaces were detached", "attach again: xdpguard attach IFACE")
         except KeyboardInterrupt:
-            self._take(take, count)  # those that have arrived by then
+            self._take(take, count)  # the drops that have arrived by then
 
     def _look(self) -> None:
-        """Follow interfaces attached meanwhile; their counters started at zero since."""
+        """Follow interfaces attached meanwhile, whose counters started at zero."""
         from xdpguard.telemetry.counters import dropping
         from xdpguard.telemetry.drops import Sums
 
@@ -220,7 +222,7 @@ class Watch:
 
 
 def rise(before: Mapping[str, int], after: Mapping[str, int], names: Collection[str]) -> int:
-    """Return by how much counters have risen; a decrease means that the interface was attached again, from zero."""
+    """Return by how much counters have risen. After a decrease, the interface was attached again, from zero."""
     anew = any(after[name] < before[name] for name in after)
     return sum(after[name] - (0 if anew else before[name]) for name in names)
 
@@ -237,11 +239,11 @@ class Missed:
         dropped, lost = (sum(column) for column in zip(*self.found.values(), strict=True))
         dropped = max(dropped, self.taken)  # an interface was detached
         over = max(0, dropped - self.taken - lost)
-        text = f"{units.number(self.taken)} {verb} of {units.number(dropped)} dropped meanwhile"
+        text = f"{units.number(self.taken)} of {units.number(dropped)} drops {verb}"
         if over:
-            text += f"; {units.number(over)} were over the rate (see --rate), or came at the very end"
+            text += f"; {units.number(over)} exceeded the rate (see --rate) or came at the very end"
         if lost:
-            text += f"; {units.number(lost)} came faster than they were read"
+            text += f"; {units.number(lost)} came faster than they could be read"
         return text
 
 

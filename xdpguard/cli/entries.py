@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules and lists as table rows; shadow entries with the classes of packets that they would have dropped."""
+"""Rules and lists as table rows; for shadow entries, with the classes of packets they would have dropped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
 LIST_COLUMNS = ["list", "entries", "in kernel", "packets", "bytes", "format", "skipped", "loaded", "file"]
-SHADOW_TITLE = "shadow: dropping nothing, counting what they would hit"
+SHADOW_TITLE = "shadow entries: they drop nothing, and count what they would hit"
 _CLASSES = ["established", "others", "allowed"]
 SHADOW_RULE_COLUMNS = ["target", *_CLASSES, "bytes", "expires in", "source", "created", "reason"]
 SHADOW_LIST_COLUMNS = ["list", "entries", "in kernel", *_CLASSES, "bytes", "format", "loaded", "file"]
@@ -81,7 +81,7 @@ def shadow_list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
 
 
 def words(split: Split) -> str:
-    """Describe the classes of packets hit, in a sentence."""
+    """Describe in words the classes of packets hit."""
     return (
         f"{split.established.packets:,} packets of established peers, {split.other.packets:,} of others, "
         f"{split.allowed.packets:,} of allowed sources, which would pass"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""events."""
+"""The command events."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard events                          the last drops, and why
-  xdpguard events --follow                 each as it happens; end with Ctrl-C
+  xdpguard events                          the latest drops, and why
+  xdpguard events --follow                 each drop as it happens; Ctrl-C ends it
   xdpguard events -f --reason closed_port --for 1m
   xdpguard events --follow --json | jq -r '.packet'
 \b
-These are samples: each reason has its own, so that a flood of one does not
-hide another. Without --follow the last ones are shown, 8 of a reason and CPU.
-With it at most --rate a second of each reason on each CPU come, and what did
-not is counted. A * behind the reason: it passed, as what decided only
-observes. xdpguard capture writes them to a file for Wireshark, xdpguard stats
-counts every packet.
+These are samples: each reason is sampled separately, so that a flood of one
+does not hide another. Without --follow, the latest are shown, 8 per reason and
+CPU; with it, at most --rate per second, reason and CPU, and the rest is
+counted. A * after the reason marks a packet that passed, because what decided
+only observes. xdpguard capture writes samples to a file for Wireshark;
+xdpguard stats counts every packet.
 """
 
 
@@ -53,12 +53,12 @@ def events(
     rate: Annotated[
         float,
         typer.Option(
-            "--rate", metavar="N", help="With --follow: N a second of each reason and CPU, 8 at least; 0: all."
+            "--rate", metavar="N", help="With --follow: at most N per second, reason and CPU, at least 8; 0 for all."
         ),
     ] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --follow, a line for each.")] = False,
 ) -> None:
-    """Show which packets were dropped of late, and why each of them was."""
+    """Show recently dropped packets, and why each was dropped."""
     from xdpguard.store.database import Store
     from xdpguard.telemetry.attribution import Attribution
 
@@ -102,11 +102,13 @@ def _show_last(context: typer.Context, which: Wanted, attribution: Attribution, 
         typer.echo(line(drop, which, attribution))
     if not dropped:
         typer.echo(
-            "nothing was dropped since attaching" if not which.reasons else "nothing was dropped for that reason"
+            "nothing dropped since attaching"
+            if not which.reasons
+            else "nothing dropped for that reason since attaching"
         )
         return
     counts = ", ".join(f"{name} {units.number(number)}" for name, number in dropped.items())
-    render.note(f"the last {len(found)} samples; dropped since attaching: {counts}. --follow shows what comes")
+    render.note(f"samples shown: {len(found)}; dropped since attaching: {counts}; --follow shows new drops")
 
 
 def _answer(drop: Drop, attribution: Attribution) -> Dropped:
@@ -137,7 +139,7 @@ def line(drop: Drop, which: Wanted, attribution: Attribution) -> str:
     moment = time.strftime("%H:%M:%S", time.localtime(seconds))
     if time.localtime(seconds)[:3] != time.localtime()[:3]:
         moment = time.strftime("%Y-%m-%d ", time.localtime(seconds)) + moment
-    what = write(packet) if packet else f"{drop.length} octets: {drop.frame[:32].hex()}"
+    what = write(packet) if packet else f"{drop.length} bytes: {drop.frame[:32].hex()}"
     why = describe(entry)
     mark = "*" if drop.observed else ""
     parts = [f"{moment}.{rest // 1_000_000:03}", which.shown(drop.place), f"{drop.reason.name}{mark}".ljust(12), what]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""explain."""
+"""The command explain."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ _LONGEST_HEX = 1 << 20  # characters
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard explain 198.51.100.7                                       all that is known of an address
-  xdpguard explain 'tcp 198.51.100.7:4000 > 203.0.113.1:80 S'         what becomes of such a packet, and why
+  xdpguard explain 198.51.100.7                                       all that is known about an address
+  xdpguard explain 'tcp 198.51.100.7:4000 > 203.0.113.1:80 S'         what happens to such a packet, and why
   xdpguard explain 'udp [2001:db8::7] > [2001:db8:1::1]:53 len=40 vlan=5'
   xdpguard explain 'icmp 198.51.100.7 > 203.0.113.1' --interface eth0
   xdpguard explain --hex '0200 0000 0001 ...'                         a frame; - reads it from standard input
   xdpguard explain --pcap trace.pcap --packet 17
 \b
-A line is PROTOCOL SOURCE > DESTINATION [FLAGS] [KEY=VALUE...]. PROTOCOL: tcp, udp, icmp, icmpv6 or a number. FLAGS of
-TCP: letters of FSRPAUEW (. is A), or words: syn, syn-ack, none. Keys: len= octets behind the headers, ttl=,
-frag=OFFSET[+], vlan=[OUTER,]VLAN, type= of ICMP; of TCP also seq=, ack=, options=mss,sack,ts,ws.
+A packet is written as PROTOCOL SOURCE > DESTINATION [FLAGS] [KEY=VALUE...]. PROTOCOL: tcp, udp, icmp, icmpv6 or a
+number. FLAGS, for TCP: letters of FSRPAUEW (. is A), or a word: syn, syn-ack, none. Keys: len= bytes after the headers,
+ttl=, frag=OFFSET[+], vlan=[OUTER,]VLAN; for ICMP type=; for TCP seq=, ack=, options=mss,sack,ts,ws.
 \b
-The attached program itself is asked, compiled once more so that it counts nothing and changes no rule; the SYN guard is
-as it is at this moment. A SYN that it would answer with a cookie does ask the kernel for one, as the real one would.
+The verdict comes from the attached program itself, compiled a second time so that it counts nothing and changes no
+rule; the SYN guard is in the state it has at this moment. For a SYN that it would answer with a cookie, the copy asks
+the kernel for one, as the attached program would.
 """
 
 
@@ -53,24 +54,28 @@ def explain(
         typer.Argument(metavar="[WHAT]", help="An address, or a packet in a line.", show_default=False),
     ] = None,
     hexadecimal: Annotated[
-        str, typer.Option("--hex", metavar="OCTETS", help="A frame in hexadecimal; - for standard input.")
+        str, typer.Option("--hex", metavar="BYTES", help="A frame in hexadecimal; - for standard input.")
     ] = "",
-    pcap: Annotated[str, typer.Option("--pcap", metavar="FILE", help="A packet of a capture.")] = "",
-    number: Annotated[int | None, typer.Option("--packet", metavar="N", min=1, help="Which one, from 1.")] = None,
+    pcap: Annotated[str, typer.Option("--pcap", metavar="FILE", help="A capture file, with --packet.")] = "",
+    number: Annotated[
+        int | None, typer.Option("--packet", metavar="N", min=1, help="Which packet of it, from 1.")
+    ] = None,
     config: probing.Config = None,
     interface: places.Interface = "",
     netns: places.Netns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what becomes of a packet and what decides it, or all that is known of an address."""
+    """Show what happens to a packet and what decides it, or all that is known about an address."""
     line = " ".join(what or [])
     if sum(map(bool, (line, hexadecimal, pcap))) != 1 or bool(pcap) != bool(number):
-        raise UsageError("give one of: WHAT, --hex OCTETS, --pcap FILE with --packet N", "see xdpguard explain --help")
+        raise UsageError("give one of: WHAT, --hex BYTES, --pcap FILE with --packet N", "see xdpguard explain --help")
     chosen = options(context)
     address = _address(line)
     if address is not None:
         if config or interface or netns is not None:
-            raise UsageError("an address is looked up in the whole instance", "leave out what says whom to ask")
+            raise UsageError(
+                "an address is looked up in the whole instance", "leave out --config, --interface and --netns"
+            )
         _explain_address(chosen, address, as_json)
         return
     _explain_packet(chosen, (line, hexadecimal, pcap, number or 0), (config, interface, netns), as_json)
@@ -85,7 +90,7 @@ def _address(line: str) -> Prefix | None:
         return None  # not an address; the packet line's parser reports what is expected
     prefix, _ = parse_prefix(line)
     if not prefix.is_address:
-        raise UsageError(f"{line} is a prefix", "give one address; xdpguard rules shows prefixes")
+        raise UsageError(f"{line} is a prefix", "give a single address; xdpguard rules shows prefixes")
     return prefix
 
 
@@ -133,17 +138,19 @@ def _explain_packet(
 def _frame(text: str) -> bytes:
     if text == "-":
         if sys.stdin is None:
-            raise UsageError("standard input is closed", "give the octets behind --hex")
+            raise UsageError("standard input is closed", "give the bytes after --hex")
         text = sys.stdin.buffer.read(_LONGEST_HEX).decode("ascii", "replace")
     digits = "".join(text.split()).replace(":", "").removeprefix("0x")
     try:
         frame = bytes.fromhex(digits)
     except ValueError as error:
         wrong = next((letter for letter in digits if letter not in "0123456789abcdefABCDEF"), "")
-        what = f"{wrong!r} is no hexadecimal digit" if wrong else "an odd number of digits"
-        raise UsageError(f"--hex: {what}", "two digits an octet, blanks and colons between them as you like") from error
+        what = f"{wrong!r} is not a hexadecimal digit" if wrong else "an odd number of digits"
+        raise UsageError(f"--hex: {what}", "give two digits per byte; spaces and colons may separate them") from error
     if not 14 <= len(frame) <= 65_535:
-        raise UsageError(f"--hex: a frame of {len(frame):,} octets", "an Ethernet frame has 14 to 65535, header first")
+        raise UsageError(
+            f"--hex: a frame of {len(frame):,} bytes", "give 14 to 65535 bytes, beginning with the Ethernet header"
+        )
     return frame
 
 
@@ -159,19 +166,20 @@ def _captured(pcap: str, number: int, mac: bytes) -> tuple[bytes, int]:
         for text in capture.notes():
             render.note(text)
     raise XdpguardError(
-        f"{pcap} has no packet {number:,} that is a frame", f"the last one before it is packet {last:,}"
+        f"{pcap} has no frame that is packet {number:,}",
+        f"the last frame before it is packet {last:,}" if last else "it has none before that either",
     )
 
 
 def _packet_lines(found: Packet, label: str) -> Iterator[str]:
-    yield f"{found.packet or 'a frame'} ({units.number(found.octets)} octets), on {label}"
+    yield f"{found.packet or 'a frame'} ({units.number(found.octets)} bytes), on {label}"
     yield f"  verdict   {_verdict(found)}"
     yield f"  stage     {found.stage}"
     if found.decided_by:
         yield f"  decided   by {_entry(found.decided_by)}"
     if found.observed:
-        whose = "the guard observes" if not found.observe else f"{label} observes"
-        yield f"  observed  {whose}: it is counted, and passes"
+        whose = "the guard only observes" if not found.observe else f"{label} only observes"
+        yield f"  observed  {whose}: the packet is counted, and passes"
     if found.shadow:
         yield f"  shadow    {_shadow(found.shadow)}"
     if found.without:
@@ -189,9 +197,9 @@ def _entry(entry: Entry | Shadow) -> str:
     from xdpguard.explain.answers import NamedList, UnknownList, UnknownRule
 
     if isinstance(entry, UnknownList):
-        return f"list number {entry.number}, which the store does not know"
+        return f"list number {entry.number}, unknown to the store"
     if isinstance(entry, UnknownRule):
-        return f"a rule in slot {entry.slot}, which the store does not know; attach again to mend it"
+        return f"a rule in slot {entry.slot}, unknown to the store; attach again to repair it"
     hits = f", {units.number(entry.packets)} packets hit"
     if isinstance(entry, NamedList):
         where = f" ({entry.file})" if entry.file else ""
@@ -204,9 +212,9 @@ def _entry(entry: Entry | Shadow) -> str:
 
 def _shadow(entry: Shadow) -> str:
     if entry.class_ == "allowed":
-        return f"would pass all the same, being allowed, if promoted: {_entry(entry)}"
-    whose = ", being an established peer's," if entry.class_ == "established" else ""
-    return f"would be dropped{whose} if promoted: {_entry(entry)}"
+        return f"would still pass if promoted, being allowed: {_entry(entry)}"
+    whose = ", although from an established peer" if entry.class_ == "established" else ""
+    return f"would be dropped if promoted{whose}: {_entry(entry)}"
 
 
 def _outcome(found: Address) -> str:
@@ -232,11 +240,11 @@ def _address_lines(found: Address) -> Iterator[str]:
     for its in found.lists:
         yield f"  list      {_entry(its)}"
     for entry in found.shadow:
-        becomes = "pass all the same, being allowed," if found.allow else "be dropped"
-        yield f"  shadow    its packets would {becomes} if promoted: {_entry(entry)}"
+        becomes = "still pass if promoted, being allowed" if found.allow else "be dropped if promoted"
+        yield f"  shadow    its packets would {becomes}: {_entry(entry)}"
     for ban in found.bans:
         times = "once" if ban.number == 1 else f"{ban.number:,} times"
-        yield f"  bans      {ban.target} {times}, the last one on {units.moment(ban.last)}"
+        yield f"  bans      {ban.target} {times}, most recently on {units.moment(ban.last)}"
     if found.traffic:
         flags = "  ".join(f"{name} {units.number(count)}" for name, count in found.traffic.flags.items() if count)
         yield f"  seen      {units.number(found.traffic.packets)} TCP segments: {flags}"
@@ -244,10 +252,10 @@ def _address_lines(found: Address) -> Iterator[str]:
         for it in found.traffic.destinations:
             yield f"            {units.number(it.syns)} to {it.destination} port {it.port}"
     elif found.attached:
-        yield "  seen      no TCP segment that is still remembered"
+        yield "  seen      no TCP segment of it is still tracked"
     else:
         yield "  seen      nothing is attached"
     for need in found.needed:
         yield f"  needed    it is {need.role}{' in ' + need.netns if need.netns else ''}"
     if found.left_out_of:
-        yield f"  safety    let through for that, although in {', '.join(found.left_out_of)}; see xdpguard status"
+        yield f"  safety    therefore exempt from {', '.join(found.left_out_of)}; see xdpguard status"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""guard show, guard set, run."""
+"""The commands guard show, guard set, run."""
 
 from __future__ import annotations
 
@@ -27,30 +27,28 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SET_EXAMPLES = """
 \b
 Examples:
-  xdpguard guard set mode=always             answer every SYN with a cookie (wants net.ipv4.tcp_syncookies=2)
+  xdpguard guard set mode=always             answer every SYN with a cookie (needs net.ipv4.tcp_syncookies=2)
   xdpguard guard set mode=observe            count what it would do, and do nothing
   xdpguard guard set flood_rate=50000 hold=3s
   xdpguard guard set exempt_ports=8080,8443  leave these TCP ports alone
-  xdpguard guard set mode=default            take the override off again
+  xdpguard guard set mode=default            remove the override
 \b
-Takes effect at once, on every interface of the instance, and stays; no program is attached anew.
+A change takes effect at once on every interface of the instance, and is kept; no program is attached again.
 """
 
 _RUN_EXAMPLES = """
 \b
 Examples:
   xdpguard run                               in the foreground, until Ctrl-C or SIGTERM
-  xdpguard run --config guard.toml           SIGHUP reads the file again
+  xdpguard run --config guard.toml           SIGHUP reloads the file
   xdpguard run --attach eth0 --attach eth1@web
   xdpguard run --print-unit > /etc/systemd/system/xdpguard.service
 \b
-Without it the data plane still guards by itself; with it there are a log, bans, window scaling under a flood,
-and metrics at http://127.0.0.1:9782/metrics.
+Without it, the data plane still guards on its own; it adds a log, bans, window scaling under a flood, and
+metrics at http://127.0.0.1:9782/metrics.
 """
 
-guard_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="The SYN guard: look at it, change its policy."
-)
+guard_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show the SYN guard, and change its policy.")
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +60,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(context: typer.Context, as_json: _Json = False) -> None:
-    """Show the SYN guard's policy, and what it does on each interface at this moment."""
+    """Show the SYN guard's policy, and its current state on each interface."""
     import msgspec
 
     from xdpguard.cli.answers.state import GuardShow
@@ -82,7 +80,7 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
     rows = [[key, _text(value), "set here" if key in overrides else ""] for key, value in values.items()]
     render.print_table(["policy", "value", ""], rows)
     if published:
-        typer.echo(f"exempt by itself, as NAT takes their connections: {', '.join(map(str, published))}")
+        typer.echo(f"exempted automatically, because NAT redirects their connections: {', '.join(map(str, published))}")
     if not interfaces:
         typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
     for name, it in interfaces.items():
@@ -109,7 +107,7 @@ def change(
     context: typer.Context,
     values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change; see guard show.")],
 ) -> None:
-    """Change the SYN guard's policy; takes effect at once."""
+    """Change the SYN guard's policy, with immediate effect."""
     from xdpguard.control import guard
     from xdpguard.control.answering import Reach, in_words
     from xdpguard.policy import forgeable
@@ -136,19 +134,26 @@ def run(
     ] = None,
     attach: Annotated[
         list[str] | None,
-        typer.Option("--attach", metavar="IFACE[@NETNS]", help="Attach to it, or wait for it; may be repeated."),
+        typer.Option(
+            "--attach", metavar="IFACE[@NETNS]", help="Attach to this interface, or wait for it; may be repeated."
+        ),
     ] = None,
     netns: Annotated[
-        str, typer.Option("--netns", metavar="NAME", help="Network namespace of what --attach names without one.")
+        str,
+        typer.Option(
+            "--netns", metavar="NAME", help="Network namespace of interfaces that --attach names without one."
+        ),
     ] = "",
-    print_unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for it, and end.")] = False,
+    print_unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for this, and exit.")] = False,
 ) -> None:
-    """Run as a service: attach what is recorded or named, follow it, log floods, ban sources. SIGTERM ends it."""
+    """Run as a service: attach recorded and named interfaces, follow them, log floods, ban sources.
+
+    SIGTERM ends it."""
     from xdpguard.policy.attach import parse_place
 
     chosen = options(context)
     if netns and not attach:
-        raise UsageError("--netns says where --attach looks, and there is none", "add --attach IFACE, or leave it out")
+        raise UsageError("--netns needs --attach", "add --attach IFACE, or leave out --netns")
     wanted = [parse_place(text, "" if "@" in text else netns) for text in attach or ()]
     if print_unit:
         typer.echo(_unit(chosen.instance.name), nl=False)
@@ -167,7 +172,7 @@ def run(
         Daemon(
             pins(chosen),
             lambda: controller(chosen, on_wait=logger.info),
-            # Searched each time: /etc/xdpguard/INSTANCE.toml may have been created meanwhile.
+            # Looked up each time: /etc/xdpguard/INSTANCE.toml may have been created meanwhile.
             lambda session: remembered_policy(session, Options(find_instance(chosen.instance.name), chosen.verbose)),
             chosen.instance.store,
             wanted,
@@ -175,7 +180,7 @@ def run(
 
 
 def _unit(instance: str) -> str:
-    """Return the unit that ships with the package, with this installation's program in it."""
+    """Return the unit that ships with the package, completed with this installation's program."""
     text = (Path(__file__).parent.parent / "systemd" / "xdpguard.service").read_text(encoding="utf-8")
     program = shutil.which("xdpguard") or f"{sys.executable} -m xdpguard.cli"
     return text.replace("@PROGRAM@", program).replace("@INSTANCE@", instance)
@@ -263,7 +268,7 @@ def _sentence(it: Guarded) -> str:
         acts = "would act" if it.mode == "observe" or it.observe else "active"
         words = f"{acts} for {it.seconds:.0f} s: {it.cause}, port {it.port}"
     else:
-        before = f"; {it.floods} floods so far" if it.floods else ""
+        before = f"; floods so far: {it.floods}" if it.floods else ""
         words = f"idle, watching{before}"
     return words if answers.arrive else f"{words}; the guard {in_words(answers.muted, answers.why)}"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Faults of an instance, for `status`; and needed addresses to which entries do not apply."""
+"""Faults of an instance, for `status`, and needed addresses to which entries do not apply."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Place = tuple[str, str]
 
 
 def awaited(session: Controller, chosen: Options) -> tuple[list[Place], str]:
-    """Return interfaces that the configuration names but that are not attached; and why it cannot be read, if so."""
+    """Return interfaces that the configuration names but that are not attached, and why it cannot be read, if so."""
     try:
         policy = remembered_policy(session, chosen)
     except XdpguardError as error:
@@ -40,17 +40,17 @@ def faults(
 ) -> list[str]:
     """Return everything that degrades the instance, a sentence each; empty when it is healthy."""
     found = [f"{place_of(it.name, it.netns)} is {it.state}" for it in interfaces if it.state != "attached"]
-    found += [f"{place_of(*place)} is named in the configuration and not attached" for place in missing]
+    found += [f"{place_of(*place)} is named in the configuration but not attached" for place in missing]
     if unread:
         found.append(f"the configuration cannot be read: {unread}")
     if audit and (audit.ratio < 1 or audit.behind or (audit.shadow and not audit.shadow.whole)):
-        found.append("the kernel does not hold all that is stored")
+        found.append("the kernel lacks some of the stored entries")
     return found + [str(it) for it in conflicts]
 
 
 def conflict_text(conflict: Conflict) -> str:
-    """Describe a needed address that an entry blocks and that passes all the same, with the remedy."""
-    return f"{conflict}; to settle it: {conflict.remedy}"
+    """Describe a needed address that passes although an entry blocks it, with the remedy."""
+    return f"{conflict}; to resolve it: {conflict.remedy}"
 
 
 def silent_text(interface: Interface, silence: Silence) -> str:
@@ -62,7 +62,7 @@ def silent_text(interface: Interface, silence: Silence) -> str:
 
 
 def left_out(store: Store) -> dict[str, list[str]]:
-    """Return, by entry (``block 192.0.2.0/24``, ``the list drop``, ``closed port 22/tcp``), addresses it leaves out."""
+    """Return exempt addresses by entry (``block 192.0.2.0/24``, ``the list drop``, ``closed port 22/tcp``)."""
     from xdpguard.control.needed import kept
 
     found: dict[str, list[str]] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""attach, detach, status, doctor."""
+"""The commands attach, detach, status, doctor."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _ATTACH_EXAMPLES = """
 \b
 Examples:
-  xdpguard attach eth0                      native mode, or generic where the driver has none
+  xdpguard attach eth0                      native mode, or generic if the driver lacks it
   xdpguard attach eth0 --observe            count what would be dropped, drop nothing
   xdpguard attach eth0 --netns web          an interface in another network namespace
-  xdpguard attach eth0 --netns 'pid 1234'   in the one that a process is in, such as a container's
-  xdpguard attach eth0 --mtu-any            so that the MTU can be raised later
-  xdpguard attach eth0 --config guard.toml  with limits, checks and rules of a file
+  xdpguard attach eth0 --netns 'pid 1234'   in the namespace of a process, such as a container's
+  xdpguard attach eth0 --mtu-any            let the MTU be raised later
+  xdpguard attach eth0 --config guard.toml  with limits, checks and rules from a file
 \b
-Attaching again swaps the program in one step: no packet passes unfiltered, rules and counters stay.
-A driver can refuse a larger MTU while the program is attached: detach, raise it, attach again; or use --mtu-any.
+Attaching again swaps the program atomically: no packet passes unfiltered, rules and counters are kept.
+A driver may refuse a larger MTU while the program is attached: detach, raise it, attach again; or use --mtu-any.
 """
 
 _DETACH_EXAMPLES = """
@@ -41,7 +41,7 @@ Examples:
   xdpguard detach eth0
   xdpguard detach --all      every interface of this instance
 \b
-Rules and their hit counts stay in the store, for the next attach.
+Rules and their hit counts stay in the store for the next attach.
 """
 
 
@@ -60,28 +60,30 @@ def attach(
     mode: Annotated[
         Literal["auto", "native", "generic"],
         typer.Option(
-            "--mode", help="native: in the driver; generic: later and slower, on any driver; auto: what works."
+            "--mode", help="native: in the driver; generic: later and slower, on any driver; auto: native if it works."
         ),
     ] = "auto",
     observe: Annotated[bool, typer.Option("--observe", help="Count what would be dropped; drop nothing.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Take the place of another XDP program.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another XDP program.")] = False,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML; remembered.")
+        Path | None, typer.Option("--config", metavar="FILE", help="Configuration file, TOML; remembered.")
     ] = None,
     no_config: Annotated[bool, typer.Option("--no-config", help="Forget the configuration; use the defaults.")] = False,
     mtu_any: Annotated[
-        bool, typer.Option("--mtu-any", help="Take frames of any size, so that the MTU can be raised while attached.")
+        bool, typer.Option("--mtu-any", help="Accept frames of any size, so that the MTU can be raised while attached.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Attach even if a rule blocks an address this host needs.")
+    ] = False,
 ) -> None:
-    """Put the program on an interface, or swap the one that is there."""
+    """Attach the program to an interface, or swap the one attached."""
     from xdpguard.control.planning import Request
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 
     chosen = options(context)
     if config is not None and no_config:
-        raise UsageError("--config and --no-config contradict each other", "give one of them")
+        raise UsageError("--config and --no-config cannot be combined", "give one of them")
     policy = load(config) if config else Policy()
     with controller(chosen) as session:
         if config is None and not no_config:
@@ -104,9 +106,9 @@ def detach(
     netns: places.OneNetns = "",
     everything: Annotated[bool, typer.Option("--all", help="Every interface of this instance.")] = False,
 ) -> None:
-    """Take the program off an interface. Another one's program is never touched."""
+    """Detach the program from an interface. Programs of others are never touched."""
     if bool(interface) == everything:
-        words = "an interface and --all exclude each other" if everything else "give an interface, or --all"
+        words = "an interface and --all cannot be combined" if everything else "give an interface, or --all"
         raise UsageError(words, "xdpguard status shows what is attached")
     if everything and netns:
         raise UsageError("--all means every namespace", "leave out --netns, or name one interface in it")
@@ -138,7 +140,7 @@ def _report(outcome: Outcome) -> None:
 def status(
     context: typer.Context, interface: places.Interface = "", netns: places.Netns = None, as_json: _Json = False
 ) -> None:
-    """Show what is attached, and how many rules are in force. Exits with 1 when something is not as it should be."""
+    """Show what is attached, and how many rules are in force. Exit with 1 if something is wrong."""
     import time
 
     from xdpguard.control import needed
@@ -184,22 +186,23 @@ def status(
         typer.echo(f"lists: {named}")
     if shadow_rules or shadow_lists:
         named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
-        typer.echo(f"shadow, only counting: {units.number(shadow_rules)} rules{named}")
+        typer.echo(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}")
     if audit and audit.shadow and not audit.shadow.whole:
-        render.note("the kernel does not hold all shadow entries; attach again, or xdpguard run, mends it")
+        render.note("the kernel lacks some shadow entries; attach again, or let xdpguard run restore them")
     if audit and audit.ratio < 1:
         missing = [
-            f"{what}: {share.held:,} of {share.stored:,}"
-            for what, share in (("rules", audit.rules), *((f"list {it}", share) for it, share in audit.lists.items()))
+            f"{share.held:,} of {share.stored:,} {what}"
+            for what, share in (
+                ("rules", audit.rules),
+                *((f"entries of list {it}", share) for it, share in audit.lists.items()),
+            )
             if share.held < share.stored
         ]
-        render.note(
-            f"the kernel does not hold all of it: {', '.join(missing)}; attach again, or xdpguard run, mends it"
-        )
+        render.note(f"the kernel holds only {', '.join(missing)}; attach again, or let xdpguard run restore them")
     for conflict in conflicts:
         render.note(health.conflict_text(conflict))
     for place in awaited:
-        render.note(f"{place_of(*place)} is named in the configuration and not attached; xdpguard run attaches it")
+        render.note(f"{place_of(*place)} is named in the configuration but not attached; xdpguard run attaches it")
     if unread:
         render.note(f"the configuration cannot be read: {unread}")
     if not interfaces:
@@ -234,10 +237,10 @@ def _exit(degraded: list[str]) -> None:
 
 def doctor(
     context: typer.Context,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended safely, and say what was done.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, and say what was done.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Check that this machine has what xdpguard needs, and say what to do where it has not."""
+    """Check that this machine has what xdpguard needs, and say how to get what it lacks."""
     from xdpguard import doctor as checks
 
     found = checks.run(options(context).instance, fix)
@@ -248,7 +251,7 @@ def doctor(
         for check in found:
             typer.echo(f"{marks[check.result]:<5} {check.name}: {check.finding}")
             if check.fixed:
-                typer.echo(f"      mended: {check.fixed}")
+                typer.echo(f"      fixed: {check.fixed}")
             if check.remedy:
                 typer.echo(f"      -> {check.remedy}")
     if any(check.result == "fail" for check in found):
@@ -258,14 +261,14 @@ def doctor(
 def _fixed_mtu(its: Interface) -> str:
     place = place_of(its.name, its.netns)
     remedy = "detach, raise it and attach again, or attach with --mtu-any"
-    return f"{place}: its driver may refuse a larger MTU (a veth: its peer's) while this program is attached; {remedy}"
+    return f"{place}: a larger MTU (for a veth, of its peer) may be refused while this program is attached; {remedy}"
 
 
 def _state(interface: Interface) -> str:
     return {
         "attached": "attached",
-        "detached": "not attached (restart?): attach it again",
+        "detached": "not attached (reboot?): attach it again",
         "replaced": "carries another program",
         "renamed": "attached, but renamed or moved: detach it and attach it under its new name",
-        "gone": "interface has gone: detach forgets it",
+        "gone": "the interface no longer exists: detach forgets it",
     }[interface.state]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""lists load, lists drop, lists show."""
+"""The commands lists load, lists drop, lists show."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-_Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing: only count what the list would drop.")]
+_Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what the list would drop.")]
 
 _LOAD_EXAMPLES = """
 \b
 Examples:
   xdpguard lists load firehol firehol_level1.netset
-  xdpguard lists load tor tor-exits.txt --strict     refuse the file when a line is no entry
+  xdpguard lists load tor tor-exits.txt --strict     reject the file if a line is invalid
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
 \b
-Understood, told apart by what is in them, and packed with gzip or not: one address, prefix or range (a-b) a line
-with # and ; comments, netset and P2P files, CSV with a column of addresses, Spamhaus DROP (text, JSON lines), dumps of
-ipset save and nft list ruleset, CrowdSec decisions. Loading a name again swaps the list in one step.
+The format is detected automatically, gzipped or not: one address, prefix or range (a-b) per line with # and ;
+comments, netset and P2P files, CSV with a column of addresses, Spamhaus DROP (text, JSON lines), dumps of ipset save
+and nft list ruleset, CrowdSec decisions. Loading a name again swaps the list atomically.
 \b
-A shadow list stands beside the one of its name that is in force, until `promote --list NAME` puts it in its place.
+A shadow list may exist beside an enforced list of the same name, until `promote --list NAME` swaps it in.
 """
 _DROP_EXAMPLES = """
 \b
@@ -49,7 +49,9 @@ Examples:
 """
 
 lists_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Named block lists of up to millions of entries."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Load, show and drop named block lists of up to millions of entries.",
 )
 
 
@@ -65,25 +67,27 @@ def load(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the list.", show_default=False)],
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file, or - for standard input.", show_default=False)],
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse the file when a line is no entry.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Reject the file if a line is invalid.")] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Even if it blocks an address this host needs, or has shrunk by more than half."),
+        typer.Option(
+            "--force", help="Load even if it blocks an address this host needs, or has shrunk by more than half."
+        ),
     ] = False,
     shadow: _Shadow = False,
     as_json: _Json = False,
 ) -> None:
-    """Block every address of a list. Loading it again swaps it in one step: never half of the old, half of the new."""
+    """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control.loader import Loader, check_name
 
     check_name(name)
     if shadow and force:
-        raise UsageError("--shadow does not go with --force", "a shadow list cuts nobody off")
+        raise UsageError("--shadow and --force cannot be combined", "leave out --force: a shadow list cuts nobody off")
     with ruleset(options(context)) as found, _progress() as step:
         loader = Loader(found.shadow_lists if shadow else found.lists, step)
         if file == "-":
             if sys.stdin is None:
-                raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
+                raise UsageError("standard input is closed", "name a file: xdpguard lists load NAME FILE")
             done = loader.load_stream(name, "standard input", sys.stdin.buffer, strict, force)
         else:
             done = loader.load_file(name, Path(file), "cli", strict, force)
@@ -92,10 +96,10 @@ def load(
 
 def drop(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to take away.", show_default=False)],
-    shadow: Annotated[bool, typer.Option("--shadow", help="Shadow lists only; a list in force stays.")] = False,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to remove.", show_default=False)],
+    shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow lists only; enforced lists stay.")] = False,
 ) -> None:
-    """Take lists away. All that are named, or none."""
+    """Remove lists: all that are named, or none."""
     with ruleset(options(context)) as found:
         real = {} if shadow else {it.name: it for it in found.lists.stored.all()}
         counting = {it.name: it for it in found.shadow_lists.stored.all()}
@@ -109,9 +113,10 @@ def drop(
         done = [(it[name], it is counting) for name in wanted for it in (real, counting) if name in it]
         found.drop_lists([name for name in wanted if name in real], [name for name in wanted if name in counting])
     for it, counted in done:
-        typer.echo(f"dropped {'the shadow list ' if counted else ''}{it.name}: {it.entries:,} entries")
+        what = f"{'the shadow list ' if counted else ''}{it.name}"
+        typer.echo(f"dropped {what}: {render.counted(it.entries, 'entry', 'entries')}")
         if it.source == "config":
-            render.note(f"{it.name} stands in the configuration file, and comes back with it")
+            render.note(f"{it.name} is in the configuration file, and is loaded again with it")
 
 
 def show(
@@ -119,7 +124,7 @@ def show(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only this list.", show_default=False)] = "",
     as_json: _Json = False,
 ) -> None:
-    """Show the lists, what they hit, and how many of their entries the kernel really holds."""
+    """Show the lists, their hits, and how many of their entries the kernel holds."""
     with ruleset(options(context), read_only=True) as kept:
         found, shadow = kept.lists.in_force(), kept.shadow_lists.in_force()
         shares, counted = kept.lists.shares(), kept.shadow_lists.shares()
@@ -128,7 +133,7 @@ def show(
         found = [item for item in found if item.its.name == name]
         shadow = [item for item in shadow if item.its.name == name]
         if not found and not shadow:
-            raise XdpguardError(f"there is no list {name}", "xdpguard lists show tells which there are")
+            raise XdpguardError(f"there is no list {name}", "xdpguard lists show names them all")
     if as_json:
         from xdpguard.cli.answers.entries import NamedList, ShadowList
 
@@ -140,7 +145,7 @@ def show(
         render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
-                typer.echo(f"{item.its.name} does not hold for {', '.join(addresses)}; see xdpguard status")
+                typer.echo(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
     if shadow:
         rows = [entries.shadow_list_row(item, counted) for item in shadow]
         render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
@@ -154,7 +159,7 @@ def list_notes(done: Loaded) -> Iterator[str]:
     for fault in done.faults:
         yield f"{its.file or 'standard input'}:{fault.line}: {fault.text!r}: {fault.why}; skipped"
     if its.skipped > len(done.faults):
-        yield f"... and {its.skipped - len(done.faults):,} more lines skipped"
+        yield f"... and {render.counted(its.skipped - len(done.faults), 'more line')} skipped"
     yield from done.notes
 
 
@@ -169,14 +174,14 @@ def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
         render.print_json(LoadedNow.of(its, shadow, before, done.in_force))
         return
     was = f" (had {done.before.entries:,})" if done.before else ""
-    skipped = f", {its.skipped:,} lines skipped" if its.skipped else ""
-    twice = f", {its.duplicates:,} of them twice" if its.duplicates else ""
-    verb = "counting for" if shadow else "loaded"
-    typer.echo(
-        f"{verb} {its.name}: {its.given:,} entries{twice}, as {its.entries:,} prefixes{was}{skipped} ({its.format})"
-    )
+    skipped = f", {render.counted(its.skipped, 'line')} skipped" if its.skipped else ""
+    twice = f", {render.counted(its.duplicates, 'duplicate')}" if its.duplicates else ""
+    verb = "loaded the shadow list" if shadow else "loaded"
+    given = render.counted(its.given, "entry", "entries")
+    stored = render.counted(its.entries, "prefix", "prefixes")
+    typer.echo(f"{verb} {its.name}: {given}{twice}, as {stored}{was}{skipped} ({its.format})")
     if not done.in_force:
-        render.note(f"nothing is attached: stored, {'counting' if shadow else 'in force'} from the next attach on")
+        render.note(f"nothing is attached: stored, {'counts' if shadow else 'in force'} from the next attach on")
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""stats, syns."""
+"""The commands stats, syns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STATS_EXAMPLES = """
 \b
 Examples:
   xdpguard stats
-  xdpguard stats --watch 1           again every second, with rates; end with Ctrl-C
+  xdpguard stats --watch 1           repeats every second, with rates; Ctrl-C ends it
   xdpguard stats --json | jq '.interfaces.eth0.reasons.deny.packets'
 """
 _SYNS_EXAMPLES = """
@@ -35,7 +35,7 @@ _SYNS_EXAMPLES = """
 Examples:
   xdpguard syns                      connection attempts by source, destination and ports
   xdpguard syns --by source --top 10
-  xdpguard syns --by port            which services are being tried
+  xdpguard syns --by port            which services are tried
 """
 
 
@@ -50,7 +50,7 @@ def stats(
     watch: Annotated[
         float,
         typer.Option(
-            "--watch", metavar="SECONDS", show_default="once", help="Again every 0.1 to 86400 seconds, with rates."
+            "--watch", metavar="SECONDS", show_default="once", help="Repeat every 0.1 to 86400 seconds, with rates."
         ),
     ] = 0.0,
     as_json: _Json = False,
@@ -75,12 +75,12 @@ def stats(
 def syns(
     context: typer.Context,
     by: Annotated[
-        Literal["tuple", "source", "destination", "port"], typer.Option("--by", help="What to add up.")
+        Literal["tuple", "source", "destination", "port"], typer.Option("--by", help="What to group by.")
     ] = "tuple",
-    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many; 0 for all.")] = 20,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many rows; 0 for all.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show who tries to connect: initial SYNs, most first."""
+    """Show who tries to connect: initial SYNs, the most frequent first."""
     from xdpguard.telemetry.tracking import syns_by
 
     require_privileges()

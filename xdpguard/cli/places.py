@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The options for an interface and its network namespace, which all commands share."""
+"""The options for an interface and its network namespace, shared by all commands."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-_WORDS = "a name, 'pid N' (that of a process), a path, or . (this command's own)."
+_WORDS = "a name, 'pid N' (that of process N), a path, or . (this command's own)."
 Interface = Annotated[
     str,
-    typer.Option("--interface", "-i", metavar="IFACE", help="Only this interface; an alternative name will do."),
+    typer.Option("--interface", "-i", metavar="IFACE", help="Only this interface; an alternative name works, too."),
 ]
 Netns = Annotated[str | None, typer.Option("--netns", metavar="NETNS", help=f"Network namespace: {_WORDS}")]
 OneNetns = Annotated[str, typer.Option("--netns", metavar="NETNS", help=f"Network namespace: {_WORDS}")]

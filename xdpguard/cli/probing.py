@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Ask a policy that is not in force, TOML; nothing need be attached."),
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Use the policy in this file, TOML, not the one in force; nothing need be attached.",
+    ),
 ]
 
 
@@ -65,7 +69,9 @@ def asked(chosen: Options, config: Path | None, interface: str, netns: str | Non
             yield found
         return
     if interface or netns is not None:
-        raise UsageError("--interface and --netns name an attached program, and --config asks another one", "give one")
+        raise UsageError(
+            "--interface and --netns cannot be combined with --config", "leave out --config to use an attached program"
+        )
     require_privileges()
     policy, place = load(config), chosen.instance
     with _ending_in_order(), candidate(policy, str(config), place.bpffs, place.compiled) as found:
@@ -91,7 +97,7 @@ def compared(chosen: Options, config: Path, interface: str, netns: str | None) -
 
 @contextmanager
 def capture(name: str, mac: bytes) -> Iterator[Capture]:
-    """Open a capture file. ``mac``: destination given to packets without Ethernet header; empty: any."""
+    """Open a capture file. ``mac``: the destination given to packets without an Ethernet header; empty: any."""
     from xdpguard.capture.ethernet import OWN_MAC
     from xdpguard.capture.reader import Capture
     from xdpguard.capture.stream import opened

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""promote: shadow entries become enforced ones."""
+"""The command promote, which enforces shadow entries."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard promote 198.51.100.0/24 --dry-run     what it would have dropped so far, and whether it is refused
+  xdpguard promote 198.51.100.0/24 --dry-run     what it would have dropped so far, and any refusal
   xdpguard promote 198.51.100.0/24
   xdpguard promote --list firehol
   xdpguard promote --all
 \b
-All that are named, or none, in one step: there is no moment at which an entry neither counts nor drops. Reason, origin
-and end are kept; counting begins anew. It is refused as `block` and `lists load` would be, and when an entry would have
-dropped packets of established peers. A list takes the place of the one of its name that is in force.
+All named entries are promoted or none, in one step: at every moment an entry either counts or drops. Reason, origin
+and end are kept; hit counts start at zero. It is refused where `block` and `lists load` would be, and if an entry would
+have dropped packets of established peers. A list replaces the enforced list of the same name.
 """
 
 
@@ -45,18 +45,18 @@ def promote(
         list[str] | None, typer.Option("--list", metavar="NAME", help="A shadow list; may be repeated.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every shadow rule and shadow list.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Even if it cuts off an address this host needs, or established peers."),
+        typer.Option("--force", help="Promote even if it cuts off an address this host needs, or established peers."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Let shadow entries drop what they have only counted so far."""
+    """Enforce shadow entries: drop what they have only counted so far."""
     from xdpguard.control import promote as promotion
 
     if everything and (targets or names):
-        raise UsageError("--all leaves nothing to name", "leave out the targets and lists, or --all")
+        raise UsageError("--all cannot be combined with targets or --list", "leave out one or the other")
     wanted = prefixes(targets) if targets or not (names or everything) else []
     with ruleset(options(context), read_only=dry_run) as found:
         if not dry_run:
@@ -87,21 +87,21 @@ def promote(
 
 
 def _tell(chosen: Promotion) -> None:
-    """Print what would be hit, also when the promotion is then refused."""
+    """Print what would be hit, even if the promotion is then refused."""
     now = time.time()
     for rule in chosen.rules[:20]:
         left = "for good" if rule.rule.expires is None else f"for {units.span(rule.rule.expires - now)}"
         typer.echo(f"{rule.rule.target}, {left}: {entries.words(rule.split or NO_SPLIT)}")
     if len(chosen.rules) > 20:
-        typer.echo(f"... and {len(chosen.rules) - 20:,} rules more")
+        typer.echo(f"... and {render.counted(len(chosen.rules) - 20, 'more rule')}")
     for it in chosen.lists:
         its = it.its
-        typer.echo(f"list {its.name}, {its.entries:,} entries: {entries.words(it.split or NO_SPLIT)}")
+        typer.echo(
+            f"list {its.name}, {render.counted(its.entries, 'entry', 'entries')}: {entries.words(it.split or NO_SPLIT)}"
+        )
 
 
 def _counted(chosen: Promotion) -> str:
     rules, lists = len(chosen.rules), len(chosen.lists)
-    parts = [f"{rules:,} rule{'s' * (rules != 1)}"] * bool(rules) + [f"{lists:,} list{'s' * (lists != 1)}"] * bool(
-        lists
-    )
+    parts = [render.counted(number, what) for number, what in ((rules, "rule"), (lists, "list")) if number]
     return " and ".join(parts)

@@ -12,17 +12,17 @@ from xdpguard.errors import XdpguardError
 
 
 def print_json(value: object) -> None:
-    """Print a JSON document on one line. ``value``: a struct of answers, or made of such."""
+    """Print a JSON document on one line. ``value``: a struct of answers, or a list of them."""
     import json
 
     import msgspec
 
-    # Not by msgspec alone: file names may not be UTF-8, and terminals may show no more than ASCII.
+    # Not with msgspec alone: file names may not be UTF-8, and terminals may show only ASCII.
     typer.echo(json.dumps(msgspec.to_builtins(value)))
 
 
 def json_line(value: object) -> str:
-    """Return a JSON document as a line, without blanks and quickly: for thousands of lines a second."""
+    """Return a JSON document as a compact line, quickly enough for thousands of lines per second."""
     import msgspec
 
     return msgspec.json.encode(value).decode()
@@ -33,6 +33,11 @@ def note(text: str) -> None:
     typer.echo(f"xdpguard: note: {text}", err=True)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: 1 rule, 1,200 rules."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def reader_gone(descriptor: int) -> bool:
     """Return whether a descriptor is a pipe without a reader (| head)."""
     watch = select.poll()
@@ -41,7 +46,7 @@ def reader_gone(descriptor: int) -> bool:
 
 
 def failure(error: XdpguardError, verbose: bool) -> None:
-    """Print an error and its remedy in one line; with -v all details."""
+    """Print an error and its remedy in one line; with ``verbose`` also its details."""
     typer.echo(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else ""), err=True)
     if verbose and error.details:
         typer.echo(error.details.rstrip(), err=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""replay."""
+"""The command replay."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard replay trace.pcap                                  what the attached program makes of each packet
-  xdpguard replay attack.pcap --config new.toml --expect-drop     for a test: exit 1 unless every packet is dropped
+  xdpguard replay trace.pcap                                  what the attached program does with each packet
+  xdpguard replay attack.pcap --config new.toml --expect-drop     as a test: exit 1 unless every packet is dropped
   xdpguard replay clients.pcapng --config new.toml --expect-pass  exit 1 if a packet is dropped
   xdpguard replay trace.pcap --config new.toml --diff         what attaching with new.toml would change
   tcpdump -i eth0 -c 1000 -w - | xdpguard replay -
 \b
-pcap and pcapng, also with gzip; Ethernet, Linux cooked, raw IP and loopback captures. All packets are
-taken as incoming.
-No counter, rule or map is changed, and nothing is sent. --config alone asks the file's rules, lists, checks and guard;
-with --diff those that were not the configuration's are added, as they would stay.
+Reads pcap and pcapng, gzipped or not; Ethernet, Linux cooked, raw IP and loopback captures. All packets are treated
+as incoming. No counter, rule or map is changed, and nothing is sent. --config alone uses the rules, lists, checks and
+guard of the file; with --diff, entries that are not from the configuration are added, since attaching would keep them.
 \b
-The SYN guard is as it is at this moment, for all packets: a replay, however fast, neither begins a flood nor ends one,
-uses up no rate, and makes no source a scanner. The guard of a file is idle, unless its mode is always.
+The SYN guard is in its current state for all packets: a replay, however fast, neither begins nor ends a flood, uses up
+no rate, and makes no source a scanner. The guard of a file is idle unless its mode is always.
 """
 
 
@@ -47,21 +46,23 @@ def replay(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A capture; - for standard input.")],
     config: probing.Config = None,
-    diff: Annotated[bool, typer.Option("--diff", help="With --config: what it would change.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="With --config: show what attaching with it would change.")
+    ] = False,
     expect_drop: Annotated[bool, typer.Option("--expect-drop", help="Exit 1 unless every packet is dropped.")] = False,
     expect_pass: Annotated[bool, typer.Option("--expect-pass", help="Exit 1 if a packet is dropped.")] = False,
     interface: places.Interface = "",
     netns: places.Netns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Run a capture through the attached program, or through a policy that is not in force, and count nothing."""
+    """Run a capture through the attached program, or a policy that is not in force; no counter changes."""
     if expect_drop and expect_pass:
-        raise UsageError("--expect-drop and --expect-pass exclude each other", "give one")
+        raise UsageError("--expect-drop and --expect-pass cannot be combined", "give one of them")
     expected: Expected | None = "drop" if expect_drop else "pass" if expect_pass else None
     chosen = options(context)
     if diff:
         if config is None:
-            raise UsageError("--diff compares with a file", "name it with --config")
+            raise UsageError("--diff needs a file to compare with", "name it with --config")
         with probing.compared(chosen, config, interface, netns) as (now, then):
             _replay(file, then, now, expected, as_json)
         return
@@ -77,9 +78,7 @@ def _replay(file: str, judged: Subject, before: Subject | None, expected: Expect
     for text in [*judged.notes, *(before.notes if before else []), *capture.notes(), *_notes(result)]:
         render.note(text)
     if not result.packets and capture.unknown:
-        raise UsageError(
-            f"{capture.name} has no packet of a link type that is known", "capture on an Ethernet interface"
-        )
+        raise UsageError(f"{capture.name} has no packet of a supported link type", "capture on an Ethernet interface")
     if as_json:
         render.print_json(_answer(capture, judged, before, result))
     else:
@@ -94,43 +93,44 @@ def _notes(result: Result) -> list[str]:
     found = []
     cut = int(result.tally.packets[UNKNOWN].sum())
     if result.shortened:
-        found.append(f"of {result.shortened:,} packets the capture holds only the beginning; their payloads were cut")
+        found.append(
+            f"the capture holds only the beginning of {render.counted(result.shortened, 'packet')}; payloads were cut"
+        )
     if cut:
-        found.append(f"{cut:,} of them are cut within their headers, and nothing can be said of these")
+        found.append(f"{cut:,} of them {'is' if cut == 1 else 'are'} cut within the headers, too short for a verdict")
     if result.sent:
-        found.append(f"{result.sent:,} packets were sent by the capturing host; taken as incoming all the same")
+        found.append(f"packets sent by the capturing host, but treated as incoming: {result.sent:,}")
     return found
 
 
 def _judge(file: str, capture: Capture, result: Result, judged: Subject, expected: Expected | None) -> None:
     assert result.expectation
     if not result.packets:
-        raise XdpguardError("there is no packet to hold against what is expected", "give a capture with packets")
+        raise XdpguardError("the capture has no packet to test", "give a capture with packets")
     if not result.expectation.failed:
         _check_whole(capture)
         return
     number, verdict, reason = result.expectation.first
     done = {"DROP": "dropped", "PASS": "passed", "TX": "answered"}[verdict] if reason != "cut" else "cut too early"
-    wanted = "every packet was to be dropped" if expected == "drop" else "no packet was to be dropped"
+    wanted = "every packet should be dropped" if expected == "drop" else "no packet should be dropped"
     config = "" if judged.link else f" --config {judged.label}"
     saved = "a file of it" if file == "-" else file
     raise XdpguardError(
-        f"packet {number:,} is {done} ({reason}); {wanted}, and {result.expectation.failed:,} of"
-        f" {result.packets:,} do not meet it",
+        f"packet {number:,} is {done} ({reason}); {wanted}; {result.expectation.failed:,} of {result.packets:,} fail",
         f"xdpguard explain --pcap {saved} --packet {number}{config} says why",
     )
 
 
 def _check_whole(capture: Capture) -> None:
-    """Raise if packets were not judged: they are not known to meet the expectation."""
+    """Raise if packets were not judged, as it is unknown whether they meet the expectation."""
     skipped = capture.left_out()
     missing = [capture.fault] if capture.fault else []
     if skipped:
-        missing.append(f"{skipped:,} packets were left out, of which no frames can be made")
+        missing.append(f"{render.counted(skipped, 'packet')} could not be converted to frames")
     if missing:
         raise XdpguardError(
-            f"not every packet of {capture.name} was held against what is expected: {', and '.join(missing)}",
-            "give a whole capture of an Ethernet interface",
+            f"not every packet of {capture.name} was tested: {', and '.join(missing)}",
+            "give a complete capture of an Ethernet interface",
         )
 
 
@@ -166,7 +166,7 @@ def _print(capture: Capture, judged: Subject, before: Subject | None, result: Re
     from xdpguard.dataplane.sys.abi import reasons
 
     found = result.tally.named()
-    helps = {reason.name: reason.help for reason in reasons()} | {"cut": "too little of it was captured to say"}
+    helps = {reason.name: reason.help for reason in reasons()} | {"cut": "too little of it was captured to tell"}
     rows = [
         [name, units.number(it.packets), units.number(it.observed_packets),
          units.byte_count(it.bytes + it.observed_bytes), helps[name]]
@@ -200,7 +200,7 @@ def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
     assert result.difference
     changes = result.difference.changes()
     if not changes:
-        typer.echo(f"{judged.label} changes nothing against {before.label} for these packets")
+        typer.echo(f"{judged.label} changes nothing for these packets, compared with {before.label}")
         return
     rows = [
         [
@@ -212,5 +212,5 @@ def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
         ]
         for it in changes
     ]
-    title = f"what {judged.label} would change against {before.label}"
+    title = f"what {judged.label} would change, compared with {before.label}"
     render.print_table(["now", "then", "packets", "bytes", "which"], rows, title, right="packets bytes")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""block, unblock, allow, disallow, rules."""
+"""The commands block, unblock, allow, disallow, rules."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _Ports = Annotated[
     list[str] | None,
     typer.Option("--port", metavar="PORT[/tcp|/udp]", help="A destination port instead of a source; may be repeated."),
 ]
-_Life = Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h, 7d. Default: for good.")]
+_Life = Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h, 7d. Default: forever.")]
 _Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the rule.")]
-_Force = Annotated[bool, typer.Option("--force", help="Even if it cuts off an address this host needs.")]
+_Force = Annotated[bool, typer.Option("--force", help="Override the check that no address this host needs is cut off.")]
 
 _BLOCK_EXAMPLES = """
 \b
@@ -35,20 +35,20 @@ Examples:
   xdpguard block 198.51.100.7 --for 10m --reason "ssh brute force"
   xdpguard block 203.0.113.0/24 2001:db8::/32
   xdpguard block --port 8080/tcp --port 53/udp
-  xdpguard block - < addresses.txt     one a line, # starts a comment
+  xdpguard block - < addresses.txt     one per line, # starts a comment
   xdpguard block 198.51.100.0/24 --shadow --for 1d
 \b
-With --shadow nothing is dropped: the rule counts what it would drop, by whose packets they are (`rules` shows it),
-until `promote` makes it real. It counts what no block or list drops already, so beside a block of the same source it
-waits. A packet counts on one shadow entry, the one that would drop it if all were real.
+With --shadow nothing is dropped: the rule counts what it would drop, by class of sender (`rules` shows it), until
+`promote` enforces it. It counts only what no block or list already drops, so beside a block of the same source it
+counts nothing. A packet counts for one shadow entry, the one that would drop it if all were enforced.
 """
 _ALLOW_EXAMPLES = """
 \b
 Examples:
-  xdpguard allow 192.0.2.10                      a monitor that must always get through
+  xdpguard allow 192.0.2.10                      a monitor that must never be blocked
   xdpguard allow 198.51.100.0/28 --for 2h        inside a blocked 198.51.100.0/24
 \b
-The allow list wins over every block, port and check.
+Allow rules override every block, closed port and check.
 """
 _RULES_EXAMPLES = """
 \b
@@ -81,14 +81,14 @@ def block(
     life: _Life = "",
     reason: _Reason = "",
     force: _Force = False,
-    shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing: only count what would be dropped.")] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what would be dropped.")] = False,
 ) -> None:
     """Drop packets from sources, or to ports."""
     from xdpguard.control import safety
 
     if shadow and (ports or force):
-        what = "a port" if ports else "--force"
-        raise UsageError(f"--shadow does not go with {what}", "it is for sources, and cuts nobody off")
+        what = "--port" if ports else "--force"
+        raise UsageError(f"--shadow and {what} cannot be combined", "a shadow rule is for sources, and cuts nobody off")
     if ports:
         closed = ports_of(ports, targets)
 
@@ -113,11 +113,11 @@ def unblock(
     context: typer.Context,
     targets: Targets = None,
     ports: _Ports = None,
-    shadow: Annotated[bool, typer.Option("--shadow", help="Shadow rules only; a block stays.")] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow rules only; blocks stay.")] = False,
 ) -> None:
-    """Take block rules away, and shadow rules."""
+    """Remove block rules, closed ports and shadow rules."""
     if shadow and ports:
-        raise UsageError("--shadow does not go with a port", "shadow rules are for sources")
+        raise UsageError("--shadow and --port cannot be combined", "shadow rules are for sources")
     if ports:
         _remove(context, "port", ports_of(ports, targets), None)
     else:
@@ -127,20 +127,20 @@ def unblock(
 def allow(
     context: typer.Context, targets: Targets = None, life: _Life = "", reason: _Reason = "", force: _Force = False
 ) -> None:
-    """Let sources through, whatever blocks them."""
+    """Let sources through, overriding every block."""
     from xdpguard.control import safety
 
     wanted = prefixes(targets)
 
     def check_end(store: Store) -> None:
-        # An end given here also ends an allow rule that had none.
+        # An end given here applies also to an allow rule that had none.
         safety.check_disallow(store, wanted)
 
     _add(context, "allow", wanted, life, reason, check_end if life and not force else None)
 
 
 def disallow(context: typer.Context, targets: Targets = None, force: _Force = False) -> None:
-    """Take sources off the allow list."""
+    """Remove sources from the allow list."""
     from xdpguard.control import needed, safety
 
     wanted = prefixes(targets)
@@ -157,7 +157,7 @@ def rules(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the rules in force and what they hit."""
+    """Show the rules in force and their hits."""
     with ruleset(options(context), read_only=True) as found:
         real = found.rules.in_force(kind) if kind != "shadow" else []
         shadow = found.shadow_rules.in_force() if kind in (None, "shadow") else []
@@ -174,7 +174,7 @@ def rules(
         render.print_table(entries.RULE_COLUMNS, [entries.rule_row(item, now) for item in real], right="packets bytes")
         for words, addresses in left_out.items():
             if words in {_words(item.rule) for item in real}:
-                typer.echo(f"{words} does not hold for {', '.join(addresses)}; see xdpguard status")
+                typer.echo(f"{words} does not apply to {', '.join(addresses)}; see xdpguard status")
     if shadow:
         rows = [entries.shadow_rule_row(item, now) for item in shadow]
         render.print_table(entries.SHADOW_RULE_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
@@ -194,12 +194,12 @@ def _add_shadow(context: typer.Context, targets: Sequence[Prefix], seconds: floa
         for target in targets if len(targets) <= 100 else ():
             for rule in found.store.covering("block", target, time.time())[:1]:
                 inside = "is" if rule.target == target else f"is inside {rule.target}, which is"
-                render.note(f"{target} {inside} blocked: the shadow rule counts nothing as long as that lasts")
+                render.note(f"{target} {inside} blocked: the shadow rule counts nothing while that block lasts")
     typer.echo(
         f"counting what a block of {_named(targets)} would drop{_end(seconds)}{_already(change.updated, len(targets))}"
     )
     if not change.in_force:
-        render.note("nothing is attached: stored, counting from the next attach on")
+        render.note("nothing is attached: stored, counts from the next attach on")
 
 
 def _unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) -> None:
@@ -210,10 +210,10 @@ def _unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) ->
         if shadow and missing is not None:
             raise XdpguardError(
                 f"there is no shadow rule for {missing}",
-                "xdpguard rules --kind shadow shows which there are; nothing was changed",
+                "nothing was changed; xdpguard rules --kind shadow shows them all",
             )
         blocked = found.rules.found("block", targets)
-        # A target with neither is named when it is removed.
+        # A target with neither is reported when its removal fails.
         real = [] if shadow else [target for target in targets if target in blocked or target not in shadows]
         found.unblock(real, list(shadows.values()))
     typer.echo(f"{'no longer counting' if not real else 'unblocked'} {_named(targets)}")
@@ -245,7 +245,7 @@ def _add(
         lost = list(not_in_force(store)) if change.in_force else []
     verb = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
     if change.kept:
-        render.note(f"{change.kept:,} of them stand in the configuration file and stay as they are there")
+        render.note(f"unchanged, because the configuration file has them: {change.kept:,}")
     typer.echo(f"{verb} {_named(targets)}{_end(seconds)}{_already(change.updated, len(targets))}")
     if not change.in_force:
         render.note("nothing is attached: stored, in force from the next attach on")
@@ -254,7 +254,7 @@ def _add(
 
 
 def not_in_force(store: Store) -> Iterator[str]:
-    """Yield notes on which interfaces a change is not in force, and on which it is."""
+    """Yield notes on the interfaces on which a change is not in force, and on those on which it is."""
     from xdpguard.net.carried import program_on
 
     held, faults = [], {}
@@ -290,12 +290,12 @@ def tell_overridden(store: Store, targets: Sequence[Target]) -> None:
     for target in targets:
         if isinstance(target, Prefix):
             for rule in store.covering("allow", target)[:1]:
-                render.note(f"{target} is inside {rule.target}, which is allowed: the allow list wins")
+                render.note(f"{target} is inside {rule.target}, which is allowed: the allow rule overrides it")
 
 
 def _check_reason(reason: str) -> None:
     if not reason.isprintable():
-        raise UsageError("the reason has control characters in it", "give plain text in one line")
+        raise UsageError("the reason contains control characters", "give plain text in one line")
 
 
 def _end(seconds: float | None) -> str:
@@ -309,4 +309,4 @@ def _named(targets: Sequence[Target]) -> str:
 def _already(updated: int, total: int) -> str:
     if not updated:
         return ""
-    return " (rule was there, renewed)" if total == 1 else f" ({updated:,} were there, renewed)"
+    return " (rule existed, renewed)" if total == 1 else f" ({updated:,} existed, renewed)"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What every command starts from: the chosen instance, privileges, the lock, the store, the controller."""
+"""What every command starts with: the chosen instance, privileges, the lock, the store, the controller."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _tell(message: str) -> None:
 def controller(
     chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell
 ) -> Iterator[Controller]:
-    """Open the instance's controller: with the lock, to change something, or without it, to read only.
+    """Open the instance's controller, with the lock to make changes, or without it to read only.
 
-    ``on_wait`` is called with the lock's holder when it has to wait.
+    ``on_wait`` is called with a message naming the lock's holder if it has to wait.
     """
     from xdpguard.control.controller import Controller
     from xdpguard.dataplane.build.program import KernelDataplane
@@ -68,14 +68,15 @@ def controller(
 
 
 def remembered_policy(session: Controller, chosen: Options) -> Policy:
-    """Load the policy of the file last given, or of the instance's own file, or the defaults."""
+    """Load the policy from the file last given, from the instance's own file, or the defaults."""
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 
     path = session.config()
     if path is not None and not path.is_file():
         raise UsageError(
-            f"the configuration of the last attach has gone: {path}", "give another with --config, or --no-config"
+            f"the configuration of the last attach no longer exists: {path}",
+            "give another with --config, or use --no-config",
         )
     path = path or chosen.instance.config
     return load(path) if path else Policy()
@@ -85,7 +86,7 @@ def remembered_policy(session: Controller, chosen: Options) -> Policy:
 def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell) -> Iterator[Ruleset]:
     """Open the instance's rules, lists and guard policy; quick, because it loads neither bcc nor pyroute2.
 
-    ``on_wait`` is called with the lock's holder when it has to wait.
+    ``on_wait`` is called with a message naming the lock's holder if it has to wait.
     """
     from xdpguard.control.ruleset import Ruleset
     from xdpguard.dataplane.build.program import KernelDataplane

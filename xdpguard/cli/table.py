@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tables as text. Plain ASCII that fits is laid out here as rich would do it, because loading rich takes longer."""
+"""Tables as text. Plain ASCII that fits is laid out here just as rich would, because loading rich takes longer."""
 
 from __future__ import annotations
 

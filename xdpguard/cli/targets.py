@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sources and ports, as given on the command line or on standard input."""
+"""Sources and ports as given on the command line or standard input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Targets = Annotated[
 
 
 def prefixes(words: Sequence[str] | None) -> list[Prefix]:
-    """Return the sources given as arguments, and those of standard input if it is named."""
+    """Return the sources given as arguments, and those on standard input if - is among them."""
     if not words:
         raise UsageError("no target given", "name addresses or prefixes, or - to read them from standard input")
     found: dict[Prefix, None] = {}
@@ -33,7 +33,7 @@ def prefixes(words: Sequence[str] | None) -> list[Prefix]:
             for text in lines.notes[:10]:
                 render.note(text)
             if len(lines.notes) > 10:
-                render.note(f"... and {len(lines.notes) - 10} more lines with host bits set")
+                render.note(f"... and {render.counted(len(lines.notes) - 10, 'more line')} with host bits set")
             found.update(dict.fromkeys(lines.prefixes))
             continue
         prefix, cleared = parse_prefix(word)
@@ -45,7 +45,7 @@ def prefixes(words: Sequence[str] | None) -> list[Prefix]:
 
 def _standard_input() -> Iterator[bytes]:
     if sys.stdin is None:
-        raise UsageError("standard input is closed", "give it a file: xdpguard block - < FILE")
+        raise UsageError("standard input is closed", "redirect it from a file: xdpguard block - < FILE")
     # A bounded read: an endless line must not exhaust memory.
     return iter(lambda: sys.stdin.buffer.readline(LONGEST_LINE + 2), b"")
 

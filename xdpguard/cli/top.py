@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""top."""
+"""The command top."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _MOST_UPDATES = 10_000
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard top                       the live screen; ? shows the keys, q ends it
+  xdpguard top                       the live screen; ? shows the keys, q quits
   xdpguard top --interval 0.5
-  xdpguard top --once                one frame as text, for a log or a mail
+  xdpguard top --once                one frame as text, for a log or an e-mail
   COLUMNS=120 LINES=40 xdpguard top --screenshot top.svg --updates 60
 \b
-Blocking and allowing are keys of the screen, and ask before they do anything.
+The keys that block and allow ask for confirmation first.
 """
 
 
@@ -47,25 +47,25 @@ def register(app: typer.Typer) -> None:
 def top(
     context: typer.Context,
     interval: Annotated[float, typer.Option("--interval", metavar="SECONDS", help="How often to read.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one frame as text, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one frame as text and exit.")] = False,
     screenshot: Annotated[
         Path | None,
-        typer.Option("--screenshot", metavar="FILE", help="Write the screen as SVG, and end."),
+        typer.Option("--screenshot", metavar="FILE", help="Write the screen as SVG and exit."),
     ] = None,
     updates: Annotated[
-        int, typer.Option("--updates", metavar="N", help="With --screenshot: after so many readings.")
+        int, typer.Option("--updates", metavar="N", help="With --screenshot: after this many readings.")
     ] = 8,
 ) -> None:
     """Watch live: packets by verdict and reason, who sends SYNs, rules, lists, the guard; block and allow by key."""
     if not _SHORTEST <= interval <= _LONGEST:
         raise UsageError("--interval is too short or too long", f"give {_SHORTEST} to {_LONGEST:.0f} seconds")
     if once and screenshot:
-        raise UsageError("--once and --screenshot contradict each other", "give one of them")
+        raise UsageError("--once and --screenshot cannot be combined", "give one of them")
     if not 1 <= updates <= _MOST_UPDATES:
         raise UsageError("--updates is too small or too large", f"give 1 to {_MOST_UPDATES}")
     require_privileges()
     if not once and screenshot is None and not _terminal():
-        raise UsageError("top needs a terminal", "--once prints one frame; stats --watch 1 prints again and again")
+        raise UsageError("top needs a terminal", "use --once for one frame, or stats --watch 1 for repeated output")
     _run(options(context), interval, once, screenshot, updates)
 
 

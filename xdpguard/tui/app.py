@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The application: keys, prompts, threads, and restoring the terminal. frame.py draws the picture."""
+"""The application: keys, prompts, threads, restoring the terminal. frame.py draws the screen."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Top(App[None]):
             self.view.age = time.monotonic() - self._at
         self._board.redraw()
         if self._wanted and self.updates == self._wanted:
-            # After the new figures have been drawn.
+            # Wait until the new figures have been drawn.
             self.call_after_refresh(self._shot)
 
     def _watch(self) -> None:

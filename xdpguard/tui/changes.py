@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Changes made from the screen: described in words first, then made exactly as the command line makes them."""
+"""Changes made from the screen: first described in words, then made exactly as by the command line."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Change:
     def done(self, changed: bool) -> str:
         """Describe what was done. ``changed``: an existing rule got a new end."""
         verb = self.verb if self.lasting else _REMOVED[self.kind]
-        again = " (rule was there, renewed)" if changed else ""
+        again = " (rule existed, renewed)" if changed else ""
         return f"{_DONE.get(verb, 'reopened')} {self.target}{f' {self._life()}' if self.lasting else ''}{again}"
 
     def _life(self) -> str:
@@ -77,9 +77,9 @@ class Change:
                 return self.done(False)
             change = found.rules.add(self.kind, [self.target], _REASON, "cli", seconds)
             if change.kept:
-                return f"{self.target} is in the configuration file and stays as it is there"
+                return f"{self.target} is in the configuration file, and stays as it is there"
             done = self.done(change.updated > 0)
             if self.verb == "block" and isinstance(self.target, Prefix):
                 for rule in found.store.covering("allow", self.target)[:1]:
-                    done += f"; but it is inside {rule.target}, which is allowed: the allow list wins"
+                    done += f"; but it is inside {rule.target}, which is allowed: the allow rule overrides it"
             return done

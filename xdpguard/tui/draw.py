@@ -64,7 +64,7 @@ def cell(text: str, width: int, right: bool = False) -> str:
 
 
 def plain(line: Iterable[Span]) -> str:
-    """Return the text of a line without its meaning."""
+    """Return the text of a line without styles."""
     return "".join(text for text, _ in line)
 
 

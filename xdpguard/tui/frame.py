@@ -41,7 +41,7 @@ HELP = (
     "  p or Space          pause the picture, and resume; reading continues",
     "  i                   the next interface; Enter on a row of table 7 does the same",
     "  b                   block the selected source (table 2) or target (table 5)",
-    "  a                   allow it, whatever blocks it",
+    "  a                   allow it, overriding every block",
     "  u                   unblock it; on table 5 remove the selected rule",
     "                      each asks first: left and right set how long, y confirms",
     "  q or Ctrl-C         quit; the data plane keeps running",

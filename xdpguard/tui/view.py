@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the user has selected: interface, table, row, order, filter. Survives every reading."""
+"""What the user has selected: interface, table, row, order, filter. Kept across readings."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class NamedList(Loaded, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, item: ListHits, shares: Mapping[str, Share], left_out: list[str] | None = None) -> NamedList:
-        """Convert a list in force."""
+        """Convert an enforced list."""
         return cls(**_list_fields(item.its, False), **_hit_fields(item, shares), left_out=left_out or UNSET)
 
 

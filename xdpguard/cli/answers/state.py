@@ -28,7 +28,7 @@ class Answers(Struct, frozen=True):
 
     @classmethod
     def of(cls, reach: Reach, name: str, netns: str) -> Answers | None:
-        """Return them for one interface; None if it carries no program of the instance."""
+        """Return this for one interface; None if it carries no program of the instance."""
         if (name, netns) not in reach.silences:
             return None
         found = reach.silences[name, netns]
@@ -36,7 +36,7 @@ class Answers(Struct, frozen=True):
 
 
 class Interface(Struct, frozen=True, kw_only=True):
-    """An interface that carries the program, or should."""
+    """An interface that carries the program, or should carry it."""
 
     name: str
     netns: str
@@ -72,7 +72,7 @@ class ShadowAudit(Struct, frozen=True):
 
     @classmethod
     def of(cls, found: ShadowAudited) -> ShadowAudit:
-        """What an audit has found."""
+        """Convert the findings of an audit."""
         return cls(found.behind, Held(*found.rules), {name: Held(*its) for name, its in found.lists.items()})
 
 
@@ -87,7 +87,7 @@ class Audit(Struct, frozen=True):
 
     @classmethod
     def of(cls, found: Audited) -> Audit:
-        """What an audit has found."""
+        """Convert the findings of an audit."""
         lists = {name: Held(*its) for name, its in found.lists.items()}
         shadow = ShadowAudit.of(found.shadow) if found.shadow else None
         return cls(found.ratio, found.behind, Held(*found.rules), lists, shadow)

@@ -17,7 +17,7 @@ def wide(socket: int, netns: int) -> dict[str, Any]:
 
 
 class Transition(Struct, frozen=True):
-    """A change of a socket's state; ``ms``: how long the old one lasted, None if unknown."""
+    """A state transition of a socket; ``ms``: how long the old state lasted, None if unknown."""
 
     time: float
     netns: str

@@ -11,17 +11,17 @@ _HELP = "TCP on this host: states, transitions, round-trip times, retransmission
 _TABLE = {
     "states": Source(
         "xdpguard.cli.tcp.states",
-        "Show how many TCP sockets are in each state, what waits at the listeners, and what is abnormal.",
+        "Show how many TCP sockets are in each state, the queues of the listeners, and what is abnormal.",
     ),
     "trace": Source(
         "xdpguard.cli.tcp.trace",
-        "Show every change of a TCP socket's state: whose it is, and how long the old state lasted.",
+        "Show every state transition of TCP sockets: the process, and how long the old state lasted.",
     ),
     "rtt": Source(
         "xdpguard.cli.tcp.rtt", "Show smoothed round-trip times as histograms, with percentiles and average."
     ),
     "retrans": Source(
-        "xdpguard.cli.tcp.retrans", "Show segments that are sent again: which, why, and how many of those sent."
+        "xdpguard.cli.tcp.retrans", "Show retransmitted segments: which, why, and what share of those sent."
     ),
     "cwnd": Source(
         "xdpguard.cli.tcp.cwnd",

@@ -31,11 +31,11 @@ _SHORTEST, _LONGEST = 0.001, 3600.0  # seconds between two samples
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard tcp cwnd                                  a table, every second; end with Ctrl-C
+  xdpguard tcp cwnd                                  a table every second; Ctrl-C ends it
   xdpguard tcp cwnd --remote 198.51.100.7 --every 10ms
   xdpguard tcp cwnd --for 30s --json > samples.json  every sample, for plotting
 \b
-A connection is sampled when it receives a segment, at most once in --every.
+A connection is sampled when it receives a segment, at most once per --every.
 """
 
 
@@ -53,13 +53,13 @@ def cwnd(
     remote_port: options.RemotePort = "",
     pid: options.Pid = 0,
     every: Annotated[
-        str, typer.Option("--every", metavar="TIME", help="At most one sample of a connection in so long.")
+        str, typer.Option("--every", metavar="TIME", help="Sample a connection at most once in this time.")
     ] = "100ms",
-    interval: Annotated[str, typer.Option("--interval", metavar="TIME", help="A table at this interval.")] = "1s",
+    interval: Annotated[str, typer.Option("--interval", metavar="TIME", help="Print a table at this interval.")] = "1s",
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many connections; 0 for all.")] = 20,
     length: options.Length = "",
     wide: options.Wide = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every sample, a JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every sample, one JSON object a line.")] = False,
 ) -> None:
     """Show congestion window, slow-start threshold, round-trip time and windows of connections over time."""
     from xdpguard.tcp.cwnd import History, Windows, living
@@ -87,9 +87,11 @@ def cwnd(
                 due = max(due + again, time.monotonic())
                 shown.table(history.connections(), running.lost())
         if running.lost():
-            render.note(f"{running.lost():,} samples were lost: more came than could be read; try a longer --every")
+            render.note(
+                f"{running.lost():,} samples were lost: they came faster than they could be read; try a longer --every"
+            )
         if running.inodes.left_out:
-            render.note(f"{running.inodes.left_out:,} sockets of the process were not looked at: it has too many")
+            render.note(f"{running.inodes.left_out:,} sockets of the process were not observed: it has too many")
 
 
 class _Shown:
@@ -133,7 +135,7 @@ class _Shown:
             yield render.json_line(found)
 
     def table(self, connections: list[list[Sample]], lost: int) -> None:
-        """Print the connections with the largest windows, and how these developed."""
+        """Print the connections with the largest windows, and the windows' history."""
         from xdpguard.tcp.cwnd import sparkline
 
         typer.echo(_CLEAR if sys.stdout.isatty() else f"--- {units.moment(time.time())}", nl=not sys.stdout.isatty())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The loop of the live commands: it ends by Ctrl-C, SIGTERM, after a time, or when standard output has no reader."""
+"""The loop of the live commands. Ctrl-C, SIGTERM, a time limit, or a standard output without reader end it."""
 
 from __future__ import annotations
 

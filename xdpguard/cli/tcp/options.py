@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The options that choose sockets and a duration, which every `tcp` command shares."""
+"""The options that choose sockets and a duration, shared by the `tcp` commands."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ Remote = Annotated[str, typer.Option("--remote", metavar="PREFIX", help="Remote 
 LocalPort = Annotated[str, typer.Option("--local-port", metavar="PORT[-PORT]", help="Local port or range.")]
 RemotePort = Annotated[str, typer.Option("--remote-port", metavar="PORT[-PORT]", help="Remote port or range.")]
 Pid = Annotated[int, typer.Option("--pid", metavar="PID", min=0, help="Sockets of this process only.")]
-Length = Annotated[str, typer.Option("--for", metavar="TIME", help="End after so long (10s, 5m); else with Ctrl-C.")]
+Length = Annotated[
+    str, typer.Option("--for", metavar="TIME", help="Stop after this time (10s, 5m); otherwise Ctrl-C ends it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Also the socket's address in the kernel, and more.")]
-Prefix4 = Annotated[int, typer.Option("--prefix4", metavar="LENGTH", min=0, max=32, help="IPv4: sum by such prefixes.")]
+Prefix4 = Annotated[
+    int, typer.Option("--prefix4", metavar="LENGTH", min=0, max=32, help="IPv4: group by prefixes of this length.")
+]
 Prefix6 = Annotated[
-    int, typer.Option("--prefix6", metavar="LENGTH", min=0, max=128, help="IPv6: sum by such prefixes.")
+    int, typer.Option("--prefix6", metavar="LENGTH", min=0, max=128, help="IPv6: group by prefixes of this length.")
 ]
 
 
@@ -54,7 +58,7 @@ def chosen(
         found = Filter(**{**found.__dict__, "states": states})
     found.check()
     if pid and not os.path.isdir(f"/proc/{pid}"):  # noqa: PTH112
-        raise UsageError(f"no process {pid}", "see ps -e; a process that ends takes its sockets with it")
+        raise UsageError(f"there is no process {pid}", "see ps -e; the sockets of a process end with it")
     return found
 
 

@@ -29,12 +29,12 @@ _PAUSE = 0.05
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard tcp retrans                               each as it happens; end with Ctrl-C
+  xdpguard tcp retrans                               each as it happens; Ctrl-C ends it
   xdpguard tcp retrans --count --by remote --prefix4 24 --for 1m
   xdpguard tcp retrans --count --by listener --local-port 443
   xdpguard tcp retrans --json | jq 'select(.kind == "timeout")'
 \b
-Kinds: syn, syn-ack, loss-probe (tail loss probe), timeout (and what it recovers), fast (ACKs told of the loss), other.
+Kinds: syn, syn-ack, loss-probe (tail loss probe), timeout (and what it recovers), fast (ACKs revealed the loss), other.
 """
 
 
@@ -52,10 +52,10 @@ def retrans(
     remote_port: options.RemotePort = "",
     pid: options.Pid = 0,
     state: Annotated[
-        list[str] | None, typer.Option("--state", metavar="STATE", help="In these states; several by commas.")
+        list[str] | None, typer.Option("--state", metavar="STATE", help="Only in these states, comma-separated.")
     ] = None,
-    count: Annotated[bool, typer.Option("--count", help="Add up, and show at the end.")] = False,
-    by: Annotated[By, typer.Option("--by", help="With --count: what to add up.")] = "connection",
+    count: Annotated[bool, typer.Option("--count", help="Count, and show totals at the end.")] = False,
+    by: Annotated[By, typer.Option("--by", help="With --count: what to group by.")] = "connection",
     prefix4: options.Prefix4 = 32,
     prefix6: options.Prefix6 = 128,
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many; 0 for all.")] = 20,
@@ -63,15 +63,15 @@ def retrans(
     wide: options.Wide = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show segments that are sent again: which, why, and how many of those sent."""
+    """Show retransmitted segments: which, why, and what share of those sent."""
     from xdpguard.tcp.retrans import Retransmissions
 
     if by != "connection" and not count:
-        raise UsageError("--by says how to add up", "give --count as well")
+        raise UsageError("--by needs --count", "add --count, or leave out --by")
     if (prefix4, prefix6) != (32, 128) and by != "remote":
-        raise UsageError("--prefix4 and --prefix6 say how remote addresses are added up", "give --count --by remote")
+        raise UsageError("--prefix4 and --prefix6 need --count --by remote", "add these, or leave the prefixes out")
     if count and wide:
-        raise UsageError("--wide shows more of each segment, and --count adds them up", "leave one of them out")
+        raise UsageError("--wide and --count cannot be combined", "leave one of them out")
     chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []))
     until = options.seconds(length)
     require_privileges()
@@ -82,9 +82,9 @@ def retrans(
             _follow(running, _Lines(wide, bool(netns)), until, as_json)
         lost = running.lost()
         if lost:
-            render.note(f"{lost:,} events were lost: more came than could be read")
+            render.note(f"{lost:,} events were lost: they came faster than they could be read")
         if running.inodes.left_out:
-            render.note(f"{running.inodes.left_out:,} sockets of the process were not looked at: it has too many")
+            render.note(f"{running.inodes.left_out:,} sockets of the process were not observed: it has too many")
 
 
 def _places(netns: str) -> list[Place]:
@@ -182,7 +182,7 @@ def _count(
     }[by]
     counting = tally.Tally(chosen, grouping)
     counting.begin(_places(netns), running.inodes.held)
-    running.read()  # those so far may be older than what was noted
+    running.read()  # discard events that may be older than the first counts
     for _ in loop.rounds("counting retransmissions", _PAUSE, until):
         running.inodes.refresh()
         counting.add(running.read())

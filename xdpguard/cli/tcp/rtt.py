@@ -37,7 +37,7 @@ Examples:
   xdpguard tcp rtt --local-port 443 --interval 1s    a histogram every second
   xdpguard tcp rtt --for 10s --by remote --json | jq '.groups[] | {remote, p99}'
 \b
-Each segment that an established connection receives counts once, with the connection's smoothed round-trip time then.
+Each segment that an established connection receives counts once, with the smoothed round-trip time at that moment.
 """
 
 
@@ -54,13 +54,15 @@ def rtt(
     local_port: options.LocalPort = "",
     remote_port: options.RemotePort = "",
     pid: options.Pid = 0,
-    longer: Annotated[str, typer.Option("--longer", metavar="TIME", help="Only times of at least so much: 5ms.")] = "",
-    by: Annotated[By, typer.Option("--by", help="A histogram for each of these.")] = "all",
+    longer: Annotated[
+        str, typer.Option("--longer", metavar="TIME", help="Only times of at least this much: 5ms.")
+    ] = "",
+    by: Annotated[By, typer.Option("--by", help="One histogram for each of these.")] = "all",
     prefix4: options.Prefix4 = 32,
     prefix6: options.Prefix6 = 128,
     unit: Annotated[Unit, typer.Option("--unit", help="Microseconds or milliseconds.")] = "us",
     interval: Annotated[
-        str, typer.Option("--interval", metavar="TIME", help="A histogram of every interval: 500ms, 10s.")
+        str, typer.Option("--interval", metavar="TIME", help="Print a histogram for each interval: 500ms, 10s.")
     ] = "",
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many histograms; 0 for all.")] = 10,
     length: options.Length = "",
@@ -71,7 +73,9 @@ def rtt(
     from xdpguard.tcp.rtt import RoundTrips
 
     if (prefix4, prefix6) != (32, 128) and by not in ("local", "remote"):
-        raise UsageError("--prefix4 and --prefix6 say how addresses are added up", "give --by remote or --by local")
+        raise UsageError(
+            "--prefix4 and --prefix6 need --by remote or --by local", "add one of them, or leave the prefixes out"
+        )
     least = round(parse_interval(longer) * 1e6) if longer else 0
     if least > _LONGEST:
         raise UsageError("--longer is longer than the kernel can count", "give an hour at most")
@@ -92,9 +96,11 @@ def rtt(
             shown.show({key: its for key, its in fresh.items() if its.counts}, headed=bool(every))
             before = now
         if running.lost():
-            render.note(f"{running.lost():,} times are not in these figures: too many groups; add up with --prefix4")
+            render.note(
+                f"{running.lost():,} times are missing from these figures: too many groups; use a shorter --prefix4"
+            )
         if running.inodes.left_out:
-            render.note(f"{running.inodes.left_out:,} sockets of the process were not looked at: it has too many")
+            render.note(f"{running.inodes.left_out:,} sockets of the process were not observed: it has too many")
 
 
 class _Shown:
@@ -127,7 +133,7 @@ class _Shown:
         for key, its in chosen:
             lines += self._lines(key, its)
         if not chosen:
-            lines.append("no segment was received by an established connection that is looked at")
+            lines.append("no observed established connection has received a segment")
         if left_out:
             lines.append(f"and {len(left_out):,} more with fewer segments; --top 0 shows all")
         loop.write(lines)

@@ -24,7 +24,7 @@ _EXAMPLES = """
 \b
 Examples:
   xdpguard tcp states                        sockets by state, and what is abnormal
-  xdpguard tcp states --watch 1              kept current, with changes a second; end with Ctrl-C
+  xdpguard tcp states --watch 1              kept current, with changes per second; Ctrl-C ends it
   xdpguard tcp states --by listener          accept queues and SYN backlogs with their limits
   xdpguard tcp states --by remote --prefix4 24 --prefix6 48 --top 10
   xdpguard tcp states --json | jq '.namespaces[].states'
@@ -38,7 +38,7 @@ def register(group: typer.Typer) -> None:
 
 def states(
     netns: OneNetns = "",
-    by: Annotated[By, typer.Option("--by", help="What to add up.")] = "state",
+    by: Annotated[By, typer.Option("--by", help="What to group by.")] = "state",
     prefix4: options.Prefix4 = 32,
     prefix6: options.Prefix6 = 128,
     top: Annotated[
@@ -50,20 +50,20 @@ def states(
             "--watch",
             metavar="SECONDS",
             show_default="once",
-            help="Again every 0.1 to 86400 seconds, with changes a second.",
+            help="Repeat every 0.1 to 86400 seconds, with changes per second.",
         ),
     ] = 0.0,
     length: options.Length = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")] = False,
 ) -> None:
-    """Show how many TCP sockets are in each state, what waits at the listeners, and what is abnormal."""
+    """Show how many TCP sockets are in each state, the queues of the listeners, and what is abnormal."""
     if watch and not _SHORTEST <= watch <= _LONGEST:
         raise UsageError("--watch is too short or too long", f"give {_SHORTEST} to {_LONGEST} seconds")
     until = options.seconds(length)
     if until and not watch:
-        raise UsageError("--for needs --watch", "give --watch 1 as well")
+        raise UsageError("--for needs --watch", "add --watch 1, or leave out --for")
     if (prefix4, prefix6) != (32, 128) and by != "remote":
-        raise UsageError("--prefix4 and --prefix6 say how remote addresses are added up", "give --by remote")
+        raise UsageError("--prefix4 and --prefix6 need --by remote", "add it, or leave the prefixes out")
     require_privileges()
     view = View(by, prefix4, prefix6, top, as_json)
     if watch:
@@ -88,7 +88,7 @@ def _taken(netns: str) -> list[Snapshot]:
         except (XdpguardError, OSError):
             if netns or not place.name:
                 raise
-            # A namespace that no longer exists is left out.
+            # Skip a namespace that no longer exists.
     return found
 
 

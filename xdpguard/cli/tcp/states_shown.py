@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xdpguard.tcp.snapshot import Listener, Remote, Snapshot
 
 By = Literal["state", "listener", "remote"]
-_OLD = 2.0  # seconds, from which a snapshot's age is shown
+_OLD = 2.0  # seconds; a snapshot's age is shown from here on
 
 
 @dataclass
@@ -206,7 +206,7 @@ def _print_listeners(view: View, found: list[Found]) -> None:
         for one in it.listeners[: view.top or None]
     ]
     if not rows:
-        typer.echo("nothing listens")
+        typer.echo("no listeners")
         return
     columns = ["netns", "listener", "process", "accept queue", "SYN backlog", "connections"]
     render.print_table(columns, rows, right="connections")

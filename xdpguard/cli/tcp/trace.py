@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tcp trace: one line per change of state."""
+"""tcp trace: one line per state transition."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _SPECIAL = frozenset(',"\r\n')  # characters that CSV quotes
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard tcp trace                                 every change, on the whole host
+  xdpguard tcp trace                                 every transition on the whole host
   xdpguard tcp trace --local-port 443 --state CLOSE_WAIT,LAST_ACK
   xdpguard tcp trace --remote 198.51.100.0/24 --longer 10s
   xdpguard tcp trace --for 1m --csv > changes.csv
   xdpguard tcp trace --json | jq 'select(.new == "CLOSE" and .ms < 5)'
 \b
-A process id is told where it is certain; most changes happen while some other process runs.
-TIME_WAIT is where the kernel goes on with a small socket, whose end no tracepoint tells.
+A process is named only where it is certain; most transitions happen while an unrelated process runs.
+In TIME_WAIT the kernel continues with a timewait socket, whose end no tracepoint reports.
 """
 
 Format = Callable[[Iterable["Transition"]], Iterable[str]]
@@ -55,21 +55,22 @@ def trace(
     remote_port: options.RemotePort = "",
     pid: options.Pid = 0,
     state: Annotated[
-        list[str] | None, typer.Option("--state", metavar="STATE", help="From or to these states; several by commas.")
+        list[str] | None, typer.Option("--state", metavar="STATE", help="From or to these states, comma-separated.")
     ] = None,
     longer: Annotated[
-        str, typer.Option("--longer", metavar="TIME", help="Only after at least so long in the old state: 500ms, 10s.")
+        str,
+        typer.Option("--longer", metavar="TIME", help="Only after at least this long in the old state: 500ms, 10s."),
     ] = "",
     length: options.Length = "",
     wide: options.Wide = False,
     as_json: options.Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
 ) -> None:
-    """Show every change of a TCP socket's state: whose it is, and how long the old state lasted."""
+    """Show every state transition of TCP sockets: the process, and how long the old state lasted."""
     from xdpguard.tcp.trace import Trace
 
     if as_json and as_csv:
-        raise UsageError("--json and --csv exclude each other", "leave one of them out")
+        raise UsageError("--json and --csv cannot be combined", "leave one of them out")
     least = round(parse_interval(longer) * 1e9) if longer else 0
     chosen = options.chosen(
         netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []), least
@@ -87,16 +88,18 @@ def trace(
             if last or number % _LOOK_FOR_LOST == 0:
                 lost = running.lost()
                 if lost > told:
-                    render.note(f"{lost - told:,} changes were lost: more came than could be written")
+                    render.note(f"{lost - told:,} transitions were lost: they came faster than they could be written")
                 told, missed = lost, max(missed, running.missed())
         if missed:
-            render.note(f"{missed:,} changes on this host, wanted or not, came while the program ran, and were lost")
+            render.note(
+                f"{missed:,} transitions on this host, wanted or not, came while the program ran, and were lost"
+            )
         if running.unknown:
-            render.note(f"{running.unknown:,} changes are left out: nothing told whose sockets they were")
+            render.note(f"{running.unknown:,} transitions are omitted: the owner of their sockets is unknown")
 
 
 class _Lines:
-    """Formats changes of state as lines."""
+    """Formats state transitions as lines."""
 
     def __init__(self, wide: bool, one_namespace: bool) -> None:
         from xdpguard.cli.answers.tcp import Transition as Answer
@@ -118,7 +121,7 @@ class _Lines:
         return head + (f"{'':<14} {'SOCKET':<18} RESTS IN" if self._wide else "")
 
     def text(self, changes: Iterable[Transition]) -> Iterable[str]:
-        """Yield a table row for each change."""
+        """Yield a table row for each transition."""
         netns, end, clock = self._names.name, self._end, self._clock.time_of_day
         for it in changes:
             lasted = f"{(it.at - it.since) / 1e6:12.3f}" if it.since else "           -"
@@ -133,7 +136,7 @@ class _Lines:
             yield line
 
     def json(self, changes: Iterable[Transition]) -> Iterable[str]:
-        """Yield a JSON object for each change."""
+        """Yield a JSON object for each transition."""
         return map(render.json_line, map(self._answer, changes))
 
     def csv_head(self) -> str:
@@ -142,7 +145,7 @@ class _Lines:
         return names + (",socket,netns_inode,rest" if self._wide else "")
 
     def csv(self, changes: Iterable[Transition]) -> Iterable[str]:
-        """Yield a CSV record for each change; unknown fields are empty."""
+        """Yield a CSV record for each transition; unknown fields are empty."""
         netns, address, unix = self._names.name, self._address, self._clock.unix
         for it in changes:
             lasted = f"{(it.at - it.since) / 1e6:.6f}" if it.since else ""
