@@ -42,7 +42,7 @@ class Needs:
             _log.error(f"the addresses this host needs could not be let through: {error}; {error.remedy}")
             return
         self._mark, self._at = mark, now
-        told = {it.address: f"{it}; to settle it: {it.remedy}" for it in found}
+        told = {it.address: f"{it}; to resolve it: {it.remedy}" for it in found}
         for address, text in told.items():
             if self._told.get(address) != text:
                 _log.warning(text)
