@@ -141,7 +141,7 @@ def status(
     """Show what is attached, and how many rules are in force. Exits with 1 when something is not as it should be."""
     import time
 
-    from xdpguard.control import needed
+    from xdpguard.control import needed, openness
     from xdpguard.control.answering import Reach
     from xdpguard.dataplane.sys.abi import ABI
 
@@ -154,6 +154,7 @@ def status(
         audit = session.audit()
         answers = Reach(pins(chosen), session.links())
         conflicts = needed.kept(session.store)
+        everybody = openness.notes(session.store)
         awaited, unread = health.awaited(session, chosen)
         counts = session.store.counts(time.time())
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
@@ -172,6 +173,7 @@ def status(
                 audit=state.Audit.of(audit) if audit else None,
                 awaited=[state.Awaited(*place) for place in awaited],
                 conflicts=[state.Conflict.of(it) for it in conflicts],
+                allows_everybody=everybody,
                 degraded=degraded,
             )
         )
@@ -196,8 +198,8 @@ def status(
         render.note(
             f"the kernel does not hold all of it: {', '.join(missing)}; attach again, or xdpguard run, mends it"
         )
-    for conflict in conflicts:
-        render.note(health.conflict_text(conflict))
+    for text in [*everybody, *map(health.conflict_text, conflicts)]:
+        render.note(text)
     for place in awaited:
         render.note(f"{place_of(*place)} is named in the configuration and not attached; xdpguard run attaches it")
     if unread:
