@@ -80,6 +80,7 @@ LOGGED_IN = {
     "OpenSSH 9.8": (monitored("sshd-session: bob@pts/0", comm="sshd-session"), "sshd process 101, bob@pts/0"),
     "root": (alone("sshd: root@pts/0"), "sshd process 100, root@pts/0"),
     "root, forwarding only": (alone("sshd: root"), "sshd process 100, root"),
+    "a program of another name": (alone("sshd: root@pts/0", comm="sshd-wrapped"), "sshd process 100, root@pts/0"),
     "another server": (alone("/opt/sshd\0-p\0002222", LISTENER, CONNECTION), "process 100, which is named sshd"),
 }
 NOT_LOGGED_IN = {
@@ -90,7 +91,7 @@ NOT_LOGGED_IN = {
     "an unknown user": monitored("sshd: unknown [net]"),
     "OpenSSH 9.8": monitored("sshd-session: bob [net]", comm="sshd-session"),
     "the listener": alone("sshd: /usr/sbin/sshd -D [listener] 1 of 10-100 startups"),
-    "not named sshd": alone("sshd: root@pts/0", comm="sleep"),
+    "not named sshd": alone("sshd-auth: root@pts/0", comm="sshd-auth"),
     "a user's own": forged,
     "set-user-ID, started by a user": alone("sshd: root@pts/0", user=USER, effective=0),
     "a set-user-ID program": alone("sshd: root@pts/0", setuid=True),

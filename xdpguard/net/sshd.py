@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _PROC = Path("/proc")
-_NAMES = (b"sshd\n", b"sshd-session\n")  # of comm
+_NAMES = ("sshd", "sshd-session")
 # Compiled where they are used: mostly there is no session.
 _TITLE = r"(?s)sshd(?:-session)?: (.*)"
 _BEFORE_LOGIN = r"\[|^unknown$"
@@ -32,7 +32,10 @@ _SOCKET = r"socket:\[([0-9]+)\]"
 
 
 class Process(NamedTuple):
-    """A process named sshd. ``sockets``: inodes of its sockets by file descriptor, the lowest first."""
+    """A process named sshd, by its program or its title; ``user``: the real one.
+
+    ``sockets``: inodes of its sockets by file descriptor, the lowest first.
+    """
 
     pid: int
     parent: int
@@ -99,15 +102,19 @@ def _processes() -> Iterator[Process]:
 
 
 def _process(folder: str) -> Process | None:
-    with open(f"{folder}/comm", "rb") as file:  # noqa: PTH123 (called often)
-        if file.read() not in _NAMES:
-            return None
+    words = _read(f"{folder}/cmdline").rstrip("\0").split("\0")
+    if words[0].partition(":")[0].rpartition("/")[2] not in _NAMES and _read(f"{folder}/comm").strip() not in _NAMES:
+        return None
     status = dict(line.split(":\t", 1) for line in Path(folder, "status").read_text().splitlines() if ":\t" in line)
     user = int(status["Uid"].split()[0])  # the real one
     if Path(folder, "exe").stat().st_mode & stat.S_ISUID:
         return None
-    words = Path(folder, "cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").split("\0")
     return Process(int(status["Pid"]), int(status["PPid"]), user, tuple(words), tuple(_sockets(folder)))
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (called often)
+        return file.read()
 
 
 def _sockets(folder: str) -> Iterator[int]:
