@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The name servers behind a stub, and what DHCP needs, read from the files of those who know them."""
+"""The name servers behind a stub, and what DHCP needs, read from the files of those who know them; many routes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpguard.net import dhcp, nameservers, tcptable
+from xdpguard.net import dhcp, nameservers, nexthops, tcptable
 
 SERVER = "192.0.2.53"
 STUB = "nameserver 127.0.0.53\noptions edns0\n"
@@ -135,3 +135,24 @@ def test_what_is_no_lease(root: Path, data: bytes) -> None:
 def test_whom_dhcp_hears(root: Path, name: str, port: str, needs: str) -> None:
     write(root, name, f"  sl  local_address rem_address   st\n   1: 00000000:{port} 00000000:0000 07\n")
     assert [str(it) for it, _ in dhcp.sources()] == ([needs] if needs else [])
+
+
+def test_routes_that_take_long_to_read_are_not_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, seconds, reads = [1000.0], [0.05], [0]
+
+    def slowly(*_: object) -> list[bytes]:
+        reads[0] += 1
+        clock[0] += seconds[0]
+        return []
+
+    monkeypatch.setattr(nexthops, "_held", {})
+    monkeypatch.setattr(nexthops, "_dump", slowly)
+    monkeypatch.setattr("xdpguard.net.nexthops.time.monotonic", lambda: clock[0])
+    for expected in (2, 4):  # one for each family
+        nexthops.read()
+        assert reads[0] == expected, "quick ones are"
+    seconds[0] = 1.0
+    for later, expected in ((0.0, 6), (39.0, 6), (2.0, 8)):
+        clock[0] += later
+        nexthops.read()
+        assert reads[0] == expected
