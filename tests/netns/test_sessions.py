@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,22 @@ def test_who_is_logged_in_over_another_port(attached: Command, lab: Lab, sshd: S
     with Sshd(), connections(lab, 2222, OPERATOR):
         attached.ok("block", address)
         attached.ok("unblock", address)
+
+
+def test_the_service_sees_who_is_logged_in(command: Command, lab: Lab, sshd: Sshd) -> None:
+    """With the capabilities of its unit: it has to look into processes of other users, and with more of them."""
+    unit = command.ok("run", "--print-unit")
+    line = next(line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet="))
+    kept = [f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split()]
+    code = "from xdpguard.net import sessions; print(*(it.peer for it in sessions.read().sessions))"
+    program = ["ip", "netns", "exec", lab.server, "setpriv", f"--bounding-set=-all,{','.join(kept)}", "--no-new-privs"]
+    with connections(lab, 2222, OPERATOR) as held:
+        sshd.logged_in(*held)
+        done = subprocess.run([*program, sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert done.stdout.strip() == CLIENTS4[OPERATOR]
+        without = [it.replace(",+sys_ptrace", "") for it in program]
+        done = subprocess.run([*without, sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert done.stdout.strip() == "", "positive control"
 
 
 CUT_OFF = {

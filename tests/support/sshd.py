@@ -73,7 +73,9 @@ class Sshd:
         self._folder = Path(tempfile.mkdtemp())
         self._folder.chmod(0o755)
         self._program = self._folder / "sshd"
-        self._program.symlink_to(str(shutil.which("sleep")))
+        shutil.copy(str(shutil.which("sleep")), self._program)
+        # Not readable: then, as after a change of users, the process belongs to root in /proc.
+        self._program.chmod(0o711)
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
