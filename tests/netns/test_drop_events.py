@@ -87,7 +87,7 @@ def test_reasons_of_the_guard(attached: Command, lab: Lab) -> None:
     set_sysctl(lab, "tcp_syncookies", 2)
     try:
         with listen(lab):
-            attached.ok("guard", "set", "mode=always", "syn_rate=1", "reset_rate=1", "burst=100ms")
+            attached.ok("guard", "set", "mode=always", "syn_rate=1", "reset_rate=1", "burst=100ms", "--force")
             send(lab, [tcp("16.1.1.1", "A", 8000), tcp("16.1.1.1", "A", 8001)])
             send(lab, [tcp("16.1.1.1", "S", 8001)] * 20)
             for reason, line in (

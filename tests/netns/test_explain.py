@@ -254,7 +254,7 @@ def test_an_address(attached: Command, lab: Lab) -> None:
     assert found == {
         "address": "198.51.100.7", "outcome": None, "decided_by": None, "allow": [], "block": [], "lists": [],
         "shadow": [],
-        "bans": [], "traffic": None, "attached": True, "needed": [], "left_out_of": [],
+        "bans": [], "traffic": None, "attached": True, "needed": [], "left_out_of": [], "allows_everybody": [],
         "interfaces": [{"interface": INTERFACE, "netns": lab.server, "observe": False}],
     }  # fmt: skip
     attached.ok("block", "198.51.100.7", "--for", "1h", "--reason", "why not")

@@ -13,6 +13,7 @@ import pytest
 from support.command import Command
 from support.lists import answered, clear, looked, maps, shown, without
 from support.service import Service
+from support.sshd import Sshd
 from support.traffic import Echo, client_address
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
 
@@ -120,7 +121,8 @@ def test_whom_a_list_must_not_cut_off(unchanged: Command, lab: Lab, entry: str, 
         listener = socket.create_server((SERVER4, 22))
     with entered(lab.outside):
         client = socket.create_connection((SERVER4, 22), 10, (client_address(4, 5), 0))
-    with listener, client:
+    with listener, client, Sshd() as sshd:
+        sshd.logged_in(listener.accept()[0])
         line = unchanged.refused(1, *arguments, stdin=text, **session)
     assert says in line
     assert "nothing was changed; " in line

@@ -416,7 +416,7 @@ def test_the_unit_names_capabilities_that_are_enough(lab: Lab, attached: Command
     assert f"--instance {attached.instance} run" in unit
     line = next(line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet="))
     kept = [f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split()]
-    assert len(kept) == 5
+    assert len(kept) == 6
     run = Run(attached, before=("setpriv", f"--bounding-set=-all,{','.join(kept)}", "--no-new-privs"))
     try:
         assert run.says("watching eth0"), run.lines

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from support.command import Command
 from support.service import Run
+from support.sshd import Sshd
 from support.traffic import Echo, eventually, works
 from topology import CLIENTS4, INTERFACE, OUTSIDE4, SERVER4, Lab
 
@@ -184,20 +186,21 @@ def test_what_was_forced_stays(lab: Lab, command: Command) -> None:
 
 
 @pytest.mark.usefixtures("echo")
-@pytest.mark.parametrize("whose", ["a stranger's", "the caller's"])
+@pytest.mark.parametrize("whose", ["a stranger's", "the caller's", "a session's"])
 def test_a_connection_to_port_22(lab: Lab, command: Command, whose: str) -> None:
-    """Held open by a blocked stranger it changes nothing; of the session that `run` was started from it does."""
+    """Held open by a blocked stranger it changes nothing; of who is logged in, or has started `run`, it does."""
     address = CLIENTS4[BLOCKED]
     command.ok("block", address)
     with contextlib.ExitStack() as stack:
+        sshd = stack.enter_context(Sshd())
         with entered(lab.server):
             listener = stack.enter_context(socket.create_server((SERVER4, 22)))
         with entered(lab.outside):
             held = stack.enter_context(socket.create_connection((SERVER4, 22), 5, source_address=(address, 0)))
         accepted, _ = listener.accept()
-        stack.enter_context(accepted)
         port = held.getsockname()[1]
-        session = "" if whose == "a stranger's" else f"{address} {port} {SERVER4} 22"
+        (sshd.logged_in if whose == "a session's" else sshd.half_logged_in)(accepted)
+        session = f"{address} {port} {SERVER4} 22" if whose == "the caller's" else ""
         service = stack.enter_context(run(command, lab, session=session))
         assert service.says("watching eth0"), service.lines
         assert works(lab, 4, "udp", 4), "others get through"
@@ -210,8 +213,44 @@ def test_a_connection_to_port_22(lab: Lab, command: Command, whose: str) -> None
             text = (
                 f"{address} is let through although block {address} blocks it: it is where somebody is logged in from"
             )
+            evidence = "SSH_CONNECTION of this command" if session else "sshd process"
             assert service.says(text), service.lines
+            assert evidence in "".join(it for it in service.lines if text in it)
             assert works(lab, 4, "udp", BLOCKED)
-            held.close()
-            accepted.close()
+        assert service.end() == 0
+
+
+@pytest.mark.usefixtures("echo")
+def test_an_allowance_that_the_configuration_names_no_more(lab: Lab, command: Command, tmp_path: Path) -> None:
+    """After SIGHUP the gateway is let through at once, and it is said; also where it has become a block."""
+    config = tmp_path / "guard.toml"
+    command.ok("block", NETWORK)
+    config.write_text(f'[rules]\nallow = ["{OUTSIDE4}", "{SERVER4}"]\n')
+    with run(command, lab, "--config", str(config)) as service:
+        assert service.says("watching eth0"), service.lines
+        assert safety_rules(command) == []
+        for text in ("", f'[rules]\nblock = ["{OUTSIDE4}"]\n'):
+            begin = len(service.lines)
+            config.write_text(text)
+            service.signal(signal.SIGHUP)
+            assert service.says("configuration read again", after=begin), service.lines
+            assert service.says(f"{OUTSIDE4} is let through although block", after=begin), service.lines
+            assert reaches(lab, OUTSIDE4)
+            assert not works(lab, 4, "udp", BLOCKED)
+        assert service.end() == 0
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_restart_with_all_kinds_of_entries(lab: Lab, command: Command) -> None:
+    """The gateway has become one that is blocked by hand and listed: attached all the same."""
+    address = CLIENTS4[BLOCKED]
+    command.ok("block", address, "203.0.113.5")
+    command.ok("lists", "load", "drop", "-", stdin=f"{address}\n{CLIENTS4[5]}\n")
+    with gateway(lab, address), run(command, lab) as service:
+        assert service.says("watching eth0"), service.lines
+        text = f"{address} is let through although block {address}, the list drop block it: it is this host's gateway"
+        assert service.says(text), service.lines
+        assert reaches(lab, address)
+        assert not works(lab, 4, "udp", 5), "the rest of the list is in force"
+        assert text in command("status").err
         assert service.end() == 0

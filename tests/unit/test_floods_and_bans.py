@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.errors import UsageError
+from xdpguard.net import sessions
 from xdpguard.net.links import Link
 from xdpguard.net.netns import Place
 from xdpguard.policy.model import Guard
@@ -28,6 +30,7 @@ from xdpguard.service import notify
 from xdpguard.service.bans import Bans, Rates, Scans, Suspect
 from xdpguard.service.detector import Flood, Sample, judge
 from xdpguard.service.floods import Floods
+from xdpguard.service.suspects import Suspects
 from xdpguard.store.database import Store
 from xdpguard.tcp.evidence import Pressure
 from xdpguard.telemetry import counters, tracking
@@ -244,6 +247,22 @@ def test_who_is_needed_is_not_banned(store: Store) -> None:
     friend = Suspect(prefix("203.0.113.9"), prefix("203.0.113.9"), "x")
     assert "because it is allow-listed" in bans.ban(friend, Guard(), [])
     assert len(store.rules("block")) == 1
+
+
+def test_who_is_logged_in_is_not_banned_and_a_visitor_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    """A connection to an SSH port, without a login, keeps nobody from being banned."""
+    peer, visitor = prefix("198.51.100.7"), prefix("203.0.113.9")
+    session = sessions.Session(peer, 22, "sshd process 9, bob")
+    monkeypatch.setattr(sessions, "read", lambda: sessions.Around([session], {visitor}, {22}))
+    rules = Entries(Changes(store, NoKernel().exists), NoKernel().tables)
+    found: Any = SimpleNamespace(store=store, rules=rules)
+    Suspects().ban(found, Guard(), [], [Suspect(it, it, "x") for it in (peer, visitor)])
+    assert log == [
+        "198.51.100.7 is not banned, being where somebody is logged in from (sshd process 9, bob): x",
+        "banned 203.0.113.9 for 10m: x",
+    ]
 
 
 def test_words_of_guard_set() -> None:

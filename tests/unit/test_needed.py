@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from xdpguard.control import needed
 from xdpguard.control.change import Changes
 from xdpguard.control.entries import Entries
-from xdpguard.net import logins, sockets
+from xdpguard.net import sessions, sockets
 from xdpguard.policy.rule import SAFETY, NewRule
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
 from xdpguard.store.database import Store
@@ -47,12 +46,11 @@ def book(store: Store, monkeypatch: pytest.MonkeyPatch) -> Entries:
     """A host with a gateway, somebody who is logged in, and a stranger on port 22."""
     roles = [
         sockets.Protected(prefix(GATEWAY), "this host's gateway"),
-        sockets.Protected(prefix(PEER), sockets.LOGIN),
+        sockets.Protected(prefix(PEER), sockets.LOGIN, (Port(22, "tcp"),), "sshd process 9, bob"),
     ]
-    peers = [sockets.Session(prefix(text), 22) for text in (PEER, STRANGER)]
+    around = sessions.Around([sessions.Session(prefix(PEER), 22, "")], {prefix(STRANGER)}, {22})
     monkeypatch.setattr(sockets, "needed", lambda: roles)
-    monkeypatch.setattr(sockets, "logged_in", lambda: {prefix(PEER)})
-    monkeypatch.setattr(sockets, "ssh_sessions", lambda: peers)
+    monkeypatch.setattr(sessions, "read", lambda: around)
     return Entries(Changes(store, NoMaps().exists), NoMaps().tables)
 
 
@@ -72,7 +70,8 @@ def test_only_while_it_is_blocked(store: Store, book: Entries) -> None:
     assert sorted(settle(store, book)) == [GATEWAY, PEER]
     assert [str(it) for it in needed.kept(store)] == [
         f"{GATEWAY} is let through although block 192.0.2.0/24 blocks it: it is this host's gateway",
-        f"{PEER} is let through although block {PEER} blocks it: it is where somebody is logged in from",
+        f"{PEER} is let through although block {PEER} blocks it:"
+        " it is where somebody is logged in from (sshd process 9, bob)",
     ]
     book.remove("block", [prefix("192.0.2.0/24")])
     assert [str(it.address) for it in needed.kept(store)] == [PEER], "true at this moment, not as it was settled"
@@ -80,7 +79,7 @@ def test_only_while_it_is_blocked(store: Store, book: Entries) -> None:
     put(book, "block", prefix("198.51.0.0/16"))
     needed.keep(book, needed.conflicts(store))
     (rule,) = [rule for rule in store.rules("allow") if rule.source == SAFETY]
-    assert rule.reason == f"where somebody is logged in from; block {PEER}, block 198.51.0.0/16"
+    assert rule.reason == f"where somebody is logged in from (sshd process 9, bob); block {PEER}, block 198.51.0.0/16"
 
 
 @pytest.mark.parametrize(("life", "kept"), [(None, []), (3600.0, []), (60.0, [GATEWAY])])
@@ -126,37 +125,29 @@ def test_not_logged_in(store: Store, book: Entries) -> None:
     assert needed.not_logged_in(store) == [(prefix(STRANGER), "block 203.0.113.0/24")]
 
 
-def test_login_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of logind and of utmp: remote ones that have not ended, by address."""
-    sessions, utmp = tmp_path / "sessions", tmp_path / "utmp"
-    monkeypatch.setattr(logins, "_SESSIONS", sessions)
-    monkeypatch.setattr(logins, "_UTMP", utmp)
-    assert logins.remote_logins() == set()
-    sessions.mkdir()
-    (sessions / "1").write_text("UID=0\nREMOTE=1\nREMOTE_HOST=198.51.100.7\nSTATE=active\n")
-    (sessions / "2").write_text("UID=0\nREMOTE=0\n")
-    (sessions / "3").write_text("REMOTE_HOST=bad.example\n")
-    (sessions / "4").mkdir()
-
-    def record(kind: int, words: bytes) -> bytes:
-        return struct.pack("=h", kind).ljust(348, b"\0") + words.ljust(16, b"\0") + bytes(20)
-
-    living, dead, six = bytes([203, 0, 113, 9]), bytes([203, 0, 113, 10]), prefix("2001:db8::7").network
-    utmp.write_bytes(record(7, living) + record(8, dead) + record(7, six) + record(7, b""))
-    assert logins.remote_logins() == {prefix(it) for it in ("198.51.100.7", "203.0.113.9", "2001:db8::7")}
-    utmp.write_bytes(b"x" * 400)
-    assert logins.remote_logins() == {prefix("198.51.100.7")}
+def test_the_configuration_names_no_rule_any_more(store: Store, book: Entries) -> None:
+    """Nothing to come is not the same as nothing said: its allowances go, its blocks go."""
+    put(book, "block", prefix(GATEWAY))
+    book.replace_source("config", [NewRule("allow", prefix("192.0.2.0/24"), "", "config", time.time(), None)])
+    assert needed.conflicts(store) == []
+    assert [str(it.address) for it in needed.conflicts(store, rules=[])] == [GATEWAY]
+    book.remove("block", [prefix(GATEWAY)])
+    book.replace_source("config", [NewRule("block", prefix("192.0.2.0/24"), "", "config", time.time(), None)])
+    assert [str(it.address) for it in needed.conflicts(store)] == [GATEWAY]
+    assert needed.conflicts(store, rules=[]) == []
 
 
-def test_a_record_without_a_connection_is_not_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSH_CONNECTION", raising=False)
-    monkeypatch.setattr(sockets, "_PROC", tmp_path)
-    monkeypatch.setattr(sockets, "_own_session", lambda: None)
-    monkeypatch.setattr(sockets, "remote_logins", lambda: {prefix(PEER)})
-    assert sockets.logged_in() == set()
-    (tmp_path / "tcp").write_text(
-        "  sl  local_address rem_address   st\n"
-        "   1: 010012C6:0016 076433C6:D431 01 0:0 0:0 0 0 0 2\n   2: 010012C6:0016 097100CB:D432 01 0:0 0:0 0 0 0 3\n"
-    )
-    assert sockets.logged_in() == {prefix(PEER)}, "and not the stranger beside it"
-    assert [it.role for it in sockets.needed() if it.address == prefix(PEER)] == [sockets.LOGIN]
+def test_the_configuration_repeats_what_was_forced(store: Store, book: Entries) -> None:
+    put(book, "block", prefix(GATEWAY))
+    needed.accept(store, blocks=[prefix(GATEWAY)])
+    block = NewRule("block", prefix(GATEWAY), "", "config", time.time() + 1, None)
+    assert needed.conflicts(store, rules=[block]) == []
+
+
+def test_an_allowance_that_lasts_as_long_as_the_block(store: Store, book: Entries) -> None:
+    put(book, "allow", prefix(GATEWAY), life=90)
+    put(book, "block", prefix(GATEWAY), life=60)
+    assert needed.conflicts(store) == []
+    put(book, "block", prefix("192.0.2.0/24"), life=600)
+    (found,) = needed.conflicts(store)
+    assert found.blocked_by == "block 192.0.2.0/24", "which lasts longer"

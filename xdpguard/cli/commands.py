@@ -38,6 +38,16 @@ class LazyGroup(TyperGroup):
         name, found, rest = super().resolve_command(ctx, args)
         return name, self.load(name) if found and name else None, rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. An option that was mistyped never suggests the one that overrides refusals."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            # Typer's NoSuchOption, which it does not export.
+            if getattr(error, "possibilities", None):
+                error.possibilities = [it for it in error.possibilities if it != "--force"]  # type: ignore[attr-defined]
+            raise
+
     def load(self, name: str) -> Any:
         """Import and build one command."""
         if name not in self._loaded:

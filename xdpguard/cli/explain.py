@@ -257,5 +257,7 @@ def _address_lines(found: Address) -> Iterator[str]:
         yield "  seen      nothing is attached"
     for need in found.needed:
         yield f"  needed    it is {need.role}{' in ' + need.netns if need.netns else ''}"
+    for text in found.allows_everybody:
+        yield f"  open      {text}"
     if found.left_out_of:
         yield f"  safety    therefore exempt from {', '.join(found.left_out_of)}; see xdpguard status"

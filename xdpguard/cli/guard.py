@@ -106,9 +106,10 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
 def change(
     context: typer.Context,
     values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change; see guard show.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if hardly any new login could get in.")] = False,
 ) -> None:
     """Change the SYN guard's policy, with immediate effect."""
-    from xdpguard.control import guard
+    from xdpguard.control import guard, needs, starving
     from xdpguard.control.answering import Reach, in_words
     from xdpguard.policy import forgeable
 
@@ -117,6 +118,9 @@ def change(
     with controller(chosen) as session:
         configured = remembered_policy(session, chosen).guard
         links = session.links()
+        if not force:
+            before, after = session.guard.effective(configured), session.guard.with_overrides(changes, configured)
+            starving.check(after, before, needs.ssh_ports(session.store))
         policy, changed = session.guard.set(changes, configured, links)
         failing = list(Reach(pins(chosen), links).failing(session.interfaces()))
     for key in changes:

@@ -143,7 +143,7 @@ def status(
     """Show what is attached, and how many rules are in force. Exit with 1 if something is wrong."""
     import time
 
-    from xdpguard.control import needed
+    from xdpguard.control import needed, openness
     from xdpguard.control.answering import Reach
     from xdpguard.dataplane.sys.abi import ABI
 
@@ -156,6 +156,7 @@ def status(
         audit = session.audit()
         answers = Reach(pins(chosen), session.links())
         conflicts = needed.kept(session.store)
+        everybody = openness.notes(session.store)
         awaited, unread = health.awaited(session, chosen)
         counts = session.store.counts(time.time())
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
@@ -174,6 +175,7 @@ def status(
                 audit=state.Audit.of(audit) if audit else None,
                 awaited=[state.Awaited(*place) for place in awaited],
                 conflicts=[state.Conflict.of(it) for it in conflicts],
+                allows_everybody=everybody,
                 degraded=degraded,
             )
         )
@@ -199,8 +201,8 @@ def status(
             if share.held < share.stored
         ]
         render.note(f"the kernel holds only {', '.join(missing)}; attach again, or let xdpguard run restore them")
-    for conflict in conflicts:
-        render.note(health.conflict_text(conflict))
+    for text in [*everybody, *map(health.conflict_text, conflicts)]:
+        render.note(text)
     for place in awaited:
         render.note(f"{place_of(*place)} is named in the configuration but not attached; xdpguard run attaches it")
     if unread:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard import units
-from xdpguard.cli import entries, health, render
+from xdpguard.cli import entries, health, notes, render
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, ports_of, prefixes
 from xdpguard.errors import UsageError, XdpguardError
@@ -93,7 +93,7 @@ def block(
         closed = ports_of(ports, targets)
 
         def check_ports(store: Store) -> None:
-            safety.check_ports(store, closed)
+            safety.check_ports(store, closed, parse_duration(life) if life else None)
 
         _add(context, "port", closed, life, reason, None if force else check_ports, force)
         return
@@ -132,11 +132,10 @@ def allow(
 
     wanted = prefixes(targets)
 
-    def check_end(store: Store) -> None:
-        # An end given here applies also to an allow rule that had none.
-        safety.check_disallow(store, wanted)
+    def check_allow(store: Store) -> None:
+        safety.check_allow(store, wanted, parse_duration(life) if life else None)
 
-    _add(context, "allow", wanted, life, reason, check_end if life and not force else None)
+    _add(context, "allow", wanted, life, reason, None if force else check_allow)
 
 
 def disallow(context: typer.Context, targets: Targets = None, force: _Force = False) -> None:
@@ -242,6 +241,8 @@ def _add(
             needed.accept(store, blocks=targets)
         if kind == "block" and len(targets) <= 100:
             tell_overridden(store, targets)
+        if kind == "block":
+            notes.tell_of_dhcp(store, targets)
         lost = list(not_in_force(store)) if change.in_force else []
     verb = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
     if change.kept:
@@ -281,6 +282,8 @@ def _remove(
             check(found.store)
         found.rules.purge()
         found.rules.remove(kind, targets)
+        if kind == "allow":
+            notes.tell_of_everybody(found.store, targets)
     verb = {"allow": "no longer allowed:", "block": "unblocked", "port": "reopened"}[kind]
     typer.echo(f"{verb} {_named(targets)}")
 

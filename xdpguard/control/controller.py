@@ -107,7 +107,7 @@ class Controller:
     def keep_needed(
         self,
         places: Collection[str] = (),
-        rules: Collection[NewRule] = (),
+        rules: Collection[NewRule] | None = None,
         lists: Mapping[str, AddressSet] | None = None,
     ) -> list[needed.Conflict]:
         """Let through what this host needs although an entry blocks it, and only that; see needed.py.

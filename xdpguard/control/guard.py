@@ -95,14 +95,20 @@ class GuardPolicy:
 
         Returns the resulting policy and what changed in the drivers. Raises UsageError if the policy is not valid.
         """
-        held = {key: value for key, value in (self.overrides() | changes).items() if value is not None}
-        policy = _combined(configured, held)
+        policy, held = self.with_overrides(changes, configured), self._held(changes)
         seen, done = self.look(policy, links)
         with self._changes.begin():
             self._store.put_fact(_FACT, json.dumps(held))
             if seen:
                 self.put(policy, seen)
         return policy, done
+
+    def with_overrides(self, changes: dict[str, Any], configured: Guard) -> Guard:
+        """Return what `set` would make of the policy. Raise UsageError if it is not valid."""
+        return _combined(configured, self._held(changes))
+
+    def _held(self, changes: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in (self.overrides() | changes).items() if value is not None}
 
     def effective(self, configured: Guard) -> Guard:
         """Return the configured policy with the overrides applied."""

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from xdpguard.control import safety
+from xdpguard.control import needs, safety
 from xdpguard.control.lists import Lists
+from xdpguard.control.outlook import held
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.hits import NO_SPLIT
 from xdpguard.policy.rule import NewRule
@@ -39,12 +40,14 @@ class Circumstances(NamedTuple):
     """What a list is checked against besides the store: namespaces to be guarded, numbers taken, rules to come.
 
     ``unattended``: nobody is there to see a refusal; the caller lets through what the host needs (needed.py).
+    ``loopback``: namespaces whose loopback interface is to be guarded.
     """
 
     places: Collection[str] = ()
     taken: Collection[int] = ()
     config: Collection[NewRule] | None = None
     unattended: bool = False
+    loopback: Collection[str] = ()
 
 
 class Prepared(NamedTuple):
@@ -220,7 +223,7 @@ class Loader:
             if around.unattended:
                 safety.check_everybody(name, entries)
             else:
-                safety.check_list(self._store, name, entries, around.places, around.config)
+                safety.check_list(self._store, name, entries, around.places, around.config, around.loopback)
         number = before.number if before else self._lists.stored.free_number(around.taken)
         notes = list(parsed.notes)
         if before and before.source == CONFIG != source:
@@ -244,6 +247,9 @@ class Loader:
             mode=self._lists.mode,
             split=before.split if before else NO_SPLIT,
         )
+        if self._lists.mode == "enforce":
+            what = f"the list {name}"
+            notes += needs.dhcp_notes(self._store, lambda it: what if held(entries, it) else "", around.config)
         if parsed.cleared:
             words = "entry" if parsed.cleared == 1 else "entries"
             notes.append(f"{parsed.cleared:,} {words} had host bits set; taken as the enclosing prefix each")

@@ -9,30 +9,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from xdpguard.control.entries import CONFIG, Entries
-from xdpguard.net import netns, sockets
-from xdpguard.policy.rule import SAFETY, NewRule, Rule
+from xdpguard.control import needs
+from xdpguard.control.entries import Entries
+from xdpguard.control.outlook import BlockingEntry, Outlook, mark
+from xdpguard.policy.rule import SAFETY, NewRule
 from xdpguard.policy.target import Port, Prefix, Target
 from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore
-from xdpguard.store.rows import around
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
 _FORCED = "forced"  # fact: JSON, pairs of an address and the mark of an entry that was forced on it
 _MARGIN = 120.0  # seconds: an allow rule that expires sooner no longer counts as protection
-
-
-class BlockingEntry(NamedTuple):
-    """An entry that blocks an address, as text. ``mark`` differs for an entry of the same name made later."""
-
-    words: str
-    mark: str
-    remedy: str
 
 
 class Conflict(NamedTuple):
@@ -57,96 +49,47 @@ class Conflict(NamedTuple):
         return f"{self.address} is let through although {self.blocked_by} {verb} it: it is {self.role}"
 
 
-class Blocking:
-    """The entries that may block sources: enforced rules and lists, stored or about to be put in force."""
+class _Needs:
+    """Finds conflicts of needed addresses with the entries that block them, except those that were forced."""
 
-    def __init__(
-        self, store: Store, rules: Collection[NewRule] = (), lists: Mapping[str, AddressSet] | None = None
-    ) -> None:
-        self._store = store
-        self._new = rules
-        stored = ListStore(store)
-        coming = lists or {}
-        self._lists = [
-            (it.name, f"list {it.name} {it.loaded}", stored.entries(it.name))
-            for it in stored.all()
-            if not it.forced and it.name not in coming
-        ] + [(name, "", entries) for name, entries in coming.items()]
+    def __init__(self, store: Store, outlook: Outlook) -> None:
+        self._outlook = outlook
         self._forced = _forced(store)
 
     def conflict(self, address: Prefix, role: str, ports: Collection[Port] = ()) -> Conflict | None:
-        """Return the conflict of an address with the entries that block it; None if it is allowed or all were forced.
-
-        ``ports``: the ports over which a user is logged in from that address.
-        """
-        now = time.time()
-        entries = [it for it in self._blocking(address, ports, now) if (str(address), it.mark) not in self._forced]
-        if not entries or self._allowed(address, now + _MARGIN):
-            return None
-        return Conflict(address, role, tuple(entries))
-
-    def _blocking(self, address: Prefix, ports: Collection[Port], now: float) -> Iterator[BlockingEntry]:
-        rules: list[Rule | NewRule] = [*self._store.covering("block", address, now)]
-        covers = {Prefix(*pair) for pair in around(address)}
-        rules += [it for it in self._new if it.kind == "block" and it.target in covers]
-        for target, rule in {it.target: it for it in rules}.items():
-            yield BlockingEntry(f"block {target}", _mark(rule), f"remove the block of {target}")
-        for name, mark, entries in self._lists:
-            if entries.holding(address) is not None:
-                yield BlockingEntry(f"the list {name}", mark, f"remove it from the list {name}")
-        if ports:
-            closed: list[Rule | NewRule] = [*self._store.rules("port"), *self._new]
-            for port, rule in {it.target: it for it in closed}.items():
-                if port in ports and (rule.expires is None or rule.expires > now):
-                    yield BlockingEntry(f"closed port {port}", _mark(rule), f"reopen {port}")
-
-    def _allowed(self, address: Prefix, until: float) -> bool:
-        covers = {Prefix(*pair) for pair in around(address)}
-        if any(it.kind == "allow" and it.target in covers for it in self._new):
-            return True
-        rules = self._store.covering("allow", address, time.time())
-        if self._new:
-            # The rules of the configuration are about to be replaced by these.
-            rules = [it for it in rules if it.source != CONFIG]
-        return any(it.source != SAFETY and (it.expires is None or it.expires > until) for it in rules)
+        """Return the conflict of an address; None if it is allowed for long enough, or nothing blocks it."""
+        allowed = self._outlook.allowed_until(address, safety=False)
+        lasting = allowed > time.time() + _MARGIN
+        entries = tuple(
+            it
+            for it in self._outlook.blocking(address, ports)
+            if (str(address), it.mark) not in self._forced and not (lasting or allowed >= it.ends)
+        )
+        return Conflict(address, role, entries) if entries else None
 
 
 def conflicts(
     store: Store,
     places: Iterable[str] = ("",),
-    rules: Collection[NewRule] = (),
+    rules: Collection[NewRule] | None = None,
     lists: Mapping[str, AddressSet] | None = None,
 ) -> list[Conflict]:
     """Return the needed addresses that entries block, in ``places`` and wherever the instance is attached.
 
-    ``rules`` and ``lists``: those of the configuration that are about to be put in force.
+    ``rules`` and ``lists``: those of the configuration that are about to be put in force; None: they stay.
     """
-    blocking = Blocking(store, rules, lists)
+    its = _Needs(store, Outlook(store, rules, lists))
     found: dict[Prefix, Conflict] = {}
-    for address, role, ports in _needed({*places, *(it.netns for it in store.attachments())}):
-        conflict = blocking.conflict(address, role, ports)
+    for need in needs.now(store, tuple(places)):
+        conflict = its.conflict(need.address, need.words, need.ports)
         if conflict is not None:
-            found.setdefault(address, conflict)
+            found.setdefault(need.address, conflict)
     return list(found.values())
 
 
 def addresses(store: Store, places: Iterable[str] = ("",)) -> frozenset[tuple[Prefix, str]]:
     """Return the addresses needed in ``places`` and wherever the instance is attached, each with its role."""
-    found = _needed({*places, *(it.netns for it in store.attachments())})
-    return frozenset((address, role) for address, role, _ in found)
-
-
-def _needed(places: Iterable[str]) -> Iterator[tuple[Prefix, str, list[Port]]]:
-    for place in sorted(places):
-        try:
-            with netns.entered(place):
-                needed, sessions = sockets.needed(), sockets.ssh_sessions()
-        except netns.NoSuchNamespace:
-            continue
-        where = f" in {place}" if place else ""
-        for it in needed:
-            ports = [Port(its.port, "tcp") for its in sessions if its.peer == it.address and it.role == sockets.LOGIN]
-            yield it.address, it.role + where, ports
+    return frozenset((it.address, it.words) for it in needs.now(store, tuple(places)))
 
 
 def keep(entries: Entries, found: Iterable[Conflict]) -> None:
@@ -182,7 +125,7 @@ def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Co
         and (addresses is None or any(prefix.covers(it.address) for prefix in addresses))
     ]
     if made:
-        there = {_mark(rule) for rule in (*store.rules("block"), *store.rules("port"))}
+        there = {mark(rule) for rule in (*store.rules("block"), *store.rules("port"))}
         there |= {f"list {it.name} {it.loaded}" for it in ListStore(store).all()}
         pairs = sorted({pair for pair in {*made, *_forced(store)} if pair[1] in there})
         with store.transaction():
@@ -191,25 +134,11 @@ def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Co
 
 def not_logged_in(store: Store, places: Iterable[str] = ("",)) -> list[tuple[Prefix, str]]:
     """Return the blocked sources that hold a connection to an SSH port but are not logged in, and what blocks each."""
-    blocking = Blocking(store)
-    kept_anyway = {address for address, _ in addresses(store, places)}
-    found: dict[Prefix, str] = {}
-    for place in sorted({*places, *(it.netns for it in store.attachments())}):
-        try:
-            with netns.entered(place):
-                peers = {it.peer for it in sockets.ssh_sessions()} - sockets.logged_in()
-        except netns.NoSuchNamespace:
-            continue
-        for peer in sorted(peers - kept_anyway):
-            conflict = blocking.conflict(peer, "")
-            if conflict:
-                found[peer] = conflict.blocked_by
-    return list(found.items())
-
-
-def _mark(rule: Rule | NewRule) -> str:
-    """Return the mark of a rule: renewing the rule keeps it, removing and adding the rule again changes it."""
-    return f"{rule.kind} {rule.target} {rule.created}"
+    where = tuple(places)
+    its = _Needs(store, Outlook(store))
+    kept_anyway = {address for address, _ in addresses(store, where)}
+    found = ((peer, its.conflict(peer, "")) for peer in sorted(needs.visitors(store, where) - kept_anyway))
+    return [(peer, conflict.blocked_by) for peer, conflict in found if conflict]
 
 
 def _forced(store: Store) -> set[tuple[str, str]]:

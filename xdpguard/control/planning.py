@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from xdpguard.control import safety
+from xdpguard.control import needs, safety, starving
 from xdpguard.control.attachments import Attachments
 from xdpguard.control.entries import CONFIG
 from xdpguard.control.frames import mode_for_any_mtu
@@ -19,7 +19,7 @@ from xdpguard.control.loader import Circumstances, Loader, Plan
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.links import Link, WantedMode
 from xdpguard.net.netns import place_of
-from xdpguard.policy.model import RULES, Policy
+from xdpguard.policy.model import RULES, Guard, Policy
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.store.database import Attachment
@@ -56,15 +56,19 @@ class Planning:
     ) -> tuple[Policy, list[NewRule], tuple[Plan, Plan], list[str]]:
         """Return the policy with room for its rules, the rules, the plans of its lists (enforced, shadow), notes."""
         wanted = list(config_rules(policy))
+        loopback = {link.netns} if link.loopback else set()
         if not (request.force or request.unattended):
-            safety.check_attach(self._store, {link.netns}, wanted)
-            safety.check_lists(self._store, {link.netns}, wanted)
+            safety.check_attach(self._store, {link.netns}, wanted, loopback)
+            safety.check_lists(self._store, {link.netns}, wanted, loopback)
+            starving.check(policy.guard, Guard(), needs.ssh_ports(self._store))
         policy = self._with_room(policy, len(wanted))
-        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended)
+        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended, loopback=loopback)
         loader, shadow_loader = self._loaders
         plan = loader.plan(policy.lists, around, request.force)
         shadow_plan = shadow_loader.plan(policy.lists, around)
-        notes = self._tolerated(plan, self._ruleset.lists, request)
+        blocks = [it.target for it in wanted if it.kind == "block"]
+        notes = needs.dhcp_notes(self._store, needs.holder_of(blocks), wanted)
+        notes += self._tolerated(plan, self._ruleset.lists, request)
         notes += self._tolerated(shadow_plan, self._ruleset.shadow_lists, request)
         return policy, wanted, (plan, shadow_plan), notes
 

@@ -79,13 +79,15 @@ def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str]
 
 def check(ruleset: Ruleset, chosen: Promotion) -> None:
     """Refuse what would be refused as an enforced block or list, and what would have hit established peers."""
+    targets: dict[float | None, list[Prefix]] = {}
     for it in chosen.rules:
-        target, end = it.rule.target, it.rule.expires
-        assert isinstance(target, Prefix)
-        safety.check_block(ruleset.store, [target], None if end is None else end - time.time())
-    for its in (it.its for it in chosen.lists):
-        check_size(its.name, its.given, ruleset.lists.stored.find(its.name))
-        safety.check_list(ruleset.store, its.name, ruleset.shadow_lists.stored.entries(its.name))
+        assert isinstance(it.rule.target, Prefix)
+        targets.setdefault(it.rule.expires, []).append(it.rule.target)
+    for end, its in targets.items():
+        safety.check_block(ruleset.store, its, None if end is None else end - time.time())
+    for named in (it.its for it in chosen.lists):
+        check_size(named.name, named.given, ruleset.lists.stored.find(named.name))
+        safety.check_list(ruleset.store, named.name, ruleset.shadow_lists.stored.entries(named.name))
     splits = [(str(it.rule.target), it.split) for it in chosen.rules]
     splits += [(f"the list {it.its.name}", it.split) for it in chosen.lists]
     hit = [(what, split.established.packets) for what, split in splits if split and split.established.packets]

@@ -1,48 +1,49 @@
 # SPDX-License-Identifier: GPL-2.0
 """Prevent lockouts: find what a change of rules would cut off before it is made.
 
-An allow rule protects from a block only if it does not expire earlier.
+An allow rule protects from a block only if it does not expire earlier. "The host" in this module is every network
+namespace that counts as the host (needs.py).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
+from xdpguard.control import needs, openness
+from xdpguard.control.outlook import BlockingEntry, Outlook, held
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.net import netns, sockets
-from xdpguard.policy.rule import NewRule, Rule
-from xdpguard.policy.target import Port, Prefix, Target
+from xdpguard.net.sockets import Protected
+from xdpguard.policy.rule import NewRule
+from xdpguard.policy.target import Port, Prefix
 from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore
+from xdpguard.store.rows import around
+from xdpguard.units import span
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
-_T = TypeVar("_T")
-_CONFIG = "config"  # origin of the rules of the configuration
 _FORCE = "use --force to override"
 
 
 def check_block(store: Store, prefixes: Collection[Prefix], life: float | None = None) -> None:
-    """Refuse to block every address there is, or one that the host needs and that is not allowed for as long.
-
-    "The host" in this module is every network namespace that the instance guards, and that of this command.
-    """
-    now = time.time()
+    """Refuse to block every address there is, or one that the host needs and that is not allowed for as long."""
     for prefix in prefixes:
         if prefix.length == 0:
             raise UsageError(
                 f"{prefix} covers every IPv{prefix.version} address",
                 f"allow the addresses you need first; {_FORCE}",
             )
-    wanted = set(prefixes)
-    for address, role in _guarded(store):
-        blocking = next((cover for cover in _covers(address) if cover in wanted), None)
-        if blocking is not None and not _allowed(store, address, now, None if life is None else now + life):
+    outlook, until, wanted = Outlook(store), _end(life), set(prefixes)
+    for need in needs.refusing(store):
+        address = need.address
+        blocking = next((it for it in (Prefix(*pair) for pair in around(address)) if it in wanted), None)
+        if blocking is not None and outlook.allowed_until(address) < until:
             inside = f"{blocking}" if blocking == address else f"{blocking} contains {address}, which"
-            raise XdpguardError(f"{inside} is {role}", f"allow it first: xdpguard allow {address}; {_FORCE}")
+            raise XdpguardError(f"{inside} is {need.words}", f"allow it first: xdpguard allow {address}; {_FORCE}")
 
 
 def check_list(
@@ -51,20 +52,22 @@ def check_list(
     entries: AddressSet,
     places: Collection[str] = (),
     config: Collection[NewRule] | None = None,
+    loopback: Collection[str] = (),
 ) -> None:
     """Refuse a list that holds every address there is, or one that the host needs and that is not allowed for good.
 
-    ``places``: namespaces that also count as the host. ``config``: the coming rules of the configuration, which replace
-    the stored ones.
+    ``places`` and ``loopback``: as in `needs.refusing`. ``config``: the coming rules of the configuration, which
+    replace the stored ones.
     """
     check_everybody(name, entries)
-    now = time.time()
-    for address, role in _guarded(store, {"", *places}):
-        blocking = entries.holding(address)
-        if blocking is not None and not _allowed(store, address, now, None, config):
+    outlook = Outlook(store, config)
+    for need in needs.refusing(store, {"", *places}, loopback):
+        address = need.address
+        blocking = held(entries, address)
+        if blocking is not None and outlook.allowed_until(address) < math.inf:
             inside = f"{blocking}" if blocking == address else f"{blocking}, which contains {address},"
             raise XdpguardError(
-                f"{inside} of the list {name} is {role}",
+                f"{inside} of the list {name} is {need.words}",
                 f"nothing was changed; allow it first: xdpguard allow {address}; {_FORCE}",
             )
 
@@ -79,149 +82,104 @@ def check_everybody(name: str, entries: AddressSet) -> None:
             )
 
 
-def check_lists(store: Store, places: Collection[str], config: Collection[NewRule]) -> None:
-    """Apply `check_list` to all stored lists that were not forced."""
-    stored = ListStore(store)
-    for it in stored.all():
-        if not it.forced:
-            check_list(store, it.name, stored.entries(it.name), places, config)
-
-
-def _guarded(store: Store, places: Collection[str] = ("",)) -> Iterator[sockets.Protected]:
-    """Yield what these and the guarded namespaces need; a guarded one that no longer exists is skipped."""
-    for place, found in _in_each(store, places, sockets.protected):
-        yield from (it._replace(role=f"{it.role} in {place}") for it in found) if place else found
-
-
-def _sessions(store: Store, places: Collection[str] = ("",)) -> Iterator[sockets.Session]:
-    """Yield the SSH sessions in these and the guarded namespaces."""
-    for _, found in _in_each(store, places, sockets.ssh_sessions):
-        yield from found
-
-
-def _in_each(store: Store, places: Collection[str], ask: Callable[[], _T]) -> Iterator[tuple[str, _T]]:
-    for place in sorted({*places, *(it.netns for it in store.attachments())}):
-        try:
-            with netns.entered(place):
-                found = ask()
-        except netns.NoSuchNamespace:
-            if place in places:
-                raise
-            continue
-        yield place, found
-
-
-def check_ports(store: Store, ports: Iterable[Port]) -> None:
-    """Refuse to close a port that carries an SSH session whose peer is not allowed."""
-    now = time.time()
-    sessions = list(_sessions(store))
+def check_ports(store: Store, ports: Iterable[Port], life: float | None = None) -> None:
+    """Refuse to close a port that carries an SSH session whose peer is not allowed for as long."""
+    outlook, until = Outlook(store), _end(life)
+    sessions = [it for it in needs.refusing(store) if it.ports]
     for port in ports:
-        for session in sessions:
-            if port == Port(session.port, "tcp") and not _allowed(store, session.peer, now, None):
+        for it in sessions:
+            if port in it.ports and outlook.allowed_until(it.address) < until:
                 raise XdpguardError(
-                    f"{port} carries the SSH session from {session.peer}",
-                    f"allow it first: xdpguard allow {session.peer}; {_FORCE}",
+                    f"{port} carries the SSH session from {it.address} ({it.evidence})",
+                    f"allow it first: xdpguard allow {it.address}; {_FORCE}",
                 )
 
 
 def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
-    """Refuse to remove an allow rule without which another rule would cut off an address that the host needs."""
+    """Refuse to remove an allow rule without which an address that the host needs is cut off, at once or sooner."""
+    _check_sooner(store, Outlook(store, without=prefixes), needs.refusing(store))
+
+
+def check_allow(store: Store, prefixes: Collection[Prefix], life: float | None) -> None:
+    """Refuse to allow everybody, and an end that leaves an address that the host needs cut off sooner than before.
+
+    An end given to an allow rule also ends the one of the same target that had a later one.
+    """
     now = time.time()
-    gone = set(prefixes)
-    _check_listed(store, gone, now)
-    closed = _over_closed_ports(store, now, _sessions(store))
-    for address, role in _guarded(store):
-        allowing = [rule.target for rule in store.covering("allow", address, now)]
-        if not allowing or not all(target in gone for target in allowing):
-            continue
-        blocking = store.covering("block", address, now)
-        if blocking:
-            raise XdpguardError(
-                f"{address} is {role}, and {blocking[0].target} blocks it",
-                f"unblock it first: xdpguard unblock {blocking[0].target}; {_FORCE}",
-            )
-        if address in closed:
-            raise XdpguardError(
-                f"{address} is {role}, over {closed[address]}, which is closed",
-                f"open it first: xdpguard unblock --port {closed[address]}; {_FORCE}",
-            )
+    rules = [NewRule("allow", it, "", "cli", now, None if life is None else now + life) for it in prefixes]
+    openness.check(store, rules)
+    if life is not None:
+        _check_sooner(store, Outlook(store, more=rules), needs.refusing(store))
 
 
-def _check_listed(store: Store, gone: Collection[Prefix], now: float) -> None:
-    """Refuse if a list holds an address that the host needs and that only rules for ``gone`` allow for good."""
+def check_attach(
+    store: Store, places: Collection[str], config: Collection[NewRule], loopback: Collection[str] = ()
+) -> None:
+    """Refuse to attach if an entry, stored or configured, would cut off what ``places`` or guarded namespaces need.
+
+    The rules of the configuration replace those of the one before. Lists have checks of their own.
+    """
+    openness.check(store, [it for it in config if it.kind == "allow"], config)
+    outlook = Outlook(store, config)
+    for need in needs.refusing(store, places, loopback):
+        until, entry = outlook.cut(need.address, need.ports)
+        if entry is None or entry.words.startswith("the list"):
+            continue  # stored lists are refused by check_lists
+        remedy, then = f"xdpguard allow {need.address}, or remove the rule; {_FORCE}", _then(until)
+        if entry.words.startswith("closed port"):
+            port = entry.words.removeprefix("closed port ")
+            raise XdpguardError(
+                f"{port} is closed by a rule, and carries the SSH session from {need.address} ({need.evidence}){then}",
+                remedy,
+            )
+        rule = entry.words.removeprefix("block ")
+        raise XdpguardError(f"{need.address} is {need.words}, and the rule {rule} blocks it{then}", remedy)
+
+
+def check_lists(
+    store: Store, places: Collection[str], config: Collection[NewRule], loopback: Collection[str] = ()
+) -> None:
+    """Apply `check_list` to all stored lists that were not forced."""
     stored = ListStore(store)
-    lists = [it for it in stored.all() if not it.forced]
-    if not lists:
-        return
-    needed = []
-    for address, role in _guarded(store):
-        lasting = [rule.target for rule in store.covering("allow", address, now) if rule.expires is None]
-        if lasting and all(target in gone for target in lasting):
-            needed.append((address, role))
-    for it in lists if needed else ():
-        entries = stored.entries(it.name)
-        for address, role in needed:
-            if entries.holding(address) is not None:
-                raise XdpguardError(
-                    f"{address} is {role}, and the list {it.name} contains it",
-                    f"drop the list first: xdpguard lists drop {it.name}; {_FORCE}",
-                )
+    for it in stored.all():
+        if not it.forced:
+            check_list(store, it.name, stored.entries(it.name), places, config, loopback)
 
 
-def check_attach(store: Store, places: Collection[str], config: Collection[NewRule]) -> None:
-    """Refuse to attach if a rule, stored or configured, would cut off what ``places`` or guarded namespaces need."""
-    now = time.time()
-    allow = {rule.target for rule in config if rule.kind == "allow"}
-    block = {rule.target for rule in config if rule.kind == "block"}
-    ports = {rule.target for rule in config if rule.kind == "port"}
-    closed = _over_closed_ports(store, now, _sessions(store, places), ports)
-    for address, role in _guarded(store, places):
-        covers = set(_covers(address))
-        stored = store.covering("block", address, now)
-        blocking = [str(rule.target) for rule in stored] + [str(target) for target in block & covers]
-        ends = None if any(rule.expires is None for rule in stored) or block & covers else _last_end(stored)
-        if allow & covers or _allowed(store, address, now, ends):
+def _check_sooner(store: Store, after: Outlook, found: Iterable[Protected]) -> None:
+    before = Outlook(store)
+    for need in found:
+        until, entry = after.cut(need.address, need.ports)
+        if entry is None or until >= before.cut(need.address, need.ports)[0]:
             continue
-        if blocking:
-            raise XdpguardError(
-                f"{address} is {role}, and the rule {blocking[0]} blocks it",
-                f"xdpguard allow {address}, or remove the rule; {_FORCE}",
-            )
-        if address in closed:
-            raise XdpguardError(
-                f"{closed[address]} is closed by a rule, and carries the SSH session from {address}",
-                f"xdpguard allow {address}, or remove the rule; {_FORCE}",
-            )
+        raise XdpguardError(*_cut(need, entry, until))
 
 
-def _allowed(
-    store: Store, address: Prefix, now: float, until: float | None, config: Collection[NewRule] | None = None
-) -> bool:
-    """Return whether an allow rule lasts until then (None: for good). ``config``: as in `check_list`."""
-    rules = store.covering("allow", address, now)
-    if config is not None:
-        targets = {rule.target for rule in config if rule.kind == "allow"}
-        if targets.intersection(_covers(address)):
-            return True
-        rules = [rule for rule in rules if rule.source != _CONFIG]
-    return any(rule.expires is None or (until is not None and rule.expires >= until) for rule in rules)
+def _cut(need: Protected, entry: BlockingEntry, until: float) -> tuple[str, str]:
+    """Return the message and the remedy for an address that would be cut off by an entry."""
+    kind, _, name = entry.words.rpartition(" ")
+    then = _then(until)
+    if kind == "the list":
+        return (
+            f"{need.address} is {need.words}, and the list {name} holds it{then}",
+            f"drop the list first: xdpguard lists drop {name}; {_FORCE}",
+        )
+    if kind == "closed port":
+        return (
+            f"{need.address} is {need.words}, over {name}, which is closed{then}",
+            f"open it first: xdpguard unblock --port {name}; {_FORCE}",
+        )
+    return (
+        f"{need.address} is {need.words}, and {name} blocks it{then}",
+        f"unblock it first: xdpguard unblock {name}; {_FORCE}",
+    )
 
 
-def _last_end(rules: Iterable[Rule]) -> float | None:
-    return max((rule.expires for rule in rules if rule.expires is not None), default=None)
+def _then(until: float) -> str:
+    """Return what to say of an allow rule that remains but ends too soon."""
+    left = until - time.time()
+    return f" when what else allows it ends, in {span(int(left))}" if left >= 1 else ""
 
 
-def _over_closed_ports(
-    store: Store, now: float, its: Iterable[sockets.Session], more: Collection[Target] = ()
-) -> dict[Prefix, Port]:
-    """Return the peers of SSH sessions over a closed port, each with the port. ``more``: ports about to be closed."""
-    closed = {rule.target for rule in store.rules("port") if rule.expires is None or rule.expires > now}.union(more)
-    sessions = ((session.peer, Port(session.port, "tcp")) for session in its)
-    return {peer: port for peer, port in sessions if port in closed}
-
-
-def _covers(address: Prefix) -> Iterable[Prefix]:
-    width = len(address.network) * 8
-    number = int.from_bytes(address.network, "big")
-    for length in range(width, -1, -1):
-        yield Prefix((number >> (width - length) << (width - length)).to_bytes(width // 8, "big"), length)
+def _end(life: float | None) -> float:
+    return math.inf if life is None else time.time() + life

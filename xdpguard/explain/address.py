@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from xdpguard.control import needs, openness
 from xdpguard.control.controller import Controller
 from xdpguard.control.needed import kept
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.explain.answers import Address, Ban, Destination, Entry, Need, Place, Traffic
 from xdpguard.explain.entries import Entries
-from xdpguard.net import netns, sockets
 from xdpguard.policy.target import Prefix
 from xdpguard.telemetry import tracking
 
@@ -38,6 +38,7 @@ def about(session: Controller, pins: Pins, address: Prefix) -> Address:
         attached=pins.exist(),
         interfaces=_interfaces(session) if pins.exist() else [],
         needed=_needed(session, address),
+        allows_everybody=openness.notes(session.store, {address.version}) if allow else [],
         left_out_of=[by.words for it in kept(session.store) if it.address == address for by in it.entries],
     )
 
@@ -80,12 +81,9 @@ def _traffic(pins: Pins, address: Prefix) -> Traffic | None:
 
 def _needed(session: Controller, address: Prefix) -> list[Need]:
     """Return what the host needs an address for, in this namespace and in those with attached interfaces."""
-    found = []
-    for where in sorted({"", *(it.netns for it in session.store.attachments())}):
-        try:
-            with netns.entered(where):
-                protected = sockets.protected()
-        except netns.NoSuchNamespace:
-            continue
-        found += [Need(it.role, where or None) for it in protected if it.address == address]
-    return found
+    return [
+        Need(it.words, where or None)
+        for where, found in needs.by_place(session.store)
+        for it in found
+        if it.address.covers(address)
+    ]

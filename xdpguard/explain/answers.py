@@ -165,7 +165,7 @@ class Need(Struct, frozen=True):
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """Everything that is known about an address."""
+    """Everything that is known about an address. ``allows_everybody``: notes on rules that let in it and all others."""
 
     address: str
     outcome: str | None
@@ -180,3 +180,4 @@ class Address(Struct, frozen=True, kw_only=True):
     interfaces: list[Place]
     needed: list[Need]
     left_out_of: list[str]
+    allows_everybody: list[str]

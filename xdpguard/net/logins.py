@@ -27,9 +27,11 @@ _ADDRESS_AT = 348
 _USER_PROCESS = 7  # utmp(5)
 
 
-def remote_logins() -> set[Prefix]:
-    """Return the addresses from which somebody has logged in and, according to the records, still is."""
-    return {*_of_logind(), *_of_utmp()}
+def remote_logins() -> dict[Prefix, str]:
+    """Return the addresses from which somebody has logged in and, by the record named, still is."""
+    return dict.fromkeys(_of_utmp(), "a login record in utmp") | dict.fromkeys(
+        _of_logind(), "a session of systemd-logind"
+    )
 
 
 def _of_logind() -> Iterator[Prefix]:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
+from xdpguard.control import needs
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.build.handshakes import Handshakes
-from xdpguard.net import netns, sockets
+from xdpguard.net import netns
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
-from xdpguard.policy.target import Prefix
 from xdpguard.service.bans import Bans, Rates, Scans, Suspect
 from xdpguard.telemetry import events
 
@@ -43,10 +43,7 @@ class Suspects:
         """Ban the suspects, except addresses that this host needs."""
         if not suspects:
             return
-        needed: list[tuple[Prefix, str]] = []
-        for name in sorted({link.netns for link in links}):
-            with netns.entered(name):
-                needed += [(it.address, it.role) for it in sockets.protected()]
+        needed = [(it.address, it.words) for it in needs.now(session.store, {"", *(link.netns for link in links)})]
         if len(suspects) > _MOST:
             _log.warning(f"{len(suspects)} sources to ban at once; banning {_MOST} of them now")
         bans = Bans(session.store, session.rules)

@@ -69,6 +69,8 @@ class Change:
             if isinstance(self.target, Prefix):
                 if self.verb == "block":
                     safety.check_block(found.store, [self.target], seconds)
+                elif self.verb == "allow":
+                    safety.check_allow(found.store, [self.target], seconds)
                 elif (self.verb, self.kind) == ("remove", "allow"):
                     safety.check_disallow(found.store, [self.target])
             found.rules.purge()

@@ -122,7 +122,7 @@ class ShadowCounts(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """The answer of ``status``. ``degraded``: each fault in one sentence."""
+    """The answer of ``status``. ``degraded``: each fault in one sentence; ``allows_everybody``: notes on such rules."""
 
     instance: str
     abi: int
@@ -133,6 +133,7 @@ class Status(Struct, frozen=True, kw_only=True):
     audit: Audit | None
     awaited: list[Awaited]
     conflicts: list[Conflict]
+    allows_everybody: list[str]
     degraded: list[str]
 
 

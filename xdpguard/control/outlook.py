@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Until when an address gets through: by the rules and lists as they are stored, or as a change would leave them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from xdpguard.control.entries import CONFIG
+from xdpguard.policy.rule import SAFETY, NewRule, Rule
+from xdpguard.policy.target import Kind, Port, Prefix, Target
+from xdpguard.store.database import Store
+from xdpguard.store.lists import ListStore
+from xdpguard.store.rows import around
+
+if TYPE_CHECKING:
+    from xdpguard.lists.addresses import AddressSet
+
+
+class BlockingEntry(NamedTuple):
+    """An entry that blocks an address, as text, and its end (Unix time; infinity: none).
+
+    ``mark`` differs for an entry of the same name made later.
+    """
+
+    words: str
+    mark: str
+    remedy: str
+    ends: float = math.inf
+
+
+class Outlook:
+    """The entries that decide about sources: enforced rules and lists that are not forced.
+
+    ``config`` and ``lists``: the rules and lists of a configuration about to be put in force; its stored rules count no
+    more then. ``without``: targets of allow rules about to be removed; ``more``: rules about to be added, which replace
+    those of the same kind and target.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        config: Collection[NewRule] | None = None,
+        lists: Mapping[str, AddressSet] | None = None,
+        without: Collection[Prefix] = (),
+        more: Collection[NewRule] = (),
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._without = frozenset(without) | {it.target for it in more if it.kind == "allow"}
+        self._new = [*(config or ()), *more]
+        self._now = time.time()
+        self._coming = lists or {}
+
+    def blocking(self, address: Prefix, ports: Collection[Port] = ()) -> Iterator[BlockingEntry]:
+        """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there."""
+        for target, (its, ends) in _by_target(self._covering("block", address)).items():
+            yield BlockingEntry(f"block {target}", its, f"remove the block of {target}", ends)
+        for name, its, entries in self._lists:
+            if held(entries, address):
+                yield BlockingEntry(f"the list {name}", its, f"remove it from the list {name}")
+        for target, (its, ends) in _by_target(self._all("port") if ports else ()).items():
+            if target in ports:
+                yield BlockingEntry(f"closed port {target}", its, f"reopen {target}", ends)
+
+    def allowed_until(self, address: Prefix, safety: bool = True) -> float:
+        """Return when the last allow rule of an address ends, Unix time: infinity for never, 0 without one.
+
+        ``safety``: the rules that let through what the host needs count as well.
+        """
+        rules = [it for it in self._covering("allow", address) if safety or it.source != SAFETY]
+        return max(map(_end, rules), default=0.0)
+
+    def cut(self, address: Prefix, ports: Collection[Port] = ()) -> tuple[float, BlockingEntry | None]:
+        """Return when an address gets through no more (0: now; infinity: never), and the entry that then blocks it."""
+        until = self.allowed_until(address)
+        blocks = [it for it in self.blocking(address, ports) if it.ends > until]
+        return (until, blocks[0]) if blocks else (math.inf, None)
+
+    @cached_property
+    def _lists(self) -> list[tuple[str, str, AddressSet]]:
+        """The name, the mark and the entries of each list."""
+        stored = ListStore(self._store)
+        found = [
+            (it.name, f"list {it.name} {it.loaded}", stored.entries(it.name))
+            for it in stored.all()
+            if not it.forced and it.name not in self._coming
+        ]
+        return found + [(name, "", entries) for name, entries in self._coming.items()]
+
+    def _covering(self, kind: Kind, address: Prefix) -> list[Rule | NewRule]:
+        covers = {Prefix(*pair) for pair in around(address)}
+        stored = self._store.covering(kind, address, self._now)
+        return [*self._staying(stored), *(it for it in self._new if it.kind == kind and it.target in covers)]
+
+    def _all(self, kind: Kind) -> list[Rule | NewRule]:
+        live = [it for it in self._store.rules(kind) if it.expires is None or it.expires > self._now]
+        return [*self._staying(live), *(it for it in self._new if it.kind == kind)]
+
+    def _staying(self, stored: Collection[Rule]) -> list[Rule]:
+        """Return those of the stored rules that the change leaves."""
+        return [
+            it
+            for it in stored
+            if not (it.kind == "allow" and it.target in self._without) and (self._config is None or it.source != CONFIG)
+        ]
+
+
+def held(entries: AddressSet, address: Prefix) -> Prefix | None:
+    """Return the entry of a list that holds all of an address or prefix, or None."""
+    found = entries.holding(address)
+    return found if found is not None and found.covers(address) else None
+
+
+def mark(rule: Rule | NewRule) -> str:
+    """Return the mark of a rule: renewing the rule keeps it, removing and adding the rule again changes it."""
+    return f"{rule.kind} {rule.target} {rule.created}"
+
+
+def _by_target(rules: Iterable[Rule | NewRule]) -> dict[Target, tuple[str, float]]:
+    """Return the mark and the end of the rules by target; of two, the mark of the first and the later end."""
+    found: dict[Target, tuple[str, float]] = {}
+    for it in rules:
+        its, ends = found.get(it.target, (mark(it), 0.0))
+        found[it.target] = its, max(ends, _end(it))
+    return found
+
+
+def _end(rule: Rule | NewRule) -> float:
+    return math.inf if rule.expires is None else rule.expires
