@@ -118,7 +118,7 @@ def test_an_interface_that_is_attached_later(attached: Command, lab: Lab, tmp_pa
         assert eventually(lambda: len(read(file)[0]) == 2)
         send(lab, [LONG])
         assert eventually(lambda: len(read(file)[0]) == 3)
-        assert "3 captured of 3" in capture.interrupted()
+        assert "3 of 3 drops captured" in capture.interrupted()
     names = [row["frame.interface_name"] for row in packets("-r", str(file))]
     assert names == [f"{name}@{lab.server}" for name in (INTERFACE, "lo", INTERFACE)]
     about = subprocess.run(["capinfos", "-M", str(file)], capture_output=True, text=True, check=True).stdout

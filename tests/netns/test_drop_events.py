@@ -77,7 +77,7 @@ def test_each_reason_on_the_wire(attached: Command, lab: Lab) -> None:
             assert not any(drop["observed"] for drop in found)
             assert all(abs(drop["time"] - time.time()) < 60 for drop in found)
         last = following.interrupted()
-    assert f"{2 * len(frames)} shown of {2 * len(frames)} dropped" in last
+    assert f"{2 * len(frames)} of {2 * len(frames)} drops shown" in last
     kept = told(attached)
     assert [drop["frame"] for drop in kept[-len(frames) :]] == [drop["frame"] for drop in found]
     assert [drop["entry"] for drop in kept[-len(frames) :]] == [drop["entry"] for drop in found]
@@ -187,14 +187,14 @@ def test_an_interface_that_is_attached_later(attached: Command, lab: Lab) -> Non
         send_on_lo(lab, [tcp("127.0.0.1"), tcp("224.0.0.1")])
         found = following.shows(2)
         assert [(drop["interface"], drop["packet"].split()[1]) for drop in found[1:]] == [("lo", "224.0.0.1:4000")]
-        assert "2 shown of 2" in following.interrupted()
+        assert "2 of 2 drops shown" in following.interrupted()
     with Following(attached, "events", "--follow", "--json", "-i", INTERFACE) as following:
         attached.ok("detach", "lo", "--netns", lab.server)
         attach_lo(attached, lab)
         send_on_lo(lab, [tcp("224.0.0.1")])
         send(lab, [tcp("16.1.1.1", "SF")])
         assert following.shows(1)[0]["interface"] == INTERFACE
-        assert "1 shown of 1" in following.interrupted(), "one that is not wanted is not followed"
+        assert "1 of 1 drops shown" in following.interrupted(), "one that is not wanted is not followed"
 
 
 def test_two_interfaces(attached: Command, lab: Lab) -> None:
@@ -209,7 +209,7 @@ def test_two_interfaces(attached: Command, lab: Lab) -> None:
         attached.ok("detach", "lo", "--netns", lab.server)
         send(lab, [tcp("127.0.0.1")])
         assert following.shows(3)[2]["reason"] == "bad_source", "the other one goes on"
-        assert "3 shown of 3" in following.interrupted()
+        assert "3 of 3 drops shown" in following.interrupted()
     attached.ok("attach", "lo", "--netns", lab.server)
     assert {line.split("  ")[1] for line in attached.ok("events").splitlines()} == {INTERFACE}
     assert [drop["packet"] for drop in told(attached)] == [drop["packet"] for drop in found[:1] + following.drops()[2:]]

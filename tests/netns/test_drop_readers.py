@@ -61,7 +61,7 @@ def test_one_at_a_time(attached: Command, lab: Lab, tmp_path: Path) -> None:
         assert len(found) == 1, "the last ones are shown beside a reader"
         send(lab, [tcp("127.0.0.1")])
         assert [drop["reason"] for drop in first.shows(2)] == ["bad_flags", "bad_source"]
-        assert "2 shown of 2" in first.interrupted()
+        assert "2 of 2 drops shown" in first.interrupted()
     with Following(attached, "capture", "-w", str(file), file=file) as second:
         assert eventually(lambda: file.read_bytes().startswith(b"\x0a\x0d\x0d\x0a"))
         assert f"process {second.pid} already reads" in attached.refused(1, "events", "--follow")
@@ -184,7 +184,7 @@ def test_attached_anew_while_it_follows(attached: Command, lab: Lab) -> None:
         attached.ok("attach", INTERFACE, "--netns", lab.server, "--observe")
         send(lab, [tcp("16.1.1.1", "SF")])
         assert [drop["observed"] for drop in reader.shows(2)] == [False, True]
-        assert "2 shown of 2" in reader.interrupted()
+        assert "2 of 2 drops shown" in reader.interrupted()
 
 
 def test_a_pipe_that_is_closed(attached: Command, lab: Lab, tmp_path: Path) -> None:

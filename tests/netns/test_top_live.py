@@ -292,7 +292,7 @@ def test_what_it_refuses(lab: Lab, command: Command) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server)
     assert "needs a terminal" in command.refused(2, "top")
     assert "--interval" in command.refused(2, "top", "--interval", "0")
-    assert "contradict" in command.refused(2, "top", "--once", "--screenshot", "a.svg")
+    assert "cannot be combined" in command.refused(2, "top", "--once", "--screenshot", "a.svg")
     assert "--updates" in command.refused(2, "top", "--screenshot", "a.svg", "--updates", "0")
     assert "cannot write" in command.refused(1, "top", "--screenshot", "/no/such/folder/a.svg", "--interval", "0.1")
 

@@ -166,8 +166,8 @@ def _captured(pcap: str, number: int, mac: bytes) -> tuple[bytes, int]:
         for text in capture.notes():
             render.note(text)
     raise XdpguardError(
-        f"{pcap} has no frame that is packet {number:,}",
-        f"the last frame before it is packet {last:,}" if last else "it has none before that either",
+        f"{pcap} has no packet {number:,} that is a frame",
+        f"the last frame before it is packet {last:,}" if last else "it has no frame before that either",
     )
 
 
