@@ -101,6 +101,9 @@ def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _t
     from xdpguard.store.database import Store
 
     require_privileges()
+    if read_only and _incomplete(chosen):
+        with chosen.instance.lock(on_wait), Store(chosen.instance.store) as store:
+            _restore(chosen, store)
     if read_only:
         with Store(chosen.instance.store, read_only=True) as store:
             expect_namespaces(store)
@@ -108,7 +111,24 @@ def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _t
         return
     with chosen.instance.lock(on_wait), Store(chosen.instance.store) as store:
         expect_namespaces(store)
+        _restore(chosen, store)
         yield store
+
+
+def _incomplete(chosen: Options) -> bool:
+    """Return whether pinned maps are missing; or another command is just making or removing them."""
+    from xdpguard.dataplane.sys.repin import missing
+
+    return bool(missing(pins(chosen)))
+
+
+def _restore(chosen: Options, store: Store) -> None:
+    """Pin again what is missing, and say so. The caller holds the lock."""
+    if _incomplete(chosen):
+        from xdpguard.control.lost import restore
+
+        for note in restore(store, pins(chosen)):
+            _tell(f"note: {note}")
 
 
 def _interruption() -> Callable[[str], None]:

@@ -149,6 +149,10 @@ class Pins:
         """Remove an interface's own pins."""
         _remove_tree(self.link_folder(name, netns))
 
+    def remove_folder(self, folder: Path) -> None:
+        """Remove the pins of one interface, whatever its name."""
+        _remove_tree(folder)
+
     def remove_versions(self, versions: Iterable[str]) -> None:
         """Remove other versions' pins."""
         for version in versions:
