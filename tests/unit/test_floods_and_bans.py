@@ -260,7 +260,7 @@ def test_who_is_logged_in_is_not_banned_and_a_visitor_is(
     found: Any = SimpleNamespace(store=store, rules=rules)
     Suspects().ban(found, Guard(), [], [Suspect(it, it, "x") for it in (peer, visitor)])
     assert log == [
-        "198.51.100.7 is not banned, being where somebody is logged in from (sshd process 9, bob): x",
+        "198.51.100.7 is not banned because it is where somebody is logged in from (sshd process 9, bob): x",
         "banned 203.0.113.9 for 10m: x",
     ]
 
