@@ -90,13 +90,9 @@ class Pins:
     def ring_id(self, name: str) -> int:
         """Return which ring of that name is pinned: its map's kernel id; 0 when there is none."""
         try:
-            descriptor = kernel.open_pin(str(self.folder / name))
+            return kernel.pin_id(self.folder / name)
         except FileNotFoundError:
             return 0
-        try:
-            return kernel.map_info(descriptor).id
-        finally:
-            os.close(descriptor)
 
     def open_ring(self, name: str) -> int:
         """Open a ring."""
