@@ -152,7 +152,7 @@ def status(
         shadow_lists = {it.name: it.entries for it in session.shadow_lists.stored.all()}
         shadow_rules = len(session.shadow_rules.in_force())
         audit = session.audit()
-        answers = Reach(pins(chosen), session.links())
+        answers = Reach(pins(chosen), session.links(interfaces))
         conflicts = needed.kept(session.store)
         awaited, unread = health.awaited(session, chosen)
         counts = session.store.counts(time.time())

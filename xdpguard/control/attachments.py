@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -81,10 +81,10 @@ class Attachments:
                 raise
             return name, where
 
-    def links(self) -> list[Link]:
-        """Return the links that carry our program."""
+    def links(self, among: Iterable[Interface] | None = None) -> list[Link]:
+        """Return the links that carry our program. ``among``: interfaces just looked up; None looks all of them up."""
         found = []
-        for it in self.interfaces.all():
+        for it in self.interfaces.all() if among is None else among:
             if it.state == "attached" and self.dataplane.pins.is_current(it.name, it.netns):
                 try:
                     found.append(self.table.get(it.name, it.netns))

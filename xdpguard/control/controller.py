@@ -12,7 +12,7 @@ The caller of a method that changes anything holds the instance's lock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,9 +96,9 @@ class Controller:
         """Return whether an interface lost its program to a change below it that was killed before restoring it."""
         return (name, netns) in self._attachments.interfaces.lifted()
 
-    def links(self) -> list[Link]:
-        """Return the links that carry our program."""
-        return self._attachments.links()
+    def links(self, among: Iterable[Interface] | None = None) -> list[Link]:
+        """Return the links that carry our program. ``among``: interfaces just looked up; None looks all of them up."""
+        return self._attachments.links(among)
 
     def tables(self) -> AbstractContextManager[Tables]:
         """Open the tables of enforced rules in the kernel."""
