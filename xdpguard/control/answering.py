@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.control.guard import answers, way_of_answers
 from xdpguard.control.interfaces import Interface
@@ -13,7 +13,9 @@ from xdpguard.dataplane.tables import guard
 from xdpguard.net.answers import Way, way_out
 from xdpguard.net.links import Link, Mode, WantedMode
 from xdpguard.net.netns import place_of
-from xdpguard.policy.model import Guard
+
+if TYPE_CHECKING:
+    from xdpguard.policy.model import Guard
 
 _BY = {guard.MUTE_NOT: "", guard.MUTE_TOLD: "controller", guard.MUTE_FOUND: "data plane"}
 

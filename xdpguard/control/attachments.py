@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xdpguard.control import namespaces
 from xdpguard.control.interfaces import BOOT, Interface, Interfaces, LinkList, Programs
@@ -18,8 +18,10 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net import netns
 from xdpguard.net.links import Link, Mode, NoSuchLink
-from xdpguard.policy.model import Policy
 from xdpguard.store.database import Attachment
+
+if TYPE_CHECKING:
+    from xdpguard.policy.model import Policy
 
 
 class Dataplane(Programs, Maps, Protocol):
