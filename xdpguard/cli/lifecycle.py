@@ -10,7 +10,6 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import health, places, render
-from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, pins, remembered_policy
 from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError, XdpguardError
 from xdpguard.net.netns import place_of
@@ -75,6 +74,7 @@ def attach(
     force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
 ) -> None:
     """Put the program on an interface, or swap the one that is there."""
+    from xdpguard.cli.lists import list_notes
     from xdpguard.control.planning import Request
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
