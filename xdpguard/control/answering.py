@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from xdpguard.control.guard import answers, way_of_answers
+from xdpguard.control.guard import answers
 from xdpguard.control.interfaces import Interface
+from xdpguard.control.surroundings import way_of_answers
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.net.answers import Way, way_out
