@@ -11,8 +11,8 @@ from typing import Any
 import typer.main
 
 from xdpguard import __version__
-from xdpguard.cli.app import app
 from xdpguard.cli.commands import every
+from xdpguard.cli.root import app
 
 _FILES = """\
 .TP

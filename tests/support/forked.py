@@ -232,8 +232,8 @@ def _load() -> None:
     import typer
 
     import xdpguard
-    from xdpguard.cli.app import app
     from xdpguard.cli.commands import every
+    from xdpguard.cli.root import app
 
     for module in pkgutil.walk_packages(xdpguard.__path__, "xdpguard."):
         if not module.name.startswith(_LEFT_OUT):

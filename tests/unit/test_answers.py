@@ -138,8 +138,8 @@ def test_the_mode_that_attach_takes(
         return Egress(True) if (in_mode or (of.xdp.mode if of.xdp else "native")) == "generic" else out
 
     monkeypatch.setattr(answering, "egress", told)
-    monkeypatch.setattr("xdpguard.control.guard.egress", told)
-    monkeypatch.setattr("xdpguard.control.guard.untagged", lambda of, seen: [])
+    monkeypatch.setattr("xdpguard.control.surroundings.egress", told)
+    monkeypatch.setattr("xdpguard.control.surroundings.untagged", lambda of, seen: [])
     choice = answering.choose(link(mode=mode), wanted, Guard(mode=policy))  # type: ignore[arg-type]
     assert choice.mode == chosen
     notes = answering.notes(link(mode=choice.mode), Interface("eth0", "", choice.mode, False, 1, "attached"), choice)

@@ -14,8 +14,9 @@ import pytest
 import typer
 from typer.main import get_command
 
-from xdpguard.cli.app import app
+from xdpguard.cli import catalogue
 from xdpguard.cli.commands import LazyGroup, every
+from xdpguard.cli.root import app
 
 ROOT: Any = get_command(app)
 # Every group whose commands are loaded one by one, by its package.
@@ -59,7 +60,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-LIGHT = {"app", "commands", "render", "session"}
+LIGHT = {"app", "catalogue", "commands", "root", "session"}
 
 
 def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:
@@ -71,7 +72,31 @@ def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:
 def test_help_loads_no_command() -> None:
     done = run("--help")
     assert "block " in done.stdout
-    assert loaded(done) == LIGHT
+    assert loaded(done) == {"app", "catalogue"}
+
+
+def test_help_among_other_options_is_the_same() -> None:
+    assert run("--verbose", "--help").stdout == run("-h").stdout
+
+
+def test_help_names_the_options_that_there_are() -> None:
+    context = ROOT.make_context("xdpguard", ["status"])
+    found = [it.get_help_record(context) for it in ROOT.get_params(context)]
+    assert [names for names, _ in found] == list(catalogue.OPTIONS)
+    for (_, words), said in zip(found, catalogue.OPTIONS.values(), strict=True):
+        assert words.startswith(said)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_fits_the_terminal_and_leaves_nothing_out(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = catalogue.overview()
+    assert max(map(len, text.splitlines())) <= columns
+    words = " ".join(text.split())
+    summaries = (its.summary for its in catalogue.COMMANDS.values())
+    for said in (*catalogue.GROUPS, *catalogue.OPTIONS, *catalogue.OPTIONS.values(), *catalogue.COMMANDS, *summaries):
+        assert said in words
+    assert "sudo xdpguard attach eth0" in words
 
 
 def test_a_command_loads_its_own_module_alone() -> None:

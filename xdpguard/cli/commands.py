@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_command_name
 
-
-class Source(NamedTuple):
-    """Where a command comes from: a module with ``register()``; and the first paragraph of its help."""
-
-    module: str
-    summary: str
+from xdpguard.cli.catalogue import Source
 
 
 class LazyGroup(TyperGroup):

@@ -249,7 +249,7 @@ def _interfaces(chosen: Options, session: Controller, policy: Guard) -> dict[str
 
 def _around(link: Link, policy: Guard) -> tuple[list[str], list[str]]:
     """Return why segments without a socket pass on an interface, and what the guard does not know there."""
-    from xdpguard.control.guard import others
+    from xdpguard.control.surroundings import others
     from xdpguard.net import around
 
     seen = around.read(link.ifindex, link.netns)

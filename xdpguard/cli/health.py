@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from xdpguard.cli.session import Options, remembered_policy
+from xdpguard.cli.session import Options, remembered_config, remembered_policy
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import place_of
 
@@ -24,6 +24,8 @@ Place = tuple[str, str]
 def awaited(session: Controller, chosen: Options) -> tuple[list[Place], str]:
     """Return interfaces that the configuration names but that are not attached, and why it cannot be read, if so."""
     try:
+        if remembered_config(session, chosen) is None:
+            return [], ""  # the defaults name none, and reading them takes longer than all else here
         policy = remembered_policy(session, chosen)
     except XdpguardError as error:
         return [], str(error)

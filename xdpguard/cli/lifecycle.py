@@ -10,7 +10,6 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import health, places, render
-from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, pins, remembered_policy
 from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError, XdpguardError
 from xdpguard.net.netns import place_of
@@ -77,6 +76,7 @@ def attach(
     ] = False,
 ) -> None:
     """Attach the program to an interface, or swap the one attached."""
+    from xdpguard.cli.lists import list_notes
     from xdpguard.control.planning import Request
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
@@ -154,7 +154,7 @@ def status(
         shadow_lists = {it.name: it.entries for it in session.shadow_lists.stored.all()}
         shadow_rules = len(session.shadow_rules.in_force())
         audit = session.audit()
-        answers = Reach(pins(chosen), session.links())
+        answers = Reach(pins(chosen), session.links(interfaces))
         conflicts = needed.kept(session.store)
         everybody = openness.notes(session.store)
         awaited, unread = health.awaited(session, chosen)

@@ -17,6 +17,8 @@ from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xdpguard.control.controller import Controller
     from xdpguard.control.ruleset import Ruleset
     from xdpguard.dataplane.sys.pins import Pins
@@ -67,18 +69,23 @@ def controller(
         yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), _interruption())
 
 
-def remembered_policy(session: Controller, chosen: Options) -> Policy:
-    """Load the policy from the file last given, from the instance's own file, or the defaults."""
-    from xdpguard.policy.load import load
-    from xdpguard.policy.model import Policy
-
+def remembered_config(session: Controller, chosen: Options) -> Path | None:
+    """Return the configuration file last given, or the instance's own, or None. Raise UsageError if it is missing."""
     path = session.config()
     if path is not None and not path.is_file():
         raise UsageError(
             f"the configuration of the last attach no longer exists: {path}",
             "give another with --config, or use --no-config",
         )
-    path = path or chosen.instance.config
+    return path or chosen.instance.config
+
+
+def remembered_policy(session: Controller, chosen: Options) -> Policy:
+    """Load the policy of the file last given, or of the instance's own file, or the defaults."""
+    from xdpguard.policy.load import load
+    from xdpguard.policy.model import Policy
+
+    path = remembered_config(session, chosen)
     return load(path) if path else Policy()
 
 

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from xdpguard.control.guard import answers, egress_of_answers
+from xdpguard.control.guard import answers
 from xdpguard.control.interfaces import Interface
+from xdpguard.control.surroundings import egress_of_answers
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.net.answers import Egress, egress
 from xdpguard.net.links import Link, Mode, WantedMode
 from xdpguard.net.netns import place_of
-from xdpguard.policy.model import Guard
+
+if TYPE_CHECKING:
+    from xdpguard.policy.model import Guard
 
 _BY = {guard.MUTE_NOT: "", guard.MUTE_TOLD: "controller", guard.MUTE_FOUND: "data plane"}
 

@@ -16,10 +16,10 @@ from xdpguard.control import answering, builds, namespaces, needed
 from xdpguard.control.answering import Choice
 from xdpguard.control.attachments import Attachments
 from xdpguard.control.entries import CONFIG
-from xdpguard.control.guard import Seen
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import Loaded, Loader, Plan
 from xdpguard.control.planning import Planning, Request
+from xdpguard.control.surroundings import Seen
 from xdpguard.dataplane.build.program import Built, Target
 from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import XdpguardError

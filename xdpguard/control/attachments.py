@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xdpguard.control import namespaces
 from xdpguard.control.interfaces import BOOT, Interface, Interfaces, LinkList, Programs
@@ -18,8 +18,10 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net import netns
 from xdpguard.net.links import Link, Mode, NoSuchLink
-from xdpguard.policy.model import Policy
 from xdpguard.store.database import Attachment
+
+if TYPE_CHECKING:
+    from xdpguard.policy.model import Policy
 
 
 class Dataplane(Programs, Maps, Protocol):
@@ -81,10 +83,10 @@ class Attachments:
                 raise
             return name, where
 
-    def links(self) -> list[Link]:
-        """Return the links that carry our program."""
+    def links(self, among: Iterable[Interface] | None = None) -> list[Link]:
+        """Return the links that carry our program. ``among``: interfaces just looked up; None looks all of them up."""
         found = []
-        for it in self.interfaces.all():
+        for it in self.interfaces.all() if among is None else among:
             if it.state == "attached" and self.dataplane.pins.is_current(it.name, it.netns):
                 try:
                     found.append(self.table.get(it.name, it.netns))

@@ -3,39 +3,40 @@
 
     changes                     the one way to change anything
     rules, shadow_rules         allow, block and port rules: enforced, and those that only count
-    lists, shadow_lists         named lists of both modes; loader and shadow_loader fill them from files
+    lists, shadow_lists         named lists of both modes
     guard, sysctls              the SYN guard's policy; the sysctls raised while a flood lasts
 
-The caller of a method that changes anything holds the instance's lock.
+The caller of a method that changes anything holds the instance's lock. Most commands only read: what attaching and
+loading files need is imported when something is attached or loaded.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpguard.control import audit, namespaces, needed
-from xdpguard.control.attach import Attach, Outcome
 from xdpguard.control.attachments import Attachments, Dataplane, LinkTable
-from xdpguard.control.detach import Detach
 from xdpguard.control.entries import CONFIG
 from xdpguard.control.interfaces import Interface
-from xdpguard.control.loader import ListsFailed, Loaded, Loader
-from xdpguard.control.planning import Request, config_rules
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.sysctls import RaisedSysctls
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link
-from xdpguard.policy.model import Policy
 from xdpguard.policy.rule import NewRule
 from xdpguard.store.database import Store
 
 if TYPE_CHECKING:
+    from xdpguard.control.attach import Outcome
+    from xdpguard.control.detach import Detach
+    from xdpguard.control.loader import Loaded, Loader
+    from xdpguard.control.planning import Request
     from xdpguard.lists.addresses import AddressSet
+    from xdpguard.policy.model import Policy
 
 CONFIG_FACT = "config"  # fact: path of the last configuration file given
 _POLICY = "policy"  # fact: when a configuration was last put in force
@@ -58,27 +59,26 @@ class Controller:
         self.rules, self.shadow_rules = self.ruleset.rules, self.ruleset.shadow_rules
         self.lists, self.shadow_lists = self.ruleset.lists, self.ruleset.shadow_lists
         self.guard = self.ruleset.guard
-        self.loader, self.shadow_loader = Loader(self.lists), Loader(self.shadow_lists)
         self.sysctls = RaisedSysctls(store)
         self._dataplane = dataplane
         self._attachments = Attachments(self.ruleset, dataplane, links, on_step)
-        self._attach = Attach(self._attachments, self.loader, self.shadow_loader)
-        self._detach = Detach(self._attachments, self.sysctls)
 
     def attach(self, request: Request, policy: Policy) -> Outcome:
         """Attach an interface, or swap the program of an attached one atomically."""
-        return self._attach(request, policy, self._policy_changed)
+        from xdpguard.control.attach import Attach
+
+        return Attach(self._attachments, *self._loaders())(request, policy, self._policy_changed)
 
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detach our program, and only ours. The last detach removes the maps; the store keeps rules and hits."""
-        return self._detach.one(name, netns)
+        return self._detach().one(name, netns)
 
     def detach_all(self) -> tuple[list[Outcome], list[XdpguardError]]:
         """Detach every interface of the instance, from the top down, and remove what remains of it in the kernel.
 
         One that cannot be detached does not stop the others; its error is among those returned.
         """
-        return self._detach.all()
+        return self._detach().all()
 
     def interfaces(self) -> list[Interface]:
         """Return every interface that carries our program or should, in its current state."""
@@ -96,9 +96,9 @@ class Controller:
         """Return whether an interface lost its program to a change below it that was killed before restoring it."""
         return (name, netns) in self._attachments.interfaces.lifted()
 
-    def links(self) -> list[Link]:
-        """Return the links that carry our program."""
-        return self._attachments.links()
+    def links(self, among: Iterable[Interface] | None = None) -> list[Link]:
+        """Return the links that carry our program. ``among``: interfaces just looked up; None looks all of them up."""
+        return self._attachments.links(among)
 
     def tables(self) -> AbstractContextManager[Tables]:
         """Open the tables of enforced rules in the kernel."""
@@ -128,8 +128,10 @@ class Controller:
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Load the configuration's lists whose files are new or have changed; see Loader.follow."""
+        from xdpguard.control.loader import ListsFailed
+
         errors: dict[str, XdpguardError] = {}
-        for loader in (self.loader, self.shadow_loader):
+        for loader in self._loaders():
             try:
                 yield from loader.follow(policy.lists, due, lambda lists: self.keep_needed(lists=lists))
             except ListsFailed as failed:
@@ -142,6 +144,8 @@ class Controller:
 
         What the host needs is let through, whatever the rules block.
         """
+        from xdpguard.control.planning import config_rules
+
         wanted = list(config_rules(policy))
         with self.changes.begin():
             self.keep_needed(rules=wanted)
@@ -161,6 +165,17 @@ class Controller:
     def policy_mark(self) -> str:
         """Return a mark that differs each time a configuration is put in force."""
         return self.store.fact(_POLICY)
+
+    def _detach(self) -> Detach:
+        from xdpguard.control.detach import Detach
+
+        return Detach(self._attachments, self.sysctls)
+
+    def _loaders(self) -> tuple[Loader, Loader]:
+        """Return what fills the lists of both modes from files."""
+        from xdpguard.control.loader import Loader
+
+        return Loader(self.lists), Loader(self.shadow_lists)
 
     def _policy_changed(self) -> None:
         with self.store.transaction():

@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The SYN guard's policy of an instance: the configured one, the overrides of ``guard set``, and its kernel image."""
+"""The SYN guard's policy of an instance: the configured one, the overrides of ``guard set``, and its kernel image.
+
+Every change of rules has this image; what looks around an interface is imported when a policy is put in force.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from xdpguard.control.change import Changes
-from xdpguard.control.sysctls import Offloads
-from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.errors import UsageError
-from xdpguard.net import around, offload
-from xdpguard.net.answers import Egress, egress
-from xdpguard.net.around import Around
-from xdpguard.net.links import Link
-from xdpguard.net.netns import entered
 
 if TYPE_CHECKING:
+    from xdpguard.control.surroundings import Seen
+    from xdpguard.control.sysctls import Offloads
+    from xdpguard.net.links import Link
     from xdpguard.policy.model import Guard
 
 _FACT = "guard"
@@ -70,9 +71,6 @@ def _value(key: str, text: str) -> Any:
     return msgspec.to_builtins(getattr(converted, key))
 
 
-Seen = list[tuple[Link, Around]]  # interfaces, and the surroundings of each
-
-
 class GuardPolicy:
     """The guard's policy of one instance. Implements Image (change.py). The caller of a method that changes anything
     holds the instance's lock.
@@ -82,8 +80,14 @@ class GuardPolicy:
         self._changes = changes
         self._store = changes.store
         self._pins = pins
-        self.offloads = Offloads(changes.store)
         changes.register(self)
+
+    @cached_property
+    def offloads(self) -> Offloads:
+        """The offloads that are switched off for the guard."""
+        from xdpguard.control.sysctls import Offloads
+
+        return Offloads(self._store)
 
     def overrides(self) -> dict[str, Any]:
         """Return the overrides of ``guard set``."""
@@ -129,6 +133,8 @@ class GuardPolicy:
         Returns what was seen and what changed in the drivers. Must not run within a change: what is changed on the host
         is recorded durably first.
         """
+        from xdpguard.net import around
+
         assert not self._store.changing
         found, done = [], []
         for link in links:
@@ -141,6 +147,8 @@ class GuardPolicy:
     def put(self, policy: Guard, found: Seen, options: bool = True, scan: bool = False) -> None:
         """Put a policy in force on interfaces that `look` has seen. A policy already recorded is only written again."""
         from msgspec.structs import replace
+
+        from xdpguard.control.surroundings import surroundings
 
         exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
         wanted = guard.encode(replace(policy, exempt_ports=exempt), options, scan)
@@ -199,49 +207,3 @@ def _combined(configured: Guard, overrides: dict[str, Any]) -> Guard:
 def answers(mode: str) -> bool:
     """Return whether a guard in this mode answers SYNs at all."""
     return mode in ("auto", "always")
-
-
-def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard.Surroundings:
-    """Return what the guard of an interface must know about its link and its host, as seen or as they are now."""
-    seen = seen or around.read(link.ifindex, link.netns)
-    return guard.Surroundings(
-        link.mac,
-        pass_unknown=bool(others(policy, link, seen)),
-        mute=egress_of_answers(link, seen).leaves is False,
-        macs=seen.macs,
-        locals=seen.locals,
-    )
-
-
-def egress_of_answers(link: Link, seen: Around | None = None) -> Egress:
-    """Return whether the guard's answers arrive in the mode of the link's program, and if not, why."""
-    out = egress(link)
-    if out.leaves is False or (link.xdp is not None and link.xdp.mode != "native"):
-        return out
-    seen = seen or around.read(link.ifindex, link.netns)
-    tags = untagged(link, seen)
-    if not tags:
-        return out
-    verb = "strips" if len(tags) == 1 else "strip"
-    return Egress(
-        False,
-        f"{' and '.join(tags)} {verb} the VLAN tags of {', '.join(seen.vlans)}, so an answer would leave untagged",
-        "detach and attach with --mode generic, which keeps the tags",
-    )
-
-
-def others(policy: Guard, link: Link, seen: Around) -> list[str]:
-    """Return the reasons to pass segments without a socket, which may be for another host; empty if there are none."""
-    if policy.translated != "auto":
-        return ["the policy says so (translated=yes)"] if policy.translated == "yes" else []
-    found = list(seen.others)
-    with entered(link.netns):
-        if kernel.attached_programs(kernel.TCX_INGRESS, link.ifindex):
-            found.append("tcx programs on its ingress")
-    return found
-
-
-def untagged(link: Link, seen: Around) -> list[str]:
-    """Return the names of the devices whose VLAN tags an answer would lack; if there are any, none is sent."""
-    mode = link.xdp.mode if link.xdp else "native"
-    return offload.untagged(mode, seen.receivers, link.netns) if seen.vlans else []

@@ -17,10 +17,10 @@ import msgspec
 
 from xdpguard.control.controller import Controller
 from xdpguard.control.entries import CONFIG
-from xdpguard.control.guard import surroundings
 from xdpguard.control.loader import Loader
 from xdpguard.control.planning import config_rules
 from xdpguard.control.ruleset import Ruleset
+from xdpguard.control.surroundings import surroundings
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs

@@ -35,6 +35,8 @@ _HOME = _OWN.stat().st_ino  # this command's own namespace, even while a thread 
 _OF_PROCESS = re.compile(r"pid ([0-9]{1,10})")
 _FILE_OF_PROCESS = re.compile(r"/proc/([0-9]{1,10})/ns/net")
 
+# Once: each CDLL makes classes of its own, and a command enters dozens of namespaces.
+_libc = ctypes.CDLL(None, use_errno=True)
 _expected: dict[str, int] = {}  # by recorded name, the cookie it must have
 
 
@@ -256,7 +258,6 @@ def _enter(path: Path) -> None:
 
 
 def _setns(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

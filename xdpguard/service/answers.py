@@ -7,7 +7,8 @@ import logging
 from collections.abc import Sequence
 
 from xdpguard.control.answering import in_words, silence
-from xdpguard.control.guard import answers, egress_of_answers
+from xdpguard.control.guard import answers
+from xdpguard.control.surroundings import egress_of_answers
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.net.answers import Egress

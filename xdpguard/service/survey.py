@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from xdpguard.control.controller import Controller
-from xdpguard.control.guard import others
+from xdpguard.control.surroundings import others
 from xdpguard.errors import XdpguardError
 from xdpguard.net import around, firewall
 from xdpguard.net.links import Link

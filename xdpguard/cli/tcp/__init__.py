@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import typer
 
-from xdpguard.cli.commands import LazyGroup, Source
+from xdpguard.cli.catalogue import Source
+from xdpguard.cli.commands import LazyGroup
 
 _HELP = "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows."
 _TABLE = {

@@ -126,7 +126,7 @@ class KernelDataplane:
             info = self._info(prog_id)
         except FileNotFoundError:
             return False
-        return bool(set(info.map_ids) & self.pins.map_ids())
+        return any(number in info.map_ids for number in self.pins.map_ids())
 
     def name_of(self, prog_id: int) -> str:
         """Return a program's name, empty when it has gone."""

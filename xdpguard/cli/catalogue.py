@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The commands, and the help of xdpguard as a whole, which is printed without importing typer or any of them."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+_WIDEST = 120  # columns; longer lines are hard to read
+_NARROWEST = 72  # or examples have no room beside them for what they do
+
+
+class Source(NamedTuple):
+    """Where a command comes from: a module with ``register()``; and the first paragraph of its help."""
+
+    module: str
+    summary: str
+
+
+ABOUT = "XDP packet-inspection firewall and SYN-flood guard for Linux hosts."
+
+# Each summary is the first sentence of the command's docstring.
+GROUPS: Mapping[str, Mapping[str, Source]] = {
+    "Attach": {
+        "attach": Source("xdpguard.cli.lifecycle", "Attach the program to an interface, or swap the one attached."),
+        "detach": Source("xdpguard.cli.lifecycle", "Detach the program from an interface."),
+        "status": Source("xdpguard.cli.lifecycle", "Show what is attached, and how many rules are in force."),
+        "doctor": Source(
+            "xdpguard.cli.lifecycle",
+            "Check that this machine has what xdpguard needs, and say how to get what it lacks.",
+        ),
+    },
+    "Rules and lists": {
+        "block": Source("xdpguard.cli.rules", "Drop packets from sources, or to ports."),
+        "unblock": Source("xdpguard.cli.rules", "Remove block rules, closed ports and shadow rules."),
+        "allow": Source("xdpguard.cli.rules", "Let sources through, overriding every block."),
+        "disallow": Source("xdpguard.cli.rules", "Remove sources from the allow list."),
+        "rules": Source("xdpguard.cli.rules", "Show the rules in force and their hits."),
+        "promote": Source("xdpguard.cli.promote", "Enforce shadow entries: drop what they have only counted so far."),
+        "lists": Source("xdpguard.cli.lists", "Load, show and drop named block lists of up to millions of entries."),
+    },
+    "Traffic": {
+        "stats": Source(
+            "xdpguard.cli.observe", "Show packets and bytes by reason, TCP flags and protocols, for each interface."
+        ),
+        "syns": Source("xdpguard.cli.observe", "Show who tries to connect: initial SYNs, the most frequent first."),
+        "top": Source(
+            "xdpguard.cli.top",
+            "Watch live: packets by verdict and reason, who sends SYNs, rules, lists, the guard; block and allow by"
+            " key.",
+        ),
+        "events": Source("xdpguard.cli.events", "Show recently dropped packets, and why each was dropped."),
+        "capture": Source(
+            "xdpguard.cli.capture",
+            "Write headers of dropped packets to a pcapng file, the reason in each packet's comment.",
+        ),
+        "tcp": Source(
+            "xdpguard.cli.tcp",
+            "TCP on this host: states, transitions, round-trip times, retransmissions, congestion windows.",
+        ),
+    },
+    "Analysis": {
+        "explain": Source(
+            "xdpguard.cli.explain",
+            "Show what happens to a packet and what decides it, or all that is known about an address.",
+        ),
+        "replay": Source(
+            "xdpguard.cli.replay",
+            "Run a capture through the attached program, or a policy that is not in force; no counter changes.",
+        ),
+        "bench": Source("xdpguard.cli.bench", "Measure this machine: cost per packet, drop rates, loading times."),
+    },
+    "SYN guard and service": {
+        "guard": Source("xdpguard.cli.guard", "Show the SYN guard, and change its policy."),
+        "run": Source(
+            "xdpguard.cli.guard",
+            "Run as a service: attach recorded and named interfaces, follow them, log floods, ban sources.",
+        ),
+        "dashboard": Source("xdpguard.cli.dashboard", "Print a Grafana dashboard for the metrics of `run`."),
+    },
+}
+
+COMMANDS = {name: source for commands in GROUPS.values() for name, source in commands.items()}
+
+OPTIONS = {
+    "--instance NAME": "Policy, maps and store to use; without it those of XDPGUARD_INSTANCE, or default.",
+    "-v, --verbose": "Show all details of an error.",
+    "--version": "Show the version and exit.",
+    "--install-completion": "Install completion for the current shell.",
+    "--show-completion": "Show completion for the current shell, to copy it or customize the installation.",
+    "-h, --help": "Show this message and exit.",
+}
+
+_EXAMPLES = {
+    "sudo xdpguard attach eth0": "inspect and filter what eth0 receives",
+    "sudo xdpguard block 198.51.100.7 --for 10m": "block a source for ten minutes",
+    "sudo xdpguard allow 192.0.2.0/24": "let a network through, overriding every block",
+    "sudo xdpguard stats --watch 1": "show what passes, what is dropped, and why",
+    "sudo xdpguard detach eth0": "detach the program; rules are kept",
+}
+
+_EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the environment lacks something (the message names it)."
+
+
+def overview() -> str:
+    """Return the help of xdpguard as a whole, laid out for the terminal."""
+    width = min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)
+    lines = ["Usage: xdpguard [OPTIONS] COMMAND [ARGS]...", "", *textwrap.wrap(ABOUT, width), "", "Options:"]
+    lines += _columns(OPTIONS, OPTIONS, width)
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:", *_columns({name: its.summary for name, its in commands.items()}, COMMANDS, width)]
+    lines += ["", "Examples:", *_columns(_EXAMPLES, _EXAMPLES, width), "", *textwrap.wrap(_EXIT_CODES, width)]
+    return "\n".join([*lines, "", "xdpguard COMMAND --help explains a command, with examples."]) + "\n"
+
+
+def _columns(rows: Mapping[str, str], like: Iterable[str], width: int) -> Iterator[str]:
+    """Lay out names and what they mean. ``like``: the names whose column is shared, the longest of which sets it."""
+    column = max(map(len, like)) + 4
+    for name, meaning in rows.items():
+        yield from textwrap.wrap(
+            meaning,
+            width,
+            initial_indent=f"  {name}".ljust(column),
+            subsequent_indent=" " * column,
+            break_on_hyphens=False,
+        )
