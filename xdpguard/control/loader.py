@@ -210,8 +210,13 @@ class Loader:
                 "nothing was changed; correct the file, or leave --strict out",
             )
         self._step("sorting")
-        given = parsed.first4.size + parsed.high6.size
-        entries, twice = aggregate(parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6)
+        given = parsed.given
+        try:
+            entries, twice = aggregate(
+                parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6, parsed.ranges6
+            )
+        except UsageError as error:
+            raise UsageError(f"{label}: {error}", error.remedy) from error
         before = self._lists.stored.find(name)
         around = around or Circumstances()
         # A list that only counts does no harm; it is checked when it is promoted.

@@ -16,7 +16,8 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.layouts import rules
 from xdpguard.dataplane.tables import nets6, placing
 from xdpguard.errors import XdpguardError
-from xdpguard.lists.addresses import U8, U32, U64, AddressSet
+from xdpguard.lists.addresses import U32, AddressSet
+from xdpguard.lists.ranges import U8, U64
 
 U16 = NDArray[np.uint16]
 
