@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 import sys
 import traceback
 from typing import Annotated
@@ -15,7 +17,7 @@ from xdpguard import __version__
 from xdpguard.cli import render
 from xdpguard.cli.commands import LazyGroup, Source
 from xdpguard.cli.session import Options, find_instance
-from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
+from xdpguard.errors import EXIT_DONE, EXIT_FAILED, EXIT_MISSING, MissingError, XdpguardError
 
 _EPILOG = """
 \b
@@ -121,8 +123,24 @@ def _main(
     context.obj = Options(find_instance(instance), verbose)
 
 
+# What the environment is short of, and what to do, by the error that shows it.
+_SHORT = {
+    errno.EMFILE: (
+        f"this process may open only {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} files, which is too few",
+        "raise the limit: ulimit -n 1024, or LimitNOFILE= in a systemd unit",
+    ),
+    errno.ENFILE: ("the system has no room for more open files", "raise it: sysctl -w fs.file-max=NUMBER"),
+    errno.ENOMEM: (
+        "there is too little memory, or address space (ulimit -v), for this",
+        "free some, raise the limit, or load smaller lists",
+    ),
+}
+
+
 def main() -> None:
     """Run the command line, and exit with its code."""
+    # numpy's linear algebra, which nothing here uses, would start a thread and reserve memory for each CPU.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
@@ -151,11 +169,10 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         _silence()
         return EXIT_DONE
-    except OSError as error:
-        _silence()
-        return _unexpected(error, error.strerror or str(error), verbose)
     except Exception as error:  # the user never sees a traceback
-        return _unexpected(error, f"{type(error).__name__}: {error}", verbose)
+        if isinstance(error, OSError):
+            _silence()
+        return _unexpected(error, verbose)
     # Typer ends with 1 when the reader of a pipe has closed it (| head). That is not a failure.
     return EXIT_DONE if code == EXIT_FAILED and render.reader_gone(1) else code
 
@@ -174,8 +191,13 @@ def _silence() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _unexpected(error: Exception, words: str, verbose: bool) -> int:
-    remedy = "run again with -v for where it happened; xdpguard doctor checks the environment"
+def _unexpected(error: Exception, verbose: bool) -> int:
     trace = "".join(traceback.format_exception(error))
-    render.failure(XdpguardError(f"unexpected: {words}", remedy, trace), verbose)
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    if number in _SHORT:
+        render.failure(MissingError(*_SHORT[number], trace), verbose)
+        return EXIT_MISSING
+    words = isinstance(error, OSError) and error.strerror
+    remedy = "run again with -v for where it happened; xdpguard doctor checks the environment"
+    render.failure(XdpguardError(f"unexpected: {words or f'{type(error).__name__}: {error}'}", remedy, trace), verbose)
     return EXIT_FAILED

@@ -25,7 +25,9 @@ _Ports = Annotated[
     list[str] | None,
     typer.Option("--port", metavar="PORT[/tcp|/udp]", help="A destination port instead of a source; may be repeated."),
 ]
-_Life = Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h, 7d. Default: for good.")]
+_Life = Annotated[
+    str | None, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h, 7d. Default: for good.")
+]
 _Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the rule.")]
 _Force = Annotated[bool, typer.Option("--force", help="Even if it cuts off an address this host needs.")]
 
@@ -78,7 +80,7 @@ def block(
     context: typer.Context,
     targets: Targets = None,
     ports: _Ports = None,
-    life: _Life = "",
+    life: _Life = None,
     reason: _Reason = "",
     force: _Force = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing: only count what would be dropped.")] = False,
@@ -98,7 +100,7 @@ def block(
         _add(context, "port", closed, life, reason, None if force else check_ports, force)
         return
     wanted = prefixes(targets)
-    seconds = parse_duration(life) if life else None
+    seconds = None if life is None else parse_duration(life)
     if shadow:
         _add_shadow(context, wanted, seconds, reason)
         return
@@ -125,7 +127,7 @@ def unblock(
 
 
 def allow(
-    context: typer.Context, targets: Targets = None, life: _Life = "", reason: _Reason = "", force: _Force = False
+    context: typer.Context, targets: Targets = None, life: _Life = None, reason: _Reason = "", force: _Force = False
 ) -> None:
     """Let sources through, whatever blocks them."""
     from xdpguard.control import safety
@@ -136,7 +138,7 @@ def allow(
         # An end given here also ends an allow rule that had none.
         safety.check_disallow(store, wanted)
 
-    _add(context, "allow", wanted, life, reason, check_end if life and not force else None)
+    _add(context, "allow", wanted, life, reason, check_end if life is not None and not force else None)
 
 
 def disallow(context: typer.Context, targets: Targets = None, force: _Force = False) -> None:
@@ -223,14 +225,14 @@ def _add(
     context: typer.Context,
     kind: Kind,
     targets: Sequence[Target],
-    life: str,
+    life: str | None,
     reason: str,
     check: Callable[[Store], None] | None,
     force: bool = False,
 ) -> None:
     from xdpguard.control import needed
 
-    seconds = parse_duration(life) if life else None
+    seconds = None if life is None else parse_duration(life)
     _check_reason(reason)
     with ruleset(options(context)) as found:
         store = found.store

@@ -51,15 +51,16 @@ def check_list(
     entries: AddressSet,
     places: Collection[str] = (),
     config: Collection[NewRule] | None = None,
+    needed: Collection[sockets.Protected] | None = None,
 ) -> None:
     """Refuse a list that holds every address there is, or one that the host needs and that is not allowed for good.
 
     ``places``: namespaces that also count as the host. ``config``: the coming rules of the configuration, which replace
-    the stored ones.
+    the stored ones. ``needed``: the result of `guarded`, for whoever checks many lists.
     """
     check_everybody(name, entries)
     now = time.time()
-    for address, role in _guarded(store, {"", *places}):
+    for address, role in guarded(store, places) if needed is None else needed:
         blocking = entries.holding(address)
         if blocking is not None and not _allowed(store, address, now, None, config):
             inside = f"{blocking}" if blocking == address else f"{blocking}, which holds {address},"
@@ -82,9 +83,15 @@ def check_everybody(name: str, entries: AddressSet) -> None:
 def check_lists(store: Store, places: Collection[str], config: Collection[NewRule]) -> None:
     """Apply `check_list` to all stored lists that were not forced."""
     stored = ListStore(store)
-    for it in stored.all():
-        if not it.forced:
-            check_list(store, it.name, stored.entries(it.name), places, config)
+    lists = [it for it in stored.all() if not it.forced]
+    needed = guarded(store, places) if lists else []
+    for it in lists:
+        check_list(store, it.name, stored.entries(it.name), places, config, needed)
+
+
+def guarded(store: Store, places: Collection[str] = ()) -> list[sockets.Protected]:
+    """Return what these and the guarded namespaces, and that of this command, need. Reads every process's sockets."""
+    return list(_guarded(store, {"", *places}))
 
 
 def _guarded(store: Store, places: Collection[str] = ("",)) -> Iterator[sockets.Protected]:

@@ -19,7 +19,9 @@ Remote = Annotated[str, typer.Option("--remote", metavar="PREFIX", help="Remote 
 LocalPort = Annotated[str, typer.Option("--local-port", metavar="PORT[-PORT]", help="Local port or range.")]
 RemotePort = Annotated[str, typer.Option("--remote-port", metavar="PORT[-PORT]", help="Remote port or range.")]
 Pid = Annotated[int, typer.Option("--pid", metavar="PID", min=0, help="Sockets of this process only.")]
-Length = Annotated[str, typer.Option("--for", metavar="TIME", help="End after so long (10s, 5m); else with Ctrl-C.")]
+Length = Annotated[
+    str | None, typer.Option("--for", metavar="TIME", help="End after so long (10s, 5m); else with Ctrl-C.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Also the socket's address in the kernel, and more.")]
 Prefix4 = Annotated[int, typer.Option("--prefix4", metavar="LENGTH", min=0, max=32, help="IPv4: sum by such prefixes.")]
@@ -58,6 +60,6 @@ def chosen(
     return found
 
 
-def seconds(text: str) -> float | None:
+def seconds(text: str | None) -> float | None:
     """Return a duration in seconds; None if none is given."""
-    return parse_interval(text) if text else None
+    return None if text is None else parse_interval(text)

@@ -17,6 +17,7 @@ from xdpguard.lists.formats.blocks import BLANK, ENTRY, Bytes, Halves, Lines, Nu
 from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
 from xdpguard.lists.ranges import Ranges
 
+MANY_FAULTS = 100_000  # from which more faults than entries mean that it is not a list
 FAULTS = 20  # maximum kept, with line and reason
 SETS = 1000  # maximum counted
 MOST = 1 << 26  # entries
@@ -104,6 +105,13 @@ class Collector:
     def fault(self, line: int, text: str, why: str) -> None:
         """Record a line that lacks its entry."""
         self._skipped += 1
+        if self._skipped > MANY_FAULTS and self._skipped > self._entries:
+            first = self.faults[0]
+            raise UsageError(
+                f"{self._name}: not a list: {self._skipped:,} lines without an address, {self._entries:,} entries;"
+                f" line {first.line}, {first.text!r}, is {first.why}",
+                "write one address or prefix per line",
+            )
         if len(self.faults) < FAULTS or line < self.faults[-1].line:
             insort(self.faults, Fault(line, shown(text), why), key=lambda fault: fault.line)
             del self.faults[FAULTS:]
