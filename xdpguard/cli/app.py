@@ -4,20 +4,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import resource
 import sys
 import traceback
 from typing import Annotated
 
 import typer
 
-from xdpguard import __version__
+from xdpguard import __version__, shortage
 from xdpguard.cli import render
 from xdpguard.cli.commands import LazyGroup, Source
 from xdpguard.cli.session import Options, find_instance
-from xdpguard.errors import EXIT_DONE, EXIT_FAILED, EXIT_MISSING, MissingError, XdpguardError
+from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
 _EPILOG = """
 \b
@@ -123,24 +121,8 @@ def _main(
     context.obj = Options(find_instance(instance), verbose)
 
 
-# What the environment is short of, and what to do, by the error that shows it.
-_SHORT = {
-    errno.EMFILE: (
-        f"this process may open only {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} files, which is too few",
-        "raise the limit: ulimit -n 1024, or LimitNOFILE= in a systemd unit",
-    ),
-    errno.ENFILE: ("the system has no room for more open files", "raise it: sysctl -w fs.file-max=NUMBER"),
-    errno.ENOMEM: (
-        "there is too little memory, or address space (ulimit -v), for this",
-        "free some, raise the limit, or load smaller lists",
-    ),
-}
-
-
 def main() -> None:
     """Run the command line, and exit with its code."""
-    # numpy's linear algebra, which nothing here uses, would start a thread and reserve memory for each CPU.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
@@ -159,6 +141,7 @@ def run(arguments: list[str]) -> int:
     """Run the command line; return the exit code."""
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
+        shortage.prepare()
         code = _invoke(arguments)
         sys.stdout.flush()
     except XdpguardError as error:
@@ -193,10 +176,9 @@ def _silence() -> None:
 
 def _unexpected(error: Exception, verbose: bool) -> int:
     trace = "".join(traceback.format_exception(error))
-    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
-    if number in _SHORT:
-        render.failure(MissingError(*_SHORT[number], trace), verbose)
-        return EXIT_MISSING
+    if short := shortage.of(error, trace):
+        render.failure(short, verbose)
+        return short.exit_code
     words = isinstance(error, OSError) and error.strerror
     remedy = "run again with -v for where it happened; xdpguard doctor checks the environment"
     render.failure(XdpguardError(f"unexpected: {words or f'{type(error).__name__}: {error}'}", remedy, trace), verbose)

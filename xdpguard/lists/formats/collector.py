@@ -105,13 +105,6 @@ class Collector:
     def fault(self, line: int, text: str, why: str) -> None:
         """Record a line that lacks its entry."""
         self._skipped += 1
-        if self._skipped > MANY_FAULTS and self._skipped > self._entries:
-            first = self.faults[0]
-            raise UsageError(
-                f"{self._name}: not a list: {self._skipped:,} lines without an address, {self._entries:,} entries;"
-                f" line {first.line}, {first.text!r}, is {first.why}",
-                "write one address or prefix per line",
-            )
         if len(self.faults) < FAULTS or line < self.faults[-1].line:
             insort(self.faults, Fault(line, shown(text), why), key=lambda fault: fault.line)
             del self.faults[FAULTS:]
@@ -177,6 +170,13 @@ class Collector:
         self._entries += len(first) + len(lengths) + len(single.ranges[0])
         if self._entries > MOST:
             raise UsageError(f"{self._name}: more than {MOST:,} entries", "split it into several lists")
+        if self._skipped > max(MANY_FAULTS, self._entries):
+            first = self.faults[0]
+            raise UsageError(
+                f"{self._name}: not a list: {self._skipped:,} lines without an address, {self._entries:,} entries;"
+                f" line {first.line}, {first.text!r}, is {first.why}",
+                "write one address or prefix per line",
+            )
 
     def parsed(self, form: str) -> Parsed:
         """Return everything collected so far."""
