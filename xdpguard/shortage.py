@@ -15,10 +15,13 @@ _SPACE = 128 << 20  # bytes of address space; with less, OpenBLAS ends the proce
 _DESCRIPTORS = 1024  # enough for every command; the maps alone are some 60
 
 
-def of(error: BaseException, details: str = "") -> MissingError | None:
-    """Return the error to report if one was caused by a shortage; None if it was not."""
+def of(error: BaseException, details: str = "", said: str = "") -> MissingError | None:
+    """Return the error to report if one was caused by a shortage; None if it was not.
+
+    ``said``: what a library printed before it failed.
+    """
     number = getattr(error, "errno", None)
-    words = str(error).lower()
+    words = f"{error} {said}".lower()
     if isinstance(error, MemoryError) or number == errno.ENOMEM or any(it in words for it in _MEMORY):
         return MissingError(
             "there is too little memory, or address space (ulimit -v), for this",

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdpguard.dataplane.sys import abi
-from xdpguard.dataplane.tables import placing
+from xdpguard.dataplane.tables import index, placing
 from xdpguard.dataplane.tables.index import _gathered6, _limited, build, held
-from xdpguard.errors import UsageError
+from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists import addresses, ranges
 from xdpguard.lists.addresses import AddressSet, aggregate, unpacked
 from xdpguard.lists.ranges import Ranges
@@ -185,3 +185,17 @@ def test_prefixes_of_many_lengths_are_written_as_longer_ones(lengths: range) -> 
         for high, low, length in zip(found.high, found.low, found.length, strict=True)
     ]
     assert list(ipaddress.collapse_addresses(written)) == nets
+
+
+def test_too_many_lengths_are_refused_before_anything_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 ranges of 126 prefixes each: 63 lengths or more, each as often as any other."""
+    empty = np.empty(0, np.uint32)
+    none = np.empty(0, np.uint64)
+    six = wide([(0x2001 << 112 | n << 64 | 1, 0x2001 << 112 | n << 64 | (1 << 64) - 2) for n in range(40)])
+    its, _ = aggregate(empty, empty, none, none, np.empty(0, np.uint8), six)
+    monkeypatch.setattr(index, "_split", None)
+    monkeypatch.setattr(index, "_GROWTH", 2)
+    monkeypatch.setattr(index, "_FREE_SPLIT", 1000)
+    with pytest.raises(XdpguardError, match=r"IPv6 prefixes of 6\d lengths") as caught:
+        build([(0, its)], 1)
+    assert "widen ranges" in caught.value.remedy

@@ -79,7 +79,7 @@ class Compiled(Closeable):
             try:
                 self._module = bcc.BPF(text=edit(bundle(source)).encode(), cflags=cflags(switches, source))
             except Exception as error:
-                if short := shortage.of(error, output()):
+                if short := shortage.of(error, output(), output()):
                     raise short from error
                 raise XdpguardError(
                     "the data plane does not compile" + _first_error(output()),
