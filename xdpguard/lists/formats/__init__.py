@@ -57,7 +57,7 @@ def read(name: str, stream: BinaryIO) -> Parsed:
 
 def read_file(path: Path) -> Parsed:
     """Read a list from a regular file. Raise UsageError as `read` does, or if the file changes meanwhile."""
-    descriptor = files.opened(path, "choose a readable file, or - for standard input")
+    descriptor = files.opened(path, "choose a readable file")
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
         before = os.fstat(descriptor)
         parsed = read(files.shown(path), stream)
