@@ -383,21 +383,6 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
         read_file(path)
 
 
-def test_a_pipe_has_nothing_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    os.utime(path, ns=(1, 1))
-    writing = os.open(path, os.O_RDWR)
-
-    def written(*args: object) -> Parsed:
-        os.write(writing, b"192.0.2.1\n")  # and that makes it a file of another time
-        os.close(writing)
-        return read(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(formats, "read", written)
-    assert four(read_file(path)) == [one("192.0.2.1")]
-
-
 # -- ranges
 
 
