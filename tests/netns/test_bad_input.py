@@ -81,7 +81,7 @@ def attached(_attached: Command) -> Iterator[Command]:
         (["attach", "nosuch0"], "no interface 'nosuch0'"),
         (["attach", INTERFACE, "--netns", "nosuch"], "no network namespace 'nosuch'"),
         (["attach", INTERFACE, "--netns", "../etc"], "no network namespace"),
-        (["attach", INTERFACE, "--config", "/nosuch.toml"], "cannot read /nosuch.toml"),
+        (["attach", INTERFACE, "--config", "/nosuch.toml"], "/nosuch.toml: cannot be read: there is no such file"),
         (["--instance", "a/b", "status"], "instance name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

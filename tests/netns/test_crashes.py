@@ -44,7 +44,7 @@ ATTACH_STEPS = ["prepare", "compile", "fill", "record", "mark", "begin", "attach
 def test_killed_while_attaching(lab: Lab, command: Command, echo: Echo, step: str) -> None:
     del echo
     command.ok("block", client_address(4))
-    result = command("attach", INTERFACE, "--netns", lab.server, XDPGUARD_TEST_KILL_AT=step)
+    result = command("attach", INTERFACE, "--netns", lab.server, kill_at=step)
     assert result.code == -signal.SIGKILL
     # Either nothing is attached, or a program that holds the rule: never a half of it.
     assert works(lab, 4, "tcp") == (program_of(lab) is None)
@@ -63,7 +63,7 @@ def test_killed_while_swapping(lab: Lab, command: Command, echo: Echo, step: str
     del echo
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4))
-    result = command("attach", INTERFACE, "--netns", lab.server, XDPGUARD_TEST_KILL_AT=step)
+    result = command("attach", INTERFACE, "--netns", lab.server, kill_at=step)
     assert result.code == -signal.SIGKILL
     assert not works(lab, 4, "tcp")
     assert command.json("status")["interfaces"][0]["state"] == "attached"
@@ -78,7 +78,7 @@ def test_killed_while_detaching(lab: Lab, command: Command, echo: Echo, step: st
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4))
     assert not works(lab, 4, "udp")
-    result = command("detach", INTERFACE, "--netns", lab.server, XDPGUARD_TEST_KILL_AT=step)
+    result = command("detach", INTERFACE, "--netns", lab.server, kill_at=step)
     assert result.code == -signal.SIGKILL
     assert command.json("rules")[0]["packets"] == 1
     if then_detach:
@@ -117,7 +117,7 @@ def test_killed_while_blocking(lab: Lab, command: Command, echo: Echo, step: str
     del echo
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4, 1))
-    assert command("block", client_address(4), XDPGUARD_TEST_KILL_AT=step).code == -signal.SIGKILL
+    assert command("block", client_address(4), kill_at=step).code == -signal.SIGKILL
     reached = step in ("commit", "done")
     assert works(lab, 4, "tcp") == (not reached)
     assert command.json("status")["audit"]["behind"] == (step not in ("mark", "done"))
@@ -135,7 +135,7 @@ def test_killed_while_the_guards_policy_is_set(lab: Lab, command: Command, step:
     command.ok("attach", INTERFACE, "--netns", lab.server)
     pins = Pins(Path("/sys/fs/bpf"), command.instance)
     before = guard.policy_in_force(pins)
-    assert command("guard", "set", "mode=always", XDPGUARD_TEST_KILL_AT=step).code == -signal.SIGKILL
+    assert command("guard", "set", "mode=always", kill_at=step).code == -signal.SIGKILL
     command.ok("block", "203.0.113.9")
     done = step == "done"
     assert (guard.policy_in_force(pins) == before) == (not done)
@@ -161,7 +161,7 @@ def test_killed_while_a_configuration_comes_with_an_attach(
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", client_address(4, 2))
     arguments = ("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
-    assert command(*arguments, XDPGUARD_TEST_KILL_AT=step).code == -signal.SIGKILL
+    assert command(*arguments, kill_at=step).code == -signal.SIGKILL
     assert not works(lab, 4, "tcp", client=2)
     command.ok("block", "203.0.113.9")
     passes = step != "done"

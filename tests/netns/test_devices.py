@@ -397,7 +397,7 @@ def test_killed_while_the_upper_program_is_off(command: Command, pair: Pair) -> 
     command.ok("attach", "low0", "--netns", pair.here)
     command.ok("attach", upper, "--netns", pair.here)
     program = pair.program("low0")
-    result = command("attach", "low0", "--netns", pair.here, XDPGUARD_TEST_KILL_AT="lifted")
+    result = command("attach", "low0", "--netns", pair.here, kill_at="lifted")
     assert result.code == -signal.SIGKILL
     assert (pair.program("low0"), pair.program(upper)) == (program, None)
     states = {it["name"]: it["state"] for it in command.json("status")["interfaces"]}

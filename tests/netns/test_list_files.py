@@ -203,8 +203,8 @@ def test_files_that_are_not_lists(unchanged: Command, tmp_path: Path, data: byte
 @pytest.mark.parametrize(
     ("code", "arguments", "says"),
     [
-        (2, ["load", "x", "/nosuch/list.txt"], "/nosuch/list.txt: cannot be read: No such file or directory"),
-        (2, ["load", "x", "/sys"], "/sys: cannot be read: Is a directory"),
+        (2, ["load", "x", "/nosuch/list.txt"], "/nosuch/list.txt: cannot be read: there is no such file"),
+        (2, ["load", "x", "/sys"], "/sys: cannot be read: it is a directory"),
         (2, ["load", "", "-"], "not a list name: ''"),
         (2, ["load", "../x", "-"], "not a list name: '../x'"),
         (2, ["load", "x\n", "-"], "not a list name"),
@@ -332,7 +332,7 @@ def test_lists_of_the_configuration(alone: Command, lab: Lab, tmp_path: Path, co
     first = f'[lists.one]\nfile = "lists/one.txt"\n[lists.three]\nfile = "{three}"\nstrict = true\n'
     path = config(f'{first}[lists.two]\nfile = "two.txt"\n')
     line = alone.refused(2, "attach", INTERFACE, "--netns", lab.server, "--config", path)
-    assert f"{two}: cannot be read: No such file" in line
+    assert f"{two}: cannot be read: there is no such file" in line
     assert not alone.pins.exists()
     two.write_text(f"{client_address(4, 2)}\noops\n")
     result = alone("attach", INTERFACE, "--netns", lab.server, "--config", path)

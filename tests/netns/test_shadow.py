@@ -267,7 +267,7 @@ def test_killed_while_promoting(attached: Command, lab: Lab, step: str, heal: st
     attached.ok("block", "--shadow", rule)
     load(attached, "x", listed)
     attached.ok("lists", "load", "y", "-", stdin=f"{client_address(4, 2)}\n")
-    result = attached("promote", "--all", XDPGUARD_TEST_KILL_AT=step)
+    result = attached("promote", "--all", kill_at=step)
     assert result.code == -signal.SIGKILL, result
     assert answered(lab, 4) in (without(2), without(0, 2), without(0, 1, 2))
     done = step == "done"
@@ -291,7 +291,7 @@ def test_killed_while_taking_both_away(attached: Command, lab: Lab, step: str) -
     source = client_address(4)
     attached.ok("block", source)
     attached.ok("block", "--shadow", source)
-    assert attached("unblock", source, XDPGUARD_TEST_KILL_AT=step).code == -signal.SIGKILL
+    assert attached("unblock", source, kill_at=step).code == -signal.SIGKILL
     attached.ok("block", "203.0.113.77")
     assert answered(lab, 4) == without(0)
     assert {rule["kind"] for rule in attached.json("rules") if rule["target"] == source} == {"block", "shadow"}

@@ -79,10 +79,12 @@ class Command:
         """The instance's pins."""
         return Path("/sys/fs/bpf/xdpguard") / self.instance
 
-    def __call__(self, *arguments: str, stdin: str | bytes | None = None, **environment: str) -> Result:
-        """Runs one command to its end; never raises for its exit code."""
+    def __call__(
+        self, *arguments: str, stdin: str | bytes | None = None, kill_at: str = "", **environment: str
+    ) -> Result:
+        """Runs one command to its end; never raises for its exit code. ``kill_at``: the step that it dies before."""
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = self._run(arguments, self.environment | environment, data)
+        done = self._run(arguments, self.environment | environment, data, kill_at)
         # A service beside it may just then hold the lock, and that is told.
         err = _WAITING.sub("", done.stderr.decode("utf-8", "replace"))
         text = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode("utf-8", "replace"), err)
@@ -116,10 +118,11 @@ class Command:
         return [sys.executable, "-m", "xdpguard.cli", *arguments]
 
     def _run(
-        self, arguments: tuple[str, ...], environment: dict[str, str], data: bytes | None
+        self, arguments: tuple[str, ...], environment: dict[str, str], data: bytes | None, kill_at: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
         if _forked().can(environment):
-            return _forked().run(arguments, environment, data, _WAIT)
+            return _forked().run(arguments, environment, data, _WAIT, kill_at)
+        assert not kill_at
         return subprocess.run(
             self.line(*arguments),
             input=data,

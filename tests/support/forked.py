@@ -58,10 +58,15 @@ class Forked:
         return _at_start(environment) == self._own and _NAMESPACE.stat().st_ino == self._namespace
 
     def run(
-        self, arguments: Sequence[str], environment: Mapping[str, str], data: bytes | None, timeout: float
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        data: bytes | None,
+        timeout: float,
+        kill_at: str = "",
     ) -> subprocess.CompletedProcess[bytes]:
-        """Runs xdpguard to its end, as subprocess.run() would."""
-        with _Running(self._socket, arguments, environment, data is not None) as running:
+        """Runs xdpguard to its end, as subprocess.run() would; it kills itself before the step ``kill_at``."""
+        with _Running(self._socket, arguments, environment, data is not None, kill_at) as running:
             try:
                 code, out, err = running.communicate(data or b"", time.monotonic() + timeout)
             except TimeoutError as error:
@@ -81,9 +86,15 @@ class _Running:
     """One command."""
 
     def __init__(
-        self, forking: socket.socket, arguments: Sequence[str], environment: Mapping[str, str], given: bool
+        self,
+        forking: socket.socket,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        given: bool,
+        kill_at: str,
     ) -> None:
         order = {
+            "kill_at": kill_at,
             "arguments": list(arguments),
             "environment": dict(environment),
             "folder": str(Path.cwd()),
@@ -205,6 +216,19 @@ def _become(descriptors: list[int]) -> None:
     os.chdir(order["folder"])
     os.sched_setaffinity(0, order["cpus"])
     sys.argv[1:] = order["arguments"]
+    if order["kill_at"]:
+        _kill_at(order["kill_at"])
+
+
+def _kill_at(name: str) -> None:
+    """Makes it kill itself before a step of a change."""
+    from xdpguard.cli import session
+
+    def on_step(step: str) -> None:
+        if step == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    session.on_step = on_step
 
 
 def _end() -> None:

@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdpguard.dataplane.sys import abi
-from xdpguard.dataplane.tables import placing
+from xdpguard.dataplane.tables import index, placing
 from xdpguard.dataplane.tables.index import _gathered6, _limited, build, held
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.lists import addresses, ranges
 from xdpguard.lists.addresses import AddressSet, aggregate, unpacked
+from xdpguard.lists.ranges import Ranges
 from xdpguard.policy.target import Prefix
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -83,6 +86,47 @@ def test_ranges_off_the_bit_boundaries(ranges: list[tuple[int, int]]) -> None:
     assert sorted(covered) == found
 
 
+def wide(pairs: list[tuple[int, int]]) -> Ranges:
+    columns = [[end >> shift & (1 << 64) - 1 for end in ends] for ends in zip(*pairs, strict=True) for shift in (64, 0)]
+    return Ranges.of(*(np.array(column, np.uint64) for column in columns))
+
+
+def ends6() -> st.SearchStrategy[tuple[int, int]]:
+    number = st.one_of(st.integers(0, 2**128 - 1), st.integers(2**64 - 9, 2**64 + 9), st.sampled_from([0, 2**128 - 1]))
+    near = st.tuples(number, st.integers(0, 9)).map(lambda it: (it[0], min(it[0] + it[1], 2**128 - 1)))
+    return near | st.tuples(number, number).map(lambda it: (min(it), max(it)))
+
+
+@given(st.lists(ends6(), min_size=1, max_size=12), st.lists(nets6(), max_size=6))
+def test_ranges_of_ipv6_are_the_fewest_prefixes(pairs: list[tuple[int, int]], six: list[ipaddress.IPv6Network]) -> None:
+    nets = [
+        it for pair in pairs for it in ipaddress.summarize_address_range(*(ipaddress.IPv6Address(end) for end in pair))
+    ]
+    wanted = list(ipaddress.collapse_addresses([*nets, *six]))
+    joined, twice = ranges.merged(wide(pairs))
+    assert twice == len(pairs) - len(set(pairs))
+    assert ranges.count(joined) == len(list(ipaddress.collapse_addresses(nets)))
+    empty = np.empty(0, np.uint32)
+    high, low = (np.array([int(net[0]) >> shift & (1 << 64) - 1 for net in six], np.uint64) for shift in (64, 0))
+    its, _ = aggregate(empty, empty, high, low, np.array([net.prefixlen for net in six], np.uint8), wide(pairs))
+    assert listed(its) == wanted
+
+
+def test_ranges_that_split_into_too_many_prefixes_are_refused_before_any_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """126 prefixes of IPv6 for each entry, 30 of IPv4."""
+    six = wide([(n << 64 | 1, n << 64 | (1 << 64) - 2) for n in range(60_000)])
+    nothing = np.empty(0, np.uint64)
+    first = np.arange(60_000, dtype=np.uint32) << np.uint32(16) | np.uint32(1)
+    last = first + np.uint32(0xFFFD)
+    monkeypatch.setattr(ranges, "prefixes", None)
+    monkeypatch.setattr(addresses, "_split4", None)
+    for four, more, count in ((first[:0], six, "7,560,000"), (first, None, "1,800,000")):
+        with pytest.raises(UsageError, match=f"the 60,000 entries are ranges that only {count} prefixes describe"):
+            aggregate(four, last[: four.size], nothing, nothing, np.empty(0, np.uint8), more)
+
+
 @pytest.mark.parametrize("capacity", [2, 8])
 def test_a_crowded_table_finds_a_place_for_everybody(capacity: int) -> None:
     count = 1000
@@ -141,3 +185,17 @@ def test_prefixes_of_many_lengths_are_written_as_longer_ones(lengths: range) -> 
         for high, low, length in zip(found.high, found.low, found.length, strict=True)
     ]
     assert list(ipaddress.collapse_addresses(written)) == nets
+
+
+def test_too_many_lengths_are_refused_before_anything_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 ranges of 126 prefixes each: 63 lengths or more, each as often as any other."""
+    empty = np.empty(0, np.uint32)
+    none = np.empty(0, np.uint64)
+    six = wide([(0x2001 << 112 | n << 64 | 1, 0x2001 << 112 | n << 64 | (1 << 64) - 2) for n in range(40)])
+    its, _ = aggregate(empty, empty, none, none, np.empty(0, np.uint8), six)
+    monkeypatch.setattr(index, "_split", None)
+    monkeypatch.setattr(index, "_GROWTH", 2)
+    monkeypatch.setattr(index, "_FREE_SPLIT", 1000)
+    with pytest.raises(XdpguardError, match=r"IPv6 prefixes of 6\d lengths") as caught:
+        build([(0, its)], 1)
+    assert "widen ranges" in caught.value.remedy

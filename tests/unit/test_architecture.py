@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ ROOT = Path(xdpguard.__file__).parent
 # From the bottom up; a room imports those of lower floors only.
 FLOORS = [
     {"closeable", "errors", "signals", "units", "__init__"},
+    {"files", "shortage"},
     {"instance", "policy"},
     {"net", "capture", "lists"},
     {"dataplane.sys"},
@@ -109,3 +111,9 @@ def test_each_has_one_user(library: str, user: str) -> None:
 def test_pyroute2_is_used_in_its_room() -> None:
     users = [path for path in modules() if any(name.split(".")[0] == "pyroute2" for name in imports(path))]
     assert users == [ROOT / "net" / "iproute.py"]
+
+
+def test_the_environment_moves_folders_and_names_the_instance_and_does_nothing_else() -> None:
+    """What a test injects, it injects from tests/: no variable of a production run may stop or kill it."""
+    named = {name for path in modules() for name in re.findall(r"XDPGUARD_[A-Z_]*[A-Z]", path.read_text("utf-8"))}
+    assert named == {f"XDPGUARD_{it}" for it in ("BPFFS", "CACHE_DIR", "CONFIG_DIR", "INSTANCE", "STATE_DIR")}

@@ -305,7 +305,7 @@ def test_files_that_are_not_captures(data: bytes, says: str) -> None:
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(UsageError, match="cannot read"):
+        with pytest.raises(UsageError, match="cannot be read"):
             opened(str(path))
 
 

@@ -21,6 +21,7 @@ from xdpguard.control.controller import Controller
 from xdpguard.control.entries import CONFIG
 from xdpguard.control.lists import Lists, Share
 from xdpguard.control.loader import Loaded, Loader, check_name
+from xdpguard.control.sources import read_stream
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import UsageError, XdpguardError
@@ -144,7 +145,7 @@ class World:
 
     def load(self, name: str, *entries: str, strict: bool = False, force: bool = False) -> Loaded:
         stream = io.BytesIO("".join(f"{entry}\n" for entry in entries).encode())
-        return self.loader.load_stream(name, "standard input", stream, strict, force)
+        return self.loader.load(name, read_stream("standard input", stream, strict), "cli", force)
 
     def share(self, name: str) -> Share:
         return self.book.shares()[name]

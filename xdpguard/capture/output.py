@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+from xdpguard import files
 from xdpguard.closeable import Closeable
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -21,8 +22,9 @@ class Output(Closeable):
         try:
             self.fd = os.dup(1) if name == "-" else _opened(name)
             self._regular = stat.S_ISREG(os.fstat(self.fd).st_mode)
-        except OSError as error:
-            raise UsageError(f"cannot write {self._name}: {error.strerror}", "choose a writable file") from error
+        except (OSError, UnicodeError) as error:
+            why = files.reason(name, error)
+            raise UsageError(f"cannot write {files.shown(self._name)}: {why}", "choose a writable file") from error
         if os.isatty(self.fd):
             os.close(self.fd)
             raise UsageError("-w - writes binary data, but standard output is a terminal", "name a file or pipe it")
@@ -63,6 +65,7 @@ class Output(Closeable):
 
 
 def _opened(name: str) -> int:
+    files.check_name(name, "name an output file, or - for standard output")
     path = Path(name)
     if path.exists() and not path.is_file() and not path.is_fifo():
         raise UsageError(f"{name!r} is not a file", "name an output file, or - for standard output")

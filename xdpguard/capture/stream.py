@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from xdpguard import files
 from xdpguard.errors import UsageError
 
 _CHUNK = 1 << 20
@@ -114,9 +116,4 @@ def opened(name: str) -> IO[bytes]:
         if sys.stdin is None:
             raise UsageError("standard input is closed", "name a file")
         return sys.stdin.buffer
-    try:
-        return Path(name).open("rb")
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {name}: {error.strerror}", "name a capture file, or - for standard input"
-        ) from error
+    return os.fdopen(files.opened(Path(name), "name a capture file, or - for standard input"), "rb")

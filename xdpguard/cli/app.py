@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 
+from xdpguard import shortage
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
 
@@ -30,6 +31,7 @@ def run(arguments: list[str]) -> int:
     """Run the command line; return the exit code."""
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
+        shortage.prepare()
         code = _help() if arguments in (["-h"], ["--help"]) else _invoke(arguments)
         sys.stdout.flush()
     except XdpguardError as error:
@@ -39,11 +41,10 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         _silence()
         return EXIT_DONE
-    except OSError as error:
-        _silence()
-        return _unexpected(error, error.strerror or str(error), verbose)
     except Exception as error:  # the user never sees a traceback
-        return _unexpected(error, f"{type(error).__name__}: {error}", verbose)
+        if isinstance(error, OSError):
+            _silence()
+        return _unexpected(error, verbose)
     # Typer ends with 1 when the reader of a pipe has closed it (| head). That is not a failure.
     return EXIT_DONE if code == EXIT_FAILED and _reader_gone() else code
 
@@ -72,12 +73,15 @@ def _silence() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _unexpected(error: Exception, words: str, verbose: bool) -> int:
+def _unexpected(error: Exception, verbose: bool) -> int:
     import traceback
 
-    remedy = "run again with -v to see where it happened; xdpguard doctor checks the environment"
     trace = "".join(traceback.format_exception(error))
-    return _failed(XdpguardError(f"unexpected: {words}", remedy, trace), verbose)
+    if short := shortage.of(error, trace):
+        return _failed(short, verbose)
+    words = isinstance(error, OSError) and error.strerror
+    remedy = "run again with -v to see where it happened; xdpguard doctor checks the environment"
+    return _failed(XdpguardError(f"unexpected: {words or f'{type(error).__name__}: {error}'}", remedy, trace), verbose)
 
 
 def _failed(error: XdpguardError, verbose: bool) -> int:

@@ -54,7 +54,7 @@ def capture(
     interface: places.Interface = "",
     netns: places.Netns = None,
     count: drops.Count = 0,
-    lasting: drops.Lasting = "",
+    lasting: drops.Lasting = None,
     rate: Annotated[
         float,
         typer.Option("--rate", metavar="N", help="At most N per second, reason and CPU, at least 8; 0 for all."),

@@ -32,7 +32,7 @@ Reasons = Annotated[
 Count = Annotated[
     int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="Stop after N drops.")
 ]
-Lasting = Annotated[str, typer.Option("--for", metavar="TIME", help="Stop after this time, such as 30s or 5m.")]
+Lasting = Annotated[str | None, typer.Option("--for", metavar="TIME", help="Stop after this time, such as 30s or 5m.")]
 _TURN = 1.0  # seconds between two requests for samples
 _WORST = 1_000_000  # samples a second
 
@@ -110,13 +110,13 @@ def namespace(chosen: Options, words: str) -> str:
         return netns.recorded_name(words, {it.netns for it in store.attachments()})
 
 
-def seconds(rate: float, lasting: str) -> float | None:
+def seconds(rate: float, lasting: str | None) -> float | None:
     """Return --for in seconds, None if not given. Raise UsageError for an invalid duration or rate."""
     if not 0 <= rate <= _WORST:
         raise UsageError(
             f"--rate {rate:g} is not a rate", f"give samples per second, from 0 (every drop) to {_WORST:,}"
         )
-    return parse_duration(lasting) if lasting else None
+    return None if lasting is None else parse_duration(lasting)
 
 
 class Watch:

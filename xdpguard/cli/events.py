@@ -49,7 +49,7 @@ def events(
     interface: places.Interface = "",
     netns: places.Netns = None,
     count: drops.Count = 0,
-    lasting: drops.Lasting = "",
+    lasting: drops.Lasting = None,
     rate: Annotated[
         float,
         typer.Option(

@@ -14,6 +14,7 @@ import typer
 from xdpguard.cli import entries, health, render
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.control.loader import Loaded
@@ -79,18 +80,22 @@ def load(
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control.loader import Loader, check_name
+    from xdpguard.control.sources import read_source, read_stream
 
     check_name(name)
     if shadow and force:
         raise UsageError("--shadow and --force cannot be combined", "leave out --force: a shadow list cuts nobody off")
-    with ruleset(options(context)) as found, _progress() as step:
-        loader = Loader(found.shadow_lists if shadow else found.lists, step)
-        if file == "-":
-            if sys.stdin is None:
-                raise UsageError("standard input is closed", "name a file: xdpguard lists load NAME FILE")
-            done = loader.load_stream(name, "standard input", sys.stdin.buffer, strict, force)
+    require_privileges()
+    with _progress() as step:
+        # Before the lock is taken: a slow pipe holds up nobody else.
+        if file != "-":
+            given = read_source(Path(file), strict, step)
+        elif sys.stdin is not None:
+            given = read_stream("standard input", sys.stdin.buffer, strict, step)
         else:
-            done = loader.load_file(name, Path(file), "cli", strict, force)
+            raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
+        with ruleset(options(context)) as found:
+            done = Loader(found.shadow_lists if shadow else found.lists, step).load(name, given, "cli", force)
     _report(done, shadow, as_json)
 
 

@@ -25,7 +25,9 @@ _Ports = Annotated[
     list[str] | None,
     typer.Option("--port", metavar="PORT[/tcp|/udp]", help="A destination port instead of a source; may be repeated."),
 ]
-_Life = Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h, 7d. Default: forever.")]
+_Life = Annotated[
+    str | None, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h, 7d. Default: forever.")
+]
 _Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the rule.")]
 _Force = Annotated[bool, typer.Option("--force", help="Override the check that no address this host needs is cut off.")]
 
@@ -78,7 +80,7 @@ def block(
     context: typer.Context,
     targets: Targets = None,
     ports: _Ports = None,
-    life: _Life = "",
+    life: _Life = None,
     reason: _Reason = "",
     force: _Force = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what would be dropped.")] = False,
@@ -93,12 +95,12 @@ def block(
         closed = ports_of(ports, targets)
 
         def check_ports(store: Store) -> None:
-            safety.check_ports(store, closed, parse_duration(life) if life else None)
+            safety.check_ports(store, closed, None if life is None else parse_duration(life))
 
         _add(context, "port", closed, life, reason, None if force else check_ports, force)
         return
     wanted = prefixes(targets)
-    seconds = parse_duration(life) if life else None
+    seconds = None if life is None else parse_duration(life)
     if shadow:
         _add_shadow(context, wanted, seconds, reason)
         return
@@ -125,7 +127,7 @@ def unblock(
 
 
 def allow(
-    context: typer.Context, targets: Targets = None, life: _Life = "", reason: _Reason = "", force: _Force = False
+    context: typer.Context, targets: Targets = None, life: _Life = None, reason: _Reason = "", force: _Force = False
 ) -> None:
     """Let sources through, overriding every block."""
     from xdpguard.control import safety
@@ -133,7 +135,7 @@ def allow(
     wanted = prefixes(targets)
 
     def check_allow(store: Store) -> None:
-        safety.check_allow(store, wanted, parse_duration(life) if life else None)
+        safety.check_allow(store, wanted, None if life is None else parse_duration(life))
 
     _add(context, "allow", wanted, life, reason, None if force else check_allow)
 
@@ -222,14 +224,14 @@ def _add(
     context: typer.Context,
     kind: Kind,
     targets: Sequence[Target],
-    life: str,
+    life: str | None,
     reason: str,
     check: Callable[[Store], None] | None,
     force: bool = False,
 ) -> None:
     from xdpguard.control import needed
 
-    seconds = parse_duration(life) if life else None
+    seconds = None if life is None else parse_duration(life)
     _check_reason(reason)
     with ruleset(options(context)) as found:
         store = found.store

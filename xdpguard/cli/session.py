@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +64,7 @@ def controller(
     from xdpguard.net.links import Links
 
     with _store(chosen, read_only, on_wait) as store:
-        yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), _interruption())
+        yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), on_step)
 
 
 def remembered_config(session: Controller, chosen: Options) -> Path | None:
@@ -99,7 +97,7 @@ def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], N
     from xdpguard.dataplane.build.program import KernelDataplane
 
     with _store(chosen, read_only, on_wait) as store:
-        yield Ruleset(store, KernelDataplane(pins(chosen)), _interruption())
+        yield Ruleset(store, KernelDataplane(pins(chosen)), on_step)
 
 
 @contextmanager
@@ -138,15 +136,8 @@ def _restore(chosen: Options, store: Store) -> None:
             _tell(f"note: {note}")
 
 
-def _interruption() -> Callable[[str], None]:
-    """Return a hook for crash tests: XDPGUARD_TEST_KILL_AT names the step at which the process kills itself."""
-    at = os.environ.get("XDPGUARD_TEST_KILL_AT")
-
-    def step(name: str) -> None:
-        if name == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return step
+def on_step(step: str) -> None:
+    """Do nothing. Called before each step of a change with its name; crash tests replace it."""
 
 
 def find_instance(name: str) -> Instance:

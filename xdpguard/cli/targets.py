@@ -30,10 +30,11 @@ def prefixes(words: Sequence[str] | None) -> list[Prefix]:
     for word in words:
         if word == "-":
             lines = parse_lines("stdin", _standard_input())
-            for text in lines.notes[:10]:
+            for text in lines.notes:
                 render.note(text)
-            if len(lines.notes) > 10:
-                render.note(f"... and {render.counted(len(lines.notes) - 10, 'more line')} with host bits set")
+            if lines.cleared > len(lines.notes):
+                more = render.counted(lines.cleared - len(lines.notes), "more line")
+                render.note(f"... and {more} with host bits set")
             found.update(dict.fromkeys(lines.prefixes))
             continue
         prefix, cleared = parse_prefix(word)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xdpguard import files
 from xdpguard.cli.session import Options, controller, options, pins, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
@@ -59,6 +60,8 @@ def top(
     """Watch live: packets by verdict and reason, who sends SYNs, rules, lists, the guard; block and allow by key."""
     if not _SHORTEST <= interval <= _LONGEST:
         raise UsageError("--interval is too short or too long", f"give {_SHORTEST} to {_LONGEST:.0f} seconds")
+    if screenshot is not None:
+        files.check_name(screenshot)
     if once and screenshot:
         raise UsageError("--once and --screenshot cannot be combined", "give one of them")
     if not 1 <= updates <= _MOST_UPDATES:
@@ -101,8 +104,9 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
     if screenshot is not None:
         try:
             screenshot.write_text(app.picture, encoding="utf-8")
-        except OSError as error:
-            raise XdpguardError(f"cannot write {screenshot}: {error.strerror}", "name another file") from error
+        except (OSError, UnicodeError) as error:
+            why = files.reason(screenshot, error)
+            raise XdpguardError(f"cannot write {files.shown(screenshot)}: {why}", "name another file") from error
 
 
 @contextmanager

@@ -3,23 +3,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.control import needs, safety
 from xdpguard.control.lists import Lists
 from xdpguard.control.outlook import held
+from xdpguard.control.sources import Source, read_source, stamp
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.net.sockets import Protected
 from xdpguard.policy.hits import NO_SPLIT
 from xdpguard.policy.rule import NewRule
 from xdpguard.store.lists import NamedList
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
-    from xdpguard.lists.formats import Fault, Parsed
+    from xdpguard.lists.formats import Fault
     from xdpguard.policy.model import ListFile
 
 CONFIG = "config"  # origin of the lists in the configuration file
@@ -48,6 +49,7 @@ class Circumstances(NamedTuple):
     config: Collection[NewRule] | None = None
     unattended: bool = False
     loopback: Collection[str] = ()
+    needed: Collection[Protected] | None = None  # what the host needs, if that was asked already
 
 
 class Prepared(NamedTuple):
@@ -98,15 +100,12 @@ class Loader:
         self, name: str, path: Path, source: str = "cli", strict: bool = False, force: bool = False
     ) -> Loaded:
         """Load a file under a name. Raise UsageError if it is not a list, XdpguardError if it is refused."""
-        return self._put(self._read_file(name, path, source, strict, force))
+        return self.load(name, read_source(path, strict, self._step), source, force)
 
-    def load_stream(self, name: str, label: str, stream: BinaryIO, strict: bool = False, force: bool = False) -> Loaded:
-        """Load a stream under a name. Raise UsageError if it is not a list, XdpguardError if it is refused."""
-        from xdpguard.lists.formats import read
-
+    def load(self, name: str, given: Source, source: str = "cli", force: bool = False) -> Loaded:
+        """Load what was read under a name. Raise XdpguardError if it is refused."""
         check_name(name)
-        self._step(f"reading {label}")
-        return self._put(self._prepare(name, "", "", read(label, stream), "cli", strict, force))
+        return self._put(self._prepare(name, given, source, force))
 
     def plan(
         self,
@@ -116,6 +115,8 @@ class Loader:
     ) -> Plan:
         """Read the files of a configuration that are new or have changed; change nothing yet."""
         held, plan = {it.name: it for it in self._lists.stored.all()}, Plan([], self._gone(files), {})
+        if files and self._lists.mode == "enforce" and not around.unattended and not force:
+            around = around._replace(needed=needs.refusing(self._store, {"", *around.places}, around.loopback))
         for name, its in self._mine(files):
             if name in held and held[name].stamp == stamp(Path(its.file)):
                 continue
@@ -184,37 +185,13 @@ class Loader:
         force: bool,
         around: Circumstances | None = None,
     ) -> Prepared:
-        from xdpguard.lists.formats import read_file
-
         check_name(name)
-        self._step(f"reading {path}")
-        mark = stamp(path)
-        return self._prepare(name, str(path.absolute()), mark, read_file(path), source, strict, force, around)
+        return self._prepare(name, read_source(path, strict, self._step), source, force, around)
 
     def _prepare(
-        self,
-        name: str,
-        file: str,
-        mark: str,
-        parsed: Parsed,
-        source: str,
-        strict: bool,
-        force: bool,
-        around: Circumstances | None = None,
+        self, name: str, found: Source, source: str, force: bool, around: Circumstances | None = None
     ) -> Prepared:
-        from xdpguard.lists.addresses import aggregate
-
-        label = file or "standard input"
-        if strict and parsed.skipped:
-            fault = parsed.faults[0]
-            raise UsageError(
-                f"{label}:{fault.line}: {fault.text!r}: {fault.why}"
-                + (f" (and {parsed.skipped - 1:,} more)" if parsed.skipped > 1 else ""),
-                "nothing was changed; correct the file, or omit --strict",
-            )
-        self._step("sorting")
-        given = parsed.first4.size + parsed.high6.size
-        entries, twice = aggregate(parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6)
+        parsed, entries, given = found.parsed, found.entries, found.parsed.given
         before = self._lists.stored.find(name)
         around = around or Circumstances()
         # A list that only counts does no harm; it is checked when it is promoted.
@@ -223,7 +200,9 @@ class Loader:
             if around.unattended:
                 safety.check_everybody(name, entries)
             else:
-                safety.check_list(self._store, name, entries, around.places, around.config, around.loopback)
+                safety.check_list(
+                    self._store, name, entries, around.places, around.config, around.loopback, around.needed
+                )
         number = before.number if before else self._lists.stored.free_number(around.taken)
         notes = list(parsed.notes)
         if before and before.source == CONFIG != source:
@@ -233,13 +212,13 @@ class Loader:
             name=name,
             number=number,
             source=source,
-            file=file,
-            stamp=mark,
+            file=found.file,
+            stamp=found.stamp,
             format=parsed.format,
             loaded=time.time(),
             given=given,
             entries=len(entries),
-            duplicates=twice,
+            duplicates=found.duplicates,
             skipped=parsed.skipped,
             forced=force,
             packets=before.packets if before else 0,
@@ -271,11 +250,3 @@ def check_name(name: str) -> None:
 
     if not LIST_NAME.fullmatch(name):
         raise UsageError(f"not a list name: {name!r}", "use up to 64 letters, digits, . _ or -")
-
-
-def stamp(path: Path) -> str:
-    """Return a mark that changes whenever a file does; empty if the file cannot be examined."""
-    with contextlib.suppress(OSError):
-        status = path.stat()
-        return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-    return ""

@@ -53,15 +53,16 @@ def check_list(
     places: Collection[str] = (),
     config: Collection[NewRule] | None = None,
     loopback: Collection[str] = (),
+    needed: Collection[Protected] | None = None,
 ) -> None:
     """Refuse a list that holds every address there is, or one that the host needs and that is not allowed for good.
 
     ``places`` and ``loopback``: as in `needs.refusing`. ``config``: the coming rules of the configuration, which
-    replace the stored ones.
+    replace the stored ones. ``needed``: the result of `needs.refusing`, for whoever checks many lists.
     """
     check_everybody(name, entries)
     outlook = Outlook(store, config)
-    for need in needs.refusing(store, {"", *places}, loopback):
+    for need in needs.refusing(store, {"", *places}, loopback) if needed is None else needed:
         address = need.address
         blocking = held(entries, address)
         if blocking is not None and outlook.allowed_until(address) < math.inf:
@@ -141,9 +142,10 @@ def check_lists(
 ) -> None:
     """Apply `check_list` to all stored lists that were not forced."""
     stored = ListStore(store)
-    for it in stored.all():
-        if not it.forced:
-            check_list(store, it.name, stored.entries(it.name), places, config, loopback)
+    lists = [it for it in stored.all() if not it.forced]
+    needed = needs.refusing(store, {"", *places}, loopback) if lists else []
+    for it in lists:
+        check_list(store, it.name, stored.entries(it.name), places, config, loopback, needed)
 
 
 def _check_sooner(store: Store, after: Outlook, found: Iterable[Protected]) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """A set of addresses as disjoint prefixes, IPv4 and IPv6, in numpy arrays: the contents of a list once it is read.
 
-Overlapping and adjacent ranges are merged, and each range is split into the fewest prefixes that cover it.
+Overlapping and adjacent ranges are merged, and each range is split into the fewest prefixes that cover it: the form the
+kernel's tables need. A list whose ranges would be split into far more prefixes than it has entries is refused.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.errors import UsageError
+from xdpguard.lists import ranges
+from xdpguard.lists.ranges import U8, U64, Ranges
 from xdpguard.policy.target import Prefix
 
-U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
-U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+# How many prefixes a list may split into: so many for each entry, and so many anyway.
+GROWTH = 8
+FREE = 1 << 20
 
 _PACKED4 = np.dtype([("network", "<u4"), ("length", "u1")])
 _PACKED6 = np.dtype([("high", "<u8"), ("low", "<u8"), ("length", "u1")])
-_ONE = np.uint64(1)
 
 
 class AddressSet(NamedTuple):
@@ -79,19 +85,41 @@ def unpacked(four: bytes, six: bytes) -> AddressSet:
     return AddressSet(*(np.ascontiguousarray(field) for field in fields))
 
 
-def aggregate(first4: U32, last4: U32, high6: U64, low6: U64, length6: U8) -> tuple[AddressSet, int]:
-    """Build a set from IPv4 ranges (first and last address) and IPv6 prefixes, in any order.
+def aggregate(
+    first4: U32, last4: U32, high6: U64, low6: U64, length6: U8, ranges6: Ranges | None = None
+) -> tuple[AddressSet, int]:
+    """Build a set from IPv4 ranges (first and last address), IPv6 prefixes and IPv6 ranges, in any order.
 
-    Returns the set, and the number of duplicate entries.
+    Returns the set, and the number of duplicate entries. Raises UsageError, before any prefix is made, if the ranges
+    would be split into far more prefixes than there are entries.
     """
-    network4, length4, duplicates4 = _aggregate4(first4, last4)
-    high, low, length, duplicates6 = _aggregate6(high6, low6, length6)
-    return AddressSet(network4, length4, high, low, length), duplicates4 + duplicates6
+    begin4, end4, duplicates4 = _merged4(first4, last4)
+    given = first4.size + high6.size
+    if ranges6 is None or not ranges6.size:
+        _check_count(given, _count4(begin4, end4) + high6.size)
+        high, low, length, duplicates6 = _aggregate6(high6, low6, length6)
+    else:
+        joined, duplicates6 = ranges.merged(ranges6.and_prefixes(high6, low6, length6))
+        _check_count(given + ranges6.size, _count4(begin4, end4) + ranges.count(joined))
+        high, low, length = ranges.prefixes(joined)
+    return AddressSet(*_split4(begin4, end4), high, low, length), duplicates4 + duplicates6
 
 
-def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
+def _check_count(given: int, prefixes: int) -> None:
+    most = max(FREE, GROWTH * given)
+    if prefixes > most:
+        raise UsageError(
+            f"the {given:,} entries are ranges that only {prefixes:,} prefixes describe exactly, and there may be"
+            f" {most:,}",
+            "nothing was changed; widen the ranges to whole prefixes, such as 2001:db8::/64 for"
+            " 2001:db8::1-2001:db8::ffff:ffff:ffff:fffe",
+        )
+
+
+def _merged4(first: U32, last: U32) -> tuple[I64, I64, int]:
+    """Merge ranges that overlap or adjoin; return first and last addresses, ascending, and the number of duplicates."""
     if not first.size:
-        return np.empty(0, np.uint32), np.empty(0, np.uint8), 0
+        return np.empty(0, np.int64), np.empty(0, np.int64), 0
     packed = first.astype(np.uint64) << np.uint64(32) | last
     packed.sort()
     same = packed[1:] == packed[:-1]
@@ -100,10 +128,22 @@ def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
     reach = np.maximum.accumulate((packed & np.uint64(0xFFFFFFFF)).astype(np.int64))
     begins = np.concatenate(([True], first64[1:] > reach[:-1] + 1))
     ends = np.concatenate((begins[1:], [True]))
-    begin, end = first64[begins], reach[ends]
+    return first64[begins], reach[ends], duplicates
+
+
+def _count4(begin: I64, end: I64) -> int:
+    """Return how many prefixes disjoint ranges split into."""
+    several = begin != end
+    many = (column[several].astype(np.uint64) for column in (begin, end))
+    (first, last), zero = many, np.zeros(int(several.sum()), np.uint64)
+    return int(begin.size - zero.size) + ranges.count(Ranges.of(zero, first, zero, last))
+
+
+def _split4(begin: I64, end: I64) -> tuple[U32, U8]:
+    """Split disjoint ranges into the fewest prefixes, in ascending order."""
     single = begin == end
     if single.all():
-        return begin.astype(np.uint32), np.full(begin.size, 32, np.uint8), duplicates
+        return begin.astype(np.uint32), np.full(begin.size, 32, np.uint8)
     networks, lengths = [begin[single]], [np.full(int(single.sum()), 32, np.uint8)]
     begin, end = begin[~single], end[~single]
     while begin.size:
@@ -117,7 +157,7 @@ def _aggregate4(first: U32, last: U32) -> tuple[U32, U8, int]:
         begin, end = begin[more], end[more]
     network, length = np.concatenate(networks).astype(np.uint32), np.concatenate(lengths)
     order = np.argsort(network)
-    return network[order], length[order], duplicates
+    return network[order], length[order]
 
 
 def _aggregate6(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8, int]:
@@ -136,7 +176,7 @@ def _aggregate6(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8, int]:
 
 def _covered(high: U64, low: U64, length: U8) -> NDArray[np.bool_]:
     """Return which prefixes lie inside another: those that end no later than an earlier one, in ascending order."""
-    host = _host_bits(length)
+    host = ranges.host_bits(length)
     last_high, last_low = high | host[0], low | host[1]
     if (length <= 64).all():
         reach = np.maximum.accumulate(last_high)
@@ -148,17 +188,6 @@ def _covered(high: U64, low: U64, length: U8) -> NDArray[np.bool_]:
     ranks[order] = np.concatenate(([0], np.cumsum(steps)))
     reach_rank = np.maximum.accumulate(ranks)
     return np.concatenate(([False], reach_rank[:-1] >= ranks[1:]))
-
-
-def _host_bits(length: U8) -> tuple[U64, U64]:
-    """Return the bits after the prefix as upper and lower half. C does not define a shift by 64, hence two steps."""
-    ones = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-    upper, lower = np.minimum(length, 64).astype(np.uint64), np.maximum(length, 64).astype(np.uint64) - np.uint64(64)
-
-    def mask_after(bits: U64) -> U64:
-        return np.where(bits == 64, np.uint64(0), ones >> np.minimum(bits, np.uint64(63)))
-
-    return mask_after(upper), mask_after(lower)
 
 
 def _joined(high: U64, low: U64, length: U8) -> tuple[U64, U64, U8]:

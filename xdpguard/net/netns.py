@@ -69,6 +69,8 @@ def find(words: str) -> Place:
     carries the shortest lasting name. Raises NoSuchNamespace if there is none.
     """
     own = _own()
+    if "\0" in words:
+        raise NoSuchNamespace(f"not a network namespace: {words!r} has a NUL character in it", "see ip netns")
     if words in ("", OWN):
         return own
     if _is_path(words):

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from xdpguard import files
 from xdpguard.errors import UsageError
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
 from xdpguard.policy.metrics import metrics_faults
@@ -20,6 +21,7 @@ from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, 
 # Durations in [guard], with their bounds in seconds.
 INTERVALS = {"window": (0.1, 10), "hold": (1, 600), "burst": (0.1, 600), "forget": (60, 10 * 365 * 86_400)}
 
+LARGEST = 16 << 20  # bytes of a configuration: 300,000 rules
 _EVERY = (10, 7 * 86_400)  # seconds between two checks of a list's file
 
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -31,14 +33,13 @@ _TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)$")
 
 def load(path: Path) -> Policy:
     """Read a policy file. Raise UsageError if it cannot be read, is not TOML, or contains unknown keys or values."""
+    data = files.read_bounded(path, LARGEST, "check the path given with --config")
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", "check the path given with --config") from error
+        text = data.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text", "TOML files are UTF-8") from error
     try:
-        data = tomllib.loads(text)
+        tables = tomllib.loads(text)
     except (RecursionError, ValueError) as error:  # TOMLDecodeError is a ValueError, as is an overlong number
         line = _TOML_LINE.search(str(error))
         message = _TOML_LINE.sub("", str(error)).strip()
@@ -46,10 +47,10 @@ def load(path: Path) -> Policy:
         raise UsageError(
             f"{where}: not TOML: {message}", "see the README's section on the configuration file"
         ) from error
-    attach = _attach(path, text, data.pop("attach", {}))
+    attach = _attach(path, text, tables.pop("attach", {}))
     try:
-        _check_lists(path, text, data.get("lists"))
-        policy = msgspec.structs.replace(msgspec.convert(data, Policy, strict=True), attach=attach)
+        _check_lists(path, text, tables.get("lists"))
+        policy = msgspec.structs.replace(msgspec.convert(tables, Policy, strict=True), attach=attach)
     except msgspec.ValidationError as error:
         raise _explained(path, text, str(error)) from error
     _check_rules(path, text, policy)
@@ -89,6 +90,7 @@ def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
                 raise UsageError(f"not a list name: {name!r}", "use up to 64 letters, digits, . _ or -")
             if not its.file:
                 raise UsageError("file: empty", "name the file that holds the list")
+            files.check_name(its.file, "name the file that holds the list")
             if not _EVERY[0] <= parse_interval(its.every) <= _EVERY[1]:
                 raise UsageError("every: out of range", f"{_time(_EVERY[0])} to {_time(_EVERY[1])}")
         except UsageError as error:

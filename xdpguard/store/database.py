@@ -15,12 +15,13 @@ from xdpguard.instance import unwritable
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
+from xdpguard.store.locks import locked
 from xdpguard.store.migration import migrate, open_read_only
 from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
 from xdpguard.store.schema import VERSION
 
 # Texts of SQLite errors that are caused by the file system, not by the file.
-_NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O", "locked")
+_NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O")
 
 
 class Attachment(NamedTuple):
@@ -245,6 +246,8 @@ class Store(Closeable):
         try:
             yield
         except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise locked(self._path) from error
             if any(word in str(error) for word in _NOT_WRITABLE):
                 raise unwritable(self._path.parent, OSError(0, str(error))) from error
             raise self._corrupt(error) from error

@@ -57,7 +57,7 @@ def cwnd(
     ] = "100ms",
     interval: Annotated[str, typer.Option("--interval", metavar="TIME", help="Print a table at this interval.")] = "1s",
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many connections; 0 for all.")] = 20,
-    length: options.Length = "",
+    length: options.Length = None,
     wide: options.Wide = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every sample, one JSON object a line.")] = False,
 ) -> None:

@@ -20,7 +20,7 @@ LocalPort = Annotated[str, typer.Option("--local-port", metavar="PORT[-PORT]", h
 RemotePort = Annotated[str, typer.Option("--remote-port", metavar="PORT[-PORT]", help="Remote port or range.")]
 Pid = Annotated[int, typer.Option("--pid", metavar="PID", min=0, help="Sockets of this process only.")]
 Length = Annotated[
-    str, typer.Option("--for", metavar="TIME", help="Stop after this time (10s, 5m); otherwise Ctrl-C ends it.")
+    str | None, typer.Option("--for", metavar="TIME", help="Stop after this time (10s, 5m); otherwise Ctrl-C ends it.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Also the socket's address in the kernel, and more.")]
@@ -62,6 +62,6 @@ def chosen(
     return found
 
 
-def seconds(text: str) -> float | None:
+def seconds(text: str | None) -> float | None:
     """Return a duration in seconds; None if none is given."""
-    return parse_interval(text) if text else None
+    return None if text is None else parse_interval(text)

@@ -59,7 +59,7 @@ def retrans(
     prefix4: options.Prefix4 = 32,
     prefix6: options.Prefix6 = 128,
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many; 0 for all.")] = 20,
-    length: options.Length = "",
+    length: options.Length = None,
     wide: options.Wide = False,
     as_json: options.Json = False,
 ) -> None:

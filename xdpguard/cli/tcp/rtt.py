@@ -55,17 +55,17 @@ def rtt(
     remote_port: options.RemotePort = "",
     pid: options.Pid = 0,
     longer: Annotated[
-        str, typer.Option("--longer", metavar="TIME", help="Only times of at least this much: 5ms.")
-    ] = "",
+        str | None, typer.Option("--longer", metavar="TIME", help="Only times of at least this much: 5ms.")
+    ] = None,
     by: Annotated[By, typer.Option("--by", help="One histogram for each of these.")] = "all",
     prefix4: options.Prefix4 = 32,
     prefix6: options.Prefix6 = 128,
     unit: Annotated[Unit, typer.Option("--unit", help="Microseconds or milliseconds.")] = "us",
     interval: Annotated[
-        str, typer.Option("--interval", metavar="TIME", help="Print a histogram for each interval: 500ms, 10s.")
-    ] = "",
+        str | None, typer.Option("--interval", metavar="TIME", help="Print a histogram for each interval: 500ms, 10s.")
+    ] = None,
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many histograms; 0 for all.")] = 10,
-    length: options.Length = "",
+    length: options.Length = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --interval, a line each time.")] = False,
 ) -> None:
     """Show smoothed round-trip times as histograms, with percentiles and average."""
@@ -76,7 +76,7 @@ def rtt(
         raise UsageError(
             "--prefix4 and --prefix6 need --by remote or --by local", "add one of them, or leave the prefixes out"
         )
-    least = round(parse_interval(longer) * 1e6) if longer else 0
+    least = round(parse_interval(longer) * 1e6) if longer is not None else 0
     if least > _LONGEST:
         raise UsageError("--longer is longer than the kernel can count", "give an hour at most")
     chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, longer=least)

@@ -53,7 +53,7 @@ def states(
             help="Repeat every 0.1 to 86400 seconds, with changes per second.",
         ),
     ] = 0.0,
-    length: options.Length = "",
+    length: options.Length = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")] = False,
 ) -> None:
     """Show how many TCP sockets are in each state, the queues of the listeners, and what is abnormal."""

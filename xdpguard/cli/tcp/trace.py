@@ -58,10 +58,10 @@ def trace(
         list[str] | None, typer.Option("--state", metavar="STATE", help="From or to these states, comma-separated.")
     ] = None,
     longer: Annotated[
-        str,
+        str | None,
         typer.Option("--longer", metavar="TIME", help="Only after at least this long in the old state: 500ms, 10s."),
-    ] = "",
-    length: options.Length = "",
+    ] = None,
+    length: options.Length = None,
     wide: options.Wide = False,
     as_json: options.Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
@@ -71,7 +71,7 @@ def trace(
 
     if as_json and as_csv:
         raise UsageError("--json and --csv cannot be combined", "leave one of them out")
-    least = round(parse_interval(longer) * 1e9) if longer else 0
+    least = round(parse_interval(longer) * 1e9) if longer is not None else 0
     chosen = options.chosen(
         netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []), least
     )

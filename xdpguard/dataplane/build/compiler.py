@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xdpguard import shortage
 from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import Switches, cflags
@@ -78,6 +79,8 @@ class Compiled(Closeable):
             try:
                 self._module = bcc.BPF(text=edit(bundle(source)).encode(), cflags=cflags(switches, source))
             except Exception as error:
+                if short := shortage.of(error, output(), output()):
+                    raise short from error
                 raise XdpguardError(
                     "the data plane does not compile" + _first_error(output()),
                     "run again with -v for the compiler's output; xdpguard doctor checks what it needs",

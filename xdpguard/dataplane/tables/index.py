@@ -7,6 +7,7 @@ A prefix is written as its network with the first bit after it set, a length as 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.layouts import rules
 from xdpguard.dataplane.tables import nets6, placing
 from xdpguard.errors import XdpguardError
-from xdpguard.lists.addresses import U8, U32, U64, AddressSet
+from xdpguard.lists.addresses import U32, AddressSet
+from xdpguard.lists.ranges import U8, U64
 
 U16 = NDArray[np.uint16]
 
@@ -28,7 +30,8 @@ _LIST_AT = np.uint64(48)
 _ONE = np.uint64(1)
 _LENGTH_LINES4 = 65_536 * 4 // abi.LINE.size
 _MOST_NETS6 = 1 << 20  # /32s that short prefixes may set in the pre-filter
-_MOST_SPLIT = 1 << 24  # entries after splitting prefixes, when there are too many lengths
+# Entries there may be after splitting prefixes of too many lengths: so many for each, and so many anyway.
+_GROWTH, _FREE_SPLIT = 8, 1 << 20
 _TRIES = 8  # multipliers to try before the tables get more lines
 
 
@@ -140,19 +143,31 @@ def _first_of_each(entries: _Entries6) -> _Entries6:
 
 
 def _limited(entries: _Entries6) -> _Entries6:
-    """Split prefixes of some lengths into longer ones, until no more than ``_LENGTHS`` lengths are left."""
-    while True:
-        lengths, counts = np.unique(entries.length, return_counts=True)
-        if lengths.size <= _LENGTHS:
-            return entries
-        costs = [int(n) << int(b - a) for a, b, n in zip(lengths[:-1], lengths[1:], counts[:-1], strict=True)]
-        cheapest = int(np.argmin(costs))
-        if costs[cheapest] > _MOST_SPLIT:
-            raise XdpguardError(
-                f"the lists have IPv6 prefixes of {lengths.size} lengths, too many for lists of this size",
-                f"at most {_LENGTHS} lengths; merge prefixes, or leave out a list",
-            )
-        entries = _first_of_each(_split(entries, int(lengths[cheapest]), int(lengths[cheapest + 1])))
+    """Split prefixes of some lengths into longer ones, until no more than ``_LENGTHS`` lengths are left.
+
+    Raises XdpguardError, before anything is split, if there would be far more entries then.
+    """
+    lengths, counts = np.unique(entries.length, return_counts=True)
+    for old, new in _splits(dict(zip(lengths.tolist(), counts.tolist(), strict=True))):
+        entries = _first_of_each(_split(entries, old, new))
+    return entries
+
+
+def _splits(counts: dict[int, int]) -> list[tuple[int, int]]:
+    """Return which lengths to write as which, given the number of prefixes of each: the cheapest first."""
+    many, given, found = len(counts), sum(counts.values()), []
+    while len(counts) > _LENGTHS:
+        steps = pairwise(sorted(counts))
+        old, new = min(steps, key=lambda step: counts[step[0]] << step[1] - step[0])
+        counts[new] += counts.pop(old) << new - old
+        found.append((old, new))
+    if found and sum(counts.values()) > max(_FREE_SPLIT, _GROWTH * given):
+        raise XdpguardError(
+            f"the lists have IPv6 prefixes of {many} lengths; the kernel's index has {_LENGTHS}, and written as these"
+            f" they would be {sum(counts.values()):,} entries",
+            "nothing was changed; merge prefixes, widen ranges to whole prefixes, or leave out a list",
+        )
+    return found
 
 
 def _split(entries: _Entries6, old: int, new: int) -> _Entries6:

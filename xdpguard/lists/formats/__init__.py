@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from xdpguard import files
 from xdpguard.errors import UsageError
 from xdpguard.lists.formats import columns, dumps, exports, sources
 from xdpguard.lists.formats.collector import Collector, Fault, Parsed
@@ -56,16 +56,13 @@ def read(name: str, stream: BinaryIO) -> Parsed:
 
 
 def read_file(path: Path) -> Parsed:
-    """Read a list from a file. Raise UsageError as `read` does, or if the file changes meanwhile."""
-    try:
-        with path.open("rb", buffering=0) as stream:
-            before = os.fstat(stream.fileno())
-            parsed = read(str(path), stream)
-            after = os.fstat(stream.fileno())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}", "choose a readable file") from error
-    # Reading from a pipe changes its status.
-    if stat.S_ISREG(before.st_mode) and _identity(before) != _identity(after):
+    """Read a list from a regular file. Raise UsageError as `read` does, or if the file changes meanwhile."""
+    descriptor = files.opened(path, "choose a readable file")
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        before = os.fstat(descriptor)
+        parsed = read(files.shown(path), stream)
+        after = os.fstat(descriptor)
+    if _identity(before) != _identity(after):
         raise UsageError(f"{path}: changed while it was read", "try again when it is complete")
     return parsed
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from xdpguard.errors import UsageError
 from xdpguard.lists.formats.blocks import BLANK, ENTRY, Bytes, Halves, Lines, Numbers, Positions, Six, solve
 from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
+from xdpguard.lists.ranges import Ranges
 
+MANY_FAULTS = 100_000  # from which more faults than entries mean that it is not a list
 FAULTS = 20  # maximum kept, with line and reason
 SETS = 1000  # maximum counted
-MOST = 1 << 26  # entries: at worst, a list of IPv6 ranges has 250 per line
+MOST = 1 << 26  # entries
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _LOWER = (1 << 64) - 1
@@ -45,14 +47,21 @@ class Parsed(NamedTuple):
     skipped: int
     faults: list[Fault]
     notes: list[str]
+    ranges6: Ranges
+
+    @property
+    def given(self) -> int:
+        """How many entries there are."""
+        return self.first4.size + self.high6.size + self.ranges6.size
 
 
 class _Single:
-    """Entries parsed one by one, with their lines. An IPv6 range can yield 250 of them, so they are not objects."""
+    """Entries parsed one by one, with their lines, in arrays: objects would take ten times the memory."""
 
     def __init__(self) -> None:
         self.lines4, self.first, self.last = array("q"), array("L"), array("L")
         self.lines6, self.high, self.low, self.lengths = array("q"), array("Q"), array("Q"), array("B")
+        self.ranges = tuple(array("Q") for _ in range(4))
         self.cleared = 0
 
     def add(self, line: int, said: Entry) -> None:
@@ -67,6 +76,9 @@ class _Single:
             self.high.append(network >> 64)
             self.low.append(network & _LOWER)
             self.lengths.append(length)
+        for first, last in said.ranges6:
+            for column, half in zip(self.ranges, (*divmod(first, 1 << 64), *divmod(last, 1 << 64)), strict=True):
+                column.append(half)
 
 
 class Collector:
@@ -83,6 +95,7 @@ class Collector:
         self._skipped = 0
         self._four: list[tuple[Numbers, Numbers]] = []
         self._six: list[tuple[Halves, Halves, Bytes]] = []
+        self._ranges: list[tuple[Halves, ...]] = []
 
     @property
     def empty(self) -> bool:
@@ -152,9 +165,18 @@ class Collector:
             self._four.append((first, last))
         if len(lengths):
             self._six.append((high, low, lengths))
-        self._entries += len(first) + len(lengths)
+        if single.ranges[0]:
+            self._ranges.append(tuple(np.array(column, np.uint64) for column in single.ranges))
+        self._entries += len(first) + len(lengths) + len(single.ranges[0])
         if self._entries > MOST:
-            raise UsageError(f"{self._name}: more than {MOST} entries", "split it, or write prefixes for ranges")
+            raise UsageError(f"{self._name}: more than {MOST:,} entries", "split it into several lists")
+        if self._skipped > max(MANY_FAULTS, self._entries):
+            first = self.faults[0]
+            raise UsageError(
+                f"{self._name}: not a list: {self._skipped:,} lines without an address, {self._entries:,} entries;"
+                f" line {first.line}, {first.text!r}, is {first.why}",
+                "write one address or prefix per line",
+            )
 
     def parsed(self, form: str) -> Parsed:
         """Return everything collected so far."""
@@ -174,6 +196,7 @@ class Collector:
             self._skipped,
             self.faults,
             notes,
+            Ranges.of(*(_joined([part[at] for part in self._ranges], np.uint64) for at in range(4))),
         )
 
 

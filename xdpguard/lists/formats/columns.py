@@ -148,7 +148,7 @@ def _ascending(rows: list[Row], pair: Columns) -> bool:
         said = entry(_address(row, pair))
         if not isinstance(said, Entry):
             return False
-        low, high = said.ranges4[0] if said.ranges4 else (said.prefixes6[0][0], said.prefixes6[-1][0])
+        low, high = [*said.ranges4, *said.ranges6, *((network, network) for network, _ in said.prefixes6)][0]
         if low <= end:
             return False
         end = high

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from xdpguard.policy.target import MAPPED
@@ -20,15 +21,17 @@ NAME = r"(?![0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:)[^\n]*:[ \t]*"
 NAMED = rf"{_QUAD}[ \t]*-[ \t]*{_QUAD}"
 _NAMED = re.compile(rf"{NAME}({NAMED})")
 _NUMBERS = re.compile(r"[0-9]\.[0-9]|::")
+_MAPPED = range(0xFFFF << 32, 1 << 48)  # ::ffff:0:0/96
 _PORT = re.compile(r"[0-9.]+:[0-9]+|\[.*\](?::[0-9]+)?")
 
 
 class Entry(NamedTuple):
-    """The meaning of a line: IPv4 ranges (first, last) and IPv6 prefixes (network, length), all as numbers."""
+    """The meaning of a line: IPv4 ranges (first, last), IPv6 prefixes (network, length) and IPv6 ranges, as numbers."""
 
     ranges4: list[tuple[int, int]]
     prefixes6: list[tuple[int, int]]
     cleared: bool
+    ranges6: Sequence[tuple[int, int]] = ()
 
 
 def entry(line: str) -> Entry | str | None:
@@ -75,19 +78,22 @@ def _range(left: str, right: str) -> Entry | str:
     if first.startswith(MAPPED) and last.startswith(MAPPED):
         first, last = first[12:], last[12:]
     low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
-    return Entry([(low, high)], [], False) if len(first) == 4 else _sorted(_prefixes(low, high), False)
+    return Entry([(low, high)], [], False) if len(first) == 4 else _ranged(low, high)
 
 
-def _prefixes(first: int, last: int) -> list[tuple[int, int]]:
-    """Return the fewest IPv6 prefixes that cover a range."""
-    found: list[tuple[int, int]] = []
-    while first <= last:
-        size = (last - first + 1).bit_length() - 1
-        if first:
-            size = min(size, (first & -first).bit_length() - 1)
-        found.append((first, 128 - size))
-        first += 1 << size
-    return found
+def _ranged(first: int, last: int) -> Entry:
+    """Build an entry from an IPv6 range; the part in ::ffff:0:0/96 becomes an IPv4 range, unless a wider prefix has it.
+
+    A range stays one, however many prefixes it takes to describe it.
+    """
+    host = first ^ last
+    if host & (host + 1) == 0 == first & host:
+        return _sorted([(first, 128 - host.bit_length())], False)
+    if last < _MAPPED[0] or first > _MAPPED[-1] or (first <= _MAPPED[0] - len(_MAPPED) and last >= _MAPPED[-1]):
+        return Entry([], [], False, [(first, last)])
+    inside = max(first, _MAPPED[0]) - _MAPPED[0], min(last, _MAPPED[-1]) - _MAPPED[0]
+    around = ((first, _MAPPED[0] - 1), (_MAPPED[-1] + 1, last))
+    return Entry([inside], [], False, [(low, high) for low, high in around if first <= low <= high <= last])
 
 
 def _sorted(prefixes: list[tuple[int, int]], cleared: bool) -> Entry:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Read a list and sort it, without the store: done before the instance's lock is taken, since a pipe may be slow."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from xdpguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from xdpguard.lists.addresses import AddressSet
+    from xdpguard.lists.formats import Parsed
+
+
+class Source(NamedTuple):
+    """A list that was read and sorted."""
+
+    file: str  # absolute path; empty for standard input
+    stamp: str
+    parsed: Parsed
+    entries: AddressSet
+    duplicates: int
+
+
+def read_source(path: Path, strict: bool = False, on_step: Callable[[str], None] = lambda step: None) -> Source:
+    """Read a list from a file. Raise UsageError if it is not one."""
+    from xdpguard.lists.formats import read_file
+
+    on_step(f"reading {path}")
+    mark = stamp(path)
+    return _sorted_out(str(path.absolute()), mark, read_file(path), strict, on_step)
+
+
+def read_stream(
+    label: str, stream: BinaryIO, strict: bool = False, on_step: Callable[[str], None] = lambda step: None
+) -> Source:
+    """Read a list from a stream. Raise UsageError if it is not one."""
+    from xdpguard.lists.formats import read
+
+    on_step(f"reading {label}")
+    return _sorted_out("", "", read(label, stream), strict, on_step)
+
+
+def _sorted_out(file: str, mark: str, parsed: Parsed, strict: bool, on_step: Callable[[str], None]) -> Source:
+    from xdpguard.lists.addresses import aggregate
+
+    label = file or "standard input"
+    if strict and parsed.skipped:
+        fault = parsed.faults[0]
+        raise UsageError(
+            f"{label}:{fault.line}: {fault.text!r}: {fault.why}"
+            + (f" (and {parsed.skipped - 1:,} more)" if parsed.skipped > 1 else ""),
+            "nothing was changed; correct the file, or leave --strict out",
+        )
+    on_step("sorting")
+    try:
+        entries, twice = aggregate(
+            parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6, parsed.ranges6
+        )
+    except UsageError as error:
+        raise UsageError(f"{label}: {error}", error.remedy) from error
+    return Source(file, mark, parsed, entries, twice)
+
+
+def stamp(path: Path) -> str:
+    """Return a mark that changes whenever a file does; empty if the file cannot be examined."""
+    with contextlib.suppress(OSError, ValueError):
+        status = path.stat()
+        return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    return ""
