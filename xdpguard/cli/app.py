@@ -44,6 +44,10 @@ _TABLE = {
     "disallow": Source("xdpguard.cli.rules", "Remove sources from the allow list."),
     "rules": Source("xdpguard.cli.rules", "Show the rules in force and their hits."),
     "promote": Source("xdpguard.cli.promote", "Enforce shadow entries: drop what they have only counted so far."),
+    "recover": Source(
+        "xdpguard.cli.recover",
+        "Rebuild a lost or damaged rule store from what the kernel holds and the last good copy.",
+    ),
     "stats": Source(
         "xdpguard.cli.observe", "Show packets and bytes by reason, TCP flags and protocols, for each interface."
     ),
@@ -120,6 +124,7 @@ def _main(
 def main() -> None:
     """Run the command line and exit with its code."""
     _open_standard_streams()
+    os.umask(0o077)  # rules, captures and pins are for nobody else to read
     sys.exit(run(sys.argv[1:]))
 
 

@@ -102,13 +102,25 @@ def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _t
 
     require_privileges()
     if read_only:
+        _expect_store(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
             expect_namespaces(store)
             yield store
         return
-    with chosen.instance.lock(on_wait), Store(chosen.instance.store) as store:
-        expect_namespaces(store)
-        yield store
+    with chosen.instance.lock(on_wait):
+        _expect_store(chosen)
+        with Store(chosen.instance.store) as store:
+            expect_namespaces(store)
+            yield store
+            store.keep_copy(now=not pins(chosen).exist())
+
+
+def _expect_store(chosen: Options) -> None:
+    """Raise Damaged if the kernel holds rules of a store that no longer exists, wherever its mark went."""
+    from xdpguard.store import keeping
+
+    if pins(chosen).exist() and keeping.is_blank(chosen.instance.store):
+        raise keeping.lost(chosen.instance.store)
 
 
 def _interruption() -> Callable[[str], None]:
