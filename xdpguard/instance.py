@@ -11,7 +11,7 @@ import re
 import select
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _LOCK_WAIT = 30.0  # seconds; the longest change, an attach with a full table, takes a few
 _LOCK_POLL = 0.05
 _STATE = "/var/lib/xdpguard"
-_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39  # linux/capability.h
+_NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}  # linux/capability.h
+# What commands need that deal with attached programs: the kernel opens programs and maps by their id, and enters
+# network namespaces, for CAP_SYS_ADMIN alone.
+ATTACHED = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 
 
 @dataclass(frozen=True)
@@ -209,16 +212,30 @@ def unwritable(path: Path, error: OSError) -> XdpguardError:
     )
 
 
-def require_privileges() -> None:
-    """Raise MissingError unless this process may use BPF and change links."""
-    held = _effective()
-
-    def has(*numbers: int) -> bool:
-        return all(held >> number & 1 for number in numbers)
-
+def require_privileges(*names: str) -> None:
+    """Raise MissingError, naming what is lacking, unless this process has these capabilities; by default those to load
+    programs and change links. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+    """
     # Without CAP_PERFMON the verifier rejects the pointer arithmetic in our programs.
-    if not has(_CAP_NET_ADMIN) or not (has(_CAP_SYS_ADMIN) or has(_CAP_BPF, _CAP_PERFMON)):
-        raise MissingError("this needs root (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)", "run it with sudo")
+    wanted = names or ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")
+    lacking = lacks(wanted)
+    if not lacking:
+        return
+    if lacking == list(wanted):
+        raise MissingError(f"this needs root ({in_a_row(wanted)})", "run it with sudo")
+    raise MissingError(f"this needs {in_a_row(lacking)}, which this process lacks", "run it with sudo, or grant it")
+
+
+def lacks(wanted: Sequence[str] = ATTACHED) -> list[str]:
+    """Return those of these capabilities that this process does not have."""
+    held = _effective()
+    covered = {"CAP_BPF", "CAP_PERFMON"} if held >> _NUMBERS["CAP_SYS_ADMIN"] & 1 else set()
+    return [name for name in wanted if name not in covered and not held >> _NUMBERS[name] & 1]
+
+
+def in_a_row(names: Sequence[str]) -> str:
+    """Join names: A, B and C."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _effective() -> int:

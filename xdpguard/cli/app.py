@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 from typing import Annotated
 
 import typer
@@ -152,11 +151,14 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         _silence()
         return EXIT_DONE
-    except OSError as error:
-        _silence()
-        return _unexpected(error, error.strerror or str(error), verbose)
     except Exception as error:  # the user never sees a traceback
-        return _unexpected(error, f"{type(error).__name__}: {error}", verbose)
+        if isinstance(error, OSError):
+            _silence()
+        from xdpguard.cli.kinds import explained
+
+        told = explained(error)
+        render.failure(told, verbose)
+        return told.exit_code
     # Typer ends with 1 when the reader of a pipe has closed it (| head). That is not a failure.
     return EXIT_DONE if code == EXIT_FAILED and render.reader_gone(1) else code
 
@@ -173,10 +175,3 @@ def _silence() -> None:
     """Keep Python from retrying failed writes when it exits."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _unexpected(error: Exception, words: str, verbose: bool) -> int:
-    remedy = "run again with -v to see where it happened; xdpguard doctor checks the environment"
-    trace = "".join(traceback.format_exception(error))
-    render.failure(XdpguardError(f"unexpected: {words}", remedy, trace), verbose)
-    return EXIT_FAILED

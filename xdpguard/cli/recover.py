@@ -16,7 +16,7 @@ import typer
 from xdpguard.cli import render
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import XdpguardError
-from xdpguard.instance import require_privileges
+from xdpguard.instance import ATTACHED, require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.control.recover import Recovered
@@ -48,7 +48,7 @@ def recover(
     from xdpguard.control.recover import complaint
 
     chosen = options(context)
-    require_privileges()
+    require_privileges(*ATTACHED)
     with chosen.instance.lock(), _private_folder(chosen.instance.store.parent) as folder:
         wrong = complaint(chosen.instance.store) or _missing(chosen)
         if wrong is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import typer
 
 from xdpguard import instance as instances
 from xdpguard.errors import UsageError
-from xdpguard.instance import require_privileges
+from xdpguard.instance import ATTACHED, require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.control.controller import Controller
@@ -63,7 +63,7 @@ def controller(
     from xdpguard.dataplane.build.program import KernelDataplane
     from xdpguard.net.links import Links
 
-    with _store(chosen, read_only, on_wait) as store:
+    with _store(chosen, read_only, on_wait, ATTACHED) as store:
         yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), _interruption())
 
 
@@ -96,11 +96,13 @@ def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], N
 
 
 @contextmanager
-def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell) -> Iterator[Store]:
+def _store(
+    chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell, needs: Sequence[str] = ("CAP_BPF",)
+) -> Iterator[Store]:
     from xdpguard.control.namespaces import expect_namespaces
     from xdpguard.store.database import Store
 
-    require_privileges()
+    require_privileges(*needs)
     if read_only:
         _expect_store(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
