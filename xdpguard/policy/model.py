@@ -110,11 +110,11 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     """``[metrics]``: what ``run`` exports. ``listen`` is address:port, or ``off``; parsed by metrics.py."""
 
     listen: str = "127.0.0.1:9782"
-    hosts: tuple[str, ...] = ()  # names, besides localhost, this host's and addresses, that requests may name
     top: Annotated[int, Meta(ge=0, le=100)] = 10  # number of sources, and of ports, that are named
     otlp: str = ""  # URL to push to as well
     otlp_interval: str = "15s"
     tcp: TcpMetrics = field(default_factory=TcpMetrics)
+    hosts: tuple[str, ...] = ()  # names, besides localhost, this host's and addresses, that requests may name
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):

@@ -50,15 +50,18 @@ class Store(Closeable):
                 self._look()
                 self._database = open_read_only(path)
                 return
-            make_own(path.parent)
-            self._look()
-            os.close(open_own(path, os.O_RDWR | os.O_CREAT))
+            on_disk = str(path) != ":memory:"
+            if on_disk:
+                make_own(path.parent)
+                self._look()
+                os.close(open_own(path, os.O_RDWR | os.O_CREAT))
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
             # A change with millions of entries stays in memory until it is committed, so that readers need not wait.
             self._database.execute("PRAGMA cache_spill = OFF")
             self._migrate()
-            keeping.mark(path)
+            if on_disk:
+                keeping.mark(path)
 
     def close(self) -> None:
         """Close the file."""

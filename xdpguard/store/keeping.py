@@ -40,11 +40,11 @@ def lost(path: Path) -> Damaged:
 
 def copy_of(path: Path) -> Path:
     """Return where the last good copy of a store is."""
-    return path.with_name("store.last")
+    return path.with_suffix(".last")
 
 
 def _mark_of(path: Path) -> Path:
-    return path.with_name("store.mark")
+    return path.with_suffix(".mark")
 
 
 def is_blank(path: Path) -> bool:
