@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
 import select
+import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _LOCK_WAIT = 30.0  # seconds; the longest change, an attach with a full table, takes a few
 _LOCK_POLL = 0.05
 _STATE = "/var/lib/xdpguard"
-_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 12, 21, 38, 39  # linux/capability.h
+_NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}  # linux/capability.h
+# What commands need that deal with attached programs: the kernel opens programs and maps by their id, and enters
+# network namespaces, for CAP_SYS_ADMIN alone.
+ATTACHED = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,8 @@ class Instance:
     @contextmanager
     def _lock_file(self, name: str) -> Iterator[int]:
         folder = self.state / self.name
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise unwritable(folder, error) from error
+        make_own(folder)
+        descriptor = open_own(folder / name, os.O_RDWR | os.O_CREAT)
         try:
             yield descriptor
         finally:
@@ -141,26 +143,99 @@ def _folder(variable: str, usual: str) -> Path:
     return Path(os.environ.get(variable) or usual).absolute()
 
 
+def make_own(folder: Path) -> None:
+    """Make a folder of this user's that nobody else can write, whatever the umask, with the one above it.
+
+    Raises MissingError for a link, or a folder of another user, and if it cannot be made.
+    """
+    for its in (folder.parent, folder):
+        try:
+            its.mkdir(parents=True, mode=0o700, exist_ok=True)
+        except FileExistsError:
+            pass  # a link or a file, which check_own() names
+        except OSError as error:
+            raise unwritable(its, error) from error
+    check_own(folder.parent)
+    check_own(folder, close=True)
+
+
+def check_own(folder: Path, close: bool = False) -> None:
+    """Raise MissingError unless a folder is this user's or root's, is not a link, and nobody else can write it.
+
+    ``close``: take others' rights from it instead of refusing, if it is ours. A missing folder passes.
+    """
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if not stat.S_ISDIR(status.st_mode):
+        what = "a link" if stat.S_ISLNK(status.st_mode) else "not a directory"
+        raise MissingError(f"{folder} is {what}", "xdpguard trusts only a directory there: remove it, then try again")
+    if status.st_uid not in (0, os.geteuid()):
+        raise MissingError(
+            f"{folder} belongs to user {status.st_uid}, who could change what root loads from it",
+            f"check what is in it, then give it to root: chown -R root: {folder}",
+        )
+    if close and stat.S_IMODE(status.st_mode) & 0o077 and status.st_uid == os.geteuid():
+        with contextlib.suppress(OSError):
+            folder.chmod(0o700)
+    elif not close and status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        raise MissingError(f"{folder} can be written by other users", f"close it: chmod go-w {folder}")
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of this user's, never through a link; one that is made is closed to others. Raise MissingError."""
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise MissingError(f"{path} is a link", "xdpguard follows none there: remove it, then try again") from error
+        raise unwritable(path, error) from error
+    status = os.fstat(descriptor)
+    if status.st_uid not in (0, os.geteuid()):
+        os.close(descriptor)
+        raise MissingError(
+            f"{path} belongs to user {status.st_uid}", f"check it, then give it to root: chown root: {path}"
+        )
+    return descriptor
+
+
 def unwritable(path: Path, error: OSError) -> XdpguardError:
     """Return the error to raise when the state directory cannot be written."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return MissingError(f"no permission to write {path}", "run as root: sudo xdpguard ...")
     return MissingError(
-        f"cannot write the state directory {path}: {error.strerror}",
+        f"cannot write {path}: {error.strerror}",
         "mount it writable, free space on it, or set XDPGUARD_STATE_DIR to another directory",
     )
 
 
-def require_privileges() -> None:
-    """Raise MissingError unless this process may use BPF and change links."""
-    held = _effective()
-
-    def has(*numbers: int) -> bool:
-        return all(held >> number & 1 for number in numbers)
-
+def require_privileges(*names: str) -> None:
+    """Raise MissingError, naming what is lacking, unless this process has these capabilities; by default those to load
+    programs and change links. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+    """
     # Without CAP_PERFMON the verifier rejects the pointer arithmetic in our programs.
-    if not has(_CAP_NET_ADMIN) or not (has(_CAP_SYS_ADMIN) or has(_CAP_BPF, _CAP_PERFMON)):
-        raise MissingError("this needs root (CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)", "run it with sudo")
+    wanted = names or ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")
+    lacking = lacks(wanted)
+    if not lacking:
+        return
+    if lacking == list(wanted):
+        raise MissingError(f"this needs root ({in_a_row(wanted)})", "run it with sudo")
+    raise MissingError(f"this needs {in_a_row(lacking)}, which this process lacks", "run it with sudo, or grant it")
+
+
+def lacks(wanted: Sequence[str] = ATTACHED) -> list[str]:
+    """Return those of these capabilities that this process does not have."""
+    held = _effective()
+    covered = {"CAP_BPF", "CAP_PERFMON"} if held >> _NUMBERS["CAP_SYS_ADMIN"] & 1 else set()
+    return [name for name in wanted if name not in covered and not held >> _NUMBERS[name] & 1]
+
+
+def in_a_row(names: Sequence[str]) -> str:
+    """Join names: A, B and C."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _effective() -> int:

@@ -34,3 +34,13 @@ def span(seconds: float) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2])
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Return text with control and formatting characters, other than those to ``keep``, as escapes: ``\x1b``.
+
+    Names from files and command lines may hold what a terminal takes for commands.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(it if it.isprintable() or it in keep else ascii(it)[1:-1] for it in text)

@@ -202,6 +202,9 @@ def test_a_lost_store_loses_no_program(lab: Lab, command: Command) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("block", "203.0.113.9")
     command.store.unlink()
+    assert "xdpguard recover" in command.refused(1, "status")
+    assert "xdpguard recover" in command.refused(1, "detach", "--all")
+    command.ok("recover")
     (interface,) = command.json("status")["interfaces"]
     assert interface["prog_id"] == program_of(lab)
     command.ok("detach", "--all")

@@ -14,6 +14,7 @@ from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 def main() -> None:
     """Run the command line and exit with its code."""
     _open_standard_streams()
+    os.umask(0o077)  # rules, captures and pins are for nobody else to read
     sys.exit(run(sys.argv[1:]))
 
 
@@ -74,14 +75,9 @@ def _silence() -> None:
 
 
 def _unexpected(error: Exception, verbose: bool) -> int:
-    import traceback
+    from xdpguard.cli.kinds import explained
 
-    trace = "".join(traceback.format_exception(error))
-    if short := shortage.of(error, trace):
-        return _failed(short, verbose)
-    words = isinstance(error, OSError) and error.strerror
-    remedy = "run again with -v to see where it happened; xdpguard doctor checks the environment"
-    return _failed(XdpguardError(f"unexpected: {words or f'{type(error).__name__}: {error}'}", remedy, trace), verbose)
+    return _failed(explained(error), verbose)
 
 
 def _failed(error: XdpguardError, verbose: bool) -> int:

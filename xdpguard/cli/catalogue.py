@@ -39,6 +39,10 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
         "disallow": Source("xdpguard.cli.rules", "Remove sources from the allow list."),
         "rules": Source("xdpguard.cli.rules", "Show the rules in force and their hits."),
         "promote": Source("xdpguard.cli.promote", "Enforce shadow entries: drop what they have only counted so far."),
+        "recover": Source(
+            "xdpguard.cli.recover",
+            "Rebuild a lost or damaged rule store from what the kernel holds and the last good copy.",
+        ),
         "lists": Source("xdpguard.cli.lists", "Load, show and drop named block lists of up to millions of entries."),
     },
     "Traffic": {

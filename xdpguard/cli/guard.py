@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -160,7 +158,9 @@ def run(
         raise UsageError("--netns needs --attach", "add --attach IFACE, or leave out --netns")
     wanted = [parse_place(text, "" if "@" in text else netns) for text in attach or ()]
     if print_unit:
-        typer.echo(_unit(chosen.instance.name), nl=False)
+        from xdpguard.cli.unit import text
+
+        typer.echo(text(chosen.instance.name, config, attach or (), netns), nl=False)
         return
     from xdpguard.policy.load import load
     from xdpguard.service import log
@@ -181,13 +181,6 @@ def run(
             chosen.instance.store,
             wanted,
         ).run()
-
-
-def _unit(instance: str) -> str:
-    """Return the unit that ships with the package, completed with this installation's program."""
-    text = (Path(__file__).parent.parent / "systemd" / "xdpguard.service").read_text(encoding="utf-8")
-    program = shutil.which("xdpguard") or f"{sys.executable} -m xdpguard.cli"
-    return text.replace("@PROGRAM@", program).replace("@INSTANCE@", instance)
 
 
 def _doubts(policy: Guard, namespaces: set[str]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from xdpguard.errors import XdpguardError
+from xdpguard.units import visible
 
 
 def print_json(value: object) -> None:
@@ -30,7 +31,7 @@ def json_line(value: object) -> str:
 
 def note(text: str) -> None:
     """Print a note on standard error."""
-    typer.echo(f"xdpguard: note: {text}", err=True)
+    typer.echo(visible(f"xdpguard: note: {text}"), err=True)
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -47,9 +48,9 @@ def reader_gone(descriptor: int) -> bool:
 
 def failure(error: XdpguardError, verbose: bool) -> None:
     """Print an error and its remedy in one line; with ``verbose`` also its details."""
-    typer.echo(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else ""), err=True)
+    typer.echo(visible(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else "")), err=True)
     if verbose and error.details:
-        typer.echo(error.details.rstrip(), err=True)
+        typer.echo(visible(error.details.rstrip(), keep="\n\t"), err=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", right: str = "") -> None:

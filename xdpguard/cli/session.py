@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import typer
 
 from xdpguard import instance as instances
 from xdpguard.errors import UsageError
-from xdpguard.instance import require_privileges
+from xdpguard.instance import ATTACHED, require_privileges
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def controller(
     from xdpguard.dataplane.build.program import KernelDataplane
     from xdpguard.net.links import Links
 
-    with _store(chosen, read_only, on_wait) as store:
+    with _store(chosen, read_only, on_wait, ATTACHED) as store:
         yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), on_step)
 
 
@@ -101,23 +101,39 @@ def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], N
 
 
 @contextmanager
-def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell) -> Iterator[Store]:
+def _store(
+    chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell, needs: Sequence[str] = ("CAP_BPF",)
+) -> Iterator[Store]:
     from xdpguard.control.namespaces import expect_namespaces
     from xdpguard.store.database import Store
 
-    require_privileges()
+    require_privileges(*needs)
     if read_only and _incomplete(chosen):
-        with chosen.instance.lock(on_wait), Store(chosen.instance.store) as store:
-            _restore(chosen, store)
+        with chosen.instance.lock(on_wait):
+            _expect_store(chosen)
+            with Store(chosen.instance.store) as store:
+                _restore(chosen, store)
     if read_only:
+        _expect_store(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
             expect_namespaces(store)
             yield store
         return
-    with chosen.instance.lock(on_wait), Store(chosen.instance.store) as store:
-        expect_namespaces(store)
-        _restore(chosen, store)
-        yield store
+    with chosen.instance.lock(on_wait):
+        _expect_store(chosen)
+        with Store(chosen.instance.store) as store:
+            expect_namespaces(store)
+            _restore(chosen, store)
+            yield store
+            store.keep_copy(now=not pins(chosen).exist())
+
+
+def _expect_store(chosen: Options) -> None:
+    """Raise Damaged if the kernel holds rules of a store that no longer exists, wherever its mark went."""
+    from xdpguard.store import keeping
+
+    if pins(chosen).exist() and keeping.is_blank(chosen.instance.store):
+        raise keeping.lost(chosen.instance.store)
 
 
 def _incomplete(chosen: Options) -> bool:

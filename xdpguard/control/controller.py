@@ -25,6 +25,7 @@ from xdpguard.control.interfaces import Interface
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.sysctls import RaisedSysctls
 from xdpguard.dataplane.tables.rules import Tables
+from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link
 from xdpguard.policy.rule import NewRule
@@ -103,6 +104,10 @@ class Controller:
     def tables(self) -> AbstractContextManager[Tables]:
         """Open the tables of enforced rules in the kernel."""
         return self._dataplane.tables()
+
+    def shadow_tables(self) -> AbstractContextManager[ShadowTables]:
+        """Open the tables of shadow rules in the kernel."""
+        return self._dataplane.shadow_tables()
 
     def keep_needed(
         self,

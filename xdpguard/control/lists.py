@@ -192,6 +192,14 @@ class Lists:
             shares[it.name] = Share(it.entries, min(held, it.entries - 1) if it.entries else 0)
         return shares
 
+    def in_maps(self) -> dict[int, AddressSet]:
+        """Return the entries by list number as the kernel holds them, for a store that lost them."""
+        from xdpguard.dataplane.tables.rebuilt import sets
+
+        with self._maps() as maps:
+            lines = maps.lines()
+        return {} if lines is None else sets(lines)
+
     def in_force(self) -> list[ListHits]:
         """Return all lists with their hits."""
         lists = self.stored.all()

@@ -7,10 +7,12 @@ No client can tie it up: each connection has a time limit, and when there are ma
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -19,6 +21,8 @@ from xdpguard.policy.metrics import Address
 _PATIENCE = 10.0  # seconds a connection may take; the same as Prometheus' own timeout
 _MOST = 16  # connections at once
 _LOOK = 0.5  # seconds between two checks of their age
+
+_PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 
 Answer = tuple[int, dict[str, str], bytes]
 Ask = Callable[[str, str, str], Answer]
@@ -31,8 +35,9 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 32
 
-    def __init__(self, address: Address, ask: Ask) -> None:
-        """``ask`` answers a path, given the Accept and Accept-Encoding headers."""
+    def __init__(self, address: Address, ask: Ask, hosts: Collection[str] = ()) -> None:
+        """``ask`` answers a path, given the Accept and Accept-Encoding headers. ``hosts``: more names of this host."""
+        self.hosts = frozenset(name.lower() for name in hosts)
         self.address_family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         self.ask = ask
         self._open: dict[Any, float] = {}
@@ -96,6 +101,23 @@ class Server(ThreadingHTTPServer):
                     _end(request)
 
 
+def is_known(host: str, names: Collection[str]) -> bool:
+    """Return whether a Host header names this host: localhost, its name, an address, or one of ``names``.
+
+    A browser that was led here by another site's name (DNS rebinding) sends that name; nobody else's name is an
+    address.
+    """
+    name = re.sub(r":[0-9]*$", "", host.strip().lower()).strip("[]").rstrip(".")
+    own = socket.gethostname().lower()
+    if name in ("", "localhost", own, own.partition(".")[0]) or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _end(request: socket.socket) -> None:
     with contextlib.suppress(OSError):
         request.shutdown(socket.SHUT_RDWR)
@@ -113,8 +135,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(False)
 
     def _answer(self, whole: bool) -> None:
+        if not is_known(self.headers.get("Host", ""), self.server.hosts):
+            self._send(421, _PLAIN, b"not a name of this host; add it to [metrics] hosts\n", whole)
+            return
         accept, encodings = self.headers.get("Accept", ""), self.headers.get("Accept-Encoding", "")
         code, headers, body = self.server.ask(self.path.partition("?")[0], accept, encodings)
+        self._send(code, headers, body, whole)
+
+    def _send(self, code: int, headers: dict[str, str], body: bytes, whole: bool) -> None:
         self.send_response(code)
         for name, value in headers.items():
             self.send_header(name, value)

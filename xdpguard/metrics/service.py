@@ -51,6 +51,7 @@ class Service:
         self._wanted: Metrics | None = None
         self._exposition: Exposition | None = None
         self._server: Server | None = None
+        self._hosts: tuple[str, ...] = ()
         self._served = ""  # the address in use: differs from the wanted one if that was unavailable
         self._pusher: Pusher | None = None
 
@@ -59,6 +60,9 @@ class Service:
         before, self._wanted = self._wanted, wanted
         self._collector.top = wanted.top
         self._collector.tcp.wanted = wanted.tcp
+        self._hosts = wanted.hosts
+        if self._server is not None:
+            self._server.hosts = frozenset(name.lower() for name in wanted.hosts)
         if self._server is None or self._served != wanted.listen:
             self._listen(wanted.listen)
         if before is None or (before.otlp, before.otlp_interval) != (wanted.otlp, wanted.otlp_interval):
@@ -124,7 +128,7 @@ class Service:
         If another process is in the way as well, our own is started again.
         """
         try:
-            return Server(address, self._answer)
+            return Server(address, self._answer, self._hosts)
         except OSError as error:
             ours = self._server
             if error.errno != errno.EADDRINUSE or ours is None or ours.address.port != address.port:
@@ -132,10 +136,10 @@ class Service:
         ours.stop()
         self._server = None
         try:
-            return Server(address, self._answer)
+            return Server(address, self._answer, self._hosts)
         except OSError:
             with contextlib.suppress(OSError):
-                self._server = Server(ours.address, self._answer)
+                self._server = Server(ours.address, self._answer, self._hosts)
                 self._server.start()
             raise
 

@@ -114,6 +114,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     otlp: str = ""  # URL to push to as well
     otlp_interval: str = "15s"
     tcp: TcpMetrics = field(default_factory=TcpMetrics)
+    hosts: tuple[str, ...] = ()  # names, besides localhost, this host's and addresses, that requests may name
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):

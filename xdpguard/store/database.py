@@ -3,22 +3,25 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from xdpguard.closeable import Closeable
-from xdpguard.errors import XdpguardError
-from xdpguard.instance import unwritable
+from xdpguard.instance import check_own, make_own, open_own, unwritable
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
+from xdpguard.store import keeping
 from xdpguard.store.locks import locked
 from xdpguard.store.migration import migrate, open_read_only
 from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
 from xdpguard.store.schema import VERSION
+
+Found = TypeVar("Found")
 
 # Texts of SQLite errors that are caused by the file system, not by the file.
 _NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O")
@@ -42,23 +45,38 @@ class Store(Closeable):
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._path = path
+        self.unlike = False  # something was changed that the kernel could not give back: a copy is due
         with self._explained():
             if read_only:
+                self._look()
                 self._database = open_read_only(path)
                 return
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            except OSError as error:
-                raise unwritable(path.parent, error) from error
+            on_disk = str(path) != ":memory:"
+            if on_disk:
+                make_own(path.parent)
+                self._look()
+                os.close(open_own(path, os.O_RDWR | os.O_CREAT))
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
             # A change with millions of entries stays in memory until it is committed, so that readers need not wait.
             self._database.execute("PRAGMA cache_spill = OFF")
             self._migrate()
+            if on_disk:
+                keeping.mark(path)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    def check(self) -> None:
+        """Read all of the file. Raise Damaged if it is not consistent."""
+        (found,) = self.execute("PRAGMA integrity_check(1)")[0]
+        if found != "ok":
+            raise keeping.damaged(self._path, found)
+
+    def keep_copy(self, now: bool = False) -> None:
+        """Keep a copy of what has changed, from which a lost store is recovered; see `keeping.keep_copy`."""
+        keeping.keep_copy(self._database, self._path, now or self.unlike)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -178,6 +196,7 @@ class Store(Closeable):
 
     def put_attachment(self, attachment: Attachment, now: float) -> None:
         """Record an interface, or update its record."""
+        self.unlike = True
         with self._explained():
             self._database.execute(
                 "INSERT INTO interfaces VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name, netns) DO UPDATE SET"
@@ -229,16 +248,25 @@ class Store(Closeable):
 
     def _rules(self, where: str, *values: object) -> list[Rule]:
         with self._explained():
-            return [rule_of(row) for row in self._database.execute(f"SELECT {RULE} FROM rules {where}", values)]
+            rows = self._database.execute(f"SELECT {RULE} FROM rules {where}", values).fetchall()
+        return self.decoded(lambda: [rule_of(row) for row in rows])
+
+    def decoded(self, decode: Callable[[], Found]) -> Found:
+        """Return what ``decode`` makes of rows that were read. Raise Damaged if they are not what was written."""
+        try:
+            return decode()
+        except (AssertionError, LookupError, TypeError, ValueError) as error:
+            raise keeping.damaged(self._path, "an entry is not what was written") from error
+
+    def _look(self) -> None:
+        check_own(self._path.parent)
+        try:
+            keeping.check(self._path)
+        except OSError as error:
+            raise unwritable(self._path, error) from error
 
     def _migrate(self) -> None:
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise XdpguardError(
-                f"the rule store {self._path} was written by a newer xdpguard",
-                "upgrade xdpguard, or use another instance",
-            )
-        if version < VERSION:
+        if keeping.check_version(self._database, self._path) < VERSION:
             migrate(self._database)
 
     @contextmanager
@@ -250,13 +278,6 @@ class Store(Closeable):
                 raise locked(self._path) from error
             if any(word in str(error) for word in _NOT_WRITABLE):
                 raise unwritable(self._path.parent, OSError(0, str(error))) from error
-            raise self._corrupt(error) from error
+            raise keeping.damaged(self._path, error) from error
         except sqlite3.DatabaseError as error:
-            raise self._corrupt(error) from error
-
-    def _corrupt(self, error: Exception) -> XdpguardError:
-        return XdpguardError(
-            f"the rule store {self._path} is damaged: {error}",
-            f"what is attached keeps the rules it has; restore a backup, or move the file away "
-            f"(mv {self._path} {self._path}.damaged) and add the rules again",
-        )
+            raise keeping.damaged(self._path, error) from error

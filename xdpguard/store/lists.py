@@ -54,12 +54,12 @@ class ListStore:
     def all(self) -> list[NamedList]:
         """Return all lists by number, which is the order in which they are matched."""
         rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE mode = ? ORDER BY number", (self._mode,))
-        return [_list_of(row) for row in rows]
+        return self._store.decoded(lambda: [_list_of(row) for row in rows])
 
     def find(self, name: str) -> NamedList | None:
         """Return the list of a name, or None."""
         rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE mode = ? AND name = ?", (self._mode, name))
-        return _list_of(rows[0]) if rows else None
+        return self._store.decoded(lambda: _list_of(rows[0])) if rows else None
 
     def free_number(self, taken: Iterable[int] = ()) -> int:
         """Return a number that no list has and that is not ``taken``. Raise XdpguardError if there is none."""
@@ -72,6 +72,7 @@ class ListStore:
 
     def put(self, its: NamedList, entries: AddressSet) -> None:
         """Add a list, or replace it and its entries."""
+        self._store.unlike = True
         counts = counts_of(its.split if self._mode == "shadow" else Hits(its.packets, its.bytes))
         row = (self._mode, *its[:12], *counts)
         marks = ", ".join("?" * len(row))
@@ -84,11 +85,17 @@ class ListStore:
         from xdpguard.lists.addresses import unpacked
 
         query = "SELECT four, six FROM list_entries WHERE mode = ? AND name = ?"
-        ((four, six),) = self._store.execute(query, (self._mode, name))
-        return unpacked(four, six)
+        rows = self._store.execute(query, (self._mode, name))
+
+        def decode() -> AddressSet:
+            ((four, six),) = rows
+            return unpacked(four, six)
+
+        return self._store.decoded(decode)
 
     def remove(self, name: str) -> None:
         """Delete a list and its entries."""
+        self._store.unlike = True
         for table in ("lists", "list_entries"):
             self._store.execute(f"DELETE FROM {table} WHERE mode = ? AND name = ?", (self._mode, name))
 

@@ -11,6 +11,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+from xdpguard.store.keeping import check_version
 from xdpguard.store.schema import SCHEMA, VERSION
 
 _REPLACED = ("rules", "lists", "list_entries")  # by tables of the same name with a mode
@@ -83,7 +84,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
             with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(path)) as database:
                 database.execute("SELECT count(*) FROM rules")
         found = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        if found.execute("PRAGMA user_version").fetchone()[0] >= VERSION:
+        if check_version(found, path) == VERSION:
             return found
         copy = sqlite3.connect(":memory:", isolation_level=None)
         with contextlib.closing(found):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xdpguard.control.audit import ShadowAudit as ShadowAudited
     from xdpguard.control.interfaces import Interface as Attached
     from xdpguard.control.needed import Conflict as Needed
+    from xdpguard.control.recover import Recovered
 
 
 class Answers(Struct, frozen=True):
@@ -173,3 +174,27 @@ class GuardShow(Struct, frozen=True):
     interfaces: dict[str, Guarded]
     sysctls: dict[str, Any]
     exempt_found: list[int]
+
+
+class Recovery(Struct, frozen=True, kw_only=True):
+    """What a lost store was, or would be, rebuilt from, and what is in it. ``copy``: Unix time of the copy, or null."""
+
+    dry_run: bool
+    damage: str
+    kept: str
+    kernel: bool
+    copy: float | None
+    rules: dict[str, int]
+    shadow_rules: int
+    lists: dict[str, int]
+    shadow_lists: dict[str, int]
+    interfaces: list[str]
+    unnamed: int
+
+    @classmethod
+    def of(cls, found: Recovered, damage: str, kept: str, dry_run: bool) -> Recovery:
+        """Convert a recovery."""
+        from xdpguard.cli.places import key
+
+        same = found._asdict() | {"interfaces": [key(*place) for place in found.interfaces]}
+        return cls(**same, damage=damage, kept=kept, dry_run=dry_run)

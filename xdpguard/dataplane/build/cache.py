@@ -25,6 +25,8 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.names import PROGRAMS, PROGRAMS_MAP
 from xdpguard.dataplane.sys.pins import Pins, wrong_layout
 from xdpguard.dataplane.sys.source import source_folder
+from xdpguard.errors import MissingError
+from xdpguard.instance import check_own, make_own, open_own
 
 if TYPE_CHECKING:
     from xdpguard.dataplane.build.compiler import Compiled
@@ -108,20 +110,25 @@ class Cache:
         named = b"".join(_patched(code, {}, names, order) for code in codes.values())
         data = len(head).to_bytes(4, "little") + head + named
         path = self._path(switches)
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(OSError, MissingError):
+            make_own(self._folder)
             draft = path.with_suffix(f".{os.getpid()}")
-            draft.write_bytes(hashlib.sha256(data).digest() + data)
+            with os.fdopen(open_own(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as stream:
+                stream.write(hashlib.sha256(data).digest() + data)
             draft.rename(path)
             kept = sorted(self._folder.glob("*.bpf"), key=lambda it: it.stat().st_mtime)
             for old in kept[:-_KEPT]:
                 old.unlink(missing_ok=True)
 
     def _read(self, switches: Switches) -> tuple[dict[str, bytes], list[Table]] | None:
-        try:
-            raw = self._path(switches).read_bytes()
-        except OSError:
+        # What root loads from there must be what root has put there.
+        check_own(self._folder.parent)
+        check_own(self._folder)
+        path = self._path(switches)
+        if not os.path.lexists(path):
             return None
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as stream:
+            raw = stream.read()
         digest, data = raw[:32], raw[32:]
         if hashlib.sha256(data).digest() != digest:
             return None

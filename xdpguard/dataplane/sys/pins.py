@@ -14,6 +14,7 @@ from pathlib import Path
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.abi import ABI
 from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.instance import check_own
 
 _PROGRAMS = "programs-"
 _LONGEST = 100  # characters; two such names and a + make a file name
@@ -59,19 +60,33 @@ class Pins:
 
     def exist(self) -> bool:
         """Return whether the instance has maps of this version in the kernel."""
+        self._check()
         return (self.folder / "settings").exists()
 
     def prepare(self, name: str, netns: str) -> None:
         """Make the folders, mounting the BPF file system when it is not."""
         ensure_bpffs(self._bpffs)
         try:
-            self.link_folder(name, netns).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make(self.link_folder(name, netns))
         except FileNotFoundError:
             # Another instance removed the common folder just then.
-            self.link_folder(name, netns).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make(self.link_folder(name, netns))
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder and those above it, closed to others whatever the umask."""
+        self._check()
+        for its in (*reversed(folder.relative_to(self._bpffs).parents[:-1]), folder.relative_to(self._bpffs)):
+            (self._bpffs / its).mkdir(exist_ok=True, mode=0o700)
+        self._check()
+
+    def _check(self) -> None:
+        """Raise MissingError if another user made the folders, or put links in their place."""
+        for its in (self._root.parent, self._root, self.folder):
+            check_own(its)
 
     def open(self, name: str, key_size: int, value_size: int) -> int:
         """Open a shared map; return a descriptor. XdpguardError when its layout is not the one expected."""
+        self._check()
         return _open(self.folder / name, key_size, value_size)
 
     def open_link(self, map_name: str, name: str, netns: str, value_size: int) -> int:

@@ -172,6 +172,10 @@ class Tables(HeldMaps):
 
         self._write_settings(change)
 
+    def all(self) -> dict[str, dict[bytes, bytes]]:
+        """Return every entry by table."""
+        return {table: self._held(table) for table in _TABLES}
+
     def lists_in_force(self) -> bool:
         """Return whether the program looks sources up in the index of the named lists."""
         fields = self._settings()

@@ -92,6 +92,10 @@ class ShadowTables(HeldMaps):
                 found += sum(1 for key, value in pairs.items() if same_rule(there.get(key), value))
         return found
 
+    def all(self) -> dict[str, dict[bytes, bytes]]:
+        """Return every entry by table."""
+        return {table: self._held(table) for table in _TABLES}
+
     def lists_in_force(self) -> bool:
         """Return whether the program looks sources up in the index of the shadow lists."""
         fields = self._settings()

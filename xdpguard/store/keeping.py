@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Keep a store from being lost unnoticed: a mark that it has existed, and the last good copy of it.
+
+A store file that is missing or empty while its mark exists was deleted or truncated: it is not taken for a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import time
+from pathlib import Path
+
+from xdpguard.errors import XdpguardError
+from xdpguard.instance import open_own
+from xdpguard.store.schema import VERSION
+
+_MAGIC = b"SQLite format 3\0"
+_SMALL = 1 << 20  # bytes; a copy of that takes milliseconds
+_OFTEN, _SELDOM = 30.0, 600.0  # seconds between two copies of a small store, and of a large one
+_RECOVER = "xdpguard recover rebuilds it from what the kernel holds and the last good copy (--dry-run shows from what)"
+
+
+class Damaged(XdpguardError):
+    """The store was lost or is damaged; ``xdpguard recover`` rebuilds it."""
+
+
+def damaged(path: Path, why: object) -> Damaged:
+    """Return the error to raise for a store that cannot be read."""
+    return Damaged(f"the rule store {path} is damaged: {why}", f"what is attached keeps the rules it has; {_RECOVER}")
+
+
+def lost(path: Path) -> Damaged:
+    """Return the error to raise for a store that was deleted or truncated."""
+    what = "is empty" if path.exists() else "no longer exists"
+    return Damaged(f"the rule store {path} {what}, and had rules", f"nothing was changed; {_RECOVER}")
+
+
+def copy_of(path: Path) -> Path:
+    """Return where the last good copy of a store is."""
+    return path.with_suffix(".last")
+
+
+def _mark_of(path: Path) -> Path:
+    return path.with_suffix(".mark")
+
+
+def is_blank(path: Path) -> bool:
+    """Return whether a store is missing or empty."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def check(path: Path) -> None:
+    """Raise XdpguardError if a store was lost, or if its file is something else."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        status = None
+    if status is None or (stat.S_ISREG(status.st_mode) and not status.st_size):
+        if _mark_of(path).exists() or copy_of(path).exists():
+            raise lost(path)
+        return
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a link"}
+        what = kinds.get(stat.S_IFMT(status.st_mode), "not a regular file")
+        raise XdpguardError(f"the rule store {path} is {what}", "move it away, then try again")
+    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as stream:
+        if stream.read(len(_MAGIC)) != _MAGIC:
+            raise damaged(path, "it is not an SQLite file")
+
+
+def check_version(database: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a store's schema. Raise XdpguardError if it is newer, or the file is another program's."""
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise XdpguardError(
+            f"the rule store {path} was written by a newer xdpguard (version {version} of its tables, not {VERSION})",
+            "upgrade xdpguard, or use another instance",
+        )
+    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not {"rules", "facts"} <= tables:
+        raise damaged(path, "it is an SQLite file without the tables of a rule store")
+    return version
+
+
+def mark(path: Path) -> None:
+    """Record that the store exists."""
+    if not _mark_of(path).exists():
+        os.close(open_own(_mark_of(path), os.O_WRONLY | os.O_CREAT))
+
+
+def keep_copy(database: sqlite3.Connection, path: Path, now: bool = False) -> None:
+    """Copy a store that has changed since the last copy, and is intact; no more often than every 30 s (10 min for a
+    large one), unless ``now``. What keeps it from being copied is left to the next time.
+    """
+    with contextlib.suppress(OSError, sqlite3.Error):
+        status, last = path.stat(), _time_of(copy_of(path))
+        pause = _OFTEN if status.st_size < _SMALL else _SELDOM
+        if status.st_mtime <= last or (not now and 0 <= time.time() - last < pause):
+            return
+        if database.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
+            _copy(database, copy_of(path))
+
+
+def _copy(database: sqlite3.Connection, path: Path) -> None:
+    draft = path.with_suffix(".draft")
+    with contextlib.suppress(FileNotFoundError):
+        draft.unlink()
+    os.close(open_own(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    with contextlib.closing(sqlite3.connect(draft)) as copy:
+        database.backup(copy)
+    draft.rename(path)
+
+
+def _time_of(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
