@@ -140,8 +140,8 @@ def test_mapped_addresses_are_ipv4() -> None:
         ("1.2.3.4/255.255.255.0", "prefix length"),
         ("2001:db8::/129", "prefix length"),
         ("2001:db8::/-1", "something follows"),
-        ("1.2.3.4 5.6.7.8", "something follows"),
-        ("1.2.3.0/24 x", "something follows"),
+        ("1.2.3.4 5.6.7.8", "several addresses on one line"),
+        ("1.2.3.0 24", "may be its prefix length"),
         ("1.2.3.4:80", "port"),
         ("[2001:db8::1]", "brackets"),
         ("1.2.3.9-1.2.3.8", "reversed"),
@@ -439,7 +439,7 @@ def test_ranges_that_are_too_many_prefixes(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 @pytest.mark.parametrize("quote", ["", '"'])
 @pytest.mark.parametrize(
-    "name", ["ip", "IP Address", "address", "ip_address", "network", "CIDR", "prefix", "range", "value", "dst_ip"]
+    "name", ["ip", "IP Address", "address", "ip_address", "network", "CIDR", "prefix", "range", "value", "src_ip"]
 )
 def test_a_column_by_name(mark: str, quote: str, name: str) -> None:
     rows = [["seen by", name, "port"], ["10.0.0.1", "192.0.2.1", "80"], ["10.0.0.1", " 198.51.100.0/24 ", "1"]]
@@ -448,7 +448,7 @@ def test_a_column_by_name(mark: str, quote: str, name: str) -> None:
     assert found.format == "csv"
     assert four(found) == [one("192.0.2.1"), "198.51.100.0-198.51.100.255"]
     assert found.skipped == 0
-    assert "column 2" in found.notes[0]
+    assert "column 2" in found.reading
 
 
 def test_the_likelier_column_of_two() -> None:

@@ -1,45 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lists in columns: find the columns with the addresses, and read them."""
+"""Lists in columns: find the columns with the addresses. Where names and content leave a doubt, refuse."""
 
 from __future__ import annotations
 
-import csv
-import re
-import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats.collector import Collector
-from xdpguard.lists.formats.decisions import skip_reason
-from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
+from xdpguard.lists.formats import names, words
+from xdpguard.lists.formats.entries import shown
+from xdpguard.lists.formats.lengths import find_lengths
+from xdpguard.lists.formats.masks import could_be_length, is_mask, is_wildcard
+from xdpguard.lists.formats.request import Request
+from xdpguard.lists.formats.rows import (
+    BLANKS,
+    DELIMITERS,
+    TITLES,
+    Column,
+    Row,
+    are_integers,
+    are_ranges,
+    cell,
+    holds_address,
+    is_entry,
+    split,
+)
 
-# The more likely one first: lists have a column for the address and others for what it did, where and to whom.
-NAMES = (
-    *("ip", "address", "ip_address", "ipaddress", "ip_addr", "ip_addresses", "addr", "network", "cidr", "prefix"),
-    *("ip_prefix", "ip_range", "iprange", "range", "netblock", "subnet", "net", "ipv4", "ipv6", "ip_cidr", "value"),
-    *("src_ip", "source_ip", "attacker_ip", "dst_ip", "ioc_value", "ioc", "indicator", "host", "source", "src"),
-)
-# Not from and to: those are more often the two ends of a connection than of a range.
-FIRSTS = (
-    *("start_ip", "ip_start", "start", "start_address", "startip", "range_start", "network_start_ip", "begin"),
-    *("first_ip", "ip_first", "first", "ip_from", "begin_ip", "ip_begin", "low", "first_address"),
-    *("network_start_integer", "start_int", "start_integer"),
-)
-LASTS = (
-    *("end_ip", "ip_end", "end", "end_address", "endip", "range_end", "network_end_ip", "last_ip", "ip_last", "last"),
-    *("ip_to", "high", "last_address", "network_last_ip", "network_last_integer", "end_int", "end_integer"),
-)
-_DELIMITERS = ",\t;"
-_UNNAMED = re.compile(r"[^a-z0-9]+")
 _WIDEST = 64  # columns; no list has its addresses further right
-_LOWEST = 1 << 24  # two integer columns that never reach 1.0.0.0 are not addresses
+_TIMES = frozenset(["time", "_time", "timestamp", "date", "datetime", "day", "first_seen", "last_seen"])
+_REMEDY = "name it with --column NAME or NUMBER; two of them, --column FIRST,LAST, are the ends of ranges"
 
-Row = list[str]
 
-
-class Columns(NamedTuple):
-    """The columns that hold the addresses."""
+class Layout(NamedTuple):
+    """The columns that hold the addresses, and those that decide over rows."""
 
     delimiter: str
     header: Row  # normalised; empty if there is none
@@ -47,198 +40,267 @@ class Columns(NamedTuple):
     first: int
     last: int | None = None  # of a range
     integers: bool = False
+    length: int | None = None  # prefix length or netmask
+    wildcard: bool = False
+    judges: tuple[words.Judge, ...] = ()
 
     @property
     def decisions(self) -> bool:
         """Whether this is CrowdSec's export or import format."""
-        return {"ip", "action", "expiration"} <= set(self.header) or {"scope", "value"} <= set(self.header)
+        found = set(self.header)
+        return {"ip", "action", "expiration", "simulated"} <= found or (
+            {"scope", "value"} <= found and not found.isdisjoint(("duration", "type"))
+        )
+
+    def named(self, at: int) -> str:
+        """Return the number of a column, and its name if it has one."""
+        name = self.header[at] if at < len(self.header) else ""
+        return f"{at + 1} ({shown(name)})" if name else f"{at + 1}"
 
     def __str__(self) -> str:
-        places = [self.first] if self.last is None else [self.first, self.last]
-        named = [f"{at + 1} ({shown(self.header[at])})" if at < len(self.header) else f"{at + 1}" for at in places]
-        return ("column " if self.last is None else "columns ") + " and ".join(named)
+        """Return what the file is taken for."""
+        if self.last is None:
+            parts = [f"addresses from column {self.named(self.first)}"]
+        else:
+            parts = [f"ranges from columns {self.named(self.first)} and {self.named(self.last)}"]
+        if self.integers:
+            parts.append("written as integers")
+        if self.length is not None:
+            kind = "wildcard mask" if self.wildcard else "prefix length"
+            parts.append(f"{kind} from column {self.named(self.length)}")
+        if self.headed:
+            parts.append(f"header {shown(TITLES_JOIN.join(self.header))}")
+        return f"{TITLES[self.delimiter]}, {', '.join(parts)}"
 
 
-def recognise(name: str, sample: Sequence[str], comment: str) -> Columns | None:
-    """Find the addresses in a file's first lines; ``comment`` is the one right before them, often the header."""
-    rows_of = {delimiter: _rows(sample, delimiter) for delimiter in _DELIMITERS}
+TITLES_JOIN = " "
+
+
+def recognise(name: str, sample: Sequence[str], comment: str, request: Request) -> Layout | None:
+    """Find the addresses in a file's first lines; ``comment`` is the one right before them, often the header.
+
+    Raise UsageError if more than one reading is possible.
+    """
+    rows_of = {delimiter: split(sample, delimiter) for delimiter in DELIMITERS}
+    asked = bool(request.column or request.prefix_column or request.format == "csv")
     for delimiter, rows in rows_of.items():
         header = _header(rows[0])
-        if _known(header) and not isinstance(entry(sample[0]), Entry):
-            return _by_name(delimiter, header, rows[1:], True) or _by_content(name, delimiter, header, rows[1:], True)
-    plain = sum(isinstance(entry(line), Entry) for line in sample) * 2 >= len(sample)
+        wide = delimiter != BLANKS or (asked or _all_in_columns(rows[1:]))
+        if wide and names.known(header) and not holds_address(rows[0]) and not is_entry(sample[0]):
+            return _Choice(name, delimiter, header, True, rows[1:], request).made()
+    plain = sum(map(is_entry, sample)) * 2 >= len(sample) and not asked
     for delimiter, rows in rows_of.items():
-        if plain and not (delimiter == ";" and _share(rows, 1) >= 0.5):
+        if plain and not (delimiter == ";" and _second_counts(rows)):
             continue  # lines that make sense without columns; a semicolon then starts a comment
-        header = _header(_rows([comment.lstrip("#; ")], delimiter)[0])
-        if _known(header) and len(header) == len(rows[0]) and (found := _by_name(delimiter, header, rows, False)):
+        if delimiter == BLANKS and not (asked or _all_in_columns(rows)):
+            continue
+        header = _header(split([comment.lstrip("#; ")], delimiter)[0])
+        if not (names.known(header) and len(header) == max(map(len, rows)) and not holds_address(header)):
+            header = []
+        if sum(len(row) > 1 for row in rows) * 2 < len(rows) and not asked:
+            continue
+        if found := _Choice(name, delimiter, header, False, rows, request).made():
             return found
-        if found := _by_content(name, delimiter, [], rows, False):
-            return found
+    if asked:
+        raise UsageError(f"{name}: no column of addresses", "check the column, or leave it to the content")
     return None
 
 
 def _header(row: Row) -> Row:
-    return [_UNNAMED.sub("_", cell.strip(" #\"'").lower()).strip("_") for cell in row]
+    return [words.normal(text) for text in row]
 
 
-def _known(header: Row) -> bool:
-    return not set(NAMES).isdisjoint(header) or (
-        not set(FIRSTS).isdisjoint(header) and not set(LASTS).isdisjoint(header)
+def _second_counts(rows: list[Row]) -> bool:
+    """Return whether what follows the first semicolon is an address, a prefix length or a netmask in most rows."""
+    seconds = [(cell(row, 0), cell(row, 1)) for row in rows]
+    good = sum(bool(text) and (is_entry(text) or could_be_length(first, text)) for first, text in seconds)
+    return good * 2 >= len(rows)
+
+
+def _all_in_columns(rows: list[Row]) -> bool:
+    """Return whether each row begins with an address, and a second one, a netmask or a number after it."""
+    if not rows:
+        return False
+    firsts = [cell(row, 1) for row in rows]
+    good = sum(is_entry(cell(row, 0)) for row in rows)
+    return (
+        good * 2 >= len(rows)
+        and all(
+            (len(row) > 1 and (is_entry(text) or text.isdecimal() or is_mask(text) or is_wildcard(text)))
+            or len(row) < 2
+            for row, text in zip(rows, firsts, strict=True)
+        )
+        and sum(len(row) > 1 for row in rows) * 2 > len(rows)
     )
 
 
-def _by_name(delimiter: str, header: Row, rows: list[Row], headed: bool) -> Columns | None:
-    first = next((header.index(word) for word in FIRSTS if word in header), None)
-    last = next((header.index(word) for word in LASTS if word in header), None)
-    if first is not None and last is not None and _share(rows, first) >= 0.5 and _share(rows, last) >= 0.5:
-        return Columns(delimiter, header, headed, first, last)
-    named = [header.index(word) for word in NAMES if word in header]
-    found = Columns(delimiter, header, headed, named[0] if named else 0)
-    # The first good column, else the best; its faults are reported line by line.
-    best = next((at for at in named if _share(rows, at) >= 0.5), max(named, key=lambda at: _share(rows, at), default=0))
-    if found.decisions or _share(rows, best) > 0:
-        return found._replace(first=best)
-    # Only after the addresses: beside addresses, a pair of integers is a pair of times.
-    if first is not None and last is not None and _integers(rows, first, last):
-        return found._replace(first=first, last=last, integers=True)
-    return None
+class _Choice:
+    """Chooses the columns of rows that are split by one delimiter."""
 
+    def __init__(self, name: str, delimiter: str, header: Row, headed: bool, rows: list[Row], request: Request) -> None:
+        self._name = name
+        self._request = request
+        self._header = header
+        self._rows = rows
+        self._width = min(max(map(len, rows), default=len(header)), _WIDEST)
+        self._columns = [Column.of(rows, at) for at in range(self._width)]
+        self._layout = Layout(delimiter, header, headed, 0)
 
-def _by_content(name: str, delimiter: str, header: Row, rows: list[Row], headed: bool) -> Columns | None:
-    width = min(max(map(len, rows), default=0), _WIDEST)
-    shares = [_share(rows, at) for at in range(width)]
-    likely = [at for at, share in enumerate(shares) if share >= 0.5]
-    found = Columns(delimiter, header, headed, likely[0] if likely else 0)
-    # If the first row has no digit, but entries follow below it, it is a header in unknown words.
-    if not headed and likely and len(rows) > 1 and not any(map(str.isdecimal, "".join(rows[0]))):
-        found = found._replace(header=_header(rows[0]), headed=True)
-        rows = rows[1:]
-    if len(likely) > 1:
-        pair = found._replace(last=likely[1])
-        if likely[1] == likely[0] + 1 and _ascending(rows, pair):
-            return pair
-        columns = ", ".join(str(at + 1) for at in likely[:5]) + (" and more" if len(likely) > 5 else "")
-        raise UsageError(
-            f"{name}: columns {columns} hold addresses, and no header tells which ones are meant",
-            "add a header line that names the columns, such as ip,other",
-        )
-    if likely:
-        return found
-    pair = found._replace(first=0, last=1, integers=True)
-    return pair if _integers(rows, 0, 1) and _ascending(rows, pair) else None
-
-
-def _cell(row: Row, at: int) -> str:
-    return row[at].strip() if at < len(row) else ""
-
-
-def _share(rows: list[Row], at: int) -> float:
-    cells = [cell for row in rows if (cell := _cell(row, at))]
-    if len(cells) * 2 < len(rows):
-        return 0.0
-    return sum(isinstance(entry(cell), Entry) for cell in cells) / len(cells) if cells else 0.0
-
-
-def _ascending(rows: list[Row], pair: Columns) -> bool:
-    """Return whether two columns hold ascending, disjoint ranges. Pairs of hosts are not sorted like that."""
-    end = -1
-    ranges = 0
-    for row in rows:
-        said = entry(_address(row, pair))
-        if not isinstance(said, Entry):
-            return False
-        low, high = said.ranges4[0] if said.ranges4 else (said.prefixes6[0][0], said.prefixes6[-1][0])
-        if low <= end:
-            return False
-        end = high
-        ranges += 1
-    return ranges > 1
-
-
-def _integers(rows: list[Row], first: int, last: int) -> bool:
-    pairs = [(_cell(row, first), _cell(row, last)) for row in rows]
-    numbers = [(int(low), int(high)) for low, high in pairs if _is_number(low) and _is_number(high)]
-    return sum(low <= high for low, high in numbers) * 2 > len(rows) and max(high for _, high in numbers) >= _LOWEST
-
-
-def _is_number(cell: str) -> bool:
-    return cell.isascii() and cell.isdecimal() and len(cell) < 40
-
-
-def _rows(texts: Sequence[str], delimiter: str) -> list[Row]:
-    """Split each line into cells. An unclosed quote ends with its line."""
-    if not any('"' in text for text in texts):
-        return [text.split(delimiter) for text in texts]
-    rows = list(csv.reader(texts, delimiter=delimiter, skipinitialspace=True))
-    if len(rows) == len(texts):
-        return rows
-    return [next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), []) for text in texts]
-
-
-class Table:
-    """Reads the rows of a list in columns."""
-
-    def __init__(self, columns: Columns, collector: Collector) -> None:
-        self._columns = columns
-        self._collector = collector
-        self._headed = columns.headed
-        header = columns.header
-        self._scope, self._kind, self._duration, self._simulated = (
-            next((header.index(word) for word in words if word in header), len(header))
-            for words in (("scope",), ("action", "type"), ("expiration", "duration"), ("simulated",))
-        )
-        self._value = header.index("ip" if "ip" in header else "value") if columns.decisions else 0
-        if not columns.decisions:
-            collector.notes.append(f"addresses are in {columns}")
-
-    def block(self, text: bytes, number: int) -> None:
-        """Add whole lines."""
-        kept = [
-            (at, line)
-            for at, line in enumerate(decoded(text).split("\n"), start=number)
-            if (bare := line.strip()) and bare[0] != "#" and (bare[0] != ";" or self._columns.delimiter == ";")
-        ]
-        if self._headed and kept:
-            self._headed = False
-            del kept[0]
-        decisions = self._columns.decisions
-        values: list[str] = []
-        numbers: list[int] = []
-        for (at, _), row in zip(kept, _rows([line for _, line in kept], self._columns.delimiter), strict=True):
-            value = self._decision(row) if decisions else _address(row, self._columns)
-            if value is not None:
-                values.append(value)
-                numbers.append(at)
-        self._collector.values(values, numbers)
-
-    def _decision(self, row: Row) -> str | None:
-        value = _cell(row, self._value)
-        scope = _cell(row, self._scope)
-        if not scope and value.partition(":")[0].lower() in ("ip", "range"):
-            scope, _, value = value.partition(":")
-        elif not scope:
-            scope = "ip" if isinstance(entry(value), Entry) else value.partition(":")[0]
-        simulated = _cell(row, self._simulated).lower() == "true"
-        if reason := skip_reason(scope, _cell(row, self._kind) or "ban", _cell(row, self._duration), simulated):
-            self._collector.leave_out(reason)
+    def made(self) -> Layout | None:
+        """Return the layout, or None if no column holds addresses."""
+        found = self._asked() if self._request.column else self._by_name() or self._by_content()
+        if found is None:
             return None
-        return value
+        if found.decisions and not self._request.column:
+            return found
+        if found.last is None:
+            found = find_lengths(self._name, found, self._rows, self._columns, self._request)
+        return found._replace(judges=self._judges(found))
+
+    def _asked(self) -> Layout | None:
+        places = [self._place(text.strip()) for text in self._request.column.split(",")]
+        found = self._layout
+        if not found.headed and not found.header and not self._column_used(places[0]):
+            # The first row may be a header in words this module does not know.
+            header = _header(self._rows[0])
+            found = found._replace(header=header, headed=True)
+            self._rows = self._rows[1:]
+        found = found._replace(first=places[0], last=places[1] if len(places) > 1 else None)
+        if found.last is not None:
+            numbers = [cell(row, at) for row in self._rows for at in places]
+            found = found._replace(integers=all(text.isdecimal() for text in numbers if text))
+        return found
+
+    def _column_used(self, at: int) -> bool:
+        """Return whether the first row has an address in this column, or a number."""
+        text = cell(self._rows[0], at) if self._rows else ""
+        return is_entry(text) or any(map(str.isdecimal, text)) or ":" in text
+
+    def _place(self, text: str) -> int:
+        if text.isdecimal():
+            if not 1 <= int(text[:6]) <= max(self._width, len(self._header)):
+                raise UsageError(f"{self._name}: there is no column {shown(text)}", f"it has {self._width}")
+            return int(text) - 1
+        header = self._header or (_header(self._rows[0]) if self._rows else [])
+        if (place := _find(header, text)) is None:
+            listed = ", ".join(shown(word) for word in header[:10] if word)
+            raise UsageError(f"{self._name}: there is no column {shown(text)}", f"name one of {listed}, or its number")
+        return place
+
+    def _by_name(self) -> Layout | None:
+        """Choose by the header; None if it tells nothing about columns that hold addresses."""
+        header = self._header
+        if not header:
+            return None
+        first, last = (
+            next((header.index(word) for word in ends if word in header), None) for ends in (names.FIRSTS, names.LASTS)
+        )
+        holding = self._holding()
+        if first is not None and last is not None and {first, last} <= set(holding):
+            return self._layout._replace(first=first, last=last)
+        found = (
+            self._layout._replace(first=header.index("ip" if "ip" in header else "value"))
+            if (self._layout.decisions)
+            else None
+        )
+        if found or (found := self._best(holding)):
+            return found
+        if first is not None and last is not None:
+            pairs = [(cell(row, first), cell(row, last)) for row in self._rows]
+            if are_integers(pairs, header[first] in names.INTEGERS):
+                return self._layout._replace(first=first, last=last, integers=True)
+        return None
+
+    def _best(self, holding: list[int]) -> Layout | None:
+        """Choose among columns of addresses by their names."""
+        header = self._header
+
+        def among(wanted: frozenset[str]) -> list[int]:
+            return [at for at in holding if at < len(header) and header[at] in wanted]
+
+        sources, usual, targets = among(names.SOURCES), among(names.ADDRESSES), among(names.TARGETS)
+        if len(holding) == 1 and among(names.NO_ADDRESSES):
+            raise self._refused(holding, "by its name it holds something else")
+        if len(sources) + len(usual) == 1:
+            return self._layout._replace(first=(sources or usual)[0])
+        if len(holding) == 1:
+            (at,) = holding
+            wanted = [word for word in header if word in names.SOURCES or word in names.ADDRESSES]
+            logged = header[at : at + 1] == ["host"] and not _TIMES.isdisjoint(header)
+            if targets and (wanted or logged):
+                raise self._refused(holding, "by its name it holds the machine that was attacked, or that logged it")
+            return self._layout._replace(first=at)
+        if holding:
+            raise self._refused(holding, "their names do not tell which to block" if header else "")
+        # None that mostly holds addresses: the named one that holds some. Its faults are reported line by line.
+        some = [at for at, column in enumerate(self._columns) if column.entries and at < len(header)]
+        some = [at for at in some if header[at] in names.SOURCES or header[at] in names.ADDRESSES]
+        return self._layout._replace(first=max(some, key=lambda at: self._columns[at].entries)) if some else None
+
+    def _holding(self) -> list[int]:
+        """Return the columns that hold addresses, without those that are named for something else."""
+        found = [at for at, column in enumerate(self._columns) if column.addresses]
+        kept = [at for at in found if not (at < len(self._header) and self._header[at] in names.NO_ADDRESSES)]
+        return kept or found
+
+    def _by_content(self) -> Layout | None:
+        found = self._layout
+        if not found.header and len(self._rows) > 1 and self._looks_like_header():
+            found = found._replace(header=_header(self._rows[0]), headed=True)
+            self._header, self._rows = found.header, self._rows[1:]
+            self._columns = [Column.of(self._rows, at) for at in range(self._width)]
+            self._layout = found
+        holding = self._holding()
+        if len(holding) == 2 and holding[1] == holding[0] + 1:
+            pairs = [(cell(row, holding[0]), cell(row, holding[1])) for row in self._rows]
+            if are_ranges(pairs):
+                return found._replace(first=holding[0], last=holding[1])
+        if self._only_addresses(holding):
+            return None  # several addresses a line; a plain list takes each
+        if best := self._best(holding):
+            return best
+        pairs = [(cell(row, 0), cell(row, 1)) for row in self._rows]
+        return found._replace(first=0, last=1, integers=True) if are_integers(pairs, False) else None
+
+    def _looks_like_header(self) -> bool:
+        """Return whether the first row has no digit, though there are addresses below it."""
+        row = self._rows[0]
+        below = [at for at, column in enumerate(self._columns) if column.addresses]
+        return bool(below) and not holds_address(row) and not any(map(str.isdecimal, "".join(row)))
+
+    def _only_addresses(self, holding: list[int]) -> bool:
+        """Return whether the rows are of different lengths, and hold addresses only."""
+        rows = [[text for text in row if text.strip()] for row in self._rows]
+        return (
+            self._layout.delimiter in ",;"
+            and len(holding) == self._width
+            and len({len(row) for row in rows}) > 1
+            and all(is_entry(text) for row in rows for text in row)
+        )
+
+    def _refused(self, places: list[int], why: str) -> UsageError:
+        listed = ", ".join(self._layout.named(at) for at in places[:5]) + (" and more" if len(places) > 5 else "")
+        if len(places) == 1:
+            return UsageError(f"{self._name}: column {listed} holds addresses, but {why}", _REMEDY)
+        if not self._header and len(places) == self._width:
+            return UsageError(
+                f"{self._name}: several addresses on one line, in columns {listed}: lists of addresses, or the two ends "
+                "of ranges",
+                "--format addresses takes each, --format ranges the first two as a range, --column one column",
+            )
+        why = why or "no header tells which ones are meant"
+        return UsageError(f"{self._name}: columns {listed} hold addresses, and {why}", _REMEDY)
+
+    def _judges(self, found: Layout) -> tuple[words.Judge, ...]:
+        """Return the columns that decide over rows."""
+        taken = {found.first, found.last, found.length}
+        if found.header:
+            made = (words.judge(at, word) for at, word in enumerate(found.header) if at not in taken)
+        else:
+            made = (words.unnamed(column.at, column.filled) for column in self._columns if column.at not in taken)
+        return tuple(judge for judge in made if judge)
 
 
-def _address(row: Row, columns: Columns) -> str:
-    first = _cell(row, columns.first)
-    if columns.last is None:
-        return first
-    last = _cell(row, columns.last)
-    if columns.integers and _is_number(first) and _is_number(last):
-        return _dotted(int(first), int(last))
-    return f"{first}-{last}" if first or last else ""
-
-
-def _dotted(first: int, last: int) -> str:
-    if max(first, last) < 1 << 32:
-        return "-".join(socket.inet_ntoa(number.to_bytes(4, "big")) for number in (first, last))
-    if max(first, last) < 1 << 128:
-        return "-".join(socket.inet_ntop(socket.AF_INET6, number.to_bytes(16, "big")) for number in (first, last))
-    return f"{first}-{last}"
+def _find(header: Row, text: str) -> int | None:
+    wanted = words.normal(text)
+    return header.index(wanted) if wanted in header else None
