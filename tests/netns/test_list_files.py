@@ -182,7 +182,6 @@ def test_wrong_lines_are_named_and_skipped_or_refused(attached: Command, lab: La
 
 
 FILES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "no entries"),
     "binary": (b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 20, "not text"),
     "damaged gzip": (b"\x1f\x8b\x08\x00" + b"x" * 100, "gzip data is corrupt"),
     "prose": (b"<html>\n<body>404 not found</body>\n</html>\n", "no entries"),

@@ -17,10 +17,13 @@ from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
     from xdpguard.control.loader import Loaded
+    from xdpguard.lists.addresses import AddressSet
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing: only count what the list would drop.")]
+
+_FIRST = 10  # prefixes that a dry run shows
 
 _LOAD_EXAMPLES = """
 \b
@@ -29,6 +32,10 @@ Examples:
   xdpguard lists load tor tor-exits.txt --strict     refuse the file when a line is no entry
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
+  xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
+\b
+A file that allows two readings is refused; --format, --column and --prefix-column decide. Entries that end are in
+force until the list is loaded again; those that have ended, and rows that say allow, are left out and counted.
 \b
 Understood, told apart by what is in them, and packed with gzip or not: one address, prefix or range (a-b) a line
 with # and ; comments, netset and P2P files, CSV with a column of addresses, Spamhaus DROP (text, JSON lines), dumps of
@@ -71,23 +78,51 @@ def load(
         typer.Option("--force", help="Even if it blocks an address this host needs, or has shrunk by more than half."),
     ] = False,
     shadow: _Shadow = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Read it as: plain (one entry per line, then comments), addresses (all on a line), ranges (the first "
+            "two on a line), csv, dat, rbldnsd, spamhaus, nftables, ipset, crowdsec.",
+            show_default=False,
+        ),
+    ] = "",
+    column: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN", help="The column of the addresses, by name or number; A,B: of ranges.", show_default=False
+        ),
+    ] = "",
+    prefix_column: Annotated[
+        str,
+        typer.Option(metavar="COLUMN|none", help="The column of prefix lengths or netmasks.", show_default=False),
+    ] = "",
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Load it even if it has no entries.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing: show how the file is read.")] = False,
     as_json: _Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it in one step: never half of the old, half of the new."""
     from xdpguard.control.loader import Loader, check_name
+    from xdpguard.lists.formats.request import Request
 
     check_name(name)
+    request = Request(form, column, prefix_column, allow_empty).checked()
     if shadow and force:
         raise UsageError("--shadow does not go with --force", "a shadow list cuts nobody off")
-    with ruleset(options(context)) as found, _progress() as step:
+    with ruleset(options(context), read_only=dry_run) as found, _progress() as step:
         loader = Loader(found.shadow_lists if shadow else found.lists, step)
         if file == "-":
             if sys.stdin is None:
                 raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
-            done = loader.load_stream(name, "standard input", sys.stdin.buffer, strict, force)
+            ready = loader.read_stream(name, "standard input", sys.stdin.buffer, strict, force, request)
         else:
-            done = loader.load_file(name, Path(file), "cli", strict, force)
-    _report(done, shadow, as_json)
+            ready = loader.read_file(name, Path(file), "cli", strict, force, request=request)
+        done = ready.loaded(False) if dry_run else loader.put(ready)
+    if dry_run:
+        _report_reading(done, ready.entries, shadow, as_json)
+    else:
+        _report(done, shadow, as_json)
 
 
 def drop(
@@ -159,24 +194,45 @@ def list_notes(done: Loaded) -> Iterator[str]:
 
 
 def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
-    its = done.its
     for text in list_notes(done):
         render.note(text)
     if as_json:
         from xdpguard.cli.answers.entries import LoadedNow
 
-        before = done.before.entries if done.before else None
-        render.print_json(LoadedNow.of(its, shadow, before, done.in_force))
+        render.print_json(LoadedNow.of(done, shadow))
         return
-    was = f" (had {done.before.entries:,})" if done.before else ""
-    skipped = f", {its.skipped:,} lines skipped" if its.skipped else ""
-    twice = f", {its.duplicates:,} of them twice" if its.duplicates else ""
-    verb = "counting for" if shadow else "loaded"
-    typer.echo(
-        f"{verb} {its.name}: {its.given:,} entries{twice}, as {its.entries:,} prefixes{was}{skipped} ({its.format})"
-    )
+    typer.echo(f"{'counting for' if shadow else 'loaded'} {_summary(done)}")
     if not done.in_force:
         render.note(f"nothing is attached: stored, {'counting' if shadow else 'in force'} from the next attach on")
+
+
+def _report_reading(done: Loaded, entries: AddressSet, shadow: bool, as_json: bool) -> None:
+    """Show how a file was read, and the first prefixes that it blocks."""
+    families = ((4, entries.network4.size), (6, entries.high6.size))
+    places = [(version, place) for version, size in families for place in range(min(size, _FIRST))]
+    first = [str(entries.prefix(version, place)) for version, place in places[:_FIRST]]
+    if as_json:
+        from xdpguard.cli.answers.entries import DryLoad
+
+        render.print_json(DryLoad.read(done, shadow, first, list(list_notes(done))))
+        return
+    for text in list_notes(done):
+        render.note(text)
+    typer.echo(f"would load {_summary(done)}")
+    for text in first:
+        typer.echo(f"  {text}")
+    if len(entries) > len(first):
+        typer.echo(f"  ... and {len(entries) - len(first):,} more prefixes")
+
+
+def _summary(done: Loaded) -> str:
+    its = done.its
+    was = f" (had {done.before.entries:,})" if done.before else ""
+    skipped = f", {its.skipped:,} lines skipped" if its.skipped else ""
+    left_out = f", {done.left_out:,} left out" if done.left_out else ""
+    twice = f", {its.duplicates:,} of them twice" if its.duplicates else ""
+    counts = f"{its.given:,} entries{twice}, as {its.entries:,} prefixes{was}{skipped}{left_out}"
+    return f"{its.name}: {counts} ({its.format}: {done.reading})"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from xdpguard.store.lists import NamedList
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
-    from xdpguard.lists.formats import Fault, Parsed
+    from xdpguard.lists.formats import Fault, Parsed, Request
     from xdpguard.policy.model import ListFile
 
 CONFIG = "config"  # origin of the lists in the configuration file
@@ -33,6 +33,8 @@ class Loaded(NamedTuple):
     faults: list[Fault]
     notes: list[str]
     in_force: bool
+    reading: str  # what the file was taken for
+    left_out: int  # entries of it that do not block
 
 
 class Circumstances(NamedTuple):
@@ -55,10 +57,12 @@ class Prepared(NamedTuple):
     before: NamedList | None
     faults: list[Fault]
     notes: list[str]
+    reading: str
+    left_out: int
 
     def loaded(self, in_force: bool) -> Loaded:
         """Return the result to report for this list."""
-        return Loaded(self.its, self.before, self.faults, self.notes, in_force)
+        return Loaded(self.its, self.before, self.faults, self.notes, in_force, self.reading, self.left_out)
 
 
 class ListsFailed(UsageError):
@@ -92,18 +96,44 @@ class Loader:
         self._step = on_step
 
     def load_file(
-        self, name: str, path: Path, source: str = "cli", strict: bool = False, force: bool = False
+        self,
+        name: str,
+        path: Path,
+        source: str = "cli",
+        strict: bool = False,
+        force: bool = False,
+        request: Request | None = None,
     ) -> Loaded:
         """Load a file under a name. Raise UsageError if it is not a list, XdpguardError if it is refused."""
-        return self._put(self._read_file(name, path, source, strict, force))
+        return self.put(self.read_file(name, path, source, strict, force, request=request))
 
-    def load_stream(self, name: str, label: str, stream: BinaryIO, strict: bool = False, force: bool = False) -> Loaded:
+    def load_stream(
+        self,
+        name: str,
+        label: str,
+        stream: BinaryIO,
+        strict: bool = False,
+        force: bool = False,
+        request: Request | None = None,
+    ) -> Loaded:
         """Load a stream under a name. Raise UsageError if it is not a list, XdpguardError if it is refused."""
+        return self.put(self.read_stream(name, label, stream, strict, force, request))
+
+    def read_stream(
+        self,
+        name: str,
+        label: str,
+        stream: BinaryIO,
+        strict: bool = False,
+        force: bool = False,
+        request: Request | None = None,
+    ) -> Prepared:
+        """Read a stream and check it, changing nothing. Raises as `load_stream` does."""
         from xdpguard.lists.formats import read
 
         check_name(name)
         self._step(f"reading {label}")
-        return self._put(self._prepare(name, "", "", read(label, stream), "cli", strict, force))
+        return self._prepare(name, "", "", read(label, stream, _wanted(request, force)), "cli", strict, force)
 
     def plan(
         self,
@@ -114,11 +144,12 @@ class Loader:
         """Read the files of a configuration that are new or have changed; change nothing yet."""
         held, plan = {it.name: it for it in self._lists.stored.all()}, Plan([], self._gone(files), {})
         for name, its in self._mine(files):
-            if name in held and held[name].stamp == stamp(Path(its.file)):
+            wanted = _request(its)
+            if name in held and held[name].stamp == stamp(Path(its.file), wanted):
                 continue
             near = around._replace(taken=[it.its.number for it in plan.puts])
             try:
-                found = self._read_file(name, Path(its.file), CONFIG, its.strict, its.force or force, near)
+                found = self.read_file(name, Path(its.file), CONFIG, its.strict, its.force or force, near, wanted)
                 plan.puts.append(found)
             except XdpguardError as error:
                 plan.errors[name] = error
@@ -139,12 +170,12 @@ class Loader:
         errors: dict[str, XdpguardError] = {}
         ready: list[Prepared] = []
         for name, its in self._mine(files):
-            path = Path(its.file)
-            if name in held and (not due(name) or held[name].stamp == stamp(path)):
+            path, wanted = Path(its.file), _request(its)
+            if name in held and (not due(name) or held[name].stamp == stamp(path, wanted)):
                 continue
             near = Circumstances(taken=[it.its.number for it in ready], unattended=True)
             try:
-                found = self._read_file(name, path, CONFIG, its.strict, its.force, near)
+                found = self.read_file(name, path, CONFIG, its.strict, its.force, near, wanted)
                 ready.append(found)
             except XdpguardError as error:
                 errors[name] = error
@@ -168,11 +199,12 @@ class Loader:
         """Yield the configured lists that are of this loader's mode."""
         return ((name, its) for name, its in files.items() if its.shadow == (self._lists.mode == "shadow"))
 
-    def _put(self, prepared: Prepared) -> Loaded:
+    def put(self, prepared: Prepared) -> Loaded:
+        """Put a list in force that was read and checked."""
         self._step(f"putting {len(prepared.entries):,} entries in force")
         return prepared.loaded(self._lists.put(prepared.its, prepared.entries))
 
-    def _read_file(
+    def read_file(
         self,
         name: str,
         path: Path,
@@ -180,13 +212,17 @@ class Loader:
         strict: bool,
         force: bool,
         around: Circumstances | None = None,
+        request: Request | None = None,
     ) -> Prepared:
+        """Read a file and check it, changing nothing. Raises as `load_file` does."""
         from xdpguard.lists.formats import read_file
 
         check_name(name)
         self._step(f"reading {path}")
-        mark = stamp(path)
-        return self._prepare(name, str(path.absolute()), mark, read_file(path), source, strict, force, around)
+        wanted = _wanted(request, force)
+        mark = stamp(path, wanted)
+        parsed = read_file(path, wanted)
+        return self._prepare(name, str(path.absolute()), mark, parsed, source, strict, force, around)
 
     def _prepare(
         self,
@@ -210,13 +246,14 @@ class Loader:
                 "nothing was changed; correct the file, or leave --strict out",
             )
         self._step("sorting")
-        given = parsed.first4.size + parsed.high6.size
+        given = parsed.given
         entries, twice = aggregate(parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6)
         before = self._lists.stored.find(name)
         around = around or Circumstances()
         # A list that only counts does no harm; it is checked when it is promoted.
         if not force and self._lists.mode == "enforce":
-            check_size(name, given, before)
+            if given:  # one without entries was asked for
+                check_size(name, given, before)
             if around.unattended:
                 safety.check_everybody(name, entries)
             else:
@@ -248,7 +285,7 @@ class Loader:
         )
         if parsed.cleared:
             notes.append(f"{parsed.cleared:,} entries had host bits set; taken as the prefixes that hold them")
-        return Prepared(its, entries, before, parsed.faults, notes)
+        return Prepared(its, entries, before, parsed.faults, notes, parsed.reading, parsed.left_out)
 
 
 def check_size(name: str, given: int, before: NamedList | None) -> None:
@@ -268,9 +305,25 @@ def check_name(name: str) -> None:
         raise UsageError(f"not a name for a list: {name!r}", "use up to 64 letters, digits, . _ or -")
 
 
-def stamp(path: Path) -> str:
-    """Return a mark that changes whenever a file does; empty if the file cannot be examined."""
+def stamp(path: Path, request: Request | None = None) -> str:
+    """Return a mark that changes whenever a file does, or how it is read; empty if the file cannot be examined."""
     with contextlib.suppress(OSError):
         status = path.stat()
-        return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        mark = f":{request.mark}" if request and request.mark else ""
+        return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}{mark}"
     return ""
+
+
+def _request(its: ListFile) -> Request:
+    """Return how the configuration wants a file to be read."""
+    from xdpguard.lists.formats.request import Request
+
+    return Request(its.format, its.column, its.prefix_column, its.allow_empty)
+
+
+def _wanted(request: Request | None, force: bool) -> Request:
+    """Return how to read a file: --force accepts one without entries, too."""
+    from xdpguard.lists.formats.request import Request
+
+    wanted = request or Request()
+    return wanted._replace(allow_empty=wanted.allow_empty or force)

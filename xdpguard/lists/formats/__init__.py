@@ -11,7 +11,8 @@
     ipset      ipset save                                                  ipset
     crowdsec   cscli decisions list -o json, -o raw                        exports, columns
 
-A file that allows two readings is refused unless a `Request` decides. Any of them may be gzipped. What is read, and the memory it takes, is bounded: see `sources`.
+A file that allows two readings is refused unless a `Request` decides. Any of them may be gzipped. What is read, and the
+memory it takes, is bounded: see `sources`.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def _no_entries(name: str, parsed: Parsed) -> UsageError:
 def _mostly_faults(name: str, parsed: Parsed) -> UsageError:
     fault = parsed.faults[0]
     return UsageError(
-        f"{name}: {parsed.skipped:,} lines are no entries and {parsed.given:,} are, read as {parsed.reading}; the first "
-        f"is {fault.line}: {fault.text!r}: {fault.why}",
+        f"{name}: {parsed.skipped:,} lines are no entries and {parsed.given:,} are, read as {parsed.reading}; the "
+        f"first is line {fault.line}: {fault.text!r}: {fault.why}",
         "check what it is; --format plain takes the entries there are",
     )
 

@@ -45,7 +45,7 @@ _HOSTS6 = tuple(
 _ADDRESS = rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|::|(?:[0-9A-Fa-f]{1,4}:){4}"
 _COMMENT = re.compile(rb"[#;][^\n]*")
 _HARMLESS = re.compile(rb"[#;](?![^\n]*?(?:" + _ADDRESS + rb"))[^\n]*")
-_HIDDEN = re.compile(rb"(?<=[^\n])[#;][^\n]*?(?:" + _ADDRESS + rb")")
+_HIDDEN = re.compile(_ADDRESS)
 _NAMES = re.compile(rf"^(?![^\n]*[#;]){NAME}(?={NAMED}$)".encode(), re.MULTILINE)
 _DECORATION = (b" ", b"\t", b"#", b";", b"-", b"\f", b"\v", codecs.BOM_UTF8)  # without these there is nothing to strip
 _LENGTHS = {str(length): length for length in range(129)}
@@ -182,7 +182,8 @@ def _clean(pieces: list[bytes], found: Lines, lines: Positions) -> list[bytes]:
     if b"-" in text and b":" in text:
         text = _NAMES.sub(b"", text)
     if b"#" in text or b";" in text:
-        text = (_HARMLESS if _HIDDEN.search(text) else _COMMENT).sub(b"", text)
+        comments = b"\n".join(_COMMENT.findall(text))
+        text = (_HARMLESS if _HIDDEN.search(comments) else _COMMENT).sub(b"", text)
     cells = [piece.strip().removeprefix(codecs.BOM_UTF8).strip() for piece in text.split(b"\n")]
     text = b"\n".join(cells).replace(b" - ", b"-")
     if text != raw:

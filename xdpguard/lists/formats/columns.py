@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from xdpguard.errors import UsageError
 from xdpguard.lists.formats import names, words
 from xdpguard.lists.formats.entries import shown
+from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.lengths import find_lengths
 from xdpguard.lists.formats.masks import could_be_length, is_mask, is_wildcard
 from xdpguard.lists.formats.request import Request
 from xdpguard.lists.formats.rows import (
     BLANKS,
     DELIMITERS,
-    TITLES,
     Column,
     Row,
     are_integers,
@@ -29,51 +28,6 @@ from xdpguard.lists.formats.rows import (
 _WIDEST = 64  # columns; no list has its addresses further right
 _TIMES = frozenset(["time", "_time", "timestamp", "date", "datetime", "day", "first_seen", "last_seen"])
 _REMEDY = "name it with --column NAME or NUMBER; two of them, --column FIRST,LAST, are the ends of ranges"
-
-
-class Layout(NamedTuple):
-    """The columns that hold the addresses, and those that decide over rows."""
-
-    delimiter: str
-    header: Row  # normalised; empty if there is none
-    headed: bool  # whether the first row is the header (which may also be a comment)
-    first: int
-    last: int | None = None  # of a range
-    integers: bool = False
-    length: int | None = None  # prefix length or netmask
-    wildcard: bool = False
-    judges: tuple[words.Judge, ...] = ()
-
-    @property
-    def decisions(self) -> bool:
-        """Whether this is CrowdSec's export or import format."""
-        found = set(self.header)
-        return {"ip", "action", "expiration", "simulated"} <= found or (
-            {"scope", "value"} <= found and not found.isdisjoint(("duration", "type"))
-        )
-
-    def named(self, at: int) -> str:
-        """Return the number of a column, and its name if it has one."""
-        name = self.header[at] if at < len(self.header) else ""
-        return f"{at + 1} ({shown(name)})" if name else f"{at + 1}"
-
-    def __str__(self) -> str:
-        """Return what the file is taken for."""
-        if self.last is None:
-            parts = [f"addresses from column {self.named(self.first)}"]
-        else:
-            parts = [f"ranges from columns {self.named(self.first)} and {self.named(self.last)}"]
-        if self.integers:
-            parts.append("written as integers")
-        if self.length is not None:
-            kind = "wildcard mask" if self.wildcard else "prefix length"
-            parts.append(f"{kind} from column {self.named(self.length)}")
-        if self.headed:
-            parts.append(f"header {shown(TITLES_JOIN.join(self.header))}")
-        return f"{TITLES[self.delimiter]}, {', '.join(parts)}"
-
-
-TITLES_JOIN = " "
 
 
 def recognise(name: str, sample: Sequence[str], comment: str, request: Request) -> Layout | None:
@@ -148,6 +102,8 @@ class _Choice:
 
     def made(self) -> Layout | None:
         """Return the layout, or None if no column holds addresses."""
+        if not self._rows:  # a header alone
+            return self._layout
         found = self._asked() if self._request.column else self._by_name() or self._by_content()
         if found is None:
             return None
@@ -228,7 +184,7 @@ class _Choice:
             wanted = [word for word in header if word in names.SOURCES or word in names.ADDRESSES]
             logged = header[at : at + 1] == ["host"] and not _TIMES.isdisjoint(header)
             if targets and (wanted or logged):
-                raise self._refused(holding, "by its name it holds the machine that was attacked, or that logged it")
+                raise self._refused(holding, "its name is that of the machine attacked, or that logged it")
             return self._layout._replace(first=at)
         if holding:
             raise self._refused(holding, "their names do not tell which to block" if header else "")
@@ -284,8 +240,7 @@ class _Choice:
             return UsageError(f"{self._name}: column {listed} holds addresses, but {why}", _REMEDY)
         if not self._header and len(places) == self._width:
             return UsageError(
-                f"{self._name}: several addresses on one line, in columns {listed}: lists of addresses, or the two ends "
-                "of ranges",
+                f"{self._name}: several addresses on one line, in columns {listed}: each an entry, or ends of ranges",
                 "--format addresses takes each, --format ranges the first two as a range, --column one column",
             )
         why = why or "no header tells which ones are meant"

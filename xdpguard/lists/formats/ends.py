@@ -37,20 +37,26 @@ def end_of(text: str, now: float, span: bool = False) -> float | str | None:
         return None
     if (seconds := duration(text)) is not None:
         return now + seconds
-    if _NUMBER.fullmatch(text) and not (len(text) == 8 and not span):
-        number = float(text)
-        if span:
-            return now + number
-        if number >= _MILLISECONDS:
-            return number / 1000
-        return number if number >= _EARLIEST else text
+    if _NUMBER.fullmatch(text) and (span or len(text) != 8):  # eight digits are a date
+        return _number(float(text), now, span) or text
+    return _moment(text) or text
+
+
+def _number(number: float, now: float, span: bool) -> float:
+    """Return the end that a number names; 0 if it is too small for one."""
+    if span:
+        return now + number
+    if number >= _MILLISECONDS:
+        return number / 1000
+    return number if number >= _EARLIEST else 0.0
+
+
+def _moment(text: str) -> float:
+    """Return the Unix time of a date; 0 if it is none."""
     try:
         found = datetime.fromisoformat(_ZONE.sub("+00:00", text))
-    except ValueError:
-        return text
-    if len(text) <= 10:
-        found += timedelta(days=1)
-    try:
+        if len(text) <= 10:
+            found += timedelta(days=1)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (OverflowError, ValueError):
-        return text
+        return 0.0

@@ -141,7 +141,9 @@ def has_address(text: str) -> bool:
 def hides_address(line: str) -> bool:
     """Return whether the comment behind an entry holds an address."""
     mark = _COMMENT.search(line)
-    return mark is not None and mark.start() > 0 and has_address(line[mark.end() :])
+    if mark is None or not has_address(line[mark.end() :]):
+        return False
+    return isinstance(entry(line[: mark.start()]), Entry)  # else the mark is part of a name before a range
 
 
 def shown(text: str) -> str:

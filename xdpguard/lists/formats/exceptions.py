@@ -128,8 +128,8 @@ class Exceptions:
             if not whole or (hole.first, hole.last) == (begin, end):
                 if hole.marked:
                     raise UsageError(
-                        f"{self._name}:{hole.line}: an exception that is no part of a larger entry: an entry within it, "
-                        "or across its end, is in the list as well",
+                        f"{self._name}:{hole.line}: an exception that is no part of a larger entry: the list has "
+                        "an entry within it, or across its end",
                         "take one of them out",
                     )
                 if hole.first <= begin and hole.last >= end:

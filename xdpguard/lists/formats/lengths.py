@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from xdpguard.errors import UsageError
 from xdpguard.lists.formats import names, words
 from xdpguard.lists.formats.entries import shown
+from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import evidence, length_of
 from xdpguard.lists.formats.request import NONE, Request
 from xdpguard.lists.formats.rows import Column, Row, cell
-
-if TYPE_CHECKING:
-    from xdpguard.lists.formats.columns import Layout
 
 
 def find_lengths(name: str, found: Layout, rows: list[Row], columns: list[Column], request: Request) -> Layout:

@@ -32,6 +32,11 @@ _DIGITS = re.compile(r"[0-9]|::")
 _FAIL2BAN = re.compile(r"[0-9-]{10} [0-9:]{8} \+ -?[0-9]+ = ([0-9-]{10} [0-9:]{8})")  # banip --with-time
 
 
+def has_ban_times(line: str) -> bool:
+    """Return whether a line is one of fail2ban's `banip --with-time`: an address, and when its ban began and ends."""
+    return _FAIL2BAN.search(line) is not None
+
+
 class Meaning(NamedTuple):
     """The meaning of a line; all empty for a blank line or a comment.
 
@@ -63,7 +68,7 @@ def meaning(line: str, now: float) -> Meaning:
     elif (marked := _EXCEPTION.match(text)) and (text[0] != "!" or _DIGITS.search(marked[1])):
         return Meaning(exception=marked[1])
     elif _NEGATED.match(text):
-        return Meaning(exception=text)
+        return Meaning(fault="an address with a sign; an exception is written with !")
     elif text[0] == "!":
         return _NOTHING  # a comment, as in lists for browsers
     return _decorated(text, said if isinstance(said, str) else "", now)
@@ -164,10 +169,8 @@ def first_two(line: str) -> Meaning:
     words, comment = _words(re.sub(r"\s+-\s+|(?<=[0-9A-Fa-f:])-(?=[0-9A-Fa-f:])", " ", line))
     if not words:
         return _NOTHING
-    if len(words) < 2 or "/" in words[0]:
-        said = entry(words[0])
-    else:
-        said = entry(f"{words[0]}-{words[1]}")
+    alone = len(words) < 2 or "/" in words[0]
+    said = entry(words[0] if alone else f"{words[0]}-{words[1]}")
     if not isinstance(said, Entry):
         return Meaning(fault=said or "not a range")
     return Meaning(said, remark=HIDDEN if has_address(" ".join(words[2:])) or has_address(comment) else "")

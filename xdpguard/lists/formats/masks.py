@@ -61,25 +61,25 @@ def could_be_length(address: str, word: str) -> bool:
 
 def evidence(pairs: list[tuple[str, str]]) -> str:
     """Weigh whether the second of each pair is the prefix length of the first: ``yes``, ``no`` or ``unclear``."""
-    numbers = [(address, int(found[1])) for address, cell in pairs if (found := _NUMBER.fullmatch(cell))]
-    filled = [cell for _, cell in pairs if cell]
-    if not filled or any(packed(address) is None for address, cell in pairs if cell):
+    filled = [(address, cell) for address, cell in pairs if cell]
+    cells = [cell for _, cell in filled]
+    if not filled or any(packed(address) is None for address, _ in filled):
         return "no"
-    if all(is_mask(cell) or cell == "0.0.0.0" for cell in filled) and any(map(is_mask, filled)):
+    netmasks = any(map(is_mask, cells)) and all(is_mask(cell) or cell == "0.0.0.0" for cell in cells)
+    wildcards = all(map(is_wildcard, cells)) and any(cell != "0.0.0.0" for cell in cells)
+    if netmasks or wildcards:
         return "yes"
-    if all(map(is_wildcard, filled)) and any(cell != "0.0.0.0" for cell in filled):
-        return "yes"
-    if _sizes(pairs):
-        return "unclear"
-    if len(numbers) < len(filled):
-        return "no"
-    fits = [agrees(address, length) for address, length in numbers]
-    widest = [(128 if ":" in address else 32) == length for address, length in numbers]
-    if None in fits:
+    return "unclear" if _sizes(filled) else _of_lengths(filled)
+
+
+def _of_lengths(pairs: list[tuple[str, str]]) -> str:
+    lengths = [(address, int(found[1])) for address, cell in pairs if (found := _NUMBER.fullmatch(cell))]
+    fits = [agrees(address, length) for address, length in lengths]
+    if len(fits) < len(pairs) or None in fits:
         return "no"
     if all(fits):
-        return "no" if all(widest) else "yes"
-    return "unclear" if all(length >= _SHORTEST for _, length in numbers) else "no"
+        return "no" if all(length == (128 if ":" in address else 32) for address, length in lengths) else "yes"
+    return "unclear" if all(length >= _SHORTEST for _, length in lengths) else "no"
 
 
 def _sizes(pairs: list[tuple[str, str]]) -> bool:

@@ -68,18 +68,20 @@ def _detected(name: str, whole: bytes, sample: Sample, collector: Collector, req
     if exports.has_cidr(first):
         collector.reading = "Spamhaus' JSON lines"
         return "spamhaus", lambda text, number: exports.spamhaus(text, number, collector)
-    if _IPSET.match(first):
-        return "ipset", Ipset(collector).block
-    if is_zone(first):
-        return "rbldnsd", Zone(collector).block
+    if _IPSET.match(first) or is_zone(first):
+        return ("ipset", Ipset(collector).block) if _IPSET.match(first) else ("rbldnsd", Zone(collector).block)
     if _SPAMHAUS.search(whole, 0, 1 << 16):
         collector.reading = "Spamhaus' list, one prefix per line"
         return "spamhaus", collector.block
     refuse_others(name, sample.lines)
     if has_levels(sample.lines):
         return "dat", Levels(collector).block
-    if found := _table(name, sample, collector, request):
-        return found
+    bans = sum(map(lines.has_ban_times, sample.lines)) * 2 > len(sample.lines)
+    found = None if bans else _table(name, sample, collector, request)
+    return found or _plain(sample, collector)
+
+
+def _plain(sample: Sample, collector: Collector) -> tuple[str, Reader]:
     entries = [line for line in sample.lines if isinstance(entry(line), Entry)]
     ranges = sum(map(_is_range, entries)) * 2 > len(entries)
     collector.reading = "ranges, one per line" if ranges else "one address, prefix or range per line"

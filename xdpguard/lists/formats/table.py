@@ -6,10 +6,10 @@ from __future__ import annotations
 import socket
 
 from xdpguard.lists.formats.collector import Collector
-from xdpguard.lists.formats.columns import Layout
 from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.ends import duration
 from xdpguard.lists.formats.entries import Entry, decoded, entry
+from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import joined
 from xdpguard.lists.formats.rows import Row, cell, number, split
 from xdpguard.lists.formats.words import Judge

@@ -13,36 +13,30 @@ _UNNAMED = re.compile(r"[^a-z0-9]+")
 
 # An address that is let in: it is kept out of larger entries as well.
 LET_IN = words_of(
-    "allow allowed allows permit permitted permits accept accepted accepts pass passed passes ok okay dunno relay let_in "
-    "whitelist whitelisted white allowlist allowlisted allow_list white_list safelist trusted trust trustlist exclude "
-    "excluded exclusion exception except exempt exempted ignore ignored bypass safe benign good clean known_good "
-    "not_malicious false_positive nomatch friendly partner"
+    "allow allowed allows permit permitted permits accept accepted accepts pass passed passes ok okay dunno relay "
+    "let_in whitelist whitelisted white allowlist allowlisted allow_list white_list safelist trusted trust "
+    "trustlist exclude excluded exclusion exception except exempt exempted ignore ignored bypass safe benign good "
+    "clean known_good not_malicious false_positive nomatch friendly partner"
 )
 # An entry that is not in force.
 _IDLE = words_of(
     "inactive disabled disable expired revoked deleted delete removed remove unban unbanned unblock unblocked off "
-    "retired withdrawn obsolete archived resolved closed released lifted log logged monitor monitored detect detected "
-    "alert count counted observe observed captcha challenge"
+    "retired withdrawn obsolete archived resolved closed released lifted log logged monitor monitored detect "
+    "detected alert count counted observe observed captcha challenge"
 )
 _BANS = words_of(
     "deny denied block blocked ban banned drop dropped reject rejected refuse refused discard discarded blacklist "
     "blacklisted blocklist blocklisted denylist blackhole prohibit active enabled malicious bad quarantine"
 )
-_FALSE = words_of(
-    "0 false no n f off disabled inactive"
-)
-_TRUE = words_of(
-    "1 true yes y t on x enabled active"
-)
+_FALSE = words_of("0 false no n f off disabled inactive")
+_TRUE = words_of("1 true yes y t on x enabled active")
 
 _ACTIONS = words_of(
     "action verdict disposition decision rule_action effect permission access_type policy operation target_action "
     "list_type listtype list list_name classification status state type entry_type kind category mode verdict_type "
     "reputation tag tags label"
 )
-_TYPES = words_of(
-    "type indicator_type ioc_type entry_type kind ioc_kind observable_type datatype data_type"
-)
+_TYPES = words_of("type indicator_type ioc_type entry_type kind ioc_kind observable_type datatype data_type")
 _WANTED = words_of(
     # columns that say yes
     "to_ids ids enabled enable is_enabled active is_active isactive block is_block blocked is_blocked ban is_banned "
@@ -51,8 +45,8 @@ _WANTED = words_of(
 _REFUSED = words_of(
     # columns that say no: let in
     "whitelist whitelisted is_whitelisted iswhitelisted allowlist allowlisted is_allowlisted isallowlisted allow "
-    "allowed permit permitted exclude excluded is_excluded exempt exception ignore ignored trusted is_trusted safe benign "
-    "false_positive is_false_positive isfalsepositive known_good negate negated inverted"
+    "allowed permit permitted exclude excluded is_excluded exempt exception ignore ignored trusted is_trusted safe "
+    "benign false_positive is_false_positive isfalsepositive known_good negate negated inverted"
 )
 _GONE = words_of(
     # columns that say no: not in force
@@ -62,23 +56,30 @@ _GONE = words_of(
 _LEVELS = frozenset(("level", "access_level", "accesslevel"))
 _LOWEST_LET_IN = 128  # eMule: from this level on, an address is let in
 _ENDS = words_of(
-    "expires expire expiry expiration expires_at expired_at expire_at expires_on expiry_date expiration_date expire_date "
-    "expiration_time expiry_time expire_time valid_until validuntil valid_to until banned_until ban_until block_until "
-    "blocked_until ban_expires ban_end ban_expiry end_of_ban unban_at unban_time"
+    "expires expire expiry expiration expires_at expired_at expire_at expires_on expiry_date expiration_date "
+    "expire_date expiration_time expiry_time expire_time valid_until validuntil valid_to until banned_until "
+    "ban_until block_until blocked_until ban_expires ban_end ban_expiry end_of_ban unban_at unban_time"
 )
-_SPANS = words_of(
-    "ttl timeout bantime ban_time ban_duration block_duration expires_in remaining time_left"
-)
+_SPANS = words_of("ttl timeout bantime ban_time ban_duration block_duration expires_in remaining time_left")
 _NO_ADDRESSES = words_of(
     "domain hostname host_name fqdn url uri urlpath link md5 sha1 sha256 sha512 hash filehash_md5 filehash_sha1 "
     "filehash_sha256 email email_src email_dst filename file file_name mutex yara cve asn as country user_agent ja3 "
-    "intel_domain intel_url intel_file_hash intel_email intel_software intel_user_name intel_cert_hash intel_file_name "
-    "intel_pubkey_hash intel_ja3"
+    "intel_domain intel_url intel_file_hash intel_email intel_software intel_user_name intel_cert_hash "
+    "intel_file_name intel_pubkey_hash intel_ja3"
 )
 
 
+_SAYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {  # which words let in, and which leave out
+    "action": (LET_IN, _IDLE),
+    "type": (LET_IN, _NO_ADDRESSES | _IDLE),
+    "wanted": (frozenset(), _FALSE),
+    "refused": (_TRUE, frozenset()),
+    "gone": (frozenset(), _TRUE),
+}
+
+
 class Verdict(NamedTuple):
-    """What a cell says: nothing, ``out`` (left out), ``in`` (let in) or an end in Unix time."""
+    """What a cell says: nothing; why its row is left out or let in; an end in Unix time; which column is unclear."""
 
     out: str = ""
     let_in: str = ""
@@ -100,28 +101,16 @@ class Judge(NamedTuple):
         """Return what a cell of this column says about its row."""
         if not cell or cell == "-":
             return _NOTHING
+        if self.how in ("end", "span"):
+            return self._end(cell, now)
         word = normal(cell)
-        shown = f"{self.name}={cell}"
-        match self.how:
-            case "action" if word in LET_IN:
-                return Verdict(let_in=shown)
-            case "action" if word in _IDLE:
-                return Verdict(out=shown)
-            case "type" if word in LET_IN:
-                return Verdict(let_in=shown)
-            case "type" if word in _NO_ADDRESSES or word in _IDLE:
-                return Verdict(out=shown)
-            case "wanted" if word in _FALSE:
-                return Verdict(out=shown)
-            case "refused" if word in _TRUE:
-                return Verdict(let_in=shown)
-            case "gone" if word in _TRUE:
-                return Verdict(out=shown)
-            case "level" if word.isdecimal() and int(word[:9]) >= _LOWEST_LET_IN:
-                return Verdict(let_in=f"{self.name} {_LOWEST_LET_IN} and above")
-            case "end" | "span":
-                return self._end(cell, now)
-        return _NOTHING
+        if self.how == "level":
+            above = word.isdecimal() and int(word[:9]) >= _LOWEST_LET_IN
+            return Verdict(let_in=f"{self.name} {_LOWEST_LET_IN} and above") if above else _NOTHING
+        let_in, out = _SAYS[self.how]
+        if word in let_in:
+            return Verdict(let_in=f"{self.name}={cell}")
+        return Verdict(out=f"{self.name}={cell}") if word in out else _NOTHING
 
     def _end(self, cell: str, now: float) -> Verdict:
         found = end_of(cell, now, self.how == "span")
