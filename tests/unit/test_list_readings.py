@@ -70,7 +70,7 @@ CASES: dict[str, Case] = {
     "it is a length": Case("192.0.2.1,24\n", "192.0.2.0/24", "", Request("", "", "2")),
     "number of addresses": Case("192.0.2.0,256\n198.51.100.0,256\n", None, "--prefix-column"),
     "counts": Case("192.0.2.1\t9\n192.0.2.9\t3\n", HOSTS, "column 1"),
-    "one stray length": Case("198.51.100.1\n198.51.100.2\n192.0.2.0 24\n", "198.51.100.1 198.51.100.2", "prefix length"),
+    "stray length": Case("198.51.100.1\n198.51.100.2\n192.0.2.0 24\n", "198.51.100.1 198.51.100.2", "prefix length"),
     "bad length": Case("ip,mask\n192.0.2.0,24\n192.0.2.9,33\n", "192.0.2.0/24", "not a prefix length"),
     # the first row is data
     "OTX rows": Case("IPv4,192.0.2.77,\nIPv4,198.51.100.7,x\n", "192.0.2.77 198.51.100.7"),
@@ -126,13 +126,13 @@ CASES: dict[str, Case] = {
     "version beside": Case("ip,version\n192.0.2.1,1.2.3.4\n192.0.2.9,2.3.4.5\n", HOSTS, "column 1"),
     "oid": Case("name,oid\na,1.3.6.1\nb,1.3.6.2\n", None, "--column"),
     # ends
-    "ipset": Case("create a hash:ip timeout 600\nadd a 192.0.2.1 timeout 4\nadd a 192.0.2.9\n", HOSTS, "2 entries have"),
+    "ipset": Case("create a hash:ip timeout 600\nadd a 192.0.2.1 timeout 4\nadd a 192.0.2.9\n", HOSTS, "2 entries"),
     "nft": Case("elements = { 192.0.2.1 timeout 1d expires 9s6ms, 192.0.2.9 }", HOSTS, "1 entry has an end"),
-    "expires": Case("ip,expires\n192.0.2.1,2030-01-01\n192.0.2.7,2020-01-01T00:00:00Z\n192.0.2.9,never\n", HOSTS, "ended"),
+    "expires": Case("ip,expires\n192.0.2.1,2030-01-01\n192.0.2.7,2020-01-01T00:00:00Z\n192.0.2.9,\n", HOSTS, "ended"),
     "epoch": Case("ip,valid_until\n192.0.2.1,1895000000\n192.0.2.7,1695000000\n192.0.2.9,\n", HOSTS, "ended (1)"),
     "unclear end": Case("ip,expires\n192.0.2.1,soon\n192.0.2.9,later\n", HOSTS, "cannot be read"),
     "banip --with-time": Case("192.0.2.1 \t2026-11-17 10:00:00 + 864000 = 2026-11-27 10:00:00\n"
-                              "192.0.2.7 \t2026-11-01 10:00:00 + 600 = 2026-11-01 10:10:00\n", "192.0.2.1", "ended (1)"),
+                              "192.0.2.7 \t2026-11-01 10:00:00 + 600 = 2026-11-01 10:10:00\n", "192.0.2.1", "ended"),
     "CrowdSec": Case('[{"value":"192.0.2.1","scope":"Ip","type":"ban","duration":"4h"}]', "192.0.2.1", "has an end"),
     # exceptions
     "mark": Case("192.0.2.0/30\n!192.0.2.3\n", "192.0.2.0/31 192.0.2.2", "exceptions: 1"),
@@ -151,7 +151,7 @@ CASES: dict[str, Case] = {
     "spreadsheet": Case("\ufeffsep=;\r\n\"IP\";\"Grund\"\r\n\"192.0.2.1\";\"x\"\r\n\"192.0.2.9\";\"y\"\r\n", HOSTS),
     "UTF-16": Case("IP\tGrund\r\n192.0.2.1\tx\r\n192.0.2.9\ty\r\n".encode("utf-16"), HOSTS, "tab"),
     "Zeek": Case("#separator \\x09\n#fields\tindicator\tindicator_type\tmeta.source\n#types\tstring\tenum\tstring\n"
-                 "192.0.2.1\tIntel::ADDR\tx\nbad.example\tIntel::DOMAIN\tx\n192.0.2.9\tIntel::ADDR\tx\n", HOSTS, "DOMAIN"),
+                 "192.0.2.1\tIntel::ADDR\tx\nbad.example\tIntel::DOMAIN\tx\n192.0.2.9\tIntel::ADDR\tx\n", HOSTS, "DOM"),
     "Suricata reputation": Case("192.0.2.1,1,100\n192.0.2.9,2,90\n", HOSTS, "column 1"),
     "GeoIP": Case("network,geoname_id,is_anonymous_proxy\n192.0.2.0/24,1,0\n198.51.100.0/25,2,0\n",
                   "192.0.2.0/24 198.51.100.0/25", "network"),
@@ -163,7 +163,7 @@ CASES: dict[str, Case] = {
     "access log": Case('192.0.2.1 - - [27/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 1\n', None, "access log"),
     "delegated": Case("ripencc|FR|ipv4|192.0.2.0|256|20100712|allocated\n", None, "statistics"),
     "BIND": Case('acl "bad" {\n192.0.2.64/26;\n!192.0.2.77;\n};\n', None, "BIND"),
-    "Cisco": Case("ip prefix-list BAD seq 5 deny 192.0.2.0/24\nip prefix-list BAD seq 10 deny 192.0.3.0/24\n", None, "not"),
+    "Cisco": Case("ip prefix-list B seq 5 deny 192.0.2.0/24\nip prefix-list B seq 9 deny 192.0.3.0/24\n", None, "not"),
     "MikroTik": Case("/ip firewall address-list\nadd address=192.0.2.1 list=bad\n", None, "not an address"),
     "nginx": Case("deny 192.0.2.1;\ndeny 192.0.2.9;\nallow all;\n", None, "not an address"),
     "OpenIOC": Case("<ioc>\n<Content type=\"IP\">192.0.2.1</Content>\n</ioc>\n", None, "not an address"),
@@ -229,7 +229,7 @@ def independent(text: str) -> set[str] | None:
     """All entries of lines that are one entry, or an entry and a first column's rest; None if one is anything else."""
     found: set[str] = set()
     for line in text.split("\n"):
-        body = line.split("#")[0].split(";")[0].strip()
+        body = line.split("#")[0].split(";")[0].strip(" ,|\t")
         if not body:
             continue
         try:
@@ -299,20 +299,32 @@ def test_mutations_never_change_a_plain_list_without_a_word() -> None:
     assert quiet > 100
 
 
-def test_mutations_never_hide_an_address_of_a_table() -> None:
-    """Every address that stands in a mutated table is in the set, or something is said about the file."""
+def first_cells(text: str, mark: str) -> set[str] | None:
+    """The entries of the first column, below a header if there is one; None if a cell of it is anything else."""
+    found: set[str] = set()
+    lines = [line for line in text.split("\n") if line.strip() and not line.strip().startswith("#")]
+    for line in lines[1:] if mark == ";" and lines and "." not in lines[0].split(mark)[0] else lines:
+        try:
+            found.add(str(ipaddress.ip_network(line.split(mark)[0].split("#")[0].strip(), strict=False)))
+        except ValueError:
+            return None
+    return found
+
+
+def test_mutations_never_change_a_table_without_a_word() -> None:
     chance = random.Random(8)
+    quiet = 0
     for _ in range(2500):
-        text = mutated(chance.choice(TABLES), chance)
+        number = chance.randrange(len(TABLES))
+        text = mutated(TABLES[number], chance)
         try:
             found = load(Case(text, None))
         except UsageError:
             continue
-        if found.notes or found.faults or "column" in found.reading:
+        if found.notes or found.faults or found.cleared:
             continue
-        for word in text.replace(";", ",").replace("\n", ",").split(","):
-            try:
-                wanted = str(ipaddress.ip_network(word.strip(), strict=False))
-            except ValueError:
-                continue
-            assert wanted.removesuffix("/32") in prefixes(found), repr(text)
+        expected = first_cells(text, ",;"[number])
+        assert expected is not None, repr(text)
+        assert prefixes(found) == merged(" ".join(expected)), repr(text)
+        quiet += 1
+    assert quiet > 100
