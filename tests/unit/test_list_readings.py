@@ -302,10 +302,10 @@ def test_mutations_never_change_a_plain_list_without_a_word() -> None:
 def first_cells(text: str, mark: str) -> set[str] | None:
     """The entries of the first column, below a header if there is one; None if a cell of it is anything else."""
     found: set[str] = set()
-    lines = [line for line in text.split("\n") if line.strip() and not line.strip().startswith("#")]
+    lines = [line for line in text.split("\n") if line.strip() and line.strip()[0] not in "#;"]
     for line in lines[1:] if mark == ";" and lines and "." not in lines[0].split(mark)[0] else lines:
         try:
-            found.add(str(ipaddress.ip_network(line.split(mark)[0].split("#")[0].strip(), strict=False)))
+            found.add(str(ipaddress.ip_network(line.split(mark)[0].split("#")[0].strip(" ;"), strict=False)))
         except ValueError:
             return None
     return found

@@ -185,6 +185,8 @@ class _Choice:
             logged = header[at : at + 1] == ["host"] and not _TIMES.isdisjoint(header)
             if targets and (wanted or logged):
                 raise self._refused(holding, "its name is that of the machine attacked, or that logged it")
+            if any(word in names.ADDRESSES and word.startswith("ip") for word in header):
+                raise self._refused(holding, "the header names another one, which holds none")
             return self._layout._replace(first=at)
         if holding:
             raise self._refused(holding, "their names do not tell which to block" if header else "")
