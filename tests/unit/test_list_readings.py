@@ -305,7 +305,7 @@ def first_cells(text: str, mark: str) -> set[str] | None:
     lines = [line for line in text.split("\n") if line.strip() and line.strip()[0] not in "#;"]
     for line in lines[1:] if mark == ";" and lines and "." not in lines[0].split(mark)[0] else lines:
         try:
-            found.add(str(ipaddress.ip_network(line.split(mark)[0].split("#")[0].strip(" ;"), strict=False)))
+            found.add(str(ipaddress.ip_network(line.split(mark)[0].split("#")[0].strip(" \t;"), strict=False)))
         except ValueError:
             return None
     return found
