@@ -111,7 +111,7 @@ def load(
     if shadow and force:
         raise UsageError("--shadow does not go with --force", "a shadow list cuts nobody off")
     with ruleset(options(context), read_only=dry_run) as found, _progress() as step:
-        loader = Loader(found.shadow_lists if shadow else found.lists, step)
+        loader = Loader(found.shadow_lists if shadow else found.lists, step, dry_run)
         if file == "-":
             if sys.stdin is None:
                 raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
@@ -121,6 +121,8 @@ def load(
         done = ready.loaded(False) if dry_run else loader.put(ready)
     if dry_run:
         _report_reading(done, ready.entries, shadow, as_json)
+        if ready.refusal:
+            raise ready.refusal
     else:
         _report(done, shadow, as_json)
 

@@ -59,6 +59,7 @@ class Prepared(NamedTuple):
     notes: list[str]
     reading: str
     left_out: int
+    refusal: XdpguardError | None = None  # of a dry run, which reports it and goes on
 
     def loaded(self, in_force: bool) -> Loaded:
         """Return the result to report for this list."""
@@ -89,8 +90,9 @@ class Plan(NamedTuple):
 class Loader:
     """Loads the lists of one mode into one instance."""
 
-    def __init__(self, lists: Lists, on_step: Callable[[str], None] = lambda step: None) -> None:
-        """``on_step`` is called with a progress text before each step."""
+    def __init__(self, lists: Lists, on_step: Callable[[str], None] = lambda step: None, dry_run: bool = False) -> None:
+        """``on_step`` is called with a progress text before each step. A dry run reads lists that would be refused."""
+        self._dry_run = dry_run
         self._store = lists.changes.store
         self._lists = lists
         self._step = on_step
@@ -250,14 +252,15 @@ class Loader:
         entries, twice = aggregate(parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6)
         before = self._lists.stored.find(name)
         around = around or Circumstances()
+        refusal = None
         # A list that only counts does no harm; it is checked when it is promoted.
         if not force and self._lists.mode == "enforce":
-            if given:  # one without entries was asked for
-                check_size(name, given, before)
-            if around.unattended:
-                safety.check_everybody(name, entries)
-            else:
-                safety.check_list(self._store, name, entries, around.places, around.config)
+            try:
+                self._check(name, entries, given, before, around)
+            except XdpguardError as error:
+                if not self._dry_run:
+                    raise
+                refusal = error
         number = before.number if before else self._lists.stored.free_number(around.taken)
         notes = list(parsed.notes)
         if before and before.source == CONFIG != source:
@@ -285,7 +288,18 @@ class Loader:
         )
         if parsed.cleared:
             notes.append(f"{parsed.cleared:,} entries had host bits set; taken as the prefixes that hold them")
-        return Prepared(its, entries, before, parsed.faults, notes, parsed.reading, parsed.left_out)
+        return Prepared(its, entries, before, parsed.faults, notes, parsed.reading, parsed.left_out, refusal)
+
+    def _check(
+        self, name: str, entries: AddressSet, given: int, before: NamedList | None, around: Circumstances
+    ) -> None:
+        """Raise XdpguardError if a list would do harm, or has shrunk too much."""
+        if given:  # one without entries was asked for
+            check_size(name, given, before)
+        if around.unattended:
+            safety.check_everybody(name, entries)
+        else:
+            safety.check_list(self._store, name, entries, around.places, around.config)
 
 
 def check_size(name: str, given: int, before: NamedList | None) -> None:

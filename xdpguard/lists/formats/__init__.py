@@ -113,6 +113,7 @@ def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector,
         if form:
             return form
     form, reader = "plain", None
+    collector.reading = "an empty file, or comments only"
     comment = ""
 
     def too_long(number: int, line: bytes) -> None:
