@@ -82,7 +82,8 @@ def _no_entries(name: str, parsed: Parsed) -> UsageError:
     if parsed.faults:
         fault = parsed.faults[0]
         return UsageError(
-            f"{name}:{fault.line}: no entries; {fault.text!r} is {fault.why}", "write one address or prefix per line"
+            f"{name}:{fault.line}: no entries; " + (f"{fault.text!r} is {fault.why}" if fault.text else fault.why),
+            "write one address or prefix per line",
         )
     left_out = "; ".join(note for note in parsed.notes if note.startswith("left out"))
     return UsageError(

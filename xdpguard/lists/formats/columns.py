@@ -65,7 +65,11 @@ def _header(row: Row) -> Row:
 
 
 def _second_counts(rows: list[Row]) -> bool:
-    """Return whether what follows the first semicolon is an address, a prefix length or a netmask in most rows."""
+    """Return whether what follows the first semicolon is no comment: in most rows an address, a prefix length or a
+    netmask, or in all of them a word that blocks or lets in.
+    """
+    if words.unnamed(1, [cell(row, 1) for row in rows]):
+        return True
     seconds = [(cell(row, 0), cell(row, 1)) for row in rows]
     good = sum(bool(text) and (is_entry(text) or could_be_length(first, text)) for first, text in seconds)
     return good * 2 >= len(rows)
@@ -251,10 +255,11 @@ class _Choice:
     def _judges(self, found: Layout) -> tuple[words.Judge, ...]:
         """Return the columns that decide over rows."""
         taken = {found.first, found.last, found.length}
-        if found.header:
-            made = (words.judge(at, word) for at, word in enumerate(found.header) if at not in taken)
-        else:
-            made = (words.unnamed(column.at, column.filled) for column in self._columns if column.at not in taken)
+        made: list[words.Judge | None] = []
+        for column in self._columns:
+            name = found.header[column.at] if column.at < len(found.header) else ""
+            if column.at not in taken:
+                made.append(words.judge(column.at, name) or words.unnamed(column.at, column.filled, name))
         return tuple(judge for judge in made if judge)
 
 

@@ -122,6 +122,8 @@ def _why(text: str, address: str) -> str:
         why = "a leading zero: octal to some programs, not to others" if leading else "a number above 255"
     elif packed(text.split(maxsplit=1)[0].partition("/")[0] if text else "") is not None:
         why = _FOLLOWS
+    elif text.isascii() and text.isdecimal():
+        why = "a number, and not an address"
     elif _PORT.fullmatch(text):
         why = "an address with a port or in brackets"
     else:

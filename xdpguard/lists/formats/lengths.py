@@ -22,15 +22,15 @@ def find_lengths(name: str, found: Layout, rows: list[Row], columns: list[Column
     for at, word in enumerate(header):
         if word in names.LENGTHS and at != found.first and at < len(columns) and columns[at].filled:
             return found._replace(length=at, wildcard=columns[at].wildcards > 0 == columns[at].masks)
-    # Without a name for it, only next to the addresses: a netmask between them and the length is one, too.
-    at = found.first + 1
-    if at >= len(columns) or (at < len(header) and header[at] in names.COUNTS):
-        return found
-    pairs = [(cell(row, found.first), cell(row, at)) for row in rows]
-    match evidence(pairs):
-        case "yes":
+    # Without a name for it, it is next to the addresses; a netmask comes before a length. Elsewhere, it is in doubt.
+    for at in sorted(range(len(columns)), key=lambda at: at != found.first + 1):
+        if at == found.first or (at < len(header) and header[at] in names.COUNTS):
+            continue
+        beside = at == found.first + 1
+        weighed = evidence([(cell(row, found.first), cell(row, at)) for row in rows])
+        if weighed == "yes" and beside:
             return found._replace(length=at, wildcard=columns[at].wildcards > 0 == columns[at].masks)
-        case "unclear":
+        if weighed == "yes" or (weighed == "unclear" and beside):
             raise UsageError(
                 f"{name}: column {found.named(at)} may hold the prefix lengths of column {found.named(found.first)}, "
                 "or other numbers",

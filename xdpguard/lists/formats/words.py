@@ -32,9 +32,9 @@ _FALSE = words_of("0 false no n f off disabled inactive")
 _TRUE = words_of("1 true yes y t on x enabled active")
 
 _ACTIONS = words_of(
-    "action verdict disposition decision rule_action effect permission access_type policy operation target_action "
+    "target action verdict decision rule_action effect permission access_type policy operation target_action "
     "list_type listtype list list_name classification status state type entry_type kind category mode verdict_type "
-    "reputation tag tags label"
+    "reputation tag tags label disposition"
 )
 _TYPES = words_of("type indicator_type ioc_type entry_type kind ioc_kind observable_type datatype data_type")
 _WANTED = words_of(
@@ -136,11 +136,11 @@ def judge(at: int, name: str) -> Judge | None:
     return None
 
 
-def unnamed(at: int, cells: list[str]) -> Judge | None:
-    """Return how a column without a name decides over rows: by words for bans and passes, or by a date to come."""
+def unnamed(at: int, cells: list[str], name: str = "") -> Judge | None:
+    """Return how a column of any name decides over rows: by its cells, if all are words that block or let in."""
     words = {normal(cell) for cell in cells if cell}
-    if words and words <= LET_IN | _BANS | _IDLE:
-        return Judge(at, f"column {at + 1}", "action")
+    if words and words <= LET_IN | _BANS | _IDLE and not words <= _BANS:
+        return Judge(at, name or f"column {at + 1}", "action")
     return None
 
 
