@@ -184,7 +184,6 @@ def test_wrong_lines_are_named_and_skipped_or_refused(attached: Command, lab: La
 
 
 FILES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "no entries"),
     "binary": (b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 20, "not text"),
     "damaged gzip": (b"\x1f\x8b\x08\x00" + b"x" * 100, "gzip data is corrupt"),
     "prose": (b"<html>\n<body>404 not found</body>\n</html>\n", "no entries"),
@@ -451,3 +450,52 @@ def test_a_deleted_namespace_needs_nothing(alone: Command, lab: Lab) -> None:
     alone.ok("lists", "load", "x", "-", stdin="203.0.113.7\n")
     attach(alone, lab)
     alone.ok("lists", "load", "x", "-", stdin="203.0.113.9\n")
+
+
+def test_an_empty_list_is_loaded_if_it_is_meant_so(attached: Command, lab: Lab) -> None:
+    load = ("lists", "load", "x", "-")
+    attached.ok(*load, stdin=f"{client_address(4, 6)}\n{client_address(6, 6)}\n")
+    assert answered(lab, 4) == without(0, 1, 2, 3, 6)
+    assert "--allow-empty" in attached.refused(2, *load, stdin="# none\n")
+    assert answered(lab, 4) == without(0, 1, 2, 3, 6)
+    attached.ok(*load, "--allow-empty", stdin="# none\n")
+    assert (shown(attached, "x")["given"], shown(attached, "x")["held"]) == (0, 0)
+    assert answered(lab, 4) == without(0, 1, 2, 3)
+    attached.ok(*load, stdin=f"{client_address(4, 6)}\n")
+    assert answered(lab, 4) == without(0, 1, 2, 3, 6)
+    attached.ok(*load, "--force", stdin="null")
+    assert answered(lab, 4) == without(0, 1, 2, 3)
+
+
+def test_a_dry_run_shows_the_reading_and_changes_nothing(unchanged: Command) -> None:
+    load = ("lists", "load", "x", "-", "--dry-run")
+    text = "src,len,action\n203.0.113.0,25,deny\n198.51.100.7,32,allow\n"
+    said = unchanged(*load, "--prefix-column", "len", stdin=text)
+    assert said.code == 0
+    assert "would load x: 1 entries" in said.out
+    assert "addresses from column 1 (src), prefix length from column 2 (len)" in said.out
+    assert "  203.0.113.0/25\n" in said.out
+    assert "left out: action=allow (1)" in said.err
+    line = unchanged.refused(2, *load, "--column", "nosuch", stdin=text)
+    assert "no column nosuch" in line
+    refused = unchanged(*load, "--json", stdin=f"{SERVER4}\n")
+    assert refused.code == 1
+    assert f'"first": ["{SERVER4}"]' in refused.out
+    assert "address of this host" in refused.err
+
+
+def test_the_configuration_says_how_a_file_is_read(
+    alone: Command, lab: Lab, config: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = tmp_path / "hits.csv"
+    path.write_text(f"{client_address(4, 2)},{client_address(4, 5)}\n")
+    refused = alone.refused(2, "attach", INTERFACE, "--netns", lab.server, "--config", config(_table(path, "")))
+    assert "--column" in refused
+    for column, client in (("2", 5), ("1", 2)):
+        attach(alone, lab, "--config", config(_table(path, f'column = "{column}"\n')))
+        assert answered(lab, 4) == without(client)
+        alone.ok("detach", "--all")
+
+
+def _table(path: Path, more: str) -> str:
+    return f'[lists.x]\nfile = "{path}"\n{more}'

@@ -18,12 +18,18 @@ from hypothesis import strategies as st
 
 from xdpguard.errors import UsageError
 from xdpguard.lists import formats
-from xdpguard.lists.formats import Parsed, blocks, collector, read, read_file, sources
+from xdpguard.lists.formats import Parsed, Request, blocks, collector, read, read_file, sources
 from xdpguard.lists.formats.entries import Entry, entry
+from xdpguard.lists.formats.lines import Meaning, meaning
 
 
-def parsed(text: str | bytes, name: str = "list") -> Parsed:
-    return read(name, io.BytesIO(text.encode() if isinstance(text, str) else text))
+def parsed(text: str | bytes, name: str = "list", request: Request | None = None) -> Parsed:
+    return read(name, io.BytesIO(text.encode() if isinstance(text, str) else text), request)
+
+
+def without_ends(found: Parsed) -> set[str]:
+    """The notes, without that on entries that have an end."""
+    return {note for note in found.notes if " an end (" not in note}
 
 
 def four(found: Parsed) -> list[str]:
@@ -144,8 +150,8 @@ def test_mapped_addresses_are_ipv4() -> None:
         ("1.2.3.4/255.255.255.0", "prefix length"),
         ("2001:db8::/129", "prefix length"),
         ("2001:db8::/-1", "something follows"),
-        ("1.2.3.4 5.6.7.8", "something follows"),
-        ("1.2.3.0/24 x", "something follows"),
+        ("1.2.3.4 5.6.7.8", "several addresses on one line"),
+        ("1.2.3.0 24", "may be its prefix length"),
         ("1.2.3.4:80", "port"),
         ("[2001:db8::1]", "brackets"),
         ("1.2.3.9-1.2.3.8", "reversed"),
@@ -184,11 +190,13 @@ def test_the_longest_line_that_is_read() -> None:
 def test_no_more_than_twenty_faults_are_kept_and_those_are_the_first() -> None:
     lines = [f"bad{number}" for number in range(1, 100)]
     lines[40] = "x" * 5000  # found earlier than the others of its block
-    found = parsed("\n".join([*lines, "192.0.2.1"]))
+    whatever = Request("plain")
+    assert "99 lines are no entries and 1 are" in str(refused("\n".join([*lines, "192.0.2.1"])))
+    found = parsed("\n".join([*lines, "192.0.2.1"]), request=whatever)
     assert found.skipped == 99
     assert [fault.line for fault in found.faults] == list(range(1, 21))
     lines[3] = "y" * 5000
-    assert [fault.text[:4] for fault in parsed("\n".join([*lines, "192.0.2.1"])).faults[2:5]] == [
+    assert [fault.text[:4] for fault in parsed("\n".join([*lines, "192.0.2.1"]), request=whatever).faults[2:5]] == [
         "bad3",
         "yyyy",
         "bad5",
@@ -444,7 +452,7 @@ def test_a_range_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 @pytest.mark.parametrize("quote", ["", '"'])
 @pytest.mark.parametrize(
-    "name", ["ip", "IP Address", "address", "ip_address", "network", "CIDR", "prefix", "range", "value", "dst_ip"]
+    "name", ["ip", "IP Address", "address", "ip_address", "network", "CIDR", "prefix", "range", "value", "src_ip"]
 )
 def test_a_column_by_name(mark: str, quote: str, name: str) -> None:
     rows = [["seen by", name, "port"], ["10.0.0.1", "192.0.2.1", "80"], ["10.0.0.1", " 198.51.100.0/24 ", "1"]]
@@ -453,7 +461,7 @@ def test_a_column_by_name(mark: str, quote: str, name: str) -> None:
     assert found.format == "csv"
     assert four(found) == [one("192.0.2.1"), "198.51.100.0-198.51.100.255"]
     assert found.skipped == 0
-    assert "column 2" in found.notes[0]
+    assert "column 2" in found.reading
 
 
 def test_the_likelier_column_of_two() -> None:
@@ -638,7 +646,7 @@ def test_ruleset() -> None:
     assert four(found) == RULESET4
     assert six(found) == ["2001:db8::/32", "2001:db9::5/128", "2001:db9::6/128"]
     assert [(fault.line, fault.text) for fault in found.faults] == [(8, "host.example.org")]
-    assert set(found.notes) == RULESET_NOTES
+    assert without_ends(found) == RULESET_NOTES
 
 
 @pytest.mark.parametrize("size", [1, 5, 64, 100])
@@ -734,7 +742,7 @@ def test_nft_json() -> None:
         assert six(found) == ["2001:db8::/32"]
         assert sorted(fault.text for fault in found.faults) == ["host.example.org", "{...}"]
         assert found.skipped == 2
-        assert set(found.notes) == RULESET_NOTES
+        assert without_ends(found) == RULESET_NOTES
 
 
 def test_lines_are_counted_in_json() -> None:
@@ -769,11 +777,17 @@ add odd 1.0.2.0
 """
     found = parsed(text)
     assert found.format == "ipset"
-    assert four(found) == [one("1.2.3.4"), "10.0.0.0-10.255.255.255", "1.2.3.0-1.2.3.255", one("192.168.0.5")]
+    assert four(found) == [
+        *(one("1.2.3.4"), "1.2.3.0-1.2.3.255", one("192.168.0.5")),
+        *("10.0.0.0-10.0.255.255", "10.2.0.0-10.255.255.255"),
+    ]
+    assert found.given == 5
     assert six(found) == ["2001:db8::/32"]
     assert found.skipped == 0
-    assert set(found.notes) == {
+    assert found.ending == 1
+    assert without_ends(found) == {
         "left out: exceptions (nomatch) (1)",
+        "exceptions: 1, kept out of the entries that hold them",
         "left out: entries with a port or another part (1)",
         "left out: entries of type list:set (1)",
         "left out: entries of type hash:mac (1)",
@@ -838,7 +852,7 @@ def test_crowdsec_json(document: object) -> None:
         assert four(found) == [one("192.0.2.1"), "198.51.100.0-198.51.100.255"]
         assert six(found) == ["2001:db8::1/128"]
         assert [fault.text for fault in found.faults] == ["host"]
-        assert set(found.notes) == DECISION_NOTES
+        assert without_ends(found) == DECISION_NOTES
 
 
 def test_crowdsec_raw() -> None:
@@ -853,7 +867,7 @@ def test_crowdsec_raw() -> None:
     assert four(found) == [one("192.0.2.1"), "198.51.100.0-198.51.100.255"]
     assert six(found) == ["2001:db8::1/128"]
     assert [(fault.line, fault.text) for fault in found.faults] == [(9, "host")]
-    assert set(found.notes) == DECISION_NOTES
+    assert without_ends(found) == DECISION_NOTES
 
 
 def test_crowdsec_import() -> None:
@@ -861,7 +875,8 @@ def test_crowdsec_import() -> None:
     found = parsed("duration,scope,value,type\n" + "\n".join(rows))
     assert found.format == "crowdsec"
     assert four(found) == [one("192.0.2.1"), "198.51.100.0-198.51.100.255"]
-    assert len(found.notes) == 2
+    assert len(without_ends(found)) == 2
+    assert found.ending == 2
 
 
 def test_decisions_that_ban_nobody() -> None:
@@ -979,17 +994,22 @@ def everything_open(text: bytes) -> tuple[blocks.Lines, blocks.Six, list[tuple[i
 def test_most_lines_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def watched(line: str) -> Entry | str | None:
+    def watched(line: str, now: float) -> Meaning:
         seen.append(line)
-        return entry(line)
+        return meaning(line, now)
 
-    monkeypatch.setattr(collector, "entry", watched)
+    monkeypatch.setattr(collector, "meaning", watched)
     fast = ["1.2.3.4", "1.2.3.0/24", "1.2.3.4-1.2.3.5", "1.2.3.4 - 1.2.3.5", " 1.2.3.4", "1.2.3.4 # x", "2001:db8::/32"]
     fast += ["2001:db8::1", "::ffff:1.2.3.4", "# x", "Name:1.2.3.4-1.2.3.5", "2001:db8::/33 # x", "1.2.3.0/24;x"]
     made = collector.Collector("list")
     made.block(("\n".join([*fast, "name", *fast, "fe80::1%1", *fast]) + "\n").encode(), 1)
     assert seen == ["name", "fe80::1%1"]
     assert len(made.parsed("plain").first4) == 3 * 9
+
+
+def strict(line: str) -> bool:
+    """Whether a line is an entry and a comment behind # or ;, and nothing that `lines` makes out of others."""
+    return meaning(line, 0.0).entry is None or (isinstance(entry(line), Entry) and not meaning(line, 0.0).remark)
 
 
 @settings(max_examples=300, deadline=None)
@@ -1000,7 +1020,7 @@ def test_agrees_with_ipaddress(lines: list[str]) -> None:
     cleared = 0
     for line in lines:
         bare = line.split("#")[0].split(";")[0].strip()
-        if "-" in bare or "%" in bare:
+        if "-" in bare or "%" in bare or not strict(line):
             continue
         address, slash, bits = bare.partition("/")
         try:
@@ -1019,7 +1039,7 @@ def test_agrees_with_ipaddress(lines: list[str]) -> None:
         else:
             expected6.append(str(network))
     made = collector.Collector("list")
-    kept = [line for line in lines if "-" not in line.split("#")[0].split(";")[0]]
+    kept = [line for line in lines if "-" not in line.split("#")[0].split(";")[0] and strict(line)]
     made.block("".join(line + "\n" for line in kept).encode(), 1)
     found = made.parsed("plain")
     assert four(found) == expected4

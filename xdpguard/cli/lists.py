@@ -18,10 +18,13 @@ from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.control.loader import Loaded
+    from xdpguard.lists.addresses import AddressSet
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what the list would drop.")]
+
+_FIRST = 10  # prefixes that a dry run shows
 
 _LOAD_EXAMPLES = """
 \b
@@ -30,6 +33,10 @@ Examples:
   xdpguard lists load tor tor-exits.txt --strict     reject the file if a line is invalid
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
+  xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
+\b
+A file that allows two readings is refused; --format, --column and --prefix-column decide. Entries that end are in
+force until the list is loaded again; those that have ended, and rows that say allow, are left out and counted.
 \b
 The format is detected automatically, gzipped or not: one address, prefix or range (a-b) per line with # and ;
 comments, netset and P2P files, CSV with a column of addresses, Spamhaus DROP (text, JSON lines), dumps of ipset save
@@ -76,27 +83,59 @@ def load(
         ),
     ] = False,
     shadow: _Shadow = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Read it as: plain (one entry per line, then comments), addresses (all on a line), ranges (the first "
+            "two on a line), csv, dat, rbldnsd, spamhaus, nftables, ipset, crowdsec.",
+            show_default=False,
+        ),
+    ] = "",
+    column: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN", help="The column of the addresses, by name or number; A,B: of ranges.", show_default=False
+        ),
+    ] = "",
+    prefix_column: Annotated[
+        str,
+        typer.Option(metavar="COLUMN|none", help="The column of prefix lengths or netmasks.", show_default=False),
+    ] = "",
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Load it even if it has no entries.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing: show how the file is read.")] = False,
     as_json: _Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control.loader import Loader, check_name
     from xdpguard.control.sources import read_source, read_stream
+    from xdpguard.lists.formats.request import Request
 
     check_name(name)
+    request = Request(form, column, prefix_column, allow_empty).checked()
     if shadow and force:
         raise UsageError("--shadow and --force cannot be combined", "leave out --force: a shadow list cuts nobody off")
     require_privileges()
+    request = request._replace(allow_empty=allow_empty or force)
     with _progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
         if file != "-":
-            given = read_source(Path(file), strict, step)
+            given = read_source(Path(file), strict, step, request)
         elif sys.stdin is not None:
-            given = read_stream("standard input", sys.stdin.buffer, strict, step)
+            given = read_stream("standard input", sys.stdin.buffer, strict, step, request)
         else:
             raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
-        with ruleset(options(context)) as found:
-            done = Loader(found.shadow_lists if shadow else found.lists, step).load(name, given, "cli", force)
-    _report(done, shadow, as_json)
+        with ruleset(options(context), read_only=dry_run) as found:
+            loader = Loader(found.shadow_lists if shadow else found.lists, step, dry_run)
+            ready = loader.prepare(name, given, "cli", force)
+            done = ready.loaded(False) if dry_run else loader.put(ready)
+    if dry_run:
+        _report_reading(done, ready.entries, shadow, as_json)
+        if ready.refusal:
+            raise ready.refusal
+    else:
+        _report(done, shadow, as_json)
 
 
 def drop(
@@ -169,24 +208,45 @@ def list_notes(done: Loaded) -> Iterator[str]:
 
 
 def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
-    its = done.its
     for text in list_notes(done):
         render.note(text)
     if as_json:
         from xdpguard.cli.answers.entries import LoadedNow
 
-        before = done.before.entries if done.before else None
-        render.print_json(LoadedNow.of(its, shadow, before, done.in_force))
+        render.print_json(LoadedNow.of(done, shadow))
         return
-    was = f" (had {done.before.entries:,})" if done.before else ""
-    skipped = f", {render.counted(its.skipped, 'line')} skipped" if its.skipped else ""
-    twice = f", {render.counted(its.duplicates, 'duplicate')}" if its.duplicates else ""
-    verb = "loaded the shadow list" if shadow else "loaded"
-    given = render.counted(its.given, "entry", "entries")
-    stored = render.counted(its.entries, "prefix", "prefixes")
-    typer.echo(f"{verb} {its.name}: {given}{twice}, as {stored}{was}{skipped} ({its.format})")
+    typer.echo(f"{'loaded the shadow list' if shadow else 'loaded'} {_summary(done)}")
     if not done.in_force:
         render.note(f"nothing is attached: stored, {'counts' if shadow else 'in force'} from the next attach on")
+
+
+def _report_reading(done: Loaded, entries: AddressSet, shadow: bool, as_json: bool) -> None:
+    """Show how a file was read, and the first prefixes that it blocks."""
+    families = ((4, entries.network4.size), (6, entries.high6.size))
+    places = [(version, place) for version, size in families for place in range(min(size, _FIRST))]
+    first = [str(entries.prefix(version, place)) for version, place in places[:_FIRST]]
+    if as_json:
+        from xdpguard.cli.answers.entries import DryLoad
+
+        render.print_json(DryLoad.read(done, shadow, first, list(list_notes(done))))
+        return
+    for text in list_notes(done):
+        render.note(text)
+    typer.echo(f"would load {_summary(done)}")
+    for text in first:
+        typer.echo(f"  {text}")
+    if len(entries) > len(first):
+        typer.echo(f"  ... and {len(entries) - len(first):,} more prefixes")
+
+
+def _summary(done: Loaded) -> str:
+    its = done.its
+    was = f" (had {done.before.entries:,})" if done.before else ""
+    skipped = f", {its.skipped:,} lines skipped" if its.skipped else ""
+    left_out = f", {done.left_out:,} left out" if done.left_out else ""
+    twice = f", {its.duplicates:,} of them twice" if its.duplicates else ""
+    counts = f"{its.given:,} entries{twice}, as {its.entries:,} prefixes{was}{skipped}{left_out}"
+    return f"{its.name}: {counts} ({its.format}: {done.reading})"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from xdpguard.store.lists import NamedList
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
-    from xdpguard.lists.formats import Fault
+    from xdpguard.lists.formats import Fault, Request
     from xdpguard.policy.model import ListFile
 
 CONFIG = "config"  # origin of the lists in the configuration file
@@ -35,6 +35,8 @@ class Loaded(NamedTuple):
     faults: list[Fault]
     notes: list[str]
     in_force: bool
+    reading: str  # what the file was taken for
+    left_out: int  # entries of it that do not block
 
 
 class Circumstances(NamedTuple):
@@ -60,10 +62,13 @@ class Prepared(NamedTuple):
     before: NamedList | None
     faults: list[Fault]
     notes: list[str]
+    reading: str
+    left_out: int
+    refusal: XdpguardError | None = None  # of a dry run, which reports it and goes on
 
     def loaded(self, in_force: bool) -> Loaded:
         """Return the result to report for this list."""
-        return Loaded(self.its, self.before, self.faults, self.notes, in_force)
+        return Loaded(self.its, self.before, self.faults, self.notes, in_force, self.reading, self.left_out)
 
 
 class ListsFailed(UsageError):
@@ -90,22 +95,30 @@ class Plan(NamedTuple):
 class Loader:
     """Loads the lists of one mode into one instance."""
 
-    def __init__(self, lists: Lists, on_step: Callable[[str], None] = lambda step: None) -> None:
-        """``on_step`` is called with a progress text before each step."""
+    def __init__(self, lists: Lists, on_step: Callable[[str], None] = lambda step: None, dry_run: bool = False) -> None:
+        """``on_step`` is called with a progress text before each step. A dry run reads lists that would be refused."""
+        self._dry_run = dry_run
         self._store = lists.changes.store
         self._lists = lists
         self._step = on_step
 
     def load_file(
-        self, name: str, path: Path, source: str = "cli", strict: bool = False, force: bool = False
+        self,
+        name: str,
+        path: Path,
+        source: str = "cli",
+        strict: bool = False,
+        force: bool = False,
+        request: Request | None = None,
     ) -> Loaded:
         """Load a file under a name. Raise UsageError if it is not a list, XdpguardError if it is refused."""
-        return self.load(name, read_source(path, strict, self._step), source, force)
+        wanted = _wanted(request, force)
+        return self.load(name, read_source(path, strict, self._step, wanted), source, force)
 
     def load(self, name: str, given: Source, source: str = "cli", force: bool = False) -> Loaded:
         """Load what was read under a name. Raise XdpguardError if it is refused."""
         check_name(name)
-        return self._put(self._prepare(name, given, source, force))
+        return self.put(self.prepare(name, given, source, force))
 
     def plan(
         self,
@@ -118,11 +131,12 @@ class Loader:
         if files and self._lists.mode == "enforce" and not around.unattended and not force:
             around = around._replace(needed=needs.refusing(self._store, {"", *around.places}, around.loopback))
         for name, its in self._mine(files):
-            if name in held and held[name].stamp == stamp(Path(its.file)):
+            wanted = _request(its)
+            if name in held and held[name].stamp == stamp(Path(its.file), wanted):
                 continue
             near = around._replace(taken=[it.its.number for it in plan.puts])
             try:
-                found = self._read_file(name, Path(its.file), CONFIG, its.strict, its.force or force, near)
+                found = self.read_file(name, Path(its.file), CONFIG, its.strict, its.force or force, near, wanted)
                 plan.puts.append(found)
             except XdpguardError as error:
                 plan.errors[name] = error
@@ -143,12 +157,12 @@ class Loader:
         errors: dict[str, XdpguardError] = {}
         ready: list[Prepared] = []
         for name, its in self._mine(files):
-            path = Path(its.file)
-            if name in held and (not due(name) or held[name].stamp == stamp(path)):
+            path, wanted = Path(its.file), _request(its)
+            if name in held and (not due(name) or held[name].stamp == stamp(path, wanted)):
                 continue
             near = Circumstances(taken=[it.its.number for it in ready], unattended=True)
             try:
-                found = self._read_file(name, path, CONFIG, its.strict, its.force, near)
+                found = self.read_file(name, path, CONFIG, its.strict, its.force, near, wanted)
                 ready.append(found)
             except XdpguardError as error:
                 errors[name] = error
@@ -172,11 +186,12 @@ class Loader:
         """Yield the configured lists that are of this loader's mode."""
         return ((name, its) for name, its in files.items() if its.shadow == (self._lists.mode == "shadow"))
 
-    def _put(self, prepared: Prepared) -> Loaded:
+    def put(self, prepared: Prepared) -> Loaded:
+        """Put a list in force that was read and checked."""
         self._step(f"putting {len(prepared.entries):,} entries in force")
         return prepared.loaded(self._lists.put(prepared.its, prepared.entries))
 
-    def _read_file(
+    def read_file(
         self,
         name: str,
         path: Path,
@@ -184,25 +199,28 @@ class Loader:
         strict: bool,
         force: bool,
         around: Circumstances | None = None,
+        request: Request | None = None,
     ) -> Prepared:
+        """Read a file and check it, changing nothing. Raises as `load_file` does."""
         check_name(name)
-        return self._prepare(name, read_source(path, strict, self._step), source, force, around)
+        return self.prepare(name, read_source(path, strict, self._step, _wanted(request, force)), source, force, around)
 
-    def _prepare(
+    def prepare(
         self, name: str, found: Source, source: str, force: bool, around: Circumstances | None = None
     ) -> Prepared:
+        """Check what was read, changing nothing. Raises as `load` does."""
         parsed, entries, given = found.parsed, found.entries, found.parsed.given
         before = self._lists.stored.find(name)
         around = around or Circumstances()
+        refusal = None
         # A list that only counts does no harm; it is checked when it is promoted.
         if not force and self._lists.mode == "enforce":
-            check_size(name, given, before)
-            if around.unattended:
-                safety.check_everybody(name, entries)
-            else:
-                safety.check_list(
-                    self._store, name, entries, around.places, around.config, around.loopback, around.needed
-                )
+            try:
+                self._check(name, entries, given, before, around)
+            except XdpguardError as error:
+                if not self._dry_run:
+                    raise
+                refusal = error
         number = before.number if before else self._lists.stored.free_number(around.taken)
         notes = list(parsed.notes)
         if before and before.source == CONFIG != source:
@@ -232,7 +250,18 @@ class Loader:
         if parsed.cleared:
             words = "entry" if parsed.cleared == 1 else "entries"
             notes.append(f"{parsed.cleared:,} {words} had host bits set; taken as the enclosing prefix each")
-        return Prepared(its, entries, before, parsed.faults, notes)
+        return Prepared(its, entries, before, parsed.faults, notes, parsed.reading, parsed.left_out, refusal)
+
+    def _check(
+        self, name: str, entries: AddressSet, given: int, before: NamedList | None, around: Circumstances
+    ) -> None:
+        """Raise XdpguardError if a list would do harm, or has shrunk too much."""
+        if given:  # one without entries was asked for
+            check_size(name, given, before)
+        if around.unattended:
+            safety.check_everybody(name, entries)
+        else:
+            safety.check_list(self._store, name, entries, around.places, around.config, around.loopback, around.needed)
 
 
 def check_size(name: str, given: int, before: NamedList | None) -> None:
@@ -250,3 +279,18 @@ def check_name(name: str) -> None:
 
     if not LIST_NAME.fullmatch(name):
         raise UsageError(f"not a list name: {name!r}", "use up to 64 letters, digits, . _ or -")
+
+
+def _request(its: ListFile) -> Request:
+    """Return how the configuration wants a file to be read."""
+    from xdpguard.lists.formats.request import Request
+
+    return Request(its.format, its.column, its.prefix_column, its.allow_empty)
+
+
+def _wanted(request: Request | None, force: bool) -> Request:
+    """Return how to read a file: --force accepts one without entries, too."""
+    from xdpguard.lists.formats.request import Request
+
+    wanted = request or Request()
+    return wanted._replace(allow_empty=wanted.allow_empty or force)

@@ -12,7 +12,7 @@ from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
-    from xdpguard.lists.formats import Parsed
+    from xdpguard.lists.formats import Parsed, Request
 
 
 class Source(NamedTuple):
@@ -25,23 +25,32 @@ class Source(NamedTuple):
     duplicates: int
 
 
-def read_source(path: Path, strict: bool = False, on_step: Callable[[str], None] = lambda step: None) -> Source:
-    """Read a list from a file. Raise UsageError if it is not one."""
+def read_source(
+    path: Path,
+    strict: bool = False,
+    on_step: Callable[[str], None] = lambda step: None,
+    request: Request | None = None,
+) -> Source:
+    """Read a list from a file, as requested. Raise UsageError if it is not one."""
     from xdpguard.lists.formats import read_file
 
     on_step(f"reading {path}")
-    mark = stamp(path)
-    return _sorted_out(str(path.absolute()), mark, read_file(path), strict, on_step)
+    mark = stamp(path, request)
+    return _sorted_out(str(path.absolute()), mark, read_file(path, request), strict, on_step)
 
 
 def read_stream(
-    label: str, stream: BinaryIO, strict: bool = False, on_step: Callable[[str], None] = lambda step: None
+    label: str,
+    stream: BinaryIO,
+    strict: bool = False,
+    on_step: Callable[[str], None] = lambda step: None,
+    request: Request | None = None,
 ) -> Source:
-    """Read a list from a stream. Raise UsageError if it is not one."""
+    """Read a list from a stream, as requested. Raise UsageError if it is not one."""
     from xdpguard.lists.formats import read
 
     on_step(f"reading {label}")
-    return _sorted_out("", "", read(label, stream), strict, on_step)
+    return _sorted_out("", "", read(label, stream, request), strict, on_step)
 
 
 def _sorted_out(file: str, mark: str, parsed: Parsed, strict: bool, on_step: Callable[[str], None]) -> Source:
@@ -53,7 +62,7 @@ def _sorted_out(file: str, mark: str, parsed: Parsed, strict: bool, on_step: Cal
         raise UsageError(
             f"{label}:{fault.line}: {fault.text!r}: {fault.why}"
             + (f" (and {parsed.skipped - 1:,} more)" if parsed.skipped > 1 else ""),
-            "nothing was changed; correct the file, or leave --strict out",
+            "nothing was changed; correct the file, or omit --strict",
         )
     on_step("sorting")
     try:
@@ -65,9 +74,10 @@ def _sorted_out(file: str, mark: str, parsed: Parsed, strict: bool, on_step: Cal
     return Source(file, mark, parsed, entries, twice)
 
 
-def stamp(path: Path) -> str:
-    """Return a mark that changes whenever a file does; empty if the file cannot be examined."""
+def stamp(path: Path, request: Request | None = None) -> str:
+    """Return a mark that changes whenever a file does, or how it is read; empty if the file cannot be examined."""
     with contextlib.suppress(OSError, ValueError):
         status = path.stat()
-        return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        mark = f":{request.mark}" if request and request.mark else ""
+        return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}{mark}"
     return ""

@@ -83,10 +83,16 @@ class Guard(Struct, frozen=True, forbid_unknown_fields=True):
 LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
+ListFormat = Literal[
+    "", "plain", "addresses", "ranges", "csv", "dat", "rbldnsd", "spamhaus", "nftables", "ipset", "crowdsec"
+]
+
+
 class ListFile(Struct, frozen=True, forbid_unknown_fields=True):
     """``[lists.NAME]``: a named list kept in a file. ``every``: how often ``run`` checks whether the file changed.
 
-    ``shadow``: it only counts what it would drop.
+    ``shadow``: it only counts what it would drop. ``format``, ``column`` and ``prefix_column`` say how to read it,
+    where its content leaves that in doubt; ``allow_empty`` accepts a file without entries.
     """
 
     file: str
@@ -94,6 +100,10 @@ class ListFile(Struct, frozen=True, forbid_unknown_fields=True):
     strict: bool = False
     force: bool = False
     shadow: bool = False
+    format: ListFormat = ""
+    column: str = ""
+    prefix_column: str = ""
+    allow_empty: bool = False
 
 
 class TcpMetrics(Struct, frozen=True, forbid_unknown_fields=True):

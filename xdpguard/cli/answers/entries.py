@@ -15,6 +15,7 @@ from xdpguard.policy.hits import NO_SPLIT
 if TYPE_CHECKING:
     from xdpguard.control.entries import RuleHits
     from xdpguard.control.lists import ListHits, Share
+    from xdpguard.control.loader import Loaded as Result
     from xdpguard.control.promote import Promotion as Promoted
     from xdpguard.store.lists import NamedList as Stored
 
@@ -71,11 +72,27 @@ class LoadedNow(Loaded, frozen=True, kw_only=True):
 
     before: int | None
     in_force: bool
+    reading: str
+    left_out: int
 
     @classmethod
-    def of(cls, its: Stored, shadow: bool, before: int | None, in_force: bool) -> LoadedNow:
+    def of(cls, done: Result, shadow: bool) -> LoadedNow:
         """Convert a list that was just loaded."""
-        return cls(**_list_fields(its, shadow), before=before, in_force=in_force)
+        return cls(**_list_fields(done.its, shadow), **_reading_fields(done, done.in_force))
+
+
+class DryLoad(LoadedNow, frozen=True, kw_only=True):
+    """A list that was read, and not loaded. ``first``: its first prefixes; ``notes``: what there is to tell."""
+
+    dry_run: bool
+    first: list[str]
+    notes: list[str]
+
+    @classmethod
+    def read(cls, done: Result, shadow: bool, first: list[str], notes: list[str]) -> DryLoad:
+        """Convert a list that was only read."""
+        fields = _list_fields(done.its, shadow) | _reading_fields(done, False)
+        return cls(**fields, dry_run=True, first=first, notes=notes)
 
 
 class NamedList(Loaded, frozen=True, kw_only=True):
@@ -147,6 +164,11 @@ def _list_fields(its: Stored, shadow: bool) -> dict[str, Any]:
     names = ("name", "entries", "given", "duplicates", "skipped", "format", "source")
     same = {name: getattr(its, name) for name in names}
     return same | {"shadow": shadow, "file": its.file or None, "loaded": int(its.loaded)}
+
+
+def _reading_fields(done: Result, in_force: bool) -> dict[str, Any]:
+    before = done.before.entries if done.before else None
+    return {"before": before, "in_force": in_force, "reading": done.reading, "left_out": done.left_out}
 
 
 def _hit_fields(item: ListHits, shares: Mapping[str, Share]) -> dict[str, Any]:

@@ -1,66 +1,70 @@
 # SPDX-License-Identifier: GPL-2.0
 """Public block lists in all common formats, detected from their content: `read` a stream, `read_file` a file.
 
-    plain      an address or prefix per line; netset files of FireHOL      collector
-    ranges     a-b per line, also with names in front (P2P)                collector
-    csv        columns, with or without a header                           columns
-    spamhaus   DROP, as text or as JSON lines                              collector, exports
-    nftables   nft list ruleset, nft -j, nft scripts                       dumps, exports
-    ipset      ipset save                                                  dumps
+    plain      an address or prefix per line; netset files of FireHOL      lines, blocks
+    ranges     a-b per line, also with names in front (P2P)                lines, blocks
+    dat        ranges with a level (eMule)                                 levels
+    csv        columns, with or without a header                           columns, table
+    rbldnsd    zones of ip4set, ip4trie, ip6trie                           zones
+    spamhaus   DROP, as text or as JSON lines                              lines, exports
+    nftables   nft list ruleset, nft -j, nft scripts                       nftables, exports
+    ipset      ipset save                                                  ipset
     crowdsec   cscli decisions list -o json, -o raw                        exports, columns
 
-Any of them may be gzipped. What is read, and the memory it takes, is bounded: see `sources`.
+A file that allows two readings is refused unless a `Request` decides. Any of them may be gzipped. What is read, and the
+memory it takes, is bounded: see `sources`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from xdpguard import files
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats import columns, dumps, exports, sources
+from xdpguard.lists.formats import exports, sources
 from xdpguard.lists.formats.collector import Collector, Fault, Parsed
-from xdpguard.lists.formats.entries import Entry, decoded, entry
+from xdpguard.lists.formats.entries import decoded
+from xdpguard.lists.formats.nftables import Nftables
+from xdpguard.lists.formats.recognition import Sample, recognised
+from xdpguard.lists.formats.request import LINES, Request
 
-__all__ = ["Fault", "Parsed", "read", "read_file"]
+__all__ = ["Fault", "Parsed", "Request", "read", "read_file"]
 
-_SAMPLE = 200  # lines
 _NFTABLES = re.compile(
     rb"(?:[ \t]*(?:#[^\n]*)?\n)*+[ \t]*"
     rb"(?:table\s+(?:\w+\s+)?[^\s{}]+\s*\{|(?:set|map)\s+[^\s{}]+\s*\{|elements\s*=\s*\{"
     rb"|(?:add|create)\s+element\s[^{}\n]+\{|(?:add|create|flush|delete|destroy)\s+(?:table|set|map|chain)\s+"
     rb"(?:ip6?|inet|arp|bridge|netdev)\s|flush\s+ruleset|define\s+[^\s{}]+\s*=)"
 )
-_COMMENT = re.compile("[#;]")
-_IPSET = re.compile(r"(?:create|-N|--create|add|-A|--add)\s+\S+\s+\S+")
-_SPAMHAUS = re.compile(rb"^;[^\n]*spamhaus|;[ \t]*SBL[0-9]+[ \t]*$", re.IGNORECASE | re.MULTILINE)
-
-Reader = Callable[[bytes, int], None]
 
 
-def read(name: str, stream: BinaryIO) -> Parsed:
+def read(name: str, stream: BinaryIO, request: Request | None = None) -> Parsed:
     """Read a list; ``name`` is for messages. Raise UsageError if it is not one, is corrupt, or has no entries."""
-    collector = Collector(name)
+    asked = (request or Request()).checked()
+    collector = Collector(name, asked.now or time.time())
     blocks = sources.text(name, stream)
     head = next(blocks, b"")
-    form = _read(name, head, chain([head], blocks), collector)
+    form = _read(name, head, chain([head], blocks), collector, asked)
     parsed = collector.parsed(form)
-    if collector.empty:
+    if collector.empty and (collector.skipped or not asked.allow_empty):
         raise _no_entries(name, parsed)
+    if form in LINES and not asked.mark and collector.skipped > collector.entries + collector.left_out:
+        raise _mostly_faults(name, parsed)
     return parsed
 
 
-def read_file(path: Path) -> Parsed:
+def read_file(path: Path, request: Request | None = None) -> Parsed:
     """Read a list from a regular file. Raise UsageError as `read` does, or if the file changes meanwhile."""
     descriptor = files.opened(path, "choose a readable file")
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
         before = os.fstat(descriptor)
-        parsed = read(files.shown(path), stream)
+        parsed = read(files.shown(path), stream, request)
         after = os.fstat(descriptor)
     if _identity(before) != _identity(after):
         raise UsageError(f"{path}: changed while it was read", "try again when it is complete")
@@ -75,19 +79,39 @@ def _no_entries(name: str, parsed: Parsed) -> UsageError:
     if parsed.faults:
         fault = parsed.faults[0]
         return UsageError(
-            f"{name}:{fault.line}: no entries; {fault.text!r} is {fault.why}", "write one address or prefix per line"
+            f"{name}:{fault.line}: no entries; " + (f"{fault.text!r} is {fault.why}" if fault.text else fault.why),
+            "write one address or prefix per line",
         )
     left_out = "; ".join(note for note in parsed.notes if note.startswith("left out"))
-    return UsageError(f"{name}: no entries" + (f"; {left_out}" if left_out else ""), "check what it is")
+    return UsageError(
+        f"{name}: no entries" + (f"; {left_out}" if left_out else ""),
+        "check what it is; if it is empty on purpose, --allow-empty (in the configuration, allow_empty) loads it",
+    )
 
 
-def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector) -> str:
-    if _NFTABLES.match(head):
-        dumps.Nftables(collector).read(blocks)
-        return "nftables"
-    if exports.is_document(head) and not exports.is_lines(head):
-        return exports.Export(name, blocks, collector).read()
+def _mostly_faults(name: str, parsed: Parsed) -> UsageError:
+    fault = parsed.faults[0]
+    return UsageError(
+        f"{name}: {parsed.skipped:,} lines are no entries and {parsed.given:,} are, read as {parsed.reading}; the "
+        f"first is line {fault.line}: {fault.text!r}: {fault.why}",
+        "check what it is; --format plain takes the entries there are",
+    )
+
+
+def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector, request: Request) -> str:
+    if not request.column and not request.prefix_column and request.format not in LINES:
+        form = ""
+        if _NFTABLES.match(head):
+            Nftables(collector).read(blocks)
+            form = "nftables"
+        elif exports.is_document(head) and not exports.is_lines(head):
+            form = exports.Export(name, blocks, collector).read()
+        if form and request.format and form != request.format:
+            raise UsageError(f"{name}: it is not in the format {request.format}; it looks like {form}", "leave it out")
+        if form:
+            return form
     form, reader = "plain", None
+    collector.reading = "an empty file, or comments only"
     comment = ""
 
     def too_long(number: int, line: bytes) -> None:
@@ -95,42 +119,10 @@ def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector)
 
     for number, whole in sources.lines(blocks, too_long):
         if reader is None:
-            sample, comment = _sample(whole, comment)
-            if not sample:
+            sample = Sample.of(whole, comment)
+            if not sample.lines:
+                comment = sample.comment
                 continue
-            form, reader = _recognised(name, whole, sample, comment, collector)
+            form, reader = recognised(name, whole, sample, collector, request)
         reader(whole, number)
     return form
-
-
-def _sample(whole: bytes, comment: str) -> tuple[list[str], str]:
-    """Return the first lines that are neither blank nor comments, and the comment right before them."""
-    sample: list[str] = []
-    start = 0 if whole.strip() else len(whole)
-    while start < len(whole) and len(sample) < _SAMPLE:
-        end = whole.index(b"\n", start)
-        line = decoded(whole[start:end]).strip().removeprefix("\ufeff")
-        start = end + 1
-        if line and line[0] not in "#;":
-            sample.append(line)
-        elif line and not sample:
-            comment = line
-    return sample, comment
-
-
-def _recognised(name: str, whole: bytes, sample: list[str], comment: str, collector: Collector) -> tuple[str, Reader]:
-    if exports.is_lines(sample[0].encode()):
-        return "spamhaus", lambda text, number: exports.spamhaus(text, number, collector)
-    if _IPSET.match(sample[0]):
-        return "ipset", dumps.Ipset(collector).block
-    if _SPAMHAUS.search(whole, 0, 1 << 16):
-        return "spamhaus", collector.block
-    if found := columns.recognise(name, sample, comment):
-        return "crowdsec" if found.decisions else "csv", columns.Table(found, collector).block
-    entries = [line for line in sample if isinstance(entry(line), Entry)]
-    return "ranges" if sum(map(_is_range, entries)) * 2 > len(entries) else "plain", collector.block
-
-
-def _is_range(line: str) -> bool:
-    text = _COMMENT.split(line)[0]
-    return "-" in text or not isinstance(entry(text), Entry)  # a name in front may contain a comment character

@@ -41,7 +41,11 @@ _HOSTS6 = tuple(
     np.array([((1 << (128 - length)) - 1) >> shift & (1 << 64) - 1 for length in range(129)], dtype=np.uint64)
     for shift in (64, 0)
 )
+# A comment with what may be an address is left to `entries` and `lines`, which have a word to say about it.
+_ADDRESS = rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|::|(?:[0-9A-Fa-f]{1,4}:){4}"
 _COMMENT = re.compile(rb"[#;][^\n]*")
+_HARMLESS = re.compile(rb"[#;](?![^\n]*?(?:" + _ADDRESS + rb"))[^\n]*")
+_HIDDEN = re.compile(_ADDRESS)
 _NAMES = re.compile(rf"^(?![^\n]*[#;]){NAME}(?={NAMED}$)".encode(), re.MULTILINE)
 _DECORATION = (b" ", b"\t", b"#", b";", b"-", b"\f", b"\v", codecs.BOM_UTF8)  # without these there is nothing to strip
 _LENGTHS = {str(length): length for length in range(129)}
@@ -133,6 +137,14 @@ def solve(text: bytes) -> tuple[Lines, Six, list[tuple[int, bytes]]]:
     return found, six, [(int(lines[at]), raw[at]) for at in left]
 
 
+def unsolved(text: bytes) -> tuple[Lines, Six, list[tuple[int, bytes]]]:
+    """Return whole lines as `solve` does, with all of them left."""
+    found = Lines(text)
+    found.state[:] = OPEN
+    found.cleared[:] = False
+    return found, Six.none(), list(enumerate(text.split(b"\n")[:-1]))
+
+
 def _values(digits: Bytes, marks: Positions) -> tuple[Shorts, Bools]:
     """Return the number before each mark, and whether it is valid: 0 to 255, without leading zeros."""
     sizes = np.diff(marks, prepend=-1) - 1
@@ -170,7 +182,8 @@ def _clean(pieces: list[bytes], found: Lines, lines: Positions) -> list[bytes]:
     if b"-" in text and b":" in text:
         text = _NAMES.sub(b"", text)
     if b"#" in text or b";" in text:
-        text = _COMMENT.sub(b"", text)
+        comments = b"\n".join(_COMMENT.findall(text))
+        text = (_HARMLESS if _HIDDEN.search(comments) else _COMMENT).sub(b"", text)
     cells = [piece.strip().removeprefix(codecs.BOM_UTF8).strip() for piece in text.split(b"\n")]
     text = b"\n".join(cells).replace(b" - ", b"-")
     if text != raw:

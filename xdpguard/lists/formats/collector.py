@@ -5,21 +5,22 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats.blocks import BLANK, ENTRY, Bytes, Halves, Lines, Numbers, Positions, Six, solve
-from xdpguard.lists.formats.entries import Entry, decoded, entry, shown
+from xdpguard.lists.formats.blocks import BLANK, ENTRY, Bytes, Halves, Lines, Numbers, Positions, Six, solve, unsolved
+from xdpguard.lists.formats.entries import HIDDEN, Entry, decoded, entry, hides_address, shown
+from xdpguard.lists.formats.exceptions import Exceptions
+from xdpguard.lists.formats.lines import Meaning, meaning
+from xdpguard.lists.formats.notes import Notes
 from xdpguard.lists.ranges import Ranges
 
 MANY_FAULTS = 100_000  # from which more faults than entries mean that it is not a list
 FAULTS = 20  # maximum kept, with line and reason
-SETS = 1000  # maximum counted
 MOST = 1 << 26  # entries
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -48,11 +49,11 @@ class Parsed(NamedTuple):
     faults: list[Fault]
     notes: list[str]
     ranges6: Ranges
-
-    @property
-    def given(self) -> int:
-        """How many entries there are."""
-        return self.first4.size + self.high6.size + self.ranges6.size
+    reading: str = ""  # what the file was taken for
+    left_out: int = 0  # rows and entries that do not block
+    ending: int = 0  # entries with an end, which are taken without it
+    exceptions: int = 0
+    given: int = 0  # entries in the file; exceptions may have cut them into more
 
 
 class _Single:
@@ -84,18 +85,35 @@ class _Single:
 class Collector:
     """Collects entries, faults and notes. Blocks and values must come in file order."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, now: float = 0.0) -> None:
+        """``now`` is Unix time, to tell which entries have ended."""
         self._name = name
+        self.notes = Notes(now)
+        self.reading = ""
         self._entries = 0
-        self.notes: list[str] = []
-        self._sets: dict[str, None] = {}
+        self._exceptions = Exceptions(name)
+        self._read: Callable[[str, float], Meaning] = meaning
         self.faults: list[Fault] = []
-        self._left_out: Counter[str] = Counter()
         self._cleared = 0
         self._skipped = 0
         self._four: list[tuple[Numbers, Numbers]] = []
         self._six: list[tuple[Halves, Halves, Bytes]] = []
         self._ranges: list[tuple[Halves, ...]] = []
+
+    @property
+    def entries(self) -> int:
+        """The number of entries so far."""
+        return self._entries
+
+    @property
+    def skipped(self) -> int:
+        """The number of faults so far."""
+        return self._skipped
+
+    @property
+    def left_out(self) -> int:
+        """The number of entries left out so far, exceptions included."""
+        return self.notes.left_out + len(self._exceptions)
 
     @property
     def empty(self) -> bool:
@@ -109,15 +127,19 @@ class Collector:
             insort(self.faults, Fault(line, shown(text), why), key=lambda fault: fault.line)
             del self.faults[FAULTS:]
 
-    def leave_out(self, what: str, number: int = 1) -> None:
-        """Count entries that do not block: exceptions, decisions that do not ban, elements with a port."""
-        what = shown(what)
-        self._left_out[what if what in self._left_out or len(self._left_out) < FAULTS else "others"] += number
+    def let_in(self, text: str, line: int, why: str) -> None:
+        """Record an address that the list lets in: it is kept out of larger entries, too."""
+        self.notes.leave_out(why)
+        if isinstance(entry(text), Entry):
+            self._exceptions.add(text, line, marked=False)
 
-    def came_from(self, name: str) -> None:
-        """Record the set an entry came from; of several sets, not all need be meant as block lists."""
-        if len(self._sets) < SETS:
-            self._sets[name] = None
+    def exception(self, text: str, line: int) -> None:
+        """Record an address behind an exclusion mark. Raise UsageError if it is none."""
+        self._exceptions.add(text, line, marked=True)
+
+    def read_lines_as(self, read: Callable[[str, float], Meaning]) -> None:
+        """Read lines with this function in place of `lines.meaning`; slower, as no line is read by arithmetic."""
+        self._read = read
 
     def values(self, values: Sequence[str], lines: Sequence[int]) -> None:
         """Add entries from cells or strings, each with its line; an empty one is a fault."""
@@ -130,23 +152,39 @@ class Collector:
 
     def block(self, text: bytes, numbers: int | Positions, *, blanks: bool = True) -> None:
         """Add whole lines, given the number of the first or of each; blank ones are faults unless allowed."""
-        found, six, rest = solve(text)
+        found, six, rest = solve(text) if self._read is meaning or not blanks else unsolved(text)
         if isinstance(numbers, int):
             numbers = np.arange(numbers, numbers + len(found.state))
         single = _Single()
         for at, raw in rest:
-            line = decoded(raw)
-            said = entry(line)
+            line, number = decoded(raw), int(numbers[at])
+            if blanks:
+                said = self._meaning(line, number)
+            elif isinstance(said := entry(line), Entry) and hides_address(line):
+                said = HIDDEN
             if isinstance(said, Entry):
                 single.add(at, said)
             elif said is not None:
-                self.fault(int(numbers[at]), line.strip(), said)
+                self.fault(number, line.strip(), said)
             else:
                 found.state[at] = BLANK
         if not blanks:
             for number in numbers[found.state == BLANK].tolist():
                 self.fault(number, "", "empty, where an address should be")
         self._add(found, six, single)
+
+    def _meaning(self, line: str, number: int) -> Entry | str | None:
+        """Return the entry of a line, or why it has none; None if it needs none."""
+        said = self._read(line, self.notes.now)
+        if said.remark:
+            self.notes.remark(said.remark, number)
+        if said.let_in:
+            self.let_in(said.let_in, number, said.why)
+        elif said.exception:
+            self.exception(said.exception, number)
+        elif said.end is None or self.notes.ends(said.end):
+            return said.entry or said.fault or None
+        return None
 
     def _add(self, found: Lines, six: Six, single: _Single) -> None:
         four = found.state == ENTRY
@@ -179,24 +217,30 @@ class Collector:
             )
 
     def parsed(self, form: str) -> Parsed:
-        """Return everything collected so far."""
-        notes = self.notes + [f"left out: {what} ({number})" for what, number in self._left_out.items()]
-        if len(self._sets) > 1:
-            names = list(map(shown, self._sets))
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            notes.append(f"entries of {len(names)} sets: {', '.join(names[:5])}{more}")
-        return Parsed(
-            form,
-            _joined([first for first, _ in self._four], np.uint32),
-            _joined([last for _, last in self._four], np.uint32),
+        """Return everything collected so far, without the exceptions."""
+        first, last = self._exceptions.cut4(
+            _joined([first for first, _ in self._four], np.uint32), _joined([last for _, last in self._four], np.uint32)
+        )
+        high, low, lengths = self._exceptions.cut6(
             _joined([high for high, _, _ in self._six], np.uint64),
             _joined([low for _, low, _ in self._six], np.uint64),
             _joined([lengths for _, _, lengths in self._six], np.uint8),
+        )
+        return Parsed(
+            form,
+            *(first, last, high, low, lengths),
             self._cleared,
             self._skipped,
             self.faults,
-            notes,
-            Ranges.of(*(_joined([part[at] for part in self._ranges], np.uint64) for at in range(4))),
+            list(self.notes.said(len(self._exceptions))),
+            self._exceptions.cut_ranges6(
+                Ranges.of(*(_joined([part[at] for part in self._ranges], np.uint64) for at in range(4)))
+            ),
+            self.reading or form,
+            self.notes.left_out,
+            self.notes.ending,
+            len(self._exceptions),
+            self._entries,
         )
 
 

@@ -13,6 +13,7 @@ from xdpguard.policy.target import MAPPED
 SHOWN = 60
 
 _FOLLOWS = "something follows the address"
+HIDDEN = "an address with another one in a comment"
 _LENGTH = re.compile(r"[0-9]{1,3}")
 _QUAD = r"[0-9]+(?:\.[0-9]+){3}"
 # P2P lists: "Some name:192.0.2.1-192.0.2.8". The name may contain anything, even colons, but must not itself be the
@@ -22,6 +23,8 @@ NAMED = rf"{_QUAD}[ \t]*-[ \t]*{_QUAD}"
 _NAMED = re.compile(rf"{NAME}({NAMED})")
 _NUMBERS = re.compile(r"[0-9]\.[0-9]|::")
 _MAPPED = range(0xFFFF << 32, 1 << 48)  # ::ffff:0:0/96
+_WORDS = re.compile(r"(?<![0-9A-Za-z:.])[0-9A-Fa-f:.]{2,60}(?![0-9A-Za-z])")
+_COMMENT = re.compile("[#;]")
 _PORT = re.compile(r"[0-9.]+:[0-9]+|\[.*\](?::[0-9]+)?")
 
 
@@ -51,16 +54,16 @@ def _bare(text: str) -> Entry | str:
     if hyphen and (left[-1:].isdecimal() or ":" in left):
         return _range(left, right)
     address, slash, bits = text.partition("/")
-    packed = _packed(address)
-    if packed is None:
+    raw = packed(address)
+    if raw is None:
         return _why(text, address)
-    width = len(packed) * 8
+    width = len(raw) * 8
     length = width
     if slash:
         if not _LENGTH.fullmatch(bits) or int(bits) > width:
             return _FOLLOWS if " " in bits or "\t" in bits else f"not a prefix length: the range is /0 to /{width}"
         length = int(bits)
-    value = int.from_bytes(packed, "big")
+    value = int.from_bytes(raw, "big")
     network = value >> (width - length) << (width - length)
     if width == 32:
         return Entry([(network, network | ((1 << (32 - length)) - 1))], [], network != value)
@@ -68,7 +71,7 @@ def _bare(text: str) -> Entry | str:
 
 
 def _range(left: str, right: str) -> Entry | str:
-    first, last = _packed(left), _packed(right)
+    first, last = packed(left), packed(right)
     if first is None or last is None:
         return _why(left, left) if first is None else _why(right, right)
     if len(first) != len(last):
@@ -108,7 +111,8 @@ def _sorted(prefixes: list[tuple[int, int]], cleared: bool) -> Entry:
     return made
 
 
-def _packed(address: str) -> bytes | None:
+def packed(address: str) -> bytes | None:
+    """Return an address as 4 or 16 bytes; None if the text is not one."""
     try:
         return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     except (OSError, ValueError):
@@ -122,13 +126,32 @@ def _why(text: str, address: str) -> str:
     elif len(parts) == 4 and address.isascii() and all(map(str.isdecimal, parts)):
         leading = any(len(part) > 1 and part[0] == "0" for part in parts)
         why = "a leading zero: octal to some programs, not to others" if leading else "a number above 255"
-    elif _packed(text.split(maxsplit=1)[0].partition("/")[0] if text else "") is not None:
+    elif packed(text.split(maxsplit=1)[0].partition("/")[0] if text else "") is not None:
         why = _FOLLOWS
+    elif text.isascii() and text.isdecimal():
+        why = "a number, and not an address"
     elif _PORT.fullmatch(text):
         why = "an address with a port or in brackets"
     else:
         why = "not an address, prefix or range; names are not looked up"
     return why
+
+
+def has_address(text: str) -> bool:
+    """Return whether a text, such as a comment, holds an address anywhere."""
+    return any(
+        packed(bare) is not None
+        for word in _WORDS.findall(text)
+        for bare in (word, word.rstrip(".:"), word.partition(":")[0])
+    )
+
+
+def hides_address(line: str) -> bool:
+    """Return whether the comment behind an entry holds an address."""
+    mark = _COMMENT.search(line)
+    if mark is None or not has_address(line[mark.end() :]):
+        return False
+    return isinstance(entry(line[: mark.start()]), Entry)  # else the mark is part of a name before a range
 
 
 def shown(text: str) -> str:

@@ -12,17 +12,30 @@ from xdpguard.errors import UsageError
 from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.documents import Document
+from xdpguard.lists.formats.ends import end_of
 from xdpguard.lists.formats.entries import decoded
 
 _BATCH = 20_000
 _LINES = re.compile(rb'\s*\{[^{}\n]*"(?:cidr|sblid|type)"\s*:[^{}\n]*\}[ \t]*(?:\n|$)')
 _DOCUMENT = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[\[{"\]]|null\s*$)')
+_OBJECTS = re.compile(rb"\s*\{[^{}\n]*\}[ \t]*\n\s*\{")
+_READINGS = {
+    "nftables": "elements of nftables sets, from JSON",
+    "crowdsec": "decisions of CrowdSec, from JSON",
+    "json": "JSON with nothing in it",
+}
 _USUAL = (("scope", "ip"), ("type", "ban"), ("duration", ""))
 
 
 def is_lines(head: bytes) -> bool:
     """Return whether each line is an object, as in Spamhaus' lists."""
-    return _LINES.match(head, 0, 4096) is not None  # bounded, as it would be slow for a line of megabytes
+    # Bounded, as it would be slow for a line of megabytes.
+    return any(pattern.match(head, 0, 4096) for pattern in (_LINES, _OBJECTS))
+
+
+def has_cidr(line: str) -> bool:
+    """Return whether a line is an object as in Spamhaus' lists of prefixes."""
+    return _LINES.match(line.encode(), 0, 4096) is not None and '"asn"' not in line
 
 
 def is_document(head: bytes) -> bool:
@@ -59,6 +72,8 @@ class Export:
         self._values: list[str] = []
         self._numbers: list[int] = []
         self._form = ""
+        self._members = 0  # that are of no known format
+        self._timeout = 0.0  # seconds, of the set's elements that name none
 
     def read(self) -> str:
         """Read everything; return the format."""
@@ -73,18 +88,31 @@ class Export:
                         self._command()
                 elif key in ("new", "decisions") and self._document.peek() == "[":  # CrowdSec's local API
                     self._decisions()
+                elif key in ("new", "decisions", "deleted"):
+                    self._none("crowdsec")
                 else:
+                    self._members += 1
                     self._document.skip()
+            if not self._members and not self._form:
+                self._form = "json"
         else:
-            self._document.skip()
+            self._none("json")
         if self._document.peek():
             raise UsageError(f"{self._name}:{self._document.line}: something follows the JSON text", "check what it is")
         self._flush()
         if not self._form:
             raise UsageError(
-                f"{self._name}: no entries; it is JSON without decisions or sets", "use a list of addresses"
+                f"{self._name}: no entries; it is JSON without decisions or sets",
+                "take the addresses out of it first, one per line",
             )
+        self._collector.reading = _READINGS[self._form]
         return self._form
+
+    def _none(self, form: str) -> None:
+        """Read past a value; null says that there are none."""
+        if self._document.peek() == "n":
+            self._form = form
+        self._document.skip()
 
     def _command(self) -> None:
         """Read an object of the ruleset: a set, or a command that creates sets."""
@@ -104,6 +132,7 @@ class Export:
             return
         unwanted = "elements of maps" if key == "map" else ""
         name = ""
+        self._timeout = 0.0
         for member in self._document.members():
             if member == "elem" and self._document.peek() == "[":
                 for _ in self._document.items():
@@ -111,6 +140,8 @@ class Export:
                     self._element(self._document.value(), line, unwanted, name)
             elif member == "name":
                 name = str(self._document.value())
+            elif member == "timeout":
+                self._timeout = _seconds(self._document.value())
             elif member == "type":
                 kind = self._document.value()
                 unwanted = unwanted or _unwanted(kind)
@@ -118,26 +149,31 @@ class Export:
                 self._document.skip()
 
     def _element(self, value: Any, line: int, unwanted: str, name: str) -> None:
+        seconds = self._timeout
         if isinstance(value, dict) and isinstance(inner := value.get("elem"), dict):
+            seconds = _seconds(inner.get("expires") or inner.get("timeout")) or seconds
             value = inner.get("val")
+        notes = self._collector.notes
         match value:
             case _ if unwanted:
-                self._collector.leave_out(unwanted)
+                self._collector.notes.leave_out(unwanted)
             case "*":
-                self._collector.leave_out("catch-all elements (*)")
+                self._collector.notes.leave_out("catch-all elements (*)")
             case {"concat": _}:
-                self._collector.leave_out("elements with a port or another part")
+                self._collector.notes.leave_out("elements with a port or another part")
             case str(text) | {"prefix": {"addr": str(text), "len": int()}} | {"range": [str(text), str()]}:
                 if isinstance(value, dict):
                     text += f"/{value['prefix']['len']}" if "prefix" in value else f"-{value['range'][1]}"
-                self._collector.came_from(name)
-                self._add(text, line)
+                if not seconds or notes.ends(notes.now + seconds):
+                    notes.came_from(name)
+                    self._add(text, line)
             case _:
                 self._collector.fault(line, _shown(value), "not an address, prefix or range")
 
     def _decisions(self) -> None:
+        found = False
         for _ in self._document.items():
-            line = self._document.line
+            line, found = self._document.line, True
             if self._document.peek() != "{":
                 self._document.skip()
                 continue
@@ -148,13 +184,17 @@ class Export:
                     for _ in self._document.items():
                         line = self._document.line
                         self._decision(self._document.value(), line)
-                elif key in ("scope", "type", "value", "duration", "simulated"):
+                elif key == "decisions":
+                    self._none("crowdsec")
+                elif key in ("scope", "type", "value", "duration", "until", "simulated"):
                     own[key] = self._document.value()
                 else:
                     self._document.skip()
             if "scope" in own and "value" in own:  # a decision outside an alert
                 self._form = "crowdsec"
                 self._decision(own, line)
+        if not found:
+            self._form = self._form or "json"
 
     def _decision(self, value: Any, line: int) -> None:
         if not isinstance(value, dict) or not isinstance(value.get("value"), str):
@@ -162,9 +202,17 @@ class Export:
             return
         scope, kind, duration = (str(value.get(key, usual)) for key, usual in _USUAL)
         if reason := skip_reason(scope, kind, duration, value.get("simulated") is True):
-            self._collector.leave_out(reason)
-        else:
+            self._collector.notes.leave_out(reason)
+        elif self._lasts(duration, str(value.get("until") or "")):
             self._add(value["value"], line)
+
+    def _lasts(self, duration: str, until: str) -> bool:
+        """Return whether a decision has no end, or one to come; it is counted then."""
+        notes = self._collector.notes
+        end = end_of(duration, notes.now)
+        if not isinstance(end, float):
+            end = end_of(until, notes.now)
+        return not isinstance(end, float) or notes.ends(end)
 
     def _add(self, text: str, line: int) -> None:
         self._values.append(text)
@@ -182,6 +230,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "{...}"
     return "[...]" if isinstance(value, list) else json.dumps(value)
+
+
+def _seconds(value: Any) -> float:
+    return float(value) if isinstance(value, int) and 0 < value < 1 << 40 else 0.0
 
 
 def _unwanted(kind: Any) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Text dumps of other firewalls: `nft list ruleset` and nft scripts, `ipset save`."""
+"""Dumps of nftables: `nft list ruleset` and nft scripts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 from xdpguard.lists.formats.collector import Collector
+from xdpguard.lists.formats.ends import duration
 from xdpguard.lists.formats.entries import decoded
 
-_SETS = 1 << 16  # the kernel's own limit
 _HELD = 1 << 16  # bytes; limit of one element, or of one line outside the elements
 
 # Quoted strings and comments must not be taken for elements. All of these take linear time.
@@ -19,11 +19,13 @@ _UNQUOTED = re.compile(rb'["#]')
 _STEP = re.compile(
     rb"(?:^|[;{}])[ \t]*(?P<kind>set|map)[ \t]+(?P<name>[^\s{}]{1,200})[ \t]*\{"
     rb"|\btype(?P<of>of)?[ \t]+(?P<type>[^;\n{}]+)"
+    rb"|\btimeout[ \t]+(?P<timeout>[0-9a-z]+)"
     rb"|(?P<elements>\b(?:elements|define[ \t]+[^\s{}]{1,200})[ \t]*=[ \t]*\{"
     rb"|\b(?:add|create)[ \t]+element[ \t]+[^{}\n]{1,200}\{)",
     re.MULTILINE,
 )
 _WORDS = re.compile(rb"\s(?:timeout|expires|counter|comment|limit|quota|ct|last|size|packets|bytes)\b[^,]*")
+_TIMED = re.compile(rb"\s(timeout|expires)\s+([0-9a-z]+)")
 _ADDRESSES = (b"ipv4_addr", b"ipv6_addr")
 
 
@@ -32,12 +34,15 @@ class Nftables:
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
+        collector.reading = "elements of nftables sets"
         self._held = b""
         self._number = 1
         self._counted = 0
         self._inside = False
         self._unwanted = ""  # why the elements of this set are skipped
         self._name = ""
+        self._timeout: float | None = None  # of the set's elements, in seconds
+        self._sets = 0
         self._values: list[str] = []
         self._numbers: list[int] = []
 
@@ -48,6 +53,8 @@ class Nftables:
         self._advance(self._held + b"\n", True)
         if self._inside:
             self._collector.fault(self._number, "", "the file ends in the middle of the elements")
+        if not self._sets:
+            self._collector.fault(self._number, "", "a ruleset without a set")
 
     def _advance(self, text: bytes, final: bool) -> None:
         cut = text.rfind(b"\n") + 1
@@ -82,11 +89,17 @@ class Nftables:
         for step in _STEP.finditer(text, at, stop):
             if step["kind"]:
                 self._name = decoded(step["name"])
+                self._timeout = None
+                self._sets += 1
                 self._unwanted = "elements of maps" if step["kind"] == b"map" else ""
             elif step["type"]:
                 self._unwanted = self._unwanted or _unwanted(step["type"].strip(), bool(step["of"]))
+            elif step["timeout"]:
+                self._timeout = duration(decoded(step["timeout"]))
             else:
+                self._sets += 1
                 if not step["elements"].startswith(b"elements"):
+                    self._timeout = None
                     self._unwanted, self._name = "", decoded(step["elements"][:-1].rstrip(b" =\t").split()[-1])
                 self._inside = True
                 return step.end()
@@ -116,15 +129,23 @@ class Nftables:
                 continue
             value = (_WORDS.sub(b"", bare) if b" " in bare else bare).decode("latin-1")
             if self._unwanted:
-                self._collector.leave_out(self._unwanted)
+                self._collector.notes.leave_out(self._unwanted)
             elif value == "*":
-                self._collector.leave_out("catch-all elements (*)")
+                self._collector.notes.leave_out("catch-all elements (*)")
             elif " . " in value:
-                self._collector.leave_out("elements with a port or another part")
-            else:
+                self._collector.notes.leave_out("elements with a port or another part")
+            elif self._lasts(bare):
                 self._values.append(value)
                 self._numbers.append(line)
-                self._collector.came_from(self._name)
+                self._collector.notes.came_from(self._name)
+
+    def _lasts(self, element: bytes) -> bool:
+        """Return whether an element has no end, or one to come; it is counted then."""
+        seconds = self._timeout
+        if b" timeout " in element or b" expires " in element:
+            times = dict(_TIMED.findall(element))
+            seconds = duration(decoded(times.get(b"expires") or times.get(b"timeout") or b""))
+        return not seconds or self._collector.notes.ends(self._collector.notes.now + seconds)
 
 
 def _unwanted(kind: bytes, typeof: bool) -> str:
@@ -133,53 +154,3 @@ def _unwanted(kind: bytes, typeof: bool) -> str:
     if kind in _ADDRESSES or (typeof and kind.startswith((b"ip ", b"ip6 "))):
         return ""
     return f"elements of type {decoded(kind)}"
-
-
-class Ipset:
-    """Reads the entries of address sets."""
-
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-        self._unwanted: dict[bytes, str] = {}
-        self._lengths: dict[bytes, str] = {}  # hash:ip with netmask: each entry stands for a network
-
-    def block(self, text: bytes, number: int) -> None:
-        """Add whole lines."""
-        values: list[str] = []
-        numbers: list[int] = []
-        for at, line in enumerate(text.split(b"\n"), start=number):
-            words = line.split(None, 3)
-            if not words or words[0][:1] in b"#;":
-                continue
-            rest = words[3] if len(words) > 3 else b""
-            if len(words) > 2 and words[0] in (b"add", b"-A", b"--add"):
-                if (value := self._entry(words[1], words[2], rest)) is not None:
-                    values.append(value)
-                    numbers.append(at)
-            elif len(words) > 2 and len(self._unwanted) < _SETS and words[0] in (b"create", b"-N", b"--create"):
-                self._create(words[1], words[2], rest.split())
-            elif words[0] not in (b"COMMIT", b"flush", b"-F", b"-X", b"destroy", b"swap"):
-                self._collector.fault(at, decoded(line), "not a line of ipset save")
-        self._collector.values(values, numbers)
-
-    def _create(self, name: bytes, kind: bytes, words: list[bytes]) -> None:
-        if kind not in (b"hash:ip", b"hash:net", b"bitmap:ip", b"iphash", b"nethash", b"ipmap"):
-            port = b"ip" in kind or b"net" in kind
-            self._unwanted[name] = "entries with a port or another part" if port else f"entries of type {decoded(kind)}"
-        elif b"bitmask" in words:
-            self._unwanted[name] = "entries of sets with a bitmask"
-        if b"netmask" in words[:-1]:
-            self._lengths[name] = "/" + decoded(words[words.index(b"netmask") + 1])
-
-    def _entry(self, name: bytes, value: bytes, rest: bytes) -> str | None:
-        unwanted = self._unwanted.get(name, "")
-        if not unwanted and b"," in value:
-            unwanted = "entries with a port or another part"
-        if not unwanted and b"nomatch" in rest and b"nomatch" in _QUOTED.sub(b"", rest).split():
-            unwanted = "exceptions (nomatch)"
-        if unwanted:
-            self._collector.leave_out(unwanted)
-            return None
-        self._collector.came_from(decoded(name))
-        text = value.decode("latin-1")
-        return text if "/" in text or "-" in text else text + self._lengths.get(name, "")

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A list file is read as what it is, or refused: what feeds and exports look like, and what each must become."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import random
+from typing import NamedTuple
+
+import pytest
+
+from xdpguard.errors import UsageError
+from xdpguard.lists.addresses import aggregate
+from xdpguard.lists.formats import Parsed, Request, read
+
+NOW = 1_795_000_000.0  # 2026-11-18
+
+
+class Case(NamedTuple):
+    """A file, and what it must become: prefixes (None: refused), and words of a note, the reading or the refusal."""
+
+    text: str | bytes
+    prefixes: str | None
+    says: str = ""
+    request: Request = Request()
+
+
+def load(case: Case) -> Parsed:
+    raw = case.text.encode() if isinstance(case.text, str) else case.text
+    return read("list", io.BytesIO(raw), case.request._replace(now=NOW))
+
+
+def prefixes(found: Parsed) -> list[str]:
+    made, _ = aggregate(found.first4, found.last4, found.high6, found.low6, found.length6)
+    four = [str(made.prefix(4, at)) for at in range(made.network4.size)]
+    return four + [str(made.prefix(6, at)) for at in range(made.high6.size)]
+
+
+def merged(texts: str) -> list[str]:
+    nets = [ipaddress.ip_network(text) for text in texts.split()]
+    found: list[str] = []
+    for version in (4, 6):
+        kept = ipaddress.collapse_addresses(net for net in nets if net.version == version)  # type: ignore[type-var]
+        found.extend(str(net).removesuffix("/32" if version == 4 else "/128") for net in kept)
+    return found
+
+
+def said(found: Parsed) -> str:
+    return " | ".join([found.reading, *found.notes, *(fault.why for fault in found.faults)])
+
+
+HOSTS = "192.0.2.1 192.0.2.9"
+CASES: dict[str, Case] = {
+    # prefix lengths and netmasks in a column of their own
+    "pfx2as": Case("192.0.2.0\t24\t64496\n203.0.113.0\t25\t64499\n", "192.0.2.0/24 203.0.113.0/25", "column 2"),
+    "length, comma": Case("192.0.2.0,24\n198.51.100.0,25\n", "192.0.2.0/24 198.51.100.0/25", "prefix length"),
+    "length, semicolon": Case("192.0.2.0;24\n198.51.100.0;25\n", "192.0.2.0/24 198.51.100.0/25", "prefix length"),
+    "length, blank": Case("192.0.2.0 24\n198.51.100.0 25\n", "192.0.2.0/24 198.51.100.0/25", "prefix length"),
+    "length of IPv6": Case("2001:db8::,32\n2001:db9::,48\n", "2001:db8::/32 2001:db9::/48", "prefix length"),
+    "named length": Case("network,prefixlen\n192.0.2.0,24\n192.0.3.1,32\n", "192.0.2.0/24 192.0.3.1", "prefixlen"),
+    "netmask": Case("192.0.2.0,255.255.255.0\n198.51.100.7,255.255.255.255\n", "192.0.2.0/24 198.51.100.7"),
+    "netmask, blank": Case("192.0.2.0 255.255.255.0\n198.51.100.0 255.255.255.128\n", "192.0.2.0/24 198.51.100.0/25"),
+    "named netmask": Case("addr;mask\n192.0.2.0;255.255.255.0\n", "192.0.2.0/24", "mask"),
+    "wildcard": Case("192.0.2.0 0.0.0.255\n198.51.100.7 0.0.0.0\n", "192.0.2.0/24 198.51.100.7", "wildcard"),
+    "named wildcard": Case("address,wildcard\n192.0.2.0,0.0.0.255\n", "192.0.2.0/24", "wildcard"),
+    "some have a mask": Case("a,192.0.2.77,,\nb,198.51.100.0,255.255.255.0,24\n", "192.0.2.77 198.51.100.0/24"),
+    "length or score": Case("192.0.2.1,24\n198.51.100.7,16\n", None, "--prefix-column"),
+    "it is a score": Case("192.0.2.1,24\n198.51.100.7,16\n", "192.0.2.1 198.51.100.7", "", Request("", "", "none")),
+    "it is a length": Case("192.0.2.1,24\n", "192.0.2.0/24", "", Request("", "", "2")),
+    "number of addresses": Case("192.0.2.0,256\n198.51.100.0,256\n", None, "--prefix-column"),
+    "length elsewhere": Case("192.0.2.0,DE,24\n198.51.100.0,FR,25\n", None, "--prefix-column 3"),
+    "length before": Case("24,192.0.2.0\n25,198.51.100.0\n", None, "--prefix-column 1"),
+    "slash and blank": Case("192.0.2.0 /24\n", None, "--prefix-column 2"),
+    "slash, taken": Case("192.0.2.0 /24\n", "192.0.2.0/24", "", Request("", "", "2")),
+    "counts": Case("192.0.2.1\t9\n192.0.2.9\t3\n", HOSTS, "column 1"),
+    "stray length": Case("198.51.100.1\n198.51.100.2\n192.0.2.0 24\n", "198.51.100.1 198.51.100.2", "prefix length"),
+    "bad length": Case("ip,mask\n192.0.2.0,24\n192.0.2.9,33\n", "192.0.2.0/24", "not a prefix length"),
+    # the first row is data
+    "OTX rows": Case("IPv4,192.0.2.77,\nIPv4,198.51.100.7,x\n", "192.0.2.77 198.51.100.7"),
+    "host objects": Case("host,a,192.0.2.77\nhost,b,198.51.100.7\n", "192.0.2.77 198.51.100.7"),
+    "IPv6 in the first row": Case("ip,2001:db8::a\nip,2001:db8::c\n", "2001:db8::a 2001:db8::c"),
+    "letters only": Case("abc,fe::\nabc,fd::\n", "fd:: fe::"),
+    "a header": Case("Wer,Was\n192.0.2.1,x\n192.0.2.9,y\n", HOSTS, "header wer was"),
+    "first row with a port": Case("host,192.0.2.7:80\nhost,192.0.2.1\nhost,192.0.2.9\n", HOSTS, "port"),
+    # several addresses on a line
+    "pairs": Case("192.0.2.71;192.0.2.90\n198.51.100.8;198.51.100.20\n", None, "--format addresses"),
+    "pairs, each": Case("192.0.2.1;192.0.2.9\n", HOSTS, "every", Request("addresses")),
+    "pairs, ranges": Case("192.0.2.0,192.0.2.7\n", "192.0.2.0/29", "first", Request("ranges")),
+    "triples": Case("192.0.2.1 192.0.2.9 192.0.2.11\n", None, "several addresses on one line"),
+    "ragged": Case("192.0.2.1,198.51.100.7\n192.0.2.9\n", "192.0.2.1 198.51.100.7 192.0.2.9", "several"),
+    "ragged by bars": Case("192.0.2.1|198.51.100.7\n192.0.2.9\n", "192.0.2.1 198.51.100.7 192.0.2.9", "several"),
+    "stray second": Case("192.0.2.1\n192.0.2.9\n10.0.0.1 10.0.0.2 x\n", HOSTS, "several addresses on one line"),
+    "behind a hyphen": Case("192.0.2.1\n192.0.2.9\n10.0.0.1 - 10.0.0.2 - 10.0.0.3\n", HOSTS, "several addresses"),
+    "behind a hash": Case("192.0.2.1 # 198.51.100.7\n192.0.2.9\n", HOSTS, "addresses in comments"),
+    "behind words": Case("192.0.2.1 ; see 2001:db8::1\n192.0.2.9\n", HOSTS, "addresses in comments"),
+    "in a cell": Case("ip,x\n192.0.2.1;198.51.100.7,a\n192.0.2.9,b\n", "192.0.2.9", "another one"),
+    "ends of networks": Case("203.0.113.0\t203.0.113.255\t24\n198.51.100.0\t198.51.100.255\t24\n",
+                             "203.0.113.0/24 198.51.100.0/24", "ranges from columns 1 and 2"),
+    # not a ban
+    "action": Case("ip,action\n192.0.2.1,deny\n192.0.2.7,allow\n192.0.2.9,block\n", HOSTS, "action=allow (1)"),
+    "permit in larger": Case("prefix,action\n192.0.2.0/30,deny\n192.0.2.3,permit\n", "192.0.2.0/31 192.0.2.2"),
+    "without names": Case("deny,192.0.2.1\npermit,192.0.2.7\ndeny,192.0.2.9\n", HOSTS, "=permit (1)"),
+    "enabled": Case("ip,enabled\n192.0.2.1,true\n192.0.2.7,false\n192.0.2.9,true\n", HOSTS, "enabled=false (1)"),
+    "to_ids": Case("value,to_ids\n192.0.2.1,1\n192.0.2.7,0\n192.0.2.9,True\n", HOSTS, "to_ids=0 (1)"),
+    "status": Case("ip,status\n192.0.2.1,active\n192.0.2.7,Inactive\n192.0.2.9,active\n", HOSTS, "Inactive"),
+    "whitelisted": Case("ip,isWhitelisted\n192.0.2.1,False\n192.0.2.7,True\n192.0.2.9,\n", HOSTS, "True (1)"),
+    "type": Case("type,ip\ninclude,192.0.2.0/30\nexclude,192.0.2.3\n", "192.0.2.0/31 192.0.2.2", "type=exclude"),
+    "levels": Case("192.000.002.000 - 192.000.002.003 , 100 , a\n198.51.100.0 - 198.51.100.9 , 128 , b\n",
+                   "192.0.2.0/30", "level 128 and above"),
+    "Postfix": Case("192.0.2.1 REJECT\n192.0.2.7 OK\n192.0.2.9 REJECT\n", HOSTS, "OK (1)"),
+    "behind a semicolon": Case("192.0.2.1;deny\n192.0.2.7;allow\n192.0.2.9;deny\n", HOSTS, "=allow (1)"),
+    "iptables": Case("network,target\n192.0.2.1,DROP\n192.0.2.7,ACCEPT\n192.0.2.9,DROP\n", HOSTS, "target=ACCEPT"),
+    "any name": Case("ip,remark\n192.0.2.1,bad\n192.0.2.7,whitelist\n192.0.2.9,bad\n", HOSTS, "remark=whitelist"),
+    "domains": Case("indicator,type\n192.0.2.1,ip\nbad.example,domain\n192.0.2.9,ip\n", HOSTS, "type=domain (1)"),
+    # who attacked
+    "client": Case("_time,host,clientip\n1,10.0.0.1,192.0.2.1\n2,10.0.0.1,192.0.2.9\n", HOSTS, "clientip"),
+    "dest, src": Case("dest,src\n10.0.0.1,192.0.2.1\n10.0.0.1,192.0.2.9\n", HOSTS, "src"),
+    "IIS": Case("date,s-ip,c-ip\n1,10.0.0.1,192.0.2.1\n2,10.0.0.1,192.0.2.9\n", HOSTS, "c_ip"),
+    "two sources": Case("src_ip,client_ip\n10.0.0.1,192.0.2.1\n10.0.0.2,192.0.2.9\n", None, "--column"),
+    "the second of them": Case("src_ip,client_ip\n10.0.0.1,192.0.2.1\n10.0.0.2,192.0.2.9\n", HOSTS, "",
+                               Request("", "client_ip")),
+    "by number": Case("10.0.0.1,192.0.2.1\n10.0.0.2,192.0.2.9\n", HOSTS, "", Request("", "2")),
+    "a range by numbers": Case("a,192.0.2.0,192.0.2.7\n", "192.0.2.0/29", "", Request("", "2,3")),
+    "logged by host": Case("_time,host,client\n1,10.0.0.1,web.example\n2,10.0.0.2,a.example\n", None, "--column"),
+    "no such column": Case("ip,x\n192.0.2.1,a\n", None, "no column nosuch", Request("", "nosuch")),
+    # numbers that are no addresses
+    "times": Case("1700000000,1700003599\n1700003600,1700007199\n", None, "no entries"),
+    "milliseconds": Case("1700000000000,1700000000511\n1700000000512,1700000001023\n", None, "no entries"),
+    "start and end": Case("user,start,end\na,1700000000,1700003599\n", None, "no"),
+    "integers": Case("ip_from,ip_to\n3221225984,3221225991\n", "192.0.2.0/29", "integers"),
+    "version": Case("product,version\na,1.2.3.4\nb,2.3.4.5\n", None, "--column"),
+    "version beside": Case("ip,version\n192.0.2.1,1.2.3.4\n192.0.2.9,2.3.4.5\n", HOSTS, "column 1"),
+    "oid": Case("name,oid\na,1.3.6.1\nb,1.3.6.2\n", None, "--column"),
+    # ends
+    "ipset": Case("create a hash:ip timeout 600\nadd a 192.0.2.1 timeout 4\nadd a 192.0.2.9\n", HOSTS, "2 entries"),
+    "nft": Case("elements = { 192.0.2.1 timeout 1d expires 9s6ms, 192.0.2.9 }", HOSTS, "1 entry has an end"),
+    "expires": Case("ip,expires\n192.0.2.1,2030-01-01\n192.0.2.7,2020-01-01T00:00:00Z\n192.0.2.9,\n", HOSTS, "ended"),
+    "epoch": Case("ip,valid_until\n192.0.2.1,1895000000\n192.0.2.7,1695000000\n192.0.2.9,\n", HOSTS, "ended (1)"),
+    "unclear end": Case("ip,expires\n192.0.2.1,soon\n192.0.2.9,later\n", HOSTS, "cannot be read"),
+    "banip --with-time": Case("192.0.2.1 \t2026-11-17 10:00:00 + 864000 = 2026-11-27 10:00:00\n"
+                              "192.0.2.7 \t2026-11-01 10:00:00 + 600 = 2026-11-01 10:10:00\n", "192.0.2.1", "ended"),
+    "CrowdSec": Case('[{"value":"192.0.2.1","scope":"Ip","type":"ban","duration":"4h"}]', "192.0.2.1", "has an end"),
+    # exceptions
+    "mark": Case("192.0.2.0/30\n!192.0.2.3\n", "192.0.2.0/31 192.0.2.2", "exceptions: 1"),
+    "mark, IPv6": Case("2001:db8::/126\n!2001:db8::3\n", "2001:db8::/127 2001:db8::2", "exceptions: 1"),
+    "except": Case("192.0.2.0/30\nexcept 192.0.2.3\n", "192.0.2.0/31 192.0.2.2", "exceptions: 1"),
+    "unreadable exception": Case("192.0.2.0/24\n!192.0.2\n", None, "exception that cannot be read"),
+    "entry in an exception": Case("192.0.2.0/24\n!192.0.2.0/28\n192.0.2.3\n", None, "exception"),
+    "an exception out of an IPv6 range": Case("2001:db8::1-2001:db8::6\n!2001:db8::3\n", "2001:db8::1 2001:db8::2 2001:db8::4/127 2001:db8::6"),
+    "nomatch": Case("add a 192.0.2.0/30\nadd a 192.0.2.2/31 nomatch\nadd a 192.0.2.3\n", "192.0.2.0/31 192.0.2.3"),
+    "rbldnsd": Case("$NS 86400 ns.example.\n:127.0.0.2:x\n192.0.2.0/30 :127.0.0.3:y\n!192.0.2.3\n",
+                    "192.0.2.0/31 192.0.2.2", "rbldnsd"),
+    "except on one line": Case("198.51.100.1\n198.51.100.2\n192.0.2.0/24 except 192.0.2.7\n",
+                               "198.51.100.1 198.51.100.2", "several addresses on one line"),
+    # comments
+    "EDL": Case("192.0.2.1 seen twice\n192.0.2.9 // x\n", HOSTS, "words behind the address"),
+    "dashes": Case("-- a\n192.0.2.1 -- b\n192.0.2.9\n! Title: x\n", HOSTS, "words"),
+    "spreadsheet": Case("\ufeffsep=;\r\n\"IP\";\"Grund\"\r\n\"192.0.2.1\";\"x\"\r\n\"192.0.2.9\";\"y\"\r\n", HOSTS),
+    "UTF-16": Case("IP\tGrund\r\n192.0.2.1\tx\r\n192.0.2.9\ty\r\n".encode("utf-16"), HOSTS, "tab"),
+    "Zeek": Case("#separator \\x09\n#fields\tindicator\tindicator_type\tmeta.source\n#types\tstring\tenum\tstring\n"
+                 "192.0.2.1\tIntel::ADDR\tx\nbad.example\tIntel::DOMAIN\tx\n192.0.2.9\tIntel::ADDR\tx\n", HOSTS, "DOM"),
+    "Suricata reputation": Case("192.0.2.1,1,100\n192.0.2.9,2,90\n", HOSTS, "column 1"),
+    "GeoIP": Case("network,geoname_id,is_anonymous_proxy\n192.0.2.0/24,1,0\n198.51.100.0/25,2,0\n",
+                  "192.0.2.0/24 198.51.100.0/25", "network"),
+    # something else
+    "AS numbers": Case('{"asn":64496,"rir":"arin"}\n{"asn":64497,"rir":"arin"}\n', None, "AS numbers"),
+    "JSON lines": Case('{"src_ip":"192.0.2.1"}\n{"src_ip":"192.0.2.9"}\n', None, "JSON lines"),
+    "AWS": Case('{"prefixes": [{"ip_prefix": "192.0.2.0/24"}]}', None, "without decisions or sets"),
+    "hosts file": Case("127.0.0.1 localhost\n0.0.0.0 ads.example\n0.0.0.0 b.example\n", None, "hosts file"),
+    "access log": Case('192.0.2.1 - - [27/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 1\n', None, "access log"),
+    "delegated": Case("ripencc|FR|ipv4|192.0.2.0|256|20100712|allocated\n", None, "statistics"),
+    "BIND": Case('acl "bad" {\n192.0.2.64/26;\n!192.0.2.77;\n};\n', None, "BIND"),
+    "Cisco": Case("ip prefix-list B seq 5 deny 192.0.2.0/24\nip prefix-list B seq 9 deny 192.0.3.0/24\n", None, "not"),
+    "MikroTik": Case("/ip firewall address-list\nadd address=192.0.2.1 list=bad\n", None, "not an address"),
+    "nginx": Case("deny 192.0.2.1;\ndeny 192.0.2.9;\nallow all;\n", None, "not an address"),
+    "OpenIOC": Case("<ioc>\n<Content type=\"IP\">192.0.2.1</Content>\n</ioc>\n", None, "not an address"),
+    "RPZ": Case("$TTL 1h\n@ IN SOA a. b. 1 1 1 1 1\n32.1.2.0.192.rpz-ip CNAME .\n", None, "not an address"),
+    "mostly prose": Case("192.0.2.1\nthis\nthat\n", None, "2 lines are no entries"),
+    "forced ipset": Case("192.0.2.1\n", None, "not in the format ipset", Request("ipset")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_a_file_becomes(case: Case) -> None:
+    try:
+        found = load(case)
+    except UsageError as error:
+        assert case.prefixes is None, error
+        assert case.says in f"{error}; {error.remedy}"
+        assert error.remedy
+        return
+    assert case.prefixes is not None, prefixes(found)
+    assert prefixes(found) == merged(case.prefixes)
+    assert case.says in said(found)
+
+
+EMPTY = {
+    "nothing": "",
+    "comments": "# none at this time\n; none\n",
+    "null": "null",
+    "array": "[]",
+    "object": "{}",
+    "decisions": '{"new": null, "deleted": null}',
+    "ipset": "create bans hash:ip family inet timeout 600\n",
+    "nft": "table inet f {\n set bans {\n type ipv4_addr\n }\n}\n",
+    "nft -j": '{"nftables": [{"metainfo": {}}, {"set": {"name": "a", "type": "ipv4_addr"}}]}',
+    "a header": "ip,reason\n",
+}
+
+
+@pytest.mark.parametrize("text", EMPTY.values(), ids=EMPTY)
+def test_a_list_that_is_empty_on_purpose(text: str) -> None:
+    with pytest.raises(UsageError, match="no entries") as caught:
+        load(Case(text, None))
+    assert "--allow-empty" in caught.value.remedy
+    assert prefixes(load(Case(text, "", request=Request(allow_empty=True)))) == []
+
+
+@pytest.mark.parametrize("text", ["<html>\n", "www.example.org\n", "table ip t {\n chain c {\n }\n}\n"])
+def test_what_is_not_empty_but_no_list_stays_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no entries"):
+        load(Case(text, None, request=Request(allow_empty=True)))
+
+
+def test_requests_that_are_not_valid() -> None:
+    for request in (Request("xml"), Request("ipset", "2"), Request("", "a,b,c"), Request("", "1,2", "3")):
+        with pytest.raises(UsageError) as caught:
+            load(Case("192.0.2.1\n", None, request=request))
+        assert caught.value.remedy
+
+
+# -- mutations: a set that an independent reading does not give is never taken without a word
+
+
+def independent(text: str) -> set[str] | None:
+    """All entries of lines that are one entry, or an entry and a first column's rest; None if one is anything else."""
+    found: set[str] = set()
+    for line in text.split("\n"):
+        body = line.split("#")[0].split(";")[0].strip(" ,|\t")
+        if not body:
+            continue
+        try:
+            found.add(str(ipaddress.ip_network(body, strict=False)))
+        except ValueError:
+            return None
+    return found
+
+
+SEEDS = [
+    "192.0.2.1\n198.51.100.0/24\n203.0.113.9\n2001:db8::1\n192.0.2.77\n",
+    "192.0.2.1 # a\n198.51.100.7\n203.0.113.0/25\n",
+]
+TABLES = ["192.0.2.1,x,y\n198.51.100.7,y,x\n203.0.113.9,z,y\n", "ip;note\n192.0.2.1;x\n198.51.100.7;y\n"]
+INSERTS = [
+    ",",
+    ";",
+    "\t",
+    " ",
+    "|",
+    "!",
+    "-",
+    "#",
+    "/24",
+    " 24",
+    ",24",
+    "10.0.0.7",
+    ";10.0.0.7",
+    " 10.0.0.7",
+    " allow",
+    "\n",
+]
+
+
+def mutated(text: str, chance: random.Random) -> str:
+    for _ in range(chance.randint(1, 3)):
+        at = chance.randrange(len(text))
+        match chance.randrange(4):
+            case 0:
+                text = text[:at] + text[at + 1 :] or "\n"
+            case 1:
+                text = text[:at] + chance.choice(INSERTS) + text[at:]
+            case 2:
+                text = text[:at] + chance.choice("0123456789./:") + text[at + 1 :]
+            case _:
+                lines = text.split("\n")
+                lines.insert(chance.randrange(len(lines)), chance.choice(lines))
+                text = "\n".join(lines)
+    return text
+
+
+def test_mutations_never_change_a_plain_list_without_a_word() -> None:
+    chance = random.Random(20261128)
+    quiet = 0
+    for _ in range(2500):
+        text = mutated(chance.choice(SEEDS), chance)
+        try:
+            found = load(Case(text, None))
+        except UsageError:
+            continue
+        if found.notes or found.faults or found.format == "csv":
+            continue
+        expected = independent(text)
+        assert expected is not None, repr(text)
+        assert prefixes(found) == merged(" ".join(expected)), repr(text)
+        quiet += 1
+    assert quiet > 100
+
+
+def first_cells(text: str, mark: str) -> set[str] | None:
+    """The entries of the first column, below a header if there is one; None if a cell of it is anything else."""
+    found: set[str] = set()
+    lines = [line for line in text.split("\n") if line.strip() and line.strip()[0] not in "#;"]
+    for line in lines[1:] if mark == ";" and lines and "." not in lines[0].split(mark)[0] else lines:
+        try:
+            found.add(str(ipaddress.ip_network(line.split(mark)[0].split("#")[0].strip(" \t;"), strict=False)))
+        except ValueError:
+            return None
+    return found
+
+
+def test_mutations_never_change_a_table_without_a_word() -> None:
+    chance = random.Random(8)
+    quiet = 0
+    for _ in range(2500):
+        number = chance.randrange(len(TABLES))
+        text = mutated(TABLES[number], chance)
+        try:
+            found = load(Case(text, None))
+        except UsageError:
+            continue
+        if found.notes or found.faults or found.cleared:
+            continue
+        expected = first_cells(text, ",;"[number])
+        assert expected is not None, repr(text)
+        assert prefixes(found) == merged(" ".join(expected)), repr(text)
+        quiet += 1
+    assert quiet > 100

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Read the rows of a list in columns."""
+
+from __future__ import annotations
+
+import socket
+
+from xdpguard.lists.formats.collector import Collector
+from xdpguard.lists.formats.decisions import skip_reason
+from xdpguard.lists.formats.ends import duration
+from xdpguard.lists.formats.entries import Entry, decoded, entry
+from xdpguard.lists.formats.layout import Layout
+from xdpguard.lists.formats.masks import joined
+from xdpguard.lists.formats.rows import Row, cell, number, split
+from xdpguard.lists.formats.words import Judge
+
+_UNCLEAR = "ends that cannot be read, taken as entries without one, in column"
+
+
+class Table:
+    """Reads rows, all by one layout."""
+
+    def __init__(self, layout: Layout, collector: Collector, spare: int = 0) -> None:
+        """``spare``: lines before the header, or the first row, that are neither."""
+        self._layout = layout
+        self._collector = collector
+        self._spare = spare + layout.headed  # rows at the beginning that hold no data
+        header = layout.header
+        self._scope, self._kind, self._duration, self._simulated = (
+            next((header.index(word) for word in words if word in header), len(header))
+            for words in (("scope",), ("action", "type"), ("expiration", "duration"), ("simulated",))
+        )
+        collector.reading = str(layout)
+
+    def block(self, text: bytes, first: int) -> None:
+        """Add whole lines."""
+        layout = self._layout
+        kept = [
+            (at, line)
+            for at, line in enumerate(decoded(text).split("\n"), start=first)
+            if (bare := line.strip()) and bare[0] != "#" and (bare[0] != ";" or layout.delimiter == ";")
+        ]
+        passed = min(self._spare, len(kept))
+        self._spare -= passed
+        del kept[:passed]
+        values: list[str] = []
+        numbers: list[int] = []
+        judges, decisions = layout.judges, layout.decisions
+        lines = [line for _, line in kept]
+        for (at, _), row in zip(kept, split(lines, layout.delimiter), strict=True):
+            value = self._decision(row) if decisions else _address(row, layout)
+            if value is not None and not (judges and self._ruled_out(row, value, at, judges)):
+                values.append(value)
+                numbers.append(at)
+        self._collector.values(values, numbers)
+
+    def _ruled_out(self, row: Row, value: str, line: int, judges: tuple[Judge, ...]) -> bool:
+        """Return whether a column of the row says that it does not block; it is counted then."""
+        notes = self._collector.notes
+        end: float | None = None
+        for judge in judges:
+            said = judge.verdict(cell(row, judge.at), notes.now)
+            if said.let_in:
+                self._collector.let_in(value, line, said.let_in)
+                return True
+            if said.out:
+                notes.leave_out(said.out)
+                return True
+            if said.unclear:
+                notes.remark(f"{_UNCLEAR} {said.unclear}", line)
+            if said.end is not None:
+                end = said.end if end is None else min(end, said.end)
+        return end is not None and not notes.ends(end)
+
+    def _decision(self, row: Row) -> str | None:
+        value = cell(row, self._layout.first)
+        scope = cell(row, self._scope)
+        if not scope and value.partition(":")[0].lower() in ("ip", "range"):
+            scope, _, value = value.partition(":")
+        elif not scope:
+            scope = "ip" if isinstance(entry(value), Entry) else value.partition(":")[0]
+        simulated = cell(row, self._simulated).lower() == "true"
+        left = cell(row, self._duration)
+        if reason := skip_reason(scope, cell(row, self._kind) or "ban", left, simulated):
+            self._collector.notes.leave_out(reason)
+            return None
+        seconds = duration(left)
+        notes = self._collector.notes
+        return value if seconds is None or notes.ends(notes.now + seconds) else None
+
+
+def _address(row: Row, layout: Layout) -> str:
+    first = cell(row, layout.first)
+    if layout.last is None:
+        return first if layout.length is None else joined(first, cell(row, layout.length), layout.wildcard)
+    last = cell(row, layout.last)
+    if layout.integers and (low := number(first)) is not None and (high := number(last)) is not None:
+        return _dotted(low, high)
+    return f"{first}-{last}" if first or last else ""
+
+
+def _dotted(first: int, last: int) -> str:
+    if max(first, last) < 1 << 32:
+        return "-".join(socket.inet_ntoa(value.to_bytes(4, "big")) for value in (first, last))
+    if max(first, last) < 1 << 128:
+        return "-".join(socket.inet_ntop(socket.AF_INET6, value.to_bytes(16, "big")) for value in (first, last))
+    return f"{first}-{last}"
