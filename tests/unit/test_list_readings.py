@@ -32,7 +32,7 @@ def load(case: Case) -> Parsed:
 
 
 def prefixes(found: Parsed) -> list[str]:
-    made, _ = aggregate(found.first4, found.last4, found.high6, found.low6, found.length6)
+    made, _ = aggregate(found.first4, found.last4, found.high6, found.low6, found.length6, found.ranges6)
     four = [str(made.prefix(4, at)) for at in range(made.network4.size)]
     return four + [str(made.prefix(6, at)) for at in range(made.high6.size)]
 
@@ -147,7 +147,9 @@ CASES: dict[str, Case] = {
     "except": Case("192.0.2.0/30\nexcept 192.0.2.3\n", "192.0.2.0/31 192.0.2.2", "exceptions: 1"),
     "unreadable exception": Case("192.0.2.0/24\n!192.0.2\n", None, "exception that cannot be read"),
     "entry in an exception": Case("192.0.2.0/24\n!192.0.2.0/28\n192.0.2.3\n", None, "exception"),
-    "an exception out of an IPv6 range": Case("2001:db8::1-2001:db8::6\n!2001:db8::3\n", "2001:db8::1 2001:db8::2 2001:db8::4/127 2001:db8::6"),
+    "an exception out of an IPv6 range": Case(
+        "2001:db8::1-2001:db8::6\n!2001:db8::3\n", "2001:db8::1 2001:db8::2 2001:db8::4/127 2001:db8::6"
+    ),
     "nomatch": Case("add a 192.0.2.0/30\nadd a 192.0.2.2/31 nomatch\nadd a 192.0.2.3\n", "192.0.2.0/31 192.0.2.3"),
     "rbldnsd": Case("$NS 86400 ns.example.\n:127.0.0.2:x\n192.0.2.0/30 :127.0.0.3:y\n!192.0.2.3\n",
                     "192.0.2.0/31 192.0.2.2", "rbldnsd"),

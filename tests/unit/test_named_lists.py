@@ -20,7 +20,7 @@ from xdpguard.control.change import Changes
 from xdpguard.control.controller import Controller
 from xdpguard.control.entries import CONFIG
 from xdpguard.control.lists import Lists, Share
-from xdpguard.control.loader import Loaded, Loader, check_name
+from xdpguard.control.loader import Circumstances, Loaded, Loader, check_name
 from xdpguard.control.sources import read_stream
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
@@ -545,6 +545,27 @@ def test_files_are_loaded_when_new_or_changed(world: World, files: Files) -> Non
     assert files.follow(lambda name: name == "a") == ["a"]
     assert world.maps.addresses() == {"10.0.0.5": 0, "10.0.0.7": 0, "10.0.0.3": 1}
     assert [it.source for it in world.book.stored.all()] == [CONFIG, CONFIG]
+
+
+def test_what_the_host_needs_is_asked_once_for_all_lists(
+    world: World, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads every process's sockets: with 1,000 lists that took most of an attach."""
+    asked: list[int] = []
+
+    def protected() -> list[sockets.Protected]:
+        asked.append(1)
+        return []
+
+    monkeypatch.setattr(sockets, "protected", protected)
+    for number in range(5):
+        files.write(f"list{number}", f"10.0.{number}.1")
+    assert len(world.loader.plan(files.files, Circumstances()).puts) == 5
+    assert len(asked) == 1
+    files.follow()
+    asked.clear()
+    safety.check_lists(world.store, [], [])
+    assert len(asked) == 1
 
 
 def test_lists_no_longer_in_the_file_are_dropped(world: World, files: Files) -> None:
