@@ -62,11 +62,13 @@ class Ipset:
             return None
         text = value.decode("latin-1")
         text = text if "/" in text or "-" in text else text + self._lengths.get(name, "")
-        if b"nomatch" in rest and b"nomatch" in _QUOTED.sub(b"", rest).split():
+        if b'"' in rest:
+            rest = _QUOTED.sub(b"", rest)
+        if b"nomatch" in rest and b"nomatch" in rest.split():
             self._collector.let_in(text, line, "exceptions (nomatch)")
             return None
         seconds = self._timeouts.get(name, 0.0)
-        if rest and (found := _TIMEOUT.search(_QUOTED.sub(b"", rest))):
+        if rest and (found := _TIMEOUT.search(rest)):
             seconds = float(found[1])
         if seconds and not self._collector.notes.ends(self._collector.notes.now + seconds):
             return None
