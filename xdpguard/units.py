@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import time
+import unicodedata
+
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def number(value: int | str) -> str:
@@ -34,3 +38,19 @@ def span(seconds: float) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2])
+
+
+def is_control(letter: str) -> bool:
+    """Return whether a character could change what a terminal shows of others: controls, line ends, direction marks."""
+    return unicodedata.category(letter) in _CONTROLS or letter in _DIRECTIONS
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Return text with such characters, and those that no encoding has, as escapes. ``keep``: characters left as is."""
+    if text.isprintable():
+        return text
+    return "".join(_escape(it) if it not in keep and is_control(it) else it for it in text)
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

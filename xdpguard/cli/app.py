@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -42,7 +43,7 @@ _TABLE = {
     "unblock": Source("xdpguard.cli.rules", "Take block rules away, and shadow rules."),
     "allow": Source("xdpguard.cli.rules", "Let sources through, whatever blocks them."),
     "disallow": Source("xdpguard.cli.rules", "Take sources off the allow list."),
-    "rules": Source("xdpguard.cli.rules", "Show the rules in force and what they hit."),
+    "rules": Source("xdpguard.cli.listing", "Show the stored rules, whether they are in force, and what they hit."),
     "promote": Source("xdpguard.cli.promote", "Let shadow entries drop what they have only counted so far."),
     "stats": Source(
         "xdpguard.cli.observe", "Show packets and bytes by reason, TCP flags and protocols, for each interface."
@@ -135,6 +136,10 @@ def _open_standard_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        # What the locale cannot show is shown as an escape, and ends no command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(arguments: list[str]) -> int:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xdpguard.control.entries import RuleHits
     from xdpguard.control.lists import ListHits, Share
     from xdpguard.policy.hits import Split
+    from xdpguard.policy.rule import Rule
 
 RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
 LIST_COLUMNS = ["list", "entries", "in kernel", "packets", "bytes", "format", "skipped", "loaded", "file"]
@@ -31,9 +32,9 @@ def rule_row(item: RuleHits, now: float) -> list[str]:
         units.number(item.packets),
         units.byte_count(item.bytes),
         _left(rule.expires, now),
-        rule.source,
+        _origins(rule, now),
         units.moment(rule.created),
-        rule.reason,
+        rule.why,
     ]
 
 
@@ -44,9 +45,9 @@ def shadow_rule_row(item: RuleHits, now: float) -> list[str]:
         str(rule.target),
         *_cells(item.split or NO_SPLIT),
         _left(rule.expires, now),
-        rule.source,
+        _origins(rule, now),
         units.moment(rule.created),
-        rule.reason,
+        rule.why,
     ]
 
 
@@ -95,6 +96,11 @@ def _cells(split: Split) -> list[str]:
         units.number(split.allowed.packets),
         units.byte_count(split.total.bytes),
     ]
+
+
+def _origins(rule: Rule, now: float) -> str:
+    """Return the origins of the parts that have not ended, the one that counts first."""
+    return ", ".join(it.source for it in rule.parts if it.expires is None or it.expires > now)
 
 
 def _left(expires: float | None, now: float) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import entries, render
-from xdpguard.cli.rules import tell_overridden
+from xdpguard.cli.changing import overridden
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, prefixes
 from xdpguard.errors import UsageError
@@ -54,6 +54,7 @@ def promote(
 ) -> None:
     """Let shadow entries drop what they have only counted so far."""
     from xdpguard.control import promote as promotion
+    from xdpguard.control.presence import presences
 
     if everything and (targets or names):
         raise UsageError("--all leaves nothing to name", "leave out the targets and lists, or --all")
@@ -68,8 +69,10 @@ def promote(
             promotion.check(found, chosen)
         if not dry_run:
             promotion.promote(found, chosen, force)
-        if len(chosen.rules) <= 100:
-            tell_overridden(found.store, [it.rule.target for it in chosen.rules])
+        overridden(found, [it.rule.target for it in chosen.rules])
+        where = presences(found.store)
+        if not dry_run:
+            chosen.in_force = bool(where.enforcing)
     for text in chosen.notes:
         render.note(text)
     if as_json:
@@ -82,8 +85,8 @@ def promote(
         typer.echo(f"would promote {what}; nothing was changed")
         return
     typer.echo(f"promoted {what}")
-    if not chosen.in_force:
-        render.note("nothing is attached: stored, in force from the next attach on")
+    for text in where.notes():
+        render.note(text)
 
 
 def _tell(chosen: Promotion) -> None:

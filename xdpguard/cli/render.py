@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
+from xdpguard import units
 from xdpguard.errors import XdpguardError
 
 
@@ -28,9 +29,14 @@ def json_line(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def say(text: str) -> None:
+    """Print lines on standard output; what could steer a terminal is shown as escapes."""
+    typer.echo(units.visible(text, keep="\n"))
+
+
 def note(text: str) -> None:
     """Print a note on standard error."""
-    typer.echo(f"xdpguard: note: {text}", err=True)
+    typer.echo(f"xdpguard: note: {units.visible(text)}", err=True)
 
 
 def reader_gone(descriptor: int) -> bool:
@@ -42,9 +48,10 @@ def reader_gone(descriptor: int) -> bool:
 
 def failure(error: XdpguardError, verbose: bool) -> None:
     """Print an error and its remedy in one line; with -v all details."""
-    typer.echo(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else ""), err=True)
+    line = f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else "")
+    typer.echo(units.visible(line, keep="\n"), err=True)
     if verbose and error.details:
-        typer.echo(error.details.rstrip(), err=True)
+        typer.echo(units.visible(error.details.rstrip(), keep="\n\t"), err=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", right: str = "") -> None:

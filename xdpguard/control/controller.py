@@ -21,7 +21,6 @@ from xdpguard.control import audit, namespaces, needed
 from xdpguard.control.attach import Attach, Outcome
 from xdpguard.control.attachments import Attachments, Dataplane, LinkTable
 from xdpguard.control.detach import Detach
-from xdpguard.control.entries import CONFIG
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import ListsFailed, Loaded, Loader
 from xdpguard.control.planning import Request, config_rules
@@ -31,7 +30,7 @@ from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Policy
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.database import Store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from xdpguard.control import safety
 from xdpguard.control.lists import Lists
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.hits import NO_SPLIT
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.lists import NamedList
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from xdpguard.lists.formats import Fault, Parsed
     from xdpguard.policy.model import ListFile
 
-CONFIG = "config"  # origin of the lists in the configuration file
 _FORCE = "--force loads it all the same"
 
 

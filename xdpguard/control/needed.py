@@ -12,9 +12,9 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from xdpguard.control.entries import CONFIG, Entries
+from xdpguard.control.entries import Entries
 from xdpguard.net import netns, sockets
-from xdpguard.policy.rule import SAFETY, NewRule, Rule
+from xdpguard.policy.rule import CONFIG, SAFETY, NewRule, Rule
 from xdpguard.policy.target import Port, Prefix, Target
 from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore
@@ -104,11 +104,10 @@ class Blocking:
         covers = {Prefix(*pair) for pair in around(address)}
         if any(it.kind == "allow" and it.target in covers for it in self._new):
             return True
-        rules = self._store.covering("allow", address, time.time())
-        if self._new:
-            # The rules of the configuration are about to be replaced by these.
-            rules = [it for it in rules if it.source != CONFIG]
-        return any(it.source != SAFETY and (it.expires is None or it.expires > until) for it in rules)
+        # With new rules, those of the configuration are about to be replaced.
+        left_out = {SAFETY, CONFIG} if self._new else {SAFETY}
+        parts = (part for rule in self._store.covering("allow", address, time.time()) for part in rule.parts)
+        return any(it.source not in left_out and (it.expires is None or it.expires > until) for it in parts)
 
 
 def conflicts(
@@ -153,18 +152,18 @@ def keep(entries: Entries, found: Iterable[Conflict]) -> None:
     """Let exactly these addresses through. The caller holds the instance's lock. Raise XdpguardError if full."""
     now = time.time()
     wanted = [NewRule("allow", it.address, f"{it.role}; {it.blocked_by}", SAFETY, now, None) for it in found]
-    held = {rule.target: rule.reason for rule in entries.of_source("allow", SAFETY)}
+    held = {target: part.reason for target, part in entries.of_source("allow", SAFETY).items()}
     if held != {rule.target: rule.reason for rule in wanted}:
         changed = [it for it in wanted if held.get(it.target, it.reason) != it.reason]
         with entries.changes.begin():
             entries.replace_source(SAFETY, wanted)
             if changed:
-                entries.add_rules(changed)
+                entries.add_rules(changed, replace=True)
 
 
 def kept(store: Store) -> list[Conflict]:
     """Return the present conflicts whose address is let through by a rule of `keep`."""
-    held = {it.target for it in store.rules("allow") if it.source == SAFETY}
+    held = {it.target for it in store.rules("allow") if it.part(SAFETY)}
     return [it for it in conflicts(store) if it.address in held] if held else []
 
 

@@ -203,8 +203,10 @@ def _allowed(
         targets = {rule.target for rule in config if rule.kind == "allow"}
         if targets.intersection(_covers(address)):
             return True
-        rules = [rule for rule in rules if rule.source != _CONFIG]
-    return any(rule.expires is None or (until is not None and rule.expires >= until) for rule in rules)
+        parts = [part for rule in rules for part in rule.parts if part.source != _CONFIG]
+    else:
+        parts = [part for rule in rules for part in rule.parts]
+    return any(part.expires is None or (until is not None and part.expires >= until) for part in parts)
 
 
 def _last_end(rules: Iterable[Rule]) -> float | None:

@@ -15,6 +15,7 @@ from xdpguard.instance import unwritable
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
+from xdpguard.store import parts
 from xdpguard.store.migration import migrate, open_read_only
 from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
 from xdpguard.store.schema import VERSION
@@ -135,8 +136,10 @@ class Store(Closeable):
         return {row[0] for row in self.execute("SELECT slot FROM rules WHERE mode = ?", (mode,))}
 
     def put(self, rules: Iterable[tuple[NewRule, int]], mode: Mode = "enforce") -> None:
-        """Add rules with their slots. An existing rule takes the new reason, origin and end, and keeps the rest."""
+        """Add rules with their slots. An existing rule takes the new parts, and keeps the rest."""
+        rules = list(rules)
         with self._explained():
+            parts.put_parts(self._database, [rule for rule, _ in rules], mode)
             self._database.executemany(
                 f"INSERT INTO rules ({NEW_RULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (mode, kind, target) DO UPDATE SET"
@@ -146,8 +149,25 @@ class Store(Closeable):
 
     def remove(self, ids: Iterable[int]) -> None:
         """Delete rules by id."""
+        gone = [(number,) for number in ids]
         with self._explained():
-            self._database.executemany("DELETE FROM rules WHERE id = ?", ((number,) for number in ids))
+            parts.remove_parts(self._database, gone)
+            self._database.executemany("DELETE FROM rules WHERE id = ?", gone)
+
+    def remove_ended_parts(self, now: float) -> None:
+        """Delete the parts of rules whose end has come, where the rule lasts longer."""
+        with self._explained():
+            parts.remove_ended(self._database, now)
+
+    def note_ended(self, rules: Iterable[Rule], now: float) -> None:
+        """Record that rules ended by themselves, for a week."""
+        with self._explained():
+            parts.note_ended(self._database, rules, now)
+
+    def ended(self, kind: Kind, target: Target, mode: Mode = "enforce") -> float | None:
+        """Return when a rule ended by itself (Unix time); None if there was none, or it was removed."""
+        with self._explained():
+            return parts.ended(self._database, kind, target, mode)
 
     def renumber(self) -> None:
         """Assign the slots 0, 1, 2, ... to the enforced rules in order of age, for new maps."""
@@ -227,8 +247,11 @@ class Store(Closeable):
             return self._database.execute(query, values).fetchall()
 
     def _rules(self, where: str, *values: object) -> list[Rule]:
+        query = f"SELECT {RULE}, {parts.HAS_PARTS} FROM rules {where}"
         with self._explained():
-            return [rule_of(row) for row in self._database.execute(f"SELECT {RULE} FROM rules {where}", values)]
+            found = self._database.execute(query, values).fetchall()
+            rules = ((rule_of(row[:-1]), row[-1]) for row in found)
+            return [parts.with_parts(self._database, rule) if several else rule for rule, several in rules]
 
     def _migrate(self) -> None:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]

@@ -19,8 +19,19 @@ if TYPE_CHECKING:
     from xdpguard.store.lists import NamedList as Stored
 
 
+class Origin(Struct, frozen=True):
+    """What one origin wants of a rule; ``expires``: Unix time."""
+
+    source: str
+    reason: str
+    expires: int | None
+
+
 class Rule(Struct, frozen=True, kw_only=True):
-    """A rule; times are Unix times. ``left_out``: addresses to which it does not apply, if there are any."""
+    """A rule; times are Unix times. Reason, source and end are those of the first of its ``origins``, which counts.
+
+    ``left_out``: addresses to which it does not apply, if there are any.
+    """
 
     kind: str
     target: str
@@ -30,6 +41,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     expires: int | None
     packets: int
     bytes: int
+    origins: list[Origin]
     left_out: list[str] | UnsetType = UNSET
 
     @classmethod
@@ -137,10 +149,15 @@ def _rule_fields(item: RuleHits) -> dict[str, Any]:
         "reason": rule.reason,
         "source": rule.source,
         "created": int(rule.created),
-        "expires": None if rule.expires is None else math.ceil(rule.expires),
+        "expires": _end(rule.expires),
         "packets": item.packets,
         "bytes": item.bytes,
+        "origins": [Origin(it.source, it.reason, _end(it.expires)) for it in rule.parts],
     }
+
+
+def _end(expires: float | None) -> int | None:
+    return None if expires is None else math.ceil(expires)
 
 
 def _list_fields(its: Stored, shadow: bool) -> dict[str, Any]:
