@@ -8,11 +8,12 @@ import io
 import os
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
-from xdpguard import __version__
+from xdpguard import __version__, units
 from xdpguard.cli import render
 from xdpguard.cli.commands import LazyGroup, Source
 from xdpguard.cli.session import Options, find_instance
@@ -44,6 +45,9 @@ _TABLE = {
     "allow": Source("xdpguard.cli.rules", "Let sources through, whatever blocks them."),
     "disallow": Source("xdpguard.cli.rules", "Take sources off the allow list."),
     "rules": Source("xdpguard.cli.listing", "Show the stored rules, whether they are in force, and what they hit."),
+    "import": Source(
+        "xdpguard.cli.listing", "Add the rules of an exported file, with their reasons, origins and ends."
+    ),
     "promote": Source("xdpguard.cli.promote", "Let shadow entries drop what they have only counted so far."),
     "stats": Source(
         "xdpguard.cli.observe", "Show packets and bytes by reason, TCP flags and protocols, for each interface."
@@ -83,8 +87,30 @@ _TABLE = {
 }
 
 
+@contextlib.contextmanager
+def _neutral() -> Iterator[None]:
+    """Keep what a user typed from steering the terminal by an error about it."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if isinstance(message, str):
+            error.message = units.visible(message, keep="\n")  # type: ignore[attr-defined]
+        raise
+
+
 class _Commands(LazyGroup):
     table = _TABLE
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the global options."""
+        with _neutral():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse and run a command."""
+        with _neutral():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NAMED = 5  # targets that are named one by one
 _LOOKED_AT = 100  # targets for which it is said what else decides about them
 _SHORTEN = "use --replace"
+_NOTHING_DROPPED = "nothing is attached: nothing is dropped until the next attach"
 _COUNTING = "nothing is attached: stored, counting from the next attach on"
 
 
@@ -60,7 +61,7 @@ def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] |
         notes = list(_overridden(found, wanted.targets)) if wanted.kind == "block" else []
         where = presences(found.store)
     for line in _added(done, wanted.kind, seconds):
-        typer.echo(line)
+        render.say(line)
     for text in [*notes, *where.notes()]:
         render.note(text)
 
@@ -81,12 +82,12 @@ def add_shadow(context: typer.Context, wanted: Wanted) -> None:
         where = presences(found.store)
     fresh = [it.now.target for it in done.puts if it.before is None]
     if fresh:
-        typer.echo(f"counting what a block of {named(fresh)} would drop{_end(seconds)}")
+        render.say(f"counting what a block of {named(fresh)} would drop{_end(seconds)}")
     there = [it for it in done.puts if it.before is not None]
     for put in there if len(there) <= _NAMED else ():
-        typer.echo(f"already counting for {put.now.target}, now {until(put.now.expires)}")
+        render.say(f"already counting for {put.now.target}, now {until(put.now.expires)}")
     if len(there) > _NAMED:
-        typer.echo(f"already counting for {len(there):,} of them; the later end stays")
+        render.say(f"already counting for {len(there):,} of them; the later end stays")
     for text in where.notes(_COUNTING):
         render.note(text)
 
@@ -113,20 +114,21 @@ def remove(
     _tell_ended(kind, done.ended)
     kept = {rule.target for rule in done.kept}
     if kind == "port" and (left := [target for target in gone if target not in kept]):
-        typer.echo(f"{verb} {named(left)}")
+        render.say(f"{verb} {named(left)}")
     for target in kept if kind == "port" else ():
-        typer.echo(f"{target} stays closed by the configuration file; take it out of [rules] there")
+        render.say(f"{target} stays closed by the configuration file; take it out of [rules] there")
     if kind == "allow":
         still = {rule.target for rule in done.kept}
         left = [it for it in gone if it not in still]
         if left:
-            typer.echo(f"{verb} {named(left)}")
+            render.say(f"{verb} {named(left)}")
         for line in lines:
-            typer.echo(line)
+            render.say(line)
 
 
 def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) -> None:
     """Remove block rules and shadow rules, and say what drops the same sources still."""
+    from xdpguard.control.presence import presences
     from xdpguard.control.standing import Standing
 
     with ruleset(options(context)) as found:
@@ -149,18 +151,21 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) -> 
                     raise XdpguardError(f"{target} has no block of its own, but is {words}", "nothing was changed")
         done = found.unblock(real, list(shadows.values()))
         standing = Standing(found)
+        where = presences(found.store)
         left: dict[Target, str] = {it: standing.dropped(it) for it in (real if len(real) <= _LOOKED_AT else ())}
     _tell_ended("block", {target: at for target, at in done.ended.items() if not left.get(target)})
     if real:
         clear = [target for target in real if target not in done.ended and not left.get(target)]
         if clear:
-            typer.echo(f"unblocked {named(clear)}")
+            render.say(f"unblocked {named(clear)}")
     else:
-        typer.echo(f"no longer counting {named(targets)}")
-    for target, words in left.items():
+        render.say(f"no longer counting {named(targets)}")
+    for it, words in left.items():
         if words:
-            what = f"the block of {target} has ended" if target in done.ended else f"removed the block of {target}"
-            typer.echo(f"{what}, but it is still {words}")
+            what = f"the block of {it} has ended" if it in done.ended else f"removed the block of {it}"
+            render.say(f"{what}, but it is still {words}")
+    for text in where.notes(_NOTHING_DROPPED) if any(left.values()) else ():
+        render.note(text)
 
 
 def reason_of(text: str) -> str:
@@ -223,9 +228,9 @@ def _after_disallow(standing: object, target: Prefix) -> str:
 
 def _tell_ended(kind: Kind, ended: dict[Target, float]) -> None:
     for target, at in list(ended.items())[:_NAMED]:
-        typer.echo(f"{target} is no longer {STATES[kind]}: that ended by itself at {units.moment(at)}")
+        render.say(f"{target} is no longer {STATES[kind]}: that ended by itself at {units.moment(at)}")
     if len(ended) > _NAMED:
-        typer.echo(f"... and {len(ended) - _NAMED:,} more that ended by themselves")
+        render.say(f"... and {len(ended) - _NAMED:,} more that ended by themselves")
 
 
 def _end(seconds: float | None) -> str:

@@ -11,15 +11,16 @@ from xdpguard.policy.hits import NO_SPLIT
 if TYPE_CHECKING:
     from xdpguard.control.entries import RuleHits
     from xdpguard.control.lists import ListHits, Share
+    from xdpguard.control.presence import Presences
     from xdpguard.policy.hits import Split
     from xdpguard.policy.rule import Rule
 
 RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
-LIST_COLUMNS = ["list", "entries", "in kernel", "packets", "bytes", "format", "skipped", "loaded", "file"]
+LIST_COLUMNS = ["list", "entries", "in kernel", "in force", "packets", "bytes", "format", "skipped", "loaded", "file"]
 SHADOW_TITLE = "shadow: dropping nothing, counting what they would hit"
 _CLASSES = ["established", "others", "allowed"]
 SHADOW_RULE_COLUMNS = ["target", *_CLASSES, "bytes", "expires in", "source", "created", "reason"]
-SHADOW_LIST_COLUMNS = ["list", "entries", "in kernel", *_CLASSES, "bytes", "format", "loaded", "file"]
+SHADOW_LIST_COLUMNS = ["list", "entries", "in kernel", "counting", *_CLASSES, "bytes", "format", "loaded", "file"]
 SHADOW_RIGHT = "established others allowed bytes entries"
 
 
@@ -51,13 +52,14 @@ def shadow_rule_row(item: RuleHits, now: float) -> list[str]:
     ]
 
 
-def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
+def list_row(item: ListHits, shares: dict[str, Share], where: Presences) -> list[str]:
     """Return a row for LIST_COLUMNS."""
     its = item.its
     return [
         its.name,
         units.number(its.entries),
         _held(its.name, shares),
+        _of(len(where.enforcing), where),
         units.number(item.packets),
         units.byte_count(item.bytes),
         its.format,
@@ -67,13 +69,14 @@ def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
     ]
 
 
-def shadow_list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
+def shadow_list_row(item: ListHits, shares: dict[str, Share], where: Presences) -> list[str]:
     """Return a row for SHADOW_LIST_COLUMNS."""
     its = item.its
     return [
         its.name,
         units.number(its.entries),
         _held(its.name, shares),
+        _of(len(where.carrying), where),
         *_cells(item.split or NO_SPLIT),
         its.format,
         units.moment(its.loaded),
@@ -110,3 +113,8 @@ def _left(expires: float | None, now: float) -> str:
 def _held(name: str, shares: dict[str, Share]) -> str:
     share = shares.get(name)
     return "not attached" if share is None else "all" if share.held == share.stored else f"{share.held:,}"
+
+
+def _of(there: int, where: Presences) -> str:
+    """Say on how many of the recorded interfaces."""
+    return "no" if not there else "yes" if there == len(where.all) else f"{there} of {len(where.all)}"

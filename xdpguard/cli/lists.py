@@ -17,6 +17,7 @@ from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
     from xdpguard.control.loader import Loaded
+    from xdpguard.control.presence import Presences
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -75,6 +76,8 @@ def load(
 ) -> None:
     """Block every address of a list. Loading it again swaps it in one step: never half of the old, half of the new."""
     from xdpguard.control.loader import Loader, check_name
+    from xdpguard.control.presence import presences
+    from xdpguard.control.standing import Standing
 
     check_name(name)
     if shadow and force:
@@ -87,7 +90,11 @@ def load(
             done = loader.load_stream(name, "standard input", sys.stdin.buffer, strict, force)
         else:
             done = loader.load_file(name, Path(file), "cli", strict, force)
-    _report(done, shadow, as_json)
+        where = presences(found.store)
+        passing = [] if shadow else list(Standing(found).allowed_of(name))
+    _report(done, shadow, as_json, where)
+    for text in passing if not as_json else ():
+        render.note(text)
 
 
 def drop(
@@ -109,7 +116,7 @@ def drop(
         done = [(it[name], it is counting) for name in wanted for it in (real, counting) if name in it]
         found.drop_lists([name for name in wanted if name in real], [name for name in wanted if name in counting])
     for it, counted in done:
-        typer.echo(f"dropped {'the shadow list ' if counted else ''}{it.name}: {it.entries:,} entries")
+        render.say(f"dropped {'the shadow list ' if counted else ''}{it.name}: {it.entries:,} entries")
         if it.source == "config":
             render.note(f"{it.name} stands in the configuration file, and comes back with it")
 
@@ -120,10 +127,13 @@ def show(
     as_json: _Json = False,
 ) -> None:
     """Show the lists, what they hit, and how many of their entries the kernel really holds."""
+    from xdpguard.control.presence import presences
+
     with ruleset(options(context), read_only=True) as kept:
         found, shadow = kept.lists.in_force(), kept.shadow_lists.in_force()
         shares, counted = kept.lists.shares(), kept.shadow_lists.shares()
         left_out = health.left_out(kept.store)
+        where = presences(kept.store)
     if name:
         found = [item for item in found if item.its.name == name]
         shadow = [item for item in shadow if item.its.name == name]
@@ -132,20 +142,23 @@ def show(
     if as_json:
         from xdpguard.cli.answers.entries import NamedList, ShadowList
 
-        real = [NamedList.of(item, shares, left_out.get(f"the list {item.its.name}")) for item in found]
-        render.print_json([*real, *(ShadowList.counted(item, counted) for item in shadow)])
+        real = [NamedList.of(item, shares, where, left_out.get(f"the list {item.its.name}")) for item in found]
+        render.print_json([*real, *(ShadowList.counted(item, counted, where) for item in shadow)])
         return
     if found:
-        rows = [entries.list_row(item, shares) for item in found]
+        rows = [entries.list_row(item, shares, where) for item in found]
         render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
-                typer.echo(f"{item.its.name} does not hold for {', '.join(addresses)}; see xdpguard status")
+                render.say(f"{item.its.name} does not hold for {', '.join(addresses)}; see xdpguard status")
     if shadow:
-        rows = [entries.shadow_list_row(item, counted) for item in shadow]
+        rows = [entries.shadow_list_row(item, counted, where) for item in shadow]
         render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
     if not found and not shadow:
-        typer.echo("no lists; load one with: xdpguard lists load NAME FILE")
+        render.say("no lists; load one with: xdpguard lists load NAME FILE")
+        return
+    for text in where.notes("nothing is attached: none of these is in force"):
+        render.note(text)
 
 
 def list_notes(done: Loaded) -> Iterator[str]:
@@ -158,7 +171,7 @@ def list_notes(done: Loaded) -> Iterator[str]:
     yield from done.notes
 
 
-def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
+def _report(done: Loaded, shadow: bool, as_json: bool, where: Presences) -> None:
     its = done.its
     for text in list_notes(done):
         render.note(text)
@@ -166,17 +179,19 @@ def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
         from xdpguard.cli.answers.entries import LoadedNow
 
         before = done.before.entries if done.before else None
-        render.print_json(LoadedNow.of(its, shadow, before, done.in_force))
+        render.print_json(LoadedNow.of(its, shadow, before, bool(where.enforcing)))
         return
     was = f" (had {done.before.entries:,})" if done.before else ""
     skipped = f", {its.skipped:,} lines skipped" if its.skipped else ""
     twice = f", {its.duplicates:,} of them twice" if its.duplicates else ""
     verb = "counting for" if shadow else "loaded"
-    typer.echo(
+    render.say(
         f"{verb} {its.name}: {its.given:,} entries{twice}, as {its.entries:,} prefixes{was}{skipped} ({its.format})"
     )
-    if not done.in_force:
-        render.note(f"nothing is attached: stored, {'counting' if shadow else 'in force'} from the next attach on")
+    for text in where.notes(
+        f"nothing is attached: stored, {'counting' if shadow else 'in force'} from the next attach on"
+    ):
+        render.note(text)
 
 
 @contextmanager

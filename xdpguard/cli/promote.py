@@ -82,9 +82,9 @@ def promote(
         return
     what = _counted(chosen)
     if dry_run:
-        typer.echo(f"would promote {what}; nothing was changed")
+        render.say(f"would promote {what}; nothing was changed")
         return
-    typer.echo(f"promoted {what}")
+    render.say(f"promoted {what}")
     for text in where.notes():
         render.note(text)
 
@@ -94,12 +94,12 @@ def _tell(chosen: Promotion) -> None:
     now = time.time()
     for rule in chosen.rules[:20]:
         left = "for good" if rule.rule.expires is None else f"for {units.span(rule.rule.expires - now)}"
-        typer.echo(f"{rule.rule.target}, {left}: {entries.words(rule.split or NO_SPLIT)}")
+        render.say(f"{rule.rule.target}, {left}: {entries.words(rule.split or NO_SPLIT)}")
     if len(chosen.rules) > 20:
-        typer.echo(f"... and {len(chosen.rules) - 20:,} rules more")
+        render.say(f"... and {len(chosen.rules) - 20:,} rules more")
     for it in chosen.lists:
         its = it.its
-        typer.echo(f"list {its.name}, {its.entries:,} entries: {entries.words(it.split or NO_SPLIT)}")
+        render.say(f"list {its.name}, {its.entries:,} entries: {entries.words(it.split or NO_SPLIT)}")
 
 
 def _counted(chosen: Promotion) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
@@ -100,7 +101,7 @@ def show_rich(
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
-    for column, its in zip(columns, widths or [None] * len(columns), strict=True):
+    for column, its in zip(columns, widths or itertools.repeat(None), strict=False):
         table.add_column(column, justify="right" if column in right else "left", overflow="fold", width=its)
     for row in rows:
         table.add_row(*map(Text, row))

@@ -56,6 +56,14 @@ class Standing:
         parts = [str(rule.target) for rule in self.inside("allow", target)]
         return f"{_some(parts)} inside {target} stays allowed: the allow list wins" if parts else ""
 
+    def allowed_of(self, name: str) -> Iterator[str]:
+        """Say which allow rules let entries of a list through, or parts of them."""
+        rules = [it for it in self._store.rules("allow") if it.expires is None or it.expires > self._now]
+        held = self._stored.entries(name) if rules else None
+        parts = [str(it.target) for it in rules if isinstance(it.target, Prefix) and held and held.holding(it.target)]
+        if parts:
+            yield f"{_some(parts)}, which the list {name} holds, stays allowed: the allow list wins"
+
     def inside(self, kind: str, target: Prefix) -> list[Rule]:
         """Return the rules of a kind for parts of a source."""
         if target.is_address:

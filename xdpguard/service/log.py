@@ -8,6 +8,7 @@ import os
 import sys
 
 from xdpguard.errors import XdpguardError
+from xdpguard.units import visible
 
 # syslog priorities, which sd-daemon(3) expects at the start of each line.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -23,7 +24,7 @@ def begin(verbose: bool) -> logging.Logger:
     if _is_journal(handler.stream.fileno()):
         handler.setFormatter(_Prioritized())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler.setFormatter(_Neutral("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("xdpguard")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -41,7 +42,14 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
         """Ignore the error: the reader has gone away or the disk is full, and the service must go on."""
 
 
-class _Prioritized(logging.Formatter):
+class _Neutral(logging.Formatter):
+    """Shows what could steer a terminal as escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), keep="\n")
+
+
+class _Prioritized(_Neutral):
     """Prefixes each line with its priority: the journal adds its own times and treats each line as a message."""
 
     def format(self, record: logging.LogRecord) -> str:

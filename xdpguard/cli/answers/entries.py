@@ -15,6 +15,7 @@ from xdpguard.policy.hits import NO_SPLIT
 if TYPE_CHECKING:
     from xdpguard.control.entries import RuleHits
     from xdpguard.control.lists import ListHits, Share
+    from xdpguard.control.presence import Presences
     from xdpguard.control.promote import Promotion as Promoted
     from xdpguard.store.lists import NamedList as Stored
 
@@ -91,17 +92,23 @@ class LoadedNow(Loaded, frozen=True, kw_only=True):
 
 
 class NamedList(Loaded, frozen=True, kw_only=True):
-    """A list, what it has hit, and how many of its entries the kernel holds; None: nothing is attached."""
+    """A list, what it has hit, and how many of its entries the kernel holds; None: nothing is attached.
+
+    ``in_force``: some interface carries the program and does more than observe.
+    """
 
     packets: int
     bytes: int
     held: int | None
+    in_force: bool
     left_out: list[str] | UnsetType = UNSET
 
     @classmethod
-    def of(cls, item: ListHits, shares: Mapping[str, Share], left_out: list[str] | None = None) -> NamedList:
+    def of(
+        cls, item: ListHits, shares: Mapping[str, Share], where: Presences, left_out: list[str] | None = None
+    ) -> NamedList:
         """Convert a list in force."""
-        return cls(**_list_fields(item.its, False), **_hit_fields(item, shares), left_out=left_out or UNSET)
+        return cls(**_list_fields(item.its, False), **_hit_fields(item, shares, where), left_out=left_out or UNSET)
 
 
 class ShadowList(NamedList, frozen=True, kw_only=True):
@@ -112,10 +119,10 @@ class ShadowList(NamedList, frozen=True, kw_only=True):
     other: HitCount
 
     @classmethod
-    def counted(cls, item: ListHits, shares: Mapping[str, Share]) -> ShadowList:
+    def counted(cls, item: ListHits, shares: Mapping[str, Share], where: Presences | None = None) -> ShadowList:
         """Convert a shadow list."""
         split = split_fields(item.split or NO_SPLIT)
-        return cls(**_list_fields(item.its, True), **_hit_fields(item, shares), **split)
+        return cls(**_list_fields(item.its, True), **_hit_fields(item, shares, where), **split)
 
 
 class Promotion(Struct, frozen=True, kw_only=True):
@@ -166,6 +173,11 @@ def _list_fields(its: Stored, shadow: bool) -> dict[str, Any]:
     return same | {"shadow": shadow, "file": its.file or None, "loaded": int(its.loaded)}
 
 
-def _hit_fields(item: ListHits, shares: Mapping[str, Share]) -> dict[str, Any]:
+def _hit_fields(item: ListHits, shares: Mapping[str, Share], where: Presences | None) -> dict[str, Any]:
     share = shares.get(item.its.name)
-    return {"packets": item.packets, "bytes": item.bytes, "held": share.held if share else None}
+    return {
+        "packets": item.packets,
+        "bytes": item.bytes,
+        "held": share.held if share else None,
+        "in_force": bool(where and where.enforcing and share),
+    }
