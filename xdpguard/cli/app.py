@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import traceback
@@ -164,7 +163,8 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         # What the locale cannot show is shown as an escape, and ends no command.
-        if isinstance(stream, io.TextIOWrapper):
+        # Refused by a stream whose descriptor has become another file since it was opened.
+        with contextlib.suppress(AttributeError, OSError):
             stream.reconfigure(errors="backslashreplace")
 
 

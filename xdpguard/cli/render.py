@@ -54,7 +54,7 @@ def reader_gone(descriptor: int) -> bool:
 def failure(error: XdpguardError, verbose: bool) -> None:
     """Print an error and its remedy in one line; with -v all details."""
     line = f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else "")
-    typer.echo(units.visible(line, keep="\n"), err=True)
+    typer.echo(units.visible(line), err=True)
     if verbose and error.details:
         typer.echo(units.visible(error.details.rstrip(), keep="\n\t"), err=True)
 

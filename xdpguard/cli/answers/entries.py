@@ -100,7 +100,7 @@ class NamedList(Loaded, frozen=True, kw_only=True):
     packets: int
     bytes: int
     held: int | None
-    in_force: bool
+    in_force: bool | UnsetType
     left_out: list[str] | UnsetType = UNSET
 
     @classmethod
@@ -179,5 +179,5 @@ def _hit_fields(item: ListHits, shares: Mapping[str, Share], where: Presences | 
         "packets": item.packets,
         "bytes": item.bytes,
         "held": share.held if share else None,
-        "in_force": bool(where and where.enforcing and share),
+        "in_force": UNSET if where is None else bool(where.enforcing and share),
     }
