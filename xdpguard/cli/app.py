@@ -165,7 +165,7 @@ def _open_standard_streams() -> None:
         # What the locale cannot show is shown as an escape, and ends no command.
         # Refused by a stream whose descriptor has become another file since it was opened.
         with contextlib.suppress(AttributeError, OSError):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def run(arguments: list[str]) -> int:

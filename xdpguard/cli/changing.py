@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -169,13 +170,15 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) -> 
 
 
 def reason_of(text: str) -> str:
-    """Return a reason as it is stored: what is no valid UTF-8 is replaced. Raise UsageError for control characters."""
-    if any(units.is_control(letter) and not "\ud800" <= letter <= "\udfff" for letter in text):
-        raise UsageError("the reason has control characters in it", "give plain text in one line")
-    kept = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    if kept != text:
-        render.note(f"the reason is not valid UTF-8; kept as: {kept}")
-    return kept
+    """Return a reason if it can be stored. Raise UsageError if it has control characters, or is not valid text."""
+    strange = next((letter for letter in text if "\ud800" <= letter <= "\udfff"), "")
+    if strange:
+        byte = f": byte 0x{ord(strange) & 0xFF:02x}" if strange >= "\udc80" else ""
+        encoding = sys.getfilesystemencoding().upper()
+        raise UsageError(f"the reason is not valid {encoding}{byte}", f"give it in {encoding}, or in ASCII")
+    if any(map(units.is_control, text)):
+        raise UsageError("the reason contains control characters", "give plain text in one line")
+    return text
 
 
 def named(targets: Sequence[Target]) -> str:
