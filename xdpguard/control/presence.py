@@ -53,9 +53,9 @@ class Presences(NamedTuple):
         lost, observing = [it for it in self.all if it.fault], [it for it in self.carrying if it.observe]
         found = []
         if lost and self.enforcing:
-            found.append(f"in force on {', '.join(it.place for it in self.enforcing)} only")
+            found.append(f"in force on {', '.join(it.place for it in self.enforcing)}")
         elif not self.enforcing:
-            found.append("in force on no interface at this moment")
+            found.append("stored; in force on no interface at this moment")
         found += [f"{it.place} {it.fault}; see xdpguard status" for it in lost]
         return found + [f"{it.place} only observes: it counts what would be dropped" for it in observing]
 
@@ -73,7 +73,7 @@ def _fault(known: Attachment) -> str:
     if moved:
         return f"is now {moved}, and carries the program there"
     if found is None:
-        return "does not exist any more"
+        return "is not there under that name"
     return "carries another program" if found else "lost its program"
 
 
