@@ -7,14 +7,14 @@ Every method that changes anything is one change or part of one (change.py); its
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from xdpguard.control.change import Changes
 from xdpguard.control.results import Added, Put, Removed, configured, not_there
 from xdpguard.control.slots import Room, place
-from xdpguard.control.tables import RuleTables
+from xdpguard.control.tables import RuleTables, opened, touching
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits, Split, with_more
 from xdpguard.policy.origins import joined
@@ -122,11 +122,11 @@ class Entries:
         """Remove existing rules, all or none."""
         if not rules:
             return
-        with self.changes.begin(), self._opened() as tables:
+        with self.changes.begin(), opened(self.changes, self._tables) as tables:
             self._store.remove(rule.id for rule in rules)
             self.changes.release(self, (rule.slot for rule in rules))
             if tables:
-                with self._touching():
+                with touching(self.changes, self, self._words):
                     tables.remove(
                         rules, lambda net: self._store.touches("block", net), lambda: self._store.rules("block")
                     )
@@ -221,15 +221,20 @@ class Entries:
 
     def _put(self, wanted: Sequence[NewRule], held: Mapping[Target, Rule]) -> bool:
         """Add rules of one kind, or change existing ones (``held``); return whether the kernel has tables."""
-        with self.changes.begin(), self._opened() as tables:
-            room = Room(self.mode, self._store.used_slots(self.mode), self.changes.released(self), _capacity(tables))
+        with self.changes.begin(), opened(self.changes, self._tables) as tables:
+            room = Room(
+                self.mode,
+                self._store.used_slots(self.mode),
+                self.changes.released(self),
+                tables.capacity if tables else None,
+            )
             placed = place(wanted, {target: rule.slot for target, rule in held.items()}, room)
             if tables:
                 # Before the rules are added: a kill between the two steps must not leave a rule with stale hits.
                 tables.clear_hits(slot for rule, slot in placed if rule.target not in held)
             self._store.put(placed, self.mode)
             if tables and placed:
-                with self._touching():
+                with touching(self.changes, self, self._words):
                     tables.add(rule.stored(slot, self.mode) for rule, slot in placed)
         return tables is not None
 
@@ -245,31 +250,6 @@ class Entries:
                     return tables.hits()
         return None
 
-    @contextmanager
-    def _opened(self) -> Iterator[RuleTables | None]:
-        """Yield the maps, or None while nothing is attached."""
-        if not self.changes.attached():
-            yield None
-            return
-        with self._tables() as tables:
-            yield tables
-
-    @contextmanager
-    def _touching(self) -> Iterator[None]:
-        """Run the kernel part of a change. Raise XdpguardError if the kernel refuses."""
-        self.changes.touch(self, self._words.replace(" ", "-"))
-        try:
-            yield
-        except OSError as error:
-            raise XdpguardError(
-                f"the kernel did not take the {self._words}: {error.strerror}",
-                "nothing was changed; see xdpguard doctor",
-            ) from error
-
     def _not_there(self, kind: Kind, target: Target) -> XdpguardError:
         covering = self._store.covering(kind, target, self._now(), self.mode) if isinstance(target, Prefix) else []
         return not_there(kind, target, covering[0] if covering else None)
-
-
-def _capacity(tables: RuleTables | None) -> int | None:
-    return tables.capacity if tables else None
