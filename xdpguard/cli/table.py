@@ -16,6 +16,7 @@ from xdpguard import units
 _MANY_ROWS = 1000
 _NARROWEST_PIPE = 160  # columns; wide enough that a pipe gets whole lines
 _GAP = "   "
+_INDENT = "    "
 _LONGEST_WORD = 43  # characters that a column keeps together: the longest IPv6 prefix; longer words are broken
 
 
@@ -35,11 +36,12 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, righ
         for number, line in enumerate(lines):
             typer.echo(typer.style(line, bold=True) if bold and number in (0, head) else line)
         return
-    widths = fitted(columns, rows, width)
-    if widths:
-        show_rich(columns, rows, title, right, width, widths)
-    else:
-        _show_records(columns, rows, title, width)
+    for gap in (len(_GAP), len(_GAP) - 1):
+        widths = fitted(columns, rows, width, gap)
+        if widths:
+            show_rich(columns, rows, title, right, width, widths, gap)
+            return
+    _show_records(columns, rows, title, width)
 
 
 def _shown(text: str) -> str:
@@ -69,11 +71,11 @@ def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, 
     return [*([title.ljust(inner + 2)] if title else []), blank, head, f" {'─' * inner} ", *others, blank]
 
 
-def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, gap: int) -> list[int]:
     """Return widths of columns with which a table fits and no address is cut; none if there are no such widths."""
     from rich.cells import cell_len
 
-    room = width - 2 - len(_GAP) * (len(columns) - 1)
+    room = width - 2 - gap * (len(columns) - 1)
     cells = [[name, *(row[place] for row in rows)] for place, name in enumerate(columns)]
     widths = [max(1, *map(cell_len, its)) for its in cells]
     least = [max(1, *(min(cell_len(word), _LONGEST_WORD) for it in its for word in it.split())) for its in cells]
@@ -93,6 +95,7 @@ def show_rich(
     right: Sequence[str],
     width: int,
     widths: Sequence[int] | None = None,
+    gap: int = len(_GAP),
 ) -> None:
     """Print a table with rich: for other alphabets, and for tables whose cells take several lines."""
     from rich import box
@@ -101,6 +104,7 @@ def show_rich(
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    table.padding = (0, gap - 2, 0, 1)  # beside a blank of the box
     for column, its in zip(columns, widths or itertools.repeat(None), strict=False):
         table.add_column(column, justify="right" if column in right else "left", overflow="fold", width=its)
     for row in rows:
@@ -119,16 +123,16 @@ def _show_records(columns: Sequence[str], rows: Sequence[Sequence[str]], title: 
 
 def record(columns: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
     """Yield the lines of a row: fields of a name and a cell, broken between words only."""
-    line, indent = "", ""
+    line = ""
     for name, cell in zip(columns, row, strict=True):
         if not cell or cell == "-":
             continue
-        for number, word in enumerate(f"{name} {cell}".split()):
+        field = f"{name} {cell}"
+        for number, word in enumerate([field] if len(field) <= width - len(_INDENT) else field.split()):
             gap = ("  " if number == 0 else " ") if line.strip() else ""
             if line.strip() and len(line) + len(gap) + len(word) > width:
                 yield line
-                indent, gap = "    ", ""
-                line = indent
+                line, gap = _INDENT, ""
             line += gap + word
     if line.strip():
         yield line
