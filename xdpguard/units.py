@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import time
+import unicodedata
+
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def number(value: int | str) -> str:
@@ -36,11 +40,17 @@ def span(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def visible(text: str, keep: str = "") -> str:
-    r"""Return text with control and formatting characters, other than those to ``keep``, as escapes: ``\x1b``.
+def is_control(letter: str) -> bool:
+    """Return whether a character could change what a terminal shows of others: controls, line ends, direction marks."""
+    return unicodedata.category(letter) in _CONTROLS or letter in _DIRECTIONS
 
-    Names from files and command lines may hold what a terminal takes for commands.
-    """
-    if text.isascii() and text.isprintable():
+
+def visible(text: str, keep: str = "") -> str:
+    """Return text with such characters, and those that no encoding has, as escapes. ``keep``: characters left as is."""
+    if text.isprintable():
         return text
-    return "".join(it if it.isprintable() or it in keep else ascii(it)[1:-1] for it in text)
+    return "".join(_escape(it) if it not in keep and is_control(it) else it for it in text)
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

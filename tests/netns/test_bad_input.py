@@ -76,7 +76,7 @@ def attached(_attached: Command) -> Iterator[Command]:
         (["stats", "--watch", "1e300"], "too long"),
         (["block", "10.0.0.1", "--for", "9" * 5000 + "s"], "duration"),
         (["block", "10.0.0.0/" + "9" * 5000], "prefix length"),
-        (["block", "10.0.0.1", "--reason", "\udcff"], "control characters"),
+        (["block", "10.0.0.1", "--reason", "\udcff"], "not valid UTF-8: byte 0xff"),
         (["detach", "--all", "--netns", "nosuch"], "every namespace"),
         (["--instance", "abc\n", "status"], "instance name"),
         (["detach"], "--all"),

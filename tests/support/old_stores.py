@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Stores as versions 1 to 5 made them, with entries and hits in them."""
+"""Stores as versions 1 to 6 made them, with entries and hits in them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ _LIST = """(name TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, source TEXT N
     duplicates INTEGER NOT NULL, skipped INTEGER NOT NULL, forced INTEGER NOT NULL,
     packets INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0) STRICT"""
 _ENTRIES = "(name TEXT PRIMARY KEY, four BLOB NOT NULL, six BLOB NOT NULL) STRICT"
+_COUNTS = ", ".join(
+    f"{name} INTEGER NOT NULL DEFAULT 0"
+    for name in (
+        *("packets", "bytes", "established_packets", "established_bytes"),
+        *("allowed_packets", "allowed_bytes"),
+    )
+)
 # What each version added.
 _ADDED = {
     1: """
@@ -69,6 +76,34 @@ _ADDED = {
         INSERT INTO any_mtu VALUES ('eth0', 'web');
         INSERT INTO namespaces VALUES ('pid 7', 'boot', '12');
     """,
+    6: f"""
+        DROP TABLE rules; DROP TABLE lists; DROP TABLE list_entries;
+        DROP TABLE shadow_rules; DROP TABLE shadow_lists; DROP TABLE shadow_list_entries; DROP TABLE shadow_hits;
+        CREATE TABLE rules (id INTEGER PRIMARY KEY, mode TEXT NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL,
+            version INTEGER NOT NULL, network BLOB NOT NULL, length INTEGER NOT NULL, reason TEXT NOT NULL,
+            source TEXT NOT NULL, created REAL NOT NULL, expires REAL, slot INTEGER NOT NULL, {_COUNTS},
+            UNIQUE (mode, kind, target), UNIQUE (mode, slot)) STRICT;
+        CREATE INDEX rules_network ON rules (mode, kind, version, network, length);
+        CREATE INDEX rules_expires ON rules (expires) WHERE expires IS NOT NULL;
+        CREATE TABLE lists (mode TEXT NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL, source TEXT NOT NULL,
+            file TEXT NOT NULL, stamp TEXT NOT NULL, format TEXT NOT NULL, loaded REAL NOT NULL,
+            given INTEGER NOT NULL, entries INTEGER NOT NULL, duplicates INTEGER NOT NULL, skipped INTEGER NOT NULL,
+            forced INTEGER NOT NULL, {_COUNTS}, PRIMARY KEY (mode, name), UNIQUE (mode, number)) STRICT;
+        CREATE TABLE list_entries (mode TEXT NOT NULL, name TEXT NOT NULL, four BLOB NOT NULL, six BLOB NOT NULL,
+            PRIMARY KEY (mode, name)) STRICT;
+        INSERT INTO rules VALUES
+            (3, 'enforce', 'block', '192.0.2.7', 4, x'c0000207', 32, 'why', 'cli', 1000.5, NULL, 1, 11, 660,
+                0, 0, 0, 0),
+            (5, 'enforce', 'allow', '2001:db8::/32', 6, x'20010db8000000000000000000000000', 32, '', 'config', 1001,
+                9e9, 0, 2, 90, 0, 0, 0, 0),
+            (9, 'enforce', 'port', '53/udp', 0, x'0035', 17, 'dns', 'cli', 1002, NULL, 7, 0, 0, 0, 0, 0, 0),
+            (10, 'shadow', 'block', '192.0.2.7', 4, x'c0000207', 32, 'trial', 'cli', 2000, NULL, 1, 6, 360,
+                1, 60, 2, 120),
+            (11, 'shadow', 'block', '198.51.100.0/24', 4, x'c6336400', 24, '', 'cli', 2001, 8e9, 0, 0, 0, 0, 0, 0, 0);
+        INSERT INTO lists VALUES
+            ('enforce', 'bad', 1, 'config', '/bad', 'stamp', 'plain', 1005, 4, 1, 2, 1, 1, 21, 1260, 0, 0, 0, 0),
+            ('shadow', 'bad', 0, 'cli', '', '', 'csv', 2002, 1, 1, 0, 0, 0, 15, 900, 4, 240, 5, 300);
+    """,
 }
 VERSIONS = tuple(_ADDED)
 
@@ -80,8 +115,10 @@ def make(path: Path, version: int, entries: AddressSet | None = None, marks: Ite
             database.executescript(_ADDED[its])
         if entries is not None:
             for table, since in (("list_entries", 3), ("shadow_list_entries", 4)):
-                if version >= since:
+                if since <= version < 6:
                     database.execute(f"INSERT INTO {table} VALUES ('bad', ?, ?)", entries.packed())
+            for mode in ("enforce", "shadow") if version >= 6 else ():
+                database.execute("INSERT INTO list_entries VALUES (?, 'bad', ?, ?)", (mode, *entries.packed()))
         database.executemany("INSERT INTO facts VALUES (?, '1')", [(mark,) for mark in marks])
         database.execute(f"PRAGMA user_version = {version}")
         database.commit()

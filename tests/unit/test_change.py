@@ -121,7 +121,7 @@ class Command(NamedTuple):
 
 def adding(mode: Mode, targets: list[Target], reason: str) -> Command:
     return Command(
-        lambda its: its.of[mode].add("block", targets, reason, "cli", None),
+        lambda its: its.of[mode].add("block", targets, reason, "cli", None, replace=True),
         lambda state: state | {(mode, target): reason for target in targets},
     )
 
@@ -141,7 +141,8 @@ def promoting(targets: list[Target]) -> Command:
     def do(its: Ruleset) -> None:
         rules = list(its.of["shadow"].found("block", targets).values())
         with its.changes.begin():
-            its.of["enforce"].add_rules([NewRule("block", it.target, it.reason, "cli", 0.0, None) for it in rules])
+            enforced = [NewRule("block", it.target, it.reason, "cli", 0.0, None) for it in rules]
+            its.of["enforce"].add_rules(enforced, replace=True)
             its.of["shadow"].remove_rules(rules)
 
     def model(state: State) -> State:

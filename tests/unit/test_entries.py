@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from xdpguard.control.change import Changes
-from xdpguard.control.entries import Added, Entries
+from xdpguard.control.entries import Entries
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits
-from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.origins import later
+from xdpguard.policy.rule import CONFIG, SAFETY, NewRule, Rule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_prefix
 from xdpguard.store.database import Store
 
@@ -28,6 +30,7 @@ class FakeTables:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.there: dict[tuple[Kind, str], int] = {}
+        self.ends: dict[tuple[Kind, str], float | None] = {}
         self.counts: dict[int, Hits] = {}
         self.broken = False
 
@@ -37,6 +40,7 @@ class FakeTables:
                 self.broken = False
                 raise OSError(12, "Cannot allocate memory")
             self.there[item.kind, str(item.target)] = item.slot
+            self.ends[item.kind, str(item.target)] = item.expires
 
     def remove(
         self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
@@ -46,7 +50,9 @@ class FakeTables:
             del self.there[item.kind, str(item.target)]
 
     def sync(self, rules: Iterable[Rule]) -> int:
+        rules = list(rules)
         self.there = {(item.kind, str(item.target)): item.slot for item in rules}
+        self.ends = {(item.kind, str(item.target)): item.expires for item in rules}
         return 0
 
     def held(self, rules: Iterable[Rule]) -> int:
@@ -105,18 +111,19 @@ def shown(book: Entries) -> list[str]:
 def test_added_rules_are_in_store_and_maps(store: Store) -> None:
     tables = FakeTables(8)
     book = made(store, tables)
-    assert book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "why", "cli", None) == Added(2, 0, True)
+    assert book.add("block", prefixes("10.0.0.1", "10.0.0.0/8"), "why", "cli", None).added == 2
     assert set(tables.there) == {("block", "10.0.0.1"), ("block", "10.0.0.0/8")}
     assert shown(book) == ["10.0.0.1", "10.0.0.0/8"]
 
 
-def test_what_is_there_is_renewed_and_keeps_its_slot_hits_and_age(store: Store) -> None:
+def test_what_is_replaced_keeps_its_slot_hits_and_age(store: Store) -> None:
     tables, clock = FakeTables(8), Clock()
     book = made(store, tables, clock)
     book.add("block", prefixes("10.0.0.1"), "first", "cli", None)
     tables.counts[0] = Hits(5, 300)
     clock.now += 60
-    assert book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "second", "cli", 30) == Added(1, 1, True)
+    done = book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "second", "cli", 30, replace=True)
+    assert (done.added, done.updated, done.in_force) == (1, 1, True)
     first = book.in_force()[0]
     assert (first.rule.reason, first.rule.created, first.rule.slot) == ("second", 1_000_000.0, 0)
     assert (first.rule.expires, first.packets, first.bytes) == (clock.now + 30, 5, 300)
@@ -157,7 +164,7 @@ def test_removing_is_all_or_nothing(store: Store) -> None:
         book.remove("block", prefixes("10.0.0.2"))
     assert "inside 10.0.0.0/8" in refused.value.remedy
     assert len(tables.there) == 2
-    assert book.remove("block", prefixes("10.0.0.1", "10.0.0.1")) == 1
+    assert book.remove("block", prefixes("10.0.0.1", "10.0.0.1")) == ({}, [])
     assert set(tables.there) == {("block", "10.0.0.0/8")}
 
 
@@ -212,15 +219,100 @@ def test_rules_of_one_origin_are_replaced_and_others_left(store: Store) -> None:
     assert len(tables.there) == 2
 
 
-def test_the_command_line_does_not_shorten_what_the_configuration_holds(store: Store) -> None:
+X, Y = parse_prefix("10.0.0.1")[0], parse_prefix("10.0.0.2")[0]
+NAMED = [NewRule("block", X, "", CONFIG, 0.0, None)]
+
+
+def parts(store: Store, target: Prefix = X) -> list[tuple[str, str, float | None]]:
+    return [(*part,) for part in store.find("block", [target])[target].parts]
+
+
+def test_a_later_block_neither_shortens_nor_renames_an_earlier_one(store: Store) -> None:
+    clock = Clock()
+    book = made(store, FakeTables(8), clock)
+    book.add("block", [X], "first", "cli", 100)
+    for life, end in ((3, 100), (None, None), (100, None)):
+        (put,) = book.add("block", [X], "later", "cli", life).puts
+        assert put.before is not None
+        assert (put.now.reason, put.now.expires) == ("first", None if end is None else clock.now + end)
+        assert put.changed == (life is None)
+    assert book.add("block", [X], "later", "cli", 3, replace=True).updated == 1
+    assert parts(store) == [("cli", "later", clock.now + 3)]
+
+
+def test_what_has_ended_has_no_say(store: Store) -> None:
+    clock = Clock()
+    book = made(store, FakeTables(8), clock)
+    book.add("block", [X], "first", "cli", 3)
+    clock.now += 3
+    (put,) = book.add("block", [X], "second", "guard", 1).puts
+    assert (put.before, put.now.reason, put.now.others) == (None, "second", ())
+
+
+def test_each_origin_keeps_its_part(store: Store) -> None:
+    """A short block that the configuration finds in its place, and the other way round."""
+    tables, clock = FakeTables(8), Clock()
+    book = made(store, tables, clock)
+    book.add("block", [X], "short", "cli", 3)
+    tables.counts[0] = Hits(5, 300)
+    book.replace_source(CONFIG, NAMED)
+    assert parts(store) == [(CONFIG, "", None), ("cli", "short", clock.now + 3)]
+    clock.now += 3
+    book.purge()
+    assert parts(store) == [(CONFIG, "", None)]
+    assert book.in_force()[0].packets == 5, "the same rule all along"
+    book.add("block", [X], "long", "cli", 9)
+    book.replace_source(CONFIG, [])
+    assert parts(store) == [("cli", "long", clock.now + 9)]
+    assert tables.ends["block", str(X)] == clock.now + 9
+    book.replace_source(CONFIG, NAMED)
+    assert tables.ends["block", str(X)] is None
+    assert [rule.target for rule in book.remove("block", [X]).kept] == [X]
+    assert parts(store) == [(CONFIG, "", None)]
+    with pytest.raises(XdpguardError, match="is blocked by the configuration file"):
+        book.remove("block", [X])
+    book.replace_source(CONFIG, [])
+    assert (store.rules(), tables.there) == ([], {})
+
+
+def test_replacing_leaves_the_configuration_alone(store: Store) -> None:
+    clock = Clock()
+    book = made(store, FakeTables(8), clock)
+    book.add("block", [X], "scan", "guard", 600)
+    book.replace_source(CONFIG, NAMED)
+    book.add("block", [X], "", "cli", 3, replace=True)
+    assert parts(store) == [(CONFIG, "", None), ("cli", "", clock.now + 3)]
+
+
+def test_a_safety_rule_comes_last_and_takes_nothing_with_it(store: Store) -> None:
     book = made(store, FakeTables(8))
-    book.replace_source("config", [NewRule("block", parse_prefix("10.0.0.1")[0], "", "config", 0.0, None)])
-    change = book.add("block", prefixes("10.0.0.1", "10.0.0.2"), "", "cli", 10)
-    assert (change.added, change.updated, change.kept) == (1, 0, 1)
-    assert [(str(r.target), r.source, r.expires is None) for r in store.rules()] == [
-        ("10.0.0.1", "config", True),
-        ("10.0.0.2", "cli", False),
-    ]
+    for reason in ("first", "second"):
+        book.add_rules([NewRule("allow", X, reason, SAFETY, 0.0, None)], replace=True)
+        book.add("allow", [X], "mine", "cli", None)
+        (allowed,) = store.rules("allow")
+        assert allowed.origins == ["cli", SAFETY]
+        assert allowed.part(SAFETY) == (SAFETY, reason, None)
+    book.replace_source(SAFETY, [])
+    assert store.rules("allow")[0].origins == ["cli"]
+
+
+def test_removing_what_ended_by_itself_is_no_error(store: Store) -> None:
+    clock = Clock()
+    book = made(store, FakeTables(8), clock)
+    book.add("block", [X, Y], "", "cli", 3)
+    clock.now += 5
+    book.purge()
+    assert book.remove("block", [X]).ended == {X: clock.now - 2}
+    book.add("block", [X], "", "cli", 3)
+    book.remove("block", [X, Y])
+    with pytest.raises(XdpguardError, match="is not blocked"):
+        book.remove("block", [X])
+    clock.now += 8 * 86_400
+    book.add("block", [X], "", "cli", 1)
+    clock.now += 1
+    book.purge()
+    with pytest.raises(XdpguardError, match="is not blocked"):
+        book.remove("block", [Y])
 
 
 def test_maps_that_another_store_filled(store: Store) -> None:
@@ -254,8 +346,11 @@ ADDRESSES = st.lists(
 KINDS: st.SearchStrategy[Kind] = st.sampled_from(["allow", "block"])
 
 
+SOURCES = st.sampled_from(["cli", "guard"])
+
+
 class Model(RuleBasedStateMachine):
-    """Whatever is added, removed and left to expire: store, maps and a plain dictionary agree."""
+    """Whatever is added, removed, configured and left to expire: store, maps and a plain dictionary agree."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -263,34 +358,60 @@ class Model(RuleBasedStateMachine):
         self.tables = FakeTables(16)
         self.clock = Clock()
         self.book = made(self.store, self.tables, self.clock)
-        self.model: dict[tuple[Kind, Prefix], float | None] = {}
+        self.model: dict[tuple[Kind, Prefix], dict[str, float | None]] = {}
 
-    @rule(kind=KINDS, prefixes=ADDRESSES, life=st.sampled_from([None, 5.0, 50.0]))
-    def add(self, kind: Kind, prefixes: list[Prefix], life: float | None) -> None:
+    @rule(
+        kind=KINDS, prefixes=ADDRESSES, life=st.sampled_from([None, 5.0, 50.0]), source=SOURCES, replace=st.booleans()
+    )
+    def add(self, kind: Kind, prefixes: list[Prefix], life: float | None, source: str, replace: bool) -> None:
         self.purge()
         end = None if life is None else self.clock.now + life
-        wanted: dict[tuple[Kind, Prefix], float | None] = dict.fromkeys(((kind, prefix) for prefix in prefixes), end)
-        fits = len(self.model | wanted) <= 16
+        fits = len({*self.model, *((kind, prefix) for prefix in prefixes)}) <= 16
         try:
-            self.book.add(kind, prefixes, "", "cli", life)
+            self.book.add(kind, prefixes, "", source, life, replace)
         except XdpguardError:
             assert not fits
-        else:
-            assert fits
-            self.model |= wanted
+            return
+        assert fits
+        for prefix in prefixes:
+            held = self.model.setdefault((kind, prefix), {})
+            if replace:
+                self.model[kind, prefix] = {CONFIG: held[CONFIG]} if CONFIG in held else {}
+                self.model[kind, prefix][source] = end
+            else:
+                held[source] = later(held[source], end) if source in held else end
 
     @rule(kind=KINDS, prefixes=ADDRESSES)
     def remove(self, kind: Kind, prefixes: list[Prefix]) -> None:
         self.purge()
-        there = all((kind, prefix) in self.model for prefix in prefixes)
+        ended = {prefix for prefix in prefixes if self.store.ended(kind, prefix) is not None}
+        there = all(self.model.get((kind, prefix), {}).keys() - {CONFIG} or prefix in ended for prefix in prefixes)
         try:
             self.book.remove(kind, prefixes)
         except XdpguardError:
             assert not there
-        else:
-            assert there
-            for prefix in prefixes:
-                del self.model[kind, prefix]
+            return
+        assert there
+        for prefix in prefixes:
+            held = self.model.pop((kind, prefix), {})
+            if CONFIG in held:
+                self.model[kind, prefix] = {CONFIG: held[CONFIG]}
+
+    @rule(kind=KINDS, prefixes=ADDRESSES)
+    def configure(self, kind: Kind, prefixes: list[Prefix]) -> None:
+        self.purge()
+        left = {key: {it: end for it, end in held.items() if it != CONFIG} for key, held in self.model.items()}
+        wanted = {key: held for key, held in left.items() if held}
+        for prefix in prefixes:
+            wanted.setdefault((kind, prefix), {})[CONFIG] = None
+        fits = len(wanted) <= 16
+        try:
+            self.book.replace_source(CONFIG, [NewRule(kind, prefix, "", CONFIG, 0.0, None) for prefix in prefixes])
+        except XdpguardError:
+            assert not fits
+            return
+        assert fits
+        self.model = wanted
 
     @rule(seconds=st.integers(1, 20))
     def wait(self, seconds: int) -> None:
@@ -299,16 +420,27 @@ class Model(RuleBasedStateMachine):
     @rule()
     def purge(self) -> None:
         self.book.purge()
-        self.model = {key: end for key, end in self.model.items() if end is None or end > self.clock.now}
+        now = self.clock.now
+        alive = {
+            key: {it: end for it, end in held.items() if end is None or end > now} for key, held in self.model.items()
+        }
+        self.model = {key: held for key, held in alive.items() if held}
 
     @invariant()
     def agree(self) -> None:
         now = self.clock.now
-        live = {(kind, str(target)) for (kind, target), end in self.model.items() if end is None or end > now}
-        assert {(item.rule.kind, str(item.rule.target)) for item in self.book.in_force()} == live
-        stored = {(r.kind, str(r.target)): r.slot for r in self.store.rules()}
-        assert self.tables.there == stored
-        assert len(set(stored.values())) == len(stored)
+        ends = {key: list(held.values()) for key, held in self.model.items()}
+        last = {key: functools.reduce(later, its) for key, its in ends.items()}
+        live = {(kind, str(target)): end for (kind, target), end in last.items() if end is None or end > now}
+        assert {(it.rule.kind, str(it.rule.target)): it.rule.expires for it in self.book.in_force()} == live
+        for it in self.store.rules():
+            held = {part.source: part.expires for part in it.parts if part.expires is None or part.expires > now}
+            assert isinstance(it.target, Prefix)
+            its = self.model[it.kind, it.target]
+            assert held == {source: end for source, end in its.items() if end is None or end > now}
+        stored = {(r.kind, str(r.target)): (r.slot, r.expires) for r in self.store.rules()}
+        assert {key: (slot, self.tables.ends[key]) for key, slot in self.tables.there.items()} == stored
+        assert len({slot for slot, _ in stored.values()}) == len(stored)
         assert self.store.counts(now)["block"] == sum(1 for kind, _ in live if kind == "block")
 
     def teardown(self) -> None:

@@ -25,7 +25,6 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from xdpguard.cli.app import run
 from xdpguard.control.audit import Audit
-from xdpguard.control.entries import GUARD
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.lists import Share
 from xdpguard.dataplane.sys import abi, kernel
@@ -43,7 +42,7 @@ from xdpguard.policy.hits import Hits
 from xdpguard.policy.load import load
 from xdpguard.policy.metrics import Address, parse_listen
 from xdpguard.policy.model import TcpMetrics
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import GUARD, NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.store.database import Store
 from xdpguard.tcp import figures

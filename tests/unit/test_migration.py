@@ -18,7 +18,7 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.policy.hits import NO_SPLIT, Hits, Split
-from xdpguard.policy.rule import Rule
+from xdpguard.policy.rule import Part, Rule
 from xdpguard.policy.target import Port, parse_prefix
 from xdpguard.store.database import Attachment, Store
 from xdpguard.store.lists import ListStore, NamedList
@@ -96,9 +96,10 @@ def test_a_change_that_an_older_version_left_pending(tmp_path: Path, version: in
             assert {key for (key,) in store.execute("SELECT key FROM facts")} & set(MARKS) == {PENDING}
 
 
-def test_a_migrated_store_can_be_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [5, 6])
+def test_a_migrated_store_can_be_changed(tmp_path: Path, version: int) -> None:
     path = tmp_path / "store.db"
-    old_stores.make(path, 5, entries())
+    old_stores.make(path, version, entries())
     with Store(path) as store, store.transaction():
         assert store.used_slots() == {0, 1, 7}
         assert store.used_slots("shadow") == {0, 1}
@@ -108,6 +109,20 @@ def test_a_migrated_store_can_be_changed(tmp_path: Path) -> None:
         store.renumber()
         assert [it.slot for it in store.rules()] == [0, 1, 2]
         assert [it.slot for it in store.rules(mode="shadow")] == [1, 0]
+
+
+def test_a_migrated_store_takes_parts_of_several_origins(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    old_stores.make(path, 6, entries())
+    more = Part("config", "", None)
+    with Store(path) as store:
+        (rule,) = store.find("block", [A]).values()
+        with store.transaction():
+            store.put([(rule.as_new().of((more, *rule.parts)), rule.slot)])
+    with Store(path, read_only=True) as store:
+        (both,) = store.find("block", [A]).values()
+        assert both == rule._replace(source="config", reason="", others=rule.parts)
+        assert [it for it in store.rules() if it.others] == [both]
 
 
 def test_a_store_from_before_there_were_lists(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from xdpguard.control import safety
 from xdpguard.control.audit import Audit, ShadowAudit
 from xdpguard.control.change import Changes
 from xdpguard.control.controller import Controller
-from xdpguard.control.entries import CONFIG
 from xdpguard.control.lists import Lists, Share
 from xdpguard.control.loader import Circumstances, Loaded, Loader, check_name
 from xdpguard.control.sources import read_stream
@@ -29,7 +28,7 @@ from xdpguard.net import sockets
 from xdpguard.policy.hits import Hits
 from xdpguard.policy.load import load
 from xdpguard.policy.model import ListFile, Policy
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.policy.target import parse_prefix
 from xdpguard.service.upkeep import Upkeep
 from xdpguard.store.database import Store

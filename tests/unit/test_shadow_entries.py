@@ -103,7 +103,7 @@ def test_shadow_rules_are_not_rules(store: Store) -> None:
     assert not store.touches("block", A)
     assert [rule.target for rule in store.covering("block", A, mode="shadow")] == [A, B]
     assert [store.counts(now, "shadow")["block"] for now in (1009, 1010)] == [2, 0]
-    assert book(store, its).add("block", [A], "again", "cli", None).updated == 1
+    assert book(store, its).add("block", [A], "again", "cli", None, replace=True).updated == 1
     assert {rule.reason for rule in stored(store)} == {"why", "again"}
     book(store, its, 1010).purge()
     assert [rule.target for rule in stored(store)] == [A]

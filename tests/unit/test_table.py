@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 
@@ -66,3 +67,33 @@ def test_who_lays_it_out(cell: str, encoding: str, rich: bool) -> None:
     )
     assert done.returncode == rich, done
     assert b"b" in done.stdout
+
+
+ROW = ["block", "2001:db8:1234:5678:9abc:def0:1234:5678/128", "1,234,567", "12.5 MB", "59m 25s", "cli, config",
+       "2026-11-28 04:47:19", "ssh brute force from 2001:db8::7"]  # fmt: skip
+RULES = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
+
+
+def shown(columns: list[str], rows: list[list[str]], width: int, encoding: str = "utf-8") -> str:
+    """What a pipe of that width gets."""
+    code = f"from xdpguard.cli import table\ntable._NARROWEST_PIPE = 0\ntable.show({columns!r}, {rows!r}, '', [])"
+    environment = os.environ | {"COLUMNS": str(width), "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    return done.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("target", ["203.0.113.10", ROW[1]])
+def test_no_address_is_cut(target: str, width: int) -> None:
+    """In none of the columns; and the lines fit the terminal, so that it wraps nothing."""
+    row = [*ROW[:1], target, *ROW[2:]]
+    out = shown(RULES, [row] * 3, max(width, len(target) + 7))
+    assert out.split().count(target) == 3
+    assert out.split().count("2001:db8::7") == 3
+    assert max(map(len, out.splitlines())) <= max(width, len(target) + 7)
+
+
+def test_what_a_terminal_must_not_get() -> None:
+    out = shown(["a"], [["x\x1b[31m\u202e\ny ✓"]], 200, "iso-8859-1")
+    assert "x\\x1b[31m\\u202e\\ny \\u2713" in out
+    assert "ü ✓" in shown(["a"], [["ü ✓"]], 200)

@@ -419,7 +419,7 @@ def test_blocking_asks_first(world: World) -> None:
         await screen.sees("blocked 198.51.100.7 for 10m")
         assert stored(world) == [("block", "198.51.100.7", 600)]
         await screen.press("b", *["right"] * 9, "left", "left", "left", "left", "left", "y")
-        await screen.sees("for 1m (rule existed, renewed)")
+        await screen.sees("198.51.100.7 is already blocked until")
 
     run(world, test)
 

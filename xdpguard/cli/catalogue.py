@@ -37,7 +37,10 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
         "unblock": Source("xdpguard.cli.rules", "Remove block rules, closed ports and shadow rules."),
         "allow": Source("xdpguard.cli.rules", "Let sources through, overriding every block."),
         "disallow": Source("xdpguard.cli.rules", "Remove sources from the allow list."),
-        "rules": Source("xdpguard.cli.rules", "Show the rules in force and their hits."),
+        "rules": Source("xdpguard.cli.listing", "Show the stored rules, whether they are in force, and what they hit."),
+        "import": Source(
+            "xdpguard.cli.listing", "Add the rules of an exported file, with their reasons, origins and ends."
+        ),
         "promote": Source("xdpguard.cli.promote", "Enforce shadow entries: drop what they have only counted so far."),
         "recover": Source(
             "xdpguard.cli.recover",

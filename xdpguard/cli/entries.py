@@ -11,14 +11,16 @@ from xdpguard.policy.hits import NO_SPLIT
 if TYPE_CHECKING:
     from xdpguard.control.entries import RuleHits
     from xdpguard.control.lists import ListHits, Share
+    from xdpguard.control.presence import Presences
     from xdpguard.policy.hits import Split
+    from xdpguard.policy.rule import Rule
 
 RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
-LIST_COLUMNS = ["list", "entries", "in kernel", "packets", "bytes", "format", "skipped", "loaded", "file"]
+LIST_COLUMNS = ["list", "entries", "in kernel", "in force", "packets", "bytes", "format", "skipped", "loaded", "file"]
 SHADOW_TITLE = "shadow entries: they drop nothing, and count what they would hit"
 _CLASSES = ["established", "others", "allowed"]
 SHADOW_RULE_COLUMNS = ["target", *_CLASSES, "bytes", "expires in", "source", "created", "reason"]
-SHADOW_LIST_COLUMNS = ["list", "entries", "in kernel", *_CLASSES, "bytes", "format", "loaded", "file"]
+SHADOW_LIST_COLUMNS = ["list", "entries", "in kernel", "counting", *_CLASSES, "bytes", "format", "loaded", "file"]
 SHADOW_RIGHT = "established others allowed bytes entries"
 
 
@@ -31,9 +33,9 @@ def rule_row(item: RuleHits, now: float) -> list[str]:
         units.number(item.packets),
         units.byte_count(item.bytes),
         _left(rule.expires, now),
-        rule.source,
+        _origins(rule, now),
         units.moment(rule.created),
-        rule.reason,
+        rule.why,
     ]
 
 
@@ -44,19 +46,20 @@ def shadow_rule_row(item: RuleHits, now: float) -> list[str]:
         str(rule.target),
         *_cells(item.split or NO_SPLIT),
         _left(rule.expires, now),
-        rule.source,
+        _origins(rule, now),
         units.moment(rule.created),
-        rule.reason,
+        rule.why,
     ]
 
 
-def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
+def list_row(item: ListHits, shares: dict[str, Share], where: Presences) -> list[str]:
     """Return a row for LIST_COLUMNS."""
     its = item.its
     return [
         its.name,
         units.number(its.entries),
         _held(its.name, shares),
+        _of(len(where.enforcing), where),
         units.number(item.packets),
         units.byte_count(item.bytes),
         its.format,
@@ -66,13 +69,14 @@ def list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
     ]
 
 
-def shadow_list_row(item: ListHits, shares: dict[str, Share]) -> list[str]:
+def shadow_list_row(item: ListHits, shares: dict[str, Share], where: Presences) -> list[str]:
     """Return a row for SHADOW_LIST_COLUMNS."""
     its = item.its
     return [
         its.name,
         units.number(its.entries),
         _held(its.name, shares),
+        _of(len(where.carrying), where),
         *_cells(item.split or NO_SPLIT),
         its.format,
         units.moment(its.loaded),
@@ -97,6 +101,11 @@ def _cells(split: Split) -> list[str]:
     ]
 
 
+def _origins(rule: Rule, now: float) -> str:
+    """Return the origins of the parts that have not ended, the one that counts first."""
+    return ", ".join(it.source for it in rule.parts if it.expires is None or it.expires > now)
+
+
 def _left(expires: float | None, now: float) -> str:
     return "never" if expires is None else units.span(expires - now)
 
@@ -104,3 +113,8 @@ def _left(expires: float | None, now: float) -> str:
 def _held(name: str, shares: dict[str, Share]) -> str:
     share = shares.get(name)
     return "not attached" if share is None else "all" if share.held == share.stored else f"{share.held:,}"
+
+
+def _of(there: int, where: Presences) -> str:
+    """Say on how many of the recorded interfaces."""
+    return "no" if not there else "yes" if there == len(where.all) else f"{there} of {len(where.all)}"

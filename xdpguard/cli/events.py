@@ -78,7 +78,7 @@ def events(
                 if as_json:
                     render.print_json(_answer(drop, attribution))
                 else:
-                    typer.echo(line(drop, which, attribution))
+                    render.say(line(drop, which, attribution))
 
             watch.run(take, count, end, sys.stdout.fileno())
             missed = watch.missed()
@@ -99,9 +99,9 @@ def _show_last(context: typer.Context, which: Wanted, attribution: Attribution, 
         render.print_json(Events([_answer(drop, attribution) for drop in found], dropped, sum(total.lost.values())))
         return
     for drop in found:
-        typer.echo(line(drop, which, attribution))
+        render.say(line(drop, which, attribution))
     if not dropped:
-        typer.echo(
+        render.say(
             "nothing dropped since attaching"
             if not which.reasons
             else "nothing dropped for that reason since attaching"

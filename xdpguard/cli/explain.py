@@ -103,7 +103,7 @@ def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
         render.print_json(found)
         return
     for text in _address_lines(found):
-        typer.echo(text)
+        render.say(text)
 
 
 def _explain_packet(
@@ -132,7 +132,7 @@ def _explain_packet(
         render.print_json(found)
         return
     for text in _packet_lines(found, subject.label):
-        typer.echo(text)
+        render.say(text)
 
 
 def _frame(text: str) -> bytes:

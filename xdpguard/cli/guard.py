@@ -78,18 +78,18 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
     rows = [[key, _text(value), "set here" if key in overrides else ""] for key, value in values.items()]
     render.print_table(["policy", "value", ""], rows)
     if published:
-        typer.echo(f"exempted automatically, because NAT redirects their connections: {', '.join(map(str, published))}")
+        render.say(f"exempted automatically, because NAT redirects their connections: {', '.join(map(str, published))}")
     if not interfaces:
-        typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
+        render.say("nothing is attached; attach with: xdpguard attach IFACE")
     for name, it in interfaces.items():
-        typer.echo(f"{name}: {_sentence(it)}")
+        render.say(f"{name}: {_sentence(it)}")
         if it.passed:
-            typer.echo(f"  segments without a socket pass: {', '.join(it.passed)}")
+            render.say(f"  segments without a socket pass: {', '.join(it.passed)}")
         for note in it.notes:
-            typer.echo(f"  {note}")
+            render.say(f"  {note}")
         if not it.answers.arrive:
-            typer.echo(f"  {it.answers.remedy}")
-        typer.echo(
+            render.say(f"  {it.answers.remedy}")
+        render.say(
             f"  {it.counters.cookie_sent:,} cookies sent, {it.counters.cookies_valid:,} came back valid,"
             f" {it.counters.cookie_bad:,} not; {it.counters.ack_unknown:,} segments of no connection;"
             f" {it.counters.syn_rate:,} SYNs over a rate"
@@ -98,7 +98,7 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
         render.note(text)
     for netns, its in raised.items():
         for key, (before, now) in its.items():
-            typer.echo(f"{key} is {now} while the flood lasts{f' in {netns}' if netns else ''} (was {before})")
+            render.say(f"{key} is {now} while the flood lasts{f' in {netns}' if netns else ''} (was {before})")
 
 
 def change(
@@ -122,7 +122,7 @@ def change(
         policy, changed = session.guard.set(changes, configured, links)
         failing = list(Reach(pins(chosen), links).failing(session.interfaces()))
     for key in changes:
-        typer.echo(f"{key} = {_text(getattr(policy, key))}")
+        render.say(f"{key} = {_text(getattr(policy, key))}")
     silent = [f"{place_of(it.name, it.netns)}: the guard {in_words(*its[:2])}; {its.remedy}" for it, its in failing]
     doubts = _doubts(policy, {link.netns for link in links})
     for text in [*changed, *doubts, *forgeable.warnings(policy), *silent]:

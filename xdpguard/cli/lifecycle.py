@@ -97,7 +97,7 @@ def attach(
         render.note(text)
     done = outcome.interface
     words = f"{', observing only' if done.observe else ''}{', any MTU' if done.any_mtu else ''}"
-    typer.echo(f"attached to {place_of(done.name, done.netns)} in {done.mode} mode{words} (program {done.prog_id})")
+    render.say(f"attached to {place_of(done.name, done.netns)} in {done.mode} mode{words} (program {done.prog_id})")
 
 
 def detach(
@@ -125,16 +125,16 @@ def detach(
     if errors:
         raise typer.Exit(EXIT_FAILED)
     if not outcomes:
-        typer.echo("nothing is attached")
+        render.say("nothing is attached")
 
 
 def _report(outcome: Outcome) -> None:
     for text in [*outcome.moved, *outcome.notes]:
         render.note(text)
     if not outcome.notes:
-        typer.echo(f"detached from {place_of(outcome.interface.name, outcome.interface.netns)}")
+        render.say(f"detached from {place_of(outcome.interface.name, outcome.interface.netns)}")
     for change in outcome.restored:
-        typer.echo(f"put back {change}")
+        render.say(f"put back {change}")
 
 
 def status(
@@ -182,13 +182,13 @@ def status(
         _exit(degraded)
         return
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    typer.echo(f"instance {chosen.instance.name}: rules: {total}")
+    render.say(f"instance {chosen.instance.name}: rules: {total}")
     if lists:
         named = ", ".join(f"{name} ({units.number(count)})" for name, count in lists.items())
-        typer.echo(f"lists: {named}")
+        render.say(f"lists: {named}")
     if shadow_rules or shadow_lists:
         named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
-        typer.echo(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}")
+        render.say(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}")
     if audit and audit.shadow and not audit.shadow.whole:
         render.note("the kernel lacks some shadow entries; attach again, or let xdpguard run restore them")
     if audit and audit.ratio < 1:
@@ -208,7 +208,7 @@ def status(
     if unread:
         render.note(f"the configuration cannot be read: {unread}")
     if not interfaces:
-        typer.echo("nothing is attached; attach with: xdpguard attach IFACE")
+        render.say("nothing is attached; attach with: xdpguard attach IFACE")
         _exit(degraded)
         return
     rows = [
@@ -251,13 +251,14 @@ def doctor(
     else:
         marks = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
         for check in found:
-            typer.echo(f"{marks[check.result]:<5} {check.name}: {check.finding}")
+            render.say(f"{marks[check.result]:<5} {check.name}: {check.finding}")
             if check.fixed:
-                typer.echo(f"      fixed: {check.fixed}")
+                render.say(f"      fixed: {check.fixed}")
             if check.remedy:
-                typer.echo(f"      -> {check.remedy}")
-    if any(check.result == "fail" for check in found):
-        raise typer.Exit(EXIT_MISSING)
+                render.say(f"      -> {check.remedy}")
+    failed = {check.name for check in found if check.result == "fail"}
+    if failed:
+        raise typer.Exit(EXIT_FAILED if failed == {"programs"} else EXIT_MISSING)
 
 
 def _fixed_mtu(its: Interface) -> str:

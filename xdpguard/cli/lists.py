@@ -18,6 +18,7 @@ from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.control.loader import Loaded
+    from xdpguard.control.presence import Presences
     from xdpguard.lists.addresses import AddressSet
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -109,7 +110,9 @@ def load(
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control.loader import Loader, check_name
+    from xdpguard.control.presence import presences
     from xdpguard.control.sources import read_source, read_stream
+    from xdpguard.control.standing import Standing
     from xdpguard.lists.formats.request import Request
 
     check_name(name)
@@ -130,12 +133,16 @@ def load(
             loader = Loader(found.shadow_lists if shadow else found.lists, step, dry_run)
             ready = loader.prepare(name, given, "cli", force)
             done = ready.loaded(False) if dry_run else loader.put(ready)
+            where = presences(found.store)
+            passing = [] if shadow or dry_run else list(Standing(found).allowed_of(name))
     if dry_run:
         _report_reading(done, ready.entries, shadow, as_json)
         if ready.refusal:
             raise ready.refusal
-    else:
-        _report(done, shadow, as_json)
+        return
+    _report(done, shadow, as_json, where)
+    for text in passing if not as_json else ():
+        render.note(text)
 
 
 def drop(
@@ -158,7 +165,7 @@ def drop(
         found.drop_lists([name for name in wanted if name in real], [name for name in wanted if name in counting])
     for it, counted in done:
         what = f"{'the shadow list ' if counted else ''}{it.name}"
-        typer.echo(f"dropped {what}: {render.counted(it.entries, 'entry', 'entries')}")
+        render.say(f"dropped {what}: {render.counted(it.entries, 'entry', 'entries')}")
         if it.source == "config":
             render.note(f"{it.name} is in the configuration file, and is loaded again with it")
 
@@ -169,10 +176,13 @@ def show(
     as_json: _Json = False,
 ) -> None:
     """Show the lists, their hits, and how many of their entries the kernel holds."""
+    from xdpguard.control.presence import presences
+
     with ruleset(options(context), read_only=True) as kept:
         found, shadow = kept.lists.in_force(), kept.shadow_lists.in_force()
         shares, counted = kept.lists.shares(), kept.shadow_lists.shares()
         left_out = health.left_out(kept.store)
+        where = presences(kept.store)
     if name:
         found = [item for item in found if item.its.name == name]
         shadow = [item for item in shadow if item.its.name == name]
@@ -181,20 +191,23 @@ def show(
     if as_json:
         from xdpguard.cli.answers.entries import NamedList, ShadowList
 
-        real = [NamedList.of(item, shares, left_out.get(f"the list {item.its.name}")) for item in found]
-        render.print_json([*real, *(ShadowList.counted(item, counted) for item in shadow)])
+        real = [NamedList.of(item, shares, where, left_out.get(f"the list {item.its.name}")) for item in found]
+        render.print_json([*real, *(ShadowList.counted(item, counted, where) for item in shadow)])
         return
     if found:
-        rows = [entries.list_row(item, shares) for item in found]
+        rows = [entries.list_row(item, shares, where) for item in found]
         render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
-                typer.echo(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
+                render.say(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
     if shadow:
-        rows = [entries.shadow_list_row(item, counted) for item in shadow]
+        rows = [entries.shadow_list_row(item, counted, where) for item in shadow]
         render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
     if not found and not shadow:
-        typer.echo("no lists; load one with: xdpguard lists load NAME FILE")
+        render.say("no lists; load one with: xdpguard lists load NAME FILE")
+        return
+    for text in where.notes("nothing is attached: none of these is in force"):
+        render.note(text)
 
 
 def list_notes(done: Loaded) -> Iterator[str]:
@@ -207,13 +220,13 @@ def list_notes(done: Loaded) -> Iterator[str]:
     yield from done.notes
 
 
-def _report(done: Loaded, shadow: bool, as_json: bool) -> None:
+def _report(done: Loaded, shadow: bool, as_json: bool, where: Presences) -> None:
     for text in list_notes(done):
         render.note(text)
     if as_json:
         from xdpguard.cli.answers.entries import LoadedNow
 
-        render.print_json(LoadedNow.of(done, shadow))
+        render.print_json(LoadedNow.of(done, shadow, bool(where.enforcing)))
         return
     typer.echo(f"{'loaded the shadow list' if shadow else 'loaded'} {_summary(done)}")
     if not done.in_force:

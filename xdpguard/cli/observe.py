@@ -60,13 +60,13 @@ def stats(
         raise UsageError("--watch is too short or too long", f"give {_SHORTEST_WATCH} to {_LONGEST_WATCH} seconds")
     require_privileges()
     chosen = options(context)
-    before, since = _read(chosen), time.monotonic()
-    _show(before, None, 0.0, as_json)
+    (before, lost), since = _read(chosen), time.monotonic()
+    _show(before, None, 0.0, as_json, lost)
     try:
         while watch:
             select.select([], [], [], watch)
-            now, moment = _read(chosen), time.monotonic()
-            _show(now, before, moment - since, as_json)
+            (now, lost), moment = _read(chosen), time.monotonic()
+            _show(now, before, moment - since, as_json, lost)
             before, since = now, moment
     except KeyboardInterrupt:
         return
@@ -101,23 +101,34 @@ def _nothing_attached() -> list[dict[str, str | int]]:
     raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
 
 
-def _read(chosen: Options) -> dict[str, Counters]:
+def _read(chosen: Options) -> tuple[dict[str, Counters], dict[str, str]]:
+    """Return the counters by interface, and why some of these interfaces do not carry the program now."""
+    from xdpguard.control.presence import presences
     from xdpguard.store.database import Store
     from xdpguard.telemetry import counters
 
     held = pins(chosen)
     with Store(chosen.instance.store, read_only=True) as store:
-        places = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
+        places = [it for it in presences(store).all if held.is_current(it.name, it.netns)]
     if not places:
         _nothing_attached()
-    return {key(*place): counters.read(held, *place) for place in places}
+    lost = {key(it.name, it.netns): it.fault for it in places if it.fault}
+    return {key(it.name, it.netns): counters.read(held, it.name, it.netns) for it in places}, lost
 
 
-def _show(now: Mapping[str, Counters], before: Mapping[str, Counters] | None, seconds: float, as_json: bool) -> None:
+def _show(
+    now: Mapping[str, Counters],
+    before: Mapping[str, Counters] | None,
+    seconds: float,
+    as_json: bool,
+    lost: Mapping[str, str],
+) -> None:
+    for name, fault in lost.items():
+        render.note(f"{name} {fault}: nothing is inspected there; see xdpguard status")
     if as_json:
         from xdpguard.cli.answers.traffic import Counted, Stats
 
-        render.print_json(Stats({name: Counted.of(counters) for name, counters in now.items()}))
+        render.print_json(Stats({name: Counted.of(counters, name not in lost) for name, counters in now.items()}))
         return
     if before is not None:
         typer.echo(f"--- {units.moment(time.time())}")

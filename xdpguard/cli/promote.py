@@ -10,7 +10,7 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import entries, render
-from xdpguard.cli.rules import tell_overridden
+from xdpguard.cli.changing import overridden
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, prefixes
 from xdpguard.errors import UsageError
@@ -54,6 +54,7 @@ def promote(
 ) -> None:
     """Enforce shadow entries: drop what they have only counted so far."""
     from xdpguard.control import promote as promotion
+    from xdpguard.control.presence import presences
 
     if everything and (targets or names):
         raise UsageError("--all cannot be combined with targets or --list", "leave out one or the other")
@@ -68,8 +69,10 @@ def promote(
             promotion.check(found, chosen)
         if not dry_run:
             promotion.promote(found, chosen, force)
-        if len(chosen.rules) <= 100:
-            tell_overridden(found.store, [it.rule.target for it in chosen.rules])
+        overridden(found, [it.rule.target for it in chosen.rules])
+        where = presences(found.store)
+        if not dry_run:
+            chosen.in_force = bool(where.enforcing)
     for text in chosen.notes:
         render.note(text)
     if as_json:
@@ -79,11 +82,11 @@ def promote(
         return
     what = _counted(chosen)
     if dry_run:
-        typer.echo(f"would promote {what}; nothing was changed")
+        render.say(f"would promote {what}; nothing was changed")
         return
-    typer.echo(f"promoted {what}")
-    if not chosen.in_force:
-        render.note("nothing is attached: stored, in force from the next attach on")
+    render.say(f"promoted {what}")
+    for text in where.notes():
+        render.note(text)
 
 
 def _tell(chosen: Promotion) -> None:
@@ -91,12 +94,12 @@ def _tell(chosen: Promotion) -> None:
     now = time.time()
     for rule in chosen.rules[:20]:
         left = "for good" if rule.rule.expires is None else f"for {units.span(rule.rule.expires - now)}"
-        typer.echo(f"{rule.rule.target}, {left}: {entries.words(rule.split or NO_SPLIT)}")
+        render.say(f"{rule.rule.target}, {left}: {entries.words(rule.split or NO_SPLIT)}")
     if len(chosen.rules) > 20:
-        typer.echo(f"... and {render.counted(len(chosen.rules) - 20, 'more rule')}")
+        render.say(f"... and {render.counted(len(chosen.rules) - 20, 'more rule')}")
     for it in chosen.lists:
         its = it.its
-        typer.echo(
+        render.say(
             f"list {its.name}, {render.counted(its.entries, 'entry', 'entries')}: {entries.words(it.split or NO_SPLIT)}"
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
+from xdpguard import units
 from xdpguard.errors import XdpguardError
 from xdpguard.units import visible
 
@@ -26,7 +27,17 @@ def json_line(value: object) -> str:
     """Return a JSON document as a compact line, quickly enough for thousands of lines per second."""
     import msgspec
 
-    return msgspec.json.encode(value).decode()
+    text = msgspec.json.encode(value).decode()
+    if text.isascii():
+        return text
+    import json
+
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+
+
+def say(text: str) -> None:
+    """Print lines on standard output; what could steer a terminal is shown as escapes."""
+    typer.echo(units.visible(text, keep="\n"))
 
 
 def note(text: str) -> None:

@@ -180,18 +180,18 @@ def _print(capture: Capture, judged: Subject, before: Subject | None, result: Re
     if rows:
         render.print_table(["reason", "packets", "observed", "bytes", ""], rows, title, right="packets observed bytes")
     else:
-        typer.echo(f"{capture.name}: no packets")
+        render.say(f"{capture.name}: no packets")
     for name, counted in (("flags", found.flags), ("protocols", found.protocols)):
-        typer.echo(f"  {name:<10} " + "  ".join(f"{key} {units.number(it)}" for key, it in counted.items()))
+        render.say(f"  {name:<10} " + "  ".join(f"{key} {units.number(it)}" for key, it in counted.items()))
     if found.blocked_sources:
         named = ", ".join(f"{it.source} ({it.packets:,})" for it in found.blocked_sources)
         about = "" if found.blocked_sources_exact else ", about"
         dropped = "would be dropped" if not found.dropped else "dropped or observed" if found.would_drop else "dropped"
-        typer.echo(f"  {dropped} most{about}: {named}")
+        render.say(f"  {dropped} most{about}: {named}")
     if found.shadow:
         counts = "  ".join(f"{key} {units.number(it)}" for key, it in found.shadow.items())
-        typer.echo(f"  shadow     {counts}, which shadow entries would count")
-    typer.echo(f"  {capture.format}, {result.seconds:.2f} s{rate}")
+        render.say(f"  shadow     {counts}, which shadow entries would count")
+    render.say(f"  {capture.format}, {result.seconds:.2f} s{rate}")
     if before is not None and result.difference is not None:
         _print_changes(before, judged, result)
 
@@ -200,7 +200,7 @@ def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
     assert result.difference
     changes = result.difference.changes()
     if not changes:
-        typer.echo(f"{judged.label} changes nothing for these packets, compared with {before.label}")
+        render.say(f"{judged.label} changes nothing for these packets, compared with {before.label}")
         return
     rows = [
         [

@@ -3,18 +3,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from xdpguard import __version__
+from xdpguard import __version__, units
 from xdpguard.cli.catalogue import ABOUT, COMMANDS, OPTIONS, overview
 from xdpguard.cli.commands import LazyGroup
 from xdpguard.cli.session import Options, find_instance
 
 
+@contextmanager
+def _neutral() -> Iterator[None]:
+    """Keep what a user typed from steering the terminal by an error about it."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if isinstance(message, str):
+            error.message = units.visible(message, keep="\n")  # type: ignore[attr-defined]
+        raise
+
+
 class _Commands(LazyGroup):
     table = COMMANDS
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the global options."""
+        with _neutral():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse and run a command."""
+        with _neutral():
+            return super().invoke(ctx)
 
     def format_help(self, _context: Any, formatter: Any) -> None:
         """Write the help that --help alone prints without typer."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from xdpguard import instance as instances
+from xdpguard import units
 from xdpguard.errors import UsageError
 from xdpguard.instance import ATTACHED, require_privileges
 
@@ -48,7 +49,7 @@ def pins(chosen: Options) -> Pins:
 
 
 def _tell(message: str) -> None:
-    typer.echo(f"xdpguard: {message}", err=True)
+    typer.echo(f"xdpguard: {units.visible(message)}", err=True)
 
 
 @contextmanager

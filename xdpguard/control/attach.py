@@ -15,7 +15,6 @@ from functools import partial
 from xdpguard.control import answering, builds, namespaces, needed
 from xdpguard.control.answering import Choice
 from xdpguard.control.attachments import Attachments
-from xdpguard.control.entries import CONFIG
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import Loaded, Loader, Plan
 from xdpguard.control.planning import Planning, Request
@@ -28,7 +27,7 @@ from xdpguard.net.links import Link, Mode, NoSuchLink, Xdp
 from xdpguard.net.netns import place_of
 from xdpguard.net.refusals import AttachRefused
 from xdpguard.policy.model import Policy
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.database import Attachment
 
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from xdpguard.control import audit, namespaces, needed
 from xdpguard.control.attachments import Attachments, Dataplane, LinkTable
-from xdpguard.control.entries import CONFIG
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.sysctls import RaisedSysctls
@@ -28,7 +27,7 @@ from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.database import Store
 
 if TYPE_CHECKING:

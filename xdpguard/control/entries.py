@@ -7,35 +7,23 @@ Every method that changes anything is one change or part of one (change.py); its
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from xdpguard.control.change import Changes
+from xdpguard.control.results import Added, Put, Removed, configured, not_there
 from xdpguard.control.slots import Room, place
-from xdpguard.control.tables import RuleTables
+from xdpguard.control.tables import RuleTables, opened, touching
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits, Split, with_more
-from xdpguard.policy.rule import Mode, NewRule, Rule
-from xdpguard.policy.target import Kind, Prefix, Target
+from xdpguard.policy.origins import joined
+from xdpguard.policy.rule import CONFIG, Mode, NewRule, Part, Rule
+from xdpguard.policy.target import KINDS, Kind, Prefix, Target
 
 # Facts: which maps this store has filled, and whose hits it has not folded in yet.
 MAPS: dict[Mode, str] = {"enforce": "maps", "shadow": "shadow_maps"}
-CONFIG = "config"  # origin of the rules in the configuration file
-GUARD = "guard"  # origin of the guard's bans
 _MANY = 500  # targets from which reading all rules once is faster than a query for each
-
-
-class Added(NamedTuple):
-    """The result of adding rules: how many are new, and how many existed and took the new reason and end.
-
-    ``kept``: how many are rules of the configuration file, which the command line does not change.
-    """
-
-    added: int
-    updated: int
-    in_force: bool
-    kept: int = 0
 
 
 class RuleHits(NamedTuple):
@@ -66,72 +54,109 @@ class Entries:
         self._words = "rules" if mode == "enforce" else "shadow rules"
         changes.register(self)
 
-    def add(self, kind: Kind, targets: Collection[Target], reason: str, source: str, life: float | None) -> Added:
-        """Add rules that expire ``life`` seconds from now (None: never), all or none. Raise XdpguardError if full."""
+    def add(
+        self,
+        kind: Kind,
+        targets: Collection[Target],
+        reason: str,
+        source: str,
+        life: float | None,
+        replace: bool = False,
+    ) -> Added:
+        """Add rules that expire ``life`` seconds from now (None: never), all or none. Raise XdpguardError if full.
+
+        Where there is one, the longer end and the first reason stay, unless ``replace``; see `origins.joined`.
+        """
         now = self._now()
         expires = None if life is None else now + life
-        return self.add_rules([NewRule(kind, target, reason, source, now, expires) for target in targets])
+        return self.add_rules([NewRule(kind, target, reason, source, now, expires) for target in targets], replace)
 
-    def add_rules(self, rules: Sequence[NewRule]) -> Added:
-        """Add rules of one kind, or renew existing ones of the same target, all or none."""
-        old = self.found(rules[0].kind, [rule.target for rule in rules]) if rules else {}
-        wanted = {it.target: it for it in rules if it.source == CONFIG or not _of_config(old.get(it.target))}
-        kept = sum(1 for it in rules if it.target not in wanted)
-        with self.changes.begin(), self._opened() as tables:
-            room = Room(self.mode, self._store.used_slots(self.mode), self.changes.released(self), _capacity(tables))
-            placed = place(list(wanted.values()), {target: rule.slot for target, rule in old.items()}, room)
-            if tables:
-                # Before the rules are added: a kill between the two steps must not leave a rule with stale hits.
-                tables.clear_hits(slot for rule, slot in placed if rule.target not in old)
-            self._store.put(placed, self.mode)
-            if tables and placed:
-                with self._touching():
-                    tables.add(Rule(0, *rule, slot, 0, 0, self.mode) for rule, slot in placed)
-        updated = sum(1 for target in wanted if target in old)
-        return Added(len(wanted) - updated, updated, tables is not None, kept)
+    def add_rules(self, rules: Sequence[NewRule], replace: bool = False) -> Added:
+        """Add rules of one kind, or join them with existing ones of the same target, all or none."""
+        held = self.found(rules[0].kind, [rule.target for rule in rules]) if rules else {}
+        now = self._now()
+        wanted: dict[Target, NewRule] = {}
+        for rule in rules:
+            there = wanted.get(rule.target) or held.get(rule.target)
+            wanted[rule.target] = rule.of(joined(there.parts if there else (), rule.part, now, replace))
+        in_force = self._put(list(wanted.values()), held)
+        before = {target: rule for target, rule in held.items() if rule.expires is None or rule.expires > now}
+        asked = {rule.target: rule for rule in rules}
+        return Added(tuple(Put(before.get(it), asked[it], rule) for it, rule in wanted.items()), in_force)
 
-    def remove(self, kind: Kind, targets: Collection[Target]) -> int:
-        """Remove rules, all or none. Raise XdpguardError naming the first target that has no such rule."""
+    def remove(self, kind: Kind, targets: Collection[Target]) -> Removed:
+        """Remove what other origins than the configuration file want of rules, all or none.
+
+        Raise XdpguardError naming the first target for which there is nothing to remove, unless its rule has ended by
+        itself.
+        """
         found = self.found(kind, targets)
-        missing = next((target for target in targets if target not in found), None)
-        if missing is not None:
-            raise self._not_there(kind, missing)
-        gone = [found[target] for target in dict.fromkeys(targets)]
-        self.remove_rules(gone)
-        return len(gone)
+        ended: dict[Target, float] = {}
+        for target in targets:
+            rule = found.get(target)
+            if rule is None:
+                at = self._store.ended(kind, target, self.mode)
+                if at is None:
+                    raise self._not_there(kind, target)
+                ended[target] = at
+            elif rule.origins == [CONFIG]:
+                raise configured(kind, target)
+        self.leave(list(found.values()), lambda part: part.source == CONFIG)
+        return Removed(ended, [rule for rule in found.values() if rule.part(CONFIG)])
+
+    def leave(self, rules: Sequence[Rule], kept: Callable[[Part], bool]) -> None:
+        """Leave only some parts of rules of one kind, all or none; a rule without one is removed."""
+        gone, less = [], []
+        for rule in rules:
+            parts = tuple(part for part in rule.parts if kept(part))
+            if not parts:
+                gone.append(rule)
+            elif parts != rule.parts:
+                less.append(rule.as_new().of(parts))
+        if gone or less:
+            with self.changes.begin():
+                self.remove_rules(gone)
+                self._put(less, {rule.target: rule for rule in rules})
 
     def remove_rules(self, rules: Sequence[Rule]) -> None:
         """Remove existing rules, all or none."""
         if not rules:
             return
-        with self.changes.begin(), self._opened() as tables:
+        with self.changes.begin(), opened(self.changes, self._tables) as tables:
             self._store.remove(rule.id for rule in rules)
             self.changes.release(self, (rule.slot for rule in rules))
             if tables:
-                with self._touching():
+                with touching(self.changes, self, self._words):
                     tables.remove(
                         rules, lambda net: self._store.touches("block", net), lambda: self._store.rules("block")
                     )
 
     def replace_source(self, source: str, wanted: Sequence[NewRule]) -> None:
-        """Make these exactly the rules of one origin; a target that has a rule of another origin keeps that rule."""
+        """Make these exactly what one origin wants; what others want of the same targets stays."""
         keep = {(rule.kind, rule.target) for rule in wanted}
-        held = self._store.rules(mode=self.mode)
+        held = [rule for rule in self._store.rules(mode=self.mode) if rule.part(source)]
         there = {(rule.kind, rule.target) for rule in held}
-        gone = [rule for rule in held if rule.source == source and (rule.kind, rule.target) not in keep]
+        gone = [rule for rule in held if (rule.kind, rule.target) not in keep]
         new = [rule for rule in wanted if (rule.kind, rule.target) not in there]
         if not gone and not new:
             return
         with self.changes.begin():
-            self.remove_rules(gone)
-            for kind in ("allow", "block", "port"):
+            for kind in KINDS:
+                self.leave([rule for rule in gone if rule.kind == kind], lambda part: part.source != source)
+            for kind in KINDS:
                 its = [rule for rule in new if rule.kind == kind]
                 if its:
                     self.add_rules(its)
 
     def purge(self) -> None:
         """Remove expired rules; the program already ignores them."""
-        self.remove_rules(self._store.expired(self._now(), self.mode))
+        now = self._now()
+        expired = self._store.expired(now, self.mode)
+        if expired:
+            with self.changes.begin():
+                self.remove_rules(expired)
+                self._store.note_ended(expired, now)
+        self._store.remove_ended_parts(now)
 
     def stale(self) -> bool:
         """Return whether the maps were filled by another store or recreated."""
@@ -189,9 +214,29 @@ class Entries:
         wanted = set(targets)
         return {rule.target: rule for rule in self._store.rules(kind, self.mode) if rule.target in wanted}
 
-    def of_source(self, kind: Kind, source: str) -> list[Rule]:
-        """Return the rules of a kind and an origin."""
-        return [rule for rule in self._store.rules(kind, self.mode) if rule.source == source]
+    def of_source(self, kind: Kind, source: str) -> dict[Target, Part]:
+        """Return what an origin wants of the rules of a kind."""
+        held = ((rule.target, rule.part(source)) for rule in self._store.rules(kind, self.mode))
+        return {target: part for target, part in held if part}
+
+    def _put(self, wanted: Sequence[NewRule], held: Mapping[Target, Rule]) -> bool:
+        """Add rules of one kind, or change existing ones (``held``); return whether the kernel has tables."""
+        with self.changes.begin(), opened(self.changes, self._tables) as tables:
+            room = Room(
+                self.mode,
+                self._store.used_slots(self.mode),
+                self.changes.released(self),
+                tables.capacity if tables else None,
+            )
+            placed = place(wanted, {target: rule.slot for target, rule in held.items()}, room)
+            if tables:
+                # Before the rules are added: a kill between the two steps must not leave a rule with stale hits.
+                tables.clear_hits(slot for rule, slot in placed if rule.target not in held)
+            self._store.put(placed, self.mode)
+            if tables and placed:
+                with touching(self.changes, self, self._words):
+                    tables.add(rule.stored(slot, self.mode) for rule, slot in placed)
+        return tables is not None
 
     def _live(self, kind: Kind | None) -> list[Rule]:
         now = self._now()
@@ -205,40 +250,6 @@ class Entries:
                     return tables.hits()
         return None
 
-    @contextmanager
-    def _opened(self) -> Iterator[RuleTables | None]:
-        """Yield the maps, or None while nothing is attached."""
-        if not self.changes.attached():
-            yield None
-            return
-        with self._tables() as tables:
-            yield tables
-
-    @contextmanager
-    def _touching(self) -> Iterator[None]:
-        """Run the kernel part of a change. Raise XdpguardError if the kernel refuses."""
-        self.changes.touch(self, self._words.replace(" ", "-"))
-        try:
-            yield
-        except OSError as error:
-            raise XdpguardError(
-                f"the kernel did not accept the {self._words}: {error.strerror}",
-                "nothing was changed; see xdpguard doctor",
-            ) from error
-
     def _not_there(self, kind: Kind, target: Target) -> XdpguardError:
-        words = {"allow": "allowed", "block": "blocked", "port": "closed"}[kind]
-        remedy = f"xdpguard rules --kind {kind} shows what is; nothing was changed"
-        if isinstance(target, Prefix):
-            covering = self._store.covering(kind, target, mode=self.mode)
-            if covering:
-                remedy = f"it is inside {covering[0].target}, which is; nothing was changed"
-        return XdpguardError(f"{target} is not {words}", remedy)
-
-
-def _capacity(tables: RuleTables | None) -> int | None:
-    return tables.capacity if tables else None
-
-
-def _of_config(rule: Rule | None) -> bool:
-    return rule is not None and rule.source == CONFIG
+        covering = self._store.covering(kind, target, self._now(), self.mode) if isinstance(target, Prefix) else []
+        return not_there(kind, target, covering[0] if covering else None)

@@ -15,7 +15,7 @@ from xdpguard.control.sources import Source, read_source, stamp
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.hits import NO_SPLIT
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.lists import NamedList
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from xdpguard.lists.formats import Fault, Request
     from xdpguard.policy.model import ListFile
 
-CONFIG = "config"  # origin of the lists in the configuration file
 _FORCE = "use --force to override"
 
 

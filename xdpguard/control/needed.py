@@ -96,18 +96,18 @@ def keep(entries: Entries, found: Iterable[Conflict]) -> None:
     """Let exactly these addresses through. The caller holds the instance's lock. Raise XdpguardError if full."""
     now = time.time()
     wanted = [NewRule("allow", it.address, f"{it.role}; {it.blocked_by}", SAFETY, now, None) for it in found]
-    held = {rule.target: rule.reason for rule in entries.of_source("allow", SAFETY)}
+    held = {target: part.reason for target, part in entries.of_source("allow", SAFETY).items()}
     if held != {rule.target: rule.reason for rule in wanted}:
         changed = [it for it in wanted if held.get(it.target, it.reason) != it.reason]
         with entries.changes.begin():
             entries.replace_source(SAFETY, wanted)
             if changed:
-                entries.add_rules(changed)
+                entries.add_rules(changed, replace=True)
 
 
 def kept(store: Store) -> list[Conflict]:
     """Return the present conflicts whose address is let through by a rule of `keep`."""
-    held = {it.target for it in store.rules("allow") if it.source == SAFETY}
+    held = {it.target for it in store.rules("allow") if it.part(SAFETY)}
     return [it for it in conflicts(store) if it.address in held] if held else []
 
 

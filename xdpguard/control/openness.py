@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 
-from xdpguard.control.entries import CONFIG
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.rule import CONFIG, NewRule, Rule
 from xdpguard.policy.target import Prefix, parse_prefix
 from xdpguard.store.database import Store
 
@@ -38,7 +37,7 @@ def everybody(
     """
     now = time.time()
     stored = [it for it in store.rules("allow") if it.expires is None or it.expires > now]
-    rules: list[Rule | NewRule] = [it for it in stored if config is None or it.source != CONFIG]
+    rules: list[Rule | NewRule] = [it for it in stored if config is None or it.origins != [CONFIG]]
     rules += [it for it in (*(config or ()), *more) if it.kind == "allow"]
     targets = {it.target for it in rules if isinstance(it.target, Prefix)}
     found = {}

@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from xdpguard.control.entries import CONFIG
-from xdpguard.policy.rule import SAFETY, NewRule, Rule
+from xdpguard.policy.rule import CONFIG, SAFETY, NewRule, Rule
 from xdpguard.policy.target import Kind, Port, Prefix, Target
 from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore
@@ -101,11 +100,13 @@ class Outlook:
         return [*self._staying(live), *(it for it in self._new if it.kind == kind)]
 
     def _staying(self, stored: Collection[Rule]) -> list[Rule]:
-        """Return those of the stored rules that the change leaves."""
+        """Return the parts of the stored rules, by origin, that the change leaves."""
+        left = (it for it in stored if not (it.kind == "allow" and it.target in self._without))
         return [
-            it
-            for it in stored
-            if not (it.kind == "allow" and it.target in self._without) and (self._config is None or it.source != CONFIG)
+            it._replace(source=part.source, expires=part.expires, others=())
+            for it in left
+            for part in it.parts
+            if self._config is None or part.source != CONFIG
         ]
 
 

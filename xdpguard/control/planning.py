@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from xdpguard.control import needs, safety, starving
 from xdpguard.control.attachments import Attachments
-from xdpguard.control.entries import CONFIG
 from xdpguard.control.frames import mode_for_any_mtu
 from xdpguard.control.lists import Lists
 from xdpguard.control.loader import Circumstances, Loader, Plan
@@ -20,7 +19,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.links import Link, WantedMode
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import RULES, Guard, Policy
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.store.database import Attachment
 

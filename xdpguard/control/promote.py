@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from xdpguard.control import needed, safety
 from xdpguard.control.entries import RuleHits
 from xdpguard.control.lists import ListHits
-from xdpguard.control.loader import CONFIG, check_size
+from xdpguard.control.loader import check_size
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import NO_SPLIT, Split
-from xdpguard.policy.rule import NewRule, Rule
+from xdpguard.policy.rule import CONFIG
 from xdpguard.policy.target import Prefix, Target
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ def check(ruleset: Ruleset, chosen: Promotion) -> None:
 
 def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
     """Enforce the entries, keeping reasons, origins and ends. At no moment does an entry neither count nor drop."""
-    held = ruleset.store.find("block", [it.rule.target for it in chosen.rules])
-    enforced = [_promoted(it.rule, held.get(it.rule.target)) for it in chosen.rules]
+    enforced = [it.rule.as_new() for it in chosen.rules]
     puts: list[tuple[NamedList, AddressSet]] = []
     for its in (it.its for it in chosen.lists):
         before = ruleset.lists.stored.find(its.name)
@@ -124,7 +123,7 @@ def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
         )
         puts.append((new, ruleset.shadow_lists.stored.entries(its.name)))
     with ruleset.changes.begin():
-        kept = ruleset.rules.add_rules(enforced).kept
+        ruleset.rules.add_rules(enforced)
         if puts:
             ruleset.lists.apply(puts, [])
         ruleset.shadow_rules.remove_rules([it.rule for it in chosen.rules])
@@ -132,15 +131,4 @@ def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
             ruleset.shadow_lists.apply([], [it.its.name for it in chosen.lists])
         if force:
             needed.accept(ruleset.store, blocks=[it.rule.target for it in chosen.rules])
-    if kept:
-        stay, them = ("stays", "it") if kept == 1 else ("stay", "them")
-        chosen.notes.append(f"{kept:,} of these {stay} as the configuration file defines {them}")
     chosen.in_force = ruleset.changes.attached()
-
-
-def _promoted(shadow: Rule, held: Rule | None) -> NewRule:
-    """Return the enforced form of a shadow rule; if an enforced rule exists, the later end of the two applies."""
-    end = shadow.expires
-    if held is not None and end is not None:
-        end = None if held.expires is None else max(end, held.expires)
-    return NewRule("block", shadow.target, shadow.reason, shadow.source, shadow.created, end)

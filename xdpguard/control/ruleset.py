@@ -14,6 +14,7 @@ from xdpguard.control.change import Changes
 from xdpguard.control.entries import Entries
 from xdpguard.control.guard import GuardPolicy
 from xdpguard.control.lists import Lists
+from xdpguard.control.results import Removed
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
@@ -49,12 +50,12 @@ class Ruleset:
         self.rules.purge()
         self.shadow_rules.purge()
 
-    def unblock(self, enforced: Sequence[Target], shadow: Sequence[Rule]) -> None:
-        """Remove block rules and shadow rules, all or none."""
+    def unblock(self, enforced: Sequence[Target], shadow: Sequence[Rule]) -> Removed:
+        """Remove block rules and shadow rules, all or none; see `Entries.remove`."""
         with self.changes.begin():
-            if enforced:
-                self.rules.remove("block", enforced)
+            done = self.rules.remove("block", enforced) if enforced else Removed({}, [])
             self.shadow_rules.remove_rules(shadow)
+        return done
 
     def drop_lists(self, enforced: Sequence[str], shadow: Sequence[str]) -> None:
         """Remove lists and shadow lists, all or none."""

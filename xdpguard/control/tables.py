@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The interface of the kernel's rule tables for their writers; implemented in dataplane/tables."""
+"""The interface of the kernel's rule tables for their writers, implemented in dataplane/tables; and writing to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from xdpguard.control.change import Changes, Image
+from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix
@@ -25,3 +28,25 @@ class RuleTables(Protocol):
     def clear_hits(self, slots: Iterable[int]) -> None: ...
     def hits(self) -> Callable[[int], Hits | Split]: ...
     def generation(self) -> str: ...
+
+
+@contextmanager
+def opened(changes: Changes, tables: Callable[[], AbstractContextManager[RuleTables]]) -> Iterator[RuleTables | None]:
+    """Yield the maps, or None while nothing is attached."""
+    if not changes.attached():
+        yield None
+        return
+    with tables() as found:
+        yield found
+
+
+@contextmanager
+def touching(changes: Changes, image: Image, words: str) -> Iterator[None]:
+    """Run the kernel part of a change. Raise XdpguardError if the kernel refuses. ``words``: what the image holds."""
+    changes.touch(image, words.replace(" ", "-"))
+    try:
+        yield
+    except OSError as error:
+        raise XdpguardError(
+            f"the kernel did not take the {words}: {error.strerror}", "nothing was changed; see xdpguard doctor"
+        ) from error

@@ -27,6 +27,7 @@ _CHECKS: tuple[tuple[str, Callable[[Instance], Check]], ...] = (
     ("SYN guard", host.guard),
     ("host firewall", around.firewall),
     ("TCP", host.tcp),
+    ("programs", around.programs),
     ("interfaces", around.interfaces),
     ("drivers", around.drivers),
     ("answers", around.answers),

@@ -10,6 +10,7 @@ from xdpguard.control.answering import Reach, in_words
 from xdpguard.control.controller import CONFIG_FACT
 from xdpguard.control.guard import answers as answering
 from xdpguard.control.interfaces import Interface, Interfaces
+from xdpguard.control.presence import presences
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys import kernel
@@ -51,6 +52,18 @@ def needed(instance: Instance) -> Check:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         return Check("needed addresses", "warn", f"{found[0]}{more}", found[0].remedy)
     return Check("needed addresses", "ok", "no entry blocks one", "")
+
+
+def programs(instance: Instance) -> Check:
+    """Check whether every recorded interface carries the program."""
+    with Store(instance.store, read_only=True) as store:
+        found = presences(store)
+    lost = [f"{it.place} {it.fault}" for it in found.all if it.fault]
+    if lost:
+        remedy = "nothing is in force there: attach again, or detach to forget it; xdpguard status shows each"
+        return Check("programs", "fail", "; ".join(lost), remedy)
+    names = ", ".join(it.place + (" (observing)" if it.observe else "") for it in found.all)
+    return Check("programs", "ok", names or "nothing is attached", "")
 
 
 def interfaces(instance: Instance) -> Check:

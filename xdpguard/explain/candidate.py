@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from xdpguard.control.controller import Controller
-from xdpguard.control.entries import CONFIG
 from xdpguard.control.loader import Loader
 from xdpguard.control.planning import config_rules
 from xdpguard.control.ruleset import Ruleset
@@ -27,7 +26,7 @@ from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
 from xdpguard.dataplane.tables import guard
 from xdpguard.explain.subject import NO_GUARD, Subject
 from xdpguard.policy.model import Guard, Policy
-from xdpguard.policy.rule import NewRule
+from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.database import Store
 
 _OURS = re.compile(r"xgprobe-(\d+)")
@@ -75,9 +74,14 @@ def _fill(pins: Pins, ruleset: Ruleset, policy: Policy, session: Controller | No
         tables.seed()
     if session:
         for kind in ("allow", "block", "port"):
-            others = [rule for rule in session.store.rules(kind) if rule.source != CONFIG]
+            others = [
+                NewRule(kind, rule.target, part.reason, part.source, rule.created, part.expires)
+                for rule in session.store.rules(kind)
+                for part in rule.parts
+                if part.source != CONFIG
+            ]
             if others:
-                ruleset.rules.add_rules([NewRule(kind, *rule[2:7]) for rule in others])
+                ruleset.rules.add_rules(others)
         for its in session.lists.stored.all():
             if its.source != CONFIG:
                 ruleset.lists.put(its, session.lists.stored.entries(its.name))

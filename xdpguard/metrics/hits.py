@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.control.entries import GUARD, MAPS
+from xdpguard.control.entries import MAPS
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import XdpguardError
+from xdpguard.policy.rule import GUARD
 from xdpguard.policy.target import KINDS
 from xdpguard.store.database import Store
 from xdpguard.store.watch import StoreWatch

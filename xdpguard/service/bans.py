@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from xdpguard.control.entries import GUARD, Entries
+from xdpguard.control.entries import Entries
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.model import Guard
+from xdpguard.policy.rule import GUARD
 from xdpguard.policy.target import Prefix, parse_duration
 from xdpguard.store.database import Store
 

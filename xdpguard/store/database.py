@@ -15,7 +15,7 @@ from xdpguard.instance import check_own, make_own, open_own, unwritable
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
-from xdpguard.store import keeping
+from xdpguard.store import keeping, parts
 from xdpguard.store.locks import locked
 from xdpguard.store.migration import migrate, open_read_only
 from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
@@ -154,8 +154,10 @@ class Store(Closeable):
         return {row[0] for row in self.execute("SELECT slot FROM rules WHERE mode = ?", (mode,))}
 
     def put(self, rules: Iterable[tuple[NewRule, int]], mode: Mode = "enforce") -> None:
-        """Add rules with their slots. An existing rule takes the new reason, origin and end, and keeps the rest."""
+        """Add rules with their slots. An existing rule takes the new parts, and keeps the rest."""
+        rules = list(rules)
         with self._explained():
+            parts.put_parts(self._database, [rule for rule, _ in rules], mode)
             self._database.executemany(
                 f"INSERT INTO rules ({NEW_RULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (mode, kind, target) DO UPDATE SET"
@@ -165,8 +167,25 @@ class Store(Closeable):
 
     def remove(self, ids: Iterable[int]) -> None:
         """Delete rules by id."""
+        gone = [(number,) for number in ids]
         with self._explained():
-            self._database.executemany("DELETE FROM rules WHERE id = ?", ((number,) for number in ids))
+            parts.remove_parts(self._database, gone)
+            self._database.executemany("DELETE FROM rules WHERE id = ?", gone)
+
+    def remove_ended_parts(self, now: float) -> None:
+        """Delete the parts of rules whose end has come, where the rule lasts longer."""
+        with self._explained():
+            parts.remove_ended(self._database, now)
+
+    def note_ended(self, rules: Iterable[Rule], now: float) -> None:
+        """Record that rules ended by themselves, for a week."""
+        with self._explained():
+            parts.note_ended(self._database, rules, now)
+
+    def ended(self, kind: Kind, target: Target, mode: Mode = "enforce") -> float | None:
+        """Return when a rule ended by itself (Unix time); None if there was none, or it was removed."""
+        with self._explained():
+            return parts.ended(self._database, kind, target, mode)
 
     def renumber(self) -> None:
         """Assign the slots 0, 1, 2, ... to the enforced rules in order of age, for new maps."""
@@ -247,9 +266,14 @@ class Store(Closeable):
             return self._database.execute(query, values).fetchall()
 
     def _rules(self, where: str, *values: object) -> list[Rule]:
+        query = f"SELECT {RULE}, {parts.HAS_PARTS} FROM rules {where}"
         with self._explained():
-            rows = self._database.execute(f"SELECT {RULE} FROM rules {where}", values).fetchall()
-        return self.decoded(lambda: [rule_of(row) for row in rows])
+            found = self._database.execute(query, values).fetchall()
+            return self.decoded(lambda: [self._rule(row) for row in found])
+
+    def _rule(self, row: tuple[object, ...]) -> Rule:
+        rule = rule_of(row[:-1])
+        return parts.with_parts(self._database, rule) if row[-1] else rule
 
     def decoded(self, decode: Callable[[], Found]) -> Found:
         """Return what ``decode`` makes of rows that were read. Raise Damaged if they are not what was written."""

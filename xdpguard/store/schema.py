@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-VERSION = 6
+VERSION = 7
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -29,6 +29,23 @@ CREATE TABLE IF NOT EXISTS rules (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS rules_network ON rules (mode, kind, version, network, length);
 CREATE INDEX IF NOT EXISTS rules_expires ON rules (expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS parts (  -- of a rule, by origins whose end is no later than the rule's own
+    mode TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    source TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    expires REAL,
+    PRIMARY KEY (mode, kind, target, source)
+) STRICT;
+CREATE TABLE IF NOT EXISTS ended (  -- rules whose end came, and that nobody removed
+    mode TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    expires REAL NOT NULL,
+    PRIMARY KEY (mode, kind, target)
+) STRICT;
+CREATE INDEX IF NOT EXISTS ended_expires ON ended (expires);
 CREATE TABLE IF NOT EXISTS interfaces (
     name TEXT NOT NULL,
     netns TEXT NOT NULL,        -- empty: the namespace the command runs in

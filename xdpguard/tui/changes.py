@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from xdpguard.control import safety
+from xdpguard.control.presence import presences
 from xdpguard.control.ruleset import Ruleset
+from xdpguard.control.standing import Standing
 from xdpguard.policy.target import Kind, Prefix, Target
 from xdpguard.units import span
 
@@ -21,6 +23,7 @@ Opened = Callable[[Callable[[str], None]], AbstractContextManager[Ruleset]]
 Verb = Literal["block", "allow", "remove"]
 
 _REASON = "xdpguard top"
+_SHORTEN = "use xdpguard block {} --replace"
 _REMOVED = {"block": "unblock", "allow": "disallow", "port": "reopen"}
 _DONE = {"block": "blocked", "allow": "allowed", "unblock": "unblocked", "disallow": "no longer allowed:"}
 
@@ -48,11 +51,10 @@ class Change:
         verb = self.verb if self.lasting else _REMOVED[self.kind]
         return f"{verb} {self.target}{f' {self._life()}' if self.lasting else ''}"
 
-    def done(self, changed: bool) -> str:
-        """Describe what was done. ``changed``: an existing rule got a new end."""
+    def done(self) -> str:
+        """Describe what was done."""
         verb = self.verb if self.lasting else _REMOVED[self.kind]
-        again = " (rule existed, renewed)" if changed else ""
-        return f"{_DONE.get(verb, 'reopened')} {self.target}{f' {self._life()}' if self.lasting else ''}{again}"
+        return f"{_DONE.get(verb, 'reopened')} {self.target}{f' {self._life()}' if self.lasting else ''}"
 
     def _life(self) -> str:
         seconds = LIVES[self.life]
@@ -74,14 +76,14 @@ class Change:
                 elif (self.verb, self.kind) == ("remove", "allow"):
                     safety.check_disallow(found.store, [self.target])
             found.rules.purge()
+            standing = Standing(found)
             if not self.lasting:
-                found.rules.remove(self.kind, [self.target])
-                return self.done(False)
-            change = found.rules.add(self.kind, [self.target], _REASON, "cli", seconds)
-            if change.kept:
-                return f"{self.target} is in the configuration file, and stays as it is there"
-            done = self.done(change.updated > 0)
-            if self.verb == "block" and isinstance(self.target, Prefix):
-                for rule in found.store.covering("allow", self.target)[:1]:
-                    done += f"; but it is inside {rule.target}, which is allowed: the allow rule overrides it"
-            return done
+                removed = found.rules.remove(self.kind, [self.target])
+                done = f"{self.target} had ended by itself" if removed.ended else self.done()
+                words = standing.dropped(self.target) if isinstance(self.target, Prefix) else ""
+                return f"{done}; but it is {'still' if self.kind == 'block' else 'now'} {words}" if words else done
+            (put,) = found.rules.add(self.kind, [self.target], _REASON, "cli", seconds).puts
+            done = put.words(_SHORTEN.format(self.target)) if put.before else self.done()
+            if self.verb == "block" and isinstance(self.target, Prefix) and (words := standing.passing(self.target)):
+                done += f"; but {words}"
+            return "; ".join([done, *presences(found.store).notes()])

@@ -16,12 +16,24 @@ if TYPE_CHECKING:
     from xdpguard.control.entries import RuleHits
     from xdpguard.control.lists import ListHits, Share
     from xdpguard.control.loader import Loaded as Result
+    from xdpguard.control.presence import Presences
     from xdpguard.control.promote import Promotion as Promoted
     from xdpguard.store.lists import NamedList as Stored
 
 
+class Origin(Struct, frozen=True):
+    """What one origin wants of a rule; ``expires``: Unix time."""
+
+    source: str
+    reason: str
+    expires: int | None
+
+
 class Rule(Struct, frozen=True, kw_only=True):
-    """A rule; times are Unix times. ``left_out``: addresses to which it does not apply, if there are any."""
+    """A rule; times are Unix times. Reason, source and end are those of the first of its ``origins``, which counts.
+
+    ``left_out``: addresses to which it does not apply, if there are any.
+    """
 
     kind: str
     target: str
@@ -31,6 +43,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     expires: int | None
     packets: int
     bytes: int
+    origins: list[Origin]
     left_out: list[str] | UnsetType = UNSET
 
     @classmethod
@@ -76,9 +89,9 @@ class LoadedNow(Loaded, frozen=True, kw_only=True):
     left_out: int
 
     @classmethod
-    def of(cls, done: Result, shadow: bool) -> LoadedNow:
+    def of(cls, done: Result, shadow: bool, in_force: bool) -> LoadedNow:
         """Convert a list that was just loaded."""
-        return cls(**_list_fields(done.its, shadow), **_reading_fields(done, done.in_force))
+        return cls(**_list_fields(done.its, shadow), **_reading_fields(done, in_force))
 
 
 class DryLoad(LoadedNow, frozen=True, kw_only=True):
@@ -96,17 +109,23 @@ class DryLoad(LoadedNow, frozen=True, kw_only=True):
 
 
 class NamedList(Loaded, frozen=True, kw_only=True):
-    """A list, what it has hit, and how many of its entries the kernel holds; None: nothing is attached."""
+    """A list, what it has hit, and how many of its entries the kernel holds; None: nothing is attached.
+
+    ``in_force``: some interface carries the program and does more than observe.
+    """
 
     packets: int
     bytes: int
     held: int | None
+    in_force: bool | UnsetType
     left_out: list[str] | UnsetType = UNSET
 
     @classmethod
-    def of(cls, item: ListHits, shares: Mapping[str, Share], left_out: list[str] | None = None) -> NamedList:
+    def of(
+        cls, item: ListHits, shares: Mapping[str, Share], where: Presences, left_out: list[str] | None = None
+    ) -> NamedList:
         """Convert an enforced list."""
-        return cls(**_list_fields(item.its, False), **_hit_fields(item, shares), left_out=left_out or UNSET)
+        return cls(**_list_fields(item.its, False), **_hit_fields(item, shares, where), left_out=left_out or UNSET)
 
 
 class ShadowList(NamedList, frozen=True, kw_only=True):
@@ -117,10 +136,10 @@ class ShadowList(NamedList, frozen=True, kw_only=True):
     other: HitCount
 
     @classmethod
-    def counted(cls, item: ListHits, shares: Mapping[str, Share]) -> ShadowList:
+    def counted(cls, item: ListHits, shares: Mapping[str, Share], where: Presences | None = None) -> ShadowList:
         """Convert a shadow list."""
         split = split_fields(item.split or NO_SPLIT)
-        return cls(**_list_fields(item.its, True), **_hit_fields(item, shares), **split)
+        return cls(**_list_fields(item.its, True), **_hit_fields(item, shares, where), **split)
 
 
 class Promotion(Struct, frozen=True, kw_only=True):
@@ -154,10 +173,15 @@ def _rule_fields(item: RuleHits) -> dict[str, Any]:
         "reason": rule.reason,
         "source": rule.source,
         "created": int(rule.created),
-        "expires": None if rule.expires is None else math.ceil(rule.expires),
+        "expires": _end(rule.expires),
         "packets": item.packets,
         "bytes": item.bytes,
+        "origins": [Origin(it.source, it.reason, _end(it.expires)) for it in rule.parts],
     }
+
+
+def _end(expires: float | None) -> int | None:
+    return None if expires is None else math.ceil(expires)
 
 
 def _list_fields(its: Stored, shadow: bool) -> dict[str, Any]:
@@ -171,6 +195,11 @@ def _reading_fields(done: Result, in_force: bool) -> dict[str, Any]:
     return {"before": before, "in_force": in_force, "reading": done.reading, "left_out": done.left_out}
 
 
-def _hit_fields(item: ListHits, shares: Mapping[str, Share]) -> dict[str, Any]:
+def _hit_fields(item: ListHits, shares: Mapping[str, Share], where: Presences | None) -> dict[str, Any]:
     share = shares.get(item.its.name)
-    return {"packets": item.packets, "bytes": item.bytes, "held": share.held if share else None}
+    return {
+        "packets": item.packets,
+        "bytes": item.bytes,
+        "held": share.held if share else None,
+        "in_force": UNSET if where is None else bool(where.enforcing and share),
+    }

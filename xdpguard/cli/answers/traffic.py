@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Counted(Struct, frozen=True, kw_only=True):
-    """An interface's counters."""
+    """An interface's counters; ``attached``: it carries the program now, so that they go on."""
 
     packets: int
     bytes: int
@@ -29,11 +29,13 @@ class Counted(Struct, frozen=True, kw_only=True):
     tuples_skipped: int
     cookies_valid: int
     events_lost: int
+    attached: bool
 
     @classmethod
-    def of(cls, counters: Counters) -> Counted:
+    def of(cls, counters: Counters, attached: bool) -> Counted:
         """Convert an interface's counters as read."""
-        return cls(**{name: getattr(counters, name) for name in cls.__struct_fields__})
+        same = {name: getattr(counters, name) for name in cls.__struct_fields__ if name != "attached"}
+        return cls(**same, attached=attached)
 
 
 class Stats(Struct, frozen=True):

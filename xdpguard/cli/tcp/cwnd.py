@@ -171,9 +171,9 @@ class _Shown:
             columns += ["socket"] if self._wide else []
             render.print_table(columns, rows, right="cwnd ssthresh srtt/ms send receive in-flight")
         else:
-            typer.echo("no established connection has received anything yet")
+            render.say("no established connection has received anything yet")
         if len(connections) > len(rows):
-            typer.echo(f"and {len(connections) - len(rows):,} more; --top 0 shows all")
+            render.say(f"and {len(connections) - len(rows):,} more; --top 0 shows all")
         if lost:
-            typer.echo(f"{lost:,} samples lost")
+            render.say(f"{lost:,} samples lost")
         loop.write([])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
-from xdpguard import signals
+from xdpguard import signals, units
 from xdpguard.cli import render
 
 _READER_GONE = select.POLLERR | select.POLLNVAL
@@ -54,7 +54,7 @@ def rounds(what: str, pause: float, length: float | None = None) -> Iterator[boo
 
 def write(lines: Iterable[str]) -> None:
     """Print lines and flush."""
-    text = "\n".join(lines)
+    text = "\n".join(map(units.visible, lines))
     if text:
         sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -228,7 +228,7 @@ class _Counts:
         numbers = ["retransmitted", *kinds, "lost again", "sent", "ratio"]
         render.print_table([*columns, *numbers], cells, right="retransmitted sent ratio " + " ".join(kinds))
         if len(groups) > len(shown):
-            typer.echo(f"and {len(groups) - len(shown):,} more; --top 0 shows all")
+            render.say(f"and {len(groups) - len(shown):,} more; --top 0 shows all")
 
     def _label(self, key: Key) -> dict[str, str]:
         from xdpguard.tcp.text import end, prefix

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import typer
-
 from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.tcp import loop
@@ -71,7 +69,7 @@ class View:
             loop.write([render.json_line(_answer(self, found, seconds))])
             return fresh
         if seconds:
-            typer.echo(f"--- {units.moment(time.time())}")
+            render.say(f"--- {units.moment(time.time())}")
         if self.by == "state":
             _print_states(found, seconds)
         elif self.by == "listener":
@@ -81,7 +79,7 @@ class View:
         for it in found:
             for hint in it.hints:
                 where = f"{it.part.place.name}: " if it.part.place.name else ""
-                typer.echo(f"! {where}{hint.text}")
+                render.say(f"! {where}{hint.text}")
         loop.write([])
         return fresh
 
@@ -185,7 +183,7 @@ def _print_states(found: list[Found], seconds: float) -> None:
                 row = [it.part.place.name or "-", STATES[state], units.number(number)]
                 rows.append(row + ([_rate(entered, seconds), _rate(left, seconds)] if seconds else []))
     if not rows:
-        typer.echo("no TCP sockets")
+        render.say("no TCP sockets")
         return
     render.print_table(columns, rows, right="sockets in/s out/s")
 
@@ -206,7 +204,7 @@ def _print_listeners(view: View, found: list[Found]) -> None:
         for one in it.listeners[: view.top or None]
     ]
     if not rows:
-        typer.echo("no listeners")
+        render.say("no listeners")
         return
     columns = ["netns", "listener", "process", "accept queue", "SYN backlog", "connections"]
     render.print_table(columns, rows, right="connections")
@@ -234,7 +232,7 @@ def _print_remotes(view: View, found: list[Found]) -> None:
         for one in it.remotes[: view.top or None]
     ]
     if not rows:
-        typer.echo("no connections")
+        render.say("no connections")
         return
     age = max(time.monotonic() - it.part.taken.at for it in found)
     title = f"as of {age:.0f} s ago" if age >= _OLD else ""
@@ -244,7 +242,7 @@ def _print_remotes(view: View, found: list[Found]) -> None:
 
 def _say_left_out(number: int) -> None:
     if number:
-        typer.echo(f"and {number:,} more; --top 0 shows all")
+        render.say(f"and {number:,} more; --top 0 shows all")
 
 
 def _rate(number: int, seconds: float) -> str:

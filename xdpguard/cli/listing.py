@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0
+"""rules, import."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from xdpguard import units
+from xdpguard.cli import entries, health, render
+from xdpguard.cli.session import options, ruleset
+from xdpguard.errors import UsageError, XdpguardError
+
+if TYPE_CHECKING:
+    from xdpguard.policy.rule import Rule
+
+_RULES_EXAMPLES = """
+\b
+Examples:
+  xdpguard rules --kind block
+  xdpguard rules --json | jq '.[] | select(.packets > 0)'
+  xdpguard rules --export rules.toml     with reasons, origins and ends; read again by `import`
+"""
+_IMPORT_EXAMPLES = """
+\b
+Examples:
+  xdpguard rules --export > rules.toml; xdpguard import rules.toml
+  ssh gate xdpguard rules --export | xdpguard import -
+\b
+One change: all of the file, or nothing. Where a rule is there already, the longer end and the first reason stay. Rules
+that ended meanwhile are left out. It is refused where `block` would be. Named lists are not in such a file.
+"""
+_MOST = 1 << 28  # bytes of a file to import
+_NOT_IN_FORCE = "nothing is attached: none of these is in force"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.command(epilog=_RULES_EXAMPLES)(rules)
+    app.command("import", epilog=_IMPORT_EXAMPLES)(import_rules)
+
+
+def rules(
+    context: typer.Context,
+    kind: Annotated[
+        Literal["allow", "block", "port", "shadow"] | None, typer.Option("--kind", help="Only this kind.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    export: Annotated[
+        bool, typer.Option("--export", help="Write the rules to FILE, or to standard output, for `import`.")
+    ] = False,
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Where to export to.", show_default=False)] = "",
+) -> None:
+    """Show the stored rules, whether they are in force, and what they hit."""
+    from xdpguard.control.presence import presences
+
+    if export:
+        _export(context, kind, file, as_json)
+        return
+    if file:
+        raise UsageError(f"a file goes with --export: {file}", "xdpguard rules --export FILE")
+    with ruleset(options(context), read_only=True) as found:
+        real = found.rules.in_force(kind) if kind != "shadow" else []
+        shadow = found.shadow_rules.in_force() if kind in (None, "shadow") else []
+        left_out = health.left_out(found.store)
+        where = presences(found.store)
+    for its in (real, shadow):
+        its.sort(key=lambda it: it.rule.created)  # imported rules are as old as they were
+    if as_json:
+        from xdpguard.cli.answers.entries import Rule as Answer
+        from xdpguard.cli.answers.entries import ShadowRule
+
+        found_real = [Answer.of(item, left_out.get(_words(item.rule))) for item in real]
+        render.print_json([*found_real, *map(ShadowRule.counted, shadow)])
+        return
+    now = time.time()
+    if real:
+        render.print_table(entries.RULE_COLUMNS, [entries.rule_row(item, now) for item in real], right="packets bytes")
+        for words, addresses in left_out.items():
+            if words in {_words(item.rule) for item in real}:
+                render.say(f"{words} does not apply to {', '.join(addresses)}; see xdpguard status")
+    if shadow:
+        rows = [entries.shadow_rule_row(item, now) for item in shadow]
+        render.print_table(entries.SHADOW_RULE_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
+    if not real and not shadow:
+        render.say("no rules")
+        return
+    for text in where.notes(_NOT_IN_FORCE):
+        render.note(text)
+
+
+def _words(rule: Rule) -> str:
+    return f"closed port {rule.target}" if rule.kind == "port" else f"{rule.kind} {rule.target}"
+
+
+def import_rules(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file that `rules --export` wrote.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if it cuts off an address this host needs.")] = False,
+) -> None:
+    """Add the rules of an exported file, with their reasons, origins and ends."""
+    from xdpguard.control import importing
+    from xdpguard.control.presence import presences
+    from xdpguard.policy import exchange
+
+    label, data = _read(file)
+    entries = exchange.parse(label, data, time.time())
+    with ruleset(options(context)) as found:
+        found.purge()
+        done = importing.load(found, entries, force)
+        where = presences(found.store)
+    counts = [(kind, sum(1 for it in done.puts if it.now.kind == kind)) for kind in ("allow", "block", "port")]
+    named = ", ".join(f"{count:,} {kind}" for kind, count in counts if count)
+    there = sum(1 for it in done.puts if it.before is not None)
+    words = f"; {there:,} of them were there, and keep the longer end and the first reason" if there else ""
+    render.say(f"imported {len(done.puts):,} rules{f': {named}' if named else ''}{words}")
+    if done.ended:
+        render.note(f"{done.ended:,} left out: their end has come")
+    for text in where.notes() if done.puts else ():
+        render.note(text)
+
+
+def _export(context: typer.Context, kind: str | None, file: str, as_json: bool) -> None:
+    from xdpguard.policy import exchange
+    from xdpguard.policy.rule import MODES
+
+    if as_json:
+        raise UsageError("--export does not go with --json", "leave one of them out")
+    now = time.time()
+    with ruleset(options(context), read_only=True) as found:
+        held = [rule for mode in MODES for rule in found.store.rules(mode=mode)]
+    alive = [rule for rule in held if rule.expires is None or rule.expires > now]
+    alive.sort(key=lambda rule: rule.created)
+    text = "".join(exchange.written(rule for rule in alive if kind in (None, rule.label))).encode()
+    try:
+        if file in ("", "-"):
+            sys.stdout.buffer.write(text)
+            return
+        Path(file).write_bytes(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise XdpguardError(
+            f"cannot write {file or 'standard output'}: {error.strerror}", "name a file that can be written"
+        ) from error
+    render.note(f"exported to {file}")
+
+
+def _read(file: str) -> tuple[str, bytes]:
+    try:
+        if file == "-":
+            label, data = "standard input", sys.stdin.buffer.read(_MOST + 1)
+        else:
+            label = file
+            with Path(file).open("rb") as stream:
+                data = stream.read(_MOST + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}", "give a file that `rules --export` wrote") from error
+    if len(data) > _MOST:
+        raise UsageError(f"{label} is larger than {units.byte_count(_MOST)}", "load so many as a list: lists load")
+    return label, data
