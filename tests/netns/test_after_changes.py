@@ -32,7 +32,7 @@ def test_unblocking_says_what_drops_it_still(command: Command) -> None:
     assert "still dropped: the list bad holds" in said
     assert f"xdpguard allow {A}" in said
     command.ok("allow", A)
-    assert "the allow list wins" in notes(command, "block", A)
+    assert "the allow rule overrides it" in notes(command, "block", A)
     assert command.ok("unblock", A) == f"unblocked {A}\n", "it is allowed"
     assert "now dropped: the list bad holds" in command.ok("disallow", A)
     command.ok("lists", "drop", "bad")

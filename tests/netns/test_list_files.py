@@ -472,7 +472,7 @@ def test_a_dry_run_shows_the_reading_and_changes_nothing(unchanged: Command) -> 
     text = "src,len,action\n203.0.113.0,25,deny\n198.51.100.7,32,allow\n"
     said = unchanged(*load, "--prefix-column", "len", stdin=text)
     assert said.code == 0
-    assert "would load x: 1 entries" in said.out
+    assert "would load x: 1 entry, as 1 prefix, 1 left out" in said.out
     assert "addresses from column 1 (src), prefix length from column 2 (len)" in said.out
     assert "  203.0.113.0/25\n" in said.out
     assert "left out: action=allow (1)" in said.err

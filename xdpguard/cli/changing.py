@@ -121,7 +121,7 @@ def remove(
     if kind == "port" and (left := [target for target in gone if target not in kept]):
         render.say(f"{verb} {named(left)}")
     for target in kept if kind == "port" else ():
-        render.say(f"{target} stays closed by the configuration file; take it out of [rules] there")
+        render.say(f"{target} stays closed by the configuration file; remove it from [rules] there")
     if kind == "allow":
         still = {rule.target for rule in done.kept}
         left = [it for it in gone if it not in still]

@@ -255,10 +255,11 @@ def _report_reading(done: Loaded, entries: AddressSet, shadow: bool, as_json: bo
 def _summary(done: Loaded) -> str:
     its = done.its
     was = f" (had {done.before.entries:,})" if done.before else ""
-    skipped = f", {its.skipped:,} lines skipped" if its.skipped else ""
+    skipped = f", {render.counted(its.skipped, 'line')} skipped" if its.skipped else ""
     left_out = f", {done.left_out:,} left out" if done.left_out else ""
-    twice = f", {its.duplicates:,} of them twice" if its.duplicates else ""
-    counts = f"{its.given:,} entries{twice}, as {its.entries:,} prefixes{was}{skipped}{left_out}"
+    twice = f", {render.counted(its.duplicates, 'duplicate')}" if its.duplicates else ""
+    given, stored = render.counted(its.given, "entry", "entries"), render.counted(its.entries, "prefix", "prefixes")
+    counts = f"{given}{twice}, as {stored}{was}{skipped}{left_out}"
     return f"{its.name}: {counts} ({its.format}: {done.reading})"
 
 

@@ -84,7 +84,7 @@ def configured(kind: Kind, target: Target) -> XdpguardError:
     more = f", or let it through: xdpguard allow {target}" if kind == "block" else ""
     return XdpguardError(
         f"{target} is {STATES[kind]} by the configuration file",
-        f"nothing was changed; take it out of [rules] there, and attach again or reload{more}",
+        f"nothing was changed; remove it from [rules] there, and attach again or reload{more}",
     )
 
 

@@ -163,7 +163,7 @@ def _cut(need: Protected, entry: BlockingEntry, until: float) -> tuple[str, str]
     then = _then(until)
     if kind == "the list":
         return (
-            f"{need.address} is {need.words}, and the list {name} holds it{then}",
+            f"{need.address} is {need.words}, and the list {name} contains it{then}",
             f"drop the list first: xdpguard lists drop {name}; {_FORCE}",
         )
     if kind == "closed port":

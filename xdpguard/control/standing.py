@@ -52,9 +52,9 @@ class Standing:
         if rule:
             what = f"{target} is" if rule.target == target else f"{target} is inside {rule.target}, which is"
             end = "" if rule.expires is None else f" {until(rule.expires)}"
-            return f"{what} allowed{end}: the allow list wins"
+            return f"{what} allowed{end}: the allow rule overrides it"
         parts = [str(rule.target) for rule in self.inside("allow", target)]
-        return f"{_some(parts)} inside {target} stays allowed: the allow list wins" if parts else ""
+        return f"{_some(parts)} inside {target} stays allowed: the allow rule overrides it" if parts else ""
 
     def allowed_of(self, name: str) -> Iterator[str]:
         """Say which allow rules let entries of a list through, or parts of them."""
@@ -62,7 +62,7 @@ class Standing:
         held = self._stored.entries(name) if rules else None
         parts = [str(it.target) for it in rules if isinstance(it.target, Prefix) and held and held.holding(it.target)]
         if parts:
-            yield f"{_some(parts)}, which the list {name} holds, stays allowed: the allow list wins"
+            yield f"{_some(parts)}, which the list {name} contains, stays allowed: the allow rule overrides it"
 
     def inside(self, kind: str, target: Prefix) -> list[Rule]:
         """Return the rules of a kind for parts of a source."""

@@ -48,5 +48,5 @@ def touching(changes: Changes, image: Image, words: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise XdpguardError(
-            f"the kernel did not take the {words}: {error.strerror}", "nothing was changed; see xdpguard doctor"
+            f"the kernel did not accept the {words}: {error.strerror}", "nothing was changed; see xdpguard doctor"
         ) from error
