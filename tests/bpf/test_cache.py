@@ -142,7 +142,7 @@ def test_pins_of_another_layout_are_refused(
         pass
     no_compiler()
     before = dataplane.pins.names()
-    with pytest.raises(XdpguardError, match="another layout"):
+    with pytest.raises(XdpguardError, match="a different layout"):
         dataplane.build(target("other"), larger)
     assert dataplane.pins.names() == before
 

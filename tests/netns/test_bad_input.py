@@ -318,7 +318,7 @@ def test_output_that_cannot_be_written(command: Command) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{line} >/dev/full"], env=command.environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.startswith("xdpguard: ")
     assert "Traceback" not in done.stderr
 

@@ -331,7 +331,7 @@ def test_the_mtu_of_an_attached_interface(command: Command, pair: Pair) -> None:
     assert subprocess.run(grow, check=False, capture_output=True).returncode != 0, (
         "the kernel lets it, with the program"
     )
-    assert "may refuse a larger MTU" in command("status").err
+    assert "a larger MTU (for a veth, of its peer) may be refused" in command("status").err
     assert "detach and attach again" in command("attach", "low0", "--netns", pair.here, "--mtu-any").err
     command.ok("detach", "low0", "--netns", pair.here)
     result = command("attach", "low0", "--netns", pair.here, "--mtu-any")

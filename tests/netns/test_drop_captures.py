@@ -185,7 +185,7 @@ def test_places_that_cannot_be_written(attached: Command, tmp_path: Path) -> Non
     for place, says in (
         (str(tmp_path), "is not a file"),
         ("/dev/full", "is not a file"),
-        ("", "is not a file"),
+        ("", "the file name is empty"),
         (str(tmp_path / "missing" / "a"), "No such file"),
         ("/etc/passwd/a", "Not a directory"),
         (str(tmp_path / ("a" * 300)), "name too long"),
