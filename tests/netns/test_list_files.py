@@ -419,7 +419,7 @@ def test_taking_the_allowance_away_that_a_list_needs(attached: Command, lab: Lab
     """Nor is it given an end, which would take it away later."""
     attached.ok("allow", OUTSIDE4)
     attached.ok("lists", "load", "x", "-", stdin=f"{OUTSIDE4}\n")
-    for words in (["disallow", OUTSIDE4], ["allow", OUTSIDE4, "--for", "1m"]):
+    for words in (["disallow", OUTSIDE4], ["allow", OUTSIDE4, "--for", "1m", "--replace"]):
         line = attached.refused(1, *words)
         assert f"{OUTSIDE4} is this host's gateway in {lab.server}, and the list x contains it" in line
     assert [it["expires"] for it in attached.json("rules", "--kind", "allow")] == [None]

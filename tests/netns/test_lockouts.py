@@ -99,7 +99,7 @@ def test_who_is_logged_in_over_another_port(attached: Command, lab: Lab, sshd: S
         attached.ok("block", "--port", "2222/tcp", "--force")
         attached.ok("allow", address)
         assert "over 2222/tcp, which is closed" in attached.refused(1, "disallow", address)
-        assert "2222/tcp, which is closed when" in attached.refused(1, "allow", address, "--for", "1m")
+        assert "2222/tcp, which is closed when" in attached.refused(1, "allow", address, "--for", "1m", "--replace")
         attached.ok("unblock", "--port", "2222/tcp")
         attached.ok("disallow", address)
     with Sshd(), connections(lab, 2222, OPERATOR):

@@ -233,7 +233,7 @@ def test_an_allowance_that_the_configuration_names_no_more(lab: Lab, command: Co
             begin = len(service.lines)
             config.write_text(text)
             service.signal(signal.SIGHUP)
-            assert service.says("configuration read again", after=begin), service.lines
+            assert service.says("configuration reloaded", after=begin), service.lines
             assert service.says(f"{OUTSIDE4} is let through although block", after=begin), service.lines
             assert reaches(lab, OUTSIDE4)
             assert not works(lab, 4, "udp", BLOCKED)

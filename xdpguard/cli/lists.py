@@ -229,8 +229,9 @@ def _report(done: Loaded, shadow: bool, as_json: bool, where: Presences) -> None
         render.print_json(LoadedNow.of(done, shadow, bool(where.enforcing)))
         return
     typer.echo(f"{'loaded the shadow list' if shadow else 'loaded'} {_summary(done)}")
-    if not done.in_force:
-        render.note(f"nothing is attached: stored, {'counts' if shadow else 'in force'} from the next attach on")
+    begins = "counts" if shadow else "in force"
+    for text in where.notes(f"nothing is attached: stored, {begins} from the next attach on"):
+        render.note(text)
 
 
 def _report_reading(done: Loaded, entries: AddressSet, shadow: bool, as_json: bool) -> None:
