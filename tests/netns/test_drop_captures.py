@@ -186,9 +186,9 @@ def test_places_that_cannot_be_written(attached: Command, tmp_path: Path) -> Non
         (str(tmp_path), "is not a file"),
         ("/dev/full", "is not a file"),
         ("", "the file name is empty"),
-        (str(tmp_path / "missing" / "a"), "No such file"),
-        ("/etc/passwd/a", "Not a directory"),
-        (str(tmp_path / ("a" * 300)), "name too long"),
+        (str(tmp_path / "missing" / "a"), "there is no such file"),
+        ("/etc/passwd/a", "not a directory"),
+        (str(tmp_path / ("a" * 300)), "too long"),
     ):
         assert says in attached.refused(2, "capture", "-w", place)
     assert "--write" in attached("capture").err
