@@ -13,7 +13,7 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.net.answers import Egress, egress
 from xdpguard.net.links import Link, Mode, WantedMode
-from xdpguard.net.netns import place_of
+from xdpguard.net.netns import arguments_of, place_of
 
 if TYPE_CHECKING:
     from xdpguard.policy.model import Guard
@@ -46,7 +46,7 @@ def silence(link: Link, state: guard.State, out: Egress) -> Silence | None:
         return Silence(state.muted(), out.why, out.remedy, _BY[state.mute])
     if state.mute == guard.MUTE_TOLD:
         what = "answers would arrive now, but the guard was told earlier that they would not"
-        remedy = f"xdpguard run tells it; or attach again: xdpguard attach {_arguments(link)}"
+        remedy = f"xdpguard run tells it; or attach again: xdpguard attach {arguments_of(link.name, link.netns)}"
         return Silence(True, what, remedy, _BY[state.mute])
     # A finding of the data plane is not final: it checks again at the next SYN of a flood.
     return None
@@ -115,7 +115,3 @@ def notes(link: Link, interface: Interface, choice: Choice) -> list[str]:
     if out.leaves is None:
         return [f"{place}: {out.why}; under a flood the SYN guard answers anyway"]
     return [f"the SYN guard on {place} does not answer SYNs: {out.why}; {out.remedy}"]
-
-
-def _arguments(link: Link) -> str:
-    return f"{link.name} --netns {link.netns}" if link.netns else link.name

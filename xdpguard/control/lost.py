@@ -8,7 +8,7 @@ from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.sys.repin import lost_programs, missing, repin
 from xdpguard.net.links import Links
-from xdpguard.net.netns import place_of
+from xdpguard.net.netns import arguments_of, place_of
 from xdpguard.store.database import Store
 
 
@@ -23,10 +23,9 @@ def restore(store: Store, pins: Pins) -> list[str]:
     notes = [f"pins of maps in use were missing and are restored: {', '.join(sorted(made))}"] if made else []
     for it in found:
         if it.prog_id is not None and lost_programs(pins.link_folder(it.name, it.netns)):
-            place = f"{it.name} --netns {it.netns}" if it.netns else it.name
             notes.append(
                 f"the program on {place_of(it.name, it.netns)} has lost the SYN guard and shadow entries, as the pin"
-                f" of its programs was removed; attach again: xdpguard attach {place}"
+                f" of its programs was removed; attach again: xdpguard attach {arguments_of(it.name, it.netns)}"
             )
     left = {path.parent for path in missing(pins)} - set(attached)
     if pins.folder in left and not attached:

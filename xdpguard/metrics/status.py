@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from xdpguard.control.audit import Audit
 from xdpguard.control.interfaces import Interface
-from xdpguard.net.netns import place_of
+from xdpguard.net.netns import arguments_of, place_of
 
 LATE = 30.0  # seconds without a pass after which the loop counts as stuck; systemd's watchdog waits for 60
 
@@ -52,7 +52,7 @@ class Status:
             return missing if self.awaited else "nothing is attached; attach with: xdpguard attach IFACE"
         for it in found:
             if it.state != "attached":
-                where = f"{it.name} --netns {it.netns}" if it.netns else it.name
+                where = arguments_of(it.name, it.netns)
                 remedy = f"attach it again: xdpguard attach {where}"
                 if it.state == "gone":
                     remedy = f"it is attached again when it comes back; to stop waiting for it: xdpguard detach {where}"

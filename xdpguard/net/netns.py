@@ -62,6 +62,11 @@ def place_of(interface: str, netns: str | None) -> str:
     return f"{interface} (in {netns})" if netns else interface
 
 
+def arguments_of(interface: str, netns: str | None) -> str:
+    """Format an interface and its namespace as arguments of a command."""
+    return f"{interface} --netns {netns}" if netns else interface
+
+
 def find(words: str) -> Place:
     """Return the namespace that a --netns argument means now.
 

@@ -18,7 +18,7 @@ from xdpguard.control.planning import Request
 from xdpguard.errors import XdpguardError
 from xdpguard.net import netns
 from xdpguard.net.links import NoSuchLink
-from xdpguard.net.netns import place_of
+from xdpguard.net.netns import arguments_of, place_of
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Policy
 
@@ -102,10 +102,9 @@ class Following:
         there = {(it.name, it.netns): it for it in session.interfaces()}
         for its in before.attach:
             if its.place not in named and its.place in there:
-                where = f"{its.name} --netns {its.netns}" if its.netns else its.name
                 _log.warning(
                     f"{place_of(*its.place)} is no longer in the configuration, but stays attached; "
-                    f"to detach it: xdpguard detach {where}"
+                    f"to detach it: xdpguard detach {arguments_of(*its.place)}"
                 )
         self._awaited = {place: its for place, its in named.items() if place not in there}
         self._failed.clear()
@@ -163,7 +162,7 @@ class Following:
         elif it.state == "replaced":
             self._tell(place, f"{words} carries another XDP program: somebody has replaced ours; it is left alone")
         else:
-            remedy = f"xdpguard attach {it.name}{f' --netns {it.netns}' if it.netns else ''}"
+            remedy = f"xdpguard attach {arguments_of(it.name, it.netns)}"
             self._tell(place, f"{words} lost its program: somebody detached it; nothing is in force there; {remedy}")
 
     def _try(self, session: Controller, place: Place, it: Interface | None, now: float) -> None:
