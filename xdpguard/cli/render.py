@@ -10,7 +10,6 @@ import typer
 
 from xdpguard import units
 from xdpguard.errors import XdpguardError
-from xdpguard.units import visible
 
 
 def print_json(value: object) -> None:
@@ -42,7 +41,7 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Print a note on standard error."""
-    typer.echo(visible(f"xdpguard: note: {text}"), err=True)
+    typer.echo(units.visible(f"xdpguard: note: {text}"), err=True)
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -59,9 +58,9 @@ def reader_gone(descriptor: int) -> bool:
 
 def failure(error: XdpguardError, verbose: bool) -> None:
     """Print an error and its remedy in one line; with ``verbose`` also its details."""
-    typer.echo(visible(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else "")), err=True)
+    typer.echo(units.visible(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else "")), err=True)
     if verbose and error.details:
-        typer.echo(visible(error.details.rstrip(), keep="\n\t"), err=True)
+        typer.echo(units.visible(error.details.rstrip(), keep="\n\t"), err=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", right: str = "") -> None:

@@ -12,6 +12,7 @@ import typer
 
 from xdpguard import instance as instances
 from xdpguard import units
+from xdpguard.cli import render
 from xdpguard.errors import UsageError
 from xdpguard.instance import ATTACHED, require_privileges
 
@@ -150,7 +151,7 @@ def _restore(chosen: Options, store: Store) -> None:
         from xdpguard.control.lost import restore
 
         for note in restore(store, pins(chosen)):
-            _tell(f"note: {note}")
+            render.note(note)
 
 
 def on_step(step: str) -> None:

@@ -28,11 +28,11 @@ def restore(store: Store, pins: Pins) -> list[str]:
                 f" of its programs was removed; attach again: xdpguard attach {arguments_of(it.name, it.netns)}"
             )
     left = {path.parent for path in missing(pins)} - set(attached)
-    if pins.folder in left and not attached:
-        pins.remove_versions([pins.folder.name])
-    for folder in left - {pins.folder}:
+    if attached:
+        left.discard(pins.folder)  # what no program uses is made by the next attach
+    for folder in left:
         pins.remove_folder(folder)
-    if left and not (attached and left == {pins.folder}):
+    if left:
         pins.tidy()
         notes.append("removed the incomplete maps of an attach that did not finish")
     return notes

@@ -153,7 +153,7 @@ class Pins:
         _remove_tree(self.link_folder(name, netns))
 
     def remove_folder(self, folder: Path) -> None:
-        """Remove the pins of one interface, whatever its name."""
+        """Remove the pins in a folder and below."""
         _remove_tree(folder)
 
     def remove_versions(self, versions: Iterable[str]) -> None:
