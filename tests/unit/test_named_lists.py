@@ -144,7 +144,8 @@ class World:
 
     def load(self, name: str, *entries: str, strict: bool = False, force: bool = False) -> Loaded:
         stream = io.BytesIO("".join(f"{entry}\n" for entry in entries).encode())
-        return self.loader.load(name, read_stream("standard input", stream, strict), "cli", force)
+        given = read_stream("standard input", stream, strict)
+        return self.loader.put(self.loader.prepare(name, given, "cli", force))
 
     def share(self, name: str) -> Share:
         return self.book.shares()[name]

@@ -116,11 +116,10 @@ def load(
     from xdpguard.lists.formats.request import Request
 
     check_name(name)
-    request = Request(form, column, prefix_column, allow_empty).checked()
+    request = Request(form, column, prefix_column, allow_empty or force).checked()
     if shadow and force:
         raise UsageError("--shadow and --force cannot be combined", "leave out --force: a shadow list cuts nobody off")
     require_privileges()
-    request = request._replace(allow_empty=allow_empty or force)
     with _progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
         if file != "-":

@@ -101,24 +101,6 @@ class Loader:
         self._lists = lists
         self._step = on_step
 
-    def load_file(
-        self,
-        name: str,
-        path: Path,
-        source: str = "cli",
-        strict: bool = False,
-        force: bool = False,
-        request: Request | None = None,
-    ) -> Loaded:
-        """Load a file under a name. Raise UsageError if it is not a list, XdpguardError if it is refused."""
-        wanted = _wanted(request, force)
-        return self.load(name, read_source(path, strict, self._step, wanted), source, force)
-
-    def load(self, name: str, given: Source, source: str = "cli", force: bool = False) -> Loaded:
-        """Load what was read under a name. Raise XdpguardError if it is refused."""
-        check_name(name)
-        return self.put(self.prepare(name, given, source, force))
-
     def plan(
         self,
         files: Mapping[str, ListFile],
@@ -130,12 +112,11 @@ class Loader:
         if files and self._lists.mode == "enforce" and not around.unattended and not force:
             around = around._replace(needed=needs.refusing(self._store, {"", *around.places}, around.loopback))
         for name, its in self._mine(files):
-            wanted = _request(its)
-            if name in held and held[name].stamp == stamp(Path(its.file), wanted):
+            if name in held and held[name].stamp == stamp(Path(its.file), _request(its)):
                 continue
             near = around._replace(taken=[it.its.number for it in plan.puts])
             try:
-                found = self.read_file(name, Path(its.file), CONFIG, its.strict, its.force or force, near, wanted)
+                found = self._read(name, its, its.force or force, near)
                 plan.puts.append(found)
             except XdpguardError as error:
                 plan.errors[name] = error
@@ -156,12 +137,11 @@ class Loader:
         errors: dict[str, XdpguardError] = {}
         ready: list[Prepared] = []
         for name, its in self._mine(files):
-            path, wanted = Path(its.file), _request(its)
-            if name in held and (not due(name) or held[name].stamp == stamp(path, wanted)):
+            if name in held and (not due(name) or held[name].stamp == stamp(Path(its.file), _request(its))):
                 continue
             near = Circumstances(taken=[it.its.number for it in ready], unattended=True)
             try:
-                found = self.read_file(name, path, CONFIG, its.strict, its.force, near, wanted)
+                found = self._read(name, its, its.force, near)
                 ready.append(found)
             except XdpguardError as error:
                 errors[name] = error
@@ -190,24 +170,20 @@ class Loader:
         self._step(f"putting {len(prepared.entries):,} entries in force")
         return prepared.loaded(self._lists.put(prepared.its, prepared.entries))
 
-    def read_file(
-        self,
-        name: str,
-        path: Path,
-        source: str,
-        strict: bool,
-        force: bool,
-        around: Circumstances | None = None,
-        request: Request | None = None,
-    ) -> Prepared:
-        """Read a file and check it, changing nothing. Raises as `load_file` does."""
-        check_name(name)
-        return self.prepare(name, read_source(path, strict, self._step, _wanted(request, force)), source, force, around)
+    def _read(self, name: str, its: ListFile, force: bool, around: Circumstances) -> Prepared:
+        """Read a file of the configuration and check it; change nothing. ``force`` accepts one without entries, too.
+
+        Raises UsageError if it is not a list, XdpguardError if it is refused.
+        """
+        wanted = _request(its)
+        wanted = wanted._replace(allow_empty=wanted.allow_empty or force)
+        return self.prepare(name, read_source(Path(its.file), its.strict, self._step, wanted), CONFIG, force, around)
 
     def prepare(
         self, name: str, found: Source, source: str, force: bool, around: Circumstances | None = None
     ) -> Prepared:
-        """Check what was read, changing nothing. Raises as `load` does."""
+        """Check what was read, changing nothing. Raise XdpguardError if it is refused."""
+        check_name(name)
         parsed, entries, given = found.parsed, found.entries, found.parsed.given
         before = self._lists.stored.find(name)
         around = around or Circumstances()
@@ -285,11 +261,3 @@ def _request(its: ListFile) -> Request:
     from xdpguard.lists.formats.request import Request
 
     return Request(its.format, its.column, its.prefix_column, its.allow_empty)
-
-
-def _wanted(request: Request | None, force: bool) -> Request:
-    """Return how to read a file: --force accepts one without entries, too."""
-    from xdpguard.lists.formats.request import Request
-
-    wanted = request or Request()
-    return wanted._replace(allow_empty=wanted.allow_empty or force)
