@@ -182,7 +182,8 @@ def test_a_blocked_source_retransmits_its_syn(lab: Lab, command: Command, tmp_pa
     assert {line["state"] for line in it.objects()} == {"SYN_SENT"}
 
 
-def test_handshakes_that_nobody_completes_repeat_their_syn_ack(lab: Lab, command: Command, tmp_path: Path) -> None:
+def _unanswered(lab: Lab, command: Command, tmp_path: Path) -> tuple[list[Any], int]:
+    """The lines of handshakes that nobody completes, as many as the kernel has counted, and the listener's port."""
     with listener(lab, backlog=256) as to, Running(command, tmp_path, "retrans", "--json", "--netns", lab.server) as it:
         port = to.getsockname()[1]
         before = kernel_counts(lab, lab.server)
@@ -200,13 +201,24 @@ def test_handshakes_that_nobody_completes_repeat_their_syn_ack(lab: Lab, command
             sender.bind((INTERFACE, 0))
             for frame in frames:
                 sender.send(frame)
-        assert eventually(lambda: len(it.objects()) >= len(frames), 60)
+
+        def counted() -> int:
+            return (kernel_counts(lab, lab.server) - before)["TcpExtTCPSynRetrans"]
+
         # Asked between two rounds of them, which are a second and more apart.
-        assert eventually(
-            lambda: (kernel_counts(lab, lab.server) - before)["TcpExtTCPSynRetrans"] == len(it.objects()), 30
-        )
+        assert eventually(lambda: counted() >= len(frames), 60)
+        eventually(lambda: counted() == len(it.objects()), 10)
+        found, grown = it.objects(), counted()
         it.stop()
-    found = it.objects()
+        # An event may meet another tracing program on its CPU; it is said to be lost then.
+        if len(found) != grown:
+            assert "were lost" in it.notes, (len(found), grown)
+            return _unanswered(lab, command, tmp_path)
+        return found, port
+
+
+def test_handshakes_that_nobody_completes_repeat_their_syn_ack(lab: Lab, command: Command, tmp_path: Path) -> None:
+    found, port = _unanswered(lab, command, tmp_path)
     assert {(line["kind"], line["state"], line["local_port"]) for line in found} == {("syn-ack", "SYN_RECV", port)}
     assert {line["remote"] for line in found} == {f"16.0.0.{number}" for number in range(1, 21)}
 

@@ -26,6 +26,7 @@ from xdpguard.net.links import Link
 from xdpguard.net.netns import Place
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import Prefix, parse_interval, parse_prefix
+from xdpguard.service import floods as module
 from xdpguard.service import notify
 from xdpguard.service.bans import Bans, Rates, Scans, Suspect
 from xdpguard.service.detector import Flood, Sample, judge
@@ -109,7 +110,8 @@ def test_what_is_counted_as_the_guard_begins_belongs_to_the_flood(
     monkeypatch.setattr(tracking, "tuples", lambda pins: Counter())
     link = Link("eth0", "", 2, 1500, False, True, "", None)
     for now in range(10):
-        floods.look([link], Guard(), now)
+        monkeypatch.setattr(module, "monotonic", lambda now=now: now)
+        floods.look([link], Guard())
     (over,) = [line for line in log if "is over" in line]
     assert " 1,000 cookies sent" in over
 
@@ -128,7 +130,8 @@ def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch, log: list[str]
         nonlocal state
         state = state._replace(until=guard.ALWAYS - 1 if active else 0)
         log.clear()
-        assert floods.look([link], Guard(), now) == active
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+        assert floods.look([link], Guard()) == active
         return list(log)
 
     assert look(1, False) == []
@@ -138,6 +141,7 @@ def test_the_evidence_of_a_flood(monkeypatch: pytest.MonkeyPatch, log: list[str]
     begins = look(3, True)
     assert begins[0].startswith("eth0: a flood begins")
     assert begins[1:] == [said.format(10)]
+    assert look(3.5, True) == [], "too short for a sample"
     assert look(4, True)[1:] == [said.format(20)]
     assert its.begun == 2, "rates are those since it began"
     assert look(5, True) == []

@@ -180,7 +180,7 @@ class Daemon:
                 self._chores(session)
             self._answers.look(self._links)
         self._answers.tell(self._links, self._guard)
-        active = self._floods.look(self._links, self._guard, now)
+        active = self._floods.look(self._links, self._guard)
         suspects = self._suspects.found(self._guard, self._links, now)
         self._host.see(active, now)
         step = abs(boot_offset() - self._offset) > _CLOCK_STEP
@@ -216,7 +216,7 @@ class Daemon:
                 _log.info(change)
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             # Everything counted from here on may belong to a flood.
-            self._floods.look(links, self._guard, self._chores_at)
+            self._floods.look(links, self._guard)
             names = ", ".join(name_of(link) for link in links)
             _log.info(
                 f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached anymore; waiting"

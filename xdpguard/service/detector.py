@@ -49,7 +49,7 @@ class Flood:
         return self._first is not None
 
     def wants_tuples(self) -> bool:
-        """Return whether the next `feed` assesses the flood, for which it needs the tuples counted meanwhile."""
+        """Return whether the flood is not assessed yet: `feed` does it, given the tuples counted meanwhile."""
         return self._first is not None and not self._judged
 
     def feed(self, sample: Sample, tuples: Counter[Tuple] | None = None) -> Iterator[str]:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from time import monotonic
 
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
@@ -22,6 +23,7 @@ from xdpguard.telemetry import counters, tracking
 _log = logging.getLogger(__name__)
 
 Place = tuple[str, str]  # interface and namespace
+_SAMPLING = 1.0  # seconds of a flood from which its sample is taken: the data plane adds so many tuples each second
 
 
 class Floods:
@@ -31,20 +33,20 @@ class Floods:
         self.evidence: Evidence | None = None  # None if the kernel does not let SYN-ACKs be counted
         self._pins = pins
         self._floods: dict[Place, Flood] = {}
-        self._before: dict[Place, Counter[tracking.Tuple]] = {}
+        self._before: dict[Place, tuple[float, Counter[tracking.Tuple]]] = {}  # when (monotonic, s), and what there was
 
-    def look(self, links: Iterable[Link], policy: Guard, now: float) -> bool:
-        """Log what is new at this tick (``now``: monotonic, s); return whether there is a flood."""
+    def look(self, links: Iterable[Link], policy: Guard) -> bool:
+        """Log what is new at this tick; return whether there is a flood."""
         active = False
         for link in links:
-            sample = self._sample(link, policy, now)
+            sample = self._sample(link, policy)
             active = active or sample.active
             self._follow(link, sample)
         if not active and self.evidence is not None:
             self.evidence.begin()
         return active
 
-    def _sample(self, link: Link, policy: Guard, now: float) -> Sample:
+    def _sample(self, link: Link, policy: Guard) -> Sample:
         # In this order: what is counted before the guard started belongs to no flood, and everything after it does.
         counted = counters.read(self._pins, link.name, link.netns)
         state = guard.read(self._pins, link.name, link.netns)
@@ -55,7 +57,7 @@ class Floods:
         syns = sum(count for flags, count in counted.flag_sets.items() if flags & 0x12 == 0x02)
         active = policy.mode != "off" and state.until != guard.ALWAYS and state.active()
         return Sample(
-            at=now,
+            at=monotonic(),
             active=active,
             cause=guard.CAUSES[state.cause],
             port=state.port,
@@ -72,16 +74,19 @@ class Floods:
         place = (link.name, link.netns)
         flood = self._floods.setdefault(place, Flood(name_of(link)))
         tuples = None
-        if flood.wants_tuples():
-            before = self._before.pop(place, Counter())
+        # Ticks follow each other at once where one took long, or another flood begins.
+        if flood.wants_tuples() and monotonic() - self._before[place][0] >= _SAMPLING:
+            _, before = self._before[place]
             tuples = tracking.tuples(self._pins) - before
         lines = list(flood.feed(sample, tuples))
         for line in lines:
             _log.info(line)
+        if not flood.wants_tuples():
+            self._before.pop(place, None)
+        elif place not in self._before:
+            self._before[place] = monotonic(), tracking.tuples(self._pins)
         if lines and flood.running:
             self._tell_evidence(link, sample.port)
-        if flood.wants_tuples() and tuples is None:
-            self._before[place] = tracking.tuples(self._pins)
 
     def _tell_evidence(self, link: Link, port: int) -> None:
         """Log the listeners' queues and the rate of SYN-ACKs that they retransmit."""
