@@ -44,6 +44,8 @@ _TABLE = {
     "disallow": Source("xdpguard.cli.rules", "Take sources off the allow list."),
     "rules": Source("xdpguard.cli.rules", "Show the rules in force and what they hit."),
     "promote": Source("xdpguard.cli.promote", "Let shadow entries drop what they have only counted so far."),
+    "confirm": Source("xdpguard.cli.confirm", "Keep the change made with --confirm, which is undone otherwise."),
+    "undo": Source("xdpguard.cli.confirm", "Take the last change back; again, the one before it."),
     "stats": Source(
         "xdpguard.cli.observe", "Show packets and bytes by reason, TCP flags and protocols, for each interface."
     ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import render, undoing
 from xdpguard.cli.session import Options, controller, find_instance, options, pins, remembered_policy
 from xdpguard.errors import UsageError
 from xdpguard.net.netns import place_of
@@ -32,6 +32,7 @@ Examples:
   xdpguard guard set flood_rate=50000 hold=3s
   xdpguard guard set exempt_ports=8080,8443  leave these TCP ports alone
   xdpguard guard set mode=default            take the override off again
+  xdpguard guard set syn_rate=10 --confirm 60s
 \b
 Takes effect at once, on every interface of the instance, and stays; no program is attached anew.
 """
@@ -108,6 +109,7 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
 def change(
     context: typer.Context,
     values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change; see guard show.")],
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Change the SYN guard's policy; takes effect at once."""
     from xdpguard.control import guard
@@ -116,7 +118,7 @@ def change(
 
     chosen = options(context)
     changes = guard.parse(values)
-    with controller(chosen) as session:
+    with controller(chosen, command=undoing.of_command(confirm)) as session:
         configured = remembered_policy(session, chosen).guard
         links = session.links()
         policy, changed = session.guard.set(changes, configured, links)
@@ -166,7 +168,8 @@ def run(
                 session.remember_config(config)
         Daemon(
             pins(chosen),
-            lambda: controller(chosen, on_wait=logger.info),
+            # What it undoes, as what others undo, is logged by the service itself.
+            lambda: controller(chosen, on_wait=logger.info, on_undone=lambda text: None),
             # Searched each time: /etc/xdpguard/INSTANCE.toml may have been created meanwhile.
             lambda session: remembered_policy(session, Options(find_instance(chosen.instance.name), chosen.verbose)),
             chosen.instance.store,

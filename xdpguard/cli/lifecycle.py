@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard import units
-from xdpguard.cli import health, places, render
+from xdpguard.cli import health, places, render, undoing
 from xdpguard.cli.lists import list_notes
 from xdpguard.cli.session import controller, options, pins, remembered_policy
 from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError, XdpguardError
@@ -30,6 +30,7 @@ Examples:
   xdpguard attach eth0 --netns 'pid 1234'   in the one that a process is in, such as a container's
   xdpguard attach eth0 --mtu-any            so that the MTU can be raised later
   xdpguard attach eth0 --config guard.toml  with limits, checks and rules of a file
+  xdpguard attach eth0 --confirm 60s        undone in a minute, unless xdpguard confirm follows
 \b
 Attaching again swaps the program in one step: no packet passes unfiltered, rules and counters stay.
 A driver can refuse a larger MTU while the program is attached: detach, raise it, attach again; or use --mtu-any.
@@ -73,6 +74,7 @@ def attach(
         bool, typer.Option("--mtu-any", help="Take frames of any size, so that the MTU can be raised while attached.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if a rule blocks an address this host needs.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Put the program on an interface, or swap the one that is there."""
     from xdpguard.control.planning import Request
@@ -83,7 +85,7 @@ def attach(
     if config is not None and no_config:
         raise UsageError("--config and --no-config contradict each other", "give one of them")
     policy = load(config) if config else Policy()
-    with controller(chosen) as session:
+    with controller(chosen, command=undoing.of_command(confirm)) as session:
         if config is None and not no_config:
             policy = remembered_policy(session, chosen)
         place = session.place(interface, netns, anew=True)
@@ -111,7 +113,7 @@ def detach(
     if everything and netns:
         raise UsageError("--all means every namespace", "leave out --netns, or name one interface in it")
     errors: list[XdpguardError] = []
-    with controller(options(context)) as session:
+    with controller(options(context), command=undoing.of_command(always=True)) as session:
         if everything:
             outcomes, errors = session.detach_all()
         else:
@@ -156,10 +158,11 @@ def status(
         conflicts = needed.kept(session.store)
         awaited, unread = health.awaited(session, chosen)
         counts = session.store.counts(time.time())
+        waiting = health.waiting(session.store)
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
     degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
     if as_json:
-        from xdpguard.cli.answers import state
+        from xdpguard.cli.answers import changes, state
 
         render.print_json(
             state.Status(
@@ -172,6 +175,7 @@ def status(
                 audit=state.Audit.of(audit) if audit else None,
                 awaited=[state.Awaited(*place) for place in awaited],
                 conflicts=[state.Conflict.of(it) for it in conflicts],
+                confirm=changes.Confirmation.of(*waiting),
                 degraded=degraded,
             )
         )
@@ -196,8 +200,8 @@ def status(
         render.note(
             f"the kernel does not hold all of it: {', '.join(missing)}; attach again, or xdpguard run, mends it"
         )
-    for conflict in conflicts:
-        render.note(health.conflict_text(conflict))
+    for text in [*waiting.texts(), *map(health.conflict_text, conflicts)]:
+        render.note(text)
     for place in awaited:
         render.note(f"{place_of(*place)} is named in the configuration and not attached; xdpguard run attaches it")
     if unread:

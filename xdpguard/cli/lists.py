@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, health, render
+from xdpguard.cli import entries, health, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -71,6 +71,7 @@ def load(
         typer.Option("--force", help="Even if it blocks an address this host needs, or has shrunk by more than half."),
     ] = False,
     shadow: _Shadow = False,
+    confirm: undoing.Confirm = "",
     as_json: _Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it in one step: never half of the old, half of the new."""
@@ -79,7 +80,8 @@ def load(
     check_name(name)
     if shadow and force:
         raise UsageError("--shadow does not go with --force", "a shadow list cuts nobody off")
-    with ruleset(options(context)) as found, _progress() as step:
+    command = undoing.of_command(confirm)
+    with ruleset(options(context), command=command) as found, _progress() as step:
         loader = Loader(found.shadow_lists if shadow else found.lists, step)
         if file == "-":
             if sys.stdin is None:
@@ -94,9 +96,10 @@ def drop(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to take away.", show_default=False)],
     shadow: Annotated[bool, typer.Option("--shadow", help="Shadow lists only; a list in force stays.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Take lists away. All that are named, or none."""
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=undoing.of_command(confirm)) as found:
         real = {} if shadow else {it.name: it for it in found.lists.stored.all()}
         counting = {it.name: it for it in found.shadow_lists.stored.all()}
         missing = next((name for name in names if name not in real and name not in counting), None)

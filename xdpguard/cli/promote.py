@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import entries, render
+from xdpguard.cli import entries, render, undoing
 from xdpguard.cli.rules import tell_overridden
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, prefixes
@@ -26,6 +26,7 @@ Examples:
   xdpguard promote 198.51.100.0/24
   xdpguard promote --list firehol
   xdpguard promote --all
+  xdpguard promote --all --confirm 10m           undone in ten minutes, unless xdpguard confirm follows
 \b
 All that are named, or none, in one step: there is no moment at which an entry neither counts nor drops. Reason, origin
 and end are kept; counting begins anew. It is refused as `block` and `lists load` would be, and when an entry would have
@@ -50,6 +51,7 @@ def promote(
         bool,
         typer.Option("--force", help="Even if it cuts off an address this host needs, or established peers."),
     ] = False,
+    confirm: undoing.Confirm = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Let shadow entries drop what they have only counted so far."""
@@ -57,8 +59,11 @@ def promote(
 
     if everything and (targets or names):
         raise UsageError("--all leaves nothing to name", "leave out the targets and lists, or --all")
+    if dry_run and confirm:
+        raise UsageError("--confirm does not go with --dry-run", "there is nothing to confirm")
+    command = None if dry_run else undoing.of_command(confirm)
     wanted = prefixes(targets) if targets or not (names or everything) else []
-    with ruleset(options(context), read_only=dry_run) as found:
+    with ruleset(options(context), read_only=dry_run, command=command) as found:
         if not dry_run:
             found.changes.catch_up()
         chosen = promotion.choose(found, wanted, names or [], everything)

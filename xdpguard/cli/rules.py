@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard import units
-from xdpguard.cli import entries, health, render
+from xdpguard.cli import entries, health, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, ports_of, prefixes
 from xdpguard.errors import UsageError, XdpguardError
@@ -37,6 +37,7 @@ Examples:
   xdpguard block --port 8080/tcp --port 53/udp
   xdpguard block - < addresses.txt     one a line, # starts a comment
   xdpguard block 198.51.100.0/24 --shadow --for 1d
+  xdpguard block 203.0.113.0/24 --confirm 60s   undone in a minute, unless xdpguard confirm follows
 \b
 With --shadow nothing is dropped: the rule counts what it would drop, by whose packets they are (`rules` shows it),
 until `promote` makes it real. It counts what no block or list drops already, so beside a block of the same source it
@@ -82,10 +83,12 @@ def block(
     reason: _Reason = "",
     force: _Force = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing: only count what would be dropped.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Drop packets from sources, or to ports."""
     from xdpguard.control import safety
 
+    command = undoing.of_command(confirm)
     if shadow and (ports or force):
         what = "a port" if ports else "--force"
         raise UsageError(f"--shadow does not go with {what}", "it is for sources, and cuts nobody off")
@@ -95,18 +98,18 @@ def block(
         def check_ports(store: Store) -> None:
             safety.check_ports(store, closed)
 
-        _add(context, "port", closed, life, reason, None if force else check_ports, force)
+        _add(context, command, "port", closed, life, reason, None if force else check_ports, force)
         return
     wanted = prefixes(targets)
     seconds = parse_duration(life) if life else None
     if shadow:
-        _add_shadow(context, wanted, seconds, reason)
+        _add_shadow(context, command, wanted, seconds, reason)
         return
 
     def check_block(store: Store) -> None:
         safety.check_block(store, wanted, seconds)
 
-    _add(context, "block", wanted, life, reason, None if force else check_block, force)
+    _add(context, command, "block", wanted, life, reason, None if force else check_block, force)
 
 
 def unblock(
@@ -114,37 +117,46 @@ def unblock(
     targets: Targets = None,
     ports: _Ports = None,
     shadow: Annotated[bool, typer.Option("--shadow", help="Shadow rules only; a block stays.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Take block rules away, and shadow rules."""
+    command = undoing.of_command(confirm)
     if shadow and ports:
         raise UsageError("--shadow does not go with a port", "shadow rules are for sources")
     if ports:
-        _remove(context, "port", ports_of(ports, targets), None)
+        _remove(context, command, "port", ports_of(ports, targets), None)
     else:
-        _unblock(context, prefixes(targets), shadow)
+        _unblock(context, command, prefixes(targets), shadow)
 
 
 def allow(
-    context: typer.Context, targets: Targets = None, life: _Life = "", reason: _Reason = "", force: _Force = False
+    context: typer.Context,
+    targets: Targets = None,
+    life: _Life = "",
+    reason: _Reason = "",
+    force: _Force = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Let sources through, whatever blocks them."""
     from xdpguard.control import safety
 
-    wanted = prefixes(targets)
+    command, wanted = undoing.of_command(confirm), prefixes(targets)
 
     def check_end(store: Store) -> None:
         # An end given here also ends an allow rule that had none.
         safety.check_disallow(store, wanted)
 
-    _add(context, "allow", wanted, life, reason, check_end if life and not force else None)
+    _add(context, command, "allow", wanted, life, reason, check_end if life and not force else None)
 
 
-def disallow(context: typer.Context, targets: Targets = None, force: _Force = False) -> None:
+def disallow(
+    context: typer.Context, targets: Targets = None, force: _Force = False, confirm: undoing.Confirm = ""
+) -> None:
     """Take sources off the allow list."""
     from xdpguard.control import needed, safety
 
-    wanted = prefixes(targets)
-    _remove(context, "allow", wanted, None if force else lambda store: safety.check_disallow(store, wanted))
+    command, wanted = undoing.of_command(confirm), prefixes(targets)
+    _remove(context, command, "allow", wanted, None if force else lambda store: safety.check_disallow(store, wanted))
     if force:
         with ruleset(options(context)) as found:
             needed.accept(found.store, addresses=wanted)
@@ -186,9 +198,11 @@ def _words(rule: Rule) -> str:
     return f"closed port {rule.target}" if rule.kind == "port" else f"{rule.kind} {rule.target}"
 
 
-def _add_shadow(context: typer.Context, targets: Sequence[Prefix], seconds: float | None, reason: str) -> None:
+def _add_shadow(
+    context: typer.Context, command: undoing.Recorded, targets: Sequence[Prefix], seconds: float | None, reason: str
+) -> None:
     _check_reason(reason)
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=command) as found:
         found.shadow_rules.purge()
         change = found.shadow_rules.add("block", targets, reason, "cli", seconds)
         for target in targets if len(targets) <= 100 else ():
@@ -202,8 +216,8 @@ def _add_shadow(context: typer.Context, targets: Sequence[Prefix], seconds: floa
         render.note("nothing is attached: stored, counting from the next attach on")
 
 
-def _unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) -> None:
-    with ruleset(options(context)) as found:
+def _unblock(context: typer.Context, command: undoing.Recorded, targets: Sequence[Prefix], shadow: bool) -> None:
+    with ruleset(options(context), command=command) as found:
         found.purge()
         shadows = found.shadow_rules.found("block", targets)
         missing = next((target for target in targets if target not in shadows), None)
@@ -221,6 +235,7 @@ def _unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) ->
 
 def _add(
     context: typer.Context,
+    command: undoing.Recorded,
     kind: Kind,
     targets: Sequence[Target],
     life: str,
@@ -232,7 +247,7 @@ def _add(
 
     seconds = parse_duration(life) if life else None
     _check_reason(reason)
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=command) as found:
         store = found.store
         if check is not None:
             check(store)
@@ -274,9 +289,13 @@ def not_in_force(store: Store) -> Iterator[str]:
 
 
 def _remove(
-    context: typer.Context, kind: Kind, targets: Sequence[Target], check: Callable[[Store], None] | None
+    context: typer.Context,
+    command: undoing.Recorded,
+    kind: Kind,
+    targets: Sequence[Target],
+    check: Callable[[Store], None] | None,
 ) -> None:
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=command) as found:
         if check is not None:
             check(found.store)
         found.rules.purge()

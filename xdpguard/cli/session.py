@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING
 import typer
 
 from xdpguard import instance as instances
+from xdpguard.cli import undoing
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xdpguard.cli.undoing import Recorded
     from xdpguard.control.controller import Controller
     from xdpguard.control.ruleset import Ruleset
+    from xdpguard.control.undo import Undo
     from xdpguard.dataplane.sys.pins import Pins
     from xdpguard.instance import Instance
     from xdpguard.policy.model import Policy
@@ -53,22 +58,50 @@ def _tell(message: str) -> None:
 
 @contextmanager
 def controller(
-    chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell
+    chosen: Options,
+    read_only: bool = False,
+    on_wait: Callable[[str], None] = _tell,
+    command: Recorded | None = None,
+    on_undone: Callable[[str], None] = undoing.tell,
 ) -> Iterator[Controller]:
     """Open the instance's controller: with the lock, to change something, or without it, to read only.
 
-    ``on_wait`` is called with the lock's holder when it has to wait.
+    ``on_wait`` is called with the lock's holder when it has to wait; ``command``: what is changed is recorded as its
+    change; ``on_undone``: called with what was undone first, as nobody had confirmed it.
     """
+    with _store(chosen, read_only, on_wait, command, on_undone) as store:
+        made = _controller(chosen, store)
+        with undoing.recorded(made.changes, command):
+            yield made
+
+
+def _controller(chosen: Options, store: Store) -> Controller:
     from xdpguard.control.controller import Controller
     from xdpguard.dataplane.build.program import KernelDataplane
     from xdpguard.net.links import Links
 
-    with _store(chosen, read_only, on_wait) as store:
-        yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), _interruption())
+    return Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), _interruption())
 
 
 def remembered_policy(session: Controller, chosen: Options) -> Policy:
-    """Load the policy of the file last given, or of the instance's own file, or the defaults."""
+    """Load the policy of the file last given, or of the instance's own file, or the defaults.
+
+    A file that an undo has put out of force counts again once it is changed; until then it is the policy of before.
+    """
+    from xdpguard.control import configured
+
+    held = configured.held_back(session.store, _config(session, chosen))
+    return (configured.in_force(session.store) if held else None) or _load(session, chosen)
+
+
+def how_to_undo(session: Controller, chosen: Options, force: bool = False) -> Undo:
+    """Return what an undo must know of the configuration."""
+    from xdpguard.control.undo import Undo
+
+    return Undo(lambda: _load(session, chosen), lambda: _config(session, chosen), force=force)
+
+
+def _load(session: Controller, chosen: Options) -> Policy:
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 
@@ -81,32 +114,60 @@ def remembered_policy(session: Controller, chosen: Options) -> Policy:
     return load(path) if path else Policy()
 
 
+def _config(session: Controller, chosen: Options) -> Path | None:
+    return session.config() or chosen.instance.config
+
+
 @contextmanager
-def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell) -> Iterator[Ruleset]:
+def ruleset(
+    chosen: Options,
+    read_only: bool = False,
+    on_wait: Callable[[str], None] = _tell,
+    command: Recorded | None = None,
+    on_undone: Callable[[str], None] = undoing.tell,
+) -> Iterator[Ruleset]:
     """Open the instance's rules, lists and guard policy; quick, because it loads neither bcc nor pyroute2.
 
-    ``on_wait`` is called with the lock's holder when it has to wait.
+    ``on_wait``, ``command``, ``on_undone``: as for `controller`.
     """
     from xdpguard.control.ruleset import Ruleset
     from xdpguard.dataplane.build.program import KernelDataplane
 
-    with _store(chosen, read_only, on_wait) as store:
-        yield Ruleset(store, KernelDataplane(pins(chosen)), _interruption())
+    with _store(chosen, read_only, on_wait, command, on_undone) as store:
+        made = Ruleset(store, KernelDataplane(pins(chosen)), _interruption())
+        with undoing.recorded(made.changes, command):
+            yield made
 
 
 @contextmanager
-def _store(chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell) -> Iterator[Store]:
+def _store(
+    chosen: Options,
+    read_only: bool,
+    on_wait: Callable[[str], None],
+    command: Recorded | None,
+    on_undone: Callable[[str], None],
+) -> Iterator[Store]:
     from xdpguard.control.namespaces import expect_namespaces
+    from xdpguard.store import journal
     from xdpguard.store.database import Store
 
     require_privileges()
+    path = chosen.instance.store
     if read_only:
-        with Store(chosen.instance.store, read_only=True) as store:
+        with Store(path, read_only=True) as store:
             expect_namespaces(store)
-            yield store
-        return
-    with chosen.instance.lock(on_wait), Store(chosen.instance.store) as store:
+            if not journal.overdue(store):
+                yield store
+                return
+    with chosen.instance.lock(on_wait), Store(path) as store:
         expect_namespaces(store)
+        undoing.settle(store, lambda: _controller(chosen, store), lambda it: how_to_undo(it, chosen), on_undone)
+        if not read_only:
+            if command:
+                command.begin(store, chosen.instance.name, _interruption())
+            yield store
+            return
+    with Store(path, read_only=True) as store:
         yield store
 
 

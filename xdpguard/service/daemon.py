@@ -38,6 +38,7 @@ from xdpguard.service.needs import Needs
 from xdpguard.service.notify import notify, reloading
 from xdpguard.service.survey import Survey
 from xdpguard.service.suspects import Suspects
+from xdpguard.service.unconfirmed import Unconfirmed
 from xdpguard.service.upkeep import Upkeep
 from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Evidence
@@ -86,6 +87,7 @@ class Daemon:
         self._looks = Looks()
         self._ring: events.Events | None = None
         self._upkeep = Upkeep()
+        self._unconfirmed = Unconfirmed()
         self._survey = Survey()
         self._failures = Failures()
         self._metrics = Service(pins, store)
@@ -174,6 +176,7 @@ class Daemon:
         outdated = self._answers.outdated(self._links)
         changed = self._store.version() != self._seen
         looked = self._looks.take(now) or now - self._chores_at >= _CHORES or changed or outdated
+        looked = looked or self._unconfirmed.due()
         if looked:
             # Before any decision: apply what another command has set meanwhile.
             with self._session() as session:
@@ -200,6 +203,7 @@ class Daemon:
 
     def _chores(self, session: Controller) -> None:
         self._chores_at = time.monotonic()
+        self._unconfirmed.look(session.store)
         if session.policy_mark() != self._policy_mark:
             self._policy_mark = session.policy_mark()
             self._policy = self._load(session)

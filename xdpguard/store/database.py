@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +41,7 @@ class Store(Closeable):
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._path = path
+        self.before_commit: Callable[[], None] = lambda: None  # called within each transaction, at its end
         with self._explained():
             if read_only:
                 self._database = open_read_only(path)
@@ -69,6 +70,7 @@ class Store(Closeable):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self.before_commit()
                 self._database.commit()
             except BaseException:
                 self._database.rollback()

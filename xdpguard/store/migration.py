@@ -2,7 +2,7 @@
 """Migrate stores of older versions, or read them through a migrated copy.
 
 Versions up to 5 only added tables and kept shadow entries in tables of their own. Version 6 added a mode to rules and
-lists.
+lists; versions 7 and 8 only added tables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from xdpguard.store.schema import SCHEMA, VERSION
 
+_WITH_MODES = 6  # the version since which entries of both modes are in the same tables
 _REPLACED = ("rules", "lists", "list_entries")  # by tables of the same name with a mode
 _RULE = "target, version, network, length, reason, source, created, expires, slot"
 _LIST = "number, source, file, stamp, format, loaded, given, entries, duplicates, skipped, forced"
@@ -52,7 +53,8 @@ def migrate(database: sqlite3.Connection) -> None:
 
 
 def _migrate(database: sqlite3.Connection) -> None:
-    for table in _tables(database) & set(_REPLACED):
+    with_modes = database.execute("PRAGMA user_version").fetchone()[0] >= _WITH_MODES
+    for table in set() if with_modes else _tables(database) & set(_REPLACED):
         database.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     for index in ("rules_network", "rules_expires"):
         database.execute(f"DROP INDEX IF EXISTS {index}")  # they follow the renamed tables

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from xdpguard.cli.answers.changes import Confirmation
 from xdpguard.policy.model import Guard
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Status(Struct, frozen=True, kw_only=True):
     audit: Audit | None
     awaited: list[Awaited]
     conflicts: list[Conflict]
+    confirm: Confirmation
     degraded: list[str]
 
 

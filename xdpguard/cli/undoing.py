@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a command does so that its change can be undone: record it, arm the undo of --confirm, undo what is overdue."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import syslog
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xdpguard import units
+from xdpguard.errors import XdpguardError
+from xdpguard.store import journal
+
+if TYPE_CHECKING:
+    from xdpguard.control.change import Changes
+    from xdpguard.control.controller import Controller
+    from xdpguard.control.undo import Undo
+    from xdpguard.store.database import Store
+    from xdpguard.store.journal import Change
+
+Confirm = Annotated[
+    str,
+    typer.Option(
+        "--confirm", metavar="TIME", help="Undo it unless `xdpguard confirm` follows within this time: 60s, 10m."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A command whose change is recorded. ``confirm``: seconds in which it must be confirmed, None if it need not be.
+
+    ``always``: it is not refused while another change waits for its confirmation.
+    """
+
+    words: str
+    confirm: int | None = None
+    always: bool = False
+
+    def begin(self, store: Store, instance: str, step: Callable[[str], None]) -> None:
+        """Refuse a change while another waits for its confirmation; arm the undo before anything is changed."""
+        from xdpguard.control import confirm
+
+        if not self.always:
+            confirm.refuse_another(store)
+        if self.confirm is not None:
+            from xdpguard.cli import arming
+
+            step("arm")
+            arming.arm(instance, self.confirm)
+            step("armed")
+
+
+def of_command(confirm: str = "", always: bool = False) -> Recorded:
+    """Return the running command as it is recorded. ``confirm``: the time of --confirm, empty if it was not given."""
+    if confirm:
+        from xdpguard.control.confirm import seconds
+
+        return Recorded(shlex.join(sys.argv[1:]), seconds(confirm), always)
+    return Recorded(shlex.join(sys.argv[1:]), None, always)
+
+
+@contextmanager
+def recorded(changes: Changes, command: Recorded | None) -> Iterator[None]:
+    """Record what is changed in the block as the change of a command, and tell how to keep it."""
+    if command is not None:
+        changes.record(command.words, command.confirm)
+    yield
+    if command is None:
+        return
+    change = changes.recorded
+    if change is not None and change.large:
+        tell(f"what this replaced is more than {journal.LARGEST >> 20} MiB, which is not kept: it cannot be undone")
+    elif command.confirm is not None:
+        left = units.span(command.confirm)
+        tell(f"undone in {left} unless confirmed: xdpguard confirm" if change else "nothing changed: none to confirm")
+
+
+def waiting_text(change: Change) -> str:
+    """Describe a change that waits for its confirmation."""
+    left = change.left()
+    when = f"undone in {units.span(left)}" if left else "about to be undone"
+    return f"{change.command!r} waits for its confirmation, and is {when}; keep it: xdpguard confirm"
+
+
+def tell(text: str) -> None:
+    """Print a note on standard error."""
+    typer.echo(f"xdpguard: note: {text}", err=True)
+
+
+def settle(
+    store: Store,
+    controller: Callable[[], Controller],
+    how: Callable[[Controller], Undo],
+    on_undone: Callable[[str], None],
+) -> None:
+    """Undo the change whose time to be confirmed has passed; the lock is held. Failing, it is tried again next time."""
+    change = journal.overdue(store)
+    if change is None:
+        return
+    from xdpguard.control.confirm import undo_overdue
+
+    session = controller()
+    try:
+        text = undo_overdue(session, change, lambda: how(session))
+    except XdpguardError as error:
+        text = f"{change.command!r} was not confirmed in time, and cannot be undone: {error}; {error.remedy}"
+    log(text)
+    on_undone(text)
+
+
+def log(text: str) -> None:
+    """Write a message to the system's log, which the journal reads as well."""
+    syslog.openlog("xdpguard")
+    syslog.syslog(syslog.LOG_WARNING, text)
