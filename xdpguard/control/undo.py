@@ -56,21 +56,25 @@ def take_back(session: Controller, change: Change, how: Undo) -> list[str]:
             f"at most {journal.LARGEST >> 20} MiB are; put it back by hand",
         )
     strict = how.attended and not how.force
-    steps = restoring.steps(store, journal.touched(store, change), strict)
+    rows = journal.touched(store, change)
+    steps = restoring.steps(store, rows, strict)
     if strict:
         undo_checks.check(store, steps)
-    done, failed = [], None
+    done, failed = [text for it in steps if (text := it.words())], None
     try:
-        done = _links(session, steps, how)
+        done += _links(session, steps, how)
     except XdpguardError as error:
         if how.attended:
             raise
         failed = error  # what blocks is taken back at least
     state: State = "undone" if how.attended else "unconfirmed"
-    done += _rows(session, [it for it in steps if it.place not in _LINKS], how, change, None if failed else state)
+    # An attach has put back some of the rows.
+    left = [it for it in restoring.steps(store, rows, strict=False) if it.place not in _LINKS]
+    configuration = any(it.key[0] in _CONFIG for it in rows if it.place == "facts")
+    done += _rows(session, left, how, configuration, None if failed else (change, state))
     if failed is not None:
         raise failed
-    return done or ["everything was as before already"]
+    return restoring.shortened(done) or ["everything was as before already"]
 
 
 def _links(session: Controller, steps: Sequence[Step], how: Undo) -> list[str]:
@@ -111,12 +115,15 @@ def _detached(session: Controller, name: str, netns: str) -> list[str]:
     return [*outcome.notes, f"detached from {place_of(name, netns)}", *(f"put back {it}" for it in outcome.restored)]
 
 
-def _rows(session: Controller, steps: Sequence[Step], how: Undo, change: Change, state: State | None) -> list[str]:
-    """Put the rows back and bring the kernel in line with them, as one change that ends the undo."""
-    store, links = session.store, session.links()
-    done = [text for it in steps if (text := it.words())]
-    facts = [it.key[0] for it in steps if it.place == "facts"]
-    policy = _policy(session, steps, how) if facts else None
+def _rows(
+    session: Controller, steps: Sequence[Step], how: Undo, configuration: bool, end: tuple[Change, State] | None
+) -> list[str]:
+    """Put the rows back and bring the kernel in line with them, as one change that ends the undo.
+
+    ``configuration``: it is, or was, part of what changed; ``end``: the change, and the state to record for it.
+    """
+    store, links, done = session.store, session.links(), list[str]()
+    policy = _policy(session, steps, how) if configuration or any(it.place == "facts" for it in steps) else None
     guard, seen = None, list[Any]()
     if policy is not None and links:
         guard = session.guard.combined(policy.guard, restoring.overrides(store, steps))
@@ -126,12 +133,12 @@ def _rows(session: Controller, steps: Sequence[Step], how: Undo, change: Change,
         restoring.restore(session.ruleset, steps)
         if guard is not None:
             session.guard.put(guard, seen)
-        if set(facts) & set(_CONFIG):
+        if configuration:
             session.taken(policy)
             done += _held_back(session, policy, how) if policy else []
-        if state is not None:
-            journal.settle(store, change, state)
-    return restoring.shortened(done)
+        if end is not None:
+            journal.settle(store, *end)
+    return done
 
 
 def _policy(session: Controller, steps: Sequence[Step], how: Undo) -> Policy:

@@ -27,17 +27,21 @@ Image = dict[str, Any]  # a row, by column
 
 
 class Recorded(NamedTuple):
-    """A table whose rows are recorded: the columns that identify a row, and those that are no part of a change."""
+    """A table whose rows are recorded: the columns that identify a row, and those that are no part of a change.
+
+    ``volatile`` ones a row that comes back gets anew; ``aside`` ones it gets back, but they are not compared.
+    """
 
     key: tuple[str, ...]
     volatile: frozenset[str] = frozenset()
+    aside: frozenset[str] = frozenset()
 
 
 _COUNTS = ("packets", "bytes", "established_packets", "established_bytes", "allowed_packets", "allowed_bytes")
 TABLES = {
-    "rules": Recorded(("mode", "kind", "target"), frozenset(("id", "slot", *_COUNTS))),
+    "rules": Recorded(("mode", "kind", "target"), frozenset(("id", "slot", *_COUNTS)), frozenset(("created",))),
     "parts": Recorded(("mode", "kind", "target", "source")),
-    "lists": Recorded(("mode", "name"), frozenset(("number", *_COUNTS))),
+    "lists": Recorded(("mode", "name"), frozenset(("number", *_COUNTS)), frozenset(("loaded",))),
     "list_entries": Recorded(("mode", "name")),
     "interfaces": Recorded(("name", "netns"), frozenset(("prog_id", "attached"))),
     "any_mtu": Recorded(("name", "netns")),
@@ -126,7 +130,8 @@ def checksum(place: str, image: Image | None) -> int | None:
     """Return the checksum of what a change can make of a row; None for no row."""
     if image is None:
         return None
-    words = [(name, value) for name, value in sorted(image.items()) if name not in TABLES[place].volatile]
+    left_out = TABLES[place].volatile | TABLES[place].aside
+    words = [(name, value) for name, value in sorted(image.items()) if name not in left_out]
     return zlib.crc32(repr(words).encode())
 
 
