@@ -11,7 +11,6 @@ from xdpguard import units
 from xdpguard.cli import render, undoing
 from xdpguard.cli.session import controller, how_to_undo, options, ruleset
 from xdpguard.errors import UsageError
-from xdpguard.store import journal
 
 if TYPE_CHECKING:
     from xdpguard.store.journal import Change
@@ -53,6 +52,7 @@ def confirm(
 ) -> None:
     """Keep the change made with --confirm, which is undone otherwise."""
     from xdpguard.control import confirm as confirming
+    from xdpguard.store import journal
 
     with ruleset(options(context), read_only=show) as found:
         waiting = journal.pending(found.store) if show else confirming.confirm(found.store)
@@ -82,6 +82,7 @@ def undo(
 ) -> None:
     """Take the last change back; again, the one before it."""
     from xdpguard.control import undo as undoes
+    from xdpguard.store import journal
 
     chosen = options(context)
     if show:

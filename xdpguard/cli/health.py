@@ -10,7 +10,6 @@ from xdpguard.cli import undoing
 from xdpguard.cli.session import Options, remembered_policy
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import place_of
-from xdpguard.store import journal
 
 if TYPE_CHECKING:
     from xdpguard.control.answering import Silence
@@ -41,6 +40,7 @@ class Waiting(NamedTuple):
 def waiting(store: Store) -> Waiting:
     """Return what the store says of changes to be confirmed."""
     from xdpguard.control.confirm import unconfirmed
+    from xdpguard.store import journal
 
     return Waiting(journal.pending(store), unconfirmed(store))
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
 from xdpguard import instance as instances
-from xdpguard.cli import undoing
+from xdpguard.cli import render
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from xdpguard.cli.undoing import Recorded
+    from xdpguard.control.change import Changes
     from xdpguard.control.controller import Controller
     from xdpguard.control.ruleset import Ruleset
     from xdpguard.control.undo import Undo
@@ -62,7 +63,7 @@ def controller(
     read_only: bool = False,
     on_wait: Callable[[str], None] = _tell,
     command: Recorded | None = None,
-    on_undone: Callable[[str], None] = undoing.tell,
+    on_undone: Callable[[str], None] = render.note,
 ) -> Iterator[Controller]:
     """Open the instance's controller: with the lock, to change something, or without it, to read only.
 
@@ -71,7 +72,7 @@ def controller(
     """
     with _store(chosen, read_only, on_wait, command, on_undone) as store:
         made = _controller(chosen, store)
-        with undoing.recorded(made.changes, command):
+        with _recorded(made.changes, command):
             yield made
 
 
@@ -124,7 +125,7 @@ def ruleset(
     read_only: bool = False,
     on_wait: Callable[[str], None] = _tell,
     command: Recorded | None = None,
-    on_undone: Callable[[str], None] = undoing.tell,
+    on_undone: Callable[[str], None] = render.note,
 ) -> Iterator[Ruleset]:
     """Open the instance's rules, lists and guard policy; quick, because it loads neither bcc nor pyroute2.
 
@@ -135,8 +136,12 @@ def ruleset(
 
     with _store(chosen, read_only, on_wait, command, on_undone) as store:
         made = Ruleset(store, KernelDataplane(pins(chosen)), _interruption())
-        with undoing.recorded(made.changes, command):
+        with _recorded(made.changes, command):
             yield made
+
+
+def _recorded(changes: Changes, command: Recorded | None) -> AbstractContextManager[None]:
+    return command.recorded(changes) if command else nullcontext()
 
 
 @contextmanager
@@ -147,6 +152,7 @@ def _store(
     command: Recorded | None,
     on_undone: Callable[[str], None],
 ) -> Iterator[Store]:
+    from xdpguard.cli import undoing
     from xdpguard.control.namespaces import expect_namespaces
     from xdpguard.store import journal
     from xdpguard.store.database import Store

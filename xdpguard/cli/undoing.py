@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
+from xdpguard.cli import render
 from xdpguard.errors import XdpguardError
-from xdpguard.store import journal
 
 if TYPE_CHECKING:
     from xdpguard.control.change import Changes
@@ -56,6 +56,19 @@ class Recorded:
             arming.arm(instance, self.confirm)
             step("armed")
 
+    @contextmanager
+    def recorded(self, changes: Changes) -> Iterator[None]:
+        """Record what is changed in the block as the change of this command, and tell how to keep it."""
+        changes.record(self.words, self.confirm)
+        yield
+        change = changes.recorded
+        if change is not None and change.large:
+            render.note("what this replaced is too large to be kept, so it cannot be undone")
+        elif self.confirm is not None and change is None:
+            render.note("nothing changed, so that there is nothing to confirm")
+        elif self.confirm is not None:
+            render.note(f"undone in {units.span(self.confirm)} unless confirmed: xdpguard confirm")
+
 
 def of_command(confirm: str = "", always: bool = False) -> Recorded:
     """Return the running command as it is recorded. ``confirm``: the time of --confirm, empty if it was not given."""
@@ -66,32 +79,11 @@ def of_command(confirm: str = "", always: bool = False) -> Recorded:
     return Recorded(shlex.join(sys.argv[1:]), None, always)
 
 
-@contextmanager
-def recorded(changes: Changes, command: Recorded | None) -> Iterator[None]:
-    """Record what is changed in the block as the change of a command, and tell how to keep it."""
-    if command is not None:
-        changes.record(command.words, command.confirm)
-    yield
-    if command is None:
-        return
-    change = changes.recorded
-    if change is not None and change.large:
-        tell(f"what this replaced is more than {journal.LARGEST >> 20} MiB, which is not kept: it cannot be undone")
-    elif command.confirm is not None:
-        left = units.span(command.confirm)
-        tell(f"undone in {left} unless confirmed: xdpguard confirm" if change else "nothing changed: none to confirm")
-
-
 def waiting_text(change: Change) -> str:
     """Describe a change that waits for its confirmation."""
     left = change.left()
     when = f"undone in {units.span(left)}" if left else "about to be undone"
     return f"{change.command!r} waits for its confirmation, and is {when}; keep it: xdpguard confirm"
-
-
-def tell(text: str) -> None:
-    """Print a note on standard error."""
-    typer.echo(f"xdpguard: note: {text}", err=True)
 
 
 def settle(
@@ -101,14 +93,16 @@ def settle(
     on_undone: Callable[[str], None],
 ) -> None:
     """Undo the change whose time to be confirmed has passed; the lock is held. Failing, it is tried again next time."""
+    from xdpguard.store import journal
+
     change = journal.overdue(store)
     if change is None:
         return
-    from xdpguard.control.confirm import undo_overdue
+    from xdpguard.control.undo import undo_overdue
 
     session = controller()
     try:
-        text = undo_overdue(session, change, lambda: how(session))
+        text = undo_overdue(session, change, how(session))
     except XdpguardError as error:
         text = f"{change.command!r} was not confirmed in time, and cannot be undone: {error}; {error.remedy}"
     log(text)

@@ -7,11 +7,7 @@ first: a waiting process or timer (cli/arming.py), `run`, or the next command. A
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from xdpguard import units
-from xdpguard.control.controller import Controller
-from xdpguard.control.undo import Undo, take_back
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.store import journal
 from xdpguard.store.database import Store
@@ -38,12 +34,6 @@ def refuse_another(store: Store) -> None:
             f"{waiting.command!r} waits for its confirmation, {units.span(waiting.left())} left",
             "nothing was changed; keep it (xdpguard confirm) or take it back (xdpguard undo) first",
         )
-
-
-def undo_overdue(session: Controller, change: Change, how: Callable[[], Undo]) -> str:
-    """Undo a change that was not confirmed in time; return what to tell."""
-    done = take_back(session, change, how()._replace(attended=False))
-    return f"{change.command!r} was not confirmed in time and is undone: {'; '.join(done)}"
 
 
 def confirm(store: Store) -> Change:

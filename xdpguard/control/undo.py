@@ -77,6 +77,12 @@ def take_back(session: Controller, change: Change, how: Undo) -> list[str]:
     return restoring.shortened(done) or ["everything was as before already"]
 
 
+def undo_overdue(session: Controller, change: Change, how: Undo) -> str:
+    """Undo a change that was not confirmed in time; return what to tell."""
+    done = take_back(session, change, how._replace(attended=False))
+    return f"{change.command!r} was not confirmed in time and is undone: {'; '.join(done)}"
+
+
 def _links(session: Controller, steps: Sequence[Step], how: Undo) -> list[str]:
     """Detach what the change has attached, and attach again what carried another program before."""
     done: list[str] = []
@@ -106,7 +112,8 @@ def _links(session: Controller, steps: Sequence[Step], how: Undo) -> list[str]:
             force=how.force,
         )
         outcome = session.attach(request, _policy(session, steps, how))
-        done.append(f"attached to {place_of(name, netns)} as before, in {outcome.interface.mode} mode")
+        watching = ", observing only" if request.observe else ""
+        done.append(f"attached to {place_of(name, netns)} as before, in {outcome.interface.mode} mode{watching}")
     return done
 
 
