@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import traceback
 from typing import Annotated
@@ -120,7 +121,7 @@ def _main(
     ] = False,
 ) -> None:
     """XDP packet-inspection firewall and SYN-flood guard for Linux hosts."""
-    context.obj = Options(find_instance(instance), verbose)
+    context.obj = Options(find_instance(instance), verbose, context.obj or "")
 
 
 def main() -> None:
@@ -164,7 +165,7 @@ def run(arguments: list[str]) -> int:
 
 def _invoke(arguments: list[str]) -> int:
     try:
-        app(args=arguments, prog_name="xdpguard")
+        app(args=arguments, prog_name="xdpguard", obj=shlex.join(arguments))
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else EXIT_DONE
     return EXIT_DONE

@@ -118,7 +118,7 @@ def change(
 
     chosen = options(context)
     changes = guard.parse(values)
-    with controller(chosen, command=undoing.of_command(confirm)) as session:
+    with controller(chosen, command=undoing.of_command(context, confirm)) as session:
         configured = remembered_policy(session, chosen).guard
         links = session.links()
         policy, changed = session.guard.set(changes, configured, links)

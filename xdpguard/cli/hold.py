@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from xdpguard.cli.session import Options, find_instance, ruleset
+from xdpguard.cli.undoing import log
 from xdpguard.errors import XdpguardError
 from xdpguard.store import journal
 from xdpguard.store.database import Store
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
     from xdpguard.instance import Instance
 
 _LOOK = 5.0  # seconds between two looks at whether it was confirmed
-_FAILURES = 720  # an hour of them
+_AGAIN = 1.0  # seconds between two tries to undo it
+_FAILURES = 3600
 
 
 def main(name: str) -> None:
     """Wait for the deadline of the change that waits for its confirmation, and undo it, unless it is confirmed."""
-    chosen, failures = Options(find_instance(name), verbose=False), 0
+    chosen, failures, told = Options(find_instance(name), verbose=False), 0, set[str]()
+
+    def tell(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            log(text)
+
     while failures < _FAILURES:
         try:
             waiting = _waiting(chosen.instance)
@@ -30,11 +38,11 @@ def main(name: str) -> None:
             left = waiting.left()
             if not left:
                 failures += 1
-                with ruleset(chosen):  # undoes what is overdue
-                    continue
+                with ruleset(chosen, on_wait=tell):  # undoes what is overdue
+                    pass
         except XdpguardError:  # such as another command that holds the lock
-            failures, left = failures + 1, _LOOK
-        time.sleep(min(left, _LOOK))
+            failures, left = failures + 1, 0.0
+        time.sleep(min(left or _AGAIN, _LOOK))
 
 
 def _waiting(instance: Instance) -> journal.Change | None:

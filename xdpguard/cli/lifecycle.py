@@ -85,7 +85,7 @@ def attach(
     if config is not None and no_config:
         raise UsageError("--config and --no-config contradict each other", "give one of them")
     policy = load(config) if config else Policy()
-    with controller(chosen, command=undoing.of_command(confirm)) as session:
+    with controller(chosen, command=undoing.of_command(context, confirm)) as session:
         if config is None and not no_config:
             policy = remembered_policy(session, chosen)
         place = session.place(interface, netns, anew=True)
@@ -113,7 +113,7 @@ def detach(
     if everything and netns:
         raise UsageError("--all means every namespace", "leave out --netns, or name one interface in it")
     errors: list[XdpguardError] = []
-    with controller(options(context), command=undoing.of_command(always=True)) as session:
+    with controller(options(context), command=undoing.of_command(context, always=True)) as session:
         if everything:
             outcomes, errors = session.detach_all()
         else:

@@ -80,7 +80,7 @@ def load(
     check_name(name)
     if shadow and force:
         raise UsageError("--shadow does not go with --force", "a shadow list cuts nobody off")
-    command = undoing.of_command(confirm)
+    command = undoing.of_command(context, confirm)
     with ruleset(options(context), command=command) as found, _progress() as step:
         loader = Loader(found.shadow_lists if shadow else found.lists, step)
         if file == "-":
@@ -99,7 +99,7 @@ def drop(
     confirm: undoing.Confirm = "",
 ) -> None:
     """Take lists away. All that are named, or none."""
-    with ruleset(options(context), command=undoing.of_command(confirm)) as found:
+    with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         real = {} if shadow else {it.name: it for it in found.lists.stored.all()}
         counting = {it.name: it for it in found.shadow_lists.stored.all()}
         missing = next((name for name in names if name not in real and name not in counting), None)

@@ -61,7 +61,7 @@ def promote(
         raise UsageError("--all leaves nothing to name", "leave out the targets and lists, or --all")
     if dry_run and confirm:
         raise UsageError("--confirm does not go with --dry-run", "there is nothing to confirm")
-    command = None if dry_run else undoing.of_command(confirm)
+    command = None if dry_run else undoing.of_command(context, confirm)
     wanted = prefixes(targets) if targets or not (names or everything) else []
     with ruleset(options(context), read_only=dry_run, command=command) as found:
         if not dry_run:

@@ -88,7 +88,7 @@ def block(
     """Drop packets from sources, or to ports."""
     from xdpguard.control import safety
 
-    command = undoing.of_command(confirm)
+    command = undoing.of_command(context, confirm)
     if shadow and (ports or force):
         what = "a port" if ports else "--force"
         raise UsageError(f"--shadow does not go with {what}", "it is for sources, and cuts nobody off")
@@ -120,7 +120,7 @@ def unblock(
     confirm: undoing.Confirm = "",
 ) -> None:
     """Take block rules away, and shadow rules."""
-    command = undoing.of_command(confirm)
+    command = undoing.of_command(context, confirm)
     if shadow and ports:
         raise UsageError("--shadow does not go with a port", "shadow rules are for sources")
     if ports:
@@ -140,7 +140,7 @@ def allow(
     """Let sources through, whatever blocks them."""
     from xdpguard.control import safety
 
-    command, wanted = undoing.of_command(confirm), prefixes(targets)
+    command, wanted = undoing.of_command(context, confirm), prefixes(targets)
 
     def check_end(store: Store) -> None:
         # An end given here also ends an allow rule that had none.
@@ -155,7 +155,7 @@ def disallow(
     """Take sources off the allow list."""
     from xdpguard.control import needed, safety
 
-    command, wanted = undoing.of_command(confirm), prefixes(targets)
+    command, wanted = undoing.of_command(context, confirm), prefixes(targets)
     _remove(context, command, "allow", wanted, None if force else lambda store: safety.check_disallow(store, wanted))
     if force:
         with ruleset(options(context)) as found:

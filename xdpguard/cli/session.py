@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Options:
-    """The global options."""
+    """The global options, and the ``words`` of the command line."""
 
     instance: Instance
     verbose: bool
+    words: str = ""
 
 
 def options(context: typer.Context) -> Options:
@@ -67,8 +68,9 @@ def controller(
 ) -> Iterator[Controller]:
     """Open the instance's controller: with the lock, to change something, or without it, to read only.
 
-    ``on_wait`` is called with the lock's holder when it has to wait; ``command``: what is changed is recorded as its
-    change; ``on_undone``: called with what was undone first, as nobody had confirmed it.
+    ``on_wait`` is called with the lock's holder when it has to wait, and with what could not be undone; ``command``:
+    what is changed is recorded as its change; ``on_undone``: called with what was undone first, as nobody had
+    confirmed it.
     """
     with _store(chosen, read_only, on_wait, command, on_undone) as store:
         made = _controller(chosen, store)
@@ -167,7 +169,9 @@ def _store(
                 return
     with chosen.instance.lock(on_wait), Store(path) as store:
         expect_namespaces(store)
-        undoing.settle(store, lambda: _controller(chosen, store), lambda it: how_to_undo(it, chosen), on_undone)
+        undoing.settle(
+            store, lambda: _controller(chosen, store), lambda it: how_to_undo(it, chosen), on_undone, on_wait
+        )
         if not read_only:
             if command:
                 command.begin(store, chosen.instance.name, _interruption())

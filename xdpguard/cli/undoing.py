@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import syslog
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import render
+from xdpguard.cli.session import options
 from xdpguard.errors import XdpguardError
 
 if TYPE_CHECKING:
@@ -70,13 +69,14 @@ class Recorded:
             render.note(f"undone in {units.span(self.confirm)} unless confirmed: xdpguard confirm")
 
 
-def of_command(confirm: str = "", always: bool = False) -> Recorded:
+def of_command(context: typer.Context, confirm: str = "", always: bool = False) -> Recorded:
     """Return the running command as it is recorded. ``confirm``: the time of --confirm, empty if it was not given."""
-    if confirm:
-        from xdpguard.control.confirm import seconds
+    words = options(context).words
+    if not confirm:
+        return Recorded(words, None, always)
+    from xdpguard.control.confirm import seconds
 
-        return Recorded(shlex.join(sys.argv[1:]), seconds(confirm), always)
-    return Recorded(shlex.join(sys.argv[1:]), None, always)
+    return Recorded(words, seconds(confirm), always)
 
 
 def waiting_text(change: Change) -> str:
@@ -91,6 +91,7 @@ def settle(
     controller: Callable[[], Controller],
     how: Callable[[Controller], Undo],
     on_undone: Callable[[str], None],
+    on_failed: Callable[[str], None],
 ) -> None:
     """Undo the change whose time to be confirmed has passed; the lock is held. Failing, it is tried again next time."""
     from xdpguard.store import journal
@@ -104,7 +105,8 @@ def settle(
     try:
         text = undo_overdue(session, change, how(session))
     except XdpguardError as error:
-        text = f"{change.command!r} was not confirmed in time, and cannot be undone: {error}; {error.remedy}"
+        on_failed(f"{change.command!r} was not confirmed in time, and cannot be undone: {error}; {error.remedy}")
+        return
     log(text)
     on_undone(text)
 

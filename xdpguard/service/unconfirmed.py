@@ -15,12 +15,15 @@ from xdpguard.store.database import Store
 
 _log = logging.getLogger(__name__)
 
+_AGAIN = 10.0  # seconds between two tries to undo a change
+
 
 class Unconfirmed:
     """Tracks the pending change of one instance."""
 
     def __init__(self) -> None:
         self._since = time.time()  # what was undone before is not logged again
+        self._tried = float("-inf")
         self._waiting: journal.Change | None = None
 
     def look(self, store: Store) -> None:
@@ -34,5 +37,8 @@ class Unconfirmed:
             _log.warning(confirm.told(gone))
 
     def due(self) -> bool:
-        """Return whether the change is to be undone now."""
-        return self._waiting is not None and self._waiting.left() <= 0
+        """Return whether to undo the change now; after a failure, not again at once."""
+        if self._waiting is None or self._waiting.left() > 0 or time.monotonic() - self._tried < _AGAIN:
+            return False
+        self._tried = time.monotonic()
+        return True
