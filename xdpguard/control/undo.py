@@ -68,6 +68,8 @@ def take_back(session: Controller, change: Change, how: Undo) -> list[str]:
             raise
         failed = error  # what blocks is taken back at least
     state: State = "undone" if how.attended else "unconfirmed"
+    if any(it.place in _LINKS for it in rows) and not session.interfaces():
+        session.detach_all()  # of a detach that was killed, the maps are left
     # An attach has put back some of the rows.
     left = [it for it in restoring.steps(store, rows, strict=False) if it.place not in _LINKS]
     configuration = any(it.key[0] in _CONFIG for it in rows if it.place == "facts")

@@ -100,6 +100,7 @@ class Daemon:
             stack.callback(self._metrics.close)
             stack.callback(self._store.close)
             with self._session() as session:
+                self._unconfirmed.look(session.store)
                 # Restore sysctls first: this works whatever else is wrong.
                 for change in session.sysctls.restore():
                     _log.warning(f"put back after an end without notice: {change}")
