@@ -140,7 +140,7 @@ def test_after_a_restart_the_next_command_undoes_it(attached: Command, lab: Lab,
 def test_with_the_service(attached: Command, lab: Lab) -> None:
     with Service(attached) as run:
         assert run.says("watching")
-        attached.ok("block", client_address(4), "--confirm", "3s")
+        attached.ok("block", client_address(4), "--confirm", "8s")
         end_waiting(attached)
         assert not works(lab, 4, "tcp")
         assert run.says("waits for its confirmation")

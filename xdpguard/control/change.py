@@ -6,7 +6,7 @@
     commit    the mark is cleared and the transaction is committed: the change takes effect here
     done
 
-The rows that it touched are written with it, for `undo` (store/journal.py), if it is the change of a command.
+The rows that it touched are written with it, for `undo` (store/recorder.py), if it is the change of a command.
 A failure before the commit rolls the store back and brings the kernel in line with it at once. After a kill, SQLite
 rolls the store back and the mark remains: the next change, of whatever kind, first brings the kernel in line.
 """
@@ -20,7 +20,8 @@ from typing import Protocol
 
 from xdpguard.errors import XdpguardError
 from xdpguard.store.database import Store
-from xdpguard.store.journal import Change, Recorder
+from xdpguard.store.journal import Change
+from xdpguard.store.recorder import Recorder
 
 PENDING = "pending"  # fact: the kernel may differ from the store
 

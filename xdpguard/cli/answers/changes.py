@@ -18,9 +18,9 @@ class Change(Struct, frozen=True, kw_only=True):
     """
 
     command: str
-    made: float
+    made: int
     state: str
-    settled: float | None
+    settled: int | None
     seconds_left: float | None
     undoable: bool
 
@@ -30,9 +30,9 @@ class Change(Struct, frozen=True, kw_only=True):
         pending = its.state == "pending"
         return cls(
             command=its.command,
-            made=its.made,
+            made=int(its.made),
             state=its.state,
-            settled=its.settled,
+            settled=None if its.settled is None else int(its.settled),
             seconds_left=round(its.left(), 1) if pending else None,
             undoable=not its.large and its.state in ("kept", "pending"),
         )
@@ -62,10 +62,10 @@ class Undone(Struct, frozen=True):
     """A change that was undone, and what that did, as text."""
 
     command: str
-    made: float
+    made: int
     done: list[str]
 
     @classmethod
     def of(cls, its: Made, done: list[str]) -> Undone:
         """Convert a change and what undoing it did."""
-        return cls(its.command, its.made, done)
+        return cls(its.command, int(its.made), done)
