@@ -29,6 +29,7 @@ class Step(NamedTuple):
     want: Image | None
     now: Image | None
     after: int | None
+    columns: Sequence[str]  # of the table, now
 
     def words(self) -> str:
         """Describe what putting it back does; empty if another row of the change says so."""
@@ -53,11 +54,12 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
     ``strict``: raise XdpguardError if one is no longer as the change left it.
     """
     now, found = time.time(), []
+    names = {place: journal.columns(store, place) for place in {it.place for it in rows}}
     for it in rows:
-        if not journal.columns(store, it.place):
+        if not names[it.place]:
             continue
         ended = it.before is not None and it.before.get("expires") is not None and it.before["expires"] <= now
-        want, there = None if ended else it.before, journal.current(store, it.place, it.key)
+        want, there = None if ended else it.before, journal.current(store, it.place, names[it.place], it.key)
         if journal.checksum(it.place, want) == journal.checksum(it.place, there):
             continue
         if strict and journal.checksum(it.place, there) != it.after:
@@ -65,7 +67,7 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
                 f"{_named(it)} was changed since by something else, or its time has ended",
                 "nothing was changed; xdpguard undo --force puts it back all the same",
             )
-        found.append(Step(it.place, it.key, want, there, it.after))
+        found.append(Step(it.place, it.key, want, there, it.after, names[it.place]))
     return found
 
 
@@ -109,7 +111,7 @@ def _put(store: Store, it: Step, own: Image) -> None:
     """Write a row that is to be there. A new one gets what is ``own`` to it, and counts from zero."""
     if it.want is None:
         return
-    known = set(journal.columns(store, it.place)) - TABLES[it.place].volatile
+    known = set(it.columns) - TABLES[it.place].volatile
     row = {name: value for name, value in it.want.items() if name in known} | own
     if it.now is None:
         if it.place == "rules" and not store.execute("SELECT 1 FROM rules WHERE id = ?", (it.want["id"],)):

@@ -228,6 +228,11 @@ class Store(Closeable):
         with self._explained():
             return self._database.execute(query, values).fetchall()
 
+    def execute_many(self, query: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Execute a statement once for each row of values."""
+        with self._explained():
+            self._database.executemany(query, rows)
+
     def _rules(self, where: str, *values: object) -> list[Rule]:
         with self._explained():
             return [rule_of(row) for row in self._database.execute(f"SELECT {RULE} FROM rules {where}", values)]

@@ -10,13 +10,14 @@ import json
 import time
 import zlib
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.store.database import Store
 
 KEPT = 10  # changes
-LARGEST = 16 << 20  # bytes of rows that are kept of a change
+LARGEST = 32 << 20  # bytes of rows that are kept of a change
 
 State = Literal["kept", "pending", "undone", "unconfirmed"]
 Image = dict[str, Any]  # a row, by column
@@ -109,9 +110,8 @@ def settle(store: Store, change: Change, state: State) -> None:
     store.execute(query, (state, at, change.id))
 
 
-def current(store: Store, place: str, key: tuple[str, ...]) -> Image | None:
-    """Return a row as it is now, or None."""
-    names = columns(store, place)
+def current(store: Store, place: str, names: Sequence[str], key: tuple[str, ...]) -> Image | None:
+    """Return these columns of a row as it is now, or None."""
     where = " AND ".join(f"{name} = ?" for name in TABLES[place].key)
     rows = store.execute(f"SELECT {', '.join(names)} FROM {place} WHERE {where}", key)
     return dict(zip(names, rows[0], strict=True)) if rows else None
@@ -132,10 +132,11 @@ def checksum(place: str, image: Image | None) -> int | None:
 
 
 def text_of(image: Image | None) -> str | None:
-    """Encode a row as JSON; bytes as an object with their base64. None stays None."""
+    """Encode a row as JSON, without its counters; bytes as an object with their base64. None stays None."""
     if image is None:
         return None
-    return json.dumps(image, default=lambda value: {"base64": b64encode(value).decode("ascii")})
+    its = {name: value for name, value in image.items() if name not in _COUNTS}
+    return json.dumps(its, default=lambda value: {"base64": b64encode(value).decode("ascii")})
 
 
 def image_of(text: str | None) -> Image | None:

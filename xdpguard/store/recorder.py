@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import XdpguardError
@@ -16,6 +17,7 @@ from xdpguard.store import journal
 from xdpguard.store.database import Store
 from xdpguard.store.journal import FACTS, TABLES, Change, Image, checksum, columns, image_of, text_of
 
+Row = tuple[str, str, Image | None, Image | None]  # table, key, before, now
 _LONGEST = 200  # characters kept of a command
 
 
@@ -43,14 +45,9 @@ class Recorder:
         number = self._number() or self._begun()
         query = "SELECT place, key, before FROM change_rows WHERE change = ?"
         held = {(place, key): before for place, key, before in self._store.execute(query, (number,))}
-        for place, key, before, now in rows:
-            text = held[place, key] if (place, key) in held else text_of(before)
-            if (place, key) in held:
-                gone = (number, place, key)
-                self._store.execute("DELETE FROM change_rows WHERE change = ? AND place = ? AND key = ?", gone)
-            if checksum(place, image_of(text)) != checksum(place, now):
-                row = (number, place, key, text, checksum(place, now))
-                self._store.execute("INSERT INTO change_rows VALUES (?, ?, ?, ?, ?)", row)
+        again = [(number, place, key) for place, key, _, _ in rows if (place, key) in held]
+        self._store.execute_many("DELETE FROM change_rows WHERE change = ? AND place = ? AND key = ?", again)
+        self._store.execute_many("INSERT INTO change_rows VALUES (?, ?, ?, ?, ?)", _changed(number, rows, held))
         self._bound(number)
         self._set_deadline(number)
         self.change = next((it for it in journal.changes(self._store) if it.id == number), None)
@@ -94,15 +91,28 @@ class Recorder:
             values = (journal.since_boot() + self._confirm, number)
             self._store.execute("UPDATE changes SET deadline = ? WHERE id = ?", values)
 
-    def _rows(self) -> Iterator[tuple[str, str, Image | None, Image | None]]:
+    def _rows(self) -> Iterator[Row]:
         """Yield table and key of each touched row, the row as it was before this transaction, and as it is now."""
         for place, names in self._columns.items():
             key = TABLES[place].key
-            for there, *values in self._store.execute(f"SELECT * FROM before_{place}"):
-                row = dict(zip(names, values, strict=True))
-                words = tuple(row[name] for name in key)
-                yield place, json.dumps(words), row if there else None, journal.current(self._store, place, words)
+            same = " AND ".join(f"before.{name} = now.{name}" for name in key)
+            query = f"SELECT before.*, now.* FROM before_{place} AS before LEFT JOIN main.{place} AS now ON {same}"
+            for there, *values in self._store.execute(query):
+                row = dict(zip(names, values[: len(names)], strict=True))
+                now = dict(zip(names, values[len(names) :], strict=True))
+                words = json.dumps([row[name] for name in key])
+                yield place, words, row if there else None, None if now[key[0]] is None else now
             self._store.execute(f"DELETE FROM before_{place}")
+
+
+def _changed(number: int, rows: Iterable[Row], held: Mapping[tuple[str, str], str | None]) -> Iterator[tuple[Any, ...]]:
+    """Yield what to store of the rows that differ from what they were before the change; ``held``: known as that."""
+    for place, key, before, now in rows:
+        text = held[place, key] if (place, key) in held else text_of(before)
+        first = image_of(text) if (place, key) in held else before
+        after = checksum(place, now)
+        if checksum(place, first) != after:
+            yield number, place, key, text, after
 
 
 def _watch(store: Store, place: str, names: list[str]) -> None:

@@ -101,5 +101,5 @@ CREATE TABLE IF NOT EXISTS change_rows (  -- the rows that a change touched
     before TEXT,                -- JSON: the row as it was, NULL if there was none
     after INTEGER,              -- checksum of the row as the change left it, NULL if removed
     PRIMARY KEY (change, place, key)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 """
