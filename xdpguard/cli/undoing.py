@@ -13,7 +13,6 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import render
-from xdpguard.cli.session import options
 from xdpguard.errors import XdpguardError
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Recorded:
 
 def of_command(context: typer.Context, confirm: str = "", always: bool = False) -> Recorded:
     """Return the running command as it is recorded. ``confirm``: the time of --confirm, empty if it was not given."""
-    words = options(context).words
+    words: str = context.find_root().obj.words  # Options of session.py, which imports this module
     if not confirm:
         return Recorded(words, None, always)
     from xdpguard.control.confirm import seconds
