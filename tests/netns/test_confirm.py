@@ -296,10 +296,14 @@ def test_an_undo_is_refused_as_a_command_is(attached: Command) -> None:
 
 def test_a_detach_is_never_refused(attached: Command, lab: Lab) -> None:
     """Nor does what waits attach again what was detached on purpose."""
-    attached.ok("attach", INTERFACE, "--netns", lab.server, "--observe", "--confirm", "60s")
+    attached.ok("attach", INTERFACE, "--netns", lab.server, "--observe", "--confirm", "8s")
     attached.ok("detach", "--all")
     end_waiting(attached)
+    assert eventually(lambda: is_overdue(attached), LATE)
+    assert "was detached since, and stays so" in attached("rules").err
+    assert program_of(lab) is None
     attached.ok("undo")
     assert program_of(lab) is not None
-    attached.ok("undo")
-    assert attached.json("status")["interfaces"][0]["observe"] is False
+    assert "was changed since" in attached.refused(1, "undo"), "it observes, which the first attach did not"
+    attached.ok("undo", "--force")
+    assert program_of(lab) is None, "before the first attach"

@@ -19,6 +19,7 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.policy.rule import MODES, Mode
+from xdpguard.service.unconfirmed import Unconfirmed
 from xdpguard.store import journal
 from xdpguard.store.database import Attachment, Store
 from xdpguard.store.lists import NamedList
@@ -204,22 +205,21 @@ def test_a_rule_whose_time_is_over_does_not_come_back(its: Its) -> None:
     assert [target for _, target in its.rules()] == ["10.0.0.1"]
 
 
-def test_a_rule_that_comes_back_counts_anew_and_in_its_own_slot(its: Its) -> None:
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_rule_that_comes_back_counts_anew_and_in_its_own_slot(its: Its, taken: bool) -> None:
     with its.command("block") as made:
         made.rules.add("block", [A], "", "cli", None)
     its.maps.of["enforce"].receive()
     with its.command("unblock") as made:
         made.rules.remove("block", [A])
-    with Store(its.path) as store:
-        made = its.opened(store)
-        made.rules.add("block", [B], "", "guard", None)  # takes the slot
+    if taken:
+        with Store(its.path) as store:
+            its.opened(store).rules.add("block", [B], "", "guard", None)
         its.maps.of["enforce"].receive()
     its.undo()
     with Store(its.path) as store:
-        assert {str(it.rule.target): it.packets for it in Ruleset(store, its.maps).rules.in_force()} == {
-            "10.0.0.0": 0,
-            "10.0.0.1": 1,
-        }
+        found = {it.rule.target: it.packets for it in Ruleset(store, its.maps).rules.in_force()}
+    assert found == {A: 0} | ({B: 1} if taken else {})
 
 
 def test_a_column_more_breaks_nothing(its: Its) -> None:
@@ -259,3 +259,20 @@ def test_the_deadline(its: Its, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_times_that_are_none(text: str) -> None:
     with pytest.raises(UsageError):
         confirm.seconds(text)
+
+
+def test_the_service_notices_what_is_due_and_logs_what_was_undone(its: Its, log: list[str]) -> None:
+    watching = Unconfirmed()
+    with its.command("block", 0.05) as made:
+        made.rules.add("block", [A], "", "cli", None)
+        watching.look(made.store)
+        assert not watching.due()
+        time.sleep(0.06)
+        assert watching.due()
+        assert not watching.due(), "after a failure, not again at once"
+        with made.store.transaction():
+            journal.settle(made.store, journal.changes(made.store)[0], "unconfirmed")
+        for _ in range(2):
+            watching.look(made.store)
+    assert log[0] == "'block' waits for its confirmation: xdpguard confirm"
+    assert [text.split(" at ")[0] for text in log[1:]] == ["'block' was not confirmed in time and was undone"]
