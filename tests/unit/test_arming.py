@@ -23,7 +23,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         assert {options[name] for name in ("stdin", "stdout", "stderr")} == {subprocess.DEVNULL}
         found.append(line)
 
-    monkeypatch.setattr(arming.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     return found
 
 
@@ -44,7 +44,7 @@ def test_a_timer_or_a_process(
         timers.append(line)
         return subprocess.CompletedProcess(line, code, "", "")
 
-    monkeypatch.setattr(arming.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(arming, "_BOOTED", tmp_path if booted else tmp_path / "none")
     monkeypatch.setenv("XDPGUARD_STATE_DIR", "/elsewhere")
     arming.arm("web", 60)
@@ -63,7 +63,7 @@ def test_without_systemd_run(started: list[list[str]], monkeypatch: pytest.Monke
     def run(line: list[str], **_: object) -> None:
         raise FileNotFoundError(line[0])
 
-    monkeypatch.setattr(arming.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(arming, "_BOOTED", tmp_path)
     arming.arm("web", 60)
     assert len(started) == 1
