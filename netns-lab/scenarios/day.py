@@ -99,6 +99,11 @@ class Day:
         new = "233.252.0.5\n16.1.1.2\n192.0.2.9\n"
         yield self._its.run("lists load", "lists", "load", "new", "-", "--shadow", "--json", stdin=new)
         yield from self._its.both("status", "status")
+        yield self._its.run("block", "block", "192.0.2.77", "--confirm", "10m")
+        yield from self._its.both("confirm --show", "confirm", "--show", loose=True)
+        yield self._its.run("confirm", "confirm", "--json")
+        yield from self._its.both("undo --list", "undo", "--list", loose=True)
+        yield self._its.run("undo", "undo", "--json")
 
     def _traffic(self) -> Iterator[Said]:
         self._send(_SENT)

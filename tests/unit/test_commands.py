@@ -113,7 +113,7 @@ def test_an_unknown_command_loads_none_and_others_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "offered"), [("un", ["unblock"]), ("tcp r", ["rtt", "retrans"]), ("dashboard --a", ["--alerts"])]
+    ("words", "offered"), [("un", ["unblock", "undo"]), ("tcp r", ["rtt", "retrans"]), ("dashboard --a", ["--alerts"])]
 )
 def test_completion(words: str, offered: list[str]) -> None:
     done = subprocess.run(

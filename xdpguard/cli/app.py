@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 
 from xdpguard import shortage
@@ -67,7 +68,7 @@ def _invoke(arguments: list[str]) -> int:
     from xdpguard.cli.root import app
 
     try:
-        app(args=arguments, prog_name="xdpguard")
+        app(args=arguments, prog_name="xdpguard", obj=shlex.join(arguments))
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else EXIT_DONE
     return EXIT_DONE

@@ -42,6 +42,8 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
             "xdpguard.cli.listing", "Add the rules of an exported file, with their reasons, origins and ends."
         ),
         "promote": Source("xdpguard.cli.promote", "Enforce shadow entries: drop what they have only counted so far."),
+        "confirm": Source("xdpguard.cli.confirm", "Keep the change made with --confirm, which is undone otherwise."),
+        "undo": Source("xdpguard.cli.confirm", "Undo the last change; again, the one before it."),
         "recover": Source(
             "xdpguard.cli.recover",
             "Rebuild a lost or damaged rule store from what the kernel holds and the last good copy.",

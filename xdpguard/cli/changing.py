@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from xdpguard import units
-from xdpguard.cli import notes, render
+from xdpguard.cli import notes, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.control.results import STATES, until
 from xdpguard.errors import UsageError, XdpguardError
@@ -32,13 +32,17 @@ _COUNTING = "nothing is attached: stored, counts from the next attach on"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Rules to add: how long as typed, and why. ``replace``: also if they end sooner than what is there."""
+    """Rules to add: how long as typed, and why.
+
+    ``replace``: also if they end sooner than what is there; ``confirm``: the time in which to confirm them, as typed.
+    """
 
     kind: Kind
     targets: Sequence[Target]
     life: str | None = None
     reason: str = ""
     replace: bool = False
+    confirm: str = ""
 
     @property
     def seconds(self) -> int | None:
@@ -52,7 +56,7 @@ def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] |
     from xdpguard.control.presence import presences
 
     seconds, reason = wanted.seconds, reason_of(wanted.reason)
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=undoing.of_command(context, wanted.confirm)) as found:
         if check is not None:
             check(found.store)
         found.rules.purge()
@@ -74,7 +78,7 @@ def add_shadow(context: typer.Context, wanted: Wanted) -> None:
     from xdpguard.control.presence import presences
 
     seconds, reason = wanted.seconds, reason_of(wanted.reason)
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=undoing.of_command(context, wanted.confirm)) as found:
         found.shadow_rules.purge()
         done = found.shadow_rules.add("block", wanted.targets, reason, "cli", seconds, wanted.replace)
         for target in wanted.targets if len(wanted.targets) <= _LOOKED_AT else ():
@@ -96,12 +100,16 @@ def add_shadow(context: typer.Context, wanted: Wanted) -> None:
 
 
 def remove(
-    context: typer.Context, kind: Kind, targets: Sequence[Target], check: Callable[[Store], None] | None
+    context: typer.Context,
+    kind: Kind,
+    targets: Sequence[Target],
+    check: Callable[[Store], None] | None,
+    confirm: str = "",
 ) -> None:
     """Remove rules."""
     from xdpguard.control.standing import Standing
 
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         if check is not None:
             check(found.store)
         found.rules.purge()
@@ -131,12 +139,12 @@ def remove(
             render.say(line)
 
 
-def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool) -> None:
+def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool, confirm: str = "") -> None:
     """Remove block rules and shadow rules, and say what drops the same sources still."""
     from xdpguard.control.presence import presences
     from xdpguard.control.standing import Standing
 
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         found.purge()
         shadows = found.shadow_rules.found("block", targets)
         missing = next((target for target in targets if target not in shadows), None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import render, undoing
 from xdpguard.cli.session import Options, controller, find_instance, options, pins, remembered_policy
 from xdpguard.errors import UsageError
 from xdpguard.net.netns import place_of
@@ -30,6 +30,7 @@ Examples:
   xdpguard guard set flood_rate=50000 hold=3s
   xdpguard guard set exempt_ports=8080,8443  leave these TCP ports alone
   xdpguard guard set mode=default            remove the override
+  xdpguard guard set syn_rate=10 --confirm 60s
 \b
 A change takes effect at once on every interface of the instance, and is kept; no program is attached again.
 """
@@ -105,6 +106,7 @@ def change(
     context: typer.Context,
     values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change; see guard show.")],
     force: Annotated[bool, typer.Option("--force", help="Even if hardly any new login could get in.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Change the SYN guard's policy, with immediate effect."""
     from xdpguard.control import guard, needs, starving
@@ -113,10 +115,10 @@ def change(
 
     chosen = options(context)
     changes = guard.parse(values)
-    with controller(chosen) as session:
+    with controller(chosen, command=undoing.of_command(context, confirm)) as session:
         configured = remembered_policy(session, chosen).guard
         links = session.links()
-        if not force:
+        if not force and not confirm:
             before, after = session.guard.effective(configured), session.guard.with_overrides(changes, configured)
             starving.check(after, before, needs.ssh_ports(session.store))
         policy, changed = session.guard.set(changes, configured, links)
@@ -175,7 +177,8 @@ def run(
                 session.remember_config(config)
         Daemon(
             pins(chosen),
-            lambda: controller(chosen, on_wait=logger.info),
+            # What it undoes, as what others undo, is logged by the service itself.
+            lambda: controller(chosen, on_wait=logger.info, on_undone=lambda text: None),
             # Looked up each time: /etc/xdpguard/INSTANCE.toml may have been created meanwhile.
             lambda session: remembered_policy(session, Options(find_instance(chosen.instance.name), chosen.verbose)),
             chosen.instance.store,

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from xdpguard.cli import undoing
 from xdpguard.cli.session import Options, remembered_config, remembered_policy
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import place_of
@@ -17,8 +18,31 @@ if TYPE_CHECKING:
     from xdpguard.control.interfaces import Interface
     from xdpguard.control.needed import Conflict
     from xdpguard.store.database import Store
+    from xdpguard.store.journal import Change
 
 Place = tuple[str, str]
+
+
+class Waiting(NamedTuple):
+    """The change that waits for its confirmation, and the last one if it was undone for want of it."""
+
+    pending: Change | None
+    unconfirmed: Change | None
+
+    def texts(self) -> list[str]:
+        """Return them as text."""
+        from xdpguard.control.confirm import told
+
+        waits = [undoing.waiting_text(self.pending)] if self.pending else []
+        return waits + ([told(self.unconfirmed)] if self.unconfirmed else [])
+
+
+def waiting(store: Store) -> Waiting:
+    """Return what the store says of changes to be confirmed."""
+    from xdpguard.control.confirm import unconfirmed
+    from xdpguard.store import journal
+
+    return Waiting(journal.pending(store), unconfirmed(store))
 
 
 def awaited(session: Controller, chosen: Options) -> tuple[list[Place], str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard import units
-from xdpguard.cli import health, places, render
+from xdpguard.cli import health, places, render, undoing
 from xdpguard.cli.session import controller, options, pins, remembered_policy
 from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError, XdpguardError
 from xdpguard.net.netns import place_of
@@ -29,6 +29,7 @@ Examples:
   xdpguard attach eth0 --netns 'pid 1234'   in the namespace of a process, such as a container's
   xdpguard attach eth0 --mtu-any            let the MTU be raised later
   xdpguard attach eth0 --config guard.toml  with limits, checks and rules from a file
+  xdpguard attach eth0 --confirm 60s        undone in a minute, unless xdpguard confirm follows
 \b
 Attaching again swaps the program atomically: no packet passes unfiltered, rules and counters are kept.
 A driver may refuse a larger MTU while the program is attached: detach, raise it, attach again; or use --mtu-any.
@@ -74,6 +75,7 @@ def attach(
     force: Annotated[
         bool, typer.Option("--force", help="Attach even if a rule blocks an address this host needs.")
     ] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Attach the program to an interface, or swap the one attached."""
     from xdpguard.cli.lists import list_notes
@@ -85,7 +87,7 @@ def attach(
     if config is not None and no_config:
         raise UsageError("--config and --no-config cannot be combined", "give one of them")
     policy = load(config) if config else Policy()
-    with controller(chosen) as session:
+    with controller(chosen, command=undoing.of_command(context, confirm)) as session:
         if config is None and not no_config:
             policy = remembered_policy(session, chosen)
         place = session.place(interface, netns, anew=True)
@@ -113,7 +115,7 @@ def detach(
     if everything and netns:
         raise UsageError("--all means every namespace", "leave out --netns, or name one interface in it")
     errors: list[XdpguardError] = []
-    with controller(options(context)) as session:
+    with controller(options(context), command=undoing.of_command(context, always=True)) as session:
         if everything:
             outcomes, errors = session.detach_all()
         else:
@@ -159,10 +161,11 @@ def status(
         everybody = openness.notes(session.store)
         awaited, unread = health.awaited(session, chosen)
         counts = session.store.counts(time.time())
+        waiting = health.waiting(session.store)
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
     degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
     if as_json:
-        from xdpguard.cli.answers import state
+        from xdpguard.cli.answers import changes, state
 
         render.print_json(
             state.Status(
@@ -176,6 +179,7 @@ def status(
                 awaited=[state.Awaited(*place) for place in awaited],
                 conflicts=[state.Conflict.of(it) for it in conflicts],
                 allows_everybody=everybody,
+                confirm=changes.Confirmation.of(*waiting),
                 degraded=degraded,
             )
         )
@@ -201,7 +205,7 @@ def status(
             if share.held < share.stored
         ]
         render.note(f"the kernel holds only {', '.join(missing)}; attach again, or let xdpguard run restore them")
-    for text in [*everybody, *map(health.conflict_text, conflicts)]:
+    for text in [*waiting.texts(), *everybody, *map(health.conflict_text, conflicts)]:
         render.note(text)
     for place in awaited:
         render.note(f"{place_of(*place)} is named in the configuration but not attached; xdpguard run attaches it")

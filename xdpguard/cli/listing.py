@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard import units
-from xdpguard.cli import entries, health, render
+from xdpguard.cli import entries, health, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -30,6 +30,7 @@ _IMPORT_EXAMPLES = """
 Examples:
   xdpguard rules --export > rules.toml; xdpguard import rules.toml
   ssh gate xdpguard rules --export | xdpguard import -
+  xdpguard import rules.toml --confirm 5m      undone in five minutes, unless xdpguard confirm follows
 \b
 One change: all of the file, or nothing. Where a rule is there already, the longer end and the first reason stay. Rules
 that ended meanwhile are left out. It is refused where `block` would be. Named lists are not in such a file.
@@ -101,6 +102,7 @@ def import_rules(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file that `rules --export` wrote.")],
     force: Annotated[bool, typer.Option("--force", help="Even if it cuts off an address this host needs.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Add the rules of an exported file, with their reasons, origins and ends."""
     from xdpguard.control import importing
@@ -109,7 +111,7 @@ def import_rules(
 
     label, data = _read(file)
     entries = exchange.parse(label, data, time.time())
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         found.purge()
         done = importing.load(found, entries, force)
         where = presences(found.store)

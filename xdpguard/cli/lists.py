@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, health, render
+from xdpguard.cli import entries, health, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
@@ -106,6 +106,7 @@ def load(
     ] = "",
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Load it even if it has no entries.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing: show how the file is read.")] = False,
+    confirm: undoing.Confirm = "",
     as_json: _Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
@@ -119,6 +120,9 @@ def load(
     request = Request(form, column, prefix_column, allow_empty or force).checked()
     if shadow and force:
         raise UsageError("--shadow and --force cannot be combined", "leave out --force: a shadow list cuts nobody off")
+    if dry_run and confirm:
+        raise UsageError("--confirm and --dry-run cannot be combined", "leave out --confirm: nothing is changed")
+    command = None if dry_run else undoing.of_command(context, confirm)
     require_privileges()
     with _progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
@@ -128,7 +132,7 @@ def load(
             given = read_stream("standard input", sys.stdin.buffer, strict, step, request)
         else:
             raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
-        with ruleset(options(context), read_only=dry_run) as found:
+        with ruleset(options(context), read_only=dry_run, command=command) as found:
             loader = Loader(found.shadow_lists if shadow else found.lists, step, dry_run)
             ready = loader.prepare(name, given, "cli", force)
             done = ready.loaded(False) if dry_run else loader.put(ready)
@@ -148,9 +152,10 @@ def drop(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to remove.", show_default=False)],
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow lists only; enforced lists stay.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Remove lists: all that are named, or none."""
-    with ruleset(options(context)) as found:
+    with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         real = {} if shadow else {it.name: it for it in found.lists.stored.all()}
         counting = {it.name: it for it in found.shadow_lists.stored.all()}
         missing = next((name for name in names if name not in real and name not in counting), None)

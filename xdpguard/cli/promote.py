@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import entries, render
+from xdpguard.cli import entries, render, undoing
 from xdpguard.cli.changing import overridden
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, prefixes
@@ -26,6 +26,7 @@ Examples:
   xdpguard promote 198.51.100.0/24
   xdpguard promote --list firehol
   xdpguard promote --all
+  xdpguard promote --all --confirm 10m           undone in ten minutes, unless xdpguard confirm follows
 \b
 All named entries are promoted or none, in one step: at every moment an entry either counts or drops. Reason, origin
 and end are kept; hit counts start at zero. It is refused where `block` and `lists load` would be, and if an entry would
@@ -50,6 +51,7 @@ def promote(
         bool,
         typer.Option("--force", help="Promote even if it cuts off an address this host needs, or established peers."),
     ] = False,
+    confirm: undoing.Confirm = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Enforce shadow entries: drop what they have only counted so far."""
@@ -58,8 +60,11 @@ def promote(
 
     if everything and (targets or names):
         raise UsageError("--all cannot be combined with targets or --list", "leave out one or the other")
+    if dry_run and confirm:
+        raise UsageError("--confirm and --dry-run cannot be combined", "leave out --confirm: nothing is changed")
+    command = None if dry_run else undoing.of_command(context, confirm)
     wanted = prefixes(targets) if targets or not (names or everything) else []
-    with ruleset(options(context), read_only=dry_run) as found:
+    with ruleset(options(context), read_only=dry_run, command=command) as found:
         if not dry_run:
             found.changes.catch_up()
         chosen = promotion.choose(found, wanted, names or [], everything)

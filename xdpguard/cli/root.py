@@ -74,4 +74,4 @@ def _main(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help=OPTIONS["--version"])
     ] = False,
 ) -> None:
-    context.obj = Options(find_instance(instance), verbose)
+    context.obj = Options(find_instance(instance), verbose, context.obj or "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import changing
+from xdpguard.cli import changing, undoing
 from xdpguard.cli.changing import Wanted
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, ports_of, prefixes
@@ -37,6 +37,7 @@ Examples:
   xdpguard block - < addresses.txt     one per line, # starts a comment
   xdpguard block 198.51.100.7 --for 5m --replace    end it sooner than was said before
   xdpguard block 198.51.100.0/24 --shadow --for 1d
+  xdpguard block 203.0.113.0/24 --confirm 60s   undone in a minute, unless xdpguard confirm follows
 \b
 If a source is blocked already, the later end and the first reason stay. What the configuration file blocks stays
 blocked as long as it is in there.
@@ -79,6 +80,7 @@ def block(
     replace: _Replace = False,
     force: _Force = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what would be dropped.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Drop packets from sources, or to ports."""
     from xdpguard.control import safety
@@ -92,19 +94,19 @@ def block(
         def check_ports(store: Store) -> None:
             safety.check_ports(store, closed, None if life is None else parse_duration(life))
 
-        rules = Wanted("port", closed, life, reason, replace)
+        rules = Wanted("port", closed, life, reason, replace, confirm)
         changing.add(context, rules, None if force else check_ports, force)
         return
     wanted = prefixes(targets)
     seconds = None if life is None else parse_duration(life)
     if shadow:
-        changing.add_shadow(context, Wanted("block", wanted, life, reason, replace))
+        changing.add_shadow(context, Wanted("block", wanted, life, reason, replace, confirm))
         return
 
     def check_block(store: Store) -> None:
         safety.check_block(store, wanted, seconds)
 
-    rules = Wanted("block", wanted, life, reason, replace)
+    rules = Wanted("block", wanted, life, reason, replace, confirm)
     changing.add(context, rules, None if force else check_block, force)
 
 
@@ -113,14 +115,15 @@ def unblock(
     targets: Targets = None,
     ports: _Ports = None,
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow rules only; blocks stay.")] = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Remove block rules, closed ports and shadow rules."""
     if shadow and ports:
         raise UsageError("--shadow and --port cannot be combined", "shadow rules are for sources")
     if ports:
-        changing.remove(context, "port", ports_of(ports, targets), None)
+        changing.remove(context, "port", ports_of(ports, targets), None, confirm)
     else:
-        changing.unblock(context, prefixes(targets), shadow)
+        changing.unblock(context, prefixes(targets), shadow, confirm)
 
 
 def allow(
@@ -130,6 +133,7 @@ def allow(
     reason: _Reason = "",
     replace: _Replace = False,
     force: _Force = False,
+    confirm: undoing.Confirm = "",
 ) -> None:
     """Let sources through, overriding every block."""
     from xdpguard.control import safety
@@ -140,16 +144,19 @@ def allow(
         # Without --replace, an end that is given shortens nothing.
         safety.check_allow(store, wanted, parse_duration(life) if life is not None and replace else None)
 
-    rules = Wanted("allow", wanted, life, reason, replace)
+    rules = Wanted("allow", wanted, life, reason, replace, confirm)
     changing.add(context, rules, None if force else check_allow)
 
 
-def disallow(context: typer.Context, targets: Targets = None, force: _Force = False) -> None:
+def disallow(
+    context: typer.Context, targets: Targets = None, force: _Force = False, confirm: undoing.Confirm = ""
+) -> None:
     """Remove sources from the allow list."""
     from xdpguard.control import needed, safety
 
     wanted = prefixes(targets)
-    changing.remove(context, "allow", wanted, None if force else lambda store: safety.check_disallow(store, wanted))
+    check = None if force else lambda store: safety.check_disallow(store, wanted)
+    changing.remove(context, "allow", wanted, check, confirm)
     if force:
         with ruleset(options(context)) as found:
             needed.accept(found.store, addresses=wanted)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,11 @@ from xdpguard.instance import ATTACHED, require_privileges
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from xdpguard.cli.undoing import Recorded
+    from xdpguard.control.change import Changes
     from xdpguard.control.controller import Controller
     from xdpguard.control.ruleset import Ruleset
+    from xdpguard.control.undo import Undo
     from xdpguard.dataplane.sys.pins import Pins
     from xdpguard.instance import Instance
     from xdpguard.policy.model import Policy
@@ -29,10 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Options:
-    """The global options."""
+    """The global options, and the ``words`` of the command line."""
 
     instance: Instance
     verbose: bool
+    words: str = ""
 
 
 def options(context: typer.Context) -> Options:
@@ -55,18 +59,30 @@ def _tell(message: str) -> None:
 
 @contextmanager
 def controller(
-    chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell
+    chosen: Options,
+    read_only: bool = False,
+    on_wait: Callable[[str], None] = _tell,
+    command: Recorded | None = None,
+    on_undone: Callable[[str], None] = render.note,
 ) -> Iterator[Controller]:
     """Open the instance's controller, with the lock to make changes, or without it to read only.
 
-    ``on_wait`` is called with a message naming the lock's holder if it has to wait.
+    ``on_wait`` is called with a message naming the lock's holder if it has to wait, and with what could not be undone.
+    ``command``: what is changed is recorded as its change. ``on_undone``: called with what was undone first, because
+    nobody had confirmed it.
     """
+    with _store(chosen, read_only, on_wait, command, on_undone, ATTACHED) as store:
+        made = _controller(chosen, store)
+        with _recorded(made.changes, command):
+            yield made
+
+
+def _controller(chosen: Options, store: Store) -> Controller:
     from xdpguard.control.controller import Controller
     from xdpguard.dataplane.build.program import KernelDataplane
     from xdpguard.net.links import Links
 
-    with _store(chosen, read_only, on_wait, ATTACHED) as store:
-        yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), on_step)
+    return Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), on_step)
 
 
 def remembered_config(session: Controller, chosen: Options) -> Path | None:
@@ -81,7 +97,28 @@ def remembered_config(session: Controller, chosen: Options) -> Path | None:
 
 
 def remembered_policy(session: Controller, chosen: Options) -> Policy:
-    """Load the policy of the file last given, or of the instance's own file, or the defaults."""
+    """Load the policy of the file last given, or of the instance's own file, or the defaults.
+
+    A file that an undo has put out of force counts again once it is changed; until then it is the policy of before.
+    """
+    from xdpguard.control import configured
+
+    held = configured.held_back(session.store, _config(session, chosen))
+    return (configured.in_force(session.store) if held else None) or _load(session, chosen)
+
+
+def how_to_undo(session: Controller, chosen: Options, force: bool = False) -> Undo:
+    """Return what an undo must know of the configuration."""
+    from xdpguard.control.undo import Undo
+
+    return Undo(lambda: _load(session, chosen), lambda: _config(session, chosen), force=force)
+
+
+def _config(session: Controller, chosen: Options) -> Path | None:
+    return session.config() or chosen.instance.config
+
+
+def _load(session: Controller, chosen: Options) -> Policy:
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy
 
@@ -90,44 +127,73 @@ def remembered_policy(session: Controller, chosen: Options) -> Policy:
 
 
 @contextmanager
-def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], None] = _tell) -> Iterator[Ruleset]:
+def ruleset(
+    chosen: Options,
+    read_only: bool = False,
+    on_wait: Callable[[str], None] = _tell,
+    command: Recorded | None = None,
+    on_undone: Callable[[str], None] = render.note,
+) -> Iterator[Ruleset]:
     """Open the instance's rules, lists and guard policy; quick, because it loads neither bcc nor pyroute2.
 
-    ``on_wait`` is called with a message naming the lock's holder if it has to wait.
+    ``on_wait``, ``command``, ``on_undone``: as for `controller`.
     """
     from xdpguard.control.ruleset import Ruleset
     from xdpguard.dataplane.build.program import KernelDataplane
 
-    with _store(chosen, read_only, on_wait) as store:
-        yield Ruleset(store, KernelDataplane(pins(chosen)), on_step)
+    with _store(chosen, read_only, on_wait, command, on_undone) as store:
+        made = Ruleset(store, KernelDataplane(pins(chosen)), on_step)
+        with _recorded(made.changes, command):
+            yield made
+
+
+def _recorded(changes: Changes, command: Recorded | None) -> AbstractContextManager[None]:
+    return command.recorded(changes) if command else nullcontext()
 
 
 @contextmanager
 def _store(
-    chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell, needs: Sequence[str] = ("CAP_BPF",)
+    chosen: Options,
+    read_only: bool,
+    on_wait: Callable[[str], None],
+    command: Recorded | None,
+    on_undone: Callable[[str], None],
+    needs: Sequence[str] = ("CAP_BPF",),
 ) -> Iterator[Store]:
     from xdpguard.control.namespaces import expect_namespaces
+    from xdpguard.store import journal
     from xdpguard.store.database import Store
 
     require_privileges(*needs)
-    if read_only and _incomplete(chosen):
-        with chosen.instance.lock(on_wait):
-            _expect_store(chosen)
-            with Store(chosen.instance.store) as store:
-                _restore(chosen, store)
     if read_only:
         _expect_store(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
-            expect_namespaces(store)
-            yield store
-        return
+            if not _incomplete(chosen) and not journal.overdue(store):
+                expect_namespaces(store)
+                yield store
+                return
     with chosen.instance.lock(on_wait):
         _expect_store(chosen)
         with Store(chosen.instance.store) as store:
             expect_namespaces(store)
             _restore(chosen, store)
-            yield store
+            _settle(chosen, store, on_undone, on_wait)
+            if not read_only:
+                if command:
+                    command.begin(store, chosen.instance.name, on_step)
+                yield store
             store.keep_copy(now=not pins(chosen).exist())
+    if read_only:
+        with Store(chosen.instance.store, read_only=True) as store:
+            expect_namespaces(store)
+            yield store
+
+
+def _settle(chosen: Options, store: Store, on_undone: Callable[[str], None], on_failed: Callable[[str], None]) -> None:
+    """Undo the change whose time to be confirmed has passed. The caller holds the lock."""
+    from xdpguard.cli import undoing
+
+    undoing.settle(store, lambda: _controller(chosen, store), lambda it: how_to_undo(it, chosen), on_undone, on_failed)
 
 
 def _expect_store(chosen: Options) -> None:

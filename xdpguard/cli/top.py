@@ -10,6 +10,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,7 +78,8 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
     from xdpguard.tui.reading import Reader
     from xdpguard.tui.view import View
 
-    read = Reader(pins(chosen), chosen.instance.store, lambda: controller(chosen, read_only=True))
+    reading = partial(controller, chosen, read_only=True, on_undone=lambda text: None)  # the screen is not for notes
+    read = Reader(pins(chosen), chosen.instance.store, reading)
     # A fault that prevents reading altogether is reported here, as by any other command.
     first = read()
     view = View(chosen.instance.name, interval, UNICODE if _unicode() or screenshot else ASCII)
@@ -91,7 +93,7 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
         os.environ["NO_COLOR"] = "1"
 
     def opened(on_wait: Callable[[str], None]) -> AbstractContextManager[Ruleset]:
-        return ruleset(chosen, on_wait=on_wait)
+        return ruleset(chosen, on_wait=on_wait, on_undone=on_wait)
 
     app = Top(view, read, opened)
     if screenshot is not None:

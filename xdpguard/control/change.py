@@ -6,6 +6,7 @@
     commit    the mark is cleared and the transaction is committed: the change takes effect here
     done
 
+The rows that it touched are written with it, for `undo` (store/recorder.py), if it is the change of a command.
 A failure before the commit rolls the store back and brings the kernel in line with it at once. After a kill, SQLite
 rolls the store back and the mark remains: the next change, of whatever kind, first brings the kernel in line.
 """
@@ -19,6 +20,8 @@ from typing import Protocol
 
 from xdpguard.errors import XdpguardError
 from xdpguard.store.database import Store
+from xdpguard.store.journal import Change
+from xdpguard.store.recorder import Recorder
 
 PENDING = "pending"  # fact: the kernel may differ from the store
 
@@ -48,6 +51,19 @@ class Changes:
         self._released: set[tuple[Image, int]] = set()
         self._open = False
         self._failed: BaseException | None = None
+        self._recorder: Recorder | None = None
+
+    def record(self, command: str, confirm: float | None = None) -> None:
+        """Record what is changed from now on as one change of a command, to be undone by `undo`.
+
+        ``confirm``: seconds from the last commit on in which it must be confirmed, or it is undone.
+        """
+        self._recorder = Recorder(self.store, command, confirm)
+
+    @property
+    def recorded(self) -> Change | None:
+        """The change that was recorded; None if nothing has changed, or nothing is recorded."""
+        return self._recorder.change if self._recorder else None
 
     def register(self, image: Image) -> None:
         """Add an image to those that are kept in line with the store."""

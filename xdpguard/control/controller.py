@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpguard.control import audit, namespaces, needed
+from xdpguard.control import audit, configured, namespaces, needed
 from xdpguard.control.attachments import Attachments, Dataplane, LinkTable
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.ruleset import Ruleset
@@ -67,7 +67,7 @@ class Controller:
         """Attach an interface, or swap the program of an attached one atomically."""
         from xdpguard.control.attach import Attach
 
-        return Attach(self._attachments, *self._loaders())(request, policy, self._policy_changed)
+        return Attach(self._attachments, *self._loaders())(request, policy, lambda: self.taken(policy))
 
     def detach(self, name: str, netns: str = "") -> Outcome:
         """Detach our program, and only ours. The last detach removes the maps; the store keeps rules and hits."""
@@ -154,7 +154,7 @@ class Controller:
         with self.changes.begin():
             self.keep_needed(rules=wanted)
             self.rules.replace_source(CONFIG, wanted)
-            self._policy_changed()
+            self.taken(policy)
 
     def config(self) -> Path | None:
         """Return the configuration file of the last attach, or None."""
@@ -163,12 +163,22 @@ class Controller:
 
     def remember_config(self, path: Path | None) -> None:
         """Record the configuration file for the next attach; None deletes the record."""
+        held = str(path.absolute()) if path else ""
         with self.store.transaction():
-            self.store.put_fact(CONFIG_FACT, str(path.absolute()) if path else "")
+            if self.store.fact(CONFIG_FACT) != held:
+                self.store.put_fact(CONFIG_FACT, held)
+            configured.hold_back(self.store, None)
 
     def policy_mark(self) -> str:
         """Return a mark that differs each time a configuration is put in force."""
         return self.store.fact(_POLICY)
+
+    def taken(self, policy: Policy | None) -> None:
+        """Record that a configuration is put in force, for `policy_mark` and for an undo; None: it is not known."""
+        with self.store.transaction():
+            if policy is not None:
+                configured.record(self.store, policy)
+            self.store.put_fact(_POLICY, str(time.time_ns()))
 
     def _detach(self) -> Detach:
         from xdpguard.control.detach import Detach
@@ -180,7 +190,3 @@ class Controller:
         from xdpguard.control.loader import Loader
 
         return Loader(self.lists), Loader(self.shadow_lists)
-
-    def _policy_changed(self) -> None:
-        with self.store.transaction():
-            self.store.put_fact(_POLICY, str(time.time_ns()))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from xdpguard.control.change import Changes
 from xdpguard.control.results import Added, Put, Removed, configured, not_there
-from xdpguard.control.slots import Room, place
+from xdpguard.control.slots import Room, free, place
 from xdpguard.control.tables import RuleTables, opened, touching
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits, Split, with_more
@@ -172,6 +172,22 @@ class Entries:
             if not self.counts_in(tables):
                 with self._store.transaction():
                     self._store.put_fact(MAPS[self.mode], tables.generation())
+
+    def fresh_slots(self, count: int) -> list[int]:
+        """Return slots for rules that a change is about to write to the store, with their counters set to zero."""
+        with opened(self.changes, self._tables) as tables:
+            used = self._store.used_slots(self.mode)
+            capacity = tables.capacity if tables else None
+            found = free(Room(self.mode, used, self.changes.released(self), capacity), count)
+            if tables:
+                tables.clear_hits(found)
+        return found
+
+    def refill(self) -> None:
+        """Make the maps hold what the store holds, within a change that has written to the store itself."""
+        if self.changes.attached():
+            with touching(self.changes, self, self._words):
+                self.resync()
 
     def fold_in(self) -> None:
         """Fold the hits into the store, once, before the maps are removed."""

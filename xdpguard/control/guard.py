@@ -118,6 +118,10 @@ class GuardPolicy:
         """Return the configured policy with the overrides applied."""
         return _combined(configured, self.overrides())
 
+    def combined(self, configured: Guard, overrides: dict[str, Any]) -> Guard:
+        """Return the configured policy with these overrides applied, as far as this version knows them."""
+        return _combined(configured, {key: value for key, value in overrides.items() if key in keys()})
+
     def apply(self, policy: Guard, links: Iterable[Link], options: bool = True, scan: bool = False) -> list[str]:
         """Put a policy in force on attached interfaces at once; return what changed in their drivers.
 

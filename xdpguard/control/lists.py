@@ -108,6 +108,17 @@ class Lists:
                         "nothing was changed; free some memory",
                     ) from error
 
+    def refill(self, fresh: Collection[str]) -> None:
+        """Make the kernel hold what the store holds, within a change that has written to the store itself.
+
+        ``fresh``: lists that are new, which count from zero. Raise XdpguardError if the kernel has no room.
+        """
+        numbers = [it.number for it in self.stored.all() if it.name in fresh]
+        if numbers and self._pins.exist():
+            with self._maps() as maps:
+                maps.clear_hits(numbers)
+        self.apply([], [])
+
     def in_kernel(self) -> bool:
         """Return whether the maps exist, so that what is stored is in force."""
         return self._pins.exist()

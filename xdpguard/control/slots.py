@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 from xdpguard.dataplane.sys.abi import SHADOW_RULES
@@ -34,18 +35,19 @@ def place(rules: Sequence[NewRule], own: Mapping[Target, int], room: Room) -> li
 
     Slots that this change has released are used last: if it fails, they belong to their old rules again.
     """
-    capacity, needed = room.capacity, sum(1 for rule in rules if rule.target not in own)
+    slots = iter(free(room, sum(1 for rule in rules if rule.target not in own)))
+    return [(rule, own[rule.target] if rule.target in own else next(slots)) for rule in rules]
+
+
+def free(room: Room, needed: int) -> list[int]:
+    """Return slots for new rules, last those that this change released. Raise XdpguardError if there are too few."""
+    capacity = room.capacity
     if capacity is not None and len(room.used) + needed > capacity:
         raise _full(room.mode, capacity, len(room.used), needed)
     released = sorted(set(room.released) - set(room.used))
     taken = {*room.used, *released}
-    fresh = iter(slot for slot in range(len(taken) + needed if capacity is None else capacity) if slot not in taken)
-    again = iter(released)
-    placed = []
-    for rule in rules:
-        slot = own[rule.target] if rule.target in own else next(fresh, None)
-        placed.append((rule, next(again) if slot is None else slot))
-    return placed
+    fresh = (slot for slot in range(len(taken) + needed if capacity is None else capacity) if slot not in taken)
+    return list(islice(chain(fresh, released), needed))
 
 
 def _full(mode: Mode, capacity: int, used: int, needed: int) -> XdpguardError:

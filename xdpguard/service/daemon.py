@@ -38,6 +38,7 @@ from xdpguard.service.needs import Needs
 from xdpguard.service.notify import notify, reloading
 from xdpguard.service.survey import Survey
 from xdpguard.service.suspects import Suspects
+from xdpguard.service.unconfirmed import Unconfirmed
 from xdpguard.service.upkeep import Upkeep
 from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Evidence
@@ -86,6 +87,7 @@ class Daemon:
         self._looks = Looks()
         self._ring: events.Events | None = None
         self._upkeep = Upkeep()
+        self._unconfirmed = Unconfirmed()
         self._survey = Survey()
         self._failures = Failures()
         self._metrics = Service(pins, store)
@@ -98,6 +100,7 @@ class Daemon:
             stack.callback(self._metrics.close)
             stack.callback(self._store.close)
             with self._session() as session:
+                self._unconfirmed.look(session.store)
                 # Restore sysctls first: this works whatever else is wrong.
                 for change in session.sysctls.restore():
                     _log.warning(f"restored after an unclean exit: {change}")
@@ -174,6 +177,7 @@ class Daemon:
         outdated = self._answers.outdated(self._links)
         changed = self._store.version() != self._seen
         looked = self._looks.take(now) or now - self._chores_at >= _CHORES or changed or outdated
+        looked = looked or self._unconfirmed.due()
         if looked:
             # Before any decision: apply what another command has set meanwhile.
             with self._session() as session:
@@ -200,6 +204,7 @@ class Daemon:
 
     def _chores(self, session: Controller) -> None:
         self._chores_at = time.monotonic()
+        self._unconfirmed.look(session.store)
         if session.policy_mark() != self._policy_mark:
             self._policy_mark = session.policy_mark()
             self._policy = self._load(session)

@@ -46,6 +46,7 @@ class Store(Closeable):
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self._path = path
         self.unlike = False  # something was changed that the kernel could not give back: a copy is due
+        self.before_commit: Callable[[], None] = lambda: None  # called within each transaction, at its end
         with self._explained():
             if read_only:
                 self._look()
@@ -88,6 +89,7 @@ class Store(Closeable):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self.before_commit()
                 self._database.commit()
             except BaseException:
                 self._database.rollback()
@@ -264,6 +266,11 @@ class Store(Closeable):
         """Execute a statement and return all its rows; for tables that other modules manage."""
         with self._explained():
             return self._database.execute(query, values).fetchall()
+
+    def execute_many(self, query: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Execute a statement once for each row of values."""
+        with self._explained():
+            self._database.executemany(query, rows)
 
     def _rules(self, where: str, *values: object) -> list[Rule]:
         query = f"SELECT {RULE}, {parts.HAS_PARTS} FROM rules {where}"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-VERSION = 7
+VERSION = 8
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -101,4 +101,22 @@ CREATE TABLE IF NOT EXISTS list_entries (
     PRIMARY KEY (mode, name)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS changes (  -- the last changes made by commands, to undo them, see journal.py
+    id INTEGER PRIMARY KEY,
+    made REAL NOT NULL,         -- Unix time, seconds
+    command TEXT NOT NULL,
+    state TEXT NOT NULL,        -- kept, pending, undone, unconfirmed
+    settled REAL,               -- when it was undone, Unix time
+    deadline REAL,              -- of a pending one: when it is undone, seconds since boot
+    boot TEXT NOT NULL,         -- in which the deadline counts
+    large INTEGER NOT NULL      -- 1: too large to be kept, so that it cannot be undone
+) STRICT;
+CREATE TABLE IF NOT EXISTS change_rows (  -- the rows that a change touched
+    change INTEGER NOT NULL,
+    place TEXT NOT NULL,        -- the table
+    key TEXT NOT NULL,          -- JSON: the row's key in it
+    before TEXT,                -- JSON: the row as it was, NULL if there was none
+    after INTEGER,              -- checksum of the row as the change left it, NULL if removed
+    PRIMARY KEY (change, place, key)
+) STRICT, WITHOUT ROWID;
 """

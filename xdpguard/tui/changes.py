@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from xdpguard.control import safety
+from xdpguard.control import confirm, safety
 from xdpguard.control.presence import presences
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.standing import Standing
@@ -67,6 +67,8 @@ class Change:
         """
         with opened(on_wait) as found:
             begun()
+            confirm.refuse_another(found.store)
+            found.changes.record(f"top: {self.words()}")
             seconds = LIVES[self.life]
             if isinstance(self.target, Prefix):
                 if self.verb == "block":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from xdpguard.cli.answers.changes import Confirmation
 from xdpguard.policy.model import Guard
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Status(Struct, frozen=True, kw_only=True):
     awaited: list[Awaited]
     conflicts: list[Conflict]
     allows_everybody: list[str]
+    confirm: Confirmation
     degraded: list[str]
 
 

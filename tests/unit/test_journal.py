@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a command's change replaced is recorded with it, bounded; and put back into a store that has moved on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.shared_kernel import TARGETS, SharedTables
+
+from xdpguard.control import confirm, restoring
+from xdpguard.control.ruleset import Ruleset
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.lists.addresses import AddressSet, aggregate
+from xdpguard.policy.rule import MODES, Mode
+from xdpguard.service.unconfirmed import Unconfirmed
+from xdpguard.store import journal
+from xdpguard.store.database import Attachment, Store
+from xdpguard.store.lists import NamedList
+
+A, B, C = TARGETS[:3]
+
+
+class Maps:
+    """Tables of rules in memory, and no lists."""
+
+    def __init__(self) -> None:
+        self.of: dict[Mode, SharedTables] = {mode: SharedTables(mode, 64) for mode in MODES}
+        self.pins = Pins(Path("/nonexistent"), "none")
+
+    def exists(self) -> bool:
+        return True
+
+    def tables(self) -> Any:
+        return self.of["enforce"].opened()
+
+    def shadow_tables(self) -> Any:
+        return self.of["shadow"].opened()
+
+
+class Its:
+    """A store with its kernel, and commands on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.maps = Maps()
+        self.path = path
+
+    def opened(self, store: Store) -> Ruleset:
+        made = Ruleset(store, self.maps)
+        for image in (made.lists, made.shadow_lists, made.guard):  # of which the kernel holds nothing
+            made.changes._images.remove(image)
+        return made
+
+    @contextmanager
+    def command(self, words: str, seconds: float | None = None) -> Any:
+        with Store(self.path) as store:
+            made = self.opened(store)
+            made.changes.record(words, seconds)
+            yield made
+
+    def changes(self) -> list[journal.Change]:
+        with Store(self.path, read_only=True) as store:
+            return journal.changes(store)
+
+    def rules(self) -> dict[tuple[str, str], tuple[str, float | None]]:
+        with Store(self.path, read_only=True) as store:
+            rules = [(mode, it) for mode in MODES for it in store.rules(mode=mode)]
+            held = {mode: self.maps.of[mode].entries() for mode in MODES}
+            assert all(held[mode] == {it.target: it.slot for of, it in rules if of == mode} for mode in MODES)
+            return {(it.label, str(it.target)): (it.reason, it.expires) for _, it in rules}
+
+    def undo(self, strict: bool = True) -> list[restoring.Step]:
+        with Store(self.path) as store:
+            made = self.opened(store)
+            change = next(it for it in journal.changes(store) if it.state != "undone")
+            steps = restoring.steps(store, journal.touched(store, change), strict)
+            with made.changes.begin():
+                restoring.restore(made, steps)
+                journal.settle(store, change, "undone")
+            return steps
+
+
+@pytest.fixture
+def its(tmp_path: Path) -> Its:
+    return Its(tmp_path / "store.db")
+
+
+def test_each_change_is_taken_back_in_turn(its: Its) -> None:
+    states = [its.rules()]
+    steps: list[Callable[[Ruleset], object]] = [
+        lambda it: it.rules.add("block", [A, B], "first", "cli", None),
+        lambda it: it.rules.add("block", [A], "renewed", "cli", 3600.0),
+        lambda it: it.shadow_rules.add("block", [C], "trial", "cli", None),
+        lambda it: it.rules.add("allow", [C], "", "cli", 600.0),
+        lambda it: it.unblock([B], list(it.shadow_rules.found("block", [C]).values())),
+    ]
+    for number, do in enumerate(steps):
+        with its.command(f"step {number}") as made:
+            do(made)
+        states.append(its.rules())
+    assert [it.command for it in its.changes()] == ["step 4", "step 3", "step 2", "step 1", "step 0"]
+    for before in states[-2::-1]:
+        its.undo()
+        assert its.rules() == before
+    assert {it.state for it in its.changes()} == {"undone"}
+
+
+def test_a_command_is_one_change_of_several_transactions(its: Its) -> None:
+    with its.command("attach eth0") as made:
+        with made.store.transaction():
+            made.store.put_attachment(Attachment("eth0", "", "native", False), 1.0)
+        made.rules.add("block", [A], "", "config", None)
+        with made.store.transaction():
+            made.store.put_attachment(Attachment("eth0", "", "native", True), 1.0)
+            made.store.put_fact("config", "/etc/x.toml")
+            made.store.put_fact("maps", "of no interest")
+    (change,) = its.changes()
+    with Store(its.path) as store:
+        rows = journal.touched(store, change)
+    assert sorted((it.place, it.key, it.before) for it in rows) == [
+        ("facts", ("config",), None),
+        ("interfaces", ("eth0", ""), None),
+        ("rules", ("enforce", "block", "10.0.0.0"), None),
+    ]
+
+
+def test_a_change_that_was_taken_back_by_the_command_itself_is_none(its: Its) -> None:
+    with its.command("attach eth0") as made:
+        with made.store.transaction():
+            made.store.put_attachment(Attachment("eth0", "", "native", False), 1.0)
+        with made.store.transaction():
+            made.store.remove_attachment("eth0", "")
+        with pytest.raises(XdpguardError), made.changes.begin():
+            made.rules.add("block", [A], "", "cli", None)
+            raise XdpguardError("refused")
+    assert its.changes() == []
+    assert its.rules() == {}
+
+
+def test_ten_are_kept(its: Its) -> None:
+    for number in range(12):
+        with its.command(f"block {number}") as made:
+            made.rules.add("block", [A], str(number), "cli", None)
+    assert [it.command for it in its.changes()] == [f"block {number}" for number in range(11, 1, -1)]
+    with Store(its.path, read_only=True) as store:
+        assert {row[0] for row in store.execute("SELECT change FROM change_rows")} == {it.id for it in its.changes()}
+
+
+def listed(count: int) -> tuple[NamedList, AddressSet]:
+    first, none = np.arange(0, 2 * count, 2, dtype=np.uint32), np.array([], np.uint64)
+    entries = aggregate(first, first, none, none, np.array([], np.uint8))[0]
+    return NamedList("big", 0, "cli", "", "", "plain", time.time(), count, count, 0, 0, False), entries
+
+
+def test_a_list_is_kept_with_its_entries_unless_it_is_too_large(its: Its, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "LARGEST", 50_000)
+    for count in (100, 1000):
+        with its.command(f"load {count}") as made:
+            made.lists.apply([listed(count)], [])
+    its.undo()
+    with Store(its.path) as store:
+        lists = Ruleset(store, its.maps).lists.stored
+        assert (lists.all()[0].given, len(lists.entries("big"))) == (100, 100)
+    with its.command("load 10000") as made:
+        made.lists.apply([listed(10_000)], [])
+    assert not its.changes()[0].large, "what it replaced was small"
+    with its.command("drop", 60) as made:
+        with pytest.raises(XdpguardError, match="too much to be kept"):
+            made.lists.drop("big")
+        assert made.lists.stored.find("big"), "a change that could not be undone was made under --confirm"
+    with its.command("drop") as made:
+        made.lists.drop("big")
+    assert its.changes()[0].large
+    with Store(its.path, read_only=True) as store:
+        assert journal.touched(store, its.changes()[0]) == []
+
+
+def test_what_others_changed_since_is_not_overwritten_unasked(its: Its) -> None:
+    with its.command("block") as made:
+        made.rules.add("block", [A], "mine", "cli", None)
+    with Store(its.path) as store:
+        made = its.opened(store)
+        made.rules.add("block", [A], "another's", "guard", 60.0)
+    with pytest.raises(XdpguardError, match=r"10\.0\.0\.0 was changed since"):
+        its.undo()
+    its.undo(strict=False)
+    assert its.rules() == {}
+
+
+def test_a_rule_whose_time_is_over_does_not_come_back(its: Its) -> None:
+    with Store(its.path) as store:
+        made = its.opened(store)
+        made.rules.add("block", [A], "short", "cli", 0.05)
+        made.rules.add("block", [B], "long", "cli", 600.0)
+    with its.command("unblock") as made:
+        made.rules.remove("block", [A, B])
+    time.sleep(0.06)
+    its.undo()
+    assert [target for _, target in its.rules()] == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_rule_that_comes_back_counts_anew_and_in_its_own_slot(its: Its, taken: bool) -> None:
+    with its.command("block") as made:
+        made.rules.add("block", [A], "", "cli", None)
+    its.maps.of["enforce"].receive()
+    with its.command("unblock") as made:
+        made.rules.remove("block", [A])
+    if taken:
+        with Store(its.path) as store:
+            its.opened(store).rules.add("block", [B], "", "guard", None)
+        its.maps.of["enforce"].receive()
+    its.undo()
+    with Store(its.path) as store:
+        found = {it.rule.target: it.packets for it in Ruleset(store, its.maps).rules.in_force()}
+    assert found == {A: 0} | ({B: 1} if taken else {})
+
+
+def test_a_column_more_breaks_nothing(its: Its) -> None:
+    with its.command("block") as made:
+        made.rules.add("block", [A], "old", "cli", None)
+    with its.command("unblock") as made:
+        made.rules.remove("block", [A])
+    with Store(its.path) as store:
+        store.execute("ALTER TABLE rules ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'")
+    its.undo()
+    assert its.rules() == {("block", "10.0.0.0"): ("old", None)}
+
+
+def test_the_deadline(its: Its, monkeypatch: pytest.MonkeyPatch) -> None:
+    with its.command("block", 60) as made:
+        made.rules.add("block", [A], "", "cli", None)
+    with Store(its.path) as store:
+        waiting = journal.pending(store)
+        assert waiting is not None
+        assert 50 < waiting.left() <= 60
+        assert journal.overdue(store) is None
+        with pytest.raises(XdpguardError, match="waits for its confirmation"):
+            confirm.refuse_another(store)
+        monkeypatch.setattr(journal, "since_boot", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 61)
+        assert journal.overdue(store) == waiting
+        monkeypatch.undo()
+        monkeypatch.setattr("xdpguard.dataplane.sys.kernel.boot_id", lambda: "another boot")
+        assert journal.overdue(store) == waiting, "a restart of the machine ends its time"
+        monkeypatch.undo()
+        assert confirm.confirm(store).command == "block"
+        confirm.refuse_another(store)
+        with pytest.raises(XdpguardError, match="no change waits"):
+            confirm.confirm(store)
+
+
+@pytest.mark.parametrize("text", ["0s", "25h", "soon", "-5s", "60"])
+def test_times_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError):
+        confirm.seconds(text)
+
+
+def test_the_service_notices_what_is_due_and_logs_what_was_undone(its: Its, log: list[str]) -> None:
+    watching = Unconfirmed()
+    with its.command("block", 0.05) as made:
+        made.rules.add("block", [A], "", "cli", None)
+        watching.look(made.store)
+        assert not watching.due()
+        time.sleep(0.06)
+        assert watching.due()
+        assert not watching.due(), "after a failure, not again at once"
+        with made.store.transaction():
+            journal.settle(made.store, journal.changes(made.store)[0], "unconfirmed")
+        for _ in range(2):
+            watching.look(made.store)
+    assert log[0] == "'block' waits for its confirmation: xdpguard confirm"
+    assert [text.split(" at ")[0] for text in log[1:]] == ["'block' was not confirmed in time and was undone"]

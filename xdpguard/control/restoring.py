@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rows of the store as they were before a change: what differs now, and how it is put back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from xdpguard.control.ruleset import Ruleset
+from xdpguard.errors import XdpguardError
+from xdpguard.policy.rule import MODES
+from xdpguard.store import journal
+from xdpguard.store.database import Store
+from xdpguard.store.journal import TABLES, Image, Touched
+
+_SHOWN = 10  # lines on what was put back
+_GONE = {"allow": "no longer allowed", "block": "no longer blocked", "port": "open again"}
+_BACK = {"allow": "allowed", "block": "blocked", "port": "closed"}
+
+
+class Step(NamedTuple):
+    """A row to put back: how it is to be, None for no row, and how it is now. ``after``: see `Touched`."""
+
+    place: str
+    key: tuple[str, ...]
+    want: Image | None
+    now: Image | None
+    after: int | None
+    columns: Sequence[str]  # of the table, now
+
+    def words(self) -> str:
+        """Describe what putting it back does; empty if another row of the change says so."""
+        row = self.want or self.now or {}
+        if self.place == "rules":
+            verb = _GONE[row["kind"]] if self.want is None else f"{_BACK[row['kind']]} as before"
+            if row["mode"] == "shadow":
+                verb = "no longer counted for" if self.want is None else "counted for as before"
+            return f"{verb}: {row['target']}"
+        if self.place == "lists":
+            name = f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}"
+            return f"{name}: removed" if self.want is None else f"{name}: as before, {row['entries']:,} entries"
+        if self.key == ("guard",):
+            held = json.loads(str(self.want["value"]) if self.want else "{}") or {}
+            return f"guard: set by hand is {', '.join(f'{key}={value}' for key, value in held.items()) or 'nothing'}"
+        return ""
+
+
+def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
+    """Return the rows that differ from what they were before; a rule whose end has come meanwhile does not come back.
+
+    ``strict``: raise XdpguardError if one is no longer as the change left it.
+    """
+    now, found = time.time(), []
+    names = {place: journal.columns(store, place) for place in {it.place for it in rows}}
+    for it in rows:
+        if not names[it.place]:
+            continue
+        ended = it.before is not None and it.before.get("expires") is not None and it.before["expires"] <= now
+        want, there = None if ended else it.before, journal.current(store, it.place, names[it.place], it.key)
+        if journal.checksum(it.place, want) == journal.checksum(it.place, there):
+            continue
+        if strict and journal.checksum(it.place, there) != it.after:
+            raise XdpguardError(
+                f"{_named(it)} was changed since by something else, or its time has ended",
+                "nothing was changed; xdpguard undo --force puts it back all the same",
+            )
+        found.append(Step(it.place, it.key, want, there, it.after, names[it.place]))
+    return found
+
+
+def overrides(store: Store, its: Sequence[Step]) -> dict[str, Any]:
+    """Return the overrides of ``guard set`` as they are once the rows are put back."""
+    for it in its:
+        if it.key == ("guard",):
+            return dict(json.loads(it.want["value"] or "{}")) if it.want else {}
+    return dict(json.loads(store.fact("guard") or "{}"))
+
+
+def restore(ruleset: Ruleset, its: Sequence[Step]) -> None:
+    """Put rows back and bring the kernel's rules and lists in line with them. The caller is within a change."""
+    store = ruleset.store
+    for it in its:
+        if it.want is None:
+            same = " AND ".join(f"{name} = ?" for name in TABLES[it.place].key)
+            store.execute(f"DELETE FROM {it.place} WHERE {same}", it.key)
+    for mode, entries in zip(MODES, (ruleset.rules, ruleset.shadow_rules), strict=True):
+        mine = [it for it in its if it.place in ("rules", "parts") and it.key[0] == mode]
+        gone = [it.now["slot"] for it in mine if it.want is None and it.now and it.place == "rules"]
+        ruleset.changes.release(entries, gone)
+        new = [it for it in mine if it.now is None and it.place == "rules"]
+        slots = iter(entries.fresh_slots(len(new)))
+        for it in mine:
+            _put(store, it, {"slot": next(slots)} if it.now is None and it.place == "rules" else {})
+        if mine:
+            entries.refill()
+    for mode, lists in zip(MODES, (ruleset.lists, ruleset.shadow_lists), strict=True):
+        mine = [it for it in its if it.place in ("lists", "list_entries") and it.key[0] == mode]
+        for it in mine:
+            _put(store, it, {"number": lists.stored.free_number()} if it.now is None and it.place == "lists" else {})
+        if mine:
+            lists.refill([it.key[1] for it in mine if it.place == "lists" and it.now is None and it.want])
+    for it in its:
+        if it.place == "facts":
+            _put(store, it, {})
+
+
+def _put(store: Store, it: Step, own: Image) -> None:
+    """Write a row that is to be there. A new one gets what is ``own`` to it, and counts from zero."""
+    if it.want is None:
+        return
+    known = set(it.columns) - TABLES[it.place].volatile
+    row = {name: value for name, value in it.want.items() if name in known} | own
+    if it.now is None:
+        if it.place == "rules" and not store.execute("SELECT 1 FROM rules WHERE id = ?", (it.want["id"],)):
+            row["id"] = it.want["id"]  # its place in the order of age
+        marks = ", ".join("?" * len(row))
+        store.execute(f"INSERT INTO {it.place} ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
+        return
+    same = " AND ".join(f"{name} = ?" for name in TABLES[it.place].key)
+    new = ", ".join(f"{name} = ?" for name in row)
+    store.execute(f"UPDATE {it.place} SET {new} WHERE {same}", (*row.values(), *it.key))
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """Return the first of many lines, and how many more there are of each kind."""
+    if len(lines) <= _SHOWN:
+        return list(lines)
+    more = Counter(text.split(":")[0] for text in lines[_SHOWN:])
+    return [*lines[:_SHOWN], *(f"{text}: {count:,} more" for text, count in more.items())]
+
+
+def of(its: Sequence[Step], place: str, **values: str) -> Iterator[Step]:
+    """Yield the rows of a table that have these values."""
+    for it in its:
+        row = it.want or it.now or {}
+        if it.place == place and all(row.get(name) == value for name, value in values.items()):
+            yield it
+
+
+def _named(it: Touched) -> str:
+    if it.place in ("rules", "parts"):
+        return f"the {'shadow rule' if it.key[0] == 'shadow' else 'rule'} for {it.key[2]}"
+    if it.place in ("lists", "list_entries"):
+        return f"the list {it.key[1]}"
+    if it.place == "facts":
+        return "the SYN guard's policy" if it.key == ("guard",) else "the configuration"
+    return f"the attachment of {it.key[0]}"

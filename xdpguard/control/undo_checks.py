@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Refuse an undo as the commands are refused that would have the same effect."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from xdpguard.control import safety
+from xdpguard.control.restoring import Step, of
+from xdpguard.policy.target import Port, Prefix, parse_ports, parse_prefix
+from xdpguard.store.database import Store
+
+
+def check(store: Store, steps: Sequence[Step]) -> None:
+    """Raise XdpguardError if a block, a closed port or a list that comes back, or an allow rule that goes, would cut
+    off what the host needs.
+    """
+    blocks: dict[float | None, list[Prefix]] = defaultdict(list)
+    for it in of(steps, "rules", mode="enforce", kind="block"):
+        if it.want is not None:
+            blocks[it.want["expires"]].append(_prefix(it))
+    for end, prefixes in blocks.items():
+        safety.check_block(store, prefixes, None if end is None else end - time.time())
+    allowed = [_prefix(it) for it in of(steps, "rules", mode="enforce", kind="allow") if _ends_earlier(it)]
+    if allowed:
+        safety.check_disallow(store, allowed)
+    ports = [_port(it) for it in of(steps, "rules", mode="enforce", kind="port") if it.want is not None]
+    if ports:
+        safety.check_ports(store, ports)
+    forced = {it.key for it in of(steps, "lists") if it.want and it.want["forced"]}
+    for it in of(steps, "list_entries", mode="enforce"):
+        if it.want is not None and it.key not in forced:
+            from xdpguard.lists.addresses import unpacked
+
+            safety.check_list(store, it.key[1], unpacked(it.want["four"], it.want["six"]))
+
+
+def _ends_earlier(it: Step) -> bool:
+    if it.want is None or it.now is None:
+        return it.want is None
+    want, now = it.want["expires"], it.now["expires"]
+    return want is not None and (now is None or want < now)
+
+
+def _prefix(it: Step) -> Prefix:
+    return parse_prefix(it.key[2])[0]
+
+
+def _port(it: Step) -> Port:
+    return parse_ports(it.key[2])[0]

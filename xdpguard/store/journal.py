@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The last changes made by commands, each with the rows that it touched as they were before: what `undo` goes by.
+
+Rows are kept whole and by key, as JSON, so that a column more breaks nothing. recorder.py writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from xdpguard.dataplane.sys import kernel
+from xdpguard.store.database import Store
+
+KEPT = 10  # changes
+LARGEST = 32 << 20  # bytes of rows that are kept of a change
+
+State = Literal["kept", "pending", "undone", "unconfirmed"]
+Image = dict[str, Any]  # a row, by column
+
+
+class Recorded(NamedTuple):
+    """A table whose rows are recorded: the columns that identify a row, and those that are no part of a change.
+
+    ``volatile`` ones a row that comes back gets anew; ``aside`` ones it gets back, but they are not compared.
+    """
+
+    key: tuple[str, ...]
+    volatile: frozenset[str] = frozenset()
+    aside: frozenset[str] = frozenset()
+
+
+_COUNTS = ("packets", "bytes", "established_packets", "established_bytes", "allowed_packets", "allowed_bytes")
+TABLES = {
+    "rules": Recorded(("mode", "kind", "target"), frozenset(("id", "slot", *_COUNTS)), frozenset(("created",))),
+    "parts": Recorded(("mode", "kind", "target", "source")),
+    "lists": Recorded(("mode", "name"), frozenset(("number", *_COUNTS)), frozenset(("loaded",))),
+    "list_entries": Recorded(("mode", "name")),
+    "interfaces": Recorded(("name", "netns"), frozenset(("prog_id", "attached"))),
+    "any_mtu": Recorded(("name", "netns")),
+    "facts": Recorded(("key",)),
+}
+FACTS = ("guard", "config", "policy_in_force", "undone_config")  # the facts that are part of a change
+
+
+class Change(NamedTuple):
+    """A change made by a command. ``deadline``: of a pending one, when it is undone, in seconds since the ``boot``."""
+
+    id: int
+    made: float
+    command: str
+    state: State
+    settled: float | None
+    deadline: float | None
+    boot: str
+    large: int  # 1: too large to be kept
+
+    def left(self) -> float:
+        """Return how many seconds are left to confirm it; none after the machine was restarted."""
+        if self.deadline is None or self.boot != kernel.boot_id():
+            return 0.0
+        return max(0.0, self.deadline - since_boot())
+
+
+class Touched(NamedTuple):
+    """A row that a change touched: its table and key, how it was before, and the checksum of how it was left."""
+
+    place: str
+    key: tuple[str, ...]
+    before: Image | None
+    after: int | None
+
+
+def since_boot() -> float:
+    """Return the seconds since the machine was started, which no setting of the clock changes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def changes(store: Store) -> list[Change]:
+    """Return the changes that are kept, latest first."""
+    query = "SELECT id, made, command, state, settled, deadline, boot, large FROM changes ORDER BY id DESC"
+    return [Change(*row) for row in store.execute(query)]
+
+
+def pending(store: Store) -> Change | None:
+    """Return the change that waits for its confirmation, or None."""
+    return next((it for it in changes(store) if it.state == "pending"), None)
+
+
+def overdue(store: Store) -> Change | None:
+    """Return the change whose time to be confirmed has passed, or None."""
+    waiting = pending(store)
+    return waiting if waiting is not None and waiting.left() <= 0 else None
+
+
+def touched(store: Store, change: Change) -> list[Touched]:
+    """Return the rows that a change touched."""
+    rows = store.execute("SELECT place, key, before, after FROM change_rows WHERE change = ?", (change.id,))
+    return [Touched(place, tuple(json.loads(key)), image_of(before), after) for place, key, before, after in rows]
+
+
+def settle(store: Store, change: Change, state: State) -> None:
+    """Record that a change was confirmed or undone. The caller holds a transaction."""
+    at = None if state == "kept" else time.time()
+    query = "UPDATE changes SET state = ?, settled = ?, deadline = NULL WHERE id = ?"
+    store.execute(query, (state, at, change.id))
+
+
+def current(store: Store, place: str, names: Sequence[str], key: tuple[str, ...]) -> Image | None:
+    """Return these columns of a row as it is now, or None."""
+    where = " AND ".join(f"{name} = ?" for name in TABLES[place].key)
+    rows = store.execute(f"SELECT {', '.join(names)} FROM {place} WHERE {where}", key)
+    return dict(zip(names, rows[0], strict=True)) if rows else None
+
+
+def columns(store: Store, place: str) -> list[str]:
+    """Return the columns of a table."""
+    return [row[1] for row in store.execute(f"PRAGMA main.table_info({place})")]
+
+
+def checksum(place: str, image: Image | None) -> int | None:
+    """Return the checksum of what a change can make of a row; None for no row."""
+    if image is None:
+        return None
+    left_out = TABLES[place].volatile | TABLES[place].aside
+    words = [(name, value) for name, value in sorted(image.items()) if name not in left_out]
+    return zlib.crc32(repr(words).encode())
+
+
+def text_of(image: Image | None) -> str | None:
+    """Encode a row as JSON, without its counters; bytes as an object with their base64. None stays None."""
+    if image is None:
+        return None
+    its = {name: value for name, value in image.items() if name not in _COUNTS}
+    return json.dumps(its, default=lambda value: {"base64": b64encode(value).decode("ascii")})
+
+
+def image_of(text: str | None) -> Image | None:
+    """Decode what `text_of` has encoded."""
+    if text is None:
+        return None
+    found: Image = json.loads(text)
+    return {name: b64decode(value["base64"]) if isinstance(value, dict) else value for name, value in found.items()}
