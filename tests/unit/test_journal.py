@@ -95,7 +95,7 @@ def test_each_change_is_taken_back_in_turn(its: Its) -> None:
     states = [its.rules()]
     steps: list[Callable[[Ruleset], object]] = [
         lambda it: it.rules.add("block", [A, B], "first", "cli", None),
-        lambda it: it.rules.add("block", [A], "renewed", "cli", 3600.0),
+        lambda it: it.rules.add("block", [A], "renewed", "cli", 3600.0, replace=True),
         lambda it: it.shadow_rules.add("block", [C], "trial", "cli", None),
         lambda it: it.rules.add("allow", [C], "", "cli", 600.0),
         lambda it: it.unblock([B], list(it.shadow_rules.found("block", [C]).values())),
@@ -146,7 +146,7 @@ def test_a_change_that_was_taken_back_by_the_command_itself_is_none(its: Its) ->
 def test_ten_are_kept(its: Its) -> None:
     for number in range(12):
         with its.command(f"block {number}") as made:
-            made.rules.add("block", [A], str(number), "cli", None)
+            made.rules.add("block", [A], str(number), "cli", None, replace=True)
     assert [it.command for it in its.changes()] == [f"block {number}" for number in range(11, 1, -1)]
     with Store(its.path, read_only=True) as store:
         assert {row[0] for row in store.execute("SELECT change FROM change_rows")} == {it.id for it in its.changes()}
@@ -186,11 +186,39 @@ def test_what_others_changed_since_is_not_overwritten_unasked(its: Its) -> None:
         made.rules.add("block", [A], "mine", "cli", None)
     with Store(its.path) as store:
         made = its.opened(store)
-        made.rules.add("block", [A], "another's", "guard", 60.0)
+        made.rules.add("block", [A], "another's", "cli", 60.0, replace=True)
     with pytest.raises(XdpguardError, match=r"10\.0\.0\.0 was changed since"):
         its.undo()
     its.undo(strict=False)
     assert its.rules() == {}
+
+
+@pytest.mark.parametrize("life", [60.0, None])
+@pytest.mark.parametrize("before", [False, True])
+def test_what_others_want_since_stays(its: Its, life: float | None, before: bool) -> None:
+    """A ban of a source that is blocked meanwhile, shorter or longer; with a block of before, and without."""
+    if before:
+        with Store(its.path) as store:
+            its.opened(store).rules.add("block", [A], "first", "cli", 30.0)
+            its.opened(store).rules.add("block", [A], "of the file", "config", 20.0)
+    seen = its.rules()
+    with its.command("block") as made:
+        made.rules.add("block", [A], "mine", "cli", 600.0, replace=True)
+    with Store(its.path) as store:
+        its.opened(store).rules.add("block", [A], "a ban", "guard", life)
+    with pytest.raises(XdpguardError, match=r"10\.0\.0\.0 was changed since"):
+        its.undo()
+    (step, *_) = its.undo(strict=False)
+    if not before:
+        assert step.words() == "blocked still, by guard: 10.0.0.0"
+    ((reason, _),) = its.rules().values()
+    assert reason == "a ban"
+    with Store(its.path) as store:
+        (rule,) = store.rules()
+        assert [part.source for part in rule.parts] == (["guard", "cli", "config"] if before else ["guard"])
+        made = its.opened(store)
+        made.rules.leave([rule], lambda part: part.source != "guard")
+    assert its.rules() == seen
 
 
 def test_a_rule_whose_time_is_over_does_not_come_back(its: Its) -> None:
@@ -263,11 +291,13 @@ def test_times_that_are_none(text: str) -> None:
 
 def test_the_service_notices_what_is_due_and_logs_what_was_undone(its: Its, log: list[str]) -> None:
     watching = Unconfirmed()
-    with its.command("block", 0.05) as made:
+    with its.command("block", 60) as made:
         made.rules.add("block", [A], "", "cli", None)
         watching.look(made.store)
         assert not watching.due()
-        time.sleep(0.06)
+        with made.store.transaction():
+            made.store.execute("UPDATE changes SET deadline = 0.0")
+        watching.look(made.store)
         assert watching.due()
         assert not watching.due(), "after a failure, not again at once"
         with made.store.transaction():

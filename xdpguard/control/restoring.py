@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
-from xdpguard.policy.rule import MODES
+from xdpguard.policy.origins import ordered
+from xdpguard.policy.rule import MODES, NewRule, Part
+from xdpguard.policy.target import Target, parse_ports, parse_prefix
 from xdpguard.store import journal
 from xdpguard.store.database import Store
 from xdpguard.store.journal import TABLES, Image, Touched
@@ -22,7 +24,10 @@ _BACK = {"allow": "allowed", "block": "blocked", "port": "closed"}
 
 
 class Step(NamedTuple):
-    """A row to put back: how it is to be, None for no row, and how it is now. ``after``: see `Touched`."""
+    """A row to put back: how it is to be, None for no row, and how it is now. ``after``: see `Touched`.
+
+    ``others``: the parts in a rule of origins that have come to want it since the change, and keep it.
+    """
 
     place: str
     key: tuple[str, ...]
@@ -30,11 +35,19 @@ class Step(NamedTuple):
     now: Image | None
     after: int | None
     columns: Sequence[str]  # of the table, now
+    others: tuple[Part, ...] = ()
+
+    @property
+    def target(self) -> Target:
+        """The target of a rule."""
+        return parse_ports(self.key[2])[0] if self.key[1] == "port" else parse_prefix(self.key[2])[0]
 
     def words(self) -> str:
         """Describe what putting it back does; empty if another row of the change says so."""
         row = self.want or self.now or {}
         if self.place == "rules":
+            if self.want is None and self.others:
+                return f"{_BACK[row['kind']]} still, by {', '.join(it.source for it in self.others)}: {row['target']}"
             verb = _GONE[row["kind"]] if self.want is None else f"{_BACK[row['kind']]} as before"
             if row["mode"] == "shadow":
                 verb = "no longer counted for" if self.want is None else "counted for as before"
@@ -62,13 +75,22 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
         want, there = None if ended else it.before, journal.current(store, it.place, names[it.place], it.key)
         if journal.checksum(it.place, want) == journal.checksum(it.place, there):
             continue
-        if strict and journal.checksum(it.place, there) != it.after:
+        step = Step(it.place, it.key, want, there, it.after, names[it.place])
+        if it.place == "rules":
+            step = step._replace(others=_others(store, step, it.origins))
+        if strict and (step.others or journal.checksum(it.place, there) != it.after):
             raise XdpguardError(
                 f"{_named(it)} was changed since by something else, or its time has ended",
                 "nothing was changed; xdpguard undo --force puts it back all the same",
             )
-        found.append(Step(it.place, it.key, want, there, it.after, names[it.place]))
+        found.append(step)
     return found
+
+
+def _others(store: Store, it: Step, origins: Collection[str]) -> tuple[Part, ...]:
+    mode, kind, _ = it.key
+    rule = store.find(kind, [it.target], mode).get(it.target)  # type: ignore[arg-type]
+    return tuple(part for part in rule.parts if part.source not in origins) if rule else ()
 
 
 def overrides(store: Store, its: Sequence[Step]) -> dict[str, Any]:
@@ -83,17 +105,18 @@ def restore(ruleset: Ruleset, its: Sequence[Step]) -> None:
     """Put rows back and bring the kernel's rules and lists in line with them. The caller is within a change."""
     store = ruleset.store
     for it in its:
-        if it.want is None:
+        if it.want is None and not it.others:
             same = " AND ".join(f"{name} = ?" for name in TABLES[it.place].key)
             store.execute(f"DELETE FROM {it.place} WHERE {same}", it.key)
     for mode, entries in zip(MODES, (ruleset.rules, ruleset.shadow_rules), strict=True):
         mine = [it for it in its if it.place in ("rules", "parts") and it.key[0] == mode]
-        gone = [it.now["slot"] for it in mine if it.want is None and it.now and it.place == "rules"]
+        gone = [it.now["slot"] for it in mine if it.want is None and not it.others and it.now and it.place == "rules"]
         ruleset.changes.release(entries, gone)
         new = [it for it in mine if it.now is None and it.place == "rules"]
         slots = iter(entries.fresh_slots(len(new)))
         for it in mine:
             _put(store, it, {"slot": next(slots)} if it.now is None and it.place == "rules" else {})
+        store.put((_joined(store, it) for it in mine if it.others), mode)
         if mine:
             entries.refill()
     for mode, lists in zip(MODES, (ruleset.lists, ruleset.shadow_lists), strict=True):
@@ -105,6 +128,16 @@ def restore(ruleset: Ruleset, its: Sequence[Step]) -> None:
     for it in its:
         if it.place == "facts":
             _put(store, it, {})
+
+
+def _joined(store: Store, it: Step) -> tuple[NewRule, int]:
+    """Return a rule with the parts that others have come to have in it since the change, and its slot."""
+    mode, kind, _ = it.key
+    rule = store.find(kind, [it.target], mode)[it.target]  # type: ignore[arg-type]
+    theirs = {part.source for part in it.others}
+    # What came to count before the part of this origin has left that among the others.
+    own = rule.parts[:1] + tuple(part for part in rule.others if part.source not in {rule.source, *theirs})
+    return rule.as_new().of(ordered([*(() if it.want is None else own), *it.others])), rule.slot
 
 
 def _put(store: Store, it: Step, own: Image) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from xdpguard.control import safety
 from xdpguard.control.restoring import Step, of
-from xdpguard.policy.target import Port, Prefix, parse_ports, parse_prefix
+from xdpguard.policy.target import Port, Prefix
 from xdpguard.store.database import Store
 
 
@@ -19,14 +19,18 @@ def check(store: Store, steps: Sequence[Step]) -> None:
     """
     blocks: dict[float | None, list[Prefix]] = defaultdict(list)
     for it in of(steps, "rules", mode="enforce", kind="block"):
-        if it.want is not None:
-            blocks[it.want["expires"]].append(_prefix(it))
+        if it.want is not None and isinstance(it.target, Prefix):
+            blocks[it.want["expires"]].append(it.target)
     for end, prefixes in blocks.items():
         safety.check_block(store, prefixes, None if end is None else end - time.time())
-    allowed = [_prefix(it) for it in of(steps, "rules", mode="enforce", kind="allow") if _ends_earlier(it)]
+    changed = [(it, it.target) for it in of(steps, "rules", mode="enforce")]
+    allowed = [
+        target for it, target in changed if isinstance(target, Prefix) and it.key[1] == "allow" and _ends_earlier(it)
+    ]
     if allowed:
         safety.check_disallow(store, allowed)
-    ports = [_port(it) for it in of(steps, "rules", mode="enforce", kind="port") if it.want is not None]
+    closed = [it for it in of(steps, "rules", mode="enforce", kind="port") if it.want is not None]
+    ports = [it.target for it in closed if isinstance(it.target, Port)]
     if ports:
         safety.check_ports(store, ports)
     forced = {it.key for it in of(steps, "lists") if it.want and it.want["forced"]}
@@ -42,11 +46,3 @@ def _ends_earlier(it: Step) -> bool:
         return it.want is None
     want, now = it.want["expires"], it.now["expires"]
     return want is not None and (now is None or want < now)
-
-
-def _prefix(it: Step) -> Prefix:
-    return parse_prefix(it.key[2])[0]
-
-
-def _port(it: Step) -> Port:
-    return parse_ports(it.key[2])[0]

@@ -24,7 +24,7 @@ def joined(held: Iterable[Part], new: Part, now: float, replace: bool = False) -
         alive = [it for it in alive if it.source in _OWNED or it is mine]
     elif mine is not None and not replace:
         new = Part(new.source, mine.reason or new.reason, later(mine.expires, new.expires))
-    return _ordered([*alive, new] if mine is None else [new if it is mine else it for it in alive])
+    return ordered([*alive, new] if mine is None else [new if it is mine else it for it in alive])
 
 
 def later(one: float | None, other: float | None) -> float | None:
@@ -32,6 +32,7 @@ def later(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else max(one, other)
 
 
-def _ordered(parts: Sequence[Part]) -> tuple[Part, ...]:
+def ordered(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Return the parts of a rule, the one that counts first."""
     # Of two that end together the first one stays; what a user wants comes before a safety rule.
     return tuple(sorted(parts, key=lambda it: (-(math.inf if it.expires is None else it.expires), it.source == SAFETY)))

@@ -67,12 +67,16 @@ class Change(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """A row that a change touched: its table and key, how it was before, and the checksum of how it was left."""
+    """A row that a change touched: its table and key, how it was before, and the checksum of how it was left.
+
+    ``origins``: of a rule, those that the change has left.
+    """
 
     place: str
     key: tuple[str, ...]
     before: Image | None
     after: int | None
+    origins: tuple[str, ...]
 
 
 def since_boot() -> float:
@@ -99,8 +103,18 @@ def overdue(store: Store) -> Change | None:
 
 def touched(store: Store, change: Change) -> list[Touched]:
     """Return the rows that a change touched."""
-    rows = store.execute("SELECT place, key, before, after FROM change_rows WHERE change = ?", (change.id,))
-    return [Touched(place, tuple(json.loads(key)), image_of(before), after) for place, key, before, after in rows]
+    rows = store.execute("SELECT place, key, before, after, origins FROM change_rows WHERE change = ?", (change.id,))
+    return [
+        Touched(place, tuple(json.loads(key)), image_of(before), after, tuple(json.loads(origins)))
+        for place, key, before, after, origins in rows
+    ]
+
+
+def origins(store: Store, key: Sequence[str]) -> list[str]:
+    """Return the origins of a rule; none if it does not exist. ``key``: its mode, kind and target."""
+    same = "(mode, kind, target) = (?, ?, ?)"
+    query = f"SELECT source FROM rules WHERE {same} UNION SELECT source FROM parts WHERE {same} ORDER BY source"
+    return [source for (source,) in store.execute(query, (*key, *key))]
 
 
 def settle(store: Store, change: Change, state: State) -> None:

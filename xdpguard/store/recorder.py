@@ -47,7 +47,7 @@ class Recorder:
         held = {(place, key): before for place, key, before in self._store.execute(query, (number,))}
         again = [(number, place, key) for place, key, _, _ in rows if (place, key) in held]
         self._store.execute_many("DELETE FROM change_rows WHERE change = ? AND place = ? AND key = ?", again)
-        self._store.execute_many("INSERT INTO change_rows VALUES (?, ?, ?, ?, ?)", _changed(number, rows, held))
+        self._store.execute_many("INSERT INTO change_rows VALUES (?, ?, ?, ?, ?, ?)", self._changed(number, rows, held))
         self._bound(number)
         self._set_deadline(number)
         self.change = next((it for it in journal.changes(self._store) if it.id == number), None)
@@ -104,15 +104,17 @@ class Recorder:
                 yield place, words, row if there else None, None if now[key[0]] is None else now
             self._store.execute(f"DELETE FROM before_{place}")
 
-
-def _changed(number: int, rows: Iterable[Row], held: Mapping[tuple[str, str], str | None]) -> Iterator[tuple[Any, ...]]:
-    """Yield what to store of the rows that differ from what they were before the change; ``held``: known as that."""
-    for place, key, before, now in rows:
-        text = held[place, key] if (place, key) in held else text_of(before)
-        first = image_of(text) if (place, key) in held else before
-        after = checksum(place, now)
-        if checksum(place, first) != after:
-            yield number, place, key, text, after
+    def _changed(
+        self, number: int, rows: Iterable[Row], held: Mapping[tuple[str, str], str | None]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield what to store of the rows that the change has made differ; ``held``: as they were before it."""
+        for place, key, before, now in rows:
+            text = held[place, key] if (place, key) in held else text_of(before)
+            first = image_of(text) if (place, key) in held else before
+            after = checksum(place, now)
+            if checksum(place, first) != after:
+                its = journal.origins(self._store, json.loads(key)) if place == "rules" else []
+                yield number, place, key, text, after, json.dumps(its)
 
 
 def _watch(store: Store, place: str, names: list[str]) -> None:

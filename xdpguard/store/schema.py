@@ -117,6 +117,7 @@ CREATE TABLE IF NOT EXISTS change_rows (  -- the rows that a change touched
     key TEXT NOT NULL,          -- JSON: the row's key in it
     before TEXT,                -- JSON: the row as it was, NULL if there was none
     after INTEGER,              -- checksum of the row as the change left it, NULL if removed
+    origins TEXT NOT NULL,      -- JSON: those of a rule as the change left it
     PRIMARY KEY (change, place, key)
 ) STRICT, WITHOUT ROWID;
 """
