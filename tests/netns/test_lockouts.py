@@ -261,6 +261,9 @@ def test_a_guard_that_lets_nobody_log_in(command: Command) -> None:
         assert "a new login over 22/tcp may not get in" in refused
         assert "--force" in refused
     assert command.json("guard", "show")["overrides"] == {}
+    command.ok("guard", "set", "mode=always", "syn_rate=1", "--confirm", "60s")
+    command.ok("undo")
+    assert command.json("guard", "show")["overrides"] == {}
     command.ok("guard", "set", "mode=always", "syn_rate=1", "exempt_ports=22")
     command.refused(1, "guard", "set", "exempt_ports=default")
     command.ok("guard", "set", "exempt_ports=default", "--force")
@@ -272,8 +275,12 @@ def test_a_guard_that_lets_nobody_log_in(command: Command) -> None:
 def test_a_configured_guard_that_lets_nobody_log_in(attached: Command, lab: Lab, tmp_path: Path) -> None:
     config = tmp_path / "guard.toml"
     config.write_text('[guard]\nmode = "always"\nconnection_rate = 2\n')
-    refused = attached.refused(1, "attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+    again = ("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+    refused = attached.refused(1, *again)
     assert "connection_rate=2" in refused
+    attached.ok(*again, "--confirm", "60s")
+    attached.ok("undo")
+    assert attached.json("guard", "show")["policy"]["mode"] == "auto"
 
 
 def test_what_bogons_take_from_dhcp(command: Command) -> None:

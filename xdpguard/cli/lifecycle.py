@@ -91,7 +91,9 @@ def attach(
         if config is None and not no_config:
             policy = remembered_policy(session, chosen)
         place = session.place(interface, netns, anew=True)
-        wanted = Request(*place, mode, observe=observe, replace=replace, force=force, any_mtu=mtu_any)
+        wanted = Request(
+            *place, mode, observe=observe, replace=replace, force=force, tried=bool(confirm), any_mtu=mtu_any
+        )
         outcome = session.attach(wanted, policy)
         if no_config or (config is not None and config.is_file()):
             session.remember_config(config)

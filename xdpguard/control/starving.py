@@ -28,7 +28,8 @@ def check(policy: Guard, before: Guard, ports: Collection[int]) -> None:
     raise XdpguardError(
         f"mode=always with {key}={rate} passes {rate} a second ({_RATES[key]}): sessions go on,"
         f" and a new login over {port}/tcp may not get in",
-        f"nothing was changed; set {key} to {_LEAST} or more, or exempt_ports={port}; use --force to override",
+        f"nothing was changed; set {key} to {_LEAST} or more, or exempt_ports={port}; "
+        "try it with --confirm 60s, or use --force to override",
     )
 
 
