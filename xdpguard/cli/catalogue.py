@@ -26,9 +26,9 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
     "Attach": {
         "attach": Source("xdpguard.cli.lifecycle", "Attach the program to an interface, or swap the one attached."),
         "detach": Source("xdpguard.cli.lifecycle", "Detach the program from an interface."),
-        "status": Source("xdpguard.cli.lifecycle", "Show what is attached, and how many rules are in force."),
+        "status": Source("xdpguard.cli.status", "Show what is attached, and how many rules are in force."),
         "doctor": Source(
-            "xdpguard.cli.lifecycle",
+            "xdpguard.cli.status",
             "Check that this machine has what xdpguard needs, and say how to get what it lacks.",
         ),
     },
@@ -84,7 +84,7 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
     "SYN guard and service": {
         "guard": Source("xdpguard.cli.guard", "Show the SYN guard, and change its policy."),
         "run": Source(
-            "xdpguard.cli.guard",
+            "xdpguard.cli.run",
             "Run as a service: attach recorded and named interfaces, follow them, log floods, ban sources.",
         ),
         "dashboard": Source("xdpguard.cli.dashboard", "Print a Grafana dashboard for the metrics of `run`."),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The commands attach, detach, status, doctor."""
+"""The commands attach and detach."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xdpguard import units
-from xdpguard.cli import health, places, render, undoing
-from xdpguard.cli.session import controller, options, pins, remembered_policy
-from xdpguard.errors import EXIT_FAILED, EXIT_MISSING, UsageError, XdpguardError
+from xdpguard.cli import places, render, undoing
+from xdpguard.cli.session import controller, options, remembered_policy
+from xdpguard.errors import EXIT_FAILED, UsageError, XdpguardError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.control.attach import Outcome
-    from xdpguard.control.interfaces import Interface
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _ATTACH_EXAMPLES = """
 \b
@@ -49,8 +45,6 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.command(epilog=_ATTACH_EXAMPLES)(attach)
     app.command(epilog=_DETACH_EXAMPLES)(detach)
-    app.command()(status)
-    app.command()(doctor)
 
 
 def attach(
@@ -139,145 +133,3 @@ def _report(outcome: Outcome) -> None:
         render.say(f"detached from {place_of(outcome.interface.name, outcome.interface.netns)}")
     for change in outcome.restored:
         render.say(f"put back {change}")
-
-
-def status(
-    context: typer.Context, interface: places.Interface = "", netns: places.Netns = None, as_json: _Json = False
-) -> None:
-    """Show what is attached, and how many rules are in force. Exit with 1 if something is wrong."""
-    import time
-
-    from xdpguard.control import needed, openness
-    from xdpguard.control.answering import Reach
-    from xdpguard.dataplane.sys.abi import ABI
-
-    chosen = options(context)
-    with controller(chosen, read_only=True) as session:
-        interfaces = session.matching(interface, netns)
-        lists = {it.name: it.entries for it in session.lists.stored.all()}
-        shadow_lists = {it.name: it.entries for it in session.shadow_lists.stored.all()}
-        shadow_rules = len(session.shadow_rules.in_force())
-        audit = session.audit()
-        answers = Reach(pins(chosen), session.links(interfaces))
-        conflicts = needed.kept(session.store)
-        everybody = openness.notes(session.store)
-        awaited, unread = health.awaited(session, chosen)
-        counts = session.store.counts(time.time())
-        waiting = health.waiting(session.store)
-    failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
-    degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
-    if as_json:
-        from xdpguard.cli.answers import changes, state
-
-        render.print_json(
-            state.Status(
-                instance=chosen.instance.name,
-                abi=ABI,
-                interfaces=[state.Interface.of(it, answers) for it in interfaces],
-                rules=counts,
-                lists=lists,
-                shadow=state.ShadowCounts(shadow_rules, shadow_lists),
-                audit=state.Audit.of(audit) if audit else None,
-                awaited=[state.Awaited(*place) for place in awaited],
-                conflicts=[state.Conflict.of(it) for it in conflicts],
-                allows_everybody=everybody,
-                confirm=changes.Confirmation.of(*waiting),
-                degraded=degraded,
-            )
-        )
-        _exit(degraded)
-        return
-    total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    render.say(f"instance {chosen.instance.name}: rules: {total}")
-    if lists:
-        named = ", ".join(f"{name} ({units.number(count)})" for name, count in lists.items())
-        render.say(f"lists: {named}")
-    if shadow_rules or shadow_lists:
-        named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
-        render.say(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}")
-    if audit and audit.shadow and not audit.shadow.whole:
-        render.note("the kernel lacks some shadow entries; attach again, or let xdpguard run restore them")
-    if audit and audit.ratio < 1:
-        missing = [
-            f"{share.held:,} of {share.stored:,} {what}"
-            for what, share in (
-                ("rules", audit.rules),
-                *((f"entries of list {it}", share) for it, share in audit.lists.items()),
-            )
-            if share.held < share.stored
-        ]
-        render.note(f"the kernel holds only {', '.join(missing)}; attach again, or let xdpguard run restore them")
-    for text in [*waiting.texts(), *everybody, *map(health.conflict_text, conflicts)]:
-        render.note(text)
-    for place in awaited:
-        render.note(f"{place_of(*place)} is named in the configuration but not attached; xdpguard run attaches it")
-    if unread:
-        render.note(f"the configuration cannot be read: {unread}")
-    if not interfaces:
-        render.say("nothing is attached; attach with: xdpguard attach IFACE")
-        _exit(degraded)
-        return
-    rows = [
-        [
-            it.name,
-            it.netns or "-",
-            it.mode,
-            str(it.prog_id or "-"),
-            "yes" if it.observe else "no",
-            f"{it.mtu or '-'}{', any' if it.any_mtu else ''}",
-            _state(it),
-        ]
-        for it in interfaces
-    ]
-    render.print_table(["interface", "netns", "mode", "program", "observe", "mtu", "state"], rows, right="program")
-    for it in interfaces:
-        if it.may_fix_mtu():
-            render.note(_fixed_mtu(it))
-    for text in failing:
-        render.note(text)
-    _exit(degraded)
-
-
-def _exit(degraded: list[str]) -> None:
-    if degraded:
-        raise typer.Exit(EXIT_FAILED)
-
-
-def doctor(
-    context: typer.Context,
-    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, and say what was done.")] = False,
-    as_json: _Json = False,
-) -> None:
-    """Check that this machine has what xdpguard needs, and say how to get what it lacks."""
-    from xdpguard import doctor as checks
-
-    found = checks.run(options(context).instance, fix)
-    if as_json:
-        render.print_json(found)
-    else:
-        marks = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
-        for check in found:
-            render.say(f"{marks[check.result]:<5} {check.name}: {check.finding}")
-            if check.fixed:
-                render.say(f"      fixed: {check.fixed}")
-            if check.remedy:
-                render.say(f"      -> {check.remedy}")
-    failed = {check.name for check in found if check.result == "fail"}
-    if failed:
-        raise typer.Exit(EXIT_FAILED if failed == {"programs"} else EXIT_MISSING)
-
-
-def _fixed_mtu(its: Interface) -> str:
-    place = place_of(its.name, its.netns)
-    remedy = "detach, raise it and attach again, or attach with --mtu-any"
-    return f"{place}: a larger MTU (for a veth, of its peer) may be refused while this program is attached; {remedy}"
-
-
-def _state(interface: Interface) -> str:
-    return {
-        "attached": "attached",
-        "detached": "not attached (reboot?): attach it again",
-        "replaced": "carries another program",
-        "renamed": "attached, but renamed or moved: detach it and attach it under its new name",
-        "gone": "the interface no longer exists: detach forgets it",
-    }[interface.state]
