@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import socket
@@ -303,7 +304,7 @@ def test_clients_do_not_notice_a_flood(lab: Lab, command: Command, name: str) ->
                 assert exchange(connect(lab, address, source=source), DATA[:20_000]), number
             long.sendall(DATA[1000:50_000])
         finally:
-            flood.communicate(timeout=60)
+            sent = json.loads(flood.communicate(timeout=60)[0])["packets"]
         assert exchange(long, DATA[:100_000], sent=50_000), "the connection that was there before"
         assert eventually(lambda: not is_active(command), 30)
         assert exchange(connect(lab, address), DATA[:20_000])
@@ -312,10 +313,10 @@ def test_clients_do_not_notice_a_flood(lab: Lab, command: Command, name: str) ->
         reason = "syn_rate" if "closed" in name else "cookie_sent"
     else:
         reason = "cookie_bad" if name == "ACK" else "ack_unknown"
-    assert counted[reason] > 100_000
+    assert counted[reason] > sent // 4, "what came before it was active, and what a rate limit lets pass"
     assert command.json("rules") == []
     if "closed" in name:
-        assert out_resets(lab) - resets < 50_000, "positive control: without a bound there would be as many as SYNs"
+        assert out_resets(lab) - resets < sent // 8, "positive control: without a bound there would be as many as SYNs"
         assert out_resets(lab) > resets
 
 

@@ -366,9 +366,12 @@ def test_interfaces_come_and_go(lab: Lab, attached: Command, running: Run) -> No
     count = len(running.lines)
     attached.ok("attach", INTERFACE, "--netns", lab.server)
     assert eventually(lambda: any("watching eth0" in line for line in running.lines[count:]), 20)
-    flood = start_flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "2")
-    assert running.says("a flood begins"), running.lines
-    flood.communicate(timeout=60)
+    flood = start_flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "30")
+    try:
+        assert running.says("a flood begins", 30), running.lines
+    finally:
+        flood.kill()
+        flood.communicate(timeout=60)
 
 
 def test_an_interface_that_goes_and_comes_back(lab: Lab, attached: Command) -> None:
