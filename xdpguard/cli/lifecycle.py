@@ -72,7 +72,7 @@ def attach(
     confirm: undoing.Confirm = "",
 ) -> None:
     """Attach the program to an interface, or swap the one attached."""
-    from xdpguard.cli.lists import list_notes
+    from xdpguard.cli.loaded import list_notes
     from xdpguard.control.planning import Request
     from xdpguard.policy.load import load
     from xdpguard.policy.model import Policy

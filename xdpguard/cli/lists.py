@@ -7,25 +7,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from xdpguard.cli import entries, health, render, undoing
+from xdpguard.cli.loaded import report, report_reading
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
-
-if TYPE_CHECKING:
-    from xdpguard.control.loader import Loaded
-    from xdpguard.control.presence import Presences
-    from xdpguard.lists.addresses import AddressSet
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what the list would drop.")]
 
-_FIRST = 10  # prefixes that a dry run shows
 
 _LOAD_EXAMPLES = """
 \b
@@ -139,11 +134,11 @@ def load(
             where = presences(found.store)
             passing = [] if shadow or dry_run else list(Standing(found).allowed_of(name))
     if dry_run:
-        _report_reading(done, ready.entries, shadow, as_json)
+        report_reading(done, ready.entries, shadow, as_json)
         if ready.refusal:
             raise ready.refusal
         return
-    _report(done, shadow, as_json, where)
+    report(done, shadow, as_json, where)
     for text in passing if not as_json else ():
         render.note(text)
 
@@ -212,60 +207,6 @@ def show(
         return
     for text in where.notes("nothing is attached: none of these is in force"):
         render.note(text)
-
-
-def list_notes(done: Loaded) -> Iterator[str]:
-    """Yield notes for the user about a list that was loaded."""
-    its = done.its
-    for fault in done.faults:
-        yield f"{its.file or 'standard input'}:{fault.line}: {fault.text!r}: {fault.why}; skipped"
-    if its.skipped > len(done.faults):
-        yield f"... and {render.counted(its.skipped - len(done.faults), 'more line')} skipped"
-    yield from done.notes
-
-
-def _report(done: Loaded, shadow: bool, as_json: bool, where: Presences) -> None:
-    for text in list_notes(done):
-        render.note(text)
-    if as_json:
-        from xdpguard.cli.answers.entries import LoadedNow
-
-        render.print_json(LoadedNow.of(done, shadow, bool(where.enforcing)))
-        return
-    typer.echo(f"{'loaded the shadow list' if shadow else 'loaded'} {_summary(done)}")
-    begins = "counts" if shadow else "in force"
-    for text in where.notes(f"nothing is attached: stored, {begins} from the next attach on"):
-        render.note(text)
-
-
-def _report_reading(done: Loaded, entries: AddressSet, shadow: bool, as_json: bool) -> None:
-    """Show how a file was read, and the first prefixes that it blocks."""
-    families = ((4, entries.network4.size), (6, entries.high6.size))
-    places = [(version, place) for version, size in families for place in range(min(size, _FIRST))]
-    first = [str(entries.prefix(version, place)) for version, place in places[:_FIRST]]
-    if as_json:
-        from xdpguard.cli.answers.entries import DryLoad
-
-        render.print_json(DryLoad.read(done, shadow, first, list(list_notes(done))))
-        return
-    for text in list_notes(done):
-        render.note(text)
-    typer.echo(f"would load {_summary(done)}")
-    for text in first:
-        typer.echo(f"  {text}")
-    if len(entries) > len(first):
-        typer.echo(f"  ... and {len(entries) - len(first):,} more prefixes")
-
-
-def _summary(done: Loaded) -> str:
-    its = done.its
-    was = f" (had {done.before.entries:,})" if done.before else ""
-    skipped = f", {render.counted(its.skipped, 'line')} skipped" if its.skipped else ""
-    left_out = f", {done.left_out:,} left out" if done.left_out else ""
-    twice = f", {render.counted(its.duplicates, 'duplicate')}" if its.duplicates else ""
-    given, stored = render.counted(its.given, "entry", "entries"), render.counted(its.entries, "prefix", "prefixes")
-    counts = f"{given}{twice}, as {stored}{was}{skipped}{left_out}"
-    return f"{its.name}: {counts} ({its.format}: {done.reading})"
 
 
 @contextmanager
