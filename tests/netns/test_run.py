@@ -339,8 +339,21 @@ def test_systemd_is_told(lab: Lab, attached: Command, tmp_path: Path) -> None:
             assert run.end() == 0
 
 
-def test_nothing_attached(command: Command) -> None:
+def test_nothing_attached(command: Command, lab: Lab, tmp_path: Path) -> None:
+    """Refused to a user; a service waits, or systemd would start it again and again."""
     assert "attach an interface first" in command.refused(1, "run")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        path = tmp_path / "notify"
+        link.bind(str(path))
+        link.settimeout(60)
+        run = Run(command, NOTIFY_SOCKET=str(path))
+        try:
+            assert run.says("nothing is attached; waiting for xdpguard attach"), run.lines
+            assert "READY=1" in link.recv(4096).decode()
+            command.ok("attach", INTERFACE, "--netns", lab.server)
+            assert run.says("watching eth0"), run.lines
+        finally:
+            assert run.end() == 0
 
 
 def test_one_at_a_time(attached: Command, running: Run, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from xdpguard.net.links import NoSuchLink
 from xdpguard.net.netns import arguments_of, place_of
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Policy
+from xdpguard.service.notify import supervised
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Following:
     def begin(self, session: Controller, policy: Policy, now: float) -> None:
         """Attach what a reboot has detached and what is named; wait for interfaces that do not exist yet.
 
-        Raises XdpguardError if there is nothing to attach to and nothing to wait for.
+        Raises XdpguardError if there is nothing to attach to and nothing to wait for, unless systemd supervises it.
         """
         held_back: list[tuple[Place, int, str]] = []
         self._held_back = held_back
@@ -87,11 +88,16 @@ class Following:
         places = {*self._awaited, *((it.name, it.netns) for it in session.interfaces())}
         if self._failed and not places - set(self._failed):
             return next(iter(self._failed))
-        if not places:
+        if not places and not supervised():
             raise XdpguardError(
                 "nothing is attached",
                 "attach an interface first: xdpguard attach IFACE; or name it: run --attach IFACE, or "
                 '[attach] interfaces = ["IFACE"] in the configuration',
+            )
+        if not places:  # a package has just been installed: it would be started again and again
+            _log.info(
+                "nothing is attached; waiting for xdpguard attach IFACE, or for "
+                '[attach] interfaces = ["IFACE"] in the configuration and a reload'
             )
         return None
 

@@ -22,6 +22,11 @@ def notify(*lines: str) -> None:
         link.sendto("\n".join(lines).encode(), address)
 
 
+def supervised() -> bool:
+    """Return whether a manager waits for notifications, and starts the service again when it ends."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 def reloading() -> None:
     """Send ``RELOADING=1`` with the time stamp that systemd requires."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
