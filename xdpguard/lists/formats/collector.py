@@ -180,6 +180,8 @@ class Collector:
             self.notes.remark(said.remark, number)
         if said.let_in:
             self.let_in(said.let_in, number, said.why)
+        elif said.out:
+            self.notes.leave_out(said.out)
         elif said.exception:
             self.exception(said.exception, number)
         elif said.end is None or self.notes.ends(said.end):

@@ -7,8 +7,9 @@ import csv
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from xdpguard.lists.formats.entries import Entry, entry, has_address, packed
+from xdpguard.lists.formats.entries import Entry, entry, has_address
 from xdpguard.lists.formats.masks import is_mask, is_wildcard
+from xdpguard.lists.formats.reasons import packed
 
 BLANKS = " "  # as a delimiter: any number of blanks and tabs
 DELIMITERS = (",", "\t", ";", BLANKS)

@@ -19,10 +19,13 @@ LET_IN = words_of(
     "clean known_good not_malicious false_positive nomatch friendly partner"
 )
 # An entry that is not in force.
-_IDLE = words_of(
+_OFF = words_of(
     "inactive disabled disable expired revoked deleted delete removed remove unban unbanned unblock unblocked off "
-    "retired withdrawn obsolete archived resolved closed released lifted log logged monitor monitored detect "
-    "detected alert count counted observe observed captcha challenge"
+    "retired withdrawn obsolete archived released lifted"
+)
+_IDLE = _OFF | words_of(
+    "resolved closed log logged monitor monitored detect detected alert count counted observe observed captcha "
+    "challenge managed_challenge js_challenge jschallenge interactive_challenge"
 )
 _BANS = words_of(
     "deny denied block blocked ban banned drop dropped reject rejected refuse refused discard discarded blacklist "
@@ -147,6 +150,11 @@ def unnamed(at: int, cells: list[str], name: str = "") -> Judge | None:
 def is_let_in(text: str) -> bool:
     """Return whether words after an address say that it is not blocked."""
     return normal(text) in LET_IN
+
+
+def is_off(text: str) -> bool:
+    """Return whether words after an address say that its block is not in force."""
+    return normal(text) in _OFF
 
 
 def normal(text: str) -> str:
