@@ -37,7 +37,7 @@ CASES: dict[str, Case] = {
     # words
     "off": Case("198.51.100.7 off" + MORE, HOSTS, "left out: off (1)"),
     "unbanned": Case("198.51.100.7 unbanned" + MORE, HOSTS, "left out: unbanned (1)"),
-    "Cisco": Case("access-list 10 deny 192.0.2.0 0.0.0.255\n", None, "several addresses on one line, among other"),
+    "rule": Case("drop from 192.0.2.0 to 192.0.2.9\n", None, "several addresses on one line, among other"),
     "Caddy": Case("@bad remote_ip 192.0.2.1 198.51.100.7\n", None, "among other words"),
     "only addresses": Case("198.51.100.1 198.51.100.2 198.51.100.3" + MORE, HOSTS, "--format addresses takes each"),
     "port in a cell": Case('"a","192.0.2.1:443","x"\n', None, "'192.0.2.1:443' is an address with a port"),

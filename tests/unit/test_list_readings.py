@@ -135,7 +135,7 @@ CASES: dict[str, Case] = {
     "access log": Case('192.0.2.1 - - [27/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 1\n', None, "access log"),
     "delegated": Case("ripencc|FR|ipv4|192.0.2.0|256|20100712|allocated\n", None, "statistics"),
     "BIND": Case('acl "bad" {\n192.0.2.64/26;\n!192.0.2.77;\n};\n', None, "BIND"),
-    "Cisco": Case("ip prefix-list B seq 5 deny 192.0.2.0/24\nip prefix-list B seq 9 deny 192.0.3.0/24\n", None, "not"),
+    "Cisco": Case("ip prefix-list B deny 192.0.2.0/24\nip prefix-list B seq 9 deny 192.0.3.0/24\n", None, "router"),
     "MikroTik": Case("/ip firewall address-list\nadd address=192.0.2.1 list=bad\n", None, "not an address"),
     "nginx": Case("deny 192.0.2.1;\ndeny 192.0.2.9;\nallow all;\n", None, "not an address"),
     "OpenIOC": Case("<ioc>\n<Content type=\"IP\">192.0.2.1</Content>\n</ioc>\n", None, "not an address"),
