@@ -13,11 +13,19 @@ from xdpguard.errors import UsageError
 from xdpguard.policy.target import Port, Prefix, parse_duration, parse_ports, parse_prefix
 
 
-@given(st.ip_addresses(), st.integers(0, 128))
+@given(
+    st.ip_addresses() | st.integers(0, (1 << 32) - 1).map(lambda host: ipaddress.IPv6Address((0xFFFF << 32) | host)),
+    st.integers(0, 128),
+)
 def test_prefixes_agree_with_ipaddress(address: ipaddress.IPv4Address | ipaddress.IPv6Address, bits: int) -> None:
     length = min(bits, address.max_prefixlen)
     expected = ipaddress.ip_network(f"{address}/{length}", strict=False)
-    if address.version == 6 and address.ipv4_mapped and length >= 96:
+    if address.version == 6 and address.ipv4_mapped and length < 96:
+        with pytest.raises(UsageError, match="not a prefix length") as caught:
+            parse_prefix(f"{address}/{length}")
+        assert "192.0.2.0/24" in caught.value.remedy
+        return
+    if address.version == 6 and address.ipv4_mapped:
         expected = ipaddress.ip_network(f"{address.ipv4_mapped}/{length - 96}", strict=False)
     prefix, cleared = parse_prefix(f"{address}/{length}")
     assert (prefix.network, prefix.length) == (expected.network_address.packed, expected.prefixlen)

@@ -80,7 +80,12 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
         if not _LENGTH.fullmatch(bits) or int(bits) > width:
             raise UsageError(f"not a prefix length: {_shown(text)}", f"the range is /0 to /{width} for this address")
         length = int(bits)
-    if network.startswith(MAPPED) and width == 128 and length >= 96:
+    if network.startswith(MAPPED) and width == 128:
+        if length < 96:
+            raise UsageError(
+                f"not a prefix length: {_shown(text)}",
+                "write the prefix as IPv4: 192.0.2.0/24; in the IPv4-mapped form that is ::ffff:192.0.2.0/120",
+            )
         network, length = network[12:], length - 96
     masked = _masked(network, length)
     return Prefix(masked, length), masked != network

@@ -6,7 +6,7 @@
     dat        ranges with a level (eMule)                                 levels
     csv        columns, with or without a header                           columns, table
     rbldnsd    zones of ip4set, ip4trie, ip6trie                           zones
-    spamhaus   DROP, as text or as JSON lines                              lines, exports
+    spamhaus   DROP, as text or as JSON lines                              lines, objects
     nftables   nft list ruleset, nft -j, nft scripts                       nftables, exports
     ipset      ipset save                                                  ipset
     crowdsec   cscli decisions list -o json, -o raw                        exports, columns
@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 from xdpguard import files
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats import exports, sources
+from xdpguard.lists.formats import exports, objects, sources
 from xdpguard.lists.formats.collector import Collector, Fault, Parsed
 from xdpguard.lists.formats.entries import decoded
 from xdpguard.lists.formats.nftables import Nftables
@@ -40,7 +40,7 @@ _NFTABLES = re.compile(
     rb"(?:[ \t]*(?:#[^\n]*)?\n)*+[ \t]*"
     rb"(?:table\s+(?:\w+\s+)?[^\s{}]+\s*\{|(?:set|map)\s+[^\s{}]+\s*\{|elements\s*=\s*\{"
     rb"|(?:add|create)\s+element\s[^{}\n]+\{|(?:add|create|flush|delete|destroy)\s+(?:table|set|map|chain)\s+"
-    rb"(?:ip6?|inet|arp|bridge|netdev)\s|flush\s+ruleset|define\s+[^\s{}]+\s*=)"
+    rb"(?:ip6?|inet|arp|bridge|netdev)\s|flush\s+ruleset|define\s+[^\s{}]+\s*=\s*[^\s\[])"
 )
 
 
@@ -104,7 +104,7 @@ def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector,
         if _NFTABLES.match(head):
             Nftables(collector).read(blocks)
             form = "nftables"
-        elif exports.is_document(head) and not exports.is_lines(head):
+        elif exports.is_document(head) and not objects.is_lines(head):
             form = exports.Export(name, blocks, collector).read()
         if form and request.format and form != request.format:
             raise UsageError(f"{name}: it is not in the format {request.format}; it looks like {form}", "leave it out")

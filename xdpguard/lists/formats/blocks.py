@@ -208,9 +208,9 @@ def _inet6(cells: list[bytes], found: Lines, lines: Positions) -> Six:
             bits[len(packed)] = _UNKNOWN
             packed.append(_NO_ADDRESS)
     halves = np.frombuffer(b"".join(packed), dtype=">u8").astype(np.uint64).reshape(-1, 2)
-    good = bits != _UNKNOWN
-    where, high, low, bits = lines[still][good], halves[good, 0], halves[good, 1], bits[good]
-    mapped = (high == 0) & (low >> np.uint64(32) == 0xFFFF) & (bits >= 96)
+    mapped = (halves[:, 0] == 0) & (halves[:, 1] >> np.uint64(32) == 0xFFFF)
+    good = (bits != _UNKNOWN) & ~(mapped & (bits < 96))  # a length that is IPv4's, to `entry`
+    where, high, low, bits, mapped = lines[still][good], halves[good, 0], halves[good, 1], bits[good], mapped[good]
     found.state[where] = np.where(mapped, ENTRY, SIX)
     upper, lower = _HOSTS6[0][bits], _HOSTS6[1][bits]
     found.cleared[where] = ((high & upper) | (low & lower)) != 0

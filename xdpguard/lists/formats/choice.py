@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats import names, words
-from xdpguard.lists.formats.entries import shown
+from xdpguard.lists.formats import doubts, names, words
+from xdpguard.lists.formats.entries import entry, shown
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.lengths import find_lengths
 from xdpguard.lists.formats.request import Request
@@ -42,11 +42,14 @@ class Choice:
             return self._layout
         found = self._asked() if self._request.column else self._by_name() or self._by_content()
         if found is None:
+            self._refuse_without()
             return None
         if found.decisions and not self._request.column:
             return found
         if found.last is None:
             found = find_lengths(self._name, found, self._rows, self._columns, self._request)
+        if not self._request.column:
+            doubts.refuse(self._name, found, self._rows, self._columns)
         return found._replace(judges=self._judges(found))
 
     def _asked(self) -> Layout | None:
@@ -130,6 +133,18 @@ class Choice:
         some = [at for at, column in enumerate(self._columns) if column.entries and at < len(header)]
         some = [at for at in some if header[at] in names.SOURCES or header[at] in names.ADDRESSES]
         return self._layout._replace(first=max(some, key=lambda at: self._columns[at].entries)) if some else None
+
+    def _refuse_without(self) -> None:
+        """Raise UsageError for rows without an address, whose header names a column of addresses."""
+        wanted = names.SOURCES | names.ADDRESSES | names.TARGETS
+        for at, word in enumerate(self._header if self._layout.headed else []):
+            text = next((text for row in self._rows if (text := cell(row, at))), "")
+            if word in wanted and text and not any(column.entries for column in self._columns):
+                raise UsageError(
+                    f"{self._name}: no entries; column {self._layout.named(at)} holds no addresses: {shown(text)!r} is "
+                    f"{entry(text)}",
+                    "check what it is, or name another column with --column",
+                )
 
     def _holding(self) -> list[int]:
         """Return the columns that hold addresses, without those that are named for something else."""

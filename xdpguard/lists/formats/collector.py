@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from array import array
 from bisect import insort
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -15,8 +14,9 @@ from xdpguard.errors import UsageError
 from xdpguard.lists.formats.blocks import BLANK, ENTRY, Bytes, Halves, Lines, Numbers, Positions, Six, solve, unsolved
 from xdpguard.lists.formats.entries import HIDDEN, Entry, decoded, entry, hides_address, shown
 from xdpguard.lists.formats.exceptions import Exceptions
-from xdpguard.lists.formats.lines import Meaning, meaning
+from xdpguard.lists.formats.lines import SEVERAL, Meaning, meaning, several
 from xdpguard.lists.formats.notes import Notes
+from xdpguard.lists.formats.single import Single
 from xdpguard.lists.ranges import Ranges
 
 MANY_FAULTS = 100_000  # from which more faults than entries mean that it is not a list
@@ -24,7 +24,6 @@ FAULTS = 20  # maximum kept, with line and reason
 MOST = 1 << 26  # entries
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-_LOWER = (1 << 64) - 1
 
 
 class Fault(NamedTuple):
@@ -54,32 +53,6 @@ class Parsed(NamedTuple):
     ending: int = 0  # entries with an end, which are taken without it
     exceptions: int = 0
     given: int = 0  # entries in the file; exceptions may have cut them into more
-
-
-class _Single:
-    """Entries parsed one by one, with their lines, in arrays: objects would take ten times the memory."""
-
-    def __init__(self) -> None:
-        self.lines4, self.first, self.last = array("q"), array("L"), array("L")
-        self.lines6, self.high, self.low, self.lengths = array("q"), array("Q"), array("Q"), array("B")
-        self.ranges = tuple(array("Q") for _ in range(4))
-        self.cleared = 0
-
-    def add(self, line: int, said: Entry) -> None:
-        """Add the entries of a line."""
-        self.cleared += said.cleared
-        for first, last in said.ranges4:
-            self.lines4.append(line)
-            self.first.append(first)
-            self.last.append(last)
-        for network, length in said.prefixes6:
-            self.lines6.append(line)
-            self.high.append(network >> 64)
-            self.low.append(network & _LOWER)
-            self.lengths.append(length)
-        for first, last in said.ranges6:
-            for column, half in zip(self.ranges, (*divmod(first, 1 << 64), *divmod(last, 1 << 64)), strict=True):
-                column.append(half)
 
 
 class Collector:
@@ -127,6 +100,10 @@ class Collector:
             insort(self.faults, Fault(line, shown(text), why), key=lambda fault: fault.line)
             del self.faults[FAULTS:]
 
+    def refused(self, line: int, why: str, remedy: str) -> UsageError:
+        """Return the error that refuses the file for what a line says."""
+        return UsageError(f"{self._name}:{line}: {why}", remedy)
+
     def let_in(self, text: str, line: int, why: str) -> None:
         """Record an address that the list lets in: it is kept out of larger entries, too."""
         self.notes.leave_out(why)
@@ -155,13 +132,16 @@ class Collector:
         found, six, rest = solve(text) if self._read is meaning or not blanks else unsolved(text)
         if isinstance(numbers, int):
             numbers = np.arange(numbers, numbers + len(found.state))
-        single = _Single()
+        single = Single()
         for at, raw in rest:
             line, number = decoded(raw), int(numbers[at])
             if blanks:
                 said = self._meaning(line, number)
             elif isinstance(said := entry(line), Entry) and hides_address(line):
                 said = HIDDEN
+            elif isinstance(said, str) and (found_more := several(line)):
+                self.notes.remark(SEVERAL, number)
+                said = found_more
             if isinstance(said, Entry):
                 single.add(at, said)
             elif said is not None:
@@ -180,13 +160,15 @@ class Collector:
             self.notes.remark(said.remark, number)
         if said.let_in:
             self.let_in(said.let_in, number, said.why)
+        elif said.out:
+            self.notes.leave_out(said.out)
         elif said.exception:
             self.exception(said.exception, number)
         elif said.end is None or self.notes.ends(said.end):
             return said.entry or said.fault or None
         return None
 
-    def _add(self, found: Lines, six: Six, single: _Single) -> None:
+    def _add(self, found: Lines, six: Six, single: Single) -> None:
         four = found.state == ENTRY
         first, last, high, low, lengths = found.first[four], found.last[four], six.high, six.low, six.lengths
         self._cleared += int(found.cleared.sum()) + single.cleared

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import re
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from xdpguard.lists.formats.reasons import MAPPED_LENGTH, netmask_length, packed, why_no_length, why_no_range, why_not
 from xdpguard.policy.target import MAPPED
 
 SHOWN = 60
 
-_FOLLOWS = "something follows the address"
 HIDDEN = "an address with another one in a comment"
 _LENGTH = re.compile(r"[0-9]{1,3}")
 _QUAD = r"[0-9]+(?:\.[0-9]+){3}"
@@ -25,7 +24,6 @@ _NUMBERS = re.compile(r"[0-9]\.[0-9]|::")
 _MAPPED = range(0xFFFF << 32, 1 << 48)  # ::ffff:0:0/96
 _WORDS = re.compile(r"(?<![0-9A-Za-z:.])[0-9A-Fa-f:.]{2,60}(?![0-9A-Za-z])")
 _COMMENT = re.compile("[#;]")
-_PORT = re.compile(r"[0-9.]+:[0-9]+|\[.*\](?::[0-9]+)?")
 
 
 class Entry(NamedTuple):
@@ -56,13 +54,16 @@ def _bare(text: str) -> Entry | str:
     address, slash, bits = text.partition("/")
     raw = packed(address)
     if raw is None:
-        return _why(text, address)
+        return why_not(text)
     width = len(raw) * 8
     length = width
     if slash:
-        if not _LENGTH.fullmatch(bits) or int(bits) > width:
-            return _FOLLOWS if " " in bits or "\t" in bits else f"not a prefix length: the range is /0 to /{width}"
-        length = int(bits)
+        given = int(bits) if _LENGTH.fullmatch(bits) else netmask_length(bits) if width == 32 else None
+        if given is None or given > width:
+            return why_no_length(bits, width)
+        if raw.startswith(MAPPED) and given < 96:
+            return MAPPED_LENGTH
+        length = given
     value = int.from_bytes(raw, "big")
     network = value >> (width - length) << (width - length)
     if width == 32:
@@ -73,7 +74,7 @@ def _bare(text: str) -> Entry | str:
 def _range(left: str, right: str) -> Entry | str:
     first, last = packed(left), packed(right)
     if first is None or last is None:
-        return _why(left, left) if first is None else _why(right, right)
+        return why_no_range(left, right)
     if len(first) != len(last):
         return "a range from one address family to another"
     if first > last:
@@ -111,39 +112,18 @@ def _sorted(prefixes: list[tuple[int, int]], cleared: bool) -> Entry:
     return made
 
 
-def packed(address: str) -> bytes | None:
-    """Return an address as 4 or 16 bytes; None if the text is not one."""
-    try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-    except (OSError, ValueError):
-        return None
-
-
-def _why(text: str, address: str) -> str:
-    parts = address.split(".")
-    if "%" in text and ":" in text:
-        why = "an address with a zone, which packets do not carry"
-    elif len(parts) == 4 and address.isascii() and all(map(str.isdecimal, parts)):
-        leading = any(len(part) > 1 and part[0] == "0" for part in parts)
-        why = "a leading zero: octal to some programs, not to others" if leading else "a number above 255"
-    elif packed(text.split(maxsplit=1)[0].partition("/")[0] if text else "") is not None:
-        why = _FOLLOWS
-    elif text.isascii() and text.isdecimal():
-        why = "a number, and not an address"
-    elif _PORT.fullmatch(text):
-        why = "an address with a port or in brackets"
-    else:
-        why = "not an address, prefix or range; names are not looked up"
-    return why
-
-
 def has_address(text: str) -> bool:
     """Return whether a text, such as a comment, holds an address anywhere."""
-    return any(
-        packed(bare) is not None
-        for word in _WORDS.findall(text)
-        for bare in (word, word.rstrip(".:"), word.partition(":")[0])
-    )
+    return any(True for _ in addresses_in(text))
+
+
+def addresses_in(text: str) -> Iterator[bytes]:
+    """Yield the addresses anywhere in a text."""
+    for word in _WORDS.findall(text):
+        for bare in dict.fromkeys((word, word.rstrip(".:"), word.partition(":")[0])):
+            raw = packed(bare)
+            if raw is not None:
+                yield raw
 
 
 def hides_address(line: str) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lists in JSON: `nft -j`, decisions of CrowdSec, Spamhaus. Only one element of an export at a time is in memory."""
+"""Lists in one JSON text: `nft -j`, decisions of CrowdSec. Only one element of an export at a time is in memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.documents import Document
 from xdpguard.lists.formats.ends import end_of
-from xdpguard.lists.formats.entries import decoded
 
 _BATCH = 20_000
-_LINES = re.compile(rb'\s*\{[^{}\n]*"(?:cidr|sblid|type)"\s*:[^{}\n]*\}[ \t]*(?:\n|$)')
-_DOCUMENT = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[\[{"\]]|null\s*$)')
-_OBJECTS = re.compile(rb"\s*\{[^{}\n]*\}[ \t]*\n\s*\{")
+_DOCUMENT = re.compile(rb"""\s*(?:\{\s*["}]|\[\s*(?:[\["\]]|\{(?!'))|null\s*$)""")
 _READINGS = {
     "nftables": "elements of nftables sets, from JSON",
     "crowdsec": "decisions of CrowdSec, from JSON",
@@ -27,39 +24,9 @@ _READINGS = {
 _USUAL = (("scope", "ip"), ("type", "ban"), ("duration", ""))
 
 
-def is_lines(head: bytes) -> bool:
-    """Return whether each line is an object, as in Spamhaus' lists."""
-    # Bounded, as it would be slow for a line of megabytes.
-    return any(pattern.match(head, 0, 4096) for pattern in (_LINES, _OBJECTS))
-
-
-def has_cidr(line: str) -> bool:
-    """Return whether a line is an object as in Spamhaus' lists of prefixes."""
-    return _LINES.match(line.encode(), 0, 4096) is not None and '"asn"' not in line
-
-
 def is_document(head: bytes) -> bool:
     """Return whether this is the beginning of a JSON text."""
     return _DOCUMENT.match(head) is not None
-
-
-def spamhaus(text: bytes, number: int, collector: Collector) -> None:
-    """Add whole lines, each an object with ``cidr``; the last one describes the list itself."""
-    values: list[str] = []
-    numbers: list[int] = []
-    for at, line in enumerate(text.split(b"\n"), start=number):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict) and isinstance(found.get("cidr"), str):
-            values.append(found["cidr"])
-            numbers.append(at)
-        elif not isinstance(found, dict) or found.get("type") != "metadata":
-            collector.fault(at, decoded(line).strip(), 'not an object with "cidr"')
-    collector.values(values, numbers)
 
 
 class Export:

@@ -9,6 +9,8 @@ from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.entries import decoded
 
 _SETS = 1 << 16  # the kernel's own limit
+_REMOVES = (b"del", b"-D", b"--del")
+_FLUSHES = (b"flush", b"-F")
 _QUOTED = re.compile(rb'"[^"\n]*"')
 _TIMEOUT = re.compile(rb"\btimeout\s+([0-9]{1,12})\b")
 
@@ -38,7 +40,11 @@ class Ipset:
                     numbers.append(at)
             elif len(words) > 2 and len(self._unwanted) < _SETS and words[0] in (b"create", b"-N", b"--create"):
                 self._create(words[1], words[2], rest.split())
-            elif words[0] not in (b"COMMIT", b"flush", b"-F", b"-X", b"destroy", b"swap"):
+            elif words[0] in _REMOVES or (words[0] in _FLUSHES and (values or not self._collector.empty)):
+                raise self._collector.refused(
+                    at, "a script that also removes entries", "run it, and load what ipset save prints"
+                )
+            elif words[0] not in (b"COMMIT", *_FLUSHES, b"-X", b"destroy", b"swap"):
                 self._collector.fault(at, decoded(line), "not a line of ipset save")
         self._collector.values(values, numbers)
 

@@ -11,14 +11,17 @@ import re
 from typing import NamedTuple
 
 from xdpguard.lists.formats.ends import end_of
-from xdpguard.lists.formats.entries import Entry, entry, has_address, hides_address
+from xdpguard.lists.formats.entries import Entry, entry, has_address, hides_address, shown
 from xdpguard.lists.formats.masks import could_be_length, is_mask
-from xdpguard.lists.formats.words import is_let_in
+from xdpguard.lists.formats.reasons import NO_ENTRY, VAGUE
+from xdpguard.lists.formats.words import is_let_in, is_off
 
 WORDS = "words behind the address, taken for comments"
 HIDDEN = "addresses in comments behind an entry, not taken"
 SEVERAL = "several addresses on the line, each taken as an entry"
-_MORE = "several addresses on one line; --format addresses takes each, --format ranges the first two as a range"
+_SEVERAL = "several addresses on one line"
+_MORE = f"{_SEVERAL}; --format addresses takes each, --format ranges the first two as a range"
+_AMONG = f"{_SEVERAL}, among other words"
 _LENGTH = (
     "an address and what may be its prefix length or netmask; --prefix-column 2 takes it so, --format plain ignores it"
 )
@@ -26,6 +29,8 @@ _SEPARATOR = re.compile(r"[,;|]")
 _BREAK = re.compile(r"[,;|\s]+")
 _COMMENT = re.compile(r"#|//")
 _SPACED_RANGE = re.compile(r"(\S+)\s*-\s*([0-9A-Fa-f:.]+)\s+(\S.*)")
+# Ranges as people write them, with a dash of typography or a word.
+_WRITTEN_RANGE = re.compile(r"([0-9A-Fa-f:.]+?)(?:\s*(?:[\u2010-\u2015\u2212~]|\.\.+)\s*|\s+to\s+)([0-9A-Fa-f:.]+)")
 _EXCEPTION = re.compile(r"(?:!|except\s|exclude\s|not\s)\s*(\S.*)", re.IGNORECASE)
 _NEGATED = re.compile(r"[-~^](?=[0-9A-Fa-f]*[.:])")
 _DIGITS = re.compile(r"[0-9]|::")
@@ -41,7 +46,8 @@ class Meaning(NamedTuple):
     """The meaning of a line; all empty for a blank line or a comment.
 
     ``remark`` is what to tell about it, ``let_in`` and ``exception`` are addresses that are not to be blocked, the
-    latter by an exclusion mark, ``why`` is what lets it in, ``fault`` why there is no entry.
+    latter by an exclusion mark, ``why`` is what lets it in, ``out`` what puts it out of force, ``fault`` why there is
+    no entry.
     """
 
     entry: Entry | None = None
@@ -49,6 +55,7 @@ class Meaning(NamedTuple):
     remark: str = ""
     let_in: str = ""
     why: str = ""
+    out: str = ""
     exception: str = ""
     end: float | None = None
 
@@ -81,6 +88,8 @@ def _decorated(text: str, fault: str, now: float) -> Meaning:
     body, *comments = _COMMENT.split(text, maxsplit=1)
     remark = HIDDEN if comments and has_address(comments[0]) else ""
     body = body.strip()
+    if written := _WRITTEN_RANGE.fullmatch(body):
+        body, fault = f"{written[1]}-{written[2]}", ""
     if found := several(body):
         return Meaning(found, remark=SEVERAL if len(_SEPARATOR.split(body.strip(",;|"))) > 1 else remark)
     if ";" in body:
@@ -95,10 +104,17 @@ def _decorated(text: str, fault: str, now: float) -> Meaning:
 
 
 def _reason(body: str, fault: str, said: str | None) -> str:
-    words = [word for word in _BREAK.split(body) if word]
-    if len(words) > 1 and sum(isinstance(entry(word), Entry) for word in words) > 1:
-        return _MORE
-    return fault or said or "not an address, prefix or range; names are not looked up"
+    words = [bare for word in _BREAK.split(body) if (bare := word.strip("\"'()[]{}"))]
+    found = [entry(word) for word in words]
+    if sum(isinstance(it, Entry) for it in found) > 1:
+        return _MORE if all(isinstance(it, Entry) for it in found) else _AMONG
+    if (fault or said or NO_ENTRY) != NO_ENTRY:
+        return fault or said or ""
+    # What is wrong may be wrong with one of its words, such as an address with a port.
+    for word, why in zip(words, found, strict=True):
+        if len(words) > 1 and isinstance(why, str) and why not in VAGUE:
+            return f"not an entry: {shown(word)!r} is {why}"
+    return NO_ENTRY
 
 
 def _with_words(body: str, remark: str, now: float) -> Meaning | None:
@@ -118,11 +134,11 @@ def _with_words(body: str, remark: str, now: float) -> Meaning | None:
         found = end_of(ended[1], now)
         return Meaning(said, end=found if isinstance(found, float) else None)
     if has_address(rest):
-        return Meaning(fault=_MORE)
+        return Meaning(fault=_reason(body, _AMONG, None))
     if address and could_be_length(address, rest.split(None, 1)[0]):
         return Meaning(fault=_LENGTH)
-    if address and is_let_in(rest):
-        return Meaning(let_in=address, why=rest)
+    if address and (is_let_in(rest) or is_off(rest)):
+        return Meaning(let_in=address, why=rest) if is_let_in(rest) else Meaning(out=rest)
     return Meaning(said, remark=remark or WORDS)
 
 

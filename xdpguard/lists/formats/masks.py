@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 
-from xdpguard.lists.formats.entries import Entry, entry, packed
+from xdpguard.lists.formats.entries import Entry, entry
+from xdpguard.lists.formats.reasons import packed
 
 _NUMBER = re.compile(r"/?([0-9]{1,3})")
 _HEX = re.compile(r"0x([0-9a-fA-F]{8})")

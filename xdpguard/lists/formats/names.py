@@ -14,7 +14,8 @@ ADDRESSES = words_of(
     "ip address ip_address ipaddress ip_addr ip_addresses ips addr network cidr prefix ip_prefix ip_range iprange "
     "range netblock subnet net ipv4 ipv6 ip4 ip6 ip_cidr value ioc_value ioc indicator entry object observable "
     "member element ipv4_address ipv6_address ipv4addr ipv6addr bad_ip malicious_ip blocked_ip banned_ip ip_or_cidr "
-    "network_address indicator_value item target_ip_address_blocked"
+    "network_address indicator_value item target_ip_address_blocked address_block ip_block adresse ip_adresse "
+    "adresse_ip ipadresse direccion direccion_ip indirizzo indirizzo_ip adres ip_adres"
 )
 # Who sent, attacked, asked.
 SOURCES = words_of(

@@ -21,7 +21,8 @@ _STEP = re.compile(
     rb"|\btype(?P<of>of)?[ \t]+(?P<type>[^;\n{}]+)"
     rb"|\btimeout[ \t]+(?P<timeout>[0-9a-z]+)"
     rb"|(?P<elements>\b(?:elements|define[ \t]+[^\s{}]{1,200})[ \t]*=[ \t]*\{"
-    rb"|\b(?:add|create)[ \t]+element[ \t]+[^{}\n]{1,200}\{)",
+    rb"|\b(?:add|create)[ \t]+element[ \t]+[^{}\n]{1,200}\{)"
+    rb"|(?P<taken>\b(?:delete|destroy)[ \t]+element[ \t]|\bflush[ \t]+set[ \t])",
     re.MULTILINE,
 )
 _WORDS = re.compile(rb"\s(?:timeout|expires|counter|comment|limit|quota|ct|last|size|packets|bytes)\b[^,]*")
@@ -96,6 +97,8 @@ class Nftables:
                 self._unwanted = self._unwanted or _unwanted(step["type"].strip(), bool(step["of"]))
             elif step["timeout"]:
                 self._timeout = duration(decoded(step["timeout"]))
+            elif step["taken"]:
+                self._removes(step["taken"], self._line(text, step.start()))
             else:
                 self._sets += 1
                 if not step["elements"].startswith(b"elements"):
@@ -104,6 +107,13 @@ class Nftables:
                 self._inside = True
                 return step.end()
         return stop
+
+    def _removes(self, command: bytes, line: int) -> None:
+        """Refuse a script that takes back elements it has added: only the kernel knows what is left."""
+        if not command.startswith(b"flush") or self._values or not self._collector.empty:
+            raise self._collector.refused(
+                line, "a script that also removes elements", "run it, and load what nft list ruleset prints"
+            )
 
     def _elements(self, text: bytes, at: int, limit: int, final: bool) -> int:
         end = text.find(b"}", at, limit)

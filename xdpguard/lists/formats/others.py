@@ -5,31 +5,123 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from xdpguard.errors import UsageError
 
-_ACCESS = re.compile(r"\S+ \S+ \S+ \[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:")
-_HOSTS = re.compile(r"(?:0\.0\.0\.0|127\.[0-9.]+|::1?|255\.255\.255\.255|fe80::1%lo0)\s+[A-Za-z0-9_*][A-Za-z0-9_.-]*")
-_DELEGATED = re.compile(r"(?:[0-9.]+\|)?(?:afrinic|apnic|arin|iana|lacnic|ripencc|nro)\|")
-_ACL = re.compile(r"acl\s+\S+\s*\{|(?:blackhole|deny-answer-addresses)\s*\{")
-_NEIGHBOUR = re.compile(r"\S+ (?:dev \S+ |via )")
-_ASN = re.compile(r'\{[^{}]*"asn"\s*:')
-_OBJECT = re.compile(r'\{\s*"[^"]+"\s*:')
+_PREFIXES = "write the prefixes to block, one per line"
+
+
+class _Kind(NamedTuple):
+    """Something else: what lines of it look like, what it is, and what to do. ``first``: the first line tells it."""
+
+    pattern: re.Pattern[str]
+    what: str
+    remedy: str
+    first: bool = False
+
+
 _KINDS = (
-    (_ACCESS, "a web server's access log", "take the addresses to block out of it first"),
-    (_HOSTS, "a hosts file, whose addresses are not what it blocks", "use a list of addresses"),
-    (_DELEGATED, "a registry's statistics, with the number of addresses in place of a prefix length", "use prefixes"),
-    (_ACL, "an address match list of BIND, in which the order of the lines counts", "write prefixes, one per line"),
-    (_NEIGHBOUR, "a table of routes or neighbours", "use a list of addresses"),
-    (_ASN, "a list of AS numbers, not of addresses", "use a list of the prefixes they announce"),
-    (_OBJECT, 'JSON lines without "cidr"', "take the addresses out of it first, one per line"),
+    _Kind(
+        re.compile(r"\S+ \S+ \S+ \[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:"),
+        "a web server's access log",
+        "take the addresses to block out of it first",
+    ),
+    _Kind(
+        re.compile(r"(?:0\.0\.0\.0|127\.[0-9.]+|::1?|255\.255\.255\.255|fe80::1%lo0)\s+[A-Za-z0-9_*][A-Za-z0-9_.-]*"),
+        "a hosts file, whose addresses are not what it blocks",
+        "use a list of addresses",
+    ),
+    _Kind(
+        re.compile(r"(?:[0-9.]+\|)?(?:afrinic|apnic|arin|iana|lacnic|ripencc|nro)\|"),
+        "a registry's statistics, with the number of addresses in place of a prefix length",
+        "use prefixes",
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"acl\s+\S+\s*\{|(?:blackhole|deny-answer-addresses)\s*\{"),
+        "an address match list of BIND, in which the order of the lines counts",
+        "write prefixes, one per line",
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"\S+ (?:dev \S+ |via )|\S+\s+ether\s"),
+        "a table of routes or neighbours",
+        "use a list of addresses",
+    ),
+    _Kind(
+        re.compile(r'\{[^{}]*"asn"\s*:'),
+        "a list of AS numbers, not of addresses",
+        "use a list of the prefixes they announce",
+    ),
+    _Kind(
+        re.compile(r'\{\s*"[^"]+"\s*:'),
+        'JSON lines without "cidr"',
+        "take the addresses out of it first, one per line",
+    ),
+    _Kind(
+        re.compile(r"(?:ip6?tables(?:-restore)?\s|-[AID]\s+\S+\s+-|-[PN]\s+[A-Z]|\*(?:filter|raw|mangle|nat)$)"),
+        "a set of iptables rules, which also match on other things than an address",
+        _PREFIXES,
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"(?:add|insert)\s+rule\s"),
+        "a script of nftables rules; only the sets of nftables are read",
+        "load what nft list ruleset prints if it has a set, or a list of addresses",
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"ipset\s+(?:-\S+\s+)*(?:create|add|-N|-A)\s|Name:\s+\S+$|<ipsets?[ >]"),
+        "a listing or a script of ipset, not what ipset save prints",
+        "load what ipset save prints",
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"\[?\{?'[^']+'\s*[:,]"),
+        "a text of Python, as fail2ban-client banned prints it",
+        "fail2ban-client get JAIL banip prints the addresses of a jail",
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]+)?\s+[^\s;]+;\s*(?:#.*)?$"),
+        "a map of nginx, whose values say which addresses block",
+        "write the addresses to block, one per line",
+    ),
+    _Kind(
+        re.compile(
+            r"(?:no\s+)?(?:ip(?:v6)?\s+)?(?:access-list|prefix-list)\s|object-group\s|policy-options\s"
+            r"|set\s+(?:policy-options|firewall|security)\s|config firewall\s|define\s+\S+\s*=\s*\["
+        ),
+        "a router's or firewall's configuration",
+        _PREFIXES,
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"(?:route6?|inet6?num):\s"),
+        "a list of objects of a routing registry",
+        _PREFIXES,
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"<!doctype html|<html", re.IGNORECASE),
+        "a web page",
+        "check where it was fetched from",
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"version https://git-lfs\."),
+        "a pointer of Git LFS to the file, not the file",
+        "git lfs pull gets it",
+        first=True,
+    ),
 )
 
 
 def refuse_others(name: str, sample: Sequence[str]) -> None:
     """Raise UsageError if most of the first lines are of a known kind that is no list."""
-    for pattern, what, remedy in _KINDS:
-        if sum(pattern.match(line.strip()) is not None for line in sample) * 2 > len(sample) or (
-            pattern in (_ACL, _DELEGATED) and pattern.match(sample[0].strip())
-        ):
-            raise UsageError(f"{name}: no entries; it is {what}", remedy)
+    for kind in _KINDS:
+        if (kind.first and kind.pattern.match(sample[0].strip())) or sum(
+            kind.pattern.match(line.strip()) is not None for line in sample
+        ) * 2 > len(sample):
+            raise UsageError(f"{name}: no entries; it is {kind.what}", kind.remedy)

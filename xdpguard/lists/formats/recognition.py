@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats import columns, exports, lines
+from xdpguard.lists.formats import columns, lines, objects
 from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.entries import Entry, decoded, entry
 from xdpguard.lists.formats.ipset import Ipset
@@ -20,7 +20,10 @@ from xdpguard.lists.formats.zones import Zone, is_zone
 
 _SAMPLE = 200  # lines
 _COMMENT = re.compile("[#;]")
-_IPSET = re.compile(r"(?:create|-N|--create|add|-A|--add)\s+\S+\s+\S+")
+_IPSET = re.compile(
+    r"(?:create|-N|--create)\s+\S+\s+(?:(?:hash|bitmap|list):|ip(?:hash|map|port|tree)|nethash|macipmap|portmap|setlist)"
+    r"|(?:add|-A|--add)\s+\S+\s+[0-9A-Fa-f:\"]"
+)
 _SPAMHAUS = re.compile(rb"^;[^\n]*spamhaus|;[ \t]*SBL[0-9]+[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _FIELDS = "#fields\t"  # Zeek: the names of the columns
 
@@ -65,9 +68,9 @@ def recognised(name: str, whole: bytes, sample: Sample, collector: Collector, re
 
 def _detected(name: str, whole: bytes, sample: Sample, collector: Collector, request: Request) -> tuple[str, Reader]:
     first = sample.lines[0].strip()
-    if exports.has_cidr(first):
+    if objects.has_cidr(first):
         collector.reading = "Spamhaus' JSON lines"
-        return "spamhaus", lambda text, number: exports.spamhaus(text, number, collector)
+        return "spamhaus", lambda text, number: objects.spamhaus(text, number, collector)
     if _IPSET.match(first) or is_zone(first):
         return ("ipset", Ipset(collector).block) if _IPSET.match(first) else ("rbldnsd", Zone(collector).block)
     if _SPAMHAUS.search(whole, 0, 1 << 16):

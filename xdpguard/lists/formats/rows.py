@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from xdpguard.lists.formats.entries import Entry, entry, has_address, packed
+from xdpguard.lists.formats.entries import Entry, entry, has_address
 from xdpguard.lists.formats.masks import is_mask, is_wildcard
+from xdpguard.lists.formats.reasons import packed
 
 BLANKS = " "  # as a delimiter: any number of blanks and tabs
 DELIMITERS = (",", "\t", ";", BLANKS)
@@ -20,16 +22,48 @@ _ALIGNED = 8  # bits of two ends that are those of networks, on average
 Row = list[str]
 
 
+class Rows(NamedTuple):
+    """Lines as rows: their cells, the index of each one's first line, and of lines that leave a quote open."""
+
+    rows: list[Row]
+    starts: Sequence[int]
+    stray: Sequence[int] = ()
+
+
 def split(texts: Sequence[str], delimiter: str) -> list[Row]:
-    """Split each line into cells. An unclosed quote ends with its line."""
+    """Split each line into cells; a quoted cell may go on over several lines."""
+    return split_rows(texts, delimiter).rows
+
+
+def split_rows(texts: Sequence[str], delimiter: str) -> Rows:
+    """Split lines as `split` does. A quote that is not closed in a row like the others ends with its line."""
+    each = range(len(texts))
     if delimiter == BLANKS:
-        return [text.split() for text in texts]
+        return Rows([text.split() for text in texts], each)
     if not any('"' in text for text in texts):
-        return [text.split(delimiter) for text in texts]
+        return Rows([text.split(delimiter) for text in texts], each)
     rows = list(csv.reader(texts, delimiter=delimiter, skipinitialspace=True))
     if len(rows) == len(texts):
-        return rows
-    return [next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), []) for text in texts]
+        return Rows(rows, each)
+    with contextlib.suppress(csv.Error):
+        found = _over_lines(texts, delimiter)
+        if len(set(map(len, found.rows))) == 1:
+            return found
+    single = [next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), []) for text in texts]
+    return Rows(single, each, [at for at, text in enumerate(texts) if text.count('"') % 2])
+
+
+def _over_lines(texts: Sequence[str], delimiter: str) -> Rows:
+    """Split lines of which some are the middle of a quoted cell. Raise csv.Error if a quote is not closed."""
+    reader = csv.reader((text + "\n" for text in texts), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows: list[Row] = []
+    starts: list[int] = []
+    start = 0
+    for row in reader:
+        rows.append(row)
+        starts.append(start)
+        start = reader.line_num
+    return Rows(rows, starts)
 
 
 def cell(row: Row, at: int) -> str:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from xdpguard.errors import UsageError
+from xdpguard.lists.formats.encodings import encoding, not_text
 
 BLOCK = 1 << 20
 LARGEST = 1 << 30  # bytes of decompressed text: about 70 million addresses
@@ -127,9 +128,10 @@ def _limited(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _eight_bit(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
     first = next(blocks, b"")
-    decoder = None
-    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    if known := not_text(first):
+        raise UsageError(f"{name}: not text that can be read: {known[0]}", known[1])
+    wide = encoding(first)
+    decoder = codecs.getincrementaldecoder(wide)("replace") if wide else None
     first = first.removeprefix(codecs.BOM_UTF8)
     for block in _chained(first, blocks):
         plain = decoder.decode(block).encode("utf-8", "replace") if decoder else block

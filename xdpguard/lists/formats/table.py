@@ -9,12 +9,12 @@ from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.ends import duration
 from xdpguard.lists.formats.entries import Entry, decoded, entry
+from xdpguard.lists.formats.judging import ruled_out
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import joined
-from xdpguard.lists.formats.rows import Row, cell, number, split
-from xdpguard.lists.formats.words import Judge
+from xdpguard.lists.formats.rows import Row, cell, number, split_rows
 
-_UNCLEAR = "ends that cannot be read, taken as entries without one, in column"
+_STRAY = "a quote that is not closed on its line, so that the next line is read as a row of its own"
 
 
 class Table:
@@ -46,31 +46,21 @@ class Table:
         values: list[str] = []
         numbers: list[int] = []
         judges, decisions = layout.judges, layout.decisions
-        lines = [line for _, line in kept]
-        for (at, _), row in zip(kept, split(lines, layout.delimiter), strict=True):
+        rows = split_rows([line for _, line in kept], layout.delimiter)
+        for start in rows.stray:
+            self._collector.notes.remark(_STRAY, kept[start][0])
+        for start, row in zip(rows.starts, rows.rows, strict=True):
+            at = kept[start][0]
             value = self._decision(row) if decisions else _address(row, layout)
-            if value is not None and not (judges and self._ruled_out(row, value, at, judges)):
+            if value is not None and not (judges and self._ruled_out(row, value, at)):
                 values.append(value)
                 numbers.append(at)
         self._collector.values(values, numbers)
 
-    def _ruled_out(self, row: Row, value: str, line: int, judges: tuple[Judge, ...]) -> bool:
-        """Return whether a column of the row says that it does not block; it is counted then."""
-        notes = self._collector.notes
-        end: float | None = None
-        for judge in judges:
-            said = judge.verdict(cell(row, judge.at), notes.now)
-            if said.let_in:
-                self._collector.let_in(value, line, said.let_in)
-                return True
-            if said.out:
-                notes.leave_out(said.out)
-                return True
-            if said.unclear:
-                notes.remark(f"{_UNCLEAR} {said.unclear}", line)
-            if said.end is not None:
-                end = said.end if end is None else min(end, said.end)
-        return end is not None and not notes.ends(end)
+    def _ruled_out(self, row: Row, value: str, line: int) -> bool:
+        now = self._collector.notes.now
+        said = (judge.verdict(cell(row, judge.at), now) for judge in self._layout.judges)
+        return ruled_out(said, value, line, self._collector)
 
     def _decision(self, row: Row) -> str | None:
         value = cell(row, self._layout.first)

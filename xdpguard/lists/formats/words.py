@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Collection
 from typing import NamedTuple
 
 from xdpguard.lists.formats.ends import end_of
 from xdpguard.lists.formats.names import words_of
 
+_UNCLEAR_END = "ends that cannot be read, taken as entries without one, in column"
+_UNKNOWN = "words that may or may not block, taken to block, in column"
 _UNNAMED = re.compile(r"[^a-z0-9]+")
 
 # An address that is let in: it is kept out of larger entries as well.
@@ -16,31 +20,44 @@ LET_IN = words_of(
     "allow allowed allows permit permitted permits accept accepted accepts pass passed passes ok okay dunno relay "
     "let_in whitelist whitelisted white allowlist allowlisted allow_list white_list safelist trusted trust "
     "trustlist exclude excluded exclusion exception except exempt exempted ignore ignored bypass safe benign good "
-    "clean known_good not_malicious false_positive nomatch friendly partner"
+    "clean known_good not_malicious false_positive nomatch friendly partner skip "
+    "erlauben erlaubt zulassen zugelassen freigeben freigegeben autoriser autorise permettre accepter permitir "
+    "permitido aceptar aceptado consentire consentito toestaan toegestaan"
 )
 # An entry that is not in force.
-_IDLE = words_of(
+_OFF = words_of(
     "inactive disabled disable expired revoked deleted delete removed remove unban unbanned unblock unblocked off "
-    "retired withdrawn obsolete archived resolved closed released lifted log logged monitor monitored detect "
-    "detected alert count counted observe observed captcha challenge"
+    "retired withdrawn obsolete archived released lifted"
+)
+_IDLE = _OFF | words_of(
+    "resolved closed log logged monitor monitored detect detected alert count counted observe observed captcha "
+    "challenge managed_challenge js_challenge jschallenge interactive_challenge"
 )
 _BANS = words_of(
     "deny denied block blocked ban banned drop dropped reject rejected refuse refused discard discarded blacklist "
-    "blacklisted blocklist blocklisted denylist blackhole prohibit active enabled malicious bad quarantine"
+    "blacklisted blocklist blocklisted denylist blackhole prohibit active enabled malicious bad quarantine "
+    "sperren gesperrt sperre blockieren blockiert verwerfen ablehnen verbieten bloquer bloque refuser interdire "
+    "bloquear bloqueado denegar denegado rechazar bloccare bloccato negare blokkeren geblokkeerd"
 )
-_FALSE = words_of("0 false no n f off disabled inactive")
-_TRUE = words_of("1 true yes y t on x enabled active")
+_FALSE = words_of("0 false no n f off disabled inactive nein non falsch faux falso")
+_TRUE = words_of("1 true yes y t on x enabled active ja oui si wahr vrai verdadero")
 
 _ACTIONS = words_of(
     "target action verdict decision rule_action effect permission access_type policy operation target_action "
     "list_type listtype list list_name classification status state type entry_type kind category mode verdict_type "
-    "reputation tag tags label disposition"
+    "reputation tag tags label disposition effect permission_type aktion accion azione actie"
+)
+# Of these, the columns whose every word should tell whether the row blocks.
+_DECISIONS = words_of(
+    "action verdict decision rule_action effect permission access_type target_action verdict_type aktion accion "
+    "azione actie"
 )
 _TYPES = words_of("type indicator_type ioc_type entry_type kind ioc_kind observable_type datatype data_type")
 _WANTED = words_of(
     # columns that say yes
     "to_ids ids enabled enable is_enabled active is_active isactive block is_block blocked is_blocked ban is_banned "
-    "banned deny malicious is_malicious listed is_listed blacklisted is_blacklisted in_force"
+    "banned deny malicious is_malicious listed is_listed blacklisted is_blacklisted in_force aktiv aktiviert "
+    "gesperrt blockiert actif bloque bloquee activo bloqueado attivo bloccato actief"
 )
 _REFUSED = words_of(
     # columns that say no: let in
@@ -79,7 +96,7 @@ _SAYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {  # which words let i
 
 
 class Verdict(NamedTuple):
-    """What a cell says: nothing; why its row is left out or let in; an end in Unix time; which column is unclear."""
+    """What a cell says: nothing; why its row is left out or let in; an end in Unix time; what is unclear about it."""
 
     out: str = ""
     let_in: str = ""
@@ -110,12 +127,15 @@ class Judge(NamedTuple):
         let_in, out = _SAYS[self.how]
         if word in let_in:
             return Verdict(let_in=f"{self.name}={cell}")
-        return Verdict(out=f"{self.name}={cell}") if word in out else _NOTHING
+        if word in out:
+            return Verdict(out=f"{self.name}={cell}")
+        unknown = self.how == "action" and self.name in _DECISIONS and word not in _BANS
+        return Verdict(unclear=f"{_UNKNOWN} {self.name}") if unknown else _NOTHING
 
     def _end(self, cell: str, now: float) -> Verdict:
         found = end_of(cell, now, self.how == "span")
         if isinstance(found, str):
-            return Verdict(unclear=self.name)
+            return Verdict(unclear=f"{_UNCLEAR_END} {self.name}")
         return _NOTHING if found is None else Verdict(end=found)
 
 
@@ -144,11 +164,24 @@ def unnamed(at: int, cells: list[str], name: str = "") -> Judge | None:
     return None
 
 
+def are_flags(cells: Collection[str]) -> bool:
+    """Return whether cells say yes and no, and nothing else."""
+    said = {normal(cell) for cell in cells}
+    return said <= _FALSE | _TRUE and not said <= _FALSE and not said <= _TRUE
+
+
 def is_let_in(text: str) -> bool:
     """Return whether words after an address say that it is not blocked."""
     return normal(text) in LET_IN
 
 
+def is_off(text: str) -> bool:
+    """Return whether words after an address say that its block is not in force."""
+    return normal(text) in _OFF
+
+
 def normal(text: str) -> str:
-    """Return a name or word in small letters, with underscores for everything that is not a letter or digit."""
+    """Return a name or word in small letters without accents, with underscores for what is no letter or digit."""
+    if not text.isascii():
+        text = "".join(it for it in unicodedata.normalize("NFKD", text) if not unicodedata.combining(it))
     return _UNNAMED.sub("_", text.strip(" #\"'").lower()).strip("_")
