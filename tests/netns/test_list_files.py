@@ -100,13 +100,13 @@ def attach(command: Command, lab: Lab, *arguments: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        (SERVER4, f"{SERVER4} of the list x is an address of this host"),
-        ("198.18.0.0/31", "198.18.0.0/31, which contains 198.18.0.1, of the list x is an address of this host"),
-        (SERVER6, f"{SERVER6} of the list x is an address of this host"),
-        (OUTSIDE4, f"{OUTSIDE4} of the list x is this host's gateway"),
-        (OUTSIDE6, f"{OUTSIDE6} of the list x is this host's gateway"),
-        ("192.0.2.0/24", "192.0.2.0/24, which contains 192.0.2.9, of the list x is the other end of an SSH session"),
-        (client_address(4, 5), f"{client_address(4, 5)} of the list x is the other end of an SSH session"),
+        (SERVER4, f"the list x holds {SERVER4}, which is an address of this host"),
+        ("198.18.0.0/31", "the list x holds 198.18.0.0/31, and 198.18.0.1 in it is an address of this host"),
+        (SERVER6, f"the list x holds {SERVER6}, which is an address of this host"),
+        (OUTSIDE4, f"the list x holds {OUTSIDE4}, which is this host's gateway"),
+        (OUTSIDE6, f"the list x holds {OUTSIDE6}, which is this host's gateway"),
+        ("192.0.2.0/24", "the list x holds 192.0.2.0/24, and 192.0.2.9 in it is the other end of an SSH session"),
+        (client_address(4, 5), f"the list x holds {client_address(4, 5)}, which is the other end of an SSH session"),
         ("128.0.0.0/1\n0.0.0.0/1", "the list x contains every IPv4 address"),
         ("::/0", "the list x contains every IPv6 address"),
     ],
@@ -374,7 +374,7 @@ def test_a_list_of_the_configuration_that_cuts_off(alone: Command, lab: Lab, con
     path = config('[lists.a]\nfile = "one.txt"\n')
     Path(path).with_name("one.txt").write_text(f"{OUTSIDE4}\n")
     line = alone.refused(1, "attach", INTERFACE, "--netns", lab.server, "--config", path)
-    assert f"{OUTSIDE4} of the list a is this host's gateway in {lab.server}; nothing was changed" in line
+    assert f"the list a holds {OUTSIDE4}, which is this host's gateway in {lab.server}; nothing was changed" in line
     assert looked(alone) == {}
 
 
@@ -382,7 +382,7 @@ def test_a_list_loaded_before_it_can_cut_off_is_refused_when_attaching(alone: Co
     """Unless it was forced: then attaching, now and later, asks nobody."""
     alone.ok("lists", "load", "x", "-", stdin=f"{OUTSIDE6}\n")
     line = alone.refused(1, "attach", INTERFACE, "--netns", lab.server)
-    assert f"{OUTSIDE6} of the list x is this host's gateway" in line
+    assert f"the list x holds {OUTSIDE6}, which is this host's gateway" in line
     assert not alone.pins.exists()
     alone.ok("lists", "load", "x", "-", "--force", stdin=f"{OUTSIDE6}\n{client_address(4, 1)}\n")
     attach(alone, lab)
@@ -435,7 +435,7 @@ def test_an_allowance_of_the_configuration_counts_as_it_will_be(
     attach(alone, lab, "--config", path)
     Path(path).write_text('[lists.a]\nfile = "one.txt"\n')
     line = alone.refused(1, "attach", INTERFACE, "--netns", lab.server, "--config", path)
-    assert f"{OUTSIDE4} of the list a is this host's gateway" in line
+    assert f"the list a holds {OUTSIDE4}, which is this host's gateway" in line
     assert [it["target"] for it in alone.json("rules")] == [OUTSIDE4]
 
 

@@ -1032,6 +1032,8 @@ def test_agrees_with_ipaddress(lines: list[str]) -> None:
         network = interface.network
         if isinstance(interface.ip, ipaddress.IPv6Address) and interface.ip.ipv4_mapped and network.prefixlen < 96:
             continue  # a length that is IPv4's
+        if network.network_address != interface.ip and network.prefixlen < (8 if network.version == 4 else 16):
+            continue
         cleared += network.network_address != ipaddress.ip_address(address)
         number, length = int(network.network_address), network.prefixlen
         if network.version == 6 and length >= 96 and number >> 32 == 0xFFFF:

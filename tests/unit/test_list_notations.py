@@ -19,7 +19,7 @@ CASES: dict[str, Case] = {
     "shortened range of IPv6": Case("2001:db8::1-4" + MORE, HOSTS, "a shortened range"),
     "numbers": Case("3221225985-3221225995" + MORE, HOSTS, "a number, and not an address"),
     # prefixes
-    "netmask": Case("192.0.2.0/255.255.255.0\n198.51.100.0/128.0.0.0\n", "192.0.2.0/24 128.0.0.0/1"),
+    "netmask": Case("192.0.2.0/255.255.255.0\n128.0.0.0/192.0.0.0\n", "192.0.2.0/24 128.0.0.0/2"),
     "wildcard mask": Case("198.51.100.0/0.0.0.255" + MORE, HOSTS, "no netmask; write a prefix length"),
     "holes in a netmask": Case("198.51.100.0/255.0.255.0" + MORE, HOSTS, "no netmask"),
     "netmask of IPv6": Case("2001:db8::/255.255.0.0" + MORE, HOSTS, "no netmask"),
@@ -27,6 +27,9 @@ CASES: dict[str, Case] = {
     "mapped, length of IPv4": Case("::ffff:198.51.100.0/24" + MORE, HOSTS, "an IPv4-mapped address"),
     "mapped, many": Case("2001:db8::/64\n::ffff:198.51.100.0/24\n2001:db8:1::/64\n", "2001:db8::/64 2001:db8:1::/64",
                          "an IPv4-mapped address"),
+    "path": Case("198.51.100.7/1\n198.51.100.7/1/login.php" + MORE, HOSTS, "perhaps a mistake"),
+    "path of IPv6": Case("2001:db8::7/8" + MORE, HOSTS, "perhaps a mistake"),
+    "short and whole": Case("128.0.0.0/1\n10.1.2.3/8\n2000::/3\n", "128.0.0.0/1 10.0.0.0/8 2000::/3"),
     # addresses
     "wildcards": Case("198.51.100.*\n198.51.*.*" + MORE + "192.0.2.1\n", HOSTS, "a wildcard; write a prefix"),
     "shortened": Case("198.51.100/24" + MORE, HOSTS, "a shortened address"),

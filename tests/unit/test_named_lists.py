@@ -443,10 +443,10 @@ def host(monkeypatch: pytest.MonkeyPatch, nobody: None) -> None:
 @pytest.mark.parametrize("address", ROLES)
 def test_a_list_that_cuts_off_the_host(world: World, store: Store, address: str) -> None:
     around = f"{address}/{64 if ':' in address else 30}"
-    for entry, words in ((address, address), (around, f"which contains {address}, of")):
+    for entry, words in ((address, f"holds {address}, which"), (around, f", and {address} in it")):
         with pytest.raises(XdpguardError, match=words) as refused:
             world.load("x", "10.0.0.1", entry)
-        assert "of the list x" in str(refused.value)
+        assert "the list x holds" in str(refused.value)
         assert str(refused.value).endswith(f"is {ROLES[address]}")
         assert world.book.stored.all() == []
         assert world.maps.swaps == 0

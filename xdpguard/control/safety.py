@@ -66,9 +66,9 @@ def check_list(
         address = need.address
         blocking = held(entries, address)
         if blocking is not None and outlook.allowed_until(address) < math.inf:
-            inside = f"{blocking}" if blocking == address else f"{blocking}, which contains {address},"
+            which = "which" if blocking == address else f"and {address} in it"
             raise XdpguardError(
-                f"{inside} of the list {name} is {need.words}",
+                f"the list {name} holds {blocking}, {which} is {need.words}",
                 f"nothing was changed; allow it first: xdpguard allow {address}; {_FORCE}",
             )
 

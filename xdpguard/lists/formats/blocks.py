@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.lists.formats.entries import NAME, NAMED
+from xdpguard.lists.formats.entries import NAME, NAMED, SHORTEST4, SHORTEST6
 
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
@@ -89,9 +89,10 @@ class Lines:
             lines, first, last = lines[fits], first[fits], last[fits]
         elif _SLASH in shape:
             lengths = values[at + 4]
-            fits = lengths <= 32
             hosts = _HOSTS[lengths]
-            self.cleared[lines] = fits & ((first & hosts) != 0)
+            bits_set = (first & hosts) != 0
+            fits = (lengths <= 32) & ~(bits_set & (lengths < SHORTEST4))
+            self.cleared[lines] = fits & bits_set
             last = first | hosts
             first &= ~hosts
             lines, first, last = lines[fits], first[fits], last[fits]
@@ -208,12 +209,16 @@ def _inet6(cells: list[bytes], found: Lines, lines: Positions) -> Six:
             bits[len(packed)] = _UNKNOWN
             packed.append(_NO_ADDRESS)
     halves = np.frombuffer(b"".join(packed), dtype=">u8").astype(np.uint64).reshape(-1, 2)
-    mapped = (halves[:, 0] == 0) & (halves[:, 1] >> np.uint64(32) == 0xFFFF)
-    good = (bits != _UNKNOWN) & ~(mapped & (bits < 96))  # a length that is IPv4's, to `entry`
-    where, high, low, bits, mapped = lines[still][good], halves[good, 0], halves[good, 1], bits[good], mapped[good]
+    high, low = halves[:, 0], halves[:, 1]
+    mapped = (high == 0) & (low >> np.uint64(32) == 0xFFFF)
+    known = np.minimum(bits, 128)
+    bits_set = ((high & _HOSTS6[0][known]) | (low & _HOSTS6[1][known])) != 0
+    good = bits != _UNKNOWN  # the others go to `entry`, which says why
+    good &= ~(mapped & (bits < 96)) & ~(bits_set & (bits < SHORTEST6))
+    where, high, low, bits, mapped = lines[still][good], high[good], low[good], bits[good], mapped[good]
     found.state[where] = np.where(mapped, ENTRY, SIX)
     upper, lower = _HOSTS6[0][bits], _HOSTS6[1][bits]
-    found.cleared[where] = ((high & upper) | (low & lower)) != 0
+    found.cleared[where] = bits_set[good]
     high, low = high & ~upper, low & ~lower
     found.first[where] = low.astype(np.uint32)
     found.last[where] = (low | lower).astype(np.uint32)

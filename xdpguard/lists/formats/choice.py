@@ -8,7 +8,7 @@ from xdpguard.lists.formats import doubts, names, words
 from xdpguard.lists.formats.entries import entry, shown
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.lengths import find_lengths
-from xdpguard.lists.formats.request import Request
+from xdpguard.lists.formats.request import NONE, Request
 from xdpguard.lists.formats.rows import (
     Column,
     Row,
@@ -148,7 +148,9 @@ class Choice:
 
     def _holding(self) -> list[int]:
         """Return the columns that hold addresses, without those that are named for something else."""
-        found = [at for at, column in enumerate(self._columns) if column.addresses]
+        lengths = self._request.prefix_column
+        asked = self._place(lengths) if lengths not in ("", NONE) else None
+        found = [at for at, column in enumerate(self._columns) if column.addresses and at != asked]
         kept = [at for at in found if not (at < len(self._header) and self._header[at] in names.NO_ADDRESSES)]
         return kept or found
 
@@ -191,6 +193,12 @@ class Choice:
         listed = ", ".join(self._layout.named(at) for at in places[:5]) + (" and more" if len(places) > 5 else "")
         if len(places) == 1:
             return UsageError(f"{self._name}: column {listed} holds addresses, but {why}", _REMEDY)
+        masks = [at for at in places if all(text.startswith(("0.", "255.")) for text in self._columns[at].filled)]
+        if len(masks) == 1 and len(places) == 2:
+            return UsageError(
+                f"{self._name}: column {self._layout.named(masks[0])} may hold netmasks, wildcard masks or addresses",
+                f"--prefix-column {masks[0] + 1} reads it as masks, --format addresses takes each address",
+            )
         if not self._header and len(places) == self._width:
             return UsageError(
                 f"{self._name}: several addresses on one line, in columns {listed}: each an entry, or ends of ranges",

@@ -29,6 +29,8 @@ def recognise(name: str, sample: Sequence[str], comment: str, request: Request) 
     """
     rows_of = {delimiter: split(sample, delimiter) for delimiter in DELIMITERS}
     asked = bool(request.column or request.prefix_column or request.format == "csv")
+    if asked:  # by whatever splits most lines
+        rows_of = dict(sorted(rows_of.items(), key=lambda item: -_several(item[1])))
     for delimiter, rows in rows_of.items():
         header = header_of(rows[0])
         wide = delimiter != BLANKS or (asked or _all_in_columns(rows[1:]))
@@ -43,13 +45,18 @@ def recognise(name: str, sample: Sequence[str], comment: str, request: Request) 
         header = header_of(split([comment.lstrip("#; ")], delimiter)[0])
         if not (names.known(header) and len(header) == max(map(len, rows)) and not holds_address(header)):
             header = []
-        if sum(len(row) > 1 for row in rows) * 2 < len(rows) and not asked:
+        if not asked and _several(rows) * 2 < len(rows):
             continue
         if found := Choice(name, delimiter, header, False, rows, request).made():
             return found
     if asked:
         raise UsageError(f"{name}: no column of addresses", "check the column, or leave it to the content")
     return None
+
+
+def _several(rows: list[Row]) -> int:
+    """Return how many rows have several cells."""
+    return sum(len(row) > 1 for row in rows)
 
 
 def _second_counts(rows: list[Row]) -> bool:

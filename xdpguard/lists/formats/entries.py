@@ -7,10 +7,20 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from xdpguard.lists.formats.reasons import MAPPED_LENGTH, netmask_length, packed, why_no_length, why_no_range, why_not
+from xdpguard.lists.formats.reasons import (
+    MAPPED_LENGTH,
+    SHORT_PREFIX,
+    netmask_length,
+    packed,
+    why_no_length,
+    why_no_range,
+    why_not,
+)
 from xdpguard.policy.target import MAPPED
 
 SHOWN = 60
+# Bits. With host bits set, a shorter prefix is taken for something else that follows an address, such as a path.
+SHORTEST4, SHORTEST6 = 8, 16
 
 HIDDEN = "an address with another one in a comment"
 _LENGTH = re.compile(r"[0-9]{1,3}")
@@ -56,19 +66,26 @@ def _bare(text: str) -> Entry | str:
     if raw is None:
         return why_not(text)
     width = len(raw) * 8
-    length = width
-    if slash:
-        given = int(bits) if _LENGTH.fullmatch(bits) else netmask_length(bits) if width == 32 else None
-        if given is None or given > width:
-            return why_no_length(bits, width)
-        if raw.startswith(MAPPED) and given < 96:
-            return MAPPED_LENGTH
-        length = given
+    length = _length(raw, bits) if slash else width
+    if isinstance(length, str):
+        return length
     value = int.from_bytes(raw, "big")
     network = value >> (width - length) << (width - length)
     if width == 32:
         return Entry([(network, network | ((1 << (32 - length)) - 1))], [], network != value)
     return _sorted([(network, length)], network != value)
+
+
+def _length(raw: bytes, bits: str) -> int | str:
+    """Return the prefix length after the slash of an address, or why there is no entry."""
+    width = len(raw) * 8
+    length = int(bits) if _LENGTH.fullmatch(bits) else netmask_length(bits) if width == 32 else None
+    if length is None or length > width:
+        return why_no_length(bits, width)
+    if raw.startswith(MAPPED) and length < 96:
+        return MAPPED_LENGTH
+    host = int.from_bytes(raw, "big") & ((1 << (width - length)) - 1)
+    return SHORT_PREFIX if host and length < (SHORTEST4 if width == 32 else SHORTEST6) else length
 
 
 def _range(left: str, right: str) -> Entry | str:

@@ -11,6 +11,7 @@ FOLLOWS = "something follows the address"
 MAPPED_LENGTH = (
     "an IPv4-mapped address with a prefix length below 96; write an IPv4 prefix, or ::ffff:192.0.2.0/120 for a /24"
 )
+SHORT_PREFIX = "a very short prefix with host bits set, perhaps a mistake; write its first address, such as 0.0.0.0/4"
 _NUMBER = "a number, and not an address"
 _SHORTENED = "a shortened address; write all four numbers"
 _SHORT_RANGE = "a shortened range; write both of its addresses in full"
