@@ -18,6 +18,7 @@ from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.explain.answers import Address, Entry, Outcome, Packet, Shadow
+    from xdpguard.explain.subject import Subject
     from xdpguard.policy.target import Prefix
 
 _LONGEST_HEX = 1 << 20  # characters
@@ -123,7 +124,7 @@ def _explain_packet(
             frame = encode(packet, subject.mac or OWN_MAC)
             length = len(frame)
         elif pcap:
-            frame, length = _captured(pcap, number, subject.mac)
+            frame, length = _captured(pcap, number, subject)
         found = decide(subject, frame, length)
         notes = subject.notes
     for text in notes:
@@ -154,11 +155,13 @@ def _frame(text: str) -> bytes:
     return frame
 
 
-def _captured(pcap: str, number: int, mac: bytes) -> tuple[bytes, int]:
+def _captured(pcap: str, number: int, subject: Subject) -> tuple[bytes, int]:
     last = 0
-    with probing.capture(pcap, mac) as capture:
-        for place, data, length, _ in capture:
+    with probing.capture(pcap, subject) as capture:
+        for place, data, length, sent in capture:
             if place == number:
+                if sent:
+                    render.note(f"the capturing host sent packet {number:,}; this is what would happen if it came in")
                 return data, length
             last = place
             if place > number:
