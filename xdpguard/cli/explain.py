@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import places, probing, render
+from xdpguard.cli import health, places, probing, render
 from xdpguard.cli.session import Options, controller, options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.netns import place_of
@@ -100,11 +100,14 @@ def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
 
     with controller(chosen, read_only=True) as session:
         found = about(session, pins(chosen), address)
+        late = health.clock_notes(session.store) if found.attached else []
     if as_json:
         render.print_json(found)
         return
     for text in _address_lines(found):
         render.say(text)
+    for text in late:
+        render.note(text)
 
 
 def _explain_packet(

@@ -159,6 +159,7 @@ def status(
         everybody = openness.notes(session.store)
         awaited, unread = health.awaited(session, chosen)
         counts = session.store.counts(time.time())
+        late = health.clock_notes(session.store) if audit else []
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
     degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
     if as_json:
@@ -201,7 +202,7 @@ def status(
             if share.held < share.stored
         ]
         render.note(f"the kernel holds only {', '.join(missing)}; attach again, or let xdpguard run restore them")
-    for text in [*everybody, *map(health.conflict_text, conflicts)]:
+    for text in [*everybody, *map(health.conflict_text, conflicts), *late]:
         render.note(text)
     for place in awaited:
         render.note(f"{place_of(*place)} is named in the configuration but not attached; xdpguard run attaches it")

@@ -66,7 +66,10 @@ def controller(
     from xdpguard.net.links import Links
 
     with _store(chosen, read_only, on_wait, ATTACHED) as store:
-        yield Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), on_step)
+        found = Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links(), on_step)
+        if not read_only:
+            found.ruleset.follow_clock()
+        yield found
 
 
 def remembered_config(session: Controller, chosen: Options) -> Path | None:
@@ -99,7 +102,10 @@ def ruleset(chosen: Options, read_only: bool = False, on_wait: Callable[[str], N
     from xdpguard.dataplane.build.program import KernelDataplane
 
     with _store(chosen, read_only, on_wait) as store:
-        yield Ruleset(store, KernelDataplane(pins(chosen)), on_step)
+        found = Ruleset(store, KernelDataplane(pins(chosen)), on_step)
+        if not read_only:
+            found.follow_clock()
+        yield found
 
 
 @contextmanager
@@ -107,6 +113,7 @@ def _store(
     chosen: Options, read_only: bool, on_wait: Callable[[str], None] = _tell, needs: Sequence[str] = ("CAP_BPF",)
 ) -> Iterator[Store]:
     from xdpguard.control.namespaces import expect_namespaces
+    from xdpguard.store import clock
     from xdpguard.store.database import Store
 
     require_privileges(*needs)
@@ -119,6 +126,7 @@ def _store(
         _expect_store(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
             expect_namespaces(store)
+            clock.show_as_in_kernel(store, pins(chosen).exist())
             yield store
         return
     with chosen.instance.lock(on_wait):
