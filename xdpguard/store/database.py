@@ -18,6 +18,7 @@ from xdpguard.policy.target import KINDS, Kind, Prefix, Target
 from xdpguard.store import keeping, parts
 from xdpguard.store.locks import locked
 from xdpguard.store.migration import copied, migrate, open_read_only
+from xdpguard.store.room import check_room
 from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
 from xdpguard.store.schema import VERSION
 
@@ -97,6 +98,23 @@ class Store(Closeable):
             except BaseException:
                 self._database.rollback()
                 raise
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Run the block within the open transaction and take it back: then it does not lack room when it is done."""
+        assert self._database.in_transaction
+        with self._explained():
+            self._database.execute("SAVEPOINT rehearsal")
+            try:
+                yield
+            finally:
+                self._database.execute("ROLLBACK TO rehearsal")
+                self._database.execute("RELEASE rehearsal")
+
+    def check_room(self) -> None:
+        """Raise MissingError if the open transaction could not be committed for want of room on the file system."""
+        with self._explained():
+            check_room(self._database, self._path)
 
     @property
     def changing(self) -> bool:
