@@ -194,15 +194,8 @@ def status(
     if audit and audit.shadow and not audit.shadow.whole:
         render.note("the kernel lacks some shadow entries; attach again, or let xdpguard run restore them")
     if audit and audit.ratio < 1:
-        missing = [
-            f"{share.held:,} of {share.stored:,} {what}"
-            for what, share in (
-                ("rules", audit.rules),
-                *((f"entries of list {it}", share) for it, share in audit.lists.items()),
-            )
-            if share.held < share.stored
-        ]
-        render.note(f"the kernel holds only {', '.join(missing)}; attach again, or let xdpguard run restore them")
+        missing = ", ".join(audit.missing())
+        render.note(f"the kernel holds only {missing}; attach again, or let xdpguard run restore them")
     for text in [*everybody, *map(health.conflict_text, conflicts), *late]:
         render.note(text)
     for place in awaited:
@@ -260,7 +253,7 @@ def doctor(
                 render.say(f"      -> {check.remedy}")
     failed = {check.name for check in found if check.result == "fail"}
     if failed:
-        raise typer.Exit(EXIT_FAILED if failed == {"programs"} else EXIT_MISSING)
+        raise typer.Exit(EXIT_FAILED if failed <= {"programs", "entries"} else EXIT_MISSING)
 
 
 def _fixed_mtu(its: Interface) -> str:
