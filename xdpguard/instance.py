@@ -122,8 +122,10 @@ def _try_lock(descriptor: int) -> str:
 
 
 def _write_holder(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    # Only others' messages need it: on a full disk, what cannot be done is told where it is tried.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
 
 def find(name: str) -> Instance:

@@ -81,6 +81,12 @@ def replayed(found: Any) -> dict[str, tuple[int, int]]:
     }
 
 
+def sent_and_received() -> list[bytes]:
+    """What a capture on the server's own interface holds: each packet, and the server's answer to it."""
+    answer = Ether(src=SERVER_MAC, dst=OUTSIDE_MAC) / IP(src=SERVER4, dst="198.51.100.7") / TCP(sport=80, flags="A")
+    return [packet for received in PACKETS["deny"] for packet in (received, bytes(answer))]
+
+
 @pytest.fixture
 def ruled(lab: Lab, command: Command) -> Command:
     """The program on the lab's interface, with rules of each kind and a list."""
@@ -154,6 +160,31 @@ def test_formats_that_are_converted(ruled: Command, tmp_path: Path) -> None:
     result = ruled("replay", "-", "--json", stdin=files["zipped"])
     assert result.code == 0
     assert '"packets": 2' in result.out
+
+
+def test_what_the_host_itself_sent_is_left_out(ruled: Command, tmp_path: Path) -> None:
+    file = write(tmp_path, sent_and_received())
+    for options in ((), ("--direction", "in")):
+        found = ruled.json("replay", file, *options)
+        assert (found["packets"], found["dropped"], found["sent"], found["direction"]) == (3, 3, 3, "in")
+        assert found["outgoing"] == {"left_out": 3, "flag": 0, "packet_type": 0, "mac": 3, "address": 0}
+    found = ruled.json("replay", file, "--direction", "all")
+    assert (found["packets"], found["dropped"], found["sent"], found["direction"]) == (6, 3, 3, "all")
+    assert found["outgoing"] == {"left_out": 0, "flag": 0, "packet_type": 0, "mac": 3, "address": 0}
+    text = ruled.ok("replay", file)
+    assert "  outgoing   3 packets left out; known 3 by their source MAC address" in text
+    assert "3 packets run as if they came in" in ruled.ok("replay", file, "--direction", "all")
+    ruled.ok("replay", file, "--expect-drop")
+    assert "packet 2 is passed" in ruled.refused(1, "replay", file, "--expect-drop", "--direction", "all")
+    only = write(tmp_path, sent_and_received()[1::2], "only.pcap")
+    assert "sent all 3" in ruled.refused(1, "replay", only, "--expect-drop")
+    assert "no incoming packets" in ruled.ok("replay", only)
+    raw = tmp_path / "raw.pcap"
+    raw.write_bytes(pcap([packet[14:] for packet in sent_and_received()], link=101))
+    found = ruled.json("replay", str(raw))
+    assert (found["packets"], found["outgoing"]["address"]) == (3, 3), "the server's addresses, where there is no MAC"
+    assert "sent packet 2" in ruled("explain", "--pcap", file, "--packet", "2").err
+    assert "sent packet" not in ruled("explain", "--pcap", file, "--packet", "1").err
 
 
 def test_cut_packets_are_said_to_be(ruled: Command, tmp_path: Path) -> None:

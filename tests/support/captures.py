@@ -59,7 +59,7 @@ def simple(packet: bytes, order: Order = "<", length: int = 0) -> bytes:
     return block(3, struct.pack(order + "I", length or len(packet)) + packet, order)
 
 
-def old(packet: bytes, number: int = 0, order: Order = "<") -> bytes:
+def old(packet: bytes, number: int = 0, order: Order = "<", options: bytes = b"") -> bytes:
     """A packet block as it was before the enhanced one."""
     head = struct.pack(order + "HHIIII", number, 0, 5, 6, len(packet), len(packet))
-    return block(2, head + packet, order)
+    return block(2, head + packet + bytes(-len(packet) % 4) + options, order)

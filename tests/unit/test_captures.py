@@ -24,9 +24,11 @@ from scapy.packet import Packet, Raw
 from scapy.utils import PcapNgWriter, PcapWriter, RawPcapNgReader, RawPcapReader
 from support.captures import block, enhanced, interface, old, option, pcap, section, simple
 
+from xdpguard.capture.direction import Own
 from xdpguard.capture.reader import Capture, Frame
 from xdpguard.capture.stream import opened
 from xdpguard.errors import UsageError
+from xdpguard.policy.target import Prefix, parse_prefix
 
 ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
 PACKETS = [
@@ -158,7 +160,71 @@ def test_linux_cooked(ip: Packet, tag: Packet | None) -> None:
 def test_linux_cooked_tells_what_the_host_sent() -> None:
     for link, kind in ((113, CookedLinux), (276, CookedLinuxV2)):
         data = pcap([bytes(kind(pkttype=number) / V4) for number in (0, 4, 1)], link=link)
-        assert [frame.sent for frame in frames(data)[0]] == [False, True, False]
+        assert [frame.sent for frame in frames(data)[0]] == [None, "packet_type", None]
+        own = list(Capture("a", io.BytesIO(data), own=Own(prefixes=[prefix("198.51.100.7")])))
+        assert [frame.sent for frame in own] == [None, "packet_type", None], "the type decides, where there is one"
+
+
+def prefix(text: str) -> Prefix:
+    return parse_prefix(text)[0]
+
+
+def sent(data: bytes, *macs: str, own: str = "") -> list[str | None]:
+    """How each frame is known to be sent by a host with these MAC addresses, and this prefix of its own."""
+    its = Own([bytes.fromhex(it.replace(":", "")) for it in macs], [prefix(own)] if own else [])
+    return [frame.sent for frame in Capture("a", io.BytesIO(data), own=its)]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_flags_of_pcapng_tell_the_direction(order: Any) -> None:
+    one = PACKETS[0]
+    flags = [0, 1, 2, 3, 0xFFFF_FFFC, 2 | 0x124, 1 | 0x124]
+    data = section(order) + interface(1, order)
+    for bits in flags:
+        options = option(1, b"why", order) + option(2, struct.pack(order + "I", bits), order) + option(0, b"", order)
+        data += enhanced(one + b"odd", 0, order, options=options)
+    data += simple(one, order) + old(one, 0, order) + old(one, 0, order, option(2, struct.pack(order + "I", 2), order))
+    assert sent(data) == [None, None, "flag", None, None, "flag", None, None, None, "flag"]
+    known = [None if bits & 3 == 1 else "flag" if bits & 3 == 2 else "mac" for bits in flags]
+    assert sent(data, ETHER.src) == [*known, "mac", "mac", "flag"], "what came in is not what an address says"
+
+
+def test_options_that_are_damaged_tell_nothing() -> None:
+    head = section() + interface()
+    good = option(2, struct.pack("<I", 2))
+    for options in (option(2, b"\2"), good[:4], b"\2\0\xff\xff", option(0, b"") + good, option(2, bytes(8))):
+        assert sent(head + enhanced(PACKETS[0], options=options)) == [None]
+    assert sent(head + enhanced(PACKETS[0], options=good)) == ["flag"], "positive control"
+
+
+def test_addresses_of_the_host_tell_the_direction() -> None:
+    data = pcap(PACKETS)
+    assert sent(data) == [None] * 4
+    assert sent(data, ETHER.src) == ["mac"] * 4
+    assert sent(data, "02:00:00:00:00:09", own="198.51.100.7") == [None] * 4, "a forged source, from another MAC"
+    assert sent(data, own="198.51.100.0/24") == ["address", None, None, None]
+    assert sent(data, own="2001:db8::7") == [None, "address", None, None]
+    tagged = bytes(ETHER / Dot1Q(vlan=5) / Dot1Q(vlan=6) / V4)
+    assert sent(pcap([tagged, tagged[:30]]), own="198.51.100.7") == ["address", None], "cut before its source"
+    raw = pcap([bytes(V4), bytes(V6)], link=101)
+    assert sent(raw, "02:00:00:00:00:02", own="198.51.100.7") == ["address", None], "no MAC of its own there"
+
+
+def test_a_described_interface_tells_its_addresses() -> None:
+    mac = option(6, bytes.fromhex("020000000002"))
+    four = option(4, bytes([198, 51, 100, 7, 255, 255, 255, 0]))
+    six = option(5, prefix("2001:db8::7").network + b"\x40")
+    for options, wanted in (
+        (mac, ["mac", "mac"]),
+        (four, ["address", None]),
+        (six, [None, "address"]),
+        (four + six, ["address", "address"]),
+        (option(6, bytes(6)) + option(4, bytes(4)), [None, None]),
+    ):
+        data = section() + interface(options=options) + enhanced(PACKETS[0]) + enhanced(PACKETS[1])
+        assert sent(data) == wanted
+    elsewhere = section() + interface(options=option(6, bytes.fromhex("020000000009"))) + enhanced(PACKETS[0])
+    assert sent(elsewhere, ETHER.src) == [None], "captured on another interface, to which this one sends"
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

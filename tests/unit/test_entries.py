@@ -4,87 +4,22 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.fake_tables import FakeTables, made, prefixes
 
-from xdpguard.control.change import Changes
 from xdpguard.control.entries import Entries
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits
 from xdpguard.policy.origins import later
-from xdpguard.policy.rule import CONFIG, SAFETY, NewRule, Rule
+from xdpguard.policy.rule import CONFIG, SAFETY, NewRule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_prefix
 from xdpguard.store.database import Store
-
-
-class FakeTables:
-    """Maps as a dictionary; ``broken`` makes the next addition fail half-way, as a kernel without memory would."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.there: dict[tuple[Kind, str], int] = {}
-        self.ends: dict[tuple[Kind, str], float | None] = {}
-        self.counts: dict[int, Hits] = {}
-        self.broken = False
-
-    def add(self, rules: Iterable[Rule]) -> None:
-        for number, item in enumerate(rules):
-            if self.broken and number == 1:
-                self.broken = False
-                raise OSError(12, "Cannot allocate memory")
-            self.there[item.kind, str(item.target)] = item.slot
-            self.ends[item.kind, str(item.target)] = item.expires
-
-    def remove(
-        self, rules: Iterable[Rule], still_touched: Callable[[Prefix], bool], remaining: Callable[[], Iterable[Rule]]
-    ) -> None:
-        del still_touched, remaining
-        for item in rules:
-            del self.there[item.kind, str(item.target)]
-
-    def sync(self, rules: Iterable[Rule]) -> int:
-        rules = list(rules)
-        self.there = {(item.kind, str(item.target)): item.slot for item in rules}
-        self.ends = {(item.kind, str(item.target)): item.expires for item in rules}
-        return 0
-
-    def held(self, rules: Iterable[Rule]) -> int:
-        return sum(self.there.get((item.kind, str(item.target))) == item.slot for item in rules)
-
-    def clear_hits(self, slots: Iterable[int]) -> None:
-        for slot in slots:
-            self.counts.pop(slot, None)
-
-    def generation(self) -> str:
-        return "this boot:1"
-
-    def hits(self) -> Callable[[int], Hits]:
-        return lambda slot: self.counts.get(slot, Hits(0, 0))
-
-
-def made(store: Store, tables: FakeTables | None, clock: Callable[[], float] = time.time) -> Entries:
-    dataplane = FakeDataplane(tables)
-    return Entries(Changes(store, dataplane.exists), dataplane.tables, now=clock)
-
-
-class FakeDataplane:
-    def __init__(self, tables: FakeTables | None) -> None:
-        self._tables = tables
-
-    def exists(self) -> bool:
-        return self._tables is not None
-
-    @contextmanager
-    def tables(self) -> Iterator[FakeTables]:
-        assert self._tables is not None
-        yield self._tables
 
 
 class Clock:
@@ -98,10 +33,6 @@ class Clock:
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "store.db") as made:
         yield made
-
-
-def prefixes(*texts: str) -> list[Prefix]:
-    return [parse_prefix(text)[0] for text in texts]
 
 
 def shown(book: Entries) -> list[str]:
@@ -307,12 +238,6 @@ def test_removing_what_ended_by_itself_is_no_error(store: Store) -> None:
     book.remove("block", [X, Y])
     with pytest.raises(XdpguardError, match="is not blocked"):
         book.remove("block", [X])
-    clock.now += 8 * 86_400
-    book.add("block", [X], "", "cli", 1)
-    clock.now += 1
-    book.purge()
-    with pytest.raises(XdpguardError, match="is not blocked"):
-        book.remove("block", [Y])
 
 
 def test_maps_that_another_store_filled(store: Store) -> None:

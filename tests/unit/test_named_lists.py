@@ -24,6 +24,7 @@ from xdpguard.control.sources import read_stream
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.lists.addresses import AddressSet
 from xdpguard.net import sockets
 from xdpguard.policy.hits import Hits
 from xdpguard.policy.load import load
@@ -105,6 +106,9 @@ class FakeMaps:
 
     def digest(self) -> int:
         return self.rest
+
+    def reached(self, entries: AddressSet) -> int:
+        return len(entries)
 
     def clear_hits(self, numbers: Iterable[int]) -> None:
         self.numbers[list(numbers)] = 0

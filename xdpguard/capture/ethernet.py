@@ -18,7 +18,7 @@ _AF_INET, _AF_INET6 = 2, {10, 24, 28, 30}  # Linux, NetBSD and OpenBSD, FreeBSD,
 _OUTGOING = 4  # PACKET_OUTGOING
 _WORD = {"<": Struct("<I"), ">": Struct(">I")}
 
-Converted = tuple[bytes, bytes, bool]  # EtherType, what follows it, whether this host sent it
+Converted = tuple[bytes, bytes, bool | None]  # EtherType, what follows it, whether this host sent it (None: unknown)
 NAMES = {
     0: "BSD loopback",
     ETHERNET: "Ethernet",
@@ -35,28 +35,28 @@ NAMES = {
 
 def _by_version(data: bytes) -> Converted | None:
     version = data[0] >> 4 if data else 0
-    return (IPV6 if version == 6 else IPV4), data, False
+    return (IPV6 if version == 6 else IPV4), data, None
 
 
 def _raw4(data: bytes) -> Converted | None:
-    return IPV4, data, False
+    return IPV4, data, None
 
 
 def _raw6(data: bytes) -> Converted | None:
-    return IPV6, data, False
+    return IPV6, data, None
 
 
 def _null(data: bytes) -> Converted | None:
     """The family is a small number in the byte order of the capturing host."""
     if len(data) < 4:
         return None
-    return _family(min(order.unpack_from(data)[0] for order in _WORD.values())), data[4:], False
+    return _family(min(order.unpack_from(data)[0] for order in _WORD.values())), data[4:], None
 
 
 def _loop(data: bytes) -> Converted | None:
     if len(data) < 4:
         return None
-    return _family(_WORD[">"].unpack_from(data)[0]), data[4:], False
+    return _family(_WORD[">"].unpack_from(data)[0]), data[4:], None
 
 
 def _family(number: int) -> bytes:
@@ -93,10 +93,11 @@ def supported(link: int) -> bool:
     return link == ETHERNET or link in _BY_TYPE
 
 
-def convert(link: int, data: bytes, length: int, mac: bytes = OWN_MAC) -> tuple[bytes, int, bool] | None:
+def convert(link: int, data: bytes, length: int, mac: bytes = OWN_MAC) -> tuple[bytes, int, bool | None] | None:
     """Convert a packet to a frame for ``mac``; return the frame, its original length in bytes, and whether it was sent.
 
-    Returns None if the packet was cut within the link's own header. Link type 1 needs no conversion and is rejected.
+    The last is None if the link's header does not say. Returns None if the packet was cut within that header. Link type
+    1 needs no conversion and is rejected.
     """
     reader, header = _BY_TYPE[link]
     found = reader(data)

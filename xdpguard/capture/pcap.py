@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
+from xdpguard.capture.direction import NOBODY, Own
 from xdpguard.capture.stream import Stream
 
-Raw = tuple[int, bytes, int]  # link type, captured bytes, original length
+# Link type, captured bytes, original length; INBOUND, OUTBOUND or 0; addresses of the capturing interface if described.
+Raw = tuple[int, bytes, int, int, Own]
 
 LONGEST = 1 << 20  # bytes; no tool captures that much of a packet
 _HEADER = 24
@@ -67,5 +69,5 @@ def read(stream: Stream) -> Iterator[Raw]:
             if not stream.fill(there):
                 raise Damaged(torn(stream) or f"is truncated: only {stream.left():,} of {there:,} bytes are present")
             data, at, end = stream.data, stream.at, len(stream.data)
-        yield kind, data[at : at + there], length
+        yield kind, data[at : at + there], length, 0, NOBODY
         at += there

@@ -5,24 +5,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
+from typing import NamedTuple
 
+from xdpguard.capture.direction import NOBODY, Own
 from xdpguard.capture.pcap import LONGEST, Damaged, Raw, torn
 from xdpguard.capture.stream import Stream
+from xdpguard.policy.target import Prefix
 
 MAGIC = b"\x0a\x0d\x0d\x0a"  # the same in both byte orders
 _ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6
 _FRAMING = 12  # type, leading length, trailing length
 _LONGEST_BLOCK = 16 << 20
+# Options: if_IPv4addr, if_IPv6addr, if_MACaddr; epb_flags, and pack_flags of the old block.
+_END, _IF_IPV4, _IF_IPV6, _IF_MAC, _FLAGS = 0, 4, 5, 6, 2
+_DIRECTION = 3  # the bits of the flags that tell it
+
+
+class _Interface(NamedTuple):
+    """A described interface: link type, snap length (0: none), the addresses of its host that it names."""
+
+    link: int
+    most: int
+    own: Own
 
 
 class _Section:
-    """State of the current section: byte order, and link type and snap length by interface."""
+    """State of the current section: byte order and interfaces."""
 
     def __init__(self, order: str) -> None:
         self.order = order
-        self.interfaces: list[tuple[int, int]] = []
-        self.head, self.word = Struct(order + "II"), Struct(order + "I")
+        self.interfaces: list[_Interface] = []
+        self.head, self.word, self.option = Struct(order + "II"), Struct(order + "I"), Struct(order + "HH")
         self.interface, self.packet = Struct(order + "HHI"), Struct(order + "IIIII")
         self.old_packet = Struct(order + "HHIIII")
 
@@ -61,11 +75,39 @@ def _begun(stream: Stream) -> _Section:
     return _Section(order)
 
 
-def _interface(section: _Section, body: bytes) -> tuple[int, int]:
+def _interface(section: _Section, body: bytes) -> _Interface:
     if len(body) < 8:
         raise Damaged("follows an interface description that is too short")
     link, _, most = section.interface.unpack_from(body)
-    return link, most
+    macs, prefixes = [], []
+    for code, value in _options(section, body[section.interface.size :]):
+        if code == _IF_MAC and len(value) == 6 and any(value):
+            macs.append(value)
+        elif code == _IF_IPV4 and len(value) == 8:
+            prefixes.append(Prefix(value[:4], 32))
+        elif code == _IF_IPV6 and len(value) == 17:
+            prefixes.append(Prefix(value[:16], 128))
+    return _Interface(link, most, Own(macs, prefixes) if macs or prefixes else NOBODY)
+
+
+def _options(section: _Section, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the options of a block by code, as far as they are intact."""
+    at = 0
+    while at + 4 <= len(data):
+        code, length = section.option.unpack_from(data, at)
+        value = data[at + 4 : at + 4 + length]
+        if code == _END or len(value) < length:
+            return
+        yield code, value
+        at += 4 + length + -length % 4
+
+
+def _way(section: _Section, options: bytes) -> int:
+    """Return INBOUND, OUTBOUND or 0 from a packet's options."""
+    for code, value in _options(section, options):
+        if code == _FLAGS and len(value) == 4:
+            return int(section.word.unpack(value)[0]) & _DIRECTION
+    return 0
 
 
 def _packet(section: _Section, kind: int, body: bytes) -> Raw:
@@ -75,7 +117,7 @@ def _packet(section: _Section, kind: int, body: bytes) -> Raw:
     number = 0
     if kind == _SIMPLE:
         (length,) = layout.unpack_from(body)
-        most = section.interfaces[0][1] if section.interfaces else 0
+        most = section.interfaces[0].most if section.interfaces else 0
         there = min(length, most or length)
     elif kind == _ENHANCED:
         number, _, _, there, length = layout.unpack_from(body)
@@ -85,4 +127,7 @@ def _packet(section: _Section, kind: int, body: bytes) -> Raw:
         raise Damaged(f"names interface {number}, which is not described")
     if there > LONGEST or layout.size + there > len(body):
         raise Damaged(f"claims {there:,} bytes, more than its block holds")
-    return section.interfaces[number][0], body[layout.size : layout.size + there], length
+    its, end = section.interfaces[number], layout.size + there
+    after = end + -there % 4
+    way = _way(section, body[after:]) if kind != _SIMPLE and after < len(body) else 0
+    return its.link, body[layout.size : end], length, way, its.own

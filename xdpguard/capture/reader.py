@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from xdpguard.capture import ethernet, pcap, pcapng
+from xdpguard.capture.direction import INBOUND, NOBODY, OUTBOUND, How, Own
 from xdpguard.capture.stream import Stream
 from xdpguard.errors import UsageError
 
@@ -23,21 +24,27 @@ _CONVERT = "convert it with editcap -F pcap, or decompress it first; pcap and pc
 
 
 class Frame(NamedTuple):
-    """Packet ``number``, from 1: the captured part of its frame, its original length in bytes, whether it was sent."""
+    """Packet ``number``, from 1: the captured part of its frame, its original length in bytes.
+
+    ``sent``: how the packet is known to be sent by the capturing host; None: received, as far as is known.
+    """
 
     number: int
     data: bytes
     length: int
-    sent: bool
+    sent: How | None
 
 
 class Capture:
     """A capture. Iterate over it once; the other fields are complete only afterwards."""
 
-    def __init__(self, name: str, file: IO[bytes], mac: bytes = ethernet.OWN_MAC) -> None:
-        """Raise UsageError if it is not a capture. ``mac``: destination for packets without an Ethernet header."""
+    def __init__(self, name: str, file: IO[bytes], mac: bytes = ethernet.OWN_MAC, own: Own = NOBODY) -> None:
+        """Raise UsageError if it is not a capture. ``mac``: destination for packets without an Ethernet header.
+
+        ``own``: the addresses of the host that sent the outgoing packets, unless the capture names its own.
+        """
         self.name = name if name != "-" else "standard input"
-        self._mac = mac
+        self._mac, self._own = mac, own
         self._stream = Stream(file, self.name)
         self.fault = ""  # where and why reading stopped before the end
         self.unknown: Counter[int] = Counter()  # packets by unsupported link type
@@ -49,8 +56,8 @@ class Capture:
         read = pcapng.read if self.format.startswith("pcapng") else pcap.read
         number = 0
         try:
-            for number, (link, data, length) in enumerate(read(self._stream), start=1):
-                sent = False
+            for number, (link, data, length, way, own) in enumerate(read(self._stream), start=1):
+                told: bool | None = None
                 if link != ethernet.ETHERNET:
                     if not ethernet.supported(link):
                         self.unknown[link] += 1
@@ -59,10 +66,13 @@ class Capture:
                     if made is None:
                         self._skip(number)
                         continue
-                    data, length, sent = made  # noqa: PLW2901
+                    data, length, told = made  # noqa: PLW2901
                 if len(data) < 14:
                     self._skip(number)
                     continue
+                sent: How | None = "flag" if way == OUTBOUND else "packet_type" if told else None
+                if sent is None and way != INBOUND and told is None:
+                    sent = (own or self._own).sent(data, link == ethernet.ETHERNET)
                 yield Frame(number, data, length if length > len(data) else len(data), sent)
         except pcap.Damaged as error:
             self.fault = f"packet {number + 1:,} {error}"

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import places, probing, render
+from xdpguard.cli import health, places, probing, render
 from xdpguard.cli.session import Options, controller, options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
     from xdpguard.explain.answers import Address, Entry, Outcome, Packet, Shadow
+    from xdpguard.explain.subject import Subject
     from xdpguard.policy.target import Prefix
 
 _LONGEST_HEX = 1 << 20  # characters
@@ -99,11 +100,14 @@ def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
 
     with controller(chosen, read_only=True) as session:
         found = about(session, pins(chosen), address)
+        late = health.clock_notes(session.store) if found.attached else []
     if as_json:
         render.print_json(found)
         return
     for text in _address_lines(found):
         render.say(text)
+    for text in late:
+        render.note(text)
 
 
 def _explain_packet(
@@ -123,7 +127,7 @@ def _explain_packet(
             frame = encode(packet, subject.mac or OWN_MAC)
             length = len(frame)
         elif pcap:
-            frame, length = _captured(pcap, number, subject.mac)
+            frame, length = _captured(pcap, number, subject)
         found = decide(subject, frame, length)
         notes = subject.notes
     for text in notes:
@@ -154,11 +158,13 @@ def _frame(text: str) -> bytes:
     return frame
 
 
-def _captured(pcap: str, number: int, mac: bytes) -> tuple[bytes, int]:
+def _captured(pcap: str, number: int, subject: Subject) -> tuple[bytes, int]:
     last = 0
-    with probing.capture(pcap, mac) as capture:
-        for place, data, length, _ in capture:
+    with probing.capture(pcap, subject) as capture:
+        for place, data, length, sent in capture:
             if place == number:
+                if sent:
+                    render.note(f"the capturing host sent packet {number:,}; this is what would happen if it came in")
                 return data, length
             last = place
             if place > number:

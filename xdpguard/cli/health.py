@@ -87,6 +87,27 @@ def silent_text(interface: Interface, silence: Silence) -> str:
     return f"the SYN guard on {place} {in_words(silence.muted, silence.why)}; {silence.remedy}"
 
 
+def clock_notes(store: Store) -> list[str]:
+    """Return a note if the clock was set and rules in the kernel do not follow it yet."""
+    import time
+
+    from xdpguard import units
+    from xdpguard.cli.render import counted
+    from xdpguard.store import clock
+
+    ahead = clock.stepped(store)
+    count = clock.misplaced(store, time.time()) if ahead else 0
+    if not count:
+        return []
+    set_to = f"{units.span(abs(ahead))} {'ahead' if ahead > 0 else 'back'}"
+    when = "later" if ahead > 0 else "earlier"
+    what, end = counted(count, "rule"), "ends" if count == 1 else "end"
+    return [
+        f"the clock was set {set_to}: {what} from before this boot {end} that much {when} than stored,"
+        " until xdpguard run or the next change adjusts the kernel"
+    ]
+
+
 def left_out(store: Store) -> dict[str, list[str]]:
     """Return exempt addresses by entry (``block 192.0.2.0/24``, ``the list drop``, ``closed port 22/tcp``)."""
     from xdpguard.control.needed import kept

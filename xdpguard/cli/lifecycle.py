@@ -10,7 +10,7 @@ import typer
 
 from xdpguard.cli import places, render, undoing
 from xdpguard.cli.session import controller, options, remembered_policy
-from xdpguard.errors import EXIT_FAILED, UsageError, XdpguardError
+from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
@@ -118,10 +118,11 @@ def detach(
             outcomes = [session.detach(*session.place(interface, netns))]
     for outcome in outcomes:
         _report(outcome)
-    for error in errors:
+    # What is wrong with the environment is wrong for each interface.
+    for error in {str(it): it for it in errors}.values():
         render.failure(error, options(context).verbose)
     if errors:
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(max(it.exit_code for it in errors))
     if not outcomes:
         render.say("nothing is attached")
 

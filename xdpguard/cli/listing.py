@@ -69,6 +69,7 @@ def rules(
         shadow = found.shadow_rules.in_force() if kind in (None, "shadow") else []
         left_out = health.left_out(found.store)
         where = presences(found.store)
+        late = health.clock_notes(found.store)
     for its in (real, shadow):
         its.sort(key=lambda it: it.rule.created)  # imported rules are as old as they were
     if as_json:
@@ -90,7 +91,7 @@ def rules(
     if not real and not shadow:
         render.say("no rules")
         return
-    for text in where.notes(_NOT_IN_FORCE):
+    for text in (*where.notes(_NOT_IN_FORCE), *late):
         render.note(text)
 
 

@@ -96,11 +96,11 @@ def compared(chosen: Options, config: Path, interface: str, netns: str | None) -
 
 
 @contextmanager
-def capture(name: str, mac: bytes) -> Iterator[Capture]:
-    """Open a capture file. ``mac``: the destination given to packets without an Ethernet header; empty: any."""
+def capture(name: str, subject: Subject) -> Iterator[Capture]:
+    """Open a capture file of packets for the interface that is asked about."""
     from xdpguard.capture.ethernet import OWN_MAC
     from xdpguard.capture.reader import Capture
     from xdpguard.capture.stream import opened
 
     with opened(name) as file:
-        yield Capture(name, file, mac or OWN_MAC)
+        yield Capture(name, file, subject.mac or OWN_MAC, subject.own)

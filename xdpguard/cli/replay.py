@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from xdpguard import units
 from xdpguard.cli import places, probing, render
 from xdpguard.cli.session import options
 from xdpguard.errors import UsageError, XdpguardError
@@ -28,8 +27,10 @@ Examples:
   xdpguard replay trace.pcap --config new.toml --diff         what attaching with new.toml would change
   tcpdump -i eth0 -c 1000 -w - | xdpguard replay -
 \b
-Reads pcap and pcapng, gzipped or not; Ethernet, Linux cooked, raw IP and loopback captures. All packets are treated
-as incoming. No counter, rule or map is changed, and nothing is sent. --config alone uses the rules, lists, checks and
+Reads pcap and pcapng, gzipped or not; Ethernet, Linux cooked, raw IP and loopback captures. Packets that the capturing
+host sent are left out and counted: known by pcapng flags, by the packet type of a cooked capture, or by a source
+address that is the interface's (as the capture names it, or as it is attached). --direction all treats them as if they
+came in. No counter, rule or map is changed, and nothing is sent. --config alone uses the rules, lists, checks and
 guard of the file; with --diff, entries that are not from the configuration are added, since attaching would keep them.
 \b
 The SYN guard is in its current state for all packets: a replay, however fast, neither begins nor ends a flood, uses up
@@ -51,6 +52,9 @@ def replay(
     ] = False,
     expect_drop: Annotated[bool, typer.Option("--expect-drop", help="Exit 1 unless every packet is dropped.")] = False,
     expect_pass: Annotated[bool, typer.Option("--expect-pass", help="Exit 1 if a packet is dropped.")] = False,
+    direction: Annotated[
+        Literal["in", "all"], typer.Option("--direction", help="Which packets to run: received ones, or all.")
+    ] = "in",
     interface: places.Interface = "",
     netns: places.Netns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -64,17 +68,25 @@ def replay(
         if config is None:
             raise UsageError("--diff needs a file to compare with", "name it with --config")
         with probing.compared(chosen, config, interface, netns) as (now, then):
-            _replay(file, then, now, expected, as_json)
+            _replay(file, then, now, expected, direction, as_json)
         return
     with probing.asked(chosen, config, interface, netns) as subject:
-        _replay(file, subject, None, expected, as_json)
+        _replay(file, subject, None, expected, direction, as_json)
 
 
-def _replay(file: str, judged: Subject, before: Subject | None, expected: Expected | None, as_json: bool) -> None:
+def _replay(
+    file: str,
+    judged: Subject,
+    before: Subject | None,
+    expected: Expected | None,
+    direction: Literal["in", "all"],
+    as_json: bool,
+) -> None:
+    from xdpguard.cli.replayed import show
     from xdpguard.explain.replay import replay as run
 
-    with probing.capture(file, (before or judged).mac) as capture:
-        result = run(capture, judged, before, expected)
+    with probing.capture(file, before or judged) as capture:
+        result = run(capture, judged, before, expected, direction == "all")
     for text in [*judged.notes, *(before.notes if before else []), *capture.notes(), *_notes(result)]:
         render.note(text)
     if not result.packets and capture.unknown:
@@ -82,7 +94,7 @@ def _replay(file: str, judged: Subject, before: Subject | None, expected: Expect
     if as_json:
         render.print_json(_answer(capture, judged, before, result))
     else:
-        _print(capture, judged, before, result)
+        show(capture, judged, before, result)
     if result.expectation:
         _judge(file, capture, result, judged, expected)
 
@@ -98,14 +110,17 @@ def _notes(result: Result) -> list[str]:
         )
     if cut:
         found.append(f"{cut:,} of them {'is' if cut == 1 else 'are'} cut within the headers, too short for a verdict")
-    if result.sent:
-        found.append(f"packets sent by the capturing host, but treated as incoming: {result.sent:,}")
     return found
 
 
 def _judge(file: str, capture: Capture, result: Result, judged: Subject, expected: Expected | None) -> None:
     assert result.expectation
     if not result.packets:
+        if result.sent:
+            raise XdpguardError(
+                f"the capture has no packet to test: the capturing host sent all {result.sent.total():,}",
+                "give a capture of received packets, or test these with --direction all",
+            )
         raise XdpguardError("the capture has no packet to test", "give a capture with packets")
     if not result.expectation.failed:
         _check_whole(capture)
@@ -135,10 +150,12 @@ def _check_whole(capture: Capture) -> None:
 
 
 def _answer(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> Replay:
+
     from msgspec import structs
 
+    from xdpguard.capture.direction import How
     from xdpguard.explain.decision import guard_now
-    from xdpguard.explain.tallied import Diff, Expected, Replay
+    from xdpguard.explain.tallied import Diff, Expected, Outgoing, Replay
 
     expected, difference = result.expectation, result.difference
     return Replay(
@@ -147,7 +164,11 @@ def _answer(capture: Capture, judged: Subject, before: Subject | None, result: R
         fault=capture.fault or None,
         left_out=capture.left_out(),
         shortened=result.shortened,
-        sent=result.sent,
+        sent=result.sent.total(),
+        direction="all" if result.every else "in",
+        outgoing=Outgoing(
+            left_out=0 if result.every else result.sent.total(), **{how: result.sent[how] for how in get_args(How)}
+        ),
         program=judged.label,
         observe=judged.observe,
         guard=guard_now(judged),
@@ -160,57 +181,3 @@ def _answer(capture: Capture, judged: Subject, before: Subject | None, result: R
         if before and difference
         else None,
     )
-
-
-def _print(capture: Capture, judged: Subject, before: Subject | None, result: Result) -> None:
-    from xdpguard.dataplane.sys.abi import reasons
-
-    found = result.tally.named()
-    helps = {reason.name: reason.help for reason in reasons()} | {"cut": "too little of it was captured to tell"}
-    rows = [
-        [name, units.number(it.packets), units.number(it.observed_packets),
-         units.byte_count(it.bytes + it.observed_bytes), helps[name]]
-        for name, it in found.reasons.items()
-        if it.packets or it.observed_packets
-    ]  # fmt: skip
-    rate = f", {result.packets / result.seconds:,.0f} packets/s" if result.seconds else ""
-    title = f"{judged.label}: {found.packets:,} packets, {units.byte_count(found.bytes)}, {found.dropped:,} dropped" + (
-        f", {found.would_drop:,} would be: observed only" if found.would_drop else ""
-    )
-    if rows:
-        render.print_table(["reason", "packets", "observed", "bytes", ""], rows, title, right="packets observed bytes")
-    else:
-        render.say(f"{capture.name}: no packets")
-    for name, counted in (("flags", found.flags), ("protocols", found.protocols)):
-        render.say(f"  {name:<10} " + "  ".join(f"{key} {units.number(it)}" for key, it in counted.items()))
-    if found.blocked_sources:
-        named = ", ".join(f"{it.source} ({it.packets:,})" for it in found.blocked_sources)
-        about = "" if found.blocked_sources_exact else ", about"
-        dropped = "would be dropped" if not found.dropped else "dropped or observed" if found.would_drop else "dropped"
-        render.say(f"  {dropped} most{about}: {named}")
-    if found.shadow:
-        counts = "  ".join(f"{key} {units.number(it)}" for key, it in found.shadow.items())
-        render.say(f"  shadow     {counts}, which shadow entries would count")
-    render.say(f"  {capture.format}, {result.seconds:.2f} s{rate}")
-    if before is not None and result.difference is not None:
-        _print_changes(before, judged, result)
-
-
-def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
-    assert result.difference
-    changes = result.difference.changes()
-    if not changes:
-        render.say(f"{judged.label} changes nothing for these packets, compared with {before.label}")
-        return
-    rows = [
-        [
-            f"{it.before} ({it.verdict_before})",
-            f"{it.after} ({it.verdict_after})",
-            units.number(it.packets),
-            units.byte_count(it.bytes),
-            ", ".join(map(str, it.first)) + (", ..." if it.packets > len(it.first) else ""),
-        ]
-        for it in changes
-    ]
-    title = f"what {judged.label} would change, compared with {before.label}"
-    render.print_table(["now", "then", "packets", "bytes", "which"], rows, title, right="packets bytes")

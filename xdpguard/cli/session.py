@@ -73,6 +73,8 @@ def controller(
     """
     with _store(chosen, read_only, on_wait, command, on_undone, ATTACHED) as store:
         made = _controller(chosen, store)
+        if not read_only:
+            made.ruleset.follow_clock()
         with _recorded(made.changes, command):
             yield made
 
@@ -143,6 +145,8 @@ def ruleset(
 
     with _store(chosen, read_only, on_wait, command, on_undone) as store:
         made = Ruleset(store, KernelDataplane(pins(chosen)), on_step)
+        if not read_only:
+            made.follow_clock()
         with _recorded(made.changes, command):
             yield made
 
@@ -161,7 +165,7 @@ def _store(
     needs: Sequence[str] = ("CAP_BPF",),
 ) -> Iterator[Store]:
     from xdpguard.control.namespaces import expect_namespaces
-    from xdpguard.store import journal
+    from xdpguard.store import clock, journal
     from xdpguard.store.database import Store
 
     require_privileges(*needs)
@@ -170,6 +174,7 @@ def _store(
         with Store(chosen.instance.store, read_only=True) as store:
             if not _incomplete(chosen) and not journal.overdue(store):
                 expect_namespaces(store)
+                clock.show_as_in_kernel(store, pins(chosen).exist())
                 yield store
                 return
     with chosen.instance.lock(on_wait):
@@ -186,6 +191,7 @@ def _store(
     if read_only:
         with Store(chosen.instance.store, read_only=True) as store:
             expect_namespaces(store)
+            clock.show_as_in_kernel(store, pins(chosen).exist())
             yield store
 
 

@@ -14,6 +14,9 @@ from xdpguard.errors import EXIT_FAILED, EXIT_MISSING
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xdpguard.control.audit import Audit
     from xdpguard.control.interfaces import Interface
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -48,6 +51,7 @@ def status(
         awaited, unread = health.awaited(session, chosen)
         counts = session.store.counts(time.time())
         waiting = health.waiting(session.store)
+        late = health.clock_notes(session.store) if audit else []
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
     degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
     if as_json:
@@ -79,19 +83,7 @@ def status(
     if shadow_rules or shadow_lists:
         named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
         render.say(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}")
-    if audit and audit.shadow and not audit.shadow.whole:
-        render.note("the kernel lacks some shadow entries; attach again, or let xdpguard run restore them")
-    if audit and audit.ratio < 1:
-        missing = [
-            f"{share.held:,} of {share.stored:,} {what}"
-            for what, share in (
-                ("rules", audit.rules),
-                *((f"entries of list {it}", share) for it, share in audit.lists.items()),
-            )
-            if share.held < share.stored
-        ]
-        render.note(f"the kernel holds only {', '.join(missing)}; attach again, or let xdpguard run restore them")
-    for text in [*waiting.texts(), *everybody, *map(health.conflict_text, conflicts)]:
+    for text in [*_lacking(audit), *waiting.texts(), *everybody, *map(health.conflict_text, conflicts), *late]:
         render.note(text)
     for place in awaited:
         render.note(f"{place_of(*place)} is named in the configuration but not attached; xdpguard run attaches it")
@@ -122,6 +114,15 @@ def status(
     _exit(degraded)
 
 
+def _lacking(audit: Audit | None) -> Iterator[str]:
+    """Yield what the kernel does not hold of what is stored."""
+    if audit and audit.shadow and not audit.shadow.whole:
+        yield "the kernel lacks some shadow entries; attach again, or let xdpguard run restore them"
+    if audit and audit.ratio < 1:
+        missing = ", ".join(audit.missing())
+        yield f"the kernel holds only {missing}; attach again, or let xdpguard run restore them"
+
+
 def _exit(degraded: list[str]) -> None:
     if degraded:
         raise typer.Exit(EXIT_FAILED)
@@ -148,7 +149,7 @@ def doctor(
                 render.say(f"      -> {check.remedy}")
     failed = {check.name for check in found if check.result == "fail"}
     if failed:
-        raise typer.Exit(EXIT_FAILED if failed == {"programs"} else EXIT_MISSING)
+        raise typer.Exit(EXIT_FAILED if failed <= {"programs", "entries"} else EXIT_MISSING)
 
 
 def _fixed_mtu(its: Interface) -> str:

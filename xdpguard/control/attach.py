@@ -76,9 +76,10 @@ class Attach:
         policy, wanted, plans, notes = self._planning.plan(request, link, policy)
         choice = answering.choose(link, request.mode, self._guard.effective(policy.guard))
         self._step("prepare")
-        if not its.dataplane.exists():
-            with self._store.transaction():
+        with self._store.transaction():
+            if not its.dataplane.exists():
                 self._store.renumber()
+            self._store.check_room()
         self._step("compile")
         target = Target(
             link.name, link.netns, link.mtu, link.loopback, request.observe, link.kind == "veth", request.any_mtu
@@ -144,6 +145,9 @@ class Attach:
             self._configure(job, wanted, plans)
             self._guard.put(job.choice.policy, seen)
             taken()
+            record = partial(its.record, link, observe=job.request.observe, any_mtu=job.request.any_mtu)
+            record(mode=job.choice.mode, prog_id=job.built.prog_id)
+            self._store.check_room()
             self._step("attach")
             try:
                 (done, more), moved = its.uppers.change(link, partial(self._swap, job, seen))
@@ -154,7 +158,7 @@ class Attach:
                 done, more, moved, interrupted = now, [], [], error
             job.built.in_force()
             self._step("confirm")
-            its.record(link, done, job.request.observe, job.built.prog_id, job.request.any_mtu)
+            record(mode=done, prog_id=job.built.prog_id)
             builds.record(self._store, link.name, link.netns, job.built.prog_id, job.policy.sanity)
             if job.request.force:
                 needed.accept(self._store)

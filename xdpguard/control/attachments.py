@@ -113,9 +113,13 @@ class Attachments:
             namespaces.record_namespace(self.store, link.netns)
             self.store.put_fact(BOOT, kernel.boot_id())
 
-    def retire(self) -> None:
-        """Fold the hits into the store and remove every pin."""
+    def fold_in(self) -> None:
+        """Fold the hits into the store, once, if the kernel holds any."""
         if self.dataplane.exists():
             self.ruleset.fold_in()
+
+    def retire(self) -> None:
+        """Fold the hits into the store and remove every pin."""
+        self.fold_in()
         self.step("unpin")
         self.dataplane.pins.remove_all()

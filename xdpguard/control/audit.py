@@ -23,15 +23,18 @@ class ShadowAudit(NamedTuple):
 
 
 class Audit(NamedTuple):
-    """How much the kernel holds of what is stored: rules in force, and entries of each list.
+    """How much of what is stored the kernel holds, where the program finds it: rules in force, and entries of each
+    list.
 
-    ``behind``: an interrupted change has not been taken back yet. ``shadow``: the audit of shadow entries.
+    ``behind``: an interrupted change has not been taken back yet. ``shadow``: the audit of shadow entries. ``failed``:
+    what a repair could not restore, in words; empty if there is nothing.
     """
 
     rules: Share
     lists: dict[str, Share]
     behind: bool = False
     shadow: ShadowAudit | None = None
+    failed: str = ""
 
     @property
     def ratio(self) -> float:
@@ -40,24 +43,62 @@ class Audit(NamedTuple):
         stored = sum(share.stored for share in shares)
         return sum(share.held for share in shares) / stored if stored else 1.0 - self.behind
 
+    @property
+    def whole(self) -> bool:
+        """Whether the kernel holds all entries, and no change was interrupted."""
+        shares = [self.rules, *self.lists.values()]
+        enforced = all(it.held >= it.stored for it in shares) and not self.behind
+        return enforced and (self.shadow is None or self.shadow.whole)
+
+    def missing(self) -> list[str]:
+        """Return what the kernel lacks of enforced entries, in words."""
+        shares = [("rules", self.rules), *((f"entries of list {name}", it) for name, it in self.lists.items())]
+        return [f"{its.held:,} of {its.stored:,} {what}" for what, its in shares if its.held < its.stored]
+
 
 def audit(ruleset: Ruleset, repair: bool = False) -> Audit | None:
-    """Audit the kernel against the store; ``repair`` restores what is missing. Return None if nothing is attached."""
-    changes = ruleset.changes
-    if not changes.attached():
+    """Audit the kernel against the store; ``repair`` restores what is missing, and looks again whether it is there.
+
+    Return what was found before the repair, or None if nothing is attached.
+    """
+    if not ruleset.changes.attached():
         return None
-    pending = changes.pending()
+    found = _look(ruleset)
+    if not repair or found.whole:
+        return found
+    why = _repair(ruleset, found)
+    after = _look(ruleset)
+    if after.whole:
+        return found
+    lacking = after.missing() or ["an interrupted change" if after.behind else "some shadow entries"]
+    return found._replace(failed=f"{', '.join(lacking)}{f' ({why})' if why else ''}")
+
+
+def _look(ruleset: Ruleset) -> Audit:
+    pending = ruleset.changes.pending()
     shadow = ShadowAudit(
         Share(*ruleset.shadow_rules.audit()), ruleset.shadow_lists.shares(), pending or ruleset.shadow_lists.stale()
     )
-    found = Audit(Share(*ruleset.rules.audit()), ruleset.lists.shares(), pending or ruleset.lists.stale(), shadow)
-    if repair and pending:
+    return Audit(Share(*ruleset.rules.audit()), ruleset.lists.shares(), pending or ruleset.lists.stale(), shadow)
+
+
+def _repair(ruleset: Ruleset, found: Audit) -> str:
+    """Restore what an audit found missing; return the kernel's reason if it refuses."""
+    changes, shadow = ruleset.changes, found.shadow
+    assert shadow is not None
+    if changes.pending():
         changes.resync()
-    elif repair:
-        for entries, its in ((ruleset.rules, found.rules), (ruleset.shadow_rules, shadow.rules)):
-            if its.held < its.stored:
-                changes.resync(entries)
-        for lists, of in ((ruleset.lists, found), (ruleset.shadow_lists, shadow)):
-            if of.behind or any(it.held < it.stored for it in of.lists.values()):
+        return ""
+    for entries, its in ((ruleset.rules, found.rules), (ruleset.shadow_rules, shadow.rules)):
+        if its.held < its.stored:
+            changes.resync(entries)
+    for lists, behind, of in (
+        (ruleset.lists, found.behind, found.lists),
+        (ruleset.shadow_lists, shadow.behind, shadow.lists),
+    ):
+        if behind or any(it.held < it.stored for it in of.values()):
+            try:
                 lists.fill()
-    return found
+            except (OSError, MemoryError) as error:
+                return getattr(error, "strerror", "") or ""
+    return ""

@@ -126,10 +126,6 @@ class Controller:
         """Audit the kernel against the store; ``repair`` restores what is missing. Return None if not attached."""
         return audit.audit(self.ruleset, repair)
 
-    def clock_set(self) -> None:
-        """Recompute when rules expire after the clock was set: the kernel uses a clock that does not step."""
-        self.changes.resync(self.rules, self.shadow_rules)
-
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Load the configuration's lists whose files are new or have changed; see Loader.follow."""
         from xdpguard.control.loader import ListsFailed

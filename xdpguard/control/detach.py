@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
+from typing import NamedTuple
 
 from xdpguard.control import builds, namespaces
 from xdpguard.control.attach import Outcome
@@ -11,8 +13,16 @@ from xdpguard.control.attachments import Attachments
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.sysctls import RaisedSysctls
 from xdpguard.errors import XdpguardError
-from xdpguard.net.links import Link, NoSuchLink
+from xdpguard.net.links import Link, Mode, NoSuchLink
 from xdpguard.net.netns import place_of
+
+
+class _Carried(NamedTuple):
+    """A link that carries our program, in which mode, and the program's id."""
+
+    link: Link
+    mode: Mode
+    prog_id: int
 
 
 class Detach:
@@ -27,7 +37,6 @@ class Detach:
         its = self._its
         known = its.interfaces.known(name, netns)
         notes: list[str] = []
-        moved: list[str] = []
         try:
             link: Link | None = its.table.get(name, netns)
         except NoSuchLink:
@@ -43,10 +52,9 @@ class Detach:
                 notes.append(f"{place_of(name, netns)} no longer exists; its record was removed")
             link = there or link
         found = link.xdp if link else None
+        carried = None
         if link and found and found.mode != "offload" and its.interfaces.ours(link, known):
-            its.step("detach")
-            with its.program(found.prog_id) as program:
-                _, moved = its.uppers.change(link, partial(its.table.detach, link, found.mode, program))
+            carried = _Carried(link, found.mode, found.prog_id)
         elif known is None:
             raise XdpguardError(f"{place_of(name, netns)} carries no program of this instance", "see xdpguard status")
         elif found:
@@ -56,21 +64,61 @@ class Detach:
             )
         elif link:
             notes.append(f"{place_of(name, netns)} no longer carried a program")
-        its.step("forget")
-        with its.store.transaction():
-            its.store.remove_attachment(name, netns)
-            builds.forget(its.store, name, netns)
-            namespaces.forget_namespace(its.store, netns)
+        moved = self._off(name, netns, carried)
         its.dataplane.pins.remove_link(name, netns)
         restored = its.ruleset.guard.offloads.restore(name, netns, link.name if link else "")
-        if not its.store.attachments() and not its.interfaces.orphans():
-            its.step("fold in")
+        if self._is_last():
             its.retire()
         last = not any(there.netns == netns for there in its.store.attachments())
         restored += self._sysctls.restore(netns) if last else []
         mode = known.mode if known else (found.mode if found else "")
         interface = Interface(name, netns, mode, bool(known and known.observe), None, "detached")
         return Outcome(interface, notes, restored, moved=moved)
+
+    def _off(self, name: str, netns: str, carried: _Carried | None) -> list[str]:
+        """Detach the program, if the interface carries it, and forget the interface: both or neither.
+
+        Returns notes on devices above.
+        """
+        its, off = self._its, False
+        moved: list[str] = []
+        with ExitStack() as held:
+            program = held.enter_context(its.program(carried.prog_id)) if carried else -1
+            if carried:
+                held.enter_context(its.uppers.announced(carried.link))
+            try:
+                with its.store.transaction():
+                    self._forget(name, netns)
+                    if carried:
+                        its.step("detach")
+                        change = partial(its.table.detach, carried.link, carried.mode, program)
+                        _, moved = its.uppers.change(carried.link, change)
+                        off = True
+                    if self._is_last():
+                        its.step("fold in")
+                        its.fold_in()
+            except BaseException:
+                if carried and off:
+                    its.uppers.change(
+                        carried.link, partial(its.table.attach, carried.link, program, carried.mode, None)
+                    )
+                raise
+        return moved
+
+    def _forget(self, name: str, netns: str) -> None:
+        """Forget an interface, within a transaction that has room for all that follows."""
+        its = self._its
+        its.step("forget")
+        its.store.remove_attachment(name, netns)
+        builds.forget(its.store, name, netns)
+        namespaces.forget_namespace(its.store, netns)
+        if not its.store.attachments():
+            with its.store.rehearsal():
+                its.fold_in()
+        its.store.check_room()
+
+    def _is_last(self) -> bool:
+        return not self._its.store.attachments() and not self._its.interfaces.orphans()
 
     def all(self) -> tuple[list[Outcome], list[XdpguardError]]:
         """Detach every interface of the instance, from the top down, and remove what remains of it in the kernel.

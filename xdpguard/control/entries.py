@@ -6,6 +6,7 @@ Every method that changes anything is one change or part of one (change.py); its
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +21,7 @@ from xdpguard.policy.hits import Hits, Split, with_more
 from xdpguard.policy.origins import joined
 from xdpguard.policy.rule import CONFIG, Mode, NewRule, Part, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
+from xdpguard.store import clock
 
 # Facts: which maps this store has filled, and whose hits it has not folded in yet.
 MAPS: dict[Mode, str] = {"enforce": "maps", "shadow": "shadow_maps"}
@@ -101,6 +103,8 @@ class Entries:
                 ended[target] = at
             elif rule.origins == [CONFIG]:
                 raise configured(kind, target)
+        with self._store.transaction():
+            self._store.forget_ended(kind, targets, self.mode)
         self.leave(list(found.values()), lambda part: part.source == CONFIG)
         return Removed(ended, [rule for rule in found.values() if rule.part(CONFIG)])
 
@@ -148,6 +152,23 @@ class Entries:
                 if its:
                     self.add_rules(its)
 
+    def retime(self) -> None:
+        """Bring the ends in the maps in line with the store, within a change."""
+        with opened(self.changes, self._tables) as tables:
+            if tables:
+                with touching(self.changes, self, self._words):
+                    tables.sync(self._store.rules(mode=self.mode))
+
+    def revive(self) -> None:
+        """Bring back what has ended by a clock that was wrong."""
+        # Where there is no room they stay ended, and the next command tries again.
+        with contextlib.suppress(XdpguardError), self.changes.begin():
+            found = clock.returning(self._store, self.mode, self._now())
+            for kind in KINDS:
+                its = [rule for rule in found if rule.kind == kind]
+                if its:
+                    self.add_rules(its)
+
     def purge(self) -> None:
         """Remove expired rules; the program already ignores them."""
         now = self._now()
@@ -155,7 +176,8 @@ class Entries:
         if expired:
             with self.changes.begin():
                 self.remove_rules(expired)
-                self._store.note_ended(expired, now)
+                self._store.note_ended(expired)
+                clock.forget(self._store, now)
         self._store.remove_ended_parts(now)
 
     def stale(self) -> bool:

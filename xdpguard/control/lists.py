@@ -7,6 +7,7 @@ Every method that changes anything is one change or part of one (change.py); its
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -139,7 +140,9 @@ class Lists:
         with self._maps() as maps:
             known = held is not None and held.maps == maps.generation()
             if held is not None and known and not self.stale() and maps.digest() == held.digest:
-                return
+                lines = maps.lines()
+                if lines is not None and zlib.crc32(lines.data) == held.lines:
+                    return
             if not known:
                 maps.clear_hits(range(len(lists) and max(it.number for it in lists) + 1))
         self.fill()
@@ -175,7 +178,7 @@ class Lists:
                 return ""
             maps.swap(index.lines, index.nets4, index.nets6, index.wide6)
             slots = {str(number): count for number, count in index.slots.items()}
-            total = int(index.lines.sum(dtype=index.lines.dtype))
+            total = zlib.crc32(index.lines.data)
             return json.dumps(Held(maps.generation(), generation, slots, total, maps.digest())._asdict())
 
     def shares(self) -> dict[str, Share]:
@@ -190,17 +193,19 @@ class Lists:
             whole = whole and not self.stale()
         if lines is None or given is None:
             return {it.name: Share(it.entries, 0) for it in lists}
-        if whole and int(lines.sum(dtype=lines.dtype)) == given.lines:
+        if whole and zlib.crc32(lines.data) == given.lines:
             return {it.name: Share(it.entries, it.entries) for it in lists}
         from xdpguard.dataplane.tables.index import held as count
 
         found = count(lines)
         shares = {}
-        for it in lists:
-            wanted = given.slots.get(str(it.number), 0)
-            # A prefix written as several entries does not count while only part of it is held.
-            held = it.entries * found.get(it.number, 0) // wanted if wanted else it.entries
-            shares[it.name] = Share(it.entries, min(held, it.entries - 1) if it.entries else 0)
+        with self._maps() as maps:
+            for it in lists:
+                wanted = given.slots.get(str(it.number), 0)
+                # A prefix written as several entries does not count while only part of it is held.
+                held = it.entries * found.get(it.number, 0) // wanted if wanted else it.entries
+                held = min(held, maps.reached(self.stored.entries(it.name)))
+                shares[it.name] = Share(it.entries, min(held, it.entries - 1) if it.entries else 0)
         return shares
 
     def in_maps(self) -> dict[int, AddressSet]:

@@ -21,7 +21,7 @@ from xdpguard.dataplane.tables import rebuilt
 from xdpguard.policy.hits import Hits
 from xdpguard.policy.rule import MODES, Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Target
-from xdpguard.store import keeping
+from xdpguard.store import clock, keeping
 from xdpguard.store.database import Attachment, Store
 from xdpguard.store.lists import ListStore, NamedList
 
@@ -69,6 +69,7 @@ def rebuild(session: Controller, copied: float | None) -> Recovered:
             for lists in (session.lists, session.shadow_lists):
                 _lists(lists)
             _interfaces(session)
+            clock.begin(store)
     return Recovered(
         held,
         copied,

@@ -6,6 +6,7 @@ Inexpensive: it reads no links and compiles nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -20,6 +21,7 @@ from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Target
+from xdpguard.store import clock
 from xdpguard.store.database import Store
 
 
@@ -44,6 +46,21 @@ class Ruleset:
         self.lists = Lists(self.changes, maps.pins)
         self.shadow_lists = Lists(self.changes, maps.pins, "shadow")
         self.guard = GuardPolicy(self.changes, maps.pins)
+
+    def follow_clock(self) -> None:
+        """Let ends follow the clock, if it was set, and bring back what ended only because it was wrong."""
+        ahead = clock.stepped(self.store)
+        if ahead:
+            with self.changes.begin():
+                clock.follow(self.store, ahead)
+                self.rules.retime()
+                self.shadow_rules.retime()
+        elif clock.reference(self.store) is None:
+            with self.store.transaction():
+                clock.begin(self.store)
+        if clock.has_lapsed(self.store, time.time()):
+            self.rules.revive()
+            self.shadow_rules.revive()
 
     def purge(self) -> None:
         """Remove expired rules; the program already ignores them."""

@@ -28,6 +28,7 @@ _CHECKS: tuple[tuple[str, Callable[[Instance], Check]], ...] = (
     ("host firewall", around.firewall),
     ("TCP", host.tcp),
     ("programs", around.programs),
+    ("entries", around.entries),
     ("interfaces", around.interfaces),
     ("drivers", around.drivers),
     ("answers", around.answers),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xdpguard.control import needed as needs
 from xdpguard.control.answering import Reach, in_words
+from xdpguard.control.audit import audit
 from xdpguard.control.controller import CONFIG_FACT
 from xdpguard.control.guard import answers as answering
 from xdpguard.control.interfaces import Interface, Interfaces
@@ -24,6 +25,7 @@ from xdpguard.net.netns import entered, place_of
 from xdpguard.policy.load import load
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import parse_ports
+from xdpguard.store import clock
 from xdpguard.store.database import Store
 
 
@@ -64,6 +66,22 @@ def programs(instance: Instance) -> Check:
         return Check("programs", "fail", "; ".join(lost), remedy)
     names = ", ".join(it.place + (" (observing)" if it.observe else "") for it in found.all)
     return Check("programs", "ok", names or "nothing is attached", "")
+
+
+def entries(instance: Instance) -> Check:
+    """Check whether the kernel holds the stored entries, where the program finds them."""
+    pins = pinning.Pins(instance.bpffs, instance.name)
+    with Store(instance.store, read_only=True) as store:
+        clock.show_as_in_kernel(store, pins.exist())
+        found = audit(Ruleset(store, KernelDataplane(pins)))
+    if found is None:
+        return Check("entries", "ok", "nothing is attached", "")
+    if not found.whole:
+        lacking = ", ".join(found.missing())
+        words = f"the kernel holds only {lacking}" if lacking else "the kernel differs from the store"
+        return Check("entries", "fail", words, "attach again, or let xdpguard run restore them")
+    stored = found.rules.stored + sum(it.stored for it in found.lists.values())
+    return Check("entries", "ok", f"the kernel holds all {stored:,} that are stored", "")
 
 
 def interfaces(instance: Instance) -> Check:

@@ -24,6 +24,7 @@ from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
 from xdpguard.dataplane.tables import guard
+from xdpguard.explain.own import of_host
 from xdpguard.explain.subject import NO_GUARD, Subject
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.rule import CONFIG, NewRule
@@ -64,7 +65,8 @@ def candidate(
             chosen = session.guard.effective(policy.guard) if session else policy.guard
             state = _guard(pins, chosen, other, target)
             probe.set_guard(state)
-            yield Subject(label, probe, ruleset, pins, state, chosen.mode, observe, link, notes)
+            own = other.own if other else of_host()
+            yield Subject(label, probe, ruleset, pins, state, chosen.mode, observe, link, own, notes)
     finally:
         pins.remove_all()
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from xdpguard.capture.direction import How
 from xdpguard.capture.reader import Capture
 from xdpguard.dataplane.build.probe import cut
 from xdpguard.dataplane.sys import abi
@@ -24,15 +26,20 @@ class Result:
     difference: Difference | None
     expectation: Expectation | None
     shortened: int = 0  # packets that the capture holds only in part
-    sent: int = 0  # packets that the capturing host sent itself
+    # Packets that the capturing host sent itself, by how that is known
+    every: bool = False  # these were run too, as if they came in
+    sent: Counter[How] = field(default_factory=Counter)
     seconds: float = 0.0
     packets: int = 0
     before: Tally = field(default_factory=Tally)  # under the program it is compared with
 
 
-def replay(capture: Capture, judged: Subject, before: Subject | None, expected: Expected | None) -> Result:
-    """Run a capture through ``judged``, and through ``before`` to tell what changes from it."""
-    result = Result(Tally(), Difference() if before else None, Expectation(expected) if expected else None)
+def replay(capture: Capture, judged: Subject, before: Subject | None, expected: Expected | None, every: bool) -> Result:
+    """Run a capture through ``judged``, and through ``before`` to tell what changes from it.
+
+    ``every``: outgoing packets too, as if they came in.
+    """
+    result = Result(Tally(), Difference() if before else None, Expectation(expected) if expected else None, every=every)
     subjects = [judged, *([before] if before else [])]
     begin = time.monotonic()
     with netns.entered(judged.netns):
@@ -41,12 +48,15 @@ def replay(capture: Capture, judged: Subject, before: Subject | None, expected: 
         there: list[int] = []
         asks = [subject.probe.ask for subject in subjects]
         for number, data, length, sent in capture:
+            if sent:
+                result.sent[sent] += 1
+                if not every:
+                    continue
             for ask in asks:
                 ask(data, length)
             numbers.append(number)
             lengths.append(length)
             there.append(len(data))
-            result.sent += sent
             if len(numbers) == abi.PROBE_BATCH:
                 _take(result, subjects, numbers, lengths, there)
         _take(result, subjects, numbers, lengths, there)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xdpguard.capture.direction import NOBODY, Own
 from xdpguard.control import builds
 from xdpguard.control.controller import Controller
 from xdpguard.control.interfaces import Interface
@@ -18,6 +19,7 @@ from xdpguard.dataplane.build.program import Target
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.explain.own import of_link
 from xdpguard.net import netns as namespaces
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
@@ -28,7 +30,10 @@ NO_GUARD = guard.State(*[0] * len(guard.State._fields))
 
 @dataclass
 class Subject:
-    """A probe, and what explains its answers. ``link``: the interface on which its packets seem to arrive."""
+    """A probe, and what explains its answers. ``link``: the interface on which its packets seem to arrive.
+
+    ``own``: what the host sends from.
+    """
 
     label: str
     probe: Probe
@@ -38,6 +43,7 @@ class Subject:
     mode: str  # of the guard
     observe: bool = False
     link: Link | None = None
+    own: Own = NOBODY
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -109,5 +115,6 @@ def live(
             mode=guard.read_policy(pins).mode,
             observe=interface.observe,
             link=link,
+            own=of_link(link),
             notes=notes,
         )

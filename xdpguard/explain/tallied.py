@@ -68,8 +68,21 @@ class Diff(Struct, frozen=True, kw_only=True):
     changes: list[Change]
 
 
+class Outgoing(Struct, frozen=True, kw_only=True):
+    """Packets that the capturing host sent: how many were left out, and how many are known by what."""
+
+    left_out: int
+    flag: int
+    packet_type: int
+    mac: int
+    address: int
+
+
 class Replay(Struct, frozen=True, kw_only=True):
-    """A capture, and what a program makes of it: the fields of Tallied are among these."""
+    """A capture, and what a program makes of it: the fields of Tallied are among these.
+
+    ``sent``: packets that the capturing host sent; ``direction``: which were run, in or all.
+    """
 
     file: str
     format: str
@@ -77,6 +90,8 @@ class Replay(Struct, frozen=True, kw_only=True):
     left_out: int
     shortened: int
     sent: int
+    direction: str
+    outgoing: Outgoing
     program: str
     observe: bool
     guard: Guard

@@ -62,5 +62,6 @@ class Status:
         if self.audit.audit.ratio < 1:
             shares = [self.audit.audit.rules, *self.audit.audit.lists.values()]
             held, stored = sum(it.held for it in shares), sum(it.stored for it in shares)
-            return f"the kernel held {held:,} of {stored:,} stored entries at the last audit, which restored them"
+            done = "could not restore them" if self.audit.audit.failed else "restored them"
+            return f"the kernel held {held:,} of {stored:,} stored entries at the last audit, which {done}"
         return ""

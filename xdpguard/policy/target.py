@@ -107,6 +107,11 @@ def parse_ports(text: str) -> list[Port]:
     return [Port(number, "tcp"), Port(number, "udp")]
 
 
+def parse_stored(kind: Kind, text: str) -> Target:
+    """Parse a target as `str` writes it."""
+    return parse_ports(text)[0] if kind == "port" else parse_prefix(text)[0]
+
+
 def parse_duration(text: str) -> int:
     """Parse ``90s``, ``10m``, ``2h``, ``7d`` or ``4w``; return seconds."""
     match = _DURATION.match(text.strip())

@@ -40,6 +40,7 @@ from xdpguard.service.survey import Survey
 from xdpguard.service.suspects import Suspects
 from xdpguard.service.unconfirmed import Unconfirmed
 from xdpguard.service.upkeep import Upkeep
+from xdpguard.store import clock
 from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.resent import Counter as Resent
@@ -192,15 +193,10 @@ class Daemon:
             with self._session() as session:
                 self._host.settle(session, self._guard, self._links, active, now)
                 self._suspects.ban(session, self._guard, self._links, suspects)
-                if step:
-                    self._clock_stepped(session)
+                if step:  # the session has followed it
+                    self._offset = boot_offset()
+                    _log.info("the clock was set; the expiry of rules was adjusted")
                 self._seen = self._store.version()
-
-    def _clock_stepped(self, session: Controller) -> None:
-        """Recompute when rules expire: the store has a time of day, the kernel uses a clock that does not step."""
-        self._offset = boot_offset()
-        session.clock_set()
-        _log.info("the clock was set; the expiry of rules was adjusted")
 
     def _chores(self, session: Controller) -> None:
         self._chores_at = time.monotonic()
@@ -231,7 +227,8 @@ class Daemon:
         session.ruleset.purge()
         self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
-        session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
+        if clock.steady(session.store):
+            session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
         self._open_ring()
         self._seen = self._store.version()
 

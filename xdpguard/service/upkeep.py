@@ -26,6 +26,7 @@ class Upkeep:
         self._audited = float("-inf")
         self._looked: dict[str, float] = {}
         self._told: dict[str, str] = {}
+        self._unrestored = ""  # what the last audit could not restore, as it was logged
 
     def run(self, session: Controller, policy: Policy, now: float) -> None:
         """Run the tasks that are due."""
@@ -63,6 +64,13 @@ class Upkeep:
         self.audit = audit = session.audit(repair=True)
         self.audited = time.time()
         if audit is None:
+            return
+        failed = f"the kernel holds only {audit.failed}, and they could not be restored" if audit.failed else ""
+        if failed != self._unrestored:
+            self._unrestored = failed
+            if failed:
+                _log.error(f"{failed}; it is tried again every minute; free some memory, see xdpguard doctor")
+        if failed:
             return
         for what, share in (("rules", audit.rules), *((f"list {name}", it) for name, it in audit.lists.items())):
             if share.held < share.stored:

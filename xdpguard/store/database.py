@@ -17,7 +17,8 @@ from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
 from xdpguard.store import keeping, parts
 from xdpguard.store.locks import locked
-from xdpguard.store.migration import migrate, open_read_only
+from xdpguard.store.migration import copied, migrate, open_read_only
+from xdpguard.store.room import check_room
 from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
 from xdpguard.store.schema import VERSION
 
@@ -69,6 +70,11 @@ class Store(Closeable):
         """Close the file."""
         self._database.close()
 
+    def use_copy(self) -> None:
+        """Go on with a copy in memory of a store that is only read."""
+        with self._explained():
+            self._database = copied(self._database)
+
     def check(self) -> None:
         """Read all of the file. Raise Damaged if it is not consistent."""
         (found,) = self.execute("PRAGMA integrity_check(1)")[0]
@@ -94,6 +100,23 @@ class Store(Closeable):
             except BaseException:
                 self._database.rollback()
                 raise
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Run the block within the open transaction and take it back: then it does not lack room when it is done."""
+        assert self._database.in_transaction
+        with self._explained():
+            self._database.execute("SAVEPOINT rehearsal")
+            try:
+                yield
+            finally:
+                self._database.execute("ROLLBACK TO rehearsal")
+                self._database.execute("RELEASE rehearsal")
+
+    def check_room(self) -> None:
+        """Raise MissingError if the open transaction could not be committed for want of room on the file system."""
+        with self._explained():
+            check_room(self._database, self._path)
 
     @property
     def changing(self) -> bool:
@@ -179,10 +202,15 @@ class Store(Closeable):
         with self._explained():
             parts.remove_ended(self._database, now)
 
-    def note_ended(self, rules: Iterable[Rule], now: float) -> None:
-        """Record that rules ended by themselves, for a week."""
+    def note_ended(self, rules: Iterable[Rule]) -> None:
+        """Record that rules ended by themselves, and what they were; see `clock.forget`."""
         with self._explained():
-            parts.note_ended(self._database, rules, now)
+            parts.note_ended(self._database, rules)
+
+    def forget_ended(self, kind: Kind, targets: Iterable[Target], mode: Mode = "enforce") -> None:
+        """Let rules that ended by themselves stay ended, even if the clock was wrong."""
+        with self._explained():
+            parts.forget_ended(self._database, kind, targets, mode)
 
     def ended(self, kind: Kind, target: Target, mode: Mode = "enforce") -> float | None:
         """Return when a rule ended by itself (Unix time); None if there was none, or it was removed."""

@@ -78,6 +78,14 @@ def _tables(database: sqlite3.Connection) -> set[str]:
     return {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
+def copied(database: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy of a store in memory, and close the store."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with contextlib.closing(database):
+        database.backup(copy)
+    return copy
+
+
 def open_read_only(path: Path) -> sqlite3.Connection:
     """Open a store for reading. A missing file is an empty store; an older version is read as a migrated copy."""
     if path.exists() and path.stat().st_size:
@@ -88,9 +96,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         found = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         if check_version(found, path) == VERSION:
             return found
-        copy = sqlite3.connect(":memory:", isolation_level=None)
-        with contextlib.closing(found):
-            found.backup(copy)
+        copy = copied(found)
         migrate(copy)
         return copy
     database = sqlite3.connect(":memory:", isolation_level=None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from xdpguard.policy.rule import Mode, NewRule, Part, Rule
+from xdpguard.policy.rule import CONFIG, SAFETY, Mode, NewRule, Part, Rule
 from xdpguard.policy.target import Kind, Target
 
 # For SELECT from rules: whether a rule has parts by further origins.
@@ -15,7 +15,8 @@ HAS_PARTS = (
     " AND parts.target = rules.target)"
 )
 _PLACE = "mode = ? AND kind = ? AND target = ?"
-_REMEMBERED = 7 * 86_400  # seconds
+# Origins whose owners restore what they want.
+_OWNED = f"('{CONFIG}', '{SAFETY}')"
 
 
 def with_parts(database: sqlite3.Connection, rule: Rule) -> Rule:
@@ -30,7 +31,7 @@ def with_parts(database: sqlite3.Connection, rule: Rule) -> Rule:
 def put_parts(database: sqlite3.Connection, rules: Sequence[NewRule], mode: Mode) -> None:
     """Make these the parts of rules, which also have not ended by themselves."""
     places = [(mode, rule.kind, str(rule.target)) for rule in rules]
-    for table in ("parts", "ended"):
+    for table in ("parts", "ended", "earlier"):
         if database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
             database.executemany(f"DELETE FROM {table} WHERE {_PLACE}", places)
     rows = ((*place, *part) for place, rule in zip(places, rules, strict=True) for part in rule.others)
@@ -38,24 +39,44 @@ def put_parts(database: sqlite3.Connection, rules: Sequence[NewRule], mode: Mode
 
 
 def remove_parts(database: sqlite3.Connection, ids: Sequence[tuple[int]]) -> None:
-    """Delete all parts of rules, by id."""
-    if database.execute("SELECT 1 FROM parts LIMIT 1").fetchone():
-        database.executemany(
-            "DELETE FROM parts WHERE (mode, kind, target) = (SELECT mode, kind, target FROM rules WHERE id = ?)", ids
-        )
+    """Delete all parts of rules, also those that have ended, by id."""
+    for table in ("parts", "earlier", "lapsed"):
+        if database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
+            its = "(SELECT mode, kind, target FROM rules WHERE id = ?)"
+            database.executemany(f"DELETE FROM {table} WHERE (mode, kind, target) = {its}", ids)
 
 
 def remove_ended(database: sqlite3.Connection, now: float) -> None:
     """Delete the parts whose end has come; their rules last longer."""
     if database.execute("SELECT 1 FROM parts WHERE expires <= ? LIMIT 1", (now,)).fetchone():
+        database.execute(
+            "INSERT OR REPLACE INTO lapsed"
+            " SELECT mode, kind, target, parts.source, parts.reason, created, parts.expires"
+            " FROM parts JOIN rules USING (mode, kind, target)"
+            f" WHERE parts.expires <= ? AND parts.source NOT IN {_OWNED}",
+            (now,),
+        )
         database.execute("DELETE FROM parts WHERE expires <= ?", (now,))
 
 
-def note_ended(database: sqlite3.Connection, rules: Iterable[Rule], now: float) -> None:
-    """Record that rules ended by themselves, for a week."""
+def note_ended(database: sqlite3.Connection, rules: Iterable[Rule]) -> None:
+    """Record that rules ended by themselves, and what they were."""
+    rules = list(rules)
+    lapsed = (
+        (it.mode, it.kind, str(it.target), part.source, part.reason, it.created, part.expires)
+        for it in rules
+        for part in it.parts
+        if part.expires is not None and part.source not in (CONFIG, SAFETY)
+    )
+    database.executemany("INSERT OR REPLACE INTO lapsed VALUES (?, ?, ?, ?, ?, ?, ?)", lapsed)
     rows = ((it.mode, it.kind, str(it.target), it.expires) for it in rules if it.expires is not None)
     database.executemany("INSERT OR REPLACE INTO ended VALUES (?, ?, ?, ?)", rows)
-    database.execute("DELETE FROM ended WHERE expires < ?", (now - _REMEMBERED,))
+
+
+def forget_ended(database: sqlite3.Connection, kind: Kind, targets: Iterable[Target], mode: Mode) -> None:
+    """Delete what rules were that ended by themselves; that they did stays recorded."""
+    if database.execute("SELECT 1 FROM lapsed LIMIT 1").fetchone():
+        database.executemany(f"DELETE FROM lapsed WHERE {_PLACE}", ((mode, kind, str(it)) for it in targets))
 
 
 def ended(database: sqlite3.Connection, kind: Kind, target: Target, mode: Mode) -> float | None:

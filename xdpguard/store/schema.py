@@ -45,6 +45,23 @@ CREATE TABLE IF NOT EXISTS ended (  -- rules whose end came, and that nobody rem
     expires REAL NOT NULL,
     PRIMARY KEY (mode, kind, target)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS lapsed (  -- parts of rules whose end came, maybe by a wrong clock: see clock.py
+    mode TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    source TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    created REAL NOT NULL,
+    expires REAL NOT NULL,
+    PRIMARY KEY (mode, kind, target, source)
+) STRICT;
+CREATE INDEX IF NOT EXISTS lapsed_expires ON lapsed (expires);
+CREATE TABLE IF NOT EXISTS earlier (  -- rules with an end that are as they were before this boot
+    mode TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    PRIMARY KEY (mode, kind, target)
+) STRICT;
 CREATE INDEX IF NOT EXISTS ended_expires ON ended (expires);
 CREATE TABLE IF NOT EXISTS interfaces (
     name TEXT NOT NULL,

@@ -95,6 +95,19 @@ def held(lines: U64) -> dict[int, int]:
     return {int(number): int(counts[number]) for number in np.flatnonzero(counts)}
 
 
+def reached4(nets4: U64, network: U32, length: U8) -> int:
+    """Count the IPv4 entries whose bit is set in a pre-filter; of a prefix with several networks, the first decides."""
+    planes, place = nets4.reshape(-1, 2), (network >> np.uint32(14)).astype(np.int64)
+    words = np.where(length == 32, planes[place, 0], planes[place, 1])
+    return int((words >> (network >> np.uint32(8) & np.uint32(63)).astype(np.uint64) & _ONE).sum())
+
+
+def reached6(words: U64, high: U64, length: U8) -> int:
+    """Count the IPv6 entries whose bit is set in a pre-filter that decides; of several networks, the first decides."""
+    place = np.where(length >= nets6.SUBNET, _net6_bits(high, subnet=True), _net6_bits(high, subnet=False))
+    return int((words[place >> 6] >> (place & 63).astype(np.uint64) & _ONE).sum())
+
+
 def _gathered4(lists: Sequence[tuple[int, AddressSet]]) -> _Entries4:
     network = np.concatenate([its.network4 for _, its in lists] or [np.empty(0, np.uint32)])
     length = np.concatenate([its.length4 for _, its in lists] or [np.empty(0, np.uint8)])

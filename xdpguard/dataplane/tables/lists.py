@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,8 @@ from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
+from xdpguard.dataplane.tables.index import reached4, reached6
+from xdpguard.lists.addresses import AddressSet
 from xdpguard.policy.hits import Hits, Split
 
 _U64 = NDArray[np.uint64]
@@ -33,6 +36,7 @@ class ListMaps(HeldMaps):
     INDEX, NETS4, NETS6 = "list_index", "list_nets4", "list_nets6"
     COUNTERS, COUNTERS_SIZE = "list_hits", abi.HITS.size
     FLAGS = (settings.LISTS4, settings.LISTS6, settings.LISTS6_WIDE)
+    GATE = settings.DENY
     RENEW = staticmethod(settings.renew)  # tells the program that they have changed
 
     def __init__(self, pins: Pins) -> None:
@@ -90,12 +94,28 @@ class ListMaps(HeldMaps):
             os.close(descriptor)
 
     def digest(self) -> int:
-        """Return a checksum of the pre-filters and of the flags that enable them, to detect changes."""
+        """Return a checksum of the pre-filters and of the settings that enable them, to detect changes."""
         fields = self._settings()
-        total = sum(int(fields[flag]) << place for place, flag in enumerate(self.FLAGS))
+        flags = [int(bool(fields[flag])) for flag in self.FLAGS]
+        # The program asks for no entry at all while its gate is shut.
+        shut = int(any(flags) and not fields[self.GATE])
+        total = sum(bit << place for place, bit in enumerate([*flags, shut]))
         for name in (self.NETS4, self.NETS6):
-            total += int(self._words(name).sum(dtype=np.uint64))
+            total = total << 32 | zlib.crc32(self._words(name).data)
         return total
+
+    def reached(self, entries: AddressSet) -> int:
+        """Count the entries of a list that the pre-filters let the program look up."""
+        fields = self._settings()
+        four, six, wide = (bool(fields[flag] and fields[self.GATE]) for flag in self.FLAGS)
+        found = 0
+        if four:
+            found += reached4(self._words(self.NETS4), entries.network4, entries.length4)
+        if six and wide:
+            found += len(entries.high6)
+        elif six:
+            found += reached6(self._words(self.NETS6), entries.high6, entries.length6)
+        return found
 
     def clear_hits(self, numbers: Iterable[int]) -> None:
         """Set hit counters to zero, before their numbers are given to new lists."""

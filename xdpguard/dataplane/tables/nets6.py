@@ -48,6 +48,11 @@ def set_bits(mapped: mmap.mmap, places: Iterable[int]) -> None:
         mapped[place >> 3] |= 1 << (place & 7)
 
 
+def holds(mapped: mmap.mmap, places: Iterable[int]) -> bool:
+    """Return whether all of these bits are set."""
+    return all(mapped[place >> 3] >> (place & 7) & 1 for place in places)
+
+
 def write(mapped: mmap.mmap, places: Iterable[int]) -> None:
     """Make the pre-filter hold exactly these bits; a bit that stays is set at every moment."""
     wanted = bytearray(len(mapped))

@@ -65,6 +65,15 @@ def set_bits(bits: mmap.mmap, places: Mapping[int, bytes]) -> None:
         bits[place : place + len(chunk)] = merged.to_bytes(len(chunk), "little")
 
 
+def holds(bits: mmap.mmap, places: Mapping[int, bytes]) -> bool:
+    """Return whether all of these bits are set."""
+    for place, chunk in places.items():
+        wanted = int.from_bytes(chunk, "little")
+        if int.from_bytes(bits[place : place + len(chunk)], "little") & wanted != wanted:
+            return False
+    return True
+
+
 def clear_bits(bits: mmap.mmap, places: Mapping[int, bytes], still_touched: Callable[[Prefix], bool]) -> None:
     """Clear the bits whose /24 no entry touches anymore."""
     for place, chunk in places.items():

@@ -18,6 +18,7 @@ from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import nets6, prefilter, settings
+from xdpguard.dataplane.tables.reach import Reach
 from xdpguard.policy.hits import Hits
 from xdpguard.policy.rule import SAFETY, Rule
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix
@@ -130,6 +131,7 @@ class Tables(HeldMaps):
         """
         wanted = _entries(rules)
         repaired = 0
+        self.seed()  # the settings may have been overwritten
         self._open_gates(wanted)
         stale: dict[str, list[bytes]] = {}
         strays: set[int] = set()
@@ -153,12 +155,16 @@ class Tables(HeldMaps):
         return repaired
 
     def held(self, rules: Iterable[Rule]) -> int:
-        """Count how many of these rules the kernel holds unchanged."""
+        """Count how many of these rules the kernel holds unchanged, where the program finds them."""
         found = 0
-        for table, pairs in _entries(rules).items():
-            if pairs:
-                there = self._held(table)
-                found += sum(1 for key, value in pairs.items() if same_rule(there.get(key), value))
+        gates = {table: fields for table, (_, fields) in _TABLES.items()}
+        with self._mapped("deny4_nets") as bits4, self._mapped("deny6_nets") as bits6:
+            reach = Reach(self._settings(), gates, bits4, bits6)
+            for table, pairs in _entries(rules).items():
+                if pairs:
+                    there = self._held(table)
+                    same = [key for key, value in pairs.items() if same_rule(there.get(key), value)]
+                    found += len(reach.found(table, same))
         return found
 
     def seed(self) -> None:

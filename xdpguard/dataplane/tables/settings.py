@@ -14,7 +14,7 @@ _PLACES = places(Settings)
 ALLOW4, ALLOW6, DENY4, DENY4_PREFIX = (_PLACES[it] for it in ("allow4", "allow6", "deny4", "deny4_prefix"))
 DENY6, DENY6_PREFIX, DENY6_WIDE = (_PLACES[it] for it in ("deny6", "deny6_prefix", "deny6_wide"))
 LISTS4, LISTS6, LISTS6_WIDE = (_PLACES[it] for it in ("lists4", "lists6", "lists6_wide"))
-_DENY, SHADOW, GENERATION = (_PLACES[it] for it in ("deny", "shadow", "generation"))
+DENY, SHADOW, GENERATION = (_PLACES[it] for it in ("deny", "shadow", "generation"))
 SHADOW_RULES4, SHADOW_RULES6 = (_PLACES[it] for it in ("shadow_rules4", "shadow_rules6"))
 SHADOW_LISTS4, SHADOW_LISTS6, SHADOW_LISTS6_WIDE = (
     _PLACES[it] for it in ("shadow_lists4", "shadow_lists6", "shadow_lists6_wide")
@@ -37,7 +37,7 @@ def renew(descriptor: int) -> None:
     """Invalidate the results cached per source. Call it after deny entries have changed, not before."""
 
     def alter(fields: list[int]) -> None:
-        fields[_DENY] = int(any(fields[flag] for flag in (DENY4, DENY6, LISTS4, LISTS6)))
+        fields[DENY] = int(any(fields[flag] for flag in (DENY4, DENY6, LISTS4, LISTS6)))
         fields[GENERATION] = (fields[GENERATION] + 1) % (1 << 64)
 
     change(descriptor, alter)

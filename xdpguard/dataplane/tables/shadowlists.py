@@ -20,6 +20,7 @@ class ShadowListMaps(ListMaps):
     INDEX, NETS4, NETS6 = "shadow_index", "shadow_nets4", "shadow_nets6"
     COUNTERS, COUNTERS_SIZE = "shadow_hits", abi.SHADOW_HITS.size
     FLAGS = (settings.SHADOW_LISTS4, settings.SHADOW_LISTS6, settings.SHADOW_LISTS6_WIDE)
+    GATE = settings.SHADOW
     RENEW = staticmethod(settings.renew_shadow)
 
     def clear_hits(self, numbers: Iterable[int]) -> None:

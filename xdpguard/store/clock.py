@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Follow the clock when it is set: ends in the store are Unix time, in the kernel seconds since boot.
+
+A rule that was made in this boot keeps its length, whatever the clock says: its end in the store moves with the clock.
+A rule from an earlier boot keeps its end, which the kernel then learns anew. What ended while the clock was wrong is
+kept for a while, and comes back when its end is in the future again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.tables.rules import boot_offset
+from xdpguard.policy.rule import Mode, NewRule
+from xdpguard.policy.target import parse_stored
+from xdpguard.store.database import Store
+
+_FACT = "clock"  # fact: boot id, offset and since of Reference
+_STEP = 0.5  # seconds by which the clock may drift from the store's reference unnoticed
+_STEADY = 7 * 86_400.0  # seconds without a step after which the clock is believed
+_MOST = 50_000  # rows of what has ended kept from earlier boots
+_TIMED = ("rules", "parts")
+_ENDED = ("ended", "lapsed")
+_OF_EARLIER = "(mode, kind, target) IN (SELECT mode, kind, target FROM earlier)"
+
+
+class Reference(NamedTuple):
+    """The clock by which the store's ends and the kernel's agree. ``offset``: CLOCK_BOOTTIME minus Unix time;
+    ``since``: CLOCK_BOOTTIME from which on it has been so. Seconds.
+    """
+
+    boot: str
+    offset: float
+    since: float
+
+
+def reference(store: Store) -> Reference | None:
+    """Return the reference of this boot; None if there is none yet."""
+    text = store.fact(_FACT)
+    boot, _, numbers = text.partition(" ")
+    if boot != kernel.boot_id():
+        return None
+    offset, since = numbers.split()
+    return Reference(boot, float(offset), float(since))
+
+
+def stepped(store: Store) -> float:
+    """Return by how many seconds the clock was set ahead since the reference; 0.0: not enough to matter."""
+    its = reference(store)
+    ahead = its.offset - boot_offset() if its else 0.0
+    return ahead if abs(ahead) > _STEP else 0.0
+
+
+def steady(store: Store) -> bool:
+    """Return whether the clock has not been set for a week, so that what ended long ago did end."""
+    its = reference(store)
+    return its is not None and not stepped(store) and time.clock_gettime(time.CLOCK_BOOTTIME) - its.since > _STEADY
+
+
+def begin(store: Store) -> None:
+    """Take the clock as it is for the reference of a new boot, within a transaction."""
+    store.execute("DELETE FROM earlier")
+    for table in _TIMED:
+        store.execute(f"INSERT OR IGNORE INTO earlier SELECT mode, kind, target FROM {table} WHERE expires IS NOT NULL")
+    for table in _ENDED:
+        store.execute(f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", (_MOST,))
+    _refer(store)
+
+
+def follow(store: Store, ahead: float) -> None:
+    """Move the ends of what was made in this boot by the clock's step, within a transaction."""
+    for table in _TIMED:
+        store.execute(f"UPDATE {table} SET expires = expires + ? WHERE NOT {_OF_EARLIER}", (ahead,))
+    _refer(store)
+
+
+def show_as_in_kernel(store: Store, attached: bool) -> None:
+    """Make a store that is only read show ends as the kernel has them, where it has not followed a step yet.
+
+    While nothing is ``attached``, they are as the next change makes them.
+    """
+    ahead = stepped(store)
+    if not ahead:
+        return
+    store.use_copy()
+    for table in _TIMED:
+        where = "" if attached else f"WHERE NOT {_OF_EARLIER}"
+        store.execute(f"UPDATE {table} SET expires = expires + ? {where}", (ahead,))
+
+
+def misplaced(store: Store, now: float) -> int:
+    """Return how many rules in force are from an earlier boot and have an end (``now``: Unix time)."""
+    return int(store.execute(f"SELECT count(*) FROM rules WHERE expires > ? AND {_OF_EARLIER}", (now,))[0][0])
+
+
+def has_lapsed(store: Store, now: float) -> bool:
+    """Return whether something has ended whose end is in the future (``now``: Unix time)."""
+    return bool(store.execute("SELECT 1 FROM lapsed WHERE expires > ? LIMIT 1", (now,)))
+
+
+def returning(store: Store, mode: Mode, now: float) -> list[NewRule]:
+    """Take out of what has ended the parts that have not (``now``: Unix time): the clock was wrong when they did."""
+    query = "SELECT kind, target, reason, source, created, expires FROM lapsed WHERE mode = ? AND expires > ?"
+    found = store.execute(query, (mode, now))
+    if found:
+        store.execute("DELETE FROM lapsed WHERE mode = ? AND expires > ?", (mode, now))
+    return [NewRule(kind, parse_stored(kind, target), *rest) for kind, target, *rest in found]
+
+
+def forget(store: Store, now: float) -> None:
+    """Forget what ended more than a week ago (``now``: Unix time), if the clock can be believed."""
+    for table in _ENDED if steady(store) else ():
+        store.execute(f"DELETE FROM {table} WHERE expires < ?", (now - _STEADY,))
+
+
+def _refer(store: Store) -> None:
+    since = time.clock_gettime(time.CLOCK_BOOTTIME)
+    store.put_fact(_FACT, f"{kernel.boot_id()} {boot_offset():.3f} {since:.3f}")
