@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.command import Command, on
+from support.foreign import XDP_PASS, put_foreign
 from support.traffic import Echo, client_address, eventually, works
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, Lab
 
@@ -19,8 +19,6 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.abi import ABI
 from xdpguard.net.links import Links
 from xdpguard.net.refusals import AttachRefused
-
-XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +40,6 @@ def spare(lab: Lab) -> Iterator[str]:
 def program_of(lab: Lab, name: str = INTERFACE) -> int | None:
     xdp = Links().get(name, lab.server).xdp
     return xdp.prog_id if xdp else None
-
-
-def put_foreign(lab: Lab, name: str, replaced: int | None = None) -> int:
-    """Attaches a program that is not ours; returns its id."""
-    links = Links()
-    descriptor = kernel.load_xdp(XDP_PASS, "somebodys")
-    expected = kernel.program_by_id(replaced) if replaced else None
-    links.attach(links.get(name, lab.server), descriptor, "native", expected)
-    number = kernel.program_info(descriptor).id
-    os.close(descriptor)
-    if expected is not None:
-        os.close(expected)
-    return number
 
 
 def test_attach_status_detach(lab: Lab, command: Command) -> None:

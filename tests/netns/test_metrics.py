@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from support.command import Command, on
+from support.foreign import put_foreign
 from support.guard import listen, sysctls
 from support.scrape import Scrape, Watched, watched
 from support.traffic import Echo, client_address, eventually, start_flood, works
@@ -198,12 +199,15 @@ def test_health_and_readiness(lab: Lab, attached: Command, tmp_path: Path) -> No
     with watched(attached, tmp_path) as its:
         assert its.scrape()("xdpguard_enforcement_ratio") == 1, "it was put back"
         assert its.get("/readyz") == (200, "ok\n")
-        subprocess.run(["ip", "-n", lab.server, "link", "set", INTERFACE, "xdpdrv", "off"], check=True)
+        off = ["ip", "-n", lab.server, "link", "set", INTERFACE, "xdpdrv", "off"]
+        subprocess.run(off, check=True)
+        put_foreign(lab, INTERFACE)  # or the service would attach ours again
         code, text = its.get("/readyz")
         assert code == 503
-        assert f"{INTERFACE} (in {lab.server}) is detached" in text
+        assert f"{INTERFACE} (in {lab.server}) is replaced" in text
         assert its.scrape()("xdpguard_interface_attached", interface=INTERFACE) == 0
         assert its.get("/healthz")[0] == 200
+        subprocess.run(off, check=True)
         attached.ok("attach", INTERFACE, "--netns", lab.server)
         assert its.get("/readyz") == (200, "ok\n")
 

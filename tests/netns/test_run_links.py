@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,12 +12,15 @@ from collections.abc import Iterator
 
 import pytest
 from support.command import Command
+from support.foreign import XDP_PASS
 from support.service import Run
 from support.traffic import Echo, eventually, works
 from topology import CLIENTS4, INTERFACE, OUTSIDE_MAC, SERVER_MAC, Lab
 
+from xdpguard.dataplane.sys import kernel
 from xdpguard.net.carried import program_on
 from xdpguard.net.changes import Changes
+from xdpguard.net.links import Links
 from xdpguard.net.netns import cookie_of, entered, place
 
 BLOCKED, FREE = 3, 4  # numbers of clients
@@ -98,30 +102,74 @@ def test_without_the_capability_it_takes_longer(own_lab: Lab, attached: Command)
         assert run.end() == 0
 
 
-def test_one_from_which_the_program_was_taken_stays_so(own_lab: Lab, attached: Command) -> None:
-    """It is said loudly, by the service, `status` and `block`; attaching by hand mends it."""
+def take_off(lab: Lab) -> None:
+    ip(lab.server, "link", "set", INTERFACE, "xdp", "off")
+
+
+def test_one_whose_program_is_taken_off_gets_it_again(own_lab: Lab, attached: Command) -> None:
+    """Each time later; `status` and `block` say meanwhile that nothing is in force there."""
     place = f"eth0 (in {own_lab.server})"
     with Run(attached) as run:
         assert run.says("watching eth0"), run.lines
-        assert state(attached) == "attached"
         assert attached("block", CLIENTS4[BLOCKED]).err == "", "in force wherever it should be"
-        ip(own_lab.server, "link", "set", INTERFACE, "xdp", "off")
-        assert run.says(f"{place} lost its program: somebody detached it; nothing is in force there"), run.lines
+        for times, wait in enumerate(("1s", "2s", "4s"), start=1):
+            said = len(run.lines)
+            take_off(own_lab)
+            how_often = f", {times} times by now" if times > 1 else ""
+            text = (
+                f"{place} lost its program: somebody detached it{how_often}; nothing is in force there; it is attached"
+            )
+            assert run.says(f"{text} again in {wait}; ", after=said), run.lines
+            if wait == "4s":
+                status = attached("status")
+                assert (status.code, "not attached" in status.out) == (1, True)
+                assert f"{place} lost its program" in attached("block", CLIENTS4[FREE]).err
+                attached.ok("unblock", CLIENTS4[FREE])
+            assert run.says(f"attached to {place} again", after=said), run.lines
+            assert state(attached) == "attached"
+            with Echo(own_lab):
+                assert blocks(own_lab)
+        assert run.count("lost its program") == 3, "each is said once"
+        assert run.end() == 0
+
+
+def test_one_that_is_detached_by_command_stays_so(own_lab: Lab, attached: Command) -> None:
+    with Run(attached) as run:
+        assert run.says("watching eth0"), run.lines
+        take_off(own_lab)
+        assert run.says("lost its program"), run.lines
+        attached.ok("detach", INTERFACE, "--netns", own_lab.server)
+        assert run.says("nothing is attached anymore"), run.lines
         ip(own_lab.server, "addr", "add", "198.18.0.99/24", "dev", INTERFACE)
         run.process.send_signal(signal.SIGHUP)
         assert run.says("configuration reloaded"), "it has looked once more"
-        status = attached("status")
-        assert (status.code, "not attached" in status.out) == (1, True)
         assert program_on(INTERFACE, own_lab.server) == 0
-        said = attached("block", CLIENTS4[FREE])
-        assert said.code == 0
-        assert "stored; in force on no interface at this moment" in said.err
-        assert f"{place} lost its program" in said.err
-        assert not any("again" in line for line in run.lines if "attached to" in line), run.lines
-        count = len(run.lines)
-        attached.ok("attach", INTERFACE, "--netns", own_lab.server)
-        assert run.says("watching eth0", after=count), run.lines
-        assert attached("status").code == 0
+        assert run.end() == 0
+
+
+def test_another_program_is_named_and_left_alone(own_lab: Lab, attached: Command) -> None:
+    """Until it is gone: then ours is attached again."""
+    place, links = f"eth0 (in {own_lab.server})", Links()
+    with Run(attached) as run:
+        assert run.says("watching eth0"), run.lines
+        take_off(own_lab)
+        program = kernel.load_xdp(XDP_PASS, "tenant")
+        with contextlib.closing(os.fdopen(program, "rb")):
+            links.attach(links.get(INTERFACE, own_lab.server), program, "native", None)
+            theirs = f"program {kernel.program_info(program).id} (tenant), held by "
+            assert run.says(f"{place} carries another XDP program, {theirs}"), run.lines
+            (line,) = [it for it in run.lines if theirs in it]
+            assert f"(pid {os.getpid()})" in line
+            assert "it is left alone" in line
+            said = len(run.lines)
+            ip(own_lab.server, "addr", "add", "198.18.0.99/24", "dev", INTERFACE)
+            run.process.send_signal(signal.SIGHUP)
+            assert run.says("configuration reloaded"), "it has looked once more"
+            assert run.count("carries another", after=said) == 0
+            assert program_on(INTERFACE, own_lab.server) == kernel.program_info(program).id
+        take_off(own_lab)
+        assert run.says(f"attached to {place} again", after=said), run.lines
+        assert state(attached) == "attached"
         assert run.end() == 0
 
 

@@ -14,6 +14,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Policy
 from xdpguard.service.following import Following
+from xdpguard.service.taken import Losses, Taken
 
 
 class Session:
@@ -47,3 +48,46 @@ def test_what_keeps_it_from_starting_is_said_once_and_the_rest_is_logged(log: li
 def test_what_does_not_keep_it_from_starting_is_logged(log: list[str]) -> None:
     begin(carrying=True)
     assert log == ["one was not attached: one is busy; wait", "two was not attached: two is busy; wait"]
+
+
+def test_how_long_it_waits_when_a_program_is_taken_off_again_and_again() -> None:
+    its, now, waits = Taken(), 1000.0, []
+    for _ in range(12):
+        waits.append(its.lost(now))
+        now += waits[-1]
+        its.attached(now)
+        now += 5
+        its.attached(now)  # each look says so
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+    now += 590
+    assert its.lost(now) == 300, "it was there for less than ten minutes"
+    its.attached(now)
+    assert its.lost(now + 600) == 1
+
+
+def test_what_is_said_of_a_program_that_is_taken_off() -> None:
+    losses, eth0 = Losses(), Interface("eth0", "", "native", False, None, "detached", 7)
+    assert "lost its program" in (losses.taken_off(eth0, 10.0, failed=False) or "")
+    assert losses.taken_off(eth0, 10.9, failed=False) == "", "not yet"
+    assert not losses.due(10.9)
+    assert losses.due(11.0)
+    assert losses.taken_off(eth0, 11.0, failed=False) is None, "now"
+    assert not losses.due(11.0), "it was tried"
+    assert losses.taken_off(eth0, 12.0, failed=True) is None, "the caller knows when to try again what has failed"
+    losses.keep(set())
+    assert "lost its program: somebody detached it;" in (losses.taken_off(eth0, 20.0, failed=False) or "")
+
+
+def test_whose_the_other_program_is_is_asked_once() -> None:
+    losses, asked = Losses(), []
+
+    def whose(it: Interface) -> str:
+        asked.append(it.other)
+        return f"program {it.other}"
+
+    eth0 = Interface("eth0", "", "native", False, None, "replaced", 7, other=5)
+    assert "program 5" in losses.replaced(eth0, whose)
+    assert losses.replaced(eth0, whose) == ""
+    eth0.other = 6
+    assert "program 6" in losses.replaced(eth0, whose)
+    assert asked == [5, 6]

@@ -23,6 +23,7 @@ from xdpguard.control.attachments import Attachments, Dataplane, LinkTable
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.sysctls import RaisedSysctls
+from xdpguard.dataplane.sys.holders import holders
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.errors import XdpguardError
@@ -91,6 +92,12 @@ class Controller:
     def place(self, name: str, namespace: str, anew: bool = False) -> namespaces.Interface:
         """Return the interface that a user's words mean, as it is or would be recorded; see `Attachments.place`."""
         return self._attachments.place(name, namespace, anew)
+
+    def other_program(self, its: Interface) -> str:
+        """Describe the program that has replaced ours on an interface: its id, its name, and who holds it."""
+        held = holders(its.other)
+        name = self._dataplane.name_of(its.other) or "unnamed"
+        return f"program {its.other} ({name}){f', held by {held}' if held else ''}"
 
     def was_lifted(self, name: str, netns: str) -> bool:
         """Return whether an interface lost its program to a change below it that was killed before restoring it."""

@@ -37,7 +37,10 @@ class LinkList(Protocol):
 
 @dataclass
 class Interface:
-    """An attachment in its current state; ``prog_id`` is None while the interface does not carry our program."""
+    """An attachment in its current state; ``prog_id`` is None while the interface does not carry our program.
+
+    ``other``: the id of the program that has replaced ours; 0: none has.
+    """
 
     name: str
     netns: str
@@ -48,6 +51,7 @@ class Interface:
     ifindex: int = 0  # 0: the interface does not exist
     any_mtu: bool = False  # the program was asked to accept frames in several buffers
     mtu: int = 0  # bytes; 0: the interface does not exist
+    other: int = 0
 
     def may_fix_mtu(self) -> bool:
         """Return whether a driver may refuse a larger MTU because the program accepts frames in one buffer only."""
@@ -141,7 +145,9 @@ class Interfaces:
         if link.xdp is None:
             return _of(link, known, known.mode, None, "detached")
         if not self.ours(link, known):
-            return _of(link, known, link.xdp.mode, None, "replaced")
+            its = _of(link, known, link.xdp.mode, None, "replaced")
+            its.other = link.xdp.prog_id
+            return its
         return _of(link, known, link.xdp.mode, link.xdp.prog_id, "attached")
 
     def _namespaces(self) -> list[str]:

@@ -177,8 +177,8 @@ class Daemon:
     def _tick(self, now: float) -> None:
         outdated = self._answers.outdated(self._links)
         changed = self._store.version() != self._seen
-        looked = self._looks.take(now) or now - self._chores_at >= _CHORES or changed or outdated
-        looked = looked or self._unconfirmed.due()
+        due = self._following.due(now) or self._unconfirmed.due() or now - self._chores_at >= _CHORES
+        looked = self._looks.take(now) or due or changed or outdated
         if looked:
             # Before any decision: apply what another command has set meanwhile.
             with self._session() as session:

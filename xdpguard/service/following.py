@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Attach to the interfaces that the records and the configuration name, as they appear and disappear.
 
-An interface that was recreated lost our program without anybody's intent, so it is attached again. One from which
-somebody removed the program is left alone, with a warning.
+An interface that was recreated lost our program without anybody's intent, so it is attached again at once; one whose
+program somebody took off or replaced: see taken.py.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from xdpguard.net.netns import arguments_of, place_of
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Policy
 from xdpguard.service.notify import supervised
+from xdpguard.service.taken import Losses, Place
 
 _log = logging.getLogger(__name__)
 
 _AGAIN = 60.0  # seconds after which a failed attach is retried
-
-Place = tuple[str, str]  # interface and namespace
 
 
 class Identity(NamedTuple):
@@ -57,6 +56,7 @@ class Following:
         self._told: dict[Place, str] = {}  # the last message about it
         self._held_back: list[tuple[Place, int, str]] | None = None  # messages while it begins, with their levels
         self._failed: dict[Place, Failure] = {}
+        self._losses = Losses()
 
     def begin(self, session: Controller, policy: Policy, now: float) -> None:
         """Attach what a reboot has detached and what is named; wait for interfaces that do not exist yet.
@@ -127,6 +127,10 @@ class Following:
         """Return the interfaces that are named but not attached, as text."""
         return [place_of(*place) for place in self._awaited]
 
+    def due(self, now: float) -> bool:
+        """Return whether an interface is to be attached again now."""
+        return self._losses.due(now)
+
     def places(self, session: Controller) -> set[str]:
         """Return the network namespaces of all interfaces that are followed."""
         return {it.netns for it in session.store.attachments()} | {netns for _, netns in self._awaited}
@@ -146,6 +150,7 @@ class Following:
         for it in found:
             self._follow(session, it, now)
         current = {(it.name, it.netns) for it in found} | set(self._awaited)
+        self._losses.keep(current)
         for held in (self._known, self._told, self._failed):
             for place in set(held) - current:
                 del held[place]
@@ -158,6 +163,7 @@ class Following:
             self._known[place] = identity
             self._told.pop(place, None)
             self._failed.pop(place, None)
+            self._losses.attached(place, now)
         elif it.state == "gone":
             self._known.pop(place, None)
             self._tell(place, f"{words} does not exist; it will be attached again when it returns")
@@ -166,10 +172,13 @@ class Following:
         elif self._known.get(place) != identity or session.was_lifted(*place):
             self._try(session, place, it, now)
         elif it.state == "replaced":
-            self._tell(place, f"{words} carries another XDP program: somebody has replaced ours; it is left alone")
+            self._tell(place, self._losses.replaced(it, session.other_program))
         else:
-            remedy = f"xdpguard attach {arguments_of(it.name, it.netns)}"
-            self._tell(place, f"{words} lost its program: somebody detached it; nothing is in force there; {remedy}")
+            text = self._losses.taken_off(it, now, failed=place in self._failed)
+            if text is None:
+                self._try(session, place, it, now)
+            else:
+                self._tell(place, text)
 
     def _try(self, session: Controller, place: Place, it: Interface | None, now: float) -> None:
         """Attach, unless that failed with the same interface less than _AGAIN ago."""
@@ -192,6 +201,7 @@ class Following:
         self._awaited.pop(place, None)
         self._failed.pop(place, None)
         self._told.pop(place, None)
+        self._losses.attached(place, now)
         _log.info(f"attached to {words}{again}, in {outcome.interface.mode} mode")
         for note in outcome.notes:
             _log.warning(note)
@@ -213,8 +223,8 @@ class Following:
                 del self._failed[place]
 
     def _tell(self, place: Place, text: str, level: int = logging.WARNING) -> None:
-        """Log a message about an interface unless it is the same as the last one."""
-        if self._told.get(place) != text:
+        """Log a message about an interface unless it is empty or the same as the last one."""
+        if text and self._told.get(place) != text:
             self._told[place] = text
             if self._held_back is None:
                 _log.log(level, text)
