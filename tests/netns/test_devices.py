@@ -223,6 +223,40 @@ def test_alternative_names(command: Command, pair: Pair) -> None:
     assert pair.ping()
 
 
+def test_rules_are_in_force_on_a_renamed_interface(command: Command, pair: Pair) -> None:
+    """The program goes with the interface, and what is said of rules is so."""
+    addressed(pair)
+    command.ok("attach", "low0", "--netns", pair.here)
+    pair.ip("link", "set", "low0", "down")
+    pair.ip("link", "set", "low0", "name", "wan0")
+    pair.ip("link", "set", "wan0", "up")
+    assert eventually(pair.ping), "nothing is blocked yet"
+    said = command("block", THERE4)
+    assert not pair.ping()
+    place = f"wan0 (in {pair.here})"
+    assert f"in force on {place}" in said.err
+    assert f"is now {place}, and carries the program there" in said.err
+    assert "its packets are dropped" in command.ok("explain", THERE4)
+    stats = command("stats")
+    assert "nothing is inspected" not in stats.err
+    assert f"is now {place}" in stats.err
+    assert next(iter(command.json("stats")["interfaces"].values()))["attached"] is True
+    command.ok("unblock", THERE4)
+    assert pair.ping()
+    command.ok("lists", "load", "bad", "-", stdin=THERE4 + "\n")
+    assert not pair.ping()
+    assert command.json("lists", "show")[0]["in_force"] is True
+
+
+def test_names_as_other_programs_show_them(command: Command, pair: Pair) -> None:
+    line = command.refused(2, "attach", "low0@if7", "--netns", pair.here)
+    assert "ip link shows the other end after the @; the name is low0" in line
+    assert "write low0" in command.refused(2, "attach", "LOW0 ", "--netns", pair.here)
+    assert "there are: " in command.refused(2, "attach", "nosuch@if7", "--netns", pair.here)
+    assert "--netns is empty; name one" in command.refused(2, "attach", "low0", "--netns", "")
+    assert "--interface is empty" in command.refused(2, "status", "-i", "")
+
+
 @contextmanager
 def unnamed() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A namespace that only a process holds, as a container's; with an interface that is called c0."""

@@ -54,6 +54,13 @@ def test_how_prefixes_are_shown() -> None:
     assert str(parse_prefix("198.51.100.7/32")[0]) == "198.51.100.7"
     assert str(parse_prefix("2001:0db8:0::/32")[0]) == "2001:db8::/32"
     assert str(parse_prefix("::ffff:198.51.100.7")[0]) == "198.51.100.7"
+    assert str(parse_prefix("198.51.100.0/255.255.255.0")[0]) == "198.51.100.0/24"
+
+
+@pytest.mark.parametrize("text", ["198.51.100.0/0.0.0.255", "198.51.100.0/255.0.255.0", "2001:db8::/255.255.0.0"])
+def test_what_is_no_netmask(text: str) -> None:
+    with pytest.raises(UsageError, match="not a prefix length"):
+        parse_prefix(text)
 
 
 @pytest.mark.parametrize(

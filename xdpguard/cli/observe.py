@@ -18,6 +18,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
+    from xdpguard.control.presence import Presence
     from xdpguard.telemetry.counters import Counters
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")]
@@ -101,8 +102,8 @@ def _nothing_attached() -> list[dict[str, str | int]]:
     raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
 
 
-def _read(chosen: Options) -> tuple[dict[str, Counters], dict[str, str]]:
-    """Return the counters by interface, and why some of these interfaces do not carry the program now."""
+def _read(chosen: Options) -> tuple[dict[str, Counters], dict[str, Presence]]:
+    """Return the counters by interface, and which of these do not carry the program now, or not under that name."""
     from xdpguard.control.presence import presences
     from xdpguard.store.database import Store
     from xdpguard.telemetry import counters
@@ -112,7 +113,7 @@ def _read(chosen: Options) -> tuple[dict[str, Counters], dict[str, str]]:
         places = [it for it in presences(store).all if held.is_current(it.name, it.netns)]
     if not places:
         _nothing_attached()
-    lost = {key(it.name, it.netns): it.fault for it in places if it.fault}
+    lost = {key(it.name, it.netns): it for it in places if it.fault}
     return {key(it.name, it.netns): counters.read(held, it.name, it.netns) for it in places}, lost
 
 
@@ -121,14 +122,15 @@ def _show(
     before: Mapping[str, Counters] | None,
     seconds: float,
     as_json: bool,
-    lost: Mapping[str, str],
+    lost: Mapping[str, Presence],
 ) -> None:
-    for name, fault in lost.items():
-        render.note(f"{name} {fault}: nothing is inspected there; see xdpguard status")
+    for name, it in lost.items():
+        render.note(f"{name} {it.fault}{'' if it.moved else ': nothing is inspected there'}; see xdpguard status")
     if as_json:
         from xdpguard.cli.answers.traffic import Counted, Stats
 
-        render.print_json(Stats({name: Counted.of(counters, name not in lost) for name, counters in now.items()}))
+        gone = {name for name, it in lost.items() if not it.moved}
+        render.print_json(Stats({name: Counted.of(counters, name not in gone) for name, counters in now.items()}))
         return
     if before is not None:
         typer.echo(f"--- {units.moment(time.time())}")

@@ -15,12 +15,17 @@ NOTHING = "nothing is attached: stored, in force from the next attach on"
 
 
 class Presence(NamedTuple):
-    """A recorded interface. ``fault``: why it does not carry the program, after its name; empty if it does."""
+    """A recorded interface.
+
+    ``fault``: why it does not carry the program, as text that follows its name; empty if it does. ``moved``: it carries
+    the program under another name or in another namespace, where the rules apply as before.
+    """
 
     name: str
     netns: str
     observe: bool
     fault: str
+    moved: str = ""
 
     @property
     def place(self) -> str:
@@ -35,8 +40,8 @@ class Presences(NamedTuple):
 
     @property
     def carrying(self) -> list[Presence]:
-        """Those that carry the program."""
-        return [it for it in self.all if not it.fault]
+        """Those that carry the program, wherever they are now."""
+        return [it for it in self.all if it.moved or not it.fault]
 
     @property
     def enforcing(self) -> list[Presence]:
@@ -53,7 +58,7 @@ class Presences(NamedTuple):
         lost, observing = [it for it in self.all if it.fault], [it for it in self.carrying if it.observe]
         found = []
         if lost and self.enforcing:
-            found.append(f"in force on {', '.join(it.place for it in self.enforcing)}")
+            found.append(f"in force on {', '.join(it.moved or it.place for it in self.enforcing)}")
         elif not self.enforcing:
             found.append("stored; in force on no interface at this moment")
         found += [f"{it.place} {it.fault}; see xdpguard status" for it in lost]
@@ -62,19 +67,21 @@ class Presences(NamedTuple):
 
 def presences(store: Store) -> Presences:
     """Return the recorded interfaces, and whether each carries the program."""
-    return Presences(tuple(Presence(it.name, it.netns, it.observe, _fault(it)) for it in store.attachments()))
+    return Presences(tuple(map(_presence, store.attachments())))
 
 
-def _fault(known: Attachment) -> str:
+def _presence(known: Attachment) -> Presence:
     found = program_on(known.name, known.netns)
-    if found == known.prog_id:
-        return ""
-    moved = _found(known)
-    if moved:
-        return f"is now {moved}, and carries the program there"
-    if found is None:
-        return "is not there under that name"
-    return "carries another program" if found else "lost its program"
+    fault = moved = ""
+    if found != known.prog_id:
+        moved = _found(known)
+        if moved:
+            fault = f"is now {moved}, and carries the program there"
+        elif found is None:
+            fault = "is not there under that name"
+        else:
+            fault = "carries another program" if found else "lost its program"
+    return Presence(known.name, known.netns, known.observe, fault, moved)
 
 
 def _found(known: Attachment) -> str:

@@ -44,8 +44,8 @@ def about(session: Controller, pins: Pins, address: Prefix) -> Address:
 
 
 def _interfaces(session: Controller) -> list[Place]:
-    """Return the attached interfaces, and whether they only observe."""
-    attached = [it for it in session.interfaces() if it.state == "attached"]
+    """Return the attached interfaces by their recorded names, and whether they only observe."""
+    attached = [it for it in session.interfaces() if it.state in ("attached", "renamed")]
     return [Place(it.name, it.netns or None, it.observe) for it in attached]
 
 

@@ -86,9 +86,7 @@ class Links:
             if altnames and name in link.altnames:
                 return link
         where = f" in network namespace {namespace}" if namespace else ""
-        names = ", ".join(sorted(link.name for link in found))
-        hint = "" if namespace else "; for another network namespace use --netns"
-        raise NoSuchLink(f"no interface {name!r}{where}", f"there are: {names}{hint}")
+        raise NoSuchLink(f"no interface {name!r}{where}", _remedy(name, sorted(link.name for link in found), namespace))
 
     def all(self, namespace: str = "") -> list[Link]:
         """Return every interface of a namespace; none if it no longer exists."""
@@ -199,3 +197,14 @@ def _nsid(namespace: str, seen_from: str) -> int | None:
 
 def _signed(value: bytes | None) -> int | None:
     return int(struct.unpack("=i", value)[0]) if value else None
+
+
+def _remedy(name: str, there: list[str], namespace: str) -> str:
+    """Return what to write instead of a name that no interface has."""
+    before = name.partition("@")[0]
+    if before != name and before in there:
+        return f"ip link shows the other end after the @; the name is {before}"
+    if like := next((it for it in there if it.lower() == name.strip().lower()), ""):
+        return f"write {like}"
+    hint = "" if namespace else "; for another network namespace use --netns"
+    return f"there are: {', '.join(there)}{hint}"

@@ -68,7 +68,8 @@ Target = Prefix | Port
 def parse_prefix(text: str) -> tuple[Prefix, bool]:
     """Parse an address or CIDR prefix, IPv4 or IPv6; also return whether host bits were set, and cleared.
 
-    An IPv4-mapped IPv6 address (::ffff:192.0.2.1) becomes the IPv4 address it stands for.
+    An IPv4 prefix may have a netmask for its length. An IPv4-mapped IPv6 address (::ffff:192.0.2.1) becomes the IPv4
+    address it stands for.
     """
     address, slash, bits = text.partition("/")
     network = _packed(address)
@@ -77,9 +78,10 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
     width = len(network) * 8
     length = width
     if slash:
-        if not _LENGTH.fullmatch(bits) or int(bits) > width:
+        given = int(bits) if _LENGTH.fullmatch(bits) else netmask_length(bits) if width == 32 else None
+        if given is None or given > width:
             raise UsageError(f"not a prefix length: {_shown(text)}", f"the range is /0 to /{width} for this address")
-        length = int(bits)
+        length = given
     if network.startswith(MAPPED) and width == 128:
         if length < 96:
             raise UsageError(
@@ -89,6 +91,15 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
         network, length = network[12:], length - 96
     masked = _masked(network, length)
     return Prefix(masked, length), masked != network
+
+
+def netmask_length(bits: str) -> int | None:
+    """Return the prefix length that a netmask such as 255.255.255.0 stands for; None if it is none."""
+    raw = _packed(bits) if bits.startswith(("128.", "192.", "2")) and "." in bits else None
+    if raw is None or len(raw) != 4:
+        return None
+    host = int.from_bytes(raw, "big") ^ 0xFFFF_FFFF
+    return 32 - host.bit_length() if host & (host + 1) == 0 else None
 
 
 def parse_ports(text: str) -> list[Port]:

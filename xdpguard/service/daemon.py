@@ -219,9 +219,7 @@ class Daemon:
             # Everything counted from here on may belong to a flood.
             self._floods.look(links, self._guard)
             names = ", ".join(name_of(link) for link in links)
-            _log.info(
-                f"watching {names}; guard {self._guard.mode}" if links else "nothing is attached anymore; waiting"
-            )
+            _log.info(f"watching {names}; guard {self._guard.mode}" if links else _waiting(session))
         elif changed := _changes(before_guard, self._guard):
             _log.info(f"guard: {changed}")
         session.ruleset.purge()
@@ -279,3 +277,10 @@ def _changes(before: Guard, after: Guard) -> str:
     """Return the settings that differ, in the ``key=value`` form of ``guard set``."""
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
     return ", ".join(f"{key}={new[key]}" for key in new if new[key] != old[key])
+
+
+def _waiting(session: Controller) -> str:
+    """Return what to log when there is no interface to watch under its recorded name."""
+    if any(it.state == "renamed" for it in session.interfaces()):
+        return "no interface is left to watch under its recorded name; the rules stay in force; waiting"
+    return "nothing is attached anymore; waiting"

@@ -10,13 +10,12 @@ from typing import NamedTuple
 from xdpguard.lists.formats.reasons import (
     MAPPED_LENGTH,
     SHORT_PREFIX,
-    netmask_length,
     packed,
     why_no_length,
     why_no_range,
     why_not,
 )
-from xdpguard.policy.target import MAPPED
+from xdpguard.policy.target import MAPPED, netmask_length
 
 SHOWN = 60
 # Bits. With host bits set, a shorter prefix is taken for something else that follows an address, such as a path.

@@ -78,14 +78,5 @@ def why_no_length(bits: str, width: int) -> str:
     return f"not a prefix length: the range is /0 to /{width}"
 
 
-def netmask_length(bits: str) -> int | None:
-    """Return the prefix length that a netmask such as 255.255.255.0 stands for; None if it is none."""
-    raw = packed(bits) if bits.startswith(("128.", "192.", "2")) and "." in bits else None
-    if raw is None or len(raw) != 4:
-        return None
-    host = int.from_bytes(raw, "big") ^ 0xFFFF_FFFF
-    return 32 - host.bit_length() if host & (host + 1) == 0 else None
-
-
 def _plain(mark: re.Match[str]) -> str:
     return ":" if mark[0] == "[:]" else "."
