@@ -51,8 +51,9 @@ class Folder:
         effective: int | None = None,
         comm: str = "sshd",
         setuid: bool = False,
+        child: int = 0,
     ) -> None:
-        """Adds a process; ``title``: its command line, words apart by NUL; ``sockets``: inodes."""
+        """Adds a process; ``title``: its command line, words apart by NUL; ``sockets``: inodes; ``child``: its pid."""
         folder = self.path / str(pid)
         (folder / "fd").mkdir(parents=True)
         (folder / "comm").write_text(f"{comm}\n")
@@ -61,6 +62,8 @@ class Folder:
         (folder / "cmdline").write_bytes(title.encode() + bytes(9))
         (folder / "exe").touch()
         (folder / "exe").chmod(0o4755 if setuid else 0o755)
+        (folder / "task" / str(pid)).mkdir(parents=True)
+        (folder / "task" / str(pid) / "children").write_text(f"{child} " if child else "")
         (folder / "fd" / "0").symlink_to("/dev/null")
         for place, inode in enumerate(sockets, 3):
             (folder / "fd" / str(place)).symlink_to(f"socket:[{inode}]")

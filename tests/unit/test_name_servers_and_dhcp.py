@@ -27,6 +27,17 @@ BEHIND = {
         "etc/unbound/unbound.conf.d/up.conf",
         f"forward-zone:\n name: .\n  forward-addr: {SERVER}@853#dns.example\n",
     ),
+    "BIND": (
+        "etc/bind/named.conf.options",
+        f"options {{\n forwarders {{\n  198.51.100.1;\n  {SERVER} port 54; }};\n}};\n",
+    ),
+    "PowerDNS": ("etc/powerdns/recursor.conf", f"forward-zones-recurse=.=198.51.100.1;{SERVER}:53\n"),
+    "Pi-hole": (
+        "etc/pihole/pihole.toml",
+        f'[dns]\n  upstreams = [\n    "198.51.100.1",\n    "{SERVER}#53"\n  ] ### x\n',
+    ),
+    "CoreDNS": ("etc/coredns/Corefile", f". {{\n  forward . 198.51.100.1 tls://{SERVER}\n}}\n"),
+    "stubby": ("etc/stubby/stubby.yml", f"upstream_recursive_servers:\n  - address_data: {SERVER}\n"),
 }
 
 
@@ -62,6 +73,11 @@ def test_what_is_no_name_server(root: Path) -> None:
     """Comments, names, networks, loopback; the stub is told apart."""
     write(root, "etc/dnsmasq.conf", "#server=192.0.2.1\nserver=/example.com/#\nserver=192.0.2.0/24\nserver=\n")
     write(root, "run/systemd/resolve/resolv.conf", "nameserver dns.example\nnameserver ::1\nnameserver fe80::1%eth0\n")
+    write(
+        root,
+        "etc/bind/named.conf",
+        "acl bad { 192.0.2.1; };\n// forwarders { 192.0.2.2; };\n/* forwarders { 192.0.2.3; }; */\n",
+    )
     found, stubs = nameservers.read()
     assert [str(it) for it in found] == ["fe80::1"]
     assert [str(it) for it in stubs] == ["127.0.0.53"]

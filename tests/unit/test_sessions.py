@@ -82,8 +82,12 @@ LOGGED_IN = {
     "root, forwarding only": (alone("sshd: root"), "sshd process 100, root"),
     "a program of another name": (alone("sshd: root@pts/0", comm="sshd-wrapped"), "sshd process 100, root@pts/0"),
     "another server": (alone("/opt/sshd\0-p\0002222", LISTENER, CONNECTION), "process 100, which is named sshd"),
+    "dropbear": (alone("/usr/sbin/dropbear\0-p\0002222", comm="dropbear", child=101), "dropbear process 100"),
+    "dropbear, started for it": (alone("dropbear\0-i", comm="dropbear", child=101), "dropbear process 100"),
 }
 NOT_LOGGED_IN = {
+    "dropbear, at the password": alone("/usr/sbin/dropbear\0-p\0002222", comm="dropbear"),
+    "a user's own dropbear": alone("dropbear", user=USER, comm="dropbear", child=101),
     "nobody holds it": lambda folder: None,
     "accepted": alone("sshd: [accepted]"),
     "not titled yet": alone("/usr/sbin/sshd\0-D\0-R"),

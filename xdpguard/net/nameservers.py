@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The name servers this host asks: those of resolv.conf, and those behind a stub on this host.
 
-systemd-resolved and NetworkManager write the real ones to files of their own; dnsmasq and unbound have them in their
-configuration, or get them from resolvconf.
+systemd-resolved and NetworkManager write the real ones to files of their own; dnsmasq, unbound, BIND and others have
+them in their configuration, or get them from resolvconf.
 """
 
 from __future__ import annotations
@@ -43,6 +43,18 @@ _NAMESERVER = r"(?m)^\s*nameserver\s+(\S+)"
 # dnsmasq: server=/domain/ADDRESS#PORT@INTERFACE; unbound: forward-addr: ADDRESS@PORT#NAME; systemd:
 # DNS=ADDRESS:PORT#NAME ...
 _SERVER = r"(?m)^\s*(?:server=(?:/.*/)?|forward-addr:\s*|DNS=|FallbackDNS=)(.*)"
+# Other resolvers, each with its own way to name them.
+_OTHERS = (
+    ("etc/bind/named.conf*", r"(?s)\bforwarders\b[^{};]*\{([^}]*)\}"),
+    ("etc/named.conf", r"(?s)\bforwarders\b[^{};]*\{([^}]*)\}"),
+    ("etc/powerdns/recursor.conf", r"(?m)^\s*forward-zones(?:-recurse)?\+?=(.*)"),
+    ("etc/powerdns/recursor.d/*", r"(?m)^\s*forward-zones(?:-recurse)?\+?=(.*)"),
+    ("etc/pihole/pihole.toml", r"(?ms)^\s*upstreams\s*=\s*\[(.*?)\]"),
+    ("etc/coredns/Corefile", r"(?m)^\s*forward\s+\S+\s+(.*)"),
+    ("etc/stubby/stubby.yml", r"(?m)^\s*(?:-\s+)?address_data:\s*(\S+)"),
+)
+_COMMENTS = r"(?s)/\*.*?\*/|(?m:(?:^|\s)(?://|#).*$)"
+_BETWEEN = r"[\s;,=\"']+|\b(?:dns|tls)://"
 _FILE = r"(?m)^\s*resolv-file=(\S+)"
 _LOOPBACK = (Prefix(b"\x7f\0\0\0", 8), Prefix(bytes(15) + b"\1", 128))
 
@@ -59,6 +71,8 @@ def read() -> tuple[list[Prefix], list[Prefix]]:
         for text in _texts(pattern):
             for name in re.findall(_FILE, text):
                 found += _addresses(name.lstrip("/"), _NAMESERVER)
+    for pattern, forwarding in _OTHERS:
+        found += _forwarded(pattern, forwarding)
     return [it for it in dict.fromkeys(found) if not _is_loopback(it)], stubs
 
 
@@ -70,6 +84,14 @@ def _addresses(pattern: str, line: str) -> list[Prefix]:
                 address = _address(word)
                 if address is not None:
                     found.append(address)
+    return found
+
+
+def _forwarded(pattern: str, forwarding: str) -> list[Prefix]:
+    found = []
+    for text in _texts(pattern):
+        for words in re.findall(forwarding, re.sub(_COMMENTS, " ", text)):
+            found += [address for word in re.split(_BETWEEN, words) if (address := _address(word)) is not None]
     return found
 
 

@@ -6,6 +6,9 @@ Until a user has authenticated, every process of a connection has a title with a
 ``sshd: bob``, ``sshd: bob@pts/0`` or ``sshd: bob@notty`` (since 9.8 ``sshd-session: ...``). The process with that title
 is root's, or that of the user, a child of root's [priv]; both have the connection open (sshd.c, session.c, monitor.c).
 
+dropbear has no titles: a process of it that holds a connection and has started another one serves somebody who has
+authenticated (a shell, a command). One that only forwards is not told from one that waits for a password.
+
 Anyone may write such a title, so it counts only from a process that root started: its real user is root and its
 program is not set-user-ID, or its parent is such a process of sshd.
 """
@@ -22,7 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _PROC = Path("/proc")
-_NAMES = ("sshd", "sshd-session")
+_DROPBEAR = "dropbear"
+_NAMES = ("sshd", "sshd-session", _DROPBEAR)
 # Compiled where they are used: mostly there is no session.
 _TITLE = r"(?s)sshd(?:-session)?: (.*)"
 _BEFORE_LOGIN = r"\[|^unknown$"
@@ -32,9 +36,9 @@ _SOCKET = r"socket:\[([0-9]+)\]"
 
 
 class Process(NamedTuple):
-    """A process named sshd, by its program or its title; ``user``: the real one.
+    """A process named sshd or dropbear, by its program or its title; ``user``: the real one.
 
-    ``sockets``: inodes of its sockets by file descriptor, the lowest first.
+    ``sockets``: inodes of its sockets by file descriptor, the lowest first; ``started``: whether it has a child.
     """
 
     pid: int
@@ -42,6 +46,12 @@ class Process(NamedTuple):
     user: int
     words: tuple[str, ...]
     sockets: tuple[int, ...]
+    started: bool = False
+
+    @property
+    def is_dropbear(self) -> bool:
+        """Whether its program is dropbear."""
+        return self.words[0].rpartition("/")[2] == _DROPBEAR
 
     @property
     def title(self) -> str | None:
@@ -60,7 +70,8 @@ class Sshd(NamedTuple):
         found: dict[int, str] = {}
         for it in self.processes.values():
             if it.title is None:
-                found |= dict.fromkeys(self._untitled(it, connections), f"process {it.pid}, which is named sshd")
+                served = f"dropbear process {it.pid}" if it.is_dropbear else f"process {it.pid}, which is named sshd"
+                found |= dict.fromkeys(self._untitled(it, connections), served)
             elif not re.search(_BEFORE_LOGIN, it.title):
                 # The first connection is the peer's; what a session forwards comes later, from anywhere.
                 own = next((inode for inode in it.sockets if inode in connections), None)
@@ -80,7 +91,8 @@ class Sshd(NamedTuple):
 
     def _untitled(self, its: Process, connections: Collection[int]) -> Iterator[int]:
         """Yield the connections of a server that is not OpenSSH: it does not show which of them are logged in."""
-        if its.user == 0 and not _STARTING.intersection(its.words):
+        serves = its.started if its.is_dropbear else not _STARTING.intersection(its.words)
+        if its.user == 0 and serves:
             yield from (inode for inode in its.sockets if inode in connections)
 
 
@@ -109,7 +121,15 @@ def _process(folder: str) -> Process | None:
     user = int(status["Uid"].split()[0])  # the real one
     if Path(folder, "exe").stat().st_mode & stat.S_ISUID:
         return None
-    return Process(int(status["Pid"]), int(status["PPid"]), user, tuple(words), tuple(_sockets(folder)))
+    pid = int(status["Pid"])
+    return Process(pid, int(status["PPid"]), user, tuple(words), tuple(_sockets(folder)), _has_child(folder, pid))
+
+
+def _has_child(folder: str, pid: int) -> bool:
+    """Return whether a process has a child; false on a kernel that does not tell."""
+    with contextlib.suppress(OSError):
+        return bool(_read(f"{folder}/task/{pid}/children").strip())
+    return False
 
 
 def _read(path: str) -> str:
