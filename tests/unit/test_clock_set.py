@@ -71,7 +71,7 @@ def follow(book: Entries, store: Store, world: World) -> None:
     if ahead:
         with book.changes.begin():
             clock.follow(store, ahead)
-            book.retime()
+            book.refill()
     elif clock.reference(store) is None:
         with store.transaction():
             clock.begin(store)

@@ -221,14 +221,15 @@ def test_what_others_want_since_stays(its: Its, life: float | None, before: bool
     assert its.rules() == seen
 
 
-def test_a_rule_whose_time_is_over_does_not_come_back(its: Its) -> None:
+def test_a_rule_whose_time_is_over_does_not_come_back(its: Its, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(its.path) as store:
         made = its.opened(store)
-        made.rules.add("block", [A], "short", "cli", 0.05)
+        made.rules.add("block", [A], "short", "cli", 60.0)
         made.rules.add("block", [B], "long", "cli", 600.0)
     with its.command("unblock") as made:
         made.rules.remove("block", [A, B])
-    time.sleep(0.06)
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
     its.undo()
     assert [target for _, target in its.rules()] == ["10.0.0.1"]
 

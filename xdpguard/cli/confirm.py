@@ -62,11 +62,11 @@ def confirm(
 
         render.print_json(Confirmation.of(waiting, gone, confirmed=not show))
     elif not show and waiting:
-        typer.echo(f"confirmed, and kept: {waiting.command}")
+        render.say(f"confirmed, and kept: {waiting.command}")
     elif waiting:
-        typer.echo(undoing.waiting_text(waiting))
+        render.say(undoing.waiting_text(waiting))
     else:
-        typer.echo(f"no change waits for its confirmation{f'; {confirming.told(gone)}' if gone else ''}")
+        render.say(f"no change waits for its confirmation{f'; {confirming.told(gone)}' if gone else ''}")
 
 
 def undo(
@@ -100,9 +100,9 @@ def undo(
 
         render.print_json(Undone.of(change, done))
         return
-    typer.echo(f"undone: {change.command}")
+    render.say(f"undone: {change.command}")
     for text in done:
-        typer.echo(f"  {text}")
+        render.say(f"  {text}")
 
 
 def _show(changes: list[Change], as_json: bool) -> None:
@@ -111,7 +111,7 @@ def _show(changes: list[Change], as_json: bool) -> None:
 
         render.print_json([Answer.of(it) for it in changes])
     elif not changes:
-        typer.echo("no change of a command is recorded")
+        render.say("no change of a command is recorded")
     else:
         rows = [[units.moment(it.made), _state(it), it.command] for it in changes]
         render.print_table(["when", "state", "command"], rows)

@@ -69,7 +69,7 @@ def faults(
     found += [f"{place_of(*place)} is named in the configuration but not attached" for place in missing]
     if unread:
         found.append(f"the configuration cannot be read: {unread}")
-    if audit and (audit.ratio < 1 or audit.behind or (audit.shadow and not audit.shadow.whole)):
+    if audit and not audit.whole:
         found.append("the kernel lacks some of the stored entries")
     return found + [str(it) for it in conflicts]
 

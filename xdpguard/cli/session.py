@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from xdpguard.cli.undoing import Recorded
-    from xdpguard.control.change import Changes
     from xdpguard.control.controller import Controller
     from xdpguard.control.ruleset import Ruleset
     from xdpguard.control.undo import Undo
@@ -73,9 +72,7 @@ def controller(
     """
     with _store(chosen, read_only, on_wait, command, on_undone, ATTACHED) as store:
         made = _controller(chosen, store)
-        if not read_only:
-            made.ruleset.follow_clock()
-        with _recorded(made.changes, command):
+        with _changing(made.ruleset, read_only, command):
             yield made
 
 
@@ -145,14 +142,15 @@ def ruleset(
 
     with _store(chosen, read_only, on_wait, command, on_undone) as store:
         made = Ruleset(store, KernelDataplane(pins(chosen)), on_step)
-        if not read_only:
-            made.follow_clock()
-        with _recorded(made.changes, command):
+        with _changing(made, read_only, command):
             yield made
 
 
-def _recorded(changes: Changes, command: Recorded | None) -> AbstractContextManager[None]:
-    return command.recorded(changes) if command else nullcontext()
+def _changing(found: Ruleset, read_only: bool, command: Recorded | None) -> AbstractContextManager[None]:
+    """Let ends follow the clock first, which is no part of the change that is recorded."""
+    if not read_only:
+        found.follow_clock()
+    return command.recorded(found.changes) if command else nullcontext()
 
 
 @contextmanager
@@ -165,7 +163,7 @@ def _store(
     needs: Sequence[str] = ("CAP_BPF",),
 ) -> Iterator[Store]:
     from xdpguard.control.namespaces import expect_namespaces
-    from xdpguard.store import clock, journal
+    from xdpguard.store import journal
     from xdpguard.store.database import Store
 
     require_privileges(*needs)
@@ -173,8 +171,7 @@ def _store(
         _expect_store(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
             if not _incomplete(chosen) and not journal.overdue(store):
-                expect_namespaces(store)
-                clock.show_as_in_kernel(store, pins(chosen).exist())
+                _show(chosen, store)
                 yield store
                 return
     with chosen.instance.lock(on_wait):
@@ -190,9 +187,17 @@ def _store(
             store.keep_copy(now=not pins(chosen).exist())
     if read_only:
         with Store(chosen.instance.store, read_only=True) as store:
-            expect_namespaces(store)
-            clock.show_as_in_kernel(store, pins(chosen).exist())
+            _show(chosen, store)
             yield store
+
+
+def _show(chosen: Options, store: Store) -> None:
+    """Make a store that is only read show what is so now."""
+    from xdpguard.control.namespaces import expect_namespaces
+    from xdpguard.store import clock
+
+    expect_namespaces(store)
+    clock.show_as_in_kernel(store, pins(chosen).exist())
 
 
 def _settle(chosen: Options, store: Store, on_undone: Callable[[str], None], on_failed: Callable[[str], None]) -> None:

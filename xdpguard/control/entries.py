@@ -147,27 +147,13 @@ class Entries:
         with self.changes.begin():
             for kind in KINDS:
                 self.leave([rule for rule in gone if rule.kind == kind], lambda part: part.source != source)
-            for kind in KINDS:
-                its = [rule for rule in new if rule.kind == kind]
-                if its:
-                    self.add_rules(its)
-
-    def retime(self) -> None:
-        """Bring the ends in the maps in line with the store, within a change."""
-        with opened(self.changes, self._tables) as tables:
-            if tables:
-                with touching(self.changes, self, self._words):
-                    tables.sync(self._store.rules(mode=self.mode))
+            self._add_kinds(new)
 
     def revive(self) -> None:
         """Bring back what has ended by a clock that was wrong."""
         # Where there is no room they stay ended, and the next command tries again.
         with contextlib.suppress(XdpguardError), self.changes.begin():
-            found = clock.returning(self._store, self.mode, self._now())
-            for kind in KINDS:
-                its = [rule for rule in found if rule.kind == kind]
-                if its:
-                    self.add_rules(its)
+            self._add_kinds(clock.returning(self._store, self.mode, self._now()))
 
     def purge(self) -> None:
         """Remove expired rules; the program already ignores them."""
@@ -256,6 +242,13 @@ class Entries:
         """Return what an origin wants of the rules of a kind."""
         held = ((rule.target, rule.part(source)) for rule in self._store.rules(kind, self.mode))
         return {target: part for target, part in held if part}
+
+    def _add_kinds(self, rules: Sequence[NewRule]) -> None:
+        """Add rules of several kinds, within a change."""
+        for kind in KINDS:
+            its = [rule for rule in rules if rule.kind == kind]
+            if its:
+                self.add_rules(its)
 
     def _put(self, wanted: Sequence[NewRule], held: Mapping[Target, Rule]) -> bool:
         """Add rules of one kind, or change existing ones (``held``); return whether the kernel has tables."""

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.origins import ordered
-from xdpguard.policy.rule import MODES, NewRule, Part
-from xdpguard.policy.target import Target, parse_ports, parse_prefix
+from xdpguard.policy.rule import MODES, NewRule, Part, Rule
+from xdpguard.policy.target import Target, parse_stored
 from xdpguard.store import journal
 from xdpguard.store.database import Store
 from xdpguard.store.journal import TABLES, Image, Touched
@@ -40,7 +40,8 @@ class Step(NamedTuple):
     @property
     def target(self) -> Target:
         """The target of a rule."""
-        return parse_ports(self.key[2])[0] if self.key[1] == "port" else parse_prefix(self.key[2])[0]
+        _, kind, text = self.key
+        return parse_stored(kind, text)  # type: ignore[arg-type]
 
     def words(self) -> str:
         """Describe what putting it back does; empty if another row of the change says so."""
@@ -87,9 +88,13 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
     return found
 
 
-def _others(store: Store, it: Step, origins: Collection[str]) -> tuple[Part, ...]:
+def _rule(store: Store, it: Step) -> Rule | None:
     mode, kind, _ = it.key
-    rule = store.find(kind, [it.target], mode).get(it.target)  # type: ignore[arg-type]
+    return store.find(kind, [it.target], mode).get(it.target)  # type: ignore[arg-type]
+
+
+def _others(store: Store, it: Step, origins: Collection[str]) -> tuple[Part, ...]:
+    rule = _rule(store, it)
     return tuple(part for part in rule.parts if part.source not in origins) if rule else ()
 
 
@@ -132,8 +137,8 @@ def restore(ruleset: Ruleset, its: Sequence[Step]) -> None:
 
 def _joined(store: Store, it: Step) -> tuple[NewRule, int]:
     """Return a rule with the parts that others have come to have in it since the change, and its slot."""
-    mode, kind, _ = it.key
-    rule = store.find(kind, [it.target], mode)[it.target]  # type: ignore[arg-type]
+    rule = _rule(store, it)
+    assert rule is not None  # it stays for the others
     theirs = {part.source for part in it.others}
     # What came to count before the part of this origin has left that among the others.
     own = rule.parts[:1] + tuple(part for part in rule.others if part.source not in {rule.source, *theirs})

@@ -53,8 +53,8 @@ class Ruleset:
         if ahead:
             with self.changes.begin():
                 clock.follow(self.store, ahead)
-                self.rules.retime()
-                self.shadow_rules.retime()
+                self.rules.refill()
+                self.shadow_rules.refill()
         elif clock.reference(self.store) is None:
             with self.store.transaction():
                 clock.begin(self.store)

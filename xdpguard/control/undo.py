@@ -102,6 +102,9 @@ def _links(session: Controller, steps: Sequence[Step], how: Undo) -> list[str]:
     if any(it.place == "any_mtu" or it.key == ("policy_in_force",) for it in steps):
         again = {**dict.fromkeys(there), **again}
     any_mtu = {it.key: it.want is not None for it in steps if it.place == "any_mtu"}
+    if not again:
+        return done
+    policy = _policy(session, steps, how)
     for (name, netns), step in again.items():
         its = there.get((name, netns))
         request = Request(
@@ -113,7 +116,7 @@ def _links(session: Controller, steps: Sequence[Step], how: Undo) -> list[str]:
             unattended=not how.attended,
             force=how.force,
         )
-        outcome = session.attach(request, _policy(session, steps, how))
+        outcome = session.attach(request, policy)
         watching = ", observing only" if request.observe else ""
         done.append(f"attached to {place_of(name, netns)} as before, in {outcome.interface.mode} mode{watching}")
     return done

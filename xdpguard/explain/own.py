@@ -10,8 +10,6 @@ from xdpguard.net import around, devices, locals
 from xdpguard.net.links import Link
 from xdpguard.policy.target import Prefix
 
-_LOOPBACK = (Prefix(b"\x7f\0\0\0", 8), Prefix(bytes(15) + b"\1", 128))
-
 
 def of_link(link: Link) -> Own:
     """Return what an interface's host sends from; nothing for loopback, where all that is sent is received."""
@@ -28,8 +26,4 @@ def of_host() -> Own:
 
 
 def _local(found: Mapping[Prefix, int]) -> Iterable[Prefix]:
-    return [
-        prefix
-        for prefix, kind in found.items()
-        if kind == locals.LOCAL and not any(it.covers(prefix) for it in _LOOPBACK)
-    ]
+    return [prefix for prefix, kind in found.items() if kind == locals.LOCAL and not prefix.is_loopback]

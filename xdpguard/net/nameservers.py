@@ -56,14 +56,13 @@ _OTHERS = (
 _COMMENTS = r"(?s)/\*.*?\*/|(?m:(?:^|\s)(?://|#).*$)"
 _BETWEEN = r"[\s;,=\"']+|\b(?:dns|tls)://"
 _FILE = r"(?m)^\s*resolv-file=(\S+)"
-_LOOPBACK = (Prefix(b"\x7f\0\0\0", 8), Prefix(bytes(15) + b"\1", 128))
 
 
 def read() -> tuple[list[Prefix], list[Prefix]]:
     """Return the name servers, and the addresses of stubs on loopback that resolv.conf names."""
     direct = _addresses(_RESOLV_CONF, _NAMESERVER)
-    stubs = [it for it in direct if _is_loopback(it)]
-    found = [it for it in direct if not _is_loopback(it)]
+    stubs = [it for it in direct if it.is_loopback]
+    found = [it for it in direct if not it.is_loopback]
     for pattern in _REAL:
         found += _addresses(pattern, _NAMESERVER)
     for pattern in _SERVERS:
@@ -73,7 +72,7 @@ def read() -> tuple[list[Prefix], list[Prefix]]:
                 found += _addresses(name.lstrip("/"), _NAMESERVER)
     for pattern, forwarding in _OTHERS:
         found += _forwarded(pattern, forwarding)
-    return [it for it in dict.fromkeys(found) if not _is_loopback(it)], stubs
+    return [it for it in dict.fromkeys(found) if not it.is_loopback], stubs
 
 
 def _addresses(pattern: str, line: str) -> list[Prefix]:
@@ -113,7 +112,3 @@ def _texts(pattern: str) -> Iterator[str]:
             yield path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-
-
-def _is_loopback(address: Prefix) -> bool:
-    return any(it.covers(address) for it in _LOOPBACK)

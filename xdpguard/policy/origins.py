@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from xdpguard.policy.rule import CONFIG, SAFETY, Part
 
 # Restored by whoever owns them, so that the command line leaves them alone.
-_OWNED = frozenset({CONFIG, SAFETY})
+OWNED = frozenset({CONFIG, SAFETY})
 
 
 def joined(held: Iterable[Part], new: Part, now: float, replace: bool = False) -> tuple[Part, ...]:
@@ -20,8 +20,8 @@ def joined(held: Iterable[Part], new: Part, now: float, replace: bool = False) -
     """
     alive = [it for it in held if it.expires is None or it.expires > now]
     mine = next((it for it in alive if it.source == new.source), None)
-    if replace and new.source not in _OWNED:
-        alive = [it for it in alive if it.source in _OWNED or it is mine]
+    if replace and new.source not in OWNED:
+        alive = [it for it in alive if it.source in OWNED or it is mine]
     elif mine is not None and not replace:
         new = Part(new.source, mine.reason or new.reason, later(mine.expires, new.expires))
     return ordered([*alive, new] if mine is None else [new if it is mine else it for it in alive])

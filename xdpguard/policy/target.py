@@ -47,9 +47,17 @@ class Prefix(NamedTuple):
             return False
         return _masked(other.network, self.length) == self.network
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it lies within 127.0.0.0/8 or is ::1."""
+        return any(it.covers(self) for it in _LOOPBACK)
+
     def __str__(self) -> str:
         text = socket.inet_ntop(socket.AF_INET if self.version == 4 else socket.AF_INET6, self.network)
         return text if self.is_address else f"{text}/{self.length}"
+
+
+_LOOPBACK = (Prefix(b"\x7f\0\0\0", 8), Prefix(bytes(15) + b"\1", 128))
 
 
 class Port(NamedTuple):

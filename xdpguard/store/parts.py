@@ -6,7 +6,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from xdpguard.policy.rule import CONFIG, SAFETY, Mode, NewRule, Part, Rule
+from xdpguard.policy.origins import OWNED
+from xdpguard.policy.rule import Mode, NewRule, Part, Rule
 from xdpguard.policy.target import Kind, Target
 
 # For SELECT from rules: whether a rule has parts by further origins.
@@ -15,8 +16,8 @@ HAS_PARTS = (
     " AND parts.target = rules.target)"
 )
 _PLACE = "mode = ? AND kind = ? AND target = ?"
-# Origins whose owners restore what they want.
-_OWNED = f"('{CONFIG}', '{SAFETY}')"
+# For SQL: the origins whose owners restore what they want.
+_OWNED = f"({', '.join(map(repr, sorted(OWNED)))})"
 
 
 def with_parts(database: sqlite3.Connection, rule: Rule) -> Rule:
@@ -66,7 +67,7 @@ def note_ended(database: sqlite3.Connection, rules: Iterable[Rule]) -> None:
         (it.mode, it.kind, str(it.target), part.source, part.reason, it.created, part.expires)
         for it in rules
         for part in it.parts
-        if part.expires is not None and part.source not in (CONFIG, SAFETY)
+        if part.expires is not None and part.source not in OWNED
     )
     database.executemany("INSERT OR REPLACE INTO lapsed VALUES (?, ?, ?, ?, ?, ?, ?)", lapsed)
     rows = ((it.mode, it.kind, str(it.target), it.expires) for it in rules if it.expires is not None)
