@@ -227,7 +227,7 @@ def test_an_address_that_comes_up_after_the_service(lab: Lab, attached: Command,
         try:
             assert run.says(f"metrics: http://{address}:9782/metrics"), run.lines
             assert run.count("metrics are not served") == 1
-            with entered(lab.outside), socket.create_connection((address, 9782), 30) as link:
+            with entered(lab.server), socket.create_connection((address, 9782), 30) as link:
                 link.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
                 assert link.recv(1000).startswith(b"HTTP/1.0 200")
         finally:
