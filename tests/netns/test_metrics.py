@@ -22,11 +22,13 @@ from support.command import Command, on
 from support.foreign import put_foreign
 from support.guard import listen, sysctls
 from support.scrape import Scrape, Watched, watched
+from support.service import Service
 from support.traffic import Echo, client_address, eventually, start_flood, works
 from topology import INTERFACE, Lab
 
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.net.netns import entered
 
 pytestmark = pytest.mark.timeout(300)
 PORT = 8000
@@ -210,6 +212,27 @@ def test_health_and_readiness(lab: Lab, attached: Command, tmp_path: Path) -> No
         subprocess.run(off, check=True)
         attached.ok("attach", INTERFACE, "--netns", lab.server)
         assert its.get("/readyz") == (200, "ok\n")
+
+
+def test_an_address_that_comes_up_after_the_service(lab: Lab, attached: Command, tmp_path: Path) -> None:
+    """As at boot. It goes on without it, says so once, and listens once it is there."""
+    address, file = "203.0.113.77", tmp_path / "metrics.toml"
+    file.write_text(f'[metrics]\nlisten = "{address}:9782"\n')
+    within = ("nsenter", f"--net=/run/netns/{lab.server}")
+    change = ["ip", "-n", lab.server, "addr", "add", f"{address}/32", "dev", INTERFACE]
+    with Service(attached, "--config", str(file), before=within) as run:
+        assert run.says(f"metrics are not served at {address}:9782: not an address of this host; "), run.lines
+        assert run.says("watching eth0"), run.lines
+        subprocess.run(change, check=True)
+        try:
+            assert run.says(f"metrics: http://{address}:9782/metrics"), run.lines
+            assert run.count("metrics are not served") == 1
+            with entered(lab.server), socket.create_connection((address, 9782), 30) as link:
+                link.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                assert link.recv(1000).startswith(b"HTTP/1.0 200")
+        finally:
+            change[4] = "del"
+            subprocess.run(change, check=True)
 
 
 def test_a_port_in_use_and_a_change_of_it(lab: Lab, attached: Command, tmp_path: Path) -> None:

@@ -91,6 +91,21 @@ def test_an_interface_made_anew_is_attached_again(own_lab: Lab, attached: Comman
         assert run.end() == 0
 
 
+def test_one_that_is_made_anew_again_and_again_is_attached_each_time(own_lab: Lab, attached: Command) -> None:
+    """With the same index and without; also while the service is just attaching to the one before."""
+    spare = ("link", "add", "spare0", "type", "veth", "peer", "spare1")
+    ip(own_lab.server, *spare)
+    attached.ok("attach", "spare0", "--netns", own_lab.server)
+    with Run(attached) as run:
+        assert run.says("watching"), run.lines
+        for made in (spare, (*spare[:3], "index", "777", *spare[3:]), (*spare[:3], "index", "777", *spare[3:]), spare):
+            for _ in range(2):
+                ip(own_lab.server, "link", "del", "spare0")
+                ip(own_lab.server, *made)
+            assert eventually(lambda: bool(program_on("spare0", own_lab.server)), 30), run.lines
+        assert run.end() == 0
+
+
 def test_without_the_capability_it_takes_longer(own_lab: Lab, attached: Command) -> None:
     """Under a unit file of an earlier version: it says what it lacks, and looks every ten seconds."""
     with Run(attached, before=("setpriv", "--bounding-set=-net_broadcast")) as run:

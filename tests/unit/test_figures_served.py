@@ -8,6 +8,7 @@ import math
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -171,6 +172,30 @@ def test_a_port_in_use_is_one_line_and_what_was_there_stays(world: World) -> Non
         assert get(port, "/healthz")[0] == 200
     world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
     assert world.port == number, "it is tried again"
+
+
+def test_what_cannot_be_had_yet_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that comes up after the service, or a port that another process leaves."""
+    monkeypatch.setattr("xdpguard.metrics.service._AGAIN", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
+        for _ in range(3):
+            world.its.tick("auto", None, 0.0)
+        (line,) = world.log
+        assert line.endswith("; it is tried again until it works")
+    world.its.tick("auto", None, 0.0)
+    assert get(number, "/healthz")[0] == 200
+    monkeypatch.setattr("xdpguard.metrics.service._AGAIN", 60.0)
+    world.its.apply(quiet(listen=f"203.0.113.9:{number}"))
+    world.its.tick("auto", None, 0.0)
+    assert f"not an address of this host; still at 127.0.0.1:{number}" in world.log[-1]
+    world.its.apply(quiet(listen=f"127.0.0.1:{number}"))
+    count = len(world.log)
+    monkeypatch.setattr(time, "monotonic", lambda: 1e9)
+    world.its.tick("auto", None, 0.0)
+    assert len(world.log) == count, "what is served is wanted again: there is nothing to try"
+    monkeypatch.undo()
 
 
 def test_our_own_ends_only_for_what_can_be_had_without_it(world: World) -> None:

@@ -35,7 +35,7 @@ class RaisedSysctls:
         return {netns: {name: (found, made) for name, (found, made) in its.items()} for netns, its in raw.items()}
 
     def raise_to(self, netns: str, wanted: dict[str, str]) -> list[str]:
-        """Set sysctls; return what was changed, as ``name old -> new``."""
+        """Set sysctls; return what was changed, as ``name old -> new``, and the namespace."""
         raised = self.held()
         mine = raised.setdefault(netns, {})
         change = {}
@@ -49,7 +49,7 @@ class RaisedSysctls:
         self._keep(raised)
         for name, value in change.items():
             sysctl.write(name, value, netns)
-        return [f"{name} {mine[name][0]} -> {value}" for name, value in change.items()]
+        return [f"{name} {mine[name][0]} -> {value}{_in(netns)}" for name, value in change.items()]
 
     def restore(self, netns: str | None = None) -> list[str]:
         """Restore raised sysctls, in one namespace or everywhere, except those that someone else has set since."""
@@ -63,7 +63,7 @@ class RaisedSysctls:
                 with contextlib.suppress(XdpguardError):
                     if sysctl.read(key, name) == made:
                         sysctl.write(key, found, name)
-                        done.append(f"{key} {made} -> {found}")
+                        done.append(f"{key} {made} -> {found}{_in(name)}")
         self._keep(raised)
         return done
 
@@ -71,6 +71,10 @@ class RaisedSysctls:
         left = {netns: its for netns, its in raised.items() if its}
         with self._store.transaction():
             self._store.put_fact(_FACT, json.dumps(left) if left else "")
+
+
+def _in(netns: str) -> str:
+    return f" in {netns}" if netns else ""
 
 
 class Offloads:

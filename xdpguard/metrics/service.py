@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_AGAIN = 2.0  # seconds after which to listen is tried again: an address may come up after the service
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 _WHY = {
     errno.EADDRINUSE: (
         "in use",
-        "set another address in [metrics] listen, or stop the process that uses it (ss -ltnp); then send SIGHUP",
+        "set another address in [metrics] listen and send SIGHUP, or stop the process that uses it (ss -ltnp)",
     ),
     errno.EADDRNOTAVAIL: (
         "not an address of this host",
-        "set an address of this host in [metrics] listen; then send SIGHUP",
+        "to use another, set it in [metrics] listen and send SIGHUP",
     ),
     errno.EACCES: ("not allowed", "set a port of 1024 or above in [metrics] listen; then send SIGHUP"),
 }
@@ -54,6 +55,8 @@ class Service:
         self._hosts: tuple[str, ...] = ()
         self._served = ""  # the address in use: differs from the wanted one if that was unavailable
         self._pusher: Pusher | None = None
+        self._again: float | None = None  # when to try again to listen, monotonic, s
+        self._told = ""  # why the wanted address is not served, as it was logged
 
     def apply(self, wanted: Metrics) -> None:
         """Apply a configuration; log what cannot be done, and keep the previous state there."""
@@ -61,9 +64,11 @@ class Service:
         self._collector.top = wanted.top
         self._collector.tcp.wanted = wanted.tcp
         self._hosts = wanted.hosts
+        self._again = None
         if self._server is not None:
             self._server.hosts = frozenset(name.lower() for name in wanted.hosts)
         if self._server is None or self._served != wanted.listen:
+            self._told = ""
             self._listen(wanted.listen)
         if before is None or (before.otlp, before.otlp_interval) != (wanted.otlp, wanted.otlp_interval):
             self._push(wanted)
@@ -78,7 +83,9 @@ class Service:
             self.status.audit = None
         elif self.status.audit is None or self.status.audit.audit is not audit:
             self.status.audit = LastAudit(audit, audited)
-        self.status.ticked = time.monotonic()
+        self.status.ticked = now = time.monotonic()
+        if self._again is not None and now >= self._again and self._wanted is not None:
+            self._listen(self._wanted.listen)
 
     def reloaded(self, taken: bool) -> None:
         """Record that a configuration was read again, and whether it was accepted."""
@@ -96,6 +103,7 @@ class Service:
         self._collector.close()
 
     def _listen(self, text: str) -> None:
+        self._again = None
         address = parse_listen(text)
         if address is None:
             if self._server is not None:
@@ -113,14 +121,24 @@ class Service:
             return
         except OSError as error:
             why, remedy = _WHY.get(error.errno or 0, (error.strerror, "correct [metrics] listen; then send SIGHUP"))
+            # What is served meanwhile may be in the way, and is not stopped again and again to find out.
+            if error.errno == errno.EADDRNOTAVAIL or self._server is None:
+                self._again = time.monotonic() + _AGAIN
             stays = f"still at {self._server.address}; " if self._server else ""
-            _log.error(f"metrics are not served at {address}: {why}; {stays}{remedy}")
+            tried = "; it is tried again until it works" if self._again is not None else ""
+            self._tell(f"metrics are not served at {address}: {why}; {stays}{remedy}{tried}")
             return
         if self._server is not None:
             self._server.stop()
         self._server, self._served = made, text
         made.start()
         _log.info(f"metrics: http://{made.address}/metrics")
+
+    def _tell(self, text: str) -> None:
+        """Log why the wanted address is not served, unless that was said."""
+        if text != self._told:
+            self._told = text
+            _log.error(text)
 
     def _bound(self, address: Address) -> Server:
         """Bind a server to an address, first stopping our own if it is in the way (127.0.0.1 against 0.0.0.0).

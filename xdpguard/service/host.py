@@ -43,7 +43,7 @@ class Host:
             wanted = {name: value for name, value in _WANTED.items() if name != TIMESTAMPS or policy.options}
             for name in sorted({link.netns for link in links}):
                 for change in session.sysctls.raise_to(name, wanted):
-                    _log.info(f"while the flood lasts: {change}{f' in {name}' if name else ''}")
+                    _log.info(f"{'while the flood lasts' if active else 'while the guard answers'}: {change}")
             self._set_options(session, policy, links, True)
             return
         if now - self._flood_at < _LINGER:

@@ -2,7 +2,7 @@
 """Migrate stores of older versions, or read them through a migrated copy.
 
 Versions up to 5 only added tables and kept shadow entries in tables of their own. Version 6 added a mode to rules and
-lists; versions 7 and 8 only added tables.
+lists; versions 7 to 9 only added tables.
 """
 
 from __future__ import annotations

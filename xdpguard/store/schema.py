@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-VERSION = 8
+VERSION = 9
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
