@@ -25,7 +25,7 @@ _TABLE = Path(shapes.__file__).with_name("json_keys.txt")
 _DATA_KEYS = {
     "interfaces", "lists", "audit.lists", "audit.shadow.lists", "shadow.lists", "overrides", "sysctls", "sysctls.*",
     "machine", "versions", "skipped", "dropped", "reasons", "interfaces.*.reasons", "interfaces.*.samples",
-    "diff.before.reasons",
+    "diff.before.reasons", "namespaces[].remotes[].states",
 }  # fmt: skip
 
 

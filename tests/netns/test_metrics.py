@@ -28,7 +28,7 @@ from topology import INTERFACE, Lab
 
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.net.netns import entered
+from xdpguard.net import netns
 
 pytestmark = pytest.mark.timeout(300)
 PORT = 8000
@@ -227,7 +227,7 @@ def test_an_address_that_comes_up_after_the_service(lab: Lab, attached: Command,
         try:
             assert run.says(f"metrics: http://{address}:9782/metrics"), run.lines
             assert run.count("metrics are not served") == 1
-            with entered(lab.server), socket.create_connection((address, 9782), 30) as link:
+            with netns.entered(lab.server), socket.create_connection((address, 9782), 30) as link:
                 link.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
                 assert link.recv(1000).startswith(b"HTTP/1.0 200")
         finally:
@@ -322,6 +322,21 @@ def test_it_is_pushed_as_well(attached: Command, tmp_path: Path) -> None:
             thread.join()
 
 
+@pytest.fixture
+def half_made(lab: Lab) -> Iterator[str]:
+    """A namespace as `ip netns` leaves it between making its file and mounting it: nobody may open that."""
+    file = netns.FOLDER / f"{lab.server}-half"
+    file.touch(mode=0)
+    yield file.name
+    file.unlink()
+
+
+def test_a_namespace_half_made_is_none(half_made: str, attached: Command) -> None:
+    assert half_made not in netns.names()
+    assert f"no network namespace '{half_made}'" in attached.refused(2, "tcp", "states", "--netns", half_made)
+
+
+@pytest.mark.usefixtures("half_made")
 def test_the_unit_allows_all_of_it(attached: Command, tmp_path: Path) -> None:
     """The capabilities and address families of the systemd unit are enough for each part of the figures."""
     unit = attached.ok("run", "--print-unit")

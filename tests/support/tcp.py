@@ -25,7 +25,7 @@ from scapy.layers.l2 import Ether
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from support.command import Command
-from support.traffic import Family
+from support.traffic import Family, eventually
 from xdpguard.bench.ends import insn
 from xdpguard.dataplane.sys import kernel
 from xdpguard.net.links import Links
@@ -196,18 +196,26 @@ def losing(lab: Lab, one_in: int) -> Iterator[None]:
 
 
 def half_open(lab: Lab, port: int, number: int) -> None:
-    """So many SYNs from addresses that answer nothing."""
+    """So many SYNs from addresses that answer nothing; again, if floods of other tests have pushed some out."""
+    frames = [
+        bytes(
+            Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)
+            / IP(src=f"16.2.0.{place + 1}", dst=SERVER4)
+            / TCP(sport=4000, dport=port, flags="S", options=[("MSS", 1460)])
+        )
+        for place in range(number)
+    ]
+    waiting = ["ss", "-tnH", "state", "syn-recv", "sport", "=", f":{port}"]
     with entered(lab.outside):
         sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     with sender:
         sender.bind((INTERFACE, 0))
-        for place in range(number):
-            frame = (
-                Ether(src=OUTSIDE_MAC, dst=SERVER_MAC)
-                / IP(src=f"16.2.0.{place + 1}", dst=SERVER4)
-                / TCP(sport=4000, dport=port, flags="S", options=[("MSS", 1460)])
-            )
-            sender.send(bytes(frame))
+        for _ in range(5):
+            for frame in frames:
+                sender.send(frame)
+            if eventually(lambda: len(lab.run(lab.server, waiting).stdout.splitlines()) == number, 2):
+                return
+    raise AssertionError(f"port {port} does not hold {number} half-open connections")
 
 
 def kernel_counts(lab: Lab, *namespaces: str) -> Counter[str]:

@@ -31,6 +31,7 @@ _PROC = Path("/proc")
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 _OWN = Path("/proc/thread-self/ns/net")
+_NSFS = _OWN.stat().st_dev  # the file system that all namespaces are files of
 _HOME = _OWN.stat().st_ino  # this command's own namespace, even while a thread is inside another
 _OF_PROCESS = re.compile(r"pid ([0-9]{1,10})")
 _FILE_OF_PROCESS = re.compile(r"/proc/([0-9]{1,10})/ns/net")
@@ -54,7 +55,7 @@ class Place(NamedTuple):
 
 def names() -> list[str]:
     """Return the named network namespaces."""
-    return sorted(path.name for path in FOLDER.iterdir()) if FOLDER.is_dir() else []
+    return sorted(path.name for path in FOLDER.iterdir() if _is_namespace(path)) if FOLDER.is_dir() else []
 
 
 def place_of(interface: str, netns: str | None) -> str:
@@ -244,6 +245,14 @@ def _of_path(words: str) -> Place:
     return Place(words, path.stat().st_ino, path)
 
 
+def _is_namespace(path: Path) -> bool:
+    """Return whether a namespace is mounted there: `ip netns` makes the file before the mount, removes it after."""
+    try:
+        return path.stat().st_dev == _NSFS
+    except OSError:
+        return False
+
+
 def _is_path(name: str) -> bool:
     return name.startswith("/")
 
@@ -256,9 +265,9 @@ def _enter(path: Path) -> None:
             _setns(target)
         finally:
             os.close(target)
-    except PermissionError as error:
-        raise MissingError(f"no permission to enter network namespace {shown}", "run it with sudo") from error
     except OSError as error:
+        if isinstance(error, PermissionError) and _is_namespace(path):
+            raise MissingError(f"no permission to enter network namespace {shown}", "run it with sudo") from error
         raise NoSuchNamespace(
             f"cannot enter network namespace {shown!r}: {error.strerror}", "see ip netns, or lsns --type net"
         ) from error
