@@ -116,6 +116,8 @@ def status(
 
 def _lacking(audit: Audit | None) -> Iterator[str]:
     """Yield what the kernel does not hold of what is stored."""
+    if audit and not audit.seeded and audit.ratio == 1:
+        yield "the settings of the data plane were overwritten; attach again, or let xdpguard run restore them"
     if audit and audit.shadow and not audit.shadow.whole:
         yield "the kernel lacks some shadow entries; attach again, or let xdpguard run restore them"
     if audit and audit.ratio < 1:

@@ -78,7 +78,10 @@ def entries(instance: Instance) -> Check:
         return Check("entries", "ok", "nothing is attached", "")
     if not found.whole:
         lacking = ", ".join(found.missing())
-        words = f"the kernel holds only {lacking}" if lacking else "the kernel differs from the store"
+        otherwise = (
+            "the kernel differs from the store" if found.seeded else "the data plane's settings were overwritten"
+        )
+        words = f"the kernel holds only {lacking}" if lacking else otherwise
         return Check("entries", "fail", words, "attach again, or let xdpguard run restore them")
     stored = found.rules.stored + sum(it.stored for it in found.lists.values())
     return Check("entries", "ok", f"the kernel holds all {stored:,} that are stored", "")
