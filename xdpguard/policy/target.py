@@ -17,6 +17,8 @@ KINDS: tuple[Kind, ...] = ("allow", "block", "port")
 PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linux/in.h
 
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
+# Bits. With host bits set, a shorter prefix is taken for a slip or for something else that follows an address.
+SHORTEST4, SHORTEST6 = 8, 16
 _LENGTH = re.compile(r"[0-9]{1,3}")
 _DURATION = re.compile(r"^([0-9]{1,12})([smhdw])$")
 _INTERVAL = re.compile(r"^([0-9]{1,9})ms$")
@@ -76,8 +78,8 @@ Target = Prefix | Port
 def parse_prefix(text: str) -> tuple[Prefix, bool]:
     """Parse an address or CIDR prefix, IPv4 or IPv6; also return whether host bits were set, and cleared.
 
-    An IPv4 prefix may have a netmask for its length. An IPv4-mapped IPv6 address (::ffff:192.0.2.1) becomes the IPv4
-    address it stands for.
+    An IPv4 prefix may have a netmask for its length. Host bits in a very short prefix are refused. An IPv4-mapped IPv6
+    address (::ffff:192.0.2.1) becomes the IPv4 address it stands for.
     """
     address, slash, bits = text.partition("/")
     network = _packed(address)
@@ -97,8 +99,15 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
                 "write the prefix as IPv4: 192.0.2.0/24; in the IPv4-mapped form that is ::ffff:192.0.2.0/120",
             )
         network, length = network[12:], length - 96
-    masked = _masked(network, length)
-    return Prefix(masked, length), masked != network
+    found = Prefix(_masked(network, length), length)
+    cleared = found.network != network
+    if cleared and length < (SHORTEST4 if len(network) == 4 else SHORTEST6):
+        share = f"one in {1 << length:,} of all" if length else "every one of the"
+        raise UsageError(
+            f"{_shown(text)} has host bits set, and stands for {found}: {share} IPv{found.version} addresses",
+            f"write {Prefix(network, len(network) * 8)} for the address alone, or {found} if that is meant",
+        )
+    return found, cleared
 
 
 def netmask_length(bits: str) -> int | None:
