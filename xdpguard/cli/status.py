@@ -156,7 +156,7 @@ def doctor(
 
 def _fixed_mtu(its: Interface) -> str:
     place = place_of(its.name, its.netns)
-    remedy = "detach, raise it and attach again, or attach with --mtu-any"
+    remedy = "detach, then attach again with --mtu-any, or once it is raised"
     return f"{place}: a larger MTU (for a veth, of its peer) may be refused while this program is attached; {remedy}"
 
 
