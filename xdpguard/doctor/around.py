@@ -105,7 +105,7 @@ def interfaces(instance: Instance) -> Check:
     if foreign:
         remedy = f"attach to {', '.join(foreign)} only with --replace"
         return Check("interfaces", "warn", ", ".join(words), remedy)
-    remedy = f"if an MTU cannot be raised: detach {', '.join(fixed)} first, or attach with --mtu-any" if fixed else ""
+    remedy = f"if an MTU cannot be raised: detach {', '.join(fixed)}, then attach with --mtu-any" if fixed else ""
     return Check("interfaces", "ok", ", ".join(words), remedy)
 
 
