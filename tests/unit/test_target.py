@@ -75,6 +75,28 @@ def test_a_short_prefix_without_host_bits_is_taken_as_it_is() -> None:
         assert parse_prefix(text)[0].length == int(text.partition("/")[2])
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("22", "--port 22"),
+        ("22/tcp", "--port 22/tcp"),
+        ("5m", "--for 5m"),
+        ("198.51.100.07", "without leading zeros"),
+        ("198.51.100.256/24", "0 to 255"),
+        ("198.51.100.7:22", "leave out the port"),
+        ("198.51.100.7,198.51.100.8", "by itself"),
+        ("fe80::1%eth0", "leave out the zone"),
+        ("198.51.100.1-198.51.100.9", "as prefixes"),
+        ("example.com", "names are not looked up"),
+        ("10.1", "names are not looked up"),
+    ],
+)
+def test_what_is_said_of_something_else(text: str, remedy: str) -> None:
+    with pytest.raises(UsageError, match="not an address or prefix") as caught:
+        parse_prefix(text)
+    assert remedy in caught.value.remedy
+
+
 def test_how_prefixes_are_shown() -> None:
     assert str(parse_prefix("198.51.100.7/32")[0]) == "198.51.100.7"
     assert str(parse_prefix("2001:0db8:0::/32")[0]) == "2001:db8::/32"

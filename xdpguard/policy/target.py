@@ -24,6 +24,8 @@ _DURATION = re.compile(r"^([0-9]{1,12})([smhdw])$")
 _INTERVAL = re.compile(r"^([0-9]{1,9})ms$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 100 * 365 * 86_400
+_DIGITS = re.compile(r"[0-9]+")
+_LIKE_A_PORT = re.compile(r"[0-9]{1,5}(/(tcp|udp))?")
 _PORT = re.compile(r"^([0-9]{1,5})(?:/(\w+))?$")
 
 
@@ -182,8 +184,16 @@ def _shown(text: str) -> str:
 
 
 def _hint(text: str) -> str:
-    if "%" in text:
-        return "leave out the zone: rules apply to addresses as packets carry them"
-    if "-" in text and text.count(".") >= 4:
-        return "write a range as prefixes: 198.51.100.0/24"
-    return "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up"
+    parts = text.partition("/")[0].split(".")
+    four = len(parts) == 4
+    hints = (
+        ("%" in text, "leave out the zone: rules apply to addresses as packets carry them"),
+        ("-" in text and text.count(".") >= 4, "write a range as prefixes: 198.51.100.0/24"),
+        (_LIKE_A_PORT.fullmatch(text), f"a port is given with --port {text}, in a configuration under ports"),
+        (_DURATION.match(text), f"a duration is given with --for {text}"),
+        (four and _DIGITS.fullmatch("".join(parts)), "each of the four numbers is 0 to 255, without leading zeros"),
+        (four and ":" in parts[3], "leave out the port: a rule is for all packets of a source; --port closes a port"),
+        ("," in text, "give each target by itself, with a space between them"),
+    )
+    usual = "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up"
+    return next((hint for fits, hint in hints if fits), usual)
