@@ -113,6 +113,7 @@ def test_in_the_kernel_is_not_in_force(command: Command, lab: Lab) -> None:
         assert "in force on no interface" in said, said
         assert "lost its program" in said, said
     assert "lost its program" in notes(command, "stats")
+    assert "lost its program" in notes(command, "explain", A)
     (held,) = command.json("lists", "show")
     assert (held["held"], held["in_force"]) == (1, False)
     assert not next(iter(command.json("stats")["interfaces"].values()))["attached"]

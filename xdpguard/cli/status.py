@@ -163,7 +163,7 @@ def _fixed_mtu(its: Interface) -> str:
 def _state(interface: Interface) -> str:
     return {
         "attached": "attached",
-        "detached": "not attached (reboot?): attach it again",
+        "detached": "not attached: attach it again",
         "replaced": "carries another program",
         "renamed": "attached, but renamed or moved: detach it and attach it under its new name",
         "gone": "the interface no longer exists: detach forgets it",
