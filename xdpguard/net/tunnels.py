@@ -7,6 +7,7 @@ A session through a tunnel arrives from its inner address, while the packets tha
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -65,8 +66,9 @@ def outer_ends(inner: Iterable[Prefix]) -> list[Outer]:
     What the kernel does not tell is left out.
     """
     found: dict[Prefix, Outer] = {}
+    route, device, peers = functools.cache(_route), functools.cache(_device), functools.cache(wireguard.read)
     for address in inner:
-        for its in ends_of(address, _route, _device, wireguard.read):
+        for its in ends_of(address, route, device, peers):
             found.setdefault(its.address, its)
     return list(found.values())
 
