@@ -8,7 +8,8 @@ import os
 import stat
 from pathlib import Path
 
-from xdpguard.errors import UsageError
+from xdpguard import shortage
+from xdpguard.errors import UsageError, XdpguardError
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -25,8 +26,6 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOTDIR: "a part of the path is not a directory",
     errno.ENXIO: "nothing is at its other end",
-    errno.EMFILE: "this process may open no more files (ulimit -n)",
-    errno.ENFILE: "the system can open no more files (fs.file-max)",
 }
 
 
@@ -46,12 +45,15 @@ def check_name(path: str | Path, remedy: str = "name a file") -> None:
 
 
 def opened(path: Path, remedy: str) -> int:
-    """Open a regular file for reading; return its descriptor. Raise UsageError for anything else, without waiting."""
+    """Open a regular file for reading; return its descriptor. Raise UsageError for anything else, without waiting.
+
+    Raises MissingError if no more files can be opened.
+    """
     check_name(path, remedy)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"{shown(path)}: cannot be read: {reason(path, error)}", remedy) from error
+        raise refused(error, f"{shown(path)}: cannot be read: {reason(path, error)}", remedy) from error
     kind = kind_of(os.fstat(descriptor).st_mode)
     if kind:
         os.close(descriptor)
@@ -69,6 +71,11 @@ def read_bounded(path: Path, most: int, remedy: str) -> bytes:
     if len(data) > most:
         raise UsageError(f"{shown(path)}: larger than {most:,} bytes, which is the most for such a file", remedy)
     return data
+
+
+def refused(error: OSError | UnicodeError, message: str, remedy: str) -> XdpguardError:
+    """Return the error to raise for a file that could not be opened: it may not be the file that is at fault."""
+    return shortage.of(error) or UsageError(message, remedy)
 
 
 def kind_of(mode: int) -> str:

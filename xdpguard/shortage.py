@@ -21,7 +21,7 @@ def of(error: BaseException, details: str = "", said: str = "") -> MissingError 
     ``said``: what a library printed before it failed.
     """
     number = getattr(error, "errno", None)
-    words = f"{error} {said}".lower()
+    words = f"{'' if number else error} {said}".lower()  # with an errno the text holds a file's name as well
     if isinstance(error, MemoryError) or number == errno.ENOMEM or any(it in words for it in _MEMORY):
         return MissingError(
             "there is too little memory, or address space (ulimit -v), for this",

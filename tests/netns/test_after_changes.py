@@ -29,12 +29,14 @@ def test_unblocking_says_what_drops_it_still(command: Command) -> None:
     assert f"xdpguard allow {A}" in refused
     command.ok("block", A)
     said = command.ok("unblock", A)
-    assert "still dropped: the list bad holds" in said
+    assert "would still be dropped: the list bad holds" in said, "nothing is attached"
     assert f"xdpguard allow {A}" in said
     command.ok("allow", A)
     assert "the allow rule overrides it" in notes(command, "block", A)
     assert command.ok("unblock", A) == f"unblocked {A}\n", "it is allowed"
-    assert "now dropped: the list bad holds" in command.ok("disallow", A)
+    said = notes(command, "disallow", A)
+    assert "would now be dropped: the list bad holds" in said
+    assert "nothing is dropped until the next attach" in said
     command.ok("lists", "drop", "bad")
     command.ok("block", NET, A)
     assert f"it is inside {NET}, which is blocked" in command.ok("unblock", A)
@@ -101,6 +103,8 @@ def test_in_the_kernel_is_not_in_force(command: Command, lab: Lab) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server)
     assert "note" not in notes(command, "block", A)
     notes(command, "lists", "load", "bad", "-", stdin=NET + "\n")
+    assert "but it is still dropped: the list bad" in notes(command, "unblock", A)
+    assert "but is dropped: the list bad" in command.refused(1, "unblock", A)
     assert command.json("lists", "show")[0]["in_force"] is True
     for mode in ("xdpgeneric", "xdpdrv"):
         subprocess.run(["ip", "-n", lab.server, "link", "set", INTERFACE, mode, "off"], check=True)
@@ -109,6 +113,7 @@ def test_in_the_kernel_is_not_in_force(command: Command, lab: Lab) -> None:
         assert "in force on no interface" in said, said
         assert "lost its program" in said, said
     assert "lost its program" in notes(command, "stats")
+    assert "lost its program" in notes(command, "explain", A)
     (held,) = command.json("lists", "show")
     assert (held["held"], held["in_force"]) == (1, False)
     assert not next(iter(command.json("stats")["interfaces"].values()))["attached"]
@@ -116,6 +121,14 @@ def test_in_the_kernel_is_not_in_force(command: Command, lab: Lab) -> None:
     assert "lost its program" in command("doctor").out
     command.ok("attach", INTERFACE, "--netns", lab.server, "--observe")
     assert "only observes" in notes(command, "block", B)
+    said = notes(command, "unblock", B)
+    assert "but it would still be dropped: the list bad" in said, "it passes at this moment"
+    assert "only observes" in said
+    assert "but would be dropped: the list bad" in command.refused(1, "unblock", B)
+    command.ok("allow", B)
+    said = notes(command, "disallow", B)
+    assert "would now be dropped: the list bad" in said
+    assert "only observes" in said
     command.ok("detach", "--all")
     assert "nothing is attached" in notes(command, "block", B)
     assert "nothing is attached" in notes(command, "rules")

@@ -35,11 +35,15 @@ def attached(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Com
     """An instance with entries of each kind, the same for all tests."""
     made = Command(tmp_path_factory.mktemp("audit") / "state")
     made.ok("attach", INTERFACE, "--netns", lab.server)
-    made.ok("block", RULE4, NET4, RULE6, NET6)
-    made.ok("block", "--port", "99/udp")
-    made.ok("lists", "load", "held", "-", stdin=f"{LISTED4}\n{LISTED6}\n10.0.0.0/24\n2001:db8:a::/48\n")
+    fill(made)
     yield made
     made.clean()
+
+
+def fill(command: Command) -> None:
+    command.ok("block", RULE4, NET4, RULE6, NET6)
+    command.ok("block", "--port", "99/udp")
+    command.ok("lists", "load", "held", "-", stdin=f"{LISTED4}\n{LISTED6}\n10.0.0.0/24\n2001:db8:a::/48\n")
 
 
 def dropped(command: Command) -> set[str]:
@@ -136,3 +140,24 @@ def test_the_service_repairs_it(attached: Command) -> None:
     with Service(attached) as run:
         assert run.says("the kernel held 0 of 5 entries (rules): restored"), run.lines
     assert dropped(attached) == EVERYTHING
+
+
+def test_settings_that_were_overwritten_are_seen_without_any_entry(attached: Command, lab: Lab) -> None:
+    attached.ok("unblock", RULE4, NET4, RULE6, NET6)
+    attached.ok("unblock", "--port", "99/udp")
+    attached.ok("lists", "drop", "held")
+    assert attached.json("status")["audit"]["settings"] is True, "positive control"
+    try:
+        set_to()(attached)
+        status = attached.json("status")
+        assert (status["audit"]["settings"], status["audit"]["ratio"]) == (False, 1)
+        assert status["degraded"] == ["the settings of the data plane were overwritten"]
+        assert "the data plane's settings were overwritten" in attached("doctor").out
+        with Service(attached) as run:
+            assert run.says("the settings of the data plane were overwritten: restored"), run.lines
+        assert attached.json("status")["degraded"] == []
+        set_to()(attached)
+        attached.ok("attach", INTERFACE, "--netns", lab.server)
+        assert attached.json("status")["degraded"] == []
+    finally:
+        fill(attached)

@@ -288,6 +288,16 @@ def test_an_undo_is_refused_as_a_command_is(attached: Command) -> None:
     assert "allow it first" in attached.refused(1, "undo")
     attached.ok("undo", "--force")
     assert [it["target"] for it in attached.json("rules")] == [SERVER4]
+    attached.ok("allow", SERVER4)
+    refused = attached.refused(1, "undo")
+    assert f"{SERVER4} blocks it" in refused, "without what allows it"
+    attached.ok("unblock", SERVER4)
+    attached.ok("disallow", SERVER4)
+    # What an import has allowed and blocked goes together.
+    both = "".join(f'[[rules]]\nkind = "{kind}"\ntarget = "{SERVER4}"\n' for kind in ("allow", "block"))
+    attached.ok("import", "-", stdin=both)
+    attached.ok("undo")
+    assert attached.json("rules") == []
     attached.refused(2, "undo", "--list", "--force")
     attached.refused(2, "block", "203.0.113.9", "--confirm", "2d")
     attached.refused(2, "promote", "--all", "--dry-run", "--confirm", "9s")

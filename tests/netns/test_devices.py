@@ -366,12 +366,19 @@ def test_the_mtu_of_an_attached_interface(command: Command, pair: Pair) -> None:
         "the kernel lets it, with the program"
     )
     assert "a larger MTU (for a veth, of its peer) may be refused" in command("status").err
+    pair.ip("link", "set", "low0", "mtu", "9000")
+    assert subprocess.run(grow, check=False, capture_output=True).returncode != 0, "its own MTU does not lift that"
+    assert "a larger MTU (for a veth, of its peer) may be refused" in command("status").err
     assert "detach and attach again" in command("attach", "low0", "--netns", pair.here, "--mtu-any").err
+    assert subprocess.run(grow, check=False, capture_output=True).returncode != 0, "nor does another program"
+    assert "a larger MTU (for a veth, of its peer) may be refused" in command("status").err
     command.ok("detach", "low0", "--netns", pair.here)
+    pair.ip("link", "set", "low0", "mtu", "1500")
     result = command("attach", "low0", "--netns", pair.here, "--mtu-any")
     assert result.code == 0, result
     assert "any MTU" in result.out
     assert "refuse" not in result.err
+    assert "larger MTU" not in command("status").err
     subprocess.run(grow, check=True)
     pair.ip("link", "set", "low0", "mtu", "9000")
     (found,) = command.json("status")["interfaces"]

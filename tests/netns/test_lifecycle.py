@@ -141,6 +141,7 @@ def test_the_kernel_itself_keeps_us_from_taking_anothers_program_off(lab: Lab, s
 
 def test_a_renamed_interface_is_not_lost(lab: Lab, command: Command, spare: str) -> None:
     command.ok("attach", spare, "--netns", lab.server)
+    assert f"xdpguard detach {spare} --netns {lab.server}" in command.refused(2, "detach", spare), "where it is"
     subprocess.run(["ip", "-n", lab.server, "link", "set", spare, "name", "other0"], check=True)
     try:
         (interface,) = command.json("status")["interfaces"]

@@ -123,6 +123,42 @@ def test_the_service_sees_who_is_logged_in(command: Command, lab: Lab, sshd: Ssh
         assert done.stdout.strip() == "", "positive control"
 
 
+@pytest.fixture
+def tunnel(lab: Lab) -> Iterator[tuple[str, str]]:
+    """The inner addresses of a tunnel between the operator's machine and the server: theirs, and the server's."""
+    ends = {
+        lab.outside: (CLIENTS4[OPERATOR], SERVER4, "10.99.0.2"),
+        lab.server: (SERVER4, CLIENTS4[OPERATOR], "10.99.0.1"),
+    }
+    for place, (local, remote, inner) in ends.items():
+        made = f"link add tun0 type vxlan id 7 local {local} remote {remote} dstport 4789"
+        for line in (made, f"address add {inner}/24 dev tun0", "link set tun0 up"):
+            subprocess.run(["ip", "-n", place, *line.split()], check=True)
+    yield "10.99.0.2", "10.99.0.1"
+    for place in ends:
+        subprocess.run(["ip", "-n", place, "link", "del", "tun0"], check=True)
+
+
+def test_the_outer_end_of_the_tunnel_that_a_session_comes_through(
+    attached: Command, lab: Lab, sshd: Sshd, tunnel: tuple[str, str]
+) -> None:
+    outer, (theirs, ours) = CLIENTS4[OPERATOR], tunnel
+    with contextlib.ExitStack() as stack:
+        with entered(lab.server):
+            listener = stack.enter_context(socket.create_server((ours, 22)))
+        with entered(lab.outside):
+            operator = stack.enter_context(socket.create_connection((ours, 22), 10, source_address=(theirs, 0)))
+        sshd.logged_in(listener.accept()[0])
+        what = f"the outer end of a tunnel that carries an SSH session in {lab.server} (tun0)"
+        assert f"{outer} is {what}" in attached.refused(1, "block", outer)
+        assert what in attached.refused(1, "lists", "load", "drop", "-", stdin=f"{outer}\n")
+        closed = attached.refused(1, "block", "--port", "4789/udp")
+        assert f"4789/udp carries the SSH session from {outer} (tun0)" in closed
+        operator.close()
+    assert eventually(lambda: attached("block", outer).code == 0), "nobody is logged in any longer"
+    attached.ok("unblock", outer)
+
+
 CUT_OFF = {
     "another file": ('[rules]\nallow = ["192.0.2.1"]\n', "--config"),
     "no file": ("", "--no-config"),

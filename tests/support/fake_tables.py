@@ -53,6 +53,9 @@ class FakeTables:
         for slot in slots:
             self.counts.pop(slot, None)
 
+    def seeded(self) -> bool:
+        return True
+
     def generation(self) -> str:
         return "this boot:1"
 

@@ -77,6 +77,9 @@ class SharedTables:
     def generation(self) -> str:
         return f"these {self.mode}"
 
+    def seeded(self) -> bool:
+        return True
+
     def _write(self, target: Target, value: int) -> None:
         if self.refuses_after == 0:
             raise OSError(12, "Cannot allocate memory")

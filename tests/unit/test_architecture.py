@@ -16,7 +16,8 @@ ROOT = Path(xdpguard.__file__).parent
 # From the bottom up; a room imports those of lower floors only.
 FLOORS = [
     {"closeable", "errors", "signals", "units", "__init__"},
-    {"files", "shortage"},
+    {"process", "shortage"},
+    {"files"},
     {"instance", "policy"},
     {"net", "capture", "lists"},
     {"dataplane.sys"},

@@ -18,7 +18,7 @@ class Kernel:
     def __init__(self, adds: int, error: Exception | None = None) -> None:
         self.rules, self.entries = 1, 1
         self._adds, self._error = adds, error
-        rules = SimpleNamespace(audit=lambda: (2, self.rules))
+        rules = SimpleNamespace(audit=lambda: (2, self.rules), seeded=lambda: True)
         lists = SimpleNamespace(shares=lambda: {"x": Share(3, self.entries)}, stale=lambda: False, fill=self.fill)
         nothing = SimpleNamespace(audit=lambda: (0, 0), shares=dict, stale=lambda: False)
         changes = SimpleNamespace(attached=lambda: True, pending=lambda: False, resync=self.resync)

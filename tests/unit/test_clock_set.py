@@ -15,6 +15,7 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.policy.rule import CONFIG, GUARD, NewRule
 from xdpguard.store import clock
 from xdpguard.store.database import Store
+from xdpguard.tui.reading import KnownRules
 
 (A,) = prefixes("192.0.2.1")
 HOUR, YEAR = 3600.0, 365 * 86_400.0
@@ -101,6 +102,24 @@ def test_a_rule_of_this_boot_keeps_its_length(store: Store, world: World, step: 
     world.up += HOUR
     book.purge()
     assert left(book, world) == []
+
+
+def test_the_screen_follows_a_step_that_nobody_has_written_down(store: Store, world: World) -> None:
+    book = opened(store, world)
+    book.add("block", [A], "", GUARD, HOUR)
+    known = KnownRules(world.path)
+
+    def left_on_screen() -> float:
+        with Store(world.path, read_only=True) as shown:
+            clock.show_as_in_kernel(shown, attached=True)
+            return float(known.read(shown).ends[0] - world.now())
+
+    assert left_on_screen() == pytest.approx(HOUR, abs=1)
+    with Store(world.path, read_only=True) as shown:
+        assert known.read(shown) is known.read(shown), "read once"
+    for step in (YEAR, -HOUR, 0.0):
+        world.wrong = step
+        assert left_on_screen() == pytest.approx(HOUR, abs=1), "as the kernel has it"
 
 
 def test_a_small_difference_is_not_a_step(store: Store, world: World) -> None:

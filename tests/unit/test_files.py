@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import socket
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from xdpguard import files
+from xdpguard import files, process, shortage
 from xdpguard.capture import output, stream
-from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.errors import MissingError, UsageError, XdpguardError
 from xdpguard.lists import parse
 from xdpguard.lists.formats import collector, read_file
 from xdpguard.policy import load
@@ -67,6 +68,35 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "open", denied)
     with pytest.raises(UsageError, match="cannot be read: no permission"):
         files.opened(tmp_path / "secret", "")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_are_not_put_down_to_the_file(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    said = shortage.of(OSError(number, os.strerror(number)))
+    assert said is not None
+    monkeypatch.setattr(os, "open", none_left)
+    for opened in (lambda: files.opened(Path("list.txt"), ""), lambda: output.Output("frames.pcap")):
+        with pytest.raises(MissingError) as caught:
+            opened()
+        assert (str(caught.value), caught.value.remedy) == (str(said), said.remedy)
+
+
+def test_a_file_named_like_a_shortage_is_only_missing() -> None:
+    with pytest.raises(UsageError, match="there is no such file"):
+        files.opened(Path("Too many open files"), "")
+
+
+def test_the_name_of_a_process_is_safe_to_print() -> None:
+    before = process.name_of(os.getpid())
+    try:
+        Path("/proc/self/comm").write_bytes(b"a\x1b[2Jb\nc")
+        assert process.name_of(os.getpid()) == "a?[2Jb?c"
+    finally:
+        Path("/proc/self/comm").write_text(before)
+    assert process.name_of(0) == ""
 
 
 @pytest.mark.parametrize("words", ["form a loop", "the name is too long", "has a NUL", "is not a", "cannot be encoded"])

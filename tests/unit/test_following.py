@@ -13,18 +13,19 @@ from xdpguard.control.planning import Request
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Policy
-from xdpguard.service.following import Following
+from xdpguard.service.following import Following, waiting
 from xdpguard.service.taken import Losses, Taken
 
 
 class Session:
     """A controller that can attach to nothing; ``carrying``: whether something is attached anyway."""
 
-    def __init__(self, carrying: bool) -> None:
+    def __init__(self, carrying: bool, *interfaces: Interface) -> None:
         self._carrying = carrying
+        self._interfaces = list(interfaces)
 
     def interfaces(self) -> list[Interface]:
-        return []
+        return self._interfaces
 
     def links(self) -> list[object]:
         return [object()] if self._carrying else []
@@ -48,6 +49,20 @@ def test_what_keeps_it_from_starting_is_said_once_and_the_rest_is_logged(log: li
 def test_what_does_not_keep_it_from_starting_is_logged(log: list[str]) -> None:
     begin(carrying=True)
     assert log == ["one was not attached: one is busy; wait", "two was not attached: two is busy; wait"]
+
+
+def test_what_is_said_of_a_renamed_interface(log: list[str]) -> None:
+    """The program goes with it: the rules stay in force there, and it is said once."""
+    session = cast(Controller, Session(True, Interface("one", "", "native", False, 7, "renamed", 3)))
+    its = Following()
+    its.look(session, 0.0)
+    its.look(session, 1.0)
+    assert log == ["one was renamed or moved; it is still attached: see xdpguard status"]
+    assert waiting(session) == (
+        "no interface is left to watch under its recorded name; the rules stay in force; waiting"
+    )
+    gone = cast(Controller, Session(False, Interface("one", "", "native", False, None, "gone")))
+    assert waiting(gone) == "nothing is attached anymore; waiting"
 
 
 def test_how_long_it_waits_when_a_program_is_taken_off_again_and_again() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -42,6 +43,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     monkeypatch.setattr(logins, "_UTMP", tmp_path / "utmp")
     monkeypatch.setattr(sessions, "_environments", lambda: iter(()))
     return made
+
+
+def test_the_sessions_of_the_processes_above_this_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with sudo in screen: an environment that cannot be read does not hide the ones above it."""
+    for pid, parent, environment in (
+        (os.getppid(), 300, ""),
+        (300, 200, "A=1\0SSH_CONNECTION=\0"),
+        (200, 1, f"SSH_CONNECTION={PEER} 1 ::1 2222\0"),
+    ):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b) S {parent} 1 1")
+        if environment:
+            (tmp_path / str(pid) / "environ").write_text(environment)
+    monkeypatch.setattr(sessions, "_PROC", tmp_path)
+    monkeypatch.setattr(os, "environb", {})
+    assert [(str(it.peer), it.port) for it in sessions._of_this_command()] == [(PEER, 2222)]
 
 
 def monitored(title: str, user: int = USER, comm: str = "sshd") -> Callable[[Folder], None]:

@@ -27,9 +27,14 @@ def test_prefixes_agree_with_ipaddress(address: ipaddress.IPv4Address | ipaddres
         return
     if address.version == 6 and address.ipv4_mapped:
         expected = ipaddress.ip_network(f"{address.ipv4_mapped}/{length - 96}", strict=False)
+    written = int(address) & ((1 << (address.max_prefixlen - length)) - 1)
+    if written and expected.prefixlen < (8 if expected.version == 4 else 16):
+        with pytest.raises(UsageError, match=f"has host bits set, and stands for {expected}: ") as caught:
+            parse_prefix(f"{address}/{length}")
+        assert f"or {expected} if that is meant" in caught.value.remedy
+        return
     prefix, cleared = parse_prefix(f"{address}/{length}")
     assert (prefix.network, prefix.length) == (expected.network_address.packed, expected.prefixlen)
-    written = int(address) & ((1 << (address.max_prefixlen - length)) - 1)
     assert cleared == bool(written)
 
 
@@ -48,6 +53,48 @@ def test_no_text_gets_past_as_anything_but_an_address_or_an_error(text: str) -> 
         assert error.remedy
     else:
         assert ipaddress.ip_network(str(prefix))
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "remedy"),
+    [
+        ("8.8.8.8/1", "0.0.0.0/1: one in 2 of all IPv4 addresses", "write 8.8.8.8 for the address alone, or 0.0.0.0/1"),
+        ("8.8.8.8/0", "0.0.0.0/0: every one of the IPv4 addresses", "write 8.8.8.8 for the address alone"),
+        ("2001:db8::1/12", "2000::/12: one in 4,096 of all IPv6 addresses", "or 2000::/12 if that is meant"),
+        ("::ffff:8.8.8.8/97", "0.0.0.0/1: one in 2 of all IPv4 addresses", "write 8.8.8.8"),
+    ],
+)
+def test_a_short_prefix_with_host_bits_is_taken_for_a_slip(text: str, share: str, remedy: str) -> None:
+    with pytest.raises(UsageError, match=f"has host bits set, and stands for {share}") as caught:
+        parse_prefix(text)
+    assert remedy in caught.value.remedy
+
+
+def test_a_short_prefix_without_host_bits_is_taken_as_it_is() -> None:
+    for text in ("0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/7", "10.1.2.3/8", "2000::/3", "2001:db8::1/16"):
+        assert parse_prefix(text)[0].length == int(text.partition("/")[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("22", "--port 22"),
+        ("22/tcp", "--port 22/tcp"),
+        ("5m", "--for 5m"),
+        ("198.51.100.07", "without leading zeros"),
+        ("198.51.100.256/24", "0 to 255"),
+        ("198.51.100.7:22", "leave out the port"),
+        ("198.51.100.7,198.51.100.8", "by itself"),
+        ("fe80::1%eth0", "leave out the zone"),
+        ("198.51.100.1-198.51.100.9", "as prefixes"),
+        ("example.com", "names are not looked up"),
+        ("10.1", "names are not looked up"),
+    ],
+)
+def test_what_is_said_of_something_else(text: str, remedy: str) -> None:
+    with pytest.raises(UsageError, match="not an address or prefix") as caught:
+        parse_prefix(text)
+    assert remedy in caught.value.remedy
 
 
 def test_how_prefixes_are_shown() -> None:

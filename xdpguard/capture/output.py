@@ -24,7 +24,8 @@ class Output(Closeable):
             self._regular = stat.S_ISREG(os.fstat(self.fd).st_mode)
         except (OSError, UnicodeError) as error:
             why = files.reason(name, error)
-            raise UsageError(f"cannot write {files.shown(self._name)}: {why}", "choose a writable file") from error
+            what = f"cannot write {files.shown(self._name)}: {why}"
+            raise files.refused(error, what, "choose a writable file") from error
         if os.isatty(self.fd):
             os.close(self.fd)
             raise UsageError("-w - writes binary data, but standard output is a terminal", "name a file or pipe it")

@@ -19,8 +19,10 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.target import Kind, Prefix, Target, parse_duration
 
 if TYPE_CHECKING:
+    from xdpguard.control.presence import Presences
     from xdpguard.control.results import Added
     from xdpguard.control.ruleset import Ruleset
+    from xdpguard.control.standing import Standing
     from xdpguard.store.database import Store
 
 _NAMED = 5  # targets that are named one by one
@@ -63,7 +65,7 @@ def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] |
         done = found.rules.add(wanted.kind, wanted.targets, reason, "cli", seconds, wanted.replace)
         if accepted:
             needed.accept(found.store, blocks=wanted.targets)
-        told = list(_overridden(found, wanted.targets)) if wanted.kind == "block" else []
+        told = list(overridden(found, wanted.targets)) if wanted.kind == "block" else []
         if wanted.kind == "block":
             notes.tell_of_dhcp(found.store, wanted.targets)
         where = presences(found.store)
@@ -107,6 +109,7 @@ def remove(
     confirm: str = "",
 ) -> None:
     """Remove rules."""
+    from xdpguard.control.presence import presences
     from xdpguard.control.standing import Standing
 
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
@@ -116,12 +119,9 @@ def remove(
         done = found.rules.remove(kind, targets)
         if kind == "allow":
             notes.tell_of_everybody(found.store, targets)
-        standing = Standing(found)
-        lines = [
-            f"{target} {words}"
-            for target in (targets if len(targets) <= _LOOKED_AT else ())
-            if isinstance(target, Prefix) and (words := _after_disallow(standing, target))
-        ]
+        standing, where = Standing(found), presences(found.store)
+        looked_at = [it for it in (targets if len(targets) <= _LOOKED_AT else ()) if isinstance(it, Prefix)]
+        lines = [f"{it} {words}" for it in looked_at if (words := _after_disallow(standing, where, it))]
     gone = [target for target in targets if target not in done.ended]
     verb = {"allow": "no longer allowed:", "block": "unblocked", "port": "reopened"}[kind]
     _tell_ended(kind, done.ended)
@@ -137,6 +137,9 @@ def remove(
             render.say(f"{verb} {named(left)}")
         for line in lines:
             render.say(line)
+        if lines and not where.enforcing:
+            for text in where.notes(_NOTHING_DROPPED):
+                render.note(text)
 
 
 def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool, confirm: str = "") -> None:
@@ -156,15 +159,15 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool, con
         blocked = found.rules.found("block", targets)
         # A target with neither is named when it is removed.
         real = [] if shadow else [target for target in targets if target in blocked or target not in shadows]
-        standing = Standing(found)
+        standing, where = Standing(found), presences(found.store)
         for target in real:
             if target not in blocked and found.store.ended("block", target) is None:
                 words = standing.dropped(target)
                 if words:
-                    raise XdpguardError(f"{target} has no block of its own, but is {words}", "nothing was changed")
+                    what = f"{target} has no block of its own, but {where.being()} {words}"
+                    raise XdpguardError(what, "nothing was changed")
         done = found.unblock(real, list(shadows.values()))
         standing = Standing(found)
-        where = presences(found.store)
         left: dict[Target, str] = {it: standing.dropped(it) for it in (real if len(real) <= _LOOKED_AT else ())}
     _tell_ended("block", {target: at for target, at in done.ended.items() if not left.get(target)})
     if real:
@@ -176,7 +179,7 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool, con
     for it, words in left.items():
         if words:
             what = f"the block of {it} has ended" if it in done.ended else f"removed the block of {it}"
-            render.say(f"{what}, but it is still {words}")
+            render.say(f"{what}, but it {where.being('still')} {words}")
     for text in where.notes(_NOTHING_DROPPED) if any(left.values()) else ():
         render.note(text)
 
@@ -198,13 +201,8 @@ def named(targets: Sequence[Target]) -> str:
     return ", ".join(str(target) for target in targets) if len(targets) <= _NAMED else f"{len(targets):,} targets"
 
 
-def overridden(found: Ruleset, targets: Sequence[Target]) -> None:
-    """Print which of these sources an allow rule lets through."""
-    for text in _overridden(found, targets):
-        render.note(text)
-
-
-def _overridden(found: Ruleset, targets: Sequence[Target]) -> Iterator[str]:
+def overridden(found: Ruleset, targets: Sequence[Target]) -> Iterator[str]:
+    """Say which of these sources an allow rule lets through."""
     from xdpguard.control.standing import Standing
 
     standing = Standing(found)
@@ -228,17 +226,14 @@ def _added(done: Added, kind: Kind, seconds: float | None) -> Iterator[str]:
         yield f"{stay:,} targets were {STATES[kind]} already, for as long or longer, and stay so; {_SHORTEN} to shorten"
 
 
-def _after_disallow(standing: object, target: Prefix) -> str:
-    from xdpguard.control.standing import Standing
-
-    assert isinstance(standing, Standing)
+def _after_disallow(standing: Standing, where: Presences, target: Prefix) -> str:
     rule = standing.allowed(target)
     if rule is not None and rule.target == target:
         return f"is still allowed by the configuration file {until(rule.expires)}"
     if rule is not None:
         return f"is still allowed {until(rule.expires)}: it is inside {rule.target}, which is"
     words = standing.dropped(target)
-    return f"is now {words}" if words else ""
+    return f"{where.being('now')} {words}" if words else ""
 
 
 def _tell_ended(kind: Kind, ended: dict[Target, float]) -> None:

@@ -87,7 +87,7 @@ def undo(
     chosen = options(context)
     if show:
         if force:
-            raise UsageError("--list and --force contradict each other", "give one of them")
+            raise UsageError("--list and --force cannot be combined", "give one of them")
         with ruleset(chosen, read_only=True) as found:
             changes = journal.changes(found.store)
         _show(changes, as_json)

@@ -96,11 +96,15 @@ def _address(line: str) -> Prefix | None:
 
 
 def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
+    from xdpguard.control.presence import presences
     from xdpguard.explain.address import about
 
     with controller(chosen, read_only=True) as session:
         found = about(session, pins(chosen), address)
         late = health.clock_notes(session.store) if found.attached else []
+        where = presences(session.store)
+        if found.outcome and any(it.fault for it in where.all):
+            late += where.notes()
     if as_json:
         render.print_json(found)
         return

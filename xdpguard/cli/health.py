@@ -69,8 +69,10 @@ def faults(
     found += [f"{place_of(*place)} is named in the configuration but not attached" for place in missing]
     if unread:
         found.append(f"the configuration cannot be read: {unread}")
-    if audit and not audit.whole:
+    if audit and not audit._replace(seeded=True).whole:
         found.append("the kernel lacks some of the stored entries")
+    elif audit and not audit.seeded:
+        found.append("the settings of the data plane were overwritten")
     return found + [str(it) for it in conflicts]
 
 

@@ -74,7 +74,8 @@ def promote(
             promotion.check(found, chosen)
         if not dry_run:
             promotion.promote(found, chosen, force)
-        overridden(found, [it.rule.target for it in chosen.rules])
+        for text in overridden(found, [it.rule.target for it in chosen.rules]):
+            render.note(text)
         where = presences(found.store)
         if not dry_run:
             chosen.in_force = bool(where.enforcing)

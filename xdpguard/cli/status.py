@@ -116,6 +116,8 @@ def status(
 
 def _lacking(audit: Audit | None) -> Iterator[str]:
     """Yield what the kernel does not hold of what is stored."""
+    if audit and not audit.seeded and audit.ratio == 1:
+        yield "the settings of the data plane were overwritten; attach again, or let xdpguard run restore them"
     if audit and audit.shadow and not audit.shadow.whole:
         yield "the kernel lacks some shadow entries; attach again, or let xdpguard run restore them"
     if audit and audit.ratio < 1:
@@ -154,14 +156,14 @@ def doctor(
 
 def _fixed_mtu(its: Interface) -> str:
     place = place_of(its.name, its.netns)
-    remedy = "detach, raise it and attach again, or attach with --mtu-any"
+    remedy = "detach, then attach again with --mtu-any, or once it is raised"
     return f"{place}: a larger MTU (for a veth, of its peer) may be refused while this program is attached; {remedy}"
 
 
 def _state(interface: Interface) -> str:
     return {
         "attached": "attached",
-        "detached": "not attached (reboot?): attach it again",
+        "detached": "not attached: attach it again",
         "replaced": "carries another program",
         "renamed": "attached, but renamed or moved: detach it and attach it under its new name",
         "gone": "the interface no longer exists: detach forgets it",

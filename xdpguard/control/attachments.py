@@ -111,6 +111,7 @@ class Attachments:
         with self.store.transaction():
             self.store.put_attachment(Attachment(link.name, link.netns, mode, observe, prog_id, any_mtu), time.time())
             namespaces.record_namespace(self.store, link.netns)
+            self.interfaces.note_frames(link, mode, any_mtu)
             self.store.put_fact(BOOT, kernel.boot_id())
 
     def fold_in(self) -> None:

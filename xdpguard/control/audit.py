@@ -27,7 +27,8 @@ class Audit(NamedTuple):
     list.
 
     ``behind``: an interrupted change has not been taken back yet. ``shadow``: the audit of shadow entries. ``failed``:
-    what a repair could not restore, in words; empty if there is nothing.
+    what a repair could not restore, in words; empty if there is nothing. ``seeded``: the data plane's settings are
+    there, which tell it where to look, and how to hash.
     """
 
     rules: Share
@@ -35,6 +36,7 @@ class Audit(NamedTuple):
     behind: bool = False
     shadow: ShadowAudit | None = None
     failed: str = ""
+    seeded: bool = True
 
     @property
     def ratio(self) -> float:
@@ -45,15 +47,19 @@ class Audit(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether the kernel holds all entries, and no change was interrupted."""
+        """Whether the kernel holds all entries and its settings, and no change was interrupted."""
         shares = [self.rules, *self.lists.values()]
-        enforced = all(it.held >= it.stored for it in shares) and not self.behind
+        enforced = all(it.held >= it.stored for it in shares) and not self.behind and self.seeded
         return enforced and (self.shadow is None or self.shadow.whole)
 
     def missing(self) -> list[str]:
         """Return what the kernel lacks of enforced entries, in words."""
         shares = [("rules", self.rules), *((f"entries of list {name}", it) for name, it in self.lists.items())]
         return [f"{its.held:,} of {its.stored:,} {what}" for what, its in shares if its.held < its.stored]
+
+    def otherwise(self) -> str:
+        """Return what else is wrong with enforced entries, in words; empty if nothing is."""
+        return "an interrupted change" if self.behind else "" if self.seeded else "no settings of the data plane"
 
 
 def audit(ruleset: Ruleset, repair: bool = False) -> Audit | None:
@@ -70,7 +76,7 @@ def audit(ruleset: Ruleset, repair: bool = False) -> Audit | None:
     after = _look(ruleset)
     if after.whole:
         return found
-    lacking = after.missing() or ["an interrupted change" if after.behind else "some shadow entries"]
+    lacking = after.missing() or [after.otherwise() or "some shadow entries"]
     return found._replace(failed=f"{', '.join(lacking)}{f' ({why})' if why else ''}")
 
 
@@ -79,14 +85,16 @@ def _look(ruleset: Ruleset) -> Audit:
     shadow = ShadowAudit(
         Share(*ruleset.shadow_rules.audit()), ruleset.shadow_lists.shares(), pending or ruleset.shadow_lists.stale()
     )
-    return Audit(Share(*ruleset.rules.audit()), ruleset.lists.shares(), pending or ruleset.lists.stale(), shadow)
+    behind = pending or ruleset.lists.stale()
+    seeded = ruleset.rules.seeded()
+    return Audit(Share(*ruleset.rules.audit()), ruleset.lists.shares(), behind, shadow, seeded=seeded)
 
 
 def _repair(ruleset: Ruleset, found: Audit) -> str:
     """Restore what an audit found missing; return the kernel's reason if it refuses."""
     changes, shadow = ruleset.changes, found.shadow
     assert shadow is not None
-    if changes.pending():
+    if changes.pending() or not found.seeded:
         changes.resync()
         return ""
     for entries, its in ((ruleset.rules, found.rules), (ruleset.shadow_rules, shadow.rules)):

@@ -14,7 +14,7 @@ from xdpguard.control.interfaces import Interface
 from xdpguard.control.sysctls import RaisedSysctls
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link, Mode, NoSuchLink
-from xdpguard.net.netns import place_of
+from xdpguard.net.netns import arguments_of, place_of
 
 
 class _Carried(NamedTuple):
@@ -39,9 +39,9 @@ class Detach:
         notes: list[str] = []
         try:
             link: Link | None = its.table.get(name, netns)
-        except NoSuchLink:
+        except NoSuchLink as error:
             if known is None:
-                raise
+                raise NoSuchLink(str(error), self._elsewhere(name) or error.remedy) from error
             link = None
         if known and not (link and its.interfaces.ours(link, known)):
             # Another interface may have taken its name.
@@ -56,7 +56,8 @@ class Detach:
         if link and found and found.mode != "offload" and its.interfaces.ours(link, known):
             carried = _Carried(link, found.mode, found.prog_id)
         elif known is None:
-            raise XdpguardError(f"{place_of(name, netns)} carries no program of this instance", "see xdpguard status")
+            remedy = self._elsewhere(name) or "see xdpguard status"
+            raise XdpguardError(f"{place_of(name, netns)} carries no program of this instance", remedy)
         elif found:
             other = its.dataplane.name_of(found.prog_id)
             notes.append(
@@ -116,6 +117,12 @@ class Detach:
             with its.store.rehearsal():
                 its.fold_in()
         its.store.check_room()
+
+    def _elsewhere(self, name: str) -> str:
+        """Return how to detach the interface of that name that is attached in another namespace; empty without one."""
+        there = [it for it in self._its.store.attachments() if it.name == name]
+        words = [f"xdpguard detach {arguments_of(it.name, it.netns)}" for it in there]
+        return f"the one that is attached: {', or '.join(words)}" if words else ""
 
     def _is_last(self) -> bool:
         return not self._its.store.attachments() and not self._its.interfaces.orphans()

@@ -213,6 +213,11 @@ class Entries:
         with self._tables() as tables:
             return len(rules), tables.held(rules)
 
+    def seeded(self) -> bool:
+        """Return whether the kernel's settings, beside these maps, are those that an attach or a change has made."""
+        with self._tables() as tables:
+            return tables.seeded()
+
     def in_force(self, kind: Kind | None = None) -> list[RuleHits]:
         """Return the rules in force with their hits, oldest first."""
         return self.with_hits(self._live(kind))

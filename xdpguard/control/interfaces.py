@@ -16,6 +16,7 @@ from xdpguard.store.database import Attachment, Store
 State = Literal["attached", "detached", "replaced", "renamed", "gone"]
 
 _LIFTED = "lifted"  # fact: JSON, names and namespaces
+_LIMITING = "limiting"  # fact: JSON, names, namespaces and indexes; see Interfaces.note_frames
 BOOT = "boot"  # fact: the boot in which program ids were recorded; the next boot reuses them
 
 
@@ -39,7 +40,7 @@ class LinkList(Protocol):
 class Interface:
     """An attachment in its current state; ``prog_id`` is None while the interface does not carry our program.
 
-    ``other``: the id of the program that has replaced ours; 0: none has.
+    ``other``: the id of the program that has replaced ours; 0: none has. ``limiting``: see `Interfaces.note_frames`.
     """
 
     name: str
@@ -52,10 +53,12 @@ class Interface:
     any_mtu: bool = False  # the program was asked to accept frames in several buffers
     mtu: int = 0  # bytes; 0: the interface does not exist
     other: int = 0
+    limiting: bool = False
 
     def may_fix_mtu(self) -> bool:
-        """Return whether a driver may refuse a larger MTU because the program accepts frames in one buffer only."""
-        return self.prog_id is not None and self.mode == "native" and not self.any_mtu and not needs_frags(self.mtu)
+        """Return whether a driver may refuse a larger MTU because of a program that accepts frames in one buffer."""
+        single = self.limiting or not (self.any_mtu or needs_frags(self.mtu))
+        return self.prog_id is not None and self.mode == "native" and single
 
 
 class Interfaces:
@@ -127,6 +130,24 @@ class Interfaces:
         with self._store.transaction():
             self._store.put_fact(_LIFTED, json.dumps(sorted(places)))
 
+    def note_frames(self, link: Link, mode: str, any_mtu: bool) -> None:
+        """Record whether a program attached to a link accepts frames in one buffer only. Call within a transaction.
+
+        A driver may keep the MTU limit of the first such program until none is attached: a larger MTU of the link
+        itself does not lift it, nor does the next program (drivers/net/veth.c, veth_xdp_set).
+        """
+        place = (link.name, link.netns, link.ifindex)
+        swapped = link.xdp is not None and link.xdp.mode == "native"
+        single = not (any_mtu or needs_frags(link.mtu)) or (swapped and place in self._limiting())
+        known = {(it.name, it.netns) for it in self._store.attachments()}
+        kept = {it for it in self._limiting() if it[:2] in known and it[:2] != place[:2]}
+        kept |= {place} if single and mode == "native" else set()
+        self._store.put_fact(_LIMITING, json.dumps(sorted(kept)))
+
+    def _limiting(self) -> set[tuple[str, str, int]]:
+        """Return name, namespace and index of the links whose MTU a program may limit."""
+        return {(name, netns, index) for name, netns, index in json.loads(self._store.fact(_LIMITING) or "[]")}
+
     def note_on(self, name: str, netns: str) -> None:
         """Record that an interface carries its program again, whoever attached it."""
         left = self.lifted()
@@ -148,7 +169,9 @@ class Interfaces:
             its = _of(link, known, link.xdp.mode, None, "replaced")
             its.other = link.xdp.prog_id
             return its
-        return _of(link, known, link.xdp.mode, link.xdp.prog_id, "attached")
+        its = _of(link, known, link.xdp.mode, link.xdp.prog_id, "attached")
+        its.limiting = (link.name, link.netns, link.ifindex) in self._limiting()
+        return its
 
     def _namespaces(self) -> list[str]:
         recorded = {it.netns for it in self._store.attachments()}

@@ -36,7 +36,7 @@ class Outlook:
 
     ``config`` and ``lists``: the rules and lists of a configuration about to be put in force; its stored rules count no
     more then. ``without``: targets of allow rules about to be removed; ``more``: rules about to be added, which replace
-    those of the same kind and target.
+    allow rules of the same target. ``gone``: kinds and targets of rules that are about to be removed or replaced.
     """
 
     def __init__(
@@ -46,10 +46,12 @@ class Outlook:
         lists: Mapping[str, AddressSet] | None = None,
         without: Collection[Prefix] = (),
         more: Collection[NewRule] = (),
+        gone: Collection[tuple[Kind, Target]] = (),
     ) -> None:
         self._store = store
         self._config = config
-        self._without = frozenset(without) | {it.target for it in more if it.kind == "allow"}
+        allowed = {*without, *(it.target for it in more if it.kind == "allow")}
+        self._gone: set[tuple[Kind, Target]] = {*gone, *(("allow", target) for target in allowed)}
         self._new = [*(config or ()), *more]
         self._now = time.time()
         self._coming = lists or {}
@@ -101,7 +103,7 @@ class Outlook:
 
     def _staying(self, stored: Collection[Rule]) -> list[Rule]:
         """Return the parts of the stored rules, by origin, that the change leaves."""
-        left = (it for it in stored if not (it.kind == "allow" and it.target in self._without))
+        left = (it for it in stored if (it.kind, it.target) not in self._gone)
         return [
             it._replace(source=part.source, expires=part.expires, others=())
             for it in left

@@ -48,6 +48,11 @@ class Presences(NamedTuple):
         """Those that carry the program and do more than observe."""
         return [it for it in self.carrying if not it.observe]
 
+    def being(self, adverb: str = "") -> str:
+        """Return the verb for what the entries do to a source: "is", or "would be" where nothing enforces them."""
+        between = f"{adverb} " * bool(adverb)
+        return f"is {between}".rstrip() if self.enforcing else f"would {between}be"
+
     def notes(self, nothing: str = NOTHING) -> list[str]:
         """Return what a user must know about where entries are in force; empty if everywhere.
 

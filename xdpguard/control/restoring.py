@@ -55,7 +55,8 @@ class Step(NamedTuple):
             return f"{verb}: {row['target']}"
         if self.place == "lists":
             name = f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}"
-            return f"{name}: removed" if self.want is None else f"{name}: as before, {row['entries']:,} entries"
+            count = f"{row['entries']:,} {'entry' if row['entries'] == 1 else 'entries'}"
+            return f"{name}: removed" if self.want is None else f"{name}: as before, {count}"
         if self.key == ("guard",):
             held = json.loads(str(self.want["value"]) if self.want else "{}") or {}
             return f"guard: set by hand is {', '.join(f'{key}={value}' for key, value in held.items()) or 'nothing'}"

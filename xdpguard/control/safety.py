@@ -101,6 +101,11 @@ def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
     _check_sooner(store, Outlook(store, without=prefixes), needs.refusing(store))
 
 
+def check_after(store: Store, after: Outlook) -> None:
+    """Refuse a change of several kinds that would leave an address that the host needs cut off sooner than before."""
+    _check_sooner(store, after, needs.refusing(store))
+
+
 def check_allow(store: Store, prefixes: Collection[Prefix], life: float | None) -> None:
     """Refuse to allow everybody, and an end that leaves an address that the host needs cut off sooner than before.
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 from xdpguard.control import safety
+from xdpguard.control.outlook import Outlook
 from xdpguard.control.restoring import Step, of
-from xdpguard.policy.target import Port, Prefix
+from xdpguard.policy.rule import NewRule
+from xdpguard.policy.target import Kind, Port, Prefix
 from xdpguard.store.database import Store
+
+if TYPE_CHECKING:
+    from xdpguard.lists.addresses import AddressSet
 
 
 def check(store: Store, steps: Sequence[Step]) -> None:
@@ -23,26 +29,33 @@ def check(store: Store, steps: Sequence[Step]) -> None:
             blocks[it.want["expires"]].append(it.target)
     for end, prefixes in blocks.items():
         safety.check_block(store, prefixes, None if end is None else end - time.time())
-    changed = [(it, it.target) for it in of(steps, "rules", mode="enforce")]
-    allowed = [
-        target for it, target in changed if isinstance(target, Prefix) and it.key[1] == "allow" and _ends_earlier(it)
-    ]
-    if allowed:
-        safety.check_disallow(store, allowed)
     closed = [it for it in of(steps, "rules", mode="enforce", kind="port") if it.want is not None]
     ports = [it.target for it in closed if isinstance(it.target, Port)]
     if ports:
         safety.check_ports(store, ports)
     forced = {it.key for it in of(steps, "lists") if it.want and it.want["forced"]}
+    lists: dict[str, AddressSet] = {}
     for it in of(steps, "list_entries", mode="enforce"):
-        if it.want is not None and it.key not in forced:
-            from xdpguard.lists.addresses import unpacked
+        from xdpguard.lists.addresses import unpacked
 
-            safety.check_list(store, it.key[1], unpacked(it.want["four"], it.want["six"]))
+        its = it.want if it.key not in forced else None
+        lists[it.key[1]] = unpacked(its["four"], its["six"]) if its else unpacked(b"", b"")
+        if its:
+            safety.check_list(store, it.key[1], lists[it.key[1]])
+    safety.check_after(store, _after(store, steps, lists))
 
 
-def _ends_earlier(it: Step) -> bool:
-    if it.want is None or it.now is None:
-        return it.want is None
-    want, now = it.want["expires"], it.now["expires"]
-    return want is not None and (now is None or want < now)
+def _after(store: Store, steps: Sequence[Step], lists: Mapping[str, AddressSet]) -> Outlook:
+    """Return what decides once all are put back: an allow rule may go together with what it protected from."""
+    rules = list(of(steps, "rules", mode="enforce"))
+    back = [rule for it in rules for rule in _wanted(it)]
+    return Outlook(store, lists=lists, more=back, gone=[(cast("Kind", it.key[1]), it.target) for it in rules])
+
+
+def _wanted(it: Step) -> Iterator[NewRule]:
+    """Yield what each origin wants of a rule once it is put back."""
+    now, kind = time.time(), cast("Kind", it.key[1])
+    if it.want is not None:
+        yield NewRule(kind, it.target, it.want["reason"], it.want["source"], it.want["created"], it.want["expires"])
+    for part in it.others:
+        yield NewRule(kind, it.target, part.reason, part.source, now, part.expires)

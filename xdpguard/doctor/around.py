@@ -78,7 +78,10 @@ def entries(instance: Instance) -> Check:
         return Check("entries", "ok", "nothing is attached", "")
     if not found.whole:
         lacking = ", ".join(found.missing())
-        words = f"the kernel holds only {lacking}" if lacking else "the kernel differs from the store"
+        otherwise = (
+            "the kernel differs from the store" if found.seeded else "the data plane's settings were overwritten"
+        )
+        words = f"the kernel holds only {lacking}" if lacking else otherwise
         return Check("entries", "fail", words, "attach again, or let xdpguard run restore them")
     stored = found.rules.stored + sum(it.stored for it in found.lists.values())
     return Check("entries", "ok", f"the kernel holds all {stored:,} that are stored", "")
@@ -102,7 +105,7 @@ def interfaces(instance: Instance) -> Check:
     if foreign:
         remedy = f"attach to {', '.join(foreign)} only with --replace"
         return Check("interfaces", "warn", ", ".join(words), remedy)
-    remedy = f"if an MTU cannot be raised: detach {', '.join(fixed)} first, or attach with --mtu-any" if fixed else ""
+    remedy = f"if an MTU cannot be raised: detach {', '.join(fixed)}, then attach with --mtu-any" if fixed else ""
     return Check("interfaces", "ok", ", ".join(words), remedy)
 
 

@@ -15,8 +15,6 @@ from xdpguard.net.netns import entered
 # linux/netdev.h: enum netdev_xdp_act
 BASIC = 1 << 0  # ABORTED, DROP, PASS, TX
 RX_SG = 1 << 5  # multi-buffer frames
-_CONTROLLER, _GETFAMILY = 16, 3  # GENL_ID_CTRL, CTRL_CMD_GETFAMILY, linux/genetlink.h
-_FAMILY_ID, _FAMILY_NAME = 1, 2  # CTRL_ATTR_*
 _DEV_GET, _DEV_IFINDEX, _DEV_XDP_FEATURES = 1, 1, 3  # NETDEV_*, linux/netdev.h
 _FRAGS_SINCE = (5, 18)  # BPF_F_XDP_HAS_FRAGS
 
@@ -28,11 +26,9 @@ def release() -> tuple[int, ...]:
 
 def features(ifindex: int) -> int | None:
     """Return the XDP features of a device in this namespace (the bits above); None if not reported."""
-    name = struct.pack("=BBH", _GETFAMILY, 1, 0) + netlink.attribute(_FAMILY_NAME, b"netdev\0")
     asked = struct.pack("=BBH", _DEV_GET, 1, 0) + netlink.attribute(_DEV_IFINDEX, struct.pack("=I", ifindex))
     try:
-        family = netlink.attributes(netlink.ask(netlink.GENERIC, _CONTROLLER, name)[0][4:])[_FAMILY_ID]
-        found = netlink.ask(netlink.GENERIC, int.from_bytes(family, sys.byteorder), asked)[0]
+        found = netlink.ask(netlink.GENERIC, netlink.family("netdev"), asked)[0]
     except OSError:
         return None
     reported = netlink.attributes(found[4:]).get(_DEV_XDP_FEATURES)

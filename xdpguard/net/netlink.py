@@ -17,6 +17,8 @@ ROUTE, SOCK_DIAG, NETFILTER, GENERIC = 0, 4, 12, 16  # linux/netlink.h
 _REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10  # NLM_F_*
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_CONTROLLER, _GETFAMILY = 16, 3  # GENL_ID_CTRL, CTRL_CMD_GETFAMILY, linux/genetlink.h
+_FAMILY_ID, _FAMILY_NAME = 1, 2  # CTRL_ATTR_*
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
 MISSING = (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)  # from a kernel without netfilter, or nftables
 _PATIENCE = 2.0  # seconds; the kernel answers at once
@@ -40,6 +42,15 @@ def ask(protocol: int, kind: int, body: bytes, dump: bool = False) -> list[bytes
             if whole:
                 break
     return found
+
+
+def family(name: str) -> int:
+    """Return the number of a family of generic netlink. Raise OSError if the kernel has none of that name."""
+    request = struct.pack("=BBH", _GETFAMILY, 1, 0) + attribute(_FAMILY_NAME, name.encode("ascii") + b"\0")
+    its = attributes(ask(GENERIC, _CONTROLLER, request)[0], 4).get(_FAMILY_ID)
+    if its is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return int.from_bytes(its, sys.byteorder)
 
 
 def has_any(protocol: int, kind: int, body: bytes) -> bool:

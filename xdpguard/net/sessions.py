@@ -19,6 +19,7 @@ from xdpguard.net.logins import remote_logins
 from xdpguard.policy.target import Prefix, parse_prefix
 
 _USUAL = 22
+_PROC = Path("/proc")
 
 
 class Session(NamedTuple):
@@ -76,11 +77,13 @@ def _environments() -> Iterator[Mapping[bytes, bytes]]:
     yield os.environb
     process = os.getppid()
     while process > 1:
-        folder = Path("/proc") / str(process)
-        try:
+        folder = _PROC / str(process)
+        # That of another user is out of reach without CAP_SYS_PTRACE; the one above it may not be.
+        with contextlib.suppress(OSError):
             words = (folder / "environ").read_bytes().split(b"\0")
+            yield {name: value for name, _, value in (word.partition(b"=") for word in words)}
+        try:
             # The second field, the name, may hold anything; the parent is the second field after it.
             process = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             return
-        yield {name: value for name, _, value in (word.partition(b"=") for word in words)}

@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
-from xdpguard.net import dhcp, nameservers, nexthops, sessions, tcptable
+from xdpguard.net import dhcp, nameservers, nexthops, sessions, tcptable, tunnels
 from xdpguard.policy.target import Port, Prefix, parse_prefix
 
 LOGIN = "where somebody is logged in from"  # a role
 _SESSION = "the other end of an SSH session to this host"
 _NAME_SERVER = "this host's name server"
+_TUNNEL = "the outer end of a tunnel that carries an SSH session"
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
 class Protected(NamedTuple):
     """An address the host needs, and its role, as a phrase that fits after 'is'. A prefix is needed as a whole.
 
-    ``ports``: where somebody is logged in; ``evidence``: what shows that, empty for other roles.
+    ``ports``: where somebody is logged in, or a session's tunnel arrives; ``evidence``: what shows that, or the name of
+    the tunnel; empty for other roles.
     """
 
     address: Prefix
@@ -37,18 +39,30 @@ class Protected(NamedTuple):
 
 def protected() -> list[Protected]:
     """Return every address of this network namespace that a rule must not cut off without --force."""
-    return _of(sessions.read().sessions, _SESSION) + _of_the_network()
+    return _of_sessions(sessions.read().sessions, _SESSION) + _of_the_network()
 
 
 def needed() -> list[Protected]:
     """Return the addresses this network namespace needs at this moment: SSH_CONNECTION counts while it is connected."""
-    return _of([it for it in sessions.read().sessions if it.live], LOGIN) + _of_the_network()
+    return _of_sessions([it for it in sessions.read().sessions if it.live], LOGIN) + _of_the_network()
 
 
 def loopback() -> list[Protected]:
     """Return what it needs besides where the loopback interface is guarded."""
     found = [Protected(parse_prefix(it)[0], "this host's loopback address") for it in _LOOPBACK]
     return found + [Protected(it, _NAME_SERVER) for it in nameservers.read()[1]]
+
+
+def _of_sessions(found: list[sessions.Session], role: str) -> list[Protected]:
+    """Return the peers of sessions, and the outer ends of the tunnels that these come through."""
+    peers = _of(found, role)
+    there = {it.address for it in peers}
+    outer = tunnels.outer_ends(there)
+    return peers + [
+        Protected(it.address, _TUNNEL, (it.port,) if it.port else (), it.tunnel)
+        for it in outer
+        if it.address not in there
+    ]
 
 
 def _of(found: list[sessions.Session], role: str) -> list[Protected]:

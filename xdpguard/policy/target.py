@@ -17,11 +17,15 @@ KINDS: tuple[Kind, ...] = ("allow", "block", "port")
 PROTOCOL_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17}  # IPPROTO_*, linux/in.h
 
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
+# Bits. With host bits set, a shorter prefix is taken for a slip or for something else that follows an address.
+SHORTEST4, SHORTEST6 = 8, 16
 _LENGTH = re.compile(r"[0-9]{1,3}")
 _DURATION = re.compile(r"^([0-9]{1,12})([smhdw])$")
 _INTERVAL = re.compile(r"^([0-9]{1,9})ms$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 100 * 365 * 86_400
+_DIGITS = re.compile(r"[0-9]+")
+_LIKE_A_PORT = re.compile(r"[0-9]{1,5}(/(tcp|udp))?")
 _PORT = re.compile(r"^([0-9]{1,5})(?:/(\w+))?$")
 
 
@@ -76,8 +80,8 @@ Target = Prefix | Port
 def parse_prefix(text: str) -> tuple[Prefix, bool]:
     """Parse an address or CIDR prefix, IPv4 or IPv6; also return whether host bits were set, and cleared.
 
-    An IPv4 prefix may have a netmask for its length. An IPv4-mapped IPv6 address (::ffff:192.0.2.1) becomes the IPv4
-    address it stands for.
+    An IPv4 prefix may have a netmask for its length. Host bits in a very short prefix are refused. An IPv4-mapped IPv6
+    address (::ffff:192.0.2.1) becomes the IPv4 address it stands for.
     """
     address, slash, bits = text.partition("/")
     network = _packed(address)
@@ -97,8 +101,15 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
                 "write the prefix as IPv4: 192.0.2.0/24; in the IPv4-mapped form that is ::ffff:192.0.2.0/120",
             )
         network, length = network[12:], length - 96
-    masked = _masked(network, length)
-    return Prefix(masked, length), masked != network
+    found = Prefix(_masked(network, length), length)
+    cleared = found.network != network
+    if cleared and length < (SHORTEST4 if len(network) == 4 else SHORTEST6):
+        share = f"one in {1 << length:,} of all" if length else "every one of the"
+        raise UsageError(
+            f"{_shown(text)} has host bits set, and stands for {found}: {share} IPv{found.version} addresses",
+            f"write {Prefix(network, len(network) * 8)} for the address alone, or {found} if that is meant",
+        )
+    return found, cleared
 
 
 def netmask_length(bits: str) -> int | None:
@@ -173,8 +184,16 @@ def _shown(text: str) -> str:
 
 
 def _hint(text: str) -> str:
-    if "%" in text:
-        return "leave out the zone: rules apply to addresses as packets carry them"
-    if "-" in text and text.count(".") >= 4:
-        return "write a range as prefixes: 198.51.100.0/24"
-    return "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up"
+    parts = text.partition("/")[0].split(".")
+    four = len(parts) == 4
+    hints = (
+        ("%" in text, "leave out the zone: rules apply to addresses as packets carry them"),
+        ("-" in text and text.count(".") >= 4, "write a range as prefixes: 198.51.100.0/24"),
+        (_LIKE_A_PORT.fullmatch(text), f"a port is given with --port {text}, in a configuration under ports"),
+        (_DURATION.match(text), f"a duration is given with --for {text}"),
+        (four and _DIGITS.fullmatch("".join(parts)), "each of the four numbers is 0 to 255, without leading zeros"),
+        (four and ":" in parts[3], "leave out the port: a rule is for all packets of a source; --port closes a port"),
+        ("," in text, "give each target by itself, with a space between them"),
+    )
+    usual = "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up"
+    return next((hint for fits, hint in hints if fits), usual)

@@ -30,7 +30,7 @@ from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import parse_duration
 from xdpguard.service.answers import Answers
 from xdpguard.service.floods import Floods, name_of
-from xdpguard.service.following import Following
+from xdpguard.service.following import Following, waiting
 from xdpguard.service.host import Host
 from xdpguard.service.log import Failures, in_words
 from xdpguard.service.looks import Looks
@@ -219,7 +219,7 @@ class Daemon:
             # Everything counted from here on may belong to a flood.
             self._floods.look(links, self._guard)
             names = ", ".join(name_of(link) for link in links)
-            _log.info(f"watching {names}; guard {self._guard.mode}" if links else _waiting(session))
+            _log.info(f"watching {names}; guard {self._guard.mode}" if links else waiting(session))
         elif changed := _changes(before_guard, self._guard):
             _log.info(f"guard: {changed}")
         session.ruleset.purge()
@@ -277,10 +277,3 @@ def _changes(before: Guard, after: Guard) -> str:
     """Return the settings that differ, in the ``key=value`` form of ``guard set``."""
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
     return ", ".join(f"{key}={new[key]}" for key in new if new[key] != old[key])
-
-
-def _waiting(session: Controller) -> str:
-    """Return what to log when there is no interface to watch under its recorded name."""
-    if any(it.state == "renamed" for it in session.interfaces()):
-        return "no interface is left to watch under its recorded name; the rules stay in force; waiting"
-    return "nothing is attached anymore; waiting"

@@ -232,6 +232,13 @@ class Following:
                 self._held_back.append((place, level, text))
 
 
+def waiting(session: Controller) -> str:
+    """Return what to log when there is no interface to watch under its recorded name."""
+    if any(it.state == "renamed" for it in session.interfaces()):
+        return "no interface is left to watch under its recorded name; the rules stay in force; waiting"
+    return "nothing is attached anymore; waiting"
+
+
 def _identity(it: Interface) -> Identity:
     with contextlib.suppress(netns.NoSuchNamespace):
         return Identity(netns.cookie_of(netns.place(it.netns)), it.ifindex)

@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterable
 
 from xdpguard.net import listening, nat
-from xdpguard.tcp.owners import inodes_of, name_of
+from xdpguard.process import name_of
+from xdpguard.tcp.owners import inodes_of
 
 _HOLDERS = frozenset({"docker-proxy", "conmon"})  # of Docker; of Podman as root
 

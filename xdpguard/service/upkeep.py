@@ -77,5 +77,7 @@ class Upkeep:
                 _log.warning(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): restored")
         if audit.shadow is not None and not audit.shadow.whole:
             _log.warning("the kernel did not hold all shadow entries: restored")
+        if not audit.seeded:
+            _log.warning("the settings of the data plane were overwritten: restored")
         if audit.behind:
             _log.warning("an interrupted change was rolled back; the kernel agrees with the store again")

@@ -18,7 +18,7 @@ from xdpguard.policy.target import parse_stored
 from xdpguard.store.database import Store
 
 _FACT = "clock"  # fact: boot id, offset and since of Reference
-_STEP = 0.5  # seconds by which the clock may drift from the store's reference unnoticed
+STEP = 0.5  # seconds by which the clock may drift from the store's reference unnoticed
 _STEADY = 7 * 86_400.0  # seconds without a step after which the clock is believed
 _MOST = 50_000  # rows of what has ended kept from earlier boots
 _TIMED = ("rules", "parts")
@@ -50,7 +50,7 @@ def stepped(store: Store) -> float:
     """Return by how many seconds the clock was set ahead since the reference; 0.0: not enough to matter."""
     its = reference(store)
     ahead = its.offset - boot_offset() if its else 0.0
-    return ahead if abs(ahead) > _STEP else 0.0
+    return ahead if abs(ahead) > STEP else 0.0
 
 
 def steady(store: Store) -> bool:

@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 from xdpguard.errors import XdpguardError
+from xdpguard.process import name_of
 
 
 def locked(path: Path) -> XdpguardError:
     """Return the error to raise when another process holds the store's lock, naming it if it is found."""
-    found = [f"process {pid} ({_command(pid)})" for pid in holders(path)]
+    found = [f"process {pid} ({name_of(pid) or 'ended meanwhile'})" for pid in holders(path)]
     return XdpguardError(
         f"the rule store {path} is locked by {', '.join(found) or 'another process'}",
         "nothing was changed; end what has the file open (a backup, an editor, sqlite3), and try again",
@@ -30,11 +31,3 @@ def holders(path: Path) -> list[int]:
             if place in words and "->" not in words and int(words[4]) not in (-1, 0, os.getpid()):
                 found[int(words[4])] = None
     return list(found)
-
-
-def _command(pid: int) -> str:
-    try:
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return "ended meanwhile"
-    return name if name.isprintable() else ascii(name)

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from xdpguard.process import name_of
+
 _SHARE = 20  # seconds of pause per second of scanning
 _LEAST_PAUSE = 0.2
 
@@ -75,15 +77,6 @@ class Owners:
         self._names.clear()
         now = time.monotonic()
         self._next = now + max(_LEAST_PAUSE, _SHARE * (now - begun))
-
-
-def name_of(pid: int) -> str:
-    """Return a process's name as the kernel stores it; empty if it no longer exists."""
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (called often)
-            return "".join(c if c.isprintable() else "?" for c in file.read().rstrip("\n"))
-    except OSError:
-        return ""
 
 
 def inodes_of(pid: int) -> set[int]:

@@ -83,7 +83,8 @@ class Change:
                 removed = found.rules.remove(self.kind, [self.target])
                 done = f"{self.target} had ended by itself" if removed.ended else self.done()
                 words = standing.dropped(self.target) if isinstance(self.target, Prefix) else ""
-                return f"{done}; but it is {'still' if self.kind == 'block' else 'now'} {words}" if words else done
+                being = presences(found.store).being("still" if self.kind == "block" else "now")
+                return f"{done}; but it {being} {words}" if words else done
             (put,) = found.rules.add(self.kind, [self.target], _REASON, "cli", seconds).puts
             done = put.words(_SHORTEN.format(self.target)) if put.before else self.done()
             if self.verb == "block" and isinstance(self.target, Prefix) and (words := standing.passing(self.target)):

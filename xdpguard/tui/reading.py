@@ -21,6 +21,8 @@ from xdpguard.dataplane.tables import guard
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Label, Target
+from xdpguard.store import clock
+from xdpguard.store.database import Store
 from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Backlogs
 from xdpguard.tcp.snapshot import Listener
@@ -50,11 +52,10 @@ class Seen:
 
 
 class Rules:
-    """The rules of a store of one ``version`` (store/watch.py), with the columns that numpy needs."""
+    """The rules of a store, with the columns that numpy needs."""
 
-    def __init__(self, rules: Sequence[Rule], version: int = 0) -> None:
+    def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = rules
-        self.version = version
         self.slots: NDArray[np.intp] = np.array([rule.slot for rule in rules], np.intp)
         # Shadow rules come last, and have ids of their own.
         self.ids = np.array([rule.id + (_SHADOW if rule.mode == "shadow" else 0) for rule in rules], np.int64)
@@ -64,6 +65,25 @@ class Rules:
         self.shadow = np.array([rule.mode == "shadow" for rule in rules], np.bool_)
         self.stored = np.array([(rule.packets, rule.bytes) for rule in rules], np.uint64).reshape(-1, 2)
         self.places: dict[tuple[Label, Target], int] = {(it.label, it.target): n for n, it in enumerate(rules)}
+
+
+class KnownRules:
+    """The rules as they were read last: read again when the store was written, or the clock set, which moves ends."""
+
+    def __init__(self, store: Path) -> None:
+        """``store`` is the file."""
+        self._watch = StoreWatch(store)
+        self._version = -1
+        self._ahead = 0.0
+        self._rules = Rules([])
+
+    def read(self, store: Store) -> Rules:
+        """Return the rules of the store, which was opened for reading."""
+        version, ahead = self._watch.version(), clock.stepped(store)
+        if version != self._version or abs(ahead - self._ahead) > clock.STEP:
+            self._rules = Rules([*store.rules(), *store.rules(mode="shadow")])
+            self._version, self._ahead = version, ahead
+        return self._rules
 
 
 @dataclass(frozen=True)
@@ -110,9 +130,8 @@ class Reader:
 
     def __init__(self, pins: Pins, store: Path, session: Session) -> None:
         self._pins = pins
-        self._watch = StoreWatch(store)
+        self._rules = KnownRules(store)
         self._session = session
-        self._rules = Rules([], -1)
         self._syns: ranking.Syns | None = None
         self._dropped = Dropped(pins)
         self._backlogs = Backlogs()
@@ -149,10 +168,7 @@ class Reader:
         return found
 
     def _hits(self, session: Controller) -> RuleHits:
-        version = self._watch.version()
-        if version != self._rules.version:
-            self._rules = Rules([*session.store.rules(), *session.store.rules(mode="shadow")], version)
-        rules = self._rules
+        rules = self._rules.read(session.store)
         hits = rules.stored
         with session.tables() as tables:
             if (~rules.shadow).any() and session.rules.counts_in(tables):

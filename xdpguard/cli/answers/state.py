@@ -79,20 +79,24 @@ class ShadowAudit(Struct, frozen=True):
 
 
 class Audit(Struct, frozen=True):
-    """How much of what is stored the kernel holds; ``ratio``: 0 to 1; ``behind``: a change was interrupted."""
+    """How much of what is stored the kernel holds; ``ratio``: 0 to 1; ``behind``: a change was interrupted.
+
+    ``settings``: the data plane has those that it was given.
+    """
 
     ratio: float
     behind: bool
     rules: Held
     lists: dict[str, Held]
     shadow: ShadowAudit | None
+    settings: bool
 
     @classmethod
     def of(cls, found: Audited) -> Audit:
         """Convert the findings of an audit."""
         lists = {name: Held(*its) for name, its in found.lists.items()}
         shadow = ShadowAudit.of(found.shadow) if found.shadow else None
-        return cls(found.ratio, found.behind, Held(*found.rules), lists, shadow)
+        return cls(found.ratio, found.behind, Held(*found.rules), lists, shadow, found.seeded)
 
 
 class Awaited(Struct, frozen=True):

@@ -28,6 +28,10 @@ class HeldMaps(Closeable):
         """Name these maps among all that ever were: another name means that counters began anew."""
         return f"{kernel.boot_id()}:{kernel.map_info(self._maps[self.COUNTERS]).id}"
 
+    def seeded(self) -> bool:
+        """Return whether the settings hold the secrets of the tuples' hash: if not, they were overwritten."""
+        return any(self._settings()[-abi.SECRETS :])
+
     def _settings(self) -> tuple[int, ...]:
         """Return the fields of ``struct xg_settings``."""
         return abi.SETTINGS.unpack(kernel.lookup(self._maps["settings"], bytes(4), abi.SETTINGS.size) or b"")

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from xdpguard.process import name_of
+
 _MOST = 3  # named
 
 
@@ -24,7 +26,7 @@ def _processes(prog_id: int) -> Iterator[tuple[int, str]]:
         # A process may end at any time.
         with contextlib.suppress(OSError):
             if entry.name.isdecimal() and _holds(Path(entry.path), mark):
-                yield int(entry.name), Path(entry.path, "comm").read_text(encoding="utf-8", errors="replace").strip()
+                yield int(entry.name), name_of(int(entry.name))
 
 
 def _holds(process: Path, mark: str) -> bool:

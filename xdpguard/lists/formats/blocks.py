@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.lists.formats.entries import NAME, NAMED, SHORTEST4, SHORTEST6
+from xdpguard.lists.formats.entries import NAME, NAMED
+from xdpguard.policy.target import SHORTEST4, SHORTEST6
 
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]

@@ -15,12 +15,9 @@ from xdpguard.lists.formats.reasons import (
     why_no_range,
     why_not,
 )
-from xdpguard.policy.target import MAPPED, netmask_length
+from xdpguard.policy.target import MAPPED, SHORTEST4, SHORTEST6, netmask_length
 
 SHOWN = 60
-# Bits. With host bits set, a shorter prefix is taken for something else that follows an address, such as a path.
-SHORTEST4, SHORTEST6 = 8, 16
-
 HIDDEN = "an address with another one in a comment"
 _LENGTH = re.compile(r"[0-9]{1,3}")
 _QUAD = r"[0-9]+(?:\.[0-9]+){3}"
