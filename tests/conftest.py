@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from support.bench import Bench
 from support.command import Command
+from support.shared import Shared
 from topology import Lab
 
 # A busy machine is no fault of what is tested.
@@ -59,9 +60,26 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    made = Shared(tmp_path_factory.mktemp("shared"))
+    yield made
+    made.away()
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Command]:
+def attached(_shared: Shared, lab: Lab) -> Command:
+    """An instance attached to the lab's interface, one for all tests of a module, as it was after attaching.
+
+    For tests of what an attached instance does. Those of attaching, detaching and the store take `command`.
+    """
+    return _shared.attached(lab)
+
+
+@pytest.fixture
+def command(tmp_path: Path, _shared: Shared) -> Iterator[Command]:
     """The command line with its own instance and state directory; what it attached is detached at the end."""
+    _shared.away()
     made = Command(tmp_path / "state")
     yield made
     made.clean()

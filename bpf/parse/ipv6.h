@@ -116,6 +116,8 @@ static __always_inline u32 xg_parse_ipv6(struct xg_cursor *cursor, struct xg_pac
 	__builtin_memcpy(&packet->source, &ip->saddr, sizeof(packet->source));
 	__builtin_memcpy(&packet->destination, &ip->daddr, sizeof(packet->destination));
 	cursor->at = ip + 1;
+	/* However the length was found: the verifier follows the headers once. */
+	xg_unlearn(payload, cursor->zero);
 	cursor->left = payload;
 	return xg_parse_extensions(cursor, packet);
 }

@@ -100,6 +100,7 @@ static __always_inline bool xg_shadow_parse(struct xdp_md *ctx, u32 length, u64 
 
 	if (xg_parse_frame(ctx, &cursor, length, zero, &type) != XG_NEXT)
 		return false;
+	xg_forget_tags(ctx, &cursor);
 	if (type == bpf_htons(ETH_P_IP))
 		return xg_shadow_parse_ip(&cursor, 4, found);
 	return type == bpf_htons(ETH_P_IPV6) && xg_shadow_parse_ip(&cursor, 6, found);

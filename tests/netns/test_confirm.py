@@ -28,11 +28,10 @@ def echo(lab: Lab) -> Iterator[Echo]:
 
 
 @pytest.fixture
-def attached(lab: Lab, command: Command, echo: Echo) -> Iterator[Command]:
+def attached(attached: Command, echo: Echo) -> Iterator[Command]:
     del echo
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    yield command
-    end_waiting(command)
+    yield attached
+    end_waiting(attached)
 
 
 def program_of(lab: Lab) -> int | None:

@@ -93,54 +93,51 @@ def test_killed_while_detaching(lab: Lab, command: Command, echo: Echo, step: st
     assert command.json("rules")[0]["packets"] == 2
 
 
-def test_killed_while_a_rule_is_added(lab: Lab, command: Command, echo: Echo) -> None:
+def test_killed_while_a_rule_is_added(lab: Lab, attached: Command, echo: Echo) -> None:
     """An older xdpguard committed the store first: its mark is honoured, and the next command makes up for it."""
     del echo
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("block", client_address(4))
-    tables = Path("/sys/fs/bpf/xdpguard") / command.instance / f"v{ABI}" / "deny4"
+    attached.ok("block", client_address(4))
+    tables = Path("/sys/fs/bpf/xdpguard") / attached.instance / f"v{ABI}" / "deny4"
     descriptor = kernel.open_pin(str(tables))
     assert kernel.delete(descriptor, bytes(int(part) for part in client_address(4).split(".")) + bytes(4))
     os.close(descriptor)
-    with sqlite3.connect(command.store) as database:
+    with sqlite3.connect(attached.store) as database:
         database.execute("INSERT OR REPLACE INTO facts VALUES ('pending', '1')")
     database.close()
     assert works(lab, 4, "tcp")
-    command.ok("block", client_address(4, 3))
+    attached.ok("block", client_address(4, 3))
     assert not works(lab, 4, "tcp")
     assert not works(lab, 4, "tcp", client=3)
 
 
 @pytest.mark.parametrize("step", ["mark", "begin", "rules", "commit", "done"])
-def test_killed_while_blocking(lab: Lab, command: Command, echo: Echo, step: str) -> None:
+def test_killed_while_blocking(lab: Lab, attached: Command, echo: Echo, step: str) -> None:
     """All of it or nothing, in store and kernel after the next command, whatever that is of."""
     del echo
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("block", client_address(4, 1))
-    assert command("block", client_address(4), kill_at=step).code == -signal.SIGKILL
+    attached.ok("block", client_address(4, 1))
+    assert attached("block", client_address(4), kill_at=step).code == -signal.SIGKILL
     reached = step in ("commit", "done")
     assert works(lab, 4, "tcp") == (not reached)
-    assert command.json("status")["audit"]["behind"] == (step not in ("mark", "done"))
-    command.ok("block", "--shadow", "203.0.113.9")
+    assert attached.json("status")["audit"]["behind"] == (step not in ("mark", "done"))
+    attached.ok("block", "--shadow", "203.0.113.9")
     done = step == "done"
     assert works(lab, 4, "tcp") == (not done)
     assert not works(lab, 4, "tcp", client=1)
-    assert len(command.json("rules", "--kind", "block")) == 1 + done
-    audit = command.json("status")["audit"]
+    assert len(attached.json("rules", "--kind", "block")) == 1 + done
+    audit = attached.json("status")["audit"]
     assert (audit["ratio"], audit["behind"]) == (1, False)
 
 
 @pytest.mark.parametrize("step", ["mark", "begin", "guard", "commit", "done"])
-def test_killed_while_the_guards_policy_is_set(lab: Lab, command: Command, step: str) -> None:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    pins = Pins(Path("/sys/fs/bpf"), command.instance)
+def test_killed_while_the_guards_policy_is_set(lab: Lab, attached: Command, step: str) -> None:
+    pins = Pins(Path("/sys/fs/bpf"), attached.instance)
     before = guard.policy_in_force(pins)
-    assert command("guard", "set", "mode=always", kill_at=step).code == -signal.SIGKILL
-    command.ok("block", "203.0.113.9")
+    assert attached("guard", "set", "mode=always", kill_at=step).code == -signal.SIGKILL
+    attached.ok("block", "203.0.113.9")
     done = step == "done"
     assert (guard.policy_in_force(pins) == before) == (not done)
     assert guard.read(pins, INTERFACE, lab.server).active() == done
-    assert command.json("guard", "show")["policy"]["mode"] == ("always" if done else "auto")
+    assert attached.json("guard", "show")["policy"]["mode"] == ("always" if done else "auto")
 
 
 def with_list(folder: Path) -> Path:

@@ -12,7 +12,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
 from netns.test_replay import send
 from support.command import Command, on
 from support.following import WAIT, Following, attach_lo, send_on_lo, tcp, udp
@@ -37,12 +36,6 @@ FIELDS = (
 )
 SYN = tcp("198.51.100.7", "S")
 LONG = tcp("16.1.1.1", "SF") + bytes(range(200))
-
-
-@pytest.fixture
-def attached(lab: Lab, command: Command) -> Command:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    return command
 
 
 def tshark(*arguments: str, stdin: bytes | None = None) -> str:

@@ -20,12 +20,6 @@ from xdpguard.capture.line import parse
 from xdpguard.capture.packet import encode
 
 
-@pytest.fixture
-def attached(lab: Lab, command: Command) -> Command:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    return command
-
-
 def told(command: Command, *arguments: str) -> list[Any]:
     found: list[Any] = command.json("events", *arguments)["events"]
     return found
@@ -244,7 +238,7 @@ def test_where_nothing_ever_was(command: Command, arguments: list[str]) -> None:
     assert "nothing is attached; attach an interface first" in command.refused(1, *arguments)
 
 
-def test_interfaces_that_are_not_attached(attached: Command, command: Command) -> None:
+def test_interfaces_that_are_not_attached(command: Command, attached: Command) -> None:
     assert "nothing is not attached; " in attached.refused(2, "events", "--interface", "nothing")
     assert "no network namespace 'nothing'" in attached.refused(2, "events", "--netns", "nothing")
     attached.ok("detach", "--all")

@@ -26,12 +26,6 @@ BPFFS = Path("/sys/fs/bpf")
 JSON = ("events", "--follow", "--json")
 
 
-@pytest.fixture
-def attached(lab: Lab, command: Command) -> Command:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    return command
-
-
 def lost(command: Command, lab: Lab) -> int:
     return sum(drops.sums(Pins(BPFFS, command.instance), [(INTERFACE, lab.server)]).lost.values())
 

@@ -27,12 +27,6 @@ from xdpguard.store.database import Store
 BPFFS = Path("/sys/fs/bpf")
 
 
-@pytest.fixture
-def attached(lab: Lab, command: Command) -> Command:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    return command
-
-
 def explain(command: Command, line: str) -> Any:
     return command.json("explain", line)
 
@@ -187,9 +181,9 @@ def test_hex_and_captures(attached: Command, tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_bad_input(lab: Lab, command: Command, words: list[str]) -> None:
-    if "--interface" in words or "--netns" in words or "--pcap" in words:
-        command.ok("attach", INTERFACE, "--netns", lab.server)
+def test_bad_input(request: pytest.FixtureRequest, words: list[str]) -> None:
+    wants = {"--interface", "--netns", "--pcap"} & set(words)
+    command: Command = request.getfixturevalue("attached" if wants else "command")
     command.refused(2, "explain", *words)
 
 

@@ -89,12 +89,11 @@ def reasons(command: Command) -> dict[str, int]:
 
 
 @pytest.fixture
-def always(lab: Lab, command: Command) -> Iterator[Command]:
+def always(lab: Lab, attached: Command) -> Iterator[Command]:
     """The guard in mode always, on a host whose settings let cookies carry every option."""
-    command.ok("attach", INTERFACE, "--netns", lab.server)
     with sysctls(lab, tcp_syncookies=2, tcp_timestamps=2):
-        command.ok("guard", "set", "mode=always")
-        yield command
+        attached.ok("guard", "set", "mode=always")
+        yield attached
 
 
 def v4_only(options: Callable[[socket.socket], None] = lambda made: None) -> list[socket.socket]:
@@ -286,9 +285,8 @@ def test_a_mixed_flood(lab: Lab, always: Command) -> None:
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_clients_do_not_notice_a_flood(lab: Lab, command: Command, name: str) -> None:
+def test_clients_do_not_notice_a_flood(lab: Lab, attached: Command, name: str) -> None:
     """No controller runs, and the kernel's settings are its own: the guard begins and ends by itself."""
-    command.ok("attach", INTERFACE, "--netns", lab.server)
     family: Family = 6 if "IPv6" in name else 4
     address = server_address(family)
     with entered(lab.server):
@@ -298,7 +296,7 @@ def test_clients_do_not_notice_a_flood(lab: Lab, command: Command, name: str) ->
         long.sendall(DATA[:1000])
         flood = start_flood(lab, *FLOODS[name], "--rate", "100000", "--seconds", "4")
         try:
-            assert eventually(lambda: is_active(command), 30)
+            assert eventually(lambda: is_active(attached), 30)
             for number in range(30):
                 source = client_address(family, 5 if "one source" in name else number % 4)
                 assert exchange(connect(lab, address, source=source), DATA[:20_000]), number
@@ -306,15 +304,15 @@ def test_clients_do_not_notice_a_flood(lab: Lab, command: Command, name: str) ->
         finally:
             sent = json.loads(flood.communicate(timeout=60)[0])["packets"]
         assert exchange(long, DATA[:100_000], sent=50_000), "the connection that was there before"
-        assert eventually(lambda: not is_active(command), 30)
+        assert eventually(lambda: not is_active(attached), 30)
         assert exchange(connect(lab, address), DATA[:20_000])
-    counted = reasons(command)
+    counted = reasons(attached)
     if name.startswith("SYN,") or name == "SYN":
         reason = "syn_rate" if "closed" in name else "cookie_sent"
     else:
         reason = "cookie_bad" if name == "ACK" else "ack_unknown"
     assert counted[reason] > sent // 4, "what came before it was active, and what a rate limit lets pass"
-    assert command.json("rules") == []
+    assert attached.json("rules") == []
     if "closed" in name:
         assert out_resets(lab) - resets < sent // 8, "positive control: without a bound there would be as many as SYNs"
         assert out_resets(lab) > resets
@@ -332,9 +330,8 @@ def out_resets(lab: Lab) -> int:
     return int(dict(zip(names, values, strict=True))["OutRsts"])
 
 
-def test_a_flood_at_full_speed(lab: Lab, command: Command) -> None:
+def test_a_flood_at_full_speed(lab: Lab, attached: Command) -> None:
     """A million offered a second: the listener's queue stays usable and the host's memory as it was."""
-    command.ok("attach", INTERFACE, "--netns", lab.server)
     with entered(lab.server):
         listeners = v6(0)
     with Server(*listeners), sysctls(lab, tcp_syncookies=2):
@@ -343,7 +340,7 @@ def test_a_flood_at_full_speed(lab: Lab, command: Command) -> None:
         line = flood_command(lab, "syn", "--port", str(PORT), "--rate", "1000000", "--seconds", "10")
         flood = subprocess.Popen(["taskset", "-c", str(core), *line], stdout=subprocess.PIPE, text=True)
         try:
-            assert eventually(lambda: is_active(command), 30)
+            assert eventually(lambda: is_active(attached), 30)
             for _ in range(20):
                 assert exchange(connect(lab, SERVER4), DATA[:10_000])
             waiting = lab.run(lab.server, ["ss", "-tlnH", f"( sport = :{PORT} )"]).stdout.split()
@@ -351,7 +348,7 @@ def test_a_flood_at_full_speed(lab: Lab, command: Command) -> None:
             assert memory() - used < 200_000, "kB"
         finally:
             flood.communicate(timeout=60)
-    assert reasons(command)["cookie_sent"] > 1_000_000
+    assert reasons(attached)["cookie_sent"] > 1_000_000
 
 
 def memory() -> int:
@@ -446,14 +443,13 @@ def test_frames_of_a_guest_pass(lab: Lab, always: Command) -> None:
         lab.run(lab.server, ["ip", "link", "set", INTERFACE, "address", SERVER_MAC])
 
 
-def test_time_from_flood_to_guard_and_back(lab: Lab, command: Command) -> None:
+def test_time_from_flood_to_guard_and_back(lab: Lab, attached: Command) -> None:
     """Active within a second of the first SYN, idle within ten of the last: as the interface's own counters date it."""
-    command.ok("attach", INTERFACE, "--netns", lab.server)
     flood = start_flood(lab, "syn", "--rate", "100000", "--seconds", "3", "--port", str(PORT))
-    assert eventually(lambda: is_active(command), 30)
-    counted = reasons(command)
+    assert eventually(lambda: is_active(attached), 30)
+    counted = reasons(attached)
     assert counted["pass"] < 100_000, "less than a second's worth had passed"
     flood.communicate(timeout=60)
     end = time.monotonic()
-    assert eventually(lambda: not is_active(command), 12)
+    assert eventually(lambda: not is_active(attached), 12)
     assert time.monotonic() - end < 10

@@ -25,10 +25,9 @@ ANSWERS = STORE | {"msgspec"}
 
 
 @pytest.fixture
-def attached(lab: Lab, command: Command) -> Command:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("block", "198.51.100.7")
-    return command
+def attached(attached: Command) -> Command:
+    attached.ok("block", "198.51.100.7")
+    return attached
 
 
 @pytest.mark.parametrize(

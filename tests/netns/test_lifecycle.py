@@ -296,30 +296,28 @@ def test_a_full_table_refuses_and_changes_nothing(lab: Lab, command: Command, tm
     command.ok("block", "10.9.9.9")
 
 
-def test_commands_at_the_same_time_wait_for_each_other(lab: Lab, command: Command) -> None:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
+def test_commands_at_the_same_time_wait_for_each_other(attached: Command) -> None:
     running = [
-        subprocess.Popen(command.line("block", f"203.0.113.{n}"), env=command.environment, stdout=subprocess.DEVNULL)
+        subprocess.Popen(attached.line("block", f"203.0.113.{n}"), env=attached.environment, stdout=subprocess.DEVNULL)
         for n in range(8)
     ]
     assert [process.wait(60) for process in running] == [0] * 8
-    assert {rule["target"] for rule in command.json("rules")} == {f"203.0.113.{n}" for n in range(8)}
+    assert {rule["target"] for rule in attached.json("rules")} == {f"203.0.113.{n}" for n in range(8)}
 
 
-def test_a_waiting_command_says_so(lab: Lab, command: Command) -> None:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    with (command.store.parent / "lock").open("r+") as lock:
+def test_a_waiting_command_says_so(attached: Command) -> None:
+    with (attached.store.parent / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = subprocess.Popen(
-            command.line("block", "203.0.113.1"), env=command.environment, stderr=subprocess.PIPE, text=True
+            attached.line("block", "203.0.113.1"), env=attached.environment, stderr=subprocess.PIPE, text=True
         )
         assert waiting.stderr is not None
         assert "waiting for another xdpguard command" in waiting.stderr.readline()
-        assert command.json("rules") == [], "reading goes on meanwhile"
+        assert attached.json("rules") == [], "reading goes on meanwhile"
         fcntl.flock(lock, fcntl.LOCK_UN)
     assert waiting.wait(30) == 0
     waiting.stderr.close()
-    assert len(command.json("rules")) == 1
+    assert len(attached.json("rules")) == 1
 
 
 def test_an_interface_without_native_mode(lab: Lab, command: Command) -> None:

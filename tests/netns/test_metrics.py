@@ -35,10 +35,9 @@ PORT = 8000
 
 
 @pytest.fixture
-def attached(lab: Lab, command: Command) -> Iterator[Command]:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
+def attached(lab: Lab, attached: Command) -> Iterator[Command]:
     with sysctls(lab, tcp_syncookies=1, tcp_timestamps=1):
-        yield command
+        yield attached
 
 
 @pytest.fixture

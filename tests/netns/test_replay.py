@@ -88,14 +88,13 @@ def sent_and_received() -> list[bytes]:
 
 
 @pytest.fixture
-def ruled(lab: Lab, command: Command) -> Command:
+def ruled(attached: Command) -> Command:
     """The program on the lab's interface, with rules of each kind and a list."""
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("allow", "192.0.2.0/24")
-    command.ok("block", "198.51.100.7", "192.0.2.2")
-    command.ok("block", "--port", "8080/tcp", "--port", "53/udp")
-    command.ok("lists", "load", "bad", "-", stdin="203.0.113.0/24\n")
-    return command
+    attached.ok("allow", "192.0.2.0/24")
+    attached.ok("block", "198.51.100.7", "192.0.2.2")
+    attached.ok("block", "--port", "8080/tcp", "--port", "53/udp")
+    attached.ok("lists", "load", "bad", "-", stdin="203.0.113.0/24\n")
+    return attached
 
 
 def write(tmp_path: Path, packets: Sequence[bytes], name: str = "a.pcap") -> str:
@@ -455,21 +454,20 @@ def test_bad_candidates(command: Command, tmp_path: Path) -> None:
     assert not list((BPFFS / "xdpguard").glob("xgprobe-*")) if (BPFFS / "xdpguard").exists() else True
 
 
-def test_the_guard_is_as_it_is_now(lab: Lab, command: Command, tmp_path: Path) -> None:
+def test_the_guard_is_as_it_is_now(lab: Lab, attached: Command, tmp_path: Path) -> None:
     """However many SYNs are replayed, the guard stays idle; and when it is active, they are answered."""
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("guard", "set", "flood_rate=10", "window=100ms")
+    attached.ok("guard", "set", "flood_rate=10", "window=100ms")
     syns = write(tmp_path, [v4(f"16.1.{n >> 8}.{n & 255}", flags="S", dport=9999) for n in range(3000)])
-    found = command.json("replay", syns)
+    found = attached.json("replay", syns)
     assert found["reasons"]["pass"]["packets"] == 3000
     assert not found["guard"]["active"]
-    (guard,) = command.json("guard", "show")["interfaces"].values()
+    (guard,) = attached.json("guard", "show")["interfaces"].values()
     assert not guard["floods"]
     set_sysctl(lab, "tcp_syncookies", 2)
     try:
-        command.ok("guard", "set", "mode=always")
+        attached.ok("guard", "set", "mode=always")
         acks = write(tmp_path, [v4("16.1.1.1", dport=9999)])
-        found = command.json("replay", acks)
+        found = attached.json("replay", acks)
         assert found["reasons"]["ack_unknown"]["packets"] == 1
         assert found["guard"] == {"mode": "always", "active": True, "cause": None}
     finally:

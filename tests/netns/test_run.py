@@ -29,10 +29,9 @@ RAISED = ("tcp_syncookies", "tcp_timestamps")
 
 
 @pytest.fixture
-def attached(lab: Lab, command: Command) -> Iterator[Command]:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
+def attached(lab: Lab, attached: Command) -> Iterator[Command]:
     with sysctls(lab, tcp_syncookies=1, tcp_timestamps=1):
-        yield command
+        yield attached
 
 
 @pytest.fixture

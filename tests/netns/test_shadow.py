@@ -47,12 +47,11 @@ def echo(lab: Lab) -> Iterator[Echo]:
 
 
 @pytest.fixture
-def attached(lab: Lab, command: Command, echo: Echo) -> Command:
+def attached(lab: Lab, attached: Command, echo: Echo) -> Command:
     del echo
-    attach(command, lab)
     for family in FAMILIES:
         assert answered(lab, family) == EVERYBODY, "positive control: with no entry everybody passes"
-    return command
+    return attached
 
 
 def attach(command: Command, lab: Lab) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from support.command import Command
 from support.scrape import Scrape, watched
 from support.tcp import ask, asking, connected, half_open, kernel_counts, listener, loaded, programs_of, serving, ss
 from support.traffic import eventually
-from topology import INTERFACE, SERVER4, Lab
+from topology import SERVER4, Lab
 
 pytestmark = pytest.mark.timeout(300)
 ON = 'listen = "127.0.0.1:0"\ntcp.rtt = true\n'
@@ -26,12 +25,6 @@ PARTS = {
     "backlog": {f"xdpguard_tcp_{queue}{end}" for queue in ("accept_queue", "syn_backlog") for end in ("", "_limit")},
     "rtt": {f"xdpguard_tcp_rtt_seconds_{part}" for part in ("bucket", "count", "sum")},
 }
-
-
-@pytest.fixture
-def attached(lab: Lab, command: Command) -> Iterator[Command]:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    yield command
 
 
 def told(scrape: Scrape) -> set[str]:

@@ -162,11 +162,10 @@ def test_a_namespace_that_comes_while_it_is_counted(command: Command, tmp_path: 
     assert its["sent"] >= 4, "SYN, ACK, five bytes, their ACK"
 
 
-def test_a_blocked_source_retransmits_its_syn(lab: Lab, command: Command, tmp_path: Path) -> None:
+def test_a_blocked_source_retransmits_its_syn(lab: Lab, attached: Command, tmp_path: Path) -> None:
     """What a rule drops shows as kind syn, as often as the kernel counts it."""
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("block", OUTSIDE4, "--force")  # it is the server's gateway
-    with listener(lab) as to, Running(command, tmp_path, "retrans", "--json", "--netns", lab.outside) as it:
+    attached.ok("block", OUTSIDE4, "--force")  # it is the server's gateway
+    with listener(lab) as to, Running(attached, tmp_path, "retrans", "--json", "--netns", lab.outside) as it:
         before = kernel_counts(lab, lab.outside)
         with entered(lab.outside):
             client = socket.socket()

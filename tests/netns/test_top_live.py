@@ -25,12 +25,6 @@ from xdpguard.tui.draw import scaled
 COLOURS = re.compile(r"\x1b\[(?:[0-9]*;)*(?:3[0-7]|4[0-7]|9[0-7]|10[0-7]|[34]8[;:])[0-9;:]*m")
 
 
-@pytest.fixture
-def attached(lab: Lab, command: Command) -> Command:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    return command
-
-
 def screen(command: Command, *arguments: str, **environment: str) -> Terminal:
     """The screen in a terminal."""
     kept = {key: value for key, value in command.environment.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}

@@ -30,7 +30,7 @@ def echo(lab: Lab) -> Iterator[Echo]:
 
 
 @pytest.fixture(params=["native", "generic"])
-def attached(request: pytest.FixtureRequest, lab: Lab, command: Command) -> Command:
+def in_mode(request: pytest.FixtureRequest, lab: Lab, command: Command) -> Command:
     command.ok("attach", INTERFACE, "--netns", lab.server, "--mode", request.param)
     assert command.json("status")["interfaces"][0]["mode"] == request.param
     return command
@@ -38,58 +38,57 @@ def attached(request: pytest.FixtureRequest, lab: Lab, command: Command) -> Comm
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 @pytest.mark.parametrize("family", [4, 6])
-def test_block_and_unblock(attached: Command, echo: Echo, lab: Lab, family: Family, protocol: Protocol) -> None:
+def test_block_and_unblock(in_mode: Command, echo: Echo, lab: Lab, family: Family, protocol: Protocol) -> None:
     del echo
     address = client_address(family)
     assert works(lab, family, protocol)
-    attached.ok("block", address, "--reason", "test")
+    in_mode.ok("block", address, "--reason", "test")
     assert not works(lab, family, protocol)
     assert works(lab, family, protocol, client=1), "another client must not notice"
-    stats = on(attached.json("stats"), INTERFACE)
-    rule = attached.json("rules")[0]
+    stats = on(in_mode.json("stats"), INTERFACE)
+    rule = in_mode.json("rules")[0]
     assert rule["packets"] == stats["reasons"]["deny"]["packets"] > 0
     assert rule["bytes"] == stats["reasons"]["deny"]["bytes"] > 0
-    attached.ok("unblock", address)
+    in_mode.ok("unblock", address)
     assert works(lab, family, protocol)
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 @pytest.mark.parametrize("family", [4, 6])
-def test_closed_port(attached: Command, echo: Echo, lab: Lab, family: Family, protocol: Protocol) -> None:
+def test_closed_port(in_mode: Command, echo: Echo, lab: Lab, family: Family, protocol: Protocol) -> None:
     del echo
     assert works(lab, family, protocol)
-    attached.ok("block", "--port", f"7000/{protocol}")
+    in_mode.ok("block", "--port", f"7000/{protocol}")
     assert not works(lab, family, protocol)
     other: Protocol = "udp" if protocol == "tcp" else "tcp"
     assert works(lab, family, other), "the other protocol's port stays open"
-    attached.ok("unblock", "--port", f"7000/{protocol}")
+    in_mode.ok("unblock", "--port", f"7000/{protocol}")
     assert works(lab, family, protocol)
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_allow_inside_a_blocked_prefix(attached: Command, echo: Echo, lab: Lab, family: Family) -> None:
+def test_allow_inside_a_blocked_prefix(in_mode: Command, echo: Echo, lab: Lab, family: Family) -> None:
     del echo
     prefix = "198.18.0.0/24" if family == 4 else "2001:2:0:18::/64"
-    attached.ok("block", prefix, "--force")  # it holds the server's own address
+    in_mode.ok("block", prefix, "--force")  # it holds the server's own address
     assert not works(lab, family, "tcp")
-    attached.ok("allow", client_address(family))
+    in_mode.ok("allow", client_address(family))
     assert works(lab, family, "tcp")
     assert not works(lab, family, "tcp", client=1)
-    attached.ok("disallow", client_address(family))
+    in_mode.ok("disallow", client_address(family))
     assert not works(lab, family, "tcp")
 
 
-def test_a_ban_ends_by_itself(lab: Lab, command: Command, echo: Echo) -> None:
+def test_a_ban_ends_by_itself(lab: Lab, attached: Command, echo: Echo) -> None:
     del echo
-    command.ok("attach", INTERFACE, "--netns", lab.server)
     begin = time.time()
-    command.ok("block", client_address(4), "--for", "2s")
+    attached.ok("block", client_address(4), "--for", "2s")
     assert not works(lab, 4, "tcp")
-    assert command.json("rules")[0]["expires"] >= begin + 2
+    assert attached.json("rules")[0]["expires"] >= begin + 2
     assert eventually(lambda: works(lab, 4, "tcp"), 6)
     assert time.time() - begin >= 2
-    assert command.json("rules") == []
-    assert command.json("status")["rules"]["block"] == 0
+    assert attached.json("rules") == []
+    assert attached.json("status")["rules"]["block"] == 0
 
 
 def test_observe_drops_nothing(lab: Lab, command: Command, echo: Echo) -> None:
@@ -149,14 +148,13 @@ _STRAY = 3  # packets of the namespaces' own: neighbour discovery, group members
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize(("kind", "reason"), [("udp", "pass"), ("malformed", "malformed"), ("rst", "pass")])
 def test_counters_agree_with_what_a_flood_sent(
-    lab: Lab, command: Command, family: Family, kind: str, reason: str
+    lab: Lab, attached: Command, family: Family, kind: str, reason: str
 ) -> None:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
-    command.ok("guard", "set", "mode=off")  # RSTs of nobody would be a flood to it
+    attached.ok("guard", "set", "mode=off")  # RSTs of nobody would be a flood to it
     arguments = [kind, "--count", "50000", *(["-6"] if family == 6 else [])]
     sent = json.loads(subprocess.check_output(flood_command(lab, *arguments), text=True))
     assert sent["packets"] == 50_000
-    stats = on(command.json("stats"), INTERFACE)
+    stats = on(attached.json("stats"), INTERFACE)
     # A stray neighbour's or multicast packet may pass beside them.
     counted = stats["protocols"]["udp"] if kind == "udp" else stats["reasons"][reason]["packets"]
     # Nor is every frame that the ring could not take one of the flood's.
@@ -202,11 +200,10 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     assert command.json("rules")[0]["packets"] == stats["deny"]["packets"]
 
 
-def test_watching(lab: Lab, command: Command) -> None:
-    command.ok("attach", INTERFACE, "--netns", lab.server)
+def test_watching(lab: Lab, attached: Command) -> None:
     with subprocess.Popen(
-        command.line("stats", "--watch", "0.2", "--json"),
-        env=command.environment,
+        attached.line("stats", "--watch", "0.2", "--json"),
+        env=attached.environment,
         stdout=subprocess.PIPE,
         text=True,
         # Whoever runs the tests in the background has made them deaf to Ctrl-C.

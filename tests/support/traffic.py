@@ -105,12 +105,15 @@ def works(lab: Lab, family: Family, protocol: Protocol, client: int = 0, port: i
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Waits for a condition, at most so long. The pause is that of an event that does not come."""
+    """Waits for a condition, at most so long. The pause is that of an event that does not come.
+
+    It is longer than asking takes: a condition that runs a command would keep a CPU busy from what it waits for.
+    """
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while (began := time.monotonic()) < end:
         if condition():
             return True
-        threading.Event().wait(0.02)
+        threading.Event().wait(min(0.25, max(0.02, 3 * (time.monotonic() - began))))
     return condition()
 
 

@@ -25,6 +25,7 @@ class Programs(Protocol):
 
     def exists(self) -> bool: ...
     def owns(self, prog_id: int) -> bool: ...
+    def owned(self, prog_ids: Iterable[int]) -> set[int]: ...
     def name_of(self, prog_id: int) -> str: ...
 
 
@@ -105,12 +106,10 @@ class Interfaces:
         if not self._dataplane.exists():
             return []
         recorded = {(it.name, it.netns) for it in self._store.attachments()}
-        return [
-            link
-            for namespace in self._namespaces()
-            for link in self._links.all(namespace)
-            if link.xdp and (link.name, link.netns) not in recorded and self._dataplane.owns(link.xdp.prog_id)
-        ]
+        links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
+        found = [(it, it.xdp.prog_id) for it in links if it.xdp and (it.name, it.netns) not in recorded]
+        ours = self._dataplane.owned({number for _, number in found})
+        return [link for link, number in found if number in ours]
 
     def above(self, lower: Link, is_above: Callable[[Link, Link], bool]) -> list[Link]:
         """Return the links, in any namespace, that carry a program and are directly above ``lower``."""

@@ -147,14 +147,16 @@ class Store(Closeable):
 
     def covering(self, kind: Kind, prefix: Prefix, now: float = 0.0, mode: Mode = "enforce") -> list[Rule]:
         """Return the rules whose prefix covers all of ``prefix``, longest first, except those expired by ``now``."""
-        found: list[Rule] = []
-        for network, length in around(prefix):
-            found += self._rules(
-                "WHERE mode = ? AND kind = ? AND version = ? AND network = ? AND length = ?"
-                " AND (expires IS NULL OR expires > ?)",
-                *(mode, kind, prefix.version, network, length, now),
-            )
-        return found
+        prefixes = list(around(prefix))
+        # One query that looks each of them up in the index: as many queries take ten times as long.
+        return self._rules(
+            "WHERE id IN (WITH wanted (network, length) AS (VALUES"
+            f" {', '.join(['(?, ?)'] * len(prefixes))}) SELECT its.id FROM wanted CROSS JOIN rules AS its"
+            " WHERE its.mode = ? AND its.kind = ? AND its.version = ? AND its.network = wanted.network"
+            " AND its.length = wanted.length AND (its.expires IS NULL OR its.expires > ?)) ORDER BY length DESC",
+            *(part for pair in prefixes for part in pair),
+            *(mode, kind, prefix.version, now),
+        )
 
     def touches(self, kind: Kind, prefix: Prefix) -> bool:
         """Return whether any enforced rule of this kind shares an address with ``prefix``."""

@@ -6,7 +6,9 @@ Most commands build nothing: what only building needs is imported when something
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,11 +124,20 @@ class KernelDataplane:
 
     def owns(self, prog_id: int) -> bool:
         """Return whether a program uses maps that this instance has pinned, of whatever version."""
-        try:
-            info = self._info(prog_id)
-        except FileNotFoundError:
-            return False
-        return any(number in info.map_ids for number in self.pins.map_ids())
+        return prog_id in self.owned([prog_id])
+
+    def owned(self, prog_ids: Iterable[int]) -> set[int]:
+        """Return which of these programs use maps that this instance has pinned."""
+        pinned: set[int] | None = None
+        found = set()
+        for prog_id in prog_ids:
+            with contextlib.suppress(FileNotFoundError):
+                maps = self._info(prog_id).map_ids
+                if pinned is None:
+                    pinned = set(self.pins.map_ids())
+                if not pinned.isdisjoint(maps):
+                    found.add(prog_id)
+        return found
 
     def name_of(self, prog_id: int) -> str:
         """Return a program's name, empty when it has gone."""
