@@ -118,7 +118,7 @@ CASES: dict[str, Case] = {
     "except on one line": Case("198.51.100.1\n198.51.100.2\n192.0.2.0/24 except 192.0.2.7\n",
                                "198.51.100.1 198.51.100.2", "several addresses on one line"),
     # comments
-    "EDL": Case("192.0.2.1 seen twice\n192.0.2.9 // x\n", HOSTS, "words behind the address"),
+    "EDL": Case("192.0.2.1 seen twice\n192.0.2.9 // x\n", HOSTS, "words after the address"),
     "dashes": Case("-- a\n192.0.2.1 -- b\n192.0.2.9\n! Title: x\n", HOSTS, "words"),
     "spreadsheet": Case("\ufeffsep=;\r\n\"IP\";\"Grund\"\r\n\"192.0.2.1\";\"x\"\r\n\"192.0.2.9\";\"y\"\r\n", HOSTS),
     "UTF-16": Case("IP\tGrund\r\n192.0.2.1\tx\r\n192.0.2.9\ty\r\n".encode("utf-16"), HOSTS, "tab"),

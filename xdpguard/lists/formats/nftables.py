@@ -22,11 +22,13 @@ _STEP = re.compile(
     rb"|\btimeout[ \t]+(?P<timeout>[0-9a-z]+)"
     rb"|(?P<elements>\b(?:elements|define[ \t]+[^\s{}]{1,200})[ \t]*=[ \t]*\{"
     rb"|\b(?:add|create)[ \t]+element[ \t]+[^{}\n]{1,200}\{)"
+    rb"|(?P<ruled>\bip6?[ \t]+[sd]addr[ \t]+(?:!=[ \t]*|vmap[ \t]*)?(?:[0-9{]|[0-9A-Fa-f]*:))"
     rb"|(?P<taken>\b(?:delete|destroy)[ \t]+element[ \t]|\bflush[ \t]+set[ \t])",
     re.MULTILINE,
 )
 _WORDS = re.compile(rb"\s(?:timeout|expires|counter|comment|limit|quota|ct|last|size|packets|bytes)\b[^,]*")
 _TIMED = re.compile(rb"\s(timeout|expires)\s+([0-9a-z]+)")
+_RULED = "addresses in rules, not taken: only sets are read"
 _ADDRESSES = (b"ipv4_addr", b"ipv6_addr")
 
 
@@ -97,6 +99,8 @@ class Nftables:
                 self._unwanted = self._unwanted or _unwanted(step["type"].strip(), bool(step["of"]))
             elif step["timeout"]:
                 self._timeout = duration(decoded(step["timeout"]))
+            elif step["ruled"]:
+                self._collector.notes.remark(_RULED, self._line(text, step.start()))
             elif step["taken"]:
                 self._removes(step["taken"], self._line(text, step.start()))
             else:

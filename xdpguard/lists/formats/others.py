@@ -45,7 +45,7 @@ _KINDS = (
         first=True,
     ),
     _Kind(
-        re.compile(r"\S+ (?:dev \S+ |via )|\S+\s+ether\s"),
+        re.compile(r"\S+ (?:dev \S+(?: |$)|via )|(?:blackhole|unreachable|prohibit|throw) [0-9a-f]|\S+\s+ether\s"),
         "a table of routes or neighbours",
         "use a list of addresses",
     ),

@@ -13,7 +13,9 @@ from xdpguard.lists.formats.judging import ruled_out
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import joined
 from xdpguard.lists.formats.rows import Row, cell, number, split_rows
+from xdpguard.lists.formats.words import has_clear_words, speaks_alone
 
+_WORDS = "words that may let in, in columns that do not decide"
 _STRAY = "a quote that is not closed on its line, so that the next line is read as a row of its own"
 
 
@@ -46,6 +48,7 @@ class Table:
         values: list[str] = []
         numbers: list[int] = []
         judges, decisions = layout.judges, layout.decisions
+        speaking = not decisions and has_clear_words(text)
         rows = split_rows([line for _, line in kept], layout.delimiter)
         for start in rows.stray:
             self._collector.notes.remark(_STRAY, kept[start][0])
@@ -53,8 +56,10 @@ class Table:
             at = kept[start][0]
             value = self._decision(row) if decisions else _address(row, layout)
             if value is not None and not (judges and self._ruled_out(row, value, at)):
-                values.append(value)
+                values.append(value.strip().replace("\n", ",") if "\n" in value else value)
                 numbers.append(at)
+                if speaking and any(map(speaks_alone, row)):
+                    self._collector.notes.remark(_WORDS, at)
         self._collector.values(values, numbers)
 
     def _ruled_out(self, row: Row, value: str, line: int) -> bool:
