@@ -20,7 +20,8 @@ HEADINGS: dict[str, Case] = {
     "colon": Case("allow:\n203.0.113.1\ndeny:\n192.0.2.1\n", None, "list:1:"),
     "do not block": Case("192.0.2.1\n# Don't block these:\n203.0.113.1\n", None, "list:2:"),
     "exceptions": Case("192.0.2.0/24\n# exceptions (2)\n192.0.2.7\n192.0.2.9\n", None, "list:2:"),
-    "expired": Case("192.0.2.1\n# expired entries\n192.0.2.7\n", None, "list:2:"),
+    "expired": Case("192.0.2.1\n# expired entries\n192.0.2.9\n", HOSTS, "not to be blocked: 1 line: 2"),
+    "history": Case("# removed: 5\n# added\n192.0.2.1\n192.0.2.9\n", HOSTS),
     "good bots": Case("192.0.2.1\n## Good bots\n203.0.113.1\n", None, "list:2:"),
     "among rows": Case("ip,reason\n# blocked\n192.0.2.1,x\n# allowed\n203.0.113.1,y\n", None, "--format csv takes"),
     "value of a zone": Case(":127.0.0.2:x\n192.0.2.1\n:127.0.1.1:whitelisted\n203.0.113.1\n", None, "list:3:"),
@@ -36,7 +37,7 @@ HEADINGS: dict[str, Case] = {
     "prose": Case("# You are allowed to use this list for any purpose, see the licence\n192.0.2.1\n192.0.2.9\n", HOSTS),
     "names of columns": Case("# ip,allowed\n192.0.2.1,no\n203.0.113.1,yes\n192.0.2.9,no\n", HOSTS, "allowed=yes"),
     "rows say it": Case("# permit\n203.0.113.1\tpermit\n192.0.2.1\treject\n192.0.2.9\treject\n", HOSTS, "=permit (1)"),
-    "in doubt": Case("# whitelist by mail\n192.0.2.1\n192.0.2.9\n", HOSTS, "may say that the addresses below it"),
+    "in doubt": Case("# whitelist by mail\n192.0.2.1\n192.0.2.9\n", HOSTS, "not to be blocked: 1 line: 1"),
     "comment over lines": Case("/* old\n203.0.113.1\n*/\n192.0.2.1\n", None, "list:1: '/* old' begins a comment"),
     "comment of XML": Case("192.0.2.1\n<!--\n203.0.113.1\n-->\n", None, "list:2:"),
     "merge": Case("192.0.2.1\n<<<<<<< HEAD\n192.0.2.9\n=======\n>>>>>>> x\n", None, "two versions of a merge"),
@@ -61,6 +62,9 @@ WORDS: dict[str, Case] = {
     "neither yes nor no": Case("ip,allowed\n192.0.2.1,tcp:22\n192.0.2.9,\n", HOSTS, "that a row does not block"),
     "removed at": Case("ip,removed_at\n192.0.2.1,\n203.0.113.1,2020-01-01\n192.0.2.9,\n", HOSTS, "ended (1)"),
     "not after": Case("IP Prefix,Not After\n192.0.2.1,\n203.0.113.1,2020-01-01\n192.0.2.9,\n", HOSTS, "ended (1)"),
+    "ends of something": Case("ip,start,end\n192.0.2.1,2026-01-01,2020-01-01\n192.0.2.9,,\n", HOSTS, "may be the ends"),
+    "durations": Case("ip,duration\n192.0.2.1,4h\n192.0.2.9,24h\n", HOSTS, "may be the ends of entries"),
+    "unblocked": Case("ip,unblocked\n192.0.2.1,no\n203.0.113.1,yes\n192.0.2.9,no\n", HOSTS, "unblocked=yes (1)"),
     "outward": Case("src,direction\n192.0.2.1,in\n192.0.2.9,out\n", HOSTS, "traffic that leaves"),
     "behind a proxy": Case("remote_addr,x_forwarded_for\n10.0.0.1,192.0.2.1\n10.0.0.1,192.0.2.9\n", None, "--column"),
     "flags with a name": Case('"enabled","x","y"\n"1","a","192.0.2.1"\n"0","b","203.0.113.1"\n"1","c","192.0.2.9"\n',
@@ -69,6 +73,11 @@ WORDS: dict[str, Case] = {
     "nft set": Case("add element inet f allowed_v4 { 192.0.2.1 }\n", "192.0.2.1", "the set allowed_v4"),
     "nft rules": Case("table ip t {\n set s {\n type ipv4_addr\n elements = { 192.0.2.1 }\n }\n chain c {\n "
                       "ip saddr { 198.51.100.1 } drop\n }\n}\n", "192.0.2.1", "addresses in rules, not taken"),
+    "nft -j rules": Case('{"nftables": [{"set": {"name": "s", "type": "ipv4_addr", "elem": ["192.0.2.1"]}}, {"rule": '
+                         '{"expr": [{"match": {"op": "==", "right": "198.51.100.1"}}, {"drop": null}]}}]}', "192.0.2.1",
+                         "addresses in rules, not taken"),
+    "a reason beside an action": Case("ip,reason,action\n192.0.2.1,allowed by rule 5,deny\n192.0.2.9,x,deny\n", HOSTS,
+                                      "that do not decide"),
     "end of a zone": Case("$TIMESTAMP 2020:01:01 2021:01:01\n192.0.2.1\n", "192.0.2.1", "end of the whole zone"),
 }  # fmt: skip
 
@@ -76,6 +85,7 @@ COLUMNS: dict[str, Case] = {
     "comment under the header": Case("# ip,expires\n# ---------\n192.0.2.1,\n203.0.113.1,2020-01-01\n192.0.2.9,\n",
                                      HOSTS, "ended (1)"),
     "comma at the end": Case("# ip,expires\n192.0.2.1,,\n203.0.113.1,2020-01-01,\n192.0.2.9,,\n", HOSTS, "ended (1)"),
+    "title": Case("My list;;\nip;expires;x\n192.0.2.1;;a\n203.0.113.1;2020-01-01;b\n192.0.2.9;;c\n", HOSTS, "ended (1)"),
     "sizes": Case("network,size\n192.0.2.0,256\n198.51.100.0,128\n", None, "how many addresses"),
     "count of a start": Case("start,count\n192.0.2.0,64\n198.51.100.0,128\n", None, "how many addresses"),
     "each alone": Case("network,size\n192.0.2.0,256\n198.51.100.0,128\n", "192.0.2.0 198.51.100.0", "",

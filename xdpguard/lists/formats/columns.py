@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from xdpguard.errors import UsageError
 from xdpguard.lists.formats import judges, names
 from xdpguard.lists.formats.choice import Choice, header_of
+from xdpguard.lists.formats.entries import has_address
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import could_be_length, is_mask, is_wildcard
 from xdpguard.lists.formats.request import Request
@@ -20,6 +21,8 @@ from xdpguard.lists.formats.rows import (
     is_entry,
     split,
 )
+
+_TITLES = 6  # lines
 
 
 def recognise(name: str, sample: Sequence[str], comments: Sequence[str], request: Request) -> Layout | None:
@@ -50,6 +53,19 @@ def recognise(name: str, sample: Sequence[str], comments: Sequence[str], request
     if asked:
         raise UsageError(f"{name}: no column of addresses", "check the column, or leave it to the content")
     return None
+
+
+def titles(sample: Sequence[str]) -> int:
+    """Return how many lines without an address stand above a header, such as the title of a spreadsheet."""
+    for at, line in enumerate(sample[:_TITLES]):
+        if has_address(line):
+            return 0
+        headers = [header_of(split([line], delimiter)[0]) for delimiter in DELIMITERS if delimiter != BLANKS]
+        if any(len(header) > 1 and names.known(header) for header in headers):
+            return at
+        if any(sum(map(bool, header)) > 1 for header in headers):
+            return 0
+    return 0
 
 
 def _header_in(comments: Sequence[str], delimiter: str, rows: list[Row]) -> Row:

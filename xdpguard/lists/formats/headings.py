@@ -16,16 +16,20 @@ from xdpguard.lists.formats.entries import decoded, has_address, shown
 from xdpguard.lists.formats.names import words_of
 from xdpguard.lists.formats.words import CLEAR, is_ban, is_let_in, is_off, normal
 
-NOTED = "a comment that may say that the addresses below it are let in"
+NOTED = "a comment that may say that the addresses below it are not to be blocked"
 _LONGEST = 100  # characters of a heading
 _MOST = 5  # words of a heading that is noted
 _LETS = CLEAR - words_of("ok dunno accept accepts") | words_of(
     "white exclude excluded excludes exclusion exclusions exception exceptions except exemption exemptions "
-    "ignore ignored ignores bypass safe good benign friendly partner partners inactive disabled expired "
-    "revoked deleted removed unbanned unblocked unblock obsolete archived retired withdrawn delisted "
+    "ignore ignored ignores bypass safe good benign friendly partner partners "
+    ""
     "whitelists allowlists safelists ausnahmen"
 )
 _CLEARLY = CLEAR - words_of("ok dunno accept accepts") | words_of("exceptions exemptions exclusions ausnahmen")
+_OFF = words_of(
+    "inactive disabled expired revoked deleted removed unbanned unblocked unblock obsolete archived retired withdrawn "
+    "delisted"
+)
 _NEUTRAL = words_of(
     "a an the my our own these those this following below all any of for and or from in with here begin begins "
     "start starts section part list lists listed known manual manually static host hosts ip ips ipv4 ipv6 v4 "
@@ -71,6 +75,7 @@ class Headings:
         self._collector = collector
         self._form = ""
         self._pending: tuple[int, str] | None = None  # a heading that lets in, without an address below it yet
+        self._doubtful = False  # what it says is noted, if the next line has an address
 
     def check(self, whole: bytes, number: int, form: str) -> None:
         """Look at whole lines, read as ``form``. Raise UsageError where a heading lets in the addresses below it."""
@@ -106,6 +111,8 @@ class Headings:
         """Take a line for a heading, if it is one."""
         bare = line.strip()
         comment = bare.startswith(("#", ";", "//", "--"))
+        if comment and self._doubtful:
+            self._pending = None
         for opener, closer in _OPENERS.items():
             if bare.startswith(opener) and closer not in bare:
                 what = "two versions of a merge" if opener == "<<<<<<<" else "a comment over several lines"
@@ -125,9 +132,9 @@ class Headings:
         if not own.isdisjoint(_ENDING) or (_BLOCKS.search(rest) and not lets):
             self._pending = None
         elif (lets or own & _LETS) and own <= _LETS | _NEUTRAL:
-            self._pending = number, bare
-        elif comment and own & _CLEARLY and len(own) <= _MOST and "not" not in own:
-            self._collector.notes.remark(NOTED, number)
+            self._pending, self._doubtful = (number, bare), False
+        elif comment and own & (_CLEARLY | _OFF) and len(own) <= _MOST and "not" not in own:
+            self._pending, self._doubtful = (number, bare), True
 
     def _below(self, whole: bytes, begin: int, end: int) -> None:
         """Refuse the file if the lines here have an address, before a comment with one or another heading."""
@@ -144,11 +151,15 @@ class Headings:
                     return
                 if _says_so(bare):
                     continue
+                if self._doubtful:
+                    self._collector.notes.remark(NOTED, self._pending[0])
+                    self._pending = None
+                    return
                 raise self._refused(
                     self._pending[0],
                     f"{shown(self._pending[1])!r} says that the addresses below it are not to be blocked",
                 )
-            if (mark or bare[-1:] in tuple("]:=")) and _BLOCKS.search(bare.lower()):
+            if (mark and self._doubtful) or ((mark or bare[-1:] in tuple("]:=")) and _BLOCKS.search(bare.lower())):
                 self._pending = None
                 return
 

@@ -12,6 +12,7 @@ from xdpguard.lists.formats.words import BANS, BANS_NAME, FALSE, IDLE, LET_IN, L
 _UNCLEAR_END = "ends that cannot be read, taken as entries without one, in column"
 _UNKNOWN = "words that may or may not block, taken to block, in column"
 _UNCLEAR_WORD = "words that may say that a row does not block, taken to block, in column"
+_MAYBE = "times that may be the ends of entries, not taken for that, in column"
 _OUT = "rows about traffic that leaves, taken to block, in column"
 
 _ACTIONS = words_of(
@@ -40,7 +41,7 @@ _REFUSED = words_of(
 _GONE = words_of(
     # columns that say no: not in force
     "disabled is_disabled inactive is_inactive deleted is_deleted removed revoked is_revoked expired is_expired "
-    "simulated unbanned retired archived"
+    "simulated unbanned is_unbanned unblocked is_unblocked retired archived lifted delisted cleared resolved"
 )
 _LEVELS = frozenset(("level", "access_level", "accesslevel"))
 _LOWEST_LET_IN = 128  # eMule: from this level on, an address is let in
@@ -52,6 +53,11 @@ _ENDS = words_of(
     "unbanned_at unblocked_at lifted_at deleted_on removed_on revoked_on released_on delisted_on"
 )
 _SPANS = words_of("ttl timeout bantime ban_time ban_duration block_duration expires_in remaining time_left")
+# Columns that end entries in some lists, and connections in others.
+_MAYBE_ENDS = words_of(
+    "end end_date enddate end_time endtime stop stop_date stop_time to_date duration lifetime lease lease_time "
+    "validity valid_for max_age"
+)
 _WAYS = words_of("direction dir flow_direction traffic_direction network_direction")
 _OUTWARD = words_of("out outbound outgoing outbounds egress outward sent upload")
 _NO_ADDRESSES = words_of(
@@ -100,7 +106,11 @@ class Judge(NamedTuple):
 
     def _word(self, cell: str, word: str) -> Verdict:
         unclear = ""
-        if self.how == "way":
+        if self.how == "maybe":
+            unclear = (
+                _MAYBE if any(map(str.isdecimal, cell)) and isinstance(end_of(cell, 0, True), (float, int)) else ""
+            )
+        elif self.how == "way":
             unclear = _OUT if word in _OUTWARD else ""
         elif self.how == "level":
             if word.isdecimal() and int(word[:9]) >= _LOWEST_LET_IN:
@@ -134,6 +144,7 @@ def judge(at: int, name: str) -> Judge | None:
         ("end", _ENDS),
         ("span", _SPANS),
         ("way", _WAYS),
+        ("maybe", _MAYBE_ENDS),
     ):
         if name in names:
             return Judge(at, name, how)
@@ -156,7 +167,7 @@ def flagged(at: int, name: str, cells: list[str]) -> Judge | None:
 
 def unnamed(at: int, cells: list[str], name: str = "") -> Judge | None:
     """Return how a column of any name decides over rows: by its cells, if all are words that block or let in."""
-    words = {head(cell) for cell in cells if cell}
+    words = {normal(cell) if name else head(cell) for cell in cells if cell}
     if words and words <= LET_IN | BANS | IDLE:
         return Judge(at, name or f"column {at + 1}", "action")
     return None

@@ -28,7 +28,7 @@ _STEP = re.compile(
 )
 _WORDS = re.compile(rb"\s(?:timeout|expires|counter|comment|limit|quota|ct|last|size|packets|bytes)\b[^,]*")
 _TIMED = re.compile(rb"\s(timeout|expires)\s+([0-9a-z]+)")
-_RULED = "addresses in rules, not taken: only sets are read"
+RULED = "addresses in rules, not taken: only sets are read"
 _ADDRESSES = (b"ipv4_addr", b"ipv6_addr")
 
 
@@ -100,7 +100,7 @@ class Nftables:
             elif step["timeout"]:
                 self._timeout = duration(decoded(step["timeout"]))
             elif step["ruled"]:
-                self._collector.notes.remark(_RULED, self._line(text, step.start()))
+                self._collector.notes.remark(RULED, self._line(text, step.start()))
             elif step["taken"]:
                 self._removes(step["taken"], self._line(text, step.start()))
             else:

@@ -98,10 +98,12 @@ def _table(name: str, sample: Sample, collector: Collector, request: Request) ->
     if rows[0].strip().lower().strip('"').startswith("sep=") and len(rows) > 1:
         rows = rows[1:]  # a spreadsheet's own first line
         spare = 1
+    title = columns.titles(rows)
+    rows, spare = rows[title:], spare + title
     found = columns.recognise(name, rows, comments, request)
     if not found:
         return None
-    table = Table(found, collector, spare)
+    table = Table(found, collector, spare, title)
     return "crowdsec" if found.decisions and not request.column else "csv", table.block
 
 

@@ -16,16 +16,19 @@ from xdpguard.lists.formats.rows import Row, cell, number, split_rows
 from xdpguard.lists.formats.words import has_clear_words, speaks_alone
 
 _WORDS = "words that may let in, in columns that do not decide"
+_TITLE = "words above the header, passed over"
 _STRAY = "a quote that is not closed on its line, so that the next line is read as a row of its own"
 
 
 class Table:
     """Reads rows, all by one layout."""
 
-    def __init__(self, layout: Layout, collector: Collector, spare: int = 0) -> None:
-        """``spare``: lines before the header, or the first row, that are neither."""
+    def __init__(self, layout: Layout, collector: Collector, spare: int = 0, titles: int = 0) -> None:
+        """``spare``: lines before the header, or the first row, that are neither; ``titles``: how many of them to tell."""
         self._layout = layout
         self._collector = collector
+        self._titles = range(spare - titles, spare)
+        self._passed = 0
         self._spare = spare + layout.headed  # rows at the beginning that hold no data
         header = layout.header
         self._scope, self._kind, self._duration, self._simulated = (
@@ -42,6 +45,10 @@ class Table:
             for at, line in enumerate(decoded(text).split("\n"), start=first)
             if (bare := line.strip()) and bare[0] != "#" and (bare[0] != ";" or layout.delimiter == ";")
         ]
+        for at, _ in kept[: self._spare]:
+            if self._passed in self._titles:
+                self._collector.notes.remark(_TITLE, at)
+            self._passed += 1
         passed = min(self._spare, len(kept))
         self._spare -= passed
         del kept[:passed]
