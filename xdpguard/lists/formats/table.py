@@ -24,7 +24,7 @@ class Table:
     """Reads rows, all by one layout."""
 
     def __init__(self, layout: Layout, collector: Collector, spare: int = 0, titles: int = 0) -> None:
-        """``spare``: lines before the header, or the first row, that are neither; ``titles``: how many of them to tell."""
+        """``spare``: lines before the header or first row that are neither; ``titles``: how many of them to tell."""
         self._layout = layout
         self._collector = collector
         self._titles = range(spare - titles, spare)
