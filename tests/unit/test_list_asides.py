@@ -28,6 +28,7 @@ HEADINGS: dict[str, Case] = {
     "set": Case("create a hash:ip\nadd a 192.0.2.1\n# whitelist\nadd w 203.0.113.1\n", None, "--format ipset takes"),
     "text between": Case("# Allowed\n# our office\n203.0.113.1\n", None, "list:1:"),
     "asked for": Case("# allowed\n192.0.2.1\n192.0.2.9\n", HOSTS, "", Request("plain")),
+    "no entries": Case("block:\n- 192.0.2.1\nallow:\n- 203.0.113.1\n", None, "YAML"),
     "none": Case("# whitelist: none\n# blacklist\n192.0.2.1\n192.0.2.9\n", HOSTS),
     "nothing below": Case("192.0.2.1\n192.0.2.9\n# whitelist\n", HOSTS),
     "taken out": Case("192.0.2.1\n# disabled\n#192.0.2.7\n192.0.2.9\n", HOSTS),
@@ -72,12 +73,17 @@ WORDS: dict[str, Case] = {
     "set of one name": Case("create whitelist hash:ip\nadd whitelist 192.0.2.1\n", "192.0.2.1", "the set whitelist"),
     "nft set": Case("add element inet f allowed_v4 { 192.0.2.1 }\n", "192.0.2.1", "the set allowed_v4"),
     "nft rules": Case("table ip t {\n set s {\n type ipv4_addr\n elements = { 192.0.2.1 }\n }\n chain c {\n "
-                      "ip saddr { 198.51.100.1 } drop\n }\n}\n", "192.0.2.1", "addresses in rules, not taken"),
+                      "ip saddr { 198.51.100.1 } drop\n }\n}\n", "192.0.2.1", "addresses in rules"),
     "nft -j rules": Case('{"nftables": [{"set": {"name": "s", "type": "ipv4_addr", "elem": ["192.0.2.1"]}}, {"rule": '
                          '{"expr": [{"match": {"op": "==", "right": "198.51.100.1"}}, {"drop": null}]}}]}', "192.0.2.1",
-                         "addresses in rules, not taken"),
+                         "addresses in rules"),
     "a reason beside an action": Case("ip,reason,action\n192.0.2.1,allowed by rule 5,deny\n192.0.2.9,x,deny\n", HOSTS,
                                       "that do not decide"),
+    "nft and more": Case("set s {\n type ipv4_addr\n elements = { 192.0.2.1 }\n}\n192.0.2.9\n", "192.0.2.1",
+                         "outside sets"),
+    "in other columns": Case("192.0.2.1,x\n192.0.2.9,198.51.100.7\n192.0.2.1,y\n", HOSTS, "addresses in other columns"),
+    "in text of no header": Case("192.0.2.1,x\n192.0.2.9,scan from 198.51.100.7\n", HOSTS, "in other columns"),
+    "beyond the header": Case("ip,x\n192.0.2.1,a\n192.0.2.9,b,198.51.100.7\n", HOSTS, "addresses in other columns"),
     "end of a zone": Case("$TIMESTAMP 2020:01:01 2021:01:01\n192.0.2.1\n", "192.0.2.1", "end of the whole zone"),
 }  # fmt: skip
 
@@ -96,8 +102,28 @@ COLUMNS: dict[str, Case] = {
     "routes": Case("192.0.2.0/24 dev lo\nblackhole 198.51.100.0/24\n", None, "a table of routes"),
 }  # fmt: skip
 
+OTHERS: dict[str, Case] = {
+    "Cisco": Case("Standard IP access list 10\n    10 deny   192.0.2.1\n    20 permit 198.51.100.1\n", None, "router"),
+    "nginx geo": Case("geo $bad {\n default 0;\n 192.0.2.1 1;\n 192.0.2.7 0;\n}\n", None, "a map of nginx"),
+    "Apache": Case("deny from 192.0.2.1\ndeny from 192.0.2.9\n", None, "a configuration of rules"),
+    "hosts.deny": Case("ALL: 192.0.2.1\nsshd: 192.0.2.9, 192.0.2.11\n", None, "a configuration of rules"),
+    "DNS": Case("1.2.0.192 IN A 127.0.0.2\n9.2.0.192 IN A 127.0.0.2\n", None, "a zone of DNS"),
+    "patch": Case("--- a/list\n+++ b/list\n@@ -1 +1 @@\n 192.0.2.1\n-192.0.2.7\n", None, "a patch"),
+    "YAML": Case("- 192.0.2.1\n- 192.0.2.9\n", None, "YAML"),
+    "Markdown": Case("| IP |\n|---|\n| 192.0.2.1 |\n", None, "a table drawn with lines"),
+    "XML": Case("<?xml version='1.0'?>\n<ip>192.0.2.1</ip>\n", None, "XML or HTML"),
+    "jail": Case("Status for the jail: sshd\n|- Filter\n`- Actions\n   `- Banned IP list: 192.0.2.1\n", None, "banip"),
+    "URLs": Case("http://192.0.2.1/x\nhttps://192.0.2.9/\n", None, "a list of URLs"),
+    # what is none of these, though it looks alike
+    "P2P": Case("orgd: 192.0.2.0-192.0.2.3\nothd:198.51.100.0-198.51.100.3\n", "192.0.2.0/30 198.51.100.0/30"),
+    "IPv6 in letters": Case("dead:beef::1\ncafe::2\nfeed:d::\n", "dead:beef::1 cafe::2 feed:d::"),
+    "words": Case("192.0.2.1 a bad host\n192.0.2.9 in a net\n", HOSTS, "words after the address"),
+    "URL in a column": Case("https://a.example,192.0.2.1\nhttps://b.example,192.0.2.9\n", HOSTS, "column 2"),
+}  # fmt: skip
+CASES = HEADINGS | WORDS | COLUMNS | OTHERS
 
-@pytest.mark.parametrize("case", (HEADINGS | WORDS | COLUMNS).values(), ids=HEADINGS | WORDS | COLUMNS)
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_stands_beside_the_addresses_is_followed_or_told(case: Case) -> None:
     check(case)
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 from xdpguard.errors import UsageError
 from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.entries import decoded, has_address, shown
+from xdpguard.lists.formats.lines import meaning
 from xdpguard.lists.formats.names import words_of
 from xdpguard.lists.formats.words import CLEAR, is_ban, is_let_in, is_off, normal
 
@@ -149,7 +150,7 @@ class Headings:
                 if mark:  # an entry that was taken out
                     self._pending = None
                     return
-                if _says_so(bare):
+                if _says_so(bare) or (self._form == "plain" and meaning(bare, 0).entry is None):
                     continue
                 if self._doubtful:
                     self._collector.notes.remark(NOTED, self._pending[0])

@@ -8,7 +8,7 @@ import socket
 from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.ends import duration
-from xdpguard.lists.formats.entries import Entry, decoded, entry
+from xdpguard.lists.formats.entries import Entry, addresses_in, decoded, entry, has_address
 from xdpguard.lists.formats.judging import ruled_out
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import joined
@@ -17,6 +17,7 @@ from xdpguard.lists.formats.words import has_clear_words, speaks_alone
 
 _WORDS = "words that may let in, in columns that do not decide"
 _TITLE = "words above the header, passed over"
+_OTHERS = "addresses in other columns, not taken"
 _STRAY = "a quote that is not closed on its line, so that the next line is read as a row of its own"
 
 
@@ -27,6 +28,7 @@ class Table:
         """``spare``: lines before the header or first row that are neither; ``titles``: how many of them to tell."""
         self._layout = layout
         self._collector = collector
+        self._taken = {layout.first, layout.last, layout.length}
         self._titles = range(spare - titles, spare)
         self._passed = 0
         self._spare = spare + layout.headed  # rows at the beginning that hold no data
@@ -67,12 +69,24 @@ class Table:
                 numbers.append(at)
                 if speaking and any(map(speaks_alone, row)):
                     self._collector.notes.remark(_WORDS, at)
+                if self._holds_others(row, value):
+                    self._collector.notes.remark(_OTHERS, at)
         self._collector.values(values, numbers)
 
     def _ruled_out(self, row: Row, value: str, line: int) -> bool:
         now = self._collector.notes.now
         said = (judge.verdict(cell(row, judge.at), now) for judge in self._layout.judges)
         return ruled_out(said, value, line, self._collector)
+
+    def _holds_others(self, row: Row, value: str) -> bool:
+        """Return whether there are addresses in cells that no header names."""
+        header, taken = self._layout.header, self._taken
+        for at, text in enumerate(row):
+            if at not in taken and text and (at >= len(header) or not header[at]) and has_address(text):
+                own = set(addresses_in(value))
+                if not own.issuperset(addresses_in(text)):
+                    return True
+        return False
 
     def _decision(self, row: Row) -> str | None:
         value = cell(row, self._layout.first)
