@@ -35,7 +35,7 @@ CASES: dict[str, Case] = {
     "shortened": Case("198.51.100/24" + MORE, HOSTS, "a shortened address"),
     "made harmless": Case("198[.]51[.]100[.]7" + MORE, HOSTS, "with brackets; write it without them"),
     "port": Case("198.51.100.7:80" + MORE, HOSTS, "an address with a port"),
-    "section": Case("[good]" + MORE, HOSTS, "not an address, prefix or range"),
+    "section": Case("[others]" + MORE, HOSTS, "not an address, prefix or range"),
     "time": Case("10:00" + MORE, HOSTS, "not an address, prefix or range"),
     # words
     "off": Case("198.51.100.7 off" + MORE, HOSTS, "left out: off (1)"),

@@ -30,6 +30,7 @@ from xdpguard.errors import UsageError
 from xdpguard.lists.formats import exports, objects, sources
 from xdpguard.lists.formats.collector import Collector, Fault, Parsed
 from xdpguard.lists.formats.entries import decoded
+from xdpguard.lists.formats.headings import Headings
 from xdpguard.lists.formats.nftables import Nftables
 from xdpguard.lists.formats.recognition import Sample, recognised
 from xdpguard.lists.formats.request import LINES, Request
@@ -110,19 +111,21 @@ def _read(name: str, head: bytes, blocks: Iterator[bytes], collector: Collector,
             raise UsageError(f"{name}: it is not in the format {request.format}; it looks like {form}", "leave it out")
         if form:
             return form
-    form, reader = "plain", None
+    form, reader, headings = "plain", None, Headings(collector)
     collector.reading = "an empty file, or comments only"
-    comment = ""
+    comments: tuple[str, ...] = ()
 
     def too_long(number: int, line: bytes) -> None:
         collector.fault(number, decoded(line), f"a line longer than {sources.LONGEST_LINE} bytes")
 
     for number, whole in sources.lines(blocks, too_long):
         if reader is None:
-            sample = Sample.of(whole, comment)
+            sample = Sample.of(whole, comments)
             if not sample.lines:
-                comment = sample.comment
+                comments = sample.comments
                 continue
             form, reader = recognised(name, whole, sample, collector, request)
+        if not request.mark:
+            headings.check(whole, number, form)
         reader(whole, number)
     return form

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.lists.formats.entries import NAME, NAMED
+from xdpguard.lists.formats.entries import NAME, NAMED, SPEAKS
 from xdpguard.policy.target import SHORTEST4, SHORTEST6
 
 Bools = NDArray[np.bool_]
@@ -45,8 +45,14 @@ _HOSTS6 = tuple(
 # A comment with what may be an address is left to `entries` and `lines`, which have a word to say about it.
 _ADDRESS = rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|::|:(?:[0-9A-Fa-f]{1,4}:){3}"
 _COMMENT = re.compile(rb"[#;][^\n]*")
-_HARMLESS = re.compile(rb"[#;](?![^\n]*?(?:" + _ADDRESS + rb"))[^\n]*")
-_HIDDEN = (re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\."), re.compile(rb"::|:(?:[0-9A-Fa-f]{1,4}:){3}"))
+_HARMLESS = re.compile(
+    rb"^([^#;\n]*+)[#;](?![^\n]*?(?:" + _ADDRESS + rb"|" + SPEAKS.encode() + rb"))[^\n]*", re.MULTILINE
+)
+_HIDDEN = (
+    re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\."),
+    re.compile(rb"::|:(?:[0-9A-Fa-f]{1,4}:){3}"),
+    re.compile(SPEAKS.encode()),
+)
 _NAMES = re.compile(rf"^(?![^\n]*[#;]){NAME}(?={NAMED}$)".encode(), re.MULTILINE)
 _DECORATION = (b" ", b"\t", b"#", b";", b"-", b"\f", b"\v", codecs.BOM_UTF8)  # without these there is nothing to strip
 _LENGTHS = {str(length): length for length in range(129)}
@@ -185,7 +191,8 @@ def _clean(pieces: list[bytes], found: Lines, lines: Positions) -> list[bytes]:
         text = _NAMES.sub(b"", text)
     if b"#" in text or b";" in text:
         comments = b"\n".join(_COMMENT.findall(text))
-        text = (_HARMLESS if any(mark.search(comments) for mark in _HIDDEN) else _COMMENT).sub(b"", text)
+        harmless = not any(mark.search(comments) for mark in _HIDDEN)
+        text = _COMMENT.sub(b"", text) if harmless else _HARMLESS.sub(rb"\1", text)
     cells = [piece.strip().removeprefix(codecs.BOM_UTF8).strip() for piece in text.split(b"\n")]
     text = b"\n".join(cells).replace(b" - ", b"-")
     if text != raw:

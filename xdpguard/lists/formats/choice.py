@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats import doubts, names, words
+from xdpguard.lists.formats import doubts, judges, names, words
 from xdpguard.lists.formats.entries import entry, shown
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.lengths import find_lengths
@@ -207,14 +207,15 @@ class Choice:
         why = why or "no header tells which ones are meant"
         return UsageError(f"{self._name}: columns {listed} hold addresses, and {why}", _REMEDY)
 
-    def _judges(self, found: Layout) -> tuple[words.Judge, ...]:
+    def _judges(self, found: Layout) -> tuple[judges.Judge, ...]:
         """Return the columns that decide over rows."""
         taken = {found.first, found.last, found.length}
-        made: list[words.Judge | None] = []
+        made: list[judges.Judge | None] = []
         for column in self._columns:
             name = found.header[column.at] if column.at < len(found.header) else ""
             if column.at not in taken:
-                made.append(words.judge(column.at, name) or words.unnamed(column.at, column.filled, name))
+                found_by = judges.judge(column.at, name) or judges.flagged(column.at, name, column.filled)
+                made.append(found_by or judges.unnamed(column.at, column.filled, name))
         return tuple(judge for judge in made if judge)
 
 

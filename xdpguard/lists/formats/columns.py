@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats import names, words
+from xdpguard.lists.formats import judges, names
 from xdpguard.lists.formats.choice import Choice, header_of
+from xdpguard.lists.formats.entries import has_address
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import could_be_length, is_mask, is_wildcard
 from xdpguard.lists.formats.request import Request
@@ -21,9 +22,11 @@ from xdpguard.lists.formats.rows import (
     split,
 )
 
+_TITLES = 6  # lines
 
-def recognise(name: str, sample: Sequence[str], comment: str, request: Request) -> Layout | None:
-    """Find the addresses in a file's first lines; ``comment`` is the one right before them, often the header.
+
+def recognise(name: str, sample: Sequence[str], comments: Sequence[str], request: Request) -> Layout | None:
+    """Find the addresses in a file's first lines; ``comments`` are the last ones before them, one often the header.
 
     Raise UsageError if more than one reading is possible.
     """
@@ -42,9 +45,7 @@ def recognise(name: str, sample: Sequence[str], comment: str, request: Request) 
             continue  # lines that make sense without columns; a semicolon then starts a comment
         if delimiter == BLANKS and not (asked or _all_in_columns(rows)):
             continue
-        header = header_of(split([comment.lstrip("#; ")], delimiter)[0])
-        if not (names.known(header) and len(header) == max(map(len, rows)) and not holds_address(header)):
-            header = []
+        header = _header_in(comments, delimiter, rows)
         if not asked and _several(rows) * 2 < len(rows):
             continue
         if found := Choice(name, delimiter, header, False, rows, request).made():
@@ -52,6 +53,30 @@ def recognise(name: str, sample: Sequence[str], comment: str, request: Request) 
     if asked:
         raise UsageError(f"{name}: no column of addresses", "check the column, or leave it to the content")
     return None
+
+
+def titles(sample: Sequence[str]) -> int:
+    """Return how many lines without an address stand above a header, such as the title of a spreadsheet."""
+    for at, line in enumerate(sample[:_TITLES]):
+        if has_address(line):
+            return 0
+        headers = [header_of(split([line], delimiter)[0]) for delimiter in DELIMITERS if delimiter != BLANKS]
+        if any(len(header) > 1 and names.known(header) for header in headers):
+            return at
+        if any(sum(map(bool, header)) > 1 for header in headers):
+            return 0
+    return 0
+
+
+def _header_in(comments: Sequence[str], delimiter: str, rows: list[Row]) -> Row:
+    """Return the last comment that names the columns of these rows, as a header; empty if none does."""
+    width = max(map(len, rows))
+    widths = (width,) if any(cell(row, width - 1) for row in rows) else (width, width - 1)
+    for comment in reversed(comments):
+        header = header_of(split([comment.lstrip("#; ")], delimiter)[0])
+        if names.known(header) and len(header) in widths and not holds_address(header):
+            return header
+    return []
 
 
 def _several(rows: list[Row]) -> int:
@@ -63,7 +88,7 @@ def _second_counts(rows: list[Row]) -> bool:
     """Return whether what follows the first semicolon is no comment: in most rows an address, a prefix length or a
     netmask, or in all of them a word that blocks or lets in.
     """
-    if words.unnamed(1, [cell(row, 1) for row in rows]):
+    if judges.unnamed(1, [cell(row, 1) for row in rows]):
         return True
     seconds = [(cell(row, 0), cell(row, 1)) for row in rows]
     good = sum(bool(text) and (is_entry(text) or could_be_length(first, text)) for first, text in seconds)

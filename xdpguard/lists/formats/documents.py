@@ -6,7 +6,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from xdpguard.errors import UsageError
@@ -100,13 +100,15 @@ class Document:
             self._at = end
             return found
 
-    def skip(self) -> None:
-        """Skip the next value, of any size and depth."""
+    def skip(self, seen: Callable[[Any], None] | None = None) -> None:
+        """Skip the next value, of any size and depth; ``seen`` is called with each string and number in it."""
         depth = 0
         while True:
             mark = self.peek() if depth == 0 else self._mark()
             if mark not in _OPENING and mark not in _CLOSING:
-                self.value()
+                found = self.value()
+                if seen:
+                    seen(found)
             else:
                 depth += 1 if mark in _OPENING else -1
                 self._at += 1

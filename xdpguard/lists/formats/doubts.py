@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats import names, words
+from xdpguard.lists.formats import judges, names, words
 from xdpguard.lists.formats.entries import addresses_in, shown
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.rows import Column, Row, cell, is_entry
@@ -19,10 +19,14 @@ def refuse(name: str, found: Layout, rows: list[Row], columns: Sequence[Column])
     others = [it for it in columns if it.at not in (found.first, found.last, found.length)]
     for column in others:
         said = list(dict.fromkeys(column.filled))
+        own = found.header[column.at] if column.at < len(found.header) else ""
+        if judges.judge(column.at, own) or judges.flagged(column.at, own, column.filled):
+            continue
         if len(column.filled) == len(rows) and words.are_flags(said):
+            teller = "its name does not tell" if own else "no header tells"
             raise UsageError(
-                f"{name}: column {found.named(column.at)} holds {' and '.join(map(shown, said[:2]))}, and no header "
-                "tells whether that decides over the row",
+                f"{name}: column {found.named(column.at)} holds {' and '.join(map(shown, said[:2]))}, and {teller} "
+                "whether that decides over the row",
                 f"--column {found.first + 1} takes every row; a header such as ip,enabled would decide",
             )
     if found.last is None:

@@ -30,6 +30,13 @@ _NUMBERS = re.compile(r"[0-9]\.[0-9]|::")
 _MAPPED = range(0xFFFF << 32, 1 << 48)  # ::ffff:0:0/96
 _WORDS = re.compile(r"(?<![0-9A-Za-z:.])[0-9A-Fa-f:.]{2,60}(?![0-9A-Za-z])")
 _COMMENT = re.compile("[#;]")
+# What in a comment may say that its address is let in, or when its block ends.
+SPEAKS = (
+    r"(?i:\b(?:white|allow|safe)[ _-]?list|\b(?:allow(?:ed|s)?|permit(?:ted)?|trusted|exempt(?:ed)?|"
+    r"false[ _-]positives?|(?:not|never) (?:block|ban)|un(?:block|bann?)(?:ed)?|expire[sd]?|expiry|until|disabled|"
+    r"inactive|revoked|removed|delisted)\b|(?<=;)[ \t]*(?:ok|accept(?:ed)?|dunno|pass|permit)\b)"
+)
+_SPEAKS = re.compile(SPEAKS)
 
 
 class Entry(NamedTuple):
@@ -140,11 +147,16 @@ def addresses_in(text: str) -> Iterator[bytes]:
 
 
 def hides_address(line: str) -> bool:
-    """Return whether the comment behind an entry holds an address."""
+    """Return whether the comment after an entry holds an address."""
     mark = _COMMENT.search(line)
     if mark is None or not has_address(line[mark.end() :]):
         return False
     return isinstance(entry(line[: mark.start()]), Entry)  # else the mark is part of a name before a range
+
+
+def speaks(comment: str) -> bool:
+    """Return whether a comment may say that its address is let in, or when its block ends."""
+    return _SPEAKS.search(comment) is not None
 
 
 def shown(text: str) -> str:

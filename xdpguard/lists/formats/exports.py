@@ -13,6 +13,8 @@ from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.documents import Document
 from xdpguard.lists.formats.ends import end_of
+from xdpguard.lists.formats.nftables import RULED
+from xdpguard.lists.formats.reasons import packed
 
 _BATCH = 20_000
 _DOCUMENT = re.compile(rb"""\s*(?:\{\s*["}]|\[\s*(?:[\["\]]|\{(?!'))|null\s*$)""")
@@ -94,6 +96,13 @@ class Export:
                 self._object(key)
 
     def _object(self, key: str) -> None:
+        if key == "rule":
+            line = self._document.line
+            found: set[bool] = set()
+            self._document.skip(lambda it: found.add(isinstance(it, str) and packed(it) is not None))
+            if True in found:
+                self._collector.notes.remark(RULED, line)
+            return
         if key not in ("set", "element", "map") or self._document.peek() != "{":
             self._document.skip()
             return

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xdpguard.lists.formats.collector import Collector
-from xdpguard.lists.formats.words import Verdict
+from xdpguard.lists.formats.judges import Verdict
 
 
 def ruled_out(verdicts: Iterable[Verdict], value: str, line: int, collector: Collector) -> bool:

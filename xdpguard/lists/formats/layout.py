@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xdpguard.lists.formats.entries import shown
+from xdpguard.lists.formats.judges import Judge
 from xdpguard.lists.formats.rows import TITLES, Row
-from xdpguard.lists.formats.words import Judge
 
 
 class Layout(NamedTuple):

@@ -7,9 +7,12 @@ from xdpguard.errors import UsageError
 from xdpguard.lists.formats import names, words
 from xdpguard.lists.formats.entries import shown
 from xdpguard.lists.formats.layout import Layout
-from xdpguard.lists.formats.masks import evidence, length_of
+from xdpguard.lists.formats.masks import are_sizes, evidence, length_of
 from xdpguard.lists.formats.request import NONE, Request
 from xdpguard.lists.formats.rows import Column, Row, cell
+
+_NETWORKS = frozenset((*names.FIRSTS, "network", "net", "subnet", "netblock", "block", "ip_block", "address_block"))
+_FEW, _MANY = 4, 256  # how many addresses a network has at least, so that numbers are taken for that
 
 
 def find_lengths(name: str, found: Layout, rows: list[Row], columns: list[Column], request: Request) -> Layout:
@@ -24,10 +27,20 @@ def find_lengths(name: str, found: Layout, rows: list[Row], columns: list[Column
             return found._replace(length=at, wildcard=columns[at].wildcards > 0 == columns[at].masks)
     # Without a name for it, it is next to the addresses; a netmask comes before a length. Elsewhere, it is in doubt.
     for at in sorted(range(len(columns)), key=lambda at: at != found.first + 1):
-        if at == found.first or (at < len(header) and header[at] in names.COUNTS):
+        if at == found.first:
             continue
         beside = at == found.first + 1
-        weighed = evidence([(cell(row, found.first), cell(row, at)) for row in rows])
+        pairs = [(cell(row, found.first), cell(row, at)) for row in rows]
+        networks = found.first < len(header) and header[found.first] in _NETWORKS
+        if beside and are_sizes(pairs, _FEW if networks else _MANY):
+            raise UsageError(
+                f"{name}: column {found.named(at)} may hold how many addresses the networks of column "
+                f"{found.named(found.first)} have, or other numbers",
+                f"write prefixes; --prefix-column {NONE} takes each address alone",
+            )
+        if at < len(header) and header[at] in names.COUNTS:
+            continue
+        weighed = evidence(pairs)
         if weighed == "yes" and beside:
             return found._replace(length=at, wildcard=columns[at].wildcards > 0 == columns[at].masks)
         if weighed == "yes" or (weighed == "unclear" and beside):

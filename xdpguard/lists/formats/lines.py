@@ -11,13 +11,14 @@ import re
 from typing import NamedTuple
 
 from xdpguard.lists.formats.ends import end_of
-from xdpguard.lists.formats.entries import Entry, entry, has_address, hides_address, shown
+from xdpguard.lists.formats.entries import Entry, entry, has_address, hides_address, shown, speaks
 from xdpguard.lists.formats.masks import could_be_length, is_mask
 from xdpguard.lists.formats.reasons import NO_ENTRY, VAGUE
 from xdpguard.lists.formats.words import is_let_in, is_off
 
-WORDS = "words behind the address, taken for comments"
-HIDDEN = "addresses in comments behind an entry, not taken"
+WORDS = "words after the address, taken for comments"
+HIDDEN = "addresses in comments after an entry, not taken"
+SPOKEN = "comments that may say that an address is let in, or when its block ends, taken to block"
 SEVERAL = "several addresses on the line, each taken as an entry"
 _SEVERAL = "several addresses on one line"
 _MORE = f"{_SEVERAL}; --format addresses takes each, --format ranges the first two as a range"
@@ -27,7 +28,9 @@ _LENGTH = (
 )
 _SEPARATOR = re.compile(r"[,;|]")
 _BREAK = re.compile(r"[,;|\s]+")
+_BREAKS = re.compile(r"[,;|\t]")
 _COMMENT = re.compile(r"#|//")
+_MARK = re.compile("[#;]")
 _SPACED_RANGE = re.compile(r"(\S+)\s*-\s*([0-9A-Fa-f:.]+)\s+(\S.*)")
 # Ranges as people write them, with a dash of typography or a word.
 _WRITTEN_RANGE = re.compile(r"([0-9A-Fa-f:.]+?)(?:\s*(?:[\u2010-\u2015\u2212~]|\.\.+)\s*|\s+to\s+)([0-9A-Fa-f:.]+)")
@@ -71,7 +74,7 @@ def meaning(line: str, now: float) -> Meaning:
     said = entry(text)
     if isinstance(said, Entry):
         if not hides_address(text):
-            return Meaning(said)
+            return _commented(text, said)
     elif (marked := _EXCEPTION.match(text)) and (text[0] != "!" or _DIGITS.search(marked[1])):
         return Meaning(exception=marked[1])
     elif _NEGATED.match(text):
@@ -81,12 +84,23 @@ def meaning(line: str, now: float) -> Meaning:
     return _decorated(text, said if isinstance(said, str) else "", now)
 
 
+def _commented(text: str, said: Entry) -> Meaning:
+    """Return the meaning of an entry and a comment without an address, if there is one."""
+    mark = _MARK.search(text)
+    if mark is None or not speaks(text[mark.start() :]) or not isinstance(entry(text[: mark.start()]), Entry):
+        return Meaning(said)
+    word = _BREAKS.split(text[mark.end() :].strip(), maxsplit=1)[0]
+    if mark[0] == ";" and (is_let_in(word) or is_off(word)):  # columns, though other rows have none
+        return Meaning(let_in=text[: mark.start()], why=word) if is_let_in(word) else Meaning(out=word)
+    return Meaning(said, remark=SPOKEN)
+
+
 def _decorated(text: str, fault: str, now: float) -> Meaning:
     """Return the meaning of a line that is not an entry and a harmless comment."""
     if fault.startswith(("a reversed range", "a range from")):
         return Meaning(fault=fault)
     body, *comments = _COMMENT.split(text, maxsplit=1)
-    remark = HIDDEN if comments and has_address(comments[0]) else ""
+    remark = _remark("".join(comments))
     body = body.strip()
     if written := _WRITTEN_RANGE.fullmatch(body):
         body, fault = f"{written[1]}-{written[2]}", ""
@@ -94,13 +108,16 @@ def _decorated(text: str, fault: str, now: float) -> Meaning:
         return Meaning(found, remark=SEVERAL if len(_SEPARATOR.split(body.strip(",;|"))) > 1 else remark)
     if ";" in body:
         body, comment = body.split(";", 1)
-        if has_address(comment):
-            remark = HIDDEN
+        remark = _remark(";" + comment) or remark
         body = body.strip()
     said = entry(body)
     if isinstance(said, Entry):
         return Meaning(said, remark=remark)
     return _with_words(body, remark, now) or Meaning(fault=_reason(body, fault, said))
+
+
+def _remark(comment: str) -> str:
+    return HIDDEN if has_address(comment) else SPOKEN if speaks(comment) else ""
 
 
 def _reason(body: str, fault: str, said: str | None) -> str:

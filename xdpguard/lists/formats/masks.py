@@ -70,7 +70,7 @@ def evidence(pairs: list[tuple[str, str]]) -> str:
     wildcards = all(map(is_wildcard, cells)) and any(cell != "0.0.0.0" for cell in cells)
     if netmasks or wildcards:
         return "yes"
-    return "unclear" if _sizes(filled) else _of_lengths(filled)
+    return "unclear" if are_sizes(filled) else _of_lengths(filled)
 
 
 def _of_lengths(pairs: list[tuple[str, str]]) -> str:
@@ -83,16 +83,17 @@ def _of_lengths(pairs: list[tuple[str, str]]) -> str:
     return "unclear" if all(length >= _SHORTEST for _, length in lengths) else "no"
 
 
-def _sizes(pairs: list[tuple[str, str]]) -> bool:
-    """Return whether each number may be how many addresses the network has."""
+def are_sizes(pairs: list[tuple[str, str]], most: int = 256) -> bool:
+    """Return whether each number may be how many addresses the network has; ``most``: what one is to reach at least."""
+    sizes: list[int] = []
     for address, cell in pairs:
         raw = packed(address)
         if not cell or raw is None:
             continue
-        size = int(cell) if cell.isdecimal() else 0
-        if size < 256 or size & (size - 1) or int.from_bytes(raw, "big") % size:
+        sizes.append(int(cell[:40]) if cell.isascii() and cell.isdecimal() else 0)
+        if not sizes[-1] or sizes[-1] & (sizes[-1] - 1) or int.from_bytes(raw, "big") % sizes[-1]:
             return False
-    return True
+    return max(sizes, default=0) >= most
 
 
 def joined(address: str, cell: str, wildcard: bool = False) -> str:

@@ -15,7 +15,7 @@ ADDRESSES = words_of(
     "range netblock subnet net ipv4 ipv6 ip4 ip6 ip_cidr value ioc_value ioc indicator entry object observable "
     "member element ipv4_address ipv6_address ipv4addr ipv6addr bad_ip malicious_ip blocked_ip banned_ip ip_or_cidr "
     "network_address indicator_value item target_ip_address_blocked address_block ip_block adresse ip_adresse "
-    "adresse_ip ipadresse direccion direccion_ip indirizzo indirizzo_ip adres ip_adres"
+    "adresse_ip ipadresse content members addresses direccion direccion_ip indirizzo indirizzo_ip adres ip_adres"
 )
 # Who sent, attacked, asked.
 SOURCES = words_of(
@@ -23,7 +23,8 @@ SOURCES = words_of(
     "saddr sip ip_src ipsrc client client_ip clientip client_address client_addr clientaddr c_ip cip remote "
     "remote_ip remoteip remote_addr remote_address remote_host remotehost rhost attacker attacker_ip attackerip "
     "attacker_address attack_ip offender offender_ip abuser intruder src_host source_host id_orig_h orig_h "
-    "originator sender sender_ip scanner scanner_ip bot bot_ip actor_ip src_net source_network source_net src_cidr"
+    "originator sender sender_ip scanner scanner_ip bot bot_ip actor_ip src_net source_network source_net src_cidr "
+    "x_forwarded_for forwarded_for xff x_real_ip real_ip true_client_ip cf_connecting_ip original_client_ip end_user_ip"
 )
 # Who was attacked, who logged, who passed it on.
 TARGETS = words_of(

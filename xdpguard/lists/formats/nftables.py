@@ -22,11 +22,14 @@ _STEP = re.compile(
     rb"|\btimeout[ \t]+(?P<timeout>[0-9a-z]+)"
     rb"|(?P<elements>\b(?:elements|define[ \t]+[^\s{}]{1,200})[ \t]*=[ \t]*\{"
     rb"|\b(?:add|create)[ \t]+element[ \t]+[^{}\n]{1,200}\{)"
+    rb"|(?P<ruled>\bip6?[ \t]+[sd]addr[ \t]+(?:!=[ \t]*|vmap[ \t]*)?(?:[0-9{]|[0-9A-Fa-f]*:)"
+    rb"|^[ \t]*(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]+)?[ \t]*,?[ \t]*$)"
     rb"|(?P<taken>\b(?:delete|destroy)[ \t]+element[ \t]|\bflush[ \t]+set[ \t])",
     re.MULTILINE,
 )
 _WORDS = re.compile(rb"\s(?:timeout|expires|counter|comment|limit|quota|ct|last|size|packets|bytes)\b[^,]*")
 _TIMED = re.compile(rb"\s(timeout|expires)\s+([0-9a-z]+)")
+RULED = "addresses in rules, or elsewhere outside sets, not taken"
 _ADDRESSES = (b"ipv4_addr", b"ipv6_addr")
 
 
@@ -97,6 +100,8 @@ class Nftables:
                 self._unwanted = self._unwanted or _unwanted(step["type"].strip(), bool(step["of"]))
             elif step["timeout"]:
                 self._timeout = duration(decoded(step["timeout"]))
+            elif step["ruled"]:
+                self._collector.notes.remark(RULED, self._line(text, step.start()))
             elif step["taken"]:
                 self._removes(step["taken"], self._line(text, step.start()))
             else:

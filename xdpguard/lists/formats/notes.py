@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from xdpguard.lists.formats.entries import shown
+from xdpguard.lists.formats.words import lets_in
 from xdpguard.units import moment
 
 _KINDS = 20  # maximum told apart
@@ -73,6 +74,8 @@ class Notes:
             yield f"{number:,} {have} ({until}), which a list does not keep: in force until the list is loaded again"
         for what, (number, line) in self._remarks.items():
             yield f"{what}: {number:,} {'lines, the first is line' if number > 1 else 'line:'} {line}"
+        for name in [it for it in self._sets if lets_in(it)][:_NAMED]:
+            yield f"the set {shown(name)} holds what is let in, by its name; its entries are taken to block"
         if len(self._sets) > 1:
             names = list(map(shown, self._sets))
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

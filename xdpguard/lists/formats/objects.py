@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from xdpguard.lists.formats import words
+from xdpguard.lists.formats import judges, words
 from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.entries import decoded
 from xdpguard.lists.formats.judging import ruled_out
@@ -49,9 +49,9 @@ def spamhaus(text: bytes, number: int, collector: Collector) -> None:
     collector.values(values, numbers)
 
 
-def _verdicts(found: dict[str, Any], now: float) -> Iterator[words.Verdict]:
+def _verdicts(found: dict[str, Any], now: float) -> Iterator[judges.Verdict]:
     """Yield what the members of an object say about its prefix."""
     for key in sorted(found.keys() - _OWN):
-        judge = words.judge(0, words.normal(key))
+        judge = judges.judge(0, words.normal(key))
         if judge and isinstance(found[key], (str, int, float)):
             yield judge.verdict(str(found[key]), now)

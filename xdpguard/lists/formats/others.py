@@ -45,7 +45,7 @@ _KINDS = (
         first=True,
     ),
     _Kind(
-        re.compile(r"\S+ (?:dev \S+ |via )|\S+\s+ether\s"),
+        re.compile(r"\S+ (?:dev \S+(?: |$)|via )|(?:blackhole|unreachable|prohibit|throw) [0-9a-f]|\S+\s+ether\s"),
         "a table of routes or neighbours",
         "use a list of addresses",
     ),
@@ -92,6 +92,8 @@ _KINDS = (
         re.compile(
             r"(?:no\s+)?(?:ip(?:v6)?\s+)?(?:access-list|prefix-list)\s|object-group\s|policy-options\s"
             r"|set\s+(?:policy-options|firewall|security)\s|config firewall\s|define\s+\S+\s*=\s*\["
+            r"|network-object\s|shun\s|ip route\s|(?:standard|extended) ip access list|\s*[0-9]+ (?:deny|permit) "
+            r"|/ip(?:v6)? firewall|add (?:\S+=\S+ )*address="
         ),
         "a router's or firewall's configuration",
         _PREFIXES,
@@ -101,6 +103,59 @@ _KINDS = (
         re.compile(r"(?:route6?|inet6?num):\s"),
         "a list of objects of a routing registry",
         _PREFIXES,
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"Status for the jail"),
+        "what fail2ban-client status prints",
+        "fail2ban-client get JAIL banip prints the addresses of a jail",
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"[a-z]+://[^\s,;|]+$", re.IGNORECASE),
+        "a list of URLs, which are more than an address",
+        "take the addresses out of it first, one per line",
+    ),
+    _Kind(
+        re.compile(r"geo\s+(?:\$\S+\s+)?\$\S+\s*\{|map\s+\S+\s+\$\S+\s*\{"),
+        "a map of nginx, whose values say which addresses block",
+        "write the addresses to block, one per line",
+        first=True,
+    ),
+    _Kind(
+        re.compile(
+            r"(?:deny|allow)\s+[^\s;]+;|(?:deny|allow)\s+from\s|order\s+(?:deny|allow)\b|<?require\w*\s|http_access\s"
+            r"|acl\s+\S+\s+(?:src|dst)\s|(?:block|pass)\s+(?:in|out|drop|quick)\b|(?:all|[a-z]+d)\s*:\s+(?!\S+\s*-)\S",
+            re.IGNORECASE,
+        ),
+        "a configuration of rules, not a list",
+        _PREFIXES,
+    ),
+    _Kind(
+        re.compile(r"(?:\$ORIGIN|@\s+(?:IN\s+)?SOA)\s|\S+\s+(?:[0-9]+\s+)?IN\s+(?:A|AAAA|CNAME|PTR)\s"),
+        "a zone of DNS, which is read only in the form of rbldnsd",
+        "take the addresses out of it first, one per line",
+    ),
+    _Kind(
+        re.compile(r"(?:\+\+\+|diff|Index:)\s+\S+|@@ -[0-9]"),
+        "a patch, not a list",
+        "apply it, and load the list",
+        first=True,
+    ),
+    _Kind(
+        re.compile(r"[\w.-]+:$|-\s+[\"']?[0-9A-Fa-f.:/]+[\"']?$|---$"),
+        "YAML, of which no lists are read",
+        "take the addresses out of it first, one per line",
+    ),
+    _Kind(
+        re.compile(r"\||\+[-=]|[\u2500-\u257f]"),
+        "a table drawn with lines",
+        "export it as CSV, or take the addresses out of it first",
+    ),
+    _Kind(
+        re.compile(r"<\?xml|<[A-Za-z][\w.:-]*(?:\s|>|/)"),
+        "XML or HTML",
+        "take the addresses out of it first, one per line",
         first=True,
     ),
     _Kind(

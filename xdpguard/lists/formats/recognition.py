@@ -19,6 +19,7 @@ from xdpguard.lists.formats.table import Table
 from xdpguard.lists.formats.zones import Zone, is_zone
 
 _SAMPLE = 200  # lines
+_COMMENTS = 9  # kept, and one more
 _COMMENT = re.compile("[#;]")
 _IPSET = re.compile(
     r"(?:create|-N|--create)\s+\S+\s+(?:(?:hash|bitmap|list):|ip(?:hash|map|port|tree)|nethash|macipmap|portmap|setlist)"
@@ -31,14 +32,14 @@ Reader = Callable[[bytes, int], None]
 
 
 class Sample(NamedTuple):
-    """The first lines that are neither blank nor comments, and the comment that is most likely their header."""
+    """The first lines that are neither blank nor comments, and the last comments before them; one may be a header."""
 
     lines: list[str]
-    comment: str
+    comments: tuple[str, ...]
 
     @classmethod
-    def of(cls, whole: bytes, comment: str) -> Sample:
-        """Take it from whole lines; ``comment`` is the one before them."""
+    def of(cls, whole: bytes, comments: tuple[str, ...]) -> Sample:
+        """Take it from whole lines; ``comments`` are the last ones before them."""
         found: list[str] = []
         start = 0 if whole.strip() else len(whole)
         while start < len(whole) and len(found) < _SAMPLE:
@@ -48,9 +49,9 @@ class Sample(NamedTuple):
             bare = line.strip().removeprefix("\ufeff")
             if bare and bare[0] not in "#;" and not bare.startswith(("//", "--")):
                 found.append(line)
-            elif bare and not found and not comment.startswith(_FIELDS):
-                comment = bare
-        return cls(found, comment)
+            elif bare and not found and not any(it.startswith(_FIELDS) for it in comments):
+                comments = (*comments[-_COMMENTS:], bare)
+        return cls(found, comments)
 
 
 def recognised(name: str, whole: bytes, sample: Sample, collector: Collector, request: Request) -> tuple[str, Reader]:
@@ -92,15 +93,17 @@ def _plain(sample: Sample, collector: Collector) -> tuple[str, Reader]:
 
 
 def _table(name: str, sample: Sample, collector: Collector, request: Request) -> tuple[str, Reader] | None:
-    comment = sample.comment.removeprefix("#fields").strip() if sample.comment.startswith(_FIELDS) else sample.comment
+    comments = [it.removeprefix("#fields").strip() if it.startswith(_FIELDS) else it for it in sample.comments]
     rows, spare = sample.lines, 0
     if rows[0].strip().lower().strip('"').startswith("sep=") and len(rows) > 1:
         rows = rows[1:]  # a spreadsheet's own first line
         spare = 1
-    found = columns.recognise(name, rows, comment, request)
+    title = columns.titles(rows)
+    rows, spare = rows[title:], spare + title
+    found = columns.recognise(name, rows, comments, request)
     if not found:
         return None
-    table = Table(found, collector, spare)
+    table = Table(found, collector, spare, title)
     return "crowdsec" if found.decisions and not request.column else "csv", table.block
 
 

@@ -76,6 +76,11 @@ def is_entry(text: str) -> bool:
     return isinstance(entry(text), Entry)
 
 
+def _is_entries(text: str) -> bool:
+    """Return whether a cell is an entry, or several, each on a line of its own."""
+    return all(map(is_entry, text.split("\n")))
+
+
 def holds_address(row: Row) -> bool:
     """Return whether a row has an address anywhere, so that it is no header."""
     return any(has_address(text) or is_entry(text) for text in row if text.strip())
@@ -97,7 +102,7 @@ class Column(NamedTuple):
         filled = [text for row in rows if (text := cell(row, at)) and text != "-"]
         zeros = filled.count("0.0.0.0")
         masks, wildcards = sum(map(is_mask, filled)), sum(map(is_wildcard, filled))
-        return cls(at, len(rows), filled, sum(map(is_entry, filled)), masks and masks + zeros, wildcards)
+        return cls(at, len(rows), filled, sum(map(_is_entries, filled)), masks and masks + zeros, wildcards)
 
     @property
     def addresses(self) -> bool:

@@ -8,22 +8,29 @@ import socket
 from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.ends import duration
-from xdpguard.lists.formats.entries import Entry, decoded, entry
+from xdpguard.lists.formats.entries import Entry, addresses_in, decoded, entry, has_address
 from xdpguard.lists.formats.judging import ruled_out
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import joined
 from xdpguard.lists.formats.rows import Row, cell, number, split_rows
+from xdpguard.lists.formats.words import has_clear_words, speaks_alone
 
+_WORDS = "words that may let in, in columns that do not decide"
+_TITLE = "words above the header, passed over"
+_OTHERS = "addresses in other columns, not taken"
 _STRAY = "a quote that is not closed on its line, so that the next line is read as a row of its own"
 
 
 class Table:
     """Reads rows, all by one layout."""
 
-    def __init__(self, layout: Layout, collector: Collector, spare: int = 0) -> None:
-        """``spare``: lines before the header, or the first row, that are neither."""
+    def __init__(self, layout: Layout, collector: Collector, spare: int = 0, titles: int = 0) -> None:
+        """``spare``: lines before the header or first row that are neither; ``titles``: how many of them to tell."""
         self._layout = layout
         self._collector = collector
+        self._taken = {layout.first, layout.last, layout.length}
+        self._titles = range(spare - titles, spare)
+        self._passed = 0
         self._spare = spare + layout.headed  # rows at the beginning that hold no data
         header = layout.header
         self._scope, self._kind, self._duration, self._simulated = (
@@ -40,12 +47,17 @@ class Table:
             for at, line in enumerate(decoded(text).split("\n"), start=first)
             if (bare := line.strip()) and bare[0] != "#" and (bare[0] != ";" or layout.delimiter == ";")
         ]
+        for at, _ in kept[: self._spare]:
+            if self._passed in self._titles:
+                self._collector.notes.remark(_TITLE, at)
+            self._passed += 1
         passed = min(self._spare, len(kept))
         self._spare -= passed
         del kept[:passed]
         values: list[str] = []
         numbers: list[int] = []
         judges, decisions = layout.judges, layout.decisions
+        speaking = not decisions and has_clear_words(text)
         rows = split_rows([line for _, line in kept], layout.delimiter)
         for start in rows.stray:
             self._collector.notes.remark(_STRAY, kept[start][0])
@@ -53,14 +65,28 @@ class Table:
             at = kept[start][0]
             value = self._decision(row) if decisions else _address(row, layout)
             if value is not None and not (judges and self._ruled_out(row, value, at)):
-                values.append(value)
+                values.append(value.strip().replace("\n", ",") if "\n" in value else value)
                 numbers.append(at)
+                if speaking and any(map(speaks_alone, row)):
+                    self._collector.notes.remark(_WORDS, at)
+                if self._holds_others(row, value):
+                    self._collector.notes.remark(_OTHERS, at)
         self._collector.values(values, numbers)
 
     def _ruled_out(self, row: Row, value: str, line: int) -> bool:
         now = self._collector.notes.now
         said = (judge.verdict(cell(row, judge.at), now) for judge in self._layout.judges)
         return ruled_out(said, value, line, self._collector)
+
+    def _holds_others(self, row: Row, value: str) -> bool:
+        """Return whether there are addresses in cells that no header names."""
+        header, taken = self._layout.header, self._taken
+        for at, text in enumerate(row):
+            if at not in taken and text and (at >= len(header) or not header[at]) and has_address(text):
+                own = set(addresses_in(value))
+                if not own.issuperset(addresses_in(text)):
+                    return True
+        return False
 
     def _decision(self, row: Row) -> str | None:
         value = cell(row, self._layout.first)

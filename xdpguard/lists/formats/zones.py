@@ -9,6 +9,8 @@ from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.entries import decoded
 
 _FIRST = re.compile(r"\$(?:SOA|NS|TTL|TIMESTAMP|MAXRANGE4|DATASET)\s|:127\.", re.IGNORECASE)
+_TIMESTAMP = re.compile(r"\$TIMESTAMP\s+\S+\s+[^\s;#]", re.IGNORECASE)
+_ENDS = "an end of the whole zone ($TIMESTAMP), which a list does not keep"
 _VALUE = re.compile(r"\s:|:127\.|\s")
 
 
@@ -31,6 +33,8 @@ class Zone:
         for at, line in enumerate(decoded(text).split("\n"), start=number):
             bare = line.strip()
             if not bare or bare[0] in "#;$:":
+                if _TIMESTAMP.match(bare):
+                    self._collector.notes.remark(_ENDS, at)
                 continue
             value = _VALUE.split(bare.removeprefix("!").strip(), maxsplit=1)[0]
             if bare[0] == "!":
