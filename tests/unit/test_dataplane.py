@@ -20,7 +20,7 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import encoded
 from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.dataplane.tables import prefilter
-from xdpguard.dataplane.tables.rules import entry
+from xdpguard.dataplane.tables.entries import entry
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
 

@@ -21,7 +21,7 @@ from xdpguard import signals
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.build.handshakes import Handshakes
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables.rules import boot_offset
+from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.errors import XdpguardError
 from xdpguard.metrics.service import Service
 from xdpguard.net.links import Link

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from struct import Struct
 
 from xdpguard.closeable import Closeable
 from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
 
 
 class HeldMaps(Closeable):
@@ -32,12 +34,25 @@ class HeldMaps(Closeable):
         """Return the fields of ``struct xg_settings``."""
         return abi.SETTINGS.unpack(kernel.lookup(self._maps["settings"], bytes(4), abi.SETTINGS.size) or b"")
 
-    def _rules(self, table: str, key_size: int) -> dict[bytes, bytes]:
-        """Return every entry of a table of rules."""
-        keys, values, count = kernel.entries(self._maps[table], key_size, abi.RULE.size)
-        width = abi.RULE.size
-        return {keys[i * key_size : (i + 1) * key_size]: values[i * width : (i + 1) * width] for i in range(count)}
+    def _open_tables(self, pins: Pins, keys: Mapping[str, Struct]) -> None:
+        """Open tables of rules, given with the layouts of their keys."""
+        for name, key in keys.items():
+            self._maps[name] = pins.open(name, key.size, abi.RULE.size)
 
-    def _write_rules(self, table: str, pairs: Mapping[bytes, bytes]) -> None:
-        if pairs:
-            kernel.update_batch(self._maps[table], b"".join(pairs), b"".join(pairs.values()), len(pairs))
+    def _rules(self, table: str) -> dict[bytes, bytes]:
+        """Return every entry of a table of rules."""
+        key, value = kernel.map_info(self._maps[table]).key_size, abi.RULE.size
+        keys, values, count = kernel.entries(self._maps[table], key, value)
+        return {keys[i * key : (i + 1) * key]: values[i * value : (i + 1) * value] for i in range(count)}
+
+    def _write_rules(self, entries: Mapping[str, Mapping[bytes, bytes]]) -> None:
+        """Write entries, given by table and key."""
+        for table, pairs in entries.items():
+            if pairs:
+                kernel.update_batch(self._maps[table], b"".join(pairs), b"".join(pairs.values()), len(pairs))
+
+    def _delete_rules(self, entries: Mapping[str, Iterable[bytes]]) -> None:
+        """Delete entries, given by table."""
+        for table, keys in entries.items():
+            for key in keys:
+                kernel.delete(self._maps[table], key)

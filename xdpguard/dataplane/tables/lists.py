@@ -7,7 +7,6 @@ needs are set before, bits that it no longer needs are cleared after, so that no
 
 from __future__ import annotations
 
-import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -58,7 +57,7 @@ class ListMaps(HeldMaps):
         """
         descriptor = kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
         try:
-            _mapped(descriptor, len(lines) * _WORDS)[:] = lines.reshape(-1)
+            _words_of(descriptor)[:] = lines.reshape(-1)
             self._add(self.NETS4, nets4)
             self._add(self.NETS6, nets6)
             self._flags(lambda old, new: old | new, nets4 is not None, nets6 is not None, wide6)
@@ -88,8 +87,7 @@ class ListMaps(HeldMaps):
         if descriptor is None:
             return None
         try:
-            count = kernel.map_info(descriptor).max_entries
-            return _mapped(descriptor, count * _WORDS).copy().reshape(count, _WORDS)
+            return _words_of(descriptor).copy().reshape(-1, _WORDS)
         finally:
             os.close(descriptor)
 
@@ -179,11 +177,9 @@ class ListMaps(HeldMaps):
         settings.change(self._maps["settings"], change)
 
     def _words(self, name: str) -> _U64:
-        info = kernel.map_info(self._maps[name])
-        return _mapped(self._maps[name], info.max_entries * info.value_size // 8)
+        return _words_of(self._maps[name])
 
 
-def _mapped(descriptor: int, count: int) -> _U64:
+def _words_of(descriptor: int) -> _U64:
     """Map an array map as words. The mapping ends with the last reference to it."""
-    size = -(-count * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
-    return np.frombuffer(mmap.mmap(descriptor, size), np.uint64, count)
+    return np.frombuffer(kernel.mapped(descriptor), np.uint64)

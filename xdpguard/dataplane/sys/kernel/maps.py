@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 from pathlib import Path
@@ -86,6 +87,12 @@ def map_info(fd: int) -> MapInfo:
     bpf(_OBJ_INFO, bytearray(struct.pack("=IIQ", fd, len(buffer), address(buffer))))
     kind, number, key, value, entries, flags, name = struct.unpack_from("=6I16s", buffer)
     return MapInfo(kind, number, key, value, entries, flags, name.rstrip(b"\0").decode("ascii", "replace"))
+
+
+def mapped(fd: int) -> mmap.mmap:
+    """Map the values of an array made with MAP_MMAPABLE, end to end."""
+    info = map_info(fd)
+    return mmap.mmap(fd, info.max_entries * info.value_size)
 
 
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
