@@ -19,7 +19,7 @@ from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
-from xdpguard.dataplane.tables.index import reached4, reached6
+from xdpguard.dataplane.tables.listnets import reached4, reached6
 from xdpguard.lists.addresses import AddressSet
 from xdpguard.policy.hits import Hits, Split
 
