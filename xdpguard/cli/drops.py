@@ -19,6 +19,7 @@ from xdpguard.cli import places, render
 from xdpguard.cli.session import Options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.target import parse_duration
+from xdpguard.store.attachments import attachments
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet
@@ -61,7 +62,7 @@ class Wanted:
         self.version = version
         held = pins(chosen)
         with Store(chosen.instance.store, read_only=True) as store:
-            there = [(it.name, it.netns) for it in store.attachments() if held.is_current(it.name, it.netns)]
+            there = [(it.name, it.netns) for it in attachments(store) if held.is_current(it.name, it.netns)]
             expect_namespaces(store)
         new = [it for it in matching(there, self.interface, self.netns) if it not in self.places]
         self.places += new
@@ -107,7 +108,7 @@ def namespace(chosen: Options, words: str) -> str:
 
     with Store(chosen.instance.store, read_only=True) as store:
         expect_namespaces(store)
-        return netns.recorded_name(words, {it.netns for it in store.attachments()})
+        return netns.recorded_name(words, {it.netns for it in attachments(store)})
 
 
 def seconds(rate: float, lasting: str | None) -> float | None:

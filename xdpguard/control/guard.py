@@ -17,6 +17,7 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
 from xdpguard.errors import UsageError
+from xdpguard.store.attachments import attachments
 
 if TYPE_CHECKING:
     from xdpguard.control.surroundings import Seen
@@ -176,7 +177,7 @@ class GuardPolicy:
         if wanted is None:
             return
         guard.write_policy(self._pins, wanted)
-        for it in self._store.attachments():
+        for it in attachments(self._store):
             if self._pins.is_current(it.name, it.netns):
                 guard.follow_mode(self._pins, it.name, it.netns)
 

@@ -24,6 +24,7 @@ from xdpguard.net import netns as namespaces
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Policy
+from xdpguard.store.attachments import attachments
 
 NO_GUARD = guard.State(*[0] * len(guard.State._fields))
 
@@ -67,7 +68,7 @@ def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface
     if not attached:
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
     there = [(it.name, it.netns) for it in attached]
-    where = None if netns is None else namespaces.recorded_name(netns, {it.netns for it in session.store.attachments()})
+    where = None if netns is None else namespaces.recorded_name(netns, {it.netns for it in attachments(session.store)})
     wanted = matching(there, name, where)
     fitting = [it for it in attached if (it.name, it.netns) in wanted]
     known = ", ".join(place_of(it.name, it.netns) for it in attached)

@@ -41,6 +41,7 @@ from xdpguard.service.suspects import Suspects
 from xdpguard.service.unconfirmed import Unconfirmed
 from xdpguard.service.upkeep import Upkeep
 from xdpguard.store import clock
+from xdpguard.store.offences import forget_offences
 from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.resent import Counter as Resent
@@ -226,7 +227,7 @@ class Daemon:
         self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
         if clock.steady(session.store):
-            session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
+            forget_offences(session.store, time.time() - parse_duration(self._guard.forget))
         self._open_ring()
         self._seen = self._store.version()
 
