@@ -20,7 +20,7 @@ from topology import INTERFACE, Lab
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.abi import ABI
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.net.links import Links
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
@@ -134,11 +134,11 @@ def test_killed_while_blocking(lab: Lab, command: Command, echo: Echo, step: str
 def test_killed_while_the_guards_policy_is_set(lab: Lab, command: Command, step: str) -> None:
     command.ok("attach", INTERFACE, "--netns", lab.server)
     pins = Pins(Path("/sys/fs/bpf"), command.instance)
-    before = guard.policy_in_force(pins)
+    before = guardpolicy.in_force(pins)
     assert command("guard", "set", "mode=always", kill_at=step).code == -signal.SIGKILL
     command.ok("block", "203.0.113.9")
     done = step == "done"
-    assert (guard.policy_in_force(pins) == before) == (not done)
+    assert (guardpolicy.in_force(pins) == before) == (not done)
     assert guard.read(pins, INTERFACE, lab.server).active() == done
     assert command.json("guard", "show")["policy"]["mode"] == ("always" if done else "auto")
 

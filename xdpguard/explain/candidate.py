@@ -23,7 +23,7 @@ from xdpguard.control.surroundings import surroundings
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.explain.own import of_host
 from xdpguard.explain.subject import NO_GUARD, Subject
 from xdpguard.policy.model import Guard, Policy
@@ -99,8 +99,8 @@ def _fill(pins: Pins, ruleset: Ruleset, policy: Policy, session: Controller | No
 
 
 def _guard(pins: Pins, policy: Guard, other: Subject | None, target: Target) -> guard.State:
-    in_force = guard.read_policy(other.pins) if other else guard.InForce("", options=True, scan=False)
-    guard.write_policy(pins, guard.encode(policy, in_force.options, in_force.scan))
+    in_force = guardpolicy.read(other.pins) if other else guardpolicy.InForce("", options=True, scan=False)
+    guardpolicy.write(pins, guardpolicy.encode(policy, in_force.options, in_force.scan))
     state, link = (other.state, other.link) if other else (NO_GUARD, None)
     around = surroundings(policy, link) if link else guard.Surroundings(b"")
     guard.surround(pins, target.name, target.netns, around)

@@ -17,7 +17,7 @@ from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.probe import Probe, of_instance
 from xdpguard.dataplane.build.program import Target
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.explain.own import of_link
 from xdpguard.net import netns as namespaces
@@ -113,7 +113,7 @@ def live(
             ruleset=session.ruleset,
             pins=pins,
             state=state,
-            mode=guard.read_policy(pins).mode,
+            mode=guardpolicy.read(pins).mode,
             observe=interface.observe,
             link=link,
             own=of_link(link),

@@ -89,18 +89,9 @@ class Pins:
         self._check()
         return _open(self.folder / name, key_size, value_size)
 
-    def open_link(self, map_name: str, name: str, netns: str, value_size: int) -> int:
-        """Open a map of an interface's own: ``counters``, ``guard`` or ``kept``."""
-        return _open(self.link_folder(name, netns) / map_name, 4, value_size)
-
-    @contextlib.contextmanager
-    def opened_link(self, map_name: str, name: str, netns: str, key_size: int, value_size: int) -> Iterator[int]:
-        """Open a map of an interface's own for as long as the context lasts."""
-        descriptor = _open(self.link_folder(name, netns) / map_name, key_size, value_size)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def open_link(self, map_name: str, name: str, netns: str, value_size: int, key_size: int = 4) -> int:
+        """Open a map of an interface's own: ``counters``, ``guard``, ``kept``, ``macs``, ``locals4`` or ``locals6``."""
+        return _open(self.link_folder(name, netns) / map_name, key_size, value_size)
 
     def ring_id(self, name: str) -> int:
         """Return which ring of that name is pinned: its map's kernel id; 0 when there is none."""

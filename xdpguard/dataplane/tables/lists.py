@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.pins import Pins
@@ -55,8 +56,9 @@ class ListMaps(HeldMaps):
 
         Raise OSError, and change nothing, when the kernel has no room for it.
         """
-        descriptor = kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
-        try:
+        with opened(
+            kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
+        ) as descriptor:
             _words_of(descriptor)[:] = lines.reshape(-1)
             self._add(self.NETS4, nets4)
             self._add(self.NETS6, nets6)
@@ -65,8 +67,6 @@ class ListMaps(HeldMaps):
                 kernel.update(self._maps[self.INDEX], _KEY, descriptor.to_bytes(4, "little"))
             # At once: a process killed here must not leave results of the old index cached per source.
             self.RENEW(self._maps["settings"])
-        finally:
-            os.close(descriptor)
         self._flags(lambda old, new: new, nets4 is not None, nets6 is not None, wide6)
         self._write(self.NETS4, nets4)
         self._write(self.NETS6, nets6)

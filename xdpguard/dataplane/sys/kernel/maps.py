@@ -6,11 +6,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
-import os
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys.kernel.call import address, bpf, filled
 from xdpguard.dataplane.sys.kernel.machine import possible_cpus
 
@@ -69,11 +69,8 @@ def open_pin(path: str) -> int:
 
 def pin_id(path: Path) -> int:
     """Return the kernel's id of a pinned map."""
-    descriptor = open_pin(str(path))
-    try:
+    with opened(open_pin(str(path))) as descriptor:
         return map_info(descriptor).id
-    finally:
-        os.close(descriptor)
 
 
 def map_by_id(map_id: int) -> int:
