@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from struct import Struct
 from typing import Literal, NamedTuple
 
@@ -101,12 +102,9 @@ def one(pins: Pins, address: bytes) -> OneSource | None:
     return OneSource(sums[0], flags, max(row[_PORTS_AT] for row in found))
 
 
-def _entries(pins: Pins, name: str, key: Struct, value: Struct) -> list[tuple[bytes, bytes]]:
+def _entries(pins: Pins, name: str, key: Struct, value: Struct) -> Iterable[tuple[bytes, bytes]]:
     with opened(pins.open(name, key.size, value.size)) as descriptor:
-        keys, values, count = kernel.entries(descriptor, key.size, value.size)
-    return [
-        (keys[i * key.size : (i + 1) * key.size], values[i * value.size : (i + 1) * value.size]) for i in range(count)
-    ]
+        return kernel.pairs(descriptor, key.size, value.size).items()
 
 
 def _text(address: bytes) -> str:

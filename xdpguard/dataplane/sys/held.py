@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from struct import Struct
 
 from xdpguard.closeable import Closeable
 from xdpguard.dataplane.sys import abi, kernel
@@ -17,8 +16,15 @@ class HeldMaps(Closeable):
 
     COUNTERS = "hits"  # the map that names all of them: with another one, counting began anew
 
-    def __init__(self) -> None:
+    def __init__(self, pins: Pins, layouts: Mapping[str, tuple[int, int]]) -> None:
+        """``layouts``: sizes of each map's keys and values, in bytes."""
         self._maps: dict[str, int] = {}
+        try:
+            for name, (key_size, value_size) in layouts.items():
+                self._maps[name] = pins.open(name, key_size, value_size)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the maps; they stay."""
@@ -34,16 +40,9 @@ class HeldMaps(Closeable):
         """Return the fields of ``struct xg_settings``."""
         return abi.SETTINGS.unpack(kernel.lookup(self._maps["settings"], bytes(4), abi.SETTINGS.size) or b"")
 
-    def _open_tables(self, pins: Pins, keys: Mapping[str, Struct]) -> None:
-        """Open tables of rules, given with the layouts of their keys."""
-        for name, key in keys.items():
-            self._maps[name] = pins.open(name, key.size, abi.RULE.size)
-
     def _rules(self, table: str) -> dict[bytes, bytes]:
         """Return every entry of a table of rules."""
-        key, value = kernel.map_info(self._maps[table]).key_size, abi.RULE.size
-        keys, values, count = kernel.entries(self._maps[table], key, value)
-        return {keys[i * key : (i + 1) * key]: values[i * value : (i + 1) * value] for i in range(count)}
+        return kernel.pairs(self._maps[table], kernel.map_info(self._maps[table]).key_size, abi.RULE.size)
 
     def _write_rules(self, entries: Mapping[str, Mapping[bytes, bytes]]) -> None:
         """Write entries, given by table and key."""

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -198,6 +199,20 @@ def _same_mounts_as_init() -> bool:
     device = Path("/sys").stat().st_dev
     here = f"{os.major(device)}:{os.minor(device)}"
     return all(line.split()[2] == here for line in mounts if line.split()[4] == "/sys")
+
+
+def remove_orphans(bpffs: Path, names: re.Pattern[str]) -> None:
+    """Remove the pins of commands that were killed before they could do so; ``names``: theirs, with the process id."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in (bpffs / "xdpguard").iterdir():
+            if orphaned(names, path.name):
+                Pins(bpffs, path.name).remove_all()
+
+
+def orphaned(names: re.Pattern[str], name: str) -> bool:
+    """Return whether a name is one of those, with the id of a process that no longer exists."""
+    found = names.match(name)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()
 
 
 def _open(path: Path, key_size: int, value_size: int) -> int:

@@ -135,8 +135,7 @@ def follow_mode(pins: Pins, name: str, netns: str) -> None:
 
 def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> None:
     """Make a map of four-byte values hold exactly what is wanted."""
-    keys, values, count = kernel.entries(descriptor, key_size, 4)
-    held = {keys[at * key_size : (at + 1) * key_size]: values[at * 4 : at * 4 + 4] for at in range(count)}
+    held = kernel.pairs(descriptor, key_size, 4)
     for key, value in wanted.items():
         if held.get(key) != value:
             kernel.update(descriptor, key, value)

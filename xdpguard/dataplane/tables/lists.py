@@ -40,16 +40,9 @@ class ListMaps(HeldMaps):
     RENEW = staticmethod(settings.renew)  # tells the program that they have changed
 
     def __init__(self, pins: Pins) -> None:
-        super().__init__()
-        try:
-            self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
-            self._maps[self.INDEX] = pins.open(self.INDEX, 4, 4)
-            self._maps[self.NETS4] = pins.open(self.NETS4, 4, abi.NETS4.size)
-            self._maps[self.NETS6] = pins.open(self.NETS6, 4, abi.LINE.size)
-            self._maps[self.COUNTERS] = pins.open(self.COUNTERS, 4, self.COUNTERS_SIZE)
-        except BaseException:
-            self.close()
-            raise
+        sizes = {"settings": abi.SETTINGS.size, self.INDEX: 4, self.NETS4: abi.NETS4.size, self.NETS6: abi.LINE.size}
+        sizes[self.COUNTERS] = self.COUNTERS_SIZE
+        super().__init__(pins, {name: (4, size) for name, size in sizes.items()})
 
     def swap(self, lines: _U64, nets4: _U64 | None, nets6: _U64 | None, wide6: bool) -> None:
         """Put an index in force: lines of eight words, pre-filters as words, None for a family without entries.

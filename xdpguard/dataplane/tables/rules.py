@@ -30,16 +30,9 @@ class Tables(HeldMaps):
     """The instance's rule maps, opened from their pins. Use as a context manager."""
 
     def __init__(self, pins: Pins) -> None:
-        super().__init__()
-        try:
-            self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
-            self._maps["hits"] = pins.open("hits", 4, abi.HITS.size)
-            self._maps["deny4_nets"] = pins.open("deny4_nets", 4, 8)
-            self._maps["deny6_nets"] = pins.open("deny6_nets", 4, abi.LINE.size)
-            self._open_tables(pins, ENFORCED)
-        except BaseException:
-            self.close()
-            raise
+        arrays = {"settings": abi.SETTINGS.size, "hits": abi.HITS.size, "deny4_nets": 8, "deny6_nets": abi.LINE.size}
+        tables = {name: (key.size, abi.RULE.size) for name, key in ENFORCED.items()}
+        super().__init__(pins, {name: (4, size) for name, size in arrays.items()} | tables)
         self.capacity = kernel.map_info(self._maps["deny4"]).max_entries
         self._gates = Gates(self._maps)
 
@@ -106,11 +99,6 @@ class Tables(HeldMaps):
     def all(self) -> Entries:
         """Return every entry by table."""
         return {table: self._rules(table) for table in ENFORCED}
-
-    def lists_in_force(self) -> bool:
-        """Return whether the program looks sources up in the index of the named lists."""
-        fields = self._settings()
-        return bool(fields[settings.LISTS4] or fields[settings.LISTS6])
 
     def clear_hits(self, slots: Iterable[int]) -> None:
         """Set hit counters to zero, before their slots are given to new rules."""

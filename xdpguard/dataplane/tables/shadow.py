@@ -29,14 +29,8 @@ class ShadowTables(HeldMaps):
     capacity = abi.SHADOW_RULES
 
     def __init__(self, pins: Pins) -> None:
-        super().__init__()
-        try:
-            self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
-            self._maps[self.COUNTERS] = pins.open(self.COUNTERS, 4, abi.SHADOW_HITS.size)
-            self._open_tables(pins, SHADOW)
-        except BaseException:
-            self.close()
-            raise
+        arrays = {"settings": (4, abi.SETTINGS.size), self.COUNTERS: (4, abi.SHADOW_HITS.size)}
+        super().__init__(pins, arrays | {name: (key.size, abi.RULE.size) for name, key in SHADOW.items()})
 
     def add(self, rules: Iterable[Rule]) -> None:
         """Let rules count, or update their end."""
@@ -76,11 +70,6 @@ class ShadowTables(HeldMaps):
     def all(self) -> Entries:
         """Return every entry by table."""
         return {table: self._rules(table) for table in SHADOW}
-
-    def lists_in_force(self) -> bool:
-        """Return whether the program looks sources up in the index of the shadow lists."""
-        fields = self._settings()
-        return bool(fields[settings.SHADOW_LISTS4] or fields[settings.SHADOW_LISTS6])
 
     def clear_hits(self, slots: Iterable[int]) -> None:
         """Set hit counters to zero, before their slots are given to new rules."""
