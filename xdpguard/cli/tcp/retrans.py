@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard.cli import render
-from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.cli.tcp.retrans_counts import PAUSE, By, count_by
 from xdpguard.errors import UsageError
@@ -34,17 +33,11 @@ Kinds: syn, syn-ack, loss-probe (tail loss probe), timeout (and what it recovers
 
 def register(group: typer.Typer) -> None:
     """Add the command to the group."""
-    group.command(epilog=_EXAMPLES)(retrans)
+    group.command(epilog=_EXAMPLES)(options.with_sockets(retrans))
 
 
 def retrans(
-    netns: OneNetns = "",
-    family: options.Family = None,
-    local: options.Local = "",
-    remote: options.Remote = "",
-    local_port: options.LocalPort = "",
-    remote_port: options.RemotePort = "",
-    pid: options.Pid = 0,
+    sockets: options.Sockets,
     state: Annotated[
         list[str] | None, typer.Option("--state", metavar="STATE", help="Only in these states, comma-separated.")
     ] = None,
@@ -66,14 +59,14 @@ def retrans(
         raise UsageError("--prefix4 and --prefix6 need --count --by remote", "add these, or leave the prefixes out")
     if count and wide:
         raise UsageError("--wide and --count cannot be combined", "leave one of them out")
-    chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []))
+    chosen = sockets.filter(parse_states(state or []))
     until = options.seconds(length)
     require_privileges()
     with Retransmissions(chosen, closes=count) as running:
         if count:
-            count_by(running, chosen, netns, by, (prefix4, prefix6), top, until, as_json)
+            count_by(running, chosen, sockets.netns, by, (prefix4, prefix6), top, until, as_json)
         else:
-            _follow(running, _Lines(wide, bool(netns)), until, as_json)
+            _follow(running, _Lines(wide, bool(sockets.netns)), until, as_json)
         lost = running.lost()
         if lost:
             render.note(f"{lost:,} events were lost: they came faster than they could be read")

@@ -7,6 +7,7 @@ It is set before an entry is added, and cleared after it is removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.tables import nets6, prefilter, settings
@@ -43,33 +44,27 @@ class Gates:
             with kernel.mapped(self._maps["deny6_nets"]) as bits:
                 nets6.set_bits(bits, _bits6(wanted))
         used = {field for table, pairs in wanted.items() if pairs for field in _FIELDS[table]}
-
-        def change(fields: list[int]) -> None:
+        with self._changing() as fields:
             for field in used:
                 fields[field] = 1
             if _wide6(wanted["deny6_prefix"]):
                 fields[settings.DENY6_WIDE] = 1
 
-        if used:
-            self._change(change)
-
     def shut(self) -> None:
         """Spare the program the tables that are empty."""
         empty = {table for table, key in ENFORCED.items() if not kernel.has_entries(self._maps[table], key.size)}
-
-        def change(fields: list[int]) -> None:
-            used = {field for table, its in _FIELDS.items() if table not in empty for field in its}
+        used = {field for table, its in _FIELDS.items() if table not in empty for field in its}
+        with self._changing() as fields:
             for field in range(settings.ALLOW4, settings.DENY6_WIDE):
                 fields[field] = int(field in used)
             # Kept while there are prefixes: at worst it costs a lookup, and the next sync corrects it.
             fields[settings.DENY6_WIDE] &= int("deny6_prefix" not in empty)
 
-        self._change(change)
-
     def close_ports(self, ports: Mapping[bytes, bytes], closed: bool = True) -> None:
         """Close ports, given by their keys, or open them again."""
         if ports:
-            self._change(lambda fields: _set_ports(fields, ports, closed))
+            with self._changing() as fields:
+                _set_ports(fields, ports, closed)
 
     def clear(self, gone: Entries, still_touched: Callable[[Prefix], bool], remaining: Callable[[], Entries]) -> None:
         """Clear the bits of the pre-filters that only removed entries needed; for the rest, see `Tables.remove`."""
@@ -84,12 +79,9 @@ class Gates:
     def write(self, wanted: Entries) -> None:
         """Make the pre-filters and the bits of ports those of exactly these entries."""
         self._write_nets(wanted)
-
-        def change(fields: list[int]) -> None:
+        with self._changing() as fields:
             fields[abi.SETTINGS_PORTS : -abi.SECRETS] = [0] * (2 * abi.PORT_WORDS)
             _set_ports(fields, wanted["ports"], closed=True)
-
-        self._change(change)
 
     def found(self, fields: tuple[int, ...], same: Mapping[str, list[bytes]]) -> int:
         """Count the entries that the program finds, among keys by table; ``fields``: the settings."""
@@ -102,15 +94,11 @@ class Gates:
             prefilter.write(bits, prefilter.touched(wanted["deny4"], wanted["deny4_prefix"]))
         with kernel.mapped(self._maps["deny6_nets"]) as bits:
             nets6.write(bits, _bits6(wanted))
-        wide = int(_wide6(wanted["deny6_prefix"]))
+        with self._changing() as fields:
+            fields[settings.DENY6_WIDE] = int(_wide6(wanted["deny6_prefix"]))
 
-        def change(fields: list[int]) -> None:
-            fields[settings.DENY6_WIDE] = wide
-
-        self._change(change)
-
-    def _change(self, change: Callable[[list[int]], None]) -> None:
-        settings.change(self._maps["settings"], change)
+    def _changing(self) -> AbstractContextManager[list[int]]:
+        return settings.changing(self._maps["settings"])
 
 
 def _bits6(wanted: Entries) -> Iterator[int]:

@@ -163,11 +163,9 @@ class ListMaps(HeldMaps):
             words[:] = 0
 
     def _flags(self, merge: Callable[[int, int], int], *values: bool) -> None:
-        def change(fields: list[int]) -> None:
+        with settings.changing(self._maps["settings"]) as fields:
             for place, value in zip(self.FLAGS, values, strict=True):
                 fields[place] = merge(fields[place], int(value))
-
-        settings.change(self._maps["settings"], change)
 
     def _words(self, name: str) -> _U64:
         return _words_of(self._maps[name])

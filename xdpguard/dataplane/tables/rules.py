@@ -87,14 +87,11 @@ class Tables(HeldMaps):
 
     def seed(self) -> None:
         """Choose the secrets of the tuples' hash and the first generation, once in the lifetime of the maps."""
-
-        def change(fields: list[int]) -> None:
+        with settings.changing(self._maps["settings"]) as fields:
             if not any(fields[-abi.SECRETS :]):
                 # Random: rows of other maps, left by a killed process, must not match it.
                 fields[settings.GENERATION] = int.from_bytes(os.urandom(8), "little")
                 fields[-abi.SECRETS :] = [int.from_bytes(os.urandom(8), "little") for _ in range(abi.SECRETS)]
-
-        settings.change(self._maps["settings"], change)
 
     def all(self) -> Entries:
         """Return every entry by table."""

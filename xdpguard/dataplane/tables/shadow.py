@@ -89,10 +89,7 @@ class ShadowTables(HeldMaps):
 
     def _flags(self) -> None:
         there = {_FIELDS[table]: kernel.has_entries(self._maps[table], key.size) for table, key in SHADOW.items()}
-
-        def change(fields: list[int]) -> None:
+        with settings.changing(self._maps["settings"]) as fields:
             for field, value in there.items():
                 fields[field] = int(value)
-
-        settings.change(self._maps["settings"], change)
         settings.renew_shadow(self._maps["settings"])

@@ -6,13 +6,7 @@ one buffer. Layouts are those of ``union bpf_attr`` in include/uapi/linux/bpf.h;
 owned by the caller.
 """
 
-from xdpguard.dataplane.sys.kernel.machine import (
-    boot_id,
-    possible_cpus,
-    present_cpus,
-    reads_locked,
-    release,
-)
+from xdpguard.dataplane.sys.kernel.machine import boot_id, possible_cpus, present_cpus, reads_locked, release
 from xdpguard.dataplane.sys.kernel.maps import (
     MAP_ARRAY,
     MAP_ARRAY_OF_MAPS,
@@ -55,8 +49,4 @@ from xdpguard.dataplane.sys.kernel.programs import (
     program_info,
     put_program,
 )
-from xdpguard.dataplane.sys.kernel.testrun import (
-    Runner,
-    TestRun,
-    test_run,
-)
+from xdpguard.dataplane.sys.kernel.testrun import Runner, TestRun, test_run
