@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from xdpguard.closeable import opened
 from xdpguard.errors import MissingError, UsageError, XdpguardError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -88,11 +89,8 @@ class Instance:
     def _lock_file(self, name: str) -> Iterator[int]:
         folder = self.state / self.name
         make_own(folder)
-        descriptor = open_own(folder / name, os.O_RDWR | os.O_CREAT)
-        try:
+        with opened(open_own(folder / name, os.O_RDWR | os.O_CREAT)) as descriptor:
             yield descriptor
-        finally:
-            os.close(descriptor)
 
     def _wait(self, descriptor: int, on_wait: Callable[[str], None]) -> None:
         end = time.monotonic() + _LOCK_WAIT

@@ -26,7 +26,7 @@ from xdpguard.dataplane.build.cflags import Switches
 from xdpguard.dataplane.build.compiler import Compiled
 from xdpguard.dataplane.sys import btf, kernel
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.net.netns import entered
 from xdpguard.policy.model import Guard
@@ -189,7 +189,7 @@ def _build(case: Case, pins: Pins) -> list[Program]:
         tables.seed()
     # An unreachable flood rate keeps an idle guard idle.
     policy = Guard(mode="always" if case.mode == "always" else "auto", flood_rate=100_000_000)
-    guard.write_policy(pins, guard.encode(policy, True, False))
+    guardpolicy.write(pins, guardpolicy.encode(policy, True, False))
     guard.settle(pins, "bench", "", policy.mode, guard.Surroundings(bytes.fromhex(SERVER_MAC.replace(":", ""))))
     return found
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.asking import ALLOWED, ASK, BLOCKED, LISTED, Asking
 
+from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.dataplane.tables.index import build, held
 from xdpguard.dataplane.tables.lists import ListMaps
-from xdpguard.dataplane.tables.rules import boot_offset
 from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix

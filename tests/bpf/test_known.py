@@ -13,9 +13,9 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from support.bench import Bench, one_cpu
 
+from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.dataplane.tables.index import build
 from xdpguard.dataplane.tables.lists import ListMaps
-from xdpguard.dataplane.tables.rules import boot_offset
 from xdpguard.lists.addresses import aggregate
 from xdpguard.policy.target import parse_prefix
 

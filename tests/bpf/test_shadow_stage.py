@@ -22,9 +22,9 @@ from support.dumps import dump
 
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.dataplane.tables.index import build
 from xdpguard.dataplane.tables.lists import ListMaps
-from xdpguard.dataplane.tables.rules import boot_offset
 from xdpguard.dataplane.tables.shadow import CLASSES, ShadowTables
 from xdpguard.dataplane.tables.shadowlists import ShadowListMaps
 from xdpguard.lists.addresses import AddressSet, aggregate

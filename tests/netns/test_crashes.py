@@ -20,7 +20,7 @@ from topology import INTERFACE, Lab
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.abi import ABI
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.net.links import Links
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
@@ -131,11 +131,11 @@ def test_killed_while_blocking(lab: Lab, attached: Command, echo: Echo, step: st
 @pytest.mark.parametrize("step", ["mark", "begin", "guard", "commit", "done"])
 def test_killed_while_the_guards_policy_is_set(lab: Lab, attached: Command, step: str) -> None:
     pins = Pins(Path("/sys/fs/bpf"), attached.instance)
-    before = guard.policy_in_force(pins)
+    before = guardpolicy.in_force(pins)
     assert attached("guard", "set", "mode=always", kill_at=step).code == -signal.SIGKILL
     attached.ok("block", "203.0.113.9")
     done = step == "done"
-    assert (guard.policy_in_force(pins) == before) == (not done)
+    assert (guardpolicy.in_force(pins) == before) == (not done)
     assert guard.read(pins, INTERFACE, lab.server).active() == done
     assert attached.json("guard", "show")["policy"]["mode"] == ("always" if done else "auto")
 

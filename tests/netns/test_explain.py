@@ -23,6 +23,7 @@ from xdpguard.capture.line import parse
 from xdpguard.capture.packet import encode
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.store.database import Store
+from xdpguard.store.offences import put_offences
 
 BPFFS = Path("/sys/fs/bpf")
 
@@ -256,8 +257,8 @@ def test_an_address(attached: Command, lab: Lab) -> None:
     attached.ok("lists", "load", "one", "-", stdin="198.51.100.0/24\n")
     attached.ok("lists", "load", "two", "-", stdin="9.9.9.9\n")
     with Store(attached.store) as store, store.transaction():
-        store.put_offences("198.51.100.7", 3, time.time())
-        store.put_offences("2001:db8:5::/64", 2, time.time())
+        put_offences(store, "198.51.100.7", 3, time.time())
+        put_offences(store, "2001:db8:5::/64", 2, time.time())
     frames = [v4("198.51.100.9", flags="S", dport=port) for port in (80, 80, 443)]
     attached.ok("allow", "198.51.100.9")
     send(lab, [*frames, v4("198.51.100.9")])

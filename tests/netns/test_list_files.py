@@ -237,10 +237,8 @@ def no_bits(name: str) -> Callable[[ListMaps], None]:
 
 
 def no_flags(held: ListMaps) -> None:
-    def change(fields: list[int]) -> None:
+    with settings.changing(held._maps["settings"]) as fields:
         fields[settings.LISTS4] = fields[settings.LISTS6] = 0
-
-    settings.change(held._maps["settings"], change)
 
 
 DAMAGE: dict[str, tuple[Callable[[ListMaps], None], bool, bool]] = {  # and which families still pass nobody listed

@@ -23,6 +23,7 @@ from topology import CLIENTS4, CLIENTS6, INTERFACE, SERVER4, SERVER6, Lab
 
 from xdpguard.net.netns import entered
 from xdpguard.store.database import Store
+from xdpguard.store.offences import offences
 
 PORT = 8000
 RAISED = ("tcp_syncookies", "tcp_timestamps")
@@ -274,7 +275,7 @@ def test_bans_grow_survive_and_go(lab: Lab, attached: Command) -> None:
         attached.ok("unblock", client)
         assert touch(lab, SERVER4, PORT, client)
     with Store(attached.store, read_only=True) as store:
-        assert store.offences(client)[0] == 2
+        assert offences(store, client)[0] == 2
 
 
 @pytest.mark.parametrize("how", ["allowed", "gateway"])

@@ -17,7 +17,7 @@ from xdpguard.dataplane.build.cflags import Switches
 from xdpguard.dataplane.build.compiler import Compiled
 from xdpguard.dataplane.sys import abi, btf, kernel
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guardpolicy
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_ports, parse_prefix
@@ -110,7 +110,7 @@ class Bench:
         self._clear("counters", (abi.COUNTERS.size + 7 & ~7) * kernel.possible_cpus())
         self._clear("guard", abi.GUARD.size)
         self._clear("flights", abi.FLIGHT.size * kernel.possible_cpus(), FLIGHTS)
-        guard.write_policy(self.pins, bytes(abi.GUARD_POLICY.size))
+        guardpolicy.write(self.pins, bytes(abi.GUARD_POLICY.size))
         for name, key, value in (
             ("sources4", abi.SOURCE4, abi.SOURCE_COUNTS),
             ("sources6", abi.SOURCE6, abi.SOURCE_COUNTS),

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from support.command import Command, on
 from support.service import Service
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import kernel
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered
@@ -202,6 +203,6 @@ def macs(command: Command, netns: str) -> set[str]:
     from xdpguard.dataplane.sys.pins import Pins
 
     pins = Pins(Path("/sys/fs/bpf"), command.instance)
-    with pins.opened_link("macs", INTERFACE, netns, abi.MAC.size, 4) as descriptor:
+    with opened(pins.open_link("macs", INTERFACE, netns, 4, abi.MAC.size)) as descriptor:
         keys, _, count = kernel.entries(descriptor, abi.MAC.size, 4)
     return {keys[at * 8 : at * 8 + 6].hex(":") for at in range(count)}

@@ -19,7 +19,7 @@ from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from support.bench import VERDICTS, Answer, Bench, one_cpu
 from xdpguard.dataplane.sys import abi, kernel
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.net.netns import entered
 from xdpguard.policy.model import Guard
 
@@ -75,7 +75,7 @@ class GuardBench:
     ) -> None:
         """Puts a policy in force; ``active``: as mode always."""
         chosen = Guard(**({"mode": "always" if active else "auto"} | values))
-        guard.write_policy(self.bench.pins, guard.encode(chosen, True, True))
+        guardpolicy.write(self.bench.pins, guardpolicy.encode(chosen, True, True))
         around = around._replace(pass_unknown=translated or around.pass_unknown)
         guard.settle(self.bench.pins, "bench", "", "always" if active else "off", around)
         if active and chosen.mode != "always":

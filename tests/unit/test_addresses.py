@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdpguard.dataplane.sys import abi
-from xdpguard.dataplane.tables import index, placing
-from xdpguard.dataplane.tables.index import _gathered6, _limited, build, held
+from xdpguard.dataplane.tables import gathered, placing
+from xdpguard.dataplane.tables.gathered import gathered6, limited
+from xdpguard.dataplane.tables.index import build, held
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists import addresses, ranges
 from xdpguard.lists.addresses import AddressSet, aggregate, unpacked
@@ -178,7 +179,7 @@ def test_short_prefixes_of_ipv6_do_not_fill_the_memory() -> None:
 def test_prefixes_of_many_lengths_are_written_as_longer_ones(lengths: range) -> None:
     nets = [ipaddress.IPv6Network((0x20010DB8 << 96 | n << 88, length)) for n, length in enumerate(lengths, start=1)]
     its, _ = made([], nets)
-    found = _limited(_gathered6([(0, its)]))
+    found = limited(gathered6([(0, its)]))
     assert len(set(found.length.tolist())) <= 16 < len(nets)
     written = [
         ipaddress.IPv6Network((int(high) << 64 | int(low), int(length)))
@@ -193,9 +194,9 @@ def test_too_many_lengths_are_refused_before_anything_is_split(monkeypatch: pyte
     none = np.empty(0, np.uint64)
     six = wide([(0x2001 << 112 | n << 64 | 1, 0x2001 << 112 | n << 64 | (1 << 64) - 2) for n in range(40)])
     its, _ = aggregate(empty, empty, none, none, np.empty(0, np.uint8), six)
-    monkeypatch.setattr(index, "_split", None)
-    monkeypatch.setattr(index, "_GROWTH", 2)
-    monkeypatch.setattr(index, "_FREE_SPLIT", 1000)
+    monkeypatch.setattr(gathered, "_split", None)
+    monkeypatch.setattr(gathered, "_GROWTH", 2)
+    monkeypatch.setattr(gathered, "_FREE_SPLIT", 1000)
     with pytest.raises(XdpguardError, match=r"IPv6 prefixes of 6\d lengths") as caught:
         build([(0, its)], 1)
     assert "widen ranges" in caught.value.remedy

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import encoded
 from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.dataplane.tables import prefilter
-from xdpguard.dataplane.tables.rules import entry
+from xdpguard.dataplane.tables.entries import entry
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
 
@@ -131,7 +132,9 @@ def test_a_rule_ends_on_the_kernels_clock() -> None:
 
 
 PREFIXES = st.builds(
-    lambda address, length: parse_prefix(f"{address}/{length}")[0], st.ip_addresses(v=4), st.integers(0, 32)
+    lambda address, length: parse_prefix(str(ip_network((address, length), strict=False)))[0],
+    st.ip_addresses(v=4),
+    st.integers(0, 32),
 )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from xdpguard.cli import events
-from xdpguard.cli.drops import Missed, Wanted, rise
+from xdpguard.cli.drops import Missed, rise
+from xdpguard.cli.wanted import Wanted
 from xdpguard.dataplane.sys import abi
 from xdpguard.store.database import Store
 from xdpguard.telemetry.attribution import Attribution

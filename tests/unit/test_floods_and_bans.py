@@ -19,7 +19,7 @@ from xdpguard.control.change import Changes
 from xdpguard.control.entries import Entries
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.errors import UsageError
 from xdpguard.net import sessions
 from xdpguard.net.links import Link
@@ -292,7 +292,7 @@ def test_short_intervals() -> None:
 
 def test_the_policy_as_the_program_reads_it() -> None:
     policy = Guard(mode="always", flood_rate=1000, window="200ms", hold="3s", syn_rate=500, burst="2s", prefix4=24)
-    numbers = abi.GUARD_POLICY.unpack(guard.encode(policy, options=True, scan=False))
+    numbers = abi.GUARD_POLICY.unpack(guardpolicy.encode(policy, options=True, scan=False))
     assert numbers[:2] == (3, 1)
     assert numbers[3] == 0, "scans"
     assert numbers[4:8] == (200_000_000, 200, 10, 3_000_000_000)
@@ -301,7 +301,7 @@ def test_the_policy_as_the_program_reads_it() -> None:
     assert numbers[22] == bytes([255, 255, 255, 0])
     masks = numbers[20].to_bytes(8, "little"), numbers[21].to_bytes(8, "little")
     assert masks == (b"\xff" * 8, bytes(8))
-    exempt = abi.GUARD_POLICY.unpack(guard.encode(Guard(exempt_ports=("65535", "53/udp")), True, True))[24:]
+    exempt = abi.GUARD_POLICY.unpack(guardpolicy.encode(Guard(exempt_ports=("65535", "53/udp")), True, True))[24:]
     assert exempt[1023] == 1 << 63
     assert not any(exempt[:1023])
 
@@ -309,10 +309,10 @@ def test_the_policy_as_the_program_reads_it() -> None:
 def test_the_largest_receive_buffer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A network namespace that does not show it is no reason to fail."""
     shown = tmp_path / "rmem_max"
-    monkeypatch.setattr(guard, "_RMEM_MAX", shown)
-    assert abi.GUARD_POLICY.unpack(guard.encode(Guard(), True, True))[2] == 0
+    monkeypatch.setattr(guardpolicy, "_RMEM_MAX", shown)
+    assert abi.GUARD_POLICY.unpack(guardpolicy.encode(Guard(), True, True))[2] == 0
     shown.write_text("212992\n")
-    assert abi.GUARD_POLICY.unpack(guard.encode(Guard(), True, True))[2] == 212_992
+    assert abi.GUARD_POLICY.unpack(guardpolicy.encode(Guard(), True, True))[2] == 212_992
 
 
 def test_notifying_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

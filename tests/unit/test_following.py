@@ -12,9 +12,10 @@ from xdpguard.control.interfaces import Interface
 from xdpguard.control.planning import Request
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.attach import AttachTo
-from xdpguard.policy.model import Policy
-from xdpguard.service.following import Following, waiting
+from xdpguard.policy.model import Guard, Policy
+from xdpguard.service.following import Following
 from xdpguard.service.taken import Losses, Taken
+from xdpguard.service.watching import watching
 
 
 class Session:
@@ -58,11 +59,11 @@ def test_what_is_said_of_a_renamed_interface(log: list[str]) -> None:
     its.look(session, 0.0)
     its.look(session, 1.0)
     assert log == ["one was renamed or moved; it is still attached: see xdpguard status"]
-    assert waiting(session) == (
+    assert watching(session, Guard(), []) == (
         "no interface is left to watch under its recorded name; the rules stay in force; waiting"
     )
     gone = cast(Controller, Session(False, Interface("one", "", "native", False, None, "gone")))
-    assert waiting(gone) == "nothing is attached anymore; waiting"
+    assert watching(gone, Guard(), []) == "nothing is attached anymore; waiting"
 
 
 def test_how_long_it_waits_when_a_program_is_taken_off_again_and_again() -> None:

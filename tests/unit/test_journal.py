@@ -21,7 +21,8 @@ from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.policy.rule import MODES, Mode
 from xdpguard.service.unconfirmed import Unconfirmed
 from xdpguard.store import journal
-from xdpguard.store.database import Attachment, Store
+from xdpguard.store.attachments import Attachment, put_attachment, remove_attachment
+from xdpguard.store.database import Store
 from xdpguard.store.lists import NamedList
 
 A, B, C = TARGETS[:3]
@@ -114,10 +115,10 @@ def test_each_change_is_taken_back_in_turn(its: Its) -> None:
 def test_a_command_is_one_change_of_several_transactions(its: Its) -> None:
     with its.command("attach eth0") as made:
         with made.store.transaction():
-            made.store.put_attachment(Attachment("eth0", "", "native", False), 1.0)
+            put_attachment(made.store, Attachment("eth0", "", "native", False), 1.0)
         made.rules.add("block", [A], "", "config", None)
         with made.store.transaction():
-            made.store.put_attachment(Attachment("eth0", "", "native", True), 1.0)
+            put_attachment(made.store, Attachment("eth0", "", "native", True), 1.0)
             made.store.put_fact("config", "/etc/x.toml")
             made.store.put_fact("maps", "of no interest")
     (change,) = its.changes()
@@ -133,9 +134,9 @@ def test_a_command_is_one_change_of_several_transactions(its: Its) -> None:
 def test_a_change_that_was_taken_back_by_the_command_itself_is_none(its: Its) -> None:
     with its.command("attach eth0") as made:
         with made.store.transaction():
-            made.store.put_attachment(Attachment("eth0", "", "native", False), 1.0)
+            put_attachment(made.store, Attachment("eth0", "", "native", False), 1.0)
         with made.store.transaction():
-            made.store.remove_attachment("eth0", "")
+            remove_attachment(made.store, "eth0", "")
         with pytest.raises(XdpguardError), made.changes.begin():
             made.rules.add("block", [A], "", "cli", None)
             raise XdpguardError("refused")

@@ -20,8 +20,10 @@ from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.policy.hits import NO_SPLIT, Hits, Split
 from xdpguard.policy.rule import Part, Rule
 from xdpguard.policy.target import Port, parse_prefix
-from xdpguard.store.database import Attachment, Store
+from xdpguard.store.attachments import Attachment, attachments
+from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore, NamedList
+from xdpguard.store.offences import offences
 from xdpguard.store.schema import VERSION
 
 A, WIDE, SIX = (parse_prefix(text)[0] for text in ("192.0.2.7", "198.51.100.0/24", "2001:db8::/32"))
@@ -43,9 +45,9 @@ def entries() -> AddressSet:
 def looked(store: Store, version: int) -> None:
     """What must be there."""
     assert store.rules() == RULES
-    assert store.attachments() == [Attachment("eth0", "web", "native", True, 77, version >= 5)]
+    assert attachments(store) == [Attachment("eth0", "web", "native", True, 77, version >= 5)]
     assert (store.fact("maps"), store.fact("config")) == ("this boot:1", "/etc/x.toml")
-    assert store.offences("192.0.2.9") == ((3, 1004.0) if version >= 2 else (0, 0.0))
+    assert offences(store, "192.0.2.9") == ((3, 1004.0) if version >= 2 else (0, 0.0))
     lists, shadow_lists = ListStore(store), ListStore(store, "shadow")
     named = NamedList("bad", 1, "config", "/bad", "stamp", "plain", 1005.0, 4, 1, 2, 1, True, 21, 1260)
     assert lists.all() == ([named] if version >= 3 else [])

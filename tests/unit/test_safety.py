@@ -17,7 +17,8 @@ from xdpguard.errors import MissingError, UsageError, XdpguardError
 from xdpguard.net import dhcp, logins, nameservers, nexthops, sessions, sockets, sshd, tcptable
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_prefix
-from xdpguard.store.database import Attachment, Store
+from xdpguard.store.attachments import Attachment, put_attachment
+from xdpguard.store.database import Store
 
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -120,7 +121,7 @@ def test_loopback_while_lo_is_attached(host: Path, store: Store) -> None:
     safety.check_attach(store, {""}, [])
     with pytest.raises(XdpguardError, match=r"127\.0\.0\.53 is this host's name server"):
         safety.check_attach(store, {""}, [], {""})
-    store.put_attachment(Attachment("lo", "", "generic", observe=False), 0.0)
+    put_attachment(store, Attachment("lo", "", "generic", observe=False), 0.0)
     for target in targets:
         with pytest.raises(XdpguardError, match="loopback"):
             safety.check_block(store, [target])
@@ -415,7 +416,7 @@ def test_which_namespaces_are_the_host(store: Store, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(needs, "_initial", lambda: "pid 1")
     monkeypatch.setattr("xdpguard.net.netns.entered", entered)
-    store.put_attachment(Attachment("eth0", "web", "generic", observe=False), 0.0)
+    put_attachment(store, Attachment("eth0", "web", "generic", observe=False), 0.0)
     found = needs.refusing(store)
     assert asked == ["", "pid 1", "web"]
     assert {it.role for it in found if it.address == prefix("198.18.0.254")} == {

@@ -60,9 +60,6 @@ class FakeTables:
     def generation(self) -> str:
         return "these"
 
-    def lists_in_force(self) -> bool:
-        return False
-
 
 class FakeDataplane:
     def __init__(self, attached: bool = True) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import old_stores
 
+from xdpguard.store.attachments import attachments
 from xdpguard.store.database import Store
 from xdpguard.store.watch import StoreWatch
 
@@ -40,7 +41,7 @@ def test_only_what_is_committed_counts(tmp_path: Path) -> None:
         assert watch.version() == before
         store.fact("key")
         with Store(path, read_only=True) as other:
-            other.attachments()
+            attachments(other)
         assert watch.version() == before, "it was only read"
         os.utime(path)
         assert watch.version() == before, "nobody wrote"

@@ -26,7 +26,7 @@ from xdpguard.tcp.evidence import Pressure
 from xdpguard.tcp.figures import cumulative
 from xdpguard.tcp.filters import Filter, parse_end, parse_port_range
 from xdpguard.tcp.hints import hints
-from xdpguard.tcp.histogram import Histogram, bounds, bucket_of
+from xdpguard.tcp.histogram import Histogram, bounds
 from xdpguard.tcp.names import (
     ALL_STATES,
     CLOSE_WAIT,
@@ -145,6 +145,14 @@ def test_a_number_that_another_namespace_has_now(monkeypatch: pytest.MonkeyPatch
 )
 def test_evidence_described(found: list[tuple[Listener, float]], port: int, words: str) -> None:
     assert evidence.describe([Pressure(*it) for it in found], port) == words
+
+
+def bucket_of(value: int) -> int:
+    """The bucket of a 32-bit value, as the kernel program computes it (bpf/tcp/histogram.h)."""
+    if value < 8:
+        return value
+    power = value.bit_length() - 1
+    return (power - 2) * 8 + (value >> power - 3 & 7)
 
 
 @given(st.integers(0, (1 << 32) - 1))

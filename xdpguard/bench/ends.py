@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import kernel
 from xdpguard.net.links import Links
 
@@ -51,11 +52,8 @@ def attach_own(namespace: str, interface: str, program: bytes, name: str) -> Non
     link = links.get(interface, namespace)
     if link.xdp is not None:
         return
-    descriptor = kernel.load_xdp(program, name)
-    try:
+    with opened(kernel.load_xdp(program, name)) as descriptor:
         links.attach(link, descriptor, "native", None)
-    finally:
-        os.close(descriptor)
 
 
 def pin_receivers(interface: str, core: int) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Literal
 from xdpguard.bench.packets import CLOSED_PORT, SOURCES, Family, texts
 from xdpguard.bench.wire import Lab
 from xdpguard.bench.workspace import program
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import kernel
 
 SET = "bench"
@@ -55,13 +55,10 @@ def xdp_filter(lab: Lab, denied: dict[Family, bytes]) -> Iterator[int]:
         f"xdp-filter port -m dst -p tcp {CLOSED_PORT}",
     ]
     run(lab, ["sh", "-c", " && ".join(lines)])
-    descriptor = program(lab, lab.interface)
-    try:
+    with opened(program(lab, lab.interface)) as descriptor:
         for family, packed in denied.items():
             _fill(descriptor, family, packed)
         yield descriptor
-    finally:
-        os.close(descriptor)
         detach(lab)
 
 
@@ -74,15 +71,12 @@ def detach(lab: Lab) -> None:
 def _fill(descriptor: int, family: Family, packed: bytes) -> None:
     """Add every source as the command added the first: ten thousand commands would take a minute."""
     for number in kernel.program_info(descriptor).map_ids:
-        found = kernel.map_by_id(number)
-        try:
+        with opened(kernel.map_by_id(number)) as found:
             info = kernel.map_info(found)
             if info.name == _XDP_FILTER_MAPS[family]:
                 value = kernel.lookup(found, packed[: info.key_size], info.value_size * kernel.possible_cpus())
                 if value is not None:
                     kernel.update_batch(found, packed, value * SOURCES, SOURCES)
-        finally:
-            os.close(found)
 
 
 def nft_file(path: Path, addresses: Path, family: str, chain: str) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -21,7 +20,7 @@ from xdpguard import signals
 from xdpguard.bench.process import Spent, kill_children, spend
 from xdpguard.bench.wire import Lab
 from xdpguard.dataplane.sys import kernel
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs, remove_orphans
 from xdpguard.errors import MissingError, XdpguardError
 from xdpguard.net.links import Links
 from xdpguard.telemetry import counters
@@ -67,7 +66,7 @@ class Workspace:
             if not shutil.which("ip"):
                 raise MissingError("the ip command is missing", "install iproute2 (Debian, Ubuntu), iproute (Fedora)")
             ensure_bpffs(self.bpffs)
-            remove_orphans(self.bpffs)
+            remove_orphans(self.bpffs, _OURS)
             try:
                 self.lab.up()
             except subprocess.CalledProcessError as error:
@@ -145,12 +144,3 @@ def program(lab: Lab, interface: str) -> int:
     if xdp is None:
         raise XdpguardError(f"there is no XDP program on the bench's interface {interface}", "try again")
     return kernel.program_by_id(xdp.prog_id)
-
-
-def remove_orphans(bpffs: Path) -> None:
-    """Remove the pins of benches that were killed before they could clean up."""
-    with contextlib.suppress(FileNotFoundError):
-        for path in (bpffs / "xdpguard").iterdir():
-            found = _OURS.match(path.name)
-            if found and not Path(f"/proc/{found[1]}").exists():
-                Pins(bpffs, path.name).remove_all()

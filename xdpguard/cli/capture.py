@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import __version__
-from xdpguard.cli import drops, places, render
+from xdpguard.cli import drops, places, render, wanted
 from xdpguard.cli.session import options
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.capture.output import Output
-    from xdpguard.cli.drops import Missed, Wanted
+    from xdpguard.cli.drops import Missed
+    from xdpguard.cli.wanted import Wanted
     from xdpguard.telemetry.attribution import Attribution
     from xdpguard.telemetry.drops import Drop, Place
 
@@ -68,7 +69,7 @@ def capture(
     require_privileges()
     chosen = options(context)
     end = drops.seconds(rate, lasting)
-    which = drops.wanted(chosen, reason, interface, netns)
+    which = wanted.wanted(chosen, reason, interface, netns)
     with (
         Store(chosen.instance.store, read_only=True) as store,
         drops.Watch(chosen, which, rate) as watch,

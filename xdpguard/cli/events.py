@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import drops, places, render
+from xdpguard.cli import drops, places, render, wanted
 from xdpguard.cli.session import options, pins
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.cli.answers.traffic import Drop as Dropped
-    from xdpguard.cli.drops import Wanted
+    from xdpguard.cli.wanted import Wanted
     from xdpguard.telemetry.attribution import Attribution
     from xdpguard.telemetry.drops import Drop
 
@@ -65,7 +65,7 @@ def events(
     require_privileges()
     chosen = options(context)
     end = drops.seconds(rate, lasting)
-    which = drops.wanted(chosen, reason, interface, netns)
+    which = wanted.wanted(chosen, reason, interface, netns)
     with Store(chosen.instance.store, read_only=True) as store:
         attribution = Attribution(store)
         if not follow and end is None:

@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard import units
 from xdpguard.cli import health, places, probing, render
+from xdpguard.cli.explained import address_lines, packet_lines
 from xdpguard.cli.session import Options, controller, options, pins
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
-    from xdpguard.explain.answers import Address, Entry, Outcome, Packet, Shadow
     from xdpguard.explain.subject import Subject
     from xdpguard.policy.target import Prefix
 
@@ -108,7 +105,7 @@ def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
     if as_json:
         render.print_json(found)
         return
-    for text in _address_lines(found):
+    for text in address_lines(found):
         render.say(text)
     for text in late:
         render.note(text)
@@ -139,7 +136,7 @@ def _explain_packet(
     if as_json:
         render.print_json(found)
         return
-    for text in _packet_lines(found, subject.label):
+    for text in packet_lines(found, subject.label):
         render.say(text)
 
 
@@ -179,95 +176,3 @@ def _captured(pcap: str, number: int, subject: Subject) -> tuple[bytes, int]:
         f"{pcap} has no packet {number:,} that is a frame",
         f"the last frame before it is packet {last:,}" if last else "it has no frame before that either",
     )
-
-
-def _packet_lines(found: Packet, label: str) -> Iterator[str]:
-    yield f"{found.packet or 'a frame'} ({units.number(found.octets)} bytes), on {label}"
-    yield f"  verdict   {_verdict(found)}"
-    yield f"  stage     {found.stage}"
-    if found.decided_by:
-        yield f"  decided   by {_entry(found.decided_by)}"
-    if found.observed:
-        whose = "the guard only observes" if not found.observe else f"{label} only observes"
-        yield f"  observed  {whose}: the packet is counted, and passes"
-    if found.shadow:
-        yield f"  shadow    {_shadow(found.shadow)}"
-    if found.without:
-        by = f", by {_entry(found.without.decided_by)}" if found.without.decided_by else ""
-        yield f"  without   {_verdict(found.without)}{by}"
-    state = f"active ({found.guard.cause or 'always'})" if found.guard.active else "idle"
-    yield f"  guard     {found.guard.mode}, {state}"
-
-
-def _verdict(found: Packet | Outcome) -> str:
-    return f"{found.verdict}, {found.reason}: {found.help}"
-
-
-def _entry(entry: Entry | Shadow) -> str:
-    from xdpguard.explain.answers import NamedList, UnknownList, UnknownRule
-
-    if isinstance(entry, UnknownList):
-        return f"list number {entry.number}, unknown to the store"
-    if isinstance(entry, UnknownRule):
-        return f"a rule in slot {entry.slot}, unknown to the store; attach again to repair it"
-    hits = f", {units.number(entry.packets)} packets hit"
-    if isinstance(entry, NamedList):
-        where = f" ({entry.file})" if entry.file else ""
-        return f"the list {entry.name}{where}, {entry.holds}{hits}"
-    why = f', "{entry.reason}"' if entry.reason else ""
-    end = "for good" if entry.left is None else f"{units.span(entry.left)} left"
-    age = units.span(entry.age)
-    return f"{entry.kind} {entry.target}{why}, from {entry.source} {age} ago, {end}{hits}"
-
-
-def _shadow(entry: Shadow) -> str:
-    if entry.class_ == "allowed":
-        return f"would still pass if promoted, being allowed: {_entry(entry)}"
-    whose = ", although from an established peer" if entry.class_ == "established" else ""
-    return f"would be dropped if promoted{whose}: {_entry(entry)}"
-
-
-def _outcome(found: Address) -> str:
-    if found.outcome is None:
-        return "no rule or list"
-    if not found.interfaces:
-        return f"{'allowed' if found.outcome == 'allow' else 'blocked'}; nothing is attached"
-    if found.outcome == "allow":
-        return "its packets pass: allowed"
-    watching = [place_of(it.interface, it.netns or "") for it in found.interfaces if it.observe]
-    if not watching:
-        return "its packets are dropped: blocked"
-    only = f"{', '.join(watching)} only {'observes' if len(watching) == 1 else 'observe'}"
-    if len(watching) == len(found.interfaces):
-        return f"blocked, but {only}"
-    return f"its packets are dropped: blocked; but {only}"
-
-
-def _address_lines(found: Address) -> Iterator[str]:
-    yield f"{found.address}: {_outcome(found)}"
-    for rule in (*found.allow, *found.block):
-        yield f"  rule      {_entry(rule)}"
-    for its in found.lists:
-        yield f"  list      {_entry(its)}"
-    for entry in found.shadow:
-        becomes = "still pass if promoted, being allowed" if found.allow else "be dropped if promoted"
-        yield f"  shadow    its packets would {becomes}: {_entry(entry)}"
-    for ban in found.bans:
-        times = "once" if ban.number == 1 else f"{ban.number:,} times"
-        yield f"  bans      {ban.target} {times}, most recently on {units.moment(ban.last)}"
-    if found.traffic:
-        flags = "  ".join(f"{name} {units.number(count)}" for name, count in found.traffic.flags.items() if count)
-        yield f"  seen      {units.number(found.traffic.packets)} TCP segments: {flags}"
-        yield f"  SYNs      {units.number(found.traffic.syns)}"
-        for it in found.traffic.destinations:
-            yield f"            {units.number(it.syns)} to {it.destination} port {it.port}"
-    elif found.attached:
-        yield "  seen      no TCP segment of it is still tracked"
-    else:
-        yield "  seen      nothing is attached"
-    for need in found.needed:
-        yield f"  needed    it is {need.role}{' in ' + need.netns if need.netns else ''}"
-    for text in found.allows_everybody:
-        yield f"  open      {text}"
-    if found.left_out_of:
-        yield f"  safety    therefore exempt from {', '.join(found.left_out_of)}; see xdpguard status"

@@ -10,6 +10,7 @@ from xdpguard.cli import undoing
 from xdpguard.cli.session import Options, remembered_config, remembered_policy
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import place_of
+from xdpguard.store.attachments import attachments
 
 if TYPE_CHECKING:
     from xdpguard.control.answering import Silence
@@ -53,7 +54,7 @@ def awaited(session: Controller, chosen: Options) -> tuple[list[Place], str]:
         policy = remembered_policy(session, chosen)
     except XdpguardError as error:
         return [], str(error)
-    there = {(it.name, it.netns) for it in session.store.attachments()}
+    there = {(it.name, it.netns) for it in attachments(session.store)}
     return [its.place for its in policy.attach if its.place not in there], ""
 
 

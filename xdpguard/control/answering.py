@@ -10,7 +10,7 @@ from xdpguard.control.guard import answers
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.surroundings import egress_of_answers
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.net.answers import Egress, egress
 from xdpguard.net.links import Link, Mode, WantedMode
 from xdpguard.net.netns import arguments_of, place_of
@@ -61,7 +61,7 @@ class Reach:
             (link.name, link.netns): silence(link, guard.read(pins, link.name, link.netns), egress_of_answers(link))
             for link in links
         }
-        self.mode = guard.read_policy(pins).mode if self.silences else "off"
+        self.mode = guardpolicy.read(pins).mode if self.silences else "off"
 
     def failing(self, interfaces: Iterable[Interface]) -> Iterator[tuple[Interface, Silence]]:
         """Yield the interfaces whose guard is on but answers nobody, with the reason."""

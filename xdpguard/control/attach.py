@@ -28,7 +28,8 @@ from xdpguard.net.netns import place_of
 from xdpguard.net.refusals import AttachRefused
 from xdpguard.policy.model import Policy
 from xdpguard.policy.rule import CONFIG, NewRule
-from xdpguard.store.database import Attachment
+from xdpguard.store.attachments import Attachment, attachments, put_attachment, remove_attachment
+from xdpguard.store.room import check_room
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Attach:
         with self._store.transaction():
             if not its.dataplane.exists():
                 self._store.renumber()
-            self._store.check_room()
+            check_room(self._store)
         self._step("compile")
         target = Target(
             link.name, link.netns, link.mtu, link.loopback, request.observe, link.kind == "veth", request.any_mtu
@@ -147,7 +148,7 @@ class Attach:
             taken()
             record = partial(its.record, link, observe=job.request.observe, any_mtu=job.request.any_mtu)
             record(mode=job.choice.mode, prog_id=job.built.prog_id)
-            self._store.check_room()
+            check_room(self._store)
             self._step("attach")
             try:
                 (done, more), moved = its.uppers.change(link, partial(self._swap, job, seen))
@@ -213,13 +214,13 @@ class Attach:
             return
         with self._store.transaction():
             if before is None:
-                self._store.remove_attachment(link.name, link.netns)
+                remove_attachment(self._store, link.name, link.netns)
                 namespaces.forget_namespace(self._store, link.netns)
             else:
-                self._store.put_attachment(before, time.time())
+                put_attachment(self._store, before, time.time())
         if before is None:
             self._guard.offloads.restore(link.name, link.netns)
-        if self._store.attachments() or its.interfaces.orphans():
+        if attachments(self._store) or its.interfaces.orphans():
             built.discard()
             if before is None:
                 its.dataplane.pins.remove_link(link.name, link.netns)

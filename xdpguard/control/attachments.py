@@ -18,7 +18,7 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net import netns
 from xdpguard.net.links import Link, Mode, NoSuchLink
-from xdpguard.store.database import Attachment
+from xdpguard.store.attachments import Attachment, attachments, put_attachment
 
 if TYPE_CHECKING:
     from xdpguard.policy.model import Policy
@@ -57,7 +57,7 @@ class Attachments:
     def matching(self, name: str, namespace: str | None) -> list[Interface]:
         """Return the interfaces that a user's words mean; "" and None mean all. Raise UsageError if none matches."""
         found = self.interfaces.all()
-        recorded = {it.netns for it in self.store.attachments()}
+        recorded = {it.netns for it in attachments(self.store)}
         where = None if namespace is None else netns.recorded_name(namespace, recorded)
         wanted = namespaces.matching([(it.name, it.netns) for it in found], name, where)
         if not wanted and (name or namespace is not None):
@@ -72,7 +72,7 @@ class Attachments:
         Accepts an alternative name, and for the namespace ``pid N`` or a path. ``anew``: it is about to be attached.
         Raises NoSuchLink or NoSuchNamespace.
         """
-        recorded = [(it.name, it.netns) for it in self.store.attachments()]
+        recorded = [(it.name, it.netns) for it in attachments(self.store)]
         where = netns.recorded_name(namespace, (place for _, place in recorded), anew)
         if (name, where) in recorded:
             return name, where
@@ -109,7 +109,7 @@ class Attachments:
     def record(self, link: Link, mode: str, observe: bool, prog_id: int, any_mtu: bool) -> None:
         """Record that an interface should carry a program."""
         with self.store.transaction():
-            self.store.put_attachment(Attachment(link.name, link.netns, mode, observe, prog_id, any_mtu), time.time())
+            put_attachment(self.store, Attachment(link.name, link.netns, mode, observe, prog_id, any_mtu), time.time())
             namespaces.record_namespace(self.store, link.netns)
             self.interfaces.note_frames(link, mode, any_mtu)
             self.store.put_fact(BOOT, kernel.boot_id())

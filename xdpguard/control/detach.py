@@ -15,6 +15,8 @@ from xdpguard.control.sysctls import RaisedSysctls
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link, Mode, NoSuchLink
 from xdpguard.net.netns import arguments_of, place_of
+from xdpguard.store.attachments import attachments, remove_attachment
+from xdpguard.store.room import check_room, rehearsal
 
 
 class _Carried(NamedTuple):
@@ -70,7 +72,7 @@ class Detach:
         restored = its.ruleset.guard.offloads.restore(name, netns, link.name if link else "")
         if self._is_last():
             its.retire()
-        last = not any(there.netns == netns for there in its.store.attachments())
+        last = not any(there.netns == netns for there in attachments(its.store))
         restored += self._sysctls.restore(netns) if last else []
         mode = known.mode if known else (found.mode if found else "")
         interface = Interface(name, netns, mode, bool(known and known.observe), None, "detached")
@@ -110,22 +112,22 @@ class Detach:
         """Forget an interface, within a transaction that has room for all that follows."""
         its = self._its
         its.step("forget")
-        its.store.remove_attachment(name, netns)
+        remove_attachment(its.store, name, netns)
         builds.forget(its.store, name, netns)
         namespaces.forget_namespace(its.store, netns)
-        if not its.store.attachments():
-            with its.store.rehearsal():
+        if not attachments(its.store):
+            with rehearsal(its.store):
                 its.fold_in()
-        its.store.check_room()
+        check_room(its.store)
 
     def _elsewhere(self, name: str) -> str:
         """Return how to detach the interface of that name that is attached in another namespace; empty without one."""
-        there = [it for it in self._its.store.attachments() if it.name == name]
+        there = [it for it in attachments(self._its.store) if it.name == name]
         words = [f"xdpguard detach {arguments_of(it.name, it.netns)}" for it in there]
         return f"the one that is attached: {', or '.join(words)}" if words else ""
 
     def _is_last(self) -> bool:
-        return not self._its.store.attachments() and not self._its.interfaces.orphans()
+        return not attachments(self._its.store) and not self._its.interfaces.orphans()
 
     def all(self) -> tuple[list[Outcome], list[XdpguardError]]:
         """Detach every interface of the instance, from the top down, and remove what remains of it in the kernel.

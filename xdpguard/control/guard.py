@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from xdpguard.control.change import Changes
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.errors import UsageError
+from xdpguard.store.attachments import attachments
 
 if TYPE_CHECKING:
     from xdpguard.control.surroundings import Seen
@@ -155,28 +156,28 @@ class GuardPolicy:
         from xdpguard.control.surroundings import surroundings
 
         exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
-        wanted = guard.encode(replace(policy, exempt_ports=exempt), options, scan)
+        wanted = guardpolicy.encode(replace(policy, exempt_ports=exempt), options, scan)
         recorded = self._remembered() == wanted
         with nullcontext() if recorded else self._changes.begin():
             if not recorded:
                 self._store.put_fact(_IN_FORCE, f"{abi.ABI}:{wanted.hex()}")
                 self._changes.touch(self, "guard")
-            guard.write_policy(self._pins, wanted)
+            guardpolicy.write(self._pins, wanted)
             for link, seen in found:
                 guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link, seen))
 
     def stale(self) -> bool:
         """Return whether the kernel's policy differs from the one put in force last."""
         wanted = self._remembered()
-        return wanted is not None and guard.policy_in_force(self._pins) != wanted
+        return wanted is not None and guardpolicy.in_force(self._pins) != wanted
 
     def resync(self) -> None:
         """Restore the policy put in force last, as far as it is known without the configuration."""
         wanted = self._remembered()
         if wanted is None:
             return
-        guard.write_policy(self._pins, wanted)
-        for it in self._store.attachments():
+        guardpolicy.write(self._pins, wanted)
+        for it in attachments(self._store):
             if self._pins.is_current(it.name, it.netns):
                 guard.follow_mode(self._pins, it.name, it.netns)
 

@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 from xdpguard.dataplane.build.program import PROGRAM_NAME, needs_frags
 from xdpguard.dataplane.sys import kernel
 from xdpguard.net.links import Link, NoSuchLink
-from xdpguard.store.database import Attachment, Store
+from xdpguard.store.attachments import Attachment, attachments
+from xdpguard.store.database import Store
 
 State = Literal["attached", "detached", "replaced", "renamed", "gone"]
 
@@ -72,7 +73,7 @@ class Interfaces:
 
     def all(self) -> list[Interface]:
         """Return every interface that carries our program or should, in its current state."""
-        found = [self.look(known) for known in self._store.attachments()]
+        found = [self.look(known) for known in attachments(self._store)]
         for link in self.orphans():
             if link.xdp and link.xdp.prog_id not in {it.prog_id for it in found}:
                 found.append(
@@ -82,7 +83,7 @@ class Interfaces:
 
     def known(self, name: str, netns: str) -> Attachment | None:
         """Return the record of an interface, or None."""
-        return next((it for it in self._store.attachments() if (it.name, it.netns) == (name, netns)), None)
+        return next((it for it in attachments(self._store) if (it.name, it.netns) == (name, netns)), None)
 
     def ours(self, link: Link, known: Attachment | None) -> bool:
         """Return whether a link, with its record if any, carries this instance's program."""
@@ -105,7 +106,7 @@ class Interfaces:
         """Return the links, in any namespace, that carry our program without being recorded."""
         if not self._dataplane.exists():
             return []
-        recorded = {(it.name, it.netns) for it in self._store.attachments()}
+        recorded = {(it.name, it.netns) for it in attachments(self._store)}
         links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
         found = [(it, it.xdp.prog_id) for it in links if it.xdp and (it.name, it.netns) not in recorded]
         ours = self._dataplane.owned({number for _, number in found})
@@ -138,7 +139,7 @@ class Interfaces:
         place = (link.name, link.netns, link.ifindex)
         swapped = link.xdp is not None and link.xdp.mode == "native"
         single = not (any_mtu or needs_frags(link.mtu)) or (swapped and place in self._limiting())
-        known = {(it.name, it.netns) for it in self._store.attachments()}
+        known = {(it.name, it.netns) for it in attachments(self._store)}
         kept = {it for it in self._limiting() if it[:2] in known and it[:2] != place[:2]}
         kept |= {place} if single and mode == "native" else set()
         self._store.put_fact(_LIMITING, json.dumps(sorted(kept)))
@@ -173,7 +174,7 @@ class Interfaces:
         return its
 
     def _namespaces(self) -> list[str]:
-        recorded = {it.netns for it in self._store.attachments()}
+        recorded = {it.netns for it in attachments(self._store)}
         return list(dict.fromkeys(["", *self._links.namespaces(), *sorted(recorded)]))
 
 

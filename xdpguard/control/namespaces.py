@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.net import netns
+from xdpguard.store.attachments import attachments
 from xdpguard.store.database import Store
 
 Interface = tuple[str, str]  # name, and recorded name of the namespace
@@ -29,7 +30,7 @@ def record_namespace(store: Store, name: str) -> None:
 
 def forget_namespace(store: Store, name: str) -> None:
     """Delete the record of a namespace that no recorded interface is in any more. The caller holds a transaction."""
-    if not any(it.netns == name for it in store.attachments()):
+    if not any(it.netns == name for it in attachments(store)):
         store.execute("DELETE FROM namespaces WHERE name = ?", (name,))
 
 

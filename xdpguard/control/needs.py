@@ -15,6 +15,7 @@ from xdpguard.errors import MissingError
 from xdpguard.net import dhcp, netns, sessions, sockets
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Prefix, Target
+from xdpguard.store.attachments import attachments
 from xdpguard.store.database import Store
 from xdpguard.store.rows import around
 
@@ -84,7 +85,7 @@ def _loopback(guarded: bool) -> list[sockets.Protected]:
 
 
 def _with_loopback(store: Store, more: Collection[str] = ()) -> set[str]:
-    return {it.netns for it in store.attachments() if it.name == _LOOPBACK}.union(more)
+    return {it.netns for it in attachments(store) if it.name == _LOOPBACK}.union(more)
 
 
 def _named(found: Iterator[tuple[str, list[sockets.Protected]]]) -> list[sockets.Protected]:
@@ -95,7 +96,7 @@ def _named(found: Iterator[tuple[str, list[sockets.Protected]]]) -> list[sockets
 
 
 def _in_each(store: Store, places: Collection[str], ask: Callable[[str], _T], strict: bool) -> Iterator[tuple[str, _T]]:
-    own = {*places, *(it.netns for it in store.attachments())}
+    own = {*places, *(it.netns for it in attachments(store))}
     for place in sorted({*own, _initial()}):
         try:
             with netns.entered(place):

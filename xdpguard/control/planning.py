@@ -21,7 +21,7 @@ from xdpguard.net.netns import place_of
 from xdpguard.policy.model import RULES, Guard, Policy
 from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
-from xdpguard.store.database import Attachment
+from xdpguard.store.attachments import Attachment
 
 
 @dataclass(frozen=True)

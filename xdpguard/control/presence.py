@@ -9,7 +9,8 @@ from typing import NamedTuple
 from xdpguard.net import netns
 from xdpguard.net.carried import program_on
 from xdpguard.net.netns import place_of
-from xdpguard.store.database import Attachment, Store
+from xdpguard.store.attachments import Attachment, attachments
+from xdpguard.store.database import Store
 
 NOTHING = "nothing is attached: stored, in force from the next attach on"
 
@@ -72,7 +73,7 @@ class Presences(NamedTuple):
 
 def presences(store: Store) -> Presences:
     """Return the recorded interfaces, and whether each carries the program."""
-    return Presences(tuple(map(_presence, store.attachments())))
+    return Presences(tuple(map(_presence, attachments(store))))
 
 
 def _presence(known: Attachment) -> Presence:

@@ -22,7 +22,8 @@ from xdpguard.policy.hits import Hits
 from xdpguard.policy.rule import MODES, Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Target
 from xdpguard.store import clock, keeping
-from xdpguard.store.database import Attachment, Store
+from xdpguard.store.attachments import Attachment, attachments, put_attachment
+from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore, NamedList
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def rebuild(session: Controller, copied: float | None) -> Recovered:
         len(store.rules(mode="shadow")),
         {it.name: it.entries for it in session.lists.stored.all()},
         {it.name: it.entries for it in session.shadow_lists.stored.all()},
-        [(it.name, it.netns) for it in store.attachments()],
+        [(it.name, it.netns) for it in attachments(store)],
         unnamed,
     )
 
@@ -142,10 +143,10 @@ def _named(number: int, known: NamedList | None, entries: AddressSet, mode: Mode
 def _interfaces(session: Controller) -> None:
     """Record the interfaces that carry the program. Whether one only observes is known from the copy alone."""
     store = session.store
-    known = {(it.name, it.netns): it for it in store.attachments()}
+    known = {(it.name, it.netns): it for it in attachments(store)}
     for it in session.interfaces():
         if it.state == "attached" and it.prog_id:
             old = known.get((it.name, it.netns))
             made = Attachment(it.name, it.netns, it.mode, old.observe if old else False, it.prog_id, it.any_mtu)
-            store.put_attachment(made, time.time())
+            put_attachment(store, made, time.time())
     store.put_fact(BOOT, kernel.boot_id())

@@ -26,6 +26,7 @@ from xdpguard.policy.load import load
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import parse_ports
 from xdpguard.store import clock
+from xdpguard.store.attachments import attachments
 from xdpguard.store.database import Store
 
 
@@ -37,7 +38,7 @@ def firewall(instance: Instance) -> Check:
         with Store(instance.store, read_only=True) as store:
             guard = Ruleset(store, KernelDataplane(pinning.Pins(instance.bpffs, instance.name))).guard
             configured = configured_guard(store, instance)
-            namespaces |= {it.netns for it in store.attachments()} & set(netns.names())
+            namespaces |= {it.netns for it in attachments(store)} & set(netns.names())
             ports = (port for text in guard.effective(configured).exempt_ports for port in parse_ports(text))
             exempt |= set(guard.published()) | {port.number for port in ports}
     found = [it for name in sorted(namespaces) for it in rulesets.warnings(name, exempt)]

@@ -12,6 +12,7 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.explain.answers import Address, Ban, Destination, Entry, Need, Place, Traffic
 from xdpguard.explain.entries import Entries
 from xdpguard.policy.target import Prefix
+from xdpguard.store.offences import offences
 from xdpguard.telemetry import tracking
 
 _SITE6 = 64  # bits: the prefix length of an IPv6 ban
@@ -56,7 +57,7 @@ def _bans(session: Controller, address: Prefix) -> list[Ban]:
         sites.append(Prefix(address.network[: _SITE6 // 8] + bytes(16 - _SITE6 // 8), _SITE6))
     found = []
     for site in sites:
-        number, last = session.store.offences(str(site))
+        number, last = offences(session.store, str(site))
         if number:
             found.append(Ban(str(site), number, int(last)))
     return found

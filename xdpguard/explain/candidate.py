@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -22,16 +21,16 @@ from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.surroundings import surroundings
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs, orphaned, remove_orphans
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.explain.own import of_host
 from xdpguard.explain.subject import NO_GUARD, Subject
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.database import Store
 
-_OURS = re.compile(r"xgprobe-(\d+)")
-_FOLDER = re.compile(r"xdpguard-probe-(\d+)-.*")
+_OURS = re.compile(r"xgprobe-(\d+)$")
+_FOLDER = re.compile(r"xdpguard-probe-(\d+)-")
 _TRACKED = 1024  # rows of the tracking tables, which a probe never fills
 
 
@@ -46,7 +45,8 @@ def candidate(
     ``guard set``, and the guard's current state.
     """
     ensure_bpffs(bpffs)
-    remove_orphans(bpffs)
+    remove_orphans(bpffs, _OURS)
+    _remove_orphaned_folders()
     pins = Pins(bpffs, f"xgprobe-{os.getpid()}")
     session, other = beside if beside else (None, None)
     link = other.link if other else None
@@ -99,26 +99,16 @@ def _fill(pins: Pins, ruleset: Ruleset, policy: Policy, session: Controller | No
 
 
 def _guard(pins: Pins, policy: Guard, other: Subject | None, target: Target) -> guard.State:
-    in_force = guard.read_policy(other.pins) if other else guard.InForce("", options=True, scan=False)
-    guard.write_policy(pins, guard.encode(policy, in_force.options, in_force.scan))
+    in_force = guardpolicy.read(other.pins) if other else guardpolicy.InForce("", options=True, scan=False)
+    guardpolicy.write(pins, guardpolicy.encode(policy, in_force.options, in_force.scan))
     state, link = (other.state, other.link) if other else (NO_GUARD, None)
     around = surroundings(policy, link) if link else guard.Surroundings(b"")
     guard.surround(pins, target.name, target.netns, around)
     return guard.settled(state, policy.mode, around)._replace(locals=int(bool(around.locals)))
 
 
-def remove_orphans(bpffs: Path) -> None:
-    """Remove the pins and folders of commands that were killed before they could do so."""
-    with contextlib.suppress(FileNotFoundError):
-        for path in (bpffs / "xdpguard").iterdir():
-            if _orphaned(_OURS, path.name):
-                Pins(bpffs, path.name).remove_all()
+def _remove_orphaned_folders() -> None:
     for path in Path(tempfile.gettempdir()).iterdir():
         # Any user may create a folder of that name there.
-        if _orphaned(_FOLDER, path.name) and path.lstat().st_uid == os.geteuid():
+        if orphaned(_FOLDER, path.name) and path.lstat().st_uid == os.geteuid():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _orphaned(names: re.Pattern[str], name: str) -> bool:
-    found = names.fullmatch(name)
-    return found is not None and not Path(f"/proc/{found[1]}").exists()

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from xdpguard.control.entries import RuleHits
-from xdpguard.control.lists import ListHits
+from xdpguard.control.lists import ListHits, Lists
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys import abi
 from xdpguard.explain.answers import NamedList, Shadow, ShadowList, ShadowRule, UnknownList, UnknownRule, split_fields
@@ -69,12 +69,8 @@ class Entries:
 
     def lists(self, address: Prefix) -> list[tuple[int, NamedList]]:
         """Return the lists that contain an address, each with its number: by longest prefix, then by number."""
-        found = []
-        for item in self._lists.in_force():
-            entry = self._lists.stored.entries(item.its.name).holding(address)
-            if entry is not None:
-                found.append((-entry.length, item.its.number, NamedList(**_list_fields(item, entry))))
-        return [(number, answer) for _, number, answer in sorted(found, key=lambda it: it[:2])]
+        found = _containing(self._lists, address)
+        return [(item.its.number, NamedList(**_list_fields(item, entry))) for item, entry in found]
 
     def list_of(self, number: int, address: Prefix) -> NamedList | UnknownList:
         """Return the list of a number; ``address``: one that it contains."""
@@ -86,12 +82,7 @@ class Entries:
     def shadow(self, address: Prefix) -> list[ShadowRule | ShadowList]:
         """Return the shadow entries that contain an address, in order of precedence: the first one counts."""
         found = self._shadow_answers(self._store.covering("block", address, time.time(), "shadow"))
-        lists = []
-        for item in self._shadow_lists.in_force():
-            entry = self._shadow_lists.stored.entries(item.its.name).holding(address)
-            if entry is not None:
-                lists.append((-entry.length, item.its.number, _shadow_list(item, entry)))
-        return [*found, *(answer for _, _, answer in sorted(lists, key=lambda it: it[:2]))]
+        return [*found, *(_shadow_list(*it) for it in _containing(self._shadow_lists, address))]
 
     def shadow_at(self, place: int, source: Prefix) -> Shadow:
         """Return the shadow entry whose hits are counted at a place; ``source``: an address it contains."""
@@ -111,6 +102,13 @@ class Entries:
     def _shadow_answers(self, rules: list[Rule]) -> list[ShadowRule]:
         found = self._shadow_rules.with_hits(rules)
         return [ShadowRule(**_rule_fields(it), **split_fields(it.split or NO_SPLIT)) for it in found]
+
+
+def _containing(lists: Lists, address: Prefix) -> list[tuple[ListHits, Prefix]]:
+    """Return the lists that contain an address, with their entry: by longest prefix, then by number."""
+    pairs = ((item, lists.stored.entries(item.its.name).holding(address)) for item in lists.in_force())
+    found = [(item, entry) for item, entry in pairs if entry is not None]
+    return sorted(found, key=lambda it: (-it[1].length, it[0].its.number))
 
 
 def _shadow_list(item: ListHits, entry: Prefix | None) -> ShadowList:

@@ -17,13 +17,14 @@ from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.probe import Probe, of_instance
 from xdpguard.dataplane.build.program import Target
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.explain.own import of_link
 from xdpguard.net import netns as namespaces
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Policy
+from xdpguard.store.attachments import attachments
 
 NO_GUARD = guard.State(*[0] * len(guard.State._fields))
 
@@ -67,7 +68,7 @@ def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface
     if not attached:
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
     there = [(it.name, it.netns) for it in attached]
-    where = None if netns is None else namespaces.recorded_name(netns, {it.netns for it in session.store.attachments()})
+    where = None if netns is None else namespaces.recorded_name(netns, {it.netns for it in attachments(session.store)})
     wanted = matching(there, name, where)
     fitting = [it for it in attached if (it.name, it.netns) in wanted]
     known = ", ".join(place_of(it.name, it.netns) for it in attached)
@@ -112,7 +113,7 @@ def live(
             ruleset=session.ruleset,
             pins=pins,
             state=state,
-            mode=guard.read_policy(pins).mode,
+            mode=guardpolicy.read(pins).mode,
             observe=interface.observe,
             link=link,
             own=of_link(link),

@@ -28,6 +28,7 @@ from xdpguard.metrics.tcp import TcpFigures
 from xdpguard.metrics.totals import Reading, Totals
 from xdpguard.net import sysctl
 from xdpguard.net.links import Links
+from xdpguard.store.attachments import attachments
 from xdpguard.store.database import Store
 from xdpguard.telemetry.top import top
 
@@ -82,7 +83,7 @@ class Collector:
         """Return the recorded interfaces in their current state."""
         with Store(self._store, read_only=True) as store:
             interfaces = Interfaces(store, KernelDataplane(self._pins), self._links)
-            return [interfaces.look(it) for it in store.attachments()]
+            return [interfaces.look(it) for it in attachments(store)]
 
     def rest(self) -> None:
         """Release what is costly while nobody scrapes."""

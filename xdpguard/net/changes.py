@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from xdpguard.closeable import opened
 from xdpguard.net import netns
 
 _ROUTE = 0  # NETLINK_ROUTE, linux/netlink.h
@@ -111,14 +112,13 @@ class Changes:
 
 def _number_of(name: str) -> int:
     """Return the id of a named namespace in ours, assigning one if it has none."""
-    descriptor = os.open(netns.place(name).path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ROUTE) as asker:
-            fd = struct.pack("=HHI", 8, _NETNS_FD, descriptor)
-            _ask(asker, _NEWNSID, _ACK, struct.pack("=HHi", 8, _NSID, -1) + fd)  # -1: any; EEXIST: it has one
-            answer = _ask(asker, _GETNSID, 0, fd)
-    finally:
-        os.close(descriptor)
+    with (
+        opened(os.open(netns.place(name).path, os.O_RDONLY | os.O_CLOEXEC)) as descriptor,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ROUTE) as asker,
+    ):
+        fd = struct.pack("=HHI", 8, _NETNS_FD, descriptor)
+        _ask(asker, _NEWNSID, _ACK, struct.pack("=HHi", 8, _NSID, -1) + fd)  # -1: any; EEXIST: it has one
+        answer = _ask(asker, _GETNSID, 0, fd)
     kind = _HEADER.unpack_from(answer)[1]
     if kind == _ERROR:
         (code,) = struct.unpack_from("=i", answer, _HEADER.size)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from xdpguard.net import listening, netlink, ruleset
 from xdpguard.net.netlink import attributes, text
 from xdpguard.net.netns import entered
-from xdpguard.net.ruleset import DROP, Ports, Rule
+from xdpguard.net.portsets import Ports
+from xdpguard.net.ruleset import DROP, Rule
 
 _GET_CHAINS, _GET_RULES = 10 << 8 | 4, 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN and NFT_MSG_GETRULE
 _GENERAL = 4  # bytes of struct nfgenmsg, which begins with the family

@@ -8,6 +8,7 @@ import os
 import struct
 from typing import Literal, NamedTuple
 
+from xdpguard.closeable import opened
 from xdpguard.errors import UsageError
 from xdpguard.net import hsr, linkinfo, netlink, netns, refusals
 from xdpguard.net.iproute import rtnetlink
@@ -184,13 +185,9 @@ def _xdp(found: dict[int, bytes]) -> Xdp | None:
 
 def _nsid(namespace: str, seen_from: str) -> int | None:
     """Return the id that one namespace has in another, None if it has none."""
-    target = os.open(netns.place(namespace).path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with netns.entered(seen_from):
-            request = bytes(4) + attribute(_NETNS_FD, struct.pack("=I", target))
-            (answer,) = netlink.ask(netlink.ROUTE, _GET_NSID, request)
-    finally:
-        os.close(target)
+    with opened(os.open(netns.place(namespace).path, os.O_RDONLY | os.O_CLOEXEC)) as target, netns.entered(seen_from):
+        request = bytes(4) + attribute(_NETNS_FD, struct.pack("=I", target))
+        (answer,) = netlink.ask(netlink.ROUTE, _GET_NSID, request)
     found = _signed(attributes(answer, 4).get(_NSID))
     return None if found == _UNASSIGNED else found
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from xdpguard.net.netlink import attribute, attributes, text
 from xdpguard.net.netlink import elements as listed
+from xdpguard.net.portsets import HIGHEST, Ports, common, compared, multiport, tcp
 
 DROP, ACCEPT, JUMP, GOTO = 0, 1, -3, -4  # NF_DROP, NF_ACCEPT, NFT_JUMP, NFT_GOTO
 
@@ -32,11 +33,8 @@ _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
 _ELEMENT_KEY, _ELEMENT_DATA, _ELEMENT_FLAGS = 1, 2, 3
 _INTERVAL_END = 1
 _TCP = 6
-_HIGHEST = 65_535
 _INDIFFERENT = ("counter", "log", "comment")  # expressions that match everything
 _NO_VERDICT = -1 << 31
-
-Ports = range
 
 
 class Rule(NamedTuple):
@@ -123,7 +121,7 @@ class _Reading:
         elif what == _INTERFACE:
             self._interface = True
         elif what == _DPORT:
-            self._among(_compared(operator, number))
+            self._among(compared(operator, number))
         else:
             self._other = True
 
@@ -162,27 +160,17 @@ class _Reading:
     def _match(self, data: dict[int, bytes]) -> None:
         name, info = text(data.get(1)), data.get(3, b"")  # NFTA_MATCH_NAME, NFTA_MATCH_INFO
         if name == "tcp" and len(info) >= 8:  # struct xt_tcp
-            self._among([Ports(*_inclusive(*struct.unpack_from("=HH", info, 4)))])
+            self._among([tcp(info)])
         elif name == "multiport" and len(info) >= 47 and info[0] in (1, 2) and not info[46]:  # struct xt_multiport_v1
-            self._among(_multiport(info))
+            self._among(multiport(info))
         elif name in ("udp", "icmp", "icmp6", "sctp"):
             self._foreign = True
         elif name != "comment":
             self._other = True
 
-    def _among(self, ports: Iterable[Ports]) -> None:
+    def _among(self, ports: list[Ports]) -> None:
         """Restrict the ports; two comparisons may form an interval."""
-        ports = list(ports)
-        self._ports = (
-            ports
-            if self._ports is None
-            else [
-                both
-                for mine in self._ports
-                for it in ports
-                if (both := Ports(max(mine.start, it.start), min(mine.stop, it.stop)))
-            ]
-        )
+        self._ports = ports if self._ports is None else common(self._ports, ports)
 
 
 def parse(expressions: bytes, elements_of: Callable[[str], list[tuple[Ports, int]]]) -> Rule:
@@ -217,38 +205,10 @@ def elements(messages: Iterable[bytes]) -> list[tuple[Ports, int]]:
     spans = any(end for _, end, _ in points)
     stops = [port for port, end, _ in points if end]
     return [
-        (Ports(port, min((it for it in stops if it > port), default=_HIGHEST + 1) if spans else port + 1), verdict)
+        (Ports(port, min((it for it in stops if it > port), default=HIGHEST + 1) if spans else port + 1), verdict)
         for port, end, verdict in points
         if not end
     ]
-
-
-def _compared(operator: int, port: int) -> list[Ports]:
-    """Return the ports for which a comparison (NFT_CMP_*) holds."""
-    known = {
-        0: [Ports(port, port + 1)],
-        1: [Ports(0, port), Ports(port + 1, _HIGHEST + 1)],
-        2: [Ports(0, port)],
-        3: [Ports(0, port + 1)],
-        4: [Ports(port + 1, _HIGHEST + 1)],
-        5: [Ports(port, _HIGHEST + 1)],
-    }
-    return known.get(operator, [])
-
-
-def _multiport(info: bytes) -> list[Ports]:
-    """Parse ``struct xt_multiport_v1``: the kind, a count, fifteen ports, and whether each begins a range."""
-    ports, spans = struct.unpack_from("=15H", info, 2), info[32:47]
-    found, at = [], 0
-    while at < min(info[1], 15):
-        last = ports[at + 1] if spans[at] and at < 14 else ports[at]
-        found.append(Ports(ports[at], last + 1))
-        at += 2 if spans[at] else 1
-    return found
-
-
-def _inclusive(first: int, last: int) -> tuple[int, int]:
-    return first, last + 1
 
 
 def _verdict(data: bytes) -> tuple[int, str]:

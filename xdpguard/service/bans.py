@@ -17,6 +17,7 @@ from xdpguard.policy.model import Guard
 from xdpguard.policy.rule import GUARD
 from xdpguard.policy.target import Prefix, parse_duration
 from xdpguard.store.database import Store
+from xdpguard.store.offences import offences, put_offences
 
 _SITE6 = 64  # bits: the least that an IPv6 customer gets; the customer can change addresses within it at will
 _SCAN_WINDOW = 60.0  # seconds
@@ -116,7 +117,7 @@ class Bans:
         keep = self._kept(address, needed, now)
         if keep:
             return f"{address} is not banned because it is {keep}: {suspect.evidence}"
-        number, last = self._store.offences(str(address))
+        number, last = offences(self._store, str(address))
         if now - last > parse_duration(policy.forget):
             number = 0
         words = policy.bans[min(number, len(policy.bans) - 1)]
@@ -125,7 +126,7 @@ class Bans:
         except XdpguardError as error:
             return f"{address} could not be banned: {error}; {error.remedy}"
         with self._store.transaction():
-            self._store.put_offences(str(address), number + 1, now)
+            put_offences(self._store, str(address), number + 1, now)
         return f"banned {address} for {words}: {suspect.evidence}"
 
     def _kept(self, prefix: Prefix, needed: Iterable[tuple[Prefix, str]], now: float) -> str:

@@ -15,13 +15,11 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-import msgspec
-
 from xdpguard import signals
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.build.handshakes import Handshakes
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables.rules import boot_offset
+from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.errors import XdpguardError
 from xdpguard.metrics.service import Service
 from xdpguard.net.links import Link
@@ -29,22 +27,24 @@ from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import parse_duration
 from xdpguard.service.answers import Answers
-from xdpguard.service.floods import Floods, name_of
-from xdpguard.service.following import Following, waiting
+from xdpguard.service.floods import Floods
+from xdpguard.service.following import Following
 from xdpguard.service.host import Host
 from xdpguard.service.log import Failures, in_words
 from xdpguard.service.looks import Looks
 from xdpguard.service.needs import Needs
 from xdpguard.service.notify import notify, reloading
+from xdpguard.service.ring import Ring
 from xdpguard.service.survey import Survey
 from xdpguard.service.suspects import Suspects
 from xdpguard.service.unconfirmed import Unconfirmed
 from xdpguard.service.upkeep import Upkeep
+from xdpguard.service.watching import changes, watching
 from xdpguard.store import clock
+from xdpguard.store.offences import forget_offences
 from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Evidence
 from xdpguard.tcp.resent import Counter as Resent
-from xdpguard.telemetry import events
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Daemon:
         self._following = Following(attach)
         self._needs = Needs()
         self._looks = Looks()
-        self._ring: events.Events | None = None
+        self._ring = Ring(pins)
         self._upkeep = Upkeep()
         self._unconfirmed = Unconfirmed()
         self._survey = Survey()
@@ -125,12 +125,14 @@ class Daemon:
             self._loop(told)
             self._failures.over()
             notify("STOPPING=1")
-            self._stop()
+            with self._session() as session:
+                self._host.release(session, self._guard)
+            _log.info("stopped; the data plane keeps working")
 
     def _loop(self, told: socket.socket) -> None:
         due = time.monotonic()
         while True:
-            sources = [told.fileno(), self._looks.fileno(), *([self._ring.fileno()] if self._ring else [])]
+            sources = [told.fileno(), self._looks.fileno(), *self._ring.filenos()]
             wait = max(0.0, min(due, self._looks.at) - time.monotonic())
             ready, _, mounted = select.select(sources, [], [self._looks.mounts], wait)
             if told.fileno() in ready:
@@ -140,7 +142,7 @@ class Daemon:
                 if signal.SIGTERM in came or signal.SIGINT in came:
                     return
             self._looks.heed(bool(mounted))
-            begun = self._drain()
+            begun = self._ring.drain(self._suspects)
             if begun or time.monotonic() >= min(due, self._looks.at):
                 due = time.monotonic() + _TICK
                 self._guarded_tick()
@@ -149,14 +151,6 @@ class Daemon:
 
     def _ticked(self) -> None:
         self._metrics.tick(self._guard.mode, self._upkeep.audit, self._upkeep.audited, self._following.awaited())
-
-    def _drain(self) -> bool:
-        """Process the queued events; return whether one of them is the start of a flood."""
-        begun = False
-        for event in self._ring.read() if self._ring else ():
-            self._suspects.note(event, time.monotonic())
-            begun = begun or event.kind == events.FLOOD_BEGINS
-        return begun
 
     def _guarded_tick(self) -> None:
         try:
@@ -218,26 +212,16 @@ class Daemon:
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             # Everything counted from here on may belong to a flood.
             self._floods.look(links, self._guard)
-            names = ", ".join(name_of(link) for link in links)
-            _log.info(f"watching {names}; guard {self._guard.mode}" if links else waiting(session))
-        elif changed := _changes(before_guard, self._guard):
+            _log.info(watching(session, self._guard, links))
+        elif changed := changes(before_guard, self._guard):
             _log.info(f"guard: {changed}")
         session.ruleset.purge()
         self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
         if clock.steady(session.store):
-            session.store.forget_offences(time.time() - parse_duration(self._guard.forget))
-        self._open_ring()
+            forget_offences(session.store, time.time() - parse_duration(self._guard.forget))
+        self._ring.open()
         self._seen = self._store.version()
-
-    def _open_ring(self) -> None:
-        """Open the ring that is pinned now: the last detach removes the maps, and the next attach makes new ones."""
-        there = self._pins.ring_id(events.NAME)
-        if self._ring is not None and self._ring.id != there:
-            self._ring.close()
-            self._ring = None
-        if self._ring is None and there:
-            self._ring = events.Events(self._pins)
 
     def _reload(self) -> None:
         reloading()
@@ -259,21 +243,3 @@ class Daemon:
             _log.error(f"the configuration could not be put in force: {error}")
         self._metrics.reloaded(taken)
         notify("READY=1", f"STATUS=guard {self._guard.mode}")
-
-    def _stop(self) -> None:
-        with self._session() as session:
-            links = session.links()
-            if links:
-                # Stop asking for proof of scans, and let no answer depend on a sysctl that is about to be restored.
-                session.guard.apply(self._guard, links, options=not session.sysctls.held())
-            for change in session.sysctls.restore():
-                _log.info(f"restored: {change}")
-            if links:
-                session.guard.apply(self._guard, links)
-        _log.info("stopped; the data plane keeps working")
-
-
-def _changes(before: Guard, after: Guard) -> str:
-    """Return the settings that differ, in the ``key=value`` form of ``guard set``."""
-    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
-    return ", ".join(f"{key}={new[key]}" for key in new if new[key] != old[key])

@@ -23,6 +23,7 @@ from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Policy
 from xdpguard.service.notify import supervised
 from xdpguard.service.taken import Losses, Place
+from xdpguard.store.attachments import attachments
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Following:
 
     def places(self, session: Controller) -> set[str]:
         """Return the network namespaces of all interfaces that are followed."""
-        return {it.netns for it in session.store.attachments()} | {netns for _, netns in self._awaited}
+        return {it.netns for it in attachments(session.store)} | {netns for _, netns in self._awaited}
 
     def look(self, session: Controller, now: float, deleted: Iterable[tuple[str, int]] = ()) -> None:
         """Attach interfaces that have appeared or were recreated (``now``: monotonic, s).
@@ -230,13 +231,6 @@ class Following:
                 _log.log(level, text)
             else:
                 self._held_back.append((place, level, text))
-
-
-def waiting(session: Controller) -> str:
-    """Return what to log when there is no interface to watch under its recorded name."""
-    if any(it.state == "renamed" for it in session.interfaces()):
-        return "no interface is left to watch under its recorded name; the rules stay in force; waiting"
-    return "nothing is attached anymore; waiting"
 
 
 def _identity(it: Interface) -> Identity:

@@ -58,6 +58,17 @@ class Host:
             self._flood_at = float("-inf")
             self._set_options(session, policy, links, True)
 
+    def release(self, session: Controller, policy: Guard) -> None:
+        """Restore the sysctls for good, because the service ends."""
+        links = session.links()
+        if links:
+            # Stop asking for proof of scans, and let no answer depend on a sysctl that is about to be restored.
+            session.guard.apply(policy, links, options=not session.sysctls.held())
+        for change in session.sysctls.restore():
+            _log.info(f"restored: {change}")
+        if links:
+            session.guard.apply(policy, links)
+
     def _set_options(self, session: Controller, policy: Guard, links: Sequence[Link], options: bool) -> None:
         if options != self.options:
             self.options = options

@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 from xdpguard.dataplane.sys import kernel
-from xdpguard.dataplane.tables.rules import boot_offset
+from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.policy.rule import Mode, NewRule
 from xdpguard.policy.target import parse_stored
 from xdpguard.store.database import Store

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The source of truth in SQLite: rules, attachments, facts. The kernel's maps are its image; see control/change.py."""
+"""The source of truth in SQLite: its file, rules and facts. The kernel's maps are its image; see control/change.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from xdpguard.closeable import Closeable
 from xdpguard.instance import check_own, make_own, open_own, unwritable
@@ -16,39 +16,22 @@ from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
 from xdpguard.store import keeping, parts
-from xdpguard.store.locks import locked
+from xdpguard.store.failures import explained
 from xdpguard.store.migration import copied, migrate, open_read_only
-from xdpguard.store.room import check_room
 from xdpguard.store.rows import ADDED, NEW_RULE, RULE, around, counts_of, row_of, rule_of
 from xdpguard.store.schema import VERSION
 
 Found = TypeVar("Found")
-
-# Texts of SQLite errors that are caused by the file system, not by the file.
-_NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O")
-
-
-class Attachment(NamedTuple):
-    """An interface that should carry the program. ``netns`` is the recorded name of its namespace (net/netns.py);
-    ``any_mtu``: the program accepts frames in several buffers, so that the MTU can be raised later.
-    """
-
-    name: str
-    netns: str
-    mode: str
-    observe: bool
-    prog_id: int = 0
-    any_mtu: bool = False
 
 
 class Store(Closeable):
     """The store in one file; ``read_only`` needs no write permission and takes a missing file as empty."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
-        self._path = path
+        self.path = path
         self.unlike = False  # something was changed that the kernel could not give back: a copy is due
         self.before_commit: Callable[[], None] = lambda: None  # called within each transaction, at its end
-        with self._explained():
+        with explained(self.path):
             if read_only:
                 self._look()
                 self._database = open_read_only(path)
@@ -72,18 +55,18 @@ class Store(Closeable):
 
     def use_copy(self) -> None:
         """Go on with a copy in memory of a store that is only read."""
-        with self._explained():
+        with explained(self.path):
             self._database = copied(self._database)
 
     def check(self) -> None:
         """Read all of the file. Raise Damaged if it is not consistent."""
         (found,) = self.execute("PRAGMA integrity_check(1)")[0]
         if found != "ok":
-            raise keeping.damaged(self._path, found)
+            raise keeping.damaged(self.path, found)
 
     def keep_copy(self, now: bool = False) -> None:
         """Keep a copy of what has changed, from which a lost store is recovered; see `keeping.keep_copy`."""
-        keeping.keep_copy(self._database, self._path, now or self.unlike)
+        keeping.keep_copy(self._database, self.path, now or self.unlike)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -91,7 +74,7 @@ class Store(Closeable):
         if self._database.in_transaction:
             yield
             return
-        with self._explained():
+        with explained(self.path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -100,23 +83,6 @@ class Store(Closeable):
             except BaseException:
                 self._database.rollback()
                 raise
-
-    @contextmanager
-    def rehearsal(self) -> Iterator[None]:
-        """Run the block within the open transaction and take it back: then it does not lack room when it is done."""
-        assert self._database.in_transaction
-        with self._explained():
-            self._database.execute("SAVEPOINT rehearsal")
-            try:
-                yield
-            finally:
-                self._database.execute("ROLLBACK TO rehearsal")
-                self._database.execute("RELEASE rehearsal")
-
-    def check_room(self) -> None:
-        """Raise MissingError if the open transaction could not be committed for want of room on the file system."""
-        with self._explained():
-            check_room(self._database, self._path)
 
     @property
     def changing(self) -> bool:
@@ -183,7 +149,7 @@ class Store(Closeable):
     def put(self, rules: Iterable[tuple[NewRule, int]], mode: Mode = "enforce") -> None:
         """Add rules with their slots. An existing rule takes the new parts, and keeps the rest."""
         rules = list(rules)
-        with self._explained():
+        with explained(self.path):
             parts.put_parts(self._database, [rule for rule, _ in rules], mode)
             self._database.executemany(
                 f"INSERT INTO rules ({NEW_RULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -195,28 +161,28 @@ class Store(Closeable):
     def remove(self, ids: Iterable[int]) -> None:
         """Delete rules by id."""
         gone = [(number,) for number in ids]
-        with self._explained():
+        with explained(self.path):
             parts.remove_parts(self._database, gone)
             self._database.executemany("DELETE FROM rules WHERE id = ?", gone)
 
     def remove_ended_parts(self, now: float) -> None:
         """Delete the parts of rules whose end has come, where the rule lasts longer."""
-        with self._explained():
+        with explained(self.path):
             parts.remove_ended(self._database, now)
 
     def note_ended(self, rules: Iterable[Rule]) -> None:
         """Record that rules ended by themselves, and what they were; see `clock.forget`."""
-        with self._explained():
+        with explained(self.path):
             parts.note_ended(self._database, rules)
 
     def forget_ended(self, kind: Kind, targets: Iterable[Target], mode: Mode = "enforce") -> None:
         """Let rules that ended by themselves stay ended, even if the clock was wrong."""
-        with self._explained():
+        with explained(self.path):
             parts.forget_ended(self._database, kind, targets, mode)
 
     def ended(self, kind: Kind, target: Target, mode: Mode = "enforce") -> float | None:
         """Return when a rule ended by itself (Unix time); None if there was none, or it was removed."""
-        with self._explained():
+        with explained(self.path):
             return parts.ended(self._database, kind, target, mode)
 
     def renumber(self) -> None:
@@ -229,82 +195,31 @@ class Store(Closeable):
 
     def add_hits(self, hits: Iterable[tuple[Hits | Split, int]]) -> None:
         """Add hits to rules, given as pairs of hits and rule id."""
-        with self._explained():
-            rows = ((*counts_of(more), number) for more, number in hits)
-            self._database.executemany(f"UPDATE rules SET {ADDED} WHERE id = ?", rows)
-
-    def attachments(self) -> list[Attachment]:
-        """Return the interfaces that should carry the program, in order of attaching."""
-        with self._explained():
-            rows = self._database.execute(
-                "SELECT name, netns, mode, observe, prog_id, (name, netns) IN (SELECT name, netns FROM any_mtu)"
-                " FROM interfaces ORDER BY attached, name"
-            )
-            return [
-                Attachment(name, netns, mode, bool(observe), number, bool(any_mtu))
-                for name, netns, mode, observe, number, any_mtu in rows
-            ]
-
-    def put_attachment(self, attachment: Attachment, now: float) -> None:
-        """Record an interface, or update its record."""
-        self.unlike = True
-        with self._explained():
-            self._database.execute(
-                "INSERT INTO interfaces VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name, netns) DO UPDATE SET"
-                " mode = excluded.mode, observe = excluded.observe, prog_id = excluded.prog_id",
-                (*attachment[:5], now),
-            )
-            place = attachment.name, attachment.netns
-            self._database.execute("DELETE FROM any_mtu WHERE name = ? AND netns = ?", place)
-            if attachment.any_mtu:
-                self._database.execute("INSERT INTO any_mtu VALUES (?, ?)", place)
-
-    def remove_attachment(self, name: str, netns: str) -> None:
-        """Delete the record of an interface."""
-        with self._explained():
-            for table in ("interfaces", "any_mtu"):
-                self._database.execute(f"DELETE FROM {table} WHERE name = ? AND netns = ?", (name, netns))
-
-    def offences(self, target: str) -> tuple[int, float]:
-        """Return how often the guard has banned a source, and when it last did (Unix time)."""
-        with self._explained():
-            row = self._database.execute("SELECT number, last FROM offences WHERE target = ?", (target,)).fetchone()
-        return (int(row[0]), float(row[1])) if row else (0, 0.0)
-
-    def put_offences(self, target: str, number: int, last: float) -> None:
-        """Record how often the guard has banned a source, and when it last did (Unix time)."""
-        with self._explained():
-            self._database.execute("INSERT OR REPLACE INTO offences VALUES (?, ?, ?)", (target, number, last))
-
-    def forget_offences(self, before: float) -> None:
-        """Delete the records of sources whose last ban began before a Unix time."""
-        with self._explained():
-            self._database.execute("DELETE FROM offences WHERE last < ?", (before,))
+        rows = ((*counts_of(more), number) for more, number in hits)
+        self.execute_many(f"UPDATE rules SET {ADDED} WHERE id = ?", rows)
 
     def fact(self, key: str) -> str:
         """Return a stored value, or the empty string."""
-        with self._explained():
-            row = self._database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
-        return str(row[0]) if row else ""
+        rows = self.execute("SELECT value FROM facts WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else ""
 
     def put_fact(self, key: str, value: str) -> None:
         """Store a value."""
-        with self._explained():
-            self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+        self.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
 
     def execute(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
         """Execute a statement and return all its rows; for tables that other modules manage."""
-        with self._explained():
+        with explained(self.path):
             return self._database.execute(query, values).fetchall()
 
     def execute_many(self, query: str, rows: Iterable[tuple[object, ...]]) -> None:
         """Execute a statement once for each row of values."""
-        with self._explained():
+        with explained(self.path):
             self._database.executemany(query, rows)
 
     def _rules(self, where: str, *values: object) -> list[Rule]:
         query = f"SELECT {RULE}, {parts.HAS_PARTS} FROM rules {where}"
-        with self._explained():
+        with explained(self.path):
             found = self._database.execute(query, values).fetchall()
             return self.decoded(lambda: [self._rule(row) for row in found])
 
@@ -317,28 +232,15 @@ class Store(Closeable):
         try:
             return decode()
         except (AssertionError, LookupError, TypeError, ValueError) as error:
-            raise keeping.damaged(self._path, "an entry is not what was written") from error
+            raise keeping.damaged(self.path, "an entry is not what was written") from error
 
     def _look(self) -> None:
-        check_own(self._path.parent)
+        check_own(self.path.parent)
         try:
-            keeping.check(self._path)
+            keeping.check(self.path)
         except OSError as error:
-            raise unwritable(self._path, error) from error
+            raise unwritable(self.path, error) from error
 
     def _migrate(self) -> None:
-        if keeping.check_version(self._database, self._path) < VERSION:
+        if keeping.check_version(self._database, self.path) < VERSION:
             migrate(self._database)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise locked(self._path) from error
-            if any(word in str(error) for word in _NOT_WRITABLE):
-                raise unwritable(self._path.parent, OSError(0, str(error))) from error
-            raise keeping.damaged(self._path, error) from error
-        except sqlite3.DatabaseError as error:
-            raise keeping.damaged(self._path, error) from error

@@ -4,26 +4,39 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import tempfile
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from xdpguard.instance import unwritable
+from xdpguard.store.database import Store
 
 _SLACK = 128 << 10  # bytes: the rollback journal of a few small transactions, which undo a change that failed
 
 
-def check_room(database: sqlite3.Connection, path: Path) -> None:
-    """Raise MissingError if what an open transaction has changed so far could not be committed for want of room.
+def check_room(store: Store) -> None:
+    """Raise MissingError if what the open transaction has changed so far could not be committed for want of room.
 
     SQLite has written its rollback journal by then; what is left is what the file grows by.
     """
-    (pages,), (size,) = (database.execute(f"PRAGMA {it}").fetchone() for it in ("page_count", "page_size"))
+    (pages,), (size,) = (store.execute(f"PRAGMA {it}")[0] for it in ("page_count", "page_size"))
     try:
-        grows = max(0, pages * size - path.stat().st_size)
-        with tempfile.TemporaryFile(dir=path.parent) as trial:
+        grows = max(0, pages * size - store.path.stat().st_size)
+        with tempfile.TemporaryFile(dir=store.path.parent) as trial:
             os.posix_fallocate(trial.fileno(), 0, grows + _SLACK)
     except FileNotFoundError:
         return  # a store in memory
     except OSError as error:
-        raise unwritable(path.parent, error) from error
+        raise unwritable(store.path.parent, error) from error
+
+
+@contextmanager
+def rehearsal(store: Store) -> Iterator[None]:
+    """Run the block within the open transaction and take it back: then it does not lack room when it is done."""
+    assert store.changing
+    store.execute("SAVEPOINT rehearsal")
+    try:
+        yield
+    finally:
+        store.execute("ROLLBACK TO rehearsal")
+        store.execute("RELEASE rehearsal")

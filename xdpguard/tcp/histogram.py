@@ -9,16 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_PART_BITS = 3
-_PARTS = 1 << _PART_BITS
-
-
-def bucket_of(value: int) -> int:
-    """Return the bucket of a 32-bit value, as the kernel program computes it."""
-    if value < _PARTS:
-        return value
-    power = value.bit_length() - 1
-    return (power - _PART_BITS + 1) * _PARTS + (value >> power - _PART_BITS & _PARTS - 1)
+_PARTS = 8
 
 
 def bounds(bucket: int) -> tuple[int, int]:

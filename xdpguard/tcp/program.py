@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,14 @@ class Recording(Attached):
         """Detach and close the ring buffer."""
         self._ring.close()
         super().close()
+
+
+def forget(fd: int, keys: np.dtype[Any], value_size: int, gone: Callable[[int], bool]) -> None:
+    """Delete the entries of a map whose key names a namespace, by inode number, for which ``gone`` is true."""
+    raw, _, number = kernel.entries(fd, keys.itemsize, value_size)
+    for place, netns in enumerate(np.frombuffer(raw, keys, number)["netns"].tolist()):
+        if gone(netns):
+            kernel.delete(fd, raw[place * keys.itemsize : (place + 1) * keys.itemsize])
 
 
 def load(

@@ -64,7 +64,4 @@ class Counter(Attached):
 
     def forget(self, gone: Callable[[int], bool]) -> None:
         """Remove the counts of those namespaces, by inode number, for which ``gone`` is true."""
-        keys, _, number = kernel.entries(self._fd, _RESENT.itemsize, 8)
-        for place, netns in enumerate(np.frombuffer(keys, _RESENT, number)["netns"].tolist()):
-            if gone(netns):
-                kernel.delete(self._fd, keys[place * _RESENT.itemsize : (place + 1) * _RESENT.itemsize])
+        program.forget(self._fd, _RESENT, 8, gone)

@@ -70,10 +70,7 @@ class RoundTrips(Attached):
 
     def forget(self, gone: Callable[[int], bool]) -> None:
         """Remove the times of those namespaces, by inode number, for which ``gone`` is true."""
-        keys, _, number = kernel.entries(self._times, _GROUP.itemsize, _TIMES.itemsize)
-        for place, netns in enumerate(np.frombuffer(keys, _GROUP, number)["netns"].tolist()):
-            if gone(netns):
-                kernel.delete(self._times, keys[place * _GROUP.itemsize : (place + 1) * _GROUP.itemsize])
+        program.forget(self._times, _GROUP, _TIMES.itemsize, gone)
 
     def lost(self) -> int:
         """Return the number of times dropped because there were too many groups."""

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.counts import Counters as Layout
@@ -70,11 +70,8 @@ def dropping() -> list[str]:
 
 def read(pins: Pins, name: str, netns: str) -> Counters:
     """Read the counters of an attached interface. Raise XdpguardError if it has none."""
-    descriptor = pins.open_link("counters", name, netns, abi.COUNTERS.size)
-    try:
+    with opened(pins.open_link("counters", name, netns, abi.COUNTERS.size)) as descriptor:
         return decode(sums(descriptor))
-    finally:
-        os.close(descriptor)
 
 
 def sums(descriptor: int) -> list[int]:

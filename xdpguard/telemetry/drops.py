@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import mmap
-import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.sys.ring import Ring
@@ -78,16 +78,12 @@ def last(pins: Pins, places: Sequence[Place]) -> list[Drop]:
     decoder = Decoder(pins, places)
     found = []
     for place in places:
-        descriptor = pins.open_link("kept", *place, abi.DROP.size)
-        try:
-            with kept_memory(descriptor) as held:
-                # One record at a time: its first and last number reveal whether it changed meanwhile.
-                for at in range(0, len(held) - abi.DROP.size + 1, abi.DROP.size):
-                    drop = decoder.decode(held[at : at + abi.DROP.size])
-                    if drop is not None:
-                        found.append(drop)
-        finally:
-            os.close(descriptor)
+        with opened(pins.open_link("kept", *place, abi.DROP.size)) as descriptor, kept_memory(descriptor) as held:
+            # One record at a time: its first and last number reveal whether it changed meanwhile.
+            for at in range(0, len(held) - abi.DROP.size + 1, abi.DROP.size):
+                drop = decoder.decode(held[at : at + abi.DROP.size])
+                if drop is not None:
+                    found.append(drop)
     return sorted(found, key=lambda it: it.at)
 
 
@@ -112,11 +108,8 @@ class Drops(Ring):
         self._decoder = Decoder(pins, places)
         samples = min(max(1, round(rate * WINDOW)), _MOST) if rate else _MOST
         try:
-            descriptor = pins.open("drop_reader", 4, abi.READER.size)
-            try:
+            with opened(pins.open("drop_reader", 4, abi.READER.size)) as descriptor:
                 self._asked = mmap.mmap(descriptor, mmap.PAGESIZE)
-            finally:
-                os.close(descriptor)
             session = abi.READER.unpack_from(self._asked)[2] % 255 + 1
             bits = sum(1 << it.number for it in abi.reasons() if not reasons or it.name in reasons)
             abi.READER.pack_into(self._asked, 0, 0, samples, session, bits, 0)

@@ -7,7 +7,6 @@ sums, so a sum may shrink.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.counts import Tuple4, Tuple6
@@ -171,9 +171,6 @@ def _ordered(keys: U64, values: NDArray[np.void]) -> tuple[Table, NDArray[np.int
 
 
 def _table(pins: Pins, name: str, layout: np.dtype[np.void]) -> tuple[U64, NDArray[np.void]]:
-    descriptor = pins.open(name, abi.TUPLE_KEY.size, layout.itemsize)
-    try:
+    with opened(pins.open(name, abi.TUPLE_KEY.size, layout.itemsize)) as descriptor:
         keys, values, count = kernel.entries(descriptor, abi.TUPLE_KEY.size, layout.itemsize)
-    finally:
-        os.close(descriptor)
     return np.frombuffer(keys, np.uint64, count), np.frombuffer(values, layout, count)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.counts import Tuple4, Tuple6
@@ -62,11 +62,8 @@ def summed(four: NDArray[Any], six: NDArray[Any], most: int) -> Top:
 
 
 def _tuples(pins: Pins, name: str, layout: np.dtype[Any]) -> NDArray[Any]:
-    descriptor = pins.open(name, abi.TUPLE_KEY.size, layout.itemsize)
-    try:
+    with opened(pins.open(name, abi.TUPLE_KEY.size, layout.itemsize)) as descriptor:
         _, values, count = kernel.entries(descriptor, abi.TUPLE_KEY.size, layout.itemsize)
-    finally:
-        os.close(descriptor)
     return np.frombuffer(values, layout, count)
 
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from collections.abc import Iterable
 from struct import Struct
 from typing import Literal, NamedTuple
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.counts import SourceCounts as Layout
@@ -90,12 +91,9 @@ class OneSource(NamedTuple):
 def one(pins: Pins, address: bytes) -> OneSource | None:
     """Return the counts of one source address (4 or 16 bytes), summed over the CPUs; None if it is not tracked."""
     name, layout = ("sources4", abi.SOURCE4) if len(address) == 4 else ("sources6", abi.SOURCE6)
-    descriptor = pins.open(name, layout.size, abi.SOURCE_COUNTS.size)
-    try:
+    with opened(pins.open(name, layout.size, abi.SOURCE_COUNTS.size)) as descriptor:
         keys = [layout.pack(address, cpu) for cpu in range(kernel.possible_cpus())]
         rows = [kernel.lookup(descriptor, key, abi.SOURCE_COUNTS.size) for key in keys]
-    finally:
-        os.close(descriptor)
     found = [abi.SOURCE_COUNTS.unpack(row) for row in rows if row]
     if not found:
         return None
@@ -104,15 +102,9 @@ def one(pins: Pins, address: bytes) -> OneSource | None:
     return OneSource(sums[0], flags, max(row[_PORTS_AT] for row in found))
 
 
-def _entries(pins: Pins, name: str, key: Struct, value: Struct) -> list[tuple[bytes, bytes]]:
-    descriptor = pins.open(name, key.size, value.size)
-    try:
-        keys, values, count = kernel.entries(descriptor, key.size, value.size)
-    finally:
-        os.close(descriptor)
-    return [
-        (keys[i * key.size : (i + 1) * key.size], values[i * value.size : (i + 1) * value.size]) for i in range(count)
-    ]
+def _entries(pins: Pins, name: str, key: Struct, value: Struct) -> Iterable[tuple[bytes, bytes]]:
+    with opened(pins.open(name, key.size, value.size)) as descriptor:
+        return kernel.pairs(descriptor, key.size, value.size).items()
 
 
 def _text(address: bytes) -> str:

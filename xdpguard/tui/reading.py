@@ -17,7 +17,7 @@ from xdpguard.control.controller import Controller
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.lists import ListHits
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Label, Target
@@ -146,7 +146,7 @@ class Reader:
             self._dropped.read({it.place: it.counts for it in interfaces if it.counts}, now)
             self._syns = ranking.read(self._pins, now, self._syns, self._dropped.by)
             rules, lists, at = self._hits(session), tuple(_lists(session)), time.monotonic()
-            return Reading(time.time(), interfaces, guard.read_policy(self._pins).mode, rules, lists, at, self._syns)
+            return Reading(time.time(), interfaces, guardpolicy.read(self._pins).mode, rules, lists, at, self._syns)
 
     def _look(self, session: Controller) -> list[Seen]:
         rows = session.store.execute("SELECT name, netns, attached FROM interfaces")

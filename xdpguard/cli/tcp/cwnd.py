@@ -12,7 +12,6 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import render
-from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
@@ -41,17 +40,11 @@ A connection is sampled when it receives a segment, at most once per --every.
 
 def register(group: typer.Typer) -> None:
     """Add the command to the group."""
-    group.command(epilog=_EXAMPLES)(cwnd)
+    group.command(epilog=_EXAMPLES)(options.with_sockets(cwnd))
 
 
 def cwnd(
-    netns: OneNetns = "",
-    family: options.Family = None,
-    local: options.Local = "",
-    remote: options.Remote = "",
-    local_port: options.LocalPort = "",
-    remote_port: options.RemotePort = "",
-    pid: options.Pid = 0,
+    sockets: options.Sockets,
     every: Annotated[
         str, typer.Option("--every", metavar="TIME", help="Sample a connection at most once in this time.")
     ] = "100ms",
@@ -64,7 +57,7 @@ def cwnd(
     """Show congestion window, slow-start threshold, round-trip time and windows of connections over time."""
     from xdpguard.tcp.cwnd import History, Windows, living
 
-    chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid)
+    chosen = sockets.filter()
     until, again, least = options.seconds(length), parse_interval(interval), parse_interval(every)
     if not _SHORTEST <= least <= _LONGEST:
         raise UsageError("--every is too short or too long", "give 1ms to 1h")

@@ -4,27 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard import units
 from xdpguard.cli import render
-from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
+from xdpguard.cli.tcp.retrans_counts import PAUSE, By, count_by
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 from xdpguard.tcp.names import parse_states
 
 if TYPE_CHECKING:
-    from xdpguard.cli.answers.tcp import Resent
-    from xdpguard.net.netns import Place
-    from xdpguard.tcp.filters import Filter
     from xdpguard.tcp.retrans import Retransmission, Retransmissions
-    from xdpguard.tcp.tally import Counted, Key
 
-By = Literal["connection", "remote", "listener"]
-_PAUSE = 0.05
 
 _EXAMPLES = """
 \b
@@ -40,17 +33,11 @@ Kinds: syn, syn-ack, loss-probe (tail loss probe), timeout (and what it recovers
 
 def register(group: typer.Typer) -> None:
     """Add the command to the group."""
-    group.command(epilog=_EXAMPLES)(retrans)
+    group.command(epilog=_EXAMPLES)(options.with_sockets(retrans))
 
 
 def retrans(
-    netns: OneNetns = "",
-    family: options.Family = None,
-    local: options.Local = "",
-    remote: options.Remote = "",
-    local_port: options.LocalPort = "",
-    remote_port: options.RemotePort = "",
-    pid: options.Pid = 0,
+    sockets: options.Sockets,
     state: Annotated[
         list[str] | None, typer.Option("--state", metavar="STATE", help="Only in these states, comma-separated.")
     ] = None,
@@ -72,14 +59,14 @@ def retrans(
         raise UsageError("--prefix4 and --prefix6 need --count --by remote", "add these, or leave the prefixes out")
     if count and wide:
         raise UsageError("--wide and --count cannot be combined", "leave one of them out")
-    chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []))
+    chosen = sockets.filter(parse_states(state or []))
     until = options.seconds(length)
     require_privileges()
     with Retransmissions(chosen, closes=count) as running:
         if count:
-            _count(running, chosen, netns, by, (prefix4, prefix6), top, until, as_json)
+            count_by(running, chosen, sockets.netns, by, (prefix4, prefix6), top, until, as_json)
         else:
-            _follow(running, _Lines(wide, bool(netns)), until, as_json)
+            _follow(running, _Lines(wide, bool(sockets.netns)), until, as_json)
         lost = running.lost()
         if lost:
             render.note(f"{lost:,} events were lost: they came faster than they could be read")
@@ -87,23 +74,10 @@ def retrans(
             render.note(f"{running.inodes.left_out:,} sockets of the process were not observed: it has too many")
 
 
-def _places(netns: str) -> list[Place]:
-    from xdpguard.net import netns as namespaces
-    from xdpguard.net.netns import NoSuchNamespace
-
-    # The current ones: connections come and go while segments are counted.
-    if not netns:
-        return namespaces.all_places()
-    try:
-        return [namespaces.find(netns)]
-    except NoSuchNamespace:
-        return []
-
-
 def _follow(running: Retransmissions, shown: _Lines, until: float | None, as_json: bool) -> None:
     if not as_json:
         loop.write([shown.head()])
-    for _ in loop.rounds("waiting for retransmissions", _PAUSE, until):
+    for _ in loop.rounds("waiting for retransmissions", PAUSE, until):
         running.inodes.refresh()
         loop.write((shown.json if as_json else shown.text)(running.read()))
 
@@ -161,101 +135,3 @@ class _Lines:
                 **(wide(it.sk, it.netns) if self._wide else {}),
             )
             yield render.json_line(found)
-
-
-def _count(
-    running: Retransmissions,
-    chosen: Filter,
-    netns: str,
-    by: By,
-    prefixes: tuple[int, int],
-    top: int,
-    until: float | None,
-    as_json: bool,
-) -> None:
-    from xdpguard.tcp import tally
-
-    grouping = {
-        "connection": tally.by_connection,
-        "listener": tally.by_listener(),
-        "remote": tally.by_remote(*prefixes),
-    }[by]
-    counting = tally.Tally(chosen, grouping)
-    counting.begin(_places(netns), running.inodes.held)
-    running.read()  # discard events that may be older than the first counts
-    for _ in loop.rounds("counting retransmissions", _PAUSE, until):
-        running.inodes.refresh()
-        counting.add(running.read())
-    groups = counting.finish(_places(netns), running.inodes.held, running.read)
-    chosen_groups = sorted(groups.items(), key=lambda item: (-item[1].segments, -item[1].sent, item[0]))
-    _Counts(by, prefixes).show(chosen_groups, counting.rest, top, as_json)
-
-
-class _Counts:
-    """Prints groups with what they have retransmitted."""
-
-    def __init__(self, by: By, prefixes: tuple[int, int]) -> None:
-        from xdpguard.tcp.namespaces import Names
-
-        self._by = by
-        self._prefixes = prefixes
-        self._names = Names()
-
-    def show(self, groups: list[tuple[Key, Counted]], rest: Counted, top: int, as_json: bool) -> None:
-        """Print the groups and their total."""
-        from xdpguard.tcp.tally import Counted
-
-        total = Counted()
-        for its in [rest, *(its for _, its in groups)]:
-            total.again += its.again
-            total.sent += its.sent
-            for kind, number in its.kinds.items():
-                total.kinds[kind] += number
-        shown = groups[: top or None]
-        if as_json:
-            from xdpguard.cli.answers.tcp import ResentCounts
-
-            rows = [_answer(its, self._label(key)) for key, its in shown]
-            left_out = len(groups) - len(shown)
-            document = ResentCounts(by=self._by, groups=rows, groups_left_out=left_out, total=_answer(total, {}))
-            loop.write([render.json_line(document)])
-            return
-        kinds = [kind for kind, number in total.kinds.items() if number]
-        cells = [[*map(str, self._label(key).values()), *_cells(its, kinds)] for key, its in shown]
-        width = len(self._label(groups[0][0])) if groups else 2
-        cells.append(["all", *[""] * (width - 1), *_cells(total, kinds)])
-        columns = [*(self._label(groups[0][0]) if groups else ("netns", self._by))]
-        numbers = ["retransmitted", *kinds, "lost again", "sent", "ratio"]
-        render.print_table([*columns, *numbers], cells, right="retransmitted sent ratio " + " ".join(kinds))
-        if len(groups) > len(shown):
-            render.say(f"and {len(groups) - len(shown):,} more; --top 0 shows all")
-
-    def _label(self, key: Key) -> dict[str, str]:
-        from xdpguard.tcp.text import end, prefix
-
-        netns, local, local_port, remote, remote_port = key
-        name = {"netns": self._names.name(netns) or "-"}
-        if self._by == "remote":
-            return name | {"remote": prefix(remote, *self._prefixes)}
-        if self._by == "listener":
-            return name | {"listener": end(local, local_port) if local else "none"}
-        return name | {"local": end(local, local_port), "remote": end(remote, remote_port)}
-
-
-def _answer(its: Counted, label: dict[str, str]) -> Resent:
-    from xdpguard.cli.answers.tcp import Resent
-
-    return Resent(
-        **label,
-        retransmitted=its.segments,
-        kinds=its.kinds,
-        lost_again=its.again,
-        sent=its.sent,
-        ratio=None if its.ratio is None else round(its.ratio, 6),
-    )
-
-
-def _cells(its: Counted, kinds: list[str]) -> list[str]:
-    ratio = its.ratio
-    numbers = [its.segments, *(its.kinds[kind] for kind in kinds), its.again, its.sent]
-    return [*map(units.number, numbers), "-" if ratio is None else f"{ratio * 100:.2f} %"]

@@ -11,7 +11,6 @@ import typer
 
 from xdpguard import units
 from xdpguard.cli import render
-from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
@@ -43,17 +42,11 @@ Each segment that an established connection receives counts once, with the smoot
 
 def register(group: typer.Typer) -> None:
     """Add the command to the group."""
-    group.command(epilog=_EXAMPLES)(rtt)
+    group.command(epilog=_EXAMPLES)(options.with_sockets(rtt))
 
 
 def rtt(
-    netns: OneNetns = "",
-    family: options.Family = None,
-    local: options.Local = "",
-    remote: options.Remote = "",
-    local_port: options.LocalPort = "",
-    remote_port: options.RemotePort = "",
-    pid: options.Pid = 0,
+    sockets: options.Sockets,
     longer: Annotated[
         str | None, typer.Option("--longer", metavar="TIME", help="Only times of at least this much: 5ms.")
     ] = None,
@@ -79,7 +72,7 @@ def rtt(
     least = round(parse_interval(longer) * 1e6) if longer is not None else 0
     if least > _LONGEST:
         raise UsageError("--longer is longer than the kernel can count", "give an hour at most")
-    chosen = options.chosen(netns, family, local, remote, local_port, remote_port, pid, longer=least)
+    chosen = sockets.filter(longer=least)
     until, every = options.seconds(length), options.seconds(interval)
     require_privileges()
     shown = _Shown(by, prefix4, prefix6, unit, top, as_json)

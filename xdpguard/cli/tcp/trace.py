@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard.cli import render
-from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
@@ -43,17 +42,11 @@ Format = Callable[[Iterable["Transition"]], Iterable[str]]
 
 def register(group: typer.Typer) -> None:
     """Add the command to the group."""
-    group.command(epilog=_EXAMPLES)(trace)
+    group.command(epilog=_EXAMPLES)(options.with_sockets(trace))
 
 
 def trace(
-    netns: OneNetns = "",
-    family: options.Family = None,
-    local: options.Local = "",
-    remote: options.Remote = "",
-    local_port: options.LocalPort = "",
-    remote_port: options.RemotePort = "",
-    pid: options.Pid = 0,
+    sockets: options.Sockets,
     state: Annotated[
         list[str] | None, typer.Option("--state", metavar="STATE", help="From or to these states, comma-separated.")
     ] = None,
@@ -72,13 +65,11 @@ def trace(
     if as_json and as_csv:
         raise UsageError("--json and --csv cannot be combined", "leave one of them out")
     least = round(parse_interval(longer) * 1e9) if longer is not None else 0
-    chosen = options.chosen(
-        netns, family, local, remote, local_port, remote_port, pid, parse_states(state or []), least
-    )
+    chosen = sockets.filter(parse_states(state or []), least)
     until = options.seconds(length)
     require_privileges()
     with Trace(chosen) as running:
-        shown = _Lines(wide, bool(netns))
+        shown = _Lines(wide, bool(sockets.netns))
         style: Format = shown.json if as_json else shown.csv if as_csv else shown.text
         if not as_json:
             loop.write([shown.csv_head() if as_csv else shown.text_head()])

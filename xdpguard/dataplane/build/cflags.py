@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# bcc's own headers would not pass the two that are off, nor would comparisons that a switch makes needless.
+WARNINGS = ("-Wall", "-Werror", "-Wno-unused-function", "-Wno-macro-redefined")
+
 
 @dataclass(frozen=True)
 class Switches:
@@ -60,11 +63,7 @@ def cflags(switches: Switches, source: Path) -> list[str]:
     }
     return [
         *header_flags(source),
-        "-Wall",
-        "-Werror",
-        # bcc's own headers would not pass.
-        "-Wno-unused-function",
-        "-Wno-macro-redefined",
+        *WARNINGS,
         *(f"-DXG_{name}={value}" for name, value in numbers.items()),
         f'-DXG_PINS="{switches.pins}"',
         f'-DXG_LINK_PINS="{switches.link_pins}"',

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.closeable import Closeable
+from xdpguard.closeable import Closeable, opened
 from xdpguard.dataplane.build.cache import Cache
 from xdpguard.dataplane.build.cflags import Switches
 from xdpguard.dataplane.build.compiler import Compiled
@@ -148,11 +148,8 @@ def _sized(pins: Pins, policy: Policy) -> Policy:
 
 
 def _entries(pins: Pins, name: str, key: int, value: int) -> int:
-    descriptor = pins.open(name, key, value)
-    try:
+    with opened(pins.open(name, key, value)) as descriptor:
         return kernel.map_info(descriptor).max_entries
-    finally:
-        os.close(descriptor)
 
 
 def cut(answers: Answers, linear: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpguard.closeable import Closeable
+from xdpguard.closeable import Closeable, opened
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.rules import Tables
@@ -151,11 +151,8 @@ class KernelDataplane:
         return kernel.program_by_id(prog_id)
 
     def _info(self, prog_id: int) -> kernel.ProgramInfo:
-        descriptor = kernel.program_by_id(prog_id)
-        try:
+        with opened(kernel.program_by_id(prog_id)) as descriptor:
             return kernel.program_info(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _kernel_since(version: tuple[int, int]) -> bool:

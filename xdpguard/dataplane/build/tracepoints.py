@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.bundle import bundle
-from xdpguard.dataplane.build.cflags import header_flags
+from xdpguard.dataplane.build.cflags import WARNINGS, header_flags
 from xdpguard.dataplane.build.compiler import captured, import_bcc, require_headers
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.source import source_folder
@@ -40,15 +40,8 @@ class Tracepoints(Closeable):
         bcc = import_bcc()
         require_headers()
         source = source_folder()
-        flags = [
-            *header_flags(source),
-            "-Wall",
-            "-Werror",
-            # bcc's own headers would not pass, nor do comparisons that a switch makes needless.
-            "-Wno-unused-function",
-            "-Wno-macro-redefined",
-            *(f"-DXG_{name}={_constant(value)}" for name, value in switches.items()),
-        ]
+        numbers = (f"-DXG_{name}={_constant(value)}" for name, value in switches.items())
+        flags = [*header_flags(source), *WARNINGS, *numbers]
         self._links: list[int] = []
         with captured() as output:
             try:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from xdpguard.closeable import Closeable
 from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys.pins import Pins
 
 
 class HeldMaps(Closeable):
@@ -15,8 +16,15 @@ class HeldMaps(Closeable):
 
     COUNTERS = "hits"  # the map that names all of them: with another one, counting began anew
 
-    def __init__(self) -> None:
+    def __init__(self, pins: Pins, layouts: Mapping[str, tuple[int, int]]) -> None:
+        """``layouts``: sizes of each map's keys and values, in bytes."""
         self._maps: dict[str, int] = {}
+        try:
+            for name, (key_size, value_size) in layouts.items():
+                self._maps[name] = pins.open(name, key_size, value_size)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the maps; they stay."""
@@ -36,12 +44,18 @@ class HeldMaps(Closeable):
         """Return the fields of ``struct xg_settings``."""
         return abi.SETTINGS.unpack(kernel.lookup(self._maps["settings"], bytes(4), abi.SETTINGS.size) or b"")
 
-    def _rules(self, table: str, key_size: int) -> dict[bytes, bytes]:
+    def _rules(self, table: str) -> dict[bytes, bytes]:
         """Return every entry of a table of rules."""
-        keys, values, count = kernel.entries(self._maps[table], key_size, abi.RULE.size)
-        width = abi.RULE.size
-        return {keys[i * key_size : (i + 1) * key_size]: values[i * width : (i + 1) * width] for i in range(count)}
+        return kernel.pairs(self._maps[table], kernel.map_info(self._maps[table]).key_size, abi.RULE.size)
 
-    def _write_rules(self, table: str, pairs: Mapping[bytes, bytes]) -> None:
-        if pairs:
-            kernel.update_batch(self._maps[table], b"".join(pairs), b"".join(pairs.values()), len(pairs))
+    def _write_rules(self, entries: Mapping[str, Mapping[bytes, bytes]]) -> None:
+        """Write entries, given by table and key."""
+        for table, pairs in entries.items():
+            if pairs:
+                kernel.update_batch(self._maps[table], b"".join(pairs), b"".join(pairs.values()), len(pairs))
+
+    def _delete_rules(self, entries: Mapping[str, Iterable[bytes]]) -> None:
+        """Delete entries, given by table."""
+        for table, keys in entries.items():
+            for key in keys:
+                kernel.delete(self._maps[table], key)

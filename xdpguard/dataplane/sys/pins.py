@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -89,18 +90,9 @@ class Pins:
         self._check()
         return _open(self.folder / name, key_size, value_size)
 
-    def open_link(self, map_name: str, name: str, netns: str, value_size: int) -> int:
-        """Open a map of an interface's own: ``counters``, ``guard`` or ``kept``."""
-        return _open(self.link_folder(name, netns) / map_name, 4, value_size)
-
-    @contextlib.contextmanager
-    def opened_link(self, map_name: str, name: str, netns: str, key_size: int, value_size: int) -> Iterator[int]:
-        """Open a map of an interface's own for as long as the context lasts."""
-        descriptor = _open(self.link_folder(name, netns) / map_name, key_size, value_size)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def open_link(self, map_name: str, name: str, netns: str, value_size: int, key_size: int = 4) -> int:
+        """Open a map of an interface's own: ``counters``, ``guard``, ``kept``, ``macs``, ``locals4`` or ``locals6``."""
+        return _open(self.link_folder(name, netns) / map_name, key_size, value_size)
 
     def ring_id(self, name: str) -> int:
         """Return which ring of that name is pinned: its map's kernel id; 0 when there is none."""
@@ -207,6 +199,20 @@ def _same_mounts_as_init() -> bool:
     device = Path("/sys").stat().st_dev
     here = f"{os.major(device)}:{os.minor(device)}"
     return all(line.split()[2] == here for line in mounts if line.split()[4] == "/sys")
+
+
+def remove_orphans(bpffs: Path, names: re.Pattern[str]) -> None:
+    """Remove the pins of commands that were killed before they could do so; ``names``: theirs, with the process id."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in (bpffs / "xdpguard").iterdir():
+            if orphaned(names, path.name):
+                Pins(bpffs, path.name).remove_all()
+
+
+def orphaned(names: re.Pattern[str], name: str) -> bool:
+    """Return whether a name is one of those, with the id of a process that no longer exists."""
+    found = names.match(name)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()
 
 
 def _open(path: Path, key_size: int, value_size: int) -> int:

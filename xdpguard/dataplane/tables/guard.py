@@ -1,36 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The SYN guard's maps: the policy that all interfaces of an instance share, and each interface's own state."""
+"""The SYN guard's state of each interface, and what it knows of the addresses around it."""
 
 from __future__ import annotations
 
 import mmap
-import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
-from xdpguard.dataplane.sys.layouts.guard import GuardPolicy
 from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guardpolicy
 from xdpguard.net import locals as destinations
-from xdpguard.policy.target import Prefix, parse_interval, parse_ports
-
-if TYPE_CHECKING:
-    from xdpguard.policy.model import Guard
+from xdpguard.policy.target import Prefix
 
 ALWAYS = (1 << 64) - 1
 CAUSES = ("", "a listener's queue is full", "SYN rate", "segments of no connection")  # enum xg_flood_cause
-_MODES = {"off": 0, "observe": 1, "auto": 2, "always": 3}  # enum xg_guard_mode
-_RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
-_NS = 1_000_000_000
 _ZERO = bytes(4)
 _ONE = (1).to_bytes(4, "little")
 LOCAL, BROADCAST = destinations.LOCAL, destinations.BROADCAST
 MUTE_NOT, MUTE_TOLD, MUTE_FOUND = 0, 1, 2  # enum xg_mute
 _GENERATIONS = (1 << 32) - 1
-_TICK = _NS // 100  # coarsest resolution of the coarse clock, ns; no burst may be shorter
 
 
 class State(NamedTuple):
@@ -68,95 +60,6 @@ class State(NamedTuple):
         return self.mute != MUTE_NOT
 
 
-def encode(guard: Guard, options: bool, scan: bool) -> bytes:
-    """Return ``struct xg_guard_policy``. False ``options`` or ``scan`` switches off what the policy allows."""
-    window = parse_interval(guard.window)
-    burst = int(parse_interval(guard.burst) * _NS)
-    rates: list[int] = []
-    for rate in _rates(guard):
-        rates += [_NS // rate if rate else 0, max(burst, _TICK)]
-    ports = [0] * abi.PORT_WORDS
-    for text in guard.exempt_ports:
-        for port in parse_ports(text):
-            if port.protocol == "tcp":
-                ports[port.number >> 6] |= 1 << (port.number & 63)
-    mask6 = _mask(guard.prefix6, 128)
-    return abi.GUARD_POLICY.pack(
-        _MODES[guard.mode],
-        int(guard.options and options),
-        _rmem_max(),
-        int(guard.scan_ports > 0 and scan),
-        int(window * _NS),
-        max(1, int(guard.flood_rate * window)) if guard.flood_rate else ALWAYS // 4,
-        max(1, int(guard.unproved_rate * window)),
-        int(parse_interval(guard.hold) * _NS),
-        *rates,
-        int.from_bytes(mask6[:8], "little"),
-        int.from_bytes(mask6[8:], "little"),
-        _mask(guard.prefix4, 32),
-        0,
-        *ports,
-    )
-
-
-def _rmem_max() -> int:
-    """Return net.core.rmem_max in bytes: one value for the whole host, in a kernel variable that no program can read.
-
-    Older kernels show it in the initial network namespace only. Elsewhere return 0: the announced window scale may
-    then be smaller than the kernel's, which costs throughput; a larger one would lose data.
-    """
-    try:
-        return int(_RMEM_MAX.read_text(encoding="ascii"))
-    except FileNotFoundError:
-        return 0
-
-
-def _rates(guard: Guard) -> tuple[int, ...]:
-    return (
-        guard.syn_rate,
-        guard.answer_rate,
-        guard.connection_rate,
-        guard.reset_rate,
-        guard.unknown_rate,
-        guard.signed_rate,
-    )
-
-
-def write_policy(pins: Pins, policy: bytes) -> None:
-    """Put a policy in force, for every interface at once."""
-    descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
-    try:
-        kernel.update(descriptor, _ZERO, policy)
-    finally:
-        os.close(descriptor)
-
-
-class InForce(NamedTuple):
-    """The policy in force: its mode, and what only the controller switches on and off."""
-
-    mode: str
-    options: bool
-    scan: bool
-
-
-def policy_in_force(pins: Pins) -> bytes:
-    """Return the policy in force, ``struct xg_guard_policy``."""
-    descriptor = pins.open("guard_policy", 4, abi.GUARD_POLICY.size)
-    try:
-        raw = kernel.lookup(descriptor, _ZERO, abi.GUARD_POLICY.size)
-    finally:
-        os.close(descriptor)
-    assert raw is not None  # an array always has its entry
-    return raw
-
-
-def read_policy(pins: Pins) -> InForce:
-    """Read the policy in force."""
-    policy = GuardPolicy.from_buffer_copy(policy_in_force(pins))
-    mode = next((name for name, number in _MODES.items() if number == policy.mode), "off")
-    return InForce(mode, bool(policy.options), bool(policy.scan))
-
-
 class Surroundings(NamedTuple):
     """What the guard of an interface must know about its link and its host.
 
@@ -192,14 +95,14 @@ def _until(state: State, mode: str) -> int:
 
 def read(pins: Pins, name: str, netns: str) -> State:
     """Return an interface's state. Raise XdpguardError when it has none."""
-    with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
+    with opened(pins.open_link("guard", name, netns, abi.GUARD.size)) as descriptor:
         return state_of(descriptor)
 
 
 def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> None:
     """Write an interface's tables of addresses."""
     macs = {abi.MAC.pack(mac): _ONE for mac in around.macs}
-    with pins.opened_link("macs", name, netns, abi.MAC.size, 4) as descriptor:
+    with opened(pins.open_link("macs", name, netns, 4, abi.MAC.size)) as descriptor:
         _synchronize(descriptor, abi.MAC.size, dict(sorted(macs.items())[: abi.MACS]))
     for version, layout in ((4, abi.PREFIX4), (6, abi.PREFIX6)):
         wanted = {
@@ -207,14 +110,14 @@ def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> None:
             for prefix, kind in around.locals.items()
             if prefix.version == version
         }
-        with pins.opened_link(f"locals{version}", name, netns, layout.size, 4) as descriptor:
+        with opened(pins.open_link(f"locals{version}", name, netns, 4, layout.size)) as descriptor:
             _synchronize(descriptor, layout.size, wanted)
 
 
 def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -> None:
     """Update an interface's guard with its surroundings, and start or stop it as the mode says."""
     surround(pins, name, netns, around)
-    with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
+    with opened(pins.open_link("guard", name, netns, abi.GUARD.size)) as descriptor:
         state = state_of(descriptor)
         new = settled(state, mode, around)._replace(link=pins.link_number(name, netns))
         # Always a new number: a process killed earlier may have changed the tables without changing it.
@@ -224,16 +127,15 @@ def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -
 
 def follow_mode(pins: Pins, name: str, netns: str) -> None:
     """Start or stop an interface's guard as the mode of the policy in force says; keep its surroundings."""
-    mode = read_policy(pins).mode
-    with pins.opened_link("guard", name, netns, 4, abi.GUARD.size) as descriptor:
+    mode = guardpolicy.read(pins).mode
+    with opened(pins.open_link("guard", name, netns, abi.GUARD.size)) as descriptor:
         state = state_of(descriptor)
         write(descriptor, state, state._replace(until=_until(state, mode)))
 
 
 def _synchronize(descriptor: int, key_size: int, wanted: Mapping[bytes, bytes]) -> None:
     """Make a map of four-byte values hold exactly what is wanted."""
-    keys, values, count = kernel.entries(descriptor, key_size, 4)
-    held = {keys[at * key_size : (at + 1) * key_size]: values[at * 4 : at * 4 + 4] for at in range(count)}
+    held = kernel.pairs(descriptor, key_size, 4)
     for key, value in wanted.items():
         if held.get(key) != value:
             kernel.update(descriptor, key, value)
@@ -255,7 +157,3 @@ def state_of(descriptor: int) -> State:
     raw = kernel.lookup(descriptor, _ZERO, abi.GUARD.size)
     assert raw is not None  # an array always has its entry
     return State(*abi.GUARD.unpack(raw))
-
-
-def _mask(length: int, width: int) -> bytes:
-    return (((1 << length) - 1) << (width - length)).to_bytes(width // 8, "big")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.rules import Index
@@ -21,11 +22,8 @@ def asked(pins: Pins, mode: Mode) -> bool:
     fields = (
         (settings.LISTS4, settings.LISTS6) if mode == "enforce" else (settings.SHADOW_LISTS4, settings.SHADOW_LISTS6)
     )
-    descriptor = pins.open("settings", 4, abi.SETTINGS.size)
-    try:
+    with opened(pins.open("settings", 4, abi.SETTINGS.size)) as descriptor:
         raw = kernel.lookup(descriptor, _KEY, abi.SETTINGS.size)
-    finally:
-        os.close(descriptor)
     assert raw is not None  # an array always has its entry
     held = abi.SETTINGS.unpack(raw)
     return any(held[field] for field in fields)
@@ -33,8 +31,7 @@ def asked(pins: Pins, mode: Mode) -> bool:
 
 def generation(pins: Pins, index: str) -> int:
     """Return the generation that the index of that name was built with; 0 when there is none."""
-    outer = pins.open(index, 4, 4)
-    try:
+    with opened(pins.open(index, 4, 4)) as outer:
         for _ in range(5):
             raw = kernel.lookup(outer, _KEY, 4)
             if raw is None:
@@ -49,5 +46,3 @@ def generation(pins: Pins, index: str) -> int:
                 os.close(inner)
             return int(abi.INDEX.unpack(line)[_GENERATION]) if line else 0
         return 0
-    finally:
-        os.close(outer)

@@ -7,7 +7,6 @@ needs are set before, bits that it no longer needs are cleared after, so that no
 
 from __future__ import annotations
 
-import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +15,12 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
-from xdpguard.dataplane.tables.index import reached4, reached6
+from xdpguard.dataplane.tables.listnets import reached4, reached6
 from xdpguard.lists.addresses import AddressSet
 from xdpguard.policy.hits import Hits, Split
 
@@ -40,25 +40,19 @@ class ListMaps(HeldMaps):
     RENEW = staticmethod(settings.renew)  # tells the program that they have changed
 
     def __init__(self, pins: Pins) -> None:
-        super().__init__()
-        try:
-            self._maps["settings"] = pins.open("settings", 4, abi.SETTINGS.size)
-            self._maps[self.INDEX] = pins.open(self.INDEX, 4, 4)
-            self._maps[self.NETS4] = pins.open(self.NETS4, 4, abi.NETS4.size)
-            self._maps[self.NETS6] = pins.open(self.NETS6, 4, abi.LINE.size)
-            self._maps[self.COUNTERS] = pins.open(self.COUNTERS, 4, self.COUNTERS_SIZE)
-        except BaseException:
-            self.close()
-            raise
+        sizes = {"settings": abi.SETTINGS.size, self.INDEX: 4, self.NETS4: abi.NETS4.size, self.NETS6: abi.LINE.size}
+        sizes[self.COUNTERS] = self.COUNTERS_SIZE
+        super().__init__(pins, {name: (4, size) for name, size in sizes.items()})
 
     def swap(self, lines: _U64, nets4: _U64 | None, nets6: _U64 | None, wide6: bool) -> None:
         """Put an index in force: lines of eight words, pre-filters as words, None for a family without entries.
 
         Raise OSError, and change nothing, when the kernel has no room for it.
         """
-        descriptor = kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
-        try:
-            _mapped(descriptor, len(lines) * _WORDS)[:] = lines.reshape(-1)
+        with opened(
+            kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
+        ) as descriptor:
+            _words_of(descriptor)[:] = lines.reshape(-1)
             self._add(self.NETS4, nets4)
             self._add(self.NETS6, nets6)
             self._flags(lambda old, new: old | new, nets4 is not None, nets6 is not None, wide6)
@@ -66,8 +60,6 @@ class ListMaps(HeldMaps):
                 kernel.update(self._maps[self.INDEX], _KEY, descriptor.to_bytes(4, "little"))
             # At once: a process killed here must not leave results of the old index cached per source.
             self.RENEW(self._maps["settings"])
-        finally:
-            os.close(descriptor)
         self._flags(lambda old, new: new, nets4 is not None, nets6 is not None, wide6)
         self._write(self.NETS4, nets4)
         self._write(self.NETS6, nets6)
@@ -88,8 +80,7 @@ class ListMaps(HeldMaps):
         if descriptor is None:
             return None
         try:
-            count = kernel.map_info(descriptor).max_entries
-            return _mapped(descriptor, count * _WORDS).copy().reshape(count, _WORDS)
+            return _words_of(descriptor).copy().reshape(-1, _WORDS)
         finally:
             os.close(descriptor)
 
@@ -172,18 +163,14 @@ class ListMaps(HeldMaps):
             words[:] = 0
 
     def _flags(self, merge: Callable[[int, int], int], *values: bool) -> None:
-        def change(fields: list[int]) -> None:
+        with settings.changing(self._maps["settings"]) as fields:
             for place, value in zip(self.FLAGS, values, strict=True):
                 fields[place] = merge(fields[place], int(value))
 
-        settings.change(self._maps["settings"], change)
-
     def _words(self, name: str) -> _U64:
-        info = kernel.map_info(self._maps[name])
-        return _mapped(self._maps[name], info.max_entries * info.value_size // 8)
+        return _words_of(self._maps[name])
 
 
-def _mapped(descriptor: int, count: int) -> _U64:
+def _words_of(descriptor: int) -> _U64:
     """Map an array map as words. The mapping ends with the last reference to it."""
-    size = -(-count * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
-    return np.frombuffer(mmap.mmap(descriptor, size), np.uint64, count)
+    return np.frombuffer(kernel.mapped(descriptor), np.uint64)

@@ -13,8 +13,6 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import nets6, prefilter, settings
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Prefix
 
-Keys = Mapping[str, Iterable[bytes]]  # of entries, by table
-
 
 class Reach:
     """What makes the program look into the rule tables, as it is in the maps."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Read rules and lists back from the kernel's maps, for a store that was lost: the inverse of rules.py and index.py."""
+"""Read rules and lists back from the kernel's maps, for a lost store: the inverse of entries.py and index.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.dataplane.sys import abi
-from xdpguard.dataplane.tables.rules import Tables, boot_offset
+from xdpguard.dataplane.tables.entries import boot_offset
+from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.policy.rule import SAFETY
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Kind, Port, Prefix, Target

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.base import places
@@ -22,12 +23,13 @@ SHADOW_LISTS4, SHADOW_LISTS6, SHADOW_LISTS6_WIDE = (
 _KEY = bytes(4)
 
 
-def change(descriptor: int, alter: Callable[[list[int]], None]) -> None:
-    """Read the settings, let ``alter`` change the fields in place, and write them when they differ."""
+@contextmanager
+def changing(descriptor: int) -> Iterator[list[int]]:
+    """Read the settings' fields, and write them at the end of the block if they were changed in place."""
     raw = kernel.lookup(descriptor, _KEY, abi.SETTINGS.size)
     assert raw is not None  # an array always has its entry
     fields = list(abi.SETTINGS.unpack(raw))
-    alter(fields)
+    yield fields
     new = abi.SETTINGS.pack(*fields)
     if new != raw:
         kernel.update(descriptor, _KEY, new)
@@ -35,18 +37,12 @@ def change(descriptor: int, alter: Callable[[list[int]], None]) -> None:
 
 def renew(descriptor: int) -> None:
     """Invalidate the results cached per source. Call it after deny entries have changed, not before."""
-
-    def alter(fields: list[int]) -> None:
+    with changing(descriptor) as fields:
         fields[DENY] = int(any(fields[flag] for flag in (DENY4, DENY6, LISTS4, LISTS6)))
         fields[GENERATION] = (fields[GENERATION] + 1) % (1 << 64)
-
-    change(descriptor, alter)
 
 
 def renew_shadow(descriptor: int) -> None:
     """Tell the program whether there are shadow entries, after these have changed; it caches no results of them."""
-
-    def alter(fields: list[int]) -> None:
+    with changing(descriptor) as fields:
         fields[SHADOW] = int(any(fields[SHADOW_RULES4:SHADOW_LISTS6_WIDE]))
-
-    change(descriptor, alter)

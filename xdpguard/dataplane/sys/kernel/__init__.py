@@ -6,13 +6,7 @@ one buffer. Layouts are those of ``union bpf_attr`` in include/uapi/linux/bpf.h;
 owned by the caller.
 """
 
-from xdpguard.dataplane.sys.kernel.machine import (
-    boot_id,
-    possible_cpus,
-    present_cpus,
-    reads_locked,
-    release,
-)
+from xdpguard.dataplane.sys.kernel.machine import boot_id, possible_cpus, present_cpus, reads_locked, release
 from xdpguard.dataplane.sys.kernel.maps import (
     MAP_ARRAY,
     MAP_ARRAY_OF_MAPS,
@@ -31,7 +25,9 @@ from xdpguard.dataplane.sys.kernel.maps import (
     lookup,
     map_by_id,
     map_info,
+    mapped,
     open_pin,
+    pairs,
     pin,
     pin_id,
     sum_over_cpus,
@@ -53,55 +49,4 @@ from xdpguard.dataplane.sys.kernel.programs import (
     program_info,
     put_program,
 )
-from xdpguard.dataplane.sys.kernel.testrun import (
-    Runner,
-    TestRun,
-    test_run,
-)
-
-__all__ = [
-    "MAP_ARRAY",
-    "MAP_ARRAY_OF_MAPS",
-    "MAP_HASH",
-    "MAP_INNER",
-    "MAP_LPM_TRIE",
-    "MAP_LRU_HASH",
-    "MAP_MMAPABLE",
-    "MAP_PERCPU_ARRAY",
-    "MAP_PROGRAMS",
-    "PROG_FLAG_XDP_HAS_FRAGS",
-    "PROG_TYPE_XDP",
-    "TCX_INGRESS",
-    "MapInfo",
-    "ProgramInfo",
-    "Runner",
-    "TestRun",
-    "attach_program",
-    "attach_raw_tracepoint",
-    "attached_programs",
-    "boot_id",
-    "create_map",
-    "delete",
-    "entries",
-    "has_entries",
-    "load",
-    "load_xdp",
-    "lookup",
-    "map_by_id",
-    "map_info",
-    "next_program",
-    "open_pin",
-    "pin",
-    "pin_id",
-    "possible_cpus",
-    "present_cpus",
-    "program_by_id",
-    "program_info",
-    "put_program",
-    "reads_locked",
-    "release",
-    "sum_over_cpus",
-    "test_run",
-    "update",
-    "update_batch",
-]
+from xdpguard.dataplane.sys.kernel.testrun import Runner, TestRun, test_run

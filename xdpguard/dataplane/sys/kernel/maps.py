@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
+import mmap
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.sys.kernel.call import address, bpf, filled
 from xdpguard.dataplane.sys.kernel.machine import possible_cpus
 
@@ -17,19 +18,13 @@ _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 
 _OBJ_PIN, _OBJ_GET, _MAP_FD_BY_ID, _OBJ_INFO = 6, 7, 14, 15
 _MAP_LOOKUP_BATCH, _MAP_UPDATE_BATCH = 24, 26
 
-MAP_HASH, MAP_ARRAY, MAP_PROGRAMS, MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_LPM_TRIE, MAP_ARRAY_OF_MAPS = (
-    1,
-    2,
-    3,
-    6,
-    9,
-    11,
-    12,
-)
+MAP_HASH, MAP_ARRAY, MAP_PROGRAMS, MAP_PERCPU_ARRAY = 1, 2, 3, 6
+MAP_LRU_HASH, MAP_LPM_TRIE, MAP_ARRAY_OF_MAPS = 9, 11, 12
 MAP_MMAPABLE, MAP_INNER = 1 << 10, 1 << 12  # flags
 _UPDATE_ANY = 0
 
 _BATCH = 8192
+_BATCH_ATTRIBUTE = struct.Struct("=QQQQIIQQ")
 
 
 class MapInfo(NamedTuple):
@@ -68,11 +63,8 @@ def open_pin(path: str) -> int:
 
 def pin_id(path: Path) -> int:
     """Return the kernel's id of a pinned map."""
-    descriptor = open_pin(str(path))
-    try:
+    with opened(open_pin(str(path))) as descriptor:
         return map_info(descriptor).id
-    finally:
-        os.close(descriptor)
 
 
 def map_by_id(map_id: int) -> int:
@@ -86,6 +78,12 @@ def map_info(fd: int) -> MapInfo:
     bpf(_OBJ_INFO, bytearray(struct.pack("=IIQ", fd, len(buffer), address(buffer))))
     kind, number, key, value, entries, flags, name = struct.unpack_from("=6I16s", buffer)
     return MapInfo(kind, number, key, value, entries, flags, name.rstrip(b"\0").decode("ascii", "replace"))
+
+
+def mapped(fd: int) -> mmap.mmap:
+    """Map the values of an array made with MAP_MMAPABLE, end to end."""
+    info = map_info(fd)
+    return mmap.mmap(fd, info.max_entries * info.value_size)
 
 
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
@@ -136,21 +134,10 @@ def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
     key_size, value_size = len(keys) // max(count, 1), len(values) // max(count, 1)
     done = 0
     while done < count:
-        attribute = bytearray(
-            struct.pack(
-                "=QQQQIIQQ",
-                0,
-                0,
-                address(keys_at) + done * key_size,
-                address(values_at) + done * value_size,
-                count - done,
-                fd,
-                _UPDATE_ANY,
-                0,
-            )
-        )
+        places = address(keys_at) + done * key_size, address(values_at) + done * value_size
+        attribute = bytearray(_BATCH_ATTRIBUTE.pack(0, 0, *places, count - done, fd, _UPDATE_ANY, 0))
         bpf(_MAP_UPDATE_BATCH, attribute)
-        done += struct.unpack_from("=I", attribute, 32)[0]
+        done += _BATCH_ATTRIBUTE.unpack(attribute)[4]
 
 
 def entries(fd: int, key_size: int, value_size: int, batch: int = _BATCH) -> tuple[bytes, bytes, int]:
@@ -165,19 +152,8 @@ def entries(fd: int, key_size: int, value_size: int, batch: int = _BATCH) -> tup
     while True:
         key_buffer = ctypes.create_string_buffer(batch * key_size)
         value_buffer = ctypes.create_string_buffer(batch * value_size)
-        attribute = bytearray(
-            struct.pack(
-                "=QQQQIIQQ",
-                0 if first else address(cursor),
-                address(cursor),
-                address(key_buffer),
-                address(value_buffer),
-                batch,
-                fd,
-                0,
-                0,
-            )
-        )
+        places = 0 if first else address(cursor), address(cursor), address(key_buffer), address(value_buffer)
+        attribute = bytearray(_BATCH_ATTRIBUTE.pack(*places, batch, fd, 0, 0))
         last = False
         try:
             bpf(_MAP_LOOKUP_BATCH, attribute)
@@ -189,10 +165,17 @@ def entries(fd: int, key_size: int, value_size: int, batch: int = _BATCH) -> tup
                 raise
             batch *= 2
             continue
-        count = struct.unpack_from("=I", attribute, 32)[0]
+        count = _BATCH_ATTRIBUTE.unpack(attribute)[4]
         keys += key_buffer.raw[: count * key_size]
         values += value_buffer.raw[: count * value_size]
         total += count
         first = False
         if last:
             return bytes(keys), bytes(values), total
+
+
+def pairs(fd: int, key_size: int, value_size: int) -> dict[bytes, bytes]:
+    """Read a whole map as its values by key."""
+    keys, values, count = entries(fd, key_size, value_size)
+    places = zip(range(0, count * key_size, key_size), range(0, count * value_size, value_size), strict=True)
+    return {keys[key : key + key_size]: values[value : value + value_size] for key, value in places}

@@ -49,21 +49,8 @@ def load(kind: int, instructions: bytes, name: str, flags: int = 0, attach_type:
     """Load a program of type ``kind`` (enum bpf_prog_type) as `load_xdp` does one for XDP."""
     code = filled(instructions)
     licence = filled(b"GPL\0")
-    attribute = struct.pack(
-        "=IIQQIIQII16sII",
-        kind,
-        len(instructions) // 8,
-        address(code),
-        address(licence),
-        0,
-        0,
-        0,
-        0,
-        flags,
-        name.encode()[:15],
-        0,
-        attach_type,
-    )
+    sizes = kind, len(instructions) // 8, address(code), address(licence)
+    attribute = struct.pack("=IIQQIIQII16sII", *sizes, 0, 0, 0, 0, flags, name.encode()[:15], 0, attach_type)
     return bpf(_PROG_LOAD, bytearray(attribute))
 
 

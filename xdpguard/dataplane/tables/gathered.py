@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The entries of the deny index, gathered from all lists: each prefix once, IPv6 ones of as few lengths as fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.errors import XdpguardError
+from xdpguard.lists.addresses import U32, AddressSet
+from xdpguard.lists.ranges import U8, U64
+
+U16 = NDArray[np.uint16]
+Lists = Sequence[tuple[int, AddressSet]]  # with their numbers
+
+_LENGTHS = 16  # IPv6 prefix lengths per table: XG_INDEX_LENGTHS
+# Entries there may be after splitting prefixes of too many lengths: so many for each, and so many anyway.
+_GROWTH, _FREE_SPLIT = 8, 1 << 20
+
+
+class Entries4(NamedTuple):
+    """IPv4 prefixes: networks in host byte order, lengths in bits, numbers of the lists."""
+
+    network: U32
+    length: U8
+    owner: U16
+
+
+class Entries6(NamedTuple):
+    """IPv6 prefixes: both halves of the networks in host byte order, lengths in bits, numbers of the lists."""
+
+    high: U64
+    low: U64
+    length: U8
+    owner: U16
+
+
+def gathered4(lists: Lists) -> Entries4:
+    """Return the IPv4 entries of lists; a prefix in several lists counts for the first of them."""
+    network: U32 = _joined(np.uint32, (its.network4 for _, its in lists))
+    length: U8 = _joined(np.uint8, (its.length4 for _, its in lists))
+    owner: U16 = _joined(np.uint16, (np.full(its.network4.size, number, np.uint16) for number, its in lists))
+    if (length == 0).any():
+        # 0.0.0.0/0 has no bit to stand for its length: it is written as two halves.
+        network = _halved(network, length, 0, 1 << 31)
+        length, owner = _halved(length, length, 1, 1), _halved(owner, length, *[owner[length == 0][0]] * 2)
+    if len(lists) > 1 or (length == 1).any():
+        key = network.astype(np.uint64) << np.uint64(8) | length
+        kept = np.sort(np.unique(key, return_index=True)[1])
+        network, length, owner = network[kept], length[kept], owner[kept]
+    return Entries4(network, length, owner)
+
+
+def gathered6(lists: Lists) -> Entries6:
+    """Return the IPv6 entries of lists; a prefix in several lists counts for the first of them."""
+    high: U64 = _joined(np.uint64, (its.high6 for _, its in lists))
+    low: U64 = _joined(np.uint64, (its.low6 for _, its in lists))
+    length: U8 = _joined(np.uint8, (its.length6 for _, its in lists))
+    owner: U16 = _joined(np.uint16, (np.full(its.high6.size, number, np.uint16) for number, its in lists))
+    if (length == 0).any():
+        high, low = _halved(high, length, 0, 1 << 63), _halved(low, length, 0, 0)
+        length, owner = _halved(length, length, 1, 1), _halved(owner, length, *[owner[length == 0][0]] * 2)
+    entries = Entries6(high, low, length, owner)
+    return _first_of_each(entries) if len(lists) > 1 or (length == 1).any() else entries
+
+
+def _joined(kind: type[np.generic], columns: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, kind), *columns])
+
+
+def _halved(column: NDArray[Any], length: U8, *halves: int) -> NDArray[Any]:
+    """Return a column without the prefixes of length 0, and with two entries for these at its end."""
+    return np.append(column[length != 0], np.array(halves, column.dtype))
+
+
+def _first_of_each(entries: Entries6) -> Entries6:
+    order = np.lexsort((entries.length, entries.low, entries.high))  # stable: the first list stays first
+    high, low, length = entries.high[order], entries.low[order], entries.length[order]
+    new = np.concatenate(([True], (high[1:] != high[:-1]) | (low[1:] != low[:-1]) | (length[1:] != length[:-1])))
+    kept = np.sort(order[new[: order.size]])
+    return Entries6(entries.high[kept], entries.low[kept], entries.length[kept], entries.owner[kept])
+
+
+def limited(entries: Entries6) -> Entries6:
+    """Split prefixes of some lengths into longer ones, until no more than ``_LENGTHS`` lengths are left.
+
+    Raises XdpguardError, before anything is split, if there would be far more entries then.
+    """
+    lengths, counts = np.unique(entries.length, return_counts=True)
+    for old, new in _splits(dict(zip(lengths.tolist(), counts.tolist(), strict=True))):
+        entries = _first_of_each(_split(entries, old, new))
+    return entries
+
+
+def _splits(counts: dict[int, int]) -> list[tuple[int, int]]:
+    """Return which lengths to write as which, given the number of prefixes of each: the cheapest first."""
+    many, given, found = len(counts), sum(counts.values()), []
+    while len(counts) > _LENGTHS:
+        steps = pairwise(sorted(counts))
+        old, new = min(steps, key=lambda step: counts[step[0]] << step[1] - step[0])
+        counts[new] += counts.pop(old) << new - old
+        found.append((old, new))
+    if found and sum(counts.values()) > max(_FREE_SPLIT, _GROWTH * given):
+        raise XdpguardError(
+            f"the lists have IPv6 prefixes of {many} lengths; the kernel's index has {_LENGTHS}, and written as these"
+            f" they would be {sum(counts.values()):,} entries",
+            "nothing was changed; merge prefixes, widen ranges to whole prefixes, or leave out a list",
+        )
+    return found
+
+
+def _split(entries: Entries6, old: int, new: int) -> Entries6:
+    chosen = entries.length == old
+    stay = [column[~chosen] for column in entries]
+    high, low, owner = entries.high[chosen], entries.low[chosen], entries.owner[chosen]
+    step = np.arange(1 << (new - old), dtype=np.uint64)
+    count = step.size
+    high, low, owner = np.repeat(high, count), np.repeat(low, count), np.repeat(owner, count)
+    step = np.tile(step, high.size // count)
+    if new <= 64:
+        high = high | step << np.uint64(64 - new)
+    else:
+        low = low | step << np.uint64(128 - new)
+        if old < 64:
+            high = high | step >> np.uint64(new - 64)
+    return Entries6(
+        np.append(stay[0], high),
+        np.append(stay[1], low),
+        np.append(stay[2], np.full(high.size, new, np.uint8)),
+        np.append(stay[3], owner),
+    )

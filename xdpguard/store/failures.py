@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What an error of SQLite means for the store: locked, not writable, or damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xdpguard.instance import unwritable
+from xdpguard.store.keeping import damaged
+from xdpguard.store.locks import locked
+
+# Texts of SQLite errors that are caused by the file system, not by the file.
+_NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise the errors of SQLite that the block raises as those of the store at ``path``, with their remedy."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise locked(path) from error
+        if any(word in str(error) for word in _NOT_WRITABLE):
+            raise unwritable(path.parent, OSError(0, str(error))) from error
+        raise damaged(path, error) from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(path, error) from error
