@@ -32,7 +32,7 @@ class VirtioNet:
 
     def xdpguard(self, *words: str) -> str:
         """Run a command in the machine."""
-        return self._machine.ok(f"{_COMMAND} {shlex.join(words)}")
+        return self._machine.ok(f"cd {SOURCE} && {_COMMAND} {shlex.join(words)}")
 
 
 def on_virtio_net(machine: Machine) -> Iterator[Row]:

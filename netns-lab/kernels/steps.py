@@ -67,6 +67,11 @@ def steps(site: Site, mode: str) -> Iterator[Row]:
     yield Row("packets that the rule dropped", "at least 1", str(rule["packets"]))
     site.xdpguard("unblock", CLIENTS4[0])
     yield Row("unblocked it connects", "yes", yes(connects(site.lab, CLIENTS4[0])))
+    site.xdpguard("lists", "load", "kernels", "netns-lab/kernels/list.txt")
+    yield Row("an address of a list connects", "no", yes(connects(site.lab, CLIENTS4[1], 1.5)))
+    yield Row("one that is not in it does", "yes", yes(connects(site.lab, CLIENTS4[0])))
+    site.xdpguard("lists", "drop", "kernels")
+    yield Row("without the list it connects", "yes", yes(connects(site.lab, CLIENTS4[1])))
     site.xdpguard("guard", "set", f"flood_rate={_FLOOD['begins']}", "hold=30s")
     with _flooded(site.lab):
         found = _until_active(site)

@@ -22,6 +22,7 @@ from xdpguard.closeable import Closeable
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import Switches, cflags
 from xdpguard.dataplane.build.loading import LoadError, load_programs
+from xdpguard.dataplane.build.outer import make_holders
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.names import FUNCTION, PROGRAMS, PROGRAMS_MAP
 from xdpguard.dataplane.sys.pins import wrong_layout
@@ -75,6 +76,7 @@ class Compiled(Closeable):
         bcc = import_bcc()
         require_headers()
         source = source_folder()
+        make_holders(Path(switches.pins))
         with captured() as output:
             try:
                 self._module = bcc.BPF(text=edit(bundle(source)).encode(), cflags=cflags(switches, source))
