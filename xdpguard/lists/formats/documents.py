@@ -91,8 +91,9 @@ class Document:
                         f"{self._name}:{self.line}: corrupt JSON, or an enormous value in it",
                         "check what it is",
                     ) from error
+                early = not self._text[getattr(error, "pos", 0) :].strip()
                 if not self._more():
-                    raise self._broken() from error
+                    raise self._broken(early) from error
                 continue
             # A number or null at the end of the text may continue.
             if end == len(self._text) and not isinstance(found, (str, list, dict)) and self._more():
@@ -131,6 +132,6 @@ class Document:
         self._at = self._counted = 0
         return block is not None
 
-    def _broken(self) -> UsageError:
-        where = "ends prematurely" if not self.peek() else "is corrupt"
+    def _broken(self, early: bool = False) -> UsageError:
+        where = "ends prematurely" if early or not self.peek() else "is corrupt"
         return UsageError(f"{self._name}:{self.line}: the JSON text {where}", "fetch or export it again")

@@ -45,6 +45,9 @@ _BLOCKS = re.compile(r"block|deny|denied|ban|black|drop|reject|malicious|bad|hos
 _NOT = re.compile(
     r"\b(?:do not|dont|don t|never|not to be|not)_?\s*(?:be )?(?:block|ban|drop|deny|blacklist)(?:ed|ned)?\b"
 )
+_DENIES = re.compile(r"\b(?:not|no|non|never)(?: yet)? (?:allow|white|permit|trust|safe|exempt)")
+_ASIDE = re.compile(r"\([^()]*\)")
+_CLOSES = re.compile(r"[#;\s]*[\[<]?\s*/(?!/)")  # [/allow]
 _STEMS = (
     *(b"allow", b"permit", b"white", b"trust", b"safe", b"excl", b"excep", b"exempt", b"ignor", b"bypass", b"good"),
     *(
@@ -120,13 +123,13 @@ class Headings:
                 raise self._refused(number, f"{shown(bare)!r} begins {what}, which is not read as such")
         if has_address(bare):
             return
-        inner = bare.strip(_MARKS + ",|")
+        inner = _ASIDE.sub(" ", bare).strip(_MARKS + ",|")
         words = normal(inner.replace("'", "")).replace("_", " ")
         spread = any(mark in inner for mark in ",;\t|") or (self._form == "csv" and not comment and " " in words)
         if not words or len(bare) > _LONGEST or spread:
             return
-        if bare.strip("#;-=[< \t").startswith("/"):
-            self._pending = None  # [/allow]
+        if _CLOSES.match(bare):
+            self._pending = None
             return
         rest, lets = _NOT.subn(" ", words)
         own = {word for word in rest.split() if not word.isdecimal()}
@@ -134,7 +137,7 @@ class Headings:
             self._pending = None
         elif (lets or own & _LETS) and own <= _LETS | _NEUTRAL:
             self._pending, self._doubtful = (number, bare), False
-        elif comment and own & (_CLEARLY | _OFF) and len(own) <= _MOST and "not" not in own:
+        elif comment and own & (_CLEARLY | _OFF) and len(own) <= _MOST and not _DENIES.search(words):
             self._pending, self._doubtful = (number, bare), True
 
     def _below(self, whole: bytes, begin: int, end: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a line of a plain list says: an entry, with whatever the vendors of lists write behind it.
+"""What a line of a plain list says: an entry, with whatever the vendors of lists write after it.
 
 A comment begins with #, ; or // anywhere, with -- or a blank after an address. What follows an address is not taken for
 a comment without a word: another address, a prefix length or a netmask there is a second reading of the line.

@@ -79,7 +79,7 @@ def _of_lengths(pairs: list[tuple[str, str]]) -> str:
     if len(fits) < len(pairs) or None in fits:
         return "no"
     if all(fits):
-        return "no" if all(length == (128 if ":" in address else 32) for address, length in lengths) else "yes"
+        return "yes"
     return "unclear" if all(length >= _SHORTEST for _, length in lengths) else "no"
 
 

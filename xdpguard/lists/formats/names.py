@@ -73,6 +73,8 @@ COUNTS = words_of(
     "protocol proto priority tlp version reliability votes abuse_score fraud_score timestamp time date ttl timeout "
     "duration"
 )
+# All of these: what a column of such a name holds needs no word.
+NAMED = ADDRESSES | SOURCES | TARGETS | NO_ADDRESSES | LENGTHS | WILDCARDS | COUNTS | frozenset((*FIRSTS, *LASTS))
 
 
 def known(header: list[str]) -> bool:

@@ -72,7 +72,7 @@ _KINDS = (
         first=True,
     ),
     _Kind(
-        re.compile(r"ipset\s+(?:-\S+\s+)*(?:create|add|-N|-A)\s|Name:\s+\S+$|<ipsets?[ >]"),
+        re.compile(r"(?:ipset\s+(?:-\S+\s+)*|-!\s+)(?:create|add|-N|-A)\s|Name:\s+\S+$|<ipsets?[ >]"),
         "a listing or a script of ipset, not what ipset save prints",
         "load what ipset save prints",
         first=True,

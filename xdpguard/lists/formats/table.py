@@ -12,7 +12,8 @@ from xdpguard.lists.formats.entries import Entry, addresses_in, decoded, entry, 
 from xdpguard.lists.formats.judging import ruled_out
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import joined
-from xdpguard.lists.formats.rows import Row, cell, number, split_rows
+from xdpguard.lists.formats.names import NAMED
+from xdpguard.lists.formats.rows import Row, cell, is_entry, number, split_rows
 from xdpguard.lists.formats.words import has_clear_words, speaks_alone
 
 _WORDS = "words that may let in, in columns that do not decide"
@@ -28,11 +29,12 @@ class Table:
         """``spare``: lines before the header or first row that are neither; ``titles``: how many of them to tell."""
         self._layout = layout
         self._collector = collector
-        self._taken = {layout.first, layout.last, layout.length}
+        header, own = layout.header, {layout.first, layout.last, layout.length}
+        self._named = {at for at, name in enumerate(header) if name}
+        self._passed_over = own | {at for at, name in enumerate(header) if name in NAMED}
         self._titles = range(spare - titles, spare)
         self._passed = 0
         self._spare = spare + layout.headed  # rows at the beginning that hold no data
-        header = layout.header
         self._scope, self._kind, self._duration, self._simulated = (
             next((header.index(word) for word in words if word in header), len(header))
             for words in (("scope",), ("action", "type"), ("expiration", "duration"), ("simulated",))
@@ -79,10 +81,11 @@ class Table:
         return ruled_out(said, value, line, self._collector)
 
     def _holds_others(self, row: Row, value: str) -> bool:
-        """Return whether there are addresses in cells that no header names."""
-        header, taken = self._layout.header, self._taken
+        """Return whether there are addresses in cells that no header names, or that its names do not tell of."""
         for at, text in enumerate(row):
-            if at not in taken and text and (at >= len(header) or not header[at]) and has_address(text):
+            if at in self._passed_over or ("." not in text and ":" not in text):
+                continue
+            if is_entry(text) if at in self._named else has_address(text):
                 own = set(addresses_in(value))
                 if not own.issuperset(addresses_in(text)):
                     return True

@@ -17,7 +17,7 @@ LET_IN = words_of(
     "allow allowed allows permit permitted permits accept accepted accepts pass passed passes ok okay dunno relay "
     "let_in whitelist whitelisted white allowlist allowlisted allow_list white_list safelist trusted trust "
     "trustlist exclude excluded exclusion exception except exempt exempted ignore ignored bypass safe benign good "
-    "clean known_good not_malicious false_positive nomatch friendly partner skip "
+    "clean known_good not_malicious false_positive false_pos falsepos falsepositive nomatch friendly partner skip "
     "erlauben erlaubt zulassen zugelassen freigeben freigegeben autoriser autorise permettre accepter permitir "
     "permitido aceptar aceptado consentire consentito toestaan toegestaan"
 )
