@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import mmap
 import re
 import subprocess
@@ -131,7 +132,9 @@ def test_a_rule_ends_on_the_kernels_clock() -> None:
 
 
 PREFIXES = st.builds(
-    lambda address, length: parse_prefix(f"{address}/{length}")[0], st.ip_addresses(v=4), st.integers(0, 32)
+    lambda address, length: parse_prefix(str(ipaddress.ip_network(f"{address}/{length}", strict=False)))[0],
+    st.ip_addresses(v=4),
+    st.integers(0, 32),
 )
 
 
