@@ -189,10 +189,10 @@ def _hint(text: str) -> str:
     hints = (
         ("%" in text, "leave out the zone: rules apply to addresses as packets carry them"),
         ("-" in text and text.count(".") >= 4, "write a range as prefixes: 198.51.100.0/24"),
-        (_LIKE_A_PORT.fullmatch(text), f"a port is given with --port {text}, in a configuration under ports"),
+        (_LIKE_A_PORT.fullmatch(text), f"a port has an option of its own, such as --port {text}"),
         (_DURATION.match(text), f"a duration is given with --for {text}"),
         (four and _DIGITS.fullmatch("".join(parts)), "each of the four numbers is 0 to 255, without leading zeros"),
-        (four and ":" in parts[3], "leave out the port: a rule is for all packets of a source; --port closes a port"),
+        (four and ":" in parts[3], "leave out the port: it has an option of its own"),
         ("," in text, "give each target by itself, with a space between them"),
     )
     usual = "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up"
