@@ -46,38 +46,39 @@ def maps(asking: Asking) -> Iterator[ListMaps]:
 
 
 class Oracle:
-    """Rules and lists, looked up length by length in dictionaries."""
+    """Rules and lists, looked up length by length in dictionaries: slots and numbers by the bits of a prefix."""
 
     def __init__(self) -> None:
         self.rules: dict[tuple[str, Net], Rule] = {}
         self.lists: dict[int, list[Net]] = {}
-        self._tables: dict[tuple[int, int], dict[tuple[int, int], int]] = {}
-        self._lengths: dict[tuple[int, int], list[int]] = {}
+        self._tables: dict[tuple[int, int], list[tuple[int, dict[int, int]]]] = {}  # bits to drop, and their dictionary
 
     def prepare(self, now: float) -> None:
         """To be called when something has changed, the time included."""
-        self._tables = {(version, code): {} for version in (4, 6) for code in (ALLOWED, BLOCKED, LISTED)}
+        found: dict[tuple[int, int], dict[int, dict[int, int]]] = {
+            (version, code): {} for version in (4, 6) for code in (ALLOWED, BLOCKED, LISTED)
+        }
+
+        def put(net: Net, code: int, number: int) -> None:
+            drop = WIDTHS[net.version] - net.prefixlen
+            found[net.version, code].setdefault(drop, {})[int(net.network_address) >> drop] = number
+
         for (kind, net), rule in self.rules.items():
             if rule.expires is None or rule.expires > now:
-                code = ALLOWED if kind == "allow" else BLOCKED
-                self._tables[net.version, code][net.prefixlen, int(net.network_address)] = rule.slot
+                put(net, ALLOWED if kind == "allow" else BLOCKED, rule.slot)
         for number in sorted(self.lists, reverse=True):
             for version in (4, 6):
                 same: Any = [net for net in self.lists[number] if net.version == version]
                 for net in ipaddress.collapse_addresses(same):
-                    self._tables[version, LISTED][net.prefixlen, int(net.network_address)] = number
-        self._lengths = {
-            key: sorted({length for length, _ in table}, reverse=True) for key, table in self._tables.items()
-        }
+                    put(net, LISTED, number)
+        self._tables = {key: sorted(tables.items()) for key, tables in found.items()}
 
     def decide(self, version: int, address: int) -> tuple[int, int]:
-        width = WIDTHS[version]
         for code in (ALLOWED, BLOCKED, LISTED):
-            table = self._tables[version, code]
-            for length in self._lengths[version, code]:
-                prefix = length, address >> (width - length) << (width - length)
-                if prefix in table:
-                    return code, table[prefix]
+            for drop, table in self._tables[version, code]:
+                number = table.get(address >> drop)
+                if number is not None:
+                    return code, number
         return 0, 0
 
 
@@ -97,13 +98,12 @@ def network(chance: random.Random, version: int) -> Net:
 def addresses(chance: random.Random, oracle: Oracle, count: int) -> NDArray[np.void]:
     """Ends of entries and their neighbours, addresses inside, and any others."""
     nets = [net for its in oracle.lists.values() for net in its] + [net for _, net in oracle.rules]
+    ends = [(net.version, int(net.network_address), int(net.broadcast_address)) for net in nets]
     asks = np.zeros(count, ASK)
     for place in range(count):
         version = chance.choice((4, 6))
-        net = chance.choice(nets) if nets else None
-        if net is not None and chance.random() < 0.8:
-            version = net.version
-            first, last = int(net[0]), int(net[-1])
+        if ends and chance.random() < 0.8:
+            version, first, last = chance.choice(ends)
             number = chance.choice((first, last, first - 1, last + 1, chance.randint(first, last)))
             number %= 1 << WIDTHS[version]
         elif chance.random() < 0.5:

@@ -23,6 +23,8 @@ def make_holders(folder: Path) -> None:
         if path.exists():
             continue
         flags = kernel.MAP_MMAPABLE | kernel.MAP_INNER
-        with opened(kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, 1, flags, "index_layout")) as pattern:
-            with opened(kernel.create_map(kernel.MAP_ARRAY_OF_MAPS, 4, 4, 1, 0, name, pattern)) as holder:
-                kernel.pin(str(path), holder)
+        with (
+            opened(kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, 1, flags, "index_layout")) as pattern,
+            opened(kernel.create_map(kernel.MAP_ARRAY_OF_MAPS, 4, 4, 1, 0, name, pattern)) as holder,
+        ):
+            kernel.pin(str(path), holder)
