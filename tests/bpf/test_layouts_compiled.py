@@ -44,6 +44,7 @@ def switches() -> Iterator[Switches]:
     """Of a program whose maps, if bcc makes any, go with the test."""
     pins = Pins(Path("/sys/fs/bpf"), f"xglayouts{os.getpid()}")
     try:
+        pins.prepare("bench", "")
         yield Switches(pins=str(pins.folder), link_pins=str(pins.link_folder("bench", "")), max_cpus=1)
     finally:
         pins.remove_all()

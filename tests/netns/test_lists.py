@@ -384,6 +384,7 @@ def test_killed_while_the_first_list_is_loaded(attached: Command, lab: Lab, tmp_
         "rules": {"stored": 0, "held": 0},
         "lists": {},
         "shadow": {"behind": True, "rules": {"stored": 0, "held": 0}, "lists": {}},
+        "settings": True,
     }
     heal(attached, lab, "load")
     assert answered(lab, 4) == EVERYBODY
