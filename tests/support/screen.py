@@ -29,10 +29,10 @@ from xdpguard.telemetry import ranking
 from xdpguard.telemetry.counters import Counters, ReasonCounts
 from xdpguard.telemetry.dropped import By, End, Share
 from xdpguard.tui.app import Top
-from xdpguard.tui.messages import Arrived
 from xdpguard.tui.board import Board
 from xdpguard.tui.draw import UNICODE, Glyphs
 from xdpguard.tui.history import History
+from xdpguard.tui.messages import Arrived
 from xdpguard.tui.reading import Reading, RuleHits, Rules, Seen, SeenList
 from xdpguard.tui.view import View
 

@@ -239,9 +239,7 @@ class Attach:
         waiting = [it for it in self._its.interfaces.all() if it.state == "attached" and it.prog_id is not None]
         old = [place_of(it.name, it.netns) for it in waiting if not pins.is_current(it.name, it.netns)]
         if old:
-            return [
-                f"{', '.join(old)} still {'runs' if len(old) == 1 else 'run'} the program of another version; attach again there as well"
-            ]
+            return [f"the program of another version still runs on {', '.join(old)}; attach there again as well"]
         pins.remove_versions(others)
         return [f"took over from another version of xdpguard ({', '.join(others)})"]
 
