@@ -16,7 +16,7 @@ import numpy as np
 from textual.pilot import Pilot
 
 from xdpguard.control.interfaces import Interface, State
-from xdpguard.control.lists import ListHits
+from xdpguard.control.results import ListHits
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
@@ -28,10 +28,11 @@ from xdpguard.tcp.snapshot import Listener, Queue
 from xdpguard.telemetry import ranking
 from xdpguard.telemetry.counters import Counters, ReasonCounts
 from xdpguard.telemetry.dropped import By, End, Share
-from xdpguard.tui.app import Arrived, Top
+from xdpguard.tui.app import Top
 from xdpguard.tui.board import Board
 from xdpguard.tui.draw import UNICODE, Glyphs
 from xdpguard.tui.history import History
+from xdpguard.tui.messages import Arrived
 from xdpguard.tui.reading import Reading, RuleHits, Rules, Seen, SeenList
 from xdpguard.tui.view import View
 

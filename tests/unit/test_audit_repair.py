@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from xdpguard.control.audit import Audit, audit
-from xdpguard.control.lists import Share
+from xdpguard.control.results import Share
 
 
 class Kernel:

@@ -257,7 +257,7 @@ def test_hits_are_taken_in_once(store: Store) -> None:
     book.add("block", prefixes("10.0.0.1"), "", "cli", None)
     tables.counts[0] = Hits(5, 300)
     for _ in range(2):
-        book.fold_in()
+        book.hits.fold_in()
         assert book.in_force()[0].packets == 5
     book.resync()
     assert book.in_force()[0].packets == 5

@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from xdpguard.cli.app import run
 from xdpguard.control.audit import Audit
 from xdpguard.control.interfaces import Interface
-from xdpguard.control.lists import Share
+from xdpguard.control.results import Share
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.kernel import MapInfo
 from xdpguard.dataplane.sys.pins import Pins

@@ -18,8 +18,10 @@ from xdpguard.control import safety
 from xdpguard.control.audit import Audit, ShadowAudit
 from xdpguard.control.change import Changes
 from xdpguard.control.controller import Controller
-from xdpguard.control.lists import Lists, Share
-from xdpguard.control.loader import Circumstances, Loaded, Loader, check_name
+from xdpguard.control.lists import Lists
+from xdpguard.control.loader import Loader, check_name
+from xdpguard.control.plan import Circumstances, Loaded
+from xdpguard.control.results import Share
 from xdpguard.control.sources import read_stream
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins

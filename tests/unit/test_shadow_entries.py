@@ -113,8 +113,8 @@ def test_counts_are_taken_in_once_and_go_with_the_rule(store: Store) -> None:
     made.add("block", [A], "", "cli", None)
     its.maps.counted[0] = one(3)
     assert made.in_force()[0].split == one(3)
-    made.fold_in()
-    made.fold_in()
+    made.hits.fold_in()
+    made.hits.fold_in()
     its.attached = False
     assert made.in_force()[0].split == one(3)
     assert made.in_force()[0].packets == 9

@@ -9,9 +9,8 @@ from xdpguard import units
 from xdpguard.policy.hits import NO_SPLIT
 
 if TYPE_CHECKING:
-    from xdpguard.control.entries import RuleHits
-    from xdpguard.control.lists import ListHits, Share
     from xdpguard.control.presence import Presences
+    from xdpguard.control.results import ListHits, RuleHits, Share
     from xdpguard.policy.hits import Split
     from xdpguard.policy.rule import Rule
 

@@ -11,7 +11,7 @@ import typer
 from xdpguard.cli import render
 
 if TYPE_CHECKING:
-    from xdpguard.control.loader import Loaded
+    from xdpguard.control.plan import Loaded
     from xdpguard.control.presence import Presences
     from xdpguard.lists.addresses import AddressSet
 

@@ -82,9 +82,9 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
 def namespace(chosen: Options, words: str) -> str:
     """Return the recorded name of the namespace that --netns means."""
     from xdpguard.control.namespaces import expect_namespaces
-    from xdpguard.net import netns
+    from xdpguard.net.recorded import recorded_name
     from xdpguard.store.database import Store
 
     with Store(chosen.instance.store, read_only=True) as store:
         expect_namespaces(store)
-        return netns.recorded_name(words, {it.netns for it in attachments(store)})
+        return recorded_name(words, {it.netns for it in attachments(store)})

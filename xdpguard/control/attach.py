@@ -16,7 +16,8 @@ from xdpguard.control import answering, builds, namespaces, needed
 from xdpguard.control.answering import Choice
 from xdpguard.control.attachments import Attachments
 from xdpguard.control.interfaces import Interface
-from xdpguard.control.loader import Loaded, Loader, Plan
+from xdpguard.control.loader import Loader
+from xdpguard.control.plan import Loaded, Plan
 from xdpguard.control.planning import Planning, Request
 from xdpguard.control.surroundings import Seen
 from xdpguard.dataplane.build.program import Built, Target
@@ -238,8 +239,7 @@ class Attach:
         waiting = [it for it in self._its.interfaces.all() if it.state == "attached" and it.prog_id is not None]
         old = [place_of(it.name, it.netns) for it in waiting if not pins.is_current(it.name, it.netns)]
         if old:
-            words = "runs" if len(old) == 1 else "run"
-            return [f"{', '.join(old)} still {words} the program of another version; attach again there as well"]
+            return [f"the program of another version still runs on {', '.join(old)}; attach there again as well"]
         pins.remove_versions(others)
         return [f"took over from another version of xdpguard ({', '.join(others)})"]
 

@@ -18,6 +18,7 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net import netns
 from xdpguard.net.links import Link, Mode, NoSuchLink
+from xdpguard.net.recorded import recorded_name
 from xdpguard.store.attachments import Attachment, attachments, put_attachment
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Attachments:
         """Return the interfaces that a user's words mean; "" and None mean all. Raise UsageError if none matches."""
         found = self.interfaces.all()
         recorded = {it.netns for it in attachments(self.store)}
-        where = None if namespace is None else netns.recorded_name(namespace, recorded)
+        where = None if namespace is None else recorded_name(namespace, recorded)
         wanted = namespaces.matching([(it.name, it.netns) for it in found], name, where)
         if not wanted and (name or namespace is not None):
             known = ", ".join(netns.place_of(it.name, it.netns) for it in found) or "nothing"
@@ -73,7 +74,7 @@ class Attachments:
         Raises NoSuchLink or NoSuchNamespace.
         """
         recorded = [(it.name, it.netns) for it in attachments(self.store)]
-        where = netns.recorded_name(namespace, (place for _, place in recorded), anew)
+        where = recorded_name(namespace, (place for _, place in recorded), anew)
         if (name, where) in recorded:
             return name, where
         try:

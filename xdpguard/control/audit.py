@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xdpguard.control.lists import Share
+from xdpguard.control.results import Share
 from xdpguard.control.ruleset import Ruleset
 
 

@@ -34,7 +34,8 @@ from xdpguard.store.database import Store
 if TYPE_CHECKING:
     from xdpguard.control.attach import Outcome
     from xdpguard.control.detach import Detach
-    from xdpguard.control.loader import Loaded, Loader
+    from xdpguard.control.loader import Loader
+    from xdpguard.control.plan import Loaded
     from xdpguard.control.planning import Request
     from xdpguard.lists.addresses import AddressSet
     from xdpguard.policy.model import Policy
@@ -135,7 +136,7 @@ class Controller:
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Load the configuration's lists whose files are new or have changed; see Loader.follow."""
-        from xdpguard.control.loader import ListsFailed
+        from xdpguard.control.plan import ListsFailed
 
         errors: dict[str, XdpguardError] = {}
         for loader in self._loaders():

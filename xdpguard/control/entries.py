@@ -10,31 +10,19 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
 
 from xdpguard.control.change import Changes
-from xdpguard.control.results import Added, Put, Removed, configured, not_there
+from xdpguard.control.results import Added, Put, Removed, RuleHits, configured, not_there
+from xdpguard.control.rule_counters import MAPS, RuleCounters
 from xdpguard.control.slots import Room, free, place
 from xdpguard.control.tables import RuleTables, opened, touching
 from xdpguard.errors import XdpguardError
-from xdpguard.policy.hits import Hits, Split, with_more
 from xdpguard.policy.origins import joined
 from xdpguard.policy.rule import CONFIG, Mode, NewRule, Part, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
 from xdpguard.store import clock
 
-# Facts: which maps this store has filled, and whose hits it has not folded in yet.
-MAPS: dict[Mode, str] = {"enforce": "maps", "shadow": "shadow_maps"}
 _MANY = 500  # targets from which reading all rules once is faster than a query for each
-
-
-class RuleHits(NamedTuple):
-    """A rule and all its hits, including those before a re-attach. ``split``: the hits of a shadow rule by sender."""
-
-    rule: Rule
-    packets: int
-    bytes: int
-    split: Split | None = None
 
 
 class Entries:
@@ -54,6 +42,7 @@ class Entries:
         self._tables = tables
         self._now = now
         self._words = "rules" if mode == "enforce" else "shadow rules"
+        self.hits = RuleCounters(changes, tables, mode)
         changes.register(self)
 
     def add(
@@ -169,15 +158,15 @@ class Entries:
     def stale(self) -> bool:
         """Return whether the maps were filled by another store or recreated."""
         with self._tables() as tables:
-            return not self.counts_in(tables)
+            return not self.hits.counted_in(tables)
 
     def resync(self) -> None:
         """Make the maps hold what the store holds, whatever they held before."""
         with self._tables() as tables:
-            if not self.counts_in(tables):
+            if not self.hits.counted_in(tables):
                 tables.clear_hits(range(tables.capacity))
             tables.sync(self._store.rules(mode=self.mode))
-            if not self.counts_in(tables):
+            if not self.hits.counted_in(tables):
                 with self._store.transaction():
                     self._store.put_fact(MAPS[self.mode], tables.generation())
 
@@ -197,16 +186,6 @@ class Entries:
             with touching(self.changes, self, self._words):
                 self.resync()
 
-    def fold_in(self) -> None:
-        """Fold the hits into the store, once, before the maps are removed."""
-        with self._tables() as tables:
-            if not self.counts_in(tables):
-                return
-            hits = tables.hits()
-            with self._store.transaction():
-                self._store.add_hits((hits(rule.slot), rule.id) for rule in self._store.rules(mode=self.mode))
-                self._store.put_fact(MAPS[self.mode], "")
-
     def audit(self) -> tuple[int, int]:
         """Return how many rules the store has in force, and how many of them the kernel holds, counted in its maps."""
         rules = self._live(None)
@@ -220,21 +199,7 @@ class Entries:
 
     def in_force(self, kind: Kind | None = None) -> list[RuleHits]:
         """Return the rules in force with their hits, oldest first."""
-        return self.with_hits(self._live(kind))
-
-    def with_hits(self, rules: Sequence[Rule]) -> list[RuleHits]:
-        """Return rules with all their hits."""
-        hits = self._new_hits() if rules else None
-        found = []
-        for rule in rules:
-            more = hits(rule.slot) if hits else Hits(0, 0)
-            split = rule.split if self.mode == "shadow" else None
-            found.append(RuleHits(rule, *with_more(Hits(rule.packets, rule.bytes), split, more)))
-        return found
-
-    def counts_in(self, tables: RuleTables) -> bool:
-        """Return whether the counters in these maps belong to this store's rules."""
-        return self._store.fact(MAPS[self.mode]) == tables.generation()
+        return self.hits.of(self._live(kind))
 
     def found(self, kind: Kind, targets: Collection[Target]) -> dict[Target, Rule]:
         """Return the rules of this kind for these targets; targets without one are left out."""
@@ -277,14 +242,6 @@ class Entries:
     def _live(self, kind: Kind | None) -> list[Rule]:
         now = self._now()
         return [it for it in self._store.rules(kind, self.mode) if it.expires is None or it.expires > now]
-
-    def _new_hits(self) -> Callable[[int], Hits | Split] | None:
-        """Return a function from slot to the hits not folded into the store yet; None if there are none."""
-        if self.changes.attached():
-            with self._tables() as tables:
-                if self.counts_in(tables):
-                    return tables.hits()
-        return None
 
     def _not_there(self, kind: Kind, target: Target) -> XdpguardError:
         covering = self._store.covering(kind, target, self._now(), self.mode) if isinstance(target, Prefix) else []

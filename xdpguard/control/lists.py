@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.control.change import Changes
+from xdpguard.control.results import ListHits, Share
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import listmark
 from xdpguard.errors import XdpguardError
@@ -33,22 +34,6 @@ class Held(NamedTuple):
     slots: dict[str, int]
     lines: int
     digest: int
-
-
-class Share(NamedTuple):
-    """How many entries are stored, and how many of them the kernel holds."""
-
-    stored: int
-    held: int
-
-
-class ListHits(NamedTuple):
-    """A list and all its hits. ``split``: the hits of a shadow list by sender."""
-
-    its: NamedList
-    packets: int
-    bytes: int
-    split: Split | None = None
 
 
 class Lists:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.net import netns
+from xdpguard.net.recorded import is_fleeting
 from xdpguard.store.attachments import attachments
 from xdpguard.store.database import Store
 
@@ -22,7 +23,7 @@ def expect_namespaces(store: Store) -> None:
 
 def record_namespace(store: Store, name: str) -> None:
     """Record which namespace a name that may come to mean another one stands for. The caller holds a transaction."""
-    if netns.is_fleeting(name):
+    if is_fleeting(name):
         cookie = netns.cookie_of(netns.place(name))
         store.execute("INSERT OR REPLACE INTO namespaces VALUES (?, ?, ?)", (name, kernel.boot_id(), str(cookie)))
         netns.expect(name, cookie)

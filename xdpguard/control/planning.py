@@ -14,7 +14,8 @@ from xdpguard.control import needs, safety, starving
 from xdpguard.control.attachments import Attachments
 from xdpguard.control.frames import mode_for_any_mtu
 from xdpguard.control.lists import Lists
-from xdpguard.control.loader import Circumstances, Loader, Plan
+from xdpguard.control.loader import Loader
+from xdpguard.control.plan import Circumstances, Plan
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.links import Link, WantedMode
 from xdpguard.net.netns import place_of

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from xdpguard.control import needed, safety
-from xdpguard.control.entries import RuleHits
-from xdpguard.control.lists import ListHits
 from xdpguard.control.loader import check_size
+from xdpguard.control.results import ListHits, RuleHits
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import NO_SPLIT, Split

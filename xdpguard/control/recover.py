@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.control.controller import Controller
-from xdpguard.control.entries import MAPS
 from xdpguard.control.interfaces import BOOT
 from xdpguard.control.lists import Lists
+from xdpguard.control.rule_counters import MAPS
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.tables import rebuilt
 from xdpguard.policy.hits import Hits

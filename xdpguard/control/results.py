@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The results of changes of rules: what was, what is now, and how to say it."""
+"""What is told of entries: results of changes (what was, what is now, how to say it), hits, what the kernel holds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from xdpguard import units
 from xdpguard.errors import XdpguardError
+from xdpguard.policy.hits import Split
 from xdpguard.policy.rule import CONFIG, NewRule, Rule
 from xdpguard.policy.target import Kind, Target
+from xdpguard.store.lists import NamedList
 
 STATES: dict[Kind, str] = {"allow": "allowed", "block": "blocked", "port": "closed"}
 _TOLERANCE = 1.0  # seconds: ends that differ by less are the same to a user
@@ -95,3 +97,28 @@ def until(expires: float | None) -> str:
 
 def _same(one: float | None, other: float | None) -> bool:
     return one == other or (one is not None and other is not None and abs(one - other) < _TOLERANCE)
+
+
+class RuleHits(NamedTuple):
+    """A rule and all its hits, including those before a re-attach. ``split``: the hits of a shadow rule by sender."""
+
+    rule: Rule
+    packets: int
+    bytes: int
+    split: Split | None = None
+
+
+class Share(NamedTuple):
+    """How many entries are stored, and how many of them the kernel holds."""
+
+    stored: int
+    held: int
+
+
+class ListHits(NamedTuple):
+    """A list and all its hits. ``split``: the hits of a shadow list by sender."""
+
+    its: NamedList
+    packets: int
+    bytes: int
+    split: Split | None = None

@@ -86,5 +86,5 @@ class Ruleset:
         """Fold all hits into the store, once, before the maps are removed."""
         if self.changes.pending():
             self.changes.resync()
-        for its in (self.rules, self.shadow_rules, self.lists, self.shadow_lists):
+        for its in (self.rules.hits, self.shadow_rules.hits, self.lists, self.shadow_lists):
             its.fold_in()

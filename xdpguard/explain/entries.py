@@ -7,8 +7,8 @@ import math
 import time
 from typing import Any
 
-from xdpguard.control.entries import RuleHits
-from xdpguard.control.lists import ListHits, Lists
+from xdpguard.control.lists import Lists
+from xdpguard.control.results import ListHits, RuleHits
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys import abi
 from xdpguard.explain.answers import NamedList, Shadow, ShadowList, ShadowRule, UnknownList, UnknownRule, split_fields
@@ -97,10 +97,10 @@ class Entries:
         return UnknownList(number=place - abi.SHADOW_RULES)
 
     def _answers(self, rules: list[Rule]) -> list[RuleAnswer]:
-        return [RuleAnswer(**_rule_fields(it)) for it in self._rules.with_hits(rules)] if rules else []
+        return [RuleAnswer(**_rule_fields(it)) for it in self._rules.hits.of(rules)] if rules else []
 
     def _shadow_answers(self, rules: list[Rule]) -> list[ShadowRule]:
-        found = self._shadow_rules.with_hits(rules)
+        found = self._shadow_rules.hits.of(rules)
         return [ShadowRule(**_rule_fields(it), **split_fields(it.split or NO_SPLIT)) for it in found]
 
 

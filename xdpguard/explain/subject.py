@@ -20,9 +20,9 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.explain.own import of_link
-from xdpguard.net import netns as namespaces
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
+from xdpguard.net.recorded import recorded_name
 from xdpguard.policy.model import Policy
 from xdpguard.store.attachments import attachments
 
@@ -68,7 +68,7 @@ def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface
     if not attached:
         raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
     there = [(it.name, it.netns) for it in attached]
-    where = None if netns is None else namespaces.recorded_name(netns, {it.netns for it in attachments(session.store)})
+    where = None if netns is None else recorded_name(netns, {it.netns for it in attachments(session.store)})
     wanted = matching(there, name, where)
     fitting = [it for it in attached if (it.name, it.netns) in wanted]
     known = ", ".join(place_of(it.name, it.netns) for it in attached)

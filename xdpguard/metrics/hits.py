@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.control.entries import MAPS
+from xdpguard.control.rule_counters import MAPS
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.errors import XdpguardError

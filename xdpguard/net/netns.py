@@ -17,7 +17,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -79,7 +79,7 @@ def find(words: str) -> Place:
         raise NoSuchNamespace(f"not a network namespace: {words!r} has a NUL character in it", "see ip netns")
     if words in ("", OWN):
         return own
-    if _is_path(words):
+    if words.startswith("/"):
         found = _of_path(words)
     elif match := _OF_PROCESS.fullmatch(words):
         found = _of_process(match[1])
@@ -106,11 +106,6 @@ def all_places() -> list[Place]:
     return list(found.values())
 
 
-def is_fleeting(name: str) -> bool:
-    """Return whether a recorded name may silently come to mean another namespace, so that its cookie must be kept."""
-    return bool(_OF_PROCESS.fullmatch(name)) or name.startswith("/proc/")
-
-
 def expect(name: str, cookie: int) -> None:
     """Set the cookie that a recorded name must have from here on in this process; ``GONE`` if its namespace is gone."""
     _expected[name] = cookie
@@ -124,7 +119,7 @@ def place(name: str) -> Place:
     """
     if not name:
         return _own()
-    if not (_is_path(name) or _OF_PROCESS.fullmatch(name)):
+    if not (name.startswith("/") or _OF_PROCESS.fullmatch(name)):
         return _named(name)
     cookie = _expected.get(name)
     with contextlib.suppress(NoSuchNamespace, OSError):
@@ -137,28 +132,6 @@ def place(name: str) -> Place:
             if cookie_of(other) == cookie:
                 return other._replace(name=name)
     raise NoSuchNamespace(f"network namespace {name!r} no longer exists", "xdpguard detach removes its record")
-
-
-def recorded_name(words: str, recorded: Iterable[str], anew: bool = False) -> str:
-    """Return the name under which the namespace that a user calls ``words`` is recorded, or would be.
-
-    ``anew``: something is to be attached there; a name that stood for another namespace stands for this one from here
-    on. Raises NoSuchNamespace if there is none now, unless one is recorded under exactly that name.
-    """
-    known = set(recorded)
-    try:
-        found = find(words)
-    except NoSuchNamespace:
-        if words in known and not anew:
-            return words
-        raise
-    for name in sorted(known):
-        with contextlib.suppress(NoSuchNamespace, OSError):
-            if name and place(name).inode == found.inode:
-                return name
-    if anew and is_fleeting(found.name):
-        expect(found.name, cookie_of(found))
-    return found.name
 
 
 def is_current(place: Place) -> bool:
@@ -251,10 +224,6 @@ def _is_namespace(path: Path) -> bool:
         return path.stat().st_dev == _NSFS
     except OSError:
         return False
-
-
-def _is_path(name: str) -> bool:
-    return name.startswith("/")
 
 
 def _enter(path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 
 from xdpguard.control.audit import Audit
 from xdpguard.control.controller import Controller
-from xdpguard.control.loader import ListsFailed
+from xdpguard.control.plan import ListsFailed
 from xdpguard.policy.model import Policy
 from xdpguard.policy.target import parse_interval
 

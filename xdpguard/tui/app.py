@@ -8,22 +8,23 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from xdpguard.policy.target import Kind, Label, Prefix, Target
+from xdpguard.tui.asking import Asking
 from xdpguard.tui.board import Board
-from xdpguard.tui.changes import LIVES, Change, Opened
+from xdpguard.tui.changes import Opened
 from xdpguard.tui.draw import Span
 from xdpguard.tui.driver import Driver
 from xdpguard.tui.feed import Changer, Feed
 from xdpguard.tui.filters import Filter
 from xdpguard.tui.frame import boxes
 from xdpguard.tui.history import Snapshot
+from xdpguard.tui.messages import Arrived, Changed
 from xdpguard.tui.panes import PANES
 from xdpguard.tui.reading import Reading
 from xdpguard.tui.traffic import Interfaces
@@ -33,24 +34,6 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _LATE = 3.0  # intervals (plus one second) without a reading, after which figures are stale
 _WHEEL = 3  # rows
 _FONTS = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
-
-
-class Arrived(Message):
-    """A snapshot, or why there is none."""
-
-    def __init__(self, snapshot: Snapshot | None, fault: str) -> None:
-        super().__init__()
-        self.snapshot = snapshot
-        self.fault = fault
-
-
-class Changed(Message):
-    """Progress of a change: True when it is done, False when it failed, None while it waits."""
-
-    def __init__(self, text: str, well: bool | None) -> None:
-        super().__init__()
-        self.text = text
-        self.well = well
 
 
 class Top(App[None]):
@@ -68,7 +51,7 @@ class Top(App[None]):
         self._board = Board(view)
         self._feed = Feed(read, view.interval, lambda snapshot, why: self._post(Arrived(snapshot, why)))
         self._changer = Changer(opened, lambda text, well: self._post(Changed(text, well)))
-        self._change: Change | None = None
+        self._asking = Asking(view, self._changer, self._say)
         self._typing: str | None = None
         self._newest: Snapshot | None = None
         self._at = time.monotonic()  # when the last figures arrived
@@ -166,7 +149,7 @@ class Top(App[None]):
         """Select a row."""
         for box in boxes(self.view, *self.size):
             row = event.screen_y - box.top
-            if box.left <= event.screen_x < box.left + box.width and 0 <= row < box.height and not self._change:
+            if box.left <= event.screen_x < box.left + box.width and 0 <= row < box.height and not self._asking.change:
                 self.view.pane = box.pane
                 if row >= 2:
                     self.view.choose(self.view.choices[PANES[box.pane].name].top + row - 2)
@@ -176,8 +159,8 @@ class Top(App[None]):
         """Do what a key stands for."""
         if self._typing is not None:
             self._type(key, letter)
-        elif self._change is not None:
-            self._answer(key, letter)
+        elif self._asking.change is not None:
+            self._asking.answer(key, letter)
         elif self.view.helping:
             self.view.helping = False
         else:
@@ -209,9 +192,9 @@ class Top(App[None]):
             "space": self._pause,
             "i": view.next_interface,
             "enter": self._enter,
-            "b": lambda: self._ask("block"),
-            "a": lambda: self._ask("allow"),
-            "u": lambda: self._ask("remove"),
+            "b": lambda: self._asking.ask("block"),
+            "a": lambda: self._asking.ask("allow"),
+            "u": lambda: self._asking.ask("remove"),
         }
         if letter.isdigit() and 1 <= int(letter) <= len(PANES):
             self._front(int(letter) - 1)
@@ -247,49 +230,6 @@ class Top(App[None]):
         elif letter and letter.isprintable():
             self._filter((self._typing + letter)[:60])
 
-    def _ask(self, verb: Any) -> None:
-        found = self.view.chosen()
-        chosen = found[0].target(found[1], found[2]) if found else None
-        if self._changer.busy:
-            self._say("wait: a change is in progress", "notice")
-        elif chosen is None:
-            self._say("select a source first (table 2), or a rule (table 5)", "notice")
-        else:
-            kind, target = chosen
-            if (verb, kind) == ("remove", "shadow"):
-                self._say("to remove a shadow rule use the command line: xdpguard unblock --shadow", "notice")
-                return
-            if not isinstance(target, Prefix) and verb != "remove":
-                self._say("to close a port use the command line: xdpguard block --port", "notice")
-                return
-            self._question(Change(verb, _kind(verb, kind, target), target))
-
-    def _question(self, change: Change) -> None:
-        self._change = change
-        last = len(LIVES) - 1
-        lives = f"   {'<' if change.life else ' '} left right {'>' if change.life < last else ' '} how long"
-        self.view.prompt = [
-            Span(f" {change.words()}?", "notice"),
-            Span("  y", "key"),
-            Span(" yes", "dim"),
-            Span("  n", "key"),
-            Span(" no", "dim"),
-            Span(lives if change.lasting else "", "dim"),
-        ]
-
-    def _answer(self, key: str, letter: str) -> None:
-        assert self._change is not None
-        steps = {"left": -1, "right": 1, "minus": -1, "plus": 1}.get(key, 0)
-        if steps and self._change.lasting:
-            self._question(self._change.longer(steps))
-        elif letter in ("y", "Y"):
-            change, self._change, self.view.prompt = self._change, None, []
-            self._say(f"{change.words()} ...", "dim")
-            self._changer.start(change)
-        elif key in ("n", "N", "escape", "q"):
-            self._change, self.view.prompt = None, []
-            self._say("nothing was changed")
-
     def _handle_exception(self, error: Exception) -> None:
         """Exit without a traceback on the terminal; the caller raises the exception again."""
         self.fault = self.fault or error
@@ -297,13 +237,3 @@ class Top(App[None]):
 
     def _fatal_error(self) -> None:
         self._close_messages_no_wait()
-
-
-def _kind(verb: str, kind: Label | None, target: Target) -> Kind:
-    if verb == "allow":
-        return "allow"
-    if verb == "block":
-        return "block"
-    if kind is None or kind == "shadow":
-        return "block" if isinstance(target, Prefix) else "port"
-    return kind

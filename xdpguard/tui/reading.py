@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xdpguard.control.controller import Controller
 from xdpguard.control.interfaces import Interface
-from xdpguard.control.lists import ListHits
+from xdpguard.control.results import ListHits
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.errors import XdpguardError
@@ -171,12 +171,12 @@ class Reader:
         rules = self._rules.read(session.store)
         hits = rules.stored
         with session.tables() as tables:
-            if (~rules.shadow).any() and session.rules.counts_in(tables):
+            if (~rules.shadow).any() and session.rules.hits.counted_in(tables):
                 hits = hits + np.where(rules.shadow[:, None], 0, tables.hits_at(rules.slots)).astype(np.uint64)
         if rules.shadow.any():
             hits = hits.copy()
             places = np.flatnonzero(rules.shadow)
-            counted = session.shadow_rules.with_hits([rules.rules[int(place)] for place in places])
+            counted = session.shadow_rules.hits.of([rules.rules[int(place)] for place in places])
             hits[places] = [(it.packets, it.bytes) for it in counted]
         return RuleHits(rules, hits, time.monotonic())
 

@@ -13,11 +13,10 @@ from xdpguard.explain.answers import HitCount, split_fields
 from xdpguard.policy.hits import NO_SPLIT
 
 if TYPE_CHECKING:
-    from xdpguard.control.entries import RuleHits
-    from xdpguard.control.lists import ListHits, Share
-    from xdpguard.control.loader import Loaded as Result
+    from xdpguard.control.plan import Loaded as Result
     from xdpguard.control.presence import Presences
     from xdpguard.control.promote import Promotion as Promoted
+    from xdpguard.control.results import ListHits, RuleHits, Share
     from xdpguard.store.lists import NamedList as Stored
 
 

@@ -56,8 +56,7 @@ _HIDDEN = (
 _NAMES = re.compile(rf"^(?![^\n]*[#;]){NAME}(?={NAMED}$)".encode(), re.MULTILINE)
 _DECORATION = (b" ", b"\t", b"#", b";", b"-", b"\f", b"\v", codecs.BOM_UTF8)  # without these there is nothing to strip
 _LENGTHS = {str(length): length for length in range(129)}
-_UNKNOWN = 255
-_NO_ADDRESS = bytes(16)
+_UNKNOWN, _NO_ADDRESS = 255, bytes(16)
 
 
 class Lines:
