@@ -11,20 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from xdpguard.closeable import opened
-from xdpguard.dataplane.sys import abi, kernel
-
-_HOLDERS = ("list_index", "shadow_index")  # of indexes: arrays of lines
+from xdpguard.dataplane.sys import indexes, kernel
 
 
 def make_holders(folder: Path) -> None:
     """Make and pin those that are not pinned below the instance's folder yet."""
-    for name in _HOLDERS:
+    for name in indexes.HOLDERS:
         path = folder / name
         if path.exists():
             continue
-        flags = kernel.MAP_MMAPABLE | kernel.MAP_INNER
-        with (
-            opened(kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, 1, flags, "index_layout")) as pattern,
-            opened(kernel.create_map(kernel.MAP_ARRAY_OF_MAPS, 4, 4, 1, 0, name, pattern)) as holder,
-        ):
+        with opened(indexes.create_holder(name)) as holder:
             kernel.pin(str(path), holder)

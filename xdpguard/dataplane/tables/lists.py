@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.closeable import opened
-from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys import abi, indexes, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
@@ -27,13 +27,12 @@ from xdpguard.policy.hits import Hits, Split
 _U64 = NDArray[np.uint64]
 _KEY = bytes(4)
 _WORDS = abi.LINE.size // 8
-_FLAGS = kernel.MAP_MMAPABLE | kernel.MAP_INNER
 
 
 class ListMaps(HeldMaps):
     """The maps of the lists, opened from their pins. Use as a context manager."""
 
-    INDEX, NETS4, NETS6 = "list_index", "list_nets4", "list_nets6"
+    INDEX, NETS4, NETS6 = indexes.LIST_INDEX, "list_nets4", "list_nets6"
     COUNTERS, COUNTERS_SIZE = "list_hits", abi.HITS.size
     FLAGS = (settings.LISTS4, settings.LISTS6, settings.LISTS6_WIDE)
     GATE = settings.DENY
@@ -49,9 +48,7 @@ class ListMaps(HeldMaps):
 
         Raise OSError, and change nothing, when the kernel has no room for it.
         """
-        with opened(
-            kernel.create_map(kernel.MAP_ARRAY, 4, abi.LINE.size, len(lines), _FLAGS, "list_index")
-        ) as descriptor:
+        with opened(indexes.create(len(lines))) as descriptor:
             _words_of(descriptor)[:] = lines.reshape(-1)
             self._add(self.NETS4, nets4)
             self._add(self.NETS6, nets6)

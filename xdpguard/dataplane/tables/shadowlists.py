@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys import abi, indexes
 from xdpguard.dataplane.tables import settings
 from xdpguard.dataplane.tables.lists import ListMaps
 from xdpguard.policy.hits import Hits, Split
@@ -17,7 +17,7 @@ _WORDS = abi.SHADOW_HITS.size // 8
 class ShadowListMaps(ListMaps):
     """The maps of the shadow lists, opened from their pins. Use as a context manager."""
 
-    INDEX, NETS4, NETS6 = "shadow_index", "shadow_nets4", "shadow_nets6"
+    INDEX, NETS4, NETS6 = indexes.SHADOW_INDEX, "shadow_nets4", "shadow_nets6"
     COUNTERS, COUNTERS_SIZE = "shadow_hits", abi.SHADOW_HITS.size
     FLAGS = (settings.SHADOW_LISTS4, settings.SHADOW_LISTS6, settings.SHADOW_LISTS6_WIDE)
     GATE = settings.SHADOW
