@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.control.change import Changes
 from xdpguard.control.results import ListHits, Share
+from xdpguard.dataplane.sys import indexes
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import listmark
 from xdpguard.errors import XdpguardError
-from xdpguard.policy.hits import Hits, Split, with_more
+from xdpguard.policy.hits import NO_HITS, Hits, Split, with_more
 from xdpguard.policy.rule import Mode
 from xdpguard.store.lists import ListStore, NamedList
 
@@ -45,7 +46,7 @@ class Lists:
         self.stored = ListStore(changes.store, mode)
         self._store = changes.store
         self._pins = pins
-        self._index = "list_index" if mode == "enforce" else "shadow_index"  # the map of the index in force
+        self._index = indexes.LIST_INDEX if mode == "enforce" else indexes.SHADOW_INDEX  # the map of the index in force
         # Fact: what was loaded into the kernel, JSON of Held; empty: nothing.
         self._fact = "lists_held" if mode == "enforce" else "shadow_lists_held"
         self._step = "lists" if mode == "enforce" else "shadow-lists"
@@ -207,9 +208,7 @@ class Lists:
         hits = self._new_hits() if lists else None
         found = []
         for it in lists:
-            more = hits(it.number) if hits else Hits(0, 0)
-            split = it.split if self.mode == "shadow" else None
-            found.append(ListHits(it, *with_more(Hits(it.packets, it.bytes), split, more)))
+            found.append(ListHits(it, *with_more(it, self.mode, hits(it.number) if hits else NO_HITS)))
         return found
 
     def fold_in(self) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from xdpguard.control.change import Changes
 from xdpguard.control.results import RuleHits
 from xdpguard.control.tables import RuleTables
-from xdpguard.policy.hits import Hits, Split, with_more
+from xdpguard.policy.hits import NO_HITS, Hits, Split, with_more
 from xdpguard.policy.rule import Mode, Rule
 
 # Facts: which maps this store has filled, and whose hits it has not folded in yet.
@@ -44,9 +44,7 @@ class RuleCounters:
         hits = self._new_hits() if rules else None
         found = []
         for rule in rules:
-            more = hits(rule.slot) if hits else Hits(0, 0)
-            split = rule.split if self._mode == "shadow" else None
-            found.append(RuleHits(rule, *with_more(Hits(rule.packets, rule.bytes), split, more)))
+            found.append(RuleHits(rule, *with_more(rule, self._mode, hits(rule.slot) if hits else NO_HITS)))
         return found
 
     def _new_hits(self) -> Callable[[int], Hits | Split] | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class Hits(NamedTuple):
@@ -35,11 +35,29 @@ class Split(NamedTuple):
         return Split(*(Hits(a.packets + b.packets, a.bytes + b.bytes) for a, b in zip(self, more, strict=True)))
 
 
-NO_SPLIT = Split(Hits(0, 0), Hits(0, 0), Hits(0, 0))
+NO_HITS = Hits(0, 0)
+NO_SPLIT = Split(NO_HITS, NO_HITS, NO_HITS)
 
 
-def with_more(hits: Hits, split: Split | None, more: Hits | Split) -> tuple[int, int, Split | None]:
+class Counted(Protocol):
+    """An entry with the hits that the store has of it."""
+
+    @property
+    def packets(self) -> int:
+        """Packets."""
+
+    @property
+    def bytes(self) -> int:
+        """Their bytes."""
+
+    @property
+    def split(self) -> Split:
+        """Those of a shadow entry, by class of packet."""
+
+
+def with_more(its: Counted, mode: str, more: Hits | Split) -> tuple[int, int, Split | None]:
     """Return an entry's packets, bytes and split (None: it is enforced), with the kernel's current counts added."""
+    split = its.split if mode == "shadow" else None
     if split is not None and isinstance(more, Split):
         split = split.plus(more)
-    return hits.packets + more.total.packets, hits.bytes + more.total.bytes, split
+    return its.packets + more.total.packets, its.bytes + more.total.bytes, split
