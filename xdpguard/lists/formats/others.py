@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from xdpguard.errors import UsageError
 
+_TAKE_OUT = "take the addresses out of it first, one per line"
+_NGINX_MAP = ("a map of nginx, whose values say which addresses block", "write the addresses to block, one per line")
 _PREFIXES = "write the prefixes to block, one per line"
 
 
@@ -57,7 +59,7 @@ _KINDS = (
     _Kind(
         re.compile(r'\{\s*"[^"]+"\s*:'),
         'JSON lines without "cidr"',
-        "take the addresses out of it first, one per line",
+        _TAKE_OUT,
     ),
     _Kind(
         re.compile(r"(?:ip6?tables(?:-restore)?\s|-[AID]\s+\S+\s+-|-[PN]\s+[A-Z]|\*(?:filter|raw|mangle|nat)$)"),
@@ -85,8 +87,7 @@ _KINDS = (
     ),
     _Kind(
         re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]+)?\s+[^\s;]+;\s*(?:#.*)?$"),
-        "a map of nginx, whose values say which addresses block",
-        "write the addresses to block, one per line",
+        *_NGINX_MAP,
     ),
     _Kind(
         re.compile(
@@ -114,12 +115,11 @@ _KINDS = (
     _Kind(
         re.compile(r"[a-z]+://[^\s,;|]+$", re.IGNORECASE),
         "a list of URLs, which are more than an address",
-        "take the addresses out of it first, one per line",
+        _TAKE_OUT,
     ),
     _Kind(
         re.compile(r"geo\s+(?:\$\S+\s+)?\$\S+\s*\{|map\s+\S+\s+\$\S+\s*\{"),
-        "a map of nginx, whose values say which addresses block",
-        "write the addresses to block, one per line",
+        *_NGINX_MAP,
         first=True,
     ),
     _Kind(
@@ -134,7 +134,7 @@ _KINDS = (
     _Kind(
         re.compile(r"(?:\$ORIGIN|@\s+(?:IN\s+)?SOA)\s|\S+\s+(?:[0-9]+\s+)?IN\s+(?:A|AAAA|CNAME|PTR)\s"),
         "a zone of DNS, which is read only in the form of rbldnsd",
-        "take the addresses out of it first, one per line",
+        _TAKE_OUT,
     ),
     _Kind(
         re.compile(r"(?:\+\+\+|diff|Index:)\s+\S+|@@ -[0-9]"),
@@ -145,7 +145,7 @@ _KINDS = (
     _Kind(
         re.compile(r"[\w.-]+:$|-\s+[\"']?[0-9A-Fa-f.:/]+[\"']?$|---$"),
         "YAML, of which no lists are read",
-        "take the addresses out of it first, one per line",
+        _TAKE_OUT,
     ),
     _Kind(
         re.compile(r"\||\+[-=]|[\u2500-\u257f]"),
@@ -155,7 +155,7 @@ _KINDS = (
     _Kind(
         re.compile(r"<\?xml|<[A-Za-z][\w.:-]*(?:\s|>|/)"),
         "XML or HTML",
-        "take the addresses out of it first, one per line",
+        _TAKE_OUT,
         first=True,
     ),
     _Kind(
