@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.command import Command
-from support.traffic import Echo, client_address, works
+from support.traffic import Echo, client_address, eventually, works
 from topology import INTERFACE, Lab
 
 A, B, NET = "198.51.100.7", "198.51.100.9", "198.51.100.0/24"
@@ -49,8 +49,7 @@ def test_a_block_that_ended_by_itself(command: Command) -> None:
     command.ok("block", A, "--for", "1s")
     command.ok("block", "--port", "9/tcp", "--for", "1s")
     end = command.json("rules")[0]["expires"]
-    while time.time() < end + 1:
-        time.sleep(0.05)
+    assert eventually(lambda: time.time() >= end + 1)
     command.ok("block", B)
     assert "ended by itself" in command.ok("unblock", A)
     assert "ended by itself" in command.ok("unblock", "--port", "9/tcp")
@@ -81,8 +80,8 @@ def test_a_rule_of_two_origins(command: Command, lab: Lab, tmp_path: Path) -> No
         assert works(lab, 4, "udp")
         command.ok("block", source, "--for", "1s", "--reason", "short")
         command.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
-        while time.time() < command.json("rules")[0]["created"] + 3:
-            time.sleep(0.05)
+        created = command.json("rules")[0]["created"]
+        assert eventually(lambda: time.time() >= created + 3)
         assert not works(lab, 4, "udp")
         assert [it["source"] for it in command.json("rules")] == ["config"]
         assert "by the configuration file" in command.refused(1, "unblock", source)
