@@ -372,6 +372,7 @@ def test_the_mtu_of_an_attached_interface(command: Command, pair: Pair) -> None:
     assert "detach and attach again" in command("attach", "low0", "--netns", pair.here, "--mtu-any").err
     assert subprocess.run(grow, check=False, capture_output=True).returncode != 0, "nor does another program"
     assert "a larger MTU (for a veth, of its peer) may be refused" in command("status").err
+    assert [it["may_fix_mtu"] for it in command.json("status")["interfaces"]] == [True]
     command.ok("detach", "low0", "--netns", pair.here)
     pair.ip("link", "set", "low0", "mtu", "1500")
     result = command("attach", "low0", "--netns", pair.here, "--mtu-any")
@@ -382,7 +383,7 @@ def test_the_mtu_of_an_attached_interface(command: Command, pair: Pair) -> None:
     subprocess.run(grow, check=True)
     pair.ip("link", "set", "low0", "mtu", "9000")
     (found,) = command.json("status")["interfaces"]
-    assert (found["mode"], found["any_mtu"], found["mtu"]) == ("native", True, 9000)
+    assert (found["mode"], found["any_mtu"], found["mtu"], found["may_fix_mtu"]) == ("native", True, 9000, False)
     assert eventually(lambda: pair.ping(8000)), "a jumbo frame passes"
     command.ok("block", THERE4)
     assert not pair.ping(8000)

@@ -47,6 +47,7 @@ class Interface(Struct, frozen=True, kw_only=True):
     observe: bool
     mtu: int | None
     any_mtu: bool
+    may_fix_mtu: bool  # the driver may refuse a larger MTU while this program is attached
     state: str
     answers: Answers | None
 
@@ -55,7 +56,8 @@ class Interface(Struct, frozen=True, kw_only=True):
         """Convert an attached interface, and whether its guard can answer."""
         names = ("name", "netns", "mode", "prog_id", "observe", "any_mtu", "state")
         same = {name: getattr(its, name) for name in names}
-        return cls(**same, mtu=its.mtu or None, answers=Answers.of(reach, its.name, its.netns))
+        fixed = its.may_fix_mtu()
+        return cls(**same, mtu=its.mtu or None, may_fix_mtu=fixed, answers=Answers.of(reach, its.name, its.netns))
 
 
 class Held(Struct, frozen=True):
