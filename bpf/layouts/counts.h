@@ -78,9 +78,9 @@ struct xg_budget {
 };
 
 /* What a CPU has seen of a flood and not yet added to struct xg_guard. */
-struct xg_signs {
+struct xg_flood_counts {
 	u32 syns;
-	u32 strangers;
+	u32 unmatched;
 	u32 proved;
 	/* How many SYNs, and other segments, pass until the next one that an idle guard looks at. */
 	u32 syns_left;
@@ -140,7 +140,7 @@ struct xg_counters {
 	u32 denied_entry;  /* enum xg_probe_entry that denied the last packet, and its number there */
 	u32 denied_number;
 	struct xg_budget budget;
-	struct xg_signs signs;
+	struct xg_flood_counts flood;
 	struct xg_denial denials[XG_DENIALS];
 	struct xg_after after;
 	struct xg_handover handover;

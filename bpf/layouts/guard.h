@@ -59,7 +59,7 @@ enum xg_flood_cause {
 	XG_CAUSE_NONE,
 	XG_CAUSE_QUEUE,     /* a listener's queue is full */
 	XG_CAUSE_SYNS,      /* SYN rate */
-	XG_CAUSE_STRANGERS, /* rate of segments that belong to no connection */
+	XG_CAUSE_UNMATCHED, /* rate of segments that belong to no connection */
 };
 
 /* The SYN guard's state on one interface. */
@@ -77,7 +77,7 @@ struct xg_guard {
 	/* Written while packets come. */
 	u64 window_began;
 	u64 syns;
-	u64 strangers;
+	u64 unmatched;
 	u64 proved;
 	u64 calm;        /* SYNs in a window that have turned out to be honest */
 	u64 resets;      /* token bucket of policy.resets */

@@ -16,13 +16,13 @@
 #include "wanted.h"
 
 #define XG_ALWAYS (~0ull)
-#define XG_SIGNS_BATCH 32 /* a CPU's signs are added to the common ones so many at a time */
+#define XG_FLOOD_BATCH 32 /* a CPU's counts are added to the common ones so many at a time */
 
 static __always_inline void xg_new_window(struct xg_guard *guard, u64 now)
 {
 	guard->window_began = now;
 	guard->syns = 0;
-	guard->strangers = 0;
+	guard->unmatched = 0;
 	guard->proved = 0;
 }
 
@@ -49,24 +49,24 @@ static __always_inline void xg_judge_window(struct xg_guard *guard, const struct
 	if (!windows)
 		windows = 1;
 	if ((unproved / windows >= policy->unproved && unproved > guard->syns / 4) ||
-	    guard->strangers / windows >= policy->flood / 2)
+	    guard->unmatched / windows >= policy->flood / 2)
 		guard->until = now + policy->hold;
 	else if (guard->syns / windows >= policy->flood)
 		guard->calm = guard->syns / windows;
 }
 
 /* Adds what this CPU has seen while the guard is active to the shared counts, a batch at a time. */
-static __always_inline void xg_active_signs(struct xg_signs *signs, struct xg_guard *guard,
+static __always_inline void xg_count_active(struct xg_flood_counts *counts, struct xg_guard *guard,
 					    const struct xg_guard_policy *policy, u64 now)
 {
-	if (XG_PROBE || signs->syns + signs->strangers < XG_SIGNS_BATCH)
+	if (XG_PROBE || counts->syns + counts->unmatched < XG_FLOOD_BATCH)
 		return;
-	__sync_fetch_and_add(&guard->syns, signs->syns);
-	__sync_fetch_and_add(&guard->strangers, signs->strangers);
-	__sync_fetch_and_add(&guard->proved, signs->proved);
-	signs->syns = 0;
-	signs->strangers = 0;
-	signs->proved = 0;
+	__sync_fetch_and_add(&guard->syns, counts->syns);
+	__sync_fetch_and_add(&guard->unmatched, counts->unmatched);
+	__sync_fetch_and_add(&guard->proved, counts->proved);
+	counts->syns = 0;
+	counts->unmatched = 0;
+	counts->proved = 0;
 	if (now - guard->window_began < policy->window || guard->until == XG_ALWAYS)
 		return;
 	xg_judge_window(guard, policy, now);
@@ -74,7 +74,7 @@ static __always_inline void xg_active_signs(struct xg_signs *signs, struct xg_gu
 }
 
 /* While idle: counts a sample of the size that stands for it. Returns the cause, if this makes a flood. */
-static __always_inline u32 xg_idle_signs(struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now,
+static __always_inline u32 xg_count_idle(struct xg_guard *guard, const struct xg_guard_policy *policy, u64 now,
 					 bool syn)
 {
 	if (now - guard->window_began >= policy->window) {
@@ -86,8 +86,8 @@ static __always_inline u32 xg_idle_signs(struct xg_guard *guard, const struct xg
 		__sync_fetch_and_add(&guard->syns, XG_SYN_SAMPLE);
 		return guard->syns >= policy->flood && guard->syns >= guard->calm * 2 ? XG_CAUSE_SYNS : XG_CAUSE_NONE;
 	}
-	__sync_fetch_and_add(&guard->strangers, XG_SEGMENT_SAMPLE);
-	return guard->strangers >= policy->flood ? XG_CAUSE_STRANGERS : XG_CAUSE_NONE;
+	__sync_fetch_and_add(&guard->unmatched, XG_SEGMENT_SAMPLE);
+	return guard->unmatched >= policy->flood ? XG_CAUSE_UNMATCHED : XG_CAUSE_NONE;
 }
 
 /* The kernel's own criterion: inet_csk_reqsk_queue_is_full(). */
@@ -111,7 +111,7 @@ static __always_inline void xg_watch(struct xdp_md *ctx, struct xg_work *work, s
 	 */
 	if (XG_PROBE || !packet->sampled)
 		return;
-	cause = xg_idle_signs(guard, policy, now, syn);
+	cause = xg_count_idle(guard, policy, now, syn);
 	if (syn && sock && xg_queue_full(sock, &work->listener))
 		cause = XG_CAUSE_QUEUE;
 	if (cause != XG_CAUSE_NONE)

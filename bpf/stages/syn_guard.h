@@ -74,11 +74,11 @@ static __always_inline u32 xg_guard_segment(struct xdp_md *ctx, struct xg_work *
 		if (!guard->pass_unknown)
 			return XG_REASON_cookie_bad;
 		/* With translated addresses, the listener may belong to a proxy that never sees the connection. */
-		counters->signs.strangers++;
+		counters->flood.unmatched++;
 		return XG_NEXT;
 	}
 	counters->cookies_valid++;
-	counters->signs.proved++;
+	counters->flood.proved++;
 	if (policy->connections.interval) {
 		mine = xg_buckets_of(packet, policy, secrets);
 		if (mine && !xg_bucket_take(&mine->connections, now, &policy->connections))
@@ -102,7 +102,7 @@ static __always_inline void xg_note_proof(struct xdp_md *ctx, const struct xg_pa
 	if (xg_flight_proved(flight, hash, now))
 		return;
 	xg_flight_begins(flight, hash, now);
-	counters->signs.proved++;
+	counters->flood.proved++;
 }
 
 /*
@@ -120,7 +120,7 @@ static __always_inline u32 xg_guard_foreign(struct xdp_md *ctx, struct xg_work *
 		xg_watch(ctx, work, counters, NULL, guard, policy, now);
 		return XG_NEXT;
 	}
-	counters->signs.strangers++;
+	counters->flood.unmatched++;
 	return xg_bucket_take(&guard->unknown, now, &policy->unknown) ? XG_NEXT : XG_REASON_syn_rate;
 }
 
@@ -142,11 +142,11 @@ static __always_inline u32 xg_guard_decide(struct xdp_md *ctx, struct xg_work *w
 		return XG_NEXT;
 	}
 	if (xg_initial_syn(packet)) {
-		counters->signs.syns++;
+		counters->flood.syns++;
 		return xg_guard_syn(ctx, work, sock, guard, policy, secrets, now);
 	}
 	reason = xg_guard_segment(ctx, work, sock, counters, guard, policy, secrets, now);
-	counters->signs.strangers += reason != XG_NEXT;
+	counters->flood.unmatched += reason != XG_NEXT;
 	return reason;
 }
 
@@ -185,7 +185,7 @@ static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_counters *
 	if (sock)
 		bpf_sk_release(sock);
 	if (active)
-		xg_active_signs(&counters->signs, guard, policy, now);
+		xg_count_active(&counters->flood, guard, policy, now);
 	*observed = policy->mode == XG_GUARD_OBSERVE;
 	if (reason == XG_REASON_cookie_sent && !xg_observes(policy) && !xg_write_frame(ctx, packet, &work->answer))
 		reason = XG_NEXT;

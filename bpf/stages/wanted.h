@@ -40,9 +40,9 @@ static __always_inline bool xg_guard_wanted(struct xg_packet *packet, struct xg_
 	if (guard->until)
 		return true;
 	if (xg_initial_syn(packet))
-		packet->sampled = xg_due(&counters->signs.syns_left, XG_SYN_SAMPLE);
+		packet->sampled = xg_due(&counters->flood.syns_left, XG_SYN_SAMPLE);
 	else
-		packet->sampled = xg_due(&counters->signs.segments_left, XG_SEGMENT_SAMPLE);
+		packet->sampled = xg_due(&counters->flood.segments_left, XG_SEGMENT_SAMPLE);
 	return packet->sampled || packet->suspect;
 }
 

@@ -91,13 +91,13 @@ def test_the_offload_is_changed_temporarily(tagged: Tagged, command: Command) ->
     attach(tagged, command, "native")
     assert offload.strips_tags(INTERFACE, tagged.server), "positive control"
     with Store(command.store) as store:
-        loans = Offloads(store)
-        changed = loans.settle(INTERFACE, tagged.server, [INTERFACE])
+        offloads = Offloads(store)
+        changed = offloads.settle(INTERFACE, tagged.server, [INTERFACE])
         assert [it.split(",")[0] for it in changed] == [f"rx-vlan-offload of {INTERFACE}: on -> off"]
         assert not offload.strips_tags(INTERFACE, tagged.server)
-        assert loans.settle(INTERFACE, tagged.server, [INTERFACE]) == []
+        assert offloads.settle(INTERFACE, tagged.server, [INTERFACE]) == []
         tagged.offload(tagged.server, "rxvlan", True)
-        assert loans.settle(INTERFACE, tagged.server, [INTERFACE]) == changed, "somebody has switched it on"
+        assert offloads.settle(INTERFACE, tagged.server, [INTERFACE]) == changed, "somebody has switched it on"
     # The process has ended; whoever comes next finds it.
     said = command.ok("detach", INTERFACE, "--netns", tagged.server)
     assert f"put back rx-vlan-offload of {INTERFACE}: off -> on" in said

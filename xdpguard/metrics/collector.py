@@ -35,7 +35,7 @@ from xdpguard.telemetry.top import top
 _log = logging.getLogger(__name__)
 
 _MODES = ("off", "observe", "auto", "always")
-_CAUSES = ("queue", "syns", "strangers")  # enum xg_flood_cause, from 1
+_CAUSES = ("queue", "syns", "unmatched")  # enum xg_flood_cause, from 1
 _INITIAL = 0x12, 0x02  # of SYN and ACK, SYN alone
 
 

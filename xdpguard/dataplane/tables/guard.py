@@ -39,7 +39,7 @@ class State(NamedTuple):
     link: int
     window_began: int
     syns: int
-    strangers: int
+    unmatched: int
     proved: int
     calm: int
     resets: int

@@ -85,12 +85,12 @@ class Budget(Layout):
     _fields_ = (("since", u64), ("sources", u32), ("tuples", u32))
 
 
-class Signs(Layout):
+class FloodCounts(Layout):
     """What a CPU has seen of a flood and not yet handed on."""
 
     _fields_ = (
         ("syns", u32),
-        ("strangers", u32),
+        ("unmatched", u32),
         ("proved", u32),
         ("syns_left", u32),
         ("segments_left", u32),
@@ -112,7 +112,7 @@ class Counters(Layout):
         ("denied_entry", u32),
         ("denied_number", u32),
         ("budget", Budget),
-        ("signs", Signs),
+        ("flood", FloodCounts),
         ("denials", padding(64 * 40)),
         ("after", padding(24)),
         ("handover", padding(8)),

@@ -53,7 +53,7 @@ class Guard(Layout):
         ("link", u64),
         ("window_began", u64),
         ("syns", u64),
-        ("strangers", u64),
+        ("unmatched", u64),
         ("proved", u64),
         ("calm", u64),
         ("resets", u64),
