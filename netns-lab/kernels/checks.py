@@ -14,7 +14,11 @@ from kernels.nic import gro_hw, no_control, on_virtio_net, queues
 from kernels.service import package, service
 from kernels.steps import Row
 
-_PYTEST = f"cd {SOURCE} && CI=true .venv/bin/python -m pytest -q -p no:cacheprovider -n 2"
+_SLOWER = 10  # than a machine that is not emulated
+_PYTEST = (
+    f"cd {SOURCE} && CI=true XDPGUARD_TEST_PATIENCE={_SLOWER} .venv/bin/python -m pytest -q -p no:cacheprovider -n 2"
+    f" --timeout {_SLOWER * 120}"
+)
 _LONG = 3 * 3600.0
 _SHOWN = 6000  # characters of the output of what fails
 

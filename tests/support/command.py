@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from support.forked import Forked
+from support.patience import patient
 
 _NUMBERS = itertools.count(1)
 _WAITING = re.compile(r"^xdpguard: waiting for another xdpguard command.*\n", re.MULTILINE)
-_WAIT = 60.0  # seconds for a command to end
+_WAIT = patient(60.0)  # seconds for a command to end
 # A test's own affair, or it would have each command compile all its modules.
 _NOT_HANDED_DOWN = ("XDPGUARD_", "SSH_", "PYTHONDONTWRITEBYTECODE")
 

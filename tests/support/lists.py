@@ -16,6 +16,7 @@ import numpy as np
 from topology import CLIENTS4, CLIENTS6, INTERFACE, OUTSIDE4, OUTSIDE6, Lab
 
 from support.command import Command, Result, on
+from support.patience import patient
 from support.traffic import PORT, Family, server_address
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.program import KernelDataplane
@@ -27,7 +28,7 @@ from xdpguard.store.lists import ListStore, NamedList
 
 EVERYBODY = frozenset(range(len(CLIENTS4)))
 BIG = 500_000
-_WAIT = 20.0  # seconds for an answer that must come
+_WAIT = patient(20.0)  # seconds for an answer that must come
 _GRACE = 0.05  # seconds more for one that must not
 
 
@@ -123,7 +124,7 @@ def killed(command: Command, folder: Path, step: str, *arguments: str, after: bo
         env=command.environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=patient(60),
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, (step, done)

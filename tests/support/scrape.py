@@ -12,9 +12,10 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.command import Command
+from support.patience import patient
 from support.service import Service
 
-_WAIT = 60.0  # seconds
+_WAIT = patient(60.0)  # seconds
 Labels = frozenset[tuple[str, str]]
 
 

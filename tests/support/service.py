@@ -9,6 +9,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, default_int_handler, signal
 from typing import Self
 
 from support.command import Command
+from support.patience import patient
 from support.traffic import eventually
 
 
@@ -63,7 +64,7 @@ class Run:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(60)
+            return self.process.wait(patient(60))
         finally:
             self.process.kill()
             self.process.wait()

@@ -15,12 +15,13 @@ from typing import Literal
 
 from topology import CLIENTS4, CLIENTS6, SERVER4, SERVER6, Lab
 
+from support.patience import patient
 from xdpguard.net.netns import entered
 
 Family = Literal[4, 6]
 Protocol = Literal["tcp", "udp"]
 PORT = 7000
-_WAIT = 0.4  # seconds a client waits: the lab answers in far less than a millisecond
+_WAIT = patient(0.4)  # seconds a client waits: the lab answers in far less than a millisecond
 _FLOOD = Path(__file__).parents[2] / "netns-lab" / "flood.py"
 
 
@@ -109,7 +110,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
 
     It is longer than asking takes: a condition that runs a command would keep a CPU busy from what it waits for.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patient(seconds)
     while (began := time.monotonic()) < end:
         if condition():
             return True
