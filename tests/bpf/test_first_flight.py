@@ -12,6 +12,7 @@ import pytest
 from scapy.layers.inet import TCP
 from support.bench import Bench
 from support.guard import PORT, QUIET, GuardBench, guarding, segment, syn, sysctls
+from support.patience import patient
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, Lab
 
 from xdpguard.net.netns import entered
@@ -154,7 +155,7 @@ def half_open(lab: Lab, family: int, sport: int) -> Iterator[int]:
             socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire,
         ):
             wire.bind((INTERFACE, 0))
-            wire.settimeout(10)
+            wire.settimeout(patient(10))
             wire.send(syn(family, source=OUTSIDE4 if family == 4 else OUTSIDE6, sport=sport))
             at, found = 34 if family == 4 else 54, b""
             while not (found[at + 13 : at + 14] == b"\x12" and found[at + 2 : at + 4] == sport.to_bytes(2, "big")):

@@ -10,6 +10,7 @@ import pytest
 from scapy.layers.inet import TCP
 from support.bench import Bench
 from support.guard import PORT, QUIET, GuardBench, guarding, listen, segment, syn, sysctls
+from support.patience import patient
 from topology import INTERFACE, Lab
 
 from xdpguard.dataplane.tables import guard
@@ -143,7 +144,7 @@ def test_segments_of_nothing_begin_a_flood(guarded: GuardBench, flags: str) -> N
 
 def test_segments_of_a_connection_never_do(guarded: GuardBench, lab: Lab) -> None:
     with entered(lab.outside):
-        client = socket.create_connection(("198.18.0.1", PORT), timeout=5)
+        client = socket.create_connection(("198.18.0.1", PORT), timeout=patient(5))
     with client:
         mine = client.getsockname()
         for _ in range(3000):

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from support.command import Command, on
 from support.guard import set_sysctl, sysctls
-from support.traffic import Family, client_address, eventually, flood_command, server_address, start_flood
+from support.patience import patient
+from support.traffic import Family, client_address, eventually, flood_command, lasting, server_address, start_flood
 from topology import CLIENTS4, INTERFACE, OUTSIDE4, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from xdpguard.net.netns import entered
@@ -57,7 +58,7 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(20)
+            connection.settimeout(patient(20))
             received = bytearray()
             while data := connection.recv(1 << 16):
                 received += data
@@ -67,7 +68,7 @@ class Server:
 def exchange(client: socket.socket, data: bytes = DATA, sent: int = 0) -> bool:
     """Whether data, of which some has been sent already, goes there and back unchanged."""
     with client:
-        client.settimeout(20)
+        client.settimeout(patient(20))
         client.sendall(data[sent:])
         client.shutdown(socket.SHUT_WR)
         answer = bytearray()
@@ -79,7 +80,9 @@ def exchange(client: socket.socket, data: bytes = DATA, sent: int = 0) -> bool:
 def connect(lab: Lab, address: str, port: int = PORT, source: str = "") -> socket.socket:
     """A connection from outside."""
     with entered(lab.outside):
-        return socket.create_connection((address, port), timeout=10, source_address=(source, 0) if source else None)
+        return socket.create_connection(
+            (address, port), timeout=patient(10), source_address=(source, 0) if source else None
+        )
 
 
 def reasons(command: Command) -> dict[str, int]:
@@ -219,7 +222,7 @@ def test_what_the_host_itself_opens(lab: Lab, always: Command) -> None:
     with entered(lab.outside):
         listener = socket.create_server((OUTSIDE4, PORT))
     with Server(listener), entered(lab.server):
-        client = socket.create_connection((OUTSIDE4, PORT), timeout=10)
+        client = socket.create_connection((OUTSIDE4, PORT), timeout=patient(10))
         assert exchange(client)
     assert reasons(always)["ack_unknown"] == 0
     subprocess.check_output(flood_command(lab, "synack", "--count", "5000", "--rate", "50000"))
@@ -236,7 +239,7 @@ def test_tuples_in_time_wait_can_be_used_again(lab: Lab) -> None:
         with entered(lab.outside):
             client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        client.settimeout(5)
+        client.settimeout(patient(5))
         client.bind((CLIENTS4[0], 45_000))
         client.connect((SERVER4, PORT))
         client.sendall(b"x")
@@ -270,7 +273,7 @@ def test_a_mixed_flood(lab: Lab, always: Command) -> None:
     kinds = ["syn", "ack", "rst", "synack", "udp"]
     with Server(*listeners):
         floods = [
-            start_flood(lab, kind, "--port", str(PORT), "--rate", "20000", "--seconds", "4", *version)
+            start_flood(lab, kind, "--port", str(PORT), "--rate", "20000", "--seconds", lasting(4), *version)
             for kind in kinds
             for version in ([], ["-6"])
         ]
@@ -280,7 +283,7 @@ def test_a_mixed_flood(lab: Lab, always: Command) -> None:
                 assert exchange(connect(lab, (SERVER4, SERVER6)[number % 2]), DATA[:20_000])
         finally:
             for flood in floods:
-                flood.communicate(timeout=60)
+                flood.communicate(timeout=patient(60))
     assert reasons(always)["cookie_bad"] > 10_000
 
 
@@ -294,7 +297,7 @@ def test_clients_do_not_notice_a_flood(lab: Lab, attached: Command, name: str) -
     resets = out_resets(lab)
     with Server(*listeners), sysctls(lab, tcp_syncookies=2), connect(lab, address) as long:
         long.sendall(DATA[:1000])
-        flood = start_flood(lab, *FLOODS[name], "--rate", "100000", "--seconds", "4")
+        flood = start_flood(lab, *FLOODS[name], "--rate", "100000", "--seconds", lasting(4))
         try:
             assert eventually(lambda: is_active(attached), 30)
             for number in range(30):
@@ -302,7 +305,7 @@ def test_clients_do_not_notice_a_flood(lab: Lab, attached: Command, name: str) -
                 assert exchange(connect(lab, address, source=source), DATA[:20_000]), number
             long.sendall(DATA[1000:50_000])
         finally:
-            sent = json.loads(flood.communicate(timeout=60)[0])["packets"]
+            sent = json.loads(flood.communicate(timeout=patient(60))[0])["packets"]
         assert exchange(long, DATA[:100_000], sent=50_000), "the connection that was there before"
         assert eventually(lambda: not is_active(attached), 30)
         assert exchange(connect(lab, address), DATA[:20_000])
@@ -337,7 +340,7 @@ def test_a_flood_at_full_speed(lab: Lab, attached: Command) -> None:
     with Server(*listeners), sysctls(lab, tcp_syncookies=2):
         core = lab.split_cores()
         used = memory()
-        line = flood_command(lab, "syn", "--port", str(PORT), "--rate", "1000000", "--seconds", "10")
+        line = flood_command(lab, "syn", "--port", str(PORT), "--rate", "1000000", "--seconds", lasting(10))
         flood = subprocess.Popen(["taskset", "-c", str(core), *line], stdout=subprocess.PIPE, text=True)
         try:
             assert eventually(lambda: is_active(attached), 30)
@@ -347,7 +350,7 @@ def test_a_flood_at_full_speed(lab: Lab, attached: Command) -> None:
             assert int(waiting[1]) < int(waiting[2])
             assert memory() - used < 200_000, "kB"
         finally:
-            flood.communicate(timeout=60)
+            flood.communicate(timeout=patient(60))
     assert reasons(attached)["cookie_sent"] > 1_000_000
 
 
@@ -399,9 +402,9 @@ def test_a_configuration_with_a_guard(lab: Lab, command: Command, tmp_path: Path
         assert expected in command.refused(2, "attach", INTERFACE, "--netns", lab.server, "--config", str(file))
     file.write_text('[guard]\nmode = "observe"\nflood_rate = 1000\nwindow = "200ms"\nhold = "1s"\n')
     command.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(file))
-    flood = start_flood(lab, "syn", "--rate", "50000", "--seconds", "2", "--port", str(PORT))
+    flood = start_flood(lab, "syn", "--rate", "50000", "--seconds", lasting(2), "--port", str(PORT))
     assert eventually(lambda: is_active(command), 30)
-    flood.communicate(timeout=60)
+    flood.communicate(timeout=patient(60))
     row = on(command.json("stats"), INTERFACE)["reasons"]["syn_rate"]
     assert row["packets"] == 0
     assert row["observed_packets"] > 1000, "a closed port: what it would drop"
@@ -445,11 +448,11 @@ def test_frames_of_a_guest_pass(lab: Lab, always: Command) -> None:
 
 def test_time_from_flood_to_guard_and_back(lab: Lab, attached: Command) -> None:
     """Active within a second of the first SYN, idle within ten of the last: as the interface's own counters date it."""
-    flood = start_flood(lab, "syn", "--rate", "100000", "--seconds", "3", "--port", str(PORT))
+    flood = start_flood(lab, "syn", "--rate", "100000", "--seconds", lasting(3), "--port", str(PORT))
     assert eventually(lambda: is_active(attached), 30)
     counted = reasons(attached)
     assert counted["pass"] < 100_000, "less than a second's worth had passed"
-    flood.communicate(timeout=60)
+    flood.communicate(timeout=patient(60))
     end = time.monotonic()
     assert eventually(lambda: not is_active(attached), 12)
-    assert time.monotonic() - end < 10
+    assert time.monotonic() - end < patient(10)

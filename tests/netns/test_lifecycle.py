@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.command import Command, on
 from support.foreign import XDP_PASS, put_foreign
+from support.patience import patient
 from support.traffic import Echo, client_address, eventually, works
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, SERVER4, Lab
 
@@ -301,7 +302,7 @@ def test_commands_at_the_same_time_wait_for_each_other(attached: Command) -> Non
         subprocess.Popen(attached.line("block", f"203.0.113.{n}"), env=attached.environment, stdout=subprocess.DEVNULL)
         for n in range(8)
     ]
-    assert [process.wait(60) for process in running] == [0] * 8
+    assert [process.wait(patient(60)) for process in running] == [0] * 8
     assert {rule["target"] for rule in attached.json("rules")} == {f"203.0.113.{n}" for n in range(8)}
 
 
@@ -315,7 +316,7 @@ def test_a_waiting_command_says_so(attached: Command) -> None:
         assert "waiting for another xdpguard command" in waiting.stderr.readline()
         assert attached.json("rules") == [], "reading goes on meanwhile"
         fcntl.flock(lock, fcntl.LOCK_UN)
-    assert waiting.wait(30) == 0
+    assert waiting.wait(patient(30)) == 0
     waiting.stderr.close()
     assert len(attached.json("rules")) == 1
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support import delay
 from support.command import Command
+from support.patience import patient
 from support.tcp import Running, ask, asking, connected, listener, serving
 from support.traffic import eventually
 from topology import OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
@@ -88,7 +89,7 @@ def test_filters_of_round_trips(lab: Lab, command: Command, tmp_path: Path) -> N
                     with entered(lab.outside):
                         client = socket.socket(each.family)
                     with client:
-                        client.settimeout(60)
+                        client.settimeout(patient(60))
                         client.bind((OUTSIDE4 if each is to else OUTSIDE6, 0))
                         client.connect(each.getsockname()[:2])
                         # Long enough that the process's sockets have been looked at.
@@ -203,7 +204,7 @@ class serving_once:  # noqa: N801 (reads as a context)
 
     def __exit__(self, *_: object) -> None:
         self._connection.shutdown(socket.SHUT_RD)
-        self._thread.join(30)
+        self._thread.join(patient(30))
 
 
 @pytest.mark.parametrize("name", ["rtt", "retrans", "cwnd"])

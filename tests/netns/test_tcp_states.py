@@ -15,6 +15,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from support.command import Command
+from support.patience import patient
 from support.tcp import Running, connected, listener, python, ss, states
 from support.traffic import eventually
 from topology import CLIENTS4, INTERFACE, OUTSIDE4, OUTSIDE_MAC, SERVER4, SERVER_MAC, Lab
@@ -85,7 +86,7 @@ def _process(lab: Lab, namespace: str, program: str, *arguments: object) -> Iter
         yield made, made.stdout.readline().strip()  # type: ignore[union-attr]
     finally:
         made.kill()
-        made.wait(60)
+        made.wait(patient(60))
         for pipe in (made.stdin, made.stdout):
             if pipe:
                 pipe.close()
@@ -230,7 +231,7 @@ def test_queues_of_a_listener(lab: Lab, command: Command) -> None:
         clients = []
         with entered(lab.outside):
             for _ in range(7):
-                clients.append(socket.create_connection(to.getsockname(), timeout=30))
+                clients.append(socket.create_connection(to.getsockname(), timeout=patient(30)))
         try:
             found = command.json("tcp", "states", "--by", "listener", "--netns", lab.server)["namespaces"][0]
             (mine,) = [it for it in found["listeners"] if it["port"] == port]

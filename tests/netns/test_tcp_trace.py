@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from support.command import Command
+from support.patience import patient
 from support.tcp import Running, ask, connected, listener, loaded, programs_of, python, rows
 from support.traffic import Family, eventually
 from topology import OUTSIDE4, OUTSIDE6, SERVER4, SERVER6, Lab
@@ -101,7 +102,7 @@ def test_an_http_transfer_makes_exactly_the_changes_that_tcp_prescribes(
                 client = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
             begun = time.monotonic()
             with client:
-                client.settimeout(60)
+                client.settimeout(patient(60))
                 client.connect((address, port))
                 own = client.getsockname()[1]
                 client.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -169,14 +170,14 @@ def test_a_process_is_named_only_where_it_is_right(lab: Lab, command: Command, t
                 client.stdin.write("\n")
                 client.stdin.flush()
                 assert client.stdout.readline() == "closed\n"
-                its.settimeout(30)
+                its.settimeout(patient(30))
                 assert its.recv(1) == b""
                 its.close()
                 child = client.pid  # `ip netns exec` becomes the program
                 assert eventually(lambda: {"LAST_ACK", "FIN_WAIT2"} <= {it["old"] for it in _of(out, port)})
             finally:
                 client.stdin.close()
-                client.wait(30)
+                client.wait(patient(30))
                 client.stdout.close()
             found = _of(out, port)
             out.stop()
@@ -261,7 +262,7 @@ def test_programs_go_with_the_command_however_it_ends(command: Command, tmp_path
             programs = programs_of(it.process.pid)
             assert programs
             it.process.send_signal(number)
-            code = it.process.wait(60)
+            code = it.process.wait(patient(60))
             assert code == (-number if number == signal.SIGKILL else 0)
         assert eventually(lambda held=programs: not held & loaded())  # type: ignore[misc]
 
@@ -281,6 +282,6 @@ def test_a_reader_that_has_enough_ends_it(lab: Lab, command: Command) -> None:
         assert "tracing" in shell.stderr.readline()
         for end in connected(lab, to):
             end.close()
-        out, errors = shell.communicate(timeout=60)
+        out, errors = shell.communicate(timeout=patient(60))
         assert "ended 0" in out
         assert not errors

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.command import Command, on
+from support.patience import PATIENCE, patient
 from support.traffic import Echo, Family, Protocol, client_address, eventually, flood_command, start_flood, works
 from topology import INTERFACE, SERVER4, Lab
 
@@ -81,12 +82,12 @@ def test_allow_inside_a_blocked_prefix(in_mode: Command, echo: Echo, lab: Lab, f
 
 def test_a_ban_ends_by_itself(lab: Lab, attached: Command, echo: Echo) -> None:
     del echo
-    begin = time.time()
-    attached.ok("block", client_address(4), "--for", "2s")
+    begin, length = time.time(), round(patient(2))
+    attached.ok("block", client_address(4), "--for", f"{length}s")
     assert not works(lab, 4, "tcp")
-    assert attached.json("rules")[0]["expires"] >= begin + 2
+    assert attached.json("rules")[0]["expires"] >= begin + length
     assert eventually(lambda: works(lab, 4, "tcp"), 6)
-    assert time.time() - begin >= 2
+    assert time.time() - begin >= length
     assert attached.json("rules") == []
     assert attached.json("status")["rules"]["block"] == 0
 
@@ -115,7 +116,7 @@ def test_a_transfer_survives_a_swap_and_is_counted(lab: Lab, command: Command) -
             self.send_header("Content-Length", str(len(page)))
             self.end_headers()
             self.wfile.write(page[: len(page) // 2])
-            assert swapped.wait(30)
+            assert swapped.wait(patient(30))
             self.wfile.write(page[len(page) // 2 :])
 
         def log_message(self, format: str, *args: object) -> None:
@@ -127,7 +128,10 @@ def test_a_transfer_survives_a_swap_and_is_counted(lab: Lab, command: Command) -
     with server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        with entered(lab.outside), contextlib.closing(http.client.HTTPConnection(SERVER4, 8080, timeout=30)) as client:
+        with (
+            entered(lab.outside),
+            contextlib.closing(http.client.HTTPConnection(SERVER4, 8080, timeout=patient(30))) as client,
+        ):
             client.connect()
             client.request("GET", "/")
             with client.getresponse() as answer:
@@ -184,14 +188,14 @@ def test_swapping_under_a_flood_lets_nothing_through(lab: Lab, command: Command)
     command.ok("block", source)
     before = received(lab)
     passed = on(command.json("stats"), INTERFACE)["reasons"]["pass"]["packets"]
-    running = start_flood(lab, *flood, "--count", "1000000", "--rate", "40000", "--seconds", "55")
-    swaps = 0
-    while swaps < 10 and running.poll() is None:
+    running = start_flood(lab, *flood, "--count", "1000000", "--rate", str(round(40_000 / PATIENCE)), "--seconds", "55")
+    swaps, wanted = 0, max(1, round(10 / PATIENCE))
+    while swaps < wanted and running.poll() is None:
         command.ok("attach", INTERFACE, "--netns", lab.server)
         swaps += 1
     assert running.poll() is None, f"{swaps} swaps took longer than the flood"
-    sent = json.loads(running.communicate(timeout=60)[0])
-    assert swaps == 10
+    sent = json.loads(running.communicate(timeout=patient(60))[0])
+    assert swaps == wanted
     assert sent["packets"] > 100_000, "a busy machine sends fewer in that time"
     assert received(lab) == before
     stats = on(command.json("stats"), INTERFACE)["reasons"]
@@ -219,7 +223,7 @@ def test_watching(lab: Lab, attached: Command) -> None:
             )
         )
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 0
+        assert watching.wait(patient(10)) == 0
 
 
 def test_segments_that_the_kernel_put_together_beyond_64_kib(lab: Lab, command: Command) -> None:
@@ -251,9 +255,9 @@ def test_segments_that_the_kernel_put_together_beyond_64_kib(lab: Lab, command: 
 
         thread = threading.Thread(target=receive)
         thread.start()
-        with listener, entered(pair), socket.create_connection(("2001:2:0:19::1", 9000), timeout=20) as client:
+        with listener, entered(pair), socket.create_connection(("2001:2:0:19::1", 9000), timeout=patient(20)) as client:
             client.sendall(page)
-        thread.join(30)
+        thread.join(patient(30))
         assert bytes(received) == page
         stats = on(command.json("stats"), "big0")
         assert stats["reasons"]["malformed"]["packets"] == 0

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 
 from topology import Lab
 
+from support.patience import patient
 from xdpguard.net.netns import entered
 
 SERVER, OUTSIDE = "198.19.0.1", "198.19.0.2"
@@ -33,7 +34,7 @@ def _tun(namespace: str, address: str) -> int:
         descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH14x", _NAME.encode(), _IFF_TUN | _IFF_NO_PI))
     for line in (f"addr add {address}/24 dev {_NAME}", f"link set {_NAME} up"):
-        subprocess.run(["ip", "-n", namespace, *line.split()], check=True, timeout=60)
+        subprocess.run(["ip", "-n", namespace, *line.split()], check=True, timeout=patient(60))
     return descriptor
 
 
@@ -74,7 +75,7 @@ def delayed(lab: Lab, seconds: float) -> Iterator[None]:
             yield
         finally:
             carrier.running = False
-            thread.join(30)
+            thread.join(patient(30))
     finally:
         for end in ends:
             os.close(end)  # and the device has gone

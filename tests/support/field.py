@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from support.command import Command, on
+from support.patience import patient
 from support.service import Service
 from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import kernel
@@ -181,7 +182,7 @@ def _serve(listener: socket.socket) -> None:
 
 def _echo(connection: socket.socket) -> None:
     with connection, contextlib.suppress(OSError):
-        connection.settimeout(20)
+        connection.settimeout(patient(20))
         while data := connection.recv(1 << 16):
             connection.sendall(data)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from textual.pilot import Pilot
 
+from support.patience import patient
 from xdpguard.control.interfaces import Interface, State
 from xdpguard.control.results import ListHits
 from xdpguard.control.ruleset import Ruleset
@@ -158,7 +159,7 @@ class World:
         """Rules and store, when the lock is free; nothing is attached to them."""
         if self.waits is not None:
             on_wait("waiting for another xdpguard command (process 77)")
-            assert self.waits.wait(60)
+            assert self.waits.wait(patient(60))
         with Store(self.store) as store:
             yield Ruleset(store, Nothing())
 

@@ -25,6 +25,7 @@ from scapy.layers.l2 import Ether
 from topology import INTERFACE, OUTSIDE4, OUTSIDE6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from support.command import Command
+from support.patience import patient
 from support.traffic import Family, eventually
 from xdpguard.bench.ends import insn
 from xdpguard.dataplane.sys import kernel
@@ -71,7 +72,7 @@ class Running:
         self.process.send_signal(number)
         assert self.process.stderr is not None
         errors = self.process.stderr.read().decode()
-        code = self.process.wait(60)
+        code = self.process.wait(patient(60))
         assert code == 0, (code, errors)
         assert "Traceback" not in errors, errors
         self.notes = errors
@@ -81,7 +82,7 @@ class Running:
         """Ends it, however it stands."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(60)
+        self.process.wait(patient(60))
         if self.process.stderr:
             self.process.stderr.close()
 
@@ -111,12 +112,12 @@ def connected(lab: Lab, to: socket.socket) -> tuple[socket.socket, socket.socket
     """A connection from outside to a listener: the client's end and the server's."""
     with entered(lab.outside):
         client = socket.socket(to.family)
-    client.settimeout(30)
+    client.settimeout(patient(30))
     client.bind((OUTSIDE4 if to.family == socket.AF_INET else OUTSIDE6, 0))
     client.connect(to.getsockname())
-    to.settimeout(30)
+    to.settimeout(patient(30))
     server, _ = to.accept()
-    server.settimeout(30)
+    server.settimeout(patient(30))
     return client, server
 
 
@@ -133,7 +134,7 @@ def serving(to: socket.socket, answer: int) -> Iterator[None]:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = to.accept()
-                connection.settimeout(60)
+                connection.settimeout(patient(60))
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     to.settimeout(None)
@@ -143,7 +144,7 @@ def serving(to: socket.socket, answer: int) -> Iterator[None]:
         yield
     finally:
         to.shutdown(socket.SHUT_RDWR)
-        thread.join(30)
+        thread.join(patient(30))
 
 
 def ask(client: socket.socket, question: bytes, answer: int) -> None:
@@ -161,7 +162,7 @@ def asking(lab: Lab, address: tuple[Any, ...], times: int, answer: int = 10) -> 
     with entered(lab.outside):
         client = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     with client:
-        client.settimeout(60)
+        client.settimeout(patient(60))
         client.connect(address[:2])
         for _ in range(times):
             ask(client, b"?", answer)

@@ -16,6 +16,7 @@ from typing import Literal
 from topology import CLIENTS4, CLIENTS6, SERVER4, SERVER6, Lab
 
 from support.patience import patient
+from xdpguard.bench.flood import MAX_SECONDS
 from xdpguard.net.netns import entered
 
 Family = Literal[4, 6]
@@ -116,6 +117,11 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
             return True
         threading.Event().wait(min(0.25, max(0.02, 3 * (time.monotonic() - began))))
     return condition()
+
+
+def lasting(seconds: float) -> str:
+    """How long a flood lasts, as an argument: long enough to be seen on this machine."""
+    return str(min(MAX_SECONDS, patient(seconds)))
 
 
 def flood_command(lab: Lab, *arguments: str) -> list[str]:
