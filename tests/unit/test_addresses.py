@@ -122,7 +122,7 @@ def test_ranges_that_split_into_too_many_prefixes_are_refused_before_any_is_made
     first = np.arange(60_000, dtype=np.uint32) << np.uint32(16) | np.uint32(1)
     last = first + np.uint32(0xFFFD)
     monkeypatch.setattr(ranges, "prefixes", None)
-    monkeypatch.setattr(addresses, "_split4", None)
+    monkeypatch.setattr(addresses, "split4", None)
     for four, more, count in ((first[:0], six, "7,560,000"), (first, None, "1,800,000")):
         with pytest.raises(UsageError, match=f"the 60,000 entries are ranges that only {count} prefixes describe"):
             aggregate(four, last[: four.size], nothing, nothing, np.empty(0, np.uint8), more)
