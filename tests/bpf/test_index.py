@@ -74,8 +74,8 @@ class Oracle:
         for number in sorted(self.lists, reverse=True):
             for net, end in held_by(as_set(self.lists[number])):
                 longest[net] = max(longest.get(net, (0.0, 0)), (end or math.inf, -number))
-        for net, (end, number) in longest.items():
-            if end > now:
+        for net, (until, number) in longest.items():
+            if until > now:
                 put(net, LISTED, -number)
         self._tables = {key: sorted(tables.items()) for key, tables in found.items()}
         self.splits6 = len({net.prefixlen for net in longest if net.version == 6}) > LENGTHS6

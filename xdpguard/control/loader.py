@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpguard.control import needs, safety
+from xdpguard.control import lasting, needs, safety
 from xdpguard.control.lists import Lists
 from xdpguard.control.outlook import held
 from xdpguard.control.plan import Circumstances, ListsFailed, Loaded, Plan, Prepared
@@ -17,6 +17,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.hits import NO_SPLIT
 from xdpguard.policy.rule import CONFIG
 from xdpguard.store.lists import NamedList
+from xdpguard.store.timing import timing
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -132,10 +133,12 @@ class Loader:
                     raise
                 refusal = error
         number = before.number if before else self._lists.stored.free_number(around.taken)
-        notes = list(parsed.notes)
+        shadow = self._lists.mode == "shadow"
+        notes = [*parsed.notes, *lasting.notes(parsed, entries, shadow, self._dry_run)]
         if before and before.source == CONFIG != source:
             source = CONFIG
             notes.append(f"{name} is in the configuration file: the file named there is loaded again at the next check")
+        ends = timing(entries.packed()[2], 0, time.time())
         its = NamedList(
             name=name,
             number=number,
@@ -145,7 +148,7 @@ class Loader:
             format=parsed.format,
             loaded=time.time(),
             given=given,
-            entries=len(entries),
+            entries=len(entries) - ends.ended,
             duplicates=found.duplicates,
             skipped=parsed.skipped,
             forced=force,
@@ -153,6 +156,7 @@ class Loader:
             bytes=before.bytes if before else 0,
             mode=self._lists.mode,
             split=before.split if before else NO_SPLIT,
+            timing=ends,
         )
         if self._lists.mode == "enforce":
             what = f"the list {name}"

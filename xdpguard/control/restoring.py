@@ -17,6 +17,7 @@ from xdpguard.policy.target import Target, parse_stored
 from xdpguard.store import journal
 from xdpguard.store.database import Store
 from xdpguard.store.journal import TABLES, Image, Touched
+from xdpguard.store.timing import timing, whole
 
 _SHOWN = 10  # lines on what was put back
 _GONE = {"allow": "no longer allowed", "block": "no longer blocked", "port": "open again"}
@@ -36,6 +37,7 @@ class Step(NamedTuple):
     after: int | None
     columns: Sequence[str]  # of the table, now
     others: tuple[Part, ...] = ()
+    ended: int = 0  # of the entries of a list that is to be there
 
     @property
     def target(self) -> Target:
@@ -55,7 +57,8 @@ class Step(NamedTuple):
             return f"{verb}: {row['target']}"
         if self.place == "lists":
             name = f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}"
-            count = f"{row['entries']:,} {'entry' if row['entries'] == 1 else 'entries'}"
+            in_force = row["entries"] - self.ended
+            count = f"{in_force:,} {'entry' if in_force == 1 else 'entries'}"
             return f"{name}: removed" if self.want is None else f"{name}: as before, {count}"
         if self.key == ("guard",):
             held = json.loads(str(self.want["value"]) if self.want else "{}") or {}
@@ -80,6 +83,8 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
         step = Step(it.place, it.key, want, there, it.after, names[it.place])
         if it.place == "rules":
             step = step._replace(others=_others(store, step, it.origins))
+        if it.place == "lists" and want is not None:
+            step = step._replace(ended=_ended(store, it.key, want, rows))
         if strict and (step.others or journal.checksum(it.place, there) != it.after):
             raise XdpguardError(
                 f"{_named(it)} was changed since by something else, or its time has ended",
@@ -87,6 +92,13 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
             )
         found.append(step)
     return found
+
+
+def _ended(store: Store, key: tuple[str, ...], its: Image, rows: Sequence[Touched]) -> int:
+    """Return how many entries of a list have ended, once it is put back."""
+    known = next((it.before for it in rows if (it.place, it.key) == ("list_entries", key)), None)
+    entries = known or journal.current(store, "list_entries", ["ends"], key) or {"ends": b""}
+    return timing(entries["ends"], whole(its["shift"]), time.time()).ended
 
 
 def _rule(store: Store, it: Step) -> Rule | None:
