@@ -38,6 +38,7 @@ class Step(NamedTuple):
     columns: Sequence[str]  # of the table, now
     others: tuple[Part, ...] = ()
     ended: int = 0  # of the entries of a list that is to be there
+    alone: bool = False  # the entries of a list whose own row stays as it is
 
     @property
     def target(self) -> Target:
@@ -55,6 +56,8 @@ class Step(NamedTuple):
             if row["mode"] == "shadow":
                 verb = "no longer counted for" if self.want is None else "counted for as before"
             return f"{verb}: {row['target']}"
+        if self.place == "list_entries" and self.alone:
+            return f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}: its entries as before"
         if self.place == "lists":
             name = f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}"
             in_force = row["entries"] - self.ended
@@ -91,7 +94,8 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
                 "nothing was changed; xdpguard undo --force puts it back all the same",
             )
         found.append(step)
-    return found
+    told = {it.key for it in found if it.place == "lists"}
+    return [it._replace(alone=it.key not in told) if it.place == "list_entries" else it for it in found]
 
 
 def _ended(store: Store, key: tuple[str, ...], its: Image, rows: Sequence[Touched]) -> int:
