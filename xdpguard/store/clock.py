@@ -24,7 +24,7 @@ _MOST = 50_000  # rows of what has ended kept from earlier boots
 _TIMED = ("rules", "parts")
 _ENDED = ("ended", "lapsed")
 _OF_EARLIER = "(mode, kind, target) IN (SELECT mode, kind, target FROM earlier)"
-# Of lists: those that are as they were before this boot, and those with entries that have an end.
+# Of lists: those that are as they were before this boot, and those of which any entry has an end.
 _EARLIER_LIST = "(mode, 'list', name) IN (SELECT mode, kind, target FROM earlier)"
 _TIMED_LIST = "(mode, name) IN (SELECT mode, name FROM list_entries WHERE length(ends) > 0)"
 
@@ -67,7 +67,7 @@ def begin(store: Store) -> None:
     store.execute("DELETE FROM earlier")
     for table in _TIMED:
         store.execute(f"INSERT OR IGNORE INTO earlier SELECT mode, kind, target FROM {table} WHERE expires IS NOT NULL")
-    store.execute("INSERT INTO earlier SELECT mode, 'list', name FROM lists")
+    store.execute(f"INSERT INTO earlier SELECT mode, 'list', name FROM lists WHERE {_TIMED_LIST}")
     for table in _ENDED:
         store.execute(f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", (_MOST,))
     _refer(store)

@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS lapsed (  -- parts of rules whose end came, maybe by 
     PRIMARY KEY (mode, kind, target, source)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS lapsed_expires ON lapsed (expires);
-CREATE TABLE IF NOT EXISTS earlier (  -- rules with an end, and lists, that are as they were before this boot
+CREATE TABLE IF NOT EXISTS earlier (  -- rules with an end, and lists with ends, that are as they were before this boot
     mode TEXT NOT NULL,
     kind TEXT NOT NULL,         -- of a rule, or: list
     target TEXT NOT NULL,       -- of a rule, or the name of a list
