@@ -202,6 +202,14 @@ def test_the_ends_of_a_list_come_back(its: Its) -> None:
         assert (found.entries("big").ends, found.all()[0].entries) == (None, 3)
 
 
+def test_a_row_that_an_older_version_left_is_known_again() -> None:
+    """It summed up its columns, which were fewer."""
+    old = {"mode": "enforce", "name": "x", "four": b"4", "six": b""}
+    for place, added, other in (("list_entries", {"ends": b""}, {"ends": b"1234"}), ("lists", {"shift": 0.0}, {})):
+        assert journal.checksum(place, old) == journal.checksum(place, old | added)
+        assert not other or journal.checksum(place, old) != journal.checksum(place, old | other)
+
+
 def test_what_others_changed_since_is_not_overwritten_unasked(its: Its) -> None:
     with its.command("block") as made:
         made.rules.add("block", [A], "mine", "cli", None)

@@ -232,9 +232,16 @@ ENDS: dict[str, tuple[str, dict[str, int]]] = {
         {"192.0.2.1": 1_795_773_600 - int(NOW), "192.0.2.9": 0, "2001:db8::1": 0},
     ),
     "an exception leaves pieces": (
-        "create a hash:net timeout 600\nadd a 192.0.2.0/30\nadd a 192.0.2.2 nomatch\nadd a 2001:db8::/126 timeout 9\n"
-        "add a 2001:db8::1 nomatch\nadd a 198.51.100.7 timeout 0\n",
-        {"192.0.2.0/31": 600, "192.0.2.3": 600, "198.51.100.7": 0, "2001:db8::": 9, "2001:db8::2/127": 9},
+        "create a hash:net timeout 600\nadd a 192.0.2.9 timeout 5\nadd a 192.0.2.0/30\nadd a 192.0.2.2 nomatch\n"
+        "add a 2001:db8:1:: timeout 7\nadd a 2001:db8::/126 timeout 9\nadd a 2001:db8::1 nomatch\n"
+        "add a 198.51.100.7 timeout 0\n",
+        {"192.0.2.0/31": 600, "192.0.2.3": 600, "192.0.2.9": 5, "198.51.100.7": 0}
+        | {"2001:db8::": 9, "2001:db8::2/127": 9, "2001:db8:1::": 7},
+    ),
+    "an exception leaves pieces of ranges": (
+        "ip_from,ip_to,expires,action\n2001:db8:1::1,2001:db8:1::2,1795000005,deny\n"
+        "2001:db8::1,2001:db8::4,1795000009,deny\n2001:db8::3,2001:db8::3,,allow\n",
+        {"2001:db8::1": 9, "2001:db8::2": 9, "2001:db8::4": 9, "2001:db8:1::1": 5, "2001:db8:1::2": 5},
     ),
     "the latest end of several": (
         "add a 192.0.2.0/31 timeout 5\nadd a 192.0.2.1 timeout 9\nadd a 192.0.2.1 timeout 4\n"
