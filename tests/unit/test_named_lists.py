@@ -491,6 +491,16 @@ def test_an_entry_that_ends_before_what_allows_it_cuts_nobody_off(
     safety.check_lists(store, [], [rule])
 
 
+def test_ends_that_the_kernel_does_not_tell_apart_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of all lists together."""
+    monkeypatch.setattr("xdpguard.dataplane.tables.endings.MOST", 4)
+    entries = [f"add a 10.0.0.{2 * place} timeout {100 + place}" for place in range(4)]
+    assert any(note.endswith("; each stops blocking at its own") for note in world.load("x", *entries).notes)
+    notes = world.load("y", "add a 10.0.1.1 timeout 900").notes
+    late = ", or up to 2 s later, as there are more ends than the kernel tells apart"
+    assert any(note.endswith(f"at which it stops blocking{late}") for note in notes), notes
+
+
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("lasts", [True, False])
 def test_an_entry_that_has_ended_cuts_nobody_off(

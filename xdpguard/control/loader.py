@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,8 @@ class Loader:
                 refusal = error
         number = before.number if before else self._lists.stored.free_number(around.taken)
         shadow = self._lists.mode == "shadow"
-        notes = [*parsed.notes, *lasting.notes(parsed, entries, shadow, self._dry_run)]
+        beside = (self._lists.stored.in_force(it.name) for it in self._lists.stored.all() if it.name != name)
+        notes = [*parsed.notes, *lasting.notes(parsed, chain([entries], beside), shadow, self._dry_run)]
         if before and before.source == CONFIG != source:
             source = CONFIG
             notes.append(f"{name} is in the configuration file: the file named there is loaded again at the next check")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What there is to tell about a list beside its entries: what was left out, what was was read with a remark."""
+"""What there is to tell about a list beside its entries: what was left out, what was read with a remark."""
 
 from __future__ import annotations
 
