@@ -28,6 +28,9 @@ static __always_inline struct xg_line *xg_index_line(void *index, u32 number)
 /*
  * Whether an entry is in force; false for 0, which is none. `end` is set to its end (CLOCK_BOOTTIME, ns; 0: never). The
  * clock is read only for an entry that has one.
+ *
+ * Who asks hides the entry that results: clang 16 otherwise makes a path of its own for each way here, which the
+ * verifier follows through the rest of the program (502,000 instructions for the probe, instead of 125,000).
  */
 static __always_inline bool xg_entry_lasts(void *index, const struct xg_index *head, u64 entry, u64 *end)
 {

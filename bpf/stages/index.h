@@ -42,7 +42,9 @@ static __always_inline u64 xg_find4(void *index, const struct xg_index *head, u6
 			break;
 		hash = xg_hash_again(hash);
 	}
-	return xg_entry_lasts(index, head, found, end) ? found : 0;
+	found = xg_entry_lasts(index, head, found, end) ? found : 0;
+	xg_hide(found); /* see xg_entry_lasts() */
+	return found;
 }
 
 /* The entry of table6 with that key, as xg_find4() does. */
@@ -65,7 +67,9 @@ static __always_inline u64 xg_find6(void *index, const struct xg_index *head, u6
 			break;
 		hash = xg_hash_again(hash);
 	}
-	return xg_entry_lasts(index, head, found, end) ? found : 0;
+	found = xg_entry_lasts(index, head, found, end) ? found : 0;
+	xg_hide(found); /* see xg_entry_lasts() */
+	return found;
 }
 
 /* The longest listed prefix that contains the address, of the lengths that occur in its /16. */
