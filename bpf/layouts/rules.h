@@ -86,7 +86,7 @@ struct xg_line {
 struct xg_index {
 	u64 multiplier; /* of the hash; odd */
 	u32 table4, lines4;
-	u32 lengths4, zero;
+	u32 lengths4, ends;
 	u32 table6, lines6;
 	u32 lengths6, buckets6;
 	u64 short6; /* lengths below 32 that are in use, of any network */

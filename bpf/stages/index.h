@@ -4,11 +4,12 @@
  * the pre-filter and nothing else. After it come hash tables of whole cache lines, filled from the left: an entry
  * stands in one line or, when that is full, perhaps in a second one.
  *
- *   table4    8 entries a line: 0-31 address or prefix, 32 it is a prefix, 33 there is an entry, 48-63 list
+ *   table4    8 entries a line: 0-31 address or prefix, 32 it is a prefix, 33 there is an entry, 34-47 end, 48-63 list
  *   table6    2 entries a line: upper half, lower half, as above but 0 it is a /64 or /128, 1 it is no longer than
  *             /64 and stands in the lower half, the upper one being 0; unused
  *   lengths4  [/16] 32 bits: the lengths of prefixes that touch it
  *   lengths6  [hash of /32] two words: lengths up to 64, longer ones
+ *   ends      8 a line: when entries end, by the number in bits 34-47; see entry.h
  *
  * A prefix is written as its network with the first bit after it set. So its length is known, and a length L is
  * written as the bit 1 << (32 - L), or 64 - L, or 128 - L: the lowest bit is the longest prefix.
@@ -17,24 +18,13 @@
 #ifndef XG_STAGES_INDEX_H
 #define XG_STAGES_INDEX_H
 
-#include "../verifier.h"
+#include "entry.h"
 #include "nets6.h"
 
 #define XG_INDEX_LENGTHS 16 /* of IPv6 prefixes in a table; the builder writes others as several longer ones */
-#define XG_ENTRY_KEY 0x3ffffffffull
-#define XG_ENTRY_PREFIX (1ull << 32)
-#define XG_ENTRY_SHORT 2
-#define XG_ENTRY_THERE (1ull << 33)
-#define XG_LIST_AT 48
-#define XG_UNLISTED 0xffff
 
-static __always_inline struct xg_line *xg_index_line(void *index, u32 number)
-{
-	return bpf_map_lookup_elem_((uintptr_t)index, &number);
-}
-
-/* The entry of table4 with that key, or 0. */
-static __always_inline u64 xg_find4(void *index, const struct xg_index *head, u64 key)
+/* The entry of table4 with that key, or 0 if there is none in force. `end`: its end, see xg_entry_lasts(). */
+static __always_inline u64 xg_find4(void *index, const struct xg_index *head, u64 key, u64 *end)
 {
 	u32 hash = xg_hash_pair(head->multiplier, key, 0);
 	struct xg_line *line;
@@ -52,11 +42,13 @@ static __always_inline u64 xg_find4(void *index, const struct xg_index *head, u6
 			break;
 		hash = xg_hash_again(hash);
 	}
+	found = xg_entry_lasts(index, head, found, end) ? found : 0;
+	xg_hide(found); /* see xg_entry_lasts() */
 	return found;
 }
 
-/* The entry of table6 with that key, or 0. */
-static __always_inline u64 xg_find6(void *index, const struct xg_index *head, u64 high, u64 low, u64 kind)
+/* The entry of table6 with that key, as xg_find4() does. */
+static __always_inline u64 xg_find6(void *index, const struct xg_index *head, u64 high, u64 low, u64 kind, u64 *end)
 {
 	u32 hash = xg_hash_pair(head->multiplier, high, low ^ kind);
 	struct xg_line *line;
@@ -75,11 +67,13 @@ static __always_inline u64 xg_find6(void *index, const struct xg_index *head, u6
 			break;
 		hash = xg_hash_again(hash);
 	}
+	found = xg_entry_lasts(index, head, found, end) ? found : 0;
+	xg_hide(found); /* see xg_entry_lasts() */
 	return found;
 }
 
 /* The longest listed prefix that contains the address, of the lengths that occur in its /16. */
-static __always_inline u64 xg_find_prefix4(void *index, const struct xg_index *head, u32 address)
+static __always_inline u64 xg_find_prefix4(void *index, const struct xg_index *head, u32 address, u64 *end)
 {
 	struct xg_line *line = xg_index_line(index, head->lengths4 + (address >> 20));
 	u32 lengths, bit;
@@ -92,14 +86,14 @@ static __always_inline u64 xg_find_prefix4(void *index, const struct xg_index *h
 	for (i = 0; i < 32 && lengths && !found; i++) {
 		bit = lengths & -lengths;
 		lengths ^= bit;
-		found = xg_find4(index, head, XG_ENTRY_THERE | XG_ENTRY_PREFIX | (address & -bit) | bit >> 1);
+		found = xg_find4(index, head, XG_ENTRY_THERE | XG_ENTRY_PREFIX | (address & -bit) | bit >> 1, end);
 	}
 	return found;
 }
 
 /* The longest listed IPv6 prefix that contains the address: `longer` are lengths from 65 on, `shorter` the others. */
 static __always_inline u64 xg_find_prefix6(void *index, const struct xg_index *head, u64 high, u64 low, u64 longer,
-					   u64 shorter)
+					   u64 shorter, u64 *end)
 {
 	u64 bit, found = 0, kind = XG_ENTRY_THERE;
 	int i;
@@ -116,7 +110,7 @@ static __always_inline u64 xg_find_prefix6(void *index, const struct xg_index *h
 		}
 		bit = longer & -longer;
 		longer ^= bit;
-		found = xg_find6(index, head, high, (low & -bit) | bit >> 1, kind | (bit & 1));
+		found = xg_find6(index, head, high, (low & -bit) | bit >> 1, kind | (bit & 1), end);
 	}
 	return found;
 }
@@ -153,8 +147,11 @@ static __always_inline void *xg_index_in_force(void)
 	return list_index.lookup(&zero);
 }
 
-/* The number of the list that contains an address, or XG_UNLISTED. `touched` is the result of the pre-filter. */
-static __always_inline u32 xg_look_up4(void *index, u32 address, u32 touched)
+/*
+ * The number of the list that contains an address, or XG_UNLISTED; and when its entry ends, 0: never. `touched` is the
+ * result of the pre-filter.
+ */
+static __always_inline u32 xg_look_up4(void *index, u32 address, u32 touched, u64 *end)
 {
 	struct xg_index *head = index ? (void *)xg_index_line(index, 0) : NULL;
 	u64 found = 0;
@@ -162,14 +159,14 @@ static __always_inline u32 xg_look_up4(void *index, u32 address, u32 touched)
 	if (!head)
 		return XG_UNLISTED;
 	if (touched & 1)
-		found = xg_find4(index, head, XG_ENTRY_THERE | address);
+		found = xg_find4(index, head, XG_ENTRY_THERE | address, end);
 	if (!found && (touched & 2))
-		found = xg_find_prefix4(index, head, address);
+		found = xg_find_prefix4(index, head, address, end);
 	return found ? found >> XG_LIST_AT : XG_UNLISTED;
 }
 
-/* The number of the list that contains an IPv6 address, or XG_UNLISTED; both halves in host byte order. */
-static __always_inline u32 xg_look_up6(void *index, u64 high, u64 low)
+/* As xg_look_up4(), of an IPv6 address; both halves in host byte order. */
+static __always_inline u32 xg_look_up6(void *index, u64 high, u64 low, u64 *end)
 {
 	struct xg_index *head = index ? (void *)xg_index_line(index, 0) : NULL;
 	struct xg_line *line;
@@ -183,7 +180,7 @@ static __always_inline u32 xg_look_up6(void *index, u64 high, u64 low)
 	if (!line)
 		return XG_UNLISTED;
 	lengths = line->word[2 * (bucket & 3)] | head->short6;
-	found = xg_find_prefix6(index, head, high, low, line->word[2 * (bucket & 3) + 1], lengths);
+	found = xg_find_prefix6(index, head, high, low, line->word[2 * (bucket & 3) + 1], lengths, end);
 	return found ? found >> XG_LIST_AT : XG_UNLISTED;
 }
 

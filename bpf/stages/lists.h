@@ -67,7 +67,8 @@ static __always_inline struct xg_rule *xg_denied(const struct xg_packet *packet,
 	return packet->ip_version == 4 ? xg_denied4(packet, settings) : xg_denied6(packet, settings);
 }
 
-static __always_inline u32 xg_listed4(struct xg_packet *packet, const struct xg_settings *settings)
+/* The list that holds the source, or XG_UNLISTED. `end`: when its entry ends, CLOCK_BOOTTIME, ns; 0: never. */
+static __always_inline u32 xg_listed4(struct xg_packet *packet, const struct xg_settings *settings, u64 *end)
 {
 	u32 address = bpf_ntohl(packet->source.ipv4), touched;
 
@@ -77,23 +78,24 @@ static __always_inline u32 xg_listed4(struct xg_packet *packet, const struct xg_
 	if (!touched)
 		return XG_UNLISTED;
 	xg_forget(packet, settings->zero);
-	return xg_look_up4(xg_index_in_force(), address, touched);
+	return xg_look_up4(xg_index_in_force(), address, touched, end);
 }
 
-static __always_inline u32 xg_listed6(struct xg_packet *packet, const struct xg_settings *settings)
+static __always_inline u32 xg_listed6(struct xg_packet *packet, const struct xg_settings *settings, u64 *end)
 {
 	u64 high = xg_half(&packet->source, 0);
 
 	if (!settings->lists6 || (!settings->lists6_wide && !xg_list_touches6(high)))
 		return XG_UNLISTED;
 	xg_forget(packet, settings->zero);
-	return xg_look_up6(xg_index_in_force(), high, xg_half(&packet->source, 1));
+	return xg_look_up6(xg_index_in_force(), high, xg_half(&packet->source, 1), end);
 }
 
 static __always_inline u32 xg_deny_lists(struct xg_packet *packet, struct xg_counters *counters,
 					 const struct xg_settings *settings, struct xg_denial *denial, u64 generation)
 {
 	struct xg_rule *rule = xg_denied(packet, settings);
+	u64 end = 0;
 	u32 list;
 
 	if (rule) {
@@ -102,12 +104,12 @@ static __always_inline u32 xg_deny_lists(struct xg_packet *packet, struct xg_cou
 		xg_remember_denial(packet, denial, generation, rule->expires, rule->slot, 0);
 		return XG_REASON_deny;
 	}
-	list = packet->ip_version == 4 ? xg_listed4(packet, settings) : xg_listed6(packet, settings);
+	list = packet->ip_version == 4 ? xg_listed4(packet, settings, &end) : xg_listed6(packet, settings, &end);
 	if (list == XG_UNLISTED || xg_probe_without(XG_PROBE_LIST, list))
 		return XG_NEXT;
 	xg_list_hit(list, packet);
 	xg_denied_by(counters, XG_PROBE_LIST, list);
-	xg_remember_denial(packet, denial, generation, 0, list, 1);
+	xg_remember_denial(packet, denial, generation, end, list, 1);
 	return XG_REASON_deny;
 }
 

@@ -45,18 +45,20 @@ static __always_inline void *xg_shadow_index(void)
 static __always_inline u32 xg_shadow_list4(u32 address)
 {
 	u32 word = address >> 14, touched = xg_nets4_touched(shadow_nets4.lookup(&word), address);
+	u64 end;
 
-	return touched ? xg_look_up4(xg_shadow_index(), address, touched) : XG_UNLISTED;
+	return touched ? xg_look_up4(xg_shadow_index(), address, touched, &end) : XG_UNLISTED;
 }
 
 static __always_inline u32 xg_shadow_list6(u64 high, u64 low, u32 wide)
 {
 	struct xg_net6 net = xg_net6_of(high);
 	u32 place = net.net >> 16;
+	u64 end;
 
 	if (!wide && !xg_net6_touched(shadow_nets6.lookup(&place), &net))
 		return XG_UNLISTED;
-	return xg_look_up6(xg_shadow_index(), high, low);
+	return xg_look_up6(xg_shadow_index(), high, low, &end);
 }
 
 /* The place of the hits of the entry that would be named, or XG_SHADOW_NONE. */

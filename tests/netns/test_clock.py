@@ -93,7 +93,7 @@ def test_the_service_follows(lab: Lab, command: Command, wrong: Wrong) -> None:
     with Service(command, PYTHONPATH=its["PYTHONPATH"], AHEAD=its["AHEAD"]) as run:
         assert run.says("watching")
         wrong.ahead(YEAR)
-        assert run.says("the clock was set; the expiry of rules was adjusted")
+        assert run.says("the clock was set; the ends of rules and of entries of lists were adjusted")
         (rule,) = json.loads(command.ok("rules", "--json", **wrong.ahead(YEAR)))
         assert 0 < rule["expires"] - time.time() - YEAR <= HOUR + 1
         assert not answers(lab)

@@ -248,7 +248,7 @@ def test_an_address(attached: Command, lab: Lab) -> None:
     found = attached.json("explain", "198.51.100.7")
     assert found == {
         "address": "198.51.100.7", "outcome": None, "decided_by": None, "allow": [], "block": [], "lists": [],
-        "shadow": [],
+        "ended": [], "shadow": [],
         "bans": [], "traffic": None, "attached": True, "needed": [], "left_out_of": [], "allows_everybody": [],
         "interfaces": [{"interface": INTERFACE, "netns": lab.server, "observe": False}],
     }  # fmt: skip

@@ -31,6 +31,7 @@ BPF_TABLE_PINNED("array", u32, u32, asked, 1, XG_PINS "/asked");
 static __always_inline u64 ask_lists(struct xg_packet *packet, const struct xg_settings *settings)
 {
 	struct xg_rule *rule = xg_allowed(packet, settings);
+	u64 end;
 	u32 list;
 
 	if (rule)
@@ -38,7 +39,7 @@ static __always_inline u64 ask_lists(struct xg_packet *packet, const struct xg_s
 	rule = xg_denied(packet, settings);
 	if (rule)
 		return 2ull << 32 | rule->slot;
-	list = packet->ip_version == 4 ? xg_listed4(packet, settings) : xg_listed6(packet, settings);
+	list = packet->ip_version == 4 ? xg_listed4(packet, settings, &end) : xg_listed6(packet, settings, &end);
 	return list == XG_UNLISTED ? 0 : 3ull << 32 | list;
 }
 

@@ -116,9 +116,9 @@ def make(path: Path, version: int, entries: AddressSet | None = None, marks: Ite
         if entries is not None:
             for table, since in (("list_entries", 3), ("shadow_list_entries", 4)):
                 if since <= version < 6:
-                    database.execute(f"INSERT INTO {table} VALUES ('bad', ?, ?)", entries.packed())
+                    database.execute(f"INSERT INTO {table} VALUES ('bad', ?, ?)", entries.packed()[:2])
             for mode in ("enforce", "shadow") if version >= 6 else ():
-                database.execute("INSERT INTO list_entries VALUES (?, 'bad', ?, ?)", (mode, *entries.packed()))
+                database.execute("INSERT INTO list_entries VALUES (?, 'bad', ?, ?)", (mode, *entries.packed()[:2]))
         database.executemany("INSERT INTO facts VALUES (?, '1')", [(mark,) for mark in marks])
         database.execute(f"PRAGMA user_version = {version}")
         database.commit()

@@ -36,6 +36,14 @@ def prefixes(found: Parsed) -> list[str]:
     return four + [str(made.prefix(6, at)) for at in range(made.high6.size)]
 
 
+def ends(found: Parsed) -> dict[str, int]:
+    """The end of each prefix of a list: Unix time, 0 for none."""
+    columns = (found.first4, found.last4, found.high6, found.low6, found.length6)
+    made, _ = aggregate(*columns, found.ranges6, found.ends)
+    held = {str(made.prefix(4, at)): int(end) for at, end in enumerate(made.ends4)}
+    return held | {str(made.prefix(6, at)): int(end) for at, end in enumerate(made.ends6)}
+
+
 def merged(texts: str) -> list[str]:
     """Prefixes as `prefixes` returns them."""
     nets = [ipaddress.ip_network(text) for text in texts.split()]

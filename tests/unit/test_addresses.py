@@ -19,6 +19,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists import addresses, ranges
 from xdpguard.lists.addresses import AddressSet, aggregate, unpacked
 from xdpguard.lists.ranges import Ranges
+from xdpguard.lists.timed import Given
 from xdpguard.policy.target import Prefix
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -76,6 +77,108 @@ def test_overlaps_and_neighbours_are_joined(
             assert ipaddress.ip_network((found.network, found.length)) in shared
 
 
+ENDS = st.sampled_from([0, 0, 5, 7, 7, 1000, 2**32 - 1])
+NO64, NO8 = np.empty(0, np.uint64), np.empty(0, np.uint8)
+SHORT = 1 << 10  # addresses that overlap
+
+
+def later(one: int, other: int) -> int:
+    """The later of two ends; 0 is none, and later than any."""
+    return max(one, other) if one and other else 0
+
+
+def latest(ranges: list[tuple[int, int, int]]) -> dict[int, int]:
+    """For each address of ranges, the latest end of those that hold it."""
+    found: dict[int, int] = {}
+    for first, last, end in ranges:
+        for address in range(first, last + 1):
+            found[address] = later(found[address], end) if address in found else end
+    return found
+
+
+def timed_ranges() -> st.SearchStrategy[list[tuple[int, int, int]]]:
+    one = st.tuples(st.integers(0, SHORT), st.sampled_from([0, 0, 1, 9, 300]), ENDS)
+    return st.lists(one.map(lambda it: (it[0], it[0] + it[1], it[2])), max_size=12)
+
+
+@given(four=timed_ranges(), six=timed_ranges(), now=st.sampled_from([0, 5, 6, 7, 999, 1000]))
+def test_an_address_has_the_latest_end_of_the_entries_that_hold_it(
+    four: list[tuple[int, int, int]], six: list[tuple[int, int, int]], now: int
+) -> None:
+    base = 0x20010DB8 << 96 | (1 << 64) - SHORT // 2  # across the middle
+    its, twice = aggregate(
+        np.array([first for first, _, _ in four], np.uint32),
+        np.array([last for _, last, _ in four], np.uint32),
+        NO64,
+        NO64,
+        NO8,
+        wide([(base + first, base + last) for first, last, _ in six]) if six else None,
+        Given(
+            np.array([end for _, _, end in four], np.uint32),
+            np.empty(0, np.uint32),
+            np.array([end for _, _, end in six], np.uint32),
+        ),
+    )
+    assert twice == sum(len(its) - len({it[:2] for it in its}) for its in (four, six))
+    for made in (its, unpacked(*its.packed())):
+        for when, left in ((0, made), (now, made.at(now))):
+            for version, entries, offset in ((4, four, 0), (6, six, base)):
+                wanted = {at: end for at, end in latest(entries).items() if not end or end > when}
+                assert spread(left, version, offset) == wanted
+    if its.ends is None:
+        assert not any(end for _, _, end in (*four, *six))
+    else:
+        # As few prefixes as there can be: neighbours of one end are joined.
+        parts = {end: [net for net, until in timed_nets(its, 4) if until == end] for end in set(its.ends4.tolist())}
+        assert all(list(ipaddress.collapse_addresses(nets)) == nets for nets in parts.values())
+        assert listed(its.at(2**32)) == [net for net, end in timed_nets(its, 4) + timed_nets(its, 6) if not end]
+
+
+def timed_nets(its: AddressSet, version: int) -> list[tuple[Any, int]]:
+    nets = [net for net in listed(its) if net.version == version]
+    return list(zip(nets, (its.ends4 if version == 4 else its.ends6).tolist(), strict=True))
+
+
+def spread(its: AddressSet, version: int, offset: int) -> dict[int, int]:
+    """Each address of a set, less an offset, and its end; disjoint and ascending."""
+    found: dict[int, int] = {}
+    for net, end in timed_nets(its, version):
+        for address in range(int(net[0]), int(net[-1]) + 1):
+            assert not found or address - offset > next(reversed(found))
+            found[address - offset] = end
+    return found
+
+
+@given(timed_ranges().filter(bool), st.integers(0, SHORT))
+def test_the_entry_of_an_address_and_its_end(ranges: list[tuple[int, int, int]], asked: int) -> None:
+    columns = [np.array([it[side] for it in ranges], np.uint32) for side in range(3)]
+    its, _ = aggregate(columns[0], columns[1], NO64, NO64, NO8, ends=Given(columns[2], columns[2][:0]))
+    found, wanted = its.entry(Prefix(asked.to_bytes(4, "big"), 32)), latest(ranges)
+    assert (found is None) == (asked not in wanted)
+    if found:
+        assert (found[1] or 0) == wanted[asked]
+
+
+def test_ends_move_with_the_clock() -> None:
+    """Those that come to lie before or after the years there are stay ends; what has none gets none."""
+    first = np.array([1, 3, 5, 7], np.uint32)
+    ends = np.array([0, 100, 2**32 - 5, 3], np.uint32)
+    packed = aggregate(first, first, NO64, NO64, NO8, ends=Given(ends, ends[:0]))[0].packed()
+    assert unpacked(*packed, 10).ends4.tolist() == [0, 110, 2**32 - 1, 13]
+    assert unpacked(*packed, -10).ends4.tolist() == [0, 90, 2**32 - 15, 1]
+    with pytest.raises(ValueError, match="an end for each"):
+        unpacked(packed[0], packed[1], packed[2][4:])
+
+
+def test_everybody_in_pieces() -> None:
+    """Whatever the ends of its entries: a set of every address is one."""
+    first, last = np.array([0, 77], np.uint32), np.array([2**32 - 1, 77], np.uint32)
+    its, _ = aggregate(first, last, NO64, NO64, NO8, ends=Given(np.array([5, 9], np.uint32), np.empty(0, np.uint32)))
+    assert len(its) > 30
+    assert [its.at(now).has_all(4) for now in (4, 5)] == [True, False]
+    assert [its.has_all(6), len(its.at(5)), len(its.at(9))] == [False, 1, 0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 300)), min_size=1, max_size=30))
 def test_ranges_off_the_bit_boundaries(ranges: list[tuple[int, int]]) -> None:
     first = np.array([begin for begin, _ in ranges], np.uint32)
@@ -122,7 +225,7 @@ def test_ranges_that_split_into_too_many_prefixes_are_refused_before_any_is_made
     first = np.arange(60_000, dtype=np.uint32) << np.uint32(16) | np.uint32(1)
     last = first + np.uint32(0xFFFD)
     monkeypatch.setattr(ranges, "prefixes", None)
-    monkeypatch.setattr(addresses, "_split4", None)
+    monkeypatch.setattr(addresses, "split4", None)
     for four, more, count in ((first[:0], six, "7,560,000"), (first, None, "1,800,000")):
         with pytest.raises(UsageError, match=f"the 60,000 entries are ranges that only {count} prefixes describe"):
             aggregate(four, last[: four.size], nothing, nothing, np.empty(0, np.uint8), more)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.shared_kernel import TARGETS, SharedTables
+from support.timed import timed
 
 from xdpguard.control import confirm, restoring
 from xdpguard.control.ruleset import Ruleset
@@ -180,6 +181,33 @@ def test_a_list_is_kept_with_its_entries_unless_it_is_too_large(its: Its, monkey
     assert its.changes()[0].large
     with Store(its.path, read_only=True) as store:
         assert journal.touched(store, its.changes()[0]) == []
+
+
+def test_the_ends_of_a_list_come_back(its: Its) -> None:
+    """Also what an older version has recorded, whose rows had none: it takes back those that came since."""
+    far = 4_000_000_000
+    for given, ends in ((3, 0), (3, far), (4, 0)):
+        entries = timed({"192.0.2.1": ends, "192.0.2.9": ends and 1_000_000_000, "2001:db8::/32": 0})
+        named = listed(3)[0]._replace(given=given, entries=len(entries))
+        with its.command(f"load {ends}") as made:
+            made.lists.apply([(named, entries)], [])
+    assert {step.words() for step in its.undo()} == {"", "list big: as before, 2 entries"}, "one has ended"
+    with Store(its.path) as store:
+        assert sorted(Ruleset(store, its.maps).lists.stored.entries("big").ends4.tolist()) == [1_000_000_000, far]
+        for place, column in (("lists", "shift"), ("list_entries", "ends")):
+            store.execute(f"UPDATE change_rows SET before = json_remove(before, '$.{column}') WHERE place = '{place}'")
+    assert [step.words() for step in its.undo()] == ["list big: its entries as before"]
+    with Store(its.path) as store:
+        found = Ruleset(store, its.maps).lists.stored
+        assert (found.entries("big").ends, found.all()[0].entries) == (None, 3)
+
+
+def test_a_row_that_an_older_version_left_is_known_again() -> None:
+    """It summed up its columns, which were fewer."""
+    old = {"mode": "enforce", "name": "x", "four": b"4", "six": b""}
+    for place, added, other in (("list_entries", {"ends": b""}, {"ends": b"1234"}), ("lists", {"shift": 0.0}, {})):
+        assert journal.checksum(place, old) == journal.checksum(place, old | added)
+        assert not other or journal.checksum(place, old) != journal.checksum(place, old | other)
 
 
 def test_what_others_changed_since_is_not_overwritten_unasked(its: Its) -> None:

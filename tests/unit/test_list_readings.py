@@ -7,10 +7,10 @@ import ipaddress
 import random
 
 import pytest
-from support.readings import Case, check, load, merged, prefixes
+from support.readings import NOW, Case, check, ends, load, merged, prefixes
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats import Request
+from xdpguard.lists.formats import Request, sources
 
 HOSTS = "192.0.2.1 192.0.2.9"
 CASES: dict[str, Case] = {
@@ -95,14 +95,14 @@ CASES: dict[str, Case] = {
     "version beside": Case("ip,version\n192.0.2.1,1.2.3.4\n192.0.2.9,2.3.4.5\n", HOSTS, "column 1"),
     "oid": Case("name,oid\na,1.3.6.1\nb,1.3.6.2\n", None, "--column"),
     # ends
-    "ipset": Case("create a hash:ip timeout 600\nadd a 192.0.2.1 timeout 4\nadd a 192.0.2.9\n", HOSTS, "2 entries"),
-    "nft": Case("elements = { 192.0.2.1 timeout 1d expires 9s6ms, 192.0.2.9 }", HOSTS, "1 entry has an end"),
+    "ipset": Case("create a hash:ip timeout 600\nadd a 192.0.2.1 timeout 4\nadd a 192.0.2.9\n", HOSTS),
+    "nft": Case("elements = { 192.0.2.1 timeout 1d expires 9s6ms, 192.0.2.9 }", HOSTS),
     "expires": Case("ip,expires\n192.0.2.1,2030-01-01\n192.0.2.7,2020-01-01T00:00:00Z\n192.0.2.9,\n", HOSTS, "ended"),
     "epoch": Case("ip,valid_until\n192.0.2.1,1895000000\n192.0.2.7,1695000000\n192.0.2.9,\n", HOSTS, "ended (1)"),
     "unclear end": Case("ip,expires\n192.0.2.1,soon\n192.0.2.9,later\n", HOSTS, "cannot be read"),
     "banip --with-time": Case("192.0.2.1 \t2026-11-17 10:00:00 + 864000 = 2026-11-27 10:00:00\n"
                               "192.0.2.7 \t2026-11-01 10:00:00 + 600 = 2026-11-01 10:10:00\n", "192.0.2.1", "ended"),
-    "CrowdSec": Case('[{"value":"192.0.2.1","scope":"Ip","type":"ban","duration":"4h"}]', "192.0.2.1", "has an end"),
+    "CrowdSec": Case('[{"value":"192.0.2.1","scope":"Ip","type":"ban","duration":"4h"}]', "192.0.2.1"),
     # exceptions
     "mark": Case("192.0.2.0/30\n!192.0.2.3\n", "192.0.2.0/31 192.0.2.2", "exceptions: 1"),
     "mark, IPv6": Case("2001:db8::/126\n!2001:db8::3\n", "2001:db8::/127 2001:db8::2", "exceptions: 1"),
@@ -183,6 +183,97 @@ def test_requests_that_are_not_valid() -> None:
         with pytest.raises(UsageError) as caught:
             load(Case("192.0.2.1\n", None, request=request))
         assert caught.value.remedy
+
+
+HOUR, DAY = 3600, 86_400
+# By format: a file, and the end of each prefix in seconds from now, rounded up, 0 for none.
+ENDS: dict[str, tuple[str, dict[str, int]]] = {
+    "ipset": (
+        "create a hash:net timeout 600\nadd a 192.0.2.1 timeout 4\nadd a 192.0.2.9\nadd a 2001:db8::/32 timeout 9\n"
+        "create b hash:ip\nadd b 192.0.2.7\n",
+        {"192.0.2.1": 4, "192.0.2.7": 0, "192.0.2.9": 600, "2001:db8::/32": 9},
+    ),
+    "nft": (
+        "table ip t {\nset s {\ntype ipv4_addr\ntimeout 1h\nelements = { 192.0.2.1 timeout 1d expires 9s6ms,"
+        " 192.0.2.2-192.0.2.3 timeout 1d, 192.0.2.9 }\n}\n}\n",
+        {"192.0.2.1": 10, "192.0.2.2/31": DAY, "192.0.2.9": HOUR},
+    ),
+    "nft -j": (
+        '{"nftables":[{"set":{"name":"s","type":"ipv4_addr","timeout":60,"elem":[{"elem":{"val":"192.0.2.1",'
+        '"timeout":90,"expires":30}},"192.0.2.9"]}}]}',
+        {"192.0.2.1": 30, "192.0.2.9": 60},
+    ),
+    "CrowdSec, JSON": (
+        '[{"value":"192.0.2.1","scope":"Ip","type":"ban","duration":"4h0m0.5s"},'
+        '{"value":"192.0.2.9","scope":"Ip","type":"ban","until":"2026-11-19T00:00:00Z"},'
+        '{"value":"192.0.2.7","scope":"Ip","type":"ban"}]',
+        {"192.0.2.1": 4 * HOUR + 1, "192.0.2.7": 0, "192.0.2.9": 1_795_046_400 - int(NOW)},
+    ),
+    "CrowdSec, raw": (
+        "id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id\n"
+        "1,x,Ip:192.0.2.1,r,ban,,,1,1h2m3s,false,7\n2,x,Range:192.0.2.8/29,r,ban,,,1,90s,false,8\n",
+        {"192.0.2.1": HOUR + 123, "192.0.2.8/29": 90},
+    ),
+    "columns": (
+        "ip,expires,ttl\n192.0.2.1,2030-01-01T00:00:00Z,\n192.0.2.7,,30\n192.0.2.9,,\n2001:db8::1,1795000007,99\n"
+        "192.0.2.3,9999-12-31,\n",
+        {"192.0.2.1": 1_893_456_000 - int(NOW), "192.0.2.3": 0, "192.0.2.7": 30, "192.0.2.9": 0, "2001:db8::1": 7},
+    ),
+    "ranges in columns": (
+        "ip_from,ip_to,expires\n192.0.2.0,192.0.2.7,1795000007\n2001:db8::1,2001:db8::2,1795000009\n",
+        {"192.0.2.0/29": 7, "2001:db8::1": 9, "2001:db8::2": 9},
+    ),
+    "JSON lines": (
+        '{"cidr":"192.0.2.0/24","sblid":"x","expires":1795000007}\n{"cidr":"198.51.100.0/24","sblid":"y"}\n',
+        {"192.0.2.0/24": 7, "198.51.100.0/24": 0},
+    ),
+    "banip --with-time": (
+        "192.0.2.1 \t2026-11-17 10:00:00 + 864000 = 2026-11-27 10:00:00\n192.0.2.9\n2001:db8::1\n",
+        {"192.0.2.1": 1_795_773_600 - int(NOW), "192.0.2.9": 0, "2001:db8::1": 0},
+    ),
+    "an exception leaves pieces": (
+        "create a hash:net timeout 600\nadd a 192.0.2.9 timeout 5\nadd a 192.0.2.0/30\nadd a 192.0.2.2 nomatch\n"
+        "add a 2001:db8:1:: timeout 7\nadd a 2001:db8::/126 timeout 9\nadd a 2001:db8::1 nomatch\n"
+        "add a 198.51.100.7 timeout 0\n",
+        {"192.0.2.0/31": 600, "192.0.2.3": 600, "192.0.2.9": 5, "198.51.100.7": 0}
+        | {"2001:db8::": 9, "2001:db8::2/127": 9, "2001:db8:1::": 7},
+    ),
+    "an exception leaves pieces of ranges": (
+        "ip_from,ip_to,expires,action\n2001:db8:1::1,2001:db8:1::2,1795000005,deny\n"
+        "2001:db8::1,2001:db8::4,1795000009,deny\n2001:db8::3,2001:db8::3,,allow\n",
+        {"2001:db8::1": 9, "2001:db8::2": 9, "2001:db8::4": 9, "2001:db8:1::1": 5, "2001:db8:1::2": 5},
+    ),
+    "the latest end of several": (
+        "add a 192.0.2.0/31 timeout 5\nadd a 192.0.2.1 timeout 9\nadd a 192.0.2.1 timeout 4\n"
+        "add a 192.0.2.9 timeout 7\nadd a 192.0.2.9\n",
+        {"192.0.2.0": 5, "192.0.2.1": 9, "192.0.2.9": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_end_of_each_entry(name: str) -> None:
+    text, wanted = ENDS[name]
+    found = load(Case(text, None))
+    assert ends(found) == {prefix: int(NOW) + end if end else 0 for prefix, end in wanted.items()}
+    assert found.ending > 0
+
+
+def test_ends_in_blocks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some blocks of a file have entries with an end, others have none."""
+    monkeypatch.setattr(sources, "BLOCK", 64)
+    lines = [f"192.0.2.{place}" for place in range(0, 200, 2)]
+    until = {20: "2026-11-27 10:00:00", 120: "2026-11-28 10:00:00"}
+    for place, when in until.items():
+        lines[place // 2] += f" \t2026-11-17 10:00:00 + 864000 = {when}"
+    held = ends(load(Case("\n".join(lines) + "\n", None)))
+    assert len(held) == 100
+    assert {prefix for prefix, end in held.items() if end} == {"192.0.2.20", "192.0.2.120"}
+
+
+def test_a_list_without_ends_has_none() -> None:
+    assert load(Case("192.0.2.1\n192.0.2.9\n", None)).ends is None
+    assert load(Case("create a hash:ip\nadd a 192.0.2.1\n", None)).ends is None
 
 
 # -- mutations: a set that an independent reading does not give is never taken without a word

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import pytest
 from support import old_stores
+from support.timed import timed
 
 from xdpguard.control.change import PENDING, Changes
 from xdpguard.control.lists import Lists
@@ -25,6 +26,7 @@ from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore, NamedList
 from xdpguard.store.offences import offences
 from xdpguard.store.schema import VERSION
+from xdpguard.store.timing import UNTIMED
 
 A, WIDE, SIX = (parse_prefix(text)[0] for text in ("192.0.2.7", "198.51.100.0/24", "2001:db8::/32"))
 RULES = [
@@ -125,6 +127,21 @@ def test_a_migrated_store_takes_parts_of_several_origins(tmp_path: Path) -> None
         (both,) = store.find("block", [A]).values()
         assert both == rule._replace(source="config", reason="", others=rule.parts)
         assert [it for it in store.rules() if it.others] == [both]
+
+
+@pytest.mark.parametrize("version", [5, 6])
+def test_a_migrated_store_takes_ends(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "store.db"
+    old_stores.make(path, version, entries())
+    with Store(path) as store:
+        lists = ListStore(store)
+        assert lists.entries("bad").ends is None
+        assert lists.all()[0].timing == UNTIMED
+        with store.transaction():
+            lists.put(lists.all()[0], timed({"198.51.100.1": 2_000_000_000}))
+    with Store(path, read_only=True) as store:
+        assert ListStore(store).entries("bad").ends4.tolist() == [2_000_000_000]
+        assert ListStore(store).all()[0].timing.next == 2_000_000_000
 
 
 def test_a_store_from_before_there_were_lists(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import cast
@@ -466,6 +467,62 @@ def test_a_list_that_cuts_off_the_host(world: World, store: Store, address: str)
                 world.load("y", address)
         else:
             world.load("y", address)
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(("allowed", "refuses"), [(30, True), (3600, False)])
+def test_an_entry_that_ends_before_what_allows_it_cuts_nobody_off(
+    world: World, store: Store, allowed: int, refuses: bool
+) -> None:
+    address = next(iter(ROLES))
+    rule = NewRule("allow", parse_prefix(address)[0], "", "cli", 0.0, time.time() + allowed)
+    with store.transaction():
+        store.put([(rule, 0)])
+    entries = ("add a 10.0.0.1", f"add a {address} timeout 60")
+    if refuses:
+        with pytest.raises(XdpguardError, match=address):
+            world.load("x", *entries)
+        return
+    done = world.load("x", *entries)
+    assert (done.its.entries, done.its.timing.timed) == (2, 1)
+    (note,) = (note for note in done.notes if "an end" in note)
+    assert note.startswith("1 entry has an end (")
+    assert note.endswith("), at which it stops blocking")
+    safety.check_lists(store, [], [rule])
+
+
+def test_ends_that_the_kernel_does_not_tell_apart_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of all lists together."""
+    monkeypatch.setattr("xdpguard.dataplane.tables.endings.MOST", 4)
+    entries = [f"add a 10.0.0.{2 * place} timeout {100 + place}" for place in range(4)]
+    assert any(note.endswith("; each stops blocking at its own") for note in world.load("x", *entries).notes)
+    notes = world.load("y", "add a 10.0.1.1 timeout 900").notes
+    late = ", or up to 2 s later, as there are more ends than the kernel tells apart"
+    assert any(note.endswith(f"at which it stops blocking{late}") for note in notes), notes
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("lasts", [True, False])
+def test_an_entry_that_has_ended_cuts_nobody_off(
+    world: World, store: Store, lasts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the kernel lack it."""
+    address, now = next(iter(ROLES)), time.time()
+    world.load("x", "add a 10.0.0.1", f"add a {address} timeout 60", force=True)
+    with store.transaction():
+        store.execute("UPDATE lists SET forced = 0")
+    monkeypatch.setattr(time, "time", lambda: now + (50 if lasts else 70))
+    if lasts:
+        with pytest.raises(XdpguardError, match=address):
+            safety.check_lists(store, [], [])
+    else:
+        safety.check_lists(store, [], [])
+    for broken in (False, True):
+        if broken:
+            world.maps.rest += 1
+        share = world.share("x")
+        assert share.stored == (2 if lasts else 1)
+        assert (share.held < share.stored) == broken
 
 
 @pytest.mark.usefixtures("host")

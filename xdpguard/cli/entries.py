@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from xdpguard.control.results import ListHits, RuleHits, Share
     from xdpguard.policy.hits import Split
     from xdpguard.policy.rule import Rule
+    from xdpguard.store.lists import NamedList
 
 RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
 LIST_COLUMNS = ["list", "entries", "in kernel", "in force", "packets", "bytes", "format", "skipped", "loaded", "file"]
@@ -81,6 +82,22 @@ def shadow_list_row(item: ListHits, shares: dict[str, Share], where: Presences) 
         units.moment(its.loaded),
         its.file or "-",
     ]
+
+
+def ends_words(its: NamedList, shadow: bool) -> str:
+    """Describe the ends that entries of a list have, or had; empty if there are none."""
+    its_ends = its.timing
+    if its_ends.ended and not its.entries:
+        what = "its entry has" if its_ends.ended == 1 else f"all {its_ends.ended:,} entries have"
+        return f"{what} ended: it {'counts' if shadow else 'blocks'} nothing until it is loaded again"
+    said = []
+    if its_ends.next is not None and its_ends.last is not None:
+        one, first, last = its_ends.timed == 1, units.moment(its_ends.next), units.moment(its_ends.last)
+        when = f"at {first}" if its_ends.next == its_ends.last else f"the next at {first}, the last at {last}"
+        said.append(f"{its_ends.timed:,} {'entry has' if one else 'entries have'} an end, {when}")
+    if its_ends.ended:
+        said.append(f"{its_ends.ended:,} {'has' if its_ends.ended == 1 else 'have'} ended")
+    return "; ".join(said)
 
 
 def words(split: Split) -> str:

@@ -46,7 +46,8 @@ def _entry(entry: Entry | Shadow) -> str:
     hits = f", {units.number(entry.packets)} packets hit"
     if isinstance(entry, NamedList):
         where = f" ({entry.file})" if entry.file else ""
-        return f"the list {entry.name}{where}, {entry.holds}{hits}"
+        left = "" if entry.left is None else f", {units.span(entry.left)} left"
+        return f"the list {entry.name}{where}, {entry.holds}{left}{hits}"
     why = f', "{entry.reason}"' if entry.reason else ""
     end = "for good" if entry.left is None else f"{units.span(entry.left)} left"
     age = units.span(entry.age)
@@ -83,6 +84,9 @@ def address_lines(found: Address) -> Iterator[str]:
         yield f"  rule      {_entry(rule)}"
     for its in found.lists:
         yield f"  list      {_entry(its)}"
+    for old in found.ended:
+        name = f"the {'shadow ' if old.shadow else ''}list {old.name}"
+        yield f"  ended     {name} had {old.holds} until {units.moment(old.ended)}"
     for entry in found.shadow:
         becomes = "still pass if promoted, being allowed" if found.allow else "be dropped if promoted"
         yield f"  shadow    its packets would {becomes}: {_entry(entry)}"

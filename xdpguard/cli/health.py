@@ -100,11 +100,14 @@ def clock_notes(store: Store) -> list[str]:
 
     ahead = clock.stepped(store)
     count = clock.misplaced(store, time.time()) if ahead else 0
-    if not count:
+    lists = clock.misplaced_lists(store) if ahead else 0
+    if not count and not lists:
         return []
     set_to = f"{units.span(abs(ahead))} {'ahead' if ahead > 0 else 'back'}"
     when = "later" if ahead > 0 else "earlier"
-    what, end = counted(count, "rule"), "ends" if count == 1 else "end"
+    named = [counted(count, "rule")] if count else []
+    named += [f"entries of {counted(lists, 'list')}"] if lists else []
+    what, end = " and ".join(named), "ends" if count == 1 and not lists else "end"
     return [
         f"the clock was set {set_to}: {what} from before this boot {end} that much {when} than stored,"
         " until xdpguard run or the next change adjusts the kernel"

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from xdpguard.cli.loaded import report, report_reading
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
+
+if TYPE_CHECKING:
+    from xdpguard.control.results import ListHits
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -31,8 +34,9 @@ Examples:
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
   xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
 \b
-A file that allows two readings is refused; --format, --column and --prefix-column decide. Entries that end are in
-force until the list is loaded again; those that have ended, and rows that say allow, are left out and counted.
+A file that allows two readings is refused; --format, --column and --prefix-column decide. Entries that have an end
+(timeout, expires, until, ...) stop blocking at it; those that have ended, and rows that say allow, are left out and
+counted.
 \b
 The format is detected automatically, gzipped or not: one address, prefix or range (a-b) per line with # and ;
 comments, netset and P2P files, CSV with a column of addresses, Spamhaus DROP (text, JSON lines), dumps of ipset save
@@ -199,14 +203,23 @@ def show(
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
                 render.say(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
+        _say_ends(found, "")
     if shadow:
         rows = [entries.shadow_list_row(item, counted, where) for item in shadow]
         render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
+        _say_ends(shadow, "the shadow list ")
     if not found and not shadow:
         render.say("no lists; load one with: xdpguard lists load NAME FILE")
         return
     for text in where.notes("nothing is attached: none of these is in force"):
         render.note(text)
+
+
+def _say_ends(found: Iterable[ListHits], kind: str) -> None:
+    """Print which of the entries of lists have an end."""
+    for item in found:
+        if text := entries.ends_words(item.its, bool(kind)):
+            render.say(f"{kind}{item.its.name}: {text}")
 
 
 @contextmanager

@@ -152,7 +152,7 @@ class Lists:
         from xdpguard.dataplane.tables.index import build
 
         generation = secrets.randbits(63) + 1
-        sets = [(it.number, self.stored.entries(it.name)) for it in self.stored.all()]
+        sets = [(it.number, self.stored.in_force(it.name)) for it in self.stored.all()]
         return generation, build(sets, generation) if sets else None
 
     def _force(self, built: tuple[int, Index | None]) -> str:
@@ -168,7 +168,7 @@ class Lists:
             return json.dumps(Held(maps.generation(), generation, slots, total, maps.digest())._asdict())
 
     def shares(self) -> dict[str, Share]:
-        """Return, by list name, how many entries the kernel holds, counted in its maps."""
+        """Return, by list name, how many of the entries in force the kernel holds, counted in its maps."""
         lists = self.stored.all()
         given = self._held()
         if not lists or not self._pins.exist():
@@ -190,7 +190,7 @@ class Lists:
                 wanted = given.slots.get(str(it.number), 0)
                 # A prefix written as several entries does not count while only part of it is held.
                 held = it.entries * found.get(it.number, 0) // wanted if wanted else it.entries
-                held = min(held, maps.reached(self.stored.entries(it.name)))
+                held = min(held, maps.reached(self.stored.in_force(it.name)))
                 shares[it.name] = Share(it.entries, min(held, it.entries - 1) if it.entries else 0)
         return shares
 

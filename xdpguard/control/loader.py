@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpguard.control import needs, safety
+from xdpguard.control import lasting, needs, safety
 from xdpguard.control.lists import Lists
 from xdpguard.control.outlook import held
 from xdpguard.control.plan import Circumstances, ListsFailed, Loaded, Plan, Prepared
@@ -17,6 +18,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.hits import NO_SPLIT
 from xdpguard.policy.rule import CONFIG
 from xdpguard.store.lists import NamedList
+from xdpguard.store.timing import timing
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -132,10 +134,13 @@ class Loader:
                     raise
                 refusal = error
         number = before.number if before else self._lists.stored.free_number(around.taken)
-        notes = list(parsed.notes)
+        shadow = self._lists.mode == "shadow"
+        beside = (self._lists.stored.in_force(it.name) for it in self._lists.stored.all() if it.name != name)
+        notes = [*parsed.notes, *lasting.notes(parsed, chain([entries], beside), shadow, self._dry_run)]
         if before and before.source == CONFIG != source:
             source = CONFIG
             notes.append(f"{name} is in the configuration file: the file named there is loaded again at the next check")
+        ends = timing(entries.packed()[2], 0, time.time())
         its = NamedList(
             name=name,
             number=number,
@@ -145,7 +150,7 @@ class Loader:
             format=parsed.format,
             loaded=time.time(),
             given=given,
-            entries=len(entries),
+            entries=len(entries) - ends.ended,
             duplicates=found.duplicates,
             skipped=parsed.skipped,
             forced=force,
@@ -153,6 +158,7 @@ class Loader:
             bytes=before.bytes if before else 0,
             mode=self._lists.mode,
             split=before.split if before else NO_SPLIT,
+            timing=ends,
         )
         if self._lists.mode == "enforce":
             what = f"the list {name}"

@@ -62,7 +62,9 @@ class Outlook:
             yield BlockingEntry(f"block {target}", its, f"remove the block of {target}", ends)
         for name, its, entries in self._lists:
             if held(entries, address):
-                yield BlockingEntry(f"the list {name}", its, f"remove it from the list {name}")
+                yield BlockingEntry(
+                    f"the list {name}", its, f"remove it from the list {name}", end_in(entries, address)
+                )
         for target, (its, ends) in _by_target(self._all("port") if ports else ()).items():
             if target in ports:
                 yield BlockingEntry(f"closed port {target}", its, f"reopen {target}", ends)
@@ -86,11 +88,11 @@ class Outlook:
         """The name, the mark and the entries of each list."""
         stored = ListStore(self._store)
         found = [
-            (it.name, f"list {it.name} {it.loaded}", stored.entries(it.name))
+            (it.name, f"list {it.name} {it.loaded}", stored.in_force(it.name))
             for it in stored.all()
             if not it.forced and it.name not in self._coming
         ]
-        return found + [(name, "", entries) for name, entries in self._coming.items()]
+        return found + [(name, "", entries.at(self._now)) for name, entries in self._coming.items()]
 
     def _covering(self, kind: Kind, address: Prefix) -> list[Rule | NewRule]:
         covers = {Prefix(*pair) for pair in around(address)}
@@ -116,6 +118,12 @@ def held(entries: AddressSet, address: Prefix) -> Prefix | None:
     """Return the entry of a list that holds all of an address or prefix, or None."""
     found = entries.holding(address)
     return found if found is not None and found.covers(address) else None
+
+
+def end_in(entries: AddressSet, address: Prefix) -> float:
+    """Return when the entry of a list that holds an address ends, Unix time; infinity: never."""
+    found = entries.entry(address)
+    return math.inf if found is None or found[1] is None else found[1]
 
 
 def mark(rule: Rule | NewRule) -> str:

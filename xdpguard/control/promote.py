@@ -86,7 +86,7 @@ def check(ruleset: Ruleset, chosen: Promotion) -> None:
         safety.check_block(ruleset.store, its, None if end is None else end - time.time())
     for named in (it.its for it in chosen.lists):
         check_size(named.name, named.given, ruleset.lists.stored.find(named.name))
-        safety.check_list(ruleset.store, named.name, ruleset.shadow_lists.stored.entries(named.name))
+        safety.check_list(ruleset.store, named.name, ruleset.shadow_lists.stored.in_force(named.name))
     splits = [(str(it.rule.target), it.split) for it in chosen.rules]
     splits += [(f"the list {it.its.name}", it.split) for it in chosen.lists]
     hit = [(what, split.established.packets) for what, split in splits if split and split.established.packets]

@@ -17,6 +17,7 @@ from xdpguard.policy.target import Target, parse_stored
 from xdpguard.store import journal
 from xdpguard.store.database import Store
 from xdpguard.store.journal import TABLES, Image, Touched
+from xdpguard.store.timing import timing, whole
 
 _SHOWN = 10  # lines on what was put back
 _GONE = {"allow": "no longer allowed", "block": "no longer blocked", "port": "open again"}
@@ -36,6 +37,8 @@ class Step(NamedTuple):
     after: int | None
     columns: Sequence[str]  # of the table, now
     others: tuple[Part, ...] = ()
+    ended: int = 0  # of the entries of a list that is to be there
+    alone: bool = False  # the entries of a list whose own row stays as it is
 
     @property
     def target(self) -> Target:
@@ -53,9 +56,12 @@ class Step(NamedTuple):
             if row["mode"] == "shadow":
                 verb = "no longer counted for" if self.want is None else "counted for as before"
             return f"{verb}: {row['target']}"
+        if self.place == "list_entries" and self.alone:
+            return f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}: its entries as before"
         if self.place == "lists":
             name = f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}"
-            count = f"{row['entries']:,} {'entry' if row['entries'] == 1 else 'entries'}"
+            in_force = row["entries"] - self.ended
+            count = f"{in_force:,} {'entry' if in_force == 1 else 'entries'}"
             return f"{name}: removed" if self.want is None else f"{name}: as before, {count}"
         if self.key == ("guard",):
             held = json.loads(str(self.want["value"]) if self.want else "{}") or {}
@@ -80,13 +86,23 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
         step = Step(it.place, it.key, want, there, it.after, names[it.place])
         if it.place == "rules":
             step = step._replace(others=_others(store, step, it.origins))
+        if it.place == "lists" and want is not None:
+            step = step._replace(ended=_ended(store, it.key, want, rows))
         if strict and (step.others or journal.checksum(it.place, there) != it.after):
             raise XdpguardError(
                 f"{_named(it)} was changed since by something else, or its time has ended",
                 "nothing was changed; xdpguard undo --force puts it back all the same",
             )
         found.append(step)
-    return found
+    told = {it.key for it in found if it.place == "lists"}
+    return [it._replace(alone=it.key not in told) if it.place == "list_entries" else it for it in found]
+
+
+def _ended(store: Store, key: tuple[str, ...], its: Image, rows: Sequence[Touched]) -> int:
+    """Return how many entries of a list have ended, once it is put back."""
+    known = next((it.before for it in rows if (it.place, it.key) == ("list_entries", key)), None)
+    entries = known or journal.current(store, "list_entries", ["ends"], key) or {"ends": b""}
+    return timing(entries["ends"], whole(its["shift"]), time.time()).ended
 
 
 def _rule(store: Store, it: Step) -> Rule | None:

@@ -55,6 +55,9 @@ class Ruleset:
                 clock.follow(self.store, ahead)
                 self.rules.refill()
                 self.shadow_rules.refill()
+                for lists in (self.lists, self.shadow_lists):
+                    if clock.misplaced_lists(self.store, lists.mode):
+                        lists.refill(())
         elif clock.reference(self.store) is None:
             with self.store.transaction():
                 clock.begin(self.store)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from xdpguard.control import needs, openness
-from xdpguard.control.outlook import BlockingEntry, Outlook, held
+from xdpguard.control.outlook import BlockingEntry, Outlook, end_in, held
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.rule import NewRule
@@ -55,17 +55,17 @@ def check_list(
     loopback: Collection[str] = (),
     needed: Collection[Protected] | None = None,
 ) -> None:
-    """Refuse a list that holds every address there is, or one that the host needs and that is not allowed for good.
+    """Refuse a list that holds every address there is, or one that the host needs and that is not allowed for as long.
 
     ``places`` and ``loopback``: as in `needs.refusing`. ``config``: the coming rules of the configuration, which
     replace the stored ones. ``needed``: the result of `needs.refusing`, for whoever checks many lists.
     """
     check_everybody(name, entries)
-    outlook = Outlook(store, config)
+    entries, outlook = entries.at(time.time()), Outlook(store, config)
     for need in needs.refusing(store, {"", *places}, loopback) if needed is None else needed:
         address = need.address
         blocking = held(entries, address)
-        if blocking is not None and outlook.allowed_until(address) < math.inf:
+        if blocking is not None and outlook.allowed_until(address) < end_in(entries, address):
             which = "which" if blocking == address else f"and {address} in it"
             raise XdpguardError(
                 f"the list {name} holds {blocking}, {which} is {need.words}",
@@ -75,9 +75,9 @@ def check_list(
 
 def check_everybody(name: str, entries: AddressSet) -> None:
     """Refuse a list that holds every address there is."""
+    entries = entries.at(time.time())
     for version in (4, 6):
-        whole = entries.holding(Prefix(bytes(4 if version == 4 else 16), 0))
-        if whole is not None and whole.length == 0:
+        if entries.has_all(version):
             raise XdpguardError(
                 f"the list {name} contains every IPv{version} address", f"nothing was changed; {_FORCE}"
             )

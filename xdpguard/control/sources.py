@@ -67,7 +67,7 @@ def _sorted_out(file: str, mark: str, parsed: Parsed, strict: bool, on_step: Cal
     on_step("sorting")
     try:
         entries, twice = aggregate(
-            parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6, parsed.ranges6
+            parsed.first4, parsed.last4, parsed.high6, parsed.low6, parsed.length6, parsed.ranges6, parsed.ends
         )
     except UsageError as error:
         raise UsageError(f"{label}: {error}", error.remedy) from error

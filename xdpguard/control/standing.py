@@ -38,12 +38,12 @@ class Standing:
             return ""
         whole = [_rule_words(target, rule) for rule in self._store.covering("block", target, self._now)[:1]]
         lists = list(self._listed(target))
-        whole += [f"the list {name} holds {entry}" for name, entry in lists if entry.covers(target)]
+        whole += [f"the list {name} holds {entry}{end}" for name, entry, end in lists if entry.covers(target)]
         if whole:
             return f"dropped: {' and '.join(whole)}; let it through with: xdpguard allow {target}"
         parts = [str(rule.target) for rule in self.inside("block", target)]
         some = [f"{_some(parts)} inside it {'is' if len(parts) == 1 else 'are'} blocked"] * bool(parts)
-        some += [f"the list {name} holds {entry}" for name, entry in lists]
+        some += [f"the list {name} holds {entry}{end}" for name, entry, end in lists]
         return f"dropped in part: {' and '.join(some)}" if some else ""
 
     def passing(self, target: Prefix) -> str:
@@ -59,7 +59,7 @@ class Standing:
     def allowed_of(self, name: str) -> Iterator[str]:
         """Say which allow rules let entries of a list through, or parts of them."""
         rules = [it for it in self._store.rules("allow") if it.expires is None or it.expires > self._now]
-        held = self._stored.entries(name) if rules else None
+        held = self._stored.in_force(name) if rules else None
         parts = [str(it.target) for it in rules if isinstance(it.target, Prefix) and held and held.holding(it.target)]
         if parts:
             yield f"{_some(parts)}, which the list {name} contains, stays allowed: the allow rule overrides it"
@@ -74,14 +74,15 @@ class Standing:
             self._inside[kind] = [(it.target, it) for it in alive if isinstance(it.target, Prefix)]
         return [rule for prefix, rule in self._inside[kind] if prefix != target and target.covers(prefix)]
 
-    def _listed(self, target: Prefix) -> Iterator[tuple[str, Prefix]]:
-        """Yield the lists that hold a source, or part of it, each with such an entry."""
+    def _listed(self, target: Prefix) -> Iterator[tuple[str, Prefix, str]]:
+        """Yield the lists that hold a source, or part of it, each with such an entry and until when, in words."""
         if self._lists is None:
-            self._lists = [(it.name, self._stored.entries(it.name)) for it in self._stored.all()]
+            self._lists = [(it.name, self._stored.in_force(it.name)) for it in self._stored.all()]
         for name, entries in self._lists:
-            entry = entries.holding(target)
-            if entry is not None:
-                yield name, entry
+            found = entries.entry(target)
+            if found is not None:
+                entry, end = found
+                yield name, entry, f" {until(end)}" if end else ""
 
 
 def _rule_words(target: Prefix, rule: Rule) -> str:

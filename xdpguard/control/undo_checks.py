@@ -39,7 +39,7 @@ def check(store: Store, steps: Sequence[Step]) -> None:
         from xdpguard.lists.addresses import unpacked
 
         its = it.want if it.key not in forced else None
-        lists[it.key[1]] = unpacked(its["four"], its["six"]) if its else unpacked(b"", b"")
+        lists[it.key[1]] = unpacked(its["four"], its["six"], its["ends"]) if its else unpacked(b"", b"")
         if its:
             safety.check_list(store, it.key[1], lists[it.key[1]])
     safety.check_after(store, _after(store, steps, lists))

@@ -33,6 +33,7 @@ def about(session: Controller, pins: Pins, address: Prefix) -> Address:
         allow=allow,
         block=block,
         lists=lists,
+        ended=entries.ended(address),
         shadow=entries.shadow(address),
         bans=_bans(session, address),
         traffic=_traffic(pins, address) if pins.exist() else None,

@@ -45,10 +45,12 @@ class ShadowRule(Rule, frozen=True, kw_only=True, tag="rule"):
 
 
 class NamedList(Struct, frozen=True, kw_only=True, tag_field="entry", tag="list"):
-    """A list; ``holds``: its entry that contains the address."""
+    """A list; ``holds``: its entry that contains the address. ``expires``, ``left``: of the entry, as of a rule."""
 
     name: str = field(name="list")
     holds: str | None
+    expires: int | None
+    left: int | None
     file: str | None
     source: str
     loaded: int
@@ -164,6 +166,15 @@ class Need(Struct, frozen=True):
     netns: str | None
 
 
+class EndedEntry(Struct, frozen=True, kw_only=True):
+    """An entry of a list that has ended, and so no longer blocks; ``ended``: Unix time."""
+
+    name: str = field(name="list")
+    shadow: bool
+    holds: str
+    ended: int
+
+
 class Address(Struct, frozen=True, kw_only=True):
     """Everything that is known about an address. ``allows_everybody``: notes on rules that let in it and all others."""
 
@@ -173,6 +184,7 @@ class Address(Struct, frozen=True, kw_only=True):
     allow: list[Rule]
     block: list[Rule]
     lists: list[NamedList]
+    ended: list[EndedEntry]
     shadow: list[ShadowRule | ShadowList]
     bans: list[Ban]
     traffic: Traffic | None

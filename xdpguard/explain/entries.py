@@ -11,7 +11,16 @@ from xdpguard.control.lists import Lists
 from xdpguard.control.results import ListHits, RuleHits
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys import abi
-from xdpguard.explain.answers import NamedList, Shadow, ShadowList, ShadowRule, UnknownList, UnknownRule, split_fields
+from xdpguard.explain.answers import (
+    EndedEntry,
+    NamedList,
+    Shadow,
+    ShadowList,
+    ShadowRule,
+    UnknownList,
+    UnknownRule,
+    split_fields,
+)
 from xdpguard.explain.answers import Rule as RuleAnswer
 from xdpguard.policy.hits import NO_SPLIT
 from xdpguard.policy.rule import Rule
@@ -34,11 +43,16 @@ def _rule_fields(found: RuleHits) -> dict[str, Any]:
     }
 
 
-def _list_fields(found: ListHits, entry: Prefix | None) -> dict[str, Any]:
-    its = found.its
+Held = tuple[Prefix, int | None]  # an entry of a list, and its end
+
+
+def _list_fields(found: ListHits, held: Held | None) -> dict[str, Any]:
+    its, (entry, end) = found.its, held or (None, None)
     return {
         "name": its.name,
         "holds": str(entry) if entry else None,
+        "expires": end,
+        "left": None if end is None else max(0, math.ceil(end - time.time())),
         "file": its.file or None,
         "source": its.source,
         "loaded": int(its.loaded),
@@ -72,11 +86,22 @@ class Entries:
         found = _containing(self._lists, address)
         return [(item.its.number, NamedList(**_list_fields(item, entry))) for item, entry in found]
 
+    def ended(self, address: Prefix) -> list[EndedEntry]:
+        """Return the entries of lists that contained an address until they ended."""
+        found, now = [], time.time()
+        for lists in (self._lists, self._shadow_lists):
+            for its in (it for it in lists.stored.all() if it.timing.ended):
+                held = lists.stored.entries(its.name).entry(address)
+                if held and held[1] is not None and held[1] <= now:
+                    shadow = lists.mode == "shadow"
+                    found.append(EndedEntry(name=its.name, shadow=shadow, holds=str(held[0]), ended=held[1]))
+        return found
+
     def list_of(self, number: int, address: Prefix) -> NamedList | UnknownList:
         """Return the list of a number; ``address``: one that it contains."""
         for item in self._lists.in_force():
             if item.its.number == number:
-                return NamedList(**_list_fields(item, self._lists.stored.entries(item.its.name).holding(address)))
+                return NamedList(**_list_fields(item, self._lists.stored.in_force(item.its.name).entry(address)))
         return UnknownList(number=number)
 
     def shadow(self, address: Prefix) -> list[ShadowRule | ShadowList]:
@@ -93,7 +118,7 @@ class Entries:
         for item in self._shadow_lists.in_force():
             its = item.its
             if its.number == place - abi.SHADOW_RULES:
-                return _shadow_list(item, self._shadow_lists.stored.entries(its.name).holding(source))
+                return _shadow_list(item, self._shadow_lists.stored.in_force(its.name).entry(source))
         return UnknownList(number=place - abi.SHADOW_RULES)
 
     def _answers(self, rules: list[Rule]) -> list[RuleAnswer]:
@@ -104,12 +129,12 @@ class Entries:
         return [ShadowRule(**_rule_fields(it), **split_fields(it.split or NO_SPLIT)) for it in found]
 
 
-def _containing(lists: Lists, address: Prefix) -> list[tuple[ListHits, Prefix]]:
+def _containing(lists: Lists, address: Prefix) -> list[tuple[ListHits, Held]]:
     """Return the lists that contain an address, with their entry: by longest prefix, then by number."""
-    pairs = ((item, lists.stored.entries(item.its.name).holding(address)) for item in lists.in_force())
-    found = [(item, entry) for item, entry in pairs if entry is not None]
-    return sorted(found, key=lambda it: (-it[1].length, it[0].its.number))
+    pairs = ((item, lists.stored.in_force(item.its.name).entry(address)) for item in lists.in_force())
+    found = [(item, held) for item, held in pairs if held is not None]
+    return sorted(found, key=lambda it: (-it[1][0].length, it[0].its.number))
 
 
-def _shadow_list(item: ListHits, entry: Prefix | None) -> ShadowList:
-    return ShadowList(**_list_fields(item, entry), **split_fields(item.split or NO_SPLIT))
+def _shadow_list(item: ListHits, held: Held | None) -> ShadowList:
+    return ShadowList(**_list_fields(item, held), **split_fields(item.split or NO_SPLIT))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Bools = NDArray[np.bool_]
 U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 
 _ONE, _ZERO = np.uint64(1), np.uint64(0)
@@ -26,9 +27,18 @@ class Wide(NamedTuple):
     high: U64
     low: U64
 
-    def at(self, where: NDArray[np.intp] | Bools) -> Wide:
+    def at(self, where: NDArray[np.intp] | Bools | slice) -> Wide:
         """Return the numbers at these places."""
         return Wide(self.high[where], self.low[where])
+
+    def equal(self, other: Wide) -> Bools:
+        """Return where the numbers are the other ones."""
+        found: Bools = (self.high == other.high) & (self.low == other.low)
+        return found
+
+    def same_as_before(self) -> Bools:
+        """Return which of the numbers, from the second one on, are the same as the one before them."""
+        return self.at(slice(1, None)).equal(self.at(slice(None, -1)))
 
     def __and__(self, other: Wide) -> Wide:
         return Wide(self.high & other.high, self.low & other.low)
@@ -81,6 +91,10 @@ class Ranges(NamedTuple):
         """How many there are."""
         return self.first.high.size
 
+    def at(self, where: NDArray[np.intp] | Bools) -> Ranges:
+        """Return the ranges at these places."""
+        return Ranges(self.first.at(where), self.last.at(where))
+
     def and_prefixes(self, high: U64, low: U64, length: U8) -> Ranges:
         """Return these ranges and those of prefixes."""
         upper, lower = host_bits(length)
@@ -94,17 +108,21 @@ def merged(ranges: Ranges) -> tuple[Ranges, int]:
         return ranges, 0
     order = np.lexsort((ranges.last.low, ranges.last.high, ranges.first.low, ranges.first.high))
     first, last = ranges.first.at(order), ranges.last.at(order)
-    same = [part[1:] == part[:-1] for part in (*first, *last)]
-    duplicates = int(np.count_nonzero(same[0] & same[1] & same[2] & same[3]))
+    duplicates = int(np.count_nonzero(first.same_as_before() & last.same_as_before()))
+    furthest = reach(last)
+    after = furthest.at(slice(None, -1)).next()
+    begins = np.concatenate(([True], first.at(slice(1, None)).above(after) & ~after.zero()))
+    ends = np.concatenate((begins[1:], [True]))
+    return Ranges(first.at(begins), furthest.at(ends)), duplicates
+
+
+def reach(last: Wide) -> Wide:
+    """Return, for each number, the greatest so far."""
     # numpy has no maximum of 128-bit numbers, but their ranks have one.
     by_last = np.lexsort((last.low, last.high))
     ranks = np.empty(by_last.size, np.int64)
     ranks[by_last] = np.arange(by_last.size)
-    reach = last.at(by_last[np.maximum.accumulate(ranks)])
-    after = Wide(reach.high[:-1], reach.low[:-1]).next()
-    begins = np.concatenate(([True], Wide(first.high[1:], first.low[1:]).above(after) & ~after.zero()))
-    ends = np.concatenate((begins[1:], [True]))
-    return Ranges(first.at(begins), reach.at(ends)), duplicates
+    return last.at(by_last[np.maximum.accumulate(ranks)])
 
 
 def count(ranges: Ranges) -> int:

@@ -189,7 +189,7 @@ class Daemon:
                 self._suspects.ban(session, self._guard, self._links, suspects)
                 if step:  # the session has followed it
                     self._offset = boot_offset()
-                    _log.info("the clock was set; the expiry of rules was adjusted")
+                    _log.info("the clock was set; the ends of rules and of entries of lists were adjusted")
                 self._seen = self._store.version()
 
     def _chores(self, session: Controller) -> None:

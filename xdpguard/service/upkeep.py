@@ -51,7 +51,8 @@ class Upkeep:
                 was = f", had {done.before.entries:,}" if done.before else ""
                 lines = "line" if done.its.skipped == 1 else "lines"
                 skipped = f", {done.its.skipped:,} {lines} skipped" if done.its.skipped else ""
-                _log.info(f"list {done.its.name} loaded: {done.its.entries:,} entries{was}{skipped}")
+                timed = f", {done.its.timing.timed:,} of them with an end" if done.its.timing.timed else ""
+                _log.info(f"list {done.its.name} loaded: {done.its.entries:,} entries{timed}{was}{skipped}")
                 self._told.pop(done.its.name, None)
         except ListsFailed as failed:
             for name, error in failed.errors.items():

@@ -2,8 +2,8 @@
 """Follow the clock when it is set: ends in the store are Unix time, in the kernel seconds since boot.
 
 A rule that was made in this boot keeps its length, whatever the clock says: its end in the store moves with the clock.
-A rule from an earlier boot keeps its end, which the kernel then learns anew. What ended while the clock was wrong is
-kept for a while, and comes back when its end is in the future again.
+A rule from an earlier boot keeps its end, which the kernel then learns anew. The same goes for entries of lists. What
+ended while the clock was wrong is kept for a while, and comes back when its end is in the future again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _MOST = 50_000  # rows of what has ended kept from earlier boots
 _TIMED = ("rules", "parts")
 _ENDED = ("ended", "lapsed")
 _OF_EARLIER = "(mode, kind, target) IN (SELECT mode, kind, target FROM earlier)"
+# Of lists: those that are as they were before this boot, and those of which any entry has an end.
+_EARLIER_LIST = "(mode, 'list', name) IN (SELECT mode, kind, target FROM earlier)"
+_TIMED_LIST = "(mode, name) IN (SELECT mode, name FROM list_entries WHERE length(ends) > 0)"
 
 
 class Reference(NamedTuple):
@@ -64,6 +67,7 @@ def begin(store: Store) -> None:
     store.execute("DELETE FROM earlier")
     for table in _TIMED:
         store.execute(f"INSERT OR IGNORE INTO earlier SELECT mode, kind, target FROM {table} WHERE expires IS NOT NULL")
+    store.execute(f"INSERT INTO earlier SELECT mode, 'list', name FROM lists WHERE {_TIMED_LIST}")
     for table in _ENDED:
         store.execute(f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", (_MOST,))
     _refer(store)
@@ -73,6 +77,7 @@ def follow(store: Store, ahead: float) -> None:
     """Move the ends of what was made in this boot by the clock's step, within a transaction."""
     for table in _TIMED:
         store.execute(f"UPDATE {table} SET expires = expires + ? WHERE NOT {_OF_EARLIER}", (ahead,))
+    store.execute(f"UPDATE lists SET shift = shift + ? WHERE {_TIMED_LIST} AND NOT {_EARLIER_LIST}", (ahead,))
     _refer(store)
 
 
@@ -88,11 +93,20 @@ def show_as_in_kernel(store: Store, attached: bool) -> None:
     for table in _TIMED:
         where = "" if attached else f"WHERE NOT {_OF_EARLIER}"
         store.execute(f"UPDATE {table} SET expires = expires + ? {where}", (ahead,))
+    where = "" if attached else f"AND NOT {_EARLIER_LIST}"
+    store.execute(f"UPDATE lists SET shift = shift + ? WHERE {_TIMED_LIST} {where}", (ahead,))
 
 
 def misplaced(store: Store, now: float) -> int:
     """Return how many rules in force are from an earlier boot and have an end (``now``: Unix time)."""
     return int(store.execute(f"SELECT count(*) FROM rules WHERE expires > ? AND {_OF_EARLIER}", (now,))[0][0])
+
+
+def misplaced_lists(store: Store, mode: Mode | None = None) -> int:
+    """Return how many lists, of a mode or of both, are from an earlier boot and have entries with an end."""
+    where, values = ("AND mode = ?", (mode,)) if mode else ("", ())
+    query = f"SELECT count(*) FROM lists WHERE {_EARLIER_LIST} AND {_TIMED_LIST} {where}"
+    return int(store.execute(query, values)[0][0])
 
 
 def has_lapsed(store: Store, now: float) -> bool:

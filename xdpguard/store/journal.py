@@ -10,7 +10,8 @@ import json
 import time
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from xdpguard.dataplane.sys import kernel
@@ -27,19 +28,26 @@ class Recorded(NamedTuple):
     """A table whose rows are recorded: the columns that identify a row, and those that are no part of a change.
 
     ``volatile`` ones a row that comes back gets anew; ``aside`` ones it gets back, but they are not compared.
+    ``added``: what a row has in the columns that tables of older versions lacked.
     """
 
     key: tuple[str, ...]
     volatile: frozenset[str] = frozenset()
     aside: frozenset[str] = frozenset()
+    added: Mapping[str, Any] = MappingProxyType({})
 
 
 _COUNTS = ("packets", "bytes", "established_packets", "established_bytes", "allowed_packets", "allowed_bytes")
 TABLES = {
     "rules": Recorded(("mode", "kind", "target"), frozenset(("id", "slot", *_COUNTS)), frozenset(("created",))),
     "parts": Recorded(("mode", "kind", "target", "source")),
-    "lists": Recorded(("mode", "name"), frozenset(("number", *_COUNTS)), frozenset(("loaded",))),
-    "list_entries": Recorded(("mode", "name")),
+    "lists": Recorded(
+        ("mode", "name"),
+        frozenset(("number", *_COUNTS)),
+        frozenset(("loaded", "shift")),
+        MappingProxyType({"shift": 0.0}),
+    ),
+    "list_entries": Recorded(("mode", "name"), added=MappingProxyType({"ends": b""})),
     "interfaces": Recorded(("name", "netns"), frozenset(("prog_id", "attached"))),
     "any_mtu": Recorded(("name", "netns")),
     "facts": Recorded(("key",)),
@@ -105,9 +113,14 @@ def touched(store: Store, change: Change) -> list[Touched]:
     """Return the rows that a change touched."""
     rows = store.execute("SELECT place, key, before, after, origins FROM change_rows WHERE change = ?", (change.id,))
     return [
-        Touched(place, tuple(json.loads(key)), image_of(before), after, tuple(json.loads(origins)))
+        Touched(place, tuple(json.loads(key)), _whole(place, image_of(before)), after, tuple(json.loads(origins)))
         for place, key, before, after, origins in rows
     ]
+
+
+def _whole(place: str, image: Image | None) -> Image | None:
+    """Return a row with all columns, which an older version may have recorded without some of them."""
+    return None if image is None else {**TABLES[place].added, **image}
 
 
 def origins(store: Store, key: Sequence[str]) -> list[str]:
@@ -140,8 +153,10 @@ def checksum(place: str, image: Image | None) -> int | None:
     """Return the checksum of what a change can make of a row; None for no row."""
     if image is None:
         return None
-    left_out = TABLES[place].volatile | TABLES[place].aside
-    words = [(name, value) for name, value in sorted(image.items()) if name not in left_out]
+    left_out, added = TABLES[place].volatile | TABLES[place].aside, TABLES[place].added
+    # An older version computed it without the columns that it lacked.
+    its = [(name, value) for name, value in sorted(image.items()) if name not in left_out]
+    words = [(name, value) for name, value in its if name not in added or value != added[name]]
     return zlib.crc32(repr(words).encode())
 
 

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The named lists in the store: a record for each, and its entries as two blobs."""
+"""The named lists in the store: a record for each, and its entries as blobs.
+
+Entries that have ended stay in the store as long as their list is loaded: what is in force is a question of the clock,
+which may be wrong.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,17 +17,20 @@ from xdpguard.policy.hits import NO_SPLIT, Hits, Split
 from xdpguard.policy.rule import Mode
 from xdpguard.store.database import Store
 from xdpguard.store.rows import ADDED, COUNTS, counts_of, hits_of
+from xdpguard.store.timing import UNTIMED, Timing, timing, whole
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
 _OWN = "name, number, source, file, stamp, format, loaded, given, entries, duplicates, skipped, forced"
 _COLUMNS = f"mode, {_OWN}, {COUNTS}"
+_LISTS = f"SELECT {_COLUMNS}, shift, ends FROM lists LEFT JOIN list_entries USING (mode, name) WHERE mode = ?"
 
 
 class NamedList(NamedTuple):
     """A list as it was last loaded. ``loaded`` is Unix time; ``packets`` and ``bytes`` are the hits in the store.
 
+    ``entries``: prefixes in force at the moment; ``timing``: which of them have an end, and how many have ended.
     ``forced``: loaded with --force, so that it is exempt from safety checks.
     """
 
@@ -42,6 +50,7 @@ class NamedList(NamedTuple):
     bytes: int = 0
     mode: Mode = "enforce"
     split: Split = NO_SPLIT  # hits of a shadow list by sender
+    timing: Timing = UNTIMED
 
 
 class ListStore:
@@ -53,12 +62,12 @@ class ListStore:
 
     def all(self) -> list[NamedList]:
         """Return all lists by number, which is the order in which they are matched."""
-        rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE mode = ? ORDER BY number", (self._mode,))
+        rows = self._store.execute(f"{_LISTS} ORDER BY number", (self._mode,))
         return self._store.decoded(lambda: [_list_of(row) for row in rows])
 
     def find(self, name: str) -> NamedList | None:
         """Return the list of a name, or None."""
-        rows = self._store.execute(f"SELECT {_COLUMNS} FROM lists WHERE mode = ? AND name = ?", (self._mode, name))
+        rows = self._store.execute(f"{_LISTS} AND name = ?", (self._mode, name))
         return self._store.decoded(lambda: _list_of(rows[0])) if rows else None
 
     def free_number(self, taken: Iterable[int] = ()) -> int:
@@ -71,25 +80,34 @@ class ListStore:
         return number
 
     def put(self, its: NamedList, entries: AddressSet) -> None:
-        """Add a list, or replace it and its entries."""
+        """Add a list, or replace it and its entries; it then is of this boot (see clock.py)."""
         self._store.unlike = True
         counts = counts_of(its.split if self._mode == "shadow" else Hits(its.packets, its.bytes))
-        row = (self._mode, *its[:12], *counts)
+        row = (self._mode, *its._replace(entries=len(entries))[:12], *counts)
         marks = ", ".join("?" * len(row))
         self._store.execute(f"INSERT OR REPLACE INTO lists ({_COLUMNS}) VALUES ({marks})", row)
         packed = (self._mode, its.name, *entries.packed())
-        self._store.execute("INSERT OR REPLACE INTO list_entries VALUES (?, ?, ?, ?)", packed)
+        self._store.execute(
+            "INSERT OR REPLACE INTO list_entries (mode, name, four, six, ends) VALUES (?, ?, ?, ?, ?)", packed
+        )
+        self._forget_earlier(its.name)
+
+    def in_force(self, name: str) -> AddressSet:
+        """Return the entries of a list that have not ended."""
+        return self.entries(name).at(time.time())
 
     def entries(self, name: str) -> AddressSet:
-        """Return the entries of a list."""
+        """Return all entries of a list, also those that have ended."""
         from xdpguard.lists.addresses import unpacked
 
-        query = "SELECT four, six FROM list_entries WHERE mode = ? AND name = ?"
+        query = (
+            "SELECT four, six, ends, shift FROM list_entries JOIN lists USING (mode, name) WHERE mode = ? AND name = ?"
+        )
         rows = self._store.execute(query, (self._mode, name))
 
         def decode() -> AddressSet:
-            ((four, six),) = rows
-            return unpacked(four, six)
+            ((four, six, ends, shift),) = rows
+            return unpacked(four, six, ends, whole(shift))
 
         return self._store.decoded(decode)
 
@@ -98,6 +116,7 @@ class ListStore:
         self._store.unlike = True
         for table in ("lists", "list_entries"):
             self._store.execute(f"DELETE FROM {table} WHERE mode = ? AND name = ?", (self._mode, name))
+        self._forget_earlier(name)
 
     def add_hits(self, hits: Iterable[tuple[Hits | Split, str]]) -> None:
         """Add hits to lists, given as pairs of hits and list name."""
@@ -105,8 +124,13 @@ class ListStore:
             row = (*counts_of(more), self._mode, name)
             self._store.execute(f"UPDATE lists SET {ADDED} WHERE mode = ? AND name = ?", row)
 
+    def _forget_earlier(self, name: str) -> None:
+        self._store.execute("DELETE FROM earlier WHERE mode = ? AND kind = 'list' AND target = ?", (self._mode, name))
+
 
 def _list_of(row: Sequence[Any]) -> NamedList:
-    mode, own = row[0], row[1:13]
-    hits, split = hits_of(row[13:], mode)
-    return NamedList._make((*own, *hits, mode, split))
+    mode, own, (shift, ends) = row[0], row[1:13], row[-2:]
+    hits, split = hits_of(row[13:-2], mode)
+    its = timing(ends or b"", whole(shift), time.time())
+    found = NamedList._make((*own, *hits, mode, split, its))
+    return found._replace(entries=found.entries - its.ended)

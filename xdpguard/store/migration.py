@@ -2,7 +2,7 @@
 """Migrate stores of older versions, or read them through a migrated copy.
 
 Versions up to 5 only added tables and kept shadow entries in tables of their own. Version 6 added a mode to rules and
-lists; versions 7 to 9 only added tables.
+lists; versions 7 to 9 only added tables. Version 10 added the ends of a list's entries.
 """
 
 from __future__ import annotations
@@ -34,9 +34,13 @@ _COPIES = {
     "shadow_lists": f"""INSERT INTO lists (mode, name, {_LIST}, {_COUNTS})
         SELECT 'shadow', shadow_lists.name, {_LIST}, {_COUNTED} FROM shadow_lists
         LEFT JOIN shadow_hits ON shadow_hits.kind = 'list' AND shadow_hits.name = shadow_lists.name""",
-    "old_list_entries": "INSERT INTO list_entries SELECT 'enforce', name, four, six FROM old_list_entries",
-    "shadow_list_entries": "INSERT INTO list_entries SELECT 'shadow', name, four, six FROM shadow_list_entries",
+    "old_list_entries": """INSERT INTO list_entries (mode, name, four, six)
+        SELECT 'enforce', name, four, six FROM old_list_entries""",
+    "shadow_list_entries": """INSERT INTO list_entries (mode, name, four, six)
+        SELECT 'shadow', name, four, six FROM shadow_list_entries""",
 }
+# Columns that tables of version 6 and later may lack.
+_ADDED = {"lists": ("shift", "REAL NOT NULL DEFAULT 0"), "list_entries": ("ends", "BLOB NOT NULL DEFAULT x''")}
 # Each kind of entry used to have its own mark for an interrupted change.
 _MARKS = "('pending', 'interrupted', 'shadow_pending', 'lists_pending', 'shadow_lists_pending')"
 
@@ -61,6 +65,9 @@ def _migrate(database: sqlite3.Connection) -> None:
         database.execute(f"DROP INDEX IF EXISTS {index}")  # they follow the renamed tables
     for statement in SCHEMA.split(";"):
         database.execute(statement)
+    for table, (column, kind) in _ADDED.items():
+        if column not in {row[1] for row in database.execute(f"PRAGMA table_info({table})")}:
+            database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
     there = _tables(database)
     for table, copy in _COPIES.items():
         if table in there:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-VERSION = 9
+VERSION = 10
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -56,10 +56,10 @@ CREATE TABLE IF NOT EXISTS lapsed (  -- parts of rules whose end came, maybe by 
     PRIMARY KEY (mode, kind, target, source)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS lapsed_expires ON lapsed (expires);
-CREATE TABLE IF NOT EXISTS earlier (  -- rules with an end that are as they were before this boot
+CREATE TABLE IF NOT EXISTS earlier (  -- rules with an end, and lists with ends, that are as they were before this boot
     mode TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    target TEXT NOT NULL,
+    kind TEXT NOT NULL,         -- of a rule, or: list
+    target TEXT NOT NULL,       -- of a rule, or the name of a list
     PRIMARY KEY (mode, kind, target)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS ended_expires ON ended (expires);
@@ -97,7 +97,7 @@ CREATE TABLE IF NOT EXISTS lists (
     format TEXT NOT NULL,
     loaded REAL NOT NULL,       -- Unix time, seconds
     given INTEGER NOT NULL,     -- entries in the file
-    entries INTEGER NOT NULL,   -- prefixes they aggregate to
+    entries INTEGER NOT NULL,   -- prefixes they aggregate to, also those that have ended since
     duplicates INTEGER NOT NULL,
     skipped INTEGER NOT NULL,
     forced INTEGER NOT NULL,
@@ -107,6 +107,7 @@ CREATE TABLE IF NOT EXISTS lists (
     established_bytes INTEGER NOT NULL DEFAULT 0,
     allowed_packets INTEGER NOT NULL DEFAULT 0,
     allowed_bytes INTEGER NOT NULL DEFAULT 0,
+    shift REAL NOT NULL DEFAULT 0,  -- seconds by which the ends of its entries have moved with the clock
     PRIMARY KEY (mode, name),
     UNIQUE (mode, number)
 ) STRICT;
@@ -115,6 +116,7 @@ CREATE TABLE IF NOT EXISTS list_entries (
     name TEXT NOT NULL,
     four BLOB NOT NULL,         -- AddressSet.packed()
     six BLOB NOT NULL,
+    ends BLOB NOT NULL DEFAULT x'',  -- of each prefix, Unix time, 0 for none, or empty if none has one
     PRIMARY KEY (mode, name)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;

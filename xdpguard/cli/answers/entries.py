@@ -65,7 +65,9 @@ class ShadowRule(Rule, frozen=True, kw_only=True):
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """A list as loaded."""
+    """A list as loaded. ``entries``: those in force; ``timed``: of these, those with an end, from ``next_end`` to
+    ``last_end``, Unix time; ``ended``: those no longer in force.
+    """
 
     name: str
     shadow: bool
@@ -77,6 +79,10 @@ class Loaded(Struct, frozen=True, kw_only=True):
     source: str
     file: str | None
     loaded: int
+    timed: int
+    ended: int
+    next_end: int | None
+    last_end: int | None
 
 
 class LoadedNow(Loaded, frozen=True, kw_only=True):
@@ -186,7 +192,13 @@ def _end(expires: float | None) -> int | None:
 def _list_fields(its: Stored, shadow: bool) -> dict[str, Any]:
     names = ("name", "entries", "given", "duplicates", "skipped", "format", "source")
     same = {name: getattr(its, name) for name in names}
-    return same | {"shadow": shadow, "file": its.file or None, "loaded": int(its.loaded)}
+    ends = {
+        "timed": its.timing.timed,
+        "ended": its.timing.ended,
+        "next_end": its.timing.next,
+        "last_end": its.timing.last,
+    }
+    return same | ends | {"shadow": shadow, "file": its.file or None, "loaded": int(its.loaded)}
 
 
 def _reading_fields(done: Result, in_force: bool) -> dict[str, Any]:

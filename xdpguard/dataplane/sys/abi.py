@@ -15,7 +15,7 @@ from xdpguard.dataplane.sys.layouts import counts, guard, rules
 from xdpguard.dataplane.sys.layouts.base import fields, packer, places
 from xdpguard.dataplane.sys.source import source_folder
 
-ABI = 5  # part of the pins' path; raised with every change of a struct or of a map
+ABI = 6  # part of the pins' path; raised with every change of a struct or of a map
 
 REASON_SLOTS = counts.REASON_SLOTS
 PROTOCOLS = counts.PROTOCOLS

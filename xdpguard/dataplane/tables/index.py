@@ -12,10 +12,10 @@ import numpy as np
 
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.layouts import rules
-from xdpguard.dataplane.tables import listnets, placing
+from xdpguard.dataplane.tables import endings, listnets, placing
+from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.dataplane.tables.gathered import Entries4, Entries6, Lists, gathered4, gathered6, limited
-from xdpguard.lists.addresses import U32
-from xdpguard.lists.ranges import U64
+from xdpguard.lists.ranges import U32, U64
 
 WORDS = abi.LINE.size // 8
 _SLOTS4, _SLOTS6 = 8, 2  # entries per line
@@ -36,16 +36,32 @@ class Index(NamedTuple):
     slots: dict[int, int]  # entries by list number
 
 
+class _Beside(NamedTuple):
+    """What stands beside the prefixes: list and number of the end, in place in the words of both families; the lines
+    of ends.
+    """
+
+    four: U64
+    six: U64
+    ends: U64
+
+
 def build(lists: Lists, generation: int) -> Index:
-    """Build the index of lists, given with their numbers; a prefix in several lists counts for the first of them."""
+    """Build the index of lists, given with their numbers; a prefix in several lists counts for the one in which it
+    lasts longest, and of these for the first.
+    """
     four, six = gathered4(lists), limited(gathered6(lists))
+    numbers, table = endings.numbered(np.concatenate((four.end, six.end)))
+    ends = endings.lines(table, boot_offset())
+    owners = np.concatenate((four.owner, six.owner))
+    words = owners.astype(np.uint64) << _LIST_AT | numbers << endings.AT
+    beside = _Beside(words[: four.end.size], words[four.end.size :], ends)
     for attempt in range(1, 1000):
         try:
-            lines = _lines(four, six, generation, 1 + attempt // _TRIES)
+            lines = _lines(four, six, beside, generation, 1 + attempt // _TRIES)
             break
         except placing.TooFull:
             continue
-    owners = np.concatenate((four.owner, six.owner))
     counts = np.bincount(owners, minlength=1)
     return Index(
         lines,
@@ -67,7 +83,7 @@ def held(lines: U64) -> dict[int, int]:
     return {int(number): int(counts[number]) for number in np.flatnonzero(counts)}
 
 
-def _lines(four: Entries4, six: Entries6, generation: int, roomy: int) -> U64:
+def _lines(four: Entries4, six: Entries6, beside: _Beside, generation: int, roomy: int) -> U64:
     """Return the lines, with tables ``roomy`` times as large as usual. Raise TooFull when an entry has no place."""
     factor = placing.multiplier()
     lines4 = placing.lines_for(four.network.size, _SLOTS4) * roomy
@@ -78,16 +94,19 @@ def _lines(four: Entries4, six: Entries6, generation: int, roomy: int) -> U64:
     lengths4 = table4 + lines4
     table6 = lengths4 + _LENGTH_LINES4
     lengths6 = table6 + lines6
-    lines = np.zeros((lengths6 + buckets6 // 4, WORDS), np.uint64)
-    _place4(lines[table4:lengths4], four, factor)
+    ends_at = lengths6 + buckets6 // 4
+    lines = np.zeros((ends_at + len(beside.ends), WORDS), np.uint64)
+    _place4(lines[table4:lengths4], four, beside.four, factor)
     lines[lengths4:table6].view(np.uint32).reshape(-1)[:] = _lengths4(four)
-    _place6(lines[table6:lengths6], six, factor)
-    _lengths6(lines[lengths6:].reshape(-1, 2), six, factor)
+    _place6(lines[table6:lengths6], six, beside.six, factor)
+    _lengths6(lines[lengths6:ends_at].reshape(-1, 2), six, factor)
+    lines[ends_at:] = beside.ends
     head = rules.Index(
         multiplier=factor,
         table4=table4,
         lines4=lines4,
         lengths4=lengths4,
+        ends=ends_at,
         table6=table6,
         lines6=lines6,
         lengths6=lengths6,
@@ -99,17 +118,17 @@ def _lines(four: Entries4, six: Entries6, generation: int, roomy: int) -> U64:
     return lines
 
 
-def _place4(table: U64, entries: Entries4, factor: int) -> None:
+def _place4(table: U64, entries: Entries4, words: U64, factor: int) -> None:
     if not entries.network.size:
         return
     key = entries.network.astype(np.uint64) | _THERE
     prefix = entries.length < 32
     key[prefix] |= _PREFIX | _ONE << (np.uint64(31) - entries.length[prefix].astype(np.uint64))
     slots = placing.arrange(placing.hash_pair(factor, key, np.uint64(0)), len(table), _SLOTS4)
-    table.reshape(-1)[slots] = key | entries.owner.astype(np.uint64) << _LIST_AT
+    table.reshape(-1)[slots] = key | words
 
 
-def _place6(table: U64, entries: Entries6, factor: int) -> None:
+def _place6(table: U64, entries: Entries6, words: U64, factor: int) -> None:
     if not entries.high.size:
         return
     short = entries.length <= 64
@@ -121,7 +140,7 @@ def _place6(table: U64, entries: Entries6, factor: int) -> None:
     slots = placing.arrange(placing.hash_pair(factor, high, low ^ kind), len(table), _SLOTS6)
     cells = table.reshape(-1, WORDS // _SLOTS6)
     cells[slots, 0], cells[slots, 1] = high, low
-    cells[slots, 2] = kind | entries.owner.astype(np.uint64) << _LIST_AT
+    cells[slots, 2] = kind | words
 
 
 def _lengths4(entries: Entries4) -> U32:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import nets6, placing
 from xdpguard.dataplane.tables.gathered import Entries4, Entries6
-from xdpguard.lists.addresses import U32
-from xdpguard.lists.ranges import U8, U64
+from xdpguard.lists.ranges import U8, U32, U64
 
 _ONE = np.uint64(1)
 _MOST_NETS6 = 1 << 20  # /32s that short prefixes may set in the pre-filter

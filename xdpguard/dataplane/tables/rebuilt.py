@@ -55,12 +55,14 @@ def _target(table: str, key: bytes) -> Target:
 def sets(lines: U64) -> dict[int, AddressSet]:
     """Return the entries of each list by its number, from the lines of an index (bpf/stages/index.h).
 
-    A prefix that several lists have is in the first of them only.
+    A prefix that several lists have is in one of them only: the one in which it lasts longest.
     """
     import numpy as np
 
     from xdpguard.dataplane.sys.layouts.rules import Index
+    from xdpguard.dataplane.tables import endings
     from xdpguard.lists.addresses import aggregate
+    from xdpguard.lists.timed import Given
 
     head = Index.from_buffer_copy(lines[0].tobytes())
     one, there = np.uint64(1), np.uint64(1 << 33)
@@ -81,9 +83,10 @@ def sets(lines: U64) -> dict[int, AddressSet]:
     high6, low6 = np.where(short, low, six[:, 0]), np.where(short, np.uint64(0), low)
     length6 = (np.where(short, 64, 128) - free).astype(np.uint8)
     owner4, owner6 = four >> np.uint64(48), kind >> np.uint64(48)
+    ends4, ends6 = (endings.read(words, lines[head.ends :], boot_offset()) for words in (four, kind))
     found = {}
     for number in np.unique(np.concatenate((owner4, owner6))):
         a, b = owner4 == number, owner6 == number
         given = (first[a].astype(np.uint32), last[a].astype(np.uint32), high6[b], low6[b], length6[b])
-        found[int(number)] = aggregate(*given)[0]
+        found[int(number)] = aggregate(*given, ends=Given(ends4[a], ends6[b]))[0]
     return found

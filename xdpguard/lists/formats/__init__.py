@@ -11,6 +11,9 @@
     ipset      ipset save                                                  ipset
     crowdsec   cscli decisions list -o json, -o raw                        exports, columns
 
+Of nftables, ipset and crowdsec, of csv and spamhaus by the names of their columns and members, and of fail2ban's
+`banip --with-time`, the ends of entries are read as well.
+
 A file that allows two readings is refused unless a `Request` decides. Any of them may be gzipped. What is read, and the
 memory it takes, is bounded: see `sources`.
 """

@@ -4,26 +4,26 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.errors import UsageError
-from xdpguard.lists.formats.blocks import BLANK, ENTRY, Bytes, Halves, Lines, Numbers, Positions, Six, solve, unsolved
+from xdpguard.lists.formats.blocks import BLANK, Lines, Numbers, Positions, Six, solve, unsolved
 from xdpguard.lists.formats.entries import HIDDEN, Entry, decoded, entry, hides_address, shown
 from xdpguard.lists.formats.exceptions import Exceptions
+from xdpguard.lists.formats.gathered import Gathered
 from xdpguard.lists.formats.lines import SEVERAL, Meaning, meaning, several
 from xdpguard.lists.formats.notes import Notes
 from xdpguard.lists.formats.single import Single
 from xdpguard.lists.ranges import Ranges
+from xdpguard.lists.timed import Given
 
 MANY_FAULTS = 100_000  # from which more faults than entries mean that it is not a list
 FAULTS = 20  # maximum kept, with line and reason
 MOST = 1 << 26  # entries
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class Fault(NamedTuple):
@@ -50,9 +50,12 @@ class Parsed(NamedTuple):
     ranges6: Ranges
     reading: str = ""  # what the file was taken for
     left_out: int = 0  # rows and entries that do not block
-    ending: int = 0  # entries with an end, which are taken without it
+    ending: int = 0  # entries with an end
     exceptions: int = 0
     given: int = 0  # entries in the file; exceptions may have cut them into more
+    ends: Given | None = None  # of the entries; None if none has one
+    first_end: int = 0  # the first and the last of them, Unix time
+    last_end: int = 0
 
 
 class Collector:
@@ -69,9 +72,7 @@ class Collector:
         self.faults: list[Fault] = []
         self._cleared = 0
         self._skipped = 0
-        self._four: list[tuple[Numbers, Numbers]] = []
-        self._six: list[tuple[Halves, Halves, Bytes]] = []
-        self._ranges: list[tuple[Halves, ...]] = []
+        self._gathered = Gathered()
 
     @property
     def entries(self) -> int:
@@ -118,25 +119,33 @@ class Collector:
         """Read lines with this function in place of `lines.meaning`; slower, as no line is read by arithmetic."""
         self._read = read
 
-    def values(self, values: Sequence[str], lines: Sequence[int]) -> None:
-        """Add entries from cells or strings, each with its line; an empty one is a fault."""
+    def values(self, values: Sequence[str], lines: Sequence[int], ends: Sequence[int] = ()) -> None:
+        """Add entries from cells or strings, each with its line; an empty one is a fault.
+
+        ``ends``: the end of each, as `Notes.end` returns it, 0 for none; empty if none has one.
+        """
         if not values:
             return
         text = "\n".join(values)
         if text.count("\n") != len(values) - 1:
             text = "\n".join(value.replace("\n", "\ufffd") for value in values)
-        self.block((text + "\n").encode("utf-8", "replace"), np.array(lines, dtype=np.intp), blanks=False)
+        self.block((text + "\n").encode("utf-8", "replace"), np.array(lines, dtype=np.intp), blanks=False, ends=ends)
 
-    def block(self, text: bytes, numbers: int | Positions, *, blanks: bool = True) -> None:
-        """Add whole lines, given the number of the first or of each; blank ones are faults unless allowed."""
+    def block(self, text: bytes, numbers: int | Positions, *, blanks: bool = True, ends: Sequence[int] = ()) -> None:
+        """Add whole lines, given the number of the first or of each; blank ones are faults unless allowed.
+
+        ``ends``: as in `values`.
+        """
         found, six, rest = solve(text) if self._read is meaning or not blanks else unsolved(text)
         if isinstance(numbers, int):
             numbers = np.arange(numbers, numbers + len(found.state))
-        single = Single()
+        single, until = Single(), dict[int, int]()
         for at, raw in rest:
             line, number = decoded(raw), int(numbers[at])
             if blanks:
-                said = self._meaning(line, number)
+                said, end = self._meaning(line, number)
+                if end:
+                    until[at] = end
             elif isinstance(said := entry(line), Entry) and hides_address(line):
                 said = HIDDEN
             elif isinstance(said, str) and (found_more := several(line)):
@@ -151,10 +160,10 @@ class Collector:
         if not blanks:
             for number in numbers[found.state == BLANK].tolist():
                 self.fault(number, "", "empty, where an address should be")
-        self._add(found, six, single)
+        self._add(found, six, single, _by_line(ends, until, len(found.state)))
 
-    def _meaning(self, line: str, number: int) -> Entry | str | None:
-        """Return the entry of a line, or why it has none; None if it needs none."""
+    def _meaning(self, line: str, number: int) -> tuple[Entry | str | None, int]:
+        """Return the entry of a line, or why it has none; None if it needs none. And its end, 0 for none."""
         said = self._read(line, self.notes.now)
         if said.remark:
             self.notes.remark(said.remark, number)
@@ -164,30 +173,13 @@ class Collector:
             self.notes.leave_out(said.out)
         elif said.exception:
             self.exception(said.exception, number)
-        elif said.end is None or self.notes.ends(said.end):
-            return said.entry or said.fault or None
-        return None
+        elif (end := self.notes.end(said.end)) is not None:
+            return said.entry or said.fault or None, end
+        return None, 0
 
-    def _add(self, found: Lines, six: Six, single: Single) -> None:
-        four = found.state == ENTRY
-        first, last, high, low, lengths = found.first[four], found.last[four], six.high, six.low, six.lengths
+    def _add(self, found: Lines, six: Six, single: Single, ends: Numbers | None) -> None:
         self._cleared += int(found.cleared.sum()) + single.cleared
-        if single.lines4:
-            order = np.argsort(np.concatenate([np.flatnonzero(four), np.array(single.lines4)]), kind="stable")
-            first = np.concatenate([first, np.array(single.first, dtype=np.uint32)])[order]
-            last = np.concatenate([last, np.array(single.last, dtype=np.uint32)])[order]
-        if single.lines6:
-            order = np.argsort(np.concatenate([six.lines, np.array(single.lines6)]), kind="stable")
-            high = np.concatenate([high, np.array(single.high, dtype=np.uint64)])[order]
-            low = np.concatenate([low, np.array(single.low, dtype=np.uint64)])[order]
-            lengths = np.concatenate([lengths, np.array(single.lengths, dtype=np.uint8)])[order]
-        if len(first):
-            self._four.append((first, last))
-        if len(lengths):
-            self._six.append((high, low, lengths))
-        if single.ranges[0]:
-            self._ranges.append(tuple(np.array(column, np.uint64) for column in single.ranges))
-        self._entries += len(first) + len(lengths) + len(single.ranges[0])
+        self._entries += self._gathered.add(found, six, single, ends)
         if self._entries > MOST:
             raise UsageError(f"{self._name}: more than {MOST:,} entries", "split it into several lists")
         if self._skipped > max(MANY_FAULTS, self._entries):
@@ -200,31 +192,30 @@ class Collector:
 
     def parsed(self, form: str) -> Parsed:
         """Return everything collected so far, without the exceptions."""
-        first, last = self._exceptions.cut4(
-            _joined([first for first, _ in self._four], np.uint32), _joined([last for _, last in self._four], np.uint32)
-        )
-        high, low, lengths = self._exceptions.cut6(
-            _joined([high for high, _, _ in self._six], np.uint64),
-            _joined([low for _, low, _ in self._six], np.uint64),
-            _joined([lengths for _, _, lengths in self._six], np.uint8),
-        )
+        its, notes = self._gathered.without(self._exceptions), self.notes
         return Parsed(
             form,
-            *(first, last, high, low, lengths),
+            *its[:5],
             self._cleared,
             self._skipped,
             self.faults,
-            list(self.notes.said(len(self._exceptions))),
-            self._exceptions.cut_ranges6(
-                Ranges.of(*(_joined([part[at] for part in self._ranges], np.uint64) for at in range(4)))
-            ),
+            list(notes.said(len(self._exceptions))),
+            its.ranges6,
             self.reading or form,
-            self.notes.left_out,
-            self.notes.ending,
+            notes.left_out,
+            notes.ending,
             len(self._exceptions),
             self._entries,
+            its.ends,
+            notes.first_end,
+            notes.last_end,
         )
 
 
-def _joined(parts: list[NDArray[_Scalar]], kind: type[_Scalar]) -> NDArray[_Scalar]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
+def _by_line(ends: Sequence[int], until: Mapping[int, int], count: int) -> Numbers | None:
+    """Return the ends of lines, given of each or by line; None if there are none."""
+    if not until:
+        return np.array(ends, np.uint32) if any(ends) else None
+    found = np.zeros(count, np.uint32)
+    found[list(until)] = list(until.values())
+    return found

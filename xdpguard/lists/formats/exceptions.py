@@ -26,6 +26,7 @@ _LOWER = (1 << 64) - 1
 Numbers = NDArray[np.uint32]
 Halves = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
+Origins = NDArray[np.intp]
 
 
 class _Hole(NamedTuple):
@@ -73,57 +74,60 @@ class Exceptions:
         if len(self) > _MOST:
             raise UsageError(f"{self._name}: more than {_MOST:,} exceptions", "split it into several lists")
 
-    def cut4(self, first: Numbers, last: Numbers) -> tuple[Numbers, Numbers]:
-        """Return IPv4 ranges without the exceptions."""
+    def cut4(self, first: Numbers, last: Numbers) -> tuple[Numbers, Numbers, Origins | None]:
+        """Return IPv4 ranges without the exceptions, and which of the ranges each was part of; None: all are left."""
         groups = _groups(self._holes[4].values())
         if not groups or not len(first):
-            return first, last
+            return first, last, None
         low = np.array([group.first for group in groups], dtype=np.uint32)
         high = np.array([group.last for group in groups], dtype=np.uint32)
         touched = _touched(first, last, low, high)
+        places = np.flatnonzero(touched).tolist()
         made = [
-            piece
-            for begin, end in zip(first[touched].tolist(), last[touched].tolist(), strict=True)
+            (*piece, at)
+            for at, begin, end in zip(places, first[touched].tolist(), last[touched].tolist(), strict=True)
             for piece in self._pieces(begin, end, groups)
         ]
         kept = ~touched
-        starts, ends = ([piece[side] for piece in made] for side in (0, 1))
+        starts, ends, origins = ([piece[column] for piece in made] for column in range(3))
         return (
             np.concatenate([first[kept], np.array(starts, dtype=np.uint32)]),
             np.concatenate([last[kept], np.array(ends, dtype=np.uint32)]),
+            np.concatenate([np.flatnonzero(kept), np.array(origins, dtype=np.intp)]),
         )
 
-    def cut6(self, high: Halves, low: Halves, length: Bytes) -> tuple[Halves, Halves, Bytes]:
-        """Return IPv6 prefixes without the exceptions."""
+    def cut6(self, high: Halves, low: Halves, length: Bytes) -> tuple[Halves, Halves, Bytes, Origins | None]:
+        """Return IPv6 prefixes without the exceptions; see `cut4`."""
         groups = _groups(self._holes[6].values())
         if not groups or not len(high):
-            return high, low, length
+            return high, low, length, None
         lower = np.array([group.first >> 64 for group in groups], dtype=np.uint64)
         upper = np.array([group.last >> 64 for group in groups], dtype=np.uint64)
         host = np.array([(1 << max(64 - bits, 0)) - 1 for bits in range(129)], dtype=np.uint64)[length]
         touched = _touched(high, high | host, lower, upper)
-        made: list[tuple[int, int]] = []
-        rows = zip(high[touched].tolist(), low[touched].tolist(), length[touched].tolist(), strict=True)
-        for upper_half, lower_half, bits in rows:
+        made: list[tuple[int, int, int]] = []
+        columns = (high[touched], low[touched], length[touched], np.flatnonzero(touched))
+        for upper_half, lower_half, bits, at in zip(*(column.tolist() for column in columns), strict=True):
             begin = upper_half << 64 | lower_half
             for piece in self._pieces(begin, begin | ((1 << (128 - bits)) - 1), groups):
-                made.extend(_prefixes(*piece))
+                made.extend((*prefix, at) for prefix in _prefixes(*piece))
         kept = ~touched
         return (
-            np.concatenate([high[kept], np.array([network >> 64 for network, _ in made], dtype=np.uint64)]),
-            np.concatenate([low[kept], np.array([network & _LOWER for network, _ in made], dtype=np.uint64)]),
-            np.concatenate([length[kept], np.array([bits for _, bits in made], dtype=np.uint8)]),
+            np.concatenate([high[kept], np.array([it[0] >> 64 for it in made], dtype=np.uint64)]),
+            np.concatenate([low[kept], np.array([it[0] & _LOWER for it in made], dtype=np.uint64)]),
+            np.concatenate([length[kept], np.array([it[1] for it in made], dtype=np.uint8)]),
+            np.concatenate([np.flatnonzero(kept), np.array([it[2] for it in made], dtype=np.intp)]),
         )
 
-    def cut_ranges6(self, ranges: Ranges) -> Ranges:
-        """Return IPv6 ranges without the exceptions."""
+    def cut_ranges6(self, ranges: Ranges) -> tuple[Ranges, Origins | None]:
+        """Return IPv6 ranges without the exceptions; see `cut4`."""
         groups = _groups(self._holes[6].values())
         if not groups or not ranges.size:
-            return ranges
+            return ranges, None
         rows = zip(*(half.tolist() for half in (*ranges.first, *ranges.last)), strict=True)
         made = [
-            piece
-            for high, low, upper, lower in rows
+            (*piece, at)
+            for at, (high, low, upper, lower) in enumerate(rows)
             for piece in self._pieces(high << 64 | low, upper << 64 | lower, groups)
         ]
         halves = (
@@ -131,7 +135,8 @@ class Exceptions:
             for side in (0, 1)
             for up in (True, False)
         )
-        return Ranges.of(*(np.array(half, dtype=np.uint64) for half in halves))
+        origins = np.array([it[2] for it in made], dtype=np.intp)
+        return Ranges.of(*(np.array(half, dtype=np.uint64) for half in halves)), origins
 
     def _pieces(self, begin: int, end: int, groups: list[_Group]) -> list[tuple[int, int]]:
         """Return what is left of a range."""

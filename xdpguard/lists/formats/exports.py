@@ -40,6 +40,7 @@ class Export:
         self._collector = collector
         self._values: list[str] = []
         self._numbers: list[int] = []
+        self._ends: list[int] = []
         self._form = ""
         self._members = 0  # that are of no known format
         self._timeout = 0.0  # seconds, of the set's elements that name none
@@ -140,9 +141,9 @@ class Export:
             case str(text) | {"prefix": {"addr": str(text), "len": int()}} | {"range": [str(text), str()]}:
                 if isinstance(value, dict):
                     text += f"/{value['prefix']['len']}" if "prefix" in value else f"-{value['range'][1]}"
-                if not seconds or notes.ends(notes.now + seconds):
+                if (end := notes.end(notes.now + seconds if seconds else None)) is not None:
                     notes.came_from(name)
-                    self._add(text, line)
+                    self._add(text, line, end)
             case _:
                 self._collector.fault(line, _shown(value), "not an address, prefix or range")
 
@@ -179,26 +180,27 @@ class Export:
         scope, kind, duration = (str(value.get(key, usual)) for key, usual in _USUAL)
         if reason := skip_reason(scope, kind, duration, value.get("simulated") is True):
             self._collector.notes.leave_out(reason)
-        elif self._lasts(duration, str(value.get("until") or "")):
-            self._add(value["value"], line)
+        elif (end := self._end(duration, str(value.get("until") or ""))) is not None:
+            self._add(value["value"], line, end)
 
-    def _lasts(self, duration: str, until: str) -> bool:
-        """Return whether a decision has no end, or one to come; it is counted then."""
+    def _end(self, duration: str, until: str) -> int | None:
+        """Return the end of a decision, 0 for none; None if it has ended."""
         notes = self._collector.notes
         end = end_of(duration, notes.now)
         if not isinstance(end, float):
             end = end_of(until, notes.now)
-        return not isinstance(end, float) or notes.ends(end)
+        return notes.end(end if isinstance(end, float) else None)
 
-    def _add(self, text: str, line: int) -> None:
+    def _add(self, text: str, line: int, end: int) -> None:
         self._values.append(text)
         self._numbers.append(line)
+        self._ends.append(end)
         if len(self._values) >= _BATCH:
             self._flush()
 
     def _flush(self) -> None:
-        self._collector.values(self._values, self._numbers)
-        self._values, self._numbers = [], []
+        self._collector.values(self._values, self._numbers, self._ends)
+        self._values, self._numbers, self._ends = [], [], []
 
 
 def _shown(value: Any) -> str:

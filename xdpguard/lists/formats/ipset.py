@@ -29,15 +29,18 @@ class Ipset:
         """Add whole lines."""
         values: list[str] = []
         numbers: list[int] = []
+        ends: list[int] = []
         for at, line in enumerate(text.split(b"\n"), start=number):
             words = line.split(None, 3)
             if not words or words[0][:1] in b"#;":
                 continue
             rest = words[3] if len(words) > 3 else b""
             if len(words) > 2 and words[0] in (b"add", b"-A", b"--add"):
-                if (value := self._entry(words[1], words[2], rest, at)) is not None:
+                value, end = self._entry(words[1], words[2], rest, at)
+                if end is not None:
                     values.append(value)
                     numbers.append(at)
+                    ends.append(end)
             elif len(words) > 2 and len(self._unwanted) < _SETS and words[0] in (b"create", b"-N", b"--create"):
                 self._create(words[1], words[2], rest.split())
             elif words[0] in _REMOVES or (words[0] in _FLUSHES and (values or not self._collector.empty)):
@@ -46,7 +49,7 @@ class Ipset:
                 )
             elif words[0] not in (b"COMMIT", *_FLUSHES, b"-X", b"destroy", b"swap"):
                 self._collector.fault(at, decoded(line), "not a line of ipset save")
-        self._collector.values(values, numbers)
+        self._collector.values(values, numbers, ends)
 
     def _create(self, name: bytes, kind: bytes, words: list[bytes]) -> None:
         if kind not in (b"hash:ip", b"hash:net", b"bitmap:ip", b"iphash", b"nethash", b"ipmap"):
@@ -59,24 +62,26 @@ class Ipset:
         if b"timeout" in words[:-1] and (seconds := words[words.index(b"timeout") + 1]).isdigit():
             self._timeouts[name] = float(seconds[:12])
 
-    def _entry(self, name: bytes, value: bytes, rest: bytes, line: int) -> str | None:
+    def _entry(self, name: bytes, value: bytes, rest: bytes, line: int) -> tuple[str, int | None]:
+        """Return an entry, and its end: 0 for none, None if it does not block."""
         unwanted = self._unwanted.get(name, "")
         if not unwanted and b"," in value:
             unwanted = "entries with a port or another part"
         if unwanted:
             self._collector.notes.leave_out(unwanted)
-            return None
+            return "", None
         text = value.decode("latin-1")
         text = text if "/" in text or "-" in text else text + self._lengths.get(name, "")
         if b'"' in rest:
             rest = _QUOTED.sub(b"", rest)
         if b"nomatch" in rest and b"nomatch" in rest.split():
             self._collector.let_in(text, line, "exceptions (nomatch)")
-            return None
+            return text, None
         seconds = self._timeouts.get(name, 0.0)
         if rest and (found := _TIMEOUT.search(rest)):
             seconds = float(found[1])
-        if seconds and not self._collector.notes.ends(self._collector.notes.now + seconds):
-            return None
-        self._collector.notes.came_from(decoded(name))
-        return text
+        notes = self._collector.notes
+        end = notes.end(notes.now + seconds if seconds else None)
+        if end is not None:
+            notes.came_from(decoded(name))
+        return text, end

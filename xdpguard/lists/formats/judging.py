@@ -9,19 +9,22 @@ from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.judges import Verdict
 
 
-def ruled_out(verdicts: Iterable[Verdict], value: str, line: int, collector: Collector) -> bool:
-    """Return whether a verdict says that an address does not block; that is counted, and what is unclear is noted."""
+def lasting(verdicts: Iterable[Verdict], value: str, line: int, collector: Collector) -> int | None:
+    """Return until when an address blocks: 0 for good, None if a verdict says that it does not.
+
+    The latter is counted, and what is unclear is noted.
+    """
     notes = collector.notes
     end: float | None = None
     for said in verdicts:
         if said.let_in:
             collector.let_in(value, line, said.let_in)
-            return True
+            return None
         if said.out:
             notes.leave_out(said.out)
-            return True
+            return None
         if said.unclear:
             notes.remark(said.unclear, line)
         if said.end is not None:
             end = said.end if end is None else min(end, said.end)
-    return end is not None and not notes.ends(end)
+    return notes.end(end)

@@ -49,6 +49,7 @@ class Nftables:
         self._sets = 0
         self._values: list[str] = []
         self._numbers: list[int] = []
+        self._ends: list[int] = []
 
     def read(self, blocks: Iterator[bytes]) -> None:
         """Read text that may be cut anywhere."""
@@ -77,8 +78,8 @@ class Nftables:
             at = len(text)
         self._line(text, at)
         self._held = text[at:]
-        self._collector.values(self._values, self._numbers)
-        self._values, self._numbers = [], []
+        self._collector.values(self._values, self._numbers, self._ends)
+        self._values, self._numbers, self._ends = [], [], []
 
     def _line(self, text: bytes, at: int) -> int:
         """Return the line number at this offset; offsets must ascend."""
@@ -149,18 +150,20 @@ class Nftables:
                 self._collector.notes.leave_out("catch-all elements (*)")
             elif " . " in value:
                 self._collector.notes.leave_out("elements with a port or another part")
-            elif self._lasts(bare):
+            elif (end := self._end(bare)) is not None:
                 self._values.append(value)
                 self._numbers.append(line)
+                self._ends.append(end)
                 self._collector.notes.came_from(self._name)
 
-    def _lasts(self, element: bytes) -> bool:
-        """Return whether an element has no end, or one to come; it is counted then."""
+    def _end(self, element: bytes) -> int | None:
+        """Return the end of an element, 0 for none; None if it has ended."""
         seconds = self._timeout
         if b" timeout " in element or b" expires " in element:
             times = dict(_TIMED.findall(element))
             seconds = duration(decoded(times.get(b"expires") or times.get(b"timeout") or b""))
-        return not seconds or self._collector.notes.ends(self._collector.notes.now + seconds)
+        notes = self._collector.notes
+        return notes.end(notes.now + seconds if seconds else None)
 
 
 def _unwanted(kind: bytes, typeof: bool) -> str:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What there is to tell about a list beside its entries: what was left out, what ends, what was read with a remark."""
+"""What there is to tell about a list beside its entries: what was left out, what was read with a remark."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 
 from xdpguard.lists.formats.entries import shown
 from xdpguard.lists.formats.words import lets_in
-from xdpguard.units import moment
+from xdpguard.lists.timed import LATEST
 
 _KINDS = 20  # maximum told apart
 _SETS = 1000  # maximum counted
@@ -23,7 +24,8 @@ class Notes:
         self.now = now
         self._left_out: Counter[str] = Counter()
         self._remarks: dict[str, tuple[int, int]] = {}  # number of lines, the first of them
-        self._ends: tuple[int, float, float] = (0, 0.0, 0.0)  # number, the first, the last
+        self.ending = 0  # entries that have an end
+        self.first_end = self.last_end = 0  # the first and the last of them, Unix time
         self._sets: dict[str, None] = {}
 
     @property
@@ -31,24 +33,26 @@ class Notes:
         """The number of entries left out."""
         return self._left_out.total()
 
-    @property
-    def ending(self) -> int:
-        """The number of entries that have an end."""
-        return self._ends[0]
-
     def leave_out(self, what: str, number: int = 1) -> None:
         """Count entries that do not block: decisions that do not ban, elements with a port, rows that say allow."""
         what = shown(what)
         self._left_out[what if what in self._left_out or len(self._left_out) < _KINDS else "others"] += number
 
-    def ends(self, end: float) -> bool:
-        """Count an entry that ends at this Unix time; return whether it is still in force."""
+    def end(self, end: float | None) -> int | None:
+        """Count an entry by its end (Unix time, None: it has none).
+
+        Return the end in whole seconds, rounded up, 0 for none: so late a one cannot be told apart from none. Return
+        None if it has ended.
+        """
+        if end is None or end > LATEST:
+            return 0
         if end <= self.now:
             self.leave_out("entries that have ended")
-            return False
-        number, first, last = self._ends
-        self._ends = (number + 1, min(first or end, end), max(last, end))
-        return True
+            return None
+        whole = math.ceil(end)
+        self.ending += 1
+        self.first_end, self.last_end = min(self.first_end or whole, whole), max(self.last_end, whole)
+        return whole
 
     def remark(self, what: str, line: int) -> None:
         """Count a line that is read with a remark, such as words that are taken for comments."""
@@ -67,11 +71,6 @@ class Notes:
             yield f"left out: {what} ({number})"
         if exceptions:
             yield f"exceptions: {exceptions}, kept out of the entries that hold them"
-        number, first_end, last_end = self._ends
-        if number:
-            until = f"at {moment(first_end)}" if first_end == last_end else f"{moment(first_end)} to {moment(last_end)}"
-            have = "entries have an end" if number > 1 else "entry has an end"
-            yield f"{number:,} {have} ({until}), which a list does not keep: in force until the list is loaded again"
         for what, (number, line) in self._remarks.items():
             yield f"{what}: {number:,} {'lines, the first is line' if number > 1 else 'line:'} {line}"
         for name in [it for it in self._sets if lets_in(it)][:_NAMED]:

@@ -11,7 +11,7 @@ from typing import Any
 from xdpguard.lists.formats import judges, words
 from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.entries import decoded
-from xdpguard.lists.formats.judging import ruled_out
+from xdpguard.lists.formats.judging import lasting
 
 _LINES = re.compile(rb'\s*\{[^{}\n]*"(?:cidr|sblid|type)"\s*:[^{}\n]*\}[ \t]*(?:\n|$)')
 _OBJECTS = re.compile(rb"\s*\{[^{}\n]*\}[ \t]*\n\s*\{")
@@ -33,6 +33,7 @@ def spamhaus(text: bytes, number: int, collector: Collector) -> None:
     """Add whole lines, each an object with ``cidr``; the last one describes the list itself."""
     values: list[str] = []
     numbers: list[int] = []
+    ends: list[int] = []
     for at, line in enumerate(text.split(b"\n"), start=number):
         if not line.strip():
             continue
@@ -41,12 +42,14 @@ def spamhaus(text: bytes, number: int, collector: Collector) -> None:
         except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict) and isinstance(found.get("cidr"), str):
-            if not ruled_out(_verdicts(found, collector.notes.now), found["cidr"], at, collector):
+            end = lasting(_verdicts(found, collector.notes.now), found["cidr"], at, collector)
+            if end is not None:
                 values.append(found["cidr"])
                 numbers.append(at)
+                ends.append(end)
         elif not isinstance(found, dict) or found.get("type") != "metadata":
             collector.fault(at, decoded(line).strip(), 'not an object with "cidr"')
-    collector.values(values, numbers)
+    collector.values(values, numbers, ends)
 
 
 def _verdicts(found: dict[str, Any], now: float) -> Iterator[judges.Verdict]:

@@ -16,7 +16,7 @@ class Single:
     def __init__(self) -> None:
         self.lines4, self.first, self.last = array("q"), array("L"), array("L")
         self.lines6, self.high, self.low, self.lengths = array("q"), array("Q"), array("Q"), array("B")
-        self.ranges = tuple(array("Q") for _ in range(4))
+        self.lines, self.ranges = array("q"), tuple(array("Q") for _ in range(4))
         self.cleared = 0
 
     def add(self, line: int, said: Entry) -> None:
@@ -32,5 +32,6 @@ class Single:
             self.low.append(network & _LOWER)
             self.lengths.append(length)
         for first, last in said.ranges6:
+            self.lines.append(line)
             for column, half in zip(self.ranges, (*divmod(first, 1 << 64), *divmod(last, 1 << 64)), strict=True):
                 column.append(half)

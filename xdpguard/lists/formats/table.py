@@ -9,7 +9,7 @@ from xdpguard.lists.formats.collector import Collector
 from xdpguard.lists.formats.decisions import skip_reason
 from xdpguard.lists.formats.ends import duration
 from xdpguard.lists.formats.entries import Entry, addresses_in, decoded, entry, has_address
-from xdpguard.lists.formats.judging import ruled_out
+from xdpguard.lists.formats.judging import lasting
 from xdpguard.lists.formats.layout import Layout
 from xdpguard.lists.formats.masks import joined
 from xdpguard.lists.formats.names import NAMED
@@ -58,6 +58,7 @@ class Table:
         del kept[:passed]
         values: list[str] = []
         numbers: list[int] = []
+        ends: list[int] = []
         judges, decisions = layout.judges, layout.decisions
         speaking = not decisions and has_clear_words(text)
         rows = split_rows([line for _, line in kept], layout.delimiter)
@@ -65,20 +66,23 @@ class Table:
             self._collector.notes.remark(_STRAY, kept[start][0])
         for start, row in zip(rows.starts, rows.rows, strict=True):
             at = kept[start][0]
-            value = self._decision(row) if decisions else _address(row, layout)
-            if value is not None and not (judges and self._ruled_out(row, value, at)):
+            value, end = self._decision(row) if decisions else (_address(row, layout), 0)
+            if judges and end is not None:
+                end = self._lasting(row, value, at)
+            if end is not None:
+                ends.append(end)
                 values.append(value.strip().replace("\n", ",") if "\n" in value else value)
                 numbers.append(at)
                 if speaking and any(map(speaks_alone, row)):
                     self._collector.notes.remark(_WORDS, at)
                 if self._holds_others(row, value):
                     self._collector.notes.remark(_OTHERS, at)
-        self._collector.values(values, numbers)
+        self._collector.values(values, numbers, ends)
 
-    def _ruled_out(self, row: Row, value: str, line: int) -> bool:
+    def _lasting(self, row: Row, value: str, line: int) -> int | None:
         now = self._collector.notes.now
         said = (judge.verdict(cell(row, judge.at), now) for judge in self._layout.judges)
-        return ruled_out(said, value, line, self._collector)
+        return lasting(said, value, line, self._collector)
 
     def _holds_others(self, row: Row, value: str) -> bool:
         """Return whether there are addresses in cells that no header names, or that its names do not tell of."""
@@ -91,7 +95,8 @@ class Table:
                     return True
         return False
 
-    def _decision(self, row: Row) -> str | None:
+    def _decision(self, row: Row) -> tuple[str, int | None]:
+        """Return the address of a decision, and its end: 0 for none, None if it does not block."""
         value = cell(row, self._layout.first)
         scope = cell(row, self._scope)
         if not scope and value.partition(":")[0].lower() in ("ip", "range"):
@@ -102,10 +107,10 @@ class Table:
         left = cell(row, self._duration)
         if reason := skip_reason(scope, cell(row, self._kind) or "ban", left, simulated):
             self._collector.notes.leave_out(reason)
-            return None
+            return value, None
         seconds = duration(left)
         notes = self._collector.notes
-        return value if seconds is None or notes.ends(notes.now + seconds) else None
+        return value, notes.end(None if seconds is None else notes.now + seconds)
 
 
 def _address(row: Row, layout: Layout) -> str:

@@ -10,7 +10,7 @@ from xdpguard.lists.formats.entries import decoded
 
 _FIRST = re.compile(r"\$(?:SOA|NS|TTL|TIMESTAMP|MAXRANGE4|DATASET)\s|:127\.", re.IGNORECASE)
 _TIMESTAMP = re.compile(r"\$TIMESTAMP\s+\S+\s+[^\s;#]", re.IGNORECASE)
-_ENDS = "an end of the whole zone ($TIMESTAMP), which a list does not keep"
+_ENDS = "an end of the whole zone ($TIMESTAMP), which is not read"
 _VALUE = re.compile(r"\s:|:127\.|\s")
 
 

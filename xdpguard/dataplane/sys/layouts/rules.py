@@ -78,7 +78,7 @@ class Index(Layout):
         ("table4", u32),
         ("lines4", u32),
         ("lengths4", u32),
-        ("zero", u32),
+        ("ends", u32),
         ("table6", u32),
         ("lines6", u32),
         ("lengths6", u32),
