@@ -209,7 +209,7 @@ class Demo:
         file.write_text(nets)
         self.guard("lists", "load", "demo", str(file))
         self.expect("  swapped for one without it", "ok", self.get(4, 6))
-        self.guard("lists", "drop", "demo")
+        self.guard("lists", "remove", "demo")
 
     def ports_and_checks(self) -> None:
         """Close a port, send impossible packets, and observe."""

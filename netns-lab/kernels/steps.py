@@ -70,7 +70,7 @@ def steps(site: Site, mode: str) -> Iterator[Row]:
     site.xdpguard("lists", "load", "kernels", "netns-lab/kernels/list.txt")
     yield Row("an address of a list connects", "no", yes(connects(site.lab, CLIENTS4[1], 1.5)))
     yield Row("one that is not in it does", "yes", yes(connects(site.lab, CLIENTS4[0])))
-    site.xdpguard("lists", "drop", "kernels")
+    site.xdpguard("lists", "remove", "kernels")
     yield Row("without the list it connects", "yes", yes(connects(site.lab, CLIENTS4[1])))
     site.xdpguard("guard", "set", f"flood_rate={_FLOOD['begins']}", "hold=30s")
     with _flooded(site.lab):

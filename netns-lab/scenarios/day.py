@@ -158,7 +158,7 @@ class Day:
         yield self._its.run("rules", "rules", "--kind", "shadow", "--json")
         yield from self._its.both("lists show", "lists", "show")
         yield self._its.run("unblock", "unblock", "--shadow", "192.0.2.9")
-        yield self._its.run("lists drop", "lists", "drop", "botnets")
+        yield self._its.run("lists remove", "lists", "remove", "botnets")
 
     def _guard(self) -> Iterator[Said]:
         yield from self._its.both("guard show", "guard", "show")

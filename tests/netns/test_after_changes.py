@@ -37,7 +37,7 @@ def test_unblocking_says_what_drops_it_still(command: Command) -> None:
     said = notes(command, "disallow", A)
     assert "would now be dropped: the list bad holds" in said
     assert "nothing is dropped until the next attach" in said
-    command.ok("lists", "drop", "bad")
+    command.ok("lists", "remove", "bad")
     command.ok("block", NET, A)
     assert f"it is inside {NET}, which is blocked" in command.ok("unblock", A)
     command.ok("block", A)

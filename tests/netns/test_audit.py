@@ -145,7 +145,7 @@ def test_the_service_repairs_it(attached: Command) -> None:
 def test_settings_that_were_overwritten_are_seen_without_any_entry(attached: Command, lab: Lab) -> None:
     attached.ok("unblock", RULE4, NET4, RULE6, NET6)
     attached.ok("unblock", "--port", "99/udp")
-    attached.ok("lists", "drop", "held")
+    attached.ok("lists", "remove", "held")
     assert attached.json("status")["audit"]["settings"] is True, "positive control"
     try:
         set_to()(attached)

@@ -391,7 +391,7 @@ def test_closed_standard_streams(attached: Command, tmp_path: Path, closed: str)
     try:
         tell_nobody(attached, path, closed)
     finally:
-        attached.ok("lists", "drop", "one")
+        attached.ok("lists", "remove", "one")
 
 
 def tell_nobody(attached: Command, path: Path, closed: str) -> None:

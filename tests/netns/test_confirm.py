@@ -265,7 +265,7 @@ def test_every_kind_of_change(attached: Command, lab: Lab) -> None:
         (["promote", "--all", "--force"], None),
         (["guard", "set", "mode=observe"], None),
         (["disallow", clients[0]], None),
-        (["lists", "drop", "x"], None),
+        (["lists", "remove", "x"], None),
         (["unblock", clients[1], "198.51.100.0/24"], None),
     ]
     attached.ok("block", clients[0], clients[1])

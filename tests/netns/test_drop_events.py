@@ -109,7 +109,7 @@ def test_for_people(attached: Command, lab: Lab) -> None:
     assert "malformed     30 bytes: 020000000001" in lines[3]
     assert result.err.startswith("xdpguard: note: samples shown: 4; dropped since attaching: malformed 1, deny 2,")
     attached.ok("unblock", "198.51.100.7")
-    attached.ok("lists", "drop", "bad")
+    attached.ok("lists", "remove", "bad")
     attached.ok("lists", "load", "new", "-", stdin="192.0.2.99\n")
     lines = attached.ok("events").splitlines()
     assert lines[0].endswith("  a rule that was removed since")

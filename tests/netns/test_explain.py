@@ -95,7 +95,7 @@ def test_the_rule_that_decides_and_what_would_be_without_it(attached: Command) -
     found = explain(attached, line)
     assert (found["decided_by"]["list"], found["stage"]) == ("one", "named lists")
     assert found["without"]["decided_by"]["list"] == "two", "which the program would name only then"
-    attached.ok("lists", "drop", "one")
+    attached.ok("lists", "remove", "one")
     found = explain(attached, line)
     assert found["decided_by"]["list"] == "two"
     assert found["without"]["reason"] == "pass"

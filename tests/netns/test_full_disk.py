@@ -89,7 +89,7 @@ def test_a_command_that_lacks_room_changes_nothing(lab: Lab, guarded: Command, d
         commands += [
             ("guard", "set", "mode=always"),
             ("allow", "192.0.2.9"),
-            ("lists", "drop", "bad"),
+            ("lists", "remove", "bad"),
             ("unblock", "192.0.2.3"),
             ("lists", "load", "bad", "-"),
         ]

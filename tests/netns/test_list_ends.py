@@ -84,7 +84,7 @@ def test_the_end_is_told_and_undone_and_promoted(lab: Lab, attached: Command) ->
     attached.ok("block", SECOND)
     assert f"the list x holds {SECOND} until " in attached.ok("unblock", SECOND)
     before = shown(attached, "x")
-    attached.ok("lists", "drop", "x")
+    attached.ok("lists", "remove", "x")
     assert answered(lab, 4) == EVERYBODY
     assert "list x: as before, 1 entry" in attached.ok("undo")
     assert answered(lab, 4) == without(1)

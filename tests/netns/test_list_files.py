@@ -421,7 +421,7 @@ def test_taking_the_allowance_away_that_a_list_needs(attached: Command, lab: Lab
         line = attached.refused(1, *words)
         assert f"{OUTSIDE4} is this host's gateway in {lab.server}, and the list x contains it" in line
     assert [it["expires"] for it in attached.json("rules", "--kind", "allow")] == [None]
-    attached.ok("lists", "drop", "x")
+    attached.ok("lists", "remove", "x")
     attached.ok("disallow", OUTSIDE4)
 
 

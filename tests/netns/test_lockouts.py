@@ -72,7 +72,7 @@ def test_a_stranger_with_half_logged_in_connections(attached: Command, lab: Lab,
         attached.ok("unblock", address)
         attached.ok("lists", "load", "drop", "-", stdin=f"{address}\n")
         assert not works(lab, 4, "udp", STRANGER)
-        attached.ok("lists", "drop", "drop")
+        attached.ok("lists", "remove", "drop")
         attached.ok("block", "--shadow", address)
         attached.ok("promote", address)
         assert not works(lab, 4, "udp", STRANGER)

@@ -171,10 +171,10 @@ def test_beside_real_ones(attached: Command, lab: Lab) -> None:
     assert answered(lab, 4) == without(*range(6)), "no hole in a list"
     real, shadow = attached.json("lists", "show", "x")
     assert (real["shadow"], real["entries"], shadow["shadow"], shadow["packets"]) == (False, 1, True, 0)
-    attached.ok("lists", "drop", "x", "--shadow")
+    attached.ok("lists", "remove", "x", "--shadow")
     assert shown(attached, "x")["shadow"] is False
     load(attached, "x", source)
-    attached.ok("lists", "drop", "x")
+    attached.ok("lists", "remove", "x")
     assert attached.json("lists", "show") == []
     assert answered(lab, 4) == EVERYBODY
 
@@ -436,7 +436,7 @@ def test_bad_input(command: Command) -> None:
         (1, ["promote", "--list", "nosuch"]),
         (1, ["promote", "--all"]),
         (2, ["promote", "--all", "192.0.2.1"]),
-        (1, ["lists", "drop", "--shadow", "nosuch"]),
+        (1, ["lists", "remove", "--shadow", "nosuch"]),
         (2, ["lists", "load", "x", "/dev/null", "--shadow", "--force"]),
     ):
         command.refused(code, *words)

@@ -156,7 +156,7 @@ def clear(command: Command, *keep: str) -> None:
     with Store(command.store, read_only=True) as store:
         names = [it.name for it in ListStore(store).all() if it.name not in keep]
         rules = store.rules()
-    done: list[Result] = [command("lists", "drop", *names)] if names else []
+    done: list[Result] = [command("lists", "remove", *names)] if names else []
     for kind, undo in (("block", ["unblock"]), ("allow", ["disallow", "--force"])):
         targets = [str(rule.target) for rule in rules if rule.kind == kind]
         if targets:

@@ -126,7 +126,7 @@ class Commands:
 
     def empty(self) -> Spent:
         """Remove the list."""
-        return self("lists", "drop", "bench")
+        return self("lists", "remove", "bench")
 
     def program(self, interface: str) -> int:
         """Return a descriptor, owned by the caller, of the program on an interface in the server's namespace."""

@@ -48,7 +48,7 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
             "xdpguard.cli.recover",
             "Rebuild a lost or damaged rule store from what the kernel holds and the last good copy.",
         ),
-        "lists": Source("xdpguard.cli.lists", "Load, show and drop named block lists of up to millions of entries."),
+        "lists": Source("xdpguard.cli.lists", "Load, show and remove named block lists of up to millions of entries."),
     },
     "Traffic": {
         "stats": Source(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The commands lists load, lists drop, lists show."""
+"""The commands lists load, lists remove, lists show."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ and nft list ruleset, CrowdSec decisions. Loading a name again swaps the list at
 \b
 A shadow list may exist beside an enforced list of the same name, until `promote --list NAME` swaps it in.
 """
-_DROP_EXAMPLES = """
+_REMOVE_EXAMPLES = """
 \b
 Examples:
-  xdpguard lists drop firehol
+  xdpguard lists remove firehol
 """
 _SHOW_EXAMPLES = """
 \b
@@ -59,14 +59,15 @@ Examples:
 lists_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Load, show and drop named block lists of up to millions of entries.",
+    help="Load, show and remove named block lists of up to millions of entries.",
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     lists_app.command(epilog=_LOAD_EXAMPLES)(load)
-    lists_app.command(epilog=_DROP_EXAMPLES)(drop)
+    lists_app.command(epilog=_REMOVE_EXAMPLES)(remove)
+    lists_app.command("drop", epilog=_REMOVE_EXAMPLES, hidden=True)(remove)  # its name in earlier versions
     lists_app.command(epilog=_SHOW_EXAMPLES)(show)
     app.add_typer(lists_app, name="lists")
 
@@ -147,7 +148,7 @@ def load(
         render.note(text)
 
 
-def drop(
+def remove(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to remove.", show_default=False)],
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow lists only; enforced lists stay.")] = False,
@@ -168,7 +169,7 @@ def drop(
         found.drop_lists([name for name in wanted if name in real], [name for name in wanted if name in counting])
     for it, counted in done:
         what = f"{'the shadow list ' if counted else ''}{it.name}"
-        render.say(f"dropped {what}: {render.counted(it.entries, 'entry', 'entries')}")
+        render.say(f"removed {what}: {render.counted(it.entries, 'entry', 'entries')}")
         if it.source == "config":
             render.note(f"{it.name} is in the configuration file, and is loaded again with it")
 

@@ -169,7 +169,7 @@ def _cut(need: Protected, entry: BlockingEntry, until: float) -> tuple[str, str]
     if kind == "the list":
         return (
             f"{need.address} is {need.words}, and the list {name} contains it{then}",
-            f"drop the list first: xdpguard lists drop {name}; {_FORCE}",
+            f"remove the list first: xdpguard lists remove {name}; {_FORCE}",
         )
     if kind == "closed port":
         return (

@@ -76,7 +76,7 @@ class ListStore:
         used = {row[0] for row in rows}.union(taken)
         number = next((number for number in range(abi.LISTS) if number not in used), None)
         if number is None:
-            raise XdpguardError(f"there are {abi.LISTS} lists already", "drop one, or merge several into one file")
+            raise XdpguardError(f"there are {abi.LISTS} lists already", "remove one, or merge several into one file")
         return number
 
     def put(self, its: NamedList, entries: AddressSet) -> None:
