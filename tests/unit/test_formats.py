@@ -147,7 +147,7 @@ def test_mapped_addresses_are_ipv4() -> None:
         ("www.example.org", "names are not looked up"),
         ("1.2.3.4/33", "prefix length"),
         ("1.2.3.4/", "prefix length"),
-        ("1.2.3.4/255.0.255.0", "no netmask"),
+        ("1.2.3.4/255.0.255.0", "not a netmask"),
         ("2001:db8::/129", "prefix length"),
         ("2001:db8::/-1", "a range with a prefix"),
         ("1.2.3.4 5.6.7.8", "several addresses on one line"),
@@ -191,7 +191,7 @@ def test_no_more_than_twenty_faults_are_kept_and_those_are_the_first() -> None:
     lines = [f"bad{number}" for number in range(1, 100)]
     lines[40] = "x" * 5000  # found earlier than the others of its block
     whatever = Request("plain")
-    assert "99 lines are no entries and 1 are" in str(refused("\n".join([*lines, "192.0.2.1"])))
+    assert "99 lines are not entries and 1 are" in str(refused("\n".join([*lines, "192.0.2.1"])))
     found = parsed("\n".join([*lines, "192.0.2.1"]), request=whatever)
     assert found.skipped == 99
     assert [fault.line for fault in found.faults] == list(range(1, 21))

@@ -20,9 +20,9 @@ CASES: dict[str, Case] = {
     "numbers": Case("3221225985-3221225995" + MORE, HOSTS, "a number, and not an address"),
     # prefixes
     "netmask": Case("192.0.2.0/255.255.255.0\n128.0.0.0/192.0.0.0\n", "192.0.2.0/24 128.0.0.0/2"),
-    "wildcard mask": Case("198.51.100.0/0.0.0.255" + MORE, HOSTS, "no netmask; write a prefix length"),
-    "holes in a netmask": Case("198.51.100.0/255.0.255.0" + MORE, HOSTS, "no netmask"),
-    "netmask of IPv6": Case("2001:db8::/255.255.0.0" + MORE, HOSTS, "no netmask"),
+    "wildcard mask": Case("198.51.100.0/0.0.0.255" + MORE, HOSTS, "not a netmask; write a prefix length"),
+    "holes in a netmask": Case("198.51.100.0/255.0.255.0" + MORE, HOSTS, "not a netmask"),
+    "netmask of IPv6": Case("2001:db8::/255.255.0.0" + MORE, HOSTS, "not a netmask"),
     "mapped": Case("::ffff:192.0.2.0/120\n::ffff:198.51.100.7\n", "192.0.2.0/24 198.51.100.7"),
     "mapped, length of IPv4": Case("::ffff:198.51.100.0/24" + MORE, HOSTS, "an IPv4-mapped address"),
     "mapped, many": Case("2001:db8::/64\n::ffff:198.51.100.0/24\n2001:db8:1::/64\n", "2001:db8::/64 2001:db8:1::/64",

@@ -56,7 +56,7 @@ COLUMNS: dict[str, Case] = {
     "some are empty": Case("192.0.2.0/32,,1\n192.0.2.1,,0\n192.0.2.9,1,\n", "192.0.2.0/31 192.0.2.9"),
     "named for something else": Case("ip,seen\n192.0.2.1,true\n192.0.2.9,false\n", HOSTS),
     "masks with holes": Case("192.0.2.0 0.0.0.255\n198.51.100.0 0.0.255.0\n", None, "--prefix-column 2"),
-    "read as masks": Case("192.0.2.0 0.0.0.255\n198.51.100.0 0.0.255.0\n", "192.0.2.0/24", "no netmask",
+    "read as masks": Case("192.0.2.0 0.0.0.255\n198.51.100.0 0.0.255.0\n", "192.0.2.0/24", "not a netmask",
                           Request("", "", "2")),
     "hosts with wildcard masks": Case("192.0.2.1 0.0.0.0\n192.0.2.9 0.0.0.0\n", None, "--prefix-column 2"),
     "read as hosts": Case("192.0.2.1 0.0.0.0\n192.0.2.9 0.0.0.0\n", HOSTS, "wildcard mask", Request("", "", "2")),

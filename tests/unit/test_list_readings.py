@@ -140,7 +140,7 @@ CASES: dict[str, Case] = {
     "nginx": Case("deny 192.0.2.1;\ndeny 192.0.2.9;\nallow all;\n", None, "a configuration of rules"),
     "OpenIOC": Case("<ioc>\n<Content type=\"IP\">192.0.2.1</Content>\n</ioc>\n", None, "XML or HTML"),
     "RPZ": Case("$TTL 1h\n@ IN SOA a. b. 1 1 1 1 1\n32.1.2.0.192.rpz-ip CNAME .\n", None, "not an address"),
-    "mostly prose": Case("192.0.2.1\nthis\nthat\n", None, "2 lines are no entries"),
+    "mostly prose": Case("192.0.2.1\nthis\nthat\n", None, "2 lines are not entries"),
     "forced ipset": Case("192.0.2.1\n", None, "not in the format ipset", Request("ipset")),
 }  # fmt: skip
 

@@ -147,7 +147,7 @@ def ruleset(
 
 
 def _changing(found: Ruleset, read_only: bool, command: Recorded | None) -> AbstractContextManager[None]:
-    """Let ends follow the clock first, which is no part of the change that is recorded."""
+    """Let ends follow the clock first, which is not part of the change that is recorded."""
     if not read_only:
         found.follow_clock()
     return command.recorded(found.changes) if command else nullcontext()

@@ -76,7 +76,7 @@ def _open(name: str, port: int) -> bool:
 
 
 def _of_message(data: bytes) -> bytes | None:
-    """Return the server in a DHCP message, as dhcpcd keeps it; None if it is none, or of DHCPv6."""
+    """Return the server in a DHCP message, as dhcpcd keeps it; None if it is not one, or of DHCPv6."""
     if data[_COOKIE_AT : _COOKIE_AT + 4] != _COOKIE:
         return None
     at = _COOKIE_AT + 4

@@ -113,7 +113,7 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
 
 
 def netmask_length(bits: str) -> int | None:
-    """Return the prefix length that a netmask such as 255.255.255.0 stands for; None if it is none."""
+    """Return the prefix length that a netmask such as 255.255.255.0 stands for; None if it is not a netmask."""
     raw = _packed(bits) if bits.startswith(("128.", "192.", "2")) and "." in bits else None
     if raw is None or len(raw) != 4:
         return None

@@ -25,7 +25,7 @@ Image = dict[str, Any]  # a row, by column
 
 
 class Recorded(NamedTuple):
-    """A table whose rows are recorded: the columns that identify a row, and those that are no part of a change.
+    """A table whose rows are recorded: the columns that identify a row, and those that are not part of a change.
 
     ``volatile`` ones a row that comes back gets anew; ``aside`` ones it gets back, but they are not compared.
     ``added``: what a row has in the columns that tables of older versions lacked.

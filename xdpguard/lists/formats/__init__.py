@@ -96,7 +96,7 @@ def _no_entries(name: str, parsed: Parsed) -> UsageError:
 def _mostly_faults(name: str, parsed: Parsed) -> UsageError:
     fault = parsed.faults[0]
     return UsageError(
-        f"{name}: {parsed.skipped:,} lines are no entries and {parsed.given:,} are, read as {parsed.reading}; the "
+        f"{name}: {parsed.skipped:,} lines are not entries and {parsed.given:,} are, read as {parsed.reading}; the "
         f"first is line {fault.line}: {fault.text!r}: {fault.why}",
         "check what it is; --format plain takes the entries there are",
     )

@@ -112,7 +112,7 @@ class Collector:
             self._exceptions.add(text, line, marked=False)
 
     def exception(self, text: str, line: int) -> None:
-        """Record an address after an exclusion mark. Raise UsageError if it is none."""
+        """Record an address after an exclusion mark. Raise UsageError if it is not one."""
         self._exceptions.add(text, line, marked=True)
 
     def read_lines_as(self, read: Callable[[str, float], Meaning]) -> None:

@@ -85,7 +85,7 @@ def _several(rows: list[Row]) -> int:
 
 
 def _second_counts(rows: list[Row]) -> bool:
-    """Return whether what follows the first semicolon is no comment: in most rows an address, a prefix length or a
+    """Return whether what follows the first semicolon is not a comment: in most rows an address, a prefix length or a
     netmask, or in all of them a word that blocks or lets in.
     """
     if judges.unnamed(1, [cell(row, 1) for row in rows]):

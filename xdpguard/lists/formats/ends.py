@@ -20,7 +20,7 @@ _ZONE = re.compile(r" ?(?:UTC|GMT)$")
 
 
 def duration(text: str) -> float | None:
-    """Return the seconds of a duration such as 3h59m or 9s6ms; negative if it has passed; None if it is none."""
+    """Return the seconds of a duration such as 3h59m or 9s6ms; negative if it has passed; None if it is neither."""
     if not _DURATION.fullmatch(text):
         return None
     total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
@@ -52,7 +52,7 @@ def _number(number: float, now: float, span: bool) -> float:
 
 
 def _moment(text: str) -> float:
-    """Return the Unix time of a date; 0 if it is none."""
+    """Return the Unix time of a date; 0 if it is not a date."""
     try:
         found = datetime.fromisoformat(_ZONE.sub("+00:00", text))
         if len(text) <= 10:

@@ -154,7 +154,7 @@ class Exceptions:
             if not whole or (hole.first, hole.last) == (begin, end):
                 if hole.marked:
                     raise UsageError(
-                        f"{self._name}:{hole.line}: an exception that is no part of a larger entry: the list has "
+                        f"{self._name}:{hole.line}: an exception that is not part of a larger entry: the list has "
                         "an entry within it, or across its end",
                         "take one of them out",
                     )

@@ -10,7 +10,7 @@ from xdpguard.lists.formats.reasons import packed
 
 _NUMBER = re.compile(r"/?([0-9]{1,3})")
 _HEX = re.compile(r"0x([0-9a-fA-F]{8})")
-_SHORTEST = 8  # a shorter prefix is no entry of a list, unless its host bits are zero
+_SHORTEST = 8  # a shorter prefix is not an entry of a list, unless its host bits are zero
 
 
 def is_mask(cell: str) -> bool:
@@ -24,7 +24,7 @@ def is_wildcard(cell: str) -> bool:
 
 
 def mask_length(cell: str, wildcard: bool = False) -> int | None:
-    """Return the prefix length of a netmask, or of a wildcard mask; None if it is none."""
+    """Return the prefix length of a netmask, or of a wildcard mask; None if it is neither."""
     if found := _HEX.fullmatch(cell):
         number = int(found[1], 16)
     elif (raw := packed(cell)) is not None and len(raw) == 4:

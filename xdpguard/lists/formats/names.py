@@ -65,7 +65,7 @@ LENGTHS = words_of(
     "network_mask network_length network_prefix_length ip_mask ipmask prefix_size prefix_bits subnet_prefix slash"
 )
 WILDCARDS = words_of("wildcard wildcard_mask wildcardmask inverse_mask hostmask")
-# Numbers that are no prefix lengths, however they look.
+# Numbers that are not prefix lengths, however they look.
 COUNTS = words_of(
     "port ports src_port dst_port source_port dest_port destination_port count hits hit score level threat_level "
     "risk severity confidence attacks reports number_of_reports asn as as_number asnum category categories cat "

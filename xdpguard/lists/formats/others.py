@@ -174,7 +174,7 @@ _KINDS = (
 
 
 def refuse_others(name: str, sample: Sequence[str]) -> None:
-    """Raise UsageError if most of the first lines are of a known kind that is no list."""
+    """Raise UsageError if most of the first lines are of a known kind that is not a list."""
     for kind in _KINDS:
         if (kind.first and kind.pattern.match(sample[0].strip())) or sum(
             kind.pattern.match(line.strip()) is not None for line in sample

@@ -32,7 +32,7 @@ def packed(address: str) -> bytes | None:
 
 
 def why_not(text: str) -> str:
-    """Return why a text is no entry."""
+    """Return why a text is not an entry."""
     address = text.partition("/")[0]
     parts = address.split(".")
     if "%" in text and ":" in text:
@@ -59,7 +59,7 @@ _KINDS = (
 
 
 def why_no_range(left: str, right: str) -> str:
-    """Return why two texts are not the ends of a range; one of them is no address."""
+    """Return why two texts are not the ends of a range; one of them is not an address."""
     for end in (left, right):
         if "/" in end and packed(end.partition("/")[0]) is not None:
             return "a range with a prefix; write its first and last address"
@@ -69,12 +69,12 @@ def why_no_range(left: str, right: str) -> str:
 
 
 def why_no_length(bits: str, width: int) -> str:
-    """Return why a text after a slash is no prefix length; ``width``: the bits of the address."""
+    """Return why a text after a slash is not a prefix length; ``width``: the bits of the address."""
     if " " in bits or "\t" in bits:
         return FOLLOWS
     raw = packed(bits)
     if raw is not None and len(raw) == 4:
-        return "a mask after the slash that is no netmask; write a prefix length"
+        return "a mask after the slash that is not a netmask; write a prefix length"
     return f"not a prefix length: the range is /0 to /{width}"
 
 

@@ -82,7 +82,7 @@ def _is_entries(text: str) -> bool:
 
 
 def holds_address(row: Row) -> bool:
-    """Return whether a row has an address anywhere, so that it is no header."""
+    """Return whether a row has an address anywhere, so that it is not a header."""
     return any(has_address(text) or is_entry(text) for text in row if text.strip())
 
 
@@ -118,12 +118,12 @@ class Column(NamedTuple):
 
 
 def number(text: str) -> int | None:
-    """Return the integer in a cell, of at most 39 digits; None if it is none."""
+    """Return the integer in a cell, of at most 39 digits; None if it is not one."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 40 else None
 
 
 def address_number(text: str) -> int | None:
-    """Return an address or integer as a number; None if it is none."""
+    """Return an address or integer as a number; None if it is neither."""
     raw = packed(text)
     return number(text) if raw is None else int.from_bytes(raw, "big")
 

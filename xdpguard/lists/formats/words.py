@@ -88,7 +88,7 @@ def is_ban(text: str) -> bool:
 
 
 def normal(text: str) -> str:
-    """Return a name or word in small letters without accents, with underscores for what is no letter or digit."""
+    """Return a name or word in small letters without accents, with underscores for what is not a letter or digit."""
     if not text.isascii():
         text = "".join(it for it in unicodedata.normalize("NFKD", text) if not unicodedata.combining(it))
     return _UNNAMED.sub("_", text.strip(" #\"'").lower()).strip("_")

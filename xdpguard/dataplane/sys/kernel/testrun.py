@@ -61,7 +61,7 @@ def test_run(fd: int, data: bytes, repeat: int = 1, ifindex: int = 0, live_batch
 class Runner:
     """Runs a program on one frame after the other (BPF_PROG_TEST_RUN), with as little as possible between the calls.
 
-    Running one frame often in one call is no way to do it: there the kernel first prepares for speed, which takes
+    Running one frame often in one call does not do it: there the kernel first prepares for speed, which takes
     milliseconds.
     """
 
