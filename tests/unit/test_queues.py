@@ -39,10 +39,11 @@ def test_who_shares(
 
     monkeypatch.setattr(ethtool, "driver", lambda name: driver)
     monkeypatch.setattr(ethtool, "channels", told)
-    assert bool(queues.shared(link(attached), 2)) is shared
-    notes = queues.notes(link(attached), "native", 2)
+    found = queues.shared(link(attached), 2)
+    assert bool(found) is shared
+    notes = queues.notes(link(attached), "native", found, 2)
     assert bool(notes) is shared
     if notes:
         assert f"at most {channels.most}" in notes[0] if channels else False
         assert "queues=4" in notes[0]
-    assert not queues.notes(link(attached), "generic", 2)
+    assert not queues.notes(link(attached), "generic", found, 2)

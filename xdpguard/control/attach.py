@@ -73,6 +73,7 @@ class Attach:
         """
         its = self._its
         link = its.table.get(request.name, request.netns)
+        sharing = queues.shared(link, kernel.possible_cpus())  # before attaching takes queues
         before = its.interfaces.known(link.name, link.netns)
         request, frame_notes = self._planning.checked(link, before, request)
         policy, wanted, plans, notes = self._planning.plan(request, link, policy)
@@ -103,19 +104,14 @@ class Attach:
                 raise
             its.interfaces.note_on(link.name, link.netns)
         interface = Interface(
-            link.name,
-            link.netns,
-            done,
-            request.observe,
-            built.prog_id,
-            "attached",
+            *(link.name, link.netns, done, request.observe, built.prog_id, "attached"),
             any_mtu=request.any_mtu,
             mtu=link.mtu,
         )
         carrying = _carrying(link, built, done)
         more += [
             *answering.notes(carrying, interface, choice),
-            *queues.notes(link, done, kernel.possible_cpus()),
+            *queues.notes(link, done, sharing, kernel.possible_cpus()),
             *hidden.notes(link, its.table.all(link.netns)),
         ]
         return Outcome(

@@ -40,10 +40,12 @@ def remedy(link: Link, cpus: int) -> str:
     )
 
 
-def notes(link: Link, mode: str, cpus: int) -> list[str]:
-    """Return the warnings for an interface just attached in a mode; ``link``: its state before."""
-    found = shared(link, cpus) if mode == "native" else ""
+def notes(link: Link, mode: str, sharing: str, cpus: int) -> list[str]:
+    """Return the warnings for an interface just attached in a mode.
+
+    ``sharing``: what `shared` said before: afterwards the driver counts the queues that the CPUs have got as its own.
+    """
+    if not sharing or mode != "native":
+        return []
     place = place_of(link.name, link.netns)
-    return (
-        [f"{place} has {found}, so that the guard answers fewer SYNs a second; {remedy(link, cpus)}"] if found else []
-    )
+    return [f"{place} has {sharing}, so that the guard answers fewer SYNs a second; {remedy(link, cpus)}"]
