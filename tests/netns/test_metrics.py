@@ -127,7 +127,13 @@ def test_who_stands_out(lab: Lab, attached: Command, tmp_path: Path) -> None:
         found = its.scrape()
         rows = {row["source"]: row["syns"] for row in attached.json("syns", "--by", "source", "--top", "2")}
         assert found.labels("xdpguard_top_source_syns", "source") == rows
-        assert set(found.labels("xdpguard_top_port_syns", "port")) == {"101", "102"}
+        # Of what has arrived: a busy receiver loses some of a flood.
+        ports = {
+            str(row["destination_port"]): row["syns"] for row in attached.json("syns", "--by", "port", "--top", "2")
+        }
+        assert found.labels("xdpguard_top_port_syns", "port") == ports
+        assert len(ports) == 2
+        assert ports.keys() <= {"100", "101", "102"}
         assert found("xdpguard_tracked_syns") == sum(row["syns"] for row in attached.json("syns", "--top", "0"))
         its.file.write_text('[metrics]\nlisten = "127.0.0.1:0"\ntop = 0\n')
         its.service.signal(signal.SIGHUP)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,3 +25,9 @@ def test_plain_segments_are_as_scapy_makes_them(family: int, flags: str, fields:
 @pytest.mark.parametrize("family", [4, 6])
 def test_syns_are_as_scapy_makes_them(family: int) -> None:
     assert syn(family) == bytes(ETHER / ip(family) / TCP(sport=4000, dport=PORT, flags="S", seq=1000))
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    """Pytest imports them by name: of two, the second one is not run."""
+    names = Counter(it.name for it in Path(__file__).parents[1].glob("*/test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
