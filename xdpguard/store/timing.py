@@ -28,7 +28,8 @@ def timing(ends: bytes, shift: int, now: float) -> Timing:
         return UNTIMED
     its = array("I")
     its.frombytes(ends)
-    left = [end for end in its if end > now - shift]
+    past = max(now - shift, 0)  # 0 is no end, whatever the shift
+    left = [end for end in its if end > past]
     ended = len(its) - its.count(0) - len(left)
     return Timing(len(left), ended, min(left) + shift, max(left) + shift) if left else Timing(ended=ended)
 
