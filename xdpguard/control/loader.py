@@ -140,7 +140,8 @@ class Loader:
         if before and before.source == CONFIG != source:
             source = CONFIG
             notes.append(f"{name} is in the configuration file: the file named there is loaded again at the next check")
-        ends = timing(entries.packed()[2], 0, time.time())
+        now = time.time()
+        ends = timing(entries.packed_ends(), 0, now)
         its = NamedList(
             name=name,
             number=number,
@@ -148,7 +149,7 @@ class Loader:
             file=found.file,
             stamp=found.stamp,
             format=parsed.format,
-            loaded=time.time(),
+            loaded=now,
             given=given,
             entries=len(entries) - ends.ended,
             duplicates=found.duplicates,

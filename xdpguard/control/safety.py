@@ -60,8 +60,8 @@ def check_list(
     ``places`` and ``loopback``: as in `needs.refusing`. ``config``: the coming rules of the configuration, which
     replace the stored ones. ``needed``: the result of `needs.refusing`, for whoever checks many lists.
     """
-    check_everybody(name, entries)
     entries, outlook = entries.at(time.time()), Outlook(store, config)
+    check_everybody(name, entries)
     for need in needs.refusing(store, {"", *places}, loopback) if needed is None else needed:
         address = need.address
         blocking = held(entries, address)

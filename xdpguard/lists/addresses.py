@@ -110,7 +110,11 @@ class AddressSet(NamedTuple):
         four["network"], four["length"] = self.network4, self.length4
         six = np.empty(self.high6.size, _PACKED6)
         six["high"], six["low"], six["length"] = self.high6, self.low6, self.length6
-        return four.tobytes(), six.tobytes(), b"".join(its.astype("<u4").tobytes() for its in self.ends or ())
+        return four.tobytes(), six.tobytes(), self.packed_ends()
+
+    def packed_ends(self) -> bytes:
+        """Encode the ends alone, as `packed` does: empty if no prefix has one."""
+        return b"".join(its.astype("<u4").tobytes() for its in self.ends or ())
 
     def _place(self, last: int, version: int) -> int:
         """Return the index of the last prefix that begins no later than ``last``; -1 if there is none."""

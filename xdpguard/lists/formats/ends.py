@@ -20,7 +20,7 @@ _ZONE = re.compile(r" ?(?:UTC|GMT)$")
 
 
 def duration(text: str) -> float | None:
-    """Return the seconds of a duration such as 3h59m or 9s6ms; negative if it has passed; None if it is neither."""
+    """Return the seconds of a duration such as 3h59m or 9s6ms; negative if it has passed; None if it is not one."""
     if not _DURATION.fullmatch(text):
         return None
     total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
