@@ -11,5 +11,6 @@
 #include "layouts/counts.h"
 #include "layouts/samples.h"
 #include "layouts/guard.h"
+#include "layouts/default.h"
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a packet is. Filled by parse/, read-only afterwards, but for the last three. */
+/* What a packet is. Filled by parse/, read-only afterwards, but for the last four. */
 #ifndef XG_PACKET_H
 #define XG_PACKET_H
 
@@ -46,6 +46,7 @@ struct xg_packet {
 	bool needed;  /* the host needs the source, whatever denies it: see struct xg_rule */
 	bool suspect; /* the source seems to scan: see stages/scan.h */
 	bool sampled; /* one of those by which an idle guard watches: see stages/wanted.h */
+	bool wanted;  /* by the guard */
 };
 
 /*

@@ -2,9 +2,10 @@
 /*
  * xdpguard's data plane: one frame in, one verdict out, counted exactly once.
  *
- * Three programs: xdpguard inspects each packet, and is all that most packets meet; xdpguard_guard is the SYN guard,
- * for the packets it needs to see; xdpguard_after does the remaining work after the verdict. Each is verified
- * separately and entered by a tail call (programs.h).
+ * Four programs: xdpguard inspects each packet, and is all that most packets meet; xdpguard_default is asked about what
+ * no stage has decided, where the default is not to pass; xdpguard_guard is the SYN guard, for the packets it needs to
+ * see; xdpguard_after does the remaining work after the verdict. Each is verified separately and entered by a tail call
+ * (programs.h).
  *
  * The files are joined into one text in the order of these lines (xdpguard/dataplane/build/bundle.py), because bcc's
  * map methods work only there.
@@ -27,6 +28,7 @@
 #include "stages/sanity.h"
 #include "stages/wanted.h"
 #include "stages/syn_guard.h"
+#include "stages/default.h"
 
 #include "programs.h"
 #include "after.h"
@@ -55,15 +57,16 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 	reason = xg_sanity(packet);
 	if (reason != XG_NEXT)
 		return reason;
-	if (!XG_LOOPBACK && xg_guard_wanted(packet, counters))
+	packet->wanted = !XG_LOOPBACK && xg_guard_wanted(packet, counters);
+	if (packet->wanted || xg_default_wanted(settings))
 		return XG_NEXT;
 	return packet->later_fragment ? XG_REASON_fragment : XG_REASON_pass;
 }
 
 /*
  * Called with a constant IP version and a separate packet for each version: the compiler then makes one straight path
- * for each, which is faster than a path that tests the version again at every stage. XG_NEXT: the SYN guard must see
- * the packet.
+ * for each, which is faster than a path that tests the version again at every stage. XG_NEXT: the default or the SYN
+ * guard must see the packet.
  */
 static __always_inline u32 xg_handle(struct xg_cursor *cursor, u32 length, u8 ip_version, struct xg_counters *counters,
 				     const struct xg_settings *settings)
@@ -114,12 +117,34 @@ int xdpguard(struct xdp_md *ctx)
 		else
 			reason = XG_REASON_non_ip;
 		if (reason == XG_NEXT) {
-			programs.call(ctx, XG_PROGRAM_GUARD);
-			/* Without the guard nothing is left that could object. */
+			if (xg_default_wanted(rules))
+				programs.call(ctx, XG_PROGRAM_DEFAULT);
+			if (mine->handover.wanted)
+				programs.call(ctx, XG_PROGRAM_GUARD);
+			/* Without them nothing is left that could object. */
 			reason = XG_REASON_pass;
 		}
 	}
 	return xg_end(ctx, mine, rules, length, false, reason);
+}
+
+/* Entered by a tail call with what xdpguard() has found out in `handover`. */
+int xdpguard_default(struct xdp_md *ctx)
+{
+	u32 zero = 0, length;
+	struct xg_counters *mine = counters.lookup(&zero);
+	struct xg_settings *rules = settings.lookup(&zero);
+	bool enforced;
+
+	if (!mine || !rules)
+		return XDP_PASS;
+	length = xg_frame_length(ctx);
+	enforced = rules->default_deny == XG_DEFAULT_ENFORCE;
+	mine->handover.cut = xg_default_cuts(ctx, mine, rules, length);
+	/* A shadow takes nothing from the guard, which remembers that the packet would be cut. */
+	if (mine->handover.wanted && !(mine->handover.cut && enforced))
+		programs.call(ctx, XG_PROGRAM_GUARD);
+	return xg_end(ctx, mine, rules, length, !enforced, xg_default_reason(&mine->handover));
 }
 
 /* Entered by a tail call with what xdpguard() has found out in `handover`. */
@@ -135,6 +160,10 @@ int xdpguard_guard(struct xdp_md *ctx)
 	/* The guard's answer is a frame of another length. */
 	length = xg_frame_length(ctx);
 	reason = xg_syn_guard(ctx, mine, rules, &observed);
+	if (reason == XG_REASON_pass && mine->handover.cut) {
+		reason = XG_REASON_default_deny;
+		observed = true;
+	}
 	return xg_end(ctx, mine, rules, length, observed, reason);
 }
 

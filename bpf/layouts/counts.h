@@ -126,6 +126,12 @@ struct xg_handover {
 	volatile u8 segment; /* of TCP, with ports; what shadow.h wants to know */
 	volatile u16 network_at;
 	volatile u16 transport_at;
+	volatile u8 protocol;
+	volatile u8 later_fragment;
+	volatile u8 wanted; /* by the guard */
+	volatile u8 needed;
+	volatile u8 cut; /* by the default, if that is enforced */
+	volatile u8 zero[3];
 };
 
 /* One interface's counters on one CPU. */
@@ -140,6 +146,9 @@ struct xg_counters {
 	u32 denied_entry;  /* enum xg_probe_entry that denied the last packet, and its number there */
 	u32 denied_number;
 	struct xg_budget budget;
+	u64 cuts_tick; /* when cuts_left was set: see stages/cuts.h */
+	u32 cuts_left;
+	u32 cuts_zero;
 	struct xg_flood_counts flood;
 	struct xg_denial denials[XG_DENIALS];
 	struct xg_after after;

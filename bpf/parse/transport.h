@@ -24,7 +24,6 @@ static __always_inline u32 xg_parse_tcp(struct xg_cursor *cursor, struct xg_pack
 	header = tcp->doff * 4;
 	if (header < sizeof(*tcp) || header > cursor->left)
 		return XG_REASON_malformed;
-	packet->transport_at = xg_place(cursor);
 	packet->tcp_flags = ((u8 *)tcp)[13];
 	packet->source_port = tcp->source;
 	packet->destination_port = tcp->dest;
@@ -72,6 +71,7 @@ static __always_inline u32 xg_parse_transport(struct xg_cursor *cursor, struct x
 {
 	if (packet->later_fragment)
 		return XG_NEXT;
+	packet->transport_at = xg_place(cursor);
 	if (packet->protocol == IPPROTO_TCP)
 		return xg_parse_tcp(cursor, packet);
 	if (packet->protocol == IPPROTO_UDP)

@@ -46,7 +46,13 @@ static __always_inline bool xg_guard_wanted(struct xg_packet *packet, struct xg_
 	return packet->sampled || packet->suspect;
 }
 
-/* What the guard is told about the packet. */
+/* Whether the default is asked about packets that nothing else decides. What a host sends itself is nobody's attack. */
+static __always_inline bool xg_default_wanted(const struct xg_settings *settings)
+{
+	return !XG_LOOPBACK && settings->default_deny;
+}
+
+/* What the programs that are entered next are told about the packet. */
 static __always_inline void xg_hand_over(const struct xg_packet *packet, struct xg_handover *handover)
 {
 	handover->ip_version = packet->ip_version;
@@ -54,6 +60,11 @@ static __always_inline void xg_hand_over(const struct xg_packet *packet, struct 
 	handover->suspect = packet->suspect;
 	handover->network_at = packet->network_at;
 	handover->transport_at = packet->transport_at;
+	handover->protocol = packet->protocol;
+	handover->later_fragment = packet->later_fragment;
+	handover->wanted = packet->wanted;
+	handover->needed = packet->needed;
+	handover->cut = false;
 }
 
 #endif

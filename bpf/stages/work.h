@@ -8,6 +8,7 @@
 
 #include <linux/tcp.h>
 
+#include "../layouts/default.h"
 #include "../packet.h"
 #include "../parse/options.h"
 
@@ -46,6 +47,7 @@ struct xg_work {
 	union xg_address local;
 	u32 local_generation;
 	u32 local_version;
+	struct xg_cut_key cut; /* what the default counts the packet as */
 };
 
 /*

@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 
 from xdpguard.dataplane.sys import abi, names
-from xdpguard.dataplane.sys.layouts import counts, guard, rules, tcp
+from xdpguard.dataplane.sys.layouts import counts, default, guard, rules, tcp
 from xdpguard.dataplane.sys.layouts.base import Layout, c_name, fields
 
 MAIN = "xdpguard.c"
@@ -17,10 +17,11 @@ MAIN = "xdpguard.c"
 LAYOUTS: Mapping[str, tuple[type[Layout], ...]] = {
     MAIN: tuple(
         it
-        for module in (rules, counts, guard)
+        for module in (rules, counts, guard, default)
         for it in vars(module).values()
         if isinstance(it, type) and issubclass(it, Layout) and it is not Layout
     ),
+    "egress.c": (default.SentKey,),
     "tcp/handshakes.c": (tcp.Remote,),
     "tcp/states.c": (tcp.Changes,),
     "tcp/trace.c": (tcp.Ends, tcp.Transition),
@@ -40,6 +41,7 @@ NUMBERS: Mapping[str, Mapping[str, int]] = {
         "XG_KEPT": abi.KEPT,
         "XG_PROGRAM_AFTER": names.CALLED[names.AFTER],
         "XG_PROGRAM_GUARD": names.CALLED[names.GUARD],
+        "XG_PROGRAM_DEFAULT": names.CALLED[names.DEFAULT],
     },
     "tcp/states.c": {"XG_STATE_COUNT": tcp.STATES},
 }

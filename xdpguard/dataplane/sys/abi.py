@@ -11,11 +11,11 @@ from functools import cache
 from struct import Struct
 from typing import Literal, NamedTuple
 
-from xdpguard.dataplane.sys.layouts import counts, guard, rules
+from xdpguard.dataplane.sys.layouts import counts, default, guard, rules
 from xdpguard.dataplane.sys.layouts.base import fields, packer, places
 from xdpguard.dataplane.sys.source import source_folder
 
-ABI = 6  # part of the pins' path; raised with every change of a struct or of a map
+ABI = 7  # part of the pins' path; raised with every change of a struct or of a map
 
 REASON_SLOTS = counts.REASON_SLOTS
 PROTOCOLS = counts.PROTOCOLS
@@ -62,6 +62,9 @@ GUARD = packer(guard.Guard)
 GUARD_FIELDS = tuple((field.type, field.offset) for field in fields(guard.Guard))  # bytes
 FLIGHT = packer(guard.Flight)
 BUCKETS = packer(guard.Buckets)
+SENT_KEY = packer(default.SentKey)
+CUT_KEY = packer(default.CutKey)
+CUT = packer(default.Cut)
 MAC = Struct("=8s")  # a MAC address, then two zeroes
 
 _REASON = re.compile(r'^XG_REASON\((\w+), (\d+), (PASS|DROP|TX), "([^"]*)"\)', re.MULTILINE)

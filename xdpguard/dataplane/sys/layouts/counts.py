@@ -112,10 +112,13 @@ class Counters(Layout):
         ("denied_entry", u32),
         ("denied_number", u32),
         ("budget", Budget),
+        ("cuts_tick", u64),
+        ("cuts_left", u32),
+        ("cuts_zero", u32),
         ("flood", FloodCounts),
         ("denials", padding(64 * 40)),
         ("after", padding(24)),
-        ("handover", padding(8)),
+        ("handover", padding(16)),
     )
 
 

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * At an interface's egress (tc, clsact): remembers what was sent to whom, so that the default knows what answers it. It
+ * changes no frame and decides nothing.
+ *
+ * TCP is remembered only if it does not come from a socket that the default finds by itself: connections of containers
+ * whose addresses are translated here, and sockets bound to a VLAN or VRF. Everything else that leaves is remembered.
+ */
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/types.h>
+
+#include "sent.h"
+
+#define XG_MAX_VLAN_TAGS 2
+#define XG_OFFSET_MASK 0x1fff /* of an IPv4 fragment */
+#define XG_ECHO 8             /* RFC 792, RFC 4443 */
+#define XG_ECHO6 128
+#define XG_SYN_ACK 0x12
+#define XG_RST 0x04
+#define XG_FRESH 1000000000ull /* ns for which an entry is not written again */
+
+/* The beginning of a TCP header; of others the first bytes are read. */
+struct xg_ends {
+	__be16 local;
+	__be16 remote;
+	__be16 identifier; /* of an ICMP echo */
+	__be16 rest[3];
+	u8 offset;
+	u8 flags;
+};
+
+/* Where the network header begins; 0 if it is not an IP packet. */
+static __always_inline u32 xg_network_of(struct __sk_buff *skb, __be16 *type)
+{
+	u32 at = ETH_HLEN - sizeof(*type);
+	int i;
+
+#pragma unroll
+	for (i = 0; i <= XG_MAX_VLAN_TAGS; i++) {
+		if (bpf_skb_load_bytes(skb, at, type, sizeof(*type)))
+			return 0;
+		at += sizeof(*type);
+		if (*type == bpf_htons(ETH_P_IP) || *type == bpf_htons(ETH_P_IPV6))
+			return at;
+		if (*type != bpf_htons(ETH_P_8021Q) && *type != bpf_htons(ETH_P_8021AD))
+			return 0;
+		at += sizeof(*type);
+	}
+	return 0;
+}
+
+/* Where the transport header begins; 0 for a later fragment. */
+static __always_inline u32 xg_read_ipv4(struct __sk_buff *skb, u32 at, struct xg_sent_key *key)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.frag_off & bpf_htons(XG_OFFSET_MASK))
+		return 0;
+	__builtin_memcpy(key->address, &ip.daddr, sizeof(ip.daddr));
+	key->ip_version = 4;
+	key->protocol = ip.protocol;
+	return at + ip.ihl * 4;
+}
+
+static __always_inline u32 xg_read_ipv6(struct __sk_buff *skb, u32 at, struct xg_sent_key *key)
+{
+	struct ipv6hdr ip;
+	struct {
+		u8 next;
+		u8 zero;
+		__be16 fragment;
+		__be32 identification;
+	} part;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+		return 0;
+	__builtin_memcpy(key->address, &ip.daddr, sizeof(key->address));
+	key->ip_version = 6;
+	key->protocol = ip.nexthdr;
+	at += sizeof(ip);
+	if (key->protocol != IPPROTO_FRAGMENT)
+		return at;
+	if (bpf_skb_load_bytes(skb, at, &part, sizeof(part)) || part.fragment & bpf_htons(0xfff8))
+		return 0;
+	key->protocol = part.next;
+	return at + sizeof(part);
+}
+
+/* Whether a socket sent it that is found without this. */
+static __always_inline bool xg_has_socket(struct __sk_buff *skb)
+{
+	struct bpf_sock *sock = skb->sk;
+
+	return sock && !sock->bound_dev_if;
+}
+
+/*
+ * Whether the listener's own cookies answer: SYN cookies have no socket, and their ACK proves itself. Otherwise a SYN
+ * flood would evict what is worth remembering.
+ */
+static __always_inline bool xg_from_listener(struct __sk_buff *skb, u32 at, const struct xg_sent_key *key)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sock;
+	u32 size = sizeof(tuple.ipv4);
+
+	if (key->ip_version == 4) {
+		__builtin_memcpy(&tuple.ipv4.saddr, key->address, sizeof(tuple.ipv4.saddr));
+		if (bpf_skb_load_bytes(skb, at + 12, &tuple.ipv4.daddr, sizeof(tuple.ipv4.daddr)))
+			return false;
+		tuple.ipv4.sport = key->remote_port;
+		tuple.ipv4.dport = key->local_port;
+	} else {
+		size = sizeof(tuple.ipv6);
+		__builtin_memcpy(tuple.ipv6.saddr, key->address, sizeof(tuple.ipv6.saddr));
+		if (bpf_skb_load_bytes(skb, at + 8, tuple.ipv6.daddr, sizeof(tuple.ipv6.daddr)))
+			return false;
+		tuple.ipv6.sport = key->remote_port;
+		tuple.ipv6.dport = key->local_port;
+	}
+	sock = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sock)
+		return false;
+	bpf_sk_release(sock);
+	return true;
+}
+
+/* Whether what was sent is worth remembering; then the key is complete. `network`, `at`: where headers begin. */
+static __always_inline bool xg_complete(struct __sk_buff *skb, u32 network, u32 at, struct xg_sent_key *key)
+{
+	struct xg_ends ends = {};
+
+	if (key->protocol == IPPROTO_TCP) {
+		if (xg_has_socket(skb) || bpf_skb_load_bytes(skb, at, &ends, sizeof(ends)) || ends.flags & XG_RST)
+			return false;
+	} else if (key->protocol == IPPROTO_UDP || key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6) {
+		if (bpf_skb_load_bytes(skb, at, &ends, 8))
+			return false;
+	}
+	if (key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6) {
+		key->local_port = ends.identifier;
+		return *(u8 *)&ends.local == (key->ip_version == 4 ? XG_ECHO : XG_ECHO6);
+	}
+	key->local_port = ends.local;
+	key->remote_port = ends.remote;
+	return key->protocol != IPPROTO_TCP || (ends.flags & XG_SYN_ACK) != XG_SYN_ACK ||
+	       !xg_from_listener(skb, network, key);
+}
+
+int xdpguard_egress(struct __sk_buff *skb)
+{
+	struct xg_sent_key key = {};
+	u64 now = bpf_ktime_get_coarse_ns(), *at;
+	__be16 type = 0;
+	u32 network = xg_network_of(skb, &type), transport;
+
+	if (!network)
+		return TC_ACT_UNSPEC;
+	transport = type == bpf_htons(ETH_P_IP) ? xg_read_ipv4(skb, network, &key) : xg_read_ipv6(skb, network, &key);
+	if (!transport || !xg_complete(skb, network, transport, &key))
+		return TC_ACT_UNSPEC;
+	at = sent.lookup(&key);
+	if (!at)
+		sent.update(&key, &now);
+	else if (now - *at > XG_FRESH)
+		*at = now;
+	/* Programs behind this one go on. */
+	return TC_ACT_UNSPEC;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Whether a packet belongs to something that this host opened: a socket, or an exchange that it began. */
+#ifndef XG_STAGES_BELONGS_H
+#define XG_STAGES_BELONGS_H
+
+#include "cookie.h"
+#include "count.h"
+#include "flight.h"
+#include "reply_to.h"
+#include "socket.h"
+
+/*
+ * Whether a segment that meets a listener completes a handshake by SYN cookie, or follows closely in the same first
+ * flight: there is no socket yet. Who answered the SYN had admitted it.
+ */
+static __always_inline bool xg_completes_cookie(struct xdp_md *ctx, struct bpf_sock *sock,
+						const struct xg_packet *packet, const u64 *secrets, u64 now)
+{
+	/* Another number than the guard's, which must count the handshake itself. */
+	u64 hash = xg_tuple_hash(packet, secrets) ^ 1;
+	struct xg_flight *flight = xg_flight_of(hash);
+
+	if (xg_flight_proved(flight, hash, now))
+		return true;
+	if ((packet->tcp_flags & (XG_SYN | XG_RST | XG_ACK)) != XG_ACK || xg_check_cookie(ctx, sock, packet))
+		return false;
+	xg_flight_begins(flight, hash, now);
+	return true;
+}
+
+/* A SYN belongs to nothing but a socket that waits for one: a listener alone admits nobody. */
+static __always_inline bool xg_tcp_belongs(struct xdp_md *ctx, const struct xg_packet *packet, bool quoted,
+					   const u64 *secrets, u64 now)
+{
+	struct bpf_sock *sock = xg_socket(ctx, packet);
+	bool syn = xg_initial_syn(packet), belongs = false;
+
+	if (sock) {
+		if (sock->state == BPF_TCP_LISTEN)
+			belongs = !syn && !quoted && xg_completes_cookie(ctx, sock, packet, secrets, now);
+		else
+			belongs = !syn || sock->state != BPF_TCP_TIME_WAIT;
+		bpf_sk_release(sock);
+	}
+	/* Connections of others behind this host, and sockets of a VLAN or VRF, which are not found from here. */
+	return belongs || (!syn && xg_is_reply(packet, now));
+}
+
+static __always_inline struct bpf_sock *xg_udp_socket(struct xdp_md *ctx, const struct xg_packet *packet)
+{
+	struct bpf_sock_tuple tuple;
+
+	if (packet->ip_version == 4) {
+		tuple.ipv4.saddr = packet->source.ipv4;
+		tuple.ipv4.daddr = packet->destination.ipv4;
+		tuple.ipv4.sport = packet->source_port;
+		tuple.ipv4.dport = packet->destination_port;
+		return bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	__builtin_memcpy(tuple.ipv6.saddr, packet->source.ipv6, sizeof(tuple.ipv6.saddr));
+	__builtin_memcpy(tuple.ipv6.daddr, packet->destination.ipv6, sizeof(tuple.ipv6.daddr));
+	tuple.ipv6.sport = packet->source_port;
+	tuple.ipv6.dport = packet->destination_port;
+	return bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+}
+
+/* To any socket of that port; in strict mode only what answers. */
+static __always_inline bool xg_udp_belongs(struct xdp_md *ctx, const struct xg_packet *packet, bool strict, u64 now)
+{
+	struct bpf_sock *sock;
+
+	if (!strict) {
+		sock = xg_udp_socket(ctx, packet);
+		if (sock) {
+			bpf_sk_release(sock);
+			return true;
+		}
+	}
+	return xg_is_reply(packet, now);
+}
+
+/* `quoted`: in an error about a packet of this host, as its answer would be. */
+static __always_inline bool xg_belongs(struct xdp_md *ctx, const struct xg_packet *packet, bool quoted,
+				       const struct xg_settings *settings, u64 now)
+{
+	if (packet->protocol == IPPROTO_TCP)
+		return xg_tcp_belongs(ctx, packet, quoted, settings->secrets, now);
+	if (packet->protocol == IPPROTO_UDP)
+		return xg_udp_belongs(ctx, packet, settings->default_strict, now);
+	return xg_is_reply(packet, now);
+}
+
+#endif
