@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 
 ROUTE, SOCK_DIAG, NETFILTER, GENERIC = 0, 4, 12, 16  # linux/netlink.h
-_REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10  # NLM_F_*
+_REQUEST, _ACK, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x4, 0x300, 0x10  # NLM_F_*
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _CONTROLLER, _GETFAMILY = 16, 3  # GENL_ID_CTRL, CTRL_CMD_GETFAMILY, linux/genetlink.h
@@ -42,6 +42,19 @@ def ask(protocol: int, kind: int, body: bytes, dump: bool = False) -> list[bytes
             if whole:
                 break
     return found
+
+
+def change(protocol: int, kind: int, body: bytes, flags: int) -> None:
+    """Request a change and wait for the acknowledgement; ``flags``: NLM_F_CREATE and the like.
+
+    Raise OSError with the kernel's errno.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as link:
+        link.settimeout(_PATIENCE)
+        link.sendto(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 1, 0) + body, (0, 0))
+        for what, _, _, payload in _messages(link.recv(_BUFFER)):
+            if what == _ERROR and payload[:4] != bytes(4):
+                raise _error(payload)
 
 
 def family(name: str) -> int:
