@@ -41,6 +41,10 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
         "import": Source(
             "xdpguard.cli.listing", "Add the rules of an exported file, with their reasons, origins and ends."
         ),
+        "default": Source(
+            "xdpguard.cli.default",
+            "Choose what becomes of packets that no rule decides about and that belong to nothing on this host.",
+        ),
         "promote": Source("xdpguard.cli.promote", "Enforce shadow entries: drop what they have only counted so far."),
         "confirm": Source("xdpguard.cli.confirm", "Keep the change made with --confirm, which is undone otherwise."),
         "undo": Source("xdpguard.cli.confirm", "Undo the last change; again, the one before it."),

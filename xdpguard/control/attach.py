@@ -15,6 +15,7 @@ from functools import partial
 from xdpguard.control import answering, builds, namespaces, needed
 from xdpguard.control.answering import Choice
 from xdpguard.control.attachments import Attachments
+from xdpguard.control.default import take_off
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import Loader
 from xdpguard.control.plan import Loaded, Plan
@@ -62,7 +63,7 @@ class Attach:
         self._its = attachments
         self._ruleset = attachments.ruleset
         self._store = attachments.store
-        self._guard = attachments.ruleset.guard
+        self._guard, self._default = attachments.ruleset.guard, attachments.ruleset.default
         self._step = attachments.step
         self._planning = Planning(attachments, loader, shadow_loader)
 
@@ -142,6 +143,7 @@ class Attach:
         with self._ruleset.changes.begin():
             self._configure(job, wanted, plans)
             self._guard.put(job.choice.policy, seen)
+            self._default.put(self._default.effective(job.policy.default), [link for link, _ in seen])
             taken()
             record = partial(its.record, link, observe=job.request.observe, any_mtu=job.request.any_mtu)
             record(mode=job.choice.mode, prog_id=job.built.prog_id)
@@ -217,6 +219,7 @@ class Attach:
                 put_attachment(self._store, before, time.time())
         if before is None:
             self._guard.offloads.restore(link.name, link.netns)
+            take_off(link)
         if attachments(self._store) or its.interfaces.orphans():
             built.discard()
             if before is None:

@@ -85,7 +85,7 @@ def _look(ruleset: Ruleset) -> Audit:
     shadow = ShadowAudit(
         Share(*ruleset.shadow_rules.audit()), ruleset.shadow_lists.shares(), pending or ruleset.shadow_lists.stale()
     )
-    behind = pending or ruleset.lists.stale()
+    behind = pending or ruleset.lists.stale() or ruleset.default.stale()
     seeded = ruleset.rules.seeded()
     return Audit(Share(*ruleset.rules.audit()), ruleset.lists.shares(), behind, shadow, seeded=seeded)
 
@@ -97,6 +97,8 @@ def _repair(ruleset: Ruleset, found: Audit) -> str:
     if changes.pending() or not found.seeded:
         changes.resync()
         return ""
+    if ruleset.default.stale():
+        changes.resync(ruleset.default)
     for entries, its in ((ruleset.rules, found.rules), (ruleset.shadow_rules, shadow.rules)):
         if its.held < its.stored:
             changes.resync(entries)

@@ -5,6 +5,7 @@
     rules, shadow_rules         allow, block and port rules: enforced, and those that only count
     lists, shadow_lists         named lists of both modes
     guard, sysctls              the SYN guard's policy; the sysctls raised while a flood lasts
+    default                     what becomes of packets that belong to nothing
 
 The caller of a method that changes anything holds the instance's lock. Most commands only read: what attaching and
 loading files need is imported when something is attached or loaded.
@@ -60,7 +61,7 @@ class Controller:
         self.changes = self.ruleset.changes
         self.rules, self.shadow_rules = self.ruleset.rules, self.ruleset.shadow_rules
         self.lists, self.shadow_lists = self.ruleset.lists, self.ruleset.shadow_lists
-        self.guard = self.ruleset.guard
+        self.guard, self.default = self.ruleset.guard, self.ruleset.default
         self.sysctls = RaisedSysctls(store)
         self._dataplane = dataplane
         self._attachments = Attachments(self.ruleset, dataplane, links, on_step)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from xdpguard.control import builds, namespaces
 from xdpguard.control.attach import Outcome
 from xdpguard.control.attachments import Attachments
+from xdpguard.control.default import take_off
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.sysctls import RaisedSysctls
 from xdpguard.errors import XdpguardError
@@ -97,6 +98,9 @@ class Detach:
                         change = partial(its.table.detach, carried.link, carried.mode, program)
                         _, moved = its.uppers.change(carried.link, change)
                         off = True
+                    if carried:
+                        its.step("egress")
+                        take_off(carried.link)
                     if self._is_last():
                         its.step("fold in")
                         its.fold_in()
@@ -105,6 +109,7 @@ class Detach:
                     its.uppers.change(
                         carried.link, partial(its.table.attach, carried.link, program, carried.mode, None)
                     )
+                    its.ruleset.default.hang_again([carried.link])
                 raise
         return moved
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.control import needs
 from xdpguard.control.entries import Entries
-from xdpguard.control.outlook import BlockingEntry, Outlook, mark
+from xdpguard.control.outlook import DEFAULT, BlockingEntry, Outlook, mark
 from xdpguard.policy.rule import SAFETY, NewRule
 from xdpguard.policy.target import Port, Prefix, Target
 from xdpguard.store.database import Store
@@ -126,7 +126,7 @@ def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Co
     ]
     if made:
         there = {mark(rule) for rule in (*store.rules("block"), *store.rules("port"))}
-        there |= {f"list {it.name} {it.loaded}" for it in ListStore(store).all()}
+        there |= {DEFAULT} | {f"list {it.name} {it.loaded}" for it in ListStore(store).all()}
         pairs = sorted({pair for pair in {*made, *_forced(store)} if pair[1] in there})
         with store.transaction():
             store.put_fact(_FORCED, json.dumps(pairs))

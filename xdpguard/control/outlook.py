@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from xdpguard.control.default import in_force
 from xdpguard.policy.rule import CONFIG, SAFETY, NewRule, Rule
 from xdpguard.policy.target import Kind, Port, Prefix, Target
 from xdpguard.store.database import Store
@@ -16,7 +17,10 @@ from xdpguard.store.lists import ListStore
 from xdpguard.store.rows import around
 
 if TYPE_CHECKING:
+    from xdpguard.dataplane.tables.default import InForce
     from xdpguard.lists.addresses import AddressSet
+
+DEFAULT = "the default"  # the words, and the mark, of the entry that it is
 
 
 class BlockingEntry(NamedTuple):
@@ -37,6 +41,7 @@ class Outlook:
     ``config`` and ``lists``: the rules and lists of a configuration about to be put in force; its stored rules count no
     more then. ``without``: targets of allow rules about to be removed; ``more``: rules about to be added, which replace
     allow rules of the same target. ``gone``: kinds and targets of rules that are about to be removed or replaced.
+    ``default``: the one that is about to be put in force.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Outlook:
         without: Collection[Prefix] = (),
         more: Collection[NewRule] = (),
         gone: Collection[tuple[Kind, Target]] = (),
+        default: InForce | None = None,
     ) -> None:
         self._store = store
         self._config = config
@@ -55,6 +61,7 @@ class Outlook:
         self._new = [*(config or ()), *more]
         self._now = time.time()
         self._coming = lists or {}
+        self._default = default or in_force(store)
 
     def blocking(self, address: Prefix, ports: Collection[Port] = ()) -> Iterator[BlockingEntry]:
         """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there."""
@@ -68,6 +75,12 @@ class Outlook:
         for target, (its, ends) in _by_target(self._all("port") if ports else ()).items():
             if target in ports:
                 yield BlockingEntry(f"closed port {target}", its, f"reopen {target}", ends)
+        if self._default.mode == "enforce" and any(map(self._cut_by_default, ports)):
+            yield BlockingEntry(DEFAULT, DEFAULT, "let the default pass: xdpguard default pass", math.inf)
+
+    def _cut_by_default(self, port: Port) -> bool:
+        """Return whether a new connection to a port belongs to nothing: a listener alone admits no TCP."""
+        return port.protocol == "tcp" or self._default.strict_udp
 
     def allowed_until(self, address: Prefix, safety: bool = True) -> float:
         """Return when the last allow rule of an address ends, Unix time: infinity for never, 0 without one.

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from xdpguard.control import needs, safety, starving
 from xdpguard.control.attachments import Attachments
+from xdpguard.control.default import wanted_in_force
 from xdpguard.control.frames import mode_for_any_mtu
 from xdpguard.control.lists import Lists
 from xdpguard.control.loader import Loader
@@ -61,6 +62,8 @@ class Planning:
         if not (request.force or request.unattended):
             safety.check_attach(self._store, {link.netns}, wanted, loopback)
             safety.check_lists(self._store, {link.netns}, wanted, loopback)
+            coming = wanted_in_force(self._ruleset.default.effective(policy.default))
+            safety.check_default(self._store, coming, {link.netns})
             if not request.tried:
                 starving.check(policy.guard, Guard(), needs.ssh_ports(self._store))
         policy = self._with_room(policy, len(wanted))

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from xdpguard.control.default import described, parsed
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.origins import ordered
@@ -66,6 +67,8 @@ class Step(NamedTuple):
         if self.key == ("guard",):
             held = json.loads(str(self.want["value"]) if self.want else "{}") or {}
             return f"guard: set by hand is {', '.join(f'{key}={value}' for key, value in held.items()) or 'nothing'}"
+        if self.key == ("default",):
+            return f"default: {described(parsed(str(self.want['value']) if self.want else ''))}"
         return ""
 
 

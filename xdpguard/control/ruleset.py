@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from xdpguard.control.change import Changes
+from xdpguard.control.default import DefaultPolicy
 from xdpguard.control.entries import Entries
 from xdpguard.control.guard import GuardPolicy
 from xdpguard.control.lists import Lists
@@ -46,6 +47,7 @@ class Ruleset:
         self.lists = Lists(self.changes, maps.pins)
         self.shadow_lists = Lists(self.changes, maps.pins, "shadow")
         self.guard = GuardPolicy(self.changes, maps.pins)
+        self.default = DefaultPolicy(self.changes, maps.pins)
 
     def follow_clock(self) -> None:
         """Let ends follow the clock, if it was set, and bring back what ended only because it was wrong."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from xdpguard.control import needs, openness
-from xdpguard.control.outlook import BlockingEntry, Outlook, end_in, held
+from xdpguard.control.outlook import DEFAULT, BlockingEntry, Outlook, end_in, held
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.rule import NewRule
@@ -24,6 +24,7 @@ from xdpguard.store.rows import around
 from xdpguard.units import span
 
 if TYPE_CHECKING:
+    from xdpguard.dataplane.tables.default import InForce
     from xdpguard.lists.addresses import AddressSet
 
 _FORCE = "use --force to override"
@@ -106,6 +107,11 @@ def check_after(store: Store, after: Outlook) -> None:
     _check_sooner(store, after, needs.refusing(store))
 
 
+def check_default(store: Store, wanted: InForce, places: Collection[str] = ("",)) -> None:
+    """Refuse a default that would let nobody log in again from where somebody is logged in."""
+    _check_sooner(store, Outlook(store, default=wanted), needs.refusing(store, {"", *places}))
+
+
 def check_allow(store: Store, prefixes: Collection[Prefix], life: float | None) -> None:
     """Refuse to allow everybody, and an end that leaves an address that the host needs cut off sooner than before.
 
@@ -166,6 +172,13 @@ def _cut(need: Protected, entry: BlockingEntry, until: float) -> tuple[str, str]
     """Return the message and the remedy for an address that would be cut off by an entry."""
     kind, _, name = entry.words.rpartition(" ")
     then = _then(until)
+    if entry.words == DEFAULT:
+        ports = ", ".join(map(str, need.ports))
+        return (
+            f"{need.address} is {need.words}, over {ports}, and a new login there belongs to nothing that the default"
+            f" admits{then}",
+            f"nothing was changed; allow it first: xdpguard allow {need.address}; {_FORCE}",
+        )
     if kind == "the list":
         return (
             f"{need.address} is {need.words}, and the list {name} contains it{then}",

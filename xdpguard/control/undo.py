@@ -145,11 +145,15 @@ def _rows(
         restoring.restore(session.ruleset, steps)
         if guard is not None:
             session.guard.put(guard, seen)
+        if policy is not None:
+            session.default.put(session.default.effective(policy.default), links)
         if configuration:
             session.taken(policy)
             done += _held_back(session, policy, how) if policy else []
         if end is not None:
             journal.settle(store, *end)
+    if policy is not None:
+        session.default.tidy(session.default.effective(policy.default), links)
     return done
 
 

@@ -8,9 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from xdpguard.control import safety
+from xdpguard.control import configured, safety
+from xdpguard.control.default import parsed, wanted_in_force
 from xdpguard.control.outlook import Outlook
 from xdpguard.control.restoring import Step, of
+from xdpguard.dataplane.tables.default import InForce
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, Port, Prefix
 from xdpguard.store.database import Store
@@ -49,7 +51,18 @@ def _after(store: Store, steps: Sequence[Step], lists: Mapping[str, AddressSet])
     """Return what decides once all are put back: an allow rule may go together with what it protected from."""
     rules = list(of(steps, "rules", mode="enforce"))
     back = [rule for it in rules for rule in _wanted(it)]
-    return Outlook(store, lists=lists, more=back, gone=[(cast("Kind", it.key[1]), it.target) for it in rules])
+    default = _default(store, steps)
+    return Outlook(store, default=default, lists=lists, more=back, gone=[(cast("Kind", it.key[1]), it.target) for it in rules])
+
+
+def _default(store: Store, steps: Sequence[Step]) -> InForce | None:
+    """Return the default once it is put back; None if it stays."""
+    step = next((it for it in steps if it.key == ("default",)), None)
+    if step is None:
+        return None
+    policy = configured.in_force(store)
+    its = parsed(str(step.want["value"]) if step.want else "") or (policy.default if policy else None)
+    return wanted_in_force(its) if its else InForce("pass", False)
 
 
 def _wanted(it: Step) -> Iterator[NewRule]:

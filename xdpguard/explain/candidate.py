@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from xdpguard.control.controller import Controller
+from xdpguard.control.default import wanted_in_force
 from xdpguard.control.loader import Loader
 from xdpguard.control.planning import config_rules
 from xdpguard.control.ruleset import Ruleset
@@ -22,7 +23,7 @@ from xdpguard.control.surroundings import surroundings
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs, orphaned, remove_orphans
-from xdpguard.dataplane.tables import guard, guardpolicy
+from xdpguard.dataplane.tables import default, guard, guardpolicy
 from xdpguard.explain.own import of_host
 from xdpguard.explain.subject import NO_GUARD, Subject
 from xdpguard.policy.model import Guard, Policy
@@ -64,6 +65,8 @@ def candidate(
             notes = _fill(pins, ruleset, policy, session)
             chosen = session.guard.effective(policy.guard) if session else policy.guard
             state = _guard(pins, chosen, other, target)
+            its = session.default.effective(policy.default) if session else policy.default
+            default.write(pins, wanted_in_force(its))
             probe.set_guard(state)
             own = other.own if other else of_host()
             yield Subject(label, probe, ruleset, pins, state, chosen.mode, observe, link, own, notes)

@@ -29,6 +29,7 @@ _STAGES = {
     "closed_port": "closed ports",
     "bad_flags": "sanity",
     "bad_source": "sanity",
+    "default_deny": "default",
     "syn_rate": "SYN guard",
     "cookie_sent": "SYN guard",
     "cookie_bad": "SYN guard",

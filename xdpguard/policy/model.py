@@ -80,6 +80,22 @@ class Guard(Struct, frozen=True, forbid_unknown_fields=True):
     forget: str = "7d"
 
 
+class Default(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[default]``: what becomes of packets that no rule decides about and that belong to nothing on this host.
+
+    In ``shadow`` mode they are only counted. ``strict_udp``: of UDP only answers pass, not all that reaches a socket.
+    """
+
+    policy: Literal["pass", "drop"] = "pass"
+    mode: Literal["shadow", "enforce"] = "shadow"
+    strict_udp: bool = False
+
+    @property
+    def enforced(self) -> bool:
+        """Whether such packets are dropped."""
+        return self.policy == "drop" and self.mode == "enforce"
+
+
 LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -134,6 +150,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     sanity: Sanity = field(default_factory=Sanity)
     rules: Rules = field(default_factory=Rules)
     guard: Guard = field(default_factory=Guard)
+    default: Default = field(default_factory=Default)
     lists: dict[str, ListFile] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
     attach: tuple[AttachTo, ...] = ()  # from separate tables, see attach.py

@@ -52,7 +52,7 @@ TABLES = {
     "any_mtu": Recorded(("name", "netns")),
     "facts": Recorded(("key",)),
 }
-FACTS = ("guard", "config", "policy_in_force", "undone_config")  # the facts that are part of a change
+FACTS = ("guard", "default", "config", "policy_in_force", "undone_config")  # the facts that are part of a change
 
 
 class Change(NamedTuple):

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The default of an instance: the configured one, what ``default drop`` or ``default pass`` has set, its kernel image.
+
+While it drops, or would, a program at each interface's egress remembers what was sent, to know what answers it
+(bpf/egress.c). It is hung there before the default takes effect, and taken off after it has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from xdpguard.closeable import opened
+from xdpguard.control.change import Changes
+from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys.names import EGRESS
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import default
+from xdpguard.dataplane.tables.default import InForce
+from xdpguard.net import egress
+
+if TYPE_CHECKING:
+    from xdpguard.net.links import Link
+    from xdpguard.policy.model import Default
+    from xdpguard.store.database import Store
+
+_FACT = "default"  # fact: JSON of what was set by a command; empty: the configuration counts
+_IN_FORCE = "default_in_force"  # fact: mode and strictness in the kernel
+_SINCE = "default_since"  # fact: when that was put in force, Unix time
+_NAME = EGRESS[:15]  # as the kernel keeps it
+
+
+def in_force(store: Store) -> InForce:
+    """Return the default put in force last, or to be put in force by the next attach."""
+    mode, _, strict = store.fact(_IN_FORCE).partition(" ")
+    return InForce("enforce" if mode == "enforce" else "shadow" if mode == "shadow" else "pass", strict == "1")
+
+
+def record(store: Store, its: InForce) -> None:
+    """Record what is put in force, and since when. The caller holds a transaction."""
+    store.put_fact(_IN_FORCE, f"{its.mode} {int(its.strict_udp)}")
+    store.put_fact(_SINCE, f"{time.time():.0f}")
+
+
+class DefaultPolicy:
+    """The default of one instance. Implements Image (change.py). The caller of a method that changes anything holds the
+    instance's lock.
+    """
+
+    def __init__(self, changes: Changes, pins: Pins) -> None:
+        self._changes = changes
+        self._store = changes.store
+        self._pins = pins
+        changes.register(self)
+
+    def override(self) -> Default | None:
+        """Return what a command has set; None if the configuration counts."""
+        return parsed(self._store.fact(_FACT))
+
+    def effective(self, configured: Default) -> Default:
+        """Return what was set by a command, or else what is configured."""
+        return self.override() or configured
+
+    def since(self) -> float | None:
+        """Return when the default in force was set, Unix time; None if none ever was."""
+        held = self._store.fact(_SINCE)
+        return float(held) if held else None
+
+    def set(self, wanted: Default, configured: Default, links: Iterable[Link]) -> None:
+        """Store what a command wants and put it in force on ``links``, all or nothing."""
+        import msgspec
+
+        text = "" if wanted == configured else msgspec.json.encode(wanted).decode()
+        links = list(links)
+        with self._changes.begin():
+            if self._store.fact(_FACT) != text:
+                self._store.put_fact(_FACT, text)
+            self.put(wanted, links)
+        self.tidy(wanted, links)
+
+    def apply(self, wanted: Default, links: Iterable[Link]) -> None:
+        """Put a default in force on attached interfaces, and repair what is missing there."""
+        links = list(links)
+        self.put(wanted, links)
+        self.tidy(wanted, links)
+
+    def put(self, wanted: Default, links: Iterable[Link]) -> None:
+        """Put a default in force. One already recorded is only written again. Part of a change, or one of its own."""
+        its = wanted_in_force(wanted)
+        recorded = in_force(self._store) == its
+        attached = self._changes.attached()
+        if attached and its.mode != "pass":
+            self.hang(links)
+        with nullcontext() if recorded else self._changes.begin():
+            if not recorded:
+                record(self._store, its)
+                self._changes.touch(self, "default")
+            if attached:
+                default.write(self._pins, its)
+            if attached and not recorded:
+                default.clear_cuts(self._pins)
+
+    def hang(self, links: Iterable[Link]) -> None:
+        """Hang the program at the egress of interfaces that lack it; loopback interfaces have no default."""
+        lacking = [it for it in links if not it.loopback and not self._hangs(it)]
+        if not lacking:
+            return
+        from xdpguard.dataplane.build import egress as program
+
+        with opened(program.load(self._pins)) as descriptor:
+            for it in lacking:
+                egress.hang(it.name, it.ifindex, it.netns, descriptor, EGRESS)
+
+    def hang_again(self, links: Iterable[Link]) -> None:
+        """Hang the program where it was taken off, if the default in force needs it."""
+        if in_force(self._store).mode != "pass":
+            self.hang(links)
+
+    def tidy(self, wanted: Default, links: Iterable[Link]) -> None:
+        """Take the program off where a default that passes needs it no more; to call when that is committed."""
+        if wanted.policy == "pass":
+            for it in links:
+                take_off(it)
+
+    def stale(self) -> bool:
+        """Return whether the kernel's default differs from the one put in force last."""
+        return bool(self._store.fact(_IN_FORCE)) and default.read(self._pins) != in_force(self._store)
+
+    def resync(self) -> None:
+        """Restore the default put in force last."""
+        if self._store.fact(_IN_FORCE):
+            default.write(self._pins, in_force(self._store))
+
+    def _hangs(self, link: Link) -> bool:
+        """Return whether the program hangs there, with this instance's own map."""
+        number = egress.program_at(link.ifindex, link.netns)
+        if not number:
+            return False
+        try:
+            with opened(kernel.program_by_id(number)) as descriptor:
+                return kernel.pin_id(self._pins.folder / "sent") in kernel.program_info(descriptor).map_ids
+        except FileNotFoundError:
+            return False
+
+
+def take_off(link: Link) -> None:
+    """Take our program off an interface's egress, if it hangs there."""
+    number = egress.program_at(link.ifindex, link.netns)
+    if not number:
+        return
+    try:
+        with opened(kernel.program_by_id(number)) as descriptor:
+            ours = kernel.program_info(descriptor).name == _NAME
+    except FileNotFoundError:
+        return
+    if ours:
+        egress.take_off(link.ifindex, link.netns)
+
+
+def parsed(text: str) -> Default | None:
+    """Return a stored default; None if there is none, or another version of xdpguard wrote it."""
+    import msgspec
+
+    from xdpguard.policy.model import Default
+
+    try:
+        return msgspec.json.decode(text, type=Default) if text else None
+    except msgspec.ValidationError:
+        return None
+
+
+def described(its: Default | None) -> str:
+    """Describe a default that a command has set, or that none has."""
+    if its is None:
+        return "that of the configuration"
+    strict = ", strict for UDP" if its.strict_udp else ""
+    return f"drop, {'enforced' if its.enforced else 'in shadow'}{strict}" if its.policy == "drop" else "pass"
+
+
+def wanted_in_force(wanted: Default) -> InForce:
+    """Return a default as the kernel has it."""
+    if wanted.policy == "pass":
+        return InForce("pass", False)
+    return InForce("enforce" if wanted.enforced else "shadow", wanted.strict_udp)
