@@ -116,8 +116,8 @@ struct xg_settings {
 	u32 shadow_lists6;
 	u32 shadow_lists6_wide;
 	u32 unused;
-	u32 default_deny;   /* enum xg_default_mode */
-	u32 default_strict; /* 1: of UDP only what answers belongs to a socket */
+	u32 default_deny;                   /* enum xg_default_mode */
+	u32 default_strict;                 /* 1: of UDP only what answers belongs to a socket */
 	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
 	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the default cuts, or would, by source and destination port, for people to look at. Counted exactly while there is
- * room; new entries are limited in each tick, so that a flood from forged sources costs no insertion per packet.
+ * What the default cuts, or would, by source and destination port, for people to look at. Counted exactly while there
+ * is room; new entries are limited in each tick, so that a flood from forged sources costs no insertion per packet.
  */
 #ifndef XG_STAGES_CUTS_H
 #define XG_STAGES_CUTS_H

@@ -3,8 +3,8 @@
  * The default: a packet that no stage before has decided about is cut, if the operator asked for that, unless it
  * belongs to something that this host opened. In shadow mode it is only counted.
  *
- * Left alone is what is not for this host: frames for a guest's MAC address, and packets that would be forwarded. So are
- * later fragments: without the first one, which is judged, they reach nobody.
+ * Left alone is what is not for this host: frames for a guest's MAC address, and packets that would be forwarded. So
+ * are later fragments: without the first one, which is judged, they reach nobody.
  */
 #ifndef XG_STAGES_DEFAULT_H
 #define XG_STAGES_DEFAULT_H
@@ -65,7 +65,7 @@ static __always_inline u32 xg_read_message(struct xdp_md *ctx, struct xg_packet 
 			return XG_MESSAGE_CUT;
 		*port = bpf_ntohs(packet->destination_port);
 		return packet->protocol == IPPROTO_UDP && xg_is_dhcp_answer(packet) ? XG_MESSAGE_PASS
-										     : XG_MESSAGE_REPLY;
+										    : XG_MESSAGE_REPLY;
 	}
 	if (packet->protocol == IPPROTO_IGMP && packet->ip_version == 4)
 		return xg_to_group(packet) ? XG_MESSAGE_PASS : XG_MESSAGE_CUT;
@@ -124,8 +124,7 @@ static __always_inline bool xg_default_cuts(struct xdp_md *ctx, struct xg_counte
 	xg_cut_begins(&work->cut, packet, port);
 	if (kind == XG_MESSAGE_ERROR && !xg_read_quoted(ctx, packet))
 		kind = XG_MESSAGE_CUT;
-	if (kind != XG_MESSAGE_CUT &&
-	    xg_belongs(ctx, packet, kind == XG_MESSAGE_ERROR, settings, xg_now_coarse()))
+	if (kind != XG_MESSAGE_CUT && xg_belongs(ctx, packet, kind == XG_MESSAGE_ERROR, settings, xg_now_coarse()))
 		return false;
 	xg_count_cut(&work->cut, counters, length);
 	return true;

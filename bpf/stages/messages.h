@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * ICMP and ICMPv6 messages, IGMP and DHCP as the default sees them: an echo reply answers a request, an error is about a
- * packet that it quotes, and what a host on its link needs is admitted.
+ * ICMP and ICMPv6 messages, IGMP and DHCP as the default sees them: an echo reply answers a request, an error is about
+ * a packet that it quotes, and what a host on its link needs is admitted.
  */
 #ifndef XG_STAGES_MESSAGES_H
 #define XG_STAGES_MESSAGES_H

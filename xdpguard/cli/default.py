@@ -43,8 +43,8 @@ _ABOUT = """Choose what becomes of packets that no rule decides about and that b
   answers  to what left through the interfaces: pings, tunnels, connections of containers
   ICMP     errors about packets of this host; neighbour discovery, router advertisements, IGMP and MLD
   DHCP     answers of servers, IPv4 and IPv6
-Later fragments pass: without the first one they reach nobody. Left alone is what is not for this host: forwarded packets,
-frames for guests, and the loopback interface.
+Later fragments pass: without the first one they reach nobody. Left alone is what is not for this host: forwarded
+packets and frames for guests; and the loopback interface.
 """
 
 default_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_ABOUT)
@@ -65,7 +65,7 @@ def drop(
     ] = None,
     strict: Annotated[
         bool | None,
-        typer.Option("--strict-udp/--no-strict-udp", help="Admit only UDP that answers what was sent, or any socket's."),
+        typer.Option("--strict-udp/--no-strict-udp", help="Of UDP, admit only what answers; or what reaches a socket."),
     ] = None,
     confirm: undoing.Confirm = "",
     force: _Force = False,
@@ -119,7 +119,7 @@ def _told(its: Default) -> Iterator[str]:
         return
     if not its.enforced:
         yield "nothing is cut yet; after a day or so: xdpguard default show, then: xdpguard default drop --enforce"
-    yield "a service is admitted by a filter: xdpguard filter add NAME 'tcp dport 443' --pass; pings: 'icmp type echo-request'"
+    yield "a service needs a filter: xdpguard filter add NAME 'tcp dport 443' --pass; pings: 'icmp type echo-request'"
 
 
 def _exceptions(published: Iterable[int], loopbacks: Iterable[str]) -> Iterator[str]:
@@ -179,9 +179,7 @@ def _answer(chosen: Options, session: Controller, limit: int) -> DefaultShow:
         dropped=sum(it.packets for it in counted),
         observed=sum(it.observed_packets for it in counted),
         ports=[CutPort(*it[:4], int(it.last)) for it in cuts.by_port(found)[:limit]],
-        sources=[
-            CutSource(*it[:3], list(it.ports[:limit]), int(it.last)) for it in cuts.by_source(found)[:limit]
-        ],
+        sources=[CutSource(*it[:3], list(it.ports[:limit]), int(it.last)) for it in cuts.by_source(found)[:limit]],
         published=session.guard.published(),
     )
 
@@ -192,12 +190,11 @@ def _sentence(its: DefaultShow) -> str:
         return f"default: pass{by}: what no rule decides about passes"
     since = f" since {units.moment(its.since)}" if its.since else ""
     strict = ", strict for UDP" if its.strict_udp else ""
+    dropped = render.counted(its.dropped, "packet")
     if its.mode == "enforce":
-        return f"default: drop, enforced{strict}{by}{since}: {its.dropped:,} packets dropped since the attach"
-    return (
-        f"default: drop, in shadow{strict}{by}{since}: nothing is cut; {its.observed:,} packets would have been since the"
-        " attach"
-    )
+        return f"default: drop, enforced{strict}{by}{since}: {dropped} dropped since the attach"
+    would = f"{render.counted(its.observed, 'packet')} would have been since the attach"
+    return f"default: drop, in shadow{strict}{by}{since}: nothing is cut; {would}"
 
 
 def _ago(at: int) -> str:

@@ -64,11 +64,15 @@ class Step(NamedTuple):
             in_force = row["entries"] - self.ended
             count = f"{in_force:,} {'entry' if in_force == 1 else 'entries'}"
             return f"{name}: removed" if self.want is None else f"{name}: as before, {count}"
+        return self._fact_words()
+
+    def _fact_words(self) -> str:
+        text = str(self.want["value"]) if self.want else ""
         if self.key == ("guard",):
-            held = json.loads(str(self.want["value"]) if self.want else "{}") or {}
+            held = json.loads(text or "{}") or {}
             return f"guard: set by hand is {', '.join(f'{key}={value}' for key, value in held.items()) or 'nothing'}"
         if self.key == ("default",):
-            return f"default: {described(parsed(str(self.want['value']) if self.want else ''))}"
+            return f"default: {described(parsed(text))}"
         return ""
 
 

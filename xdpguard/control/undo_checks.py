@@ -52,7 +52,9 @@ def _after(store: Store, steps: Sequence[Step], lists: Mapping[str, AddressSet])
     rules = list(of(steps, "rules", mode="enforce"))
     back = [rule for it in rules for rule in _wanted(it)]
     default = _default(store, steps)
-    return Outlook(store, default=default, lists=lists, more=back, gone=[(cast("Kind", it.key[1]), it.target) for it in rules])
+    return Outlook(
+        store, default=default, lists=lists, more=back, gone=[(cast("Kind", it.key[1]), it.target) for it in rules]
+    )
 
 
 def _default(store: Store, steps: Sequence[Step]) -> InForce | None:

@@ -76,7 +76,7 @@ def guard_now(subject: Subject) -> Guard:
 
 
 def _outcome(answer: Any, entries: Entries) -> Outcome:
-    reason = abi.reasons()[int(answer["reason"])]
+    reason = next(it for it in abi.reasons() if it.number == answer["reason"])
     entry = _entry(answer, entries)
     listed = isinstance(entry, (NamedList, UnknownList))
     return Outcome(

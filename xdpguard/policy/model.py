@@ -150,7 +150,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     sanity: Sanity = field(default_factory=Sanity)
     rules: Rules = field(default_factory=Rules)
     guard: Guard = field(default_factory=Guard)
-    default: Default = field(default_factory=Default)
     lists: dict[str, ListFile] = field(default_factory=dict)
+    default: Default = field(default_factory=Default)
     metrics: Metrics = field(default_factory=Metrics)
     attach: tuple[AttachTo, ...] = ()  # from separate tables, see attach.py

@@ -30,7 +30,7 @@ class DefaultShow(Struct, frozen=True, kw_only=True):
     """The default, and what it has cut since it is as it is (Unix time), or would have in shadow mode.
 
     ``set_here``: by a command, which overrides the configuration. ``dropped`` and ``observed``: packets since the
-    interfaces were attached; the others are of the sources and ports listed. ``published``: TCP ports that NAT passes on.
+    interfaces were attached. ``published``: TCP ports that NAT passes on to containers.
     """
 
     policy: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The program at the egress of interfaces (bpf/egress.c): compile and load it; hanging it there is for net/egress.py."""
+"""Compile and load the program for the egress of interfaces (bpf/egress.c); net/egress.py hangs it there."""
 
 from __future__ import annotations
 

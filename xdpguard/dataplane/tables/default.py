@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple
 
 from xdpguard.closeable import opened
@@ -71,5 +72,5 @@ def clear_cuts(pins: Pins) -> None:
             kernel.delete(descriptor, key)
 
 
-def _settings(pins: Pins) -> opened:
+def _settings(pins: Pins) -> AbstractContextManager[int]:
     return opened(pins.open("settings", 4, abi.SETTINGS.size))
