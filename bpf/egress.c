@@ -15,16 +15,16 @@
 
 #include "sent.h"
 
-#define XG_MAX_VLAN_TAGS 2
-#define XG_OFFSET_MASK 0x1fff /* of an IPv4 fragment */
-#define XG_ECHO 8             /* RFC 792, RFC 4443 */
-#define XG_ECHO6 128
-#define XG_SYN_ACK 0x12
-#define XG_RST 0x04
-#define XG_FRESH 1000000000ull /* ns for which an entry is not written again */
+#define XG_SENT_TAGS 2
+#define XG_SENT_OFFSET 0x1fff /* of an IPv4 fragment */
+#define XG_SENT_ECHO 8        /* RFC 792, RFC 4443 */
+#define XG_SENT_ECHO6 128
+#define XG_SENT_SYN_ACK 0x12
+#define XG_SENT_RST 0x04
+#define XG_SENT_FRESH 1000000000ull /* ns for which an entry is not written again */
 
 /* The beginning of a TCP header; of others the first bytes are read. */
-struct xg_ends {
+struct xg_sent_ends {
 	__be16 local;
 	__be16 remote;
 	__be16 identifier; /* of an ICMP echo */
@@ -40,7 +40,7 @@ static __always_inline u32 xg_network_of(struct __sk_buff *skb, __be16 *type)
 	int i;
 
 #pragma unroll
-	for (i = 0; i <= XG_MAX_VLAN_TAGS; i++) {
+	for (i = 0; i <= XG_SENT_TAGS; i++) {
 		if (bpf_skb_load_bytes(skb, at, type, sizeof(*type)))
 			return 0;
 		at += sizeof(*type);
@@ -58,7 +58,7 @@ static __always_inline u32 xg_read_ipv4(struct __sk_buff *skb, u32 at, struct xg
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.frag_off & bpf_htons(XG_OFFSET_MASK))
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.frag_off & bpf_htons(XG_SENT_OFFSET))
 		return 0;
 	__builtin_memcpy(key->address, &ip.daddr, sizeof(ip.daddr));
 	key->ip_version = 4;
@@ -132,10 +132,10 @@ static __always_inline bool xg_from_listener(struct __sk_buff *skb, u32 at, cons
 /* Whether what was sent is worth remembering; then the key is complete. `network`, `at`: where headers begin. */
 static __always_inline bool xg_complete(struct __sk_buff *skb, u32 network, u32 at, struct xg_sent_key *key)
 {
-	struct xg_ends ends = {};
+	struct xg_sent_ends ends = {};
 
 	if (key->protocol == IPPROTO_TCP) {
-		if (xg_has_socket(skb) || bpf_skb_load_bytes(skb, at, &ends, sizeof(ends)) || ends.flags & XG_RST)
+		if (xg_has_socket(skb) || bpf_skb_load_bytes(skb, at, &ends, sizeof(ends)) || ends.flags & XG_SENT_RST)
 			return false;
 	} else if (key->protocol == IPPROTO_UDP || key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6) {
 		if (bpf_skb_load_bytes(skb, at, &ends, 8))
@@ -143,11 +143,11 @@ static __always_inline bool xg_complete(struct __sk_buff *skb, u32 network, u32 
 	}
 	if (key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6) {
 		key->local_port = ends.identifier;
-		return *(u8 *)&ends.local == (key->ip_version == 4 ? XG_ECHO : XG_ECHO6);
+		return *(u8 *)&ends.local == (key->ip_version == 4 ? XG_SENT_ECHO : XG_SENT_ECHO6);
 	}
 	key->local_port = ends.local;
 	key->remote_port = ends.remote;
-	return key->protocol != IPPROTO_TCP || (ends.flags & XG_SYN_ACK) != XG_SYN_ACK ||
+	return key->protocol != IPPROTO_TCP || (ends.flags & XG_SENT_SYN_ACK) != XG_SENT_SYN_ACK ||
 	       !xg_from_listener(skb, network, key);
 }
 
@@ -166,7 +166,7 @@ int xdpguard_egress(struct __sk_buff *skb)
 	at = sent.lookup(&key);
 	if (!at)
 		sent.update(&key, &now);
-	else if (now - *at > XG_FRESH)
+	else if (now - *at > XG_SENT_FRESH)
 		*at = now;
 	/* Programs behind this one go on. */
 	return TC_ACT_UNSPEC;

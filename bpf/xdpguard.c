@@ -28,7 +28,7 @@
 #include "stages/sanity.h"
 #include "stages/wanted.h"
 #include "stages/syn_guard.h"
-#include "stages/default.h"
+#include "stages/default_deny.h"
 
 #include "programs.h"
 #include "after.h"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from xdpguard.bench import flood
-from xdpguard.dataplane.build import compiler, tracepoints
+from xdpguard.dataplane.build import compiler, egress, tracepoints
 from xdpguard.dataplane.build.assertions import LAYOUTS, MAIN, asserted
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import Switches, cflags, header_flags
@@ -78,6 +78,17 @@ def test_swapped_fields_in_python_do_not_compile(monkeypatch: pytest.MonkeyPatch
     refusals(MAIN, lambda more: compiler.Compiled(switches, lambda text: text + more).close())
 
 
+def test_swapped_fields_of_the_program_at_egress_do_not_compile(
+    monkeypatch: pytest.MonkeyPatch, switches: Switches
+) -> None:
+    def compile_it(more: str) -> None:
+        monkeypatch.setattr(egress, "bundle", lambda folder, name: bundle(folder, name) + more)
+        monkeypatch.setattr(egress, "header_flags", lambda source: [*header_flags(source), "-ferror-limit=0"])
+        os.close(egress.load(Pins(Path("/sys/fs/bpf"), Path(switches.pins).parent.name)))
+
+    refusals(egress.MAIN, compile_it)
+
+
 @pytest.mark.parametrize("main", LOADERS)
 def test_swapped_fields_of_a_tracepoints_program_do_not_compile(main: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def compile_it(more: str) -> None:
@@ -90,7 +101,7 @@ def test_swapped_fields_of_a_tracepoints_program_do_not_compile(main: str, monke
 
 
 def test_every_program_is_tried() -> None:
-    assert LOADERS.keys() | {MAIN} == LAYOUTS.keys()
+    assert LOADERS.keys() | {MAIN, egress.MAIN} == LAYOUTS.keys()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class Kernel:
         nothing = SimpleNamespace(audit=lambda: (0, 0), shares=dict, stale=lambda: False)
         changes = SimpleNamespace(attached=lambda: True, pending=lambda: False, resync=self.resync)
         self.ruleset: Any = SimpleNamespace(
-            changes=changes, rules=rules, shadow_rules=nothing, lists=lists, shadow_lists=nothing
+            changes=changes, rules=rules, shadow_rules=nothing, lists=lists, shadow_lists=nothing, default=nothing
         )
 
     def resync(self, *images: object) -> bool:

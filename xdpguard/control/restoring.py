@@ -64,7 +64,7 @@ class Step(NamedTuple):
             in_force = row["entries"] - self.ended
             count = f"{in_force:,} {'entry' if in_force == 1 else 'entries'}"
             return f"{name}: removed" if self.want is None else f"{name}: as before, {count}"
-        return self._fact_words()
+        return self._fact_words() if self.place == "facts" else ""
 
     def _fact_words(self) -> str:
         text = str(self.want["value"]) if self.want else ""

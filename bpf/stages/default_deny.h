@@ -6,8 +6,8 @@
  * Left alone is what is not for this host: frames for a guest's MAC address, and packets that would be forwarded. So
  * are later fragments: without the first one, which is judged, they reach nobody.
  */
-#ifndef XG_STAGES_DEFAULT_H
-#define XG_STAGES_DEFAULT_H
+#ifndef XG_STAGES_DEFAULT_DENY_H
+#define XG_STAGES_DEFAULT_DENY_H
 
 #include "belongs.h"
 #include "cuts.h"
