@@ -60,6 +60,7 @@ class Day:
         yield from self._traffic()
         yield from self._questions()
         yield from self._shadows()
+        yield from self._default()
         yield from self._guard()
         yield from self._tcp()
         if self._its.text:
@@ -159,6 +160,12 @@ class Day:
         yield from self._its.both("lists show", "lists", "show")
         yield self._its.run("unblock", "unblock", "--shadow", "192.0.2.9")
         yield self._its.run("lists remove", "lists", "remove", "botnets")
+
+    def _default(self) -> Iterator[Said]:
+        yield self._its.run("default drop", "default", "drop")
+        self._send(_SENT)
+        yield from self._its.both("default show", "default", "show", loose=True)
+        yield self._its.run("default pass", "default", "pass")
 
     def _guard(self) -> Iterator[Said]:
         yield from self._its.both("guard show", "guard", "show")

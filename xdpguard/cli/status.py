@@ -36,6 +36,7 @@ def status(
 
     from xdpguard.control import needed, openness
     from xdpguard.control.answering import Reach
+    from xdpguard.control.default import in_force, words_of
     from xdpguard.dataplane.sys.abi import ABI
 
     chosen = options(context)
@@ -51,6 +52,7 @@ def status(
         awaited, unread = health.awaited(session, chosen)
         counts = session.store.counts(time.time())
         waiting = health.waiting(session.store)
+        ending = words_of(in_force(session.store))
         late = health.clock_notes(session.store) if audit else []
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
     degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
@@ -69,6 +71,7 @@ def status(
                 awaited=[state.Awaited(*place) for place in awaited],
                 conflicts=[state.Conflict.of(it) for it in conflicts],
                 allows_everybody=everybody,
+                default=ending,
                 confirm=changes.Confirmation.of(*waiting),
                 degraded=degraded,
             )
@@ -83,6 +86,8 @@ def status(
     if shadow_rules or shadow_lists:
         named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
         render.say(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}")
+    if ending != "pass":
+        render.say(f"default: {ending}")
     for text in [*_lacking(audit), *waiting.texts(), *everybody, *map(health.conflict_text, conflicts), *late]:
         render.note(text)
     for place in awaited:

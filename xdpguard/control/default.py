@@ -130,8 +130,7 @@ class DefaultPolicy:
 
     def resync(self) -> None:
         """Restore the default put in force last."""
-        if self._store.fact(_IN_FORCE):
-            default.write(self._pins, in_force(self._store))
+        default.write(self._pins, in_force(self._store))
 
     def _hangs(self, link: Link) -> bool:
         """Return whether the program hangs there, with this instance's own map."""
@@ -173,10 +172,13 @@ def parsed(text: str) -> Default | None:
 
 def described(its: Default | None) -> str:
     """Describe a default that a command has set, or that none has."""
-    if its is None:
-        return "that of the configuration"
+    return words_of(wanted_in_force(its)) if its else "that of the configuration"
+
+
+def words_of(its: InForce) -> str:
+    """Describe a default: pass; drop, in shadow; drop, enforced, strict for UDP."""
     strict = ", strict for UDP" if its.strict_udp else ""
-    return f"drop, {'enforced' if its.enforced else 'in shadow'}{strict}" if its.policy == "drop" else "pass"
+    return "pass" if its.mode == "pass" else f"drop, {'enforced' if its.mode == 'enforce' else 'in shadow'}{strict}"
 
 
 def wanted_in_force(wanted: Default) -> InForce:

@@ -130,7 +130,10 @@ class ShadowCounts(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """The answer of ``status``. ``degraded``: each fault in one sentence; ``allows_everybody``: notes on such rules."""
+    """The answer of ``status``. ``degraded``: each fault in one sentence; ``allows_everybody``: notes on such rules.
+
+    ``default``: what becomes of packets that belong to nothing, in words.
+    """
 
     instance: str
     abi: int
@@ -142,6 +145,7 @@ class Status(Struct, frozen=True, kw_only=True):
     awaited: list[Awaited]
     conflicts: list[Conflict]
     allows_everybody: list[str]
+    default: str
     confirm: Confirmation
     degraded: list[str]
 
