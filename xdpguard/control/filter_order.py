@@ -6,6 +6,7 @@ A filter of slot `NEW` is to be given one, and counts from zero.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Sequence
 
@@ -146,4 +147,4 @@ def _renumbered(held: Sequence[Filter]) -> list[Filter]:
 
 
 def _ascending(held: Sequence[Filter]) -> bool:
-    return all(one.position < other.position for one, other in zip(held, held[1:], strict=False))
+    return all(one.position < other.position for one, other in itertools.pairwise(held))

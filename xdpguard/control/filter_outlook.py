@@ -45,10 +45,11 @@ def cutting(filters: Iterable[Filter], lists: FilterLists, address: Prefix, port
             fit = _fit(it, known, lists)
             if it.action == "pass":
                 passing += [it] * (fit is Fit.ALL)
-            elif (fit is Fit.ALL or (fit is Fit.SOME and logins)) and not any(_outlasts(one, it) for one in passing):
-                if it.name not in seen:
-                    seen.add(it.name)
-                    yield it
+                continue
+            hits = fit is Fit.ALL or (fit is Fit.SOME and bool(logins))
+            if hits and it.name not in seen and not any(_outlasts(one, it) for one in passing):
+                seen.add(it.name)
+                yield it
 
 
 def _outlasts(one: Filter, other: Filter) -> bool:

@@ -11,32 +11,19 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 from xdpguard.control.change import Changes
 from xdpguard.control.filter_lists import FilterLists, soon
 from xdpguard.control.filter_order import NEW, with_source
 from xdpguard.control.results import Share
-from xdpguard.control.tables import touching
+from xdpguard.control.tables import FilterTables, touching
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import FILTERS, Filter, FilterHits, NewFilter
 from xdpguard.store.filters import FilterStore
 
-if TYPE_CHECKING:
-    from xdpguard.dataplane.tables.classifier import ClassifierFilter
-
 _HELD = "filters_held"  # fact: JSON of Held; empty: nothing was loaded
 _NO_HITS = FilterHits()
-
-
-class FilterTables(Protocol):
-    """The maps that hold the filters."""
-
-    def replace(self, filters: Sequence[ClassifierFilter], generation: int) -> None: ...
-    def generation(self) -> int: ...
-    def maps(self) -> str: ...
-    def clear_hits(self, slots: Iterable[int]) -> None: ...
-    def hits(self) -> Callable[[int], FilterHits]: ...
 
 
 class Held(NamedTuple):

@@ -8,7 +8,7 @@ they were parsed too, so that no command parses a thousand texts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from xdpguard.errors import XdpguardError
@@ -79,7 +79,9 @@ class FilterStore:
 
     def long_ended(self, now: float) -> list[str]:
         """Return the filters that ended so long ago that no clock will bring them back (``now``: Unix time)."""
-        return [str(row[0]) for row in self._store.execute("SELECT name FROM filters WHERE expires <= ?", (now - _KEEP,))]
+        return [
+            str(row[0]) for row in self._store.execute("SELECT name FROM filters WHERE expires <= ?", (now - _KEEP,))
+        ]
 
     def free_slots(self, count: int, released: Iterable[int] = ()) -> list[int]:
         """Return slots that no filter counts in, last those that this change has released. Raise XdpguardError."""
@@ -106,9 +108,15 @@ class FilterStore:
         )
 
 
+def of_image(image: Mapping[str, Any]) -> Filter:
+    """Return the filter in a row as a change has recorded it, without its hits."""
+    names = _COLUMNS.split(", ")
+    return _filter_of([image.get(name.strip(), 0) for name in names])
+
+
 def _row_of(its: Filter) -> tuple[object, ...]:
     rate = json.dumps(its.limit) if its.limit else ""
-    return its[:2] + (encoded(its.match), its.action, rate) + its[5:]
+    return (*its[:2], encoded(its.match), its.action, rate, *its[5:])
 
 
 def _filter_of(row: Sequence[Any]) -> Filter:
