@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.shared_kernel import SharedTables
+from support.fake_tables import FakeDataplane, FakeTables
 from xdpguard.control.filters import Filters
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys.pins import Pins
@@ -60,7 +60,7 @@ class FakeMaps:
     """Tables of rules and filters in memory, and no lists in the kernel."""
 
     def __init__(self) -> None:
-        self.of: dict[Mode, SharedTables] = {mode: SharedTables(mode, 64) for mode in MODES}
+        self._of: dict[Mode, Any] = {mode: FakeDataplane(FakeTables(64)) for mode in MODES}
         self.filters = FakeFilterTables()
         self.pins = Pins(Path("/nonexistent"), "none")
         self.there = True
@@ -69,10 +69,10 @@ class FakeMaps:
         return self.there
 
     def tables(self) -> Any:
-        return self.of["enforce"].opened()
+        return self._of["enforce"].tables()
 
     def shadow_tables(self) -> Any:
-        return self.of["shadow"].opened()
+        return self._of["shadow"].tables()
 
     @contextmanager
     def opened(self) -> Iterator[FakeFilterTables]:

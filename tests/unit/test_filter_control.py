@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,13 +114,14 @@ def test_names_are_unique_unless_replaced(its: Ruleset, maps: FakeMaps) -> None:
 def test_what_does_not_exist(its: Ruleset) -> None:
     add(its, "a")
     held = its.filters.stored.all()
-    for change in (
+    changes: list[Callable[[], object]] = [
         lambda: order.without(held, ["a", "x"]),
         lambda: order.moved(held, "x", "a"),
         lambda: order.moved(held, "a", "x"),
         lambda: order.with_new(held, new("y"), "x", replace=False),
         lambda: order.promoted(held, ["x"]),
-    ):
+    ]
+    for change in changes:
         with pytest.raises(XdpguardError, match="there is no filter x"):
             change()
     with pytest.raises(XdpguardError, match="enforced already"):
@@ -373,7 +374,8 @@ def test_interrupted_at_any_step(tmp_path: Path, maps: FakeMaps, step: str) -> N
 
 def test_what_a_thousand_cost(tmp_path: Path, maps: FakeMaps) -> None:
     with Store(tmp_path / "store.db") as store:
-        its, wanted = made(store, maps), []
+        its = made(store, maps)
+        wanted = its.filters.stored.all()
         for number in range(1000):
             wanted = order.with_new(
                 wanted, new(f"n{number}", f"udp sport {number} meta length > 512"), "", replace=False

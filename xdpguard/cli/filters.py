@@ -209,7 +209,7 @@ def _change(
     told: Callable[[Ruleset], Sequence[str]],
     confirm: str,
     force: bool,
-    notes: Callable[[Ruleset, Sequence[str]], Sequence[str]] | None = None,
+    notes: Callable[[Ruleset, Collection[str]], Sequence[str]] | None = None,
 ) -> None:
     """Change the filters as planned, unless that cuts off what the host needs, and say what is so now.
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from xdpguard import units
@@ -75,7 +75,7 @@ def placed(found: Ruleset, name: str) -> str:
     return f"{name} is asked {where}, before {names[place + 1]}"
 
 
-def asked_lists(found: Ruleset, names: Sequence[str]) -> list[str]:
+def asked_lists(found: Ruleset, names: Collection[str]) -> list[str]:
     """Say which lists that filters ask drop by themselves what they hold, before any filter is asked."""
     its = {one for it in found.filters.alive() if it.name in names for one in it.match.lists if not one.negated}
     enforced = {it.name for it in found.lists.stored.all()}

@@ -32,6 +32,11 @@ class NewFilter(NamedTuple):
     created: float
     expires: float | None
 
+    @property
+    def does(self) -> str:
+        """Its action as people are shown it: drop, or limit 1000/s per source."""
+        return f"limit {self.limit}" if self.limit else self.action
+
     def stored(self, position: int, slot: int) -> Filter:
         """Return it as a filter that counts in a slot, without hits."""
         return Filter(*self, position, slot)
@@ -63,7 +68,7 @@ class Filter(NamedTuple):
 
     def as_new(self) -> NewFilter:
         """Return what there would be to add, were it not stored."""
-        return NewFilter(*self[: len(NewFilter._fields)])
+        return NewFilter._make(self[: len(NewFilter._fields)])
 
     def alive(self, now: float) -> bool:
         """Return whether it has not ended (``now``: Unix time)."""

@@ -20,6 +20,7 @@ from xdpguard import units
 from xdpguard.errors import UsageError
 from xdpguard.policy.filter import ACTIONS, FILTERS, Action, NewFilter, check_name
 from xdpguard.policy.limit import Limit, parse_limit
+from xdpguard.policy.rule import Mode
 
 _KINDS = tuple(it for it in ACTIONS if it != "limit")
 _HEADER = re.compile(r"\s*\[\[\s*filters\s*\]\]")
@@ -93,7 +94,7 @@ def new_filter(its: FilterEntry, source: str, created: float, expires: float | N
     check_reason(its.reason)
     action, limit = _action(its)
     match = parse(its.match)
-    mode = "shadow" if its.shadow else "enforce"
+    mode: Mode = "shadow" if its.shadow else "enforce"
     text = " ".join(its.match.split())
     return NewFilter(its.name, text, match, action, limit, mode, its.reason, source, created, expires)
 
