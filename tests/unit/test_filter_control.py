@@ -273,7 +273,7 @@ def put_list(its: Ruleset, name: str, entries: AddressSet) -> None:
 
 
 def test_named_lists(its: Ruleset, maps: FakeMaps) -> None:
-    with pytest.raises(XdpguardError, match="the filter a needs the list bad"):
+    with pytest.raises(XdpguardError, match="there is no list bad, which the filter a asks"):
         add(its, "a", "ip saddr @bad")
     assert (names(its), maps.filters.there) == ([], [])
     put_list(its, "bad", timed({"0.0.0.10": 0, "0.0.0.11": 0, "0.0.0.13": 0}))
@@ -290,7 +290,7 @@ def test_named_lists(its: Ruleset, maps: FakeMaps) -> None:
     swaps = maps.filters.swaps
     put_list(its, "other", timed({"0.0.0.7": 0}))
     assert maps.filters.swaps == swaps, "a list that no filter asks is no business of theirs"
-    with pytest.raises(XdpguardError, match="the filter a needs the list bad"):
+    with pytest.raises(XdpguardError, match="the filter a asks the list bad"):
         its.drop_lists([], ["bad"])
     assert its.shadow_lists.stored.find("bad")
     its.drop_lists([], ["other"])

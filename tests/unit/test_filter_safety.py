@@ -108,6 +108,24 @@ def test_an_address_that_is_needed_as_a_whole(its: Ruleset, match: str, hit: boo
     assert cut(its, filters(new("x", match)), GATEWAY) == ["x"] * hit
 
 
+@pytest.mark.parametrize(
+    ("match", "hit"),
+    [
+        ("udp sport 53", True),
+        ("udp sport { 53, 123 } meta length < 600", True),
+        ("meta l4proto udp", True),
+        ("ip saddr 192.0.2.0/24", True),
+        ("udp sport 53 meta length > 512", False),  # of large answers alone
+        ("udp sport 123", False),
+        ("udp dport 53", False),
+    ],
+)
+def test_a_server_that_is_asked(its: Ruleset, match: str, hit: bool) -> None:
+    held = filters(new("x", match))
+    found = cutting(held, FilterLists(its.store), parse_prefix(GATEWAY)[0], (), Port(53, "udp"))
+    assert [it.name for it in found] == ["x"] * hit
+
+
 def test_a_tunnel(its: Ruleset) -> None:
     assert cut(its, filters(new("x", "udp dport 51820")), OPERATOR, TUNNEL) == ["x"]
     assert cut(its, filters(new("x", "tcp dport 51820")), OPERATOR, TUNNEL) == []

@@ -141,9 +141,8 @@ def remove(
     from xdpguard.control.filter_order import without
 
     wanted = list(dict.fromkeys(names))
-    _change(
-        context, lambda held: without(held, wanted), None, lambda found: [f"removed {_named(wanted)}"], confirm, force
-    )
+    told = f"removed {_named(wanted)}"
+    _change(context, lambda held: without(held, wanted), None, lambda found: [told], confirm, force, stored=False)
 
 
 def move(
@@ -210,10 +209,11 @@ def _change(
     confirm: str,
     force: bool,
     notes: Callable[[Ruleset, Collection[str]], Sequence[str]] | None = None,
+    stored: bool = True,
 ) -> None:
     """Change the filters as planned, unless that cuts off what the host needs, and say what is so now.
 
-    ``forced``: the filters that --force is about; None: all.
+    ``forced``: the filters that --force is about; None: all. ``stored``: say where they are in force.
     """
     from xdpguard.control import needed, safety
     from xdpguard.control.presence import presences
@@ -233,7 +233,7 @@ def _change(
         where = presences(found.store)
     for text in lines:
         render.say(text)
-    for text in (*more, *where.notes()):
+    for text in (*more, *(where.notes() if stored else ())):
         render.note(text)
 
 

@@ -121,7 +121,8 @@ def import_rules(
     named = ", ".join(f"{count:,} {kind}" for kind, count in counts if count)
     there = sum(1 for it in done.puts if it.before is not None)
     words = f"; {there:,} of them were there, and keep the longer end and the first reason" if there else ""
-    render.say(f"imported {len(done.puts):,} rules{f': {named}' if named else ''}{words}")
+    if done.puts or not (done.filters or done.there):
+        render.say(f"imported {len(done.puts):,} rules{f': {named}' if named else ''}{words}")
     if done.filters or done.there:
         there = f"; {len(done.there):,} more were there already" if done.there else ""
         render.say(f"imported {render.counted(len(done.filters), 'filter')}{there}")

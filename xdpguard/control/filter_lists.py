@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import Filter
 from xdpguard.policy.matching.model import Field, ListTest, Match, Range, Test
 from xdpguard.policy.rule import MODES
@@ -32,16 +31,10 @@ class FilterLists:
         self._tests: dict[ListTest, Test] = {}
         self._sets: dict[str, AddressSet] = {name: its.at(time.time()) for name, its in (coming or {}).items()}
 
-    def check(self, filters: Iterable[Filter]) -> None:
-        """Raise XdpguardError naming the first filter that asks a list that does not exist."""
-        for it in filters:
-            missing = next((name for name in it.lists if self._its(name) is None), None)
-            if missing is not None:
-                raise XdpguardError(
-                    f"the filter {it.name} needs the list {missing}",
-                    f"nothing was changed; load it first: xdpguard lists load {missing} FILE --shadow (which by itself"
-                    f" drops nothing), or remove the filter first: xdpguard filter remove {it.name}",
-                )
+    def missing(self, filters: Iterable[Filter]) -> tuple[Filter, str] | None:
+        """Return the first filter that asks a list that does not exist, and the list's name; None if none does."""
+        pairs = ((it, name) for it in filters for name in it.lists)
+        return next(((it, name) for it, name in pairs if self._its(name) is None), None)
 
     def resolved(self, match: Match) -> Match:
         """Return a match with its lists as ranges; a list that does not exist holds nothing."""

@@ -2,7 +2,8 @@
 """Which filter cuts off an address, judged by what is known of its packets: where they come from, to which port.
 
 Of a login the segments are known rather well, so that a filter that may match some of them counts. Of an address that
-is needed as a whole only the source is known: a filter counts if it matches whatever comes from there.
+is needed as a whole only the source is known: a filter counts if it matches whatever comes from there. Of a server that
+this host asks, one counts as well that matches all answers of an ordinary size.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ Known = Mapping[Field, Sequence[Range] | None]  # what a field may be; None: lac
 _ANY_PORT, _ONE = (1, 65_535), (1, 1)
 _ACK, _PSH_ACK = (0x10, 0x11), (0x18, 0x19)  # of a connection that stands, with or without FIN
 _LENGTHS = (40, 1500)  # bytes of an IP packet on an Ethernet
+_ANSWERS = (60, 512)  # bytes of an IP packet with an answer that fits in any
 _TTLS = (30, 255)  # nobody is further away than that
 _DONT_FRAGMENT = (0x4000, 0x4000)
 
@@ -32,14 +34,18 @@ class Fit(Enum):
     ALL = 2
 
 
-def cutting(filters: Iterable[Filter], lists: FilterLists, address: Prefix, ports: Iterable[Port]) -> Iterator[Filter]:
+def cutting(
+    filters: Iterable[Filter], lists: FilterLists, address: Prefix, ports: Iterable[Port], service: Port | None = None
+) -> Iterator[Filter]:
     """Yield the enforced filters, in order, of which each alone cuts off an address, or a login from there over
-    ``ports``; one that passes the packets before it, and lasts as long, protects from it.
+    ``ports``; one that passes the packets before it, and lasts as long, protects from it. ``service``: the port from
+    which this host gets answers.
     """
     logins = [_login(address, port) for port in ports]
+    others = [_whatever(address), *([_answer(address, service)] if service else [])]
     enforced = [it for it in filters if it.mode == "enforce" and it.action != "count"]
     seen = set()
-    for known in logins or [_whatever(address)]:
+    for known in logins or others:
         passing: list[Filter] = []
         for it in enforced:
             fit = _fit(it, known, lists)
@@ -85,6 +91,16 @@ def _login(address: Prefix, port: Port) -> Known:
     if address.version == 4:
         known[Field.FRAG_OFF] = [(0, 0), _DONT_FRAGMENT]
     return known
+
+
+def _answer(address: Prefix, service: Port) -> Known:
+    """Return what is known of the answers of a server that this host asks."""
+    return {
+        **_login(address, service),
+        Field.SPORT: [(service.number, service.number)],
+        Field.DPORT: [_ANY_PORT],
+        Field.LENGTH: [_ANSWERS],
+    }
 
 
 def _fit(its: Filter, known: Known, lists: FilterLists) -> Fit:

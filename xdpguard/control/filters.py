@@ -56,6 +56,7 @@ class Filters:
         self._store = changes.store
         self._tables = tables
         self._now = now
+        self._changed: set[str] = set()  # lists
         changes.register(self)
 
     def alive(self) -> list[Filter]:
@@ -89,8 +90,9 @@ class Filters:
 
     def follow_lists(self, names: Iterable[str]) -> None:
         """Take over lists that were changed, within that change."""
-        asked = {name for it in self.alive() for name in it.lists}
-        if asked.intersection(names):
+        asked = {name for it in self.alive() for name in it.lists}.intersection(names)
+        if asked:
+            self._changed |= asked
             self.refill()
 
     def purge(self) -> None:
@@ -170,7 +172,10 @@ class Filters:
     def _swap(self) -> None:
         """Run the kernel part of a change."""
         filters = self.alive()
-        FilterLists(self._store).check(filters)
+        changed, self._changed = self._changed, set()
+        missing = FilterLists(self._store).missing(filters)
+        if missing is not None:
+            raise _missing(*missing, gone=missing[1] in changed)
         if self.changes.attached():
             with touching(self.changes, self, "filters"), self._tables() as tables:
                 self._store.put_fact(_HELD, self._filled(tables, filters))
@@ -194,3 +199,16 @@ class Filters:
     def _held(self) -> Held | None:
         text = self._store.fact(_HELD)
         return Held(*json.loads(text)) if text else None
+
+
+def _missing(its: Filter, name: str, gone: bool) -> XdpguardError:
+    """Return the error for a filter that asks a list that does not exist; ``gone``: by this change."""
+    if gone:
+        return XdpguardError(
+            f"the filter {its.name} asks the list {name}",
+            f"nothing was changed; remove that first: xdpguard filter remove {its.name}",
+        )
+    return XdpguardError(
+        f"there is no list {name}, which the filter {its.name} asks",
+        f"nothing was changed; load it: xdpguard lists load {name} FILE; with --shadow it drops nothing by itself",
+    )

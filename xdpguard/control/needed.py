@@ -58,13 +58,15 @@ class _Needs:
         self._outlook = outlook
         self._forced = _forced(store)
 
-    def conflict(self, address: Prefix, role: str, ports: Collection[Port] = ()) -> Conflict | None:
+    def conflict(
+        self, address: Prefix, role: str, ports: Collection[Port] = (), service: Port | None = None
+    ) -> Conflict | None:
         """Return the conflict of an address; None if it is allowed for long enough, or nothing blocks it."""
         allowed = self._outlook.allowed_until(address, safety=False)
         lasting = allowed > time.time() + _MARGIN
         entries = tuple(
             it
-            for it in self._outlook.blocking(address, ports)
+            for it in self._outlook.blocking(address, ports, service)
             if (str(address), it.mark) not in self._forced and not (lasting or allowed >= it.ends)
         )
         return Conflict(address, role, entries) if entries else None
@@ -85,7 +87,7 @@ def conflicts(
     its = _Needs(store, Outlook(store, rules, lists, filters=filters))
     found: dict[Prefix, Conflict] = {}
     for need in needs.now(store, tuple(places)):
-        conflict = its.conflict(need.address, need.words, need.ports)
+        conflict = its.conflict(need.address, need.words, need.ports, need.service)
         if conflict is not None:
             found.setdefault(need.address, conflict)
     return list(found.values())

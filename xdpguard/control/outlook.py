@@ -64,8 +64,12 @@ class Outlook:
         self._filters = FilterStore(store).alive(self._now) if filters is None else filters
         self._asked = FilterLists(store, self._coming)
 
-    def blocking(self, address: Prefix, ports: Collection[Port] = ()) -> Iterator[BlockingEntry]:
-        """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there."""
+    def blocking(
+        self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
+    ) -> Iterator[BlockingEntry]:
+        """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there;
+        ``service``: the port from which answers come from there.
+        """
         for target, (its, ends) in _by_target(self._covering("block", address)).items():
             yield BlockingEntry(f"block {target}", its, f"remove the block of {target}", ends)
         for name, its, entries in self._lists:
@@ -76,7 +80,7 @@ class Outlook:
         for target, (its, ends) in _by_target(self._all("port") if ports else ()).items():
             if target in ports:
                 yield BlockingEntry(f"closed port {target}", its, f"reopen {target}", ends)
-        for it in cutting(self._filters, self._asked, address, ports):
+        for it in cutting(self._filters, self._asked, address, ports, service):
             ends = math.inf if it.expires is None else it.expires
             yield BlockingEntry(f"the filter {it.name}", filter_mark(it), f"remove the filter {it.name}", ends)
 
@@ -88,10 +92,12 @@ class Outlook:
         rules = [it for it in self._covering("allow", address) if safety or it.source != SAFETY]
         return max(map(_end, rules), default=0.0)
 
-    def cut(self, address: Prefix, ports: Collection[Port] = ()) -> tuple[float, BlockingEntry | None]:
+    def cut(
+        self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
+    ) -> tuple[float, BlockingEntry | None]:
         """Return when an address gets through no more (0: now; infinity: never), and the entry that then blocks it."""
         until = self.allowed_until(address)
-        blocks = [it for it in self.blocking(address, ports) if it.ends > until]
+        blocks = [it for it in self.blocking(address, ports, service) if it.ends > until]
         return (until, blocks[0]) if blocks else (math.inf, None)
 
     @cached_property

@@ -139,7 +139,7 @@ def check_attach(
     openness.check(store, [it for it in config if it.kind == "allow"], config)
     outlook = Outlook(store, config, filters=filters)
     for need in needs.refusing(store, places, loopback):
-        until, entry = outlook.cut(need.address, need.ports)
+        until, entry = outlook.cut(need.address, need.ports, need.service)
         if entry is None or entry.words.startswith("the list"):
             continue  # stored lists are refused by check_lists
         remedy, then = f"xdpguard allow {need.address}, or remove the rule; {_FORCE}", _then(until)
@@ -169,8 +169,8 @@ def check_lists(
 def _check_sooner(store: Store, after: Outlook, found: Iterable[Protected]) -> None:
     before = Outlook(store)
     for need in found:
-        until, entry = after.cut(need.address, need.ports)
-        if entry is None or until >= before.cut(need.address, need.ports)[0]:
+        until, entry = after.cut(need.address, need.ports, need.service)
+        if entry is None or until >= before.cut(need.address, need.ports, need.service)[0]:
             continue
         raise XdpguardError(*_cut(need, entry, until))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from xdpguard.errors import XdpguardError
@@ -132,6 +133,7 @@ def encoded(match: Match) -> str:
     return json.dumps([tests, lists, places], separators=(",", ":"))
 
 
+@lru_cache(maxsize=4 * FILTERS)  # a command reads them several times
 def decoded(text: str) -> Match:
     """Decode a match. Raise LookupError, TypeError or ValueError if it is not what `encoded` wrote."""
     tests, lists, places = json.loads(text)
