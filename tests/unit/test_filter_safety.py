@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fake_filters import FakeMaps, made, new
@@ -88,7 +89,7 @@ def test_a_login(its: Ruleset, match: str, hit: bool, action: str) -> None:
 
 
 @pytest.mark.parametrize("more", [{"action": "count"}, {"action": "pass"}, {"shadow": True}])
-def test_what_drops_nothing(its: Ruleset, more: dict[str, str]) -> None:
+def test_what_drops_nothing(its: Ruleset, more: dict[str, Any]) -> None:
     assert cut(its, filters(new("x", "tcp dport 22", **more)), OPERATOR, SSH) == []
 
 

@@ -124,8 +124,8 @@ def import_rules(
     if done.puts or not (done.filters or done.there):
         render.say(f"imported {len(done.puts):,} rules{f': {named}' if named else ''}{words}")
     if done.filters or done.there:
-        there = f"; {len(done.there):,} more were there already" if done.there else ""
-        render.say(f"imported {render.counted(len(done.filters), 'filter')}{there}")
+        same = f"; {len(done.there):,} more were there already" if done.there else ""
+        render.say(f"imported {render.counted(len(done.filters), 'filter')}{same}")
     if done.ended:
         render.note(f"{done.ended:,} left out: their end has come")
     for text in where.notes() if done.puts or done.filters else ():
