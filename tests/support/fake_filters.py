@@ -13,7 +13,7 @@ from support.fake_tables import FakeDataplane, FakeTables
 from xdpguard.control.filters import Filters
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables.classifier import ClassifierFilter
+from xdpguard.dataplane.tables.filterentries import ClassifierFilter
 from xdpguard.policy.filter import FilterHits, NewFilter
 from xdpguard.policy.filters import FilterEntry, new_filter
 from xdpguard.policy.rule import MODES, Mode
@@ -31,17 +31,17 @@ class FakeFilterTables:
         self.broken = False
         self._generation = 0
 
-    def replace(self, filters: Sequence[ClassifierFilter], generation: int) -> None:
+    def put(self, filters: Sequence[ClassifierFilter], generation: int) -> None:
         if self.broken:
             self.broken = False
             raise OSError(12, "Cannot allocate memory")
         self.there, self._generation = list(filters), generation
         self.swaps += 1
 
-    def generation(self) -> int:
+    def in_force(self) -> int:
         return self._generation
 
-    def maps(self) -> str:
+    def generation(self) -> str:
         return self.name
 
     def clear_hits(self, slots: Iterable[int]) -> None:

@@ -214,7 +214,7 @@ def test_hits_survive_the_maps(its: Ruleset, maps: FakeMaps) -> None:
 def test_another_set_in_the_kernel_is_noticed_and_replaced(its: Ruleset, maps: FakeMaps) -> None:
     add(its, "a")
     assert not its.filters.stale()
-    maps.filters.replace([], 99)
+    maps.filters.put([], 99)
     assert its.filters.stale()
     assert its.filters.audit() == Share(1, 0)
     add(its, "b")

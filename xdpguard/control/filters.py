@@ -19,11 +19,11 @@ from xdpguard.control.filter_order import NEW, with_source
 from xdpguard.control.results import Share
 from xdpguard.control.tables import FilterTables, touching
 from xdpguard.errors import XdpguardError
+from xdpguard.dataplane.sys import abi
 from xdpguard.policy.filter import FILTERS, Filter, FilterHits, NewFilter
 from xdpguard.store.filters import FilterStore
 
 _HELD = "filters_held"  # fact: JSON of Held; empty: nothing was loaded
-_NO_HITS = FilterHits()
 
 
 class Held(NamedTuple):
@@ -74,6 +74,7 @@ class Filters:
         changed = [it for it in wanted if held.get(it.name) != it]
         if gone or changed:
             with self.changes.begin():
+                self._check_count(wanted)
                 self.changes.release(self, (held[name].slot for name in gone))
                 self.stored.remove(gone)
                 self._put(changed, held)
@@ -107,17 +108,17 @@ class Filters:
         """Return whether the kernel holds another set than the one loaded last."""
         held = self._held()
         with self._tables() as tables:
-            generation = tables.generation()
+            generation = tables.in_force()
         return generation != held.generation if held else bool(generation or self.alive())
 
     def resync(self) -> None:
         """Make the kernel hold what the store holds, whatever it held before."""
         filters, held = self.alive(), self._held()
         with self._tables() as tables:
-            if held is None or held.maps != tables.maps():
-                if not filters and not tables.generation():
+            if held is None or held.maps != tables.generation():
+                if not filters and not tables.in_force():
                     return
-                tables.clear_hits(range(FILTERS))
+                tables.clear_hits(range(abi.FILTER_SLOTS))
             text = self._filled(tables, filters)
         with self._store.transaction():
             self._store.put_fact(_HELD, text)
@@ -131,7 +132,7 @@ class Filters:
         """Return the filters that have not ended with their hits, in order."""
         found = self.alive()
         hits = self._new_hits() if found else None
-        return [FilterWithHits(it, FilterHits(*it[-4:]).plus(hits(it.slot) if hits else _NO_HITS)) for it in found]
+        return [FilterWithHits(it, it.hits.plus(hits(it.slot)) if hits else it.hits) for it in found]
 
     def fold_in(self) -> None:
         """Fold the hits into the store, once, before the maps are removed."""
@@ -140,7 +141,7 @@ class Filters:
         hits = self._new_hits()
         with self._store.transaction():
             if hits:
-                self.stored.add_hits((hits(it.slot), it.name) for it in self.stored.all())
+                self.stored.add_hits((FilterHits(*hits(it.slot)), it.name) for it in self.stored.all())
             self._store.put_fact(_HELD, "")
 
     def fresh_slots(self, count: int) -> list[int]:
@@ -159,6 +160,15 @@ class Filters:
         self.stored.remove(again)
         slots = iter(self.fresh_slots(len(new)))
         self.stored.put(it if it.slot != NEW else it._replace(slot=next(slots)) for it in changed)
+
+    def _check_count(self, wanted: Sequence[Filter]) -> None:
+        now = self._now()
+        more = sum(1 for it in wanted if it.alive(now)) - FILTERS
+        if more > 0:
+            raise XdpguardError(
+                f"there may be {FILTERS:,} filters, and {more:,} more do not fit",
+                "nothing was changed; join filters that differ in one field by a set: udp sport { 53, 123 }",
+            )
 
     def _slots(self, count: int) -> list[int]:
         try:
@@ -186,15 +196,15 @@ class Filters:
 
         generation = secrets.randbits(62) + 1 if filters else 0
         lists = FilterLists(self._store)
-        tables.replace(built(filters, lists), generation)
-        return json.dumps(Held(tables.maps(), generation, lists.changes_at(filters)))
+        tables.put(built(filters, lists), generation)
+        return json.dumps(Held(tables.generation(), generation, lists.changes_at(filters)))
 
-    def _new_hits(self) -> Callable[[int], FilterHits] | None:
+    def _new_hits(self) -> Callable[[int], tuple[int, int, int, int]] | None:
         held = self._held()
         if held is None or not self.changes.attached():
             return None
         with self._tables() as tables:
-            return tables.hits() if tables.maps() == held.maps else None
+            return tables.hits() if tables.generation() == held.maps else None
 
     def _held(self) -> Held | None:
         text = self._store.fact(_HELD)

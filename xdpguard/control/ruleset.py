@@ -29,10 +29,9 @@ from xdpguard.store.database import Store
 
 
 def _filter_tables(pins: Pins) -> AbstractContextManager[FilterTables]:
-    # Loads numpy, which few commands need.
-    from xdpguard.dataplane.tables.classifier import FilterTables as Opened
+    from xdpguard.control.filter_set import FilterSet  # few commands need it
 
-    return Opened(pins)
+    return FilterSet(pins)
 
 
 class Maps(Protocol):

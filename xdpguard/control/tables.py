@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from xdpguard.control.change import Changes, Image
 from xdpguard.errors import XdpguardError
-from xdpguard.policy.filter import FilterHits
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix
 
 if TYPE_CHECKING:
-    from xdpguard.dataplane.tables.classifier import ClassifierFilter
+    from xdpguard.dataplane.tables.filterentries import ClassifierFilter
 
 
 class RuleTables(Protocol):
@@ -38,11 +37,11 @@ class RuleTables(Protocol):
 class FilterTables(Protocol):
     """The maps that hold the filters."""
 
-    def replace(self, filters: Sequence[ClassifierFilter], generation: int) -> None: ...
-    def generation(self) -> int: ...
-    def maps(self) -> str: ...
+    def put(self, filters: Sequence[ClassifierFilter], generation: int) -> None: ...
+    def in_force(self) -> int: ...
+    def generation(self) -> str: ...
     def clear_hits(self, slots: Iterable[int]) -> None: ...
-    def hits(self) -> Callable[[int], FilterHits]: ...
+    def hits(self) -> Callable[[int], tuple[int, int, int, int]]: ...
 
 
 @contextmanager

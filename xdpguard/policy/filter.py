@@ -18,6 +18,19 @@ FILTERS = 1024  # filters there may be
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
+class FilterHits(NamedTuple):
+    """All hits of a filter: what it matched, and what of that was above its limit."""
+
+    packets: int = 0
+    bytes: int = 0
+    limited_packets: int = 0
+    limited_bytes: int = 0
+
+    def plus(self, more: tuple[int, int, int, int]) -> FilterHits:
+        """Return the sum of both."""
+        return FilterHits(*(a + b for a, b in zip(self, more, strict=True)))
+
+
 class NewFilter(NamedTuple):
     """A filter to add. ``text``: the match as it was written; ``limit``: of action limit only. Times are Unix time."""
 
@@ -80,22 +93,14 @@ class Filter(NamedTuple):
         return f"limit {self.limit}" if self.limit else self.action
 
     @property
+    def hits(self) -> FilterHits:
+        """Its hits in the store."""
+        return FilterHits(*self[-4:])
+
+    @property
     def lists(self) -> list[str]:
         """The named lists that it asks."""
         return list(dict.fromkeys(it.name for it in self.match.lists))
-
-
-class FilterHits(NamedTuple):
-    """All hits of a filter: what it matched, and what of that was above its limit."""
-
-    packets: int = 0
-    bytes: int = 0
-    limited_packets: int = 0
-    limited_bytes: int = 0
-
-    def plus(self, more: FilterHits) -> FilterHits:
-        """Return the sum of both."""
-        return FilterHits(*(a + b for a, b in zip(self, more, strict=True)))
 
 
 def check_name(name: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
+from xdpguard.dataplane.sys import abi
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import FILTERS, Filter, FilterHits
 from xdpguard.policy.limit import Limit
@@ -85,15 +86,16 @@ class FilterStore:
         ]
 
     def free_slots(self, count: int, released: Iterable[int] = ()) -> list[int]:
-        """Return slots that no filter counts in, last those that this change has released. Raise XdpguardError."""
+        """Return slots that no filter counts in, last those that this change has released. Raise XdpguardError if there
+        are too few.
+        """
         used = {row[0] for row in self._store.execute("SELECT slot FROM filters")}
         late = set(released) - used
-        fresh = [slot for slot in range(FILTERS) if slot not in used | late]
+        fresh = [slot for slot in range(abi.FILTER_SLOTS) if slot not in used | late]
         found = [*fresh, *sorted(late)][:count]
         if len(found) < count:
             raise XdpguardError(
-                f"there may be {FILTERS:,} filters, and {count - len(found):,} more do not fit",
-                "nothing was changed; join filters that differ in one field by a set: udp sport { 53, 123 }",
+                f"{count - len(found):,} filters find no counters of hits", "nothing was changed; remove some first"
             )
         return found
 
