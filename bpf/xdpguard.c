@@ -2,10 +2,10 @@
 /*
  * xdpguard's data plane: one frame in, one verdict out, counted exactly once.
  *
- * Four programs: xdpguard inspects each packet, and is all that most packets meet; xdpguard_default is asked about what
- * no stage has decided, where the default is not to pass; xdpguard_guard is the SYN guard, for the packets it needs to
- * see; xdpguard_after does the remaining work after the verdict. Each is verified separately and entered by a tail call
- * (programs.h).
+ * Five programs: xdpguard inspects each packet, and is all that most packets meet; xdpguard_filters asks the filters,
+ * if there are any; xdpguard_default judges what nothing else has decided about, if the default is not to pass;
+ * xdpguard_guard is the SYN guard, for the packets it needs to see; xdpguard_after does the remaining work after the
+ * verdict. Each is verified separately and entered by a tail call (programs.h).
  *
  * The files are joined into one text in the order of these lines (xdpguard/dataplane/build/bundle.py), because bcc's
  * map methods work only there.
@@ -29,10 +29,12 @@
 #include "stages/wanted.h"
 #include "stages/syn_guard.h"
 #include "stages/default_deny.h"
+#include "stages/classify.h"
 
 #include "programs.h"
 #include "after.h"
 #include "finish.h"
+#include "next.h"
 
 /* The stages that every packet passes, in order; the first one that returns a reason decides. */
 static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet *packet, struct xg_counters *counters,
@@ -43,6 +45,8 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 
 	if (reason != XG_NEXT)
 		return reason;
+	if (settings->filters)
+		xg_filter_note(cursor, packet, &counters->filtering);
 	xg_count(packet, counters);
 	xg_forget(packet, settings->zero);
 	reason = xg_lists(packet, counters, settings, &known);
@@ -76,24 +80,9 @@ static __always_inline u32 xg_handle(struct xg_cursor *cursor, u32 length, u8 ip
 
 	if (reason == XG_NEXT)
 		xg_hand_over(&packet, &counters->handover);
+	if (settings->filters)
+		counters->filtering.needed = packet.needed;
 	return reason;
-}
-
-/* Counts the packet and ends it, here or in the program that does the remaining work. */
-static __always_inline int xg_end(struct xdp_md *ctx, struct xg_counters *mine, const struct xg_settings *rules,
-				  u32 length, bool observed, u32 reason)
-{
-	u32 verdict;
-
-	/* Through memory: from here on the verifier follows one path, not all that lead here. */
-	mine->after.reason = reason;
-	mine->after.observed = observed;
-	xg_barrier();
-	reason = mine->after.reason;
-	observed = mine->after.observed;
-	verdict = xg_finish(mine, length, observed, reason);
-	xg_go_on(ctx, mine, rules, length, reason, verdict);
-	return verdict;
 }
 
 int xdpguard(struct xdp_md *ctx)
@@ -116,16 +105,27 @@ int xdpguard(struct xdp_md *ctx)
 			reason = xg_handle(&cursor, length, 6, mine, rules);
 		else
 			reason = XG_REASON_non_ip;
-		if (reason == XG_NEXT) {
-			if (xg_default_wanted(rules))
-				programs.call(ctx, XG_PROGRAM_DEFAULT);
-			if (mine->handover.wanted)
-				programs.call(ctx, XG_PROGRAM_GUARD);
-			/* Without them nothing is left that could object. */
-			reason = XG_REASON_pass;
-		}
+		if (rules->filters)
+			xg_ask_filters(ctx, mine, reason);
+		if (reason == XG_NEXT)
+			reason = xg_ask_next(ctx, mine, rules);
 	}
 	return xg_end(ctx, mine, rules, length, false, reason);
+}
+
+/* Entered by a tail call with what xdpguard() has found out in `filtering`; and by one of its own, for what is left. */
+int xdpguard_filters(struct xdp_md *ctx)
+{
+	u32 zero = 0, reason;
+	struct xg_counters *mine = counters.lookup(&zero);
+	struct xg_settings *rules = settings.lookup(&zero);
+
+	if (!mine || !rules)
+		return XDP_PASS;
+	reason = xg_filters(ctx, mine, rules);
+	if (reason == XG_NEXT)
+		reason = xg_ask_next(ctx, mine, rules);
+	return xg_end(ctx, mine, rules, mine->filtering.length, false, reason);
 }
 
 /* Entered by a tail call with what xdpguard() has found out in `handover`. */

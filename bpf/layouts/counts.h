@@ -5,6 +5,8 @@
 
 #include <linux/types.h>
 
+#include "filters.h"
+
 #define XG_REASON_SLOTS 32 /* room for reasons to come, so that a new one keeps the layout */
 #define XG_PROTOCOLS 5     /* tcp, udp, icmp, icmpv6, other */
 #define XG_DENIALS 64      /* a power of two */
@@ -130,8 +132,9 @@ struct xg_handover {
 	volatile u8 later_fragment;
 	volatile u8 wanted; /* by the guard */
 	volatile u8 needed;
-	volatile u8 cut; /* by the default, if that is enforced */
-	volatile u8 zero[3];
+	volatile u8 cut;      /* by the default, if that is enforced */
+	volatile u8 admitted; /* a filter passes it, whatever the default */
+	volatile u8 zero[2];
 };
 
 /* One interface's counters on one CPU. */
@@ -153,6 +156,7 @@ struct xg_counters {
 	struct xg_denial denials[XG_DENIALS];
 	struct xg_after after;
 	struct xg_handover handover;
+	struct xg_filtering filtering;
 };
 
 #endif

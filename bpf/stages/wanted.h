@@ -65,6 +65,7 @@ static __always_inline void xg_hand_over(const struct xg_packet *packet, struct 
 	handover->wanted = packet->wanted;
 	handover->needed = packet->needed;
 	handover->cut = false;
+	handover->admitted = false;
 }
 
 #endif

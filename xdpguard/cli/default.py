@@ -106,7 +106,7 @@ def _set(context: typer.Context, wanted: Callable[[Default], Default], confirm: 
         links = session.links()
         session.default.set(after, configured, links)
         if force and after.enforced:
-            needed.accept(session.store, blocks=())
+            needed.accept(session.store, blocks=(), default=True)
         where = presences(session.store)
         published = session.guard.published() if after.policy == "drop" else []
     render.say(f"default: {described(after)}{'' if after != before else ', as before'}")
@@ -161,6 +161,7 @@ def show(
 def _answer(chosen: Options, session: Controller, limit: int) -> DefaultShow:
     from xdpguard.cli.answers.default import CutPort, CutSource, DefaultShow
     from xdpguard.cli.places import key
+    from xdpguard.control.default import since
     from xdpguard.dataplane.tables import default
     from xdpguard.telemetry import counters, cuts
 
@@ -168,13 +169,12 @@ def _answer(chosen: Options, session: Controller, limit: int) -> DefaultShow:
     links = session.links()
     counted = [counters.read(pins(chosen), it.name, it.netns).reasons["default_deny"] for it in links]
     found = default.cuts(pins(chosen)) if links and its.policy == "drop" else []
-    since = session.default.since()
     return DefaultShow(
         policy=its.policy,
         mode=its.mode if its.policy == "drop" else "enforce",
         strict_udp=its.strict_udp,
         set_here=session.default.override() is not None,
-        since=None if since is None else int(since),
+        since=since(session.store),
         interfaces=[key(it.name, it.netns) for it in links],
         dropped=sum(it.packets for it in counted),
         observed=sum(it.observed_packets for it in counted),

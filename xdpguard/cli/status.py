@@ -14,7 +14,7 @@ from xdpguard.errors import EXIT_FAILED, EXIT_MISSING
 from xdpguard.net.netns import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from xdpguard.control.audit import Audit
     from xdpguard.control.interfaces import Interface
@@ -45,6 +45,7 @@ def status(
         lists = {it.name: it.entries for it in session.lists.stored.all()}
         shadow_lists = {it.name: it.entries for it in session.shadow_lists.stored.all()}
         shadow_rules = len(session.shadow_rules.in_force())
+        filters = session.filters.stored.count(time.time())
         audit = session.audit()
         answers = Reach(pins(chosen), session.links(interfaces))
         conflicts = needed.kept(session.store)
@@ -66,7 +67,8 @@ def status(
                 interfaces=[state.Interface.of(it, answers) for it in interfaces],
                 rules=counts,
                 lists=lists,
-                shadow=state.ShadowCounts(shadow_rules, shadow_lists),
+                shadow=state.ShadowCounts(shadow_rules, shadow_lists, filters["shadow"]),
+                filters=filters["enforce"],
                 audit=state.Audit.of(audit) if audit else None,
                 awaited=[state.Awaited(*place) for place in awaited],
                 conflicts=[state.Conflict.of(it) for it in conflicts],
@@ -80,12 +82,7 @@ def status(
         return
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     render.say(f"instance {chosen.instance.name}: rules: {total}")
-    if lists:
-        named = ", ".join(f"{name} ({units.number(count)})" for name, count in lists.items())
-        render.say(f"lists: {named}")
-    if shadow_rules or shadow_lists:
-        named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
-        render.say(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}")
+    _say_entries(lists, filters, shadow_rules, shadow_lists)
     if ending != "pass":
         render.say(f"default: {ending}")
     for text in [*_lacking(audit), *waiting.texts(), *everybody, *map(health.conflict_text, conflicts), *late]:
@@ -117,6 +114,20 @@ def status(
     for text in failing:
         render.note(text)
     _exit(degraded)
+
+
+def _say_entries(
+    lists: Mapping[str, int], filters: Mapping[str, int], shadow_rules: int, shadow_lists: Mapping[str, int]
+) -> None:
+    if lists:
+        named = ", ".join(f"{name} ({units.number(count)})" for name, count in lists.items())
+        render.say(f"lists: {named}")
+    if filters["enforce"]:
+        render.say(f"filters: {units.number(filters['enforce'])}")
+    if shadow_rules or shadow_lists or filters["shadow"]:
+        named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
+        more = f", {render.counted(filters['shadow'], 'filter')}" if filters["shadow"] else ""
+        render.say(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}{more}")
 
 
 def _lacking(audit: Audit | None) -> Iterator[str]:

@@ -38,6 +38,12 @@ def in_force(store: Store) -> InForce:
     return InForce("enforce" if mode == "enforce" else "shadow" if mode == "shadow" else "pass", strict == "1")
 
 
+def since(store: Store) -> int | None:
+    """Return when the default in force was put in force, Unix time; None if none ever was."""
+    held = store.fact(_SINCE)
+    return int(held) if held else None
+
+
 def record(store: Store, its: InForce) -> None:
     """Record what is put in force, and since when. The caller holds a transaction."""
     store.put_fact(_IN_FORCE, f"{its.mode} {int(its.strict_udp)}")
@@ -62,11 +68,6 @@ class DefaultPolicy:
     def effective(self, configured: Default) -> Default:
         """Return what was set by a command, or else what is configured."""
         return self.override() or configured
-
-    def since(self) -> float | None:
-        """Return when the default in force was set, Unix time; None if none ever was."""
-        held = self._store.fact(_SINCE)
-        return float(held) if held else None
 
     def set(self, wanted: Default, configured: Default, links: Iterable[Link]) -> None:
         """Store what a command wants and put it in force on ``links``, all or nothing."""

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Until when an address gets through: by the rules and lists as they are stored, or as a change would leave them."""
+"""Until when an address gets through: by the entries as they are stored, or as a change would leave them."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from xdpguard.control.default import in_force
+from xdpguard.control.default import in_force, since
+from xdpguard.control.filter_lists import FilterLists
+from xdpguard.control.filter_outlook import cutting, passes
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import CONFIG, SAFETY, NewRule, Rule
 from xdpguard.policy.target import Kind, Port, Prefix, Target
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore
 from xdpguard.store.rows import around
 
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from xdpguard.dataplane.tables.default import InForce
     from xdpguard.lists.addresses import AddressSet
 
-DEFAULT = "the default"  # the words, and the mark, of the entry that it is
+DEFAULT = "the default"  # the words for it as an entry
 
 
 class BlockingEntry(NamedTuple):
@@ -36,12 +40,12 @@ class BlockingEntry(NamedTuple):
 
 
 class Outlook:
-    """The entries that decide about sources: enforced rules and lists that are not forced.
+    """The entries that decide about sources: enforced rules and filters, and lists that are not forced.
 
     ``config`` and ``lists``: the rules and lists of a configuration about to be put in force; its stored rules count no
     more then. ``without``: targets of allow rules about to be removed; ``more``: rules about to be added, which replace
     allow rules of the same target. ``gone``: kinds and targets of rules that are about to be removed or replaced.
-    ``default``: the one that is about to be put in force.
+    ``filters``: those that there will be, in order. ``default``: the one that is about to be put in force.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Outlook:
         more: Collection[NewRule] = (),
         gone: Collection[tuple[Kind, Target]] = (),
         default: InForce | None = None,
+        filters: Sequence[Filter] | None = None,
     ) -> None:
         self._store = store
         self._config = config
@@ -62,9 +67,15 @@ class Outlook:
         self._now = time.time()
         self._coming = lists or {}
         self._default = default or in_force(store)
+        self._filters = FilterStore(store).alive(self._now) if filters is None else filters
+        self._asked = FilterLists(store, self._coming)
 
-    def blocking(self, address: Prefix, ports: Collection[Port] = ()) -> Iterator[BlockingEntry]:
-        """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there."""
+    def blocking(
+        self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
+    ) -> Iterator[BlockingEntry]:
+        """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there;
+        ``service``: the port from which answers come from there.
+        """
         for target, (its, ends) in _by_target(self._covering("block", address)).items():
             yield BlockingEntry(f"block {target}", its, f"remove the block of {target}", ends)
         for name, its, entries in self._lists:
@@ -75,12 +86,18 @@ class Outlook:
         for target, (its, ends) in _by_target(self._all("port") if ports else ()).items():
             if target in ports:
                 yield BlockingEntry(f"closed port {target}", its, f"reopen {target}", ends)
-        if self._default.mode == "enforce" and any(map(self._cut_by_default, ports)):
-            yield BlockingEntry(DEFAULT, DEFAULT, "let the default pass: xdpguard default pass", math.inf)
+        for it in cutting(self._filters, self._asked, address, ports, service):
+            ends = math.inf if it.expires is None else it.expires
+            yield BlockingEntry(f"the filter {it.name}", filter_mark(it), f"remove the filter {it.name}", ends)
+        if self._default.mode == "enforce" and any(self._cut_by_default(address, port) for port in ports):
+            mark = default_mark(self._store)
+            yield BlockingEntry(DEFAULT, mark, "admit its port with a filter that passes it", math.inf)
 
-    def _cut_by_default(self, port: Port) -> bool:
-        """Return whether a new connection to a port belongs to nothing: a listener alone admits no TCP."""
-        return port.protocol == "tcp" or self._default.strict_udp
+    def _cut_by_default(self, address: Prefix, port: Port) -> bool:
+        """Return whether a new connection to a port is cut: a listener alone admits no TCP."""
+        if port.protocol != "tcp" and not self._default.strict_udp:
+            return False
+        return not passes(self._filters, self._asked, address, port)
 
     def allowed_until(self, address: Prefix, safety: bool = True) -> float:
         """Return when the last allow rule of an address ends, Unix time: infinity for never, 0 without one.
@@ -90,10 +107,12 @@ class Outlook:
         rules = [it for it in self._covering("allow", address) if safety or it.source != SAFETY]
         return max(map(_end, rules), default=0.0)
 
-    def cut(self, address: Prefix, ports: Collection[Port] = ()) -> tuple[float, BlockingEntry | None]:
+    def cut(
+        self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
+    ) -> tuple[float, BlockingEntry | None]:
         """Return when an address gets through no more (0: now; infinity: never), and the entry that then blocks it."""
         until = self.allowed_until(address)
-        blocks = [it for it in self.blocking(address, ports) if it.ends > until]
+        blocks = [it for it in self.blocking(address, ports, service) if it.ends > until]
         return (until, blocks[0]) if blocks else (math.inf, None)
 
     @cached_property
@@ -142,6 +161,16 @@ def end_in(entries: AddressSet, address: Prefix) -> float:
 def mark(rule: Rule | NewRule) -> str:
     """Return the mark of a rule: renewing the rule keeps it, removing and adding the rule again changes it."""
     return f"{rule.kind} {rule.target} {rule.created}"
+
+
+def filter_mark(its: Filter) -> str:
+    """Return the mark of a filter: one of the same name made later has another."""
+    return f"filter {its.name} {its.created}"
+
+
+def default_mark(store: Store) -> str:
+    """Return the mark of the default: put in force again later, it has another."""
+    return f"{DEFAULT} {since(store)}"
 
 
 def _by_target(rules: Iterable[Rule | NewRule]) -> dict[Target, tuple[str, float]]:

@@ -21,6 +21,7 @@ SHADOW_LISTS4, SHADOW_LISTS6, SHADOW_LISTS6_WIDE = (
     _PLACES[it] for it in ("shadow_lists4", "shadow_lists6", "shadow_lists6_wide")
 )
 DEFAULT_DENY, DEFAULT_STRICT = _PLACES["default_deny"], _PLACES["default_strict"]
+FILTERS = _PLACES["filters"]
 _KEY = bytes(4)
 
 
