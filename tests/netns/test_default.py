@@ -221,6 +221,20 @@ def test_a_scan_finds_only_what_is_admitted(attached: Command, lab: Lab) -> None
         assert works(lab, 4, "tcp")
         assert works(lab, 4, "udp")
         assert not works(lab, 4, "tcp", client=1)
+        attached.ok("disallow", CLIENTS4[0])
+        attached.ok("filter", "add", "service", f"tcp dport {PORT}", "--pass")
+        for client in (0, 1):
+            assert works(lab, 4, "tcp", client=client)
+        assert works(lab, 6, "tcp")
+        assert not works(lab, 4, "udp")
+        assert answered(lab, range(PORT - 100, PORT + 100)) == [PORT]
+        attached.ok("filter", "add", "names", f"ip saddr {CLIENTS4[1]} udp dport {PORT}", "--pass")
+        assert works(lab, 4, "udp", client=1)
+        assert not works(lab, 4, "udp")
+        attached.ok("filter", "add", "pings", "icmp type echo-request", "--pass")
+        assert pings(lab, 4, lab.outside, SERVER4)
+        attached.ok("filter", "remove", "service")
+        assert not works(lab, 4, "tcp")
         attached.ok("default", "pass")
         assert works(lab, 4, "tcp", client=1)
         assert works(lab, 6, "udp")
@@ -302,8 +316,13 @@ def test_a_session_is_not_locked_out(attached: Command) -> None:
     assert "22/tcp" in line
     assert attached.json("status")["default"] == "pass"
     attached.ok("default", "drop", **_session(0))  # a shadow cuts nothing
-    attached.ok("allow", CLIENTS4[0], **_session(0))
+    attached.ok("filter", "add", "logins", "tcp dport 22", "--pass", "--for", "1h")
+    assert CLIENTS4[0] in attached.refused(1, *ENFORCED, **_session(0)), "it ends"
+    attached.ok("filter", "add", "lasting", "tcp dport 22", "--pass")
     attached.ok(*ENFORCED, **_session(0))
+    assert CLIENTS4[0] in attached.refused(1, "filter", "remove", "lasting", **_session(0))
+    attached.ok("allow", CLIENTS4[0], **_session(0))
+    attached.ok("filter", "remove", "lasting", **_session(0))
     assert attached.json("status")["default"] == "drop, enforced, strict for UDP"
     assert CLIENTS4[0] in attached.refused(1, "disallow", CLIENTS4[0], **_session(0))
     attached.ok("default", "pass", **_session(0))
