@@ -322,8 +322,8 @@ def test_who_is_logged_in_is_not_cut_off(attached: Command, lab: Lab) -> None:
             server, _ = listener.accept()
             with server:
                 sshd.logged_in(server)
-                for words in (("--drop",), ("--limit", "10/s")):
-                    refused = attached.refused(1, "filter", "add", "x", "tcp dport 2000-3000", *words)
+                for what in (["--drop"], ["--limit", "10/s"]):
+                    refused = attached.refused(1, "filter", "add", "x", "tcp dport 2000-3000", *what)
                     assert f"{FIRST} is the other end of an SSH session to this host in {lab.server}" in refused
                     assert "the filter x would drop its packets" in refused
                 add(attached, "x", "tcp dport 2000-3000 tcp flags & (syn | ack) == syn")
@@ -338,6 +338,44 @@ def test_who_is_logged_in_is_not_cut_off(attached: Command, lab: Lab) -> None:
                 assert hits(attached, "y") == (0, 0)
                 attached.ok("filter", "remove", "ssh", "--force")
                 assert names(attached) == ["x", "y"]
+
+
+PACKET = f"udp {FIRST}:53 > {SERVER4}:{PORT} len=1400"
+
+
+def test_which_filter_decides(attached: Command, lab: Lab) -> None:
+    """By the program itself; nothing is counted."""
+    del lab
+    before = attached.json("filter", "test", PACKET)
+    assert (before["verdict"], before["decided_by"], before["without"]) == ("PASS", None, None)
+    add(attached, "long", f"ip saddr {FIRST} udp sport 53 meta length > 512", "--drop", "--reason", "too long")
+    add(attached, "all", CLIENTS)
+    found = attached.json("explain", PACKET)
+    assert (found["verdict"], found["reason"], found["stage"]) == ("DROP", "filter", "filters")
+    its = found["decided_by"]
+    assert (its["entry"], its["filter"], its["action"], its["reason"]) == ("filter", "long", "drop", "too long")
+    assert (found["without"]["verdict"], found["without"]["decided_by"]["filter"]) == ("DROP", "all")
+    attached.ok("filter", "remove", "all")
+    found = attached.json("filter", "test", PACKET)
+    assert (found["without"]["verdict"], found["without"]["decided_by"]) == ("PASS", None)
+    text = attached.ok("filter", "test", PACKET)
+    assert f"by the filter long: drop ip saddr {FIRST} udp sport 53 meta length > 512" in text
+    assert attached.json("filter", "test", PACKET.replace("1400", "100"))["verdict"] == "PASS"
+    assert hits(attached, "long") == (0, 0)
+
+
+def test_a_configuration_that_is_not_in_force(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_text(f"{FIRST}\n")
+    config = tmp_path / "guard.toml"
+    config.write_text(
+        f"{CONFIG.format(first=SECOND, second=THIRD)}[[filters]]\nname = 'x'\nmatch = 'ip saddr @bad udp sport 53'\n"
+        "action = 'drop'\n[lists.bad]\nfile = 'bad'\nshadow = true\n"
+    )
+    for source, by in ((FIRST, "x"), (SECOND, "first"), (THIRD, "second")):
+        found = command.json("filter", "test", PACKET.replace(FIRST, source), "--config", str(config))
+        assert (found["verdict"], found["decided_by"]["filter"]) == ("DROP", by)
+    found = command.json("filter", "test", PACKET.replace(FIRST, client_address(4, 4)), "--config", str(config))
+    assert found["verdict"] == "PASS"
 
 
 def test_wrong_usage(attached: Command) -> None:
