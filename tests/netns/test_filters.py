@@ -340,6 +340,20 @@ def test_who_is_logged_in_is_not_cut_off(attached: Command, lab: Lab) -> None:
                 assert names(attached) == ["x", "y"]
 
 
+def test_events_name_the_filter(attached: Command, lab: Lab) -> None:
+    add(attached, "long", f"ip saddr {FIRST} udp dport {PORT} meta length > 512", "--drop", "--reason", "too long")
+    assert send(lab, 2, size=600) == 0
+    assert send(lab, 1, size=100) == 1
+    found = [it for it in attached.json("events")["events"] if it["reason"] == "filter"]
+    assert found
+    assert {(it["entry"]["entry"], it["entry"]["filter"], it["entry"]["reason"]) for it in found} == {
+        ("filter", "long", "too long")
+    }
+    assert "filter long (too long)" in attached.ok("events")
+    attached.ok("filter", "remove", "long")
+    assert eventually(lambda: "a filter that was removed since" in attached.ok("events"))
+
+
 PACKET = f"udp {FIRST}:53 > {SERVER4}:{PORT} len=1400"
 
 
