@@ -77,7 +77,7 @@ TEXTS = [
     ("icmp type destination-unreachable icmp code frag-needed", "icmp type destination-unreachable icmp code 4"),
     ("icmp type { echo-reply, 3-5 }", "icmp type { echo-reply, 3-5 }"),
     ("icmpv6 type { nd-neighbor-solicit, 1 }", "icmpv6 type { destination-unreachable, nd-neighbor-solicit }"),
-    ("vlan id { 5, 7-9 } tcp dport 22", "tcp dport 22 vlan id { 5, 7-9 }"),
+    ("vlan id { 5, 7-9 } tcp dport 22", "vlan id { 5, 7-9 } tcp dport 22"),
     ("@th,16,16 53", "@th,16,16 == 0x0035"),
     ("@nh,4,4 5", "@nh,0,8 & 0x0f == 0x05"),
     ("@ih,0,32 & 0xffff0000 != 0x01020000", "@ih,0,32 & 0xffff0000 != 0x01020000"),

@@ -24,7 +24,8 @@ def written(match: Match) -> str:
     context = _Context(match)
     tests = [
         f"{context.words(it.field)} {context.values(it.field, it.ranges)}"
-        for it in match.tests
+        # As nft 1.0.6 wants it: the tag before what is inside.
+        for it in sorted(match.tests, key=lambda it: it.field is not Field.VLAN_ID)
         if context.says(it.field)
     ]
     lists = [f"{it.field.words} {'!= ' if it.negated else ''}@{it.name}" for it in match.lists]
