@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import difflib
 
-from xdpguard.policy.matching.model import Base, Bytes, Field, ListTest, Match, Test
+from xdpguard.policy.matching.assembly import assembled
+from xdpguard.policy.matching.model import Base, Bytes, Field, ListTest, Match
 from xdpguard.policy.matching.ranges import Ranges, common, masked, without
 from xdpguard.policy.matching.raw import raw, tested
 from xdpguard.policy.matching.relations import Relation, relation
@@ -19,8 +20,6 @@ _PORTS = (Field.SPORT, Field.DPORT)
 _OF_TRANSPORT = (*_PORTS, Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE)
 _WITH_PORTS: Ranges = ((TCP, TCP), (UDP, UDP))
 _LATER: Ranges = ((2, 2),)
-_ORDER = {field: at for at, field in enumerate(Field)}
-_BASES = {base: at for at, base in enumerate(Base)}
 # Where an address stands in the network header, bytes: RFC 791, 3.1, and RFC 8200, 3.
 _PLACES = {Field.IP_SADDR: 12, Field.IP_DADDR: 16, Field.IP6_SADDR: 8, Field.IP6_DADDR: 24}
 
@@ -69,14 +68,7 @@ class _Conjunction:
     def match(self) -> Match:
         """Return all of it, in the order of the fields."""
         self._refuse_what_no_packet_has()
-        if self._tests.get(Field.VERSION) == domain(Field.VERSION):
-            del self._tests[Field.VERSION]  # every IP packet has one of the two
-        tests = sorted(self._tests.items(), key=lambda it: _ORDER[it[0]])
-        return Match(
-            tuple(Test(field, ranges) for field, ranges in tests),
-            tuple(sorted(self._lists, key=lambda it: (_ORDER[it.field], it.name, it.negated))),
-            tuple(sorted(self._bytes, key=lambda it: (_BASES[it.base], *it[1:]))),
-        )
+        return assembled(self._tests, self._lists, self._bytes)
 
     def _add(self, selector: Selector, found: Relation, place: Token) -> None:
         field, words = selector.field, selector.operand.words
