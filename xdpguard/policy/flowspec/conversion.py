@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.flowspec.fragments import frag_off_ranges, fragment_ranges, of_frag_off, of_fragment
+from xdpguard.policy.flowspec.fragments import as_frag_off, frag_off_ranges, fragment_ranges, of_frag_off, of_fragment
 from xdpguard.policy.flowspec.operators import bitmask, holds, numeric, ranges_of
 from xdpguard.policy.flowspec.rule import Actions, Component, Does, Op, Prefix, Rule, Value
 from xdpguard.policy.matching.assembly import assembled
@@ -47,6 +47,10 @@ def rules_of(match: Match, does: Does) -> list[Rule]:
     if not does.shared:
         raise _unsaid("a limit per source", "use a limit that all packets share: --per filter")
     tests = {it.field: it.ranges for it in match.tests}
+    if Field.FRAG_OFF in tests and Field.FRAGMENT in tests:
+        tests[Field.FRAG_OFF] = common(tests[Field.FRAG_OFF], as_frag_off(tests.pop(Field.FRAGMENT)))
+        if not tests[Field.FRAG_OFF]:
+            raise UsageError("no packet can match both fragment and ip frag-off here", "leave one of them out")
     versions = [first for first, _ in tests.pop(Field.VERSION, domain(Field.VERSION))]
     spans = {it: list(_prefixes(it, tests.pop(it))) for it in _ADDRESSES if it in tests}
     others = [_component(field, ranges) for field, ranges in tests.items()]
@@ -54,6 +58,8 @@ def rules_of(match: Match, does: Does) -> list[Rule]:
     kinds = [_ADDRESSES[it] for it in spans]
     for version, chosen in product(versions, product(*spans.values())):
         parts: list[tuple[Component, Value]] = [*zip(kinds, chosen, strict=True), *(it for it in others if it[1])]
+        # A rule without a component cannot be written; a prefix of no bits has every packet.
+        parts = parts or [(Component.DESTINATION, Prefix(0, 0))]
         found.append(Rule(version, tuple(sorted(parts, key=lambda it: it[0])), actions_of(does)))
         if len(found) > MOST:
             raise _unsaid("so many addresses in one filter", f"a filter becomes at most {MOST} rules")
@@ -148,6 +154,8 @@ def _put(tests: dict[Field, Ranges], field: Field, ranges: Ranges) -> None:
 
 
 def _narrow_address(tests: dict[Field, Ranges], version: int, component: Component, prefix: Prefix) -> list[Bytes]:
+    if prefix.length == 0:
+        return []
     destination, source, width = _BY_VERSION[version]
     mask = (1 << width) - (1 << width - prefix.length)
     number = prefix.number & mask

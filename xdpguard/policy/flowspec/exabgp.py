@@ -150,8 +150,6 @@ def _route(body: list[str]) -> Rule:
             statement = []
     if len(versions) > 1:
         raise UsageError("IPv4 and IPv6 in one rule", "write two routes")
-    if components.get(Component.DESTINATION) == _EVERYTHING6:
-        del components[Component.DESTINATION]
     return Rule(versions.pop() if versions else 4, tuple(sorted(components.items())), actions)
 
 

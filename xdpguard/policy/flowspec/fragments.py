@@ -47,6 +47,12 @@ def _simple(inside: dict[int, bool]) -> list[tuple[Op, ...]]:
     return [ops for ops in one if all(holds(ops, bits) == here for bits, here in inside.items())]
 
 
+def as_frag_off(ranges: Ranges) -> Ranges:
+    """Return the values of IPv4's fragment field that our field `fragment` is one of some for."""
+    inside = {bits for value, bits in _BY_FIELD.items() if any(first <= value <= last for first, last in ranges)}
+    return joined(span for bits, span in _spans() if bits & (IS_FRAGMENT | FIRST_FRAGMENT) in inside)
+
+
 def fragment_ranges(ops: tuple[Op, ...]) -> Ranges | None:
     """Return the values of our field `fragment` that comparisons say; None if they tell more bits than it does."""
     if any(op.value & ~(IS_FRAGMENT | FIRST_FRAGMENT) for op in ops):
