@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 class Preset(NamedTuple):
     """A ready-made filter, to be added in shadow mode first.
 
-    ``text``: its match; ``rate`` and ``per``: of a limit, as they are written after --limit and --per; ``summary``: what
+    ``text``: its match; ``rate`` and ``per``: of a limit, as written after --limit and --per; ``summary``: what
     it matches, and what honest traffic it would cut; ``source``: who says so.
     """
 
