@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import random
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -282,6 +285,89 @@ def test_what_is_written_and_read_back_matches_the_same_packets(text: str, form:
     match = parse(text)
     for it in samples():
         assert matches(match, it) == any(matches(one, it) for one in back), rules
+
+
+def _path(parts: Sequence[object], *communities: Mapping[str, object], afi: int = 1) -> dict[str, object]:
+    """A rule as GoBGP 3.10 shows it, received from ExaBGP 4.2.21."""
+    attrs: list[object] = [
+        {"type": 1, "value": 0},
+        {"type": 16, "value": list(communities)},
+        {"type": 14, "afi": afi, "safi": 133},
+    ]
+    return {"nlri": {"value": parts}, "age": 1795892646, "best": True, "attrs": attrs, "stale": False}
+
+
+DNS = [
+    {"type": 2, "value": {"prefix": "192.0.2.0/24"}},
+    {"type": 3, "value": [{"op": 129, "value": 17}]},
+    {"type": 6, "value": [{"op": 129, "value": 53}]},
+    {"type": 10, "value": [{"op": 146, "value": 512}]},
+]
+WEB = [
+    {"type": 3, "value": [{"op": 129, "value": 6}]},
+    {"type": 5, "value": [{"op": 1, "value": 80}, {"op": 19, "value": 8000}, {"op": 213, "value": 8010}]},
+    {"type": 9, "value": [{"op": 1, "value": 2}, {"op": 194, "value": 16}]},
+]
+DISCARD = {"type": 128, "subtype": 6, "as": 0, "rate": 0}
+KILO = {"type": 128, "subtype": 12, "value": "DAAARHoAAA=="}  # 1000 packets a second
+FURTHER = {"type": 128, "subtype": 7, "terminal": True, "sample": False}
+FRAGMENTS = [{"type": 1, "value": {"prefix": "::/0"}, "offset": 0}, {"type": 12, "value": [{"op": 128, "value": 6}]}]
+
+
+def test_what_gobgp_shows_in_json_is_read() -> None:
+    table = {
+        "web": [_path(WEB, KILO, FURTHER)],
+        "dns": [_path(DNS, {"type": 0, "subtype": 2, "value": "65000:1"}, DISCARD)],
+    }
+    stream = [_path(FRAGMENTS, afi=2), {**_path(WEB, DISCARD), "withdrawal": True}]
+    expected = [
+        ("ip saddr 192.0.2.0/24 udp sport 53 meta length > 512", DROP),
+        ("meta nfproto ipv4 tcp dport { 80, 8000-8010 } tcp flags & (syn | ack) == syn", PACKETS),
+        ("meta nfproto ipv6 fragment yes", PASS),
+    ]
+    shown = [(match_text(it.match), it.does) for it in read(json.dumps(table), "rules")]
+    assert shown == expected[:2]
+    shown = [(match_text(it.match), it.does) for it in read(f"{json.dumps(table)}\n{json.dumps(stream)}\n", "rules")]
+    assert shown == [expected[0], expected[2]]
+
+
+@pytest.mark.parametrize(
+    ("shown", "message"),
+    [
+        ('{"a": ', "not valid JSON"),
+        ("[1]", "rule 1: not a path of GoBGP: Expected `object`, got `int`"),
+        ('{"a": []}', "rule 1: not a path of GoBGP"),
+        ([_path(DNS, {"type": 128, "subtype": 8, "value": "65500:12345"})], "rule 1: the action of subtype 8"),
+        ([_path([{"type": 14, "value": []}])], "rule 1: a component of type 14"),
+        ([_path([{"type": 3, "value": {"prefix": "::/0"}}])], "rule 1: not a value of protocol"),
+        ([_path([{"type": 3, "value": [{"op": 129, "value": 1 << 40}]}])], "rule 1: not a value of protocol"),
+        ([_path([{"type": 1, "value": {"prefix": "192.0.2.0/99"}}])], "rule 1: not a prefix length"),
+        ([_path(WEB, {**KILO, "value": "?"})], "rule 1: not a rate in packets"),
+        ([_path(WEB, afi=3)], "rule 1: the rule does not say its IP version"),
+        ([_path(WEB, DISCARD), _path([{"type": 3, "value": []}])], "no packet can match this rule: meta l4proto"),
+    ],
+)
+def test_json_that_is_no_rule(shown: object, message: str) -> None:
+    text = shown if isinstance(shown, str) else json.dumps(shown)
+    with pytest.raises(UsageError, match=message) as caught:
+        read(text, "rules")
+    assert caught.value.remedy
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 1 << 70) | st.sampled_from(("192.0.2.0/24", "::/0", "x")) | st.floats(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(("nlri", "attrs", "value", "type", "op", "prefix", "afi", "subtype")), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(JSON, max_size=2) | JSON.map(lambda it: [_path([{"type": 3, "value": [{"op": 1, "value": it}]}])]))
+def test_any_json_is_rules_or_an_error(shown: object) -> None:
+    with contextlib.suppress(UsageError):
+        read(json.dumps(shown), "rules")
 
 
 WORDS = """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.flowspec import exabgp, gobgp
+from xdpguard.policy.flowspec import exabgp, gobgp, gobgpjson
 from xdpguard.policy.flowspec.conversion import does_of, matches_of, rules_of
 from xdpguard.policy.flowspec.rule import Does, Rule, ordered
 from xdpguard.policy.matching.model import Match
@@ -18,7 +18,7 @@ FORMS: tuple[Form, ...] = ("gobgp", "exabgp")
 
 
 class Imported(NamedTuple):
-    """What a rule asks of a filter. ``name``: of the rule, empty if it has none; ``line``: where it stands."""
+    """What a rule asks of a filter. ``name``: of the rule, if it has one; ``line``: where it is, or its number."""
 
     name: str
     line: int
@@ -38,17 +38,23 @@ def written(match: Match, does: Does, form: Form, name: str = "filter") -> str:
 def read(text: str, label: str) -> list[Imported]:
     """Return the filters that rules stand for, in the order in which FlowSpec asks the rules, not that of the text.
 
-    ``text``: commands of GoBGP or routes of ExaBGP, called ``label`` in errors. Raise UsageError for the first rule
-    that is wrong or has no meaning here; none is left out.
+    ``text``: commands or JSON of GoBGP, or routes of ExaBGP, called ``label`` in errors. Raise UsageError for the first
+    rule that is wrong or has no meaning here; none is left out.
     """
     try:
-        rules = _once(exabgp.read(text) if "{" in text else _commands(text))
+        rules = _once(_rules(text))
         found = [it for rule in ordered(rules) for it in _filters(rule, *rules[rule])]
     except UsageError as error:
         raise UsageError(f"{visible(label)}: {error}", error.remedy) from error
     if not found:
         raise UsageError(f"{visible(label)}: no FlowSpec rule in it", "write the commands of GoBGP or routes of ExaBGP")
     return found
+
+
+def _rules(text: str) -> Iterable[tuple[int, str, Rule]]:
+    if gobgpjson.is_json(text):
+        return gobgpjson.read(text)
+    return exabgp.read(text) if "{" in text else _commands(text)
 
 
 def _once(rules: Iterable[tuple[int, str, Rule]]) -> dict[Rule, tuple[int, str]]:
