@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from signal import SIGHUP
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP
@@ -22,6 +23,7 @@ from scapy.layers.l2 import Ether
 from support.command import Command, on
 from support.field import Namespaces
 from support.patience import patient
+from support.service import Run
 from support.traffic import PORT, Echo, eventually, works
 from topology import CLIENTS4, INTERFACE, OUTSIDE4, OUTSIDE6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
@@ -304,6 +306,7 @@ def test_a_shadow_cuts_nothing_and_tells(attached: Command, lab: Lab) -> None:
     events = attached.ok("events", "--reason", "default_deny")
     assert CLIENTS4[1] in events
     assert attached.json("explain", f"tcp {CLIENTS4[0]}:4000 > {SERVER4}:{PORT} S")["reason"] == "default_deny"
+    assert attached.json("default", "show")["ports"] == found["ports"], "asking counts nothing"
 
 
 def _session(client: int) -> dict[str, str]:
@@ -459,3 +462,39 @@ def test_containers_behind_the_host_go_on(attached: Command, lab: Lab) -> None:
         assert not reaches(socket.SOCK_STREAM), "positive control: without the program at egress nobody knows of them"
         attached.ok(*ENFORCED)
         assert reaches(socket.SOCK_STREAM), "the command has put it back"
+
+
+def test_run_keeps_it(command: Command, lab: Lab, tmp_path: Path) -> None:
+    """The service puts a reloaded configuration in force, and restores what somebody has taken off."""
+    config = tmp_path / "policy.toml"
+    config.write_text("")
+    place = (INTERFACE, "--netns", lab.server)
+    command.ok("attach", *place, "--config", str(config))
+    with Echo(lab), Run(command, "--config", str(config)) as service:
+        assert service.says("watching")
+        assert works(lab, 4, "tcp")
+        config.write_text('[default]\npolicy = "drop"\nmode = "enforce"\n')
+        service.signal(SIGHUP)
+        assert service.says("configuration reloaded")
+        assert eventually(lambda: not works(lab, 4, "tcp"))
+        with entered(lab.server):
+            egress.take_off(socket.if_nametoindex(INTERFACE), lab.server)
+        assert eventually(lambda: bool(hangs(lab)), 60.0)
+        config.write_text("")
+        service.signal(SIGHUP)
+        assert eventually(lambda: works(lab, 4, "tcp"))
+        assert eventually(lambda: not hangs(lab))
+
+
+@pytest.mark.parametrize("step", ["detach", "egress", "fold in", "unpin"])
+def test_a_killed_detach_can_be_repeated(command: Command, lab: Lab, step: str) -> None:
+    place = (INTERFACE, "--netns", lab.server)
+    command.ok("attach", *place)
+    command.ok(*ENFORCED)
+    with Echo(lab):
+        assert not works(lab, 4, "tcp")
+        command("detach", *place, kill_at=step)
+        command("detach", *place)
+        command.ok("detach", "--all")
+        assert works(lab, 4, "tcp")
+        assert not hangs(lab)
