@@ -69,6 +69,8 @@ class Detach:
         elif link:
             notes.append(f"{place_of(name, netns)} no longer carried a program")
         moved = self._off(name, netns, carried)
+        if link and not carried:
+            take_off(link)  # left by a detach that was killed
         its.dataplane.pins.remove_link(name, netns)
         restored = its.ruleset.guard.offloads.restore(name, netns, link.name if link else "")
         if self._is_last():
