@@ -385,6 +385,16 @@ def test_attach_and_detach(command: Command, lab: Lab, tmp_path: Path) -> None:
     assert not hangs(lab)
 
 
+def test_a_lost_store_is_rebuilt_with_it(command: Command, lab: Lab) -> None:
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok(*ENFORCED)
+    for path in command.store.parent.glob("store.db*"):
+        path.unlink()
+    command.ok("recover")
+    assert command.json("status")["default"] == "drop, enforced, strict for UDP"
+    assert command.json("default", "show")["set_here"]
+
+
 @pytest.mark.parametrize("step", ["mark", "begin", "default", "commit"])
 def test_a_kill_leaves_all_or_nothing(attached: Command, lab: Lab, step: str) -> None:
     with Echo(lab):

@@ -125,6 +125,22 @@ class DefaultPolicy:
             for it in links:
                 take_off(it)
 
+    def adopt(self) -> None:
+        """Record the default in the kernel, of which a rebuilt store may not know. The caller holds a transaction."""
+        import msgspec
+
+        from xdpguard.policy.model import Default
+
+        its = default.read(self._pins)
+        if its != in_force(self._store):
+            known = Default(
+                policy="pass" if its.mode == "pass" else "drop",
+                mode="enforce" if its.mode == "enforce" else "shadow",
+                strict_udp=its.strict_udp,
+            )
+            self._store.put_fact(_FACT, msgspec.json.encode(known).decode())
+            record(self._store, its)
+
     def stale(self) -> bool:
         """Return whether the kernel's default differs from the one put in force last."""
         return bool(self._store.fact(_IN_FORCE)) and default.read(self._pins) != in_force(self._store)

@@ -70,6 +70,7 @@ def rebuild(session: Controller, copied: float | None) -> Recovered:
             for lists in (session.lists, session.shadow_lists):
                 _lists(lists)
             _interfaces(session)
+            session.default.adopt()
             clock.begin(store)
     return Recovered(
         held,
