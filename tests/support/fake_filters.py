@@ -82,7 +82,7 @@ class FakeMaps:
 def made(store: Store, maps: FakeMaps, step: Callable[[str], None] = lambda step: None) -> Ruleset:
     """A ruleset of which the kernel holds rules and filters."""
     found = Ruleset(store, maps, step)
-    for image in (found.lists, found.shadow_lists, found.guard, found.filters):
+    for image in (found.lists, found.shadow_lists, found.guard, found.default, found.filters):
         found.changes._images.remove(image)
     found.filters = Filters(found.changes, maps.opened)
     for lists in (found.lists, found.shadow_lists):
