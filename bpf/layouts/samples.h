@@ -35,7 +35,7 @@ struct xg_drop {
 	u32 link;   /* which interface, as in struct xg_guard */
 	u64 at;     /* CLOCK_BOOTTIME, ns */
 	u32 length; /* bytes the frame had */
-	u32 number; /* of the entry: slot of a rule, or number of a list */
+	u32 number; /* of the entry: slot of a rule or filter, or number of a list */
 	u8 reason;
 	u8 entry;    /* enum xg_probe_entry that denied it */
 	u8 observed; /* 1: it passed, as what decided only observes */
@@ -63,7 +63,7 @@ struct xg_probe_answer {
 	u8 segment;    /* a TCP segment, with flags */
 	u8 tcp_flags;
 	u8 entry;   /* enum xg_probe_entry that decided */
-	u32 number; /* slot of the rule, or number of the list */
+	u32 number; /* slot of the rule or filter, or number of the list */
 	u16 shadow; /* 1 + place among the shadow entries' hits; 0: none would hit it */
 	u8 shadow_class;
 	u8 zero;

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore
 
 if TYPE_CHECKING:
@@ -36,6 +38,19 @@ class ListEntry(Struct, frozen=True, tag_field="entry", tag="list"):
     name: str | None = field(name="list")
 
 
+class FilterEntry(Struct, frozen=True, kw_only=True, tag_field="entry", tag="filter"):
+    """A filter that decided: what it matches and does, and why. No name, match or action: it was removed since."""
+
+    name: str | None = field(name="filter")
+    match: str | None
+    action: str | None
+    reason: str
+    source: str | None
+
+
+AnyEntry = RuleEntry | ListEntry | FilterEntry
+
+
 class Attribution:
     """Looks up entries in the store. If a slot or number now belongs to another entry, the original counts as gone."""
 
@@ -43,6 +58,7 @@ class Attribution:
         self._store = store
         self._rules: dict[int, Rule | None] = {}
         self._lists: dict[int, _List] = {}
+        self._filters: dict[int, Filter | None] = {}
         self._since = 0.0
 
     def rule(self, slot: int, source: bytes | None, at: float) -> RuleEntry:
@@ -63,6 +79,16 @@ class Attribution:
             its = self._list(number)
         return ListEntry(its.name if its.decided(source, at) else None)
 
+    def filter(self, slot: int, limited: bool, at: float) -> FilterEntry:
+        """Return the filter of a slot that dropped a packet at that Unix time; ``limited``: above its rate."""
+        self._refresh(_CACHE_TTL)
+        its = self._filter(slot)
+        if not _filtered(its, limited, at) and self._refresh(_MISMATCH_TTL):
+            its = self._filter(slot)
+        if its is None or not _filtered(its, limited, at):
+            return FilterEntry(name=None, match=None, action=None, reason="", source=None)
+        return FilterEntry(name=its.name, match=its.text, action=its.does, reason=its.reason, source=its.source)
+
     def _rule(self, slot: int) -> Rule | None:
         if slot not in self._rules:
             self._rules[slot] = self._store.of_slot(slot)
@@ -75,6 +101,11 @@ class Attribution:
             self._lists[number] = _List(self._store, *(rows[0] if rows else ("", 0.0)))
         return self._lists[number]
 
+    def _filter(self, slot: int) -> Filter | None:
+        if slot not in self._filters:
+            self._filters[slot] = FilterStore(self._store).of_slot(slot)
+        return self._filters[slot]
+
     def _refresh(self, most: float) -> bool:
         """Discard answers if they are older than ``most`` seconds or too many; return whether that was the case."""
         now = time.monotonic()
@@ -82,6 +113,7 @@ class Attribution:
             return False
         self._rules.clear()
         self._lists.clear()
+        self._filters.clear()
         self._since = now
         return True
 
@@ -110,6 +142,11 @@ def _decided(rule: Rule | None, source: bytes | None, at: float) -> bool:
     return rule is not None and rule.kind == "block" and rule.created <= at + 1 and _holds(rule, source)
 
 
+def _filtered(its: Filter | None, limited: bool, at: float) -> bool:
+    action = "limit" if limited else "drop"
+    return its is not None and its.action == action and its.mode == "enforce" and its.created <= at + 1
+
+
 def _holds(rule: Rule, source: bytes | None) -> bool:
     target = rule.target
     if not isinstance(target, Prefix) or source is None:
@@ -120,12 +157,16 @@ def _holds(rule: Rule, source: bytes | None) -> bool:
     return apart >> (len(source) * 8 - target.length) == 0
 
 
-def describe(entry: RuleEntry | ListEntry | None) -> str:
+def describe(entry: AnyEntry | None) -> str:
     """Describe an entry in a few words; empty for none."""
     if entry is None:
         return ""
     if isinstance(entry, ListEntry):
         return f"list {entry.name}" if entry.name else "a list that was removed or changed since"
+    if isinstance(entry, FilterEntry):
+        if entry.name is None:
+            return "a filter that was removed or changed since"
+        return f"filter {entry.name}" + (f" ({entry.reason})" if entry.reason else "")
     if entry.target is None:
         return "a rule that was removed since"
     return f"rule {entry.target}" + (f" ({entry.reason})" if entry.reason else "")
