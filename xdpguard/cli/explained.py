@@ -53,9 +53,10 @@ def _entry(entry: Entry | Shadow) -> str:
     why = f', "{entry.reason}"' if entry.reason else ""
     end = "for good" if entry.left is None else f"{units.span(entry.left)} left"
     age = units.span(entry.age)
-    its = f"{entry.kind} {entry.target}"
     if isinstance(entry, Filter):
         its = f"the filter {entry.name}: {entry.action} {entry.match}"
+    else:
+        its = f"{entry.kind} {entry.target}"
     return f"{its}{why}, from {entry.source} {age} ago, {end}{hits}"
 
 

@@ -18,8 +18,8 @@ from xdpguard.control.filter_lists import FilterLists, soon
 from xdpguard.control.filter_order import NEW, with_source
 from xdpguard.control.results import Share
 from xdpguard.control.tables import FilterTables, touching
-from xdpguard.errors import XdpguardError
 from xdpguard.dataplane.sys import abi
+from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import FILTERS, Filter, FilterHits, NewFilter
 from xdpguard.store.filters import FilterStore
 
