@@ -67,7 +67,9 @@ struct xg_probe_answer {
 	u16 shadow; /* 1 + place among the shadow entries' hits; 0: none would hit it */
 	u8 shadow_class;
 	u8 zero;
-	u8 source[16]; /* IPv4: the first four bytes */
+	u8 source[16];     /* IPv4: the first four bytes */
+	u32 shadow_filter; /* 1 + slot of the first filter in shadow that would drop it; 0: none would */
+	u32 unused;
 };
 
 struct xg_probe_state {
@@ -75,6 +77,8 @@ struct xg_probe_state {
 	u32 length;  /* bytes the frame had; 0: as many as are there */
 	u32 without; /* enum xg_probe_entry to be left out, and its number as in the answer */
 	u32 number;
+	u64 clock; /* of the limits of filters, ns: they then take from buckets of the probe's own. 0: they take nothing
+		    */
 };
 
 #endif

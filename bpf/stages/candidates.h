@@ -5,7 +5,7 @@
 
 #include "../clock.h"
 #include "../families.h"
-#include "../probe/probe.h"
+#include "../probe/filtering.h"
 #include "fields.h"
 #include "filterset.h"
 #include "known.h"
@@ -182,6 +182,7 @@ static __always_inline void xg_filter_decide(struct xg_counters *counters, const
 	if (action == XG_FILTER_LIMIT)
 		over = !xg_limit_take(filter, packet, settings->secrets);
 	xg_filter_hit(filter->slot, packet->length, over);
+	xg_probe_filter(filter->slot, packet->length, over, filter->shadow && (over || action == XG_FILTER_DROP));
 	if (filter->shadow || action == XG_FILTER_COUNT || (action == XG_FILTER_LIMIT && !over))
 		return;
 	xg_probe_hit(XG_PROBE_FILTER, filter->slot);
