@@ -126,14 +126,14 @@ def test_an_expectation_names_the_filter(command: Command, config: str, tmp_path
 def test_what_another_set_would_change(attached: Command, config: str, tmp_path: Path) -> None:
     """Compared with what is in force, whose limits go by the capture as well."""
     attached.ok("filter", "add", "mine", f"ip saddr {FIRST} udp sport 53 meta length > 512", "--drop")
-    attached.ok("filter", "add", "slow", "udp sport 53", "--limit", "10/s", "--burst", "5")
+    attached.ok("filter", "add", "slow", "udp sport 53 meta length < 512", "--limit", "10/s", "--burst", "5", "--force")
     found = attached.json("replay", write(tmp_path, [*LONG, *SHORT]), "--config", config, "--diff")
     changes = {
         (it["before"], it["filter_before"], it["after"], it["filter_after"]): it["packets"]
         for it in found["diff"]["changes"]
     }
     assert changes == {("pass", None, "filter", "long"): 3}
-    assert {it["name"]: it["packets"] for it in found["diff"]["before"]["filters"]} == {"mine": 1, "slow": 43}
+    assert {it["name"]: it["packets"] for it in found["diff"]["before"]["filters"]} == {"mine": 1, "slow": 40}
     text = attached.ok("replay", write(tmp_path, LONG), "--config", config, "--diff")
     assert "filter long (DROP)" in text
 
@@ -197,7 +197,9 @@ def test_metrics_by_filter(attached: Command, lab: Lab, tmp_path: Path) -> None:
         assert before("xdpguard_filter_hits_total", filter="long") == 0
         assert (before("xdpguard_filters", mode="enforce"), before("xdpguard_filters", mode="shadow")) == (3, 1)
         send(lab, [*LONG, *SHORT[:3]])
-        assert eventually(lambda: its.scrape()("xdpguard_filter_hits_total", filter="seen") == 7)
+        assert eventually(lambda: its.scrape()("xdpguard_filter_hits_total", filter="seen") == 5), (
+            "few drops two before"
+        )
         found = its.scrape()
         assert found("xdpguard_filter_hits_total", filter="long", action="drop", mode="enforce") == 4
         assert found("xdpguard_filter_hit_bytes_total", filter="long") == sum(map(len, LONG))
