@@ -3,6 +3,7 @@
 #ifndef XG_PROBE_FILTERING_H
 #define XG_PROBE_FILTERING_H
 
+#include "../verdict.h"
 #include "probe.h"
 
 #if XG_PROBE
@@ -15,13 +16,12 @@ BPF_F_TABLE("array", u32, struct xg_filter_hits, probe_filters, XG_FILTER_SLOTS,
 BPF_TABLE("array", u32, u64, probe_buckets, XG_FILTER_SLOTS);
 BPF_TABLE("array", u32, struct xg_filter_buckets, probe_source_buckets, XG_FILTER_SETS);
 
-/* A filter matches. `drops`: in shadow, it would drop the packet. */
-static __always_inline void xg_probe_filter(u32 slot, u32 length, bool limited, bool drops)
+/* A filter matches; `limited`: the packet is above its limit. */
+static __always_inline void xg_probe_matched(u32 slot, u32 length, bool limited)
 {
 	struct xg_filter_hits *row = probe_filters.lookup(&slot);
-	struct xg_probe_answer *answer = xg_probe_this_answer();
 
-	if (!row || !answer)
+	if (!row)
 		return;
 	row->packets++;
 	row->bytes += length;
@@ -29,7 +29,14 @@ static __always_inline void xg_probe_filter(u32 slot, u32 length, bool limited, 
 		row->limited_packets++;
 		row->limited_bytes += length;
 	}
-	if (drops && !answer->shadow_filter)
+}
+
+/* A filter in shadow would decide, and drop the packet for that reason unless it is a reason to pass. */
+static __always_inline void xg_probe_shadow_filter(u32 slot, u32 reason)
+{
+	struct xg_probe_answer *answer = xg_probe_this_answer();
+
+	if (answer && !answer->shadow_filter && (reason == XG_REASON_filter || reason == XG_REASON_filter_limit))
 		answer->shadow_filter = slot + 1;
 }
 
@@ -60,7 +67,11 @@ static __always_inline struct xg_filter_buckets *xg_probe_source_buckets(u32 pla
 
 #else
 
-static __always_inline void xg_probe_filter(u32 slot, u32 length, bool limited, bool drops)
+static __always_inline void xg_probe_matched(u32 slot, u32 length, bool limited)
+{
+}
+
+static __always_inline void xg_probe_shadow_filter(u32 slot, u32 reason)
 {
 }
 
