@@ -35,7 +35,7 @@ struct xg_drop {
 	u32 link;   /* which interface, as in struct xg_guard */
 	u64 at;     /* CLOCK_BOOTTIME, ns */
 	u32 length; /* bytes the frame had */
-	u32 number; /* of the entry: slot of a rule, or number of a list */
+	u32 number; /* of the entry: slot of a rule or filter, or number of a list */
 	u8 reason;
 	u8 entry;    /* enum xg_probe_entry that denied it */
 	u8 observed; /* 1: it passed, as what decided only observes */
@@ -63,11 +63,13 @@ struct xg_probe_answer {
 	u8 segment;    /* a TCP segment, with flags */
 	u8 tcp_flags;
 	u8 entry;   /* enum xg_probe_entry that decided */
-	u32 number; /* slot of the rule, or number of the list */
+	u32 number; /* slot of the rule or filter, or number of the list */
 	u16 shadow; /* 1 + place among the shadow entries' hits; 0: none would hit it */
 	u8 shadow_class;
 	u8 zero;
-	u8 source[16]; /* IPv4: the first four bytes */
+	u8 source[16];     /* IPv4: the first four bytes */
+	u32 shadow_filter; /* 1 + slot of the first filter in shadow that would drop it; 0: none would */
+	u32 unused;
 };
 
 struct xg_probe_state {
@@ -75,6 +77,8 @@ struct xg_probe_state {
 	u32 length;  /* bytes the frame had; 0: as many as are there */
 	u32 without; /* enum xg_probe_entry to be left out, and its number as in the answer */
 	u32 number;
+	u64 clock; /* of the limits of filters, ns: they then take from buckets of the probe's own. 0: they take nothing
+		    */
 };
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "../clock.h"
 #include "../families.h"
-#include "../probe/probe.h"
+#include "../probe/filtering.h"
 #include "fields.h"
 #include "filterset.h"
 #include "known.h"
@@ -140,8 +140,10 @@ static __always_inline void xg_filter_hit(u32 slot, u32 length, bool limited)
 	u32 cpu = xg_hits_row(), index = cpu * XG_FILTER_SLOTS + slot;
 	struct xg_filter_hits *row;
 
-	if (XG_PROBE)
+	if (XG_PROBE) {
+		xg_probe_matched(slot, length, limited);
 		return;
+	}
 	row = filter_hits.lookup(&index);
 	if (!row)
 		return;
@@ -164,8 +166,10 @@ static __always_inline void xg_filter_hit(u32 slot, u32 length, bool limited)
 static __always_inline void xg_filter_decides(struct xg_counters *counters, const struct xg_filter *filter,
 					      struct xg_filtering *packet, u32 reason)
 {
-	if (filter->shadow)
+	if (filter->shadow) {
+		xg_probe_shadow_filter(filter->slot, reason);
 		return;
+	}
 	xg_probe_hit(XG_PROBE_FILTER, filter->slot);
 	xg_denied_by(counters, XG_PROBE_FILTER, filter->slot);
 	packet->outcome = reason;

@@ -21,6 +21,7 @@
 #include "../algo/hash.h"
 #include "../clock.h"
 #include "../maps.h"
+#include "../probe/filtering.h"
 #include "../verifier.h"
 
 #define XG_TICKS 4      /* a tick is a sixteenth of a ns, or twice that for each `tick_shift` */
@@ -30,8 +31,10 @@
 
 static __always_inline u64 xg_limit_now(const struct xg_filter *filter)
 {
-	u64 now = filter->precise ? xg_now_precise() : xg_now_coarse();
+	u64 now = xg_probe_clock();
 
+	if (!now)
+		now = filter->precise ? xg_now_precise() : xg_now_coarse();
 	return now << XG_TICKS >> (filter->tick_shift & 63);
 }
 
@@ -44,21 +47,23 @@ static __always_inline u64 xg_limit_cost(const struct xg_filter *filter, u64 len
 static __always_inline bool xg_limit_shared(const struct xg_filter *filter, u64 now, u64 cost)
 {
 	u32 slot = filter->slot;
-	u64 *arrival = filter_buckets.lookup(&slot), due;
+	u64 *arrival = xg_probe_bucket(slot), due;
 
+	if (!arrival)
+		arrival = filter_buckets.lookup(&slot);
 	if (!arrival)
 		return true;
 	due = *(volatile u64 *)arrival;
 	if (due <= now) {
 		if (cost > filter->burst)
 			return false;
-		if (!XG_PROBE)
+		if (!xg_probe_only_looks())
 			*(volatile u64 *)arrival = now + cost;
 		return true;
 	}
 	if (due - now + cost > filter->burst)
 		return false;
-	if (!XG_PROBE)
+	if (!xg_probe_only_looks())
 		__sync_fetch_and_add(arrival, cost);
 	return true;
 }
@@ -120,9 +125,11 @@ static __always_inline bool xg_limit_source(const struct xg_filter *filter, cons
 {
 	u64 hash = xg_limit_hash(filter, packet, secrets), tag = hash >> XG_TIME_BITS | 1, ahead = 0;
 	u32 place = filter->sets_at + ((u32)(hash >> 16) & filter->sets_mask);
-	struct xg_filter_buckets *set = source_buckets.lookup(&place);
+	struct xg_filter_buckets *set = xg_probe_source_buckets(place);
 	u64 *word, due;
 
+	if (!set)
+		set = source_buckets.lookup(&place);
 	if (!set)
 		return true;
 	word = &set->word[xg_limit_place(set, tag, now, filter->burst)];
@@ -130,7 +137,7 @@ static __always_inline bool xg_limit_source(const struct xg_filter *filter, cons
 		ahead = xg_limit_ahead(*(volatile u64 *)word, now, filter->burst);
 	if (ahead + cost > filter->burst)
 		return false;
-	if (XG_PROBE)
+	if (xg_probe_only_looks())
 		return true;
 	due = now + ahead;
 	/* A sum must not carry into the bits of the hash, and a full bucket begins now. */

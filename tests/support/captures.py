@@ -16,13 +16,18 @@ def pcap(
     link: int = 1,
     nano: bool = False,
     lengths: Sequence[int] | None = None,
+    times: Sequence[int] | None = None,
 ) -> bytes:
-    """A pcap file; ``lengths``: bytes the packets had, where that is more than is captured."""
+    """A pcap file; ``lengths``: bytes the packets had, where that is more than is captured; ``times``: in ns, without
+    them a second lies between two packets.
+    """
     magic = 0xA1B23C4D if nano else 0xA1B2C3D4
     parts = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65_535, link)]
     for number, packet in enumerate(packets):
         length = lengths[number] if lengths else len(packet)
-        parts.append(struct.pack(order + "IIII", 1_700_000_000 + number, 5, len(packet), length) + packet)
+        seconds, rest = divmod(times[number], 1_000_000_000) if times else (1_700_000_000 + number, 5000)
+        rest = rest if nano else rest // 1000
+        parts.append(struct.pack(order + "IIII", seconds, rest, len(packet), length) + packet)
     return b"".join(parts)
 
 

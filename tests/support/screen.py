@@ -16,11 +16,14 @@ import numpy as np
 from textual.pilot import Pilot
 
 from support.patience import patient
+from xdpguard.control.filters import FilterWithHits
 from xdpguard.control.interfaces import Interface, State
 from xdpguard.control.results import ListHits
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
+from xdpguard.policy.filter import FilterHits
+from xdpguard.policy.filters import FilterEntry
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import MAPPED
 from xdpguard.store.database import Store
@@ -113,6 +116,12 @@ def named(name: str, packets: int, kind: Literal["block", "shadow"] = "block") -
     return SeenList(ListHits(its, packets, 0), kind)
 
 
+def filtered(name: str, packets: int, above: int = 0, limit: str = "", shadow: bool = False) -> FilterWithHits:
+    """A filter with its hits; it counts in the slot of the length of its name."""
+    new = FilterEntry(name, "udp sport 53", "" if limit else "drop", limit, shadow=shadow).filter("cli", WALL - 30)
+    return FilterWithHits(new.stored(0, len(name)), FilterHits(packets, 60 * packets, above, 60 * above))
+
+
 @dataclass
 class World:
     """Makes readings, a second apart, and the screen that shows them."""
@@ -122,6 +131,8 @@ class World:
     rules: list[Rule] = field(default_factory=list)
     hits: dict[int, int] = field(default_factory=dict)  # packets by id of a rule
     lists: tuple[SeenList, ...] = ()
+    filters: tuple[FilterWithHits, ...] = ()
+    filtered: dict[int, dict[End, Share]] = field(default_factory=dict)
     tuples: list[Ends] = field(default_factory=list)
     dropped: Dropped = field(default_factory=dict)
     mode: str = "auto"
@@ -152,6 +163,8 @@ class World:
             self.lists,
             self.seconds,
             rank(self.tuples, self.dropped),
+            self.filters,
+            self.filtered,
         )
 
     @contextmanager

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from xdpguard.lists.addresses import AddressSet, aggregate
+from xdpguard.policy.filters import FilterEntry as Written
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, parse_ports, parse_prefix
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore, NamedList
 from xdpguard.telemetry.attribution import Attribution, ListEntry, describe
 
@@ -120,3 +122,37 @@ def test_a_number_that_belongs_to_another_list_by_now(store: Store, clock: list[
 
 def test_no_entry() -> None:
     assert describe(None) == ""
+
+
+def put_filter(store: Store, slot: int, limit: str = "", shadow: bool = False, created: float = NOW - 60) -> None:
+    written = Written(f"f{slot}", "udp sport 53", "" if limit else "drop", limit, shadow=shadow, reason="amplified")
+    with store.transaction():
+        FilterStore(store).put([written.filter("cli", created).stored(slot, slot)])
+
+
+def test_a_filter(store: Store) -> None:
+    put_filter(store, 3)
+    put_filter(store, 4, limit="10/s")
+    found = Attribution(store).filter(3, False, NOW)
+    assert (found.name, found.match, found.action, found.source) == ("f3", "udp sport 53", "drop", "cli")
+    assert describe(found) == "filter f3 (amplified)"
+    assert Attribution(store).filter(4, True, NOW).action == "limit 10/s"
+    assert describe(Attribution(store).filter(5, False, NOW)) == "a filter that was removed or changed since"
+
+
+def test_a_slot_that_belongs_to_another_filter_by_now(store: Store) -> None:
+    """One that limits drops for another reason, one in shadow never, one made later not then."""
+    put_filter(store, 3, limit="10/s")
+    put_filter(store, 4)
+    put_filter(store, 5, shadow=True)
+    put_filter(store, 6, created=NOW + 5)
+    asked = Attribution(store)
+    assert [asked.filter(slot, slot == 4, NOW).name for slot in (3, 4, 5, 6)] == [None] * 4
+
+
+def test_filters_are_read_again_as_rules_are(store: Store, clock: list[float]) -> None:
+    asked = Attribution(store)
+    assert asked.filter(3, False, NOW).name is None
+    put_filter(store, 3)
+    clock[0] += 0.2
+    assert asked.filter(3, False, NOW).name == "f3"

@@ -16,6 +16,7 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.telemetry import dropped
 from xdpguard.telemetry.dropped import Dropped, Share
+from xdpguard.telemetry.drops import FILTER
 
 PLACE = ("eth0", "")
 NUMBERS = {reason.name: reason.number for reason in abi.reasons()}
@@ -28,6 +29,7 @@ class Data:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.counts: dict[str, int] = {}
         self.rows: list[tuple[int, str, str]] = []
+        self.slot: int | None = None  # of the filter that decides about what is dropped
         self.dropped = Dropped(Pins(Path("/none"), "test"))
         self.now = 0.0
         monkeypatch.setattr(Dropped, "_samples", lambda *_: self._samples())
@@ -38,6 +40,8 @@ class Data:
         for at, (moment, reason, line) in enumerate(self.rows):
             frame = encode(parse(line))
             found[at]["at"], found[at]["reason"], found[at]["captured"] = moment, NUMBERS[reason], len(frame)
+            if self.slot is not None and reason == "filter":
+                found[at]["entry"], found[at]["number"] = FILTER, self.slot
             found[at]["frame"] = np.void(frame.ljust(abi.DROP_FRAME, b"\0"))
         return found
 
@@ -158,3 +162,21 @@ def test_beside_the_syns() -> None:
     found = {ranking.text(at): (int(ranking.syns[at]), ranking.drops[at], ranking.drop_rates[at]) for at in range(2)}
     assert found == {"192.0.2.1": (4, 7, 1), "192.0.2.2": (0, 2, 3)}
     assert len(ranking.syns) == 2, "one that was met once, as a share of nine drops, may be anybody"
+
+
+def test_whom_each_filter_drops(data: Data) -> None:
+    """Other reasons name nobody there; sources keep what they had."""
+    data.slot = 5
+    data.drop("filter", 90, *["udp 192.0.2.1:5 > 198.51.100.1:53"] * 2, "udp 192.0.2.2:5 > 198.51.100.1:53")
+    data.drop("deny", 40, "udp 192.0.2.2:5 > 198.51.100.1:53")
+    data.read()
+
+    def found() -> dict[int, dict[bytes, float]]:
+        return {
+            slot: {address: share.drops for (address, _), share in shares.items()}
+            for slot, shares in data.dropped.filters.items()
+        }
+
+    assert found() == {5: {FIRST: 60, SECOND: 30}}
+    data.read()
+    assert found() == {5: {FIRST: 60, SECOND: 30}}

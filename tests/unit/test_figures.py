@@ -38,6 +38,8 @@ from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.prometheus import Exposition, metrics
 from xdpguard.metrics.samples import Gathering
 from xdpguard.metrics.status import LastAudit, Status
+from xdpguard.policy.filter import FilterHits, NewFilter
+from xdpguard.policy.filters import FilterEntry
 from xdpguard.policy.hits import Hits
 from xdpguard.policy.load import load
 from xdpguard.policy.metrics import Address, parse_listen
@@ -45,6 +47,7 @@ from xdpguard.policy.model import TcpMetrics
 from xdpguard.policy.rule import GUARD, NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.tcp import figures
 from xdpguard.tcp.resent import Resent
 from xdpguard.telemetry import counters, top
@@ -296,6 +299,36 @@ def test_both_formats_can_be_read_back(tmp_path: Path, store: Store) -> None:
     assert {metric.name for metric in parse_openmetrics(gzip.decompress(strict.body).decode())} == names
 
 
+def test_filters_by_name_action_and_mode(tmp_path: Path, store: Store) -> None:
+    """What each matched, and of limits what was above; of others there is no such series."""
+
+    def filtered(name: str, limit: str = "", shadow: bool = False) -> NewFilter:
+        action = "" if limit else "drop"
+        return FilterEntry(name, "udp sport 53", action, limit, shadow=shadow).filter("cli", 0.0)
+
+    with store.transaction():
+        counted = (filtered("dns"), filtered("slow", "10/s", shadow=True))
+        stored = [it.stored(place, place) for place, it in enumerate(counted)]
+        FilterStore(store).put(it._replace(packets=9, bytes=900) for it in stored)
+        FilterStore(store).add_hits([(FilterHits(1, 100, 4, 400), "slow")])
+    found = {(it.name, it.labels): it.value for it in collector(tmp_path).gather()}
+    dns, slow = ("dns", "drop", "enforce"), ("slow", "limit", "shadow")
+    assert {labels: value for (name, labels), value in found.items() if name == "xdpguard_filters"} == {
+        ("enforce",): 1,
+        ("shadow",): 1,
+    }
+    told = {(name.removeprefix("xdpguard_filter_"), labels[0]): value for (name, labels), value in found.items()
+            if name.startswith("xdpguard_filter_") and labels in (dns, slow)}  # fmt: skip
+    assert told == {
+        ("hits_total", "dns"): 9,
+        ("hit_bytes_total", "dns"): 900,
+        ("hits_total", "slow"): 10,
+        ("hit_bytes_total", "slow"): 1000,
+        ("limited_packets_total", "slow"): 4,
+        ("limited_bytes_total", "slow"): 400,
+    }
+
+
 def test_what_cannot_be_read_is_said_once_and_leaves_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]
 ) -> None:
@@ -422,6 +455,8 @@ def test_when_it_is_alive_and_when_ready(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "eth0 (in web) is detached" in status.unready([Interface("eth0", "web", "", False, None, "detached")])
     status.audit = LastAudit(Audit(Share(4, 4), {"bad": Share(6, 5)}), 0.0)
     assert "held 9 of 10 stored entries" in status.unready(attached)
+    status.audit = LastAudit(Audit(Share(4, 4), {}, filters=Share(3, 0)), 0.0)
+    assert "held 4 of 7 stored entries" in status.unready(attached)
     monkeypatch.setattr("time.monotonic", lambda: status.ticked + 31)
     assert status.unhealthy() == status.unready(attached) == "the loop last ran 31 s ago"
 
@@ -488,5 +523,6 @@ def test_the_dashboard_is_one_for_grafana() -> None:
     assert set(FAMILIES) - shown - left_out == {
         "xdpguard_rule_hit_bytes_total",
         "xdpguard_list_hit_bytes_total",
+        "xdpguard_filter_limited_bytes_total",
         "xdpguard_shadow_bytes_total",
     }

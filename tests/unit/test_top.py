@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
 import pytest
-from support.screen import WALL, Screen, World, counters, listening, named, run, seen
+from support.screen import WALL, Screen, World, counters, filtered, listening, named, run, seen
 
 from xdpguard.errors import XdpguardError
 from xdpguard.net import sockets
@@ -16,6 +17,7 @@ from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import parse_prefix
 from xdpguard.store.database import Store
 from xdpguard.tcp.snapshot import Listener
+from xdpguard.telemetry.dropped import Share
 from xdpguard.tui.board import Board, colourless
 
 FLOOD = [
@@ -120,6 +122,46 @@ def test_a_shadow_list_beside_a_list_of_its_name(world: World) -> None:
     run(world, test)
 
 
+def test_filters_with_their_rates_and_whom_they_drop(world: World) -> None:
+    world.filters = (filtered("dns", 100), filtered("slow", 50, 20, "10/s"), filtered("maybe", 5, shadow=True))
+    source = socket.inet_aton("203.0.113.9"), 0
+    other = socket.inet_aton("203.0.113.10"), 0
+
+    async def test(screen: Screen) -> None:
+        await screen.press("8")
+        assert screen.line("1 dns").split() == ["1", "dns", "drop", "-", "100", "-", "udp", "sport", "53"]
+        world.filters = (filtered("dns", 400), filtered("slow", 60, 25, "10/s"), filtered("maybe", 6, shadow=True))
+        world.filtered = {3: {other: Share(80, 9, 1), source: Share(60, 9, 30)}}
+        await screen.step()
+        assert screen.line("1 dns").split()[1:6] == ["dns", "drop", "300", "400", "-"]
+        assert "mostly 203.0.113.9" in screen.line("1 dns"), "one sample may be chance"
+        assert screen.line("2 slow").split()[1:8] == ["slow", "limit", "10/s", "10", "60", "25", "udp"]
+        assert screen.line("3 maybe").split()[1:5] == ["maybe", "(drop)", "1", "6"]
+        screen.has("above the limit")
+        await screen.press("s")
+        assert screen.rows("1 dns", "2 slow", "3 maybe") == ["1 dns", "2 slow", "3 maybe"]
+        world.filters = (filtered("dns", 400), filtered("slow", 90, 25, "10/s"), filtered("maybe", 6, shadow=True))
+        await screen.step()
+        assert screen.rows("1 dns", "2 slow", "3 maybe") == ["2 slow", "1 dns", "3 maybe"]
+        await screen.press("slash", *"maybe", "enter")
+        assert screen.rows("1 dns", "2 slow", "3 maybe") == ["3 maybe"]
+
+    run(world, test)
+
+
+def test_a_filter_that_was_replaced_has_no_rate_yet(world: World) -> None:
+    world.filters = (filtered("dns", 100),)
+
+    async def test(screen: Screen) -> None:
+        await screen.press("8")
+        its = filtered("dns", 900)
+        world.filters = (its._replace(its=its.its._replace(slot=77)),)
+        await screen.step()
+        assert screen.line("1 dns").split()[3] == "-"
+
+    run(world, test)
+
+
 def test_tables_by_number_and_tab(world: World) -> None:
     world.lists = (named("firehol", 12),)
     world.rules = [rule(1, "198.51.100.7", reason="brute force", expires=WALL + 600)]
@@ -138,8 +180,10 @@ def test_tables_by_number_and_tab(world: World) -> None:
         await screen.press("7")
         screen.has("attached")
         await screen.press("tab")
+        screen.has("▲no.", "8 filters", "7 links")
+        await screen.press("tab")
         screen.has("verdict")
-        await screen.press("shift+tab", "left")
+        await screen.press("shift+tab", "left", "left")
         screen.has("firehol.txt")
 
     run(world, test)
@@ -262,7 +306,9 @@ def test_resizing(world: World) -> None:
         screen.has_not("203.0.113.9")
         await screen.pilot.resize_terminal(160, 48)
         await screen.pilot.pause()
-        screen.has("1 reasons", "203.0.113.9", "3 destinations", "4 ports", "5 rules", "6 lists", "7 interfaces")
+        screen.has(
+            "1 reasons", "203.0.113.9", "3 destinations", "4 ports", "5 rules", "6 lists", "7 interfaces", "8 filters"
+        )
         assert len(screen.lines()) == 48
         await screen.pilot.resize_terminal(30, 8)
         await screen.pilot.pause()
@@ -505,7 +551,7 @@ def test_quitting_while_a_lock_is_held_changes_nothing(world: World) -> None:
 def test_help_and_back(world: World) -> None:
     async def test(screen: Screen) -> None:
         await screen.press("question_mark")
-        screen.has("left and right set how long", "Tables 5 and 6 have the exact hits", "any key")
+        screen.has("left and right set how long", "Tables 5, 6 and 8 have the exact hits", "any key")
         await screen.press("b")
         screen.has("verdict")
 

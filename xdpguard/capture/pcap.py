@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Read pcap files: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/. Times are not needed here."""
+"""Read pcap files: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from struct import Struct
 from xdpguard.capture.direction import NOBODY, Own
 from xdpguard.capture.stream import Stream
 
-# Link type, captured bytes, original length; INBOUND, OUTBOUND or 0; addresses of the capturing interface if described.
-Raw = tuple[int, bytes, int, int, Own]
+# Link type, captured bytes, original length; INBOUND, OUTBOUND or 0; addresses of the capturing interface if described;
+# Unix time in ns, 0: not recorded.
+Raw = tuple[int, bytes, int, int, Own, int]
 
 LONGEST = 1 << 20  # bytes; no tool captures that much of a packet
 _HEADER = 24
@@ -40,7 +41,8 @@ def describe(stream: Stream) -> str:
 
 def read(stream: Stream) -> Iterator[Raw]:
     """Yield the packets after the file header. Raise Damaged if the file is truncated or corrupt."""
-    order, _ = MAGIC[stream.data[stream.at : stream.at + 4]]
+    order, unit = MAGIC[stream.data[stream.at : stream.at + 4]]
+    fraction = 1 if unit == "nanoseconds" else 1000
     if not stream.fill(_HEADER):
         raise Damaged(torn(stream) or "is missing: the file ends within its header")
     # The upper bits announce a frame check sequence, which is just more bytes after the packet.
@@ -58,7 +60,7 @@ def read(stream: Stream) -> Iterator[Raw]:
                     raise Damaged(torn(stream) or "is truncated in its header")
                 return
             data, at, end = stream.data, stream.at, len(stream.data)
-        seconds, _, there, length = unpack(data, at)
+        seconds, rest, there, length = unpack(data, at)
         if there > LONGEST:
             raise Damaged(f"claims {there:,} bytes, more than any capture holds: the file is corrupt there")
         if not length and not seconds and not there:
@@ -69,5 +71,5 @@ def read(stream: Stream) -> Iterator[Raw]:
             if not stream.fill(there):
                 raise Damaged(torn(stream) or f"is truncated: only {stream.left():,} of {there:,} bytes are present")
             data, at, end = stream.data, stream.at, len(stream.data)
-        yield kind, data[at : at + there], length, 0, NOBODY
+        yield kind, data[at : at + there], length, 0, NOBODY, seconds * 1_000_000_000 + rest * fraction
         at += there

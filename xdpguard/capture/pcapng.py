@@ -19,15 +19,28 @@ _FRAMING = 12  # type, leading length, trailing length
 _LONGEST_BLOCK = 16 << 20
 # Options: if_IPv4addr, if_IPv6addr, if_MACaddr; epb_flags, and pack_flags of the old block.
 _END, _IF_IPV4, _IF_IPV6, _IF_MAC, _FLAGS = 0, 4, 5, 6, 2
+_IF_RESOLUTION, _IF_OFFSET = 9, 14  # of times: units in a second as a power of 10 or 2, and seconds to be added
+_POWER_OF_TWO = 0x80
+_LATEST = (1 << 63) - 1  # ns
 _DIRECTION = 3  # the bits of the flags that tell it
 
 
 class _Interface(NamedTuple):
-    """A described interface: link type, snap length (0: none), the addresses of its host that it names."""
+    """A described interface: link type, snap length (0: none), the addresses of its host that it names.
+
+    ``units``: of its times in a second; ``offset``: seconds to be added to them.
+    """
 
     link: int
     most: int
     own: Own
+    units: int = 1_000_000
+    offset: int = 0
+
+    def at(self, high: int, low: int) -> int:
+        """Return a time as Unix time in ns; one that is out of range is clamped."""
+        ns = ((high << 32) + low) * 1_000_000_000 // self.units + self.offset * 1_000_000_000
+        return min(max(0, ns), _LATEST)
 
 
 class _Section:
@@ -80,6 +93,7 @@ def _interface(section: _Section, body: bytes) -> _Interface:
         raise Damaged("follows an interface description that is too short")
     link, _, most = section.interface.unpack_from(body)
     macs, prefixes = [], []
+    units, offset = _Interface._field_defaults["units"], 0
     for code, value in _options(section, body[section.interface.size :]):
         if code == _IF_MAC and len(value) == 6 and any(value):
             macs.append(value)
@@ -87,7 +101,12 @@ def _interface(section: _Section, body: bytes) -> _Interface:
             prefixes.append(Prefix(value[:4], 32))
         elif code == _IF_IPV6 and len(value) == 17:
             prefixes.append(Prefix(value[:16], 128))
-    return _Interface(link, most, Own(macs, prefixes) if macs or prefixes else NOBODY)
+        elif code == _IF_RESOLUTION and len(value) == 1:
+            base = 2 if value[0] & _POWER_OF_TWO else 10
+            units = base ** (value[0] & ~_POWER_OF_TWO)
+        elif code == _IF_OFFSET and len(value) == 8:
+            (offset,) = Struct(section.order + "q").unpack(value)
+    return _Interface(link, most, Own(macs, prefixes) if macs or prefixes else NOBODY, units, offset)
 
 
 def _options(section: _Section, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -114,15 +133,15 @@ def _packet(section: _Section, kind: int, body: bytes) -> Raw:
     layout = {_ENHANCED: section.packet, _SIMPLE: section.word, _OLD_PACKET: section.old_packet}[kind]
     if len(body) < layout.size:
         raise Damaged("is in a block that is too short for it")
-    number = 0
+    number = high = low = 0
     if kind == _SIMPLE:
         (length,) = layout.unpack_from(body)
         most = section.interfaces[0].most if section.interfaces else 0
         there = min(length, most or length)
     elif kind == _ENHANCED:
-        number, _, _, there, length = layout.unpack_from(body)
+        number, high, low, there, length = layout.unpack_from(body)
     else:
-        number, _, _, _, there, length = layout.unpack_from(body)
+        number, _, high, low, there, length = layout.unpack_from(body)
     if number >= len(section.interfaces):
         raise Damaged(f"names interface {number}, which is not described")
     if there > LONGEST or layout.size + there > len(body):
@@ -130,4 +149,5 @@ def _packet(section: _Section, kind: int, body: bytes) -> Raw:
     its, end = section.interfaces[number], layout.size + there
     after = end + -there % 4
     way = _way(section, body[after:]) if kind != _SIMPLE and after < len(body) else 0
-    return its.link, body[layout.size : end], length, way, its.own
+    at = its.at(high, low) if kind != _SIMPLE else 0
+    return its.link, body[layout.size : end], length, way, its.own, at

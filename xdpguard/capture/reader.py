@@ -26,13 +26,15 @@ _CONVERT = "convert it with editcap -F pcap, or decompress it first; pcap and pc
 class Frame(NamedTuple):
     """Packet ``number``, from 1: the captured part of its frame, its original length in bytes.
 
-    ``sent``: how the packet is known to be sent by the capturing host; None: received, as far as is known.
+    ``sent``: how the packet is known to be sent by the capturing host; None: received, as far as is known. ``at``: Unix
+    time in ns; 0: not recorded.
     """
 
     number: int
     data: bytes
     length: int
     sent: How | None
+    at: int = 0
 
 
 class Capture:
@@ -56,7 +58,7 @@ class Capture:
         read = pcapng.read if self.format.startswith("pcapng") else pcap.read
         number = 0
         try:
-            for number, (link, data, length, way, own) in enumerate(read(self._stream), start=1):
+            for number, (link, data, length, way, own, at) in enumerate(read(self._stream), start=1):
                 told: bool | None = None
                 if link != ethernet.ETHERNET:
                     if not ethernet.supported(link):
@@ -73,7 +75,7 @@ class Capture:
                 sent: How | None = "flag" if way == OUTBOUND else "packet_type" if told else None
                 if sent is None and way != INBOUND and told is None:
                     sent = (own or self._own).sent(data, link == ethernet.ETHERNET)
-                yield Frame(number, data, length if length > len(data) else len(data), sent)
+                yield Frame(number, data, length if length > len(data) else len(data), sent, at)
         except pcap.Damaged as error:
             self.fault = f"packet {number + 1:,} {error}"
 

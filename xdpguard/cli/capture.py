@@ -33,7 +33,7 @@ Examples:
   xdpguard capture -w drops.pcapng --rate 0 --for 10s  every drop, if it can keep up
 \b
 The first 128 bytes of each packet are written. Its comment, which Wireshark
-shows, gives the reason, and the rule or list that decided. The file's
+shows, gives the reason, and the rule, list or filter that decided. The file's
 statistics say how many drops it lacks.
 """
 _PASS, _DROP = 2, 1  # enum xdp_action

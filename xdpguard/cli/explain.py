@@ -167,7 +167,7 @@ def _frame(text: str) -> bytes:
 def _captured(pcap: str, number: int, subject: Subject) -> tuple[bytes, int]:
     last = 0
     with probing.capture(pcap, subject) as capture:
-        for place, data, length, sent in capture:
+        for place, data, length, sent, _ in capture:
             if place == number:
                 if sent:
                     render.note(f"the capturing host sent packet {number:,}; this is what would happen if it came in")

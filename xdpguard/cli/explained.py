@@ -25,6 +25,11 @@ def packet_lines(found: Packet, label: str) -> Iterator[str]:
         yield f"  observed  {whose}: the packet is counted, and passes"
     if found.shadow:
         yield f"  shadow    {_shadow(found.shadow)}"
+    if found.shadow_filter:
+        yield f"  shadow    would be dropped if promoted: {_entry(found.shadow_filter)}"
+    named = {getattr(it, "name", None) for it in (found.decided_by, found.shadow_filter)}
+    if passed := [it for it in found.filters if it not in named]:
+        yield f"  matches   {', '.join(passed)}, which {'lets' if len(passed) == 1 else 'let'} it go on"
     if found.without:
         by = f", by {_entry(found.without.decided_by)}" if found.without.decided_by else ""
         yield f"  without   {_verdict(found.without)}{by}"

@@ -71,6 +71,7 @@ def rules(
         left_out = health.left_out(found.store)
         where = presences(found.store)
         late = health.clock_notes(found.store)
+        filters = found.filters.stored.count(time.time()) if kind is None else {}
     for its in (real, shadow):
         its.sort(key=lambda it: it.rule.created)  # imported rules are as old as they were
     if as_json:
@@ -91,9 +92,20 @@ def rules(
         render.print_table(entries.SHADOW_RULE_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
     if not real and not shadow:
         render.say("no rules")
+    if more := _filters(filters):
+        render.say(more)
+    if not real and not shadow:
         return
     for text in (*where.notes(_NOT_IN_FORCE), *late):
         render.note(text)
+
+
+def _filters(counts: dict[str, int]) -> str:
+    """Say how many filters there are beside the rules; empty if there are none."""
+    if not sum(counts.values()):
+        return ""
+    shadow = f", {counts['shadow']:,} of them in shadow" if counts["shadow"] else ""
+    return f"and {render.counted(sum(counts.values()), 'filter')}{shadow}: xdpguard filter list"
 
 
 def _words(rule: Rule) -> str:

@@ -30,11 +30,13 @@ Examples:
 Reads pcap and pcapng, gzipped or not; Ethernet, Linux cooked, raw IP and loopback captures. Packets that the capturing
 host sent are left out and counted: known by pcapng flags, by the packet type of a cooked capture, or by a source
 address that is the interface's (as the capture names it, or as it is attached). --direction all treats them as if they
-came in. No counter, rule or map is changed, and nothing is sent. --config alone uses the rules, lists, checks and
-guard of the file; with --diff, entries that are not from the configuration are added, since attaching would keep them.
+came in. No counter, rule or map is changed, and nothing is sent. --config alone uses the rules, lists, filters, checks
+and guard of the file; with --diff, entries that are not from the configuration are added, since attaching would keep
+them.
 \b
 The SYN guard is in its current state for all packets: a replay, however fast, neither begins nor ends a flood, uses up
-no rate, and makes no source a scanner. The guard of a file is idle unless its mode is always.
+no rate, and makes no source a scanner. The guard of a file is idle unless its mode is always. Limits of filters go by
+the times in the capture, as if nothing had come before.
 """
 
 
@@ -126,12 +128,14 @@ def _judge(file: str, capture: Capture, result: Result, judged: Subject, expecte
         _check_whole(capture)
         return
     number, verdict, reason = result.expectation.first
+    name = result.tally.slots.get(result.expectation.slot)
+    by = f"{reason} {name}" if name else reason
     done = {"DROP": "dropped", "PASS": "passed", "TX": "answered"}[verdict] if reason != "cut" else "cut too early"
     wanted = "every packet should be dropped" if expected == "drop" else "no packet should be dropped"
     config = "" if judged.link else f" --config {judged.label}"
     saved = "a file of it" if file == "-" else file
     raise XdpguardError(
-        f"packet {number:,} is {done} ({reason}); {wanted}; {result.expectation.failed:,} of {result.packets:,} fail",
+        f"packet {number:,} is {done} ({by}); {wanted}; {result.expectation.failed:,} of {result.packets:,} fail",
         f"xdpguard explain --pcap {saved} --packet {number}{config} says why",
     )
 
@@ -174,7 +178,13 @@ def _answer(capture: Capture, judged: Subject, before: Subject | None, result: R
         guard=guard_now(judged),
         seconds=round(result.seconds, 6),
         **structs.asdict(result.tally.named()),
-        expected=Expected(expected.what, expected.failed, expected.first[0] or None, expected.first[2] or None)
+        expected=Expected(
+            expected.what,
+            expected.failed,
+            expected.first[0] or None,
+            expected.first[2] or None,
+            result.tally.slots.get(expected.slot),
+        )
         if expected
         else None,
         diff=Diff(program=before.label, before=result.before.named(), changes=difference.changes())

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xdpguard.capture.reader import Capture
     from xdpguard.explain.replay import Result
     from xdpguard.explain.subject import Subject
+    from xdpguard.explain.tallied import FilterCount
 
 _KNOWN_BY = {
     "flag": "by their pcapng flags",
@@ -51,6 +52,8 @@ def show(capture: Capture, judged: Subject, before: Subject | None, result: Resu
     if found.shadow:
         counts = "  ".join(f"{key} {units.number(it)}" for key, it in found.shadow.items())
         render.say(f"  shadow     {counts}, which shadow entries would count")
+    if found.filters:
+        _print_filters(found.filters)
     if result.sent:
         by = ", ".join(f"{units.number(count)} {_KNOWN_BY[how]}" for how, count in result.sent.most_common())
         done = "run as if they came in" if result.every else "left out"
@@ -58,6 +61,28 @@ def show(capture: Capture, judged: Subject, before: Subject | None, result: Resu
     render.say(f"  {capture.format}, {result.seconds:.2f} s{rate}")
     if before is not None and result.difference is not None:
         _print_changes(before, judged, result)
+
+
+def _print_filters(filters: list[FilterCount]) -> None:
+    """Print what each filter matched and whose packets it drops."""
+    rows = [
+        [
+            it.name,
+            it.action,
+            it.mode,
+            units.number(it.packets),
+            units.byte_count(it.bytes),
+            units.number(it.limited_packets) if it.action.startswith("limit") else "-",
+            ", ".join(f"{one.source} ({one.packets:,})" for one in it.sources),
+        ]
+        for it in filters
+    ]
+    columns = ["filter", "action", "mode", "matched", "bytes", "above", "drops from"]
+    render.print_table(columns, rows, "filters that match; those in shadow would drop", right="matched bytes above")
+
+
+def _reason(reason: str, name: str | None) -> str:
+    return f"{reason} {name}" if name else reason
 
 
 def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
@@ -68,8 +93,8 @@ def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
         return
     rows = [
         [
-            f"{it.before} ({it.verdict_before})",
-            f"{it.after} ({it.verdict_after})",
+            f"{_reason(it.before, it.filter_before)} ({it.verdict_before})",
+            f"{_reason(it.after, it.filter_after)} ({it.verdict_after})",
             units.number(it.packets),
             units.byte_count(it.bytes),
             ", ".join(map(str, it.first)) + (", ..." if it.packets > len(it.first) else ""),

@@ -129,7 +129,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Packet(Struct, frozen=True, kw_only=True):
-    """Everything about a packet; ``octets``: bytes of the frame; ``without``: outcome without the deciding entry."""
+    """Everything about a packet; ``octets``: bytes of the frame; ``without``: outcome without the deciding entry.
+
+    ``shadow_filter``: the first filter in shadow that would drop it; ``filters``: names of all that it matched until
+    one decided.
+    """
 
     packet: str | None
     octets: int
@@ -143,6 +147,8 @@ class Packet(Struct, frozen=True, kw_only=True):
     decided_by: Entry | None
     observe: bool
     shadow: Shadow | None
+    shadow_filter: Filter | UnknownFilter | None
+    filters: list[str]
     without: Outcome | None
     guard: Guard
 

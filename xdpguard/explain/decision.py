@@ -15,7 +15,17 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
 from xdpguard.dataplane.tables.shadow import CLASSES
 from xdpguard.errors import XdpguardError
-from xdpguard.explain.answers import Entry, Guard, NamedList, Outcome, Packet, Shadow, UnknownList
+from xdpguard.explain.answers import (
+    Entry,
+    Filter,
+    Guard,
+    NamedList,
+    Outcome,
+    Packet,
+    Shadow,
+    UnknownFilter,
+    UnknownList,
+)
 from xdpguard.explain.entries import Entries
 from xdpguard.explain.subject import Subject
 from xdpguard.net import netns
@@ -38,6 +48,8 @@ _STAGES = {
     "ack_unknown": "SYN guard",
 }
 _LISTED = "named lists"
+_FILTERED = "filters"
+_BY_FILTERS = ("pass", "fragment", "filter", "filter_limit")  # otherwise a filter passed it on to the SYN guard
 _END = "after the last stage"
 
 
@@ -46,6 +58,7 @@ def explain(subject: Subject, frame: bytes, length: int) -> Packet:
     entries = Entries(subject.ruleset)
     with netns.entered(subject.netns):
         answer = subject.probe.ask_one(frame, length)[0]
+        matched = subject.probe.matched()
     if cut(np.array([answer]), np.array([len(frame)]), np.array([length]))[0]:
         if len(frame) == length:
             raise XdpguardError(
@@ -66,6 +79,8 @@ def explain(subject: Subject, frame: bytes, length: int) -> Packet:
         **structs.asdict(_outcome(answer, entries)),
         observe=subject.observe,
         shadow=_shadow(answer, entries),
+        shadow_filter=entries.filter_of(int(answer["shadow_filter"]) - 1) if answer["shadow_filter"] else None,
+        filters=entries.filter_names(matched),
         without=_without(subject, entries, frame, length, answer),
         guard=guard_now(subject),
     )
@@ -80,13 +95,17 @@ def guard_now(subject: Subject) -> Guard:
 def _outcome(answer: Any, entries: Entries) -> Outcome:
     reason = next(it for it in abi.reasons() if it.number == answer["reason"])
     entry = _entry(answer, entries)
-    listed = isinstance(entry, (NamedList, UnknownList))
+    stage = _STAGES.get(reason.name, _END)
+    if isinstance(entry, (NamedList, UnknownList)):
+        stage = _LISTED
+    elif isinstance(entry, (Filter, UnknownFilter)):
+        stage = _FILTERED
     return Outcome(
         verdict=VERDICTS[int(answer["verdict"])],
         observed=bool(answer["observed"]),
         reason=reason.name,
         help=reason.help,
-        stage=_LISTED if listed else _STAGES.get(reason.name, _END),
+        stage=stage,
         decided_by=entry,
     )
 
@@ -97,7 +116,9 @@ def _entry(answer: Any, entries: Entries) -> Entry | None:
         return entries.of_slot(number, source)
     if answer["entry"] == LIST and source:
         return entries.list_of(number, source)
-    return entries.filter_of(number) if answer["entry"] == FILTER else None
+    if answer["entry"] == FILTER and abi.reasons()[int(answer["reason"])].name in _BY_FILTERS:
+        return entries.filter_of(number)
+    return None
 
 
 def _shadow(answer: Any, entries: Entries) -> Shadow | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from typing import Any
 
 from xdpguard.control.lists import Lists
@@ -129,6 +130,10 @@ class Entries:
                     bytes=hits.bytes,
                 )
         return UnknownFilter(slot=slot)
+
+    def filter_names(self, slots: Collection[int]) -> list[str]:
+        """Return the names of the filters that count in some slots, in the order in which they are asked."""
+        return [it.name for it in self._filters.alive() if it.slot in slots] if slots else []
 
     def shadow(self, address: Prefix) -> list[ShadowRule | ShadowList]:
         """Return the shadow entries that contain an address, in order of precedence: the first one counts."""

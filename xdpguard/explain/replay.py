@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Every packet of a capture through one program, or through two to compare them."""
+"""Every packet of a capture through one program, or through two to compare them.
+
+Limits of filters go by the times of the capture, from full buckets on.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +50,15 @@ def replay(capture: Capture, judged: Subject, before: Subject | None, expected: 
         lengths: list[int] = []
         there: list[int] = []
         asks = [subject.probe.ask for subject in subjects]
-        for number, data, length, sent in capture:
+        clock = 1
+        for number, data, length, sent, at in capture:
             if sent:
                 result.sent[sent] += 1
                 if not every:
                     continue
+            clock = max(clock, at)
+            for subject in subjects:
+                subject.probe.set_clock(clock)
             for ask in asks:
                 ask(data, length)
             numbers.append(number)
@@ -60,6 +67,10 @@ def replay(capture: Capture, judged: Subject, before: Subject | None, expected: 
             if len(numbers) == abi.PROBE_BATCH:
                 _take(result, subjects, numbers, lengths, there)
         _take(result, subjects, numbers, lengths, there)
+    for subject, tally in zip(subjects, (result.tally, result.before), strict=False):
+        tally.name_filters(subject.ruleset.filters.alive(), subject.probe.matched())
+    if result.difference:
+        result.difference.slots = result.before.slots, result.tally.slots
     result.seconds = time.monotonic() - begin
     return result
 

@@ -24,6 +24,22 @@ class Source(Struct, frozen=True):
     packets: int
 
 
+class FilterCount(Struct, frozen=True, kw_only=True):
+    """A filter that matched: packets and bytes, of them those above its limit, and the sources it drops most of.
+
+    ``action``: as written; in shadow it would drop them.
+    """
+
+    name: str
+    action: str
+    mode: str
+    packets: int
+    bytes: int
+    limited_packets: int
+    limited_bytes: int
+    sources: list[Source]
+
+
 class Tallied(Struct, frozen=True, kw_only=True):
     """What one program makes of a capture. ``shadow``: packets that shadow entries would count, by class."""
 
@@ -37,19 +53,21 @@ class Tallied(Struct, frozen=True, kw_only=True):
     shadow: dict[str, int] | None
     blocked_sources: list[Source]
     blocked_sources_exact: bool
+    filters: list[FilterCount]
 
 
 class Expected(Struct, frozen=True):
-    """What was expected of every packet, and how many do not meet it; the first of these, and its reason."""
+    """What was expected of every packet, and how many do not meet it; the first of these, its reason and its filter."""
 
     what: str
     failed: int
     first: int | None
     reason: str | None
+    filter: str | None
 
 
 class Change(Struct, frozen=True):
-    """Packets for which two programs differ: how many, and the numbers of the first of them."""
+    """Packets for which two programs differ: how many, and the numbers of the first of them; filters that decide."""
 
     before: str
     after: str
@@ -58,6 +76,8 @@ class Change(Struct, frozen=True):
     packets: int
     bytes: int
     first: tuple[int, ...]
+    filter_before: str | None
+    filter_after: str | None
 
 
 class Diff(Struct, frozen=True, kw_only=True):
@@ -106,5 +126,6 @@ class Replay(Struct, frozen=True, kw_only=True):
     shadow: dict[str, int] | None
     blocked_sources: list[Source]
     blocked_sources_exact: bool
+    filters: list[FilterCount]
     expected: Expected | None
     diff: Diff | None

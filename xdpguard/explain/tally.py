@@ -3,23 +3,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.capture.packet import text
-from xdpguard.dataplane.build.probe import VERDICTS, Answers
+from xdpguard.dataplane.build.probe import FILTER, VERDICTS, Answers
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables.shadow import CLASSES
-from xdpguard.explain.tallied import Change, ReasonCount, Source, Tallied
+from xdpguard.explain.tallied import Change, FilterCount, ReasonCount, Source, Tallied
+from xdpguard.policy.filter import Filter, FilterHits
 
 Numbers = NDArray[np.int64]
 Expected = Literal["drop", "pass"]
 
+_BY_FILTERS = [it.number for it in abi.reasons() if it.name in ("filter", "filter_limit")]
 UNKNOWN = abi.REASON_SLOTS - 1  # in place of a reason: the frame was cut too early to tell
 _MOST_SOURCES = 200_000  # kept at once; the rarest are discarded
+_SOURCES = 5  # named for each filter
 _FIRST = 5  # packets whose numbers are given for each change
 
 
@@ -47,6 +51,9 @@ class Tally:
         self.sources: Counter[tuple[int, bytes]] = Counter()
         self.shadow = np.zeros(len(CLASSES), np.int64)  # packets that a shadow entry would count, by class
         self.sources_whole = True  # no source has been discarded
+        self.filtered: Counter[tuple[int, int, bytes]] = Counter()  # by slot, and source, of what a filter would drop
+        self.filters: list[FilterCount] = []  # what `name_filters` has made of that
+        self.slots: dict[int, str] = {}  # their names, by slot
         self._dropping = np.isin(
             np.arange(abi.REASON_SLOTS), [it.number for it in abi.reasons() if it.action == "DROP"]
         )
@@ -66,10 +73,33 @@ class Tally:
         for version, size in ((4, 4), (6, 16)):
             chosen = answers["source"][self._dropping[reasons] & (ip == version)].tolist()
             self.sources.update(Counter((version, bytes(source[:size])) for source in chosen))
+            self._add_filtered(answers[ip == version], version, size)
         if len(self.sources) > _MOST_SOURCES:
             self.sources = Counter(dict(self.sources.most_common(_MOST_SOURCES // 2)))
             self.sources_whole = False
+        if len(self.filtered) > _MOST_SOURCES:
+            self.filtered = Counter(dict(self.filtered.most_common(_MOST_SOURCES // 2)))
         return reasons
+
+    def _add_filtered(self, answers: Answers, version: int, size: int) -> None:
+        """Add the sources of packets that a filter drops, or would, being in shadow."""
+        for slots in (filter_slots(answers), answers["shadow_filter"].astype(np.int64)):
+            chosen = slots > 0
+            pairs = zip((slots[chosen] - 1).tolist(), answers["source"][chosen].tolist(), strict=True)
+            self.filtered.update(Counter((slot, version, bytes(source[:size])) for slot, source in pairs))
+
+    def name_filters(self, filters: Iterable[Filter], matched: Mapping[int, FilterHits]) -> None:
+        """Take over what filters, in order, have matched, by slot."""
+        sources: dict[int, list[Source]] = defaultdict(list)
+        for (slot, _, source), count in self.filtered.most_common():
+            if len(sources[slot]) < _SOURCES:
+                sources[slot].append(Source(text(source), count))
+        for its in filters:
+            self.slots[its.slot] = its.name
+            if hits := matched.get(its.slot):
+                most = sources[its.slot]
+                count = FilterCount(name=its.name, action=its.does, mode=its.mode, sources=most, **hits._asdict())
+                self.filters.append(count)
 
     def flags(self) -> dict[str, int]:
         """Return TCP segments by flag."""
@@ -98,18 +128,27 @@ class Tally:
             shadow=dict(zip(CLASSES, self.shadow.tolist(), strict=True)) if self.shadow.any() else None,
             blocked_sources=[Source(*it) for it in self.top_sources(10)],
             blocked_sources_exact=self.sources_whole,
+            filters=self.filters,
         )
 
 
+def filter_slots(answers: Answers) -> Numbers:
+    """Return 1 + the slot of the filter that drops each packet; 0: none does."""
+    by_filter = (answers["entry"] == FILTER) & np.isin(answers["reason"], _BY_FILTERS)
+    return np.where(by_filter, answers["number"].astype(np.int64) + 1, 0)
+
+
 class Difference:
-    """The changes that a second program would make."""
+    """The changes that a second program would make. ``slots``: names of filters by slot, of both programs."""
 
     def __init__(self) -> None:
+        self.slots: tuple[dict[int, str], dict[int, str]] = {}, {}
         self._found: dict[tuple[int, ...], tuple[int, int, tuple[int, ...]]] = {}
 
     def add(self, one: tuple[Numbers, Answers], other: tuple[Numbers, Answers], batch: Batch) -> None:
         """Add a batch: reasons and answers of both programs."""
-        columns = (one[0], other[0], one[1]["verdict"].astype(np.int64), other[1]["verdict"].astype(np.int64))
+        verdicts = one[1]["verdict"].astype(np.int64), other[1]["verdict"].astype(np.int64)
+        columns = (one[0], other[0], *verdicts, filter_slots(one[1]), filter_slots(other[1]))
         differs = ((columns[0] != columns[1]) | (columns[2] != columns[3])) & ~batch.cut
         if not differs.any():
             return
@@ -126,7 +165,15 @@ class Difference:
         """Return all changes, the most frequent first."""
         names = reason_names()
         found = [
-            Change(names[key[0]], names[key[1]], VERDICTS[key[2]], VERDICTS[key[3]], *values)
+            Change(
+                names[key[0]],
+                names[key[1]],
+                VERDICTS[key[2]],
+                VERDICTS[key[3]],
+                *values,
+                self.slots[0].get(key[4] - 1),
+                self.slots[1].get(key[5] - 1),
+            )
             for key, values in self._found.items()
         ]
         return sorted(found, key=lambda change: -change.packets)
@@ -139,6 +186,7 @@ class Expectation:
         self.what = what
         self.failed = 0
         self.first = (0, "", "")  # number, verdict, reason
+        self.slot = -1  # of the filter that drops it
 
     def add(self, reasons: Numbers, answers: Answers, batch: Batch) -> None:
         """Check a batch. A frame that was cut too early counts as not meeting the expectation."""
@@ -148,4 +196,5 @@ class Expectation:
             place = int(np.argmax(wrong))
             name = reason_names()[int(reasons[place])]
             self.first = (int(batch.numbers[place]), VERDICTS[int(answers["verdict"][place])], name)
+            self.slot = int(filter_slots(answers[place : place + 1])[0]) - 1
         self.failed += int(wrong.sum())

@@ -28,6 +28,7 @@ class Family(NamedTuple):
 _LINK = ("interface", "netns")
 _REASON = (*_LINK, "reason", "action")
 _LISTENER = ("netns", "address", "port")
+_FILTER = ("filter", "action", "mode")
 
 _COUNTERS = (
     ("xdpguard_packets_total", _REASON, "Packets by reason; each has exactly one, whose action was carried out."),
@@ -61,6 +62,14 @@ _COUNTERS = (
     ("xdpguard_rule_hit_bytes_total", ("kind",), "Bytes of these packets, as frames."),
     ("xdpguard_list_hits_total", ("list",), "Packets matched by a named list."),
     ("xdpguard_list_hit_bytes_total", ("list",), "Bytes of these packets, as frames."),
+    ("xdpguard_filter_hits_total", _FILTER, "Packets matched by a filter, dropped or not; in shadow as well."),
+    ("xdpguard_filter_hit_bytes_total", _FILTER, "Bytes of these packets, as frames."),
+    (
+        "xdpguard_filter_limited_packets_total",
+        _FILTER,
+        "Packets of these above the filter's limit: dropped, or in shadow only counted.",
+    ),
+    ("xdpguard_filter_limited_bytes_total", _FILTER, "Bytes of these packets, as frames."),
     (
         "xdpguard_shadow_packets_total",
         ("class",),
@@ -106,15 +115,16 @@ _GAUGES = (
     ("xdpguard_guard_tcp_syncookies", ("netns",), "net.ipv4.tcp_syncookies: at 0 no cookie can be sent."),
     ("xdpguard_bans", (), "The SYN guard's bans in force."),
     ("xdpguard_rules", ("kind",), "Rules in force."),
+    ("xdpguard_filters", ("mode",), "Filters in force, by mode: enforce, shadow."),
     ("xdpguard_shadow_entries", ("of",), "Shadow rules, and entries of shadow lists, in force."),
     ("xdpguard_list_entries", ("list",), "Entries of a named list."),
     ("xdpguard_list_loaded_timestamp_seconds", ("list",), "When a named list was last loaded, Unix time."),
     (
         "xdpguard_enforcement_ratio",
         (),
-        "Fraction of stored rules and entries that the kernel held at the last audit, which restores what is missing.",
+        "Fraction of stored rules, filters and entries that the kernel held at the last audit, which repairs it.",
     ),
-    ("xdpguard_enforcement_stored", ("of",), "Rules, or list entries, in the store at the last audit."),
+    ("xdpguard_enforcement_stored", ("of",), "Rules, filters, or list entries, in the store at the last audit."),
     ("xdpguard_enforcement_held", ("of",), "How many of them the kernel held."),
     ("xdpguard_enforcement_audit_timestamp_seconds", (), "Time of that audit, Unix time; there is one a minute."),
     ("xdpguard_tracked_tuples", (), "Connection attempts in the table of tuples."),

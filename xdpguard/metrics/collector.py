@@ -28,6 +28,7 @@ from xdpguard.metrics.tcp import TcpFigures
 from xdpguard.metrics.totals import Reading, Totals
 from xdpguard.net import sysctl
 from xdpguard.net.links import Links
+from xdpguard.policy.rule import MODES
 from xdpguard.store.attachments import attachments
 from xdpguard.store.database import Store
 from xdpguard.telemetry.top import top
@@ -70,6 +71,7 @@ class Collector:
                 ("interfaces", self._interfaces),
                 ("rules", self._rules),
                 ("lists", self._lists),
+                ("filters", self._filters),
                 ("shadow", self._shadow),
                 ("tuples", self._tuples),
                 ("tcp", self._tcp),
@@ -131,7 +133,8 @@ class Collector:
         if taken is not None:
             lists = taken.audit.lists.values()
             out.put("xdpguard_enforcement_ratio", taken.audit.ratio)
-            for of, shares in (("rules", [taken.audit.rules]), ("lists", lists)):
+            parts = (("rules", [taken.audit.rules]), ("filters", [taken.audit.filters]), ("lists", lists))
+            for of, shares in parts:
                 out.put("xdpguard_enforcement_stored", sum(it.stored for it in shares), of)
                 out.put("xdpguard_enforcement_held", sum(it.held for it in shares), of)
             out.put("xdpguard_enforcement_audit_timestamp_seconds", taken.at)
@@ -175,6 +178,19 @@ class Collector:
                 out.put("xdpguard_list_loaded_timestamp_seconds", it.its.loaded, it.its.name)
                 out.put("xdpguard_list_hits_total", it.packets, it.its.name)
                 out.put("xdpguard_list_hit_bytes_total", it.bytes, it.its.name)
+
+    def _filters(self, out: Gathering) -> None:
+        with Store(self._store, read_only=True) as store:
+            found = Ruleset(store, KernelDataplane(self._pins)).filters.in_force()
+        for mode in MODES:
+            out.put("xdpguard_filters", sum(1 for it in found if it.its.mode == mode), mode)
+        for its, hits in found:
+            labels = its.name, its.action, its.mode
+            out.put("xdpguard_filter_hits_total", hits.packets, *labels)
+            out.put("xdpguard_filter_hit_bytes_total", hits.bytes, *labels)
+            if its.action == "limit":
+                out.put("xdpguard_filter_limited_packets_total", hits.limited_packets, *labels)
+                out.put("xdpguard_filter_limited_bytes_total", hits.limited_bytes, *labels)
 
     def _shadow(self, out: Gathering) -> None:
         with Store(self._store, read_only=True) as store:

@@ -9,6 +9,7 @@ HOST = 'job=~"$job",instance=~"$instance"'
 _LINK = f'{HOST},interface=~"$interface"'
 _RATE = "[$__rate_interval]"
 _NAME = "{{interface}} {{netns}}"
+_FILTER = "{{filter}} ({{action}}, {{mode}})"
 
 Kind = Literal["timeseries", "stat", "table"]
 
@@ -129,6 +130,26 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             12,
         ),
         _one("Age of lists", f"time() - xdpguard_list_loaded_timestamp_seconds{{{HOST}}}", "{{list}}", "s", 12),
+    ),
+    "Filters": (
+        _one("Matched", _rate("xdpguard_filter_hits_total", "filter, action, mode", "", False), _FILTER, "pps"),
+        _one(
+            "Matched bytes", _rate("xdpguard_filter_hit_bytes_total", "filter, action, mode", "", False), _FILTER, "Bps"
+        ),
+        _one(
+            "Above their limits",
+            _rate("xdpguard_filter_limited_packets_total", "filter, action, mode", "", False),
+            _FILTER,
+            "pps",
+        ),
+        _one(
+            "Dropped by filters",
+            _rate("xdpguard_packets_total", "reason", ',reason=~"filter|filter_limit"'),
+            "{{reason}}",
+            "pps",
+            12,
+        ),
+        _one("Filters in force", f"sum by (mode) (xdpguard_filters{{{HOST}}})", "{{mode}}", "short", 12),
     ),
     "TCP on this host": (
         _one("Sockets by state", f"sum by (state) (xdpguard_tcp_sockets{{{HOST}}})", "{{state}}", "short"),

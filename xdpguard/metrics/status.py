@@ -44,13 +44,13 @@ class Status:
 
     def unready(self, interfaces: Iterable[Interface]) -> str:
         """Return why packets may not be handled as configured; empty if they are."""
-        found = list(interfaces)
+        attached = list(interfaces)
         if self.unhealthy():
             return self.unhealthy()
-        if self.awaited or not found:
+        if self.awaited or not attached:
             missing = f"{', '.join(self.awaited)} is not attached yet; see the log of xdpguard run"
             return missing if self.awaited else "nothing is attached; attach with: xdpguard attach IFACE"
-        for it in found:
+        for it in attached:
             if it.state != "attached":
                 where = arguments_of(it.name, it.netns)
                 remedy = f"attach it again: xdpguard attach {where}"
@@ -60,8 +60,9 @@ class Status:
         if self.audit is None:
             return "no audit yet"
         if self.audit.audit.ratio < 1:
-            shares = [self.audit.audit.rules, *self.audit.audit.lists.values()]
+            found = self.audit.audit
+            shares = [found.rules, found.filters, *found.lists.values()]
             held, stored = sum(it.held for it in shares), sum(it.stored for it in shares)
-            done = "could not restore them" if self.audit.audit.failed else "restored them"
+            done = "could not restore them" if found.failed else "restored them"
             return f"the kernel held {held:,} of {stored:,} stored entries at the last audit, which {done}"
         return ""

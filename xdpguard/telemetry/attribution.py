@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _MAX_CACHED = 4096  # cached answers
 _CACHE_TTL = 2.0  # s; entries change
-_TOLERANCE = 1.0  # s: an entry's time predates its effect, but clocks can be set
 _MISMATCH_TTL = 0.1  # s, if an entry does not match: its slot may have just been reused
 
 
@@ -40,10 +39,16 @@ class ListEntry(Struct, frozen=True, tag_field="entry", tag="list"):
 
 
 class FilterEntry(Struct, frozen=True, kw_only=True, tag_field="entry", tag="filter"):
-    """A filter that decided, and why it is there. No name: it was removed since."""
+    """A filter that decided: what it matches and does, and why. No name, match or action: it was removed since."""
 
     name: str | None = field(name="filter")
+    match: str | None
+    action: str | None
     reason: str
+    source: str | None
+
+
+AnyEntry = RuleEntry | ListEntry | FilterEntry
 
 
 class Attribution:
@@ -74,20 +79,15 @@ class Attribution:
             its = self._list(number)
         return ListEntry(its.name if its.decided(source, at) else None)
 
-    def filter(self, slot: int, at: float) -> FilterEntry:
-        """Return the filter of a slot that dropped a packet at that Unix time."""
+    def filter(self, slot: int, limited: bool, at: float) -> FilterEntry:
+        """Return the filter of a slot that dropped a packet at that Unix time; ``limited``: above its rate."""
         self._refresh(_CACHE_TTL)
         its = self._filter(slot)
-        if not _made_before(its, at) and self._refresh(_MISMATCH_TTL):
+        if not _filtered(its, limited, at) and self._refresh(_MISMATCH_TTL):
             its = self._filter(slot)
-        if its is None or not _made_before(its, at):
-            return FilterEntry(name=None, reason="")
-        return FilterEntry(name=its.name, reason=its.reason)
-
-    def _filter(self, slot: int) -> Filter | None:
-        if slot not in self._filters:
-            self._filters[slot] = FilterStore(self._store).of_slot(slot)
-        return self._filters[slot]
+        if its is None or not _filtered(its, limited, at):
+            return FilterEntry(name=None, match=None, action=None, reason="", source=None)
+        return FilterEntry(name=its.name, match=its.text, action=its.does, reason=its.reason, source=its.source)
 
     def _rule(self, slot: int) -> Rule | None:
         if slot not in self._rules:
@@ -100,6 +100,11 @@ class Attribution:
             rows = self._store.execute(query, (number,))
             self._lists[number] = _List(self._store, *(rows[0] if rows else ("", 0.0)))
         return self._lists[number]
+
+    def _filter(self, slot: int) -> Filter | None:
+        if slot not in self._filters:
+            self._filters[slot] = FilterStore(self._store).of_slot(slot)
+        return self._filters[slot]
 
     def _refresh(self, most: float) -> bool:
         """Discard answers if they are older than ``most`` seconds or too many; return whether that was the case."""
@@ -132,12 +137,14 @@ class _List:
         return self._entries.holding(Prefix(source, len(source) * 8)) is not None
 
 
-def _made_before(its: Filter | None, at: float) -> bool:
-    return its is not None and its.created <= at + _TOLERANCE
-
-
 def _decided(rule: Rule | None, source: bytes | None, at: float) -> bool:
-    return rule is not None and rule.kind == "block" and rule.created <= at + _TOLERANCE and _holds(rule, source)
+    # One second of tolerance: the rule's time predates its effect, but clocks can be set.
+    return rule is not None and rule.kind == "block" and rule.created <= at + 1 and _holds(rule, source)
+
+
+def _filtered(its: Filter | None, limited: bool, at: float) -> bool:
+    action = "limit" if limited else "drop"
+    return its is not None and its.action == action and its.mode == "enforce" and its.created <= at + 1
 
 
 def _holds(rule: Rule, source: bytes | None) -> bool:
@@ -150,15 +157,16 @@ def _holds(rule: Rule, source: bytes | None) -> bool:
     return apart >> (len(source) * 8 - target.length) == 0
 
 
-def describe(entry: RuleEntry | ListEntry | FilterEntry | None) -> str:
+def describe(entry: AnyEntry | None) -> str:
     """Describe an entry in a few words; empty for none."""
     if entry is None:
         return ""
     if isinstance(entry, ListEntry):
         return f"list {entry.name}" if entry.name else "a list that was removed or changed since"
     if isinstance(entry, FilterEntry):
-        why = f" ({entry.reason})" if entry.reason else ""
-        return f"filter {entry.name}{why}" if entry.name else "a filter that was removed since"
+        if entry.name is None:
+            return "a filter that was removed or changed since"
+        return f"filter {entry.name}" + (f" ({entry.reason})" if entry.reason else "")
     if entry.target is None:
         return "a rule that was removed since"
     return f"rule {entry.target}" + (f" ({entry.reason})" if entry.reason else "")

@@ -17,14 +17,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xdpguard.capture.packet import TCP, UDP, decode
+from xdpguard.capture.packet import TCP, UDP, Packet, decode
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.counts import Drop
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.telemetry.counters import Counters
-from xdpguard.telemetry.drops import Place, kept_memory
+from xdpguard.telemetry.drops import FILTER, Place, kept_memory
 
 By = Literal["source", "destination", "port"]
 End = tuple[bytes, int]  # address of 4 or 16 bytes, and a port or 0
@@ -57,19 +57,29 @@ class Dropped:
         self._before: dict[Place, tuple[int, dict[str, int]]] = {}  # time of the last sample, drops by reason
         self._read_at = 0.0
         self.by: dict[By, dict[End, Share]] = {"source": {}, "destination": {}, "port": {}}
+        self.filters: dict[int, dict[End, Share]] = {}  # by the slot of the filter that dropped: sources
 
     def read(self, interfaces: Mapping[Place, Counters], at: float) -> None:
         """Add what has been dropped since the previous reading. ``at``: monotonic, s."""
         gained: dict[By, Gains] = {"source": Gains(list), "destination": Gains(list), "port": Gains(list)}
+        filtered: defaultdict[int, Gains] = defaultdict(lambda: Gains(list))
         for place, counts in interfaces.items():
-            for weight, frame, new in self._shares(place, counts):
-                _add(gained, (weight, new), frame)
+            for weight, row, new in self._shares(place, counts):
+                packet = decode(bytes(row["frame"])[: row["captured"]])
+                if packet is not None:
+                    _add(gained, (weight, new), packet)
+                    if row["entry"] == FILTER:
+                        filtered[int(row["number"])][packet.source, 0].append((weight, new))
         seconds, self._read_at = at - self._read_at, at
         for name, shares in self.by.items():
             self.by[name] = _smoothed(shares, gained[name], max(seconds, 1e-3))
+        self.filters = {
+            slot: _smoothed(self.filters.get(slot, {}), filtered[slot], max(seconds, 1e-3))
+            for slot in self.filters.keys() | filtered.keys()
+        }
 
-    def _shares(self, place: Place, counts: Counters) -> Iterable[tuple[float, bytes, bool]]:
-        """Yield an interface's samples: how many drops each stands for, its frame, and whether it is new."""
+    def _shares(self, place: Place, counts: Counters) -> Iterable[tuple[float, np.void, bool]]:
+        """Yield an interface's samples: how many drops each stands for, the sample, and whether it is new."""
         dropped = counts.drops()
         last, old = self._before.get(place, (0, dropped))
         samples = self._samples(place)
@@ -84,7 +94,7 @@ class Dropped:
             if not len(its):
                 dropped[reason.name] = old[reason.name]  # attributed to the samples of the next reading
             for row in its:
-                yield gain / len(its), bytes(row["frame"])[: row["captured"]], bool(row["at"] > last)
+                yield gain / len(its), row, bool(row["at"] > last)
         self._before[place] = int(samples["at"].max(initial=last)), dropped
 
     def _samples(self, place: Place) -> NDArray[np.void]:
@@ -101,10 +111,7 @@ class Dropped:
         return whole
 
 
-def _add(gained: dict[By, Gains], weight: tuple[float, bool], frame: bytes) -> None:
-    packet = decode(frame)
-    if packet is None:
-        return
+def _add(gained: dict[By, Gains], weight: tuple[float, bool], packet: Packet) -> None:
     gained["source"][packet.source, 0].append(weight)
     gained["destination"][packet.destination, 0].append(weight)
     if packet.protocol in (TCP, UDP) and packet.has_ports:

@@ -33,7 +33,7 @@ class Drop(NamedTuple):
     length: int
     frame: bytes
     entry: int  # RULE, LIST, FILTER, or 0: no entry decided
-    number: int  # slot of the rule, number of the list
+    number: int  # slot of the rule or filter, number of the list
     observed: bool  # not dropped: the deciding entry only observes
 
 

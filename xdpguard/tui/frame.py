@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from xdpguard.dataplane.sys import abi
@@ -16,6 +17,7 @@ from xdpguard.tui.view import View
 SMALLEST = (60, 14)
 _WIDE = (140, 36)  # from this size on every table is shown
 _GAP = 2
+_SHORT = {"destinations": "dests", "interfaces": "links"}
 
 # The last ones are omitted if there is no room for them.
 _FOOTER = (
@@ -29,11 +31,11 @@ _FOOTER = (
     ("p", "pause"),
     ("i", "interface"),
     ("r", "reverse"),
-    ("1-7", "table"),
+    ("1-8", "table"),
 )
 
 HELP = (
-    "  1 to 7, Tab         another table",
+    "  1 to 8, Tab         another table",
     "  arrows, PgUp, PgDn  select a row, followed as it moves; Home: the first",
     "  s, r                sort by the next column; reverse the order",
     "  /                   filter: an address or its beginning, a prefix, :port, or",
@@ -49,7 +51,8 @@ HELP = (
     "  pass went on to the kernel, drop ended here, answer is a SYN cookie sent back.",
     "  Tables 2 to 4 count initial SYNs of all interfaces that no rule dropped, as far",
     "  as they are tracked (in a flood, most new ones are not), and drops, attributed",
-    "  by samples of them. Tables 5 and 6 have the exact hits of rules and lists.",
+    "  by samples of them. Tables 5, 6 and 8 have the exact hits of rules, lists and",
+    "  filters; whom a filter drops most of is known by samples.",
 )
 
 
@@ -101,8 +104,10 @@ def boxes(view: View, width: int, height: int) -> list[Box]:
     half = (width - _GAP) // 2
     rows = bottom - top
     # Lists and interfaces are few; a table of reasons has at most as many rows as there are reasons.
-    reasons = min(len(abi.reasons()) + 2, (rows - 9) * 11 // 20)
-    left = _stack((0, 4, 5, 6), (reasons, rows - 9 - reasons, 5, 4), 0, half, top)
+    filters = min(2 + max(1, len(view.snapshot.reading.filters) if view.snapshot else 0), rows // 5)
+    rest = rows - 9 - filters
+    reasons = min(len(abi.reasons()) + 2, rest * 11 // 20)
+    left = _stack((0, 4, 7, 5, 6), (reasons, rest - reasons, filters, 5, 4), 0, half, top)
     sources = rows * 9 // 20
     ends = (rows - sources) // 2
     right = _stack((1, 2, 3), (sources, ends, rows - sources - ends), half + _GAP, width - half - _GAP, top)
@@ -170,13 +175,20 @@ def _heads(view: View, pane: Pane, widths: list[int]) -> Line:
 
 
 def _tabs(view: View, width: int) -> Line:
-    """Draw the tabs; if there is too little room, only the front one gets its name."""
-    names = sum(len(pane.name) + 4 for pane in PANES) <= width
+    """Draw the tabs; with less room some names are short, and with too little only the front one gets its name."""
+    short = {pane.name: pane.name for pane in PANES}
+    if _tabs_width(short.values()) > width:
+        short |= _SHORT
+    named = _tabs_width(short.values()) <= width
     line: Line = []
     for number, pane in enumerate(PANES):
-        name = f" {pane.name}" if names or number == view.pane else ""
+        name = f" {short[pane.name]}" if named or number == view.pane else ""
         line.append(Span(f" {number + 1}{name} ", "tab" if number == view.pane else "dim"))
     return fit(line, width)
+
+
+def _tabs_width(names: Iterable[str]) -> int:
+    return sum(len(name) + 4 for name in names)
 
 
 def _name(view: View, box: Box) -> Line:

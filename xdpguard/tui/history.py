@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,7 @@ class Snapshot:
     trends: dict[Place, Trend]
     rule_rates: Floats
     list_rates: dict[tuple[str, str], float]  # by the list's key
+    filter_rates: dict[str, tuple[float, float]]  # by name: of all that it matched, and of what was above its limit
 
 
 def series(counts: Counters) -> dict[str, int]:
@@ -83,6 +85,7 @@ class History:
                 key: max(0.0, count - old_lists[key]) / seconds if key in old_lists and seconds > 0 else float("nan")
                 for key, count in lists.items()
             },
+            _filter_rates(reading, before.reading if before else None),
         )
         return self._before
 
@@ -98,6 +101,20 @@ def _trend(totals: dict[str, int], old: Trend | None, at: float) -> Trend:
         earlier = old.past[name] if old else np.full(SAMPLES, np.nan)
         past[name] = np.append(earlier[1:], rate)
     return Trend(at, totals, rates, past)
+
+
+def _filter_rates(now: Reading, before: Reading | None) -> dict[str, tuple[float, float]]:
+    """Return rates by name. One that was replaced since counts in another slot, and is new."""
+    seconds = now.lists_at - before.lists_at if before else 0.0
+    old = {(it.its.name, it.its.slot): it.hits for it in before.filters} if before and seconds > 0 else {}
+    found = {}
+    for its, hits in now.filters:
+        earlier = old.get((its.name, its.slot))
+        found[its.name] = (math.nan, math.nan)
+        if earlier is not None:
+            gained = hits.packets - earlier.packets, hits.limited_packets - earlier.limited_packets
+            found[its.name] = (max(0.0, gained[0] / seconds), max(0.0, gained[1] / seconds))
+    return found
 
 
 def _rule_rates(now: RuleHits, old: RuleHits | None) -> Floats:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from xdpguard.tui.filterhits import FiltersHit
 from xdpguard.tui.hits import ListsHit, RulesHit
 from xdpguard.tui.table import Pane
 from xdpguard.tui.talkers import Talkers
@@ -16,4 +17,5 @@ PANES: tuple[Pane, ...] = (
     RulesHit(),
     ListsHit(),
     Interfaces(),
+    FiltersHit(),
 )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.control.controller import Controller
+from xdpguard.control.filters import FilterWithHits
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.results import ListHits
 from xdpguard.dataplane.sys.pins import Pins
@@ -27,7 +28,7 @@ from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Backlogs
 from xdpguard.tcp.snapshot import Listener
 from xdpguard.telemetry import counters, ranking
-from xdpguard.telemetry.dropped import Dropped
+from xdpguard.telemetry.dropped import Dropped, End, Share
 
 _SHADOW = 1 << 62
 Place = tuple[str, str]  # name and network namespace of an interface
@@ -120,6 +121,8 @@ class Reading(NamedTuple):
     lists: tuple[SeenList, ...]
     lists_at: float
     syns: ranking.Syns
+    filters: tuple[FilterWithHits, ...] = ()  # in the order in which they are asked; read with the lists
+    filtered: Mapping[int, Mapping[End, Share]] = {}  # by slot of a filter: the sources of what it dropped
 
 
 Session = Callable[[], AbstractContextManager[Controller]]
@@ -146,7 +149,9 @@ class Reader:
             self._dropped.read({it.place: it.counts for it in interfaces if it.counts}, now)
             self._syns = ranking.read(self._pins, now, self._syns, self._dropped.by)
             rules, lists, at = self._hits(session), tuple(_lists(session)), time.monotonic()
-            return Reading(time.time(), interfaces, guardpolicy.read(self._pins).mode, rules, lists, at, self._syns)
+            filters, mode = tuple(session.filters.in_force()), guardpolicy.read(self._pins).mode
+            filtered = self._dropped.filters
+            return Reading(time.time(), interfaces, mode, rules, lists, at, self._syns, filters, filtered)
 
     def _look(self, session: Controller) -> list[Seen]:
         rows = session.store.execute("SELECT name, netns, attached FROM interfaces")

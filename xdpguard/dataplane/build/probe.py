@@ -26,6 +26,7 @@ from xdpguard.dataplane.sys.layouts.counts import ProbeAnswer, ProbeState
 from xdpguard.dataplane.sys.names import PROGRAMS_MAP
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.guard import ALWAYS, State
+from xdpguard.policy.filter import FilterHits
 from xdpguard.policy.model import Limits, Policy
 
 SHORTEST = 14  # octets of the shortest frame: an Ethernet header
@@ -39,7 +40,7 @@ Answers = NDArray[np.void]
 
 _KEY = bytes(4)
 # Maps that are asked and told; and the kernel empties a map of programs that nobody in user space holds any more.
-_OWN = ("probe_state", "probe_answers", "guards", PROGRAMS_MAP)
+_OWN = ("probe_state", "probe_answers", "probe_filters", "guards", PROGRAMS_MAP)
 
 
 class Probe(Closeable):
@@ -65,6 +66,7 @@ class Probe(Closeable):
         self._answers = np.frombuffer(
             self._mapped("probe_answers", abi.PROBE_BATCH * ANSWER.itemsize), ANSWER, abi.PROBE_BATCH
         )
+        self._filters = self._mapped("probe_filters", abi.FILTER_SLOTS * abi.FILTER_HITS.size)
         self._begin(None)
 
     def _compile(self, chosen: Switches, pins: Pins, link: tuple[str, str], kept: Cache) -> None:
@@ -105,6 +107,20 @@ class Probe(Closeable):
         self._runner.run(frame)
         self._asked.length = 0
 
+    def set_clock(self, at: int) -> None:
+        """Let the limits of filters count from here on, in buckets of the probe's own, as if it were ``at`` (ns): not
+        0, and not less than before. Otherwise they say what those in force would do, and take nothing from them.
+        """
+        self._asked.clock = at
+
+    def matched(self) -> dict[int, FilterHits]:
+        """Return what each filter has matched since the last `ask_one`, by slot; only those that matched anything."""
+        rows = (
+            (slot, FilterHits(*abi.FILTER_HITS.unpack_from(self._filters, slot * abi.FILTER_HITS.size)))
+            for slot in range(abi.FILTER_SLOTS)
+        )
+        return {slot: hits for slot, hits in rows if hits.packets}
+
     def take(self) -> Answers:
         """Return the answers, in the order of asking, which then begin anew."""
         found = self._answers[: self._asked.place].copy()
@@ -112,8 +128,11 @@ class Probe(Closeable):
         return found
 
     def ask_one(self, frame: bytes, length: int, without: tuple[int, int] | None = None) -> Answers:
-        """Return the answer for one frame; ``without``: RULE and a slot, or LIST and a number, to be left out."""
+        """Return the answer for one frame; ``without``: RULE or FILTER and a slot, or LIST and a number, to be left
+        out.
+        """
         self._begin(without)
+        self._filters[:] = bytes(len(self._filters))
         self.ask(frame, length)
         return self.take()
 

@@ -180,10 +180,12 @@ class ProbeAnswer(Layout):
         ("shadow_class", u8),
         ("zero", u8),
         ("source", octets(16)),
+        ("shadow_filter", u32),
+        ("unused", u32),
     )
 
 
 class ProbeState(Layout):
     """What the probe is asked."""
 
-    _fields_ = (("place", u32), ("length", u32), ("without", u32), ("number", u32))
+    _fields_ = (("place", u32), ("length", u32), ("without", u32), ("number", u32), ("clock", u64))
