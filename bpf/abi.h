@@ -8,6 +8,7 @@
 #define XG_ABI_H
 
 #include "layouts/rules.h"
+#include "layouts/filters.h"
 #include "layouts/counts.h"
 #include "layouts/samples.h"
 #include "layouts/guard.h"

@@ -22,7 +22,9 @@
 
 #define XG_WINDOW_SHIFT 27 /* a window in ns, as a power of two: 0.134 s */
 #define XG_IDLE_SAMPLES 2  /* of a window, when nobody has asked for more */
-#define XG_SESSIONS 0xff   /* of a window: whose it is */
+/* Reasons of which the entry is named. */
+#define XG_NAMED (1u << XG_REASON_deny | 1u << XG_REASON_filter | 1u << XG_REASON_filter_limit)
+#define XG_SESSIONS 0xff /* of a window: whose it is */
 
 /* Whose samples of that reason are; 0: nobody has asked for them. */
 static __always_inline u32 xg_session(const struct xg_reader *reader, u32 reason)
@@ -90,7 +92,7 @@ static __always_inline void xg_take_sample(struct xdp_md *ctx, struct xg_counter
 	drop->length = after->length;
 	drop->reason = after->reason;
 	drop->observed = after->sample == XG_SAMPLE_OBSERVED;
-	drop->entry = after->reason == XG_REASON_deny ? mine->denied_entry : 0;
+	drop->entry = (XG_NAMED >> (after->reason & 31)) & 1 ? mine->denied_entry : 0;
 	drop->number = mine->denied_number;
 	drop->captured = xg_copy_frame(ctx, drop);
 	xg_barrier();

@@ -11,6 +11,7 @@
 enum xg_program {
 	XG_PROGRAM_AFTER,
 	XG_PROGRAM_GUARD,
+	XG_PROGRAM_FILTERS,
 };
 
 #endif

@@ -2,9 +2,9 @@
 /*
  * xdpguard's data plane: one frame in, one verdict out, counted exactly once.
  *
- * Three programs: xdpguard inspects each packet, and is all that most packets meet; xdpguard_guard is the SYN guard,
- * for the packets it needs to see; xdpguard_after does the remaining work after the verdict. Each is verified
- * separately and entered by a tail call (programs.h).
+ * Four programs: xdpguard inspects each packet, and is all that most packets meet; xdpguard_filters asks the filters,
+ * if there are any; xdpguard_guard is the SYN guard, for the packets it needs to see; xdpguard_after does the remaining
+ * work after the verdict. Each is verified separately and entered by a tail call (programs.h).
  *
  * The files are joined into one text in the order of these lines (xdpguard/dataplane/build/bundle.py), because bcc's
  * map methods work only there.
@@ -27,6 +27,7 @@
 #include "stages/sanity.h"
 #include "stages/wanted.h"
 #include "stages/syn_guard.h"
+#include "stages/classify.h"
 
 #include "programs.h"
 #include "after.h"
@@ -41,6 +42,8 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 
 	if (reason != XG_NEXT)
 		return reason;
+	if (settings->filters)
+		xg_filter_note(cursor, packet, &counters->filtering);
 	xg_count(packet, counters);
 	xg_forget(packet, settings->zero);
 	reason = xg_lists(packet, counters, settings, &known);
@@ -73,7 +76,20 @@ static __always_inline u32 xg_handle(struct xg_cursor *cursor, u32 length, u8 ip
 
 	if (reason == XG_NEXT)
 		xg_hand_over(&packet, &counters->handover);
+	if (settings->filters)
+		counters->filtering.needed = packet.needed;
 	return reason;
+}
+
+/* Asks the filters about a packet that passes, or is the SYN guard's, as far as the stages before them are concerned.
+ */
+static __always_inline void xg_ask_filters(struct xdp_md *ctx, struct xg_counters *mine, u32 reason)
+{
+	if (reason != XG_NEXT && reason != XG_REASON_pass && reason != XG_REASON_fragment)
+		return;
+	mine->filtering.then = reason;
+	mine->filtering.resumed = 0;
+	programs.call(ctx, XG_PROGRAM_FILTERS);
 }
 
 /* Counts the packet and ends it, here or in the program that does the remaining work. */
@@ -113,6 +129,8 @@ int xdpguard(struct xdp_md *ctx)
 			reason = xg_handle(&cursor, length, 6, mine, rules);
 		else
 			reason = XG_REASON_non_ip;
+		if (rules->filters)
+			xg_ask_filters(ctx, mine, reason);
 		if (reason == XG_NEXT) {
 			programs.call(ctx, XG_PROGRAM_GUARD);
 			/* Without the guard nothing is left that could object. */
@@ -120,6 +138,23 @@ int xdpguard(struct xdp_md *ctx)
 		}
 	}
 	return xg_end(ctx, mine, rules, length, false, reason);
+}
+
+/* Entered by a tail call with what xdpguard() has found out in `filtering`; and by one of its own, for what is left. */
+int xdpguard_filters(struct xdp_md *ctx)
+{
+	u32 zero = 0, reason;
+	struct xg_counters *mine = counters.lookup(&zero);
+	struct xg_settings *rules = settings.lookup(&zero);
+
+	if (!mine || !rules)
+		return XDP_PASS;
+	reason = xg_filters(ctx, mine, rules);
+	if (reason == XG_NEXT) {
+		programs.call(ctx, XG_PROGRAM_GUARD);
+		reason = XG_REASON_pass;
+	}
+	return xg_end(ctx, mine, rules, mine->filtering.length, false, reason);
 }
 
 /* Entered by a tail call with what xdpguard() has found out in `handover`. */

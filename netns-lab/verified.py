@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from xdpguard.dataplane.build import compiler
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import Switches, cflags
+from xdpguard.dataplane.build.outer import make_holders
 from xdpguard.dataplane.sys import btf, kernel
 from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
 from xdpguard.dataplane.sys.source import source_folder
@@ -145,6 +146,7 @@ def rewritten(variant: str) -> Iterator[Rewritten]:
         )
         chosen = replace(base, **VARIANTS[variant])
         bcc = compiler.import_bcc()
+        make_holders(pins.folder)
         with compiler.captured() as output, _silent():
             flags = cflags(chosen, source_folder())
             module = bcc.BPF(text=bundle().encode(), cflags=flags, debug=_SHOW_REWRITTEN)

@@ -5,6 +5,8 @@
 
 #include <linux/types.h>
 
+#include "filters.h"
+
 #define XG_REASON_SLOTS 32 /* room for reasons to come, so that a new one keeps the layout */
 #define XG_PROTOCOLS 5     /* tcp, udp, icmp, icmpv6, other */
 #define XG_DENIALS 64      /* a power of two */
@@ -144,6 +146,7 @@ struct xg_counters {
 	struct xg_denial denials[XG_DENIALS];
 	struct xg_after after;
 	struct xg_handover handover;
+	struct xg_filtering filtering;
 };
 
 #endif

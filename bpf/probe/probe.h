@@ -17,6 +17,7 @@ enum xg_probe_entry {
 	XG_PROBE_NOTHING,
 	XG_PROBE_RULE,
 	XG_PROBE_LIST,
+	XG_PROBE_FILTER,
 };
 
 #if XG_PROBE

@@ -60,6 +60,7 @@ class Day:
         yield from self._traffic()
         yield from self._questions()
         yield from self._shadows()
+        yield from self._filters()
         yield from self._guard()
         yield from self._tcp()
         if self._its.text:
@@ -159,6 +160,22 @@ class Day:
         yield from self._its.both("lists show", "lists", "show")
         yield self._its.run("unblock", "unblock", "--shadow", "192.0.2.9")
         yield self._its.run("lists remove", "lists", "remove", "botnets")
+
+    def _filters(self) -> Iterator[Said]:
+        add = ("filter", "add")
+        yield self._its.run("filter add", *add, "long-dns", "udp sport 53 meta length > 512", "--drop", "--shadow")
+        web = ("tcp dport { 80, 443 } tcp flags & (syn | ack) == syn", "--limit", "1000/s", "--per", "source")
+        yield self._its.run("filter add", *add, "web", *web, "--for", "1h", "--before", "long-dns", "--reason", "scans")
+        yield self._its.run("filter add", *add, "noise", "udp sport 53 ip saddr 203.0.113.0/24", "--drop")
+        yield from self._its.both("filter list", "filter", "list")
+        yield from self._its.both("filter show", "filter", "show", "web")
+        yield from self._its.both("filter show", "filter", "show", "noise")
+        for source in ("203.0.113.9", "192.0.2.200"):
+            packet = f"udp {source}:53 > {SERVER4}:40000 len=1200"
+            yield from self._its.both("filter test", "filter", "test", packet, "--interface", INTERFACE)
+        yield self._its.run("promote", "promote", "--filter", "long-dns", "--json")
+        yield self._its.run("filter move", "filter", "move", "web", "--last")
+        yield self._its.run("filter remove", "filter", "remove", "web", "noise", "long-dns")
 
     def _guard(self) -> Iterator[Said]:
         yield from self._its.both("guard show", "guard", "show")

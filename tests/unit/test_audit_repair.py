@@ -22,8 +22,9 @@ class Kernel:
         lists = SimpleNamespace(shares=lambda: {"x": Share(3, self.entries)}, stale=lambda: False, fill=self.fill)
         nothing = SimpleNamespace(audit=lambda: (0, 0), shares=dict, stale=lambda: False)
         changes = SimpleNamespace(attached=lambda: True, pending=lambda: False, resync=self.resync)
+        filters = SimpleNamespace(audit=lambda: Share(0, 0))
         self.ruleset: Any = SimpleNamespace(
-            changes=changes, rules=rules, shadow_rules=nothing, lists=lists, shadow_lists=nothing
+            changes=changes, rules=rules, shadow_rules=nothing, lists=lists, shadow_lists=nothing, filters=filters
         )
 
     def resync(self, *images: object) -> bool:

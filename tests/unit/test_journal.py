@@ -55,7 +55,7 @@ class Its:
 
     def opened(self, store: Store) -> Ruleset:
         made = Ruleset(store, self.maps)
-        for image in (made.lists, made.shadow_lists, made.guard):  # of which the kernel holds nothing
+        for image in (made.lists, made.shadow_lists, made.filters, made.guard):  # of which the kernel holds nothing
             made.changes._images.remove(image)
         return made
 

@@ -11,7 +11,7 @@ import pytest
 from xdpguard.dataplane.build.assertions import LAYOUTS, asserted, assertions
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.sys import abi
-from xdpguard.dataplane.sys.layouts import counts, guard, rules, tcp
+from xdpguard.dataplane.sys.layouts import counts, filters, guard, rules, tcp
 from xdpguard.dataplane.sys.layouts.arrays import dtype
 from xdpguard.dataplane.sys.layouts.base import (
     Layout,
@@ -103,7 +103,7 @@ def test_names_in_c() -> None:
 def test_every_layout_is_asserted_in_some_program() -> None:
     declared = {
         it
-        for module in (rules, counts, guard, tcp)
+        for module in (rules, filters, counts, guard, tcp)
         for it in vars(module).values()
         if isinstance(it, type) and issubclass(it, Layout) and it is not Layout
     }

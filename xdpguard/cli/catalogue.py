@@ -49,6 +49,10 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
             "Rebuild a lost or damaged rule store from what the kernel holds and the last good copy.",
         ),
         "lists": Source("xdpguard.cli.lists", "Load, show and remove named block lists of up to millions of entries."),
+        "filter": Source(
+            "xdpguard.cli.filters",
+            "Match packets by address, port, flags, length and more: drop, limit, pass or count them.",
+        ),
     },
     "Traffic": {
         "stats": Source(

@@ -23,7 +23,7 @@ from xdpguard.policy.target import parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet
-    from xdpguard.telemetry.attribution import Attribution, ListEntry, RuleEntry
+    from xdpguard.telemetry.attribution import Attribution, FilterEntry, ListEntry, RuleEntry
     from xdpguard.telemetry.drops import Drop, Place, Sums
 
 Reasons = Annotated[
@@ -174,10 +174,10 @@ class Missed:
         return text
 
 
-def read(drop: Drop, attribution: Attribution) -> tuple[Packet | None, RuleEntry | ListEntry | None]:
-    """Return the packet, if it can be decoded, and the rule or list entry that decided, if one did."""
+def read(drop: Drop, attribution: Attribution) -> tuple[Packet | None, RuleEntry | ListEntry | FilterEntry | None]:
+    """Return the packet, if it can be decoded, and the rule, list entry or filter that decided, if one did."""
     from xdpguard.capture.packet import decode
-    from xdpguard.telemetry.drops import LIST, RULE
+    from xdpguard.telemetry.drops import FILTER, LIST, RULE
 
     packet = decode(drop.frame)
     source = packet.source if packet else None
@@ -185,6 +185,8 @@ def read(drop: Drop, attribution: Attribution) -> tuple[Packet | None, RuleEntry
         return packet, attribution.rule(drop.number, source, drop.at / 1e9)
     if drop.entry == LIST:
         return packet, attribution.list(drop.number, source, drop.at / 1e9)
+    if drop.entry == FILTER:
+        return packet, attribution.filter(drop.number, drop.at / 1e9)
     return packet, None
 
 

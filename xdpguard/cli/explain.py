@@ -79,6 +79,11 @@ def explain(
     _explain_packet(chosen, (line, hexadecimal, pcap, number or 0), (config, interface, netns), as_json)
 
 
+def explain_line(chosen: Options, line: str, whom: tuple[Path | None, str, str | None], as_json: bool) -> None:
+    """Explain a packet in a line; ``whom``: configuration, interface and namespace, as for `probing.asked`."""
+    _explain_packet(chosen, (line, "", "", 0), whom, as_json)
+
+
 def _address(line: str) -> Prefix | None:
     from xdpguard.policy.target import parse_prefix
 

@@ -37,8 +37,10 @@ def _verdict(found: Packet | Outcome) -> str:
 
 
 def _entry(entry: Entry | Shadow) -> str:
-    from xdpguard.explain.answers import NamedList, UnknownList, UnknownRule
+    from xdpguard.explain.answers import Filter, NamedList, UnknownFilter, UnknownList, UnknownRule
 
+    if isinstance(entry, UnknownFilter):
+        return f"a filter in slot {entry.slot}, unknown to the store; attach again to repair it"
     if isinstance(entry, UnknownList):
         return f"list number {entry.number}, unknown to the store"
     if isinstance(entry, UnknownRule):
@@ -51,7 +53,11 @@ def _entry(entry: Entry | Shadow) -> str:
     why = f', "{entry.reason}"' if entry.reason else ""
     end = "for good" if entry.left is None else f"{units.span(entry.left)} left"
     age = units.span(entry.age)
-    return f"{entry.kind} {entry.target}{why}, from {entry.source} {age} ago, {end}{hits}"
+    if isinstance(entry, Filter):
+        its = f"the filter {entry.name}: {entry.action} {entry.match}"
+    else:
+        its = f"{entry.kind} {entry.target}"
+    return f"{its}{why}, from {entry.source} {age} ago, {end}{hits}"
 
 
 def _shadow(entry: Shadow) -> str:

@@ -33,7 +33,8 @@ Examples:
   xdpguard import rules.toml --confirm 5m      undone in five minutes, unless xdpguard confirm follows
 \b
 One change: all of the file, or nothing. Where a rule is there already, the longer end and the first reason stay. Rules
-that ended meanwhile are left out. It is refused where `block` would be. Named lists are not in such a file.
+that ended meanwhile are left out. It is refused where `block` would be. Filters are in the file, in their order, unless
+--kind was given; named lists are not.
 """
 _MOST = 1 << 28  # bytes of a file to import
 _NOT_IN_FORCE = "nothing is attached: none of these is in force"
@@ -52,7 +53,7 @@ def rules(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     export: Annotated[
-        bool, typer.Option("--export", help="Write the rules to FILE, or to standard output, for `import`.")
+        bool, typer.Option("--export", help="Write rules and filters to FILE, or to standard output, for `import`.")
     ] = False,
     file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Where to export to.", show_default=False)] = "",
 ) -> None:
@@ -120,15 +121,19 @@ def import_rules(
     named = ", ".join(f"{count:,} {kind}" for kind, count in counts if count)
     there = sum(1 for it in done.puts if it.before is not None)
     words = f"; {there:,} of them were there, and keep the longer end and the first reason" if there else ""
-    render.say(f"imported {len(done.puts):,} rules{f': {named}' if named else ''}{words}")
+    if done.puts or not (done.filters or done.there):
+        render.say(f"imported {len(done.puts):,} rules{f': {named}' if named else ''}{words}")
+    if done.filters or done.there:
+        same = f"; {len(done.there):,} more were there already" if done.there else ""
+        render.say(f"imported {render.counted(len(done.filters), 'filter')}{same}")
     if done.ended:
         render.note(f"{done.ended:,} left out: their end has come")
-    for text in where.notes() if done.puts else ():
+    for text in where.notes() if done.puts or done.filters else ():
         render.note(text)
 
 
 def _export(context: typer.Context, kind: str | None, file: str, as_json: bool) -> None:
-    from xdpguard.policy import exchange
+    from xdpguard.policy import exchange, exchange_filters
     from xdpguard.policy.rule import MODES
 
     if as_json:
@@ -136,9 +141,11 @@ def _export(context: typer.Context, kind: str | None, file: str, as_json: bool) 
     now = time.time()
     with ruleset(options(context), read_only=True) as found:
         held = [rule for mode in MODES for rule in found.store.rules(mode=mode)]
+        filters = found.filters.alive() if kind is None else []
     alive = [rule for rule in held if rule.expires is None or rule.expires > now]
     alive.sort(key=lambda rule: rule.created)
-    text = "".join(exchange.written(rule for rule in alive if kind in (None, rule.label))).encode()
+    rules = exchange.written(rule for rule in alive if kind in (None, rule.label))
+    text = "".join((*rules, *exchange_filters.written(filters))).encode()
     try:
         if file in ("", "-"):
             sys.stdout.buffer.write(text)

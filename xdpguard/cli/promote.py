@@ -25,6 +25,7 @@ Examples:
   xdpguard promote 198.51.100.0/24 --dry-run     what it would have dropped so far, and any refusal
   xdpguard promote 198.51.100.0/24
   xdpguard promote --list firehol
+  xdpguard promote --filter long-dns
   xdpguard promote --all
   xdpguard promote --all --confirm 10m           undone in ten minutes, unless xdpguard confirm follows
 \b
@@ -45,7 +46,10 @@ def promote(
     names: Annotated[
         list[str] | None, typer.Option("--list", metavar="NAME", help="A shadow list; may be repeated.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every shadow rule and shadow list.")] = False,
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", metavar="NAME", help="A shadow filter; may be repeated.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every shadow rule, list and filter.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     force: Annotated[
         bool,
@@ -58,16 +62,16 @@ def promote(
     from xdpguard.control import promote as promotion
     from xdpguard.control.presence import presences
 
-    if everything and (targets or names):
-        raise UsageError("--all cannot be combined with targets or --list", "leave out one or the other")
+    if everything and (targets or names or filters):
+        raise UsageError("--all cannot be combined with targets, --list or --filter", "leave out one or the other")
     if dry_run and confirm:
         raise UsageError("--confirm and --dry-run cannot be combined", "leave out --confirm: nothing is changed")
     command = None if dry_run else undoing.of_command(context, confirm)
-    wanted = prefixes(targets) if targets or not (names or everything) else []
+    wanted = prefixes(targets) if targets or not (names or filters or everything) else []
     with ruleset(options(context), read_only=dry_run, command=command) as found:
         if not dry_run:
             found.changes.catch_up()
-        chosen = promotion.choose(found, wanted, names or [], everything)
+        chosen = promotion.choose(found, wanted, names or [], filters or [], everything)
         if not as_json:
             _tell(chosen)
         if not force:
@@ -108,9 +112,13 @@ def _tell(chosen: Promotion) -> None:
         render.say(
             f"list {its.name}, {render.counted(its.entries, 'entry', 'entries')}: {entries.words(it.split or NO_SPLIT)}"
         )
+    for one in chosen.filters:
+        hits, limit = one.hits, one.its.action == "limit"
+        packets = hits.limited_packets if limit else hits.packets
+        render.say(f"filter {one.its.name}, {one.its.does}: {render.counted(packets, 'packet')} so far")
 
 
 def _counted(chosen: Promotion) -> str:
-    rules, lists = len(chosen.rules), len(chosen.lists)
-    parts = [render.counted(number, what) for number, what in ((rules, "rule"), (lists, "list")) if number]
-    return " and ".join(parts)
+    counts = ((len(chosen.rules), "rule"), (len(chosen.lists), "list"), (len(chosen.filters), "filter"))
+    parts = [render.counted(number, what) for number, what in counts if number]
+    return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -44,6 +44,7 @@ def status(
         lists = {it.name: it.entries for it in session.lists.stored.all()}
         shadow_lists = {it.name: it.entries for it in session.shadow_lists.stored.all()}
         shadow_rules = len(session.shadow_rules.in_force())
+        filters = session.filters.stored.count(time.time())
         audit = session.audit()
         answers = Reach(pins(chosen), session.links(interfaces))
         conflicts = needed.kept(session.store)
@@ -64,7 +65,8 @@ def status(
                 interfaces=[state.Interface.of(it, answers) for it in interfaces],
                 rules=counts,
                 lists=lists,
-                shadow=state.ShadowCounts(shadow_rules, shadow_lists),
+                shadow=state.ShadowCounts(shadow_rules, shadow_lists, filters["shadow"]),
+                filters=filters["enforce"],
                 audit=state.Audit.of(audit) if audit else None,
                 awaited=[state.Awaited(*place) for place in awaited],
                 conflicts=[state.Conflict.of(it) for it in conflicts],
@@ -80,9 +82,12 @@ def status(
     if lists:
         named = ", ".join(f"{name} ({units.number(count)})" for name, count in lists.items())
         render.say(f"lists: {named}")
-    if shadow_rules or shadow_lists:
+    if filters["enforce"]:
+        render.say(f"filters: {units.number(filters['enforce'])}")
+    if shadow_rules or shadow_lists or filters["shadow"]:
         named = "".join(f", {name} ({units.number(count)})" for name, count in shadow_lists.items())
-        render.say(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}")
+        more = f", {render.counted(filters['shadow'], 'filter')}" if filters["shadow"] else ""
+        render.say(f"shadow, only counting: {render.counted(shadow_rules, 'rule')}{named}{more}")
     for text in [*_lacking(audit), *waiting.texts(), *everybody, *map(health.conflict_text, conflicts), *late]:
         render.note(text)
     for place in awaited:

@@ -8,7 +8,7 @@ the next command recovers from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +18,7 @@ from xdpguard.control.attachments import Attachments
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import Loader
 from xdpguard.control.plan import Loaded, Plan
-from xdpguard.control.planning import Planning, Request
+from xdpguard.control.planning import Planning, Request, Wanted
 from xdpguard.control.surroundings import Seen
 from xdpguard.dataplane.build.program import Built, Target
 from xdpguard.dataplane.sys import kernel
@@ -28,7 +28,7 @@ from xdpguard.net.links import Link, Mode, NoSuchLink, Xdp
 from xdpguard.net.netns import place_of
 from xdpguard.net.refusals import AttachRefused
 from xdpguard.policy.model import Policy
-from xdpguard.policy.rule import CONFIG, NewRule
+from xdpguard.policy.rule import CONFIG
 from xdpguard.store.attachments import Attachment, attachments, put_attachment, remove_attachment
 from xdpguard.store.room import check_room
 
@@ -132,7 +132,7 @@ class Attach:
             )
 
     def _in_force(
-        self, job: _Job, wanted: Sequence[NewRule], plans: tuple[Plan, Plan], seen: Seen, taken: Callable[[], None]
+        self, job: _Job, wanted: Wanted, plans: tuple[Plan, Plan], seen: Seen, taken: Callable[[], None]
     ) -> tuple[Mode, list[str], list[str]]:
         """Put the configuration in force and attach, as one change; return the mode, notes, and notes on devices above.
 
@@ -164,16 +164,17 @@ class Attach:
             raise interrupted
         return done, more, moved
 
-    def _configure(self, job: _Job, wanted: Sequence[NewRule], plans: tuple[Plan, Plan]) -> None:
-        """Put the rules and lists of the configuration in force, and let through what the host needs."""
+    def _configure(self, job: _Job, wanted: Wanted, plans: tuple[Plan, Plan]) -> None:
+        """Put rules, filters and lists of the configuration in force, and let through what the host needs."""
         if job.request.unattended:
-            rules, entries = wanted, plans[0].unforced()
-            needed.keep(self._ruleset.rules, needed.conflicts(self._store, {"", job.link.netns}, rules, entries))
+            coming = (wanted.rules, plans[0].unforced(), wanted.filters)
+            needed.keep(self._ruleset.rules, needed.conflicts(self._store, {"", job.link.netns}, *coming))
         for lists, plan in zip((self._ruleset.lists, self._ruleset.shadow_lists), plans, strict=True):
             if plan.puts or plan.drops:
                 lists.apply([(it.its, it.entries) for it in plan.puts], plan.drops)
         self._ruleset.purge()
-        self._ruleset.rules.replace_source(CONFIG, wanted)
+        self._ruleset.rules.replace_source(CONFIG, wanted.rules)
+        self._ruleset.filters.apply(wanted.filters)
 
     def _mode_of(self, link: Link, built: Built) -> Mode | None:
         """Return the mode in which the link carries the program built for it, or None if it does not."""

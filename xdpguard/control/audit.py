@@ -28,7 +28,7 @@ class Audit(NamedTuple):
 
     ``behind``: an interrupted change has not been taken back yet. ``shadow``: the audit of shadow entries. ``failed``:
     what a repair could not restore, in words; empty if there is nothing. ``seeded``: the data plane's settings are
-    there, which tell it where to look, and how to hash.
+    there, which tell it where to look, and how to hash. ``filters``: those of both modes.
     """
 
     rules: Share
@@ -37,24 +37,26 @@ class Audit(NamedTuple):
     shadow: ShadowAudit | None = None
     failed: str = ""
     seeded: bool = True
+    filters: Share = Share(0, 0)
 
     @property
     def ratio(self) -> float:
         """The share of stored entries that the kernel holds, 0 to 1."""
-        shares = [self.rules, *self.lists.values()]
+        shares = [self.rules, self.filters, *self.lists.values()]
         stored = sum(share.stored for share in shares)
         return sum(share.held for share in shares) / stored if stored else 1.0 - self.behind
 
     @property
     def whole(self) -> bool:
         """Whether the kernel holds all entries and its settings, and no change was interrupted."""
-        shares = [self.rules, *self.lists.values()]
+        shares = [self.rules, self.filters, *self.lists.values()]
         enforced = all(it.held >= it.stored for it in shares) and not self.behind and self.seeded
         return enforced and (self.shadow is None or self.shadow.whole)
 
     def missing(self) -> list[str]:
         """Return what the kernel lacks of enforced entries, in words."""
-        shares = [("rules", self.rules), *((f"entries of list {name}", it) for name, it in self.lists.items())]
+        shares = [("rules", self.rules), ("filters", self.filters)]
+        shares += ((f"entries of list {name}", it) for name, it in self.lists.items())
         return [f"{its.held:,} of {its.stored:,} {what}" for what, its in shares if its.held < its.stored]
 
     def otherwise(self) -> str:
@@ -87,7 +89,8 @@ def _look(ruleset: Ruleset) -> Audit:
     )
     behind = pending or ruleset.lists.stale()
     seeded = ruleset.rules.seeded()
-    return Audit(Share(*ruleset.rules.audit()), ruleset.lists.shares(), behind, shadow, seeded=seeded)
+    rules, filters = Share(*ruleset.rules.audit()), ruleset.filters.audit()
+    return Audit(rules, ruleset.lists.shares(), behind, shadow, seeded=seeded, filters=filters)
 
 
 def _repair(ruleset: Ruleset, found: Audit) -> str:
@@ -100,6 +103,8 @@ def _repair(ruleset: Ruleset, found: Audit) -> str:
     for entries, its in ((ruleset.rules, found.rules), (ruleset.shadow_rules, shadow.rules)):
         if its.held < its.stored:
             changes.resync(entries)
+    if found.filters.held < found.filters.stored:
+        changes.resync(ruleset.filters)
     for lists, behind, of in (
         (ruleset.lists, found.behind, found.lists),
         (ruleset.shadow_lists, shadow.behind, shadow.lists),

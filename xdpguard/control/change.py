@@ -49,6 +49,7 @@ class Changes:
         self._images: list[Image] = []
         self._touched: list[Image] = []
         self._released: set[tuple[Image, int]] = set()
+        self._last: list[Callable[[], None]] = []
         self._open = False
         self._failed: BaseException | None = None
         self._recorder: Recorder | None = None
@@ -75,6 +76,12 @@ class Changes:
         self.step(step)
         if image not in self._touched:
             self._touched.append(image)
+
+    def finish(self, part: Callable[[], None]) -> None:
+        """Run a part of this change once, after all others: for what depends on them, such as on the order of all."""
+        assert self._open
+        if part not in self._last:
+            self._last.append(part)
 
     def release(self, image: Image, slots: Iterable[int]) -> None:
         """Release the hit counters of entries that this change removes; if it fails, the entries get them back."""
@@ -104,12 +111,14 @@ class Changes:
             self.step("mark")
             self._mark("1")
         self.step("begin")
-        self._open, self._failed, self._touched, self._released = True, None, [], set()
+        self._open, self._failed, self._touched, self._released, self._last = True, None, [], set(), []
         try:
             with self.store.transaction():
                 yield
                 if self._failed is not None:
                     raise self._failed
+                for part in self._last:
+                    part()
                 if attached:
                     self.store.put_fact(PENDING, "" if caught_up else "1")
                 self.step("commit")

@@ -4,6 +4,7 @@
     changes                     the one way to change anything
     rules, shadow_rules         allow, block and port rules: enforced, and those that only count
     lists, shadow_lists         named lists of both modes
+    filters                     filters of both modes, in order
     guard, sysctls              the SYN guard's policy; the sysctls raised while a flood lasts
 
 The caller of a method that changes anything holds the instance's lock. Most commands only read: what attaching and
@@ -13,7 +14,7 @@ loading files need is imported when something is attached or loaded.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.database import Store
 
@@ -60,6 +62,7 @@ class Controller:
         self.changes = self.ruleset.changes
         self.rules, self.shadow_rules = self.ruleset.rules, self.ruleset.shadow_rules
         self.lists, self.shadow_lists = self.ruleset.lists, self.ruleset.shadow_lists
+        self.filters = self.ruleset.filters
         self.guard = self.ruleset.guard
         self.sysctls = RaisedSysctls(store)
         self._dataplane = dataplane
@@ -121,12 +124,13 @@ class Controller:
         places: Collection[str] = (),
         rules: Collection[NewRule] | None = None,
         lists: Mapping[str, AddressSet] | None = None,
+        filters: Sequence[Filter] | None = None,
     ) -> list[needed.Conflict]:
         """Let through what this host needs although an entry blocks it, and only that; see needed.py.
 
-        ``places``, ``rules`` and ``lists``: what is about to be put in force, as in `needed.conflicts`.
+        ``places``, ``rules``, ``lists``, ``filters``: what is about to be put in force, as in `needed.conflicts`.
         """
-        found = needed.conflicts(self.store, {"", *places}, rules, lists)
+        found = needed.conflicts(self.store, {"", *places}, rules, lists, filters)
         needed.keep(self.rules, found)
         return found
 
@@ -148,16 +152,18 @@ class Controller:
             raise ListsFailed(errors)
 
     def configure(self, policy: Policy) -> None:
-        """Put the rules of a configuration in force without attaching again; its limits apply at the next attach.
+        """Put rules and filters of a configuration in force without attaching again; its limits apply at the next
+        attach.
 
-        What the host needs is let through, whatever the rules block.
+        What the host needs is let through, whatever they block.
         """
-        from xdpguard.control.planning import config_rules
+        from xdpguard.control.planning import config_filters, config_rules
 
-        wanted = list(config_rules(policy))
+        wanted, filters = list(config_rules(policy)), config_filters(policy, self.filters)
         with self.changes.begin():
-            self.keep_needed(rules=wanted)
+            self.keep_needed(rules=wanted, filters=filters)
             self.rules.replace_source(CONFIG, wanted)
+            self.filters.apply(filters)
             self.taken(policy)
 
     def config(self) -> Path | None:

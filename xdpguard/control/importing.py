@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Import rules: one change, all or nothing, that is refused where the commands for single rules would refuse."""
+"""Import rules and filters: one change, all or nothing, refused where the commands for single ones would refuse."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from xdpguard.control import needed, openness, safety
+from xdpguard.control.filter_order import with_new
 from xdpguard.control.results import Put
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
-from xdpguard.policy.exchange import Entry
+from xdpguard.policy.exchange import Exported
+from xdpguard.policy.filter import NewFilter
+from xdpguard.policy.origins import later
 from xdpguard.policy.rule import MODES
 from xdpguard.policy.target import Kind, Port, Prefix
 from xdpguard.store.database import Store
@@ -20,18 +23,25 @@ _ORDER: tuple[Kind, ...] = ("allow", "block", "port")  # what is allowed protect
 
 
 class Imported(NamedTuple):
-    """The result: each rule as it was and is, and how many entries were left out, having ended."""
+    """The result: each rule as it was and is, the filters that are new, those that were there, and how many entries
+    were left out, having ended.
+    """
 
     puts: list[Put]
     ended: int
+    filters: list[str]
+    there: list[str]
 
 
-def load(ruleset: Ruleset, entries: Sequence[Entry], force: bool) -> Imported:
-    """Add rules, all or none; where one is there already, the longer end and the first reason of each origin stay.
+def load(ruleset: Ruleset, given: Exported, force: bool) -> Imported:
+    """Add rules and filters, all or none; where one is there already, the longer end and the first reason of each
+    origin stay. New filters are asked after those that are there, in the order of the file.
 
-    Raises XdpguardError if they cut off what this host needs, unless ``force``; or if they do not fit.
+    Raises XdpguardError if they cut off what this host needs, unless ``force``; if they do not fit; or if there is
+    another filter of the same name.
     """
-    now = time.time()
+    now, entries = time.time(), given.rules
+    filters = [it for it in given.filters if it.expires is None or it.expires > now]
     alive = [it for it in entries if it.rule.expires is None or it.rule.expires > now]
     puts: list[Put] = []
     if not force:
@@ -47,9 +57,36 @@ def load(ruleset: Ruleset, entries: Sequence[Entry], force: bool) -> Imported:
                     safety.check_ports(ruleset.store, [it.target for it in rules if isinstance(it.target, Port)])
                 if rules:
                     puts += into.add_rules(rules).puts
+        new = _add_filters(ruleset, filters, force)
         if force:
-            needed.accept(ruleset.store, blocks=[it.rule.target for it in alive if it.mode == "enforce"])
-    return Imported(puts, len(entries) - len(alive))
+            targets = [it.rule.target for it in alive if it.mode == "enforce"]
+            needed.accept(ruleset.store, blocks=targets, filters=[it.name for it in filters])
+    there = [it.name for it in filters if it.name not in new]
+    return Imported(puts, len(entries) - len(alive) + len(given.filters) - len(filters), new, there)
+
+
+def _add_filters(ruleset: Ruleset, filters: Sequence[NewFilter], force: bool) -> list[str]:
+    """Add filters; return the names of those that are new."""
+    now = time.time()
+    held = ruleset.filters.stored.all()
+    there = {it.name: it for it in held if it.alive(now)}
+    wanted = held
+    for it in filters:
+        old = there.get(it.name)
+        if old is None:
+            wanted = with_new(wanted, it, "", replace=False)
+            continue
+        if (old.match, old.action, old.limit, old.mode) != (it.match, it.action, it.limit, it.mode):
+            raise XdpguardError(
+                f"there is another filter {it.name}: {old.does} {old.text}",
+                f"nothing was changed; remove it first: xdpguard filter remove {it.name}; or rename it in the file",
+            )
+        kept = old._replace(expires=later(old.expires, it.expires), reason=old.reason or it.reason)
+        wanted = [kept if its.name == it.name else its for its in wanted]
+    if not force and filters:
+        safety.check_filters(ruleset.store, [it for it in wanted if it.alive(now)])
+    ruleset.filters.apply(wanted)
+    return [it.name for it in filters if it.name not in there]
 
 
 def _check_blocks(store: Store, blocks: Sequence[tuple[object, float | None]], now: float) -> None:

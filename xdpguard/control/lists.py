@@ -44,6 +44,7 @@ class Lists:
         self.mode: Mode = mode
         self.changes = changes
         self.stored = ListStore(changes.store, mode)
+        self.on_change: Callable[[Collection[str]], None] = lambda names: None  # called within each change
         self._store = changes.store
         self._pins = pins
         self._index = indexes.LIST_INDEX if mode == "enforce" else indexes.SHADOW_INDEX  # the map of the index in force
@@ -85,6 +86,7 @@ class Lists:
                 self.stored.remove(name)
             for its, entries in puts:
                 self.stored.put(its, entries)
+            self.on_change(names)
             if self._pins.exist():
                 try:
                     self._swap()
@@ -105,6 +107,7 @@ class Lists:
             with self._maps() as maps:
                 maps.clear_hits(numbers)
         self.apply([], [])
+        self.on_change([it.name for it in self.stored.all()])
 
     def in_kernel(self) -> bool:
         """Return whether the maps exist, so that what is stored is in force."""

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.control import needs
 from xdpguard.control.entries import Entries
-from xdpguard.control.outlook import BlockingEntry, Outlook, mark
+from xdpguard.control.outlook import BlockingEntry, Outlook, filter_mark, mark
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import SAFETY, NewRule
 from xdpguard.policy.target import Port, Prefix, Target
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore
 
 if TYPE_CHECKING:
@@ -56,13 +58,15 @@ class _Needs:
         self._outlook = outlook
         self._forced = _forced(store)
 
-    def conflict(self, address: Prefix, role: str, ports: Collection[Port] = ()) -> Conflict | None:
+    def conflict(
+        self, address: Prefix, role: str, ports: Collection[Port] = (), service: Port | None = None
+    ) -> Conflict | None:
         """Return the conflict of an address; None if it is allowed for long enough, or nothing blocks it."""
         allowed = self._outlook.allowed_until(address, safety=False)
         lasting = allowed > time.time() + _MARGIN
         entries = tuple(
             it
-            for it in self._outlook.blocking(address, ports)
+            for it in self._outlook.blocking(address, ports, service)
             if (str(address), it.mark) not in self._forced and not (lasting or allowed >= it.ends)
         )
         return Conflict(address, role, entries) if entries else None
@@ -73,15 +77,17 @@ def conflicts(
     places: Iterable[str] = ("",),
     rules: Collection[NewRule] | None = None,
     lists: Mapping[str, AddressSet] | None = None,
+    filters: Sequence[Filter] | None = None,
 ) -> list[Conflict]:
     """Return the needed addresses that entries block, in ``places`` and wherever the instance is attached.
 
-    ``rules`` and ``lists``: those of the configuration that are about to be put in force; None: they stay.
+    ``rules`` and ``lists``: those of the configuration that are about to be put in force; ``filters``: all that there
+    will be; None: they stay.
     """
-    its = _Needs(store, Outlook(store, rules, lists))
+    its = _Needs(store, Outlook(store, rules, lists, filters=filters))
     found: dict[Prefix, Conflict] = {}
     for need in needs.now(store, tuple(places)):
-        conflict = its.conflict(need.address, need.words, need.ports)
+        conflict = its.conflict(need.address, need.words, need.ports, need.service)
         if conflict is not None:
             found.setdefault(need.address, conflict)
     return list(found.values())
@@ -111,12 +117,20 @@ def kept(store: Store) -> list[Conflict]:
     return [it for it in conflicts(store) if it.address in held] if held else []
 
 
-def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Collection[Prefix] | None = None) -> None:
+def accept(
+    store: Store,
+    blocks: Collection[Target] | None = None,
+    addresses: Collection[Prefix] | None = None,
+    filters: Collection[str] | None = None,
+) -> None:
     """Record the entries that the user has forced on needed addresses, so that these are not let through.
 
-    ``blocks``: only rules of these targets; ``addresses``: only addresses in these prefixes.
+    ``blocks`` and ``filters``: only rules of these targets, and filters of these names; ``addresses``: only addresses
+    in these prefixes.
     """
-    words = None if blocks is None else {f"block {it}" for it in blocks} | {f"closed port {it}" for it in blocks}
+    words = None if blocks is None and filters is None else {f"the filter {it}" for it in filters or ()}
+    if words is not None:
+        words |= {f"{what} {it}" for it in blocks or () for what in ("block", "closed port")}
     made = [
         (str(it.address), by.mark)
         for it in conflicts(store)
@@ -127,6 +141,7 @@ def accept(store: Store, blocks: Collection[Target] | None = None, addresses: Co
     if made:
         there = {mark(rule) for rule in (*store.rules("block"), *store.rules("port"))}
         there |= {f"list {it.name} {it.loaded}" for it in ListStore(store).all()}
+        there |= {filter_mark(it) for it in FilterStore(store).all()}
         pairs = sorted({pair for pair in {*made, *_forced(store)} if pair[1] in there})
         with store.transaction():
             store.put_fact(_FORCED, json.dumps(pairs))

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Until when an address gets through: by the rules and lists as they are stored, or as a change would leave them."""
+"""Until when an address gets through: by the entries as they are stored, or as a change would leave them."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from xdpguard.control.filter_lists import FilterLists
+from xdpguard.control.filter_outlook import cutting
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import CONFIG, SAFETY, NewRule, Rule
 from xdpguard.policy.target import Kind, Port, Prefix, Target
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore
 from xdpguard.store.rows import around
 
@@ -32,11 +36,12 @@ class BlockingEntry(NamedTuple):
 
 
 class Outlook:
-    """The entries that decide about sources: enforced rules and lists that are not forced.
+    """The entries that decide about sources: enforced rules and filters, and lists that are not forced.
 
     ``config`` and ``lists``: the rules and lists of a configuration about to be put in force; its stored rules count no
     more then. ``without``: targets of allow rules about to be removed; ``more``: rules about to be added, which replace
     allow rules of the same target. ``gone``: kinds and targets of rules that are about to be removed or replaced.
+    ``filters``: those that there will be, in order.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Outlook:
         without: Collection[Prefix] = (),
         more: Collection[NewRule] = (),
         gone: Collection[tuple[Kind, Target]] = (),
+        filters: Sequence[Filter] | None = None,
     ) -> None:
         self._store = store
         self._config = config
@@ -55,9 +61,15 @@ class Outlook:
         self._new = [*(config or ()), *more]
         self._now = time.time()
         self._coming = lists or {}
+        self._filters = FilterStore(store).alive(self._now) if filters is None else filters
+        self._asked = FilterLists(store, self._coming)
 
-    def blocking(self, address: Prefix, ports: Collection[Port] = ()) -> Iterator[BlockingEntry]:
-        """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there."""
+    def blocking(
+        self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
+    ) -> Iterator[BlockingEntry]:
+        """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there;
+        ``service``: the port from which answers come from there.
+        """
         for target, (its, ends) in _by_target(self._covering("block", address)).items():
             yield BlockingEntry(f"block {target}", its, f"remove the block of {target}", ends)
         for name, its, entries in self._lists:
@@ -68,6 +80,9 @@ class Outlook:
         for target, (its, ends) in _by_target(self._all("port") if ports else ()).items():
             if target in ports:
                 yield BlockingEntry(f"closed port {target}", its, f"reopen {target}", ends)
+        for it in cutting(self._filters, self._asked, address, ports, service):
+            ends = math.inf if it.expires is None else it.expires
+            yield BlockingEntry(f"the filter {it.name}", filter_mark(it), f"remove the filter {it.name}", ends)
 
     def allowed_until(self, address: Prefix, safety: bool = True) -> float:
         """Return when the last allow rule of an address ends, Unix time: infinity for never, 0 without one.
@@ -77,10 +92,12 @@ class Outlook:
         rules = [it for it in self._covering("allow", address) if safety or it.source != SAFETY]
         return max(map(_end, rules), default=0.0)
 
-    def cut(self, address: Prefix, ports: Collection[Port] = ()) -> tuple[float, BlockingEntry | None]:
+    def cut(
+        self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
+    ) -> tuple[float, BlockingEntry | None]:
         """Return when an address gets through no more (0: now; infinity: never), and the entry that then blocks it."""
         until = self.allowed_until(address)
-        blocks = [it for it in self.blocking(address, ports) if it.ends > until]
+        blocks = [it for it in self.blocking(address, ports, service) if it.ends > until]
         return (until, blocks[0]) if blocks else (math.inf, None)
 
     @cached_property
@@ -129,6 +146,11 @@ def end_in(entries: AddressSet, address: Prefix) -> float:
 def mark(rule: Rule | NewRule) -> str:
     """Return the mark of a rule: renewing the rule keeps it, removing and adding the rule again changes it."""
     return f"{rule.kind} {rule.target} {rule.created}"
+
+
+def filter_mark(its: Filter) -> str:
+    """Return the mark of a filter: one of the same name made later has another."""
+    return f"filter {its.name} {its.created}"
 
 
 def _by_target(rules: Iterable[Rule | NewRule]) -> dict[Target, tuple[str, float]]:

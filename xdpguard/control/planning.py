@@ -7,11 +7,14 @@ import dataclasses
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from xdpguard.control import needs, safety, starving
 from xdpguard.control.attachments import Attachments
+from xdpguard.control.filter_order import with_source
+from xdpguard.control.filters import Filters
 from xdpguard.control.frames import mode_for_any_mtu
 from xdpguard.control.lists import Lists
 from xdpguard.control.loader import Loader
@@ -19,6 +22,7 @@ from xdpguard.control.plan import Circumstances, Plan
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.links import Link, WantedMode
 from xdpguard.net.netns import place_of
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.model import RULES, Guard, Policy
 from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.policy.target import parse_ports, parse_prefix
@@ -43,6 +47,13 @@ class Request:
     any_mtu: bool = False
 
 
+class Wanted(NamedTuple):
+    """What is to be in force from an attach on: the rules of the configuration, and all filters, in order."""
+
+    rules: list[NewRule]
+    filters: list[Filter]
+
+
 class Planning:
     """Plans the attaches of one instance. Changes nothing."""
 
@@ -52,14 +63,15 @@ class Planning:
         self._store = attachments.store
         self._loaders = loader, shadow_loader
 
-    def plan(
-        self, request: Request, link: Link, policy: Policy
-    ) -> tuple[Policy, list[NewRule], tuple[Plan, Plan], list[str]]:
-        """Return the policy with room for its rules, the rules, the plans of its lists (enforced, shadow), notes."""
+    def plan(self, request: Request, link: Link, policy: Policy) -> tuple[Policy, Wanted, tuple[Plan, Plan], list[str]]:
+        """Return the policy with room for its rules, the rules and all filters there will be, the plans of its lists
+        (enforced, shadow), notes.
+        """
         wanted = list(config_rules(policy))
+        filters = config_filters(policy, self._ruleset.filters)
         loopback = {link.netns} if link.loopback else set()
         if not (request.force or request.unattended):
-            safety.check_attach(self._store, {link.netns}, wanted, loopback)
+            safety.check_attach(self._store, {link.netns}, wanted, loopback, filters)
             safety.check_lists(self._store, {link.netns}, wanted, loopback)
             if not request.tried:
                 starving.check(policy.guard, Guard(), needs.ssh_ports(self._store))
@@ -72,7 +84,7 @@ class Planning:
         notes = needs.dhcp_notes(self._store, needs.holder_of(blocks), wanted)
         notes += self._tolerated(plan, self._ruleset.lists, request)
         notes += self._tolerated(shadow_plan, self._ruleset.shadow_lists, request)
-        return policy, wanted, (plan, shadow_plan), notes
+        return policy, Wanted(wanted, filters), (plan, shadow_plan), notes
 
     def checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:
         """Return the request in the mode that its options need, and notes. Raise XdpguardError if impossible."""
@@ -142,6 +154,12 @@ class Planning:
                 raise error
         stays = {name: "the list is unchanged" if name in held else "it is not loaded" for name in plan.errors}
         return [f"{error}; {stays[name]}; {error.remedy}" for name, error in plan.errors.items()]
+
+
+def config_filters(policy: Policy, filters: Filters) -> list[Filter]:
+    """Return the filters there are once those of a configuration are in force, in order. Raise XdpguardError."""
+    wanted = [its.filter(CONFIG, time.time()) for its in policy.filters]
+    return with_source(filters.stored.all(), CONFIG, wanted)
 
 
 def config_rules(policy: Policy) -> Iterable[NewRule]:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from xdpguard.control import needed, safety
+from xdpguard.control.filter_order import promoted
+from xdpguard.control.filters import FilterWithHits
 from xdpguard.control.loader import check_size
 from xdpguard.control.results import ListHits, RuleHits
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.hits import NO_SPLIT, Split
 from xdpguard.policy.rule import CONFIG
 from xdpguard.policy.target import Prefix, Target
@@ -30,19 +33,26 @@ class Promotion:
 
     rules: list[RuleHits] = field(default_factory=list)
     lists: list[ListHits] = field(default_factory=list)
+    filters: list[FilterWithHits] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     in_force: bool = False
 
     @property
     def split(self) -> Split:
-        """What these entries would have dropped so far."""
+        """What these rules and lists would have dropped so far."""
         total = NO_SPLIT
         for split in (*(it.split for it in self.rules), *(it.split for it in self.lists)):
             total = total.plus(split or NO_SPLIT)
         return total
 
 
-def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str], everything: bool) -> Promotion:
+def choose(
+    ruleset: Ruleset,
+    targets: Collection[Target],
+    names: Collection[str],
+    filters: Collection[str],
+    everything: bool,
+) -> Promotion:
     """Return the entries to promote. Raise XdpguardError naming the first that is missing or cannot be promoted."""
     rules = {it.rule.target: it for it in ruleset.shadow_rules.in_force()}
     lists = {it.its.name: it for it in ruleset.shadow_lists.in_force()}
@@ -62,6 +72,8 @@ def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str]
                 f"nothing was changed; remove shadow = true from [lists.{name}] there, and reload or attach again",
             )
     found = Promotion()
+    chosen, notes = _filters(ruleset, filters, everything)
+    found.filters, found.notes = chosen, notes
     if everything:
         found.rules = list(rules.values())
         found.lists = [it for it in lists.values() if it.its.source != CONFIG]
@@ -71,9 +83,24 @@ def choose(ruleset: Ruleset, targets: Collection[Target], names: Collection[str]
     else:
         found.rules = [rules[target] for target in dict.fromkeys(targets)]
         found.lists = [lists[name] for name in dict.fromkeys(names)]
-    if not found.rules and not found.lists:
-        raise XdpguardError("there is nothing to promote", "; ".join(found.notes) or "no shadow rule or list")
+    if not found.rules and not found.lists and not found.filters:
+        raise XdpguardError("there is nothing to promote", "; ".join(found.notes) or "no shadow rule, list or filter")
     return found
+
+
+def _filters(ruleset: Ruleset, names: Collection[str], everything: bool) -> tuple[list[FilterWithHits], list[str]]:
+    """Return the shadow filters of these names, or all that can be promoted, and notes on those that cannot."""
+    held = ruleset.filters.in_force()
+    if not everything:
+        promoted([it.its for it in held], names)
+        return [it for it in held if it.its.name in names], []
+    shadow = [it for it in held if it.its.mode == "shadow"]
+    notes = [
+        f"{it.its.name} stays a shadow filter: the configuration file says so"
+        for it in shadow
+        if it.its.source == CONFIG
+    ]
+    return [it for it in shadow if it.its.source != CONFIG], notes
 
 
 def check(ruleset: Ruleset, chosen: Promotion) -> None:
@@ -87,6 +114,8 @@ def check(ruleset: Ruleset, chosen: Promotion) -> None:
     for named in (it.its for it in chosen.lists):
         check_size(named.name, named.given, ruleset.lists.stored.find(named.name))
         safety.check_list(ruleset.store, named.name, ruleset.shadow_lists.stored.in_force(named.name))
+    if chosen.filters:
+        safety.check_filters(ruleset.store, _with_filters(ruleset, chosen))
     splits = [(str(it.rule.target), it.split) for it in chosen.rules]
     splits += [(f"the list {it.its.name}", it.split) for it in chosen.lists]
     hit = [(what, split.established.packets) for what, split in splits if split and split.established.packets]
@@ -126,8 +155,16 @@ def promote(ruleset: Ruleset, chosen: Promotion, force: bool) -> None:
         if puts:
             ruleset.lists.apply(puts, [])
         ruleset.shadow_rules.remove_rules([it.rule for it in chosen.rules])
+        if chosen.filters:
+            ruleset.filters.apply(_with_filters(ruleset, chosen))
         if chosen.lists:
             ruleset.shadow_lists.apply([], [it.its.name for it in chosen.lists])
         if force:
-            needed.accept(ruleset.store, blocks=[it.rule.target for it in chosen.rules])
+            filters = [it.its.name for it in chosen.filters]
+            needed.accept(ruleset.store, blocks=[it.rule.target for it in chosen.rules], filters=filters)
     chosen.in_force = ruleset.changes.attached()
+
+
+def _with_filters(ruleset: Ruleset, chosen: Promotion) -> list[Filter]:
+    """Return the filters, in order, once those are promoted that are chosen."""
+    return promoted(ruleset.filters.stored.all(), [it.its.name for it in chosen.filters])

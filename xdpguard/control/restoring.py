@@ -21,6 +21,7 @@ from xdpguard.store.timing import timing, whole
 
 _SHOWN = 10  # lines on what was put back
 _GONE = {"allow": "no longer allowed", "block": "no longer blocked", "port": "open again"}
+_WHAT = ("text", "action", "rate", "mode", "reason", "expires")  # of a filter, beside its place in the order
 _BACK = {"allow": "allowed", "block": "blocked", "port": "closed"}
 
 
@@ -63,10 +64,21 @@ class Step(NamedTuple):
             in_force = row["entries"] - self.ended
             count = f"{in_force:,} {'entry' if in_force == 1 else 'entries'}"
             return f"{name}: removed" if self.want is None else f"{name}: as before, {count}"
-        if self.key == ("guard",):
-            held = json.loads(str(self.want["value"]) if self.want else "{}") or {}
-            return f"guard: set by hand is {', '.join(f'{key}={value}' for key, value in held.items()) or 'nothing'}"
-        return ""
+        if self.place == "filters":
+            return self._filter_words()
+        return self._guard_words() if self.key == ("guard",) else ""
+
+    def _guard_words(self) -> str:
+        held = json.loads(str(self.want["value"]) if self.want else "{}") or {}
+        return f"guard: set by hand is {', '.join(f'{key}={value}' for key, value in held.items()) or 'nothing'}"
+
+    def _filter_words(self) -> str:
+        row = self.want or self.now or {}
+        name = f"{'shadow ' if row['mode'] == 'shadow' else ''}filter {row['name']}"
+        if self.want is None:
+            return f"{name}: removed"
+        same = self.now and all(self.now[it] == self.want[it] for it in self.want if it in self.now and it in _WHAT)
+        return f"{name}: in its place of before" if same else f"{name}: as before"
 
 
 def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
@@ -147,6 +159,14 @@ def restore(ruleset: Ruleset, its: Sequence[Step]) -> None:
             _put(store, it, {"number": lists.stored.free_number()} if it.now is None and it.place == "lists" else {})
         if mine:
             lists.refill([it.key[1] for it in mine if it.place == "lists" and it.now is None and it.want])
+    filters = [it for it in its if it.place == "filters"]
+    gone = [it.now["slot"] for it in filters if it.want is None and it.now]
+    ruleset.changes.release(ruleset.filters, gone)
+    slots = iter(ruleset.filters.fresh_slots(sum(1 for it in filters if it.now is None)))
+    for it in filters:
+        _put(store, it, {"slot": next(slots)} if it.now is None else {})
+    if filters:
+        ruleset.filters.refill()
     for it in its:
         if it.place == "facts":
             _put(store, it, {})
@@ -200,6 +220,8 @@ def _named(it: Touched) -> str:
         return f"the {'shadow rule' if it.key[0] == 'shadow' else 'rule'} for {it.key[2]}"
     if it.place in ("lists", "list_entries"):
         return f"the list {it.key[1]}"
+    if it.place == "filters":
+        return f"the filter {it.key[0]}"
     if it.place == "facts":
         return "the SYN guard's policy" if it.key == ("guard",) else "the configuration"
     return f"the attachment of {it.key[0]}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Everything in one instance that decides about packets, or would: rules, lists, the guard's policy.
+"""Everything in one instance that decides about packets, or would: rules, lists, filters, the guard's policy.
 
 Inexpensive: it reads no links and compiles nothing.
 """
@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
 from xdpguard.control.change import Changes
 from xdpguard.control.entries import Entries
+from xdpguard.control.filters import Filters
 from xdpguard.control.guard import GuardPolicy
 from xdpguard.control.lists import Lists
 from xdpguard.control.results import Removed
+from xdpguard.control.tables import FilterTables
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
@@ -23,6 +26,12 @@ from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Target
 from xdpguard.store import clock
 from xdpguard.store.database import Store
+
+
+def _filter_tables(pins: Pins) -> AbstractContextManager[FilterTables]:
+    from xdpguard.control.filter_set import FilterSet  # few commands need it
+
+    return FilterSet(pins)
 
 
 class Maps(Protocol):
@@ -45,6 +54,8 @@ class Ruleset:
         self.shadow_rules = Entries(self.changes, maps.shadow_tables, "shadow")
         self.lists = Lists(self.changes, maps.pins)
         self.shadow_lists = Lists(self.changes, maps.pins, "shadow")
+        self.filters = Filters(self.changes, partial(_filter_tables, maps.pins))
+        self.lists.on_change = self.shadow_lists.on_change = self.filters.follow_lists
         self.guard = GuardPolicy(self.changes, maps.pins)
 
     def follow_clock(self) -> None:
@@ -58,6 +69,7 @@ class Ruleset:
                 for lists in (self.lists, self.shadow_lists):
                     if clock.misplaced_lists(self.store, lists.mode):
                         lists.refill(())
+                self.filters.refill()
         elif clock.reference(self.store) is None:
             with self.store.transaction():
                 clock.begin(self.store)
@@ -66,9 +78,10 @@ class Ruleset:
             self.shadow_rules.revive()
 
     def purge(self) -> None:
-        """Remove expired rules; the program already ignores them."""
+        """Remove what has ended; the program already ignores it."""
         self.rules.purge()
         self.shadow_rules.purge()
+        self.filters.purge()
 
     def unblock(self, enforced: Sequence[Target], shadow: Sequence[Rule]) -> Removed:
         """Remove block rules and shadow rules, all or none; see `Entries.remove`."""
@@ -89,5 +102,5 @@ class Ruleset:
         """Fold all hits into the store, once, before the maps are removed."""
         if self.changes.pending():
             self.changes.resync()
-        for its in (self.rules.hits, self.shadow_rules.hits, self.lists, self.shadow_lists):
+        for its in (self.rules.hits, self.shadow_rules.hits, self.lists, self.shadow_lists, self.filters):
             its.fold_in()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from xdpguard.control import needs, openness
 from xdpguard.control.outlook import BlockingEntry, Outlook, end_in, held
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.sockets import Protected
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Port, Prefix
 from xdpguard.store.database import Store
@@ -106,6 +107,11 @@ def check_after(store: Store, after: Outlook) -> None:
     _check_sooner(store, after, needs.refusing(store))
 
 
+def check_filters(store: Store, filters: Sequence[Filter]) -> None:
+    """Refuse filters, in order, as a change would leave them, that cut off what the host needs sooner than before."""
+    check_after(store, Outlook(store, filters=filters))
+
+
 def check_allow(store: Store, prefixes: Collection[Prefix], life: float | None) -> None:
     """Refuse to allow everybody, and an end that leaves an address that the host needs cut off sooner than before.
 
@@ -119,16 +125,21 @@ def check_allow(store: Store, prefixes: Collection[Prefix], life: float | None) 
 
 
 def check_attach(
-    store: Store, places: Collection[str], config: Collection[NewRule], loopback: Collection[str] = ()
+    store: Store,
+    places: Collection[str],
+    config: Collection[NewRule],
+    loopback: Collection[str] = (),
+    filters: Sequence[Filter] | None = None,
 ) -> None:
     """Refuse to attach if an entry, stored or configured, would cut off what ``places`` or guarded namespaces need.
 
-    The rules of the configuration replace those of the one before. Lists have checks of their own.
+    The rules of the configuration replace those of the one before; ``filters``: all that there will be, None: those
+    that are stored. Lists have checks of their own.
     """
     openness.check(store, [it for it in config if it.kind == "allow"], config)
-    outlook = Outlook(store, config)
+    outlook = Outlook(store, config, filters=filters)
     for need in needs.refusing(store, places, loopback):
-        until, entry = outlook.cut(need.address, need.ports)
+        until, entry = outlook.cut(need.address, need.ports, need.service)
         if entry is None or entry.words.startswith("the list"):
             continue  # stored lists are refused by check_lists
         remedy, then = f"xdpguard allow {need.address}, or remove the rule; {_FORCE}", _then(until)
@@ -138,6 +149,8 @@ def check_attach(
                 f"{port} is closed by a rule, and carries the SSH session from {need.address} ({need.evidence}){then}",
                 remedy,
             )
+        if entry.words.startswith("the filter"):
+            raise XdpguardError(*_cut(need, entry, until))
         rule = entry.words.removeprefix("block ")
         raise XdpguardError(f"{need.address} is {need.words}, and the rule {rule} blocks it{then}", remedy)
 
@@ -156,8 +169,8 @@ def check_lists(
 def _check_sooner(store: Store, after: Outlook, found: Iterable[Protected]) -> None:
     before = Outlook(store)
     for need in found:
-        until, entry = after.cut(need.address, need.ports)
-        if entry is None or until >= before.cut(need.address, need.ports)[0]:
+        until, entry = after.cut(need.address, need.ports, need.service)
+        if entry is None or until >= before.cut(need.address, need.ports, need.service)[0]:
             continue
         raise XdpguardError(*_cut(need, entry, until))
 
@@ -175,6 +188,12 @@ def _cut(need: Protected, entry: BlockingEntry, until: float) -> tuple[str, str]
         return (
             f"{need.address} is {need.words}, over {name}, which is closed{then}",
             f"open it first: xdpguard unblock --port {name}; {_FORCE}",
+        )
+    if kind == "the filter":
+        return (
+            f"{need.address} is {need.words}, and the filter {name} would drop its packets{then}",
+            f"pass them before it, with a filter of its own (--before {name}), or allow it first: xdpguard allow"
+            f" {need.address}; {_FORCE}",
         )
     return (
         f"{need.address} is {need.words}, and {name} blocks it{then}",

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xdpguard.control.change import Changes, Image
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix
+
+if TYPE_CHECKING:
+    from xdpguard.dataplane.tables.filterentries import ClassifierFilter
 
 
 class RuleTables(Protocol):
@@ -29,6 +32,16 @@ class RuleTables(Protocol):
     def hits(self) -> Callable[[int], Hits | Split]: ...
     def generation(self) -> str: ...
     def seeded(self) -> bool: ...
+
+
+class FilterTables(Protocol):
+    """The maps that hold the filters."""
+
+    def put(self, filters: Sequence[ClassifierFilter], generation: int) -> None: ...
+    def in_force(self) -> int: ...
+    def generation(self) -> str: ...
+    def clear_hits(self, slots: Iterable[int]) -> None: ...
+    def hits(self) -> Callable[[int], tuple[int, int, int, int]]: ...
 
 
 @contextmanager

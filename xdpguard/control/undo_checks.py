@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, cast
 from xdpguard.control import safety
 from xdpguard.control.outlook import Outlook
 from xdpguard.control.restoring import Step, of
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, Port, Prefix
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore, of_image
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
 
 
 def check(store: Store, steps: Sequence[Step]) -> None:
-    """Raise XdpguardError if a block, a closed port or a list that comes back, or an allow rule that goes, would cut
-    off what the host needs.
+    """Raise XdpguardError if a block, a closed port, a filter or a list that comes back, or an allow rule or a filter
+    that goes, would cut off what the host needs.
     """
     blocks: dict[float | None, list[Prefix]] = defaultdict(list)
     for it in of(steps, "rules", mode="enforce", kind="block"):
@@ -49,7 +51,19 @@ def _after(store: Store, steps: Sequence[Step], lists: Mapping[str, AddressSet])
     """Return what decides once all are put back: an allow rule may go together with what it protected from."""
     rules = list(of(steps, "rules", mode="enforce"))
     back = [rule for it in rules for rule in _wanted(it)]
-    return Outlook(store, lists=lists, more=back, gone=[(cast("Kind", it.key[1]), it.target) for it in rules])
+    gone = [(cast("Kind", it.key[1]), it.target) for it in rules]
+    return Outlook(store, lists=lists, more=back, gone=gone, filters=_filters(store, steps))
+
+
+def _filters(store: Store, steps: Sequence[Step]) -> list[Filter] | None:
+    """Return the filters, in order, once all are put back; None: they stay."""
+    mine = list(of(steps, "filters"))
+    if not mine:
+        return None
+    touched = {it.key[0] for it in mine}
+    stay = [it for it in FilterStore(store).alive(time.time()) if it.name not in touched]
+    back = [of_image(it.want) for it in mine if it.want is not None]
+    return sorted([*stay, *back], key=lambda it: (it.position, it.name))
 
 
 def _wanted(it: Step) -> Iterator[NewRule]:

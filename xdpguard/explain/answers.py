@@ -68,6 +68,28 @@ class ShadowList(NamedList, frozen=True, kw_only=True, tag="list"):
     class_: str | UnsetType = field(name="class", default=UNSET)
 
 
+class Filter(Struct, frozen=True, kw_only=True, tag_field="entry", tag="filter"):
+    """A filter. ``created`` and ``expires``: Unix time; ``age`` and ``left``: seconds. None: it has no end."""
+
+    name: str = field(name="filter")
+    match: str
+    action: str
+    reason: str
+    source: str
+    created: int
+    age: int
+    expires: int | None
+    left: int | None
+    packets: int
+    bytes: int
+
+
+class UnknownFilter(Struct, frozen=True, kw_only=True, tag_field="entry", tag="filter"):
+    """A filter that the kernel holds and the store does not know."""
+
+    slot: int
+
+
 class UnknownRule(Struct, frozen=True, kw_only=True, tag_field="entry", tag="rule"):
     """A rule that the kernel holds and the store does not know."""
 
@@ -83,7 +105,7 @@ class UnknownList(Struct, frozen=True, kw_only=True, tag_field="entry", tag="lis
 
 
 Unknown = UnknownRule | UnknownList
-Entry = Rule | NamedList | Unknown
+Entry = Rule | NamedList | Filter | Unknown | UnknownFilter
 Shadow = ShadowRule | ShadowList | Unknown
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from xdpguard.control.controller import Controller
+from xdpguard.control.filter_order import NEW, with_source
 from xdpguard.control.loader import Loader
 from xdpguard.control.planning import config_rules
 from xdpguard.control.ruleset import Ruleset
@@ -25,6 +27,7 @@ from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs, orphaned, remove_orp
 from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.explain.own import of_host
 from xdpguard.explain.subject import NO_GUARD, Subject
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.database import Store
@@ -38,11 +41,11 @@ _TRACKED = 1024  # rows of the tracking tables, which a probe never fills
 def candidate(
     policy: Policy, label: str, bpffs: Path, cache: Path, beside: tuple[Controller, Subject] | None = None
 ) -> Iterator[Subject]:
-    """Load a policy's rules, checks, lists and guard into a probe of their own.
+    """Load a policy's rules, checks, lists, filters and guard into a probe of their own.
 
     ``cache``: the folder of compiled programs. ``beside``: an attached interface; the probe then matches what attaching
-    it with this policy would give: with the rules and lists that are not from the configuration, the settings of
-    ``guard set``, and the guard's current state.
+    it with this policy would give: with the rules, lists and filters that are not from the configuration, the settings
+    of ``guard set``, and the guard's current state.
     """
     ensure_bpffs(bpffs)
     remove_orphans(bpffs, _OURS)
@@ -88,6 +91,8 @@ def _fill(pins: Pins, ruleset: Ruleset, policy: Policy, session: Controller | No
             if its.source != CONFIG:
                 ruleset.lists.put(its, session.lists.stored.entries(its.name))
     ruleset.rules.replace_source(CONFIG, list(config_rules(policy)))
+    wanted = _filters(policy, session)
+    _filters_lists(ruleset, {name for it in wanted for name in it.lists}, policy, session)
     # A probe drops no traffic, so nothing can be cut off.
     files = {name: msgspec.structs.replace(its, force=True) for name, its in policy.lists.items()}
     notes = []
@@ -95,7 +100,25 @@ def _fill(pins: Pins, ruleset: Ruleset, policy: Policy, session: Controller | No
         if done.its.skipped:
             what = "line, which is not an entry" if done.its.skipped == 1 else "lines, which are not entries"
             notes.append(f"{done.its.file}: skipped {done.its.skipped:,} {what}")
+    ruleset.filters.apply(wanted)
     return notes
+
+
+def _filters(policy: Policy, session: Controller | None) -> list[Filter]:
+    """Return the filters there would be, in order."""
+    held = session.filters.stored.all() if session else []
+    configured = [its.filter(CONFIG, time.time()) for its in policy.filters]
+    return [it._replace(slot=NEW) for it in with_source(held, CONFIG, configured)]
+
+
+def _filters_lists(ruleset: Ruleset, names: set[str], policy: Policy, session: Controller | None) -> None:
+    """Put the shadow lists in force that filters ask."""
+    for its in session.shadow_lists.stored.all() if session else ():
+        if its.source != CONFIG and its.name in names:
+            assert session is not None
+            ruleset.shadow_lists.put(its, session.shadow_lists.stored.entries(its.name))
+    files = {name: its for name, its in policy.lists.items() if its.shadow and name in names}
+    list(Loader(ruleset.shadow_lists).follow(files))
 
 
 def _guard(pins: Pins, policy: Guard, other: Subject | None, target: Target) -> guard.State:

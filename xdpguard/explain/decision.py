@@ -10,7 +10,7 @@ from msgspec import structs
 
 from xdpguard.capture import packet as packets
 from xdpguard.capture.line import write
-from xdpguard.dataplane.build.probe import LIST, LONGEST, RULE, VERDICTS, cut
+from xdpguard.dataplane.build.probe import FILTER, LIST, LONGEST, RULE, VERDICTS, cut
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
 from xdpguard.dataplane.tables.shadow import CLASSES
@@ -29,6 +29,8 @@ _STAGES = {
     "closed_port": "closed ports",
     "bad_flags": "sanity",
     "bad_source": "sanity",
+    "filter": "filters",
+    "filter_limit": "filters",
     "syn_rate": "SYN guard",
     "cookie_sent": "SYN guard",
     "cookie_bad": "SYN guard",
@@ -94,7 +96,7 @@ def _entry(answer: Any, entries: Entries) -> Entry | None:
         return entries.of_slot(number, source)
     if answer["entry"] == LIST and source:
         return entries.list_of(number, source)
-    return None
+    return entries.filter_of(number) if answer["entry"] == FILTER else None
 
 
 def _shadow(answer: Any, entries: Entries) -> Shadow | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules and list entries that contain an address, in the order in which the program looks them up."""
+"""Rules, list entries and filters that decide about a packet or an address, as the program looks them up."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.sys import abi
 from xdpguard.explain.answers import (
     EndedEntry,
+    Filter,
     NamedList,
     Shadow,
     ShadowList,
     ShadowRule,
+    UnknownFilter,
     UnknownList,
     UnknownRule,
     split_fields,
@@ -28,18 +30,25 @@ from xdpguard.policy.target import Kind, Prefix
 
 
 def _rule_fields(found: RuleHits) -> dict[str, Any]:
-    rule, now = found.rule, time.time()
+    rule = found.rule
     return {
         "kind": rule.label,
         "target": str(rule.target),
         "reason": rule.reason,
         "source": rule.source,
-        "created": int(rule.created),
-        "age": max(0, int(now - rule.created)),
-        "expires": None if rule.expires is None else math.ceil(rule.expires),
-        "left": None if rule.expires is None else max(0, math.ceil(rule.expires - now)),
+        **_times(rule.created, rule.expires),
         "packets": found.packets,
         "bytes": found.bytes,
+    }
+
+
+def _times(created: float, expires: float | None) -> dict[str, Any]:
+    now = time.time()
+    return {
+        "created": int(created),
+        "age": max(0, int(now - created)),
+        "expires": None if expires is None else math.ceil(expires),
+        "left": None if expires is None else max(0, math.ceil(expires - now)),
     }
 
 
@@ -62,12 +71,13 @@ def _list_fields(found: ListHits, held: Held | None) -> dict[str, Any]:
 
 
 class Entries:
-    """One instance's entries on sources and ports."""
+    """One instance's entries on sources and ports, and its filters."""
 
     def __init__(self, ruleset: Ruleset) -> None:
         self._store = ruleset.store
         self._rules, self._shadow_rules = ruleset.rules, ruleset.shadow_rules
         self._lists, self._shadow_lists = ruleset.lists, ruleset.shadow_lists
+        self._filters = ruleset.filters
 
     def covering(self, kind: Kind, address: Prefix) -> list[RuleAnswer]:
         """Return the rules of a kind, in force, that contain an address, by longest prefix: the first one decides."""
@@ -103,6 +113,22 @@ class Entries:
             if item.its.number == number:
                 return NamedList(**_list_fields(item, self._lists.stored.in_force(item.its.name).entry(address)))
         return UnknownList(number=number)
+
+    def filter_of(self, slot: int) -> Filter | UnknownFilter:
+        """Return the filter whose hits are counted in a slot."""
+        for its, hits in self._filters.in_force():
+            if its.slot == slot:
+                return Filter(
+                    name=its.name,
+                    match=its.text,
+                    action=its.does,
+                    reason=its.reason,
+                    source=its.source,
+                    **_times(its.created, its.expires),
+                    packets=hits.packets,
+                    bytes=hits.bytes,
+                )
+        return UnknownFilter(slot=slot)
 
     def shadow(self, address: Prefix) -> list[ShadowRule | ShadowList]:
         """Return the shadow entries that contain an address, in order of precedence: the first one counts."""

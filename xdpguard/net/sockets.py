@@ -16,6 +16,7 @@ LOGIN = "where somebody is logged in from"  # a role
 _SESSION = "the other end of an SSH session to this host"
 _NAME_SERVER = "this host's name server"
 _TUNNEL = "the outer end of a tunnel that carries an SSH session"
+_DNS, _DHCP = Port(53, "udp"), Port(67, "udp")
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -23,13 +24,14 @@ class Protected(NamedTuple):
     """An address the host needs, and its role, as a phrase that fits after 'is'. A prefix is needed as a whole.
 
     ``ports``: where somebody is logged in, or a session's tunnel arrives; ``evidence``: what shows that, or the name of
-    the tunnel; empty for other roles.
+    the tunnel; empty for other roles. ``service``: the port from which this host gets answers.
     """
 
     address: Prefix
     role: str
     ports: tuple[Port, ...] = ()
     evidence: str = ""
+    service: Port | None = None
 
     @property
     def words(self) -> str:
@@ -50,7 +52,7 @@ def needed() -> list[Protected]:
 def loopback() -> list[Protected]:
     """Return what it needs besides where the loopback interface is guarded."""
     found = [Protected(parse_prefix(it)[0], "this host's loopback address") for it in _LOOPBACK]
-    return found + [Protected(it, _NAME_SERVER) for it in nameservers.read()[1]]
+    return found + [Protected(it, _NAME_SERVER, service=_DNS) for it in nameservers.read()[1]]
 
 
 def _of_sessions(found: list[sessions.Session], role: str) -> list[Protected]:
@@ -78,8 +80,8 @@ def _of(found: list[sessions.Session], role: str) -> list[Protected]:
 def _of_the_network() -> list[Protected]:
     found = [Protected(it, "an address of this host") for it in own_addresses()]
     found += [Protected(it, "this host's gateway") for it in gateways()]
-    found += [Protected(it, _NAME_SERVER) for it in nameservers.read()[0]]
-    found += [Protected(it, "this host's DHCP server") for it in dhcp.servers()]
+    found += [Protected(it, _NAME_SERVER, service=_DNS) for it in nameservers.read()[0]]
+    found += [Protected(it, "this host's DHCP server", service=_DHCP) for it in dhcp.servers()]
     found += [Protected(it, role) for it, role in dhcp.sources()]
     return found
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rules as a text that people can read and edit, TOML, and back.
+"""Rules as a text that people can read and edit, TOML, and back; filters beside them: exchange_filters.py.
 
     [[rules]]
     kind = "block"                        # allow, block or port
@@ -15,21 +15,26 @@ What several origins want of one target is an entry for each of them.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from xdpguard import units
 from xdpguard.errors import UsageError
+from xdpguard.policy import exchange_filters
+from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.rule import CLI, MODES, Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Target, parse_ports, parse_prefix
 
 _T = TypeVar("_T", bound=str)
 _KEYS = ("kind", "target", "mode", "origin", "reason", "created", "expires")
-_ORIGIN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_HEAD = "# Rules of xdpguard; read them again with: xdpguard import FILE\n"
+HEAD = "# Rules of xdpguard; read them again with: xdpguard import FILE\n"
+
+
+class Exported(NamedTuple):
+    """What such a text holds: rules, and filters in order."""
+
+    rules: list[Entry]
+    filters: list[NewFilter]
 
 
 class Entry(NamedTuple):
@@ -41,24 +46,24 @@ class Entry(NamedTuple):
 
 def written(rules: Iterable[Rule]) -> Iterator[str]:
     """Yield rules as text, a paragraph for each of their origins."""
-    yield _HEAD
+    yield HEAD
     for rule in rules:
         for part in rule.parts:
             lines = [
                 "\n[[rules]]",
-                f"kind = {_quoted(rule.kind)}",
-                f"target = {_quoted(str(rule.target))}",
-                f"mode = {_quoted(rule.mode)}",
-                f"origin = {_quoted(part.source)}",
-                f"reason = {_quoted(part.reason)}",
-                f"created = {_moment(rule.created)}",
+                f"kind = {exchange_filters.quoted(rule.kind)}",
+                f"target = {exchange_filters.quoted(str(rule.target))}",
+                f"mode = {exchange_filters.quoted(rule.mode)}",
+                f"origin = {exchange_filters.quoted(part.source)}",
+                f"reason = {exchange_filters.quoted(part.reason)}",
+                f"created = {exchange_filters.written_moment(rule.created)}",
             ]
             if part.expires is not None:
-                lines.append(f"expires = {_moment(part.expires)}")
+                lines.append(f"expires = {exchange_filters.written_moment(part.expires)}")
             yield "\n".join(lines) + "\n"
 
 
-def parse(label: str, data: bytes, now: float) -> list[Entry]:
+def parse(label: str, data: bytes, now: float) -> Exported:
     """Parse such a text. ``label`` names it in errors; ``now``: Unix time, for entries that do not tell their age.
 
     Raises UsageError that names the first entry at fault.
@@ -71,7 +76,7 @@ def parse(label: str, data: bytes, now: float) -> list[Entry]:
         raise UsageError(f"{label}: not UTF-8, at byte {error.start}", "export it again") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{label}: {error}", "give a file that `xdpguard rules --export` wrote") from error
-    tables = found.pop("rules", [])
+    tables, filters = found.pop("rules", []), found.pop("filters", [])
     if found or not isinstance(tables, list) or not all(isinstance(it, dict) for it in tables):
         what = f"unknown key {next(iter(found))}" if found else "rules is not a list of tables"
         raise UsageError(f"{label}: {what}", "write each rule as [[rules]], as `xdpguard rules --export` does")
@@ -81,7 +86,7 @@ def parse(label: str, data: bytes, now: float) -> list[Entry]:
             entries += _entries(table, now)
         except UsageError as error:
             raise UsageError(f"{label}: rule {number}: {error}", f"nothing was changed; {error.remedy}") from error
-    return entries
+    return Exported(entries, exchange_filters.parsed(label, filters, now))
 
 
 def _entries(table: dict[str, Any], now: float) -> Iterator[Entry]:
@@ -92,12 +97,10 @@ def _entries(table: dict[str, Any], now: float) -> Iterator[Entry]:
     mode: Mode = _one_of(table, "mode", MODES, "enforce")
     if mode == "shadow" and kind != "block":
         raise UsageError(f"mode shadow does not go with kind {kind}", "shadow rules are blocks of sources")
-    origin, reason = _text(table, "origin", CLI), _text(table, "reason", "")
-    if not _ORIGIN.fullmatch(origin):
-        raise UsageError(f"not an origin: {origin!r}", "write cli, config, guard or another name in small letters")
+    origin, reason = exchange_filters.checked_origin(_text(table, "origin", CLI)), _text(table, "reason", "")
     if any(map(units.is_control, reason)):
         raise UsageError("the reason has control characters in it", "give plain text in one line")
-    created, expires = _time(table, "created"), _time(table, "expires")
+    created, expires = (exchange_filters.moment_of(table, key) for key in ("created", "expires"))
     for target in _targets(kind, _text(table, "target")):
         yield Entry(NewRule(kind, target, reason, origin, now if created is None else created, expires), mode)
 
@@ -126,21 +129,3 @@ def _text(table: dict[str, Any], key: str, default: str | None = None) -> str:
     if not isinstance(value, str):
         raise UsageError(f"{key} is not a text", f'write it in quotes: {key} = "..."')
     return value
-
-
-def _time(table: dict[str, Any], key: str) -> float | None:
-    value = table.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise UsageError(f"{key} is not a time with its zone", "write it as 2026-03-01T10:00:00Z")
-    return value.timestamp()
-
-
-def _quoted(text: str) -> str:
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()

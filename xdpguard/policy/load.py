@@ -14,6 +14,7 @@ import msgspec
 from xdpguard import files
 from xdpguard.errors import UsageError
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
+from xdpguard.policy.filters import FilterEntry, FilterFault, parse_filters
 from xdpguard.policy.metrics import metrics_faults
 from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
 from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
@@ -48,11 +49,13 @@ def load(path: Path) -> Policy:
             f"{where}: not TOML: {message}", "see the README's section on the configuration file"
         ) from error
     attach = _attach(path, text, tables.pop("attach", {}))
+    filters = _filters(path, text, tables.pop("filters", []))
     try:
         _check_lists(path, text, tables.get("lists"))
-        policy = msgspec.structs.replace(msgspec.convert(tables, Policy, strict=True), attach=attach)
+        policy = msgspec.convert(tables, Policy, strict=True)
     except msgspec.ValidationError as error:
         raise _explained(path, text, str(error)) from error
+    policy = msgspec.structs.replace(policy, attach=attach, filters=filters)
     _check_rules(path, text, policy)
     for table, faults in (("guard", guard_faults(policy.guard)), ("metrics", metrics_faults(policy.metrics))):
         for name, fault in faults:
@@ -67,6 +70,14 @@ def _attach(path: Path, text: str, data: object) -> tuple[AttachTo, ...]:
     except AttachFault as fault:
         where = f"{path}:{_line_of(text, fault.keys, fault.entry)}"
         raise UsageError(f"{where}: {'.'.join(fault.keys)}: {fault}", fault.remedy) from fault
+
+
+def _filters(path: Path, text: str, data: object) -> tuple[FilterEntry, ...]:
+    try:
+        return parse_filters(data)
+    except FilterFault as fault:
+        key = f".{fault.key}" if fault.key else ""
+        raise UsageError(f"{path}:{fault.line(text)}: filters{key}: {fault}", fault.remedy) from fault
 
 
 def _check_lists(path: Path, text: str, lists: object) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from xdpguard.policy.attach import AttachTo
+from xdpguard.policy.filters import FilterEntry
 
 # Bounds keep a typing error from requesting all of the kernel's memory.
 _Entries = Annotated[int, Meta(ge=1024, le=16_777_216)]
@@ -137,3 +138,4 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     lists: dict[str, ListFile] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
     attach: tuple[AttachTo, ...] = ()  # from separate tables, see attach.py
+    filters: tuple[FilterEntry, ...] = ()  # from tables, too, see filters.py

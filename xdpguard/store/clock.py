@@ -2,7 +2,7 @@
 """Follow the clock when it is set: ends in the store are Unix time, in the kernel seconds since boot.
 
 A rule that was made in this boot keeps its length, whatever the clock says: its end in the store moves with the clock.
-A rule from an earlier boot keeps its end, which the kernel then learns anew. The same goes for entries of lists. What
+A rule from an earlier boot keeps its end, which the kernel then learns anew. So do filters and entries of lists. What
 ended while the clock was wrong is kept for a while, and comes back when its end is in the future again.
 """
 
@@ -26,6 +26,7 @@ _ENDED = ("ended", "lapsed")
 _OF_EARLIER = "(mode, kind, target) IN (SELECT mode, kind, target FROM earlier)"
 # Of lists: those that are as they were before this boot, and those of which any entry has an end.
 _EARLIER_LIST = "(mode, 'list', name) IN (SELECT mode, kind, target FROM earlier)"
+_EARLIER_FILTER = "name IN (SELECT target FROM earlier WHERE kind = 'filter')"
 _TIMED_LIST = "(mode, name) IN (SELECT mode, name FROM list_entries WHERE length(ends) > 0)"
 
 
@@ -68,6 +69,7 @@ def begin(store: Store) -> None:
     for table in _TIMED:
         store.execute(f"INSERT OR IGNORE INTO earlier SELECT mode, kind, target FROM {table} WHERE expires IS NOT NULL")
     store.execute(f"INSERT INTO earlier SELECT mode, 'list', name FROM lists WHERE {_TIMED_LIST}")
+    store.execute("INSERT INTO earlier SELECT '', 'filter', name FROM filters WHERE expires IS NOT NULL")
     for table in _ENDED:
         store.execute(f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", (_MOST,))
     _refer(store)
@@ -78,6 +80,7 @@ def follow(store: Store, ahead: float) -> None:
     for table in _TIMED:
         store.execute(f"UPDATE {table} SET expires = expires + ? WHERE NOT {_OF_EARLIER}", (ahead,))
     store.execute(f"UPDATE lists SET shift = shift + ? WHERE {_TIMED_LIST} AND NOT {_EARLIER_LIST}", (ahead,))
+    store.execute(f"UPDATE filters SET expires = expires + ? WHERE NOT {_EARLIER_FILTER}", (ahead,))
     _refer(store)
 
 
@@ -95,6 +98,8 @@ def show_as_in_kernel(store: Store, attached: bool) -> None:
         store.execute(f"UPDATE {table} SET expires = expires + ? {where}", (ahead,))
     where = "" if attached else f"AND NOT {_EARLIER_LIST}"
     store.execute(f"UPDATE lists SET shift = shift + ? WHERE {_TIMED_LIST} {where}", (ahead,))
+    where = "" if attached else f"WHERE NOT {_EARLIER_FILTER}"
+    store.execute(f"UPDATE filters SET expires = expires + ? {where}", (ahead,))
 
 
 def misplaced(store: Store, now: float) -> int:

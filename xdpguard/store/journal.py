@@ -37,7 +37,10 @@ class Recorded(NamedTuple):
     added: Mapping[str, Any] = MappingProxyType({})
 
 
-_COUNTS = ("packets", "bytes", "established_packets", "established_bytes", "allowed_packets", "allowed_bytes")
+_COUNTS = (
+    *("packets", "bytes", "established_packets", "established_bytes", "allowed_packets", "allowed_bytes"),
+    *("limited_packets", "limited_bytes"),
+)
 TABLES = {
     "rules": Recorded(("mode", "kind", "target"), frozenset(("id", "slot", *_COUNTS)), frozenset(("created",))),
     "parts": Recorded(("mode", "kind", "target", "source")),
@@ -50,6 +53,7 @@ TABLES = {
     "list_entries": Recorded(("mode", "name"), added=MappingProxyType({"ends": b""})),
     "interfaces": Recorded(("name", "netns"), frozenset(("prog_id", "attached"))),
     "any_mtu": Recorded(("name", "netns")),
+    "filters": Recorded(("name",), frozenset(("slot", *_COUNTS)), frozenset(("created",))),
     "facts": Recorded(("key",)),
 }
 FACTS = ("guard", "config", "policy_in_force", "undone_config")  # the facts that are part of a change

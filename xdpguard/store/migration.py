@@ -2,7 +2,7 @@
 """Migrate stores of older versions, or read them through a migrated copy.
 
 Versions up to 5 only added tables and kept shadow entries in tables of their own. Version 6 added a mode to rules and
-lists; versions 7 to 9 only added tables. Version 10 added the ends of a list's entries.
+lists; versions 7 to 9 only added tables. Version 10 added the ends of a list's entries, version 11 the filters.
 """
 
 from __future__ import annotations

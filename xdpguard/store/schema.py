@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-VERSION = 10
+VERSION = 11
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -56,10 +56,10 @@ CREATE TABLE IF NOT EXISTS lapsed (  -- parts of rules whose end came, maybe by 
     PRIMARY KEY (mode, kind, target, source)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS lapsed_expires ON lapsed (expires);
-CREATE TABLE IF NOT EXISTS earlier (  -- rules with an end, and lists with ends, that are as they were before this boot
-    mode TEXT NOT NULL,
-    kind TEXT NOT NULL,         -- of a rule, or: list
-    target TEXT NOT NULL,       -- of a rule, or the name of a list
+CREATE TABLE IF NOT EXISTS earlier (  -- rules and filters with an end, lists with ends: as they were before this boot
+    mode TEXT NOT NULL,         -- of a filter: empty
+    kind TEXT NOT NULL,         -- of a rule, or: list, filter
+    target TEXT NOT NULL,       -- of a rule, or the name of a list or filter
     PRIMARY KEY (mode, kind, target)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS ended_expires ON ended (expires);
@@ -118,6 +118,24 @@ CREATE TABLE IF NOT EXISTS list_entries (
     six BLOB NOT NULL,
     ends BLOB NOT NULL DEFAULT x'',  -- of each prefix, Unix time, 0 for none, or empty if none has one
     PRIMARY KEY (mode, name)
+) STRICT;
+CREATE TABLE IF NOT EXISTS filters (
+    name TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,  -- the order in which they are asked
+    text TEXT NOT NULL,         -- the match as it was written
+    match TEXT NOT NULL,        -- JSON: the same, parsed
+    action TEXT NOT NULL,       -- drop, pass, count, limit
+    rate TEXT NOT NULL,         -- JSON: of a limit, or empty
+    mode TEXT NOT NULL,         -- enforce or shadow
+    reason TEXT NOT NULL,
+    source TEXT NOT NULL,
+    created REAL NOT NULL,      -- Unix time, seconds
+    expires REAL,               -- Unix time, seconds, or NULL for never
+    slot INTEGER NOT NULL UNIQUE,
+    packets INTEGER NOT NULL DEFAULT 0,  -- hits before the counters now in the kernel
+    bytes INTEGER NOT NULL DEFAULT 0,
+    limited_packets INTEGER NOT NULL DEFAULT 0,  -- parts of packets and bytes: above the limit
+    limited_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS changes (  -- the last changes made by commands, to undo them, see journal.py

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Prefix
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_CACHED = 4096  # cached answers
 _CACHE_TTL = 2.0  # s; entries change
+_TOLERANCE = 1.0  # s: an entry's time predates its effect, but clocks can be set
 _MISMATCH_TTL = 0.1  # s, if an entry does not match: its slot may have just been reused
 
 
@@ -36,6 +39,13 @@ class ListEntry(Struct, frozen=True, tag_field="entry", tag="list"):
     name: str | None = field(name="list")
 
 
+class FilterEntry(Struct, frozen=True, kw_only=True, tag_field="entry", tag="filter"):
+    """A filter that decided, and why it is there. No name: it was removed since."""
+
+    name: str | None = field(name="filter")
+    reason: str
+
+
 class Attribution:
     """Looks up entries in the store. If a slot or number now belongs to another entry, the original counts as gone."""
 
@@ -43,6 +53,7 @@ class Attribution:
         self._store = store
         self._rules: dict[int, Rule | None] = {}
         self._lists: dict[int, _List] = {}
+        self._filters: dict[int, Filter | None] = {}
         self._since = 0.0
 
     def rule(self, slot: int, source: bytes | None, at: float) -> RuleEntry:
@@ -63,6 +74,21 @@ class Attribution:
             its = self._list(number)
         return ListEntry(its.name if its.decided(source, at) else None)
 
+    def filter(self, slot: int, at: float) -> FilterEntry:
+        """Return the filter of a slot that dropped a packet at that Unix time."""
+        self._refresh(_CACHE_TTL)
+        its = self._filter(slot)
+        if not _made_before(its, at) and self._refresh(_MISMATCH_TTL):
+            its = self._filter(slot)
+        if its is None or not _made_before(its, at):
+            return FilterEntry(name=None, reason="")
+        return FilterEntry(name=its.name, reason=its.reason)
+
+    def _filter(self, slot: int) -> Filter | None:
+        if slot not in self._filters:
+            self._filters[slot] = FilterStore(self._store).of_slot(slot)
+        return self._filters[slot]
+
     def _rule(self, slot: int) -> Rule | None:
         if slot not in self._rules:
             self._rules[slot] = self._store.of_slot(slot)
@@ -82,6 +108,7 @@ class Attribution:
             return False
         self._rules.clear()
         self._lists.clear()
+        self._filters.clear()
         self._since = now
         return True
 
@@ -105,9 +132,12 @@ class _List:
         return self._entries.holding(Prefix(source, len(source) * 8)) is not None
 
 
+def _made_before(its: Filter | None, at: float) -> bool:
+    return its is not None and its.created <= at + _TOLERANCE
+
+
 def _decided(rule: Rule | None, source: bytes | None, at: float) -> bool:
-    # One second of tolerance: the rule's time predates its effect, but clocks can be set.
-    return rule is not None and rule.kind == "block" and rule.created <= at + 1 and _holds(rule, source)
+    return rule is not None and rule.kind == "block" and rule.created <= at + _TOLERANCE and _holds(rule, source)
 
 
 def _holds(rule: Rule, source: bytes | None) -> bool:
@@ -120,12 +150,15 @@ def _holds(rule: Rule, source: bytes | None) -> bool:
     return apart >> (len(source) * 8 - target.length) == 0
 
 
-def describe(entry: RuleEntry | ListEntry | None) -> str:
+def describe(entry: RuleEntry | ListEntry | FilterEntry | None) -> str:
     """Describe an entry in a few words; empty for none."""
     if entry is None:
         return ""
     if isinstance(entry, ListEntry):
         return f"list {entry.name}" if entry.name else "a list that was removed or changed since"
+    if isinstance(entry, FilterEntry):
+        why = f" ({entry.reason})" if entry.reason else ""
+        return f"filter {entry.name}{why}" if entry.name else "a filter that was removed since"
     if entry.target is None:
         return "a rule that was removed since"
     return f"rule {entry.target}" + (f" ({entry.reason})" if entry.reason else "")

@@ -15,7 +15,7 @@ from xdpguard.dataplane.sys.ring import Ring
 from xdpguard.telemetry import counters
 
 RING = "drops"
-RULE, LIST = 1, 2  # enum xg_probe_entry
+RULE, LIST, FILTER = 1, 2, 3  # enum xg_probe_entry
 WINDOW = (1 << 27) / 1e9  # s, XG_WINDOW_SHIFT
 _LEASE = 3_000_000_000  # ns; renewed long before it ends
 _CLOCK_SET = 1_000_000  # ns
@@ -32,7 +32,7 @@ class Drop(NamedTuple):
     reason: abi.Reason
     length: int
     frame: bytes
-    entry: int  # RULE, LIST, or 0: no entry decided
+    entry: int  # RULE, LIST, FILTER, or 0: no entry decided
     number: int  # slot of the rule, number of the list
     observed: bool  # not dropped: the deciding entry only observes
 

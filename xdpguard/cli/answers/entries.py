@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct, UnsetType
 
+from xdpguard.cli.answers.filters import Filter
 from xdpguard.explain.answers import HitCount, split_fields
 from xdpguard.policy.hits import NO_SPLIT
 
@@ -148,12 +149,13 @@ class ShadowList(NamedList, frozen=True, kw_only=True):
 
 
 class Promotion(Struct, frozen=True, kw_only=True):
-    """Shadow entries that are promoted, or would be, and what they have hit in total."""
+    """Shadow entries that are promoted, or would be, and what the rules and lists have hit in total."""
 
     promoted: bool
     in_force: bool
     rules: list[ShadowRule]
     lists: list[ShadowList]
+    filters: list[Filter]
     established: HitCount
     allowed: HitCount
     other: HitCount
@@ -166,6 +168,7 @@ class Promotion(Struct, frozen=True, kw_only=True):
             in_force=chosen.in_force,
             rules=[ShadowRule.counted(it) for it in chosen.rules],
             lists=[ShadowList.counted(it, {}) for it in chosen.lists],
+            filters=[Filter.of(it) for it in chosen.filters],
             **split_fields(chosen.split),
         )
 

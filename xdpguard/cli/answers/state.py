@@ -83,7 +83,7 @@ class ShadowAudit(Struct, frozen=True):
 class Audit(Struct, frozen=True):
     """How much of what is stored the kernel holds; ``ratio``: 0 to 1; ``behind``: a change was interrupted.
 
-    ``settings``: the data plane has those that it was given.
+    ``settings``: the data plane has those that it was given; ``filters``: of both modes.
     """
 
     ratio: float
@@ -92,13 +92,14 @@ class Audit(Struct, frozen=True):
     lists: dict[str, Held]
     shadow: ShadowAudit | None
     settings: bool
+    filters: Held
 
     @classmethod
     def of(cls, found: Audited) -> Audit:
         """Convert the findings of an audit."""
         lists = {name: Held(*its) for name, its in found.lists.items()}
         shadow = ShadowAudit.of(found.shadow) if found.shadow else None
-        return cls(found.ratio, found.behind, Held(*found.rules), lists, shadow, found.seeded)
+        return cls(found.ratio, found.behind, Held(*found.rules), lists, shadow, found.seeded, Held(*found.filters))
 
 
 class Awaited(Struct, frozen=True):
@@ -123,10 +124,11 @@ class Conflict(Struct, frozen=True):
 
 
 class ShadowCounts(Struct, frozen=True):
-    """The number of shadow rules, and of entries in each shadow list."""
+    """The number of shadow rules, of entries in each shadow list, and of shadow filters."""
 
     rules: int
     lists: dict[str, int]
+    filters: int
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -137,6 +139,7 @@ class Status(Struct, frozen=True, kw_only=True):
     interfaces: list[Interface]
     rules: dict[str, int]
     lists: dict[str, int]
+    filters: int
     shadow: ShadowCounts
     audit: Audit | None
     awaited: list[Awaited]

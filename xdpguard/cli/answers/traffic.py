@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from xdpguard.telemetry.attribution import ListEntry, RuleEntry
+from xdpguard.telemetry.attribution import FilterEntry, ListEntry, RuleEntry
 from xdpguard.telemetry.counters import ReasonCounts
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Drop(Struct, frozen=True, kw_only=True):
     observed: bool
     packet: str | None
     length: int
-    entry: RuleEntry | ListEntry | None
+    entry: RuleEntry | ListEntry | FilterEntry | None
     frame: str
 
 

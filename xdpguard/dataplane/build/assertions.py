@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 
 from xdpguard.dataplane.sys import abi, names
-from xdpguard.dataplane.sys.layouts import counts, guard, rules, tcp
+from xdpguard.dataplane.sys.layouts import counts, filters, guard, rules, tcp
 from xdpguard.dataplane.sys.layouts.base import Layout, c_name, fields
 
 MAIN = "xdpguard.c"
@@ -17,7 +17,7 @@ MAIN = "xdpguard.c"
 LAYOUTS: Mapping[str, tuple[type[Layout], ...]] = {
     MAIN: tuple(
         it
-        for module in (rules, counts, guard)
+        for module in (rules, filters, counts, guard)
         for it in vars(module).values()
         if isinstance(it, type) and issubclass(it, Layout) and it is not Layout
     ),
@@ -36,10 +36,20 @@ NUMBERS: Mapping[str, Mapping[str, int]] = {
         "XG_SHADOW_RULES": abi.SHADOW_RULES,
         "XG_MACS": abi.MACS,
         "XG_LISTS": abi.LISTS,
+        "XG_FILTERS": abi.FILTERS,
+        "XG_FILTER_SLOTS": abi.FILTER_SLOTS,
+        "XG_FILTER_SETS": abi.FILTER_SETS,
+        "XG_FILTER_LACKING": abi.FILTER_LACKING,
+        "XG_FILTER_HALF": abi.FILTER_HALF,
+        "XG_FILTER_HIGH": abi.FILTER_HIGH,
+        "XG_FILTER_SET_SIZE": abi.FILTER_SET_SIZE,
+        "XG_FILTER_PLACES": abi.FILTER_PLACES,
+        "XG_FILTER_TABLES": abi.FILTER_TABLES,
         "XG_PROBE_BATCH": abi.PROBE_BATCH,
         "XG_KEPT": abi.KEPT,
         "XG_PROGRAM_AFTER": names.CALLED[names.AFTER],
         "XG_PROGRAM_GUARD": names.CALLED[names.GUARD],
+        "XG_PROGRAM_FILTERS": names.CALLED[names.FILTERS],
     },
     "tcp/states.c": {"XG_STATE_COUNT": tcp.STATES},
 }

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import Switches, cflags
 from xdpguard.dataplane.build.loading import load_programs
+from xdpguard.dataplane.build.outer import make_holders
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.names import PROGRAMS, PROGRAMS_MAP
 from xdpguard.dataplane.sys.pins import Pins, wrong_layout
@@ -84,6 +85,7 @@ class Cache:
         descriptors: dict[str, int] = {}
         before = pins.names()
         try:
+            make_holders(pins.folder)
             for table in tables:
                 descriptors[table.name] = _opened(table, pins, link, descriptors)
             patched = {name: _patched(code, descriptors) for name, code in codes.items()}

@@ -16,7 +16,7 @@ from xdpguard.dataplane.sys import indexes, kernel
 
 def make_holders(folder: Path) -> None:
     """Make and pin those that are not pinned below the instance's folder yet."""
-    for name in indexes.HOLDERS:
+    for name in (*indexes.HOLDERS, indexes.FILTER_SET):
         path = folder / name
         if path.exists():
             continue

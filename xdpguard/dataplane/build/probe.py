@@ -30,7 +30,7 @@ from xdpguard.policy.model import Limits, Policy
 
 SHORTEST = 14  # octets of the shortest frame: an Ethernet header
 VERDICTS = ("", "DROP", "PASS", "TX")  # enum xdp_action
-RULE, LIST = 1, 2  # enum xg_probe_entry
+RULE, LIST, FILTER = 1, 2, 3  # enum xg_probe_entry
 MALFORMED = 3  # its number in reasons.def
 LONGEST = kernel.Runner.LONGEST
 

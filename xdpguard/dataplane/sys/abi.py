@@ -11,11 +11,11 @@ from functools import cache
 from struct import Struct
 from typing import Literal, NamedTuple
 
-from xdpguard.dataplane.sys.layouts import counts, guard, rules
+from xdpguard.dataplane.sys.layouts import counts, filters, guard, rules
 from xdpguard.dataplane.sys.layouts.base import fields, packer, places
 from xdpguard.dataplane.sys.source import source_folder
 
-ABI = 6  # part of the pins' path; raised with every change of a struct or of a map
+ABI = 7  # part of the pins' path; raised with every change of a struct or of a map
 
 REASON_SLOTS = counts.REASON_SLOTS
 PROTOCOLS = counts.PROTOCOLS
@@ -27,6 +27,12 @@ RULE_NEEDED = 1 << 31  # beside the prefix length: XG_RULE_NEEDED
 SHADOW_RULES = 8192  # shadow rules there may be
 MACS = 1024  # of devices above an interface
 LISTS = 1024  # named lists there may be
+FILTERS = 1024  # of a set
+FILTER_SLOTS = 2048  # of their hit counters
+FILTER_SETS = 16_384  # of token buckets of sources, eight in each
+FILTER_LACKING = 65_536  # key of a field that a packet lacks
+FILTER_HALF, FILTER_HIGH, FILTER_SET_SIZE = 0x200000, 0x1FE000, 0x3FF000  # bytes
+FILTER_PLACES, FILTER_TABLES = 1024, 32  # where a set's tables begin, and how many there are
 PROBE_BATCH = 16_384  # answers
 KEPT = 8  # last samples of a reason and a CPU
 
@@ -56,6 +62,12 @@ EVENT = packer(counts.Event)
 DROP = packer(counts.Drop)
 READER = packer(counts.Reader)
 PROBE_STATE = packer(counts.ProbeState)
+
+FILTER = packer(filters.Filter)
+FILTER_BYTES = packer(filters.FilterBytes)
+FILTER_HEAD = packer(filters.FilterHead)
+FILTER_HITS = packer(filters.FilterHits)
+FILTER_BUCKETS = packer(filters.FilterBuckets)
 
 GUARD_POLICY = packer(guard.GuardPolicy)
 GUARD = packer(guard.Guard)

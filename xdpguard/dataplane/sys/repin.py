@@ -23,6 +23,7 @@ SHARED_MAPS = frozenset(
         *("list_index", "list_nets4", "list_nets6", "list_hits", "shadow_index", "shadow_nets4", "shadow_nets6"),
         *("shadow4", "shadow6", "shadow_hits", "ports", "hits", "sources4", "sources6", "tuples4", "tuples6"),
         *("guard_policy", "buckets", "events", "drops", "drop_reader"),
+        *("filter_set", "filter_hits", "filter_buckets", "source_buckets"),
     )
 )
 LINK_MAPS = frozenset(("counters", "flights", "guard", "kept", "locals4", "locals6", "macs"))

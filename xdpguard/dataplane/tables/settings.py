@@ -20,6 +20,7 @@ SHADOW_RULES4, SHADOW_RULES6 = (_PLACES[it] for it in ("shadow_rules4", "shadow_
 SHADOW_LISTS4, SHADOW_LISTS6, SHADOW_LISTS6_WIDE = (
     _PLACES[it] for it in ("shadow_lists4", "shadow_lists6", "shadow_lists6_wide")
 )
+FILTERS = _PLACES["filters"]
 _KEY = bytes(4)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from xdpguard.dataplane.sys.layouts.base import Layout, octets, padding, u8, u16, u32, u64
+from xdpguard.dataplane.sys.layouts.filters import FILTERING
 
 REASON_SLOTS = 32  # room for reasons to come
 PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "other")
@@ -99,7 +100,7 @@ class FloodCounts(Layout):
 
 
 class Counters(Layout):
-    """One interface's counters on one CPU. The last three are the program's own."""
+    """One interface's counters on one CPU. The last four are the program's own."""
 
     _fields_ = (
         ("reasons", ReasonCounts * REASON_SLOTS),
@@ -116,6 +117,7 @@ class Counters(Layout):
         ("denials", padding(64 * 40)),
         ("after", padding(24)),
         ("handover", padding(8)),
+        ("filtering", padding(FILTERING)),
     )
 
 

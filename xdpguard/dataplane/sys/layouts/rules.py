@@ -112,7 +112,7 @@ class Settings(Layout):
         ("shadow_lists4", u32),
         ("shadow_lists6", u32),
         ("shadow_lists6_wide", u32),
-        ("unused", u32),
+        ("filters", u32),
         ("closed_ports", u64 * (2 * PORT_WORDS)),
         ("secrets", u64 * SECRETS),
     )

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which filters would cut off what the host needs, and which would not; and that changes that do are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_filters import FakeMaps, made, new
+from support.timed import timed
+
+from xdpguard.control import filter_order as order
+from xdpguard.control import needed, needs, promote, safety, undo_checks
+from xdpguard.control.filter_lists import FilterLists
+from xdpguard.control.filter_outlook import cutting
+from xdpguard.control.outlook import Outlook
+from xdpguard.control.ruleset import Ruleset
+from xdpguard.errors import XdpguardError
+from xdpguard.net.sockets import Protected
+from xdpguard.policy.filter import Filter, NewFilter
+from xdpguard.policy.rule import NewRule
+from xdpguard.policy.target import Port, parse_prefix
+from xdpguard.store.database import Store
+from xdpguard.store.lists import ListStore
+
+OPERATOR, GATEWAY = "198.51.100.7", "192.0.2.1"
+SSH = Port(22, "tcp")
+TUNNEL = Port(51820, "udp")
+
+
+@pytest.fixture
+def its(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ruleset]:
+    """A host with an operator who is logged in, and a gateway."""
+    there = [
+        Protected(parse_prefix(OPERATOR)[0], "the other end of an SSH session to this host", (SSH,), "sshd process 7"),
+        Protected(parse_prefix(GATEWAY)[0], "this host's gateway"),
+    ]
+    monkeypatch.setattr(needs, "refusing", lambda *_: there)
+    monkeypatch.setattr(needs, "now", lambda *_: there)
+    with Store(tmp_path / "store.db") as store:
+        yield made(store, FakeMaps())
+
+
+def filters(*wanted: NewFilter) -> list[Filter]:
+    held: list[Filter] = []
+    for it in wanted:
+        held = order.with_new(held, it, "", replace=False)
+    return held
+
+
+def cut(its: Ruleset, held: list[Filter], address: str, *ports: Port) -> list[str]:
+    return [it.name for it in cutting(held, FilterLists(its.store), parse_prefix(address)[0], ports)]
+
+
+@pytest.mark.parametrize(
+    ("match", "hit"),
+    [
+        ("tcp dport 22", True),
+        ("tcp dport { 80, 22 }", True),
+        ("tcp dport 1-1024", True),
+        ("ip saddr 198.51.100.0/24", True),
+        ("meta l4proto tcp", True),
+        ("tcp dport 22 meta length > 1000", True),  # part of it
+        ("ip dscp cs1", True),
+        ("state established", True),
+        ("tcp flags & ack == ack", True),
+        ("tcp sport 1024-65535", True),
+        ("meta nfproto { ipv4, ipv6 }", True),
+        ("ip daddr 203.0.113.1", True),
+        ("@th,0,16 0x1234", True),
+        ("tcp dport 23", False),
+        ("udp dport 22", False),
+        ("ip saddr 203.0.113.0/24", False),
+        ("ip saddr != 198.51.100.0/24 tcp dport 22", False),
+        ("tcp dport 22 tcp flags & (syn | ack) == syn", False),  # nobody is cut off whose connection stands
+        ("icmp type echo-request", False),
+        ("ip6 saddr ::/0", False),
+        ("meta length > 1500", False),
+        ("ip frag-off & 0x1fff != 0", False),
+        ("tcp sport 0", False),
+    ],
+)
+@pytest.mark.parametrize("action", ["drop", "limit"])
+def test_a_login(its: Ruleset, match: str, hit: bool, action: str) -> None:
+    one = new("x", match, limit="10/s" if action == "limit" else "")
+    assert cut(its, filters(one), OPERATOR, SSH) == ["x"] * hit
+
+
+@pytest.mark.parametrize("more", [{"action": "count"}, {"action": "pass"}, {"shadow": True}])
+def test_what_drops_nothing(its: Ruleset, more: dict[str, Any]) -> None:
+    assert cut(its, filters(new("x", "tcp dport 22", **more)), OPERATOR, SSH) == []
+
+
+@pytest.mark.parametrize(
+    ("match", "hit"),
+    [
+        ("ip saddr 192.0.2.0/24", True),
+        ("ip saddr 0.0.0.0-255.255.255.255", True),
+        ("meta nfproto ipv4", True),
+        ("ip saddr 192.0.2.1 udp sport 53", False),  # something else comes from there
+        ("ip saddr 192.0.2.0/25 ip ttl < 5", False),
+        ("ip saddr 192.0.2.2", False),
+        ("ip6 saddr ::/0", False),
+    ],
+)
+def test_an_address_that_is_needed_as_a_whole(its: Ruleset, match: str, hit: bool) -> None:
+    assert cut(its, filters(new("x", match)), GATEWAY) == ["x"] * hit
+
+
+@pytest.mark.parametrize(
+    ("match", "hit"),
+    [
+        ("udp sport 53", True),
+        ("udp sport { 53, 123 } meta length < 600", True),
+        ("meta l4proto udp", True),
+        ("ip saddr 192.0.2.0/24", True),
+        ("udp sport 53 meta length > 512", False),  # of large answers alone
+        ("udp sport 123", False),
+        ("udp dport 53", False),
+    ],
+)
+def test_a_server_that_is_asked(its: Ruleset, match: str, hit: bool) -> None:
+    held = filters(new("x", match))
+    found = cutting(held, FilterLists(its.store), parse_prefix(GATEWAY)[0], (), Port(53, "udp"))
+    assert [it.name for it in found] == ["x"] * hit
+
+
+def test_a_tunnel(its: Ruleset) -> None:
+    assert cut(its, filters(new("x", "udp dport 51820")), OPERATOR, TUNNEL) == ["x"]
+    assert cut(its, filters(new("x", "tcp dport 51820")), OPERATOR, TUNNEL) == []
+
+
+def test_what_passes_before(its: Ruleset) -> None:
+    drop = new("drop", "tcp dport 22")
+    for match, protects in (
+        ("ip saddr 198.51.100.7", True),
+        ("ip saddr 198.51.100.7 tcp dport 22", True),
+        ("ip saddr 198.51.100.7 meta length < 1000", False),
+        ("ip saddr 198.51.100.8", False),
+    ):
+        one = new("pass", match, "pass")
+        assert cut(its, filters(one, drop), OPERATOR, SSH) == ["drop"] * (not protects)
+        assert cut(its, filters(drop, one), OPERATOR, SSH) == ["drop"]
+    short = new("pass", "tcp dport 22", "pass", life=60)
+    assert cut(its, filters(short, drop), OPERATOR, SSH) == ["drop"], "it ends, and the other stays"
+    assert cut(its, filters(short, new("drop", "tcp dport 22", life=30)), OPERATOR, SSH) == []
+    assert cut(its, filters(new("pass", "tcp dport 22", "pass", shadow=True), drop), OPERATOR, SSH) == ["drop"]
+
+
+def test_lists(its: Ruleset) -> None:
+    stored = ListStore(its.store)
+    assert not stored.all()
+    coming = FilterLists(its.store, {"bad": timed({"198.51.100.0/24": 0})})
+    one = filters(new("x", "ip saddr @bad"))
+    other = filters(new("x", "ip saddr != @bad"))
+    operator = parse_prefix(OPERATOR)[0]
+    assert [it.name for it in cutting(one, coming, operator, [SSH])] == ["x"]
+    assert not list(cutting(other, coming, operator, [SSH]))
+    assert not list(cutting(one, FilterLists(its.store), operator, [SSH])), "a list that is missing holds nothing"
+
+
+def test_changes_are_refused(its: Ruleset) -> None:
+    """Adding, moving, promoting, removing what passes, and undoing: each names the filter and the session."""
+    its.filters.apply(filters(new("pass", "ip saddr 198.51.100.7", "pass"), new("drop", "tcp dport 22")))
+    shadow = new("shadow", "tcp dport 22", shadow=True)
+    its.filters.apply(order.with_new(its.filters.stored.all(), shadow, "pass", replace=False))
+    held = its.filters.stored.all()
+    safety.check_filters(its.store, held)
+    for wanted in (
+        order.with_new(held, new("new", "tcp dport 22"), "pass", replace=False),
+        order.moved(held, "drop", "pass"),
+        order.moved(held, "pass", ""),
+        order.without(held, ["pass"]),
+        order.promoted(held, ["shadow"]),
+        order.with_new(held, new("pass", "ip saddr 198.51.100.8", "pass"), "", replace=True),
+    ):
+        with pytest.raises(XdpguardError, match=rf"{OPERATOR} is the other end of an SSH session.*the filter (\w+) wo"):
+            safety.check_filters(its.store, wanted)
+    with pytest.raises(XdpguardError, match="the filter shadow would drop its packets"):
+        promote.check(its, promote.choose(its, [], [], ["shadow"], everything=False))
+    with pytest.raises(XdpguardError, match=r"this host's gateway.*the filter all would drop"):
+        safety.check_filters(its.store, order.with_new(held, new("all", "ip saddr 192.0.2.0/24"), "", replace=False))
+
+
+def test_what_is_allowed_never_reaches_a_filter(its: Ruleset) -> None:
+    its.rules.add_rules([NewRule("allow", parse_prefix(OPERATOR)[0], "", "cli", 0.0, None)])
+    wanted = filters(new("x", "tcp dport 22"))
+    safety.check_filters(its.store, wanted)
+    its.filters.apply(wanted)
+    with pytest.raises(XdpguardError, match="the filter x would drop its packets"):
+        safety.check_disallow(its.store, [parse_prefix(OPERATOR)[0]])
+
+
+def test_the_service_lets_through_what_a_filter_of_the_file_would_drop(its: Ruleset) -> None:
+    """Nobody is there to be refused: as with rules and lists, what the host needs gets an allow rule."""
+    wanted = order.with_source([], "config", [new("x", "tcp dport 22", source="config")])
+    found = needed.conflicts(its.store, filters=wanted)
+    assert [(str(it.address), it.blocked_by) for it in found] == [(OPERATOR, "the filter x")]
+    its.filters.apply(wanted)
+    needed.keep(its.rules, needed.conflicts(its.store))
+    assert [(str(it.target), it.source) for it in its.store.rules("allow")] == [(OPERATOR, "safety")]
+    its.filters.apply([])
+    needed.keep(its.rules, needed.conflicts(its.store))
+    assert its.store.rules("allow") == []
+
+
+def test_what_was_forced_is_not_let_through(its: Ruleset) -> None:
+    its.filters.apply(filters(new("x", "tcp dport 22")))
+    assert needed.conflicts(its.store)
+    needed.accept(its.store, filters=["x"])
+    assert not needed.conflicts(its.store)
+    safety.check_filters(its.store, its.filters.stored.all())
+    its.filters.apply(filters(new("y", "tcp dport 22")))
+    assert needed.conflicts(its.store), "another filter was not forced"
+
+
+def test_an_undo_is_refused(its: Ruleset) -> None:
+    from xdpguard.control import restoring
+    from xdpguard.store import journal
+
+    its.filters.apply(filters(new("drop", "tcp dport 22")))
+    its.changes.record("pass")
+    its.filters.apply(
+        order.with_new(its.filters.stored.all(), new("pass", "tcp dport 22", "pass"), "drop", replace=False)
+    )
+    (change,) = journal.changes(its.store)
+    steps = restoring.steps(its.store, journal.touched(its.store, change), strict=True)
+    with pytest.raises(XdpguardError, match="the filter drop would drop its packets"):
+        undo_checks.check(its.store, steps)
+
+
+def test_until_when(its: Ruleset) -> None:
+    outlook = Outlook(its.store, filters=filters(new("x", "tcp dport 22", life=60)))
+    operator = parse_prefix(OPERATOR)[0]
+    until, entry = outlook.cut(operator, [SSH])
+    assert (until, entry and entry.words) == (0.0, "the filter x")
+    its.rules.add_rules([NewRule("allow", operator, "", "cli", 0.0, None)])
+    assert outlook.cut(operator, [SSH])[1] is None

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The commands filter add, list, show, remove, move, test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xdpguard import units
+from xdpguard.cli import filters_shown, places, probing, render, undoing
+from xdpguard.cli.changing import reason_of
+from xdpguard.cli.session import options, ruleset
+from xdpguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from xdpguard.control.ruleset import Ruleset
+    from xdpguard.policy.filter import Filter, NewFilter
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Force = Annotated[bool, typer.Option("--force", help="Override the check that no address this host needs is cut off.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="What the filter is called.", show_default=False)]
+_Before = Annotated[
+    str, typer.Option("--before", metavar="NAME", help="Ask it before this filter. Default: last.", show_default=False)
+]
+
+_ADD_EXAMPLES = """
+\b
+Examples:
+  xdpguard filter add long-dns 'udp sport 53 meta length > 512' --drop --shadow
+  xdpguard filter add ssh 'ip saddr 192.0.2.0/24 tcp dport 22' --pass --before no-ssh
+  xdpguard filter add no-ssh 'tcp dport 22 tcp flags & (syn | ack) == syn' --drop
+  xdpguard filter add web 'tcp dport { 80, 443, 8000-8010 }' --limit 1000/s --per source
+  xdpguard filter add tor 'ip saddr @tor tcp dport 25' --drop --for 7d --reason spam
+  xdpguard filter add pings 'icmp type echo-request' --limit 10mbit/s --confirm 60s
+\b
+MATCH says in nftables' words what a packet must be, all of it. Filters are asked in order; the first that drops or
+passes a packet decides. --count and a --limit that is kept go on with the next filter. What allow, block and lists
+decide comes before. A RATE is packets (1000/s, 60/m) or bits (10mbit/s), shared by all that the filter matches, or per
+source; --burst is how much may come at once. @LIST is a list loaded by `lists load`, with --shadow where it shall drop
+nothing by itself.
+"""
+_MOVE_EXAMPLES = """
+\b
+Examples:
+  xdpguard filter move ssh --before no-ssh
+  xdpguard filter move web --last
+"""
+_TEST_EXAMPLES = """
+\b
+Examples:
+  xdpguard filter test 'udp 192.0.2.1:53 > 198.51.100.1:40000 len=1400'
+  xdpguard filter test 'tcp 192.0.2.1:4000 > 198.51.100.1:22 S' --config guard.toml
+"""
+
+filter_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Match packets by address, port, flags, length and more: drop, limit, pass or count them.",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    filter_app.command(epilog=_ADD_EXAMPLES)(add)
+    filter_app.command("list")(show_all)
+    filter_app.command()(show)
+    filter_app.command()(remove)
+    filter_app.command(epilog=_MOVE_EXAMPLES)(move)
+    filter_app.command(epilog=_TEST_EXAMPLES)(test)
+    app.add_typer(filter_app, name="filter")
+
+
+def add(
+    context: typer.Context,
+    name: _Name,
+    match: Annotated[list[str], typer.Argument(metavar="MATCH", help="What a packet must be.", show_default=False)],
+    drop: Annotated[bool, typer.Option("--drop", help="Drop what matches.")] = False,
+    let_pass: Annotated[bool, typer.Option("--pass", help="Ask no later filter about what matches.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Only count what matches.")] = False,
+    limit: Annotated[
+        str, typer.Option("--limit", metavar="RATE", help="Drop what is above: 1000/s, 60/m, 10mbit/s.")
+    ] = "",
+    burst: Annotated[
+        str, typer.Option("--burst", metavar="N", help="How much at once: 500 packets, 2mbit. Default: a second's.")
+    ] = "",
+    per: Annotated[
+        str,
+        typer.Option(metavar="WHAT", help="Whose rate: filter, source, source/24, source/24,56 or source+port."),
+    ] = "filter",
+    shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what would be dropped.")] = False,
+    before: _Before = "",
+    life: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h, 7d. Default: forever.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the filter.")] = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the filter of this name, if there is one.")
+    ] = False,
+    confirm: undoing.Confirm = "",
+    force: _Force = False,
+) -> None:
+    """Add a filter: what matches is dropped, passed, counted, or limited to a rate."""
+    from xdpguard.control.filter_order import with_new
+    from xdpguard.policy.filters import FilterEntry
+
+    given = [word for word, wanted in (("drop", drop), ("pass", let_pass), ("count", count)) if wanted]
+    if len(given) + bool(limit) != 1:
+        raise UsageError("give one of --drop, --pass, --count and --limit RATE", "see xdpguard filter add --help")
+    entry = FilterEntry(name, " ".join(match), "".join(given), limit, burst, per, shadow, reason_of(reason))
+    new = _parsed(entry, life)
+
+    def plan(held: list[Filter]) -> list[Filter]:
+        return with_new(held, new, before, replace)
+
+    def told(found: Ruleset) -> list[str]:
+        return filters_shown.added(found, new)
+
+    _change(context, plan, [name], told, confirm, force, filters_shown.asked_lists)
+
+
+def show_all(context: typer.Context, as_json: _Json = False) -> None:
+    """Show the filters in the order in which they are asked, and what they have matched."""
+    _show(context, "", as_json)
+
+
+def show(context: typer.Context, name: _Name, as_json: _Json = False) -> None:
+    """Show one filter: what it matches, does and has matched."""
+    _show(context, name, as_json)
+
+
+def remove(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Filters to remove.", show_default=False)],
+    confirm: undoing.Confirm = "",
+    force: _Force = False,
+) -> None:
+    """Remove filters: all that are named, or none."""
+    from xdpguard.control.filter_order import without
+
+    wanted = list(dict.fromkeys(names))
+    told = f"removed {_named(wanted)}"
+    _change(context, lambda held: without(held, wanted), None, lambda found: [told], confirm, force, stored=False)
+
+
+def move(
+    context: typer.Context,
+    name: _Name,
+    before: Annotated[
+        str, typer.Option("--before", metavar="NAME", help="The filter that it is to be asked before.")
+    ] = "",
+    last: Annotated[bool, typer.Option("--last", help="Ask it after all others.")] = False,
+    confirm: undoing.Confirm = "",
+    force: _Force = False,
+) -> None:
+    """Move a filter to another place in the order."""
+    from xdpguard.control.filter_order import moved
+
+    if bool(before) == last:
+        raise UsageError("give --before NAME or --last", "xdpguard filter list shows the order")
+    _change(
+        context,
+        lambda held: moved(held, name, before),
+        None,
+        lambda found: [filters_shown.placed(found, name)],
+        confirm,
+        force,
+    )
+
+
+def test(
+    context: typer.Context,
+    packet: Annotated[
+        list[str], typer.Argument(metavar="PACKET", help="A packet in a line, as for explain.", show_default=False)
+    ],
+    config: probing.Config = None,
+    interface: places.Interface = "",
+    netns: places.Netns = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what happens to a packet, and which filter decides it; see explain."""
+    from xdpguard.cli.explain import explain_line
+
+    explain_line(options(context), " ".join(packet), (config, interface, netns), as_json)
+
+
+def _parsed(entry: object, life: str | None) -> NewFilter:
+    """Return the filter that was asked for; of an invalid match, show the place."""
+    from xdpguard.policy.filters import FilterEntry, new_filter
+    from xdpguard.policy.matching.error import MatchError
+    from xdpguard.policy.target import parse_duration
+
+    assert isinstance(entry, FilterEntry)
+    now = time.time()
+    try:
+        return new_filter(entry, "cli", now, None if life is None else now + parse_duration(life))
+    except MatchError as error:
+        typer.echo(error.shown(), err=True)
+        raise
+
+
+def _change(
+    context: typer.Context,
+    plan: Callable[[list[Filter]], list[Filter]],
+    forced: Collection[str] | None,
+    told: Callable[[Ruleset], Sequence[str]],
+    confirm: str,
+    force: bool,
+    notes: Callable[[Ruleset, Collection[str]], Sequence[str]] | None = None,
+    stored: bool = True,
+) -> None:
+    """Change the filters as planned, unless that cuts off what the host needs, and say what is so now.
+
+    ``forced``: the filters that --force is about; None: all. ``stored``: say where they are in force.
+    """
+    from xdpguard.control import needed, safety
+    from xdpguard.control.presence import presences
+
+    with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
+        found.filters.purge()
+        wanted = plan(found.filters.stored.all())
+        if not force:
+            now = time.time()
+            safety.check_filters(found.store, [it for it in wanted if it.alive(now)])
+        found.filters.apply(wanted)
+        if force:
+            names = forced if forced is not None else [it.name for it in found.filters.alive()]
+            needed.accept(found.store, filters=names)
+        lines = told(found)
+        more = notes(found, forced or ()) if notes else ()
+        where = presences(found.store)
+    for text in lines:
+        render.say(text)
+    for text in (*more, *(where.notes() if stored else ())):
+        render.note(text)
+
+
+def _show(context: typer.Context, name: str, as_json: bool) -> None:
+    from xdpguard.control.filter_order import found as find
+    from xdpguard.control.presence import presences
+
+    with ruleset(options(context), read_only=True) as kept:
+        if name:
+            find(kept.filters.stored.all(), name)
+        pairs = list(enumerate(kept.filters.in_force(), start=1))
+        where = presences(kept.store)
+        asked = filters_shown.asked_lists(kept, [name]) if name else []
+    mine = [(place, it) for place, it in pairs if name in ("", it.its.name)]
+    if as_json:
+        from xdpguard.cli.answers.filters import Filter as Answer
+
+        answers = [Answer.of(it, place, where) for place, it in mine]
+        render.print_json(answers[0] if name else answers)
+        return
+    if name:
+        for text in filters_shown.lines(*mine[0], len(pairs)):
+            render.say(text)
+    elif mine:
+        now = time.time()
+        rows = [filters_shown.row(place, it, now) for place, it in mine]
+        render.print_table(filters_shown.COLUMNS, rows, right="no. packets bytes limited")
+    else:
+        render.say("no filters; add one with: xdpguard filter add NAME MATCH --drop")
+        return
+    for text in (*asked, *where.notes("nothing is attached: none of these is in force")):
+        render.note(text)
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"the filter {units.visible(names[0])}"
+    return f"the filters {', '.join(names)}" if len(names) <= 5 else f"{len(names):,} filters"

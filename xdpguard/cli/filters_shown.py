@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Filters as text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+from xdpguard import units
+from xdpguard.control.results import until
+
+if TYPE_CHECKING:
+    from xdpguard.control.filters import FilterWithHits
+    from xdpguard.control.ruleset import Ruleset
+    from xdpguard.policy.filter import NewFilter
+
+COLUMNS = ["no.", "name", "match", "action", "mode", "left", "packets", "bytes", "limited", "source", "reason"]
+
+
+def row(place: int, item: FilterWithHits, now: float) -> list[str]:
+    """Return a filter as a row of COLUMNS (``now``: Unix time)."""
+    its, hits = item.its, item.hits
+    return [
+        str(place),
+        its.name,
+        its.text,
+        its.does,
+        its.mode,
+        "-" if its.expires is None else units.span(its.expires - now),
+        units.number(hits.packets),
+        units.byte_count(hits.bytes),
+        units.number(hits.limited_packets) if its.limit else "-",
+        its.source,
+        its.reason or "-",
+    ]
+
+
+def lines(place: int, item: FilterWithHits, count: int) -> Iterator[str]:
+    """Yield the lines about a filter; ``place``: among so many, from 1."""
+    its, hits = item.its, item.hits
+    yield f"{its.name}, {place} of {count}"
+    yield f"  match    {its.text}"
+    yield f"  action   {its.does}{', in shadow: only counts' if its.mode == 'shadow' else ''}"
+    if its.limit:
+        yield f"  limit    {its.limit.rate}, burst {its.limit.burst_text}, per {its.limit.whose}"
+    if its.reason:
+        yield f"  reason   {its.reason}"
+    yield f"  source   {its.source}, {units.moment(its.created)}, {until(its.expires)}"
+    yield f"  matched  {units.number(hits.packets)} packets, {units.byte_count(hits.bytes)}"
+    if its.limit:
+        verb = "would be dropped" if its.mode == "shadow" else "dropped"
+        packets, size = units.number(hits.limited_packets), units.byte_count(hits.limited_bytes)
+        yield f"  above    {packets} packets, {size}: {verb}"
+
+
+def added(found: Ruleset, new: NewFilter) -> list[str]:
+    """Say what is so now of a filter that was just added."""
+    end = ""
+    if new.expires is not None:
+        end = f", for {units.span(new.expires - time.time())}, {until(new.expires)}"
+    what = f"in shadow, counting what it would {new.does}: " if new.mode == "shadow" else f"{new.does} "
+    return [f"filter {new.name}: {what}{new.text}{end}", placed(found, new.name)]
+
+
+def placed(found: Ruleset, name: str) -> str:
+    """Say at which place a filter is asked."""
+    names = [it.name for it in found.filters.alive()]
+    place = names.index(name)
+    if len(names) == 1:
+        return f"{name} is the only filter"
+    if place == len(names) - 1:
+        return f"{name} is asked last, after {names[place - 1]}"
+    where = "first" if place == 0 else f"as number {place + 1:,} of {len(names):,}"
+    return f"{name} is asked {where}, before {names[place + 1]}"
+
+
+def asked_lists(found: Ruleset, names: Collection[str]) -> list[str]:
+    """Say which lists that filters ask drop by themselves what they hold, before any filter is asked."""
+    its = {one for it in found.filters.alive() if it.name in names for one in it.match.lists if not one.negated}
+    enforced = {it.name for it in found.lists.stored.all()}
+    return [
+        f"the list {name} drops what it holds before any filter is asked; load it with --shadow for filters alone"
+        for name in sorted({it.name for it in its if it.field.words.endswith("saddr")} & enforced)
+    ]

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The filters. All of them form one set in the kernel, which is swapped as a whole at the end of a change.
+
+Every method that changes anything is one change or part of one (change.py); its caller holds the instance's lock.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+from xdpguard.control.change import Changes
+from xdpguard.control.filter_lists import FilterLists, soon
+from xdpguard.control.filter_order import NEW, with_source
+from xdpguard.control.results import Share
+from xdpguard.control.tables import FilterTables, touching
+from xdpguard.dataplane.sys import abi
+from xdpguard.errors import XdpguardError
+from xdpguard.policy.filter import FILTERS, Filter, FilterHits, NewFilter
+from xdpguard.store.filters import FilterStore
+
+_HELD = "filters_held"  # fact: JSON of Held; empty: nothing was loaded
+
+
+class Held(NamedTuple):
+    """What was loaded into the kernel: into which maps, as which generation, and until when lists in it are right."""
+
+    maps: str
+    generation: int
+    until: float | None
+
+
+class FilterWithHits(NamedTuple):
+    """A filter and all its hits, including those before a re-attach."""
+
+    its: Filter
+    hits: FilterHits
+
+
+class Filters:
+    """The filters of one instance. Implements Image (change.py)."""
+
+    def __init__(
+        self,
+        changes: Changes,
+        tables: Callable[[], AbstractContextManager[FilterTables]],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``tables`` opens the maps, which exist while anything is attached."""
+        self.changes = changes
+        self.stored = FilterStore(changes.store)
+        self._store = changes.store
+        self._tables = tables
+        self._now = now
+        self._changed: set[str] = set()  # lists
+        changes.register(self)
+
+    def alive(self) -> list[Filter]:
+        """Return the filters that have not ended, in order."""
+        return self.stored.alive(self._now())
+
+    def apply(self, wanted: Sequence[Filter]) -> bool:
+        """Make these the filters, all or none (see filter_order.py); return whether the kernel has them.
+
+        Raises XdpguardError, with nothing changed, if there are too many, or a list they need is missing.
+        """
+        held = {it.name: it for it in self.stored.all()}
+        names = {it.name for it in wanted}
+        gone = [name for name in held if name not in names]
+        changed = [it for it in wanted if held.get(it.name) != it]
+        if gone or changed:
+            with self.changes.begin():
+                self._check_count(wanted)
+                self.changes.release(self, (held[name].slot for name in gone))
+                self.stored.remove(gone)
+                self._put(changed, held)
+                self.refill()
+        return self.changes.attached()
+
+    def replace_source(self, source: str, wanted: Sequence[NewFilter]) -> None:
+        """Make these exactly the filters of one origin, in their order."""
+        self.apply(with_source(self.stored.all(), source, wanted))
+
+    def refill(self) -> None:
+        """Swap the set in the kernel at the end of this change."""
+        self.changes.finish(self._swap)
+
+    def follow_lists(self, names: Iterable[str]) -> None:
+        """Take over lists that were changed, within that change."""
+        asked = {name for it in self.alive() for name in it.lists}.intersection(names)
+        if asked:
+            self._changed |= asked
+            self.refill()
+
+    def purge(self) -> None:
+        """Take entries of lists that have ended out of the kernel, and filters that ended long ago out of the store."""
+        held, gone = self._held(), self.stored.long_ended(self._now())
+        if gone or (held is not None and soon(held.until)):
+            with self.changes.begin():
+                self.stored.remove(gone)
+                self.refill()
+
+    def stale(self) -> bool:
+        """Return whether the kernel holds another set than the one loaded last."""
+        held = self._held()
+        with self._tables() as tables:
+            generation = tables.in_force()
+        return generation != held.generation if held else bool(generation or self.alive())
+
+    def resync(self) -> None:
+        """Make the kernel hold what the store holds, whatever it held before."""
+        filters, held = self.alive(), self._held()
+        with self._tables() as tables:
+            if held is None or held.maps != tables.generation():
+                if not filters and not tables.in_force():
+                    return
+                tables.clear_hits(range(abi.FILTER_SLOTS))
+            text = self._filled(tables, filters)
+        with self._store.transaction():
+            self._store.put_fact(_HELD, text)
+
+    def audit(self) -> Share:
+        """Return how many filters the store has, and how many of them the kernel holds: all or none."""
+        count = len(self.alive())
+        return Share(count, 0 if count and self.stale() else count)
+
+    def in_force(self) -> list[FilterWithHits]:
+        """Return the filters that have not ended with their hits, in order."""
+        found = self.alive()
+        hits = self._new_hits() if found else None
+        return [FilterWithHits(it, it.hits.plus(hits(it.slot)) if hits else it.hits) for it in found]
+
+    def fold_in(self) -> None:
+        """Fold the hits into the store, once, before the maps are removed."""
+        if not self._store.fact(_HELD):
+            return
+        hits = self._new_hits()
+        with self._store.transaction():
+            if hits:
+                self.stored.add_hits((FilterHits(*hits(it.slot)), it.name) for it in self.stored.all())
+            self._store.put_fact(_HELD, "")
+
+    def fresh_slots(self, count: int) -> list[int]:
+        """Return slots for filters that a change is about to write, with their counters set to zero."""
+        found = self._slots(count)
+        if found and self.changes.attached():
+            with self._tables() as tables:
+                tables.clear_hits(found)
+        return found
+
+    def _put(self, changed: Sequence[Filter], held: dict[str, Filter]) -> None:
+        """Write filters, those that are new with slots of their own and without hits."""
+        new = [it for it in changed if it.slot == NEW]
+        again = [it.name for it in new if it.name in held]
+        self.changes.release(self, (held[name].slot for name in again))
+        self.stored.remove(again)
+        slots = iter(self.fresh_slots(len(new)))
+        self.stored.put(it if it.slot != NEW else it._replace(slot=next(slots)) for it in changed)
+
+    def _check_count(self, wanted: Sequence[Filter]) -> None:
+        now = self._now()
+        more = sum(1 for it in wanted if it.alive(now)) - FILTERS
+        if more > 0:
+            raise XdpguardError(
+                f"there may be {FILTERS:,} filters, and {more:,} more do not fit",
+                "nothing was changed; join filters that differ in one field by a set: udp sport { 53, 123 }",
+            )
+
+    def _slots(self, count: int) -> list[int]:
+        try:
+            return self.stored.free_slots(count, self.changes.released(self))
+        except XdpguardError:
+            # Those that have ended make room.
+            alive = {it.name for it in self.alive()}
+            self.stored.remove(it.name for it in self.stored.all() if it.name not in alive)
+            return self.stored.free_slots(count, self.changes.released(self))
+
+    def _swap(self) -> None:
+        """Run the kernel part of a change."""
+        filters = self.alive()
+        changed, self._changed = self._changed, set()
+        missing = FilterLists(self._store).missing(filters)
+        if missing is not None:
+            raise _missing(*missing, gone=missing[1] in changed)
+        if self.changes.attached():
+            with touching(self.changes, self, "filters"), self._tables() as tables:
+                self._store.put_fact(_HELD, self._filled(tables, filters))
+
+    def _filled(self, tables: FilterTables, filters: Sequence[Filter]) -> str:
+        """Put a set in force and return its record for the store."""
+        from xdpguard.control.filter_set import built
+
+        generation = secrets.randbits(62) + 1 if filters else 0
+        lists = FilterLists(self._store)
+        tables.put(built(filters, lists), generation)
+        return json.dumps(Held(tables.generation(), generation, lists.changes_at(filters)))
+
+    def _new_hits(self) -> Callable[[int], tuple[int, int, int, int]] | None:
+        held = self._held()
+        if held is None or not self.changes.attached():
+            return None
+        with self._tables() as tables:
+            return tables.hits() if tables.generation() == held.maps else None
+
+    def _held(self) -> Held | None:
+        text = self._store.fact(_HELD)
+        return Held(*json.loads(text)) if text else None
+
+
+def _missing(its: Filter, name: str, gone: bool) -> XdpguardError:
+    """Return the error for a filter that asks a list that does not exist; ``gone``: by this change."""
+    if gone:
+        return XdpguardError(
+            f"the filter {its.name} asks the list {name}",
+            f"nothing was changed; remove that first: xdpguard filter remove {its.name}",
+        )
+    return XdpguardError(
+        f"there is no list {name}, which the filter {its.name} asks",
+        f"nothing was changed; load it: xdpguard lists load {name} FILE; with --shadow it drops nothing by itself",
+    )
