@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The commands filter add, list, show, remove, move, test."""
+"""The commands filter add, list, show, remove, move, test, presets, import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import filters_shown, places, probing, render, undoing
+from xdpguard.cli import filter_flowspec, filter_presets, filters_shown, places, probing, render, undoing
 from xdpguard.cli.changing import reason_of
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError
@@ -70,6 +70,8 @@ def register(app: typer.Typer) -> None:
     filter_app.command()(remove)
     filter_app.command(epilog=_MOVE_EXAMPLES)(move)
     filter_app.command(epilog=_TEST_EXAMPLES)(test)
+    filter_app.command(epilog=filter_presets.PRESETS_EXAMPLES)(filter_presets.presets)
+    filter_app.command("import", epilog=filter_flowspec.IMPORT_EXAMPLES)(filter_flowspec.bring)
     app.add_typer(filter_app, name="filter")
 
 
@@ -118,7 +120,7 @@ def add(
     def told(found: Ruleset) -> list[str]:
         return filters_shown.added(found, new)
 
-    _change(context, plan, [name], told, confirm, force, filters_shown.asked_lists)
+    change(context, plan, [name], told, confirm, force, filters_shown.asked_lists)
 
 
 def show_all(context: typer.Context, as_json: _Json = False) -> None:
@@ -126,9 +128,22 @@ def show_all(context: typer.Context, as_json: _Json = False) -> None:
     _show(context, "", as_json)
 
 
-def show(context: typer.Context, name: _Name, as_json: _Json = False) -> None:
-    """Show one filter: what it matches, does and has matched."""
-    _show(context, name, as_json)
+def show(
+    context: typer.Context,
+    name: _Name,
+    flowspec: Annotated[bool, typer.Option("--flowspec", help="As BGP FlowSpec rules; see --form.")] = False,
+    form: Annotated[str, typer.Option("--form", metavar="FORM", help="With --flowspec: gobgp or exabgp.")] = "gobgp",
+    as_json: _Json = False,
+) -> None:
+    """Show one filter: what it matches, does and has matched, or as rules of BGP FlowSpec."""
+    if not flowspec:
+        _show(context, name, as_json)
+        return
+    from xdpguard.control.filter_order import found as find
+
+    with ruleset(options(context), read_only=True) as kept:
+        its = find(kept.filters.stored.all(), name)
+    filter_flowspec.show(its, form)
 
 
 def remove(
@@ -142,7 +157,7 @@ def remove(
 
     wanted = list(dict.fromkeys(names))
     told = f"removed {_named(wanted)}"
-    _change(context, lambda held: without(held, wanted), None, lambda found: [told], confirm, force, stored=False)
+    change(context, lambda held: without(held, wanted), None, lambda found: [told], confirm, force, stored=False)
 
 
 def move(
@@ -160,7 +175,7 @@ def move(
 
     if bool(before) == last:
         raise UsageError("give --before NAME or --last", "xdpguard filter list shows the order")
-    _change(
+    change(
         context,
         lambda held: moved(held, name, before),
         None,
@@ -201,7 +216,7 @@ def _parsed(entry: object, life: str | None) -> NewFilter:
         raise
 
 
-def _change(
+def change(
     context: typer.Context,
     plan: Callable[[list[Filter]], list[Filter]],
     forced: Collection[str] | None,
