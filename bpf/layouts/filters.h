@@ -58,6 +58,13 @@ enum xg_filter_per {
 	XG_PER_SOURCE_AND_PORT,
 };
 
+/* What a candidate needs before it is decided about: each in a turn of its own, see stages/classify.h. */
+enum xg_filter_wants {
+	XG_WANTS_NOTHING,
+	XG_WANTS_STATE,
+	XG_WANTS_LIMIT,
+};
+
 enum xg_filter_base {
 	XG_BASE_LINK,
 	XG_BASE_NETWORK,
@@ -155,6 +162,8 @@ struct xg_filtering {
 	volatile u32 words;    /* one bit for each word of 64 filters that is still to be looked at */
 	volatile u32 first;    /* the number of the first filter of `candidates` */
 	volatile u32 rows;     /* how many there are in `row` */
+	volatile u32 wants;    /* enum xg_filter_wants: what `filter` waits for */
+	volatile u32 filter;   /* the number of the candidate in question */
 	volatile u32 zero;
 	volatile u64 generation; /* of the set that these are of */
 	volatile u64 candidates; /* of the current word */
@@ -162,8 +171,10 @@ struct xg_filtering {
 	volatile u64 passed;     /* and those of them that held */
 	volatile u64 source[2];  /* as in the packet; of IPv4 the first four bytes */
 	volatile u64 destination[2];
+	volatile u64 copy[5]; /* of bytes of the packet, or the tuple of its socket */
 	volatile u32 key[XG_FILTER_FIELDS];
 	volatile u32 row[XG_FILTER_FIELDS]; /* offset */
+	volatile u64 word[XG_FILTER_WORDS]; /* of their intersection, where it is not zero */
 };
 
 #endif

@@ -35,12 +35,16 @@ static __always_inline bool xg_filter_bytes_at(const struct xg_filter_bytes *tes
 }
 
 /* Copies 1 to XG_FILTER_BYTES bytes of the frame; false when they are not there, or not in the first buffer. */
-static __always_inline bool xg_filter_copy(struct xdp_md *ctx, u64 at, u64 size, u64 *copy)
+static __always_inline bool xg_filter_copy(struct xdp_md *ctx, u64 at, u64 size, struct xg_filtering *packet)
 {
+	void *copy = (void *)packet->copy;
+
+	packet->copy[0] = 0;
+	packet->copy[1] = 0;
 #if XG_LOAD_BYTES
 	return !bpf_xdp_load_bytes(ctx, at, copy, xg_within(size - 1, XG_FILTER_BYTES) + 1);
 #else
-	volatile u8 *to = (void *)copy;
+	volatile u8 *to = copy;
 	u8 *from;
 	u64 i;
 
@@ -60,15 +64,16 @@ static __always_inline void xg_filter_test(struct xdp_md *ctx, void *set, u64 mi
 {
 	const struct xg_filter_head *head = set;
 	const struct xg_filter_bytes *test;
-	u64 at, end, bit = missing & -missing, copy[2] = {};
+	u64 at, end, bit = missing & -missing;
 	bool equal;
 
 	packet->tested |= bit;
 	test = xg_set_low(set, head->bytes + xg_filter_lowest(head, missing) * sizeof(*test));
 	if (!xg_filter_bytes_at(test, packet, &at, &end) || at + test->size > end ||
-	    !xg_filter_copy(ctx, at, test->size, copy))
+	    !xg_filter_copy(ctx, at, test->size, packet))
 		return;
-	equal = !(((copy[0] & test->mask[0]) ^ test->value[0]) | ((copy[1] & test->mask[1]) ^ test->value[1]));
+	equal = !(((packet->copy[0] & test->mask[0]) ^ test->value[0]) |
+		  ((packet->copy[1] & test->mask[1]) ^ test->value[1]));
 	if (equal != test->negated)
 		packet->passed |= bit;
 }
@@ -123,18 +128,18 @@ static __always_inline u32 xg_filter_udp_state(struct xdp_md *ctx, struct bpf_so
 }
 
 /* Of a TCP socket past listening, request and timewait sockets aside, or of a UDP socket that is connected. */
-static __always_inline u32 xg_filter_socket_state(struct xdp_md *ctx, const struct xg_filtering *packet)
+static __always_inline u32 xg_filter_socket_state(struct xdp_md *ctx, struct xg_filtering *packet)
 {
-	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock_tuple *tuple = (void *)packet->copy;
 	u32 size, state;
 
 	if (packet->key[XG_FIELD_SOURCE_PORT] == XG_FILTER_LACKING)
 		return XG_STATE_LACKING;
-	size = xg_filter_tuple(packet, &tuple);
+	size = xg_filter_tuple(packet, tuple);
 	if (packet->protocol == IPPROTO_UDP)
-		return xg_filter_udp_state(ctx, &tuple, size) == BPF_TCP_ESTABLISHED ? XG_STATE_ESTABLISHED
-										     : XG_STATE_OTHER;
-	state = xg_filter_tcp_state(ctx, &tuple, size);
+		return xg_filter_udp_state(ctx, tuple, size) == BPF_TCP_ESTABLISHED ? XG_STATE_ESTABLISHED
+										    : XG_STATE_OTHER;
+	state = xg_filter_tcp_state(ctx, tuple, size);
 	return state && state != BPF_TCP_LISTEN && state != BPF_TCP_NEW_SYN_RECV && state != BPF_TCP_TIME_WAIT
 		       ? XG_STATE_ESTABLISHED
 		       : XG_STATE_OTHER;
@@ -165,12 +170,33 @@ static __always_inline void xg_filter_hit(u32 slot, u32 length, bool limited)
 	}
 }
 
-/* The filter matches: counts, and sets the outcome if the filter decides. */
-static __always_inline void xg_filter_decide(struct xg_counters *counters, const struct xg_settings *settings,
-					     const struct xg_filter *filter, struct xg_filtering *packet)
+/* The filter has matched and counted the packet, and decides unless it is in shadow. */
+static __always_inline void xg_filter_decides(struct xg_counters *counters, const struct xg_filter *filter,
+					      struct xg_filtering *packet, u32 reason)
+{
+	if (filter->shadow)
+		return;
+	xg_probe_hit(XG_PROBE_FILTER, filter->slot);
+	xg_denied_by(counters, XG_PROBE_FILTER, filter->slot);
+	packet->outcome = reason;
+}
+
+/* The filter is a limit, and matches. */
+static __always_inline void xg_filter_limit(struct xg_counters *counters, const struct xg_settings *settings,
+					    const struct xg_filter *filter, struct xg_filtering *packet)
+{
+	bool within = xg_limit_take(filter, packet, settings->secrets);
+
+	xg_filter_hit(filter->slot, packet->length, !within);
+	if (!within)
+		xg_filter_decides(counters, filter, packet, XG_REASON_filter_limit);
+}
+
+/* The filter matches, its state included. */
+static __always_inline void xg_filter_matches(struct xg_counters *counters, const struct xg_filter *filter,
+					      struct xg_filtering *packet)
 {
 	u32 action = filter->action;
-	bool over = false;
 
 	if (filter->expires && filter->expires <= xg_now_boot())
 		return;
@@ -179,17 +205,13 @@ static __always_inline void xg_filter_decide(struct xg_counters *counters, const
 	/* The host needs the packet: as with closed ports. */
 	if (packet->needed && (action == XG_FILTER_DROP || action == XG_FILTER_LIMIT))
 		return;
-	if (action == XG_FILTER_LIMIT)
-		over = !xg_limit_take(filter, packet, settings->secrets);
-	xg_filter_hit(filter->slot, packet->length, over);
-	if (filter->shadow || action == XG_FILTER_COUNT || (action == XG_FILTER_LIMIT && !over))
+	if (action == XG_FILTER_LIMIT) {
+		packet->wants = XG_WANTS_LIMIT;
 		return;
-	xg_probe_hit(XG_PROBE_FILTER, filter->slot);
-	xg_denied_by(counters, XG_PROBE_FILTER, filter->slot);
-	if (action == XG_FILTER_PASS)
-		packet->outcome = packet->then;
-	else
-		packet->outcome = over ? XG_REASON_filter_limit : XG_REASON_filter;
+	}
+	xg_filter_hit(filter->slot, packet->length, false);
+	if (action != XG_FILTER_COUNT)
+		xg_filter_decides(counters, filter, packet, action == XG_FILTER_PASS ? packet->then : XG_REASON_filter);
 }
 
 #endif

@@ -9,7 +9,15 @@
 #include "../programs.h"
 #include "candidates.h"
 
-#define XG_FILTER_TURNS 48 /* before the program is entered again: 28 times suffice for all filters and tests */
+/*
+ * Turns before the program is entered again, of the 33 tail calls that the kernel allows. 28 of them suffice: a turn
+ * for each word, each filter, each limit, each test of bytes, and one for the state.
+ */
+#define XG_FILTER_TURNS 60
+#define XG_FILTER_LIMITS 512 /* of a set */
+
+_Static_assert(28 * XG_FILTER_TURNS > XG_FILTER_WORDS + XG_FILTERS + XG_FILTER_LIMITS + 64 + 1,
+	       "some filters would never be asked");
 
 /* The entry of the source (`which` 0) or the destination (1). */
 static __always_inline u32 xg_filter_address(void *set, const struct xg_filtering *packet, int which)
@@ -68,7 +76,7 @@ static __always_inline void xg_filter_classify(void *set, struct xg_filtering *p
 	if (!words)
 		return;
 	for (i = 0; i < XG_FILTER_FIELDS && i < fields; i++) {
-		xg_hide(i); /* as in xg_filter_next() */
+		xg_hide(i); /* or clang counts down from a number that the verifier does not know */
 		entry = xg_filter_entry(
 			set, head->tables[version][xg_within(i, XG_FILTER_FIELDS)],
 			packet->key[xg_within(head->keys[version][xg_within(i, XG_FILTER_FIELDS)], XG_FILTER_FIELDS)]);
@@ -79,12 +87,40 @@ static __always_inline void xg_filter_classify(void *set, struct xg_filtering *p
 	packet->rows = rows + fields;
 }
 
-/* The candidates of the next word; without one, no filter has decided. */
-static __always_inline void xg_filter_next(void *set, struct xg_filtering *packet)
+static __always_inline u64 xg_filter_word(void *set, const struct xg_filtering *packet, u32 word)
 {
-	const struct xg_filter_head *head = set;
-	u32 words = packet->words, rows = packet->rows, word, i;
-	u64 candidates = ~0ull;
+	u64 candidates = ~0ull, at = word * 8;
+	u32 i;
+
+	/* `rows` is read each time, or the verifier would go on with each number that a way out of the loop has shown.
+	 */
+	for (i = 0; i < XG_FILTER_FIELDS && i < packet->rows; i++) {
+		xg_hide(i); /* as in xg_filter_classify() */
+		candidates &= *(u64 *)xg_set_high(set, packet->row[xg_within(i, XG_FILTER_FIELDS)] + at);
+	}
+	return candidates;
+}
+
+/* Intersects the rows, and leaves in `words` those words that are not zero. */
+static __always_inline void xg_filter_intersect(void *set, struct xg_filtering *packet)
+{
+	u64 candidates;
+	u32 word;
+
+	for (word = 0; word < XG_FILTER_WORDS && packet->words >> word; word++) {
+		if (!(packet->words >> word & 1))
+			continue;
+		candidates = xg_filter_word(set, packet, word);
+		packet->word[xg_within(word, XG_FILTER_WORDS)] = candidates;
+		if (!candidates)
+			packet->words &= ~(1u << word);
+	}
+}
+
+/* The next word of candidates; without one, no filter has decided. */
+static __always_inline void xg_filter_next(const struct xg_filter_head *head, struct xg_filtering *packet)
+{
+	u32 words = packet->words, word;
 
 	if (!words) {
 		packet->outcome = packet->then;
@@ -93,42 +129,60 @@ static __always_inline void xg_filter_next(void *set, struct xg_filtering *packe
 	word = xg_filter_lowest(head, words);
 	packet->words = words & (words - 1);
 	packet->first = word * 64;
-	for (i = 0; i < XG_FILTER_FIELDS && i < rows; i++) {
-		xg_hide(i); /* or clang counts down from a number that the verifier does not know */
-		candidates &= *(u64 *)xg_set_high(set, packet->row[xg_within(i, XG_FILTER_FIELDS)] + word * 8ull);
-	}
-	packet->candidates = candidates;
+	packet->candidates = packet->word[xg_within(word, XG_FILTER_WORDS)];
 }
 
-/* One candidate, one test of bytes, or the next word. */
-static __always_inline void xg_filter_turn(struct xdp_md *ctx, struct xg_counters *counters,
-					   const struct xg_settings *settings, void *set, struct xg_filtering *packet)
+static __always_inline const struct xg_filter *xg_filter_of(void *set, u32 number)
 {
 	const struct xg_filter_head *head = set;
+
+	return xg_set_low(set, head->filters + number * (u64)sizeof(struct xg_filter));
+}
+
+/* A candidate: asks its tests of bytes, or lets it match. */
+static __always_inline void xg_filter_candidate(struct xdp_md *ctx, struct xg_counters *counters, void *set,
+						struct xg_filtering *packet)
+{
 	const struct xg_filter *filter;
 	u64 candidates = packet->candidates, missing;
 
-	if (!candidates) {
-		xg_filter_next(set, packet);
-		return;
-	}
-	filter = xg_set_low(set, head->filters +
-					 (packet->first + xg_filter_lowest(head, candidates)) * (u64)sizeof(*filter));
+	packet->filter = packet->first + xg_filter_lowest(set, candidates);
+	filter = xg_filter_of(set, packet->filter);
 	missing = filter->bytes & ~packet->tested;
 	if (missing) {
 		xg_filter_test(ctx, set, missing, packet);
 		return;
 	}
-	packet->candidates = candidates & (candidates - 1);
-	if (filter->bytes & ~packet->passed)
+	if (filter->state && !packet->state) {
+		packet->wants = XG_WANTS_STATE;
 		return;
-	if (filter->state) {
-		if (!packet->state)
-			packet->state = xg_filter_socket_state(ctx, packet);
-		if (filter->state != packet->state)
-			return;
 	}
-	xg_filter_decide(counters, settings, filter, packet);
+	packet->candidates = candidates & (candidates - 1);
+	if ((filter->bytes & ~packet->passed) || (filter->state && filter->state != packet->state))
+		return;
+	xg_filter_matches(counters, filter, packet);
+}
+
+/*
+ * One step: what the last one found to be wanted, a candidate, or the next word. What is long is a turn of its own, as
+ * the verifier then follows it once, not from each place that leads there.
+ */
+static __always_inline void xg_filter_turn(struct xdp_md *ctx, struct xg_counters *counters,
+					   const struct xg_settings *settings, void *set, struct xg_filtering *packet)
+{
+	u32 wants = packet->wants;
+
+	if (wants) {
+		packet->wants = XG_WANTS_NOTHING;
+		if (wants == XG_WANTS_STATE)
+			packet->state = xg_filter_socket_state(ctx, packet);
+		else
+			xg_filter_limit(counters, settings, xg_filter_of(set, packet->filter), packet);
+	} else if (packet->candidates) {
+		xg_filter_candidate(ctx, counters, set, packet);
+	} else {
+		xg_filter_next(set, packet);
+	}
 }
 
 /* A reason, or XG_NEXT: the SYN guard must see the packet. */
@@ -150,9 +204,11 @@ static __always_inline u32 xg_filters(struct xdp_md *ctx, struct xg_counters *co
 		packet->tested = 0;
 		packet->passed = 0;
 		packet->candidates = 0;
+		packet->wants = XG_WANTS_NOTHING;
 		if (!xg_filter_fields(ctx, head, packet))
 			return packet->then;
 		xg_filter_classify(set, packet);
+		xg_filter_intersect(set, packet);
 	}
 	for (i = 0; i < XG_FILTER_TURNS; i++) {
 		xg_filter_turn(ctx, counters, settings, set, packet);

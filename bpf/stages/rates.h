@@ -91,14 +91,18 @@ static __always_inline u64 xg_limit_ahead(u64 word, u64 now, u64 burst)
 /* Which of eight: that of the source, or else the one that is the least ahead. */
 static __always_inline u32 xg_limit_place(const struct xg_filter_buckets *set, u64 tag, u64 now, u64 burst)
 {
-	u64 best = ~0ull >> 1, score, word, better;
+	u64 best = ~0ull >> 1, score, word, other, better;
 	int i;
 
 #pragma unroll
 	for (i = 0; i < 8; i++) {
 		word = *(volatile u64 *)&set->word[i];
 		score = (xg_limit_ahead(word, now, burst) + 1) << 3;
-		score = (score & ~xg_same(word >> XG_TIME_BITS, tag)) | i;
+		other = ~xg_same(word >> XG_TIME_BITS, tag);
+		/* Hidden, so that none of it becomes a branch: the verifier would follow 256 ways through this loop. */
+		xg_hide(other);
+		score = (score & other) | i;
+		xg_hide(score);
 		better = (score - best) >> 63;
 		xg_hide(better);
 		best ^= (best ^ score) & (0 - better);

@@ -8,12 +8,13 @@ this host asks, one counts as well that matches all answers of an ordinary size.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
 from xdpguard.control.filter_lists import FilterLists
 from xdpguard.policy.filter import Filter
-from xdpguard.policy.matching.model import Field, ListTest, Range, Test
+from xdpguard.policy.matching.model import Field, Range, Test
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix
 
 Known = Mapping[Field, Sequence[Range] | None]  # what a field may be; None: lacking; not in it: anything, or lacking
@@ -104,11 +105,14 @@ def _answer(address: Prefix, service: Port) -> Known:
 
 
 def _fit(its: Filter, known: Known, lists: FilterLists) -> Fit:
-    found = [_tested(it, known) for it in its.match.tests]
-    found += [_listed(it, known, lists) for it in its.match.lists]
-    if Fit.NO in found:
-        return Fit.NO
-    return Fit.SOME if Fit.SOME in found or its.match.bytes else Fit.ALL
+    whole = not its.match.bytes
+    tests = itertools.chain(its.match.tests, (lists.test(it) for it in its.match.lists))
+    for test in tests:
+        found = _tested(test, known)
+        if found is Fit.NO:  # as most of many filters
+            return found
+        whole = whole and found is Fit.ALL
+    return Fit.ALL if whole else Fit.SOME
 
 
 def _tested(test: Test, known: Known) -> Fit:
@@ -122,7 +126,3 @@ def _tested(test: Test, known: Known) -> Fit:
         return Fit.ALL
     touched = any(low <= last and first <= high for low, high in test.ranges for first, last in may_be)
     return Fit.SOME if touched else Fit.NO
-
-
-def _listed(test: ListTest, known: Known, lists: FilterLists) -> Fit:
-    return _tested(lists.test(test), known)

@@ -37,6 +37,7 @@ NUMBERS: Mapping[str, Mapping[str, int]] = {
         "XG_MACS": abi.MACS,
         "XG_LISTS": abi.LISTS,
         "XG_FILTERS": abi.FILTERS,
+        "XG_FILTER_LIMITS": abi.FILTER_LIMITS,
         "XG_FILTER_SLOTS": abi.FILTER_SLOTS,
         "XG_FILTER_SETS": abi.FILTER_SETS,
         "XG_FILTER_LACKING": abi.FILTER_LACKING,

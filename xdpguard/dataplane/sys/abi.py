@@ -28,6 +28,7 @@ SHADOW_RULES = 8192  # shadow rules there may be
 MACS = 1024  # of devices above an interface
 LISTS = 1024  # named lists there may be
 FILTERS = 1024  # of a set
+FILTER_LIMITS = 512  # of them that may be limits
 FILTER_SLOTS = 2048  # of their hit counters
 FILTER_SETS = 16_384  # of token buckets of sources, eight in each
 FILTER_LACKING = 65_536  # key of a field that a packet lacks

@@ -45,6 +45,8 @@ class ClassifierFilter(NamedTuple):
 def entries(filters: Sequence[ClassifierFilter]) -> tuple[bytes, bytes]:
     """Return the entries of filters, and their tests of bytes."""
     tests: dict[Bytes, int] = {}
+    if (count := sum(its.limit is not None for its in filters)) > abi.FILTER_LIMITS:
+        raise FilterSetFull(f"{count} limits, of at most {abi.FILTER_LIMITS}")
     limits = [its for its in filters if its.limit and its.limit.per != "filter"]
     # Each limit per source has a part of the table; all are equal, and powers of two.
     part = abi.FILTER_SETS >> max(0, len(limits) - 1).bit_length()

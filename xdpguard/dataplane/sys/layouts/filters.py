@@ -6,7 +6,7 @@ from __future__ import annotations
 from xdpguard.dataplane.sys.layouts.base import Layout, octets, padding, u8, u16, u32, u64
 
 FIELDS = 16  # keys of a packet
-FILTERING = 232  # bytes of what the program notes of a packet
+FILTERING = 408  # bytes of what the program notes of a packet
 
 
 class Filter(Layout):
