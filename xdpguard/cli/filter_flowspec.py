@@ -47,7 +47,7 @@ def bring(
     ] = False,
 ) -> None:
     """Add FlowSpec rules of GoBGP or ExaBGP as filters."""
-    from xdpguard.cli.filters import change
+    from xdpguard.cli.filter_changes import change
     from xdpguard.control.filter_order import with_new
     from xdpguard.policy.filters import new_filter
     from xdpguard.policy.flowspec.entries import entries

@@ -63,7 +63,7 @@ def presets(
 
 
 def _add(context: typer.Context, chosen: list[Preset], enforce: bool, confirm: str, force: bool) -> None:
-    from xdpguard.cli.filters import change
+    from xdpguard.cli.filter_changes import change
     from xdpguard.cli.filters_shown import added
     from xdpguard.control.filter_order import with_new
     from xdpguard.policy.filters import FilterEntry, new_filter

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +12,7 @@ import typer
 from xdpguard import units
 from xdpguard.cli import filter_flowspec, filter_presets, filters_shown, places, probing, render, undoing
 from xdpguard.cli.changing import reason_of
+from xdpguard.cli.filter_changes import change
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError
 
@@ -214,42 +215,6 @@ def _parsed(entry: object, life: str | None) -> NewFilter:
     except MatchError as error:
         typer.echo(error.shown(), err=True)
         raise
-
-
-def change(
-    context: typer.Context,
-    plan: Callable[[list[Filter]], list[Filter]],
-    forced: Collection[str] | None,
-    told: Callable[[Ruleset], Sequence[str]],
-    confirm: str,
-    force: bool,
-    notes: Callable[[Ruleset, Collection[str]], Sequence[str]] | None = None,
-    stored: bool = True,
-) -> None:
-    """Change the filters as planned, unless that cuts off what the host needs, and say what is so now.
-
-    ``forced``: the filters that --force is about; None: all. ``stored``: say where they are in force.
-    """
-    from xdpguard.control import needed, safety
-    from xdpguard.control.presence import presences
-
-    with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
-        found.filters.purge()
-        wanted = plan(found.filters.stored.all())
-        if not force:
-            now = time.time()
-            safety.check_filters(found.store, [it for it in wanted if it.alive(now)])
-        found.filters.apply(wanted)
-        if force:
-            names = forced if forced is not None else [it.name for it in found.filters.alive()]
-            needed.accept(found.store, filters=names)
-        lines = told(found)
-        more = notes(found, forced or ()) if notes else ()
-        where = presences(found.store)
-    for text in lines:
-        render.say(text)
-    for text in (*more, *(where.notes() if stored else ())):
-        render.note(text)
 
 
 def _show(context: typer.Context, name: str, as_json: bool) -> None:
