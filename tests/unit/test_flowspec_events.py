@@ -114,7 +114,7 @@ def test_events_that_have_no_meaning_here_are_named(text: str, message: str) -> 
 
 WORDS = "flow source-ipv4 192.0.2.0/24 protocol =udp source-port [ =53 >1 ] tcp-flags !ack fragment x"
 PIECES = st.sampled_from(WORDS.split())
-COMMUNITY = st.builds(dict, value=st.integers(0, 1 << 65) | st.just(0x8006 << 48))
+COMMUNITY: st.SearchStrategy[object] = (st.integers(0, 1 << 65) | st.just(0x8006 << 48)).map(lambda it: {"value": it})
 
 
 @given(st.lists(PIECES, max_size=8).map(" ".join), st.lists(COMMUNITY, max_size=3))

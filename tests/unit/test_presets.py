@@ -13,7 +13,13 @@ from xdpguard.errors import UsageError
 from xdpguard.policy.flowspec.rule import Does
 from xdpguard.policy.flowspec.text import written as flowspec
 from xdpguard.policy.matching.parsing import parse
-from xdpguard.policy.presets.catalogue import PRESETS, preset
+from xdpguard.policy.presets.catalogue import GROUPS, PRESETS, group_of, presets
+from xdpguard.policy.presets.preset import Preset
+
+
+def preset(name: str) -> Preset:
+    (found,) = presets([name])
+    return found
 
 
 def test_each_has_a_case() -> None:
@@ -40,9 +46,19 @@ def test_it_has_an_action_a_source_and_words(name: str) -> None:
 
 
 def test_a_name_that_there_is_not() -> None:
-    with pytest.raises(UsageError, match="no preset 'memcache'") as caught:
+    with pytest.raises(UsageError, match="no preset or group 'memcache'") as caught:
         preset("memcache")
     assert caught.value.remedy == "did you mean memcached?"
+
+
+def test_groups_stand_for_their_presets_and_none_is_there_twice() -> None:
+    assert presets(["icmp", "icmp-echo", "dns", "dns"]) == [*GROUPS["icmp"], preset("dns")]
+    assert presets(GROUPS) == list(PRESETS)
+    assert not set(GROUPS) & {it.name for it in PRESETS}
+    assert group_of(preset("gre")) == "stray"
+    with pytest.raises(UsageError, match="no preset or group 'x1'") as caught:
+        presets(["dns", "x1"])
+    assert "xdpguard filter presets" in caught.value.remedy
 
 
 def test_those_that_compare_ports_and_lengths_can_be_announced() -> None:

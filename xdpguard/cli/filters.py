@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import filter_flowspec, filter_presets, filters_shown, places, probing, render, undoing
+from xdpguard.cli import (
+    filter_flowspec,
+    filter_presets,
+    filter_readings,
+    filters_shown,
+    places,
+    probing,
+    undoing,
+)
 from xdpguard.cli.changing import reason_of
 from xdpguard.cli.filter_changes import change
-from xdpguard.cli.session import options, ruleset
+from xdpguard.cli.session import options
 from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,8 +74,8 @@ filter_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     filter_app.command(epilog=_ADD_EXAMPLES)(add)
-    filter_app.command("list")(show_all)
-    filter_app.command()(show)
+    filter_app.command("list", epilog=filter_readings.LIST_EXAMPLES)(filter_readings.show_all)
+    filter_app.command(epilog=filter_readings.SHOW_EXAMPLES)(filter_readings.show)
     filter_app.command()(remove)
     filter_app.command(epilog=_MOVE_EXAMPLES)(move)
     filter_app.command(epilog=_TEST_EXAMPLES)(test)
@@ -122,29 +130,6 @@ def add(
         return filters_shown.added(found, new)
 
     change(context, plan, [name], told, confirm, force, filters_shown.asked_lists)
-
-
-def show_all(context: typer.Context, as_json: _Json = False) -> None:
-    """Show the filters in the order in which they are asked, and what they have matched."""
-    _show(context, "", as_json)
-
-
-def show(
-    context: typer.Context,
-    name: _Name,
-    flowspec: Annotated[bool, typer.Option("--flowspec", help="As BGP FlowSpec rules; see --form.")] = False,
-    form: Annotated[str, typer.Option("--form", metavar="FORM", help="With --flowspec: gobgp or exabgp.")] = "gobgp",
-    as_json: _Json = False,
-) -> None:
-    """Show one filter: what it matches, does and has matched, or as rules of BGP FlowSpec."""
-    if not flowspec:
-        _show(context, name, as_json)
-        return
-    from xdpguard.control.filter_order import found as find
-
-    with ruleset(options(context), read_only=True) as kept:
-        its = find(kept.filters.stored.all(), name)
-    filter_flowspec.show(its, form)
 
 
 def remove(
@@ -215,37 +200,6 @@ def _parsed(entry: object, life: str | None) -> NewFilter:
     except MatchError as error:
         typer.echo(error.shown(), err=True)
         raise
-
-
-def _show(context: typer.Context, name: str, as_json: bool) -> None:
-    from xdpguard.control.filter_order import found as find
-    from xdpguard.control.presence import presences
-
-    with ruleset(options(context), read_only=True) as kept:
-        if name:
-            find(kept.filters.stored.all(), name)
-        pairs = list(enumerate(kept.filters.in_force(), start=1))
-        where = presences(kept.store)
-        asked = filters_shown.asked_lists(kept, [name]) if name else []
-    mine = [(place, it) for place, it in pairs if name in ("", it.its.name)]
-    if as_json:
-        from xdpguard.cli.answers.filters import Filter as Answer
-
-        answers = [Answer.of(it, place, where) for place, it in mine]
-        render.print_json(answers[0] if name else answers)
-        return
-    if name:
-        for text in filters_shown.lines(*mine[0], len(pairs)):
-            render.say(text)
-    elif mine:
-        now = time.time()
-        rows = [filters_shown.row(place, it, now) for place, it in mine]
-        render.print_table(filters_shown.COLUMNS, rows, right="no. packets bytes limited")
-    else:
-        render.say("no filters; add one with: xdpguard filter add NAME MATCH --drop")
-        return
-    for text in (*asked, *where.notes("nothing is attached: none of these is in force")):
-        render.note(text)
 
 
 def _named(names: Sequence[str]) -> str:

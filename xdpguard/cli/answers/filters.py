@@ -78,6 +78,7 @@ class Preset(Struct, frozen=True):
     """A ready-made filter; ``limit``: the rate of a limit."""
 
     name: str
+    group: str
     match: str
     action: str
     limit: str | None
@@ -86,8 +87,8 @@ class Preset(Struct, frozen=True):
     source: str
 
     @classmethod
-    def of(cls, its: Made) -> Preset:
-        """Convert one."""
+    def of(cls, its: Made, group: str) -> Preset:
+        """Convert one of a group."""
         limited = its.action == "limit"
         rate, per = (its.rate, its.per) if limited else (None, None)
-        return cls(its.name, its.text, its.action, rate, per, its.summary, its.source)
+        return cls(its.name, group, its.text, its.action, rate, per, its.summary, its.source)

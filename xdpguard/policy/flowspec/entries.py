@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from xdpguard.policy.filter import Filter
+from xdpguard.errors import UsageError
+from xdpguard.policy.filter import Filter, check_name
 from xdpguard.policy.filters import FilterEntry
 from xdpguard.policy.flowspec.rule import Does
 from xdpguard.policy.flowspec.text import Imported
@@ -27,20 +28,31 @@ def does_of(its: Filter) -> Does:
     return Does("limit", limit.per_second / 8, "bytes", shared)
 
 
-def entries(rules: Iterable[Imported], shadow: bool, reason: str) -> list[FilterEntry]:
-    """Return rules as filters to add, in their order, each with a name of its own."""
+def label_start(label: str) -> str:
+    """Return what the names of a label's filters begin with. Raise UsageError if it cannot begin a name."""
+    if label:
+        check_name(label)
+        if len(label) > _LONGEST // 2:
+            raise UsageError(f"the label is longer than {_LONGEST // 2} characters", "give a shorter one")
+    return label and f"{label}-"
+
+
+def entries(rules: Iterable[Imported], shadow: bool, reason: str, start: str = "") -> list[FilterEntry]:
+    """Return rules as filters to add, in their order, each with a name of its own that begins with ``start``."""
     names: set[str] = set()
     found = []
     for rule in rules:
-        name = _name(rule, names)
+        name = _name(rule, start, names)
         names.add(name)
         action, limit = ("", _rate(rule.does)) if rule.does.action == "limit" else (rule.does.action, "")
         found.append(FilterEntry(name, written(rule.match), action, limit, shadow=shadow, reason=reason))
     return found
 
 
-def _name(rule: Imported, taken: set[str]) -> str:
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "-", rule.name).lstrip("_.-")[:_LONGEST] or f"flowspec-{rule.line}"
+def _name(rule: Imported, start: str, taken: set[str]) -> str:
+    named = re.sub(r"[^A-Za-z0-9_.-]", "-", rule.name).lstrip("_.-")
+    named = named or (str(rule.line) if start else f"flowspec-{rule.line}")
+    plain = (named if named.startswith(start) else start + named)[:_LONGEST]
     name, number = plain, 1
     while name in taken:
         number += 1
