@@ -9,6 +9,8 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from topology import CLIENTS4, CLIENTS6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC
+
 from xdpguard.policy.matching.model import Base, Field, Match
 
 TCP, UDP, ICMP, ESP, ICMPV6 = 6, 17, 1, 50, 58
@@ -124,3 +126,64 @@ def _ipv6(chosen: random.Random, fields: dict[Field, int], payload: bytes) -> tu
     first = 6 << 28 | fields[Field.DSCP] << 22 | chosen.choice((0, 0x12345))
     start = struct.pack("!IHBB", first, len(extensions) + len(payload), following, fields[Field.TTL])
     return start + source + destination + extensions + payload, 40 + len(extensions)
+
+
+def packet(protocol: int, payload: bytes = b"", version: int = 4, **fields: int) -> Sample:
+    """Make a packet of the lab's first client for its server; fields by their names in capitals."""
+    its: dict[Field, int] = {
+        Field.VERSION: version,
+        Field.PROTOCOL: protocol,
+        Field.FRAGMENT: 0,
+        Field.TTL: 60,
+        Field.DSCP: 0,
+        **({Field.SPORT: 40000, Field.DPORT: 50000} if protocol in (TCP, UDP) else {}),
+        **({Field.TCP_FLAGS: 2} if protocol == TCP else {}),
+        **({Field.ICMP_TYPE: 8, Field.ICMP_CODE: 0} if protocol in (ICMP, ICMPV6) else {}),
+        **{Field[name]: value for name, value in fields.items()},
+    }
+    transport, behind = _headers(its, len(payload)), 0
+    if its[Field.FRAGMENT] == 2:
+        transport = b""
+        for field in (Field.SPORT, Field.DPORT, Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE):
+            its.pop(field, None)
+    elif protocol in (TCP, UDP):
+        behind = len(transport)
+        its[Field.ESTABLISHED] = its.get(Field.ESTABLISHED, 0)
+    network = _network4(its, transport + payload) if version == 4 else _network6(its, transport + payload)
+    its[Field.LENGTH] = len(network) + len(transport) + len(payload)
+    link = bytes.fromhex((SERVER_MAC + OUTSIDE_MAC).replace(":", "")) + (b"\x08\0" if version == 4 else b"\x86\xdd")
+    bases = {Base.LINK: 0, Base.NETWORK: 14}
+    if its[Field.FRAGMENT] != 2:
+        bases[Base.TRANSPORT] = 14 + len(network)
+    if behind:
+        bases[Base.INNER] = bases[Base.TRANSPORT] + behind
+    return Sample(link + network + transport + payload, its, bases, len(network) > 40)
+
+
+def _headers(its: Mapping[Field, int], size: int) -> bytes:
+    if its[Field.PROTOCOL] == TCP:
+        ports = its[Field.SPORT], its[Field.DPORT]
+        return struct.pack("!HHIIBBHHH", *ports, 1, 1, 5 << 4, its[Field.TCP_FLAGS], 1000, 0, 0)
+    if its[Field.PROTOCOL] == UDP:
+        return struct.pack("!HHHH", its[Field.SPORT], its[Field.DPORT], 8 + size, 0)
+    return struct.pack("!BBHI", its.get(Field.ICMP_TYPE, 0), its.get(Field.ICMP_CODE, 0), 0, 0)
+
+
+def _network4(its: dict[Field, int], payload: bytes) -> bytes:
+    its[Field.FRAG_OFF] = (0, 0x2000, 5)[its[Field.FRAGMENT]]
+    start = struct.pack(
+        "!BBHHHBB", 0x45, 0, 20 + len(payload), 1, its[Field.FRAG_OFF], its[Field.TTL], its[Field.PROTOCOL]
+    )
+    ends = socket.inet_aton(CLIENTS4[0]) + socket.inet_aton(SERVER4)
+    words = struct.unpack("!10H", start + b"\0\0" + ends)
+    total = sum(words)
+    total = (total & 0xFFFF) + (total >> 16)
+    return start + struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + ends
+
+
+def _network6(its: Mapping[Field, int], payload: bytes) -> bytes:
+    extension, following = b"", its[Field.PROTOCOL]
+    if its[Field.FRAGMENT]:
+        extension, following = struct.pack("!BBHI", following, 0, (0, 1, 5 << 3)[its[Field.FRAGMENT]], 9), 44
+    ends = socket.inet_pton(socket.AF_INET6, CLIENTS6[0]) + socket.inet_pton(socket.AF_INET6, SERVER6)
+    return struct.pack("!IHBB", 6 << 28, len(extension) + len(payload), following, its[Field.TTL]) + ends + extension

@@ -1,18 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The commands filter add, list, show, remove, move, test."""
+"""The commands filter add, list, show, remove, move, test, presets, import."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xdpguard import units
-from xdpguard.cli import filters_shown, places, probing, render, undoing
+from xdpguard.cli import (
+    filter_flowspec,
+    filter_presets,
+    filter_readings,
+    filters_shown,
+    places,
+    probing,
+    undoing,
+)
 from xdpguard.cli.changing import reason_of
-from xdpguard.cli.session import options, ruleset
+from xdpguard.cli.filter_changes import change
+from xdpguard.cli.session import options
 from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,11 +74,13 @@ filter_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     filter_app.command(epilog=_ADD_EXAMPLES)(add)
-    filter_app.command("list")(show_all)
-    filter_app.command()(show)
+    filter_app.command("list", epilog=filter_readings.LIST_EXAMPLES)(filter_readings.show_all)
+    filter_app.command(epilog=filter_readings.SHOW_EXAMPLES)(filter_readings.show)
     filter_app.command()(remove)
     filter_app.command(epilog=_MOVE_EXAMPLES)(move)
     filter_app.command(epilog=_TEST_EXAMPLES)(test)
+    filter_app.command(epilog=filter_presets.PRESETS_EXAMPLES)(filter_presets.presets)
+    filter_app.command("import", epilog=filter_flowspec.IMPORT_EXAMPLES)(filter_flowspec.bring)
     app.add_typer(filter_app, name="filter")
 
 
@@ -118,17 +129,7 @@ def add(
     def told(found: Ruleset) -> list[str]:
         return filters_shown.added(found, new)
 
-    _change(context, plan, [name], told, confirm, force, filters_shown.asked_lists)
-
-
-def show_all(context: typer.Context, as_json: _Json = False) -> None:
-    """Show the filters in the order in which they are asked, and what they have matched."""
-    _show(context, "", as_json)
-
-
-def show(context: typer.Context, name: _Name, as_json: _Json = False) -> None:
-    """Show one filter: what it matches, does and has matched."""
-    _show(context, name, as_json)
+    change(context, plan, [name], told, confirm, force, filters_shown.asked_lists)
 
 
 def remove(
@@ -142,7 +143,7 @@ def remove(
 
     wanted = list(dict.fromkeys(names))
     told = f"removed {_named(wanted)}"
-    _change(context, lambda held: without(held, wanted), None, lambda found: [told], confirm, force, stored=False)
+    change(context, lambda held: without(held, wanted), None, lambda found: [told], confirm, force, stored=False)
 
 
 def move(
@@ -160,7 +161,7 @@ def move(
 
     if bool(before) == last:
         raise UsageError("give --before NAME or --last", "xdpguard filter list shows the order")
-    _change(
+    change(
         context,
         lambda held: moved(held, name, before),
         None,
@@ -199,73 +200,6 @@ def _parsed(entry: object, life: str | None) -> NewFilter:
     except MatchError as error:
         typer.echo(error.shown(), err=True)
         raise
-
-
-def _change(
-    context: typer.Context,
-    plan: Callable[[list[Filter]], list[Filter]],
-    forced: Collection[str] | None,
-    told: Callable[[Ruleset], Sequence[str]],
-    confirm: str,
-    force: bool,
-    notes: Callable[[Ruleset, Collection[str]], Sequence[str]] | None = None,
-    stored: bool = True,
-) -> None:
-    """Change the filters as planned, unless that cuts off what the host needs, and say what is so now.
-
-    ``forced``: the filters that --force is about; None: all. ``stored``: say where they are in force.
-    """
-    from xdpguard.control import needed, safety
-    from xdpguard.control.presence import presences
-
-    with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
-        found.filters.purge()
-        wanted = plan(found.filters.stored.all())
-        if not force:
-            now = time.time()
-            safety.check_filters(found.store, [it for it in wanted if it.alive(now)])
-        found.filters.apply(wanted)
-        if force:
-            names = forced if forced is not None else [it.name for it in found.filters.alive()]
-            needed.accept(found.store, filters=names)
-        lines = told(found)
-        more = notes(found, forced or ()) if notes else ()
-        where = presences(found.store)
-    for text in lines:
-        render.say(text)
-    for text in (*more, *(where.notes() if stored else ())):
-        render.note(text)
-
-
-def _show(context: typer.Context, name: str, as_json: bool) -> None:
-    from xdpguard.control.filter_order import found as find
-    from xdpguard.control.presence import presences
-
-    with ruleset(options(context), read_only=True) as kept:
-        if name:
-            find(kept.filters.stored.all(), name)
-        pairs = list(enumerate(kept.filters.in_force(), start=1))
-        where = presences(kept.store)
-        asked = filters_shown.asked_lists(kept, [name]) if name else []
-    mine = [(place, it) for place, it in pairs if name in ("", it.its.name)]
-    if as_json:
-        from xdpguard.cli.answers.filters import Filter as Answer
-
-        answers = [Answer.of(it, place, where) for place, it in mine]
-        render.print_json(answers[0] if name else answers)
-        return
-    if name:
-        for text in filters_shown.lines(*mine[0], len(pairs)):
-            render.say(text)
-    elif mine:
-        now = time.time()
-        rows = [filters_shown.row(place, it, now) for place, it in mine]
-        render.print_table(filters_shown.COLUMNS, rows, right="no. packets bytes limited")
-    else:
-        render.say("no filters; add one with: xdpguard filter add NAME MATCH --drop")
-        return
-    for text in (*asked, *where.notes("nothing is attached: none of these is in force")):
-        render.note(text)
 
 
 def _named(names: Sequence[str]) -> str:

@@ -39,6 +39,17 @@ def with_new(held: Sequence[Filter], new: NewFilter, before: str, replace: bool)
     return _inserted(rest, [new.stored(0, NEW)], _place_of(rest, before))
 
 
+def with_last(held: Sequence[Filter], new: Sequence[NewFilter], replace: bool) -> list[Filter]:
+    """Return them with new ones behind all others, in their order; with ``replace`` instead of those of their names."""
+    found = list(held)
+    for it in new:
+        found = with_new(found, it, "", replace)
+    names = {it.name: place for place, it in enumerate(new)}
+    rest = [it for it in found if it.name not in names]
+    mine = sorted((it for it in found if it.name in names), key=lambda it: names[it.name])
+    return _inserted(rest, mine, len(rest))
+
+
 def without(held: Sequence[Filter], names: Collection[str]) -> list[Filter]:
     """Return them without some. Raise XdpguardError naming the first that does not exist."""
     for it in (found(held, name) for name in names):

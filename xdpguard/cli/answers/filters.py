@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The answers of ``filter list`` and ``filter show``."""
+"""The answers of ``filter list``, ``filter show`` and ``filter presets``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xdpguard.control.filters import FilterWithHits
     from xdpguard.control.presence import Presences
     from xdpguard.policy.limit import Limit as Limited
+    from xdpguard.policy.presets.preset import Preset as Made
 
 
 class Limit(Struct, frozen=True):
@@ -71,3 +72,23 @@ class Filter(Struct, frozen=True, kw_only=True):
             **item.hits._asdict(),
             in_force=UNSET if where is None else bool(where.enforcing),
         )
+
+
+class Preset(Struct, frozen=True):
+    """A ready-made filter; ``limit``: the rate of a limit."""
+
+    name: str
+    group: str
+    match: str
+    action: str
+    limit: str | None
+    per: str | None
+    summary: str
+    source: str
+
+    @classmethod
+    def of(cls, its: Made, group: str) -> Preset:
+        """Convert one of a group."""
+        limited = its.action == "limit"
+        rate, per = (its.rate, its.per) if limited else (None, None)
+        return cls(its.name, group, its.text, its.action, rate, per, its.summary, its.source)

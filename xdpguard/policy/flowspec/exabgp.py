@@ -32,6 +32,15 @@ _NAMES = {
 _NAMES6 = {**_NAMES, Component.PROTOCOL: "next-header", Component.DSCP: "traffic-class"}
 _WORDS = {word: component for names in (_NAMES, _NAMES6) for component, word in names.items()}
 _WORDS |= {f"{_NAMES[it]}-ipv{version}": it for it in PREFIXES for version in (4, 6)}
+# The same numbers in rules of IPv6.
+_ICMP_TYPES = {
+    "echo-reply": 0, "unreachable": 3, "source-quench": 4, "redirect": 5, "echo-request": 8, "router-advertisement": 9,
+    "router-solicit": 10, "time-exceeded": 11, "parameter-problem": 12, "timestamp": 13, "timestamp-reply": 14,
+    "info-request": 15, "info-reply": 16, "mask-request": 17, "mask-reply": 18, "traceroute": 30,
+    "experimental-mobility": 41, "extended-echo-request": 42, "extended-echo-reply": 43, "experimental-one": 253,
+    "experimental-two": 254,
+}  # fmt: skip
+_NAME = re.compile(r"[a-z][a-z-]*")
 # Words that only rules of one IP version have, for rules without a prefix.
 _OF_VERSION = {"protocol": 4, "dscp": 4, "next-header": 6, "traffic-class": 6, "flow-label": 6}
 _EVERYTHING6 = Prefix(0, 0)
@@ -142,7 +151,7 @@ def _route(body: list[str]) -> Rule:
             statement.append(word)
         elif statement:
             if section == "match":
-                versions |= _component(statement, components)
+                versions |= component(statement, components)
             elif section == "then":
                 actions = _action(actions, statement)
             elif statement[0] not in ("rd", "route-distinguisher", "next-hop"):
@@ -153,21 +162,24 @@ def _route(body: list[str]) -> Rule:
     return Rule(versions.pop() if versions else 4, tuple(sorted(components.items())), actions)
 
 
-def _component(statement: list[str], components: dict[Component, Value]) -> set[int]:
+def component(statement: list[str], components: dict[Component, Value]) -> set[int]:
+    """Parse a component into ``components``; return the IP version that it shows, if it shows one."""
     word, values = statement[0], statement[1:]
     if word not in _WORDS:
         raise UsageError(f"{shown(word)} is not a component", f"known are {', '.join(_NAMES.values())}")
-    component = _WORDS[word]
-    if component in components:
+    its = _WORDS[word]
+    if its in components:
         raise UsageError(f"{word} is given twice", "write several values in brackets: [ =80 =443 ]")
     text = " ".join(it.strip("[]") for it in values)
-    if component in PREFIXES:
+    if its in PREFIXES:
         address, _, lengths = text.strip().partition("/")
         length, _, offset = lengths.partition("/")
-        version, components[component] = words.prefix(f"{address}/{length}" if length else address, offset)
+        version, components[its] = words.prefix(f"{address}/{length}" if length else address, offset)
         return {version}
-    found: tuple[Op, ...] = words.ops(component, text, lambda it: words.named(it, _SYNONYMS))
-    components[component] = found
+    if its is Component.ICMP_TYPE:
+        text = _NAME.sub(lambda it: str(_ICMP_TYPES.get(it[0], it[0])), text)
+    found: tuple[Op, ...] = words.ops(its, text, lambda it: words.named(it, _SYNONYMS))
+    components[its] = found
     return {_OF_VERSION[word]} if word in _OF_VERSION else set()
 
 

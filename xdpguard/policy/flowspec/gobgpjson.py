@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -58,16 +57,10 @@ class _Community(Struct):
     value: Any = None
 
 
-def is_json(text: str) -> bool:
-    """Return whether a text could be JSON: no route and no command begins like it."""
-    begin = text.lstrip()
-    return begin[:1] == "[" or (begin[:1] == "{" and begin[1:].lstrip()[:1] in ('"', "}"))
-
-
-def read(text: str) -> Iterator[tuple[int, str, Rule]]:
-    """Parse one or several JSON values; yield the rules that are not withdrawn later, with their numbers."""
+def read(values: Iterable[object]) -> Iterator[tuple[int, str, Rule]]:
+    """Parse JSON values; yield the rules that are not withdrawn later, with their numbers."""
     found: dict[tuple[object, ...], tuple[int, str, Rule]] = {}
-    for number, path in enumerate(_paths(text), 1):
+    for number, path in enumerate(_paths(values), 1):
         try:
             parsed = msgspec.convert(path, _Path)
             made = _rule(parsed)
@@ -81,14 +74,8 @@ def read(text: str) -> Iterator[tuple[int, str, Rule]]:
     yield from found.values()
 
 
-def _paths(text: str) -> Iterator[object]:
-    decoder, at = json.JSONDecoder(), 0
-    while text[at:].strip():
-        at += len(text[at:]) - len(text[at:].lstrip())
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            raise UsageError("not valid JSON", "write what gobgp -j shows") from error
+def _paths(values: Iterable[object]) -> Iterator[object]:
+    for value in values:
         if isinstance(value, dict):
             # A rule with its paths, of which one is the best.
             for paths in value.values():

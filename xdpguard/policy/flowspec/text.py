@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.flowspec import exabgp, gobgp, gobgpjson
+from xdpguard.policy.flowspec import exabgp, exabgpjson, gobgp, gobgpjson
 from xdpguard.policy.flowspec.conversion import does_of, matches_of, rules_of
+from xdpguard.policy.flowspec.jsonvalues import is_json, values
 from xdpguard.policy.flowspec.rule import Does, Rule, ordered
 from xdpguard.policy.matching.model import Match
 from xdpguard.units import visible
@@ -38,8 +39,8 @@ def written(match: Match, does: Does, form: Form, name: str = "filter") -> str:
 def read(text: str, label: str) -> list[Imported]:
     """Return the filters that rules stand for, in the order in which FlowSpec asks the rules, not that of the text.
 
-    ``text``: commands or JSON of GoBGP, or routes of ExaBGP, called ``label`` in errors. Raise UsageError for the first
-    rule that is wrong or has no meaning here; none is left out.
+    ``text``: commands or JSON of GoBGP, routes or JSON of ExaBGP, called ``label`` in errors. Raise UsageError for the
+    first rule that is wrong or has no meaning here; none is left out.
     """
     try:
         rules = _once(_rules(text))
@@ -52,8 +53,9 @@ def read(text: str, label: str) -> list[Imported]:
 
 
 def _rules(text: str) -> Iterable[tuple[int, str, Rule]]:
-    if gobgpjson.is_json(text):
-        return gobgpjson.read(text)
+    if is_json(text):
+        its = values(text)
+        return exabgpjson.read(its) if its and exabgpjson.is_event(its[0]) else gobgpjson.read(its)
     return exabgp.read(text) if "{" in text else _commands(text)
 
 

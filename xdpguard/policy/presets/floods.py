@@ -7,7 +7,7 @@ from xdpguard.policy.presets.preset import Preset
 
 _RFC = "https://www.rfc-editor.org/rfc/rfc"
 
-FLOODS = (
+ICMP = (
     Preset("icmp-echo", "icmp type echo-request", "limit", "pings, IPv4", f"{_RFC}792.html", "20/s", "source"),
     Preset(
         "icmpv6-echo",
@@ -48,6 +48,8 @@ FLOODS = (
         "fragmented ICMP; cuts pings larger than the path's MTU",
         f"{_RFC}8900.html#section-3",
     ),
+)
+TCP = (
     Preset(
         "tcp-synack",
         "tcp flags & (syn | ack) == syn | ack state != established",
@@ -79,6 +81,8 @@ FLOODS = (
         "SYNs longer than the longest headers; cuts TCP Fast Open",
         f"{_RFC}7413.html",
     ),
+)
+FRAGMENTS = (
     Preset(
         "fragments-udp",
         "meta l4proto udp fragment yes",
@@ -101,6 +105,8 @@ FLOODS = (
         "first fragments shorter than any link's MTU makes them",
         f"{_RFC}791.html#section-3.2",
     ),
+)
+STRAY = (
     Preset(
         "udp-empty",
         "ip protocol udp fragment no meta length 28",

@@ -34,7 +34,7 @@ REFLECTORS = (
     _dropped(
         "ntp",
         "udp sport 123 @ih,5,3 >= 6",
-        "NTP control and private messages (modes 6 and 7, monlist); cuts ntpq of other hosts, and no time",
+        "NTP control and private messages (modes 6 and 7, monlist); cuts ntpq to other hosts, not time itself",
         "https://www.kb.cert.org/vuls/id/348126",
     ),
     _dropped(
