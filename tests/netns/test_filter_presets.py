@@ -28,7 +28,7 @@ PORT = 50000  # to which packets without a port of their own go
 
 
 def samples(names: Sequence[str], part: int) -> list[Sample]:
-    """What presets are for (0), or honest packets beside that (1); of sockets that are there, see test_filter_traffic."""
+    """What presets are for (0), or honest packets beside that (1), of no socket: for those see test_filter_traffic."""
     return [it for name in names for it in CASES[name][part] if not it.fields.get(Field.ESTABLISHED)]
 
 

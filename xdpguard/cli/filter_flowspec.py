@@ -77,7 +77,8 @@ def bring(
     def plan(held: list[Filter]) -> list[Filter]:
         names = {it.name for it in new}
         if start and replace:
-            gone.extend(it.name for it in held if it.name.startswith(start) and it.name not in names)
+            mine = (it.name for it in held if it.name.startswith(start) and it.source == "cli")
+            gone.extend(name for name in mine if name not in names)
         return with_last([it for it in held if it.name not in gone], new, replace)
 
     def told(found: Ruleset) -> list[str]:
