@@ -38,6 +38,7 @@ def test_all_filters_as_rules_and_what_is_said_of_the_others(command: Command) -
     assert "again is left out: FlowSpec has one rule for the packets of both it and long" in said.err
     assert "ttl is left out: FlowSpec cannot say ip ttl" in said.err
     assert "ntp is left out: in shadow" in said.err
+    assert "FlowSpec has no burst" in said.err
     assert "routers ask friend before long" in said.err
     assert "web before" not in said.err, "no packet matches both"
     answer = command.json("filter", "list", "--flowspec", "--form", "exabgp")

@@ -150,4 +150,5 @@ def test_groups_are_added_once_and_hold_their_sources(attached: Command) -> None
     attached.ok("filter", "add", "gre", "ip protocol gre ip ttl 5", "--drop")
     assert "there is another filter gre already" in attached.refused(1, "filter", "presets", "stray", "--add")
     assert "port-0" not in told(attached), "all of a group, or none"
+    assert "leave out one" in attached.refused(2, "filter", "presets", "tcp", "--add", "--json")
     assert {it["group"] for it in attached.json("filter", "presets", "tcp", "icmp")} == {"tcp", "icmp"}
