@@ -40,7 +40,7 @@ def dropped(command: Command) -> int:
 def test_each_preset_counts_what_it_is_for_and_nothing_honest(attached: Command, lab: Lab) -> None:
     attached.ok("filter", "presets", *(it.name for it in PRESETS), "--add")
     attached.ok("filter", "add", "all", "meta nfproto { ipv4, ipv6 }", "--count")
-    # Of sockets that are there, see test_filters: these packets have none.
+    # Of sockets that are there, see test_filter_traffic: these packets have none.
     samples = [it for both in CASES.values() for part in both for it in part if not it.fields.get(Field.ESTABLISHED)]
     expected = {it.name: sum(matches(parse(it.text), one) for one in samples) for it in PRESETS}
     assert min(expected.values()) > 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from topology import CLIENTS4, CLIENTS6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC
@@ -50,14 +50,14 @@ def matches(match: Match, sample: Sample) -> bool:
     return True
 
 
-def sample(chosen: random.Random, number: int) -> Sample:
+def sample(chosen: random.Random, number: int, flags: Sequence[int] = FLAGS) -> Sample:
     """Make a packet, whose destination MAC ends in its number."""
     version = chosen.choice((4, 6))
     protocol = chosen.choice((TCP, TCP, UDP, UDP, ICMP if version == 4 else ICMPV6, ESP))
     fields: dict[Field, int] = {Field.VERSION: version, Field.PROTOCOL: protocol, Field.FRAGMENT: 0}
     fragment = chosen.choice((0, 0, 0, 0, 1, 2))
     fields[Field.FRAGMENT] = fragment
-    payload, behind = _transport(chosen, fields)
+    payload, behind = _transport(chosen, fields, flags)
     ip, network_size = (_ipv4 if version == 4 else _ipv6)(chosen, fields, payload)
     link = b"\x02\0" + number.to_bytes(4, "big") + b"\x02\0\0\0\0\1"
     if chosen.random() < 0.25:
@@ -73,7 +73,7 @@ def sample(chosen: random.Random, number: int) -> Sample:
     return Sample(link + ip, fields, bases, version == 6 and network_size > 40)
 
 
-def _transport(chosen: random.Random, fields: dict[Field, int]) -> tuple[bytes, int]:
+def _transport(chosen: random.Random, fields: dict[Field, int], flags: Sequence[int]) -> tuple[bytes, int]:
     """Return a transport header with payload, and its size; that of a later fragment is payload alone."""
     payload = chosen.randbytes(chosen.choice(LENGTHS))
     protocol = fields[Field.PROTOCOL]
@@ -84,7 +84,7 @@ def _transport(chosen: random.Random, fields: dict[Field, int]) -> tuple[bytes, 
         ports = struct.pack("!HH", fields[Field.SPORT], fields[Field.DPORT])
         if protocol == UDP:
             return ports + struct.pack("!HH", 8 + len(payload), 0) + payload, 8
-        fields[Field.TCP_FLAGS] = chosen.choice(FLAGS)
+        fields[Field.TCP_FLAGS] = chosen.choice(flags)
         options = chosen.choice((b"", b"\1\1\1\0"))
         size = 20 + len(options)
         rest = struct.pack("!IIBBHHH", 1, 1, size << 2, fields[Field.TCP_FLAGS], 1000, 0, 0)
@@ -100,7 +100,7 @@ def _ipv4(chosen: random.Random, fields: dict[Field, int], payload: bytes) -> tu
     source, destination = (socket.inet_aton(chosen.choice(ADDRESSES4)) for _ in range(2))
     fields[Field.IP_SADDR], fields[Field.IP_DADDR] = (int.from_bytes(it, "big") for it in (source, destination))
     fields[Field.DSCP], fields[Field.TTL] = chosen.choice(DSCPS), chosen.choice(TTLS)
-    by_fragment = ((0, 0x4000), (0x2000,), (5, 0x2005, 0x1FFF))
+    by_fragment = ((0, 0x4000), (0x2000,), (5, 0x2005, 0x1E00))
     fields[Field.FRAG_OFF] = chosen.choice(by_fragment[fields[Field.FRAGMENT]])
     options = chosen.choice((b"", b"", b"\1\1\1\0"))
     size = 20 + len(options)

@@ -32,6 +32,7 @@ asks its rules (RFC 8955, 5.1). All are added, or none. Each is called by the na
 --label by that and the name or the line.
 """
 _MOST = 16 << 20  # bytes
+_NO_BURST = "FlowSpec has no burst: that of a limit is left to the router"
 _REMEDY = "name a file of FlowSpec rules, or - for standard input"
 
 
@@ -77,7 +78,8 @@ def bring(
     def plan(held: list[Filter]) -> list[Filter]:
         names = {it.name for it in new}
         if start and replace:
-            gone.extend(it.name for it in held if it.name.startswith(start) and it.name not in names)
+            mine = (it.name for it in held if it.name.startswith(start) and it.source == "cli")
+            gone.extend(name for name in mine if name not in names)
         return with_last([it for it in held if it.name not in gone], new, replace)
 
     def told(found: Ruleset) -> list[str]:
@@ -108,7 +110,7 @@ def show(its: Filter, form: str, as_json: bool) -> None:
     if its.mode == "shadow":
         render.note(f"{its.name} is in shadow here; a router would {its.action} at once")
     if its.limit:
-        render.note("FlowSpec has no burst: that of the limit is left to the router")
+        render.note(_NO_BURST)
 
 
 def show_all(filters: list[Filter], form: str, as_json: bool) -> None:
@@ -127,6 +129,9 @@ def show_all(filters: list[Filter], form: str, as_json: bool) -> None:
             render.say(text)
     for name, why in found.left_out:
         render.note(f"{name} is left out: {why}")
+    names = {it.name for it in found.said}
+    if any(it.limit for it in filters if it.name in names):
+        render.note(_NO_BURST)
     for one, other in found.swapped:
         render.note(f"routers ask {other} before {one}, whatever the order here (RFC 8955, 5.1)")
     if not found.said:

@@ -52,6 +52,8 @@ def presets(
         raise UsageError("--add without a name", "name presets: xdpguard filter presets ntp ssdp --add")
     if not add and (enforce or force or confirm):
         raise UsageError("--enforce, --confirm and --force go with --add", "see xdpguard filter presets --help")
+    if add and as_json:
+        raise UsageError("--json shows presets, and --add changes filters", "leave out one of them")
     if add:
         _add(context, chosen, enforce, confirm, force)
     elif as_json:
