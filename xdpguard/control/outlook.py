@@ -45,7 +45,8 @@ class Outlook:
     ``config`` and ``lists``: the rules and lists of a configuration about to be put in force; its stored rules count no
     more then. ``without``: targets of allow rules about to be removed; ``more``: rules about to be added, which replace
     allow rules of the same target. ``gone``: kinds and targets of rules that are about to be removed or replaced.
-    ``filters``: those that there will be, in order. ``default``: the one that is about to be put in force.
+    ``filters``: those that there will be, in order; ``asked``: lists as filters alone will find them. ``default``: the
+    one that is about to be put in force.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Outlook:
         gone: Collection[tuple[Kind, Target]] = (),
         default: InForce | None = None,
         filters: Sequence[Filter] | None = None,
+        asked: Mapping[str, AddressSet] | None = None,
     ) -> None:
         self._store = store
         self._config = config
@@ -68,7 +70,7 @@ class Outlook:
         self._coming = lists or {}
         self._default = default or in_force(store)
         self._filters = FilterStore(store).alive(self._now) if filters is None else filters
-        self._asked = FilterLists(store, self._coming)
+        self._asked = FilterLists(store, {**(asked or {}), **self._coming})
 
     def blocking(
         self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
