@@ -72,6 +72,10 @@ def steps(site: Site, mode: str) -> Iterator[Row]:
     yield Row("one that is not in it does", "yes", yes(connects(site.lab, CLIENTS4[0])))
     site.xdpguard("lists", "remove", "kernels")
     yield Row("without the list it connects", "yes", yes(connects(site.lab, CLIENTS4[1])))
+    site.xdpguard("filter", "add", "kernels", f"ip saddr {CLIENTS4[1]} tcp dport {_PORT}", "--drop")
+    yield Row("a client that a filter drops connects", "no", yes(connects(site.lab, CLIENTS4[1], 1.5)))
+    yield Row("one that it does not match does", "yes", yes(connects(site.lab, CLIENTS4[0])))
+    site.xdpguard("filter", "remove", "kernels")
     site.xdpguard("guard", "set", f"flood_rate={_FLOOD['begins']}", "hold=30s")
     with _flooded(site.lab):
         found = _until_active(site)

@@ -35,6 +35,7 @@ from xdpguard.store.database import Store
 
 _OURS = re.compile(r"xgprobe-(\d+)$")
 _FOLDER = re.compile(r"xdpguard-probe-(\d+)-")
+_SOCKETS = "the default is judged by the sockets of this moment; what was sent before a packet is not known"
 _TRACKED = 1024  # rows of the tracking tables, which a probe never fills
 
 
@@ -70,6 +71,8 @@ def candidate(
             state = _guard(pins, chosen, other, target)
             its = session.default.effective(policy.default) if session else policy.default
             default.write(pins, wanted_in_force(its))
+            if its.policy == "drop":
+                notes.append(_SOCKETS)
             probe.set_guard(state)
             own = other.own if other else of_host()
             yield Subject(label, probe, ruleset, pins, state, chosen.mode, observe, link, own, notes)
