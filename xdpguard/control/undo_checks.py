@@ -62,21 +62,8 @@ def _after(
     rules = list(of(steps, "rules", mode="enforce"))
     back = [rule for it in rules for rule in _wanted(it)]
     gone = [(cast("Kind", it.key[1]), it.target) for it in rules]
-<<<<<<< HEAD
-    coming = _filters(store, steps)
-    return Outlook(
-        store,
-        lists=lists,
-        more=back,
-        gone=gone,
-        default=_default(store, steps),
-        filters=coming,
-        asked=asked,
-    )
-=======
     coming, default = _filters(store, steps), _default(store, steps)
     return Outlook(store, lists=lists, more=back, gone=gone, filters=coming, asked=asked, default=default)
->>>>>>> h-default
 
 
 def _default(store: Store, steps: Sequence[Step]) -> InForce | None:
