@@ -76,7 +76,7 @@ enum xg_filter_base {
 struct xg_filter {
 	u64 expires; /* CLOCK_BOOTTIME, ns; 0: never */
 	u64 bytes;   /* the tests of bytes that it needs, one bit each */
-	/* A limit, in ticks of 1 << tick_shift ns. A packet costs `cost` >> cost_shift, times its bytes, if `by_bytes`.
+	/* A limit, in ticks: see stages/rates.h. A packet costs `cost` >> cost_shift, times its bytes, if `by_bytes`.
 	 */
 	u64 cost;
 	u64 burst;

@@ -37,25 +37,15 @@ static __always_inline bool xg_filter_bytes_at(const struct xg_filter_bytes *tes
 /* Copies 1 to XG_FILTER_BYTES bytes of the frame; false when they are not there, or not in the first buffer. */
 static __always_inline bool xg_filter_copy(struct xdp_md *ctx, u64 at, u64 size, struct xg_filtering *packet)
 {
-	void *copy = (void *)packet->copy;
+	u64 some = xg_within(size - 1, XG_FILTER_BYTES) + 1; /* see verifier.h */
 
 	packet->copy[0] = 0;
 	packet->copy[1] = 0;
 #if XG_LOAD_BYTES
-	return !bpf_xdp_load_bytes(ctx, at, copy, xg_within(size - 1, XG_FILTER_BYTES) + 1);
+	return !bpf_xdp_load_bytes(ctx, at, (void *)packet->copy, some);
 #else
-	volatile u8 *to = copy;
-	u8 *from;
-	u64 i;
-
-	for (i = 0; i < XG_FILTER_BYTES && i < size; i++) {
-		from = (void *)(long)ctx->data + xg_within(at + i, XG_TRANSPORT_BOUND);
-		xg_hide(from);
-		if ((void *)(from + 1) > (void *)(long)ctx->data_end)
-			return false;
-		to[i] = *from;
-	}
-	return true;
+	return at + some <= ctx->data_end - ctx->data &&
+	       !bpf_probe_read_kernel((void *)packet->copy, some, (void *)(long)ctx->data + at);
 #endif
 }
 

@@ -31,7 +31,7 @@
 #define XG_FILTER_SET_SIZE 0x3ff000
 #define XG_FILTER_PLACES 1024 /* of the tables */
 #define XG_FILTER_NODE 0x8000
-#define XG_FILTER_STEPS 17 /* of a search: 65,536 bounds */
+#define XG_FILTER_STEPS 17 /* of a search: 131,072 bounds */
 
 static __always_inline void *xg_set_low(void *set, u64 offset)
 {

@@ -24,6 +24,7 @@
 #include "../probe/filtering.h"
 #include "../verifier.h"
 
+#define XG_TICKS 4      /* a tick is a sixteenth of a ns, or twice that for each `tick_shift` */
 #define XG_TIME_BITS 48 /* of a source's word; above them are those of its hash */
 #define XG_TIME_MASK ((1ull << XG_TIME_BITS) - 1)
 #define XG_HASH_FINAL 0x9e3779b97f4a7c15ull /* odd */
@@ -34,7 +35,7 @@ static __always_inline u64 xg_limit_now(const struct xg_filter *filter)
 
 	if (!now)
 		now = filter->precise ? xg_now_precise() : xg_now_coarse();
-	return now >> (filter->tick_shift & 63);
+	return now << XG_TICKS >> (filter->tick_shift & 63);
 }
 
 static __always_inline u64 xg_limit_cost(const struct xg_filter *filter, u64 length)
@@ -84,10 +85,13 @@ static __always_inline u64 xg_limit_hash(const struct xg_filter *filter, const s
 	return (hash ^ hash >> 32) * XG_HASH_FINAL;
 }
 
-/* How far a bucket's time is ahead, ticks; 0: it is full, or its time cannot be true as it is too old. */
+/*
+ * How far a bucket's time is ahead, ticks; 0: it is full, as its time is behind. Times go round: what is too far ahead
+ * is behind. What is just beyond the burst is what several CPUs took at the same instant.
+ */
 static __always_inline u64 xg_limit_ahead(u64 word, u64 now, u64 burst)
 {
-	u64 ahead = (word - now) & XG_TIME_MASK, beyond = (burst - ahead) >> 63;
+	u64 ahead = (word - now) & XG_TIME_MASK, beyond = (2 * burst - ahead) >> 63;
 
 	xg_hide(beyond);
 	return ahead & (beyond - 1);
@@ -122,7 +126,7 @@ static __always_inline bool xg_limit_source(const struct xg_filter *filter, cons
 	u64 hash = xg_limit_hash(filter, packet, secrets), tag = hash >> XG_TIME_BITS | 1, ahead = 0;
 	u32 place = filter->sets_at + ((u32)(hash >> 16) & filter->sets_mask);
 	struct xg_filter_buckets *set = xg_probe_source_buckets(place);
-	u64 *word;
+	u64 *word, due;
 
 	if (!set)
 		set = source_buckets.lookup(&place);
@@ -135,10 +139,12 @@ static __always_inline bool xg_limit_source(const struct xg_filter *filter, cons
 		return false;
 	if (xg_probe_only_looks())
 		return true;
-	if (ahead)
+	due = now + ahead;
+	/* A sum must not carry into the bits of the hash, and a full bucket begins now. */
+	if (ahead && (due & XG_TIME_MASK) + cost <= XG_TIME_MASK)
 		__sync_fetch_and_add(word, cost);
 	else
-		*(volatile u64 *)word = tag << XG_TIME_BITS | ((now + cost) & XG_TIME_MASK);
+		*(volatile u64 *)word = tag << XG_TIME_BITS | ((due + cost) & XG_TIME_MASK);
 	return true;
 }
 

@@ -163,6 +163,43 @@ class Pools:
         chosen = self.random.sample([it for it in Field if it is not Field.ESTABLISHED], self.random.randint(0, most))
         return Match(tuple(Test(field, self.ranges(field)) for field in chosen))
 
+    def frame(self) -> bytes:
+        """A frame with sound headers: tags, fragments, IPv6 extension headers among them."""
+        draw, value = self.random, self.value
+        protocol, later = draw.choice((TCP, UDP, ICMP, ICMPV6, 47)), draw.choice((0, 0, 0, 1, 2))
+        ports = struct.pack("!HH", value(Field.SPORT), value(Field.DPORT))
+        body = bytes([value(Field.ICMP_TYPE), value(Field.ICMP_CODE)]) + bytes(6)
+        if protocol == TCP:
+            body = ports + bytes(8) + bytes([0x50, value(Field.TCP_FLAGS)]) + bytes(6)
+        elif protocol == UDP:
+            body = ports + struct.pack("!HH", 8, 0)
+        body += draw.randbytes(max(0, value(Field.LENGTH) - len(body) - 40))
+        kind, packet = self._packet(draw.choice((4, 6)), protocol, later, body)
+        tags = b""
+        if draw.random() < 0.3:
+            tags = struct.pack("!HH", 0x8100, draw.choice((0, 0x2000)) | value(Field.VLAN_ID))
+            tags += struct.pack("!HH", 0x8100, draw.getrandbits(12)) if draw.random() < 0.3 else b""
+        return bytes.fromhex("020000000001020000000002") + tags + struct.pack("!H", kind) + packet
+
+    def _packet(self, version: int, protocol: int, fragment: int, body: bytes) -> tuple[int, bytes]:
+        draw, value = self.random, self.value
+        if version == 4:
+            offset = {0: draw.choice((0, 0x4000)), 1: 0x2000, 2: draw.choice((0x2003, 7, 0x1FFF))}[fragment]
+            body = body[:7] if offset == 0x1FFF else body  # no longer than a datagram may be
+            head = 0x45, value(Field.DSCP) << 2 | draw.getrandbits(2), 20 + len(body), 7, offset, value(Field.TTL)
+            addresses = value(Field.IP_SADDR), value(Field.IP_DADDR)
+            return 0x0800, struct.pack("!BBHHHBBHII", *head, protocol, 0, *addresses) + body
+        extension, following = b"", protocol
+        if fragment or draw.random() < 0.1:
+            offset = {0: 0, 1: 1, 2: draw.choice((24, 25))}[fragment]
+            extension, following = struct.pack("!BBHI", protocol, 0, offset, 9), _FRAGMENT
+        if draw.random() < 0.1:
+            extension, following = bytes([following, 0]) + bytes(6) + extension, 60
+        word = 6 << 28 | value(Field.DSCP) << 22 | draw.getrandbits(22)
+        head6 = struct.pack("!IHBB", word, len(extension) + len(body), following, value(Field.TTL))
+        addresses6 = [value(field).to_bytes(16, "big") for field in (Field.IP6_SADDR, Field.IP6_DADDR)]
+        return 0x86DD, head6 + b"".join(addresses6) + extension + body
+
     def filters(self, count: int, match: Callable[[], Match] | None = None) -> list[ClassifierFilter]:
         """So many filters of all actions but limits, few of which match whatever comes."""
         made: list[ClassifierFilter] = []

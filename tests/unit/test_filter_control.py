@@ -154,6 +154,18 @@ def test_what_the_kernel_refuses_changes_nothing(its: Ruleset, maps: FakeMaps) -
     assert not its.changes.pending()
 
 
+def test_what_is_refused_keeps_what_was_counted(its: Ruleset, maps: FakeMaps) -> None:
+    """A filter in the place of another counts elsewhere: the old one gets its counters back if that fails."""
+    add(its, "a")
+    (slot,) = (it.slot for it in its.filters.alive())
+    maps.filters.counts[slot] = FilterHits(7, 700)
+    maps.filters.broken = True
+    with pytest.raises(XdpguardError, match="did not accept the filters"):
+        add(its, "a", "udp sport 99", replace=True)
+    assert its.filters.in_force()[0].hits == FilterHits(7, 700)
+    assert agrees(its, maps)
+
+
 def test_one_swap_for_a_change_of_several_parts(its: Ruleset, maps: FakeMaps) -> None:
     before = maps.filters.swaps
     with its.changes.begin():

@@ -23,7 +23,7 @@ from xdpguard.policy.filter import Filter, NewFilter
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Port, parse_prefix
 from xdpguard.store.database import Store
-from xdpguard.store.lists import ListStore
+from xdpguard.store.lists import ListStore, NamedList
 
 OPERATOR, GATEWAY = "198.51.100.7", "192.0.2.1"
 SSH = Port(22, "tcp")
@@ -159,6 +159,21 @@ def test_lists(its: Ruleset) -> None:
     assert [it.name for it in cutting(one, coming, operator, [SSH])] == ["x"]
     assert not list(cutting(other, coming, operator, [SSH]))
     assert not list(cutting(one, FilterLists(its.store), operator, [SSH])), "a list that is missing holds nothing"
+
+
+def test_a_list_that_filters_ask(its: Ruleset) -> None:
+    """A list in shadow drops nothing by itself; by a filter it may, and then it is checked."""
+    first = timed({"203.0.113.0/24": 0})
+    named = NamedList("bad", 0, "cli", "", "", "plain", 0.0, 1, 1, 0, 0, False, mode="shadow")
+    its.shadow_lists.apply([(named, first)], [])
+    safety.check_asked(its.store, "bad", timed({"198.51.100.0/24": 0}))  # nobody asks it
+    its.filters.apply(filters(new("x", "ip saddr @bad tcp dport 22")))
+    safety.check_asked(its.store, "bad", timed({"203.0.113.0/25": 0}))
+    safety.check_asked(its.store, "other", timed({"198.51.100.0/24": 0}))
+    with pytest.raises(XdpguardError, match=rf"{OPERATOR} is .* with this list bad the filter x would drop"):
+        safety.check_asked(its.store, "bad", timed({"198.51.100.0/24": 0}))
+    its.filters.apply(filters(new("ssh", "tcp dport 22", "pass"), new("x", "ip saddr @bad tcp dport 22")))
+    safety.check_asked(its.store, "bad", timed({"198.51.100.0/24": 0}))
 
 
 def test_changes_are_refused(its: Ruleset) -> None:

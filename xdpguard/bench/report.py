@@ -20,7 +20,7 @@ class Grid(NamedTuple):
 
 def grids(results: Results) -> list[Grid]:
     """Return the tables of the results."""
-    found = [*_costs(results), *_rates(results), *_loading(results), *_ratios(results)]
+    found = [*_costs(results), *_rates(results), *_loading(results), *_filters(results), *_ratios(results)]
     return [grid for grid in found if grid.rows]
 
 
@@ -71,6 +71,17 @@ def _loading(results: Results) -> Iterator[Grid]:
         rows.append([f"{what}, {'MB' if unit == 'bytes' else unit}", *(_scaled(value, unit) for value in values)])
     entries = results.loading[0].entries if results.loading else 0
     yield Grid(f"Loading {entries:,} random IPv4 addresses, whole process", ["", *tools], rows)
+
+
+def _filters(results: Results) -> Iterator[Grid]:
+    value = {(it.what, it.family, it.sources, it.filters): it.value for it in results.filters}
+    counts = sorted({it.filters for it in results.filters})
+    for sources, words in ((1, "one packet repeated"), (SOURCES, f"{SOURCES:,} random sources")):
+        rows = [
+            [f"{what}, IPv{family}", *(_number(value.get((what, family, sources, count))) for count in counts)]
+            for what, family in dict.fromkeys((it.what, it.family) for it in results.filters)
+        ]
+        yield Grid(f"ns a packet above no filters, {words}, by filters", ["", *(f"{it:,}" for it in counts)], rows)
 
 
 def _ratios(results: Results) -> Iterator[Grid]:

@@ -12,6 +12,8 @@ from xdpguard.bench.packets import SOURCES
 
 _US = "xdpguard"
 _MANY = 100_000
+FILTERS = (1, 10, 100, 1000)
+NONE_MATCHES, LAST_MATCHES, LIMIT_PER_SOURCE = "none matches", "last matches", "limit per source"
 # Bounds on a clean packet's cost with a list relative to without one, by number of sources (hot and cold caches).
 _CLEAN_BOUNDS = {1: 1.1, SOURCES: 1.25}
 
@@ -24,6 +26,17 @@ class Cost(Struct, frozen=True):
     family: int
     sources: int
     entries: int
+    value: float
+    unit: str = "ns"
+
+
+class FilterCost(Struct, frozen=True):
+    """Nanoseconds per packet above the same program without filters, with that many of them."""
+
+    what: str
+    family: int
+    sources: int
+    filters: int
     value: float
     unit: str = "ns"
 
@@ -66,6 +79,7 @@ class Report(Struct, frozen=True, kw_only=True):
     costs: list[Cost]
     rates: list[Rate]
     loading: list[Load]
+    filters: list[FilterCost]
     ratios: list[Ratio]
     skipped: dict[str, str]
 
@@ -80,6 +94,7 @@ class Results:
     costs: list[Cost] = field(default_factory=list)
     rates: list[Rate] = field(default_factory=list)
     loading: list[Load] = field(default_factory=list)
+    filters: list[FilterCost] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)  # what could not be measured here, and why
 
     def cost(self, program: str, way: str, family: int, sources: int, entries: int) -> float | None:
@@ -95,7 +110,7 @@ class Results:
 
     def ratios(self) -> list[Ratio]:
         """Return the ratios of the figures that were measured."""
-        return [*self._clean(), *self._denied(), *self._loading()]
+        return [*self._clean(), *self._denied(), *self._loading(), *self._filters()]
 
     def report(self) -> Report:
         """Return all figures, with their ratios."""
@@ -128,6 +143,22 @@ class Results:
             return []  # that would compare start-up times
         name = "load / ipset restore"
         return _ratio("loading", name, self.load(_US, "load"), self.load("ipset", "load"), 0.8)
+
+    def _filters(self) -> list[Ratio]:
+        """Compare filters with none, and many of them with few. The first are differences in ns."""
+        value = {(it.what, it.family, it.sources, it.filters): it.value for it in self.filters}
+        found = []
+        for (what, family, sources, filters), ns in value.items():
+            name = f"{filters:,} filters, {what}, IPv{family}, {_sources(sources)}"
+            if what == NONE_MATCHES and filters == FILTERS[-1]:
+                found += _ratio("filters", f"{name}, ns", ns, 1, 100)
+            elif what == LAST_MATCHES and filters == FILTERS[-1]:
+                found += _ratio(
+                    "filters", f"{name} / {FILTERS[1]}", ns, value.get((what, family, sources, FILTERS[1])), 1.2
+                )
+            elif what == LIMIT_PER_SOURCE:
+                found += _ratio("filters", f"{name}, ns", ns, 1, 60)
+        return found
 
 
 def _ratio(kind: str, name: str, one: float | None, other: float | None, bound: float) -> list[Ratio]:

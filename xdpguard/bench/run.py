@@ -7,14 +7,14 @@ import subprocess
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal, get_args
 
-from xdpguard.bench import costs, loading, machine, rates
+from xdpguard.bench import costs, filters, loading, machine, rates
 from xdpguard.bench.packets import SOURCES, Addresses
 from xdpguard.bench.results import Results
 from xdpguard.bench.workspace import Workspace
 from xdpguard.dataplane.build.compiler import import_bcc, require_headers
 from xdpguard.errors import XdpguardError
 
-Part = Literal["costs", "rates", "loading"]
+Part = Literal["costs", "rates", "loading", "filters"]
 PARTS: tuple[Part, ...] = get_args(Part)
 ENTRIES, QUICK_ENTRIES = (0, 1_000, 100_000, 1_000_000), (0, 1_000)
 
@@ -36,6 +36,8 @@ def run(entries: Sequence[int], parts: Collection[Part], quick: bool, say: Calla
                 rates.measure(workspace, addresses, largest, results)
             if "loading" in parts:
                 loading.measure(workspace, addresses, largest, results)
+            if "filters" in parts:
+                filters.measure(workspace, addresses, results)
         except subprocess.CalledProcessError as error:
             raise XdpguardError(
                 f"{' '.join(error.cmd[:6])} failed: {(error.stderr or '').strip() or error}",

@@ -28,8 +28,9 @@ Examples:
   xdpguard recover              rebuild it; the damaged file is kept beside it
   xdpguard recover --empty      begin with an empty store: what the kernel still holds is removed from it
 \b
-The kernel knows targets, ends and members of lists. Reasons, origins and names of lists come from the last good copy,
-which commands that change something keep beside the store, at most every 30 seconds.
+The kernel knows targets, ends and members of lists. Reasons, origins, names of lists and filters come from the last
+good copy, which commands that change something keep beside the store: at once where they change lists or filters,
+otherwise at most every 30 seconds.
 """
 
 
@@ -146,6 +147,11 @@ def _print(found: Recovered, dry_run: bool) -> None:
     typer.echo(f"rules: {rules}; shadow: {found.shadow_rules:,}")
     for name, count in {**found.lists, **found.shadow_lists}.items():
         typer.echo(f"list {name}: {render.counted(count, 'entry', 'entries')}")
+    if found.filters:
+        typer.echo(f"filters: {found.filters:,}")
+    if found.other_filters:
+        verb = "would no longer be" if dry_run else "are no longer"
+        render.note(f"the kernel has other filters, which cannot be read back from it: they {verb} in force")
     if found.unnamed:
         render.note(f"{render.counted(found.unnamed, 'rule')} only the kernel knew: the reason and origin are lost")
     if found.kernel and found.copy is None:

@@ -125,10 +125,13 @@ class Loader:
         before = self._lists.stored.find(name)
         around = around or Circumstances()
         refusal = None
-        # A list that only counts does no harm; it is checked when it is promoted.
-        if not force and self._lists.mode == "enforce":
+        if not force:
             try:
-                self._check(name, entries, given, before, around)
+                # A list that only counts does no harm but by filters; it is checked when it is promoted.
+                if self._lists.mode == "enforce":
+                    self._check(name, entries, given, before, around)
+                if not around.unattended:
+                    safety.check_asked(self._store, name, entries)
             except XdpguardError as error:
                 if not self._dry_run:
                     raise

@@ -41,7 +41,7 @@ class Outlook:
     ``config`` and ``lists``: the rules and lists of a configuration about to be put in force; its stored rules count no
     more then. ``without``: targets of allow rules about to be removed; ``more``: rules about to be added, which replace
     allow rules of the same target. ``gone``: kinds and targets of rules that are about to be removed or replaced.
-    ``filters``: those that there will be, in order.
+    ``filters``: those that there will be, in order; ``asked``: lists as filters alone will find them.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Outlook:
         more: Collection[NewRule] = (),
         gone: Collection[tuple[Kind, Target]] = (),
         filters: Sequence[Filter] | None = None,
+        asked: Mapping[str, AddressSet] | None = None,
     ) -> None:
         self._store = store
         self._config = config
@@ -62,7 +63,7 @@ class Outlook:
         self._now = time.time()
         self._coming = lists or {}
         self._filters = FilterStore(store).alive(self._now) if filters is None else filters
-        self._asked = FilterLists(store, self._coming)
+        self._asked = FilterLists(store, {**(asked or {}), **self._coming})
 
     def blocking(
         self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None

@@ -2,7 +2,7 @@
 """Rebuild a lost or damaged store: from the kernel's maps, which hold what was in force, and the last good copy.
 
 Where the kernel holds maps, they decide which entries there are, and their ends; the copy adds what no map holds:
-reasons, origins, names of lists, settings. Without maps, the copy is taken as it is.
+reasons, origins, names of lists, filters, settings. Without maps, the copy is taken as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from xdpguard.policy.target import KINDS, Kind, Target
 from xdpguard.store import clock, keeping
 from xdpguard.store.attachments import Attachment, attachments, put_attachment
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore, NamedList
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Recovered(NamedTuple):
     shadow_lists: dict[str, int]
     interfaces: list[tuple[str, str]]
     unnamed: int  # rules of which only the kernel knew
+    filters: int = 0  # of both modes
+    other_filters: bool = False  # the kernel has others, which nobody can read back
 
 
 def complaint(path: Path) -> keeping.Damaged | None:
@@ -50,6 +53,7 @@ def complaint(path: Path) -> keeping.Damaged | None:
     try:
         with Store(path, read_only=True) as store:
             store.check()
+            FilterStore(store).all()
             for mode in MODES:
                 store.rules(mode=mode)
                 lists = ListStore(store, mode)
@@ -80,6 +84,8 @@ def rebuild(session: Controller, copied: float | None) -> Recovered:
         {it.name: it.entries for it in session.shadow_lists.stored.all()},
         [(it.name, it.netns) for it in attachments(store)],
         unnamed,
+        len(session.filters.alive()),
+        held and session.filters.stale(),
     )
 
 

@@ -20,6 +20,7 @@ from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Port, Prefix
 from xdpguard.store.database import Store
+from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore
 from xdpguard.store.rows import around
 from xdpguard.units import span
@@ -110,6 +111,20 @@ def check_after(store: Store, after: Outlook) -> None:
 def check_filters(store: Store, filters: Sequence[Filter]) -> None:
     """Refuse filters, in order, as a change would leave them, that cut off what the host needs sooner than before."""
     check_after(store, Outlook(store, filters=filters))
+
+
+def check_asked(store: Store, name: str, entries: AddressSet) -> None:
+    """Refuse a list with which a filter that asks it would cut off what the host needs."""
+    if not any(name in it.lists for it in FilterStore(store).alive(time.time())):
+        return
+    before, after = Outlook(store), Outlook(store, asked={name: entries})
+    for need in needs.refusing(store):
+        until, entry = after.cut(need.address, need.ports, need.service)
+        if entry is not None and until < before.cut(need.address, need.ports, need.service)[0]:
+            raise XdpguardError(
+                f"{need.address} is {need.words}, and with this list {name} {entry.words} would drop its packets",
+                f"nothing was changed; allow it first: xdpguard allow {need.address}; or {entry.remedy} first",
+            )
 
 
 def check_allow(store: Store, prefixes: Collection[Prefix], life: float | None) -> None:

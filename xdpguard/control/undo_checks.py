@@ -37,6 +37,7 @@ def check(store: Store, steps: Sequence[Step]) -> None:
         safety.check_ports(store, ports)
     forced = {it.key for it in of(steps, "lists") if it.want and it.want["forced"]}
     lists: dict[str, AddressSet] = {}
+    asked: dict[str, AddressSet] = {}
     for it in of(steps, "list_entries", mode="enforce"):
         from xdpguard.lists.addresses import unpacked
 
@@ -44,15 +45,22 @@ def check(store: Store, steps: Sequence[Step]) -> None:
         lists[it.key[1]] = unpacked(its["four"], its["six"], its["ends"]) if its else unpacked(b"", b"")
         if its:
             safety.check_list(store, it.key[1], lists[it.key[1]])
-    safety.check_after(store, _after(store, steps, lists))
+    for it in of(steps, "list_entries", mode="shadow"):
+        from xdpguard.lists.addresses import unpacked
+
+        if it.want:
+            asked[it.key[1]] = unpacked(it.want["four"], it.want["six"], it.want["ends"])
+    safety.check_after(store, _after(store, steps, lists, asked))
 
 
-def _after(store: Store, steps: Sequence[Step], lists: Mapping[str, AddressSet]) -> Outlook:
+def _after(
+    store: Store, steps: Sequence[Step], lists: Mapping[str, AddressSet], asked: Mapping[str, AddressSet]
+) -> Outlook:
     """Return what decides once all are put back: an allow rule may go together with what it protected from."""
     rules = list(of(steps, "rules", mode="enforce"))
     back = [rule for it in rules for rule in _wanted(it)]
     gone = [(cast("Kind", it.key[1]), it.target) for it in rules]
-    return Outlook(store, lists=lists, more=back, gone=gone, filters=_filters(store, steps))
+    return Outlook(store, lists=lists, more=back, gone=gone, filters=_filters(store, steps), asked=asked)
 
 
 def _filters(store: Store, steps: Sequence[Step]) -> list[Filter] | None:

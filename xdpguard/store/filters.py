@@ -62,20 +62,16 @@ class FilterStore:
 
     def put(self, filters: Iterable[Filter]) -> None:
         """Add filters, or replace those of the same name; they then are of this boot (see clock.py)."""
+        self._store.unlike = True
         rows = [_row_of(it) for it in filters]
         marks = ", ".join("?" * len(_COLUMNS.split(",")))
         self._store.execute_many(f"INSERT OR REPLACE INTO filters ({_COLUMNS}) VALUES ({marks})", rows)
         self._forget_earlier(str(row[0]) for row in rows)
 
-    def place(self, positions: Iterable[tuple[str, int]]) -> None:
-        """Give filters, by name, other positions."""
-        self._store.execute_many(
-            "UPDATE filters SET position = ? WHERE name = ?", ((place, name) for name, place in positions)
-        )
-
     def remove(self, names: Iterable[str]) -> None:
         """Delete filters by name."""
         names = list(names)
+        self._store.unlike = self._store.unlike or bool(names)
         self._store.execute_many("DELETE FROM filters WHERE name = ?", ((name,) for name in names))
         self._forget_earlier(names)
 

@@ -201,6 +201,8 @@ class Recovery(Struct, frozen=True, kw_only=True):
     shadow_lists: dict[str, int]
     interfaces: list[str]
     unnamed: int
+    filters: int
+    other_filters: bool
 
     @classmethod
     def of(cls, found: Recovered, damage: str, kept: str, dry_run: bool) -> Recovery:

@@ -26,7 +26,7 @@ __all__ = ["Classifier", "ClassifierFilter", "FilterSetFull", "compiled"]
 
 _U32 = NDArray[np.uint32]
 _U64 = NDArray[np.uint64]
-BOUNDS = 65_536  # ranges of addresses, of all four address fields together
+BOUNDS = 1 << 17  # ranges of addresses, of all four address fields together: see XG_FILTER_STEPS
 _NODE = 1 << 15
 _PAGE = 256
 _TABLE = 512  # places of a field's table
@@ -124,7 +124,7 @@ class _Builder:
         self._pages: dict[bytes, int] = {}
         self._tables = np.zeros((abi.FILTER_TABLES, _TABLE), np.uint16)
         self._nodes: list[_U32] = []
-        self._node_count = 0
+        self._node_count = self._bounds = 0
         self._lower, self._upper = bytearray(_DATA), bytearray()
 
     def block(self, generation: int) -> Classifier:
@@ -176,7 +176,7 @@ class _Builder:
     def _field(self, field: Field, table: int) -> None:
         spans = self._spans(field)
         size = max(_PAGE, 1 << field.bits)
-        widths = np.diff(np.array([*spans.starts, size], np.int64))
+        widths = np.diff([*spans.starts, size])
         self._table(table, np.repeat(spans.entries, widths), self._lacking(field))
 
     def _table(self, table: int, entries: _U32, lacking: int) -> None:
@@ -196,6 +196,9 @@ class _Builder:
                 continue
             head.addresses[version] |= 1 << which
             spans = self._spans(field)
+            self._bounds += len(spans.starts)
+            if self._bounds > BOUNDS:
+                raise FilterSetFull(f"the filters divide the addresses into more than {BOUNDS:,} ranges")
             if version == 0:
                 starts = np.array(spans.starts, np.uint64)
                 keys = np.arange(1 << 16, dtype=np.uint64) << np.uint64(16)
@@ -222,11 +225,10 @@ class _Builder:
         first = np.searchsorted(keys, places, "left") - 1
         last = np.searchsorted(keys, places, "right") - 1
         # A bound at the very beginning of a key's addresses.
-        begins = [0, *((base + (place << shift)) << 64 for place in range((1 << 16) - 1))]
         exact = {start: number for number, start in enumerate(spans.starts)}
         for place in np.flatnonzero(first != last).tolist():
-            if begins[place] in exact:
-                first[place] = exact[begins[place]]
+            begin = (base + (place - 1 << shift)) << 64 if place else 0
+            first[place] = exact.get(begin, first[place])
         head.base6[which], head.shift6[which] = base, shift
         head.bounds6[which] = _placed(self._upper, bounds)
         head.entries6[which] = _placed(self._upper, spans.entries)
@@ -242,8 +244,6 @@ class _Builder:
         return (_NODE | numbers & (_NODE - 1) | numbers >> 15 << 16).astype(np.uint32)
 
     def _finish(self, head: FilterHead) -> None:
-        if (bounds := sum(len(its) for its in self._nodes)) > BOUNDS:
-            raise FilterSetFull(f"{bounds} parts of the address space, of at most {BOUNDS}")
         entries, tests = filterentries.entries(self._filters)
         head.bits = (ctypes.c_uint8 * 64)(*_lowest_bits())
         head.count = len(self._filters)

@@ -20,7 +20,8 @@ _STATES = {frozenset((0, 1)): 0, frozenset((1,)): 1, frozenset((0,)): 2, frozens
 _PER = {"filter": 0, "source": 1, "source+port": 2}  # enum xg_filter_per
 _BASES = {Base.LINK: 0, Base.NETWORK: 1, Base.TRANSPORT: 2, Base.INNER: 3}  # enum xg_filter_base
 _COARSE = 20_000_000  # ns: a burst shorter than this needs the exact clock, as ticks are 1 to 10 ms long
-_TIMES = 1 << 46  # ticks that a bucket of a source may be ahead: its time has 48 bits
+_TICKS = 16  # in a ns
+_TIMES = 1 << 40  # ticks that a bucket may be ahead: a small part of what the 48 bits of a source's time can tell
 _COSTS = 1 << 44  # of a packet or a byte, before the shift: times the bytes of a frame it still fits 64 bits
 
 
@@ -77,18 +78,15 @@ def _entry(its: ClassifierFilter, tests: dict[Bytes, int], sets_at: int, part: i
 
 def _rate(limit: Limit) -> tuple[int, int, int, int, int]:
     """Return a limit's cost and its shift, burst, whether it needs the exact clock, and the shift of its ticks."""
-    seconds, amount, burst = limit.seconds, limit.amount, limit.burst
+    amount, burst = limit.amount, limit.burst
+    time = limit.seconds * 1_000_000_000 * _TICKS  # in which `amount` passes
+    longest = burst * time // amount
+    ticks = max(0, longest.bit_length() - _TIMES.bit_length() + 1)
     if limit.unit == "bits":
-        seconds, burst = seconds * 8, -(-burst // 8)  # of a byte
-    longest = burst * limit.seconds * (8 if limit.unit == "bits" else 1) * 1_000_000_000 // amount  # ns
-    ticks = 0
-    while longest >> ticks >= _TIMES:
-        ticks += 1
-    shift = 0
-    while (seconds * 1_000_000_000 << shift + 1) // amount >> ticks < _COSTS and shift < 40:
-        shift += 1
-    cost = max(1, ((seconds * 1_000_000_000 << shift) // amount) >> ticks)
-    return cost, shift, max(1, longest >> ticks), int(longest < _COARSE), ticks
+        time *= 8  # costs are those of a byte
+    shift = max(0, min(40, _COSTS.bit_length() - (time // amount >> ticks).bit_length() - 1))
+    cost = max(1, ((time << shift) // amount) >> ticks)
+    return cost, shift, max(1, longest >> ticks), int(longest < _COARSE * _TICKS), ticks
 
 
 def _mask(length: int, size: int) -> bytes:

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import difflib
 
-from xdpguard.policy.matching.model import Base, Bytes, Field, ListTest, Match, Test
+from xdpguard.policy.matching.assembly import assembled
+from xdpguard.policy.matching.model import Base, Bytes, Field, ListTest, Match
 from xdpguard.policy.matching.ranges import Ranges, common, masked, without
 from xdpguard.policy.matching.raw import raw, tested
 from xdpguard.policy.matching.relations import Relation, relation
-from xdpguard.policy.matching.selectors import FIRST_WORDS, SELECTORS, Selector, domain, second_words
+from xdpguard.policy.matching.selectors import FIRST_WORDS, SELECTORS, TCP, UDP, Selector, domain, second_words
 from xdpguard.policy.matching.tokens import Token, Tokens, shown
 
 MOST_RANGES = 1024  # that a mask may make of a field's values
 _VERDICTS = ("drop", "accept", "pass", "reject", "counter", "count", "limit", "log", "return", "queue", "continue")
-_ORDER = {field: at for at, field in enumerate(Field)}
-_BASES = {base: at for at, base in enumerate(Base)}
+_ALL = "all tests must hold at once: use a set for one of several values, or a second filter"
+_PORTS = (Field.SPORT, Field.DPORT)
+_OF_TRANSPORT = (*_PORTS, Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE)
+_WITH_PORTS: Ranges = ((TCP, TCP), (UDP, UDP))
+_LATER: Ranges = ((2, 2),)
 # Where an address stands in the network header, bytes: RFC 791, 3.1, and RFC 8200, 3.
 _PLACES = {Field.IP_SADDR: 12, Field.IP_DADDR: 16, Field.IP6_SADDR: 8, Field.IP6_DADDR: 24}
 
@@ -46,6 +50,7 @@ class _Conjunction:
         self._tests: dict[Field, Ranges] = {}
         self._lists: set[ListTest] = set()
         self._bytes: set[Bytes] = set()
+        self._places: dict[Field, Token] = {}
 
     def take(self) -> None:
         """Take one expression: a field and what it is compared with."""
@@ -62,14 +67,8 @@ class _Conjunction:
 
     def match(self) -> Match:
         """Return all of it, in the order of the fields."""
-        if self._tests.get(Field.VERSION) == domain(Field.VERSION):
-            del self._tests[Field.VERSION]  # every IP packet has one of the two
-        tests = sorted(self._tests.items(), key=lambda it: _ORDER[it[0]])
-        return Match(
-            tuple(Test(field, ranges) for field, ranges in tests),
-            tuple(sorted(self._lists, key=lambda it: (_ORDER[it.field], it.name, it.negated))),
-            tuple(sorted(self._bytes, key=lambda it: (_BASES[it.base], *it[1:]))),
-        )
+        self._refuse_what_no_packet_has()
+        return assembled(self._tests, self._lists, self._bytes)
 
     def _add(self, selector: Selector, found: Relation, place: Token) -> None:
         field, words = selector.field, selector.operand.words
@@ -121,14 +120,30 @@ class _Conjunction:
             self._tokens.fail(
                 f"no packet can match this: {words} has no such value", "compare with another value", place
             )
+        self._places[field] = place
         self._tests[field] = ranges if before is None else common(before, ranges)
         if not self._tests[field]:
             self._contradiction(words, place)
 
+    def _refuse_what_no_packet_has(self) -> None:
+        """Fields that only some packets have, and a test that those packets do not pass."""
+        protocols = self._tests.get(Field.PROTOCOL, domain(Field.PROTOCOL))
+        later = self._tests.get(Field.FRAGMENT) == _LATER
+        for field in _OF_TRANSPORT:
+            if field not in self._tests:
+                continue
+            if later:
+                problem = f"later fragments have no {field.words}"
+            elif field in _PORTS and not common(_WITH_PORTS, protocols):
+                problem = "only TCP and UDP have ports here"
+            else:
+                continue
+            self._tokens.fail(f"no packet can match: {problem}", _ALL, self._places[field])
+
     def _contradiction(self, words: str, place: Token) -> None:
         self._tokens.fail(
             f"no packet can match {words} here and what stands before it",
-            "all tests must hold at once: use a set for one of several values, or a second filter",
+            _ALL,
             place,
         )
 

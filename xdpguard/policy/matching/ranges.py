@@ -50,11 +50,17 @@ def without(domain: Ranges, ranges: Ranges) -> Ranges:
 
 
 def masked(bits: int, mask: int, wanted: Ranges) -> Ranges:
-    """Return the numbers of so many bits, at most 16, of which those under the mask are among the wanted."""
-    inside = bytearray(1 << bits)
-    for first, last in wanted:
-        inside[first : last + 1] = bytes([1]) * (last + 1 - first)
-    return joined((it, it) for it in range(1 << bits) if inside[it & mask])
+    """Return the numbers of so many bits of which those under the mask are among the wanted."""
+    half = (1 << bits) // 2
+    if not wanted or wanted == ((0, (1 << bits) - 1),):
+        return wanted
+    # By halves, from the highest bit down; where that bit is not under the mask both halves are the lower one.
+    lower = masked(bits - 1, mask, common(wanted, ((0, half - 1),)))
+    upper = lower
+    if mask & half:
+        above = common(wanted, ((half, 2 * half - 1),))
+        upper = masked(bits - 1, mask, tuple((first - half, last - half) for first, last in above))
+    return joined((*lower, *((first + half, last + half) for first, last in upper)))
 
 
 def prefixes(ranges: Ranges, bits: int) -> Iterator[tuple[int, int]]:

@@ -138,7 +138,8 @@ def _set(tokens: Tokens, operand: Operand, opening: Token) -> Ranges:
 
 def _only_equal(tokens: Tokens, comparison: Token | None, mask: int | None) -> None:
     if mask is not None or _sign(comparison) not in ("", "==", "!="):
-        tokens.fail("a list is compared by == or !=, and without a mask", "write ip saddr @NAME or ip saddr != @NAME")
+        remedy = "write ip saddr @NAME or ip saddr != @NAME"
+        tokens.fail("a list is compared by == or !=, and without a mask", remedy, comparison)
 
 
 def _sign(comparison: Token | None) -> str:

@@ -81,7 +81,9 @@ class Tokens:
         found = _TOKEN.match(self.text, self._at)
         if found is None:
             sign = Token(self.text[self._at], self._at)
-            self.fail(f"{shown(sign.text)} has no meaning here", "see `xdpguard help filters` for the words", sign)
+            self.fail(
+                f"{shown(sign.text)} has no meaning here", "signs are == != < > <= >= ! { } ( ) , | & / - and @", sign
+            )
         self.next = Token(found[0], self._at)
         self._at = found.end()
 

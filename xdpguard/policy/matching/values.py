@@ -111,9 +111,13 @@ def _kind(operand: Operand) -> str:
 
 def _remedy(operand: Operand, text: str) -> str:
     known = tuple(names.PROTOCOLS) if operand.kind is Kind.PROTOCOL else tuple(operand.names)
-    close = difflib.get_close_matches(text, known, 1) if text else []
+    first, dash, last = text.partition("-")
+    if dash and _named(first, operand) and _named(last, operand):
+        return f"names may contain dashes: write a range of names with spaces, {first} - {last}"
+    longer = [it for it in known if len(text) > 2 and it.startswith(text)]
+    close = longer[:3] or (difflib.get_close_matches(text, known, 1) if text else [])
     if close:
-        return f"did you mean {close[0]}?"
+        return f"did you mean {' or '.join(close)}?"
     numbers = f"write a number from 0 to {(1 << operand.bits) - 1}"
     listed = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
     forms = "write an address, a prefix, a range, a set in braces or @LIST"

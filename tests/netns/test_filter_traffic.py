@@ -296,6 +296,25 @@ def test_a_new_attach_and_a_new_machine(command: Command, lab: Lab, echo: Echo) 
     assert hits(command, "x") == (3, 0)
 
 
+def test_a_lost_store(command: Command, lab: Lab, echo: Echo) -> None:
+    """The kernel cannot tell what its filters were: the copy, made at once, has them."""
+    del echo
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    add(command, "x", f"ip saddr {FIRST}")
+    add(command, "y", f"ip saddr {SECOND}", "--count")
+    command.store.unlink()
+    assert answered(lab, 4) == without(0)
+    result = command("recover")
+    assert (result.code, "filters: 2" in result.out, "cannot be read back" in result.err) == (0, True, False), result
+    assert names(command) == ["x", "y"]
+    assert answered(lab, 4) == without(0)
+    command.store.unlink()
+    command.store.with_suffix(".last").unlink()
+    assert "cannot be read back from it: they are no longer in force" in command("recover").err
+    assert names(command) == []
+    assert answered(lab, 4) == EVERYBODY
+
+
 @pytest.mark.parametrize("step", ["mark", "begin", "filters", "commit", "done"])
 def test_killed_while_a_filter_is_added(attached: Command, lab: Lab, step: str) -> None:
     """All of it or nothing, in store and kernel after the next command, whatever that is of."""
