@@ -111,7 +111,7 @@ BPF_F_TABLE("array:" XG_PINS "/filter_hits", u32, struct xg_filter_hits, filter_
 /* Slot -> the token bucket that all packets of a filter share. Program reads and writes, all CPUs together. */
 BPF_TABLE_PINNED("array", u32, u64, filter_buckets, XG_FILTER_SLOTS, XG_PINS "/filter_buckets");
 
-/* Hash of a source -> token buckets: see stages/rates.h. Likewise. Full: the least active source of eight is evicted.
+/* Hash of a source -> token buckets: see stages/rates.h. Likewise. Full: the least active source of four is evicted.
  */
 BPF_TABLE_PINNED("array", u32, struct xg_filter_buckets, source_buckets, XG_FILTER_SETS, XG_PINS "/source_buckets");
 

@@ -14,7 +14,7 @@
 #define XG_FILTER_FIELDS 16     /* a power of two */
 #define XG_FILTER_TABLES 32     /* of pages; likewise */
 #define XG_FILTER_BYTES 16      /* that a test of bytes compares at most; likewise */
-#define XG_FILTER_SETS 16384    /* of token buckets; likewise */
+#define XG_FILTER_SETS 32768    /* of token buckets; likewise */
 #define XG_FILTER_LACKING 65536 /* key of a field that the packet lacks */
 
 /* The fields of a packet, in the order in which they are looked up. */
@@ -138,7 +138,7 @@ struct xg_filter_hits {
 
 /* Token buckets of a few sources: see stages/rates.h. */
 struct xg_filter_buckets {
-	u64 word[8];
+	u64 word[4];
 };
 
 /*
@@ -151,20 +151,20 @@ struct xg_filtering {
 	volatile u16 transport_at;
 	volatile u8 ip_version;
 	volatile u8 protocol;
-	volatile u8 fragment;  /* 0: none, 1: the first, 2: a later one */
-	volatile u8 needed;    /* as in struct xg_packet */
-	volatile u8 then;      /* the reason when no filter decides, or XG_NEXT */
-	volatile u8 resumed;   /* 1: the filters were entered before for this packet */
-	volatile u8 state;     /* enum xg_filter_state of the packet; XG_STATE_ANY: not known yet */
-	volatile u8 outcome;   /* as `then`, or XG_UNDECIDED */
-	volatile u32 end;      /* of the datagram in the frame */
-	volatile u32 inner_at; /* behind the transport header; 0: there is none */
-	volatile u32 words;    /* one bit for each word of 64 filters that is still to be looked at */
-	volatile u32 first;    /* the number of the first filter of `candidates` */
-	volatile u32 rows;     /* how many there are in `row` */
-	volatile u32 wants;    /* enum xg_filter_wants: what `filter` waits for */
-	volatile u32 filter;   /* the number of the candidate in question */
-	volatile u32 zero;
+	volatile u8 fragment;    /* 0: none, 1: the first, 2: a later one */
+	volatile u8 needed;      /* as in struct xg_packet */
+	volatile u8 then;        /* the reason when no filter decides, or XG_NEXT */
+	volatile u8 resumed;     /* 1: the filters were entered before for this packet */
+	volatile u8 state;       /* enum xg_filter_state of the packet; XG_STATE_ANY: not known yet */
+	volatile u8 outcome;     /* as `then`, or XG_UNDECIDED */
+	volatile u32 end;        /* of the datagram in the frame */
+	volatile u32 inner_at;   /* behind the transport header; 0: there is none */
+	volatile u32 words;      /* one bit for each word of 64 filters that is still to be looked at */
+	volatile u32 first;      /* the number of the first filter of `candidates` */
+	volatile u32 rows;       /* how many there are in `row` */
+	volatile u32 wants;      /* enum xg_filter_wants: what `filter` waits for */
+	volatile u32 filter;     /* the number of the candidate in question */
+	volatile u32 left;       /* those of `words` that are not intersected yet */
 	volatile u64 generation; /* of the set that these are of */
 	volatile u64 candidates; /* of the current word */
 	volatile u64 tested;     /* the tests of bytes that were made */

@@ -104,14 +104,15 @@ static __always_inline u64 xg_filter_word(void *set, const struct xg_filtering *
 /* Intersects the rows, and leaves in `words` those words that are not zero. */
 static __always_inline void xg_filter_intersect(void *set, struct xg_filtering *packet)
 {
+	u32 i, word;
 	u64 candidates;
-	u32 word;
 
-	for (word = 0; word < XG_FILTER_WORDS && packet->words >> word; word++) {
-		if (!(packet->words >> word & 1))
-			continue;
+	packet->left = packet->words;
+	for (i = 0; i < XG_FILTER_WORDS && packet->left; i++) {
+		word = xg_within(xg_filter_lowest(set, packet->left), XG_FILTER_WORDS);
+		packet->left &= packet->left - 1;
 		candidates = xg_filter_word(set, packet, word);
-		packet->word[xg_within(word, XG_FILTER_WORDS)] = candidates;
+		packet->word[word] = candidates;
 		if (!candidates)
 			packet->words &= ~(1u << word);
 	}

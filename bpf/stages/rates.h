@@ -6,12 +6,12 @@
  * take is lost; two that look at the same instant may both see room for one more: over any time a limit of rate R and
  * burst B passes at most R * time + B, and one packet more a CPU.
  *
- * Those of sources stand in a table of fixed size, eight to a cache line. A source's place is in the line that its hash
- * names, and its word begins with 15 more bits of the hash. A source that is not there takes the place of the one whose
- * bucket is the fullest. So sources that come once, as in a spoofed flood, replace each other, cost no more than that
- * one line, and take nothing from a source that stays; the bucket of a source that is over its limit is the emptiest,
- * and stays unless eight others of the same line are over theirs. The error: a source shares its bucket with each other
- * one in its line by a chance of 1 in 32,768, and an evicted source begins with a full bucket.
+ * Those of sources stand in a table of fixed size, in sets of four. A source's place is in the set that its hash names,
+ * and its word begins with 15 more bits of the hash. A source that is not there takes the place of the one whose bucket
+ * is the fullest. So sources that come once, as in a spoofed flood, replace each other, cost no more than that one set,
+ * and take nothing from a source that stays; the bucket of a source that is over its limit is the emptiest, and stays
+ * unless four others of the same set are over theirs. The error: a source shares its bucket with each other one in its
+ * set by a chance of 1 in 32,768, and an evicted source begins with a full bucket.
  *
  * Each limit has a part of the table to itself, so that sources of a slow one do not evict those of a fast one.
  */
@@ -97,18 +97,19 @@ static __always_inline u64 xg_limit_ahead(u64 word, u64 now, u64 burst)
 	return ahead & (beyond - 1);
 }
 
-/* Which of eight: that of the source, or else the one that is the least ahead. */
+/* Which of four: that of the source, or else the one that is the least ahead. */
 static __always_inline u32 xg_limit_place(const struct xg_filter_buckets *set, u64 tag, u64 now, u64 burst)
 {
 	u64 best = ~0ull >> 1, score, word, other, better;
 	int i;
 
 #pragma unroll
-	for (i = 0; i < 8; i++) {
+	for (i = 0; i < 4; i++) {
 		word = *(volatile u64 *)&set->word[i];
 		score = (xg_limit_ahead(word, now, burst) + 1) << 3;
 		other = ~xg_same(word >> XG_TIME_BITS, tag);
-		/* Hidden, so that none of it becomes a branch: the verifier would follow 256 ways through this loop. */
+		/* Hidden, so that none of it becomes a branch: the verifier would follow each combination of ways
+		 * through this loop. */
 		xg_hide(other);
 		score = (score & other) | i;
 		xg_hide(score);
@@ -116,7 +117,7 @@ static __always_inline u32 xg_limit_place(const struct xg_filter_buckets *set, u
 		xg_hide(better);
 		best ^= (best ^ score) & (0 - better);
 	}
-	return best & 7;
+	return best & 3;
 }
 
 /* Whether the bucket of the packet's source has room. */

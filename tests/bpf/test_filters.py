@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -17,18 +17,20 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrD
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from support.bench import KEPT, LINK, Bench
-from support.filters import Pools, scan
+from support.filters import Pools, scan, seen
 
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.sys.layouts.base import places
+from xdpguard.dataplane.sys.layouts.counts import Counters
 from xdpguard.dataplane.tables.classifier import ClassifierFilter, FilterSetFull, compiled
 from xdpguard.dataplane.tables.filters import FilterTables
 from xdpguard.policy.matching.model import Base, Bytes, Field, Match, Range
 from xdpguard.policy.matching.model import Test as FieldTest
 
 ETHER = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
-V4 = {"src": "198.51.100.7", "dst": "203.0.113.1"}
-V6 = {"src": "2001:db8::7", "dst": "2001:db8:1::1"}
+V4: dict[str, Any] = {"src": "198.51.100.7", "dst": "203.0.113.1"}
+V6: dict[str, Any] = {"src": "2001:db8::7", "dst": "2001:db8:1::1"}
 FILTER = 3  # XG_PROBE_FILTER
 NOW = 1_000_000
 
@@ -427,7 +429,11 @@ def test_many_addresses_of_a_list(filtering: Filtering) -> None:
         for value in pools.random.sample(values, 60):
             for near in (value - 1, value, value + 1):
                 address = str(ipaddress.IPv4Address(near) if field.bits == 32 else ipaddress.IPv6Address(near))
-                makes = {Field.IP_SADDR: udp4, Field.IP_DADDR: lambda src: udp4(dst=src), Field.IP6_SADDR: tcp6}
+                makes: dict[Field, Callable[..., Packet]] = {
+                    Field.IP_SADDR: udp4,
+                    Field.IP_DADDR: lambda src: udp4(dst=src),
+                    Field.IP6_SADDR: tcp6,
+                }
                 packet = makes[field](src=address)
                 assert filtering.send(packet) == ("filter" if near in held else "pass"), address
     with pytest.raises(FilterSetFull, match="ranges"):
@@ -462,17 +468,12 @@ def test_the_probe_names_the_filter_and_goes_on_without_it(filtering: Filtering)
 def test_a_sample_names_the_filter(filtering: Filtering) -> None:
     filtering.put(one(FROM_53, slot=77))
     assert filtering.send(udp4()) == "filter"
-    raw = filtering.bench.pins.link_folder(*LINK) / "counters"
-    assert raw.exists()
-    its = filtering.bench._raw()
-    place = abi.places(abi.counts.Counters)["denied_entry"]
-    assert (FILTER, 77) in {(row[place], row[place + 1]) for row in its}
+    place = places(Counters)["denied_entry"]
+    assert (FILTER, 77) in {(row[place], row[place + 1]) for row in filtering.bench._raw()}
 
 
-def test_struct_of_a_frame_is_what_the_oracle_sees() -> None:
-    """The oracle's own dissection agrees with scapy's."""
-    from support.filters import seen
-
+def test_the_oracle_sees_what_scapy_wrote() -> None:
+    """Positive control of the oracle's own dissection."""
     frame = framed(ETHER / Dot1Q(vlan=7) / udp4(ttl=9, tos=0x20))
     its = seen(frame)
     assert struct.unpack_from("!H", frame, its.bases[Base.INNER] - 8)[0] == its.fields[Field.SPORT] == 53

@@ -38,7 +38,10 @@ def bench(
         typer.Option("--entries", metavar="N", min=0, max=_MOST, help="Number of list entries; may be repeated."),
     ] = None,
     only: Annotated[
-        str, typer.Option("--only", metavar="PARTS", help="Only these of costs, rates and loading, comma-separated.")
+        str,
+        typer.Option(
+            "--only", metavar="PARTS", help="Only these of costs, rates, loading and filters, comma-separated."
+        ),
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, fewer entries.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -79,6 +79,6 @@ class FilterHits(Layout):
 
 
 class FilterBuckets(Layout):
-    """Token buckets of the sources that share a place."""
+    """Token buckets of a few sources."""
 
-    _fields_ = (("word", u64 * 8),)
+    _fields_ = (("word", u64 * 4),)
