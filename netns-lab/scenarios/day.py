@@ -153,6 +153,9 @@ class Day:
         (self._folder / "other.toml").write_text('[rules]\nallow = ["198.51.100.0/25"]\n')
         other = str(self._folder / "other.toml")
         yield from self._its.both("replay", "replay", drops, "--config", other, "--diff", "-i", INTERFACE)
+        filters = self._folder / "filters.toml"
+        filters.write_text('[[filters]]\nname = "web"\nmatch = "tcp dport 80"\naction = "drop"\n')
+        yield from self._its.both("replay", "replay", drops, "--config", str(filters), "--expect-pass")
 
     def _shadows(self) -> Iterator[Said]:
         yield from self._its.both("promote", "promote", "--all", "--dry-run", "--force")
@@ -180,9 +183,12 @@ class Day:
         for source in ("203.0.113.9", "192.0.2.200"):
             packet = f"udp {source}:53 > {SERVER4}:40000 len=1200"
             yield from self._its.both("filter test", "filter", "test", packet, "--interface", INTERFACE)
+        yield self._its.run("filter add", *add, "odd", "udp dport 4242", "--drop", "--reason", "nobody asks that")
+        self._send([f"udp 16.1.1.1:4000 > {SERVER4}:4242 len=20"])
+        yield from self._its.both("events", "events", "--reason", "filter")
         yield self._its.run("promote", "promote", "--filter", "long-dns", "--json")
         yield self._its.run("filter move", "filter", "move", "web", "--last")
-        yield self._its.run("filter remove", "filter", "remove", "web", "noise", "long-dns")
+        yield self._its.run("filter remove", "filter", "remove", "web", "noise", "odd", "long-dns")
 
     def _guard(self) -> Iterator[Said]:
         yield from self._its.both("guard show", "guard", "show")

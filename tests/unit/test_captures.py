@@ -67,6 +67,32 @@ def test_pcap(order: Any, nano: bool, tmp_path: Path) -> None:
     assert capture.format == f"pcap, {'big' if order == '>' else 'little'}-endian, {'nano' if nano else 'micro'}seconds"
 
 
+@pytest.mark.parametrize("nano", [False, True])
+def test_times_of_pcap(nano: bool) -> None:
+    times = [1_700_000_000_123_456_000, 1_700_000_001_000_000_000]
+    found, _ = frames(pcap(PACKETS[:2], nano=nano, times=times))
+    assert [frame.at for frame in found] == times
+
+
+@pytest.mark.parametrize(
+    ("options", "at"),
+    [
+        (b"", ((5 << 32) + 6) * 1000),  # microseconds
+        (option(9, b"\x09"), (5 << 32) + 6),
+        (option(9, b"\x03"), ((5 << 32) + 6) * 1_000_000),
+        (option(9, b"\x94"), ((5 << 32) + 6) * 1_000_000_000 >> 20),  # 2 ** -20 s
+        (option(9, b"\x09") + option(14, (77).to_bytes(8, "little")), (5 << 32) + 6 + 77_000_000_000),
+        (option(9, b"\x00"), (1 << 63) - 1),  # seconds, of a far future
+        (option(14, (-(1 << 60)).to_bytes(8, "little", signed=True)), 0),  # before 1970
+        (option(14, (1 << 60).to_bytes(8, "little")), (1 << 63) - 1),
+    ],
+)
+def test_times_of_pcapng(options: bytes, at: int) -> None:
+    """By the interface's own resolution and offset; a simple packet has none."""
+    found, _ = frames(section() + interface(options=options) + enhanced(PACKETS[0]) + simple(PACKETS[1]))
+    assert [frame.at for frame in found] == [at, 0]
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_pcapng(order: Any, tmp_path: Path) -> None:
     one, two, three, four = PACKETS

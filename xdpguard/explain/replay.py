@@ -21,6 +21,9 @@ from xdpguard.explain.tally import Batch, Difference, Expectation, Expected, Tal
 from xdpguard.net import netns
 
 
+_LONGEST = 1 << 58  # ns that a capture may last as far as limits are concerned: nine years
+
+
 @dataclass
 class Result:
     """The outcome of the packets under the judged program, and what it changes from the one it is compared with."""
@@ -50,13 +53,14 @@ def replay(capture: Capture, judged: Subject, before: Subject | None, expected: 
         lengths: list[int] = []
         there: list[int] = []
         asks = [subject.probe.ask for subject in subjects]
-        clock = 1
+        clock, first = 1, 0
         for number, data, length, sent, at in capture:
             if sent:
                 result.sent[sent] += 1
                 if not every:
                     continue
-            clock = max(clock, at)
+            first = first or at
+            clock = max(clock, min(at - first + 1, _LONGEST))
             for subject in subjects:
                 subject.probe.set_clock(clock)
             for ask in asks:

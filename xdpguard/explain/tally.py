@@ -98,8 +98,8 @@ class Tally:
             self.slots[its.slot] = its.name
             if hits := matched.get(its.slot):
                 most = sources[its.slot]
-                count = FilterCount(name=its.name, action=its.does, mode=its.mode, sources=most, **hits._asdict())
-                self.filters.append(count)
+                found = FilterCount(name=its.name, action=its.does, mode=its.mode, sources=most, **hits._asdict())
+                self.filters.append(found)
 
     def flags(self) -> dict[str, int]:
         """Return TCP segments by flag."""
