@@ -22,7 +22,11 @@ from topology import INTERFACE, Lab
 from xdpguard.dataplane.build.probe import LONGEST, RULE, Probe
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
+from xdpguard.dataplane.tables.classifier import ClassifierFilter, compiled
+from xdpguard.dataplane.tables.filters import FilterTables
 from xdpguard.net.netns import entered
+from xdpguard.policy.limit import parse_limit
+from xdpguard.policy.matching.parsing import parse
 
 ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
 CLOSED = PORT + 1000
@@ -340,7 +344,19 @@ def test_every_reason(guarded: Guarded) -> None:
         "cookie_bad": segment("A", sport=4001, seq=1001, ack=ack),
         "ack_unknown": segment("R", port=CLOSED),
         "fragment": FRAME_KINDS["fragment"],
+        "filter": syn(source="16.3.0.1"),
+        "filter_limit": syn(source="16.4.0.1"),
     }
     assert set(frames) == set(NAMES.values())
-    for reason, frame in frames.items():
-        assert guarded.agree(frame, checked=True) == reason
+    with FilterTables(made.bench.pins) as tables:
+        match = [parse(f"ip saddr {source}") for source in ("16.3.0.1", "16.4.0.1")]
+        limit = parse_limit("1/h", "1", "filter")
+        dropping = ClassifierFilter(match[0], "drop", "enforce", 0, 0)
+        tables.replace(*compiled([dropping, ClassifierFilter(match[1], "limit", "enforce", 0, 1, limit)], 1))
+        tables.clear_hits([0, 1])
+        made.send(frames["filter_limit"])
+        try:
+            for reason, frame in frames.items():
+                assert guarded.agree(frame, checked=True) == reason
+        finally:
+            tables.empty()

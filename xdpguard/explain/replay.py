@@ -20,7 +20,6 @@ from xdpguard.explain.subject import Subject
 from xdpguard.explain.tally import Batch, Difference, Expectation, Expected, Tally
 from xdpguard.net import netns
 
-
 _LONGEST = 1 << 58  # ns that a capture may last as far as limits are concerned: nine years
 
 
