@@ -108,9 +108,10 @@ class Probe(Closeable):
         self._asked.length = 0
 
     def set_clock(self, at: int) -> None:
-        """Let the limits of filters count from here on, in buckets of the probe's own, as if it were ``at`` (ns): 1
-        to 1 << 59, and not less than before. Otherwise they say what those in force would do, and take nothing from
-        them.
+        """Let the limits of filters count from here on, in buckets of the probe's own, as if it were ``at`` (ns): 1 to
+        1 << 59, and not less than before.
+
+        Otherwise they say what those in force would do, and take nothing from them.
         """
         self._asked.clock = at
 
