@@ -20,7 +20,7 @@
 
 #include "../algo/hash.h"
 #include "../clock.h"
-#include "../maps.h"
+#include "../filtermaps.h"
 #include "../verifier.h"
 
 #define XG_TICKS 4      /* a tick is a sixteenth of a ns, or twice that for each `tick_shift` */
