@@ -15,6 +15,7 @@
 
 #include "abi.h"
 #include "maps.h"
+#include "filtermaps.h"
 #include "packet.h"
 #include "verifier.h"
 #include "verdict.h"

@@ -115,7 +115,7 @@ struct xg_settings {
 	u32 shadow_lists4;
 	u32 shadow_lists6;
 	u32 shadow_lists6_wide;
-	u32 filters; /* there is a set of filters */
+	u32 filters;                        /* there is a set of filters */
 	u64 closed_ports[2][XG_PORT_WORDS]; /* tcp, udp: a set bit sends the packet to the port table */
 	u64 secrets[XG_SECRETS];            /* of the tuples' hash; chosen once */
 };

@@ -23,7 +23,7 @@
 #ifndef XG_STAGES_FILTERSET_H
 #define XG_STAGES_FILTERSET_H
 
-#include "../maps.h"
+#include "../filtermaps.h"
 #include "../verifier.h"
 
 #define XG_FILTER_HALF 0x200000 /* bytes; offsets are masked by it */

@@ -20,7 +20,7 @@
 
 #include "../algo/hash.h"
 #include "../clock.h"
-#include "../maps.h"
+#include "../filtermaps.h"
 #include "../probe/filtering.h"
 #include "../verifier.h"
 

@@ -304,7 +304,7 @@ def test_bytes(filtering: Filtering, plain_reads: Filtering, name: str, load_byt
 @pytest.fixture(scope="module")
 def _plain_reads() -> Iterator[Filtering]:
     """As a kernel without bpf_xdp_load_bytes() has it."""
-    switches = {"fake_clock": True, "check_flags": False, "check_source": False, "load_bytes": False}
+    switches: dict[str, Any] = {"fake_clock": True, "check_flags": False, "check_source": False, "load_bytes": False}
     made = Filtering(Bench("plainreads", **switches))
     yield made
     made.tables.close()
@@ -424,17 +424,17 @@ def test_many_addresses_of_a_list(filtering: Filtering) -> None:
             for slot, (field, values) in enumerate(sets.items())
         )
     )
+    makes: dict[Field, Callable[[str], Packet]] = {
+        Field.IP_SADDR: lambda address: udp4(src=address),
+        Field.IP_DADDR: lambda address: udp4(dst=address),
+        Field.IP6_SADDR: lambda address: tcp6(src=address),
+    }
     for field, values in sets.items():
         held = set(values)
         for value in pools.random.sample(values, 60):
             for near in (value - 1, value, value + 1):
                 address = str(ipaddress.IPv4Address(near) if field.bits == 32 else ipaddress.IPv6Address(near))
-                makes: dict[Field, Callable[..., Packet]] = {
-                    Field.IP_SADDR: udp4,
-                    Field.IP_DADDR: lambda src: udp4(dst=src),
-                    Field.IP6_SADDR: tcp6,
-                }
-                packet = makes[field](src=address)
+                packet = makes[field](address)
                 assert filtering.send(packet) == ("filter" if near in held else "pass"), address
     with pytest.raises(FilterSetFull, match="ranges"):
         compiled([one(field_in(Field.IP_SADDR, *((it, it) for it in range(0, 1 << 20, 8))))])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 import pytest
 from bpf.test_parse import FRAMES
@@ -25,8 +26,9 @@ from xdpguard.dataplane.tables import guard
 from xdpguard.dataplane.tables.classifier import ClassifierFilter, compiled
 from xdpguard.dataplane.tables.filters import FilterTables
 from xdpguard.net.netns import entered
-from xdpguard.policy.limit import parse_limit
-from xdpguard.policy.matching.parsing import parse
+from xdpguard.policy.limit import Limit, parse_limit
+from xdpguard.policy.matching.model import Field, Match
+from xdpguard.policy.matching.model import Test as FieldTest
 
 ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
 CLOSED = PORT + 1000
@@ -330,6 +332,8 @@ def test_every_reason(guarded: Guarded) -> None:
     ack = (answer[TCP].seq + 1) % (1 << 32)
     while made.reason(syn(port=CLOSED)) != "syn_rate":
         pass
+    filters = filter_tables(made.bench, ("16.3.0.1", None), ("16.3.0.2", parse_limit("1/d", "1")))
+    assert made.reason(segment("R", source="16.3.0.2")) != "filter_limit", "its burst"
     frames = {
         "pass": segment("A", seq=1001, ack=ack),
         "allow": segment("SF", source="16.1.0.1"),
@@ -345,18 +349,25 @@ def test_every_reason(guarded: Guarded) -> None:
         "ack_unknown": segment("R", port=CLOSED),
         "fragment": FRAME_KINDS["fragment"],
         "filter": syn(source="16.3.0.1"),
-        "filter_limit": syn(source="16.4.0.1"),
+        "filter_limit": syn(source="16.3.0.2"),
     }
     assert set(frames) == set(NAMES.values())
-    with FilterTables(made.bench.pins) as tables:
-        match = [parse(f"ip saddr {source}") for source in ("16.3.0.1", "16.4.0.1")]
-        limit = parse_limit("1/h", "1", "filter")
-        dropping = ClassifierFilter(match[0], "drop", "enforce", 0, 0)
-        tables.replace(*compiled([dropping, ClassifierFilter(match[1], "limit", "enforce", 0, 1, limit)], 1))
-        tables.clear_hits([0, 1])
-        made.send(frames["filter_limit"])
-        try:
-            for reason, frame in frames.items():
-                assert guarded.agree(frame, checked=True) == reason
-        finally:
-            tables.empty()
+    try:
+        for reason, frame in frames.items():
+            assert guarded.agree(frame, checked=True) == reason
+    finally:
+        filters.empty()
+        filters.close()
+
+
+def filter_tables(bench: Bench, *sources: tuple[str, Limit | None]) -> FilterTables:
+    """Filters in force that drop or limit these sources; to be emptied and closed."""
+    tables = FilterTables(bench.pins)
+    made = []
+    for slot, (source, limit) in enumerate(sources):
+        address = int(IPv4Address(source))
+        match = Match((FieldTest(Field.IP_SADDR, ((address, address),)),))
+        made.append(ClassifierFilter(match, "limit" if limit else "drop", "enforce", 0, slot, limit))
+    tables.clear_hits(range(len(made)))
+    tables.replace(*compiled(made))
+    return tables

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from xdpguard.dataplane.tables.classifier import ClassifierFilter
+from xdpguard.dataplane.tables.filterentries import Action
 from xdpguard.policy.matching.model import Base, Bytes, Field, Match, Range, Test
+from xdpguard.policy.rule import Mode
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 _FRAGMENT = 44
@@ -207,8 +209,8 @@ class Pools:
             its = match() if match else self.match()
             if len(its.tests) < 2 and self.random.random() < 0.9:
                 continue
-            action = self.random.choice(("drop", "pass", "count", "drop"))
-            mode = self.random.choice(("enforce", "enforce", "enforce", "shadow"))
+            action: Action = self.random.choice(("drop", "pass", "count", "drop"))
+            mode: Mode = self.random.choice(("enforce", "enforce", "enforce", "shadow"))
             expires = self.random.choice((0, 0, 0, 1, 1 << 62))
             made.append(ClassifierFilter(its, action, mode, expires, len(made)))
         return made

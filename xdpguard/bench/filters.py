@@ -33,7 +33,7 @@ class _Set(NamedTuple):
     """A set of filters to be timed, and the verdict it has to give."""
 
     name: str
-    count: int
+    number: int
     filters: list[ClassifierFilter]
     verdict: int
 
@@ -115,8 +115,8 @@ class _Timer:
                 run = kernel.test_run(fd, data, self._repeat)
                 if run.verdict != one.verdict:
                     raise XdpguardError(
-                        f"{one.count} filters, {one.name}, IPv{family}: verdict {run.verdict}",
+                        f"{one.number} filters, {one.name}, IPv{family}: verdict {run.verdict}",
                         "this is a bug of the bench or of the program; please report it",
                     )
                 found.append(run.duration - without)
-            yield FilterCost(one.name, family, sources, one.count, statistics.median(found))
+            yield FilterCost(one.name, family, sources, one.number, statistics.median(found))

@@ -19,8 +19,9 @@ from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.layouts.filters import FIELDS, FilterHead
 from xdpguard.dataplane.tables import filterentries
 from xdpguard.dataplane.tables.filterentries import ClassifierFilter, FilterSetFull
+from xdpguard.dataplane.tables.filterfields import OF_VERSION, tested
 from xdpguard.dataplane.tables.rowpool import WORDS, RowPool
-from xdpguard.policy.matching.model import Field, Match, Range
+from xdpguard.policy.matching.model import Field, Range
 
 __all__ = ["Classifier", "ClassifierFilter", "FilterSetFull", "compiled"]
 
@@ -49,13 +50,6 @@ _KEYS = {
     Field.ICMP_CODE: 13,
     Field.VLAN_ID: 14,
 }
-_OF_VERSION = {
-    Field.IP_SADDR: 4,
-    Field.IP_DADDR: 4,
-    Field.FRAG_OFF: 4,
-    Field.IP6_SADDR: 6,
-    Field.IP6_DADDR: 6,
-}
 
 
 class Classifier(NamedTuple):
@@ -83,33 +77,6 @@ def compiled(filters: Sequence[ClassifierFilter], generation: int = 1) -> Classi
     return made.block(generation)
 
 
-def _tested(match: Match) -> dict[Field, tuple[Range, ...]]:
-    """Return the ranges of each field that is tested, implied versions included."""
-    found: dict[Field, tuple[Range, ...]] = {}
-    for test in match.tests:
-        # The state is asked of candidates; here, that there are ports.
-        field, ranges = (Field.SPORT, ((0, 65_535),)) if test.field is Field.ESTABLISHED else test
-        found[field] = _common(found[field], ranges) if field in found else ranges
-        if version := _OF_VERSION.get(field):
-            only = ((version, version),)
-            found[Field.VERSION] = _common(found.get(Field.VERSION, only), only)
-    return found
-
-
-def _common(one: Sequence[Range], other: Sequence[Range]) -> tuple[Range, ...]:
-    """Return the intersection of sorted, disjoint ranges."""
-    found, i, j = [], 0, 0
-    while i < len(one) and j < len(other):
-        first, last = max(one[i][0], other[j][0]), min(one[i][1], other[j][1])
-        if first <= last:
-            found.append((first, last))
-        if one[i][1] < other[j][1]:
-            i += 1
-        else:
-            j += 1
-    return tuple(found)
-
-
 class _Builder:
     """Builds one set."""
 
@@ -118,7 +85,7 @@ class _Builder:
         self._all = (1 << len(filters)) - 1
         self._tests: dict[Field, list[tuple[int, tuple[Range, ...]]]] = {}
         for bit, its in enumerate(filters):
-            for field, ranges in _tested(its.match).items():
+            for field, ranges in tested(its.match).items():
                 self._tests.setdefault(field, []).append((bit, ranges))
         self._rows = RowPool()
         self._pages: dict[bytes, int] = {}
@@ -143,7 +110,7 @@ class _Builder:
     def _keys(self, head: FilterHead, version: int) -> bytes:
         """Return which fields are looked up of packets of a version, besides addresses."""
         other = 6 if version == 0 else 4
-        found = [key for field, key in _KEYS.items() if field in self._tests and _OF_VERSION.get(field) != other]
+        found = [key for field, key in _KEYS.items() if field in self._tests and OF_VERSION.get(field) != other]
         if not found and not head.addresses[version]:
             found = [_KEYS[Field.VERSION]]
             if Field.VERSION not in self._tests:
