@@ -45,6 +45,7 @@ def measure(workspace: Workspace, addresses: Addresses, results: Results) -> Non
     commands = workspace.instance("filters")
     commands.attach(link)
     with ExitStack() as stack:
+        stack.callback(commands, "detach", "--all")
         program = commands.program(link)
         stack.callback(os.close, program)
         makers = Makers(stack)
@@ -61,11 +62,15 @@ def measure(workspace: Workspace, addresses: Addresses, results: Results) -> Non
             tables.empty()
 
 
+def filters_for(family: Family, count: int) -> list[ClassifierFilter]:
+    """Return that many filters, of which only the last matches a packet of the bench."""
+    return [*(_filter(family, number) for number in range(count - 1)), _last(count - 1)]
+
+
 def _sets(family: Family) -> Iterator[_Set]:
     for count in FILTERS:
-        others = [_filter(family, number) for number in range(count)]
-        yield _Set(NONE_MATCHES, count, others, _PASS)
-        yield _Set(LAST_MATCHES, count, [*others[:-1], _last(count - 1)], _DROP)
+        yield _Set(NONE_MATCHES, count, [_filter(family, number) for number in range(count)], _PASS)
+        yield _Set(LAST_MATCHES, count, filters_for(family, count), _DROP)
     limit = parse_limit("1000000/s", per="source")
     yield _Set(LIMIT_PER_SOURCE, 1, [ClassifierFilter(Match(), "limit", "enforce", 0, 0, limit)], _PASS)
 

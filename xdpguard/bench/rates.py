@@ -60,14 +60,14 @@ def measure(workspace: Workspace, addresses: Addresses, entries: int, results: R
             try:
                 with defence.up:
                     settled_kernel_memory()  # freeing a large set keeps a core busy
-                    found = [_rate(lab, from_listed if defence.listed else from_blocked) for _ in range(rounds)]
+                    found = [dropped(lab, from_listed if defence.listed else from_blocked) for _ in range(rounds)]
             except tools.Unavailable as error:
                 results.skipped[defence.name] = str(error)
                 continue
             results.rates.append(Rate(defence.name, defence.entries, statistics.median(found)))
 
 
-def _rate(lab: Lab, sender: Sender) -> float:
+def dropped(lab: Lab, sender: Sender) -> float:
     """Return the packets/s that the receiver took. Raise XdpguardError if they were not dropped."""
     usable = os.sched_getaffinity(0)
     core = lab.split_cores()
@@ -121,7 +121,8 @@ def _attached(lab: Lab, program: int) -> Iterator[None]:
         tools.detach(lab)
 
 
-def _passing(lab: Lab) -> AbstractContextManager[None]:
+def passing(lab: Lab) -> AbstractContextManager[None]:
+    """Attach a program that passes everything to the server's interface."""
     # Frames sent by XDP arrive only at a veth that has a program itself; this also gives all the same receive path.
     return _attached(lab, kernel.load_xdp(XDP_PASS, "bench_pass"))
 
@@ -154,7 +155,7 @@ def _nft(workspace: Workspace, family: str, hook: str) -> Iterator[None]:
     tools.need("nft")
     lab, path = workspace.lab, workspace.folder / "nft"
     tools.nft_file(path, workspace.folder / "listed4", family, hook)
-    with _passing(lab):
+    with passing(lab):
         tools.run(lab, ["nft", "-f", str(path)])
         try:
             yield
@@ -168,7 +169,7 @@ def _ipset(workspace: Workspace, entries: int) -> Iterator[None]:
         tools.need(tool)
     lab, path = workspace.lab, workspace.folder / "ipset"
     tools.ipset_file(path, workspace.folder / "listed4", entries)
-    with _passing(lab):
+    with passing(lab):
         tools.run(lab, ["ipset", "restore", "-file", str(path)])
         try:
             tools.iptables(lab, "-A")

@@ -58,8 +58,8 @@ def _costs(results: Results) -> Iterator[Grid]:
 
 
 def _rates(results: Results) -> Iterator[Grid]:
-    rows = [[rate.defence, f"{rate.entries:,}", f"{rate.value / 1e6:.2f}"] for rate in results.rates]
-    yield Grid("Packets dropped a second on one core", ["defence", "addresses", "million/s"], rows)
+    rows = [[rate.defence, f"{rate.entries:,}", f"{rate.value / 1e6:.3g}"] for rate in results.rates]
+    yield Grid("Packets dropped a second on one core", ["defence", "entries", "million/s"], rows)
 
 
 def _loading(results: Results) -> Iterator[Grid]:

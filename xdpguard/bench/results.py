@@ -14,6 +14,7 @@ _US = "xdpguard"
 _MANY = 100_000
 FILTERS = (1, 10, 100, 1000)
 NONE_MATCHES, LAST_MATCHES, LIMIT_PER_SOURCE = "none matches", "last matches", "limit per source"
+BY_FILTERS, BY_RULES, BY_MAP = "xdpguard, last filter", "nftables, last rule", "nftables, after a verdict map"
 # Bounds on a clean packet's cost with a list relative to without one, by number of sources (hot and cold caches).
 _CLEAN_BOUNDS = {1: 1.1, SOURCES: 1.25}
 
@@ -42,7 +43,7 @@ class FilterCost(Struct, frozen=True):
 
 
 class Rate(Struct, frozen=True):
-    """Packets/s that one core received and dropped, with ``entries`` addresses in the tool's set."""
+    """Packets/s that one core received and dropped, with ``entries`` addresses or filters in the tool's set."""
 
     defence: str
     entries: int
@@ -158,7 +159,10 @@ class Results:
                 )
             elif what == LIMIT_PER_SOURCE:
                 found += _ratio("filters", f"{name}, ns", ns, 1, 60)
-        return found
+        rate = {(it.defence, it.entries): it.value for it in self.rates}
+        many = FILTERS[-1]
+        name = f"packets/s, {many:,} filters, last matches: nftables' rules / xdpguard"
+        return found + _ratio("filters", name, rate.get((BY_RULES, many)), rate.get((BY_FILTERS, many)), 0.1)
 
 
 def _ratio(kind: str, name: str, one: float | None, other: float | None, bound: float) -> list[Ratio]:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal, get_args
 
-from xdpguard.bench import costs, filters, loading, machine, rates
+from xdpguard.bench import costs, filter_rates, filters, loading, machine, rates
 from xdpguard.bench.packets import SOURCES, Addresses
 from xdpguard.bench.results import Results
 from xdpguard.bench.workspace import Workspace
@@ -38,6 +38,7 @@ def run(entries: Sequence[int], parts: Collection[Part], quick: bool, say: Calla
                 loading.measure(workspace, addresses, largest, results)
             if "filters" in parts:
                 filters.measure(workspace, addresses, results)
+                filter_rates.measure(workspace, addresses, results)
         except subprocess.CalledProcessError as error:
             raise XdpguardError(
                 f"{' '.join(error.cmd[:6])} failed: {(error.stderr or '').strip() or error}",
