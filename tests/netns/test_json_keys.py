@@ -18,7 +18,7 @@ from support import shapes
 from support.command import Command
 from topology import Lab
 
-from xdpguard.bench.results import Cost, Load, Rate, Results
+from xdpguard.bench.results import Cost, FilterCost, Load, Rate, Results
 
 _TABLE = Path(shapes.__file__).with_name("json_keys.txt")
 # Objects whose keys are data, in any answer.
@@ -73,6 +73,7 @@ def test_the_keys_of_bench() -> None:
     """It takes minutes: what it would print is made here."""
     results = Results({"cpu": "any"}, {"xdpguard": "1", "nft": None}, True, skipped={"ipset": "it is not installed"})
     results.costs += [Cost("xdpguard", "pass_ack", 4, 1, entries, 9.5, "ns") for entries in (0, 1000)]
+    results.filters.append(FilterCost("none matches", 4, 1, 1000, 25.0))
     results.rates.append(Rate("xdpguard, list", 1000, 1.5, "packets/s"))
     results.loading.append(Load("xdpguard", "load", 1000, 0.5, "s"))
     wrong = list(

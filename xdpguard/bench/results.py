@@ -166,7 +166,7 @@ class Results:
 
 
 def _ratio(kind: str, name: str, one: float | None, other: float | None, bound: float) -> list[Ratio]:
-    return [Ratio(kind, name, one / other, bound, one / other <= bound)] if one is not None and other else []
+    return [Ratio(kind, name, one / other, float(bound), one / other <= bound)] if one is not None and other else []
 
 
 def _sources(number: int) -> str:

@@ -34,11 +34,11 @@ def run(entries: Sequence[int], parts: Collection[Part], quick: bool, say: Calla
                 costs.measure(workspace, addresses, counts, results)
             if "rates" in parts:
                 rates.measure(workspace, addresses, largest, results)
-            if "loading" in parts:
-                loading.measure(workspace, addresses, largest, results)
             if "filters" in parts:
                 filters.measure(workspace, addresses, results)
                 filter_rates.measure(workspace, addresses, results)
+            if "loading" in parts:  # stays attached
+                loading.measure(workspace, addresses, largest, results)
         except subprocess.CalledProcessError as error:
             raise XdpguardError(
                 f"{' '.join(error.cmd[:6])} failed: {(error.stderr or '').strip() or error}",

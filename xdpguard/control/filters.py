@@ -7,7 +7,7 @@ Every method that changes anything is one change or part of one (change.py); its
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -194,7 +194,7 @@ class Filters:
         """Put a set in force and return its record for the store."""
         from xdpguard.control.filter_set import built
 
-        generation = secrets.randbits(62) + 1 if filters else 0
+        generation = int.from_bytes(os.urandom(7), "little") + 1 if filters else 0
         lists = FilterLists(self._store)
         tables.put(built(filters, lists), generation)
         return json.dumps(Held(tables.generation(), generation, lists.changes_at(filters)))
