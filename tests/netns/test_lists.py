@@ -385,6 +385,7 @@ def test_killed_while_the_first_list_is_loaded(attached: Command, lab: Lab, tmp_
         "behind": True,
         "rules": {"stored": 0, "held": 0},
         "lists": {},
+        "filters": {"stored": 0, "held": 0},
         "shadow": {"behind": True, "rules": {"stored": 0, "held": 0}, "lists": {}},
         "settings": True,
     }
