@@ -100,6 +100,8 @@ def read(text: str) -> Iterator[tuple[int, str, Rule]]:
         at += 1
         if word != "route":
             continue
+        if "withdraw" in (it for _, it in tokens[max(0, at - 3) : at - 1]):
+            raise UsageError(f"line {line}: a withdrawal is no rule", "leave it out, and the route that it withdraws")
         name = ""
         if at < len(tokens) and tokens[at][1] != "{":
             name = tokens[at][1]
