@@ -60,6 +60,8 @@ SAID = [
      ["route f { match { destination ::/0/0; traffic-class =8; } then { discard; } }"]),
     ("ip protocol tcp tcp flags != syn", DROP, [GOBGP4 + "protocol ==6 tcp-flags '!=S FRPAUEC' then discard"],
      ["route f { match { protocol =6; tcp-flags [ !=syn fin+rst+push+ack+urg+ece+cwr ]; } then { discard; } }"]),
+    ("ip protocol udp fragment { no, yes }", DROP, [GOBGP4 + "protocol ==17 then discard"],
+     ["route f { match { protocol =17; } then { discard; } }"]),
     ("meta nfproto ipv4", DROP, [GOBGP4 + "destination 0.0.0.0/0 then discard"],
      ["route f { match { destination 0.0.0.0/0; } then { discard; } }"]),
 ]  # fmt: skip
@@ -71,6 +73,15 @@ def test_filters_as_rules(text: str, does: Does, gobgp: list[str], exabgp: list[
     assert written(parse(text), does, "exabgp", "f").splitlines() == exabgp
     for lines in (gobgp, exabgp):
         assert {it.does for it in read("\n".join(lines), "rules")} == {does}
+
+
+def test_a_small_limit_is_not_written_as_none() -> None:
+    """ExaBGP has whole bytes, of which 0 is to discard everything."""
+    match = parse("ip protocol udp udp dport 53")
+    line = written(match, Does("limit", 0.5, "bytes"), "exabgp")
+    assert [it.does for it in read(line, "rules")] == [Does("limit", 1, "bytes")]
+    line = written(match, Does("limit", 1.6, "bytes"), "exabgp")
+    assert [it.does for it in read(line, "rules")] == [Does("limit", 2, "bytes")], "positive control"
 
 
 def test_a_limit_in_packets_is_a_community_that_only_exabgp_can_say() -> None:

@@ -81,7 +81,7 @@ def _actions(actions: Actions) -> Iterator[str]:
     if actions.rate == 0:
         yield "discard"
     elif actions.rate is not None:
-        yield f"rate-limit {round(actions.rate)}"
+        yield f"rate-limit {max(1, round(actions.rate))}"
     if actions.packets is not None:
         yield f"extended-community [ 0x{(_PACKETS + struct.pack('!Hf', 0, actions.packets)).hex()} ]"
     kinds = (["sample"] if actions.sample else []) + (["terminal"] if actions.further else [])
