@@ -357,6 +357,13 @@ def test_what_gobgp_shows_in_json_is_read() -> None:
         ([_path([{"type": 3, "value": [{"op": 129, "value": 1 << 40}]}])], "rule 1: not a value of protocol"),
         ([_path([{"type": 1, "value": {"prefix": "192.0.2.0/99"}}])], "rule 1: not a prefix length"),
         ([_path(WEB, {**KILO, "value": "?"})], "rule 1: not a rate in packets"),
+        ([_path(WEB, {**KILO, "value": "é"})], "rule 1: not a rate in packets"),
+        ([_path(WEB, {"type": 8, "subtype": 0, "value": "CAAKAAABAAA="})], "rule 1: a redirection to a next hop"),
+        (
+            [{**_path(WEB), "attrs": [{"type": 16, "value": None}, {"type": 14, "afi": 1}]}],
+            "rule 1: not a path of GoBGP: .* got `null`",
+        ),
+        ([{**_path(WEB), "attrs": [{"type": 14, "afi": [1]}]}], "rule 1: the rule does not say its IP version"),
         ([_path(WEB, afi=3)], "rule 1: the rule does not say its IP version"),
         ([_path(WEB, DISCARD), _path([{"type": 3, "value": []}])], "no packet can match this rule: meta l4proto"),
     ],
