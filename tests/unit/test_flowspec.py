@@ -130,6 +130,7 @@ READ = [
      [("ip protocol tcp tcp dport { 80, 8080-8888 } ip frag-off & 0x3fff == { 0x2000, 1-0x1fff }", DROP)]),
     (GOBGP4 + "dscp ==8 then rate-limit 125000 as 64512",
      [("ip dscp 8", Does("limit", 125000, "bytes")), ("ip dscp 8", PASS)]),
+    ("# in { braces }\n" + GOBGP4 + "dscp ==8 then discard # {", [("ip dscp 8", DROP)]),
     (GOBGP4 + "dscp ==8 then rate-limit 0", [("ip dscp 8", DROP)]),
     (GOBGP4 + "dscp ==8 then action sample", [("ip dscp 8", PASS)]),
     (GOBGP4 + "dscp ==8 then action terminal", [("ip dscp 8", COUNT)]),
