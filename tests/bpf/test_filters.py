@@ -440,6 +440,24 @@ def test_many_addresses_of_a_list(filtering: Filtering) -> None:
         compiled([one(field_in(Field.IP_SADDR, *((it, it) for it in range(0, 1 << 20, 8))))])
 
 
+def test_addresses_fill_a_half_and_no_more(filtering: Filtering) -> None:
+    """Offsets wrap at the end of a half: what would stand behind it is refused, and the last that fits is found."""
+
+    def networks(count: int) -> Match:
+        begins = (0x20010DB8 << 96 | it << 65 for it in range(count))
+        return field_in(Field.IP6_SADDR, *((it, it | (1 << 64) - 1) for it in begins))
+
+    def sends(place: int) -> str:
+        return filtering.send(tcp6(src=str(ipaddress.IPv6Address(0x20010DB8 << 96 | place << 64 | 7))))
+
+    with pytest.raises(FilterSetFull, match=r"tables of 2,097,[0-9]{3} bytes, of at most 2,097,152"):
+        compiled([one(networks(52_430))])
+    filtering.put(one(networks(52_400)))
+    for place in (0, 2 * 26_000, 2 * 52_399):
+        assert sends(place) == "filter"
+        assert sends(place + 1) == "pass"
+
+
 def test_a_set_is_replaced_as_a_whole(filtering: Filtering) -> None:
     assert filtering.tables.in_force() == 0
     lower, upper = compiled([one(FROM_53)], 7)

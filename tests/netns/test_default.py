@@ -27,12 +27,16 @@ from support.service import Run
 from support.traffic import PORT, Echo, eventually, works
 from topology import CLIENTS4, INTERFACE, OUTSIDE4, OUTSIDE6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
+from xdpguard.closeable import opened
+from xdpguard.dataplane.sys import kernel
+from xdpguard.errors import XdpguardError
 from xdpguard.net import egress
 from xdpguard.net.netns import entered
 
 WAIT = patient(1.0)  # seconds
 SERVICE = 7070  # of the world outside
 ENFORCED = ["default", "drop", "--enforce", "--strict-udp"]
+_SCHED_CLS, _OK = 3, bytes.fromhex("b7000000000000009500000000000000")  # BPF_PROG_TYPE_*; TC_ACT_OK
 REMOTE = {4: OUTSIDE4, 6: OUTSIDE6}
 
 
@@ -409,6 +413,50 @@ def test_a_kill_leaves_all_or_nothing(attached: Command, lab: Lab, step: str) ->
         attached.ok("default", "pass")
         assert works(lab, 4, "tcp")
         assert not hangs(lab)
+
+
+class Elsewhere(Namespaces):
+    """A namespace with an interface, with an `ingress` queue discipline: somebody's police of what comes in."""
+
+    def _make(self) -> None:
+        self.host = self.more("q")
+        self.run(self.host, "ip link add eth0 type veth peer name eth1")
+        self.run(self.host, "tc qdisc add dev eth0 ingress")
+        with entered(self.host):
+            self.index = socket.if_nametoindex("eth0")
+
+    def hang(self, program: int) -> None:
+        egress.hang("eth0", self.index, self.host, program, "test")
+
+    def there(self) -> str:
+        """The queue disciplines, and what hangs at the ingress."""
+        return "".join(self.run(self.host, f"tc {it} show dev eth0 ingress") for it in ("qdisc", "filter"))
+
+
+def test_an_ingress_queue_discipline_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel would take the program there for one at the ingress."""
+    with ExitStack() as held:
+        program = held.enter_context(opened(kernel.load(_SCHED_CLS, _OK, "test")))
+        its = held.enter_context(Elsewhere(f"xgq{os.getpid()}"))
+        before = its.there()
+        with pytest.raises(XdpguardError, match=f"egress of eth0 .*{its.host}.* ingress takes the place of clsact"):
+            its.hang(program)
+        assert its.there() == before
+        egress.take_off(its.index, its.host)
+        assert its.there() == before
+        with monkeypatch.context() as patched:
+            patched.setattr(egress, "_queue_kind", lambda _: "clsact")
+            its.hang(program)
+        before = its.there()
+        assert "0x7864" in before
+        assert not egress.program_at(its.index, its.host)
+        egress.take_off(its.index, its.host)
+        assert its.there() == before
+        its.run(its.host, "tc qdisc delete dev eth0 ingress")
+        its.hang(program)
+        assert egress.program_at(its.index, its.host), "positive control"
+        egress.take_off(its.index, its.host)
+        assert "clsact" not in its.there()
 
 
 class Behind(Namespaces):

@@ -159,6 +159,14 @@ def test_lists(its: Ruleset) -> None:
     assert [it.name for it in cutting(one, coming, operator, [SSH])] == ["x"]
     assert not list(cutting(other, coming, operator, [SSH]))
     assert not list(cutting(one, FilterLists(its.store), operator, [SSH])), "a list that is missing holds nothing"
+    assert not list(cutting(other, FilterLists(its.store), operator, [SSH])), "nor does it hold for anybody, negated"
+    maps = FakeMaps()
+    kept = made(its.store, maps)
+    kept.filters.stored.put(it._replace(slot=0) for it in other)
+    kept.filters.resync()
+    assert [match.tests[-1].ranges for match in maps.filters.matches()] == [()]
+    empty = FilterLists(its.store, {"bad": timed({})})
+    assert [it.name for it in cutting(other, empty, operator, [SSH])] == ["x"], "positive control: it is there"
 
 
 def test_a_list_that_filters_ask(its: Ruleset) -> None:

@@ -60,6 +60,8 @@ SAID = [
      ["route f { match { destination ::/0/0; traffic-class =8; } then { discard; } }"]),
     ("ip protocol tcp tcp flags != syn", DROP, [GOBGP4 + "protocol ==6 tcp-flags '!=S FRPAUEC' then discard"],
      ["route f { match { protocol =6; tcp-flags [ !=syn fin+rst+push+ack+urg+ece+cwr ]; } then { discard; } }"]),
+    ("ip protocol udp fragment { no, yes }", DROP, [GOBGP4 + "protocol ==17 then discard"],
+     ["route f { match { protocol =17; } then { discard; } }"]),
     ("meta nfproto ipv4", DROP, [GOBGP4 + "destination 0.0.0.0/0 then discard"],
      ["route f { match { destination 0.0.0.0/0; } then { discard; } }"]),
 ]  # fmt: skip
@@ -71,6 +73,15 @@ def test_filters_as_rules(text: str, does: Does, gobgp: list[str], exabgp: list[
     assert written(parse(text), does, "exabgp", "f").splitlines() == exabgp
     for lines in (gobgp, exabgp):
         assert {it.does for it in read("\n".join(lines), "rules")} == {does}
+
+
+def test_a_small_limit_is_not_written_as_none() -> None:
+    """ExaBGP has whole bytes, of which 0 is to discard everything."""
+    match = parse("ip protocol udp udp dport 53")
+    line = written(match, Does("limit", 0.5, "bytes"), "exabgp")
+    assert [it.does for it in read(line, "rules")] == [Does("limit", 1, "bytes")]
+    line = written(match, Does("limit", 1.6, "bytes"), "exabgp")
+    assert [it.does for it in read(line, "rules")] == [Does("limit", 2, "bytes")], "positive control"
 
 
 def test_a_limit_in_packets_is_a_community_that_only_exabgp_can_say() -> None:
@@ -119,6 +130,7 @@ READ = [
      [("ip protocol tcp tcp dport { 80, 8080-8888 } ip frag-off & 0x3fff == { 0x2000, 1-0x1fff }", DROP)]),
     (GOBGP4 + "dscp ==8 then rate-limit 125000 as 64512",
      [("ip dscp 8", Does("limit", 125000, "bytes")), ("ip dscp 8", PASS)]),
+    ("# in { braces }\n" + GOBGP4 + "dscp ==8 then discard # {", [("ip dscp 8", DROP)]),
     (GOBGP4 + "dscp ==8 then rate-limit 0", [("ip dscp 8", DROP)]),
     (GOBGP4 + "dscp ==8 then action sample", [("ip dscp 8", PASS)]),
     (GOBGP4 + "dscp ==8 then action terminal", [("ip dscp 8", COUNT)]),
@@ -179,6 +191,9 @@ WRONG = [
         f"{GOBGP4}protocol tcp then discard\n{GOBGP4}protocol tcp then accept",
         "line 2: the rule of line 1 again, with other",
     ),
+    ("gobgp global rib -a ipv4-flowspec del match protocol tcp then discard", "line 1: a withdrawal is no rule"),
+    ("\nwithdraw flow route a { match { source 10.0.0.0/8; } then { discard; } }", "line 2: a withdrawal is no rule"),
+    ("neighbor 10.0.0.1 withdraw flow route { match { source 10.0.0.0/8; } }", "line 1: a withdrawal is no rule"),
     ("route a {\n match { source 10.0.0.0/8; }", "line 1: a route without a block that is closed"),
     ("route a { match { source 10.0.0.0/8; } then { redirect 1:1; } }", "line 1: the action 'redirect'"),
     ("\nroute a { matches { source 10.0.0.0/8; } }", "line 2: 'source' has no meaning here"),
@@ -343,6 +358,13 @@ def test_what_gobgp_shows_in_json_is_read() -> None:
         ([_path([{"type": 3, "value": [{"op": 129, "value": 1 << 40}]}])], "rule 1: not a value of protocol"),
         ([_path([{"type": 1, "value": {"prefix": "192.0.2.0/99"}}])], "rule 1: not a prefix length"),
         ([_path(WEB, {**KILO, "value": "?"})], "rule 1: not a rate in packets"),
+        ([_path(WEB, {**KILO, "value": "é"})], "rule 1: not a rate in packets"),
+        ([_path(WEB, {"type": 8, "subtype": 0, "value": "CAAKAAABAAA="})], "rule 1: a redirection to a next hop"),
+        (
+            [{**_path(WEB), "attrs": [{"type": 16, "value": None}, {"type": 14, "afi": 1}]}],
+            "rule 1: not a path of GoBGP: .* got `null`",
+        ),
+        ([{**_path(WEB), "attrs": [{"type": 14, "afi": [1]}]}], "rule 1: the rule does not say its IP version"),
         ([_path(WEB, afi=3)], "rule 1: the rule does not say its IP version"),
         ([_path(WEB, DISCARD), _path([{"type": 3, "value": []}])], "no packet can match this rule: meta l4proto"),
     ],

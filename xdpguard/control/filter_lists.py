@@ -37,7 +37,7 @@ class FilterLists:
         return next(((it, name) for it, name in pairs if self._its(name) is None), None)
 
     def resolved(self, match: Match) -> Match:
-        """Return a match with its lists as ranges; a list that does not exist holds nothing."""
+        """Return a match with its lists as ranges; a test of a list that does not exist holds for nobody."""
         if not match.lists:
             return match
         return match._replace(tests=match.tests + tuple(map(self.test, match.lists)), lists=())
@@ -57,10 +57,15 @@ class FilterLists:
     def test(self, it: ListTest) -> Test:
         """Return a test of a list as one of ranges."""
         if it not in self._tests:
-            entries = self.entries(it.name)
-            ranges = () if entries is None else _ranges(entries, it.field in _FOUR)
-            self._tests[it] = Test(it.field, _complement(ranges, it.field.bits) if it.negated else tuple(ranges))
+            self._tests[it] = Test(it.field, self._tested(it))
         return self._tests[it]
+
+    def _tested(self, it: ListTest) -> tuple[Range, ...]:
+        entries = self.entries(it.name)
+        if entries is None:
+            return ()  # also when negated: a list that was lost is not to make a filter match everybody
+        ranges = _ranges(entries, it.field in _FOUR)
+        return _complement(ranges, it.field.bits) if it.negated else tuple(ranges)
 
     def _its(self, name: str) -> tuple[NamedList, ListStore] | None:
         if name not in self._found:

@@ -20,7 +20,7 @@ from xdpguard.dataplane.sys.layouts.filters import FIELDS, FilterHead
 from xdpguard.dataplane.tables import filterentries
 from xdpguard.dataplane.tables.filterentries import ClassifierFilter, FilterSetFull
 from xdpguard.dataplane.tables.filterfields import OF_VERSION, tested
-from xdpguard.dataplane.tables.rowpool import WORDS, RowPool
+from xdpguard.dataplane.tables.rowpool import RowPool
 from xdpguard.policy.matching.model import Field, Range
 
 __all__ = ["Classifier", "ClassifierFilter", "FilterSetFull", "compiled"]
@@ -221,7 +221,8 @@ class _Builder:
         head.rows = _placed(self._upper, np.frombuffer(self._rows.data(), np.uint8))
         self._lower[: ctypes.sizeof(head)] = bytes(head)
         self._lower[abi.FILTER_PLACES : _DATA] = self._tables.tobytes()
-        room = abi.FILTER_HIGH, abi.FILTER_SET_SIZE - abi.FILTER_HIGH - 8 * WORDS
+        # Offsets wrap at FILTER_HALF.
+        room = abi.FILTER_HIGH, abi.FILTER_HALF
         for half, size in zip((self._lower, self._upper), room, strict=True):
             if len(half) > size:
                 raise FilterSetFull(f"tables of {len(half):,} bytes, of at most {size:,}")

@@ -81,7 +81,7 @@ def _actions(actions: Actions) -> Iterator[str]:
     if actions.rate == 0:
         yield "discard"
     elif actions.rate is not None:
-        yield f"rate-limit {round(actions.rate)}"
+        yield f"rate-limit {max(1, round(actions.rate))}"
     if actions.packets is not None:
         yield f"extended-community [ 0x{(_PACKETS + struct.pack('!Hf', 0, actions.packets)).hex()} ]"
     kinds = (["sample"] if actions.sample else []) + (["terminal"] if actions.further else [])
@@ -100,6 +100,8 @@ def read(text: str) -> Iterator[tuple[int, str, Rule]]:
         at += 1
         if word != "route":
             continue
+        if "withdraw" in (it for _, it in tokens[max(0, at - 3) : at - 1]):
+            raise UsageError(f"line {line}: a withdrawal is no rule", "leave it out, and the route that it withdraws")
         name = ""
         if at < len(tokens) and tokens[at][1] != "{":
             name = tokens[at][1]

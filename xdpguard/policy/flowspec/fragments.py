@@ -15,13 +15,13 @@ _DF, _MF, _OFFSET = 0x4000, 0x2000, 0x1FFF  # of IPv4's fragment field, RFC 791,
 
 
 def of_fragment(ranges: Ranges) -> tuple[Op, ...] | None:
-    """Return the comparisons that say a set of our field `fragment`."""
+    """Return the comparisons that say a set of our field `fragment`; none for all its values."""
     inside = [bits for value, bits in _BY_FIELD.items() if any(first <= value <= last for first, last in ranges)]
     some = sum(inside)
     if 0 not in inside:
         return (Op(False, 0, some),)
     rest = (IS_FRAGMENT | FIRST_FRAGMENT) & ~some
-    return (Op(False, NOT, rest),)
+    return (Op(False, NOT, rest),) if rest else ()
 
 
 def of_frag_off(ranges: Ranges) -> tuple[Op, ...] | None:

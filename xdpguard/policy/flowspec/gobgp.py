@@ -75,6 +75,8 @@ def read(line: str) -> Rule:
     if "match" not in found or "then" not in found[found.index("match") :]:
         raise UsageError(f"no match and then in {shown(line)}", _MATCH)
     start, end = found.index("match"), found.index("then", found.index("match"))
+    if "del" in found[:start]:
+        raise UsageError("a withdrawal is no rule", "leave it out, and the rule that it withdraws")
     versions = {_FAMILIES[it] for it in found[:start] if it in _FAMILIES}
     components: dict[Component, Value] = {}
     for word, values in _grouped(found[start + 1 : end]):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import itertools
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,6 +18,7 @@ from xdpguard.policy.flowspec.rule import BITMASKS, PREFIXES, Actions, Component
 
 _COMMUNITIES, _REACHABLE = 16, 14  # path attributes: extended communities, RFC 4360; MP_REACH_NLRI, RFC 4760
 _ACTION_TYPES = (0x80, 0x81, 0x82)  # of communities that are actions, RFC 8955, 7
+_REDIRECTS = (0x0800, 0x010C, 0x000C)  # type and subtype: to a next hop, of drafts
 _BYTES, _ACTION, _PACKETS = 6, 7, 12  # their subtypes
 _AND = 0x40
 _VERSIONS = {1: 4, 2: 6}  # address family numbers
@@ -86,7 +87,8 @@ def _paths(values: Iterable[object]) -> Iterator[object]:
 
 
 def _rule(path: _Path) -> Rule:
-    version = next((_VERSIONS.get(it.get("afi", 0)) for it in path.attrs if it.get("type") == _REACHABLE), None)
+    family = next((it.get("afi") for it in path.attrs if it.get("type") == _REACHABLE), None)
+    version = _VERSIONS.get(family) if isinstance(family, int) else None
     components: dict[Component, Value] = {}
     for part in path.nlri.value:
         if part.type not in list(Component):
@@ -112,8 +114,10 @@ def _op(component: Component, op: _Op, at: int) -> Op:
 
 def _actions(path: _Path) -> Actions:
     actions = Actions()
-    communities = [it for attr in path.attrs if attr.get("type") == _COMMUNITIES for it in attr.get("value", [])]
-    for one in msgspec.convert(communities, list[_Community]):
+    values = [it.get("value", []) for it in path.attrs if it.get("type") == _COMMUNITIES]
+    for one in itertools.chain.from_iterable(msgspec.convert(values, list[list[_Community]])):
+        if one.type << 8 | one.subtype in _REDIRECTS:
+            raise UsageError("a redirection to a next hop has no meaning here", "leave the rule out")
         if one.type not in _ACTION_TYPES:
             continue
         if one.subtype == _BYTES and one.rate is not None:
@@ -132,5 +136,5 @@ def _float(value: object) -> float:
     try:
         raw = base64.b64decode(str(value), validate=True)
         return float(struct.unpack("!f", raw[-4:])[0])
-    except (binascii.Error, struct.error) as error:
+    except (ValueError, struct.error) as error:
         raise UsageError("not a rate in packets", "write what gobgp -j shows") from error

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
@@ -56,7 +57,7 @@ def _rules(text: str) -> Iterable[tuple[int, str, Rule]]:
     if is_json(text):
         its = values(text)
         return exabgpjson.read(its) if its and exabgpjson.is_event(its[0]) else gobgpjson.read(its)
-    return exabgp.read(text) if "{" in text else _commands(text)
+    return exabgp.read(text) if "{" in re.sub("#[^\n]*", "", text) else _commands(text)
 
 
 def _once(rules: Iterable[tuple[int, str, Rule]]) -> dict[Rule, tuple[int, str]]:
