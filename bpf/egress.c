@@ -3,8 +3,9 @@
  * At an interface's egress (tc, clsact): remembers what was sent to whom, so that the default knows what answers it. It
  * changes no frame and decides nothing.
  *
- * TCP is remembered only if it does not come from a socket that the default finds by itself: connections of containers
- * whose addresses are translated here, and sockets bound to a VLAN or VRF. Everything else that leaves is remembered.
+ * TCP is remembered only if it does not come from a socket that the default finds by itself: connections whose
+ * addresses are translated here, of containers or this host's own, and sockets bound to a VLAN or VRF. Everything else
+ * that leaves is remembered.
  */
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -90,12 +91,33 @@ static __always_inline u32 xg_read_ipv6(struct __sk_buff *skb, u32 at, struct xg
 	return at + sizeof(part);
 }
 
-/* Whether a socket sent it that is found without this. */
-static __always_inline bool xg_has_socket(struct __sk_buff *skb)
+/* Whether a socket has the addresses that are in the packet: those of a connection that NAT translates are others. */
+static __always_inline bool xg_same_addresses(struct __sk_buff *skb, const struct bpf_sock *sock, u32 network,
+					      const struct xg_sent_key *key)
+{
+	const __be32 *remote = (const void *)key->address;
+	__be32 local[4];
+
+	if (key->ip_version == 4) {
+		if (bpf_skb_load_bytes(skb, network + 12, local, sizeof(local[0])))
+			return false;
+		return sock->dst_ip4 == remote[0] && sock->src_ip4 == local[0];
+	}
+	if (bpf_skb_load_bytes(skb, network + 8, local, sizeof(local)))
+		return false;
+	return sock->dst_ip6[0] == remote[0] && sock->dst_ip6[1] == remote[1] && sock->dst_ip6[2] == remote[2] &&
+	       sock->dst_ip6[3] == remote[3] && sock->src_ip6[0] == local[0] && sock->src_ip6[1] == local[1] &&
+	       sock->src_ip6[2] == local[2] && sock->src_ip6[3] == local[3];
+}
+
+/* Whether a socket sent it that is found without this, by what is in the packet. */
+static __always_inline bool xg_has_socket(struct __sk_buff *skb, u32 network, const struct xg_sent_key *key,
+					  const struct xg_sent_ends *ends)
 {
 	struct bpf_sock *sock = skb->sk;
 
-	return sock && !sock->bound_dev_if;
+	return sock && !sock->bound_dev_if && sock->src_port == bpf_ntohs(ends->local) &&
+	       sock->dst_port == ends->remote && xg_same_addresses(skb, sock, network, key);
 }
 
 /*
@@ -135,7 +157,8 @@ static __always_inline bool xg_complete(struct __sk_buff *skb, u32 network, u32 
 	struct xg_sent_ends ends = {};
 
 	if (key->protocol == IPPROTO_TCP) {
-		if (xg_has_socket(skb) || bpf_skb_load_bytes(skb, at, &ends, sizeof(ends)) || ends.flags & XG_SENT_RST)
+		if (bpf_skb_load_bytes(skb, at, &ends, sizeof(ends)) || ends.flags & XG_SENT_RST ||
+		    xg_has_socket(skb, network, key, &ends))
 			return false;
 	} else if (key->protocol == IPPROTO_UDP || key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6) {
 		if (bpf_skb_load_bytes(skb, at, &ends, 8))
@@ -147,8 +170,9 @@ static __always_inline bool xg_complete(struct __sk_buff *skb, u32 network, u32 
 	}
 	key->local_port = ends.local;
 	key->remote_port = ends.remote;
+	/* A SYN-ACK that is forwarded is a container's, though a proxy may listen on that port here. */
 	return key->protocol != IPPROTO_TCP || (ends.flags & XG_SENT_SYN_ACK) != XG_SENT_SYN_ACK ||
-	       !xg_from_listener(skb, network, key);
+	       skb->ingress_ifindex || !xg_from_listener(skb, network, key);
 }
 
 int xdpguard_egress(struct __sk_buff *skb)

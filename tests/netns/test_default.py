@@ -495,6 +495,44 @@ table ip xgd {{
 """
 
 
+@contextlib.contextmanager
+def translated(lab: Lab) -> Iterator[None]:
+    """Connections of the server itself to 10.96.0.1 go to the outside: a service's address, as kube-proxy has them."""
+    rules = f"""
+table ip xgd {{
+    chain local {{
+        type nat hook output priority -100;
+        ip daddr 10.96.0.1 dnat to {OUTSIDE4}
+    }}
+}}
+"""
+    inside = ["ip", "netns", "exec", lab.server]
+    subprocess.run([*inside, "nft", "-f", "-"], input=rules, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "nft", "delete", "table", "ip", "xgd"], check=True)
+
+
+@pytest.mark.usefixtures("_world")
+def test_own_connections_that_are_translated_go_on(attached: Command, lab: Lab) -> None:
+    """Their socket has other addresses than the packets: that they were begun from here is known from the egress."""
+
+    def reaches() -> bool:
+        with made(lab.server, 4, socket.SOCK_STREAM) as its:
+            try:
+                its.connect(("10.96.0.1", SERVICE))
+                its.sendall(b"question")
+                return its.recv(100) == b"question"
+            except OSError:
+                return False
+
+    with translated(lab):
+        assert reaches(), "positive control"
+        attached.ok(*ENFORCED)
+        assert reaches()
+
+
 @pytest.mark.usefixtures("_world")
 def test_containers_behind_the_host_go_on(attached: Command, lab: Lab) -> None:
     """Their connections have no socket on the host; that they were begun from inside is known from the egress."""
