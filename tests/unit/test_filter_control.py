@@ -248,6 +248,8 @@ def test_promoting(its: Ruleset, maps: FakeMaps) -> None:
     add(its, "b")
     (slot,) = (it.slot for it in its.filters.alive() if it.name == "a")
     maps.filters.counts[slot] = FilterHits(5, 500)
+    its.filters.fold_in()
+    assert its.filters.in_force()[0].hits == FilterHits(5, 500)
     its.filters.apply(order.promoted(its.filters.stored.all(), ["a"]))
     assert [(it.name, it.mode) for it in its.filters.alive()] == [("a", "enforce"), ("b", "enforce")]
     assert its.filters.in_force()[0].hits == FilterHits()
