@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fake_filters import FakeMaps, made, new
@@ -363,6 +364,37 @@ def test_undo(tmp_path: Path, maps: FakeMaps) -> None:
     assert undo(its, "2") == ["filter b: removed"]
     assert undo(its, "1") == ["filter a: removed"]
     assert (names(its), maps.filters.there) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("match", "more", "hits"),
+    [
+        ("udp sport 53", {"reason": "another"}, FilterHits(12, 1200)),
+        ("udp sport 123", {}, FilterHits()),
+        ("udp sport 53", {"action": "count"}, FilterHits()),
+        ("udp sport 53", {"limit": "10/s"}, FilterHits()),
+        ("udp sport 53", {"shadow": True}, FilterHits()),
+    ],
+)
+def test_an_undo_keeps_hits_only_of_the_same(
+    tmp_path: Path, maps: FakeMaps, match: str, more: dict[str, Any], hits: FilterHits
+) -> None:
+    with Store(tmp_path / "store.db") as store:
+        add(made(store, maps), "a")
+        its = made(store, maps)
+        its.changes.record("replace")
+        add(its, "a", match, replace=True, **more)
+    with Store(tmp_path / "store.db") as store:
+        its = made(store, maps)
+        with store.transaction():
+            its.filters.stored.add_hits([(FilterHits(5, 500), "a")])
+        (slot,) = (it.slot for it in its.filters.alive())
+        maps.filters.counts[slot] = FilterHits(7, 700)
+        undo(its, "replace")
+        (found,) = its.filters.in_force()
+        assert (found.its.text, found.its.action, found.its.mode) == ("udp sport 53", "drop", "enforce")
+        assert found.hits == hits
+        assert agrees(its, maps)
 
 
 @pytest.mark.parametrize("step", ["mark", "begin", "filters", "commit", "done"])
