@@ -21,6 +21,7 @@ from xdpguard.control.tables import FilterTables, touching
 from xdpguard.dataplane.sys import abi
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import FILTERS, Filter, FilterHits, NewFilter
+from xdpguard.store import clock
 from xdpguard.store.filters import FilterStore
 
 _HELD = "filters_held"  # fact: JSON of Held; empty: nothing was loaded
@@ -97,8 +98,11 @@ class Filters:
             self.refill()
 
     def purge(self) -> None:
-        """Take entries of lists that have ended out of the kernel, and filters that ended long ago out of the store."""
-        held, gone = self._held(), self.stored.long_ended(self._now())
+        """Take entries of lists that have ended out of the kernel, and filters that ended long ago out of the store,
+        if the clock can be believed.
+        """
+        held = self._held()
+        gone = self.stored.long_ended(self._now()) if clock.steady(self._store) else []
         if gone or (held is not None and soon(held.until)):
             with self.changes.begin():
                 self.stored.remove(gone)
