@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from xdpguard.control import filter_order as order
 from xdpguard.control import restoring
 from xdpguard.control.results import Share
 from xdpguard.control.ruleset import Ruleset
+from xdpguard.dataplane.tables.filterentries import entries
 from xdpguard.errors import XdpguardError
 from xdpguard.lists.addresses import AddressSet
 from xdpguard.policy.filter import FILTERS, FilterHits
@@ -245,6 +247,12 @@ def test_nothing_attached(its: Ruleset, maps: FakeMaps) -> None:
     maps.there = True
     its.filters.resync()
     assert agrees(its, maps)
+
+
+def test_an_end_beyond_what_the_kernel_can_tell(its: Ruleset, maps: FakeMaps) -> None:
+    add(its, "a", life=253_402_300_799 - time.time())  # 9999-12-31T23:59:59Z
+    packed, _ = entries(maps.filters.there)
+    assert int.from_bytes(packed[:8], sys.byteorder) == (1 << 64) - 1
 
 
 def test_promoting(its: Ruleset, maps: FakeMaps) -> None:
