@@ -197,6 +197,20 @@ def test_ended_filters(its: Ruleset, maps: FakeMaps, monkeypatch: pytest.MonkeyP
     assert agrees(its, maps)
 
 
+def test_what_is_purged_between_plan_and_change_stays_gone(
+    its: Ruleset, maps: FakeMaps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at an attach: the slot of what was purged is that of a new filter by then."""
+    monkeypatch.setattr(clock, "steady", lambda store: True)
+    add(its, "old", life=-8 * 86_400.0)
+    planned = order.with_source(its.filters.stored.all(), "config", [new("new", source="config")])
+    with its.changes.begin():
+        its.purge()
+        its.filters.apply(planned)
+    assert [it.name for it in its.filters.stored.all()] == ["new"]
+    assert agrees(its, maps)
+
+
 def test_a_clock_that_is_set_moves_ends_of_this_boot(its: Ruleset) -> None:
     with its.store.transaction():
         clock.begin(its.store)

@@ -70,6 +70,8 @@ class Filters:
         Raises XdpguardError, with nothing changed, if there are too many, or a list they need is missing.
         """
         held = {it.name: it for it in self.stored.all()}
+        # What was purged since this was planned stays gone: its slot may be another's by now.
+        wanted = [it for it in wanted if it.slot == NEW or it.name in held]
         names = {it.name for it in wanted}
         gone = [name for name in held if name not in names]
         changed = [it for it in wanted if held.get(it.name) != it]
