@@ -263,6 +263,17 @@ def test_nothing_attached(its: Ruleset, maps: FakeMaps) -> None:
     assert agrees(its, maps)
 
 
+def test_what_no_set_can_hold_is_refused_with_nothing_attached(its: Ruleset, maps: FakeMaps) -> None:
+    maps.there = False
+    wanted = its.filters.stored.all()
+    for number in range(65):
+        wanted = order.with_new(wanted, new(f"n{number}", f"@th,0,16 {number}"), "", replace=False)
+    its.filters.apply(wanted[:64])
+    with pytest.raises(XdpguardError, match="more than 64 different tests of bytes"):
+        its.filters.apply(wanted)
+    assert len(names(its)) == 64
+
+
 def test_an_end_beyond_what_the_kernel_can_tell(its: Ruleset, maps: FakeMaps) -> None:
     add(its, "a", life=253_402_300_799 - time.time())  # 9999-12-31T23:59:59Z
     packed, _ = entries(maps.filters.there)

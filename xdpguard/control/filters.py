@@ -195,6 +195,10 @@ class Filters:
         if self.changes.attached():
             with touching(self.changes, self, "filters"), self._tables() as tables:
                 self._store.put_fact(_HELD, self._filled(tables, filters))
+        else:
+            from xdpguard.control.filter_set import check_fits
+
+            check_fits(filters, FilterLists(self._store))
 
     def _filled(self, tables: FilterTables, filters: Sequence[Filter]) -> str:
         """Put a set in force and return its record for the store."""
