@@ -371,7 +371,16 @@ def test_attach_and_detach(command: Command, lab: Lab, tmp_path: Path) -> None:
     with Echo(lab):
         assert not works(lab, 4, "tcp")
         assert hangs(lab)
+        text = config.read_text()
+        config.write_text('[default]\npolicy = "pass"\n')
+        found = command.json("default", "show")
+        assert (found["policy"], found["mode"], found["strict_udp"]) == ("drop", "enforce", True), (
+            "it is in force still"
+        )
+        config.write_text(text)
         command.ok("default", "pass")
+        found = command.json("default", "show")
+        assert (found["policy"], found["mode"]) == ("pass", "shadow"), "nothing is enforced"
         assert works(lab, 4, "tcp")
         assert not hangs(lab)
         command.ok("attach", *place)

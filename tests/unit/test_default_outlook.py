@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from xdpguard.control import needed
-from xdpguard.control.default import in_force, record, words_of
+from xdpguard.control.change import Changes
+from xdpguard.control.default import DefaultPolicy, in_force, record, words_of
 from xdpguard.control.outlook import DEFAULT, Outlook, default_mark
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.default import Cut, InForce
 from xdpguard.policy.filter import Filter, NewFilter
 from xdpguard.policy.matching.parsing import parse
+from xdpguard.policy.model import Default
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Port, parse_prefix
 from xdpguard.store.database import Store
@@ -93,6 +96,19 @@ def test_what_was_forced_is_forgotten_with_the_next_default(store: Store) -> Non
         store.put_fact("default_since", "1")
     assert default_mark(store) != mark
     assert needed.kept(store) == []
+
+
+def test_what_is_in_force_counts_while_attached(store: Store) -> None:
+    """The file may have been changed since, and counts from the next attach or reload on."""
+    attached = True
+    its = DefaultPolicy(Changes(store, lambda: attached), Pins(Path("/nonexistent"), "none"))
+    written = Default(policy="drop", mode="shadow")
+    assert its.current(written) == Default()
+    with store.transaction():
+        record(store, STRICT)
+    assert its.current(written) == Default(policy="drop", mode="enforce", strict_udp=True)
+    attached = False
+    assert its.current(written) == written
 
 
 def test_cuts_are_summed_up() -> None:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fake_filters import FakeMaps, made, new
@@ -16,6 +18,7 @@ from xdpguard.control import filter_order as order
 from xdpguard.control import restoring
 from xdpguard.control.results import Share
 from xdpguard.control.ruleset import Ruleset
+from xdpguard.dataplane.tables.filterentries import entries
 from xdpguard.errors import XdpguardError
 from xdpguard.lists.addresses import AddressSet
 from xdpguard.policy.filter import FILTERS, FilterHits
@@ -177,7 +180,7 @@ def test_one_swap_for_a_change_of_several_parts(its: Ruleset, maps: FakeMaps) ->
     assert maps.filters.swaps == before + 1, "no change, no swap"
 
 
-def test_ended_filters(its: Ruleset, maps: FakeMaps) -> None:
+def test_ended_filters(its: Ruleset, maps: FakeMaps, monkeypatch: pytest.MonkeyPatch) -> None:
     add(its, "a", life=0.0)
     add(its, "b")
     assert names(its) == ["b"]
@@ -187,7 +190,24 @@ def test_ended_filters(its: Ruleset, maps: FakeMaps) -> None:
     assert names(its) == ["b", "a"], "a new one of that name is a new one"
     its.store.execute("UPDATE filters SET expires = ? WHERE name = 'a'", (time.time() - 8 * 86_400,))
     its.purge()
+    assert [it.name for it in its.filters.stored.all()] == ["b", "a"], "the clock may be ahead"
+    monkeypatch.setattr(clock, "steady", lambda store: True)
+    its.purge()
     assert [it.name for it in its.filters.stored.all()] == ["b"]
+    assert agrees(its, maps)
+
+
+def test_what_is_purged_between_plan_and_change_stays_gone(
+    its: Ruleset, maps: FakeMaps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at an attach: the slot of what was purged is that of a new filter by then."""
+    monkeypatch.setattr(clock, "steady", lambda store: True)
+    add(its, "old", life=-8 * 86_400.0)
+    planned = order.with_source(its.filters.stored.all(), "config", [new("new", source="config")])
+    with its.changes.begin():
+        its.purge()
+        its.filters.apply(planned)
+    assert [it.name for it in its.filters.stored.all()] == ["new"]
     assert agrees(its, maps)
 
 
@@ -243,11 +263,30 @@ def test_nothing_attached(its: Ruleset, maps: FakeMaps) -> None:
     assert agrees(its, maps)
 
 
+def test_what_no_set_can_hold_is_refused_with_nothing_attached(its: Ruleset, maps: FakeMaps) -> None:
+    maps.there = False
+    wanted = its.filters.stored.all()
+    for number in range(65):
+        wanted = order.with_new(wanted, new(f"n{number}", f"@th,0,16 {number}"), "", replace=False)
+    its.filters.apply(wanted[:64])
+    with pytest.raises(XdpguardError, match="more than 64 different tests of bytes"):
+        its.filters.apply(wanted)
+    assert len(names(its)) == 64
+
+
+def test_an_end_beyond_what_the_kernel_can_tell(its: Ruleset, maps: FakeMaps) -> None:
+    add(its, "a", life=253_402_300_799 - time.time())  # 9999-12-31T23:59:59Z
+    packed, _ = entries(maps.filters.there)
+    assert int.from_bytes(packed[:8], sys.byteorder) == (1 << 64) - 1
+
+
 def test_promoting(its: Ruleset, maps: FakeMaps) -> None:
     add(its, "a", shadow=True)
     add(its, "b")
     (slot,) = (it.slot for it in its.filters.alive() if it.name == "a")
     maps.filters.counts[slot] = FilterHits(5, 500)
+    its.filters.fold_in()
+    assert its.filters.in_force()[0].hits == FilterHits(5, 500)
     its.filters.apply(order.promoted(its.filters.stored.all(), ["a"]))
     assert [(it.name, it.mode) for it in its.filters.alive()] == [("a", "enforce"), ("b", "enforce")]
     assert its.filters.in_force()[0].hits == FilterHits()
@@ -361,6 +400,37 @@ def test_undo(tmp_path: Path, maps: FakeMaps) -> None:
     assert undo(its, "2") == ["filter b: removed"]
     assert undo(its, "1") == ["filter a: removed"]
     assert (names(its), maps.filters.there) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("match", "more", "hits"),
+    [
+        ("udp sport 53", {"reason": "another"}, FilterHits(12, 1200)),
+        ("udp sport 123", {}, FilterHits()),
+        ("udp sport 53", {"action": "count"}, FilterHits()),
+        ("udp sport 53", {"limit": "10/s"}, FilterHits()),
+        ("udp sport 53", {"shadow": True}, FilterHits()),
+    ],
+)
+def test_an_undo_keeps_hits_only_of_the_same(
+    tmp_path: Path, maps: FakeMaps, match: str, more: dict[str, Any], hits: FilterHits
+) -> None:
+    with Store(tmp_path / "store.db") as store:
+        add(made(store, maps), "a")
+        its = made(store, maps)
+        its.changes.record("replace")
+        add(its, "a", match, replace=True, **more)
+    with Store(tmp_path / "store.db") as store:
+        its = made(store, maps)
+        with store.transaction():
+            its.filters.stored.add_hits([(FilterHits(5, 500), "a")])
+        (slot,) = (it.slot for it in its.filters.alive())
+        maps.filters.counts[slot] = FilterHits(7, 700)
+        undo(its, "replace")
+        (found,) = its.filters.in_force()
+        assert (found.its.text, found.its.action, found.its.mode) == ("udp sport 53", "drop", "enforce")
+        assert found.hits == hits
+        assert agrees(its, maps)
 
 
 @pytest.mark.parametrize("step", ["mark", "begin", "filters", "commit", "done"])

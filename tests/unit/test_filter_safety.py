@@ -207,6 +207,15 @@ def test_changes_are_refused(its: Ruleset) -> None:
         safety.check_filters(its.store, order.with_new(held, new("all", "ip saddr 192.0.2.0/24"), "", replace=False))
 
 
+def test_what_has_ended_cuts_nobody_off(its: Ruleset) -> None:
+    """A change leaves in the store what has ended, as the clock may be wrong, but the kernel does not get it."""
+    alive, ended = (filters(new("x", "tcp dport 22", life=life)) for life in (60.0, -1.0))
+    with pytest.raises(XdpguardError, match="the filter x would drop its packets"):
+        safety.check_filters(its.store, alive)
+    safety.check_filters(its.store, ended)
+    assert not needed.conflicts(its.store, filters=ended)
+
+
 def test_what_is_allowed_never_reaches_a_filter(its: Ruleset) -> None:
     its.rules.add_rules([NewRule("allow", parse_prefix(OPERATOR)[0], "", "cli", 0.0, None)])
     wanted = filters(new("x", "tcp dport 22"))

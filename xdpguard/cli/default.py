@@ -99,7 +99,7 @@ def _set(context: typer.Context, wanted: Callable[[Default], Default], confirm: 
     chosen = options(context)
     with controller(chosen, command=undoing.of_command(context, confirm)) as session:
         configured = remembered_policy(session, chosen).default
-        before = session.default.effective(configured)
+        before = session.default.current(configured)
         after = wanted(before)
         if not force:
             safety.check_default(session.store, wanted_in_force(after))
@@ -165,13 +165,13 @@ def _answer(chosen: Options, session: Controller, limit: int) -> DefaultShow:
     from xdpguard.dataplane.tables import default
     from xdpguard.telemetry import counters, cuts
 
-    its = session.default.effective(remembered_policy(session, chosen).default)
+    its = session.default.current(remembered_policy(session, chosen).default)
     links = session.links()
     counted = [counters.read(pins(chosen), it.name, it.netns).reasons["default_deny"] for it in links]
     found = default.cuts(pins(chosen)) if links and its.policy == "drop" else []
     return DefaultShow(
         policy=its.policy,
-        mode=its.mode if its.policy == "drop" else "enforce",
+        mode="enforce" if its.enforced else "shadow",
         strict_udp=its.strict_udp,
         set_here=session.default.override() is not None,
         since=since(session.store),

@@ -69,6 +69,10 @@ class DefaultPolicy:
         """Return what was set by a command, or else what is configured."""
         return self.override() or configured
 
+    def current(self, configured: Default) -> Default:
+        """Return what is in force while anything is attached, otherwise what the next attach puts in force."""
+        return _as_wanted(in_force(self._store)) if self._changes.attached() else self.effective(configured)
+
     def set(self, wanted: Default, configured: Default, links: Iterable[Link]) -> None:
         """Store what a command wants and put it in force on ``links``, all or nothing."""
         import msgspec
@@ -129,16 +133,9 @@ class DefaultPolicy:
         """Record the default in the kernel, of which a rebuilt store may not know. The caller holds a transaction."""
         import msgspec
 
-        from xdpguard.policy.model import Default
-
         its = default.read(self._pins)
         if its != in_force(self._store):
-            known = Default(
-                policy="pass" if its.mode == "pass" else "drop",
-                mode="enforce" if its.mode == "enforce" else "shadow",
-                strict_udp=its.strict_udp,
-            )
-            self._store.put_fact(_FACT, msgspec.json.encode(known).decode())
+            self._store.put_fact(_FACT, msgspec.json.encode(_as_wanted(its)).decode())
             record(self._store, its)
 
     def stale(self) -> bool:
@@ -203,3 +200,14 @@ def wanted_in_force(wanted: Default) -> InForce:
     if wanted.policy == "pass":
         return InForce("pass", False)
     return InForce("enforce" if wanted.enforced else "shadow", wanted.strict_udp)
+
+
+def _as_wanted(its: InForce) -> Default:
+    """Return a default in force as a configuration would ask for it."""
+    from xdpguard.policy.model import Default
+
+    return Default(
+        policy="pass" if its.mode == "pass" else "drop",
+        mode="enforce" if its.mode == "enforce" else "shadow",
+        strict_udp=its.strict_udp,
+    )

@@ -77,7 +77,7 @@ def promoted(held: Sequence[Filter], names: Collection[str]) -> list[Filter]:
                 f"the configuration file makes {it.name} a shadow filter",
                 f"{_UNCHANGED}; remove shadow = true from it there, and reload or attach again",
             )
-    return [it._replace(mode="enforce", slot=NEW) if it.name in names else it for it in held]
+    return [it.as_new()._replace(mode="enforce").stored(it.position, NEW) if it.name in names else it for it in held]
 
 
 def with_source(held: Sequence[Filter], source: str, wanted: Sequence[NewFilter]) -> list[Filter]:

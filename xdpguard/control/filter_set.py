@@ -25,6 +25,14 @@ class FilterSet(FilterTables):
         self.replace(*compiled(filters, generation))
 
 
+def check_fits(filters: Sequence[Filter], lists: FilterLists) -> None:
+    """Raise XdpguardError if no set can hold these filters."""
+    if filters:
+        from xdpguard.dataplane.tables.classifier import compiled
+
+        compiled(built(filters, lists))
+
+
 def built(filters: Sequence[Filter], lists: FilterLists) -> list[ClassifierFilter]:
     """Return filters, in order, with their lists as they are now and their ends as the kernel counts time."""
     offset = boot_offset()

@@ -21,6 +21,7 @@ from xdpguard.control.tables import FilterTables, touching
 from xdpguard.dataplane.sys import abi
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import FILTERS, Filter, FilterHits, NewFilter
+from xdpguard.store import clock
 from xdpguard.store.filters import FilterStore
 
 _HELD = "filters_held"  # fact: JSON of Held; empty: nothing was loaded
@@ -69,6 +70,8 @@ class Filters:
         Raises XdpguardError, with nothing changed, if there are too many, or a list they need is missing.
         """
         held = {it.name: it for it in self.stored.all()}
+        # What was purged since this was planned stays gone: its slot may be another's by now.
+        wanted = [it for it in wanted if it.slot == NEW or it.name in held]
         names = {it.name for it in wanted}
         gone = [name for name in held if name not in names]
         changed = [it for it in wanted if held.get(it.name) != it]
@@ -97,8 +100,11 @@ class Filters:
             self.refill()
 
     def purge(self) -> None:
-        """Take entries of lists that have ended out of the kernel, and filters that ended long ago out of the store."""
-        held, gone = self._held(), self.stored.long_ended(self._now())
+        """Take entries of lists that have ended out of the kernel, and filters that ended long ago out of the store,
+        if the clock can be believed.
+        """
+        held = self._held()
+        gone = self.stored.long_ended(self._now()) if clock.steady(self._store) else []
         if gone or (held is not None and soon(held.until)):
             with self.changes.begin():
                 self.stored.remove(gone)
@@ -189,6 +195,10 @@ class Filters:
         if self.changes.attached():
             with touching(self.changes, self, "filters"), self._tables() as tables:
                 self._store.put_fact(_HELD, self._filled(tables, filters))
+        else:
+            from xdpguard.control.filter_set import check_fits
+
+            check_fits(filters, FilterLists(self._store))
 
     def _filled(self, tables: FilterTables, filters: Sequence[Filter]) -> str:
         """Put a set in force and return its record for the store."""

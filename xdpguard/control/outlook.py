@@ -69,7 +69,8 @@ class Outlook:
         self._now = time.time()
         self._coming = lists or {}
         self._default = default or in_force(store)
-        self._filters = FilterStore(store).alive(self._now) if filters is None else filters
+        held = FilterStore(store).all() if filters is None else filters
+        self._filters = [it for it in held if it.alive(self._now)]
         self._asked = FilterLists(store, {**(asked or {}), **self._coming})
 
     def blocking(

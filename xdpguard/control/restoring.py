@@ -23,6 +23,8 @@ from xdpguard.store.timing import timing, whole
 _SHOWN = 10  # lines on what was put back
 _GONE = {"allow": "no longer allowed", "block": "no longer blocked", "port": "open again"}
 _WHAT = ("text", "action", "rate", "mode", "reason", "expires")  # of a filter, beside its place in the order
+_COUNTED = ("text", "action", "rate", "mode")  # of a filter: what its hits are hits of
+_NO_HITS = dict.fromkeys(("packets", "bytes", "limited_packets", "limited_bytes"), 0)
 _BACK = {"allow": "allowed", "block": "blocked", "port": "closed"}
 
 
@@ -165,17 +167,22 @@ def restore(ruleset: Ruleset, its: Sequence[Step]) -> None:
             _put(store, it, {"number": lists.stored.free_number()} if it.now is None and it.place == "lists" else {})
         if mine:
             lists.refill([it.key[1] for it in mine if it.place == "lists" and it.now is None and it.want])
-    filters = [it for it in its if it.place == "filters"]
-    gone = [it.now["slot"] for it in filters if it.want is None and it.now]
-    ruleset.changes.release(ruleset.filters, gone)
-    slots = iter(ruleset.filters.fresh_slots(sum(1 for it in filters if it.now is None)))
-    for it in filters:
-        _put(store, it, {"slot": next(slots)} if it.now is None else {})
-    if filters:
-        ruleset.filters.refill()
+    _restore_filters(ruleset, [it for it in its if it.place == "filters"])
     for it in its:
         if it.place == "facts":
             _put(store, it, {})
+
+
+def _restore_filters(ruleset: Ruleset, its: Sequence[Step]) -> None:
+    """Put filters back. One that matches or does something else than now counts from zero, as when it is replaced."""
+    again = {it.key for it in its if it.want and not (it.now and all(it.want[key] == it.now[key] for key in _COUNTED))}
+    gone = [it.now["slot"] for it in its if it.now and (it.want is None or it.key in again)]
+    ruleset.changes.release(ruleset.filters, gone)
+    slots = iter(ruleset.filters.fresh_slots(len(again)))
+    for it in its:
+        _put(ruleset.store, it, {"slot": next(slots), **_NO_HITS} if it.key in again else {})
+    if its:
+        ruleset.filters.refill()
 
 
 def _joined(store: Store, it: Step) -> tuple[NewRule, int]:

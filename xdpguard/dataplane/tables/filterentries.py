@@ -23,6 +23,7 @@ _COARSE = 20_000_000  # ns: a burst shorter than this needs the exact clock, as 
 _TICKS = 16  # in a ns
 _TIMES = 1 << 40  # ticks that a bucket may be ahead: a small part of what the 48 bits of a source's time can tell
 _COSTS = 1 << 44  # of a packet or a byte, before the shift: times the bytes of a frame it still fits 64 bits
+_LATEST = (1 << 64) - 1  # ns of CLOCK_BOOTTIME
 
 
 class FilterSetFull(XdpguardError):
@@ -111,4 +112,4 @@ def _test(test: Bytes) -> bytes:
 
 def in_boottime(expires: float | None, boot_offset: float) -> int:
     """Return an end (Unix time) as the program compares it; one that has come is before now, never 0."""
-    return 0 if expires is None else max(1, int((expires + boot_offset) * 1e9))
+    return 0 if expires is None else min(max(1, int((expires + boot_offset) * 1e9)), _LATEST)
