@@ -422,7 +422,9 @@ SENT: list[tuple[str, bytes, Sent | None]] = [
     ("v6 echo request", _out(ICMPv6EchoRequest(id=7), 6), (58, 0, 7)),
     ("v6 echo reply", _out(ICMPv6EchoReply(id=7), 6), None),
     ("GRE", _out(GRE() / IP()), (47, 0, 0)),
-    ("TCP of a socket", _out(TCP(sport=5, dport=80)), None),
+    # A test run's packets have a socket without addresses: one whose packets are translated, as far as can be seen.
+    ("TCP of a socket with other addresses", _out(TCP(sport=5, dport=80)), (6, 80, 5)),
+    ("RST of TCP", _out(TCP(sport=5, dport=80, flags="R")), None),
 ]
 
 

@@ -28,7 +28,7 @@ from support.traffic import PORT, Echo, eventually, works
 from topology import CLIENTS4, INTERFACE, OUTSIDE4, OUTSIDE6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from xdpguard.closeable import opened
-from xdpguard.dataplane.sys import kernel
+from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.errors import XdpguardError
 from xdpguard.net import egress
 from xdpguard.net.netns import entered
@@ -523,14 +523,21 @@ table ip xgd {{
         subprocess.run([*inside, "nft", "delete", "table", "ip", "xgd"], check=True)
 
 
+def remembered(attached: Command, protocol: int) -> int:
+    """How many remote ends of a protocol the program at egress knows."""
+    with opened(kernel.open_pin(str(next(attached.pins.rglob("sent"))))) as descriptor:
+        keys = (abi.SENT_KEY.unpack(raw) for raw in kernel.pairs(descriptor, abi.SENT_KEY.size, 8))
+        return sum(its == protocol for _address, _remote, _local, its, _version in keys)
+
+
 @pytest.mark.usefixtures("_world")
 def test_own_connections_that_are_translated_go_on(attached: Command, lab: Lab) -> None:
     """Their socket has other addresses than the packets: that they were begun from here is known from the egress."""
 
-    def reaches() -> bool:
-        with made(lab.server, 4, socket.SOCK_STREAM) as its:
+    def reaches(address: str = "10.96.0.1", family: int = 4) -> bool:
+        with made(lab.server, family, socket.SOCK_STREAM) as its:
             try:
-                its.connect(("10.96.0.1", SERVICE))
+                its.connect((address, SERVICE))
                 its.sendall(b"question")
                 return its.recv(100) == b"question"
             except OSError:
@@ -539,7 +546,11 @@ def test_own_connections_that_are_translated_go_on(attached: Command, lab: Lab) 
     with translated(lab):
         assert reaches(), "positive control"
         attached.ok(*ENFORCED)
+        assert reaches(OUTSIDE4)
+        assert reaches(OUTSIDE6, 6)
+        assert remembered(attached, socket.IPPROTO_TCP) == 0, "their sockets are found without"
         assert reaches()
+        assert remembered(attached, socket.IPPROTO_TCP) == 1
 
 
 @pytest.mark.usefixtures("_world")
