@@ -7,9 +7,7 @@ ones. Slots of hit counters are more than filters, so that a new filter gets one
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, indexes, kernel
@@ -46,21 +44,21 @@ class FilterTables(HeldMaps):
             with kernel.mapped(descriptor) as block:
                 block[: len(lower)] = lower
                 block[abi.FILTER_HIGH : abi.FILTER_HIGH + len(upper)] = upper
-            with self._held():
+            with indexes.held(self._maps[indexes.FILTER_SET]):
                 kernel.update(self._maps[indexes.FILTER_SET], _KEY, descriptor.to_bytes(4, "little"))
         self._ask(1)
 
     def empty(self) -> None:
         """Take all filters out of force."""
         self._ask(0)
-        with self._held():
+        with indexes.held(self._maps[indexes.FILTER_SET]):
             kernel.delete(self._maps[indexes.FILTER_SET], _KEY)
 
     def in_force(self) -> int:
         """Return the generation of the set in force; 0 when there is none, or the program is not told to ask it."""
         if not self._settings()[settings.FILTERS]:
             return 0
-        descriptor = self._set()
+        descriptor = indexes.in_force(self._maps[indexes.FILTER_SET])
         if descriptor is None:
             return 0
         with opened(descriptor), kernel.mapped(descriptor) as block:
@@ -68,7 +66,7 @@ class FilterTables(HeldMaps):
 
     def holds(self, lower: bytes, upper: bytes) -> bool:
         """Return whether exactly this set is in force."""
-        descriptor = self._set() if self._settings()[settings.FILTERS] else None
+        descriptor = indexes.in_force(self._maps[indexes.FILTER_SET]) if self._settings()[settings.FILTERS] else None
         if descriptor is None:
             return False
         with opened(descriptor), kernel.mapped(descriptor) as block:
@@ -99,25 +97,3 @@ class FilterTables(HeldMaps):
     def _ask(self, value: int) -> None:
         with settings.changing(self._maps["settings"]) as fields:
             fields[settings.FILTERS] = value
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """Keep the set in force alive while it is taken out of force: see `ListMaps`."""
-        descriptor = self._set()
-        try:
-            yield
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-
-    def _set(self) -> int | None:
-        """Return a descriptor of the set in the map, if there is one."""
-        for _ in range(5):
-            raw = kernel.lookup(self._maps[indexes.FILTER_SET], _KEY, 4)
-            if raw is None:
-                return None
-            try:
-                return kernel.map_by_id(int.from_bytes(raw, "little"))
-            except FileNotFoundError:
-                continue  # replaced at this very moment
-        return None

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import os
-
 from xdpguard.closeable import opened
-from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys import abi, indexes, kernel
 from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.rules import Index
 from xdpguard.dataplane.sys.pins import Pins
@@ -32,17 +30,9 @@ def asked(pins: Pins, mode: Mode) -> bool:
 def generation(pins: Pins, index: str) -> int:
     """Return the generation that the index of that name was built with; 0 when there is none."""
     with opened(pins.open(index, 4, 4)) as outer:
-        for _ in range(5):
-            raw = kernel.lookup(outer, _KEY, 4)
-            if raw is None:
-                return 0
-            try:
-                inner = kernel.map_by_id(int.from_bytes(raw, "little"))
-            except FileNotFoundError:
-                continue  # replaced at this very moment
-            try:
-                line = kernel.lookup(inner, _KEY, abi.LINE.size)
-            finally:
-                os.close(inner)
-            return int(abi.INDEX.unpack(line)[_GENERATION]) if line else 0
-        return 0
+        inner = indexes.in_force(outer)
+        if inner is None:
+            return 0
+        with opened(inner):
+            line = kernel.lookup(inner, _KEY, abi.LINE.size)
+        return int(abi.INDEX.unpack(line)[_GENERATION]) if line else 0

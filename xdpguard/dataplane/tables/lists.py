@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +52,7 @@ class ListMaps(HeldMaps):
             self._add(self.NETS4, nets4)
             self._add(self.NETS6, nets6)
             self._flags(lambda old, new: old | new, nets4 is not None, nets6 is not None, wide6)
-            with self._held():
+            with indexes.held(self._maps[self.INDEX]):
                 kernel.update(self._maps[self.INDEX], _KEY, descriptor.to_bytes(4, "little"))
             # At once: a process killed here must not leave results of the old index cached per source.
             self.RENEW(self._maps["settings"])
@@ -65,7 +64,7 @@ class ListMaps(HeldMaps):
     def empty(self) -> None:
         """Take all lists out of force."""
         self._flags(lambda old, new: new, False, False, False)
-        with self._held():
+        with indexes.held(self._maps[self.INDEX]):
             kernel.delete(self._maps[self.INDEX], _KEY)
         self._write(self.NETS4, None)
         self._write(self.NETS6, None)
@@ -73,7 +72,7 @@ class ListMaps(HeldMaps):
 
     def lines(self) -> _U64 | None:
         """Return a copy of the index in force; None when there is none."""
-        descriptor = self._index()
+        descriptor = indexes.in_force(self._maps[self.INDEX])
         if descriptor is None:
             return None
         try:
@@ -119,33 +118,6 @@ class ListMaps(HeldMaps):
     def counts(self) -> Callable[[int], Hits | Split]:
         """Take a snapshot of all counters in the form this mode has; call it with the number of a list."""
         return self.hits()
-
-    def _index(self) -> int | None:
-        """Return a descriptor of the index in force, owned by the caller; None when there is none."""
-        while True:
-            raw = kernel.lookup(self._maps[self.INDEX], _KEY, 4)
-            if raw is None:
-                return None
-            try:
-                return kernel.map_by_id(int.from_bytes(raw, "little"))
-            except FileNotFoundError:
-                continue  # replaced at this very moment
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """Keep the index in force alive while it is taken out of force.
-
-        The system call returns only after every program that may still read the old index has ended (synchronize_rcu()
-        in maybe_wait_bpf_programs(), since Linux 4.20). But it drops the map's own reference before it waits, and until
-        "bpf: Defer the free of inner map when necessary" (6.7 and later stable releases) dropping the last reference
-        frees the memory at once, while programs still read it.
-        """
-        descriptor = self._index()
-        try:
-            yield
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
 
     def _add(self, name: str, wanted: _U64 | None) -> None:
         if wanted is not None:
