@@ -41,6 +41,9 @@ class FakeFilterTables:
     def in_force(self) -> int:
         return self._generation
 
+    def digest(self) -> int:
+        return hash(tuple(self.there))
+
     def generation(self) -> str:
         return self.name
 

@@ -78,13 +78,14 @@ def conflicts(
     rules: Collection[NewRule] | None = None,
     lists: Mapping[str, AddressSet] | None = None,
     filters: Sequence[Filter] | None = None,
+    asked: Mapping[str, AddressSet] | None = None,
 ) -> list[Conflict]:
     """Return the needed addresses that entries block, in ``places`` and wherever the instance is attached.
 
     ``rules`` and ``lists``: those of the configuration that are about to be put in force; ``filters``: all that there
-    will be; None: they stay.
+    will be; None: they stay. ``asked``: lists about to be put in force, as filters find them.
     """
-    its = _Needs(store, Outlook(store, rules, lists, filters=filters))
+    its = _Needs(store, Outlook(store, rules, lists, filters=filters, asked=asked))
     found: dict[Prefix, Conflict] = {}
     for need in needs.now(store, tuple(places)):
         conflict = its.conflict(need.address, need.words, need.ports, need.service)

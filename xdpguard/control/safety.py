@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xdpguard.control import needs, openness
@@ -109,9 +109,17 @@ def check_after(store: Store, after: Outlook) -> None:
     _check_sooner(store, after, needs.refusing(store))
 
 
-def check_default(store: Store, wanted: InForce, places: Collection[str] = ("",)) -> None:
-    """Refuse a default that would let nobody log in again from where somebody is logged in."""
-    _check_sooner(store, Outlook(store, default=wanted), needs.refusing(store, {"", *places}))
+def check_default(
+    store: Store,
+    wanted: InForce,
+    places: Collection[str] = ("",),
+    config: Collection[NewRule] | None = None,
+    filters: Sequence[Filter] | None = None,
+    asked: Mapping[str, AddressSet] | None = None,
+) -> None:
+    """Refuse a default that would let nobody log in again from where somebody is logged in; the rest: as below."""
+    after = Outlook(store, config, default=wanted, filters=filters, asked=asked)
+    _check_sooner(store, after, needs.refusing(store, {"", *places}))
 
 
 def check_filters(store: Store, filters: Sequence[Filter]) -> None:
@@ -129,7 +137,7 @@ def check_asked(store: Store, name: str, entries: AddressSet) -> None:
         if entry is not None and until < before.cut(need.address, need.ports, need.service)[0]:
             raise XdpguardError(
                 f"{need.address} is {need.words}, and with this list {name} {entry.words} would drop its packets",
-                f"nothing was changed; allow it first: xdpguard allow {need.address}; or {entry.remedy} first",
+                f"nothing was changed; allow it first: xdpguard allow {need.address}; or {entry.remedy}; {_FORCE}",
             )
 
 
@@ -151,14 +159,15 @@ def check_attach(
     config: Collection[NewRule],
     loopback: Collection[str] = (),
     filters: Sequence[Filter] | None = None,
+    asked: Mapping[str, AddressSet] | None = None,
 ) -> None:
     """Refuse to attach if an entry, stored or configured, would cut off what ``places`` or guarded namespaces need.
 
     The rules of the configuration replace those of the one before; ``filters``: all that there will be, None: those
-    that are stored. Lists have checks of their own.
+    that are stored; ``asked``: lists that come, as filters will find them. As blocks, lists have checks of their own.
     """
     openness.check(store, [it for it in config if it.kind == "allow"], config)
-    outlook = Outlook(store, config, filters=filters)
+    outlook = Outlook(store, config, filters=filters, asked=asked)
     for need in needs.refusing(store, places, loopback):
         until, entry = outlook.cut(need.address, need.ports, need.service)
         if entry is None or entry.words.startswith("the list"):

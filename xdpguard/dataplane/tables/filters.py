@@ -7,6 +7,7 @@ ones. Slots of hit counters are more than filters, so that a new filter gets one
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 
 from xdpguard.closeable import opened
@@ -64,13 +65,13 @@ class FilterTables(HeldMaps):
         with opened(descriptor), kernel.mapped(descriptor) as block:
             return int(abi.FILTER_HEAD.unpack_from(block)[_GENERATION])
 
-    def holds(self, lower: bytes, upper: bytes) -> bool:
-        """Return whether exactly this set is in force."""
-        descriptor = indexes.in_force(self._maps[indexes.FILTER_SET]) if self._settings()[settings.FILTERS] else None
+    def digest(self) -> int:
+        """Return a checksum of the whole set in force; 0 when there is none."""
+        descriptor = indexes.in_force(self._maps[indexes.FILTER_SET])
         if descriptor is None:
-            return False
+            return 0
         with opened(descriptor), kernel.mapped(descriptor) as block:
-            return block[: len(lower)] == lower and block[abi.FILTER_HIGH :][: len(upper)] == upper
+            return zlib.crc32(block)
 
     def clear_hits(self, slots: Iterable[int]) -> None:
         """Set hit counters and limits to zero, before their slots are given to new filters."""
