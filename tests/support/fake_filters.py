@@ -52,7 +52,11 @@ class FakeFilterTables:
             self.counts.pop(slot, None)
 
     def hits(self) -> Callable[[int], FilterHits]:
-        return lambda slot: self.counts.get(slot, FilterHits())
+        def of(slot: int) -> FilterHits:
+            assert slot >= 0
+            return self.counts.get(slot, FilterHits())
+
+        return of
 
     def matches(self) -> list[Any]:
         """The tests of the filters in force, in order."""
