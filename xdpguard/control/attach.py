@@ -169,7 +169,7 @@ class Attach:
     def _configure(self, job: _Job, wanted: Wanted, plans: tuple[Plan, Plan]) -> None:
         """Put rules, filters and lists of the configuration in force, and let through what the host needs."""
         if job.request.unattended:
-            coming = (wanted.rules, plans[0].unforced(), wanted.filters)
+            coming = (wanted.rules, plans[0].unforced(), wanted.filters, wanted.default)
             needed.keep(self._ruleset.rules, needed.conflicts(self._store, {"", job.link.netns}, *coming))
         for lists, plan in zip((self._ruleset.lists, self._ruleset.shadow_lists), plans, strict=True):
             if plan.puts or plan.drops:

@@ -20,6 +20,7 @@ from xdpguard.control.frames import mode_for_any_mtu
 from xdpguard.control.lists import Lists
 from xdpguard.control.loader import Loader
 from xdpguard.control.plan import Circumstances, Plan
+from xdpguard.dataplane.tables.default import InForce
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.links import Link, WantedMode
 from xdpguard.net.netns import place_of
@@ -49,10 +50,11 @@ class Request:
 
 
 class Wanted(NamedTuple):
-    """What is to be in force from an attach on: the rules of the configuration, and all filters, in order."""
+    """What is to be in force from an attach on: rules of the configuration, all filters, in order, and the default."""
 
     rules: list[NewRule]
     filters: list[Filter]
+    default: InForce
 
 
 class Planning:
@@ -70,12 +72,11 @@ class Planning:
         """
         wanted = list(config_rules(policy))
         filters = config_filters(policy, self._ruleset.filters)
+        default = wanted_in_force(self._ruleset.default.effective(policy.default))
         loopback = {link.netns} if link.loopback else set()
         if not (request.force or request.unattended):
-            safety.check_attach(self._store, {link.netns}, wanted, loopback, filters)
+            safety.check_attach(self._store, {link.netns}, wanted, loopback, filters, default)
             safety.check_lists(self._store, {link.netns}, wanted, loopback)
-            coming = wanted_in_force(self._ruleset.default.effective(policy.default))
-            safety.check_default(self._store, coming, {link.netns})
             if not request.tried:
                 starving.check(policy.guard, Guard(), needs.ssh_ports(self._store))
         policy = self._with_room(policy, len(wanted))
@@ -87,7 +88,7 @@ class Planning:
         notes = needs.dhcp_notes(self._store, needs.holder_of(blocks), wanted)
         notes += self._tolerated(plan, self._ruleset.lists, request)
         notes += self._tolerated(shadow_plan, self._ruleset.shadow_lists, request)
-        return policy, Wanted(wanted, filters), (plan, shadow_plan), notes
+        return policy, Wanted(wanted, filters, default), (plan, shadow_plan), notes
 
     def checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:
         """Return the request in the mode that its options need, and notes. Raise XdpguardError if impossible."""
