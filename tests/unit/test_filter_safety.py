@@ -11,8 +11,8 @@ import pytest
 from support.fake_filters import FakeMaps, made, new
 from support.timed import timed
 
-from xdpguard.control import filter_order as order
 from xdpguard.control import default, needed, needs, promote, safety, undo_checks
+from xdpguard.control import filter_order as order
 from xdpguard.control.filter_lists import FilterLists
 from xdpguard.control.filter_outlook import cutting
 from xdpguard.control.outlook import Outlook
@@ -117,7 +117,7 @@ def test_a_limit_on_the_whole_host(its: Ruleset, limit: str, per: str, does: str
 
 
 def test_what_is_only_possible_is_said_so(its: Ruleset) -> None:
-    with pytest.raises(XdpguardError, match="the filter x may drop its packets$"):
+    with pytest.raises(XdpguardError, match=r"the filter x may drop its packets$"):
         safety.check_filters(its.store, filters(new("x", "tcp dport 22 meta length > 1000")))
 
 
@@ -129,9 +129,7 @@ def test_an_attach_is_judged_by_the_default_that_it_brings(its: Ruleset) -> None
     with its.store.transaction():
         default.record(its.store, passing)
     safety.check_attach(its.store, {""}, [])
-    with pytest.raises(
-        XdpguardError, match=rf"{OPERATOR} is .*, over 22/tcp, and a new login there belongs to nothing"
-    ):
+    with pytest.raises(XdpguardError, match=rf"{OPERATOR} is .*, over 22/tcp, and a new login there belongs"):
         safety.check_attach(its.store, {""}, [], default=enforced)
     configured = order.with_source([], "config", [new("ssh", "tcp dport 22", "pass", source="config")])
     safety.check_attach(its.store, {""}, [], filters=configured, default=enforced)
