@@ -328,6 +328,13 @@ def test_a_session_is_not_locked_out(attached: Command) -> None:
     attached.ok("filter", "add", "lasting", "tcp dport 22", "--pass")
     attached.ok(*ENFORCED, **_session(0))
     assert CLIENTS4[0] in attached.refused(1, "filter", "remove", "lasting", **_session(0))
+    attached.ok("filter", "add", "other", "udp dport 9", "--drop")
+    assert "belongs to nothing" not in attached("filter", "remove", "other", "--force", **_session(0)).err
+    forced = attached("filter", "remove", "lasting", "--force", **_session(0))
+    assert (forced.code, forced.out) == (0, "removed the filter lasting\n")
+    assert f"{CLIENTS4[0]} is" in forced.err
+    assert "over 22/tcp, and a new login there belongs to nothing that the default admits" in forced.err
+    attached.ok("filter", "add", "lasting", "tcp dport 22", "--pass")
     attached.ok("allow", CLIENTS4[0], **_session(0))
     attached.ok("filter", "remove", "lasting", **_session(0))
     assert attached.json("status")["default"] == "drop, enforced, strict for UDP"
@@ -396,6 +403,13 @@ def test_attach_and_detach(command: Command, lab: Lab, tmp_path: Path) -> None:
         assert hangs(lab)
     command.ok("detach", "--all")
     assert not hangs(lab)
+    # Judged by what an attach brings, not by what the one before has left.
+    config.write_text('[default]\npolicy = "pass"\n')
+    command.ok("attach", *place, "--config", str(config), **_session(0))
+    command.ok("detach", "--all")
+    config.write_text(f'{text}[[filters]]\nname = "ssh"\nmatch = "tcp dport 22"\naction = "pass"\n')
+    command.ok("attach", *place, "--config", str(config), **_session(0))
+    assert command.json("default", "show")["mode"] == "enforce"
 
 
 def test_a_lost_store_is_rebuilt_with_it(command: Command, lab: Lab) -> None:
