@@ -17,9 +17,11 @@ from pathlib import Path
 from signal import SIGHUP
 
 import pytest
+from netns.test_replay import v4
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6NDOptPrefixInfo, IPv6
 from scapy.layers.l2 import Ether
+from support.captures import pcap
 from support.command import Command, on
 from support.field import Namespaces
 from support.patience import patient
@@ -410,6 +412,35 @@ def test_attach_and_detach(command: Command, lab: Lab, tmp_path: Path) -> None:
     config.write_text(f'{text}[[filters]]\nname = "ssh"\nmatch = "tcp dport 22"\naction = "pass"\n')
     command.ok("attach", *place, "--config", str(config), **_session(0))
     assert command.json("default", "show")["mode"] == "enforce"
+
+
+def test_a_configuration_is_judged_with_the_default_that_its_attach_brings(
+    attached: Command, lab: Lab, tmp_path: Path
+) -> None:
+    """Its own, unless a command has set another, whatever is in force now."""
+    syn = tmp_path / "syn.pcap"
+    syn.write_bytes(pcap([v4(CLIENTS4[0], dport=9999, flags="S")]))
+    dropping, passing = tmp_path / "drop.toml", tmp_path / "pass.toml"
+    dropping.write_text('[default]\npolicy = "drop"\nmode = "enforce"\n')
+    passing.write_text("")
+
+    def judged(config: Path) -> str:
+        found = attached.json("replay", str(syn), "--config", str(config), "--diff")
+        return next(name for name, its in found["reasons"].items() if its["packets"])
+
+    def brought(config: Path) -> str:
+        attached.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+        found = attached.json("replay", str(syn))
+        return next(name for name, its in found["reasons"].items() if its["packets"])
+
+    assert judged(dropping) == "default_deny"
+    assert judged(passing) == "pass"
+    assert brought(dropping) == "default_deny"
+    assert judged(passing) == "pass", "not what is in force"
+    assert brought(passing) == "pass"
+    attached.ok("default", "drop", "--enforce")
+    assert judged(passing) == "default_deny", "a command has set it"
+    assert brought(passing) == "default_deny"
 
 
 def test_a_lost_store_is_rebuilt_with_it(command: Command, lab: Lab) -> None:
