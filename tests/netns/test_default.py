@@ -426,12 +426,12 @@ def test_a_configuration_is_judged_with_the_default_that_its_attach_brings(
 
     def judged(config: Path) -> str:
         found = attached.json("replay", str(syn), "--config", str(config), "--diff")
-        return next(name for name, its in found["reasons"].items() if its["packets"])
+        return next(str(name) for name, its in found["reasons"].items() if its["packets"])
 
     def brought(config: Path) -> str:
         attached.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
         found = attached.json("replay", str(syn))
-        return next(name for name, its in found["reasons"].items() if its["packets"])
+        return next(str(name) for name, its in found["reasons"].items() if its["packets"])
 
     assert judged(dropping) == "default_deny"
     assert judged(passing) == "pass"
