@@ -173,12 +173,15 @@ class Entries:
     def fresh_slots(self, count: int) -> list[int]:
         """Return slots for rules that a change is about to write to the store, with their counters set to zero."""
         with opened(self.changes, self._tables) as tables:
-            used = self._store.used_slots(self.mode)
-            capacity = tables.capacity if tables else None
-            found = free(Room(self.mode, used, self.changes.released(self), capacity), count)
+            found = free(self._room(tables), count)
             if tables:
                 tables.clear_hits(found)
         return found
+
+    def left(self) -> float:
+        """Return for how many more rules there is room; infinity while no tables bound them."""
+        with opened(self.changes, self._tables) as tables:
+            return self._room(tables).left
 
     def refill(self) -> None:
         """Make the maps hold what the store holds, within a change that has written to the store itself."""
@@ -223,13 +226,7 @@ class Entries:
     def _put(self, wanted: Sequence[NewRule], held: Mapping[Target, Rule]) -> bool:
         """Add rules of one kind, or change existing ones (``held``); return whether the kernel has tables."""
         with self.changes.begin(), opened(self.changes, self._tables) as tables:
-            room = Room(
-                self.mode,
-                self._store.used_slots(self.mode),
-                self.changes.released(self),
-                tables.capacity if tables else None,
-            )
-            placed = place(wanted, {target: rule.slot for target, rule in held.items()}, room)
+            placed = place(wanted, {target: rule.slot for target, rule in held.items()}, self._room(tables))
             if tables:
                 # Before the rules are added: a kill between the two steps must not leave a rule with stale hits.
                 tables.clear_hits(slot for rule, slot in placed if rule.target not in held)
@@ -238,6 +235,10 @@ class Entries:
                 with touching(self.changes, self, self._words):
                     tables.add(rule.stored(slot, self.mode) for rule, slot in placed)
         return tables is not None
+
+    def _room(self, tables: RuleTables | None) -> Room:
+        used, released = self._store.used_slots(self.mode), self.changes.released(self)
+        return Room(self.mode, used, released, tables.capacity if tables else None)
 
     def _live(self, kind: Kind | None) -> list[Rule]:
         now = self._now()

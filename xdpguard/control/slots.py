@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
@@ -28,6 +29,11 @@ class Room(NamedTuple):
     def capacity(self) -> int | None:
         """How many slots there are; None: no limit."""
         return SHADOW_RULES if self.tables is None and self.mode == "shadow" else self.tables
+
+    @property
+    def left(self) -> float:
+        """How many slots are free; infinity: no limit."""
+        return math.inf if self.capacity is None else max(0, self.capacity - len(self.used))
 
 
 def place(rules: Sequence[NewRule], own: Mapping[Target, int], room: Room) -> list[tuple[NewRule, int]]:

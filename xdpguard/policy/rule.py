@@ -15,6 +15,11 @@ CLI = "cli"
 CONFIG = "config"  # the configuration file
 GUARD = "guard"  # bans of the SYN guard
 SAFETY = "safety"  # allow rules that protect what this host needs, see control/needed.py
+# Origins of entries that another system decides, see control/foreign.py; it may also have another name.
+FLEET = "fleet"
+CROWDSEC = "crowdsec"
+BGP = "bgp"
+FAIL2BAN = "fail2ban"
 
 
 class Part(NamedTuple):
