@@ -142,10 +142,12 @@ class Foreign:
         if len(its.rules) > most:
             its.refuse_from(most, f"this origin may have {self.limits.max_entries:,} entries")
         fresh = [key for key in its.rules if key not in held]
-        # What goes makes room, but a target that others hold as well does not: then less is taken than there is room.
-        gone = sum(1 for key in held if key not in its.rules)
-        room = self._rules.left() + (gone if whole else 0)
+        room = self._rules.left()
         if len(fresh) > room:
+            stored = {(it.kind, str(it.target)): it for it in self._store.rules(mode=self._rules.mode)}
+            # A target that others hold as well needs no more room, and frees none.
+            fresh = [key for key in fresh if key not in stored]
+            room += sum(1 for key in held if key not in its.rules and stored[key].origins == [self.origin])
             words = "shadow rules" if self.limits.mode == "shadow" else "rules"
             its.refuse_those(fresh[int(room) :], f"the tables have no room for more {words}")
 
