@@ -71,8 +71,7 @@ class Entries:
             there = wanted.get(rule.target) or held.get(rule.target)
             wanted[rule.target] = rule.of(joined(there.parts if there else (), rule.part, now, replace))
         in_force = self._put(list(wanted.values()), held)
-        before = {target: rule for target, rule in held.items() if rule.expires is None or rule.expires > now}
-        asked = {rule.target: rule for rule in rules}
+        before, asked = {it.target: it for it in held.values() if it.alive(now)}, {it.target: it for it in rules}
         return Added(tuple(Put(before.get(it), asked[it], rule) for it, rule in wanted.items()), in_force)
 
     def remove(self, kind: Kind, targets: Collection[Target]) -> Removed:
@@ -178,10 +177,10 @@ class Entries:
                 tables.clear_hits(found)
         return found
 
-    def left(self) -> float:
-        """Return for how many more rules there is room; infinity while no tables bound them."""
+    def left(self, enough: int) -> float:
+        """Return for how many more rules there is room, at least, if that is enough, or else exactly."""
         with opened(self.changes, self._tables) as tables:
-            return self._room(tables).left
+            return self._room(tables).left(enough)
 
     def refill(self) -> None:
         """Make the maps hold what the store holds, within a change that has written to the store itself."""
@@ -237,13 +236,14 @@ class Entries:
         return tables is not None
 
     def _room(self, tables: RuleTables | None) -> Room:
-        used, released = self._store.used_slots(self.mode), self.changes.released(self)
-        return Room(self.mode, used, released, tables.capacity if tables else None)
+        store, mode = self._store, self.mode
+        highest, released = store.highest_slot(mode), self.changes.released(self)
+        return Room(mode, highest, lambda: store.used_slots(mode), released, tables.capacity if tables else None)
 
     def _live(self, kind: Kind | None) -> list[Rule]:
         now = self._now()
-        return [it for it in self._store.rules(kind, self.mode) if it.expires is None or it.expires > now]
+        return [it for it in self._store.rules(kind, self.mode) if it.alive(now)]
 
     def _not_there(self, kind: Kind, target: Target) -> XdpguardError:
-        covering = self._store.covering(kind, target, self._now(), self.mode) if isinstance(target, Prefix) else []
-        return not_there(kind, target, covering[0] if covering else None)
+        found = self._store.covering(kind, target, self._now(), self.mode) if isinstance(target, Prefix) else []
+        return not_there(kind, target, found[0] if found else None)

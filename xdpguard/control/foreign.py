@@ -116,7 +116,7 @@ class Foreign:
             with self._changes.begin():
                 self._leave(self._others, moved)
                 self._leave(self._rules, gone)
-                for kind in KINDS:
+                for kind in {rule.kind for rule in new}:
                     self._rules.add_rules([rule for rule in new if rule.kind == kind], replace=True)
                 if planned is not None:
                     self._filters.apply(planned)
@@ -137,12 +137,15 @@ class Foreign:
 
     def _cut(self, its: _Sorted, held: Collection[Key], whole: bool) -> None:
         """Refuse what is too many, the last ones first."""
-        there = 0 if whole else origins.count_of(self._store, self._rules.mode, self.origin) - len(held)
+        there = 0
+        # Counting what the origin has takes long where there is much, so it is bounded first.
+        if not whole and self._store.highest_slot(self._rules.mode) + 1 + len(its.rules) > self.limits.max_entries:
+            there = origins.count_of(self._store, self._rules.mode, self.origin) - len(held)
         most = self.limits.max_entries - there
         if len(its.rules) > most:
             its.refuse_from(most, f"this origin may have {self.limits.max_entries:,} entries")
         fresh = [key for key in its.rules if key not in held]
-        room = self._rules.left()
+        room = self._rules.left(len(fresh))
         if len(fresh) > room:
             stored = {(it.kind, str(it.target)): it for it in self._store.rules(mode=self._rules.mode)}
             # A target that others hold as well needs no more room, and frees none.

@@ -133,12 +133,8 @@ class Judge:
             if not its.allow:
                 return "this origin may not let anything through (allow = false)"
             return "" if its.mode == "enforce" else "in shadow mode this origin lets nothing through"
-        for held, what in ((self._allowed, "allowed"), (self._needed, "needed")):
-            found = held.of(target)
-            if found is not None:
-                other, text = found
-                return _overlapping(target, other, text if what == "needed" else f"allowed here{text}")
-        return ""
+        found = self._allowed.of(target) or self._needed.of(target)
+        return _overlapping(target, *found) if found else ""
 
 
 def check_origin(name: str) -> None:

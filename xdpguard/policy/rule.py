@@ -70,6 +70,10 @@ class Rule(NamedTuple):
         """Return the part of an origin, or None."""
         return next((it for it in self.parts if it.source == source), None)
 
+    def alive(self, now: float) -> bool:
+        """Return whether it has not ended (``now``: Unix time)."""
+        return self.expires is None or self.expires > now
+
     def as_new(self) -> NewRule:
         """Return what there would be to add, were it not stored."""
         return NewRule(self.kind, self.target, self.reason, self.source, self.created, self.expires, self.others)
