@@ -15,7 +15,7 @@ from support.fake_filters import FakeMaps, made, new
 from support.fake_tables import FakeDataplane, FakeTables, prefixes
 from support.patience import patient
 
-from xdpguard.control import needs
+from xdpguard.control import needs, promote
 from xdpguard.control.filter_order import NEW
 from xdpguard.control.foreign import Answer, Foreign
 from xdpguard.control.ruleset import Ruleset
@@ -349,9 +349,7 @@ def test_overlaps_are_found_as_by_looking_at_each() -> None:
 
 def test_many_entries_take_little_time(its: Ruleset) -> None:
     """CPU time; five times as many take a few seconds."""
-    wanted = [
-        NewRule("block", Prefix((10 << 24 | n).to_bytes(4, "big"), 32), "", "", 0.0, None) for n in range(20_000)
-    ]
+    wanted = [NewRule("block", Prefix((10 << 24 | n).to_bytes(4, "big"), 32), "", "", 0.0, None) for n in range(20_000)]
 
     def took(run: Callable[[], object]) -> float:
         begin = time.process_time()  # others may use the CPUs
@@ -366,3 +364,18 @@ def test_many_entries_take_little_time(its: Ruleset) -> None:
     assert first < patient(3)
     assert again < patient(1)
     assert one < patient(0.1)
+
+
+def test_a_promotion_says_that_another_system_decides_the_mode(its: Ruleset) -> None:
+    foreign(its, limits=SHADOW).put(blocks("10.0.0.1"))
+    its.shadow_rules.add("block", prefixes("10.0.0.2"), "", "cli", None)
+    assert promote.choose(its, prefixes("10.0.0.2"), [], [], everything=False).notes == []
+    chosen = promote.choose(its, prefixes("10.0.0.1"), [], [], everything=False)
+    assert chosen.notes == [
+        "what is of origin fleet becomes a shadow entry again with the next update from there, while that is in"
+        " shadow mode"
+    ]
+    promote.promote(its, chosen, force=False)
+    assert held(its) == {"10.0.0.1": [(FLEET, "", None)]}
+    foreign(its, limits=SHADOW).replace(blocks("10.0.0.1"))
+    assert (held(its), set(held(its, "shadow"))) == ({}, {"10.0.0.1", "10.0.0.2"})

@@ -56,7 +56,8 @@ def block(
         where = presences(found.store)
     if not answer.taken:
         more = f" (and {len(answer.refused) - 1:,} more)" if len(answer.refused) > 1 else ""
-        raise XdpguardError(f"{origin} may not block {answer.refused[0]}{more}", "nothing was changed")
+        so_far = f"what {origin} blocked of that so far was removed" if answer.changed else "nothing was changed"
+        raise XdpguardError(f"{origin} may not block {answer.refused[0]}{more}", so_far)
     taken: list[Target] = [it.target for it in answer.taken if isinstance(it, NewRule)]
     end = "" if expires is None else f" until {units.moment(expires)}"
     render.say(f"{'counting what a block would drop of' if shadow else 'blocked'} {named(taken)}{end} for {origin}")
