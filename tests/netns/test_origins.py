@@ -133,4 +133,4 @@ def test_what_does_not_go_with_an_origin(command: Command) -> None:
 def test_a_filter_of_another_system_may_come_again(command: Command) -> None:
     text = '[[filters]]\nname = "x"\nmatch = "udp sport 19"\naction = "drop"\norigin = "bgp"\n'
     command.ok("import", "-", stdin=text)
-    assert command.ok("filter", "remove", "x") == "removed x\nbgp, which decides about x, may add it again\n"
+    assert command.ok("filter", "remove", "x") == "removed the filter x\nbgp, which decides about x, may add it again\n"

@@ -170,8 +170,10 @@ def test_what_the_host_needs_is_refused_and_decided_again(its: Ruleset, needed: 
         "fe80::1": "it is inside fe80::/10, which is where DHCPv6 comes from",
         "10.5.0.1": "it is the server of the fleet",
     }
+    before = list(needed)
     needed.clear()
     assert set(refused(fleet.replace(wanted))) == {"10.5.0.1"}
+    assert len(refused(foreign(its, needed=before).replace(wanted))) == 3
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,12 @@ class Foreign:
         limits: ForeignLimits | None = None,
         keep: Iterable[tuple[Prefix, str]] = (),
         places: Collection[str] = ("",),
+        needed: Collection[Protected] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """``keep``: what this origin must not block besides what the host needs, such as the server that it comes from,
         each with its role, as text that fits after "is"; ``places``: namespaces that count as the host besides.
+        ``needed``: what `needs.now` returned moments ago, for whoever puts many entries, one after the other.
         """
         check_origin(origin)
         self.origin = origin
@@ -65,6 +67,7 @@ class Foreign:
         self._filters = ForeignFilters(ruleset.filters, origin, self.limits.mode, now)
         self._keep = [Protected(prefix, role) for prefix, role in keep]
         self._places = places
+        self._needed = needed
         self._now = now
 
     def replace(self, wanted: Iterable[Entry]) -> Answer:
@@ -93,7 +96,8 @@ class Foreign:
         return self._filters.remove(names)
 
     def _make(self, wanted: Iterable[Entry], whole: bool) -> Answer:
-        needed = [*needs.now(self._store, self._places), *self._keep]
+        there = needs.now(self._store, self._places) if self._needed is None else self._needed
+        needed = [*there, *self._keep]
         allowed = list(self._allowed())
         judge = Judge(
             self.limits,
