@@ -212,7 +212,8 @@ def test_too_many_are_refused_and_the_first_stay(its: Ruleset, maps: FakeMaps) -
     few = foreign(its, limits=ForeignLimits(max_entries=2))
     answer = few.replace(blocks("10.0.0.1", "10.0.0.2", "10.0.0.3"))
     assert refused(answer) == {"10.0.0.3": "this origin may have 2 entries"}
-    assert refused(few.put(blocks("10.0.0.2", "10.0.0.4"))) == {"10.0.0.4": "this origin may have 2 entries"}
+    assert refused(few.put(blocks("10.0.0.4", "10.0.0.2"))) == {"10.0.0.4": "this origin may have 2 entries"}
+    assert set(held(its)) > {"10.0.0.1", "10.0.0.2"}
     few.remove("block", prefixes("10.0.0.1"))
     assert few.put(blocks("10.0.0.4")).refused == []
     # The tables are bounded as well.

@@ -140,14 +140,15 @@ class Foreign:
                 yield rule.target
 
     def _cut(self, its: _Sorted, held: Collection[Key], whole: bool) -> None:
-        """Refuse what is too many, the last ones first."""
+        """Refuse what is too many: the last ones, but of a few that are put none that is there already."""
         there = 0
         # Counting what the origin has takes long where there is much, so it is bounded first.
         if not whole and self._store.highest_slot(self._rules.mode) + 1 + len(its.rules) > self.limits.max_entries:
             there = origins.count_of(self._store, self._rules.mode, self.origin) - len(held)
         most = self.limits.max_entries - there
         if len(its.rules) > most:
-            its.refuse_from(most, f"this origin may have {self.limits.max_entries:,} entries")
+            order = list(its.rules) if whole else sorted(its.rules, key=lambda key: key not in held)
+            its.refuse_those(order[max(0, most) :], f"this origin may have {self.limits.max_entries:,} entries")
         fresh = [key for key in its.rules if key not in held]
         room = self._rules.left(len(fresh))
         if len(fresh) > room:
@@ -198,10 +199,6 @@ class _Sorted:
         if there is not None:  # asked for twice: the later end
             rule = there._replace(expires=later(there.expires, rule.expires))
         self.rules[self.keys[-1]] = rule
-
-    def refuse_from(self, number: int, why: str) -> None:
-        """Refuse the rules after so many."""
-        self.refuse_those(list(self.rules)[max(0, number) :], why)
 
     def refuse_those(self, keys: Iterable[Key], why: str) -> None:
         """Refuse some of the rules."""
