@@ -17,9 +17,11 @@ from pathlib import Path
 from signal import SIGHUP
 
 import pytest
+from netns.test_replay import v4
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6NDOptPrefixInfo, IPv6
 from scapy.layers.l2 import Ether
+from support.captures import pcap
 from support.command import Command, on
 from support.field import Namespaces
 from support.patience import patient
@@ -328,6 +330,13 @@ def test_a_session_is_not_locked_out(attached: Command) -> None:
     attached.ok("filter", "add", "lasting", "tcp dport 22", "--pass")
     attached.ok(*ENFORCED, **_session(0))
     assert CLIENTS4[0] in attached.refused(1, "filter", "remove", "lasting", **_session(0))
+    attached.ok("filter", "add", "other", "udp dport 9", "--drop")
+    assert "belongs to nothing" not in attached("filter", "remove", "other", "--force", **_session(0)).err
+    forced = attached("filter", "remove", "lasting", "--force", **_session(0))
+    assert (forced.code, forced.out) == (0, "removed the filter lasting\n")
+    assert f"{CLIENTS4[0]} is" in forced.err
+    assert "over 22/tcp, and a new login there belongs to nothing that the default admits" in forced.err
+    attached.ok("filter", "add", "lasting", "tcp dport 22", "--pass")
     attached.ok("allow", CLIENTS4[0], **_session(0))
     attached.ok("filter", "remove", "lasting", **_session(0))
     assert attached.json("status")["default"] == "drop, enforced, strict for UDP"
@@ -396,6 +405,42 @@ def test_attach_and_detach(command: Command, lab: Lab, tmp_path: Path) -> None:
         assert hangs(lab)
     command.ok("detach", "--all")
     assert not hangs(lab)
+    # Judged by what an attach brings, not by what the one before has left.
+    config.write_text('[default]\npolicy = "pass"\n')
+    command.ok("attach", *place, "--config", str(config), **_session(0))
+    command.ok("detach", "--all")
+    config.write_text(f'{text}[[filters]]\nname = "ssh"\nmatch = "tcp dport 22"\naction = "pass"\n')
+    command.ok("attach", *place, "--config", str(config), **_session(0))
+    assert command.json("default", "show")["mode"] == "enforce"
+
+
+def test_a_configuration_is_judged_with_the_default_that_its_attach_brings(
+    attached: Command, lab: Lab, tmp_path: Path
+) -> None:
+    """Its own, unless a command has set another, whatever is in force now."""
+    syn = tmp_path / "syn.pcap"
+    syn.write_bytes(pcap([v4(CLIENTS4[0], dport=9999, flags="S")]))
+    dropping, passing = tmp_path / "drop.toml", tmp_path / "pass.toml"
+    dropping.write_text('[default]\npolicy = "drop"\nmode = "enforce"\n')
+    passing.write_text("")
+
+    def judged(config: Path) -> str:
+        found = attached.json("replay", str(syn), "--config", str(config), "--diff")
+        return next(str(name) for name, its in found["reasons"].items() if its["packets"])
+
+    def brought(config: Path) -> str:
+        attached.ok("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+        found = attached.json("replay", str(syn))
+        return next(str(name) for name, its in found["reasons"].items() if its["packets"])
+
+    assert judged(dropping) == "default_deny"
+    assert judged(passing) == "pass"
+    assert brought(dropping) == "default_deny"
+    assert judged(passing) == "pass", "not what is in force"
+    assert brought(passing) == "pass"
+    attached.ok("default", "drop", "--enforce")
+    assert judged(passing) == "default_deny", "a command has set it"
+    assert brought(passing) == "default_deny"
 
 
 def test_a_lost_store_is_rebuilt_with_it(command: Command, lab: Lab) -> None:

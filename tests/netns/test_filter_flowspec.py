@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from support.command import Command
@@ -65,15 +66,31 @@ def test_rules_stand_last_in_the_order_of_the_rfc_and_a_label_is_replaced_as_a_w
     command.ok("filter", "add", "mine", "ip ttl 5", "--drop")
     command.ok("filter", "import", "--flowspec", str(rules), "--label", "bgp")
     command.ok("filter", "add", "bgpless", "ip ttl 6", "--drop")
-    assert names(command) == ["mine", "bgp-3", "bgp-2", "bgp-1", "bgpless"]
-    assert "there is a filter bgp-3 already" in command.refused(
+    other = tmp_path / "other"
+    other.write_text(f"{ADD} protocol ==50 then discard\n")
+    command.ok("filter", "import", "--flowspec", str(other), "--label", "bgp-v6")
+    assert names(command) == ["mine", "bgp.3", "bgp.2", "bgp.1", "bgpless", "bgp-v6.1"]
+    assert "there is a filter bgp.3 already" in command.refused(
         1, "filter", "import", "--flowspec", str(rules), "--label", "bgp"
     )
     rules.write_text(f"{ADD} protocol ==47 then discard\n{ADD} destination 192.0.2.9/32 then accept\n")
     said = command.ok("filter", "import", "--flowspec", str(rules), "--label", "bgp", "--replace")
-    assert "removed bgp-3" in said
-    assert names(command) == ["mine", "bgpless", "bgp-2", "bgp-1"]
-    assert "not a filter name" in command.refused(2, "filter", "import", "--flowspec", str(rules), "--label", "a b")
+    assert "removed bgp.3" in said
+    assert names(command) == ["mine", "bgpless", "bgp-v6.1", "bgp.2", "bgp.1"]
+    for label, words in (("a b", "not a filter name"), ("a.b", "a label has no .")):
+        assert words in command.refused(2, "filter", "import", "--flowspec", str(rules), "--label", label)
+
+
+def test_an_end_is_a_comment(command: Command, tmp_path: Path) -> None:
+    command.ok("filter", "add", "long", "udp sport 53 meta length > 512", "--drop", "--for", "1h")
+    command.ok("filter", "add", "lasting", "udp sport 123", "--drop")
+    comment = r"# long ends at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d; FlowSpec has no time: withdraw its rules then\n"
+    text = command.ok("filter", "list", "--flowspec")
+    assert len(re.findall(comment, text)) == text.count("ends at") == 1
+    assert re.match(comment, command.ok("filter", "show", "long", "--flowspec"))
+    assert "ends" not in command.ok("filter", "show", "lasting", "--flowspec")
+    (tmp_path / "rules").write_text(text)
+    command.ok("filter", "import", "--flowspec", str(tmp_path / "rules"), "--label", "again")
 
 
 def test_what_exabgp_tells_its_processes_is_imported(command: Command, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_preset_drops_once_it_is_promoted(attached: Command, lab: Lab) -> None
 def test_what_is_known_of_presets(command: Command) -> None:
     known: Any = command.json("filter", "presets")
     assert [it["name"] for it in known] == [it.name for it in PRESETS]
-    assert "https://www.kb.cert.org/vuls/id/348126" in command.ok("filter", "presets", "ntp")
+    assert "CVE-2013-5211, CERT/CC VU#348126" in command.ok("filter", "presets", "ntp")
     assert "did you mean memcached?" in command.refused(2, "filter", "presets", "memcache")
     assert "--add without a name" in command.refused(2, "filter", "presets", "--add")
     assert "go with --add" in command.refused(2, "filter", "presets", "dns", "--enforce")

@@ -239,3 +239,16 @@ def test_rules_say_how_many_filters_there_are(attached: Command) -> None:
     attached.ok("unblock", FIRST)
     assert attached.ok("rules").splitlines() == ["no rules", "and 3 filters, 1 of them in shadow: xdpguard filter list"]
     assert "filter" not in attached.ok("rules", "--kind", "block")
+
+
+def test_whom_a_limit_in_shadow_would_cut(attached: Command, tmp_path: Path) -> None:
+    """The kernel keeps no sources of it; what `filter show` names for that tells them."""
+    attached.ok("filter", "add", "few", "udp sport 53", "--limit", "10/s", "--burst", "5", "--shadow")
+    attached.ok("filter", "add", "seen", "udp sport 54", "--count", "--shadow")
+    assert "then xdpguard replay FILE" in attached.ok("filter", "show", "few")
+    assert "whom" not in attached.ok("filter", "show", "seen"), "it cuts nobody"
+    file = write(tmp_path, [dns(SECOND, 100), *SHORT], 0)
+    assert by_name(attached.json("replay", file))["few"]["sources"] == [{"source": FIRST, "packets": 36}]
+    assert f"{FIRST} (36)" in next(line for line in attached.ok("replay", file).splitlines() if " few " in f" {line}")
+    attached.ok("promote", "--filter", "few", "--force")
+    assert "whom" not in attached.ok("filter", "show", "few"), "top shows it"

@@ -308,7 +308,7 @@ def test_filters_of_the_configuration(its: Ruleset, maps: FakeMaps) -> None:
     assert names(its) == ["first", "y", "z", "x", "urgent", "mine"]
     assert maps.filters.swaps == swaps, "nothing is new"
     with pytest.raises(XdpguardError, match="one of that name made by hand"):
-        its.filters.replace_source("config", [new("mine", source="config")])
+        its.filters.replace_source("config", [new("mine", "udp dport 9", source="config")])
     for change in (order.without, order.promoted):
         with pytest.raises(XdpguardError, match=r"enforced already|of the configuration file"):
             change(its.filters.stored.all(), ["x"])

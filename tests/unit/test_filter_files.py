@@ -18,6 +18,8 @@ from xdpguard.policy import exchange, exchange_filters
 from xdpguard.policy.filter import Filter
 from xdpguard.policy.limit import Limit, parse_limit
 from xdpguard.policy.load import load
+from xdpguard.policy.rule import NewRule
+from xdpguard.policy.target import parse_prefix
 from xdpguard.store.database import Store
 
 
@@ -58,6 +60,7 @@ def test_what_is_no_limit(words: tuple[str, ...]) -> None:
     assert caught.value.remedy
 
 
+ONE, TWO = "198.51.100.7", "203.0.113.0/24"
 GOOD = '[[filters]]\nname = "a"\nmatch = "tcp dport 80"\naction = "drop"\n'
 
 
@@ -132,9 +135,58 @@ def test_what_is_exported_is_imported(its: Ruleset) -> None:
     )
     done = importing.load(its, given, force=False)
     assert (done.filters, done.there) == (["a", "b", "c", "d"], [])
-    assert "".join(exchange_filters.written(its.filters.alive())) in text
+    assert "".join(exchange_filters.written(its.filters.alive())) in text.replace("config", "cli")
     again = importing.load(its, given, force=False)
     assert (again.filters, again.there) == ([], ["a", "b", "c", "d"])
+
+
+def test_what_a_configuration_had_elsewhere_stays_when_it_is_reloaded_here(its: Ruleset) -> None:
+    """It is of no file here; where the file has it, it is the file's again."""
+    now = time.time()
+    one, two = (NewRule("block", parse_prefix(it)[0], "", "config", now, None) for it in (ONE, TWO))
+    given = exchange.Exported(
+        [exchange.Entry(one, "enforce"), exchange.Entry(two, "enforce")],
+        [new("c", "udp dport 9", source="config"), new("d", "udp dport 10", source="config")],
+    )
+    importing.load(its, given, force=False)
+    assert {rule.source for rule in its.store.rules("block")} == {"cli"}
+    its.filters.replace_source("config", [new("d", "udp dport 10", source="config")])
+    its.rules.replace_source("config", [two])
+    assert {it.name: it.source for it in its.filters.alive()} == {"c": "cli", "d": "config"}
+    assert [rule.origins for rule in its.store.rules("block")] == [["cli"], ["cli", "config"]]
+    its.rules.replace_source("config", [])
+    its.filters.replace_source("config", [])
+    assert [str(rule.target) for rule in its.store.rules("block")] == [ONE, TWO]
+    assert [it.name for it in its.filters.alive()] == ["c"]
+    importing.load(its, given, force=False)
+    its.rules.replace_source("config", [two])
+    importing.load(its, given, force=False)
+    assert [rule.origins for rule in its.store.rules("block")] == [["cli"], ["cli", "config"]]
+
+
+@pytest.mark.parametrize("key", ["created", "expires"])
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_times_that_could_not_be_exported_again(key: str, moment: str) -> None:
+    for text in (f'[[rules]]\nkind = "block"\ntarget = "{ONE}"\n', GOOD):
+        with pytest.raises(UsageError, match=rf"1: {key} is out of range"):
+            exchange.parse("x", f"{text}{key} = {moment}\n".encode(), time.time())
+        exchange.parse("x", f"{text}{key} = {moment[:19]}Z\n".encode(), time.time())
+
+
+@pytest.mark.parametrize("moment", [-1e12, -62_135_596_800.5, 0.0, 0.1234567, 2.5e11, 253_402_300_799.9, 1e18])
+def test_every_time_is_exported(moment: float) -> None:
+    filters = [new("a")._replace(created=moment, expires=moment).stored(0, 0)]
+    rules = [NewRule("block", parse_prefix(ONE)[0], "", "cli", moment, moment).stored(0, "enforce")]
+    text = "".join((*exchange.written(rules), *exchange_filters.written(filters)))
+    given = exchange.parse("x", text.encode(), time.time())
+    nearest = min(max(moment, -62_135_596_800), 253_402_300_799)
+    times = [
+        given.rules[0].rule.created,
+        given.rules[0].rule.expires,
+        given.filters[0].created,
+        given.filters[0].expires,
+    ]
+    assert times == [pytest.approx(nearest, abs=1e-3)] * 4
 
 
 def test_importing_what_is_there(its: Ruleset) -> None:

@@ -11,14 +11,16 @@ import pytest
 from support.fake_filters import FakeMaps, made, new
 from support.timed import timed
 
+from xdpguard.control import default, needed, needs, promote, safety, undo_checks
 from xdpguard.control import filter_order as order
-from xdpguard.control import needed, needs, promote, safety, undo_checks
 from xdpguard.control.filter_lists import FilterLists
 from xdpguard.control.filter_outlook import cutting
 from xdpguard.control.outlook import Outlook
 from xdpguard.control.ruleset import Ruleset
+from xdpguard.dataplane.tables.default import InForce
 from xdpguard.errors import XdpguardError
-from xdpguard.net.sockets import Protected
+from xdpguard.net import sockets
+from xdpguard.net.sockets import Protected, Service
 from xdpguard.policy.filter import Filter, NewFilter
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Port, parse_prefix
@@ -28,6 +30,7 @@ from xdpguard.store.lists import ListStore, NamedList
 OPERATOR, GATEWAY = "198.51.100.7", "192.0.2.1"
 SSH = Port(22, "tcp")
 TUNNEL = Port(51820, "udp")
+DNS = Service(Port(53, "udp"), (32_768, 60_999))
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def filters(*wanted: NewFilter) -> list[Filter]:
 
 
 def cut(its: Ruleset, held: list[Filter], address: str, *ports: Port) -> list[str]:
-    return [it.name for it in cutting(held, FilterLists(its.store), parse_prefix(address)[0], ports)]
+    return [it.filter.name for it in cutting(held, FilterLists(its.store), parse_prefix(address)[0], ports)]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,67 @@ def test_a_login(its: Ruleset, match: str, hit: bool, action: str) -> None:
     assert cut(its, filters(one), OPERATOR, SSH) == ["x"] * hit
 
 
+@pytest.mark.parametrize(
+    ("limit", "per", "does"),
+    [
+        ("100000/s", "filter", "would drop some of its packets once all that it matches exceeds 100000/s"),
+        ("10gbit/s", "source/24", "would drop some of its packets once the network of that address exceeds 10gbit/s"),
+        ("10/s", "source", "would drop its packets above 10/s"),
+        ("8kbit/s", "source+port", "would drop its packets above 8kbit/s"),
+        ("20/s", "source", ""),
+        ("1mbit/s", "source+port", ""),
+        ("100/m", "source", "would drop its packets above 100/m"),
+    ],
+)
+def test_a_limit_on_the_whole_host(its: Ruleset, limit: str, per: str, does: str) -> None:
+    """It cuts off who shares it with a flood, or gets too little; a share of one's own is enough for a login."""
+    cap = new("cap", "meta nfproto { ipv4, ipv6 }", limit=limit, per=per)
+    for address, ports in ((OPERATOR, [SSH]), (GATEWAY, [])):
+        found = list(cutting(filters(cap), FilterLists(its.store), parse_prefix(address)[0], ports))
+        assert [it.does for it in found] == [does] * bool(does)
+    if does:
+        with pytest.raises(XdpguardError, match=f"the filter cap {does}$"):
+            safety.check_filters(its.store, filters(cap))
+    else:
+        safety.check_filters(its.store, filters(cap))
+
+
+def test_what_is_only_possible_is_said_so(its: Ruleset) -> None:
+    with pytest.raises(XdpguardError, match=r"the filter x may drop its packets$"):
+        safety.check_filters(its.store, filters(new("x", "tcp dport 22 meta length > 1000")))
+
+
+def test_an_attach_is_judged_by_the_default_that_it_brings(its: Ruleset) -> None:
+    passing, enforced = InForce("pass", False), InForce("enforce", False)
+    with its.store.transaction():
+        default.record(its.store, enforced)
+    safety.check_attach(its.store, {""}, [], default=passing)
+    with its.store.transaction():
+        default.record(its.store, passing)
+    safety.check_attach(its.store, {""}, [])
+    with pytest.raises(XdpguardError, match=rf"{OPERATOR} is .*, over 22/tcp, and a new login there belongs"):
+        safety.check_attach(its.store, {""}, [], default=enforced)
+    configured = order.with_source([], "config", [new("ssh", "tcp dport 22", "pass", source="config")])
+    safety.check_attach(its.store, {""}, [], filters=configured, default=enforced)
+    assert needed.conflicts(its.store, coming=enforced)
+    assert not needed.conflicts(its.store, filters=configured, coming=enforced)
+
+
+def test_removing_what_admits_a_login(its: Ruleset) -> None:
+    """Refused while the default drops; forced, it is said what that cuts off, and `run` does not let it through."""
+    its.filters.apply(filters(new("ssh", "tcp dport 22", "pass"), new("x", "udp dport 9")))
+    with its.store.transaction():
+        default.record(its.store, InForce("enforce", False))
+    held = its.filters.stored.all()
+    assert safety.lost_by_filters(its.store, order.without(held, ["x"])) == ([], False)
+    left = order.without(held, ["ssh"])
+    with pytest.raises(XdpguardError, match="a new login there belongs to nothing that the default admits"):
+        safety.check_filters(its.store, left)
+    (said,), by_default = safety.lost_by_filters(its.store, left)
+    assert said.startswith(f"{OPERATOR} is the other end of an SSH session to this host (sshd process 7), over 22/tcp")
+    assert by_default
+
+
 @pytest.mark.parametrize("more", [{"action": "count"}, {"action": "pass"}, {"shadow": True}])
 def test_what_drops_nothing(its: Ruleset, more: dict[str, Any]) -> None:
     assert cut(its, filters(new("x", "tcp dport 22", **more)), OPERATOR, SSH) == []
@@ -119,16 +183,32 @@ def test_an_address_that_is_needed_as_a_whole(its: Ruleset, match: str, hit: boo
         ("udp sport 53 meta length > 512", False),  # of large answers alone
         ("udp sport 123", False),
         ("udp dport 53", False),
+        ("udp sport 53 udp dport < 1024", False),  # no answer comes there
+        ("udp sport 53 udp dport 32768-60999", True),
+        ("udp sport 53 udp dport >= 1024", True),
+        ("udp sport 53 udp dport 32768-40000", False),  # some get through
+        ("udp sport 53 state != established", True),  # all, for a resolver that does not connect its sockets
+        ("udp sport 53 state established", True),
     ],
 )
 def test_a_server_that_is_asked(its: Ruleset, match: str, hit: bool) -> None:
     held = filters(new("x", match))
-    found = cutting(held, FilterLists(its.store), parse_prefix(GATEWAY)[0], (), Port(53, "udp"))
-    assert [it.name for it in found] == ["x"] * hit
+    found = cutting(held, FilterLists(its.store), parse_prefix(GATEWAY)[0], (), DNS)
+    assert [it.filter.name for it in found] == ["x"] * hit
+
+
+def test_the_ports_that_answers_come_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    its = tmp_path / "range"
+    monkeypatch.setattr(sockets, "_PORT_RANGE", its)
+    assert sockets.dns() == Service(Port(53, "udp"), (32_768, 60_999)), "the kernel's own, where it cannot be read"
+    its.write_text("10000\t20000\n")
+    assert sockets.dns() == Service(Port(53, "udp"), (10_000, 20_000))
 
 
 def test_a_tunnel(its: Ruleset) -> None:
     assert cut(its, filters(new("x", "udp dport 51820")), OPERATOR, TUNNEL) == ["x"]
+    assert cut(its, filters(new("x", "udp dport 51820 state != established")), OPERATOR, TUNNEL) == ["x"]
+    assert cut(its, filters(new("x", "udp dport 51820 state established")), OPERATOR, TUNNEL) == []
     assert cut(its, filters(new("x", "tcp dport 51820")), OPERATOR, TUNNEL) == []
 
 
@@ -156,7 +236,7 @@ def test_lists(its: Ruleset) -> None:
     one = filters(new("x", "ip saddr @bad"))
     other = filters(new("x", "ip saddr != @bad"))
     operator = parse_prefix(OPERATOR)[0]
-    assert [it.name for it in cutting(one, coming, operator, [SSH])] == ["x"]
+    assert [it.filter.name for it in cutting(one, coming, operator, [SSH])] == ["x"]
     assert not list(cutting(other, coming, operator, [SSH]))
     assert not list(cutting(one, FilterLists(its.store), operator, [SSH])), "a list that is missing holds nothing"
     assert not list(cutting(other, FilterLists(its.store), operator, [SSH])), "nor does it hold for anybody, negated"
@@ -166,7 +246,7 @@ def test_lists(its: Ruleset) -> None:
     kept.filters.resync()
     assert [match.tests[-1].ranges for match in maps.filters.matches()] == [()]
     empty = FilterLists(its.store, {"bad": timed({})})
-    assert [it.name for it in cutting(other, empty, operator, [SSH])] == ["x"], "positive control: it is there"
+    assert [it.filter.name for it in cutting(other, empty, operator, [SSH])] == ["x"], "positive control: it is there"
 
 
 def test_a_list_that_filters_ask(its: Ruleset) -> None:

@@ -37,17 +37,18 @@ def change(
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         found.filters.purge()
         wanted = plan(found.filters.stored.all())
+        alive = [it for it in wanted if it.alive(time.time())]
+        cut, by_default = safety.lost_by_filters(found.store, alive) if force else ([], False)
         if not force:
-            now = time.time()
-            safety.check_filters(found.store, [it for it in wanted if it.alive(now)])
+            safety.check_filters(found.store, alive)
         found.filters.apply(wanted)
         if force:
-            names = forced if forced is not None else [it.name for it in found.filters.alive()]
-            needed.accept(found.store, filters=names)
+            names = forced if forced is not None else [it.name for it in alive]
+            needed.accept(found.store, filters=names, default=by_default)
         lines = told(found)
         more = notes(found, forced or ()) if notes else ()
         where = presences(found.store)
     for text in lines:
         render.say(text)
-    for text in (*more, *(where.notes() if stored else ())):
+    for text in (*more, *cut, *(where.notes() if stored else ())):
         render.note(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,7 @@ Examples:
 FILE has commands of GoBGP (gobgp global rib ... add match ... then ...), its tables in JSON, routes of ExaBGP, or the
 events in JSON that it tells its processes. The filters stand behind those there are, in the order in which FlowSpec
 asks its rules (RFC 8955, 5.1). All are added, or none. Each is called by the name of its route, or flowspec-LINE; with
---label by that and the name or the line.
+--label LABEL.NAME or LABEL.LINE.
 """
 _MOST = 16 << 20  # bytes
 _NO_BURST = "FlowSpec has no burst: that of a limit is left to the router"
@@ -106,7 +107,8 @@ def show(its: Filter, form: str, as_json: bool) -> None:
 
         render.print_json(Rules(its.name, rules.splitlines()))
         return
-    render.say(rules)
+    for text in [*_end_of(its), rules]:
+        render.say(text)
     if its.mode == "shadow":
         render.note(f"{its.name} is in shadow here; a router would {its.action} at once")
     if its.limit:
@@ -123,19 +125,24 @@ def show_all(filters: list[Filter], form: str, as_json: bool) -> None:
 
         render.print_json(Listing.of(found))
         return
-    for its in found.said:
-        render.say(f"# {its.name}")
-        for text in its.rules:
+    by_name = {it.name: it for it in filters}
+    for said in found.said:
+        for text in (f"# {said.name}", *_end_of(by_name[said.name]), *said.rules):
             render.say(text)
     for name, why in found.left_out:
         render.note(f"{name} is left out: {why}")
-    names = {it.name for it in found.said}
-    if any(it.limit for it in filters if it.name in names):
+    if any(by_name[it.name].limit for it in found.said):
         render.note(_NO_BURST)
     for one, other in found.swapped:
         render.note(f"routers ask {other} before {one}, whatever the order here (RFC 8955, 5.1)")
     if not found.said:
         render.note("no rule: there is no filter that is enforced and that FlowSpec can say")
+
+
+def _end_of(its: Filter) -> Iterator[str]:
+    """Yield a comment, which routers and `filter import` skip, on the end of a filter that has one."""
+    if its.expires is not None:
+        yield f"# {its.name} ends at {units.moment(its.expires)}; FlowSpec has no time: withdraw its rules then"
 
 
 def _form(text: str) -> Form:

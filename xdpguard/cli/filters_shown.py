@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ["no.", "name", "match", "action", "mode", "left", "packets", "bytes", "limited", "source", "reason"]
 
+# The kernel counts by filter alone; `top` samples what is dropped, and replay asks the program about each packet.
+_WHOM = "in shadow not counted by source; to see it: tcpdump -i IFACE -w FILE, then xdpguard replay FILE"
+
 
 def row(place: int, item: FilterWithHits, now: float) -> list[str]:
     """Return a filter as a row of COLUMNS (``now``: Unix time)."""
@@ -52,6 +55,8 @@ def lines(place: int, item: FilterWithHits, count: int) -> Iterator[str]:
         verb = "would be dropped" if its.mode == "shadow" else "dropped"
         packets, size = units.number(hits.limited_packets), units.byte_count(hits.limited_bytes)
         yield f"  above    {packets} packets, {size}: {verb}"
+    if its.mode == "shadow" and its.action in ("drop", "limit"):
+        yield f"  whom     {_WHOM}"
 
 
 def added(found: Ruleset, new: NewFilter) -> list[str]:

@@ -10,16 +10,20 @@ from xdpguard.control import needed
 from xdpguard.control.filter_lists import FilterLists
 from xdpguard.control.plan import Loaded, Plan, asked, unforced
 from xdpguard.control.ruleset import Ruleset
+from xdpguard.dataplane.tables.default import InForce
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import CONFIG, NewRule
 
 
 class Wanted(NamedTuple):
-    """What is to be in force: rules of a configuration, all filters in order, plans of its lists (enforced, shadow)."""
+    """What is to be in force: rules of a configuration, all filters in order, the default, and plans of its lists
+    (enforced, shadow).
+    """
 
     rules: list[NewRule]
     filters: list[Filter]
+    default: InForce
     plans: tuple[Plan, Plan]
 
 
@@ -37,8 +41,8 @@ def put(ruleset: Ruleset, wanted: Wanted, places: Collection[str] | None, awaite
     that may be missing. Raise XdpguardError, by the end of the change, if another is.
     """
     if places is not None:
-        lists = (unforced(wanted.plans[0].puts), wanted.filters, asked(ruleset.store, *wanted.plans))
-        needed.keep(ruleset.rules, needed.conflicts(ruleset.store, {"", *places}, wanted.rules, *lists))
+        coming = (unforced(wanted.plans[0].puts), wanted.filters, wanted.default, asked(ruleset.store, *wanted.plans))
+        needed.keep(ruleset.rules, needed.conflicts(ruleset.store, {"", *places}, wanted.rules, *coming))
     for its, plan in zip((ruleset.lists, ruleset.shadow_lists), wanted.plans, strict=True):
         if plan.puts or plan.drops:
             its.apply([(it.its, it.entries) for it in plan.puts], plan.drops)

@@ -162,14 +162,16 @@ class Controller:
         What the host needs is let through, whatever they block. A list that cannot be loaded stays as it is.
         """
         from xdpguard.control.configuring import Configured, Wanted, put
+        from xdpguard.control.default import wanted_in_force
         from xdpguard.control.plan import Circumstances
         from xdpguard.control.planning import config_filters, config_rules
 
         rules, filters = list(config_rules(policy)), config_filters(policy, self.filters)
+        default = wanted_in_force(self.default.effective(policy.default))
         around = Circumstances(config=rules, unattended=True)
         plan, shadow = (loader.plan(policy.lists, around) for loader in self._loaders())
         with self.changes.begin():
-            put(self.ruleset, Wanted(rules, filters, (plan, shadow)), (), awaited=policy.lists)
+            put(self.ruleset, Wanted(rules, filters, default, (plan, shadow)), (), awaited=policy.lists)
             self.taken(policy)
         lists = [it.loaded(self.changes.attached()) for it in (*plan.puts, *shadow.puts)]
         return Configured(lists, plan.errors | shadow.errors)

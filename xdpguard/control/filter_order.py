@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.filter import FILTERS, Filter, NewFilter
+from xdpguard.policy.origins import is_foreign
 from xdpguard.policy.rule import CONFIG
 from xdpguard.store.filters import GAP
 from xdpguard.units import moment
@@ -83,12 +84,14 @@ def promoted(held: Sequence[Filter], names: Collection[str]) -> list[Filter]:
 def with_source(held: Sequence[Filter], source: str, wanted: Sequence[NewFilter]) -> list[Filter]:
     """Return them with exactly these of an origin, in this order; one that is as before keeps its hits.
 
-    They stand together, where the first of them stood; without any, before all others.
+    They stand together, where the first of them stood; without any, those of another system behind all others, those
+    of the configuration file before them. One that does the same under the same name, made by hand or imported,
+    becomes one of them.
     """
     now = time.time()
-    mine = {it.name: it for it in held if it.source == source}
-    names = {it.name for it in wanted}
-    others = [it for it in held if it.source != source and (it.alive(now) or it.name not in names)]
+    names = {it.name: it for it in wanted}
+    mine = {it.name: it for it in held if it.source == source or _same(it, names.get(it.name))}
+    others = [it for it in held if it.name not in mine and (it.alive(now) or it.name not in names)]
     for it in others:
         if it.name in names:
             raise XdpguardError(
@@ -96,7 +99,7 @@ def with_source(held: Sequence[Filter], source: str, wanted: Sequence[NewFilter]
                 f"{_UNCHANGED}; remove that first: xdpguard filter remove {it.name}; or rename it in the file",
             )
     first = next((it.position for it in held if it.source == source), None)
-    place = 0 if first is None else sum(1 for it in others if it.position < first)
+    place = sum(1 for it in others if (is_foreign(source) if first is None else it.position < first))
     placed = [_as_before(mine.get(it.name), it) for it in wanted]
     whole = [*others[:place], *placed, *others[place:]]
     return whole if _ascending(whole) else _renumbered(whole)
@@ -135,11 +138,20 @@ def _other_name() -> str:
     return f"{_UNCHANGED}; use --replace to put this one in its place, or another name"
 
 
+def _same(its: Filter, new: NewFilter | None) -> bool:
+    return new is not None and (its.match, its.action, its.limit, its.mode) == (
+        new.match,
+        new.action,
+        new.limit,
+        new.mode,
+    )
+
+
 def _as_before(its: Filter | None, new: NewFilter) -> Filter:
     if its is None:
         return new.stored(0, NEW)
     kept = new._replace(created=its.created)
-    same = its.as_new()._replace(reason=new.reason, expires=new.expires) == kept
+    same = its.as_new()._replace(reason=new.reason, expires=new.expires, source=new.source) == kept
     return its._replace(**kept._asdict()) if same else kept.stored(its.position, NEW)
 
 

@@ -3,7 +3,8 @@
 
 Of a login the segments are known rather well, so that a filter that may match some of them counts. Of an address that
 is needed as a whole only the source is known: a filter counts if it matches whatever comes from there. Of a server that
-this host asks, one counts as well that matches all answers of an ordinary size.
+this host asks, one counts as well that matches all answers of an ordinary size to sockets that are connected, or to
+those that are not: which the resolver of this host has is not known.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.control.filter_lists import FilterLists
 from xdpguard.policy.filter import Filter
+from xdpguard.policy.limit import PREFIX4, PREFIX6, Limit
 from xdpguard.policy.matching.model import Field, Range, Test
 from xdpguard.policy.target import PROTOCOL_NUMBERS, Port, Prefix
+
+if TYPE_CHECKING:
+    from xdpguard.net.sockets import Service
 
 Known = Mapping[Field, Sequence[Range] | None]  # what a field may be; None: lacking; not in it: anything, or lacking
 
@@ -27,6 +33,7 @@ _LENGTHS = (40, 1500)  # bytes of an IP packet on an Ethernet
 _ANSWERS = (60, 512)  # bytes of an IP packet with an answer that fits in any
 _TTLS = (30, 255)  # nobody is further away than that
 _DONT_FRAGMENT = (0x4000, 0x4000)
+_ENOUGH = {"packets": 20, "bits": 100_000}  # a second: a login, or asking a server, is slow with that and works
 
 
 class Fit(Enum):
@@ -37,16 +44,27 @@ class Fit(Enum):
     ALL = 2
 
 
+class Cut(NamedTuple):
+    """A filter that cuts off an address; ``does``: what it would do there, as text that fits after its name."""
+
+    filter: Filter
+    does: str
+
+
 def cutting(
-    filters: Iterable[Filter], lists: FilterLists, address: Prefix, ports: Iterable[Port], service: Port | None = None
-) -> Iterator[Filter]:
+    filters: Iterable[Filter],
+    lists: FilterLists,
+    address: Prefix,
+    ports: Iterable[Port],
+    service: Service | None = None,
+) -> Iterator[Cut]:
     """Yield the enforced filters, in order, of which each alone cuts off an address, or a login from there over
-    ``ports``; one that passes the packets before it, and lasts as long, protects from it. ``service``: the port from
-    which this host gets answers.
+    ``ports``; one that passes the packets before it, and lasts as long, protects from it. ``service``: where this host
+    gets answers from.
     """
     logins = [_login(address, port) for port in ports]
-    others = [_whatever(address), *([_answer(address, service)] if service else [])]
-    enforced = [it for it in filters if it.mode == "enforce" and it.action != "count"]
+    others = [_whatever(address), *(_answers(address, service) if service else [])]
+    enforced = [it for it in filters if it.mode == "enforce" and it.action != "count" and not _spares(it.limit)]
     seen = set()
     for known in logins or others:
         passing: list[Filter] = []
@@ -58,7 +76,7 @@ def cutting(
             hits = fit is Fit.ALL or (fit is Fit.SOME and bool(logins))
             if hits and it.name not in seen and not any(_outlasts(one, it) for one in passing):
                 seen.add(it.name)
-                yield it
+                yield Cut(it, _does(it.limit, fit))
 
 
 def passes(filters: Iterable[Filter], lists: FilterLists, address: Prefix, port: Port) -> bool:
@@ -68,6 +86,26 @@ def passes(filters: Iterable[Filter], lists: FilterLists, address: Prefix, port:
     opening = _opening(address, port)
     enforced = (it for it in filters if it.mode == "enforce" and it.action in ("pass", "drop") and it.expires is None)
     return any(_fit(it, opening, lists) is Fit.ALL for it in enforced)
+
+
+def _alone(limit: Limit) -> bool:
+    """Return whether a source shares the rate with nobody."""
+    return limit.per != "filter" and limit.prefix4 >= PREFIX4 and limit.prefix6 >= PREFIX6
+
+
+def _spares(limit: Limit | None) -> bool:
+    """Return whether a limit leaves each source enough, whatever others send."""
+    return limit is not None and _alone(limit) and limit.per_second >= _ENOUGH[limit.unit]
+
+
+def _does(limit: Limit | None, fit: Fit) -> str:
+    verb = "would drop" if fit is Fit.ALL else "may drop"
+    if limit is None:
+        return f"{verb} its packets"
+    if _alone(limit):
+        return f"{verb} its packets above {limit.rate}"
+    shared = "all that it matches" if limit.per == "filter" else "the network of that address"
+    return f"{verb} some of its packets once {shared} exceeds {limit.rate}"
 
 
 def _outlasts(one: Filter, other: Filter) -> bool:
@@ -98,7 +136,8 @@ def _login(address: Prefix, port: Port) -> Known:
         Field.FRAGMENT: [(0, 0)],
         Field.ICMP_TYPE: None,
         Field.ICMP_CODE: None,
-        Field.ESTABLISHED: [_ONE],
+        # Of UDP: a connected socket. Those of tunnels are not.
+        Field.ESTABLISHED: [_ONE if port.protocol == "tcp" else _NONE],
     }
     if address.version == 4:
         known[Field.FRAG_OFF] = [(0, 0), _DONT_FRAGMENT]
@@ -115,14 +154,16 @@ def _opening(address: Prefix, port: Port) -> Known:
     }
 
 
-def _answer(address: Prefix, service: Port) -> Known:
-    """Return what is known of the answers of a server that this host asks."""
-    return {
-        **_login(address, service),
-        Field.SPORT: [(service.number, service.number)],
-        Field.DPORT: [_ANY_PORT],
-        Field.LENGTH: [_ANSWERS],
-    }
+def _answers(address: Prefix, service: Service) -> Iterator[Known]:
+    """Yield what is known of the answers of a server that this host asks, to sockets of either kind."""
+    for state in (_ONE, _NONE):
+        yield {
+            **_login(address, service.port),
+            Field.SPORT: [(service.port.number, service.port.number)],
+            Field.DPORT: [service.answers],
+            Field.LENGTH: [_ANSWERS],
+            Field.ESTABLISHED: [state],
+        }
 
 
 def _fit(its: Filter, known: Known, lists: FilterLists) -> Fit:

@@ -15,7 +15,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.policy.exchange import Exported
 from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.origins import later
-from xdpguard.policy.rule import MODES
+from xdpguard.policy.rule import CLI, CONFIG, MODES, NewRule, Rule
 from xdpguard.policy.target import Kind, Port, Prefix
 from xdpguard.store.database import Store
 
@@ -37,6 +37,9 @@ def load(ruleset: Ruleset, given: Exported, force: bool) -> Imported:
     """Add rules and filters, all or none; where one is there already, the longer end and the first reason of each
     origin stay. New filters are asked after those that are there, in the order of the file.
 
+    What was of a configuration file there, and is of none here, is from then on as if made by hand: the next attach or
+    reload would remove it otherwise.
+
     Raises XdpguardError if they cut off what this host needs, unless ``force``; if they do not fit; or if there is
     another filter of the same name.
     """
@@ -56,13 +59,19 @@ def load(ruleset: Ruleset, given: Exported, force: bool) -> Imported:
                 if mode == "enforce" and kind == "port" and not force:
                     safety.check_ports(ruleset.store, [it.target for it in rules if isinstance(it.target, Port)])
                 if rules:
-                    puts += into.add_rules(rules).puts
+                    held = into.found(kind, [it.target for it in rules])
+                    puts += into.add_rules([_of_here(it, held.get(it.target)) for it in rules]).puts
         new = _add_filters(ruleset, filters, force)
         if force:
             targets = [it.rule.target for it in alive if it.mode == "enforce"]
             needed.accept(ruleset.store, blocks=targets, filters=[it.name for it in filters])
     there = [it.name for it in filters if it.name not in new]
     return Imported(puts, len(entries) - len(alive) + len(given.filters) - len(filters), new, there)
+
+
+def _of_here(its: NewRule, held: Rule | None) -> NewRule:
+    """Return a rule of a configuration file as one made by hand, unless that of this host has it."""
+    return its._replace(source=CLI) if its.source == CONFIG and not (held and held.part(CONFIG)) else its
 
 
 def _add_filters(ruleset: Ruleset, filters: Sequence[NewFilter], force: bool) -> list[str]:
@@ -74,7 +83,8 @@ def _add_filters(ruleset: Ruleset, filters: Sequence[NewFilter], force: bool) ->
     for it in filters:
         old = there.get(it.name)
         if old is None:
-            wanted = with_new(wanted, it, "", replace=False)
+            own = it._replace(source=CLI) if it.source == CONFIG else it
+            wanted = with_new(wanted, own, "", replace=False)
             continue
         if (old.match, old.action, old.limit, old.mode) != (it.match, it.action, it.limit, it.mode):
             raise XdpguardError(

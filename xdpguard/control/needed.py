@@ -23,7 +23,9 @@ from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore
 
 if TYPE_CHECKING:
+    from xdpguard.dataplane.tables.default import InForce
     from xdpguard.lists.addresses import AddressSet
+    from xdpguard.net.sockets import Service
 
 _FORCED = "forced"  # fact: JSON, pairs of an address and the mark of an entry that was forced on it
 _MARGIN = 120.0  # seconds: an allow rule that expires sooner no longer counts as protection
@@ -59,7 +61,7 @@ class _Needs:
         self._forced = _forced(store)
 
     def conflict(
-        self, address: Prefix, role: str, ports: Collection[Port] = (), service: Port | None = None
+        self, address: Prefix, role: str, ports: Collection[Port] = (), service: Service | None = None
     ) -> Conflict | None:
         """Return the conflict of an address; None if it is allowed for long enough, or nothing blocks it."""
         allowed = self._outlook.allowed_until(address, safety=False)
@@ -78,14 +80,15 @@ def conflicts(
     rules: Collection[NewRule] | None = None,
     lists: Mapping[str, AddressSet] | None = None,
     filters: Sequence[Filter] | None = None,
+    coming: InForce | None = None,
     asked: Mapping[str, AddressSet] | None = None,
 ) -> list[Conflict]:
     """Return the needed addresses that entries block, in ``places`` and wherever the instance is attached.
 
     ``rules`` and ``lists``: those of the configuration that are about to be put in force; ``filters``: all that there
-    will be; None: they stay. ``asked``: lists about to be put in force, as filters find them.
+    will be; ``coming``: the default; None: they stay. ``asked``: lists about to be put in force, as filters find them.
     """
-    its = _Needs(store, Outlook(store, rules, lists, filters=filters, asked=asked))
+    its = _Needs(store, Outlook(store, rules, lists, filters=filters, default=coming, asked=asked))
     found: dict[Prefix, Conflict] = {}
     for need in needs.now(store, tuple(places)):
         conflict = its.conflict(need.address, need.words, need.ports, need.service)

@@ -23,6 +23,7 @@ from xdpguard.store.rows import around
 if TYPE_CHECKING:
     from xdpguard.dataplane.tables.default import InForce
     from xdpguard.lists.addresses import AddressSet
+    from xdpguard.net.sockets import Service
 
 DEFAULT = "the default"  # the words for it as an entry
 
@@ -30,13 +31,15 @@ DEFAULT = "the default"  # the words for it as an entry
 class BlockingEntry(NamedTuple):
     """An entry that blocks an address, as text, and its end (Unix time; infinity: none).
 
-    ``mark`` differs for an entry of the same name made later.
+    ``mark`` differs for an entry of the same name made later. ``does``: what a filter or the default would
+    do.
     """
 
     words: str
     mark: str
     remedy: str
     ends: float = math.inf
+    does: str = ""
 
 
 class Outlook:
@@ -74,10 +77,10 @@ class Outlook:
         self._asked = FilterLists(store, {**(asked or {}), **self._coming})
 
     def blocking(
-        self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
+        self, address: Prefix, ports: Collection[Port] = (), service: Service | None = None
     ) -> Iterator[BlockingEntry]:
         """Yield the entries that block all of an address; ``ports``: over which somebody is logged in from there;
-        ``service``: the port from which answers come from there.
+        ``service``: what this host asks there.
         """
         for target, (its, ends) in _by_target(self._covering("block", address)).items():
             yield BlockingEntry(f"block {target}", its, f"remove the block of {target}", ends)
@@ -89,12 +92,13 @@ class Outlook:
         for target, (its, ends) in _by_target(self._all("port") if ports else ()).items():
             if target in ports:
                 yield BlockingEntry(f"closed port {target}", its, f"reopen {target}", ends)
-        for it in cutting(self._filters, self._asked, address, ports, service):
+        for it, does in cutting(self._filters, self._asked, address, ports, service):
             ends = math.inf if it.expires is None else it.expires
-            yield BlockingEntry(f"the filter {it.name}", filter_mark(it), f"remove the filter {it.name}", ends)
+            remedy = f"remove the filter {it.name}"
+            yield BlockingEntry(f"the filter {it.name}", filter_mark(it), remedy, ends, does)
         if self._default.mode == "enforce" and any(self._cut_by_default(address, port) for port in ports):
-            mark = default_mark(self._store)
-            yield BlockingEntry(DEFAULT, mark, "admit its port with a filter that passes it", math.inf)
+            remedy, does = "admit its port with a filter that passes it", "would drop the packets of a new login"
+            yield BlockingEntry(DEFAULT, default_mark(self._store), remedy, math.inf, does)
 
     def _cut_by_default(self, address: Prefix, port: Port) -> bool:
         """Return whether a new connection to a port is cut: a listener alone admits no TCP."""
@@ -111,7 +115,7 @@ class Outlook:
         return max(map(_end, rules), default=0.0)
 
     def cut(
-        self, address: Prefix, ports: Collection[Port] = (), service: Port | None = None
+        self, address: Prefix, ports: Collection[Port] = (), service: Service | None = None
     ) -> tuple[float, BlockingEntry | None]:
         """Return when an address gets through no more (0: now; infinity: never), and the entry that then blocks it."""
         until = self.allowed_until(address)

@@ -61,16 +61,15 @@ class Planning:
         """Return the policy with room for its rules, what there will be, and notes."""
         wanted = list(config_rules(policy))
         filters = config_filters(policy, self._ruleset.filters)
+        default = wanted_in_force(self._ruleset.default.effective(policy.default))
         loopback = {link.netns} if link.loopback else set()
         around = Circumstances({link.netns}, config=wanted, unattended=request.unattended, loopback=loopback)
         loader, shadow_loader = self._loaders
         plan, shadow_plan = loader.plan(policy.lists, around, request.force), shadow_loader.plan(policy.lists, around)
         if not (request.force or request.unattended):
             found = asked(self._store, plan, shadow_plan)
-            safety.check_attach(self._store, {link.netns}, wanted, loopback, filters, found)
+            safety.check_attach(self._store, {link.netns}, wanted, loopback, filters, default, found)
             safety.check_lists(self._store, {link.netns}, wanted, loopback)
-            default = wanted_in_force(self._ruleset.default.effective(policy.default))
-            safety.check_default(self._store, default, {link.netns}, wanted, filters, found)
             if not request.tried:
                 starving.check(policy.guard, Guard(), needs.ssh_ports(self._store))
         policy = self._with_room(policy, len(wanted))
@@ -78,7 +77,7 @@ class Planning:
         notes = needs.dhcp_notes(self._store, needs.holder_of(blocks), wanted)
         notes += self._tolerated(plan, self._ruleset.lists, request)
         notes += self._tolerated(shadow_plan, self._ruleset.shadow_lists, request)
-        return policy, Wanted(wanted, filters, (plan, shadow_plan)), notes
+        return policy, Wanted(wanted, filters, default, (plan, shadow_plan)), notes
 
     def checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:
         """Return the request in the mode that its options need, and notes. Raise XdpguardError if impossible."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xdpguard.control import needs, openness
@@ -101,25 +101,18 @@ def check_ports(store: Store, ports: Iterable[Port], life: float | None = None) 
 
 def check_disallow(store: Store, prefixes: Collection[Prefix]) -> None:
     """Refuse to remove an allow rule without which an address that the host needs is cut off, at once or sooner."""
-    _check_sooner(store, Outlook(store, without=prefixes), needs.refusing(store))
+    check_after(store, Outlook(store, without=prefixes))
 
 
 def check_after(store: Store, after: Outlook) -> None:
     """Refuse a change of several kinds that would leave an address that the host needs cut off sooner than before."""
-    _check_sooner(store, after, needs.refusing(store))
+    for it in _sooner(store, after):
+        raise XdpguardError(*_cut(*it))
 
 
-def check_default(
-    store: Store,
-    wanted: InForce,
-    places: Collection[str] = ("",),
-    config: Collection[NewRule] | None = None,
-    filters: Sequence[Filter] | None = None,
-    asked: Mapping[str, AddressSet] | None = None,
-) -> None:
-    """Refuse a default that would let nobody log in again from where somebody is logged in; the rest: as below."""
-    after = Outlook(store, config, default=wanted, filters=filters, asked=asked)
-    _check_sooner(store, after, needs.refusing(store, {"", *places}))
+def check_default(store: Store, wanted: InForce) -> None:
+    """Refuse a default that would let nobody log in again from where somebody is logged in."""
+    check_after(store, Outlook(store, default=wanted))
 
 
 def check_filters(store: Store, filters: Sequence[Filter]) -> None:
@@ -127,18 +120,21 @@ def check_filters(store: Store, filters: Sequence[Filter]) -> None:
     check_after(store, Outlook(store, filters=filters))
 
 
+def lost_by_filters(store: Store, filters: Sequence[Filter]) -> tuple[list[str], bool]:
+    """Return what such a change cuts off although it is refused, one sentence each, and whether the default does it."""
+    found = list(_sooner(store, Outlook(store, filters=filters)))
+    return [_cut(*it)[0] for it in found], any(entry.words == DEFAULT for _, entry, _ in found)
+
+
 def check_asked(store: Store, name: str, entries: AddressSet) -> None:
     """Refuse a list with which a filter that asks it would cut off what the host needs."""
     if not any(name in it.lists for it in FilterStore(store).alive(time.time())):
         return
-    before, after = Outlook(store), Outlook(store, asked={name: entries})
-    for need in needs.refusing(store):
-        until, entry = after.cut(need.address, need.ports, need.service)
-        if entry is not None and until < before.cut(need.address, need.ports, need.service)[0]:
-            raise XdpguardError(
-                f"{need.address} is {need.words}, and with this list {name} {entry.words} would drop its packets",
-                f"nothing was changed; allow it first: xdpguard allow {need.address}; or {entry.remedy}; {_FORCE}",
-            )
+    for need, entry, _ in _sooner(store, Outlook(store, asked={name: entries})):
+        raise XdpguardError(
+            f"{need.address} is {need.words}, and with this list {name} {entry.words} {entry.does}",
+            f"nothing was changed; allow it first: xdpguard allow {need.address}; or {entry.remedy}; {_FORCE}",
+        )
 
 
 def check_allow(store: Store, prefixes: Collection[Prefix], life: float | None) -> None:
@@ -150,7 +146,7 @@ def check_allow(store: Store, prefixes: Collection[Prefix], life: float | None) 
     rules = [NewRule("allow", it, "", "cli", now, None if life is None else now + life) for it in prefixes]
     openness.check(store, rules)
     if life is not None:
-        _check_sooner(store, Outlook(store, more=rules), needs.refusing(store))
+        check_after(store, Outlook(store, more=rules))
 
 
 def check_attach(
@@ -159,15 +155,17 @@ def check_attach(
     config: Collection[NewRule],
     loopback: Collection[str] = (),
     filters: Sequence[Filter] | None = None,
+    default: InForce | None = None,
     asked: Mapping[str, AddressSet] | None = None,
 ) -> None:
     """Refuse to attach if an entry, stored or configured, would cut off what ``places`` or guarded namespaces need.
 
     The rules of the configuration replace those of the one before; ``filters``: all that there will be, None: those
-    that are stored; ``asked``: lists that come, as filters will find them. As blocks, lists have checks of their own.
+    that are stored; ``default``: the one that the attach puts in force; ``asked``: lists that come, as filters find
+    them. As blocks, lists have checks of their own.
     """
     openness.check(store, [it for it in config if it.kind == "allow"], config)
-    outlook = Outlook(store, config, filters=filters, asked=asked)
+    outlook = Outlook(store, config, filters=filters, default=default, asked=asked)
     for need in needs.refusing(store, places, loopback):
         until, entry = outlook.cut(need.address, need.ports, need.service)
         if entry is None or entry.words.startswith("the list"):
@@ -179,7 +177,7 @@ def check_attach(
                 f"{port} is closed by a rule, and carries the SSH session from {need.address} ({need.evidence}){then}",
                 remedy,
             )
-        if entry.words.startswith("the filter"):
+        if entry.words == DEFAULT or entry.words.startswith("the filter"):
             raise XdpguardError(*_cut(need, entry, until))
         rule = entry.words.removeprefix("block ")
         raise XdpguardError(f"{need.address} is {need.words}, and the rule {rule} blocks it{then}", remedy)
@@ -196,13 +194,13 @@ def check_lists(
         check_list(store, it.name, stored.entries(it.name), places, config, loopback, needed)
 
 
-def _check_sooner(store: Store, after: Outlook, found: Iterable[Protected]) -> None:
+def _sooner(store: Store, after: Outlook) -> Iterator[tuple[Protected, BlockingEntry, float]]:
+    """Yield what would be cut off sooner than before, by what, and when (0: at once)."""
     before = Outlook(store)
-    for need in found:
+    for need in needs.refusing(store):
         until, entry = after.cut(need.address, need.ports, need.service)
-        if entry is None or until >= before.cut(need.address, need.ports, need.service)[0]:
-            continue
-        raise XdpguardError(*_cut(need, entry, until))
+        if entry is not None and until < before.cut(need.address, need.ports, need.service)[0]:
+            yield need, entry, until
 
 
 def _cut(need: Protected, entry: BlockingEntry, until: float) -> tuple[str, str]:
@@ -229,7 +227,7 @@ def _cut(need: Protected, entry: BlockingEntry, until: float) -> tuple[str, str]
         )
     if kind == "the filter":
         return (
-            f"{need.address} is {need.words}, and the filter {name} would drop its packets{then}",
+            f"{need.address} is {need.words}, and the filter {name} {entry.does}{then}",
             f"pass them before it, with a filter of its own (--before {name}), or allow it first: xdpguard allow"
             f" {need.address}; {_FORCE}",
         )

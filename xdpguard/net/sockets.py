@@ -7,6 +7,7 @@ Only what can be read counts; what is missing (no IPv6, no resolv.conf) adds no 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import NamedTuple
 
 from xdpguard.net import dhcp, nameservers, nexthops, sessions, tcptable, tunnels
@@ -16,22 +17,31 @@ LOGIN = "where somebody is logged in from"  # a role
 _SESSION = "the other end of an SSH session to this host"
 _NAME_SERVER = "this host's name server"
 _TUNNEL = "the outer end of a tunnel that carries an SSH session"
-_DNS, _DHCP = Port(53, "udp"), Port(67, "udp")
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of this network namespace, also for IPv6
+_USUAL_RANGE = 32_768, 60_999
+_DHCP_CLIENT = 68
 _LOOPBACK = ("127.0.0.1", "::1")
+
+
+class Service(NamedTuple):
+    """A service that this host asks: the port that answers come from, and the first and last of those they come to."""
+
+    port: Port
+    answers: tuple[int, int]
 
 
 class Protected(NamedTuple):
     """An address the host needs, and its role, as a phrase that fits after 'is'. A prefix is needed as a whole.
 
     ``ports``: where somebody is logged in, or a session's tunnel arrives; ``evidence``: what shows that, or the name of
-    the tunnel; empty for other roles. ``service``: the port from which this host gets answers.
+    the tunnel; empty for other roles. ``service``: what this host asks there.
     """
 
     address: Prefix
     role: str
     ports: tuple[Port, ...] = ()
     evidence: str = ""
-    service: Port | None = None
+    service: Service | None = None
 
     @property
     def words(self) -> str:
@@ -52,7 +62,7 @@ def needed() -> list[Protected]:
 def loopback() -> list[Protected]:
     """Return what it needs besides where the loopback interface is guarded."""
     found = [Protected(parse_prefix(it)[0], "this host's loopback address") for it in _LOOPBACK]
-    return found + [Protected(it, _NAME_SERVER, service=_DNS) for it in nameservers.read()[1]]
+    return found + [Protected(it, _NAME_SERVER, service=dns()) for it in nameservers.read()[1]]
 
 
 def _of_sessions(found: list[sessions.Session], role: str) -> list[Protected]:
@@ -80,8 +90,9 @@ def _of(found: list[sessions.Session], role: str) -> list[Protected]:
 def _of_the_network() -> list[Protected]:
     found = [Protected(it, "an address of this host") for it in own_addresses()]
     found += [Protected(it, "this host's gateway") for it in gateways()]
-    found += [Protected(it, _NAME_SERVER, service=_DNS) for it in nameservers.read()[0]]
-    found += [Protected(it, "this host's DHCP server", service=_DHCP) for it in dhcp.servers()]
+    found += [Protected(it, _NAME_SERVER, service=dns()) for it in nameservers.read()[0]]
+    asked = Service(Port(67, "udp"), (_DHCP_CLIENT, _DHCP_CLIENT))
+    found += [Protected(it, "this host's DHCP server", service=asked) for it in dhcp.servers()]
     found += [Protected(it, role) for it, role in dhcp.sources()]
     return found
 
@@ -106,3 +117,11 @@ def gateways() -> list[Prefix]:
     with contextlib.suppress(OSError):
         return nexthops.read()
     return []
+
+
+def dns() -> Service:
+    """Return the name service as this network namespace asks it: from a port that the kernel chooses."""
+    first, last = _USUAL_RANGE
+    with contextlib.suppress(OSError, ValueError):
+        first, last = map(int, _PORT_RANGE.read_text(encoding="ascii").split())
+    return Service(Port(53, "udp"), (first, last))

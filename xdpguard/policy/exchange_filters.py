@@ -27,6 +27,7 @@ from xdpguard.policy.rule import CLI, MODES
 
 _TEXTS = ("name", "match", "action", "limit", "burst", "per", "mode", "origin", "reason")
 _TIMES = ("created", "expires")
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # Unix time that TOML has words for: years 1 to 9999
 _ORIGIN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
@@ -94,13 +95,16 @@ def checked_origin(text: str) -> str:
 
 
 def moment_of(table: Mapping[str, Any], key: str) -> float | None:
-    """Return a time of a table as Unix time; None without it. Raise UsageError if it has no zone."""
+    """Return a time of a table as Unix time; None without it. Raise UsageError without a zone, or out of range."""
     value = table.get(key)
     if value is None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise UsageError(f"{key} is not a time with its zone", "write it as 2026-03-01T10:00:00Z")
-    return value.timestamp()
+    seconds = value.timestamp()
+    if not _FIRST <= seconds <= _LAST:  # in UTC
+        raise UsageError(f"{key} is out of range", "write a time of the years 1 to 9999, UTC")
+    return seconds
 
 
 def quoted(text: str) -> str:
@@ -110,5 +114,5 @@ def quoted(text: str) -> str:
 
 
 def written_moment(seconds: float) -> str:
-    """Return a Unix time as TOML writes times."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    """Return a Unix time as TOML writes times; one that it has no words for, as the nearest that it has."""
+    return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC).isoformat()

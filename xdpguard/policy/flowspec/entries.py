@@ -15,6 +15,7 @@ from xdpguard.policy.matching.writing import written
 
 _LONGEST = 56  # characters of a name, with room for a number behind it
 _HOUR = 3600
+_END = "."  # of a label in a name
 
 
 def does_of(its: Filter) -> Does:
@@ -29,12 +30,14 @@ def does_of(its: Filter) -> Does:
 
 
 def label_start(label: str) -> str:
-    """Return what the names of a label's filters begin with. Raise UsageError if it cannot begin a name."""
+    """Return what the names of a label's filters, and of no other, begin with. Raise UsageError if it is no label."""
     if label:
         check_name(label)
+        if _END in label:
+            raise UsageError(f"a label has no {_END}, which ends it in the names", "write - or _ instead")
         if len(label) > _LONGEST // 2:
             raise UsageError(f"the label is longer than {_LONGEST // 2} characters", "give a shorter one")
-    return label and f"{label}-"
+    return label and f"{label}{_END}"
 
 
 def entries(rules: Iterable[Imported], shadow: bool, reason: str, start: str = "") -> list[FilterEntry]:

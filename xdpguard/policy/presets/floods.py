@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from xdpguard.policy.presets.preset import Preset
 
-_RFC = "https://www.rfc-editor.org/rfc/rfc"
-
 ICMP = (
-    Preset("icmp-echo", "icmp type echo-request", "limit", "pings, IPv4", f"{_RFC}792.html", "20/s", "source"),
+    Preset("icmp-echo", "icmp type echo-request", "limit", "pings, IPv4", "RFC 792", "20/s", "source"),
     Preset(
         "icmpv6-echo",
         "icmpv6 type echo-request",
         "limit",
         "pings, IPv6",
-        f"{_RFC}4443.html#section-4.1",
+        "RFC 4443, 4.1",
         "20/s",
         "source",
     ),
@@ -23,7 +21,7 @@ ICMP = (
         "icmp type echo-reply",
         "limit",
         "answers to pings that others sent in this host's name; cuts this host's own floods of pings",
-        f"{_RFC}792.html",
+        "RFC 792",
         "100/s",
     ),
     Preset(
@@ -31,7 +29,7 @@ ICMP = (
         "icmp type destination-unreachable icmp code port-unreachable",
         "limit",
         "port unreachable, which costs firewalls most (BlackNurse); path MTU discovery is not limited",
-        f"{_RFC}1812.html#section-4.3.2.8",
+        "RFC 1812, 4.3.2.8",
         "100/s",
     ),
     Preset(
@@ -39,14 +37,14 @@ ICMP = (
         "icmp type { source-quench, info-request, info-reply, address-mask-request, address-mask-reply }",
         "drop",
         "types of ICMP that nobody needs any more",
-        f"{_RFC}6918.html",
+        "RFC 6633, RFC 6918",
     ),
     Preset(
         "icmp-fragments",
         "ip protocol icmp fragment yes",
         "drop",
         "fragmented ICMP; cuts pings larger than the path's MTU",
-        f"{_RFC}8900.html#section-3",
+        "RFC 8900, 3",
     ),
 )
 TCP = (
@@ -55,14 +53,14 @@ TCP = (
         "tcp flags & (syn | ack) == syn | ack state != established",
         "drop",
         "answers to SYNs that this host has not sent; not for a host that forwards",
-        f"{_RFC}9293.html#section-3.10.7.3",
+        "RFC 9293, 3.10.7.3",
     ),
     Preset(
         "tcp-rst",
         "tcp flags rst state != established",
         "drop",
         "resets of connections that this host does not have; not for a host that forwards",
-        f"{_RFC}9293.html#section-3.10.7.1",
+        "RFC 9293, 3.10.7.1",
     ),
     Preset(
         "tcp-ack",
@@ -70,7 +68,7 @@ TCP = (
         "limit",
         "segments of connections that this host does not have, and the ACK that ends a handshake by SYN cookie; "
         "not for a host that forwards",
-        f"{_RFC}9293.html#section-3.10.7.1",
+        "RFC 9293, 3.10.7.1",
         "100/s",
         "source",
     ),
@@ -79,7 +77,7 @@ TCP = (
         "tcp flags & (syn | ack) == syn meta length > 120",
         "drop",
         "SYNs longer than the longest headers; cuts TCP Fast Open",
-        f"{_RFC}7413.html",
+        "RFC 7413",
     ),
 )
 FRAGMENTS = (
@@ -88,7 +86,7 @@ FRAGMENTS = (
         "meta l4proto udp fragment yes",
         "limit",
         "fragments of UDP, such as the tails of reflected answers",
-        f"{_RFC}8900.html#section-3",
+        "RFC 8900, 3",
         "500/s",
     ),
     Preset(
@@ -96,14 +94,14 @@ FRAGMENTS = (
         "meta l4proto tcp fragment yes",
         "drop",
         "fragments of TCP, which makes its segments fit; cuts paths that lose ICMP and fragment",
-        f"{_RFC}8900.html#section-3",
+        "RFC 8900, 3",
     ),
     Preset(
         "fragments-tiny",
         "meta nfproto ipv4 fragment first meta length < 68",
         "drop",
         "first fragments shorter than any link's MTU makes them",
-        f"{_RFC}791.html#section-3.2",
+        "RFC 791, 3.2",
     ),
 )
 STRAY = (
@@ -112,7 +110,7 @@ STRAY = (
         "ip protocol udp fragment no meta length 28",
         "limit",
         "UDP without data, IPv4; scanners and a few games send it",
-        f"{_RFC}768.html",
+        "RFC 768",
         "20/s",
     ),
     Preset(
@@ -120,10 +118,10 @@ STRAY = (
         "ip6 nexthdr udp fragment no meta length 48",
         "limit",
         "UDP without data, IPv6",
-        f"{_RFC}768.html",
+        "RFC 768",
         "20/s",
     ),
-    Preset("port-0", "th dport 0", "drop", "TCP and UDP to port 0, which is reserved", f"{_RFC}6335.html#section-6"),
-    Preset("tcp-port-0", "tcp sport 0", "drop", "TCP from port 0, which is reserved", f"{_RFC}6335.html#section-6"),
-    Preset("gre", "meta l4proto gre", "drop", "GRE; not for a host that has such a tunnel", f"{_RFC}2784.html"),
+    Preset("port-0", "th dport 0", "drop", "TCP and UDP to port 0, which is reserved", "RFC 6335, 6"),
+    Preset("tcp-port-0", "tcp sport 0", "drop", "TCP from port 0, which is reserved", "RFC 6335, 6"),
+    Preset("gre", "meta l4proto gre", "drop", "GRE; not for a host that has such a tunnel", "RFC 2784"),
 )
