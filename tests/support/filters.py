@@ -108,9 +108,11 @@ class Decided(NamedTuple):
     matched: list[int]
 
 
-def scan(filters: Sequence[ClassifierFilter], frame: bytes, now: int = 0, established: bool = False) -> Decided:
-    """Ask the filters one after the other. Limits are kept."""
-    its, matched = seen(frame), []
+def scan(
+    filters: Sequence[ClassifierFilter], frame: bytes, now: int = 0, established: bool = False, its: Seen | None = None
+) -> Decided:
+    """Ask the filters one after the other. Limits are kept. ``its``: the frame's, if it was dissected before."""
+    its, matched = its or seen(frame), []
     for place, one in enumerate(filters):
         if one.expires_ns and one.expires_ns <= now:
             continue
