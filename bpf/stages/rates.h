@@ -13,7 +13,8 @@
  * unless four others of the same set are over theirs. The error: a source shares its bucket with each other one in its
  * set by a chance of 1 in 32,768, and an evicted source begins with a full bucket.
  *
- * Each limit has a part of the table to itself, so that sources of a slow one do not evict those of a fast one.
+ * Each limit has a part of the table to itself, so that sources of a slow one do not evict those of a fast one. It
+ * keeps that part while other limits come and go: xdpguard/dataplane/tables/limitparts.py.
  */
 #ifndef XG_STAGES_RATES_H
 #define XG_STAGES_RATES_H

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """Random packets against random sets of filters: verdicts and hits of the program, and of a linear scan in Python.
 
-    sudo env PYTHONPATH=. .venv/bin/python tests/long/filter_scan.py --packets 1000000
+    sudo env PYTHONPATH=.:tests:netns-lab .venv/bin/python tests/long/filter_scan.py --packets 1000000
 
 Each round has a seed, which is printed with the first difference: `--seed N --packets 1` repeats that round.
 """
@@ -14,9 +13,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("tests", "netns-lab", "")]
 
 from support.bench import Bench, one_cpu
 from support.filters import Pools, Seen, scan, seen
