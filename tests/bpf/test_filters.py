@@ -26,6 +26,7 @@ from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.counts import Counters
 from xdpguard.dataplane.tables.classifier import ClassifierFilter, FilterSetFull, compiled
 from xdpguard.dataplane.tables.filters import FilterTables
+from xdpguard.policy.limit import parse_limit
 from xdpguard.policy.matching.model import Base, Bytes, Field, Match, Range
 from xdpguard.policy.matching.model import Test as FieldTest
 
@@ -246,6 +247,29 @@ def test_a_whole_set_that_only_counts(filtering: Filtering) -> None:
     assert filtering.send(tcp6()) == "filter"
     hits = filtering.tables.hits()
     assert {hits(slot)[:2] for slot in range(1024)} == {(2, len(framed(udp4())) + len(framed(tcp6())))}
+
+
+def test_a_set_that_is_replaced_in_the_middle_of_a_packet_counts_nothing_twice() -> None:
+    """The program finds another set when it is entered again for what is left, once in each packet."""
+    entered = "packet->resumed = 1;"
+
+    def edit(text: str) -> str:
+        assert text.count(entered) == 1
+        return text.replace(entered, f"if (!packet->resumed) packet->generation--; {entered}")
+
+    its = Filtering(Bench("replaced", edit, fake_clock=True))
+    try:
+        its.reset()
+        limit = parse_limit("1/h", "5")
+        counting = [one(ANY, "count", slot=slot) for slot in range(200)]
+        its.put(ClassifierFilter(ANY, "limit", "enforce", 0, 200, limit), *counting, one(ANY, "drop", slot=201))
+        assert [its.send(udp4()) for _ in range(6)] == ["filter"] * 5 + ["filter_limit"]
+        hits = its.tables.hits()
+        assert [hits(slot)[0] for slot in range(202)] == [5] * 200 + [6, 5]
+        assert hits(200)[2] == 1
+    finally:
+        its.tables.close()
+        its.bench.close()
 
 
 def test_what_is_decided_before_and_what_is_left_alone(filtering: Filtering) -> None:
