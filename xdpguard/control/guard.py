@@ -154,6 +154,7 @@ class GuardPolicy:
         from msgspec.structs import replace
 
         from xdpguard.control.surroundings import surroundings
+        from xdpguard.net import sharing
 
         exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
         wanted = guardpolicy.encode(replace(policy, exempt_ports=exempt), options, scan)
@@ -163,8 +164,10 @@ class GuardPolicy:
                 self._store.put_fact(_IN_FORCE, f"{abi.ABI}:{wanted.hex()}")
                 self._changes.touch(self, "guard")
             guardpolicy.write(self._pins, wanted)
+            moved = sharing.moved() if found else []
             for link, seen in found:
-                guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link, seen))
+                around = surroundings(policy, link, seen, moved)
+                guard.settle(self._pins, link.name, link.netns, policy.mode, around)
 
     def stale(self) -> bool:
         """Return whether the kernel's policy differs from the one put in force last."""
