@@ -15,7 +15,7 @@ from functools import partial
 from xdpguard.control import answering, builds, namespaces, needed
 from xdpguard.control.answering import Choice
 from xdpguard.control.attachments import Attachments
-from xdpguard.control.default import take_off
+from xdpguard.control.hanging import take_off
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import Loader
 from xdpguard.control.plan import Loaded, Plan
@@ -143,7 +143,9 @@ class Attach:
         with self._ruleset.changes.begin():
             self._configure(job, wanted, plans)
             self._guard.put(job.choice.policy, seen)
-            self._default.put(self._default.effective(job.policy.default), [link for link, _ in seen])
+            self._default.put(
+                self._default.effective(job.policy.default), [*(link for link, _ in seen), *its.renamed()]
+            )
             taken()
             record = partial(its.record, link, observe=job.request.observe, any_mtu=job.request.any_mtu)
             record(mode=job.choice.mode, prog_id=job.built.prog_id)

@@ -26,7 +26,7 @@ _ANSWERED, _SOURCE_NAT, _DESTINATION_NAT = 1 << 1, 1 << 4, 1 << 5  # IPS_*
 
 
 class Flow(NamedTuple):
-    """An exchange as its packets from outside show it: protocol, remote address (4 or 16 bytes) and port, local port."""
+    """An exchange as seen from here: protocol, remote address (4 or 16 bytes) and port, local port."""
 
     protocol: int
     remote: bytes

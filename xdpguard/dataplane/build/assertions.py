@@ -35,6 +35,7 @@ NUMBERS: Mapping[str, Mapping[str, int]] = {
     MAIN: {
         "XG_RULE_NEEDED": abi.RULE_NEEDED,
         "XG_SHADOW_RULES": abi.SHADOW_RULES,
+        "XG_SENT_CLIENTS": abi.SENT_CLIENTS,
         "XG_MACS": abi.MACS,
         "XG_ABOVE": abi.ABOVE,
         "XG_ABOVE_PORT": abi.ABOVE_PORT,

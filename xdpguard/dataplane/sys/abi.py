@@ -25,6 +25,7 @@ SECRETS = rules.SECRETS
 FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
 RULE_NEEDED = 1 << 31  # beside the prefix length: XG_RULE_NEEDED
 SHADOW_RULES = 8192  # shadow rules there may be
+SENT_CLIENTS = 32_768  # UDP ports from here on are clients'
 MACS = 1024  # of devices above an interface
 ABOVE = 8192  # ports of sockets bound to them, and one more
 ABOVE_PORT, ABOVE_SHARED = 1, 2  # enum xg_above
