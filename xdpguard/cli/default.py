@@ -112,12 +112,15 @@ def _set(context: typer.Context, wanted: Callable[[Default], Default], confirm: 
 
     chosen = options(context)
     with controller(chosen, command=undoing.of_command(context, confirm)) as session:
-        configured = remembered_policy(session, chosen).default
+        policy = remembered_policy(session, chosen)
+        configured = policy.default
         before = session.default.current(configured)
         after = wanted(before)
         if not force:
             safety.check_default(session.store, wanted_in_force(after))
         links = session.carriers()
+        if after.policy == "drop":
+            session.guard.surround(session.guard.effective(policy.guard), session.links())
         session.default.set(after, configured, links)
         if force and after.enforced:
             needed.accept(session.store, blocks=(), default=True)
@@ -137,7 +140,7 @@ def _told(its: Default) -> Iterator[str]:
 
 
 def _published(session: Controller, its: Default, links: Iterable[Link]) -> list[str]:
-    """Return the ports of containers that need a filter. Of UDP the runtime's own socket admits, unless it is strict."""
+    """Return ports of containers that need a filter. Of UDP the runtime's socket admits, unless it is strict."""
     from xdpguard.service import published
 
     if its.policy == "pass":

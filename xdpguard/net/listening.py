@@ -28,7 +28,7 @@ class Listener(NamedTuple):
 
 
 def read(netns: str = "", protocol: int = socket.IPPROTO_TCP) -> list[Listener]:
-    """Return a namespace's TCP listeners, or its UDP sockets without a peer; none if the kernel lacks tcp_diag, udp_diag.
+    """Return a namespace's TCP listeners, or UDP sockets without a peer; none if the kernel lacks tcp_diag or udp_diag.
 
     Raise NoSuchNamespace if there is no such namespace.
     """
