@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import ftplib
 import re
 import signal
 import socket
@@ -60,9 +59,9 @@ class Daemon:
 
 def scanned(lab: Lab, *arguments: str) -> tuple[list[str], str]:
     """What nmap finds from outside: open ports, and the state of all others."""
-    words = ["nmap", "-n", "-Pn", "--max-retries", "1", "--host-timeout", "30s", "-oG", "-", *arguments, SERVER4]
+    words = ["nmap", "-n", "-Pn", "-T4", "--max-retries", "1", "--min-rate", "500", "-oG", "-", *arguments, SERVER4]
     found = lab.run(lab.outside, words).stdout
-    others = re.search(r"Ignored State: (\w+)", found)
+    others = re.search(r"Ignored State: ([\w|]+)", found)
     return re.findall(r"(\d+)/open/", found), others[1] if others else ""
 
 
@@ -77,8 +76,7 @@ def test_nmap_finds_what_is_admitted_and_nothing_else(attached: Command, lab: La
         for how in ("-sS", "-sT"):
             assert scanned(lab, how, "-p", ports) == ([str(PORT)], "filtered")
         for how in ("-sA", "-sF", "-sX", "-sN"):
-            opened, _ = scanned(lab, how, "-p", f"1-{PORT - 1}")
-            assert opened == []
+            assert scanned(lab, how, "-p", f"{PORT - 50}-{PORT - 1}")[1] in ("filtered", "open|filtered")
         assert attached.json("default", "show")["dropped"] > 100
         attached.ok("default", "pass")
         assert scanned(lab, "-sS", "-p", ports) == ([str(PORT)], "closed")
@@ -112,16 +110,9 @@ def test_a_lease_is_renewed(attached: Command, lab: Lab, tmp_path: Path) -> None
 
 def lists(lab: Lab, passive: bool) -> bool:
     """The host lists a folder of a server of FTP outside."""
-    with entered(lab.server), ftplib.FTP() as ftp:
-        ftp.connect(OUTSIDE4, FTP, timeout=WAIT)
-        ftp.login()
-        ftp.set_pasv(passive)
-        try:
-            return "there" in ftp.nlst()
-        except OSError:
-            return False
-        finally:
-            ftp.close()
+    how = ["--ftp-pasv"] if passive else ["--ftp-port", "-"]
+    words = ["curl", "--silent", "--list-only", "--max-time", str(WAIT), *how, f"ftp://{OUTSIDE4}:{FTP}/"]
+    return "there" in lab.run(lab.server, words, check=False).stdout
 
 
 def test_ftp_passive_works_and_active_does_not(attached: Command, lab: Lab, tmp_path: Path) -> None:
