@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from support.command import Command
-from support.field import HOST4, INTERFACE, NETWORK, OUTSIDE4, PORT, Field, watching
+from support.field import HOST4, INTERFACE, NETWORK, OUTSIDE4, PORT, Field, echoed, watching
 from support.patience import patient
 from support.traffic import eventually
 
@@ -65,6 +65,23 @@ def answering(netns: str, device: str = "") -> Iterator[None]:
         its.close()
 
 
+def hears_all(field: Field, inside: str) -> bool:
+    """What is sent to all on the link reaches who listens inside."""
+    with entered(inside):
+        its = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with entered(field.outside):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with its, sender:
+        its.bind(("", PORT + 1))
+        its.settimeout(WAIT)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sender.sendto(b"all", (f"{NETWORK}.255", PORT + 1))
+        try:
+            return its.recv(10) == b"all"
+        except TimeoutError:
+            return False
+
+
 def asks(netns: str, address: str) -> bool:
     """Somebody asks over UDP and is answered."""
     with entered(netns):
@@ -87,7 +104,7 @@ def test_filters_of_others_stay_and_are_asked(field: Field, attached: Command) -
     """One of another kind has the first priority; of a program with our handle, the other one is chosen."""
     tc = f"tc filter add dev {INTERFACE} egress"
     field.run(field.host, f"tc qdisc add dev {INTERFACE} clsact")
-    field.run(field.host, f"{tc} prio 1 protocol ip u32 match ip dport 9 0xffff action drop")
+    field.run(field.host, f"{tc} prio 1 protocol ip u32 match ip dport 9 0xffff flowid :1")
     with ExitStack() as held:
         program = held.enter_context(opened(kernel.load(_SCHED_CLS, _UNSPEC, "others")))
         egress.hang(INTERFACE, field.link().ifindex, field.host, program, "others")
@@ -205,28 +222,48 @@ def test_devices_of_containers_are_left_alone(
 ) -> None:
     """Their sockets are in another namespace: what is for them passes, and what answers them."""
     inside = field.more("c")
-    address = make(field, inside)
+    try:
+        address = make(field, inside)
+    except AssertionError as error:
+        if "Unknown device type" not in str(error):
+            raise
+        pytest.skip("this kernel has no such devices")
     field.run(inside, "ip link set sub up")
     command.ok("attach", INTERFACE, "--netns", field.host)
     remote = "10.78.1.2" if address.startswith("10.78") else OUTSIDE4
-    with answering(inside), answering(field.host), answering(field.outside), field.serving(inside):
+    on_the_link = address == CONTAINER4  # not in a VLAN
+    with ExitStack() as held:
+        for netns in (inside, field.host, field.outside):
+            held.enter_context(answering(netns))
+        for netns in (inside, field.outside):
+            held.enter_context(field.serving(netns))
         for its in (address, HOST4):
             assert eventually(lambda its=its: asks(field.outside, its)), "positive control"  # type: ignore[misc]
+        assert echoed(inside, remote)
+        assert not on_the_link or hears_all(field, inside)
         command.ok(*STRICT)
         assert asks(field.outside, address)
         assert field.connects(address)
         assert asks(inside, remote)
+        assert echoed(inside, remote)
+        assert not on_the_link or hears_all(field, inside)
         assert not asks(field.outside, HOST4), "the host's own services stay guarded"
 
 
-def test_sockets_bound_to_a_vlan_above(field: Field, attached: Command) -> None:
-    field.run(field.host, f"ip link add link {INTERFACE} name v5 type vlan id 5")
-    field.run(field.host, "ip address add 10.78.1.1/24 dev v5")
-    field.run(field.host, "ip link set v5 up")
-    outside_vlan(field)
-    with answering(field.host, "v5"):
-        assert eventually(lambda: asks(field.outside, "10.78.1.1")), "positive control"
-        attached.ok(*ENFORCED)
-        assert asks(field.outside, "10.78.1.1")
-        attached.ok(*STRICT)
-        assert not asks(field.outside, "10.78.1.1")
+def test_sockets_bound_to_a_bridge_above(field: Field, command: Command) -> None:
+    """The kernel does not find them from below; in strict mode they get answers only, as all."""
+    for line in (
+        "ip link add br0 type bridge",
+        f"ip address del {HOST4}/24 dev {INTERFACE}",
+        f"ip link set {INTERFACE} master br0",
+        f"ip address add {HOST4}/24 dev br0",
+        "ip link set br0 up",
+    ):
+        field.run(field.host, line)
+    command.ok("attach", INTERFACE, "--netns", field.host)
+    with answering(field.host, "br0"):
+        assert eventually(lambda: asks(field.outside, HOST4)), "positive control"
+        command.ok(*ENFORCED)
+        assert asks(field.outside, HOST4)
+        command.ok(*STRICT)
+        assert not asks(field.outside, HOST4)
