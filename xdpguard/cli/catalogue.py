@@ -95,6 +95,7 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
             "xdpguard.cli.run",
             "Run as a service: attach recorded and named interfaces, follow them, log floods, ban sources.",
         ),
+        "fleet": Source("xdpguard.cli.fleet", "Share entries with other hosts through a NATS server."),
         "dashboard": Source("xdpguard.cli.dashboard", "Print a Grafana dashboard for the metrics of `run`."),
     },
 }

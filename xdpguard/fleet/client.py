@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One connection to the fleet's server: publish, read, listen. The only module that knows the NATS library."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.fleet.credentials import login_options, tls_options
+from xdpguard.fleet.keys import BUCKET, HOSTS, LIVE
+from xdpguard.fleet.state import Message
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.js.client import JetStreamContext
+
+    from xdpguard.policy.fleet import Fleet
+
+_WAIT = 5.0  # seconds for an answer of the server
+_BATCH = 5000  # messages that are asked for at a time
+_PING = 10  # seconds; a server that misses two is gone
+_PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
+
+
+class Unreachable(XdpguardError):
+    """The fleet's server does not answer, or refuses this host."""
+
+
+class Place(NamedTuple):
+    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number."""
+
+    stream: str
+    last: int
+
+
+class Connection:
+    """An open connection; see `connected`."""
+
+    def __init__(self, client: Client, refusals: list[str]) -> None:
+        self._client = client
+        self._refusals = refusals
+        self._js: JetStreamContext = client.jetstream(timeout=_WAIT)
+
+    @property
+    def round_trips(self) -> str:
+        """The server it is connected to."""
+        return self._client.connected_url.netloc if self._client.connected_url else ""
+
+    async def publish(self, bucket: str, key: str, data: bytes | None) -> int:
+        """Put a key, or delete it; return the number that the server gave the change."""
+        self._refusals.clear()
+        headers = {"KV-Operation": "DEL"} if data is None else None
+        sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _WAIT, headers=headers))
+        while not sent.done():
+            await asyncio.wait([sent], timeout=0.05)
+            if self._refusals and not sent.done():
+                sent.cancel()
+                raise Unreachable(
+                    f"the fleet's server does not let this host publish {key}",
+                    "a host publishes under its own name only; an operator's credentials may do more",
+                )
+        return (await sent).seq
+
+    async def listen(self, heard: Callable[[Message], None]) -> None:
+        """Call for each change of the bucket from now on."""
+
+        async def took(message: Msg) -> None:
+            headers = message.headers or {}
+            deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
+            number = headers.get("Nats-Sequence", "")
+            if number.isdigit():
+                data = None if deleted else message.data
+                heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
+
+        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
+        await self._client.flush(round(_WAIT))
+
+    async def place(self, bucket: str = BUCKET) -> Place:
+        """Return where the bucket is."""
+        info = await self._js.stream_info(f"KV_{bucket}")
+        made = info.created.astimezone(datetime.UTC).isoformat() if info.created else ""
+        return Place(made, info.state.last_seq)
+
+    async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
+        """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
+        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.LAST_PER_SUBJECT,
+            opt_start_seq=after + 1 if after else None,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=30.0,
+            mem_storage=True,
+        )
+        source = await self._js.pull_subscribe(f"$KV.{bucket}.{keys}", stream=f"KV_{bucket}", config=config)
+        try:
+            left = (await source.consumer_info()).num_pending or 0
+            found: list[Message] = []
+            while left > 0:
+                messages = await source.fetch(min(left, _BATCH), timeout=_WAIT)
+                found += (_stored(it, bucket) for it in messages)
+                left = messages[-1].metadata.num_pending
+            return found
+        finally:
+            await source.unsubscribe()
+
+    async def make(self) -> None:
+        """Make the buckets that are missing; each change of the fleet's entries is published again as it comes."""
+        from nats.js.api import KeyValueConfig, RePublish
+
+        wanted = (
+            KeyValueConfig(BUCKET, republish=RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>"), max_value_size=8192),
+            KeyValueConfig(HOSTS, max_value_size=65536),
+        )
+        for config in wanted:
+            if not await self._exists(config.bucket):
+                await self._js.create_key_value(config)
+
+    async def _exists(self, bucket: str) -> bool:
+        from nats.js.errors import NotFoundError
+
+        try:
+            await self._js.stream_info(f"KV_{bucket}")
+        except NotFoundError:
+            return False
+        return True
+
+
+@asynccontextmanager
+async def connected(
+    settings: Fleet, on_lost: Callable[[], None] = lambda: None, wait: float = _WAIT
+) -> AsyncIterator[Connection]:
+    """Connect to the first server that answers; ``on_lost`` is called when the connection is lost, and it stays so.
+
+    Raise Unreachable if none answers, MissingError without the NATS library.
+    """
+    try:
+        import nats
+    except ImportError as error:
+        raise MissingError(
+            "the NATS library for Python is missing", "install xdpguard with the extra fleet: xdpguard[fleet]"
+        ) from error
+    refusals: list[str] = []
+
+    async def failed(error: Exception) -> None:
+        if "permissions violation" in str(error).lower():
+            refusals.append(str(error))
+
+    async def lost() -> None:
+        on_lost()
+
+    options: dict[str, Any] = {**login_options(settings.credentials), **tls_options(settings.server, settings.tls)}
+    async with _explained(settings):
+        client = await asyncio.wait_for(
+            nats.connect(
+                list(settings.server),
+                name=f"xdpguard {settings.name}",
+                inbox_prefix=f"_INBOX_{settings.name}",
+                error_cb=failed,
+                closed_cb=lost,
+                disconnected_cb=lost,
+                allow_reconnect=False,
+                connect_timeout=max(1, round(wait)),
+                ping_interval=_PING,
+                max_outstanding_pings=2,
+                **options,
+            ),
+            wait,
+        )
+        try:
+            yield Connection(client, refusals)
+        finally:
+            await client.close()
+
+
+@asynccontextmanager
+async def _explained(settings: Fleet) -> AsyncIterator[None]:
+    import nats.errors
+    import nats.js.errors
+
+    where = ", ".join(settings.server)
+    remedy = "see that nats-server runs there with JetStream (-js), and that this host may use it"
+    try:
+        yield
+    except nats.js.errors.NotFoundError as error:
+        raise Unreachable(f"{where} holds no fleet's entries", "make them with: xdpguard fleet join") from error
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        text = str(error).removeprefix("nats: ") or "no answer in time"
+        raise Unreachable(f"the fleet's server {where} cannot be used: {text}", remedy) from error
+
+
+def run(settings: Fleet, work: Callable[[Connection], Awaitable[Any]]) -> Any:
+    """Connect, do something, disconnect: for commands."""
+
+    async def once() -> Any:
+        async with connected(settings) as connection:
+            return await work(connection)
+
+    return asyncio.run(once())
+
+
+def _stored(message: Msg, bucket: str) -> Message:
+    headers = message.headers or {}
+    deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
+    return Message(
+        message.metadata.sequence.stream,
+        message.subject.removeprefix(f"$KV.{bucket}."),
+        None if deleted else message.data,
+    )
