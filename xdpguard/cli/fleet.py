@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import fleet_setup, render
 from xdpguard.cli.session import controller, options, remembered_policy
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
     fleet_app.command()(leave)
+    fleet_setup.register(fleet_app)
     app.add_typer(fleet_app, name="fleet")
 
 

@@ -73,7 +73,8 @@ class Connection:
             headers = message.headers or {}
             deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
             number = headers.get("Nats-Sequence", "")
-            if number.isdigit():
+            # A consumer could deliver there what its maker stored; only what it delivers can be answered.
+            if number.isdigit() and not message.reply:
                 data = None if deleted else message.data
                 heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
 
@@ -109,13 +110,21 @@ class Connection:
         finally:
             await source.unsubscribe()
 
-    async def make(self) -> None:
-        """Make the buckets that are missing; each change of the fleet's entries is published again as it comes."""
+    async def make(self, replicas: int = 1) -> None:
+        """Make the buckets that are missing; each change of the fleet's entries is published again as it comes.
+
+        ``replicas``: on how many servers of a cluster they are stored.
+        """
         from nats.js.api import KeyValueConfig, RePublish
 
         wanted = (
-            KeyValueConfig(BUCKET, republish=RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>"), max_value_size=8192),
-            KeyValueConfig(HOSTS, max_value_size=65536),
+            KeyValueConfig(
+                BUCKET,
+                republish=RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>"),
+                max_value_size=8192,
+                replicas=replicas,
+            ),
+            KeyValueConfig(HOSTS, max_value_size=65536, replicas=replicas),
         )
         for config in wanted:
             if not await self._exists(config.bucket):
