@@ -84,7 +84,7 @@ class Mallory:
         if asked.done():
             return "error" not in json.loads((await asked).data)
         asked.cancel()
-        assert subject in self.refused[-1], self.refused
+        assert subject.lower() in self.refused[-1], self.refused
         return False
 
 
@@ -95,7 +95,7 @@ def acting(url: str, login: Path | None, work: Callable[[Mallory], Awaitable[Any
         refused: list[str] = []
 
         async def failed(error: Exception) -> None:
-            refused.append(str(error))
+            refused.append(str(error).lower())
 
         its = tomllib.loads(login.read_text()) if login else {}
         inbox = f"_INBOX_{its['user']}" if its else "_INBOX"

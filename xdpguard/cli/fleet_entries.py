@@ -16,6 +16,7 @@ from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.changing import named, reason_of
 from xdpguard.cli.session import controller, options, remembered_policy
+from xdpguard.control.results import STATES
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.target import Prefix, parse_duration
 
@@ -70,12 +71,12 @@ def add(context: typer.Context, kind: Kind, targets: Sequence[Prefix], life: str
     _note(failed)
 
 
-def unblock(context: typer.Context, targets: Sequence[Prefix], kind: Kind = "block") -> None:
+def take_back(context: typer.Context, kind: Kind, targets: Sequence[Prefix]) -> None:
     """Take back what this host published; what others published, as far as the server permits."""
     from xdpguard.control.foreign import Foreign
     from xdpguard.fleet import client, settings
     from xdpguard.fleet.keys import Key, spelled
-    from xdpguard.policy.rule import FLEET
+    from xdpguard.policy.rule import FLEET, GUARD
     from xdpguard.store import fleet as stored
 
     with controller(options(context)) as session:
@@ -84,6 +85,9 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], kind: Kind = "blo
         with session.store.transaction():
             for key in rows:
                 stored.put_outbox(session.store, key, "")
+        if kind == "block":  # or a ban of the guard here would be shared again
+            found = session.rules.found("block", targets)
+            session.rules.leave(list(found.values()), lambda part: part.source != GUARD)
 
     async def holders(connection: Connection) -> list[str]:
         found = [await connection.read(keys=f"*.{kind}.{spelled(it)}") for it in targets]
@@ -92,8 +96,8 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], kind: Kind = "blo
     try:
         keys = client.run(its, holders)
     except client.Unreachable as error:
+        render.say(f"{named(targets)} stays {STATES[kind]} for the fleet until its server can be reached")
         _note(str(error))
-        render.say(f"{named(targets)} stays blocked until then")
         return
     failed = _publish(context, its, dict.fromkeys({*keys, *rows}, ""))
     if failed:
@@ -102,7 +106,8 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], kind: Kind = "blo
         Foreign(session.ruleset, FLEET, its.limits).remove(kind, targets)
     others = sorted({key.partition(".")[0] for key in keys} - {its.name})
     whose = f", which {named_hosts(others)} had published" if others else ""
-    render.say(f"{'unblocked' if kind == 'block' else 'no longer allowed:'} {named(targets)} on the fleet{whose}")
+    verb = "unblocked" if kind == "block" else "no longer allowed:"
+    render.say(f"{verb} {named(targets)} on all hosts of the fleet{whose}")
 
 
 def named_hosts(hosts: Sequence[str]) -> str:

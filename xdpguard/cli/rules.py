@@ -134,7 +134,7 @@ def unblock(
     """Remove block rules, closed ports and shadow rules."""
     if fleet:
         fleet_entries.check_alone({"--port": ports, "--shadow": shadow, "--confirm": confirm, "--origin": origin})
-        fleet_entries.unblock(context, prefixes(targets))
+        fleet_entries.take_back(context, "block", prefixes(targets))
         return
     if origin:
         foreign.check_alone(origin, {"--port": ports, "--shadow": shadow, "--confirm": confirm})
@@ -176,11 +176,19 @@ def allow(
 
 
 def disallow(
-    context: typer.Context, targets: Targets = None, force: _Force = False, confirm: undoing.Confirm = ""
+    context: typer.Context,
+    targets: Targets = None,
+    force: _Force = False,
+    confirm: undoing.Confirm = "",
+    fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Remove sources from the allow list."""
     from xdpguard.control import needed, safety
 
+    if fleet:
+        fleet_entries.check_alone({"--force": force, "--confirm": confirm})
+        fleet_entries.take_back(context, "allow", prefixes(targets))
+        return
     wanted = prefixes(targets)
     check = None if force else lambda store: safety.check_disallow(store, wanted)
     changing.remove(context, "allow", wanted, check, confirm)

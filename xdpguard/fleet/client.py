@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WAIT = 5.0  # seconds for an answer of the server
 _BATCH = 5000  # messages that are asked for at a time
+_AT_ONCE = 256  # keys that are published without waiting for each
 _PING = 10  # seconds; a server that misses two is gone
 _PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
 
@@ -47,24 +48,30 @@ class Connection:
         self._js: JetStreamContext = client.jetstream(timeout=_WAIT)
 
     @property
-    def round_trips(self) -> str:
-        """The server it is connected to."""
-        return self._client.connected_url.netloc if self._client.connected_url else ""
+    def server(self) -> str:
+        """The name or address of the server it is connected to."""
+        return (self._client.connected_url.hostname or "") if self._client.connected_url else ""
 
     async def publish(self, bucket: str, key: str, data: bytes | None) -> int:
         """Put a key, or delete it; return the number that the server gave the change."""
-        self._refusals.clear()
+        before = len(self._refusals)
         headers = {"KV-Operation": "DEL"} if data is None else None
         sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _WAIT, headers=headers))
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
-            if self._refusals and not sent.done():
+            if any(f"$KV.{bucket}.{key}".lower() in it.lower() for it in self._refusals[before:]) and not sent.done():
                 sent.cancel()
                 raise Unreachable(
                     f"the fleet's server does not let this host publish {key}",
                     "a host publishes under its own name only; an operator's credentials may do more",
                 )
         return (await sent).seq
+
+    async def publish_all(self, bucket: str, rows: Mapping[str, bytes | None]) -> None:
+        """Put or delete many keys."""
+        waiting = list(rows.items())
+        for start in range(0, len(waiting), _AT_ONCE):
+            await asyncio.gather(*(self.publish(bucket, *it) for it in waiting[start : start + _AT_ONCE]))
 
     async def listen(self, heard: Callable[[Message], None]) -> None:
         """Call for each change of the bucket from now on."""
@@ -99,8 +106,9 @@ class Connection:
             mem_storage=True,
         )
         source = await self._js.pull_subscribe(f"$KV.{bucket}.{keys}", stream=f"KV_{bucket}", config=config)
+        info = await source.consumer_info()
         try:
-            left = (await source.consumer_info()).num_pending or 0
+            left = info.num_pending or 0
             found: list[Message] = []
             while left > 0:
                 messages = await source.fetch(min(left, _BATCH), timeout=_WAIT)
@@ -109,6 +117,7 @@ class Connection:
             return found
         finally:
             await source.unsubscribe()
+            await self._js.delete_consumer(f"KV_{bucket}", info.name)
 
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing; each change of the fleet's entries is published again as it comes.

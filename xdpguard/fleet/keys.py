@@ -16,6 +16,7 @@ FleetKind = Literal["block", "allow", "filter"]
 KINDS: tuple[FleetKind, ...] = ("block", "allow", "filter")
 BUCKET, HOSTS = "xdpguard", "xdpguard-hosts"  # of entries, and of how each host stands
 LIVE = "xdpguard.live"  # subjects under which the server publishes each change of the entries again
+SETTLED = "operator.settled.stream"  # the key that names the stream which hosts are to follow exactly
 OPERATOR = "operator"  # the publisher of entries that belong to no host
 
 _PREFIX = re.compile(r"([46])-([0-9a-f]{8}|[0-9a-f]{32})-([0-9]{1,3})")

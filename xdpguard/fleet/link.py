@@ -23,6 +23,7 @@ from xdpguard.fleet.client import Connection, Unreachable, connected
 from xdpguard.fleet.keys import BUCKET
 from xdpguard.fleet.state import Message
 from xdpguard.policy.fleet import Fleet
+from xdpguard.policy.target import Prefix, parse_prefix
 
 _CHECK = 30.0  # seconds between two questions for the last number, in which nothing came
 _SPREAD = 1.0  # seconds over which hosts spread after a lost connection
@@ -57,6 +58,7 @@ class Link:
         self.connected = False
         self.gaps = 0  # numbers that were missing
         self.heard = 0.0  # when the last message came, Unix time
+        self.addresses: frozenset[Prefix] = frozenset()  # of the server it is connected to
         self._batches: deque[Batch] = deque()
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
@@ -147,6 +149,8 @@ class Link:
         self._wake.set()
 
     async def _serve(self, connection: Connection) -> None:
+        found = await self._loop.getaddrinfo(connection.server, None)
+        self.addresses = frozenset(parse_prefix(str(it[4][0]).partition("%")[0])[0] for it in found)
         self._waiting = []
         await connection.listen(self._heard)
         await self._catch_up(connection)

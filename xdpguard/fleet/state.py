@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from xdpguard.fleet.keys import OPERATOR, Key
+from xdpguard.fleet.keys import OPERATOR, SETTLED, Key
 from xdpguard.fleet.message import Record, decode
 from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.foreign import Entry
@@ -29,15 +29,23 @@ class Message(NamedTuple):
 class State:
     """The union of what publishers want. A target is wanted while any of them names it; the latest end counts.
 
-    ``broken``: keys whose values are refused, each with why.
+    ``broken``: keys whose values are refused, each with why; ``settled``: the stream that an operator wants hosts to
+    follow exactly; ``pending``: what this host has still to publish, which counts here.
     """
 
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}
+        self.settled = ""
+        self.pending: dict[Target, Record] = {}
         self._held: dict[str, tuple[int, Record | None]] = {}
         self._by_target: dict[Target, dict[str, Record]] = {}
         self._marks: dict[Target, int] = {}
         self._sum = 0
+
+    @property
+    def keys(self) -> int:
+        """How many keys publishers have."""
+        return sum(map(len, self._by_target.values()))
 
     def __len__(self) -> int:
         return len(self._by_target)
@@ -56,24 +64,28 @@ class State:
 
     def become(self, messages: Iterable[Message]) -> set[Target]:
         """Become exactly what a snapshot of the bucket holds; return all targets that may have changed."""
-        before = set(self._by_target)
+        before, pending = set(self._by_target), self.pending
         self.__init__()  # type: ignore[misc]
+        self.pending = pending
         self.take(messages)
         return before | set(self._by_target)
 
-    def wanted(self, target: Target, ban_after: int = 0) -> Entry | None:
-        """Return what is wanted of a target; None if nothing is.
+    def wanted(self, target: Target, ban_after: int = 0, here: bool = True) -> Entry | None:
+        """Return what is wanted of a target; None if nothing is. ``here``: with what is still to be published.
 
         ``ban_after``: bans of guards count once so many hosts have made them; 0: each does.
         """
-        its = self._by_target.get(target, {})
+        its = dict(self._by_target.get(target, {}))
+        if here and (mine := self.pending.get(target)):
+            its[mine.key.host] = mine
         if ban_after and sum(it.origin == GUARD for it in its.values()) < ban_after:
             its = {host: it for host, it in its.items() if it.origin != GUARD}
         return _joined([its[host] for host in sorted(its)])
 
     def all_wanted(self, ban_after: int = 0) -> Iterator[Entry]:
         """Yield all that is wanted, in an order that is the same on all hosts: an operator's first."""
-        order = sorted(self._by_target, key=lambda it: (OPERATOR not in self._by_target[it], it))
+        all_of_them = self._by_target.keys() | self.pending.keys()
+        order = sorted(all_of_them, key=lambda it: (OPERATOR not in self._by_target.get(it, {}), it))
         for target in order:
             if (found := self.wanted(target, ban_after)) is not None:
                 yield found
@@ -82,15 +94,21 @@ class State:
         """Return who wants a target."""
         return sorted(self._by_target.get(target, {}))
 
-    def records(self) -> Iterator[Record]:
-        """Yield all entries of all publishers."""
-        for its in self._by_target.values():
-            yield from its.values()
+    def record(self, key: Key) -> Record | None:
+        """Return the entry of a key, or None."""
+        return self._by_target.get(target_of(key), {}).get(key.host)
+
+    def of(self, host: str) -> list[Record]:
+        """Return all that a host publishes."""
+        return [its[host] for its in self._by_target.values() if host in its]
 
     def _take(self, message: Message) -> Iterator[Target]:
         sequence, name, data = message
         known, before = self._held.get(name, (0, None))
         if sequence <= known:
+            return
+        if name == SETTLED:
+            self.settled = (data or b"")[:100].decode("utf-8", "replace")
             return
         record = None
         self.broken.pop(name, None)
@@ -115,7 +133,7 @@ class State:
             its[key.host] = record
         if not its:
             del self._by_target[target]
-        entry = self.wanted(target)
+        entry = self.wanted(target, here=False)
         mark = 0 if entry is None else _mark(target, entry)
         self._sum = (self._sum + mark - self._marks.pop(target, 0)) % _BITS
         if entry is not None:

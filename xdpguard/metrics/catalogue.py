@@ -70,6 +70,7 @@ _COUNTERS = (
         "Packets of these above the filter's limit: dropped, or in shadow only counted.",
     ),
     ("xdpguard_filter_limited_bytes_total", _FILTER, "Bytes of these packets, as frames."),
+    ("xdpguard_fleet_gaps_total", (), "Messages of the fleet that were missed, so that the server was asked again."),
     (
         "xdpguard_shadow_packets_total",
         ("class",),
@@ -127,6 +128,14 @@ _GAUGES = (
     ("xdpguard_enforcement_stored", ("of",), "Rules, filters, or list entries, in the store at the last audit."),
     ("xdpguard_enforcement_held", ("of",), "How many of them the kernel held."),
     ("xdpguard_enforcement_audit_timestamp_seconds", (), "Time of that audit, Unix time; there is one a minute."),
+    ("xdpguard_fleet_connected", (), "1 while this host is connected to its fleet's server."),
+    (
+        "xdpguard_fleet_entries",
+        ("of",),
+        "Entries of the fleet: wanted by it, held here, refused here, and broken, that is with a value that is none.",
+    ),
+    ("xdpguard_fleet_outbox", (), "Entries of this host that are still to be published."),
+    ("xdpguard_fleet_last_message_timestamp_seconds", (), "When the fleet's last message came, Unix time."),
     ("xdpguard_tracked_tuples", (), "Connection attempts in the table of tuples."),
     ("xdpguard_tracked_syns", (), "Initial SYNs in the table of tuples."),
     (

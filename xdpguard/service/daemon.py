@@ -93,7 +93,7 @@ class Daemon:
         self._survey = Survey()
         self._failures = Failures()
         self._metrics = Service(pins, store)
-        self._fleet = Fleet(session)
+        self._fleet = Fleet(session, pins, self._needs, self._metrics.status)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raise XdpguardError if the service cannot start."""
@@ -189,6 +189,7 @@ class Daemon:
             with self._session() as session:
                 self._host.settle(session, self._guard, self._links, active, now)
                 self._suspects.ban(session, self._guard, self._links, suspects)
+                self._fleet.share(session)
                 if step:  # the session has followed it
                     self._offset = boot_offset()
                     _log.info("the clock was set; the ends of rules and of entries of lists were adjusted")
@@ -221,7 +222,7 @@ class Daemon:
         self._upkeep.purge(session)
         self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
-        self._fleet.look(session, self._policy, self._following.places(session))
+        self._fleet.look(session, self._policy, links, self._following.places(session))
         if clock.steady(session.store):
             forget_offences(session.store, time.time() - parse_duration(self._guard.forget))
         self._ring.open()

@@ -9,43 +9,57 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from xdpguard.control import needs
+import msgspec
+
+from xdpguard import __version__
 from xdpguard.control.controller import Controller
-from xdpguard.control.foreign import Answer, Foreign
-from xdpguard.fleet.keys import BUCKET, parse_key
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
+from xdpguard.errors import XdpguardError
+from xdpguard.fleet import hosts
+from xdpguard.fleet.keys import BUCKET, HOSTS
 from xdpguard.fleet.settings import settings
-from xdpguard.fleet.state import State, Target
-from xdpguard.net.sockets import Protected
+from xdpguard.metrics.fleet import FleetFigures
+from xdpguard.metrics.status import Status
+from xdpguard.net.links import Link as Interface
 from xdpguard.policy.fleet import Fleet as Settings
-from xdpguard.policy.foreign import Entry
 from xdpguard.policy.model import Policy
-from xdpguard.policy.rule import FLEET
+from xdpguard.policy.rule import FLEET, GUARD
+from xdpguard.service import fleet_own
+from xdpguard.service.fleet_force import Force
+from xdpguard.service.floods import name_of
 from xdpguard.service.log import in_words
+from xdpguard.service.needs import Needs
 from xdpguard.store import fleet as stored
+from xdpguard.store import origins
 
 if TYPE_CHECKING:
-    from xdpguard.fleet.link import Batch, Link
+    from xdpguard.fleet.link import Link
 
 _log = logging.getLogger(__name__)
 
-_NEEDED = 1.0  # seconds for which what the host needs is known
-_MANY = 200  # changed targets from which all are looked at
+_OFTEN, _SELDOM = 10.0, 60.0  # seconds between two words about this host: when something changed, and otherwise
 
 
 class Fleet:
     """Belongs to the daemon's thread."""
 
-    def __init__(self, session: Callable[[], AbstractContextManager[Controller]]) -> None:
-        """``session`` opens the controller with the lock held."""
+    def __init__(
+        self, session: Callable[[], AbstractContextManager[Controller]], pins: Pins, needs: Needs, status: Status
+    ) -> None:
+        """``session`` opens the controller with the lock held; ``needs`` knows what the host needs."""
         self._session = session
+        self._pins = pins
+        self._needs = needs
+        self._status = status
         self._settings: Settings | None = None
         self._link: Link | None = None
-        self._state = State()
+        self._force: Force | None = None
         self._places: Collection[str] = ("",)
-        self._due: set[Target] = set()
-        self._whole = False  # all is to be looked at
-        self._needed: list[Protected] = []
-        self._needed_at = float("-inf")
+        self._failed = ""
+        self._deleted: set[str] = set()  # keys that this host itself deletes
+        self._told = hosts.HostState()
+        self._told_at = float("-inf")
 
     def filenos(self) -> list[int]:
         """Return the descriptors to wait for."""
@@ -55,32 +69,53 @@ class Fleet:
         """Disconnect."""
         if self._link is not None:
             self._link.close()
-            self._link = None
+        self._link = self._force = None
+        self._status.fleet = None
 
-    def look(self, session: Controller, policy: Policy, places: Collection[str]) -> None:
-        """Follow the settings, and publish what is due. The lock is held."""
-        from xdpguard.fleet.link import Link, Sending  # loads asyncio
-
+    def look(
+        self, session: Controller, policy: Policy, interfaces: Iterable[Interface], places: Collection[str]
+    ) -> None:
+        """Follow the settings, and say how this host stands. The lock is held."""
         self._places = {"", *places}
         wanted = settings(session.store, policy.fleet)
         if wanted != self._settings:
-            self.close()
-            self._settings, self._state = wanted, State()
-            self._due, self._whole = set(), False
-            if wanted is not None:
-                self._link = Link(wanted)
-                _log.info(f"fleet: host {wanted.name} of {', '.join(wanted.server)}, {wanted.mode} mode")
-        if self._link is not None and self._link.connected:
-            rows = stored.outbox(session.store).items()
-            self._link.publish([Sending(BUCKET, key, value.encode() or None) for key, value in rows])
+            self._follow(wanted)
+        if self._link is None or self._force is None:
+            return
+        self._force.pend(stored.outbox(session.store))
+        self._report(session, interfaces)
+
+    def share(self, session: Controller) -> None:
+        """Publish what is recorded to be published, and the guard's bans by choice. The lock is held."""
+        if self._link is None or self._force is None or self._settings is None or not self._link.connected:
+            return
+        from xdpguard.fleet.link import Sending
+
+        rows = stored.outbox(session.store)
+        found = [Sending(BUCKET, key, value.encode() or None) for key, value in rows.items()]
+        if self._force.known:
+            own = fleet_own.due(session.store, self._force.state, self._settings)
+            found += [Sending(BUCKET, *it) for it in own if it[0] not in rows]
+        self._deleted = {it.key for it in found if it.data is None}
+        self._link.publish(found)
 
     def drain(self) -> None:
         """Put in force what came."""
         batches = self._link.taken() if self._link else []
+        if not batches or self._force is None or self._link is None:
+            return
         for batch in batches:
-            self._take(batch)
+            if batch.failed:
+                _log.warning(f"fleet: {batch.failed}")
+            elif self._failed and not batch.stream:
+                _log.info("fleet: connected again")
+            self._failed = batch.failed
+            if batch.messages or batch.stream:
+                self._force.take(batch.messages, batch.stream, self._deleted)
+            if batch.stream:
+                _log.info(f"fleet: connected; it wants {len(self._force.state):,} entries")
         sent = [it for batch in batches for it in batch.sent]
-        if not (sent or self._due or self._whole):
+        if not sent and not self._force.due:
             return
         try:
             with self._session() as session:
@@ -88,57 +123,65 @@ class Fleet:
                     with session.store.transaction():
                         for it in sent:
                             stored.published(session.store, it.key, (it.data or b"").decode())
-                self._apply(session)
-        except Exception as error:  # tried again with the next message, and with the next look at everything
+                self._force.apply(session, self._places, self._needs.found, self._link.addresses)
+        except Exception as error:  # tried again with the next message
             _log.error(f"fleet: what it wants could not be put in force: {in_words(error)}")
 
-    def _take(self, batch: Batch) -> None:
-        if batch.failed:
-            _log.warning(f"fleet: {batch.failed}")
-        if batch.stream:
-            self._state.become(batch.messages)
-            self._whole = True
-            _log.info(f"fleet: connected; {len(self._state):,} entries wanted")
-        else:
-            self._due |= self._state.take(batch.messages)
+    def _follow(self, wanted: Settings | None) -> None:
+        from xdpguard.fleet.link import Link  # loads asyncio
 
-    def _apply(self, session: Controller) -> None:
-        its = self._settings
-        if its is None or not (self._due or self._whole):
+        self.close()
+        self._settings = wanted
+        if wanted is None:
+            _log.info("this host has left its fleet")
             return
-        foreign = Foreign(session.ruleset, FLEET, its.limits, places=self._places, needed=self._needs(session))
-        if self._whole or len(self._due) > _MANY:
-            self._tell(foreign.replace(self._state.all_wanted(its.ban_after)))
-        else:
-            self._few(foreign, its)
-        self._due, self._whole = set(), False
+        self._link, self._force = Link(wanted), Force(wanted)
+        _log.info(f"fleet: host {wanted.name}, {wanted.mode} mode, server {', '.join(wanted.server)}")
 
-    def _few(self, foreign: Foreign, its: Settings) -> None:
-        found = {target: self._state.wanted(target, its.ban_after) for target in self._due}
-        self._remove(foreign, [target for target, entry in found.items() if entry is None])
-        entries: Iterable[Entry] = [it for it in found.values() if it is not None]
-        if entries:
-            self._tell(foreign.put(entries))
+    def _report(self, session: Controller, interfaces: Iterable[Interface]) -> None:
+        """Record how this host stands, for `fleet status` here, and publish it."""
+        from xdpguard.fleet.link import Sending
 
-    def _remove(self, foreign: Foreign, gone: Collection[Target]) -> None:
-        keys = [parse_key(f"x.{kind}.{target}") for kind, target in gone]
-        for kind in ("block", "allow"):
-            targets = [it.target for it in keys if it.kind == kind and not isinstance(it.target, str)]
-            if targets and (count := foreign.remove(kind, targets)):
-                words = ", ".join(map(str, targets)) if len(targets) <= 5 else f"{count:,} entries"
-                _log.info(f"fleet: {words} no longer {'blocked' if kind == 'block' else 'allowed'}")
-        if names := [it.target for it in keys if isinstance(it.target, str)]:
-            foreign.remove_filters(names)
+        assert self._link is not None
+        assert self._force is not None
+        assert self._settings is not None
+        its, state, store = self._settings, self._force.state, session.store
+        mode = its.limits.mode
+        held = origins.count_of(store, mode, FLEET) + sum(it.source == FLEET for it in session.filters.stored.all())
+        now = hosts.HostState(
+            version=__version__,
+            mode=mode,
+            digest=state.digest,
+            entries=state.keys,
+            wanted=len(state),
+            held=held,
+            refused=len(self._force.refused),
+            broken=len(state.broken),
+            keeping=self._force.keeping,
+            floods=tuple(self._floods(interfaces)),
+            bans=origins.count_of(store, "enforce", GUARD),
+        )
+        link, waiting = self._link, len(stored.outbox(store))
+        self._status.fleet = FleetFigures(
+            link.connected, now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard
+        )
+        known = msgspec.structs.replace(now, at=time.time())
+        standing = hosts.Standing(link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known)
+        before = hosts.recorded(store)
+        changed = now != self._told
+        if before is None or (before.connected, before.failed) != (standing.connected, standing.failed) or changed:
+            hosts.record(store, standing)
+        age = time.monotonic() - self._told_at
+        if link.connected and self._force.known and (age >= _SELDOM or (changed and age >= _OFTEN)):
+            self._told, self._told_at = now, time.monotonic()
+            hosts.record(store, standing)
+            link.publish([Sending(HOSTS, its.name, msgspec.json.encode(known))])
 
-    def _tell(self, answer: Answer) -> None:
-        if answer.changed:
-            _log.info(f"fleet: {len(answer.taken):,} entries in force, {len(answer.refused):,} refused")
-        for refused in answer.refused[:5]:
-            _log.warning(f"fleet: refused {refused}")
-
-    def _needs(self, session: Controller) -> list[Protected]:
-        now = time.monotonic()
-        if now - self._needed_at > _NEEDED:
-            self._needed = needs.now(session.store, self._places)
-            self._needed_at = time.monotonic()
-        return self._needed
+    def _floods(self, interfaces: Iterable[Interface]) -> Iterable[str]:
+        for it in interfaces:
+            try:
+                state = guard.read(self._pins, it.name, it.netns)
+            except (XdpguardError, OSError):  # detached meanwhile
+                continue
+            if state.until != guard.ALWAYS and state.active():
+                yield name_of(it)
