@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A fleet of real hosts and of many simulated ones: how soon a ban is in force everywhere, and what joining takes.
+
+Real hosts are namespaces with a data plane and `xdpguard run` each. Simulated ones are everything but the kernel and
+the store. All share this machine with their server, so that times are upper bounds. With --chaos, random faults: after
+each of them all hosts must agree again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from scenarios.fleet_chaos import chaos
+from scenarios.fleet_load import deliver
+from scenarios.fleet_parts import Figure, Real, Server, Simulated, block, key_of, wait_for
+
+from xdpguard.fleet.state import State
+
+_REAL = 3
+_PROCESSES = 4
+_IDLE = 20.0  # seconds in which an idle host is watched
+_EXAMPLES = """\
+examples:
+  sudo netns-lab/scenarios/fleet
+  sudo netns-lab/scenarios/fleet --hosts 100 --entries 10000 --json
+  sudo netns-lab/scenarios/fleet --chaos 200
+"""
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Such a one of a list."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def idle(host: Real, server: Server) -> list[Figure]:
+    """What belonging to a fleet costs a host in which nothing happens: the service without it, then with it."""
+    figures = []
+    for joins in (False, True):
+        if joins:
+            host.join(server.url, server.folder / "hosts" / f"{host.name}.toml")
+            wait_for(host.follows, f"{host.name} connects")
+        time.sleep(5)  # what starting takes is not what is measured
+        before = host.processor()
+        time.sleep(_IDLE)
+        figures.append(((host.processor() - before) / _IDLE, host.memory()))
+    (alone, small), (joined, large) = figures
+    share, memory = joined - alone, large - small
+    return [
+        Figure("idle host: share of a core, by the fleet", "< 0.5 %", f"{share:.2%} of {joined:.2%}", share < 0.005),
+        Figure(
+            "idle host: memory, by the fleet", "< 40 MB", f"{memory / 1e6:.0f} MB ({large / 1e6:.0f} MB)", memory < 40e6
+        ),
+    ]
+
+
+def bans(server: Server, real: list[Real], simulated: Simulated, count: int, hosts: int) -> list[Figure]:
+    """Bans, one after the other: when they are in force on the real hosts, and have reached the last simulated one."""
+    kernel, last = [], []
+    for number in range(count):
+        address = f"198.51.{100 + number // 250}.{number % 250}"
+        key, start = key_of("operator", address), time.monotonic()
+        server.put({key: block(address)})
+        wait_for(partial(_all_drop, real, address), f"{address} is in force")
+        kernel.append(max(it.in_force(address) or 0.0 for it in real) - start)
+        reached: list[float] = []
+
+        def all_have_it(key: str = key, reached: list[float] = reached) -> bool:
+            reached[:] = [at for answer in simulated.ask(f"reached {key}") for at in answer]
+            return len(reached) == hosts
+
+        wait_for(all_have_it, f"{address} reaches all")
+        last.append(max(reached) - start)
+    return [
+        Figure(
+            f"ban in force on {len(real)} real hosts, 99th percentile of {count}",
+            "100 ms",
+            f"{percentile(kernel, 0.99) * 1000:.0f} ms (median {statistics.median(kernel) * 1000:.0f})",
+            percentile(kernel, 0.99) <= 0.1,
+        ),
+        Figure(
+            f"ban reaches the last of {hosts:,} hosts, 99th percentile of {count}",
+            "1 s",
+            f"{percentile(last, 0.99) * 1000:.0f} ms (median {statistics.median(last) * 1000:.0f})",
+            percentile(last, 0.99) <= 1.0,
+        ),
+    ]
+
+
+def _all_drop(real: list[Real], address: str) -> bool:
+    return all(it.in_force(address) for it in real)
+
+
+def fill(server: Server, entries: int) -> float:
+    """Publishes so many entries, of as many addresses; returns seconds."""
+    start = time.monotonic()
+    addresses = [f"{20 + number // 65_025}.{number // 255 % 255}.{number % 255}.1" for number in range(entries)]
+    server.put({key_of("operator", it): block(it, 86_400) for it in addresses})
+    return time.monotonic() - start
+
+
+def storm(server: Server, real: Real, readers: int, entries: int, limit: float) -> list[Figure]:
+    """So many hosts read so many entries at once."""
+    took = fill(server, entries)
+    wanted = server.wanted()
+    waited = wait_for(lambda: real.status()["here"]["wanted"] == len(wanted), "a real host knows all", 300)
+    messages = server.ask(lambda it: it.read())
+    start = time.monotonic()
+    State().become(messages)
+    understood = time.monotonic() - start
+    start = time.monotonic()
+    server.ask(lambda it: it.read())
+    one = time.monotonic() - start
+    count = len(messages)
+    seconds, delivered = deliver(server.port, Path(server.operator.credentials), readers, count, limit)
+    done = delivered >= readers * count
+    memory = server.memory()
+    total = seconds * readers * count / max(1, delivered)
+    words = f"{seconds:.0f} s" if done else f"{delivered / readers / count:.0%} in {seconds:.0f} s, so {total:.0f} s"
+    held = real.status()["here"]["held"]
+    return [
+        Figure(f"publishing {entries:,} entries", "", f"{took:.1f} s"),
+        Figure("a real host holds them in its kernel", "", f"{held:,}, {waited:.1f} s after the last was published"),
+        Figure("one host reads them all, alone", "", f"{one:.1f} s"),
+        Figure("one host understands them: state and digest", "", f"{understood:.1f} s"),
+        Figure(
+            f"the server delivers them to {readers:,} hosts at once",
+            "60 s",
+            f"{words} ({delivered / seconds / 1e6:.2f} M entries/s)",
+            done and seconds + understood <= 60,
+        ),
+        Figure("memory of the server, the most", "< 1 GB", f"{memory / 1e6:,.0f} MB", memory < 1e9),
+    ]
+
+
+def measure(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> list[Figure]:
+    """Everything that was asked for."""
+    names = [f"sim{number}" for number in range(arguments.hosts)]
+    real = [Real(f"web{number}", folder / "hosts") for number in range(_REAL)]
+    server = Server(folder / "server", [*names, *(it.name for it in real)])
+    stack.callback(server.kill)
+    server.start()
+    server.ask(lambda it: it.make())
+    for it in real:
+        stack.callback(it.down)
+        it.up()
+    if arguments.chaos:
+        return chaos(server, real, min(arguments.hosts, 40), arguments.chaos, arguments.seed, stack)
+    _tell("watching an idle host")
+    figures = idle(real[0], server)
+    for it in real[1:]:
+        it.join(server.url, server.folder / "hosts" / f"{it.name}.toml")
+    for it in real:
+        wait_for(it.follows, f"{it.name} connects")
+    _tell(f"{arguments.hosts:,} hosts join")
+    start = time.monotonic()
+    simulated = Simulated(server.url, server.folder, arguments.hosts, _PROCESSES)
+    stack.callback(simulated.end)
+    wait_for(lambda: simulated.digests() == {server.wanted().digest}, "all hosts have joined", 300)
+    joined = time.monotonic() - start
+    figures.append(Figure(f"{arguments.hosts:,} simulated hosts start and join", "", f"{joined:.0f} s"))
+    _tell(f"{arguments.bans} bans")
+    figures += bans(server, real, simulated, arguments.bans, arguments.hosts)
+    simulated.end()
+    if arguments.entries:
+        _tell(f"{arguments.entries:,} entries")
+        figures += storm(server, real[0], arguments.hosts, arguments.entries, arguments.limit)
+    return figures
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Measure; return the exit code: 1 if something wanted was not reached."""
+    parser = argparse.ArgumentParser(
+        prog="fleet", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hosts", type=int, default=1000, help="simulated hosts (default: 1000)")
+    parser.add_argument("--bans", type=int, default=100, help="bans whose way is measured (default: 100)")
+    parser.add_argument("--entries", type=int, default=100_000, help="entries that all hosts read; 0: none")
+    parser.add_argument(
+        "--limit", type=float, default=180.0, help="seconds after which reading is ended (default: 180)"
+    )
+    parser.add_argument("--chaos", type=int, default=0, metavar="N", help="so many random faults instead")
+    parser.add_argument("--seed", type=int, default=1, help="of the faults (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    if os.geteuid():
+        parser.error("root is needed")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="xdpguard-fleet-") as folder, ExitStack() as stack:
+        figures = measure(arguments, Path(folder), stack)
+    if arguments.json:
+        print(json.dumps([it._asdict() for it in figures]))
+    else:
+        table = Table("", "wanted", "measured", "", box=box.SIMPLE)
+        for it in figures:
+            table.add_row(it.name, it.wanted, it.measured, {True: "ok", False: "NOT REACHED", None: ""}[it.met])
+        Console(width=140).print(table)
+    return int(any(it.met is False for it in figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a fleet is made of: its server, real hosts with a data plane each, simulated ones, and an operator."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from topology import INTERFACE, Lab
+
+from xdpguard.fleet import client
+from xdpguard.fleet.keys import BUCKET
+from xdpguard.fleet.message import Value, encode
+from xdpguard.fleet.state import State
+from xdpguard.policy.fleet import Fleet
+
+WAIT = 120.0  # seconds, at most, for anything to come about
+
+
+class Figure(NamedTuple):
+    """One result. ``met`` is None where nothing is wanted of it."""
+
+    name: str
+    wanted: str
+    measured: str
+    met: bool | None = None
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = WAIT) -> float:
+    """Returns how long it took; raises TimeoutError after so long."""
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() > start + seconds:
+            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody uses."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
+
+
+def key_of(host: str, address: str) -> str:
+    """The key of a block."""
+    return f"{host}.block.4-{socket.inet_aton(address).hex()}-32"
+
+
+def block(address: str, seconds: float = 3600.0, skew: float = 0.0) -> bytes:
+    """The value of a block. ``skew``: by how much the publisher's clock is ahead, seconds."""
+    now = time.time() + skew
+    return encode(Value(1, "block", address, now, now + seconds))
+
+
+class Server:
+    """nats-server as `fleet setup` configures it."""
+
+    def __init__(self, folder: Path, hosts: list[str]) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        setup = ["fleet", "setup", str(folder), "--listen", f"127.0.0.1:{self.port}"]
+        xdpguard({}, *setup, *(part for host in hosts for part in ("--host", host)))
+        self.operator = Fleet((self.url,), "operator", str(folder / "operator.toml"))
+
+    def start(self, empty: bool = False) -> None:
+        """Starts it, and waits until it answers. ``empty``: what it had stored is lost."""
+        if empty:
+            shutil.rmtree(self.folder / "data", ignore_errors=True)
+        with (self.folder / "log").open("ab") as log:
+            command = ["nats-server", "-c", str(self.folder / "nats-server.conf")]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_for(self._answers, "the server listens")
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def memory(self) -> int:
+        """The most that it had in memory, bytes."""
+        assert self.process is not None
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(found[1]) * 1024 if found else 0
+
+    def ask(self, work: Callable[[client.Connection], Any]) -> Any:
+        """Does something as the operator."""
+        return client.run(self.operator, work)
+
+    def put(self, rows: dict[str, bytes | None]) -> None:
+        """Puts and deletes keys as the operator."""
+        self.ask(lambda it: it.publish_all(BUCKET, rows))
+
+    def wanted(self) -> State:
+        """What the bucket holds, as a host understands it."""
+        state = State()
+        state.take(self.ask(lambda it: it.read()))
+        return state
+
+    def _answers(self) -> bool:
+        with socket.socket() as asked:
+            return asked.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class Simulated:
+    """Processes with simulated hosts."""
+
+    def __init__(self, url: str, folder: Path, count: int, processes: int) -> None:
+        each = -(-count // processes)
+        worker = str(Path(__file__).with_name("fleet_hosts.py"))
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, worker, url, str(folder), str(first), str(min(each, count - first))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for first in range(0, count, each)
+        ]
+
+    def ask(self, command: str) -> list[Any]:
+        """What each process answers."""
+        for it in self._processes:
+            _pipe(it.stdin).write(f"{command}\n")
+            _pipe(it.stdin).flush()
+        return [json.loads(_pipe(it.stdout).readline()) for it in self._processes]
+
+    def digests(self) -> set[str]:
+        """Digests of all; the empty text for those that know nothing yet."""
+        return {its[0] if its[2] else "" for answer in self.ask("digests") for its in answer.values()}
+
+    def end(self) -> None:
+        """Ends them."""
+        for it in self._processes:
+            it.kill()
+            it.communicate()
+
+
+class Real:
+    """A host with a data plane, and `xdpguard run`, whose log says when something came into force."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.lab = Lab(f"xgfl{os.getpid() % 10_000}{name}", owner=os.getpid())
+        self.environment = {
+            "XDPGUARD_STATE_DIR": str(folder / name),
+            "XDPGUARD_INSTANCE": f"fleet-{os.getpid()}-{name}",
+        }
+        self.environment["XDPGUARD_CONFIG_DIR"] = str(folder / name / "etc")
+        self.said: list[tuple[float, str]] = []
+        self._run: subprocess.Popen[str] | None = None
+
+    def up(self) -> None:
+        """Makes its network, attaches, and starts the service."""
+        self.lab.up()
+        self.command("attach", INTERFACE, "--netns", self.lab.server)
+        self.start()
+
+    def command(self, *arguments: str) -> str:
+        """Runs a command that must succeed; returns what it printed."""
+        return xdpguard(self.environment, *arguments)
+
+    def start(self) -> None:
+        """Starts the service."""
+        self._run = subprocess.Popen(
+            [sys.executable, "-m", "xdpguard.cli", "run"],
+            env=os.environ | self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._read, args=(self._run,), daemon=True).start()
+
+    def join(self, url: str, credentials: Path) -> None:
+        """Joins the fleet."""
+        self.command("fleet", "join", url, "--name", credentials.stem, "--credentials", str(credentials))
+
+    def kill(self) -> None:
+        """Ends the service at once."""
+        if self._run is not None:
+            self._run.send_signal(signal.SIGKILL)
+            self._run.wait()
+            self._run = None
+
+    def down(self) -> None:
+        """Leaves nothing behind."""
+        self.kill()
+        subprocess.run(
+            [sys.executable, "-m", "xdpguard.cli", "detach", "--all"],
+            env=os.environ | self.environment,
+            capture_output=True,
+            check=False,
+        )
+        self.lab.down()
+
+    def status(self) -> dict[str, Any]:
+        """What `fleet status` says here of this host."""
+        found: dict[str, Any] = json.loads(self.command("fleet", "status", "--json"))
+        return found
+
+    def follows(self) -> bool:
+        """Whether its log says that it has connected."""
+        return any("fleet: connected" in line for _, line in self.said)
+
+    def in_force(self, address: str) -> float | None:
+        """When the log said so of a block, monotonic seconds; None: not yet."""
+        return next((at for at, line in self.said if f"blocked {address}" in line), None)
+
+    def processor(self) -> float:
+        """Seconds of a processor that the service has used."""
+        assert self._run is not None
+        fields = Path(f"/proc/{self._run.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> int:
+        """Bytes of memory that the service holds and shares with nobody."""
+        assert self._run is not None
+        text = Path(f"/proc/{self._run.pid}/smaps_rollup").read_text()
+        return 1024 * sum(int(it) for it in re.findall(r"Private_(?:Clean|Dirty):\s+(\d+) kB", text))
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        for line in _pipe(process.stdout):
+            self.said.append((time.monotonic(), line.rstrip()))
+
+
+def xdpguard(environment: dict[str, str], *arguments: str) -> str:
+    """Runs a command that must succeed; returns what it printed."""
+    command = [sys.executable, "-m", "xdpguard.cli", *arguments]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"xdpguard {' '.join(arguments[:3])}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _pipe(end: IO[str] | None) -> IO[str]:
+    assert end is not None
+    return end

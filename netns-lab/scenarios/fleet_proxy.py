@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Stands between hosts and their server: cuts connections, and loses, doubles or swaps messages of the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+
+_LIVE = b"xdpguard.live."
+
+
+class Proxy:
+    """A thread. ``cut``: nobody gets through; ``lose``, ``double``: shares of the live messages, 0 to 1."""
+
+    def __init__(self, port: int, seed: int) -> None:
+        self.cut = False
+        self.lose = self.double = 0.0
+        self.lost = self.doubled = 0
+        self.port = 0
+        self._to = port
+        self._random = random.Random(seed)
+        self._loop = asyncio.new_event_loop()
+        self._writers: set[asyncio.StreamWriter] = set()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._main, args=(ready,), daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def sever(self) -> None:
+        """Ends all connections."""
+
+        def end() -> None:
+            for it in self._writers:
+                it.transport.abort()
+
+        self._loop.call_soon_threadsafe(end)
+
+    def close(self) -> None:
+        """Ends it."""
+        self.sever()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _main(self, ready: threading.Event) -> None:
+        async def start() -> None:
+            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+            self.port = server.sockets[0].getsockname()[1]
+
+        self._loop.run_until_complete(start())
+        ready.set()
+        self._loop.run_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.cut:
+            writer.transport.abort()
+            return
+        try:
+            theirs, ours = await asyncio.open_connection("127.0.0.1", self._to, limit=1 << 20)
+        except OSError:
+            writer.transport.abort()
+            return
+        both = {writer, ours}
+        self._writers |= both
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                ways = [asyncio.ensure_future(it) for it in (self._up(reader, ours), self._down(theirs, writer))]
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            self._writers -= both
+            for it in both:
+                it.transport.abort()
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line.startswith((b"MSG ", b"HMSG ")):
+                size = int(line.split()[-1])
+                message = line + await reader.readexactly(size + 2)
+                live = line.split()[1].startswith(_LIVE)
+                if live and self._random.random() < self.lose:
+                    self.lost += 1
+                    continue
+                if live and self._random.random() < self.double:
+                    self.doubled += 1
+                    writer.write(message)
+                line = message
+            writer.write(line)
+            await writer.drain()
