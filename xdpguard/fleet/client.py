@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -59,7 +60,8 @@ class Connection:
         sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _WAIT, headers=headers))
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
-            if any(f"$KV.{bucket}.{key}" in it for it in self._refusals[before:]) and not sent.done():
+            subject = f"$KV.{bucket}.{key}".lower()  # as the library gives the server's words
+            if any(subject in it.lower() for it in self._refusals[before:]) and not sent.done():
                 sent.cancel()
                 raise Unreachable(
                     f"the fleet's server does not let this host publish {key}",
@@ -149,7 +151,7 @@ async def connected(
     Raise Unreachable if none answers, MissingError without the NATS library.
     """
     try:
-        import nats
+        from nats.aio.client import Client as Made
     except ImportError as error:
         raise MissingError(
             "the NATS library for Python is missing", "install xdpguard with the extra fleet: xdpguard[fleet]"
@@ -165,26 +167,35 @@ async def connected(
 
     options: dict[str, Any] = {**login_options(settings.credentials), **tls_options(settings.server, settings.tls)}
     async with _explained(settings):
-        client = await asyncio.wait_for(
-            nats.connect(
-                list(settings.server),
-                name=f"xdpguard {settings.name}",
-                inbox_prefix=f"_INBOX_{settings.name}",
-                error_cb=failed,
-                closed_cb=lost,
-                disconnected_cb=lost,
-                allow_reconnect=False,
-                connect_timeout=max(1, round(wait)),
-                ping_interval=_PING,
-                max_outstanding_pings=2,
-                **options,
-            ),
-            wait,
+        client = Made()
+        connecting = client.connect(
+            list(settings.server),
+            name=f"xdpguard {settings.name}",
+            inbox_prefix=f"_INBOX_{settings.name}",
+            error_cb=failed,
+            closed_cb=lost,
+            disconnected_cb=lost,
+            allow_reconnect=False,
+            connect_timeout=max(1, round(wait)),
+            ping_interval=_PING,
+            max_outstanding_pings=2,
+            **options,
         )
         try:
+            await asyncio.wait_for(connecting, wait)
             yield Connection(client, refusals)
         finally:
-            await client.close()
+            await _close(client)
+
+
+async def _close(client: Client) -> None:
+    """Close a connection, also one that failed on its way, of which the library leaves the socket open."""
+    transport: Any = client._transport
+    await client.close()
+    if transport is not None:
+        with contextlib.suppress(Exception):
+            transport.close()
+            await asyncio.wait_for(transport.wait_closed(), 1)
 
 
 @asynccontextmanager

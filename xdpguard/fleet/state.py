@@ -94,7 +94,7 @@ class State:
         for target in sorted(self._by_target):
             its = self._by_target[target]
             ranks[target] = -1 if OPERATOR in its else min(numbers[host] for host in its)
-            numbers.update(its)
+            numbers.update(its.keys())
         order = sorted(self._by_target.keys() | self.pending.keys(), key=lambda it: (ranks.get(it, -1), it))
         for target in order:
             if (found := self.wanted(target, ban_after)) is not None:
