@@ -155,7 +155,7 @@ def take_back(context: typer.Context, kind: FleetKind, targets: Sequence[Prefix]
         render.say(f"{_named(targets)} stays {_STATES[kind]} for the fleet until its server can be reached")
         _note(str(error))
         return
-    failed = _publish(context, its, dict.fromkeys({*keys, *rows}, ""))
+    failed = _publish(context, its, dict.fromkeys([*rows, *keys], ""))  # its own first
     if failed:
         raise XdpguardError(failed, "its publisher, or an operator, can take it back")
     with controller(options(context)) as session:

@@ -99,26 +99,42 @@ class Connection:
         """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+        stream = f"KV_{bucket}"
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.LAST_PER_SUBJECT,
             opt_start_seq=after + 1 if after else None,
+            filter_subject=f"$KV.{bucket}.{keys}",
             ack_policy=AckPolicy.NONE,
             inactive_threshold=30.0,
             mem_storage=True,
         )
-        source = await self._js.pull_subscribe(f"$KV.{bucket}.{keys}", stream=f"KV_{bucket}", config=config)
-        info = await source.consumer_info()
+        info = await self._js.add_consumer(stream, config)
         try:
-            left = info.num_pending or 0
-            found: list[Message] = []
-            while left > 0:
-                messages = await source.fetch(min(left, _BATCH), timeout=_WAIT)
-                found += (_stored(it, bucket) for it in messages)
-                left = messages[-1].metadata.num_pending
-            return found
+            return await self._pulled(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", bucket, info.num_pending or 0)
         finally:
-            await source.unsubscribe()
-            await self._js.delete_consumer(f"KV_{bucket}", info.name)
+            await self._js.delete_consumer(stream, info.name)
+
+    async def _pulled(self, asked: str, bucket: str, count: int) -> list[Message]:
+        """Ask for so many messages, a batch at a time: some ten times faster than the library's own fetch."""
+        found: list[Message] = []
+        came = asyncio.Event()
+
+        async def took(message: Msg) -> None:
+            if not (message.headers or {}).get("Status"):  # else the server says that there is no more
+                found.append(_stored(message, bucket))
+            came.set()
+
+        inbox = self._client.new_inbox()
+        source = await self._client.subscribe(inbox, cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
+        goal = 0
+        while len(found) < count:
+            if len(found) >= goal:
+                goal = min(count, len(found) + _BATCH)
+                await self._client.publish(asked, b'{"batch":%d}' % (goal - len(found)), reply=inbox)
+            came.clear()
+            await asyncio.wait_for(came.wait(), _WAIT)
+        await source.unsubscribe()
+        return found
 
     async def make(self) -> None:
         """Make the buckets that are missing; each change of the fleet's entries is published again as it comes."""
@@ -225,10 +241,12 @@ def run(settings: Fleet, work: Callable[[Connection], Awaitable[Any]]) -> Any:
 
 
 def _stored(message: Msg, bucket: str) -> Message:
+    """Convert a message of a stream, whose number is in its subject for an answer.
+
+    That is $JS.ACK.STREAM.CONSUMER.N.NUMBER..., in newer servers with a domain and an account before the stream.
+    """
     headers = message.headers or {}
     deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
-    return Message(
-        message.metadata.sequence.stream,
-        message.subject.removeprefix(f"$KV.{bucket}."),
-        None if deleted else message.data,
-    )
+    parts = message.reply.split(".")
+    number = int(parts[5 if len(parts) == 9 else 7])
+    return Message(number, message.subject.removeprefix(f"$KV.{bucket}."), None if deleted else message.data)
