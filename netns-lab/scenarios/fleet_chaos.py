@@ -62,6 +62,22 @@ class Fleet:
         standing = [it.status()["here"] for it in self._real]
         return all(it["digest"] == digest and it["held"] + it["refused"] == it["wanted"] for it in standing)
 
+    def disagreeing(self, digest: str) -> list[str]:
+        """Names the hosts that do not, and how they stand."""
+        found = [
+            f"{name} {its}"
+            for answer in self._simulated.ask("digests")
+            for name, its in answer.items()
+            if its[0] != digest
+        ]
+        for it in self._real:
+            status = it.status()
+            here = status["here"]
+            if here["digest"] != digest or here["held"] + here["refused"] != here["wanted"]:
+                words = [status["connected"], status["failed"], here["wanted"], here["held"], here["keeping"]]
+                found.append(f"{it.name} {words} {it.said[-1][1]}")
+        return found
+
     def _killed(self) -> None:
         self._server.kill()
         time.sleep(self._random.uniform(0, 3))
@@ -132,10 +148,12 @@ def chaos(server: Server, real: list[Real], hosts: int, count: int, seed: int, s
     for number in range(count):
         name = chosen.choice(list(fleet.faults))
         fleet.faults[name]()
-        try:
-            seconds = wait_for(lambda: fleet.agreed(server.wanted().digest), name, _GIVE_UP)
-        except TimeoutError:
-            seconds = _GIVE_UP
+        start = time.monotonic()
+        while not fleet.agreed(server.wanted().digest) and time.monotonic() < start + _GIVE_UP:
+            if time.monotonic() > start + _AGREE:
+                print(f"  {name}: {fleet.disagreeing(server.wanted().digest)}", file=sys.stderr, flush=True)
+            time.sleep(0.05)
+        seconds = time.monotonic() - start
         took[name].append(seconds)
         print(f"{number + 1} of {count}: {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
     return [_figure(name, its) for name, its in took.items() if its]

@@ -51,6 +51,11 @@ class Proxy:
         self._loop.run_until_complete(start())
         ready.set()
         self._loop.run_forever()
+        left = asyncio.all_tasks(self._loop)
+        for it in left:
+            it.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.cut:

@@ -273,3 +273,22 @@ def test_a_ban_is_in_force_soon(hosts: list[Host], engine: Nats) -> None:
             threading.Event().wait(0.005)
         times.append(time.monotonic() - began)
     assert sorted(times)[10] < patient(0.5)
+
+
+def test_filters_and_allow_rules_where_a_host_takes_them(hosts: list[Host]) -> None:
+    one, other = hosts
+    assert "filters = false" in one.command.refused(1, "filter", "add", "sw", "tcp dport 7000", "--drop", "--fleet")
+    assert "allow = false" in one.command.refused(1, "allow", SOURCE, "--fleet")
+    for host in hosts:
+        file = host.command.state / "guard.toml"
+        file.write_text("[fleet]\nfilters = true\nallow = true\n")
+        host.command.ok("attach", INTERFACE, "--netns", host.lab.server, "--config", str(file))
+        assert eventually(lambda run=host.run: run.count("fleet: connected") == 2)  # type: ignore[misc]
+    one.command.ok("filter", "add", "echo", f"ip saddr {SOURCE} tcp dport 7000", "--drop", "--fleet")
+    assert eventually(other.drops), other.run.lines
+    other.command.ok("allow", SOURCE, "--fleet")
+    assert eventually(lambda: not one.drops() and not other.drops()), other.run.lines
+    other.command.ok("disallow", SOURCE, "--fleet")
+    assert eventually(lambda: one.drops() and other.drops()), other.run.lines
+    one.command.ok("filter", "remove", "echo", "--fleet")
+    assert eventually(lambda: not one.drops() and not other.drops()), other.run.lines

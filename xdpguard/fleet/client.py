@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -59,7 +60,8 @@ class Connection:
         sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _WAIT, headers=headers))
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
-            if any(f"$KV.{bucket}.{key}".lower() in it.lower() for it in self._refusals[before:]) and not sent.done():
+            subject = f"$KV.{bucket}.{key}".lower()  # as the library gives the server's words
+            if any(subject in it.lower() for it in self._refusals[before:]) and not sent.done():
                 sent.cancel()
                 raise Unreachable(
                     f"the fleet's server does not let this host publish {key}",
@@ -98,55 +100,57 @@ class Connection:
         """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+        stream = f"KV_{bucket}"
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.LAST_PER_SUBJECT,
             opt_start_seq=after + 1 if after else None,
+            filter_subject=f"$KV.{bucket}.{keys}",
             ack_policy=AckPolicy.NONE,
             inactive_threshold=30.0,
             mem_storage=True,
         )
-        source = await self._js.pull_subscribe(f"$KV.{bucket}.{keys}", stream=f"KV_{bucket}", config=config)
-        info = await source.consumer_info()
+        info = await self._js.add_consumer(stream, config)
         try:
-            left = info.num_pending or 0
-            found: list[Message] = []
-            while left > 0:
-                messages = await source.fetch(min(left, _BATCH), timeout=_WAIT)
-                found += (_stored(it, bucket) for it in messages)
-                left = messages[-1].metadata.num_pending
-            return found
+            return await self._pulled(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", bucket, info.num_pending or 0)
         finally:
-            await source.unsubscribe()
-            await self._js.delete_consumer(f"KV_{bucket}", info.name)
+            await self._js.delete_consumer(stream, info.name)
+
+    async def _pulled(self, asked: str, bucket: str, count: int) -> list[Message]:
+        """Ask for so many messages, a batch at a time: some ten times faster than the library's own fetch."""
+        found: list[Message] = []
+        came = asyncio.Event()
+
+        async def took(message: Msg) -> None:
+            if not (message.headers or {}).get("Status"):  # else the server says that there is no more
+                found.append(_stored(message, bucket))
+            came.set()
+
+        inbox = self._client.new_inbox()
+        source = await self._client.subscribe(inbox, cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
+        goal = 0
+        while len(found) < count:
+            if len(found) >= goal:
+                goal = min(count, len(found) + _BATCH)
+                await self._client.publish(asked, b'{"batch":%d}' % (goal - len(found)), reply=inbox)
+            came.clear()
+            await asyncio.wait_for(came.wait(), _WAIT)
+        await source.unsubscribe()
+        return found
 
     async def make(self, replicas: int = 1) -> None:
-        """Make the buckets that are missing; each change of the fleet's entries is published again as it comes.
-
-        ``replicas``: on how many servers of a cluster they are stored.
-        """
+        """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
         from nats.js.api import KeyValueConfig, RePublish
-
-        wanted = (
-            KeyValueConfig(
-                BUCKET,
-                republish=RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>"),
-                max_value_size=8192,
-                replicas=replicas,
-            ),
-            KeyValueConfig(HOSTS, max_value_size=65536, replicas=replicas),
-        )
-        for config in wanted:
-            if not await self._exists(config.bucket):
-                await self._js.create_key_value(config)
-
-    async def _exists(self, bucket: str) -> bool:
         from nats.js.errors import NotFoundError
 
-        try:
-            await self._js.stream_info(f"KV_{bucket}")
-        except NotFoundError:
-            return False
-        return True
+        again = RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>")
+        for config in (
+            KeyValueConfig(BUCKET, republish=again, max_value_size=8192, replicas=replicas),
+            KeyValueConfig(HOSTS, max_value_size=65536, replicas=replicas),
+        ):
+            try:
+                await self._js.stream_info(f"KV_{config.bucket}")
+            except NotFoundError:
+                await self._js.create_key_value(config)
 
 
 @asynccontextmanager
@@ -158,7 +162,7 @@ async def connected(
     Raise Unreachable if none answers, MissingError without the NATS library.
     """
     try:
-        import nats
+        from nats.aio.client import Client as Made
     except ImportError as error:
         raise MissingError(
             "the NATS library for Python is missing", "install xdpguard with the extra fleet: xdpguard[fleet]"
@@ -174,26 +178,35 @@ async def connected(
 
     options: dict[str, Any] = {**login_options(settings.credentials), **tls_options(settings.server, settings.tls)}
     async with _explained(settings):
-        client = await asyncio.wait_for(
-            nats.connect(
-                list(settings.server),
-                name=f"xdpguard {settings.name}",
-                inbox_prefix=f"_INBOX_{settings.name}",
-                error_cb=failed,
-                closed_cb=lost,
-                disconnected_cb=lost,
-                allow_reconnect=False,
-                connect_timeout=max(1, round(wait)),
-                ping_interval=_PING,
-                max_outstanding_pings=2,
-                **options,
-            ),
-            wait,
+        client = Made()
+        connecting = client.connect(
+            list(settings.server),
+            name=f"xdpguard {settings.name}",
+            inbox_prefix=f"_INBOX_{settings.name}",
+            error_cb=failed,
+            closed_cb=lost,
+            disconnected_cb=lost,
+            allow_reconnect=False,
+            connect_timeout=max(1, round(wait)),
+            ping_interval=_PING,
+            max_outstanding_pings=2,
+            **options,
         )
         try:
+            await asyncio.wait_for(connecting, wait)
             yield Connection(client, refusals)
         finally:
-            await client.close()
+            await _close(client)
+
+
+async def _close(client: Client) -> None:
+    """Close a connection, also one that failed on its way, of which the library leaves the socket open."""
+    transport: Any = client._transport
+    await client.close()
+    if transport is not None:
+        with contextlib.suppress(Exception):
+            transport.close()
+            await asyncio.wait_for(transport.wait_closed(), 1)
 
 
 @asynccontextmanager
@@ -223,10 +236,12 @@ def run(settings: Fleet, work: Callable[[Connection], Awaitable[Any]]) -> Any:
 
 
 def _stored(message: Msg, bucket: str) -> Message:
+    """Convert a message of a stream, whose number is in its subject for an answer.
+
+    That is $JS.ACK.STREAM.CONSUMER.N.NUMBER..., in newer servers with a domain and an account before the stream.
+    """
     headers = message.headers or {}
     deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
-    return Message(
-        message.metadata.sequence.stream,
-        message.subject.removeprefix(f"$KV.{bucket}."),
-        None if deleted else message.data,
-    )
+    parts = message.reply.split(".")
+    number = int(parts[5 if len(parts) == 9 else 7])
+    return Message(number, message.subject.removeprefix(f"$KV.{bucket}."), None if deleted else message.data)

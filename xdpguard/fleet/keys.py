@@ -10,7 +10,7 @@ import re
 from typing import Literal, NamedTuple
 
 from xdpguard.policy.fleet import HOST
-from xdpguard.policy.target import Prefix, parse_prefix
+from xdpguard.policy.target import MAPPED, Prefix
 
 FleetKind = Literal["block", "allow", "filter"]
 KINDS: tuple[FleetKind, ...] = ("block", "allow", "filter")
@@ -62,6 +62,7 @@ def _target(kind: FleetKind, text: str) -> Prefix | str:
     if not match or len(match[2]) != (8 if match[1] == "4" else 32) or int(match[3]) > len(match[2]) * 4:
         raise ValueError("its target is not a prefix as keys have it")
     found = Prefix(bytes.fromhex(match[2]), int(match[3]))
-    if parse_prefix(f"{Prefix(found.network, len(found.network) * 8)}/{found.length}")[0] != found:
+    bits = len(found.network) * 8 - found.length
+    if int.from_bytes(found.network, "big") & ((1 << bits) - 1) or found.network.startswith(MAPPED):
         raise ValueError("its prefix has host bits set, or is an IPv4 address written as IPv6")
     return found

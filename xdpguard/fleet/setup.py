@@ -179,8 +179,9 @@ def _may_publish(host: str) -> Iterator[str]:
     yield f"$KV.{HOSTS}.{host}"
     for stream in (f"KV_{BUCKET}", f"KV_{HOSTS}"):
         yield f"$JS.API.STREAM.INFO.{stream}"
-        for does in ("CREATE", "INFO", "MSG.NEXT", "DELETE"):
-            yield f"$JS.API.CONSUMER.{does}.{stream}.{'>' if does == 'CREATE' else '*'}"
+        yield f"$JS.API.CONSUMER.CREATE.{stream}"
+        for does in ("MSG.NEXT", "DELETE"):
+            yield f"$JS.API.CONSUMER.{does}.{stream}.*"
 
 
 def _login(path: Path) -> Login:

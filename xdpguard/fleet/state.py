@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -83,9 +84,18 @@ class State:
         return _joined([its[host] for host in sorted(its)])
 
     def all_wanted(self, ban_after: int = 0) -> Iterator[Entry]:
-        """Yield all that is wanted, in an order that is the same on all hosts: an operator's first."""
-        all_of_them = self._by_target.keys() | self.pending.keys()
-        order = sorted(all_of_them, key=lambda it: (OPERATOR not in self._by_target.get(it, {}), it))
+        """Yield all that is wanted, in an order that is the same on all hosts.
+
+        An operator's come first, then the first of each publisher, then the second: a host may take only so many, and
+        a publisher that has too many is to crowd out itself.
+        """
+        ranks: dict[Target, int] = {}
+        numbers: Counter[str] = Counter()
+        for target in sorted(self._by_target):
+            its = self._by_target[target]
+            ranks[target] = -1 if OPERATOR in its else min(numbers[host] for host in its)
+            numbers.update(its.keys())
+        order = sorted(self._by_target.keys() | self.pending.keys(), key=lambda it: (ranks.get(it, -1), it))
         for target in order:
             if (found := self.wanted(target, ban_after)) is not None:
                 yield found

@@ -56,7 +56,7 @@ class Fleet:
         self._link: Link | None = None
         self._force: Force | None = None
         self._places: Collection[str] = ("",)
-        self._failed = ""
+        self._failed = self._fault = ""
         self._deleted: set[str] = set()  # keys that this host itself deletes
         self._told = hosts.HostState()
         self._told_at = float("-inf")
@@ -101,9 +101,9 @@ class Fleet:
 
     def drain(self) -> None:
         """Put in force what came."""
-        batches = self._link.taken() if self._link else []
-        if not batches or self._force is None or self._link is None:
+        if self._force is None or self._link is None:
             return
+        batches = self._link.taken()
         for batch in batches:
             if batch.failed:
                 _log.warning(f"fleet: {batch.failed}")
@@ -124,8 +124,11 @@ class Fleet:
                         for it in sent:
                             stored.published(session.store, it.key, (it.data or b"").decode())
                 self._force.apply(session, self._places, self._needs.found, self._link.addresses)
-        except Exception as error:  # tried again with the next message
-            _log.error(f"fleet: what it wants could not be put in force: {in_words(error)}")
+            self._fault = ""
+        except Exception as error:  # tried again with the next message, and each second
+            if in_words(error) != self._fault:
+                self._fault = in_words(error)
+                _log.error(f"fleet: what it wants could not be put in force: {self._fault}")
 
     def _follow(self, wanted: Settings | None) -> None:
         from xdpguard.fleet.link import Link  # loads asyncio

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Collection, Iterable
 
 from xdpguard.control.controller import Controller
@@ -22,6 +24,7 @@ from xdpguard.store import fleet as stored
 _log = logging.getLogger(__name__)
 
 _MANY = 200  # changed targets from which all are looked at
+_SETTLE = 60.0  # seconds between two looks at all, where there are more entries than this host may have
 _SAID = 5  # lines of one kind at a time
 _REMEMBERED = 10_000  # lines that are not said twice
 
@@ -40,6 +43,7 @@ class Force:
         self._whole = False
         self._unban: set[Key] = set()
         self._said: dict[str, None] = {}
+        self._settled_at = float("-inf")  # when all was looked at, monotonic, s
 
     @property
     def due(self) -> bool:
@@ -62,8 +66,14 @@ class Force:
 
     def pend(self, rows: dict[str, str]) -> None:
         """Let what is still to be published count here; ``rows``: see store/fleet.py."""
-        found = [decode(key, value.encode()) for key, value in rows.items() if value]
+        found = []
+        for key, value in rows.items():
+            with contextlib.suppress(ValueError):  # of another version of this program
+                found += [decode(key, value.encode())] if value else []
         before, self.state.pending = self.state.pending, {target_of(it.key): it for it in found}
+        crowded = len(self.state) > self._settings.max_entries and self.refused
+        if crowded and time.monotonic() - self._settled_at > _SETTLE:
+            self._whole = self.known  # of too many, those that came last may be due before others
         self._due |= before.keys() ^ self.state.pending.keys() if self.known else set()
 
     def apply(
@@ -77,6 +87,7 @@ class Force:
             session.rules.leave(list(session.rules.found("block", targets).values()), lambda it: it.source != GUARD)
             self._unban = set()
         if self._whole:
+            self._settled_at = time.monotonic()
             self._all(session, its)
         elif len(self._due) > _MANY and not self.keeping:
             self._tell(its.replace(self.state.all_wanted(self._settings.ban_after)), whole=True)
