@@ -202,9 +202,10 @@ async def connected(
 async def _close(client: Client) -> None:
     """Close a connection, also one that failed on its way, of which the library leaves the socket open."""
     transport: Any = client._transport
-    await client.close()
+    with contextlib.suppress(TimeoutError):  # it waits for ever after a handshake of TLS that failed
+        await asyncio.wait_for(client.close(), 1)
     if transport is not None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, asyncio.CancelledError):  # the library itself cancels what is waited for
             transport.close()
             await asyncio.wait_for(transport.wait_closed(), 1)
 
