@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
 import subprocess
@@ -14,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
 
-import nats
 from nats.aio.client import Client
 
 from support.traffic import eventually
+from xdpguard.fleet.client import close
 
 
 class Engine:
@@ -99,13 +98,13 @@ def acting(url: str, login: Path | None, work: Callable[[Mallory], Awaitable[Any
 
         its = tomllib.loads(login.read_text()) if login else {}
         inbox = f"_INBOX_{its['user']}" if its else "_INBOX"
-        client = await nats.connect(
-            url, error_cb=failed, inbox_prefix=inbox, allow_reconnect=False, connect_timeout=5, **its
-        )
+        client = Client()
         try:
+            await client.connect(
+                url, error_cb=failed, inbox_prefix=inbox, allow_reconnect=False, connect_timeout=5, **its
+            )
             return await work(Mallory(client, refused))
         finally:
-            with contextlib.suppress(Exception):
-                await client.close()
+            await close(client)
 
     return asyncio.run(run())

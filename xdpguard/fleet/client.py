@@ -196,10 +196,10 @@ async def connected(
             await asyncio.wait_for(connecting, wait)
             yield Connection(client, refusals)
         finally:
-            await _close(client)
+            await close(client)
 
 
-async def _close(client: Client) -> None:
+async def close(client: Client) -> None:
     """Close a connection, also one that failed on its way, of which the library leaves the socket open."""
     transport: Any = client._transport
     with contextlib.suppress(TimeoutError):  # it waits for ever after a handshake of TLS that failed
