@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -292,3 +293,45 @@ def test_filters_and_allow_rules_where_a_host_takes_them(hosts: list[Host]) -> N
     assert eventually(lambda: one.drops() and other.drops()), other.run.lines
     one.command.ok("filter", "remove", "echo", "--fleet")
     assert eventually(lambda: not one.drops() and not other.drops()), other.run.lines
+
+
+def test_a_host_killed_at_any_moment_comes_to_the_same(hosts: list[Host], engine: Nats) -> None:
+    one, other = hosts
+    for number in range(1, 6):
+        put(engine, key("web9", number), value(f"203.0.113.{number}"))
+        assert other.run.end(signal.SIGKILL) == -9
+        put(engine, key("web9", number + 10), value(f"203.0.113.{number + 10}"))
+        if number > 1:
+            put(engine, key("web9", number - 1), None)
+        other.start()
+    wanted = {f"203.0.113.{number}" for number in (5, 11, 12, 13, 14, 15)}
+    assert eventually(lambda: set(other.rules()) == set(one.rules()) == wanted), other.run.lines
+    assert eventually(lambda: agree(one, 6), 60)
+
+
+def test_what_is_measured_of_it(hosts: list[Host], engine: Nats) -> None:
+    one, _ = hosts
+    put(engine, key("web9", 1), value("203.0.113.1"))
+    put(engine, key("web9", 2), b"{")
+    file = one.command.state / "guard.toml"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    file.write_text(f'[metrics]\nlisten = "127.0.0.1:{port}"\n')
+    one.command.ok("attach", INTERFACE, "--netns", one.lab.server, "--config", str(file))
+    one.run.signal(signal.SIGHUP)
+    assert one.run.says(f"metrics: http://127.0.0.1:{port}"), one.run.lines
+
+    def shown() -> list[str]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+            return [line for line in page.read().decode().splitlines() if line.startswith("xdpguard_fleet")]
+
+    wanted = {
+        "xdpguard_fleet_connected 1.0",
+        'xdpguard_fleet_entries{of="wanted"} 1.0',
+        'xdpguard_fleet_entries{of="held"} 1.0',
+        'xdpguard_fleet_entries{of="refused"} 0.0',
+        'xdpguard_fleet_entries{of="broken"} 1.0',
+        "xdpguard_fleet_outbox 0.0",
+        "xdpguard_fleet_gaps_total 0.0",
+    }
+    assert eventually(lambda: wanted <= set(shown()), 30), shown()
