@@ -28,7 +28,7 @@ class Reader:
         name, bucket = f"reader{number}", "KV_xdpguard"
         config = {
             "name": name,
-            "deliver_policy": "last_per_subject",
+            "deliver_policy": "all",
             "ack_policy": "none",
             "filter_subject": "$KV.xdpguard.>",
             "mem_storage": True,

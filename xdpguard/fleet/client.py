@@ -102,7 +102,7 @@ class Connection:
 
         stream = f"KV_{bucket}"
         config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.LAST_PER_SUBJECT,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.ALL,
             opt_start_seq=after + 1 if after else None,
             filter_subject=f"$KV.{bucket}.{keys}",
             ack_policy=AckPolicy.NONE,
