@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from scenarios.fleet_parts import Figure, Real, Server, Simulated, block, key_of, wait_for
+from scenarios.fleet_hosts import Simulated
+from scenarios.fleet_parts import Figure, Real, Server, block, key_of, wait_for
 from scenarios.fleet_proxy import Proxy
 
 _AGREE = 30.0  # seconds within which all hosts must agree

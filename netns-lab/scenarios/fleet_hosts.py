@@ -10,9 +10,13 @@ from __future__ import annotations
 import json
 import resource
 import selectors
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+from scenarios.fleet_parts import pipe
 
 from xdpguard.fleet.keys import BUCKET
 from xdpguard.fleet.link import Link, Sending
@@ -90,6 +94,40 @@ class Hosts:
             ]
         )
         return count
+
+
+class Simulated:
+    """Processes with simulated hosts."""
+
+    def __init__(self, url: str, folder: Path, count: int, processes: int) -> None:
+        each = -(-count // processes)
+        worker = str(Path(__file__))
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, worker, url, str(folder), str(first), str(min(each, count - first))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for first in range(0, count, each)
+        ]
+
+    def ask(self, command: str) -> list[Any]:
+        """What each process answers."""
+        for it in self._processes:
+            pipe(it.stdin).write(f"{command}\n")
+            pipe(it.stdin).flush()
+        return [json.loads(pipe(it.stdout).readline()) for it in self._processes]
+
+    def digests(self) -> set[str]:
+        """Digests of all; the empty text for those that know nothing yet."""
+        return {its[0] if its[2] else "" for answer in self.ask("digests") for its in answer.values()}
+
+    def end(self) -> None:
+        """Ends them."""
+        for it in self._processes:
+            it.kill()
+            it.communicate()
 
 
 def main() -> None:

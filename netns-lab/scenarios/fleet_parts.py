@@ -118,40 +118,6 @@ class Server:
             return asked.connect_ex(("127.0.0.1", self.port)) == 0
 
 
-class Simulated:
-    """Processes with simulated hosts."""
-
-    def __init__(self, url: str, folder: Path, count: int, processes: int) -> None:
-        each = -(-count // processes)
-        worker = str(Path(__file__).with_name("fleet_hosts.py"))
-        self._processes = [
-            subprocess.Popen(
-                [sys.executable, worker, url, str(folder), str(first), str(min(each, count - first))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for first in range(0, count, each)
-        ]
-
-    def ask(self, command: str) -> list[Any]:
-        """What each process answers."""
-        for it in self._processes:
-            _pipe(it.stdin).write(f"{command}\n")
-            _pipe(it.stdin).flush()
-        return [json.loads(_pipe(it.stdout).readline()) for it in self._processes]
-
-    def digests(self) -> set[str]:
-        """Digests of all; the empty text for those that know nothing yet."""
-        return {its[0] if its[2] else "" for answer in self.ask("digests") for its in answer.values()}
-
-    def end(self) -> None:
-        """Ends them."""
-        for it in self._processes:
-            it.kill()
-            it.communicate()
-
-
 class Real:
     """A host with a data plane, and `xdpguard run`, whose log says when something came into force."""
 
@@ -236,7 +202,7 @@ class Real:
         return 1024 * sum(int(it) for it in re.findall(r"Private_(?:Clean|Dirty):\s+(\d+) kB", text))
 
     def _read(self, process: subprocess.Popen[str]) -> None:
-        for line in _pipe(process.stdout):
+        for line in pipe(process.stdout):
             self.said.append((time.monotonic(), line.rstrip()))
 
 
@@ -249,6 +215,6 @@ def xdpguard(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def _pipe(end: IO[str] | None) -> IO[str]:
+def pipe(end: IO[str] | None) -> IO[str]:
     assert end is not None
     return end

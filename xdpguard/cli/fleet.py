@@ -28,7 +28,10 @@ A host keeps what it needs, and its own allow rules, whatever the fleet wants; [
 """
 
 fleet_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Share entries with other hosts through a NATS server."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Share entries with other hosts through a NATS server.",
+    epilog=fleet_setup.LARGE,
 )
 
 
