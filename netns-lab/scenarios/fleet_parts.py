@@ -216,5 +216,6 @@ def xdpguard(environment: dict[str, str], *arguments: str) -> str:
 
 
 def pipe(end: IO[str] | None) -> IO[str]:
+    """The end of a pipe to a process that was started with it."""
     assert end is not None
     return end

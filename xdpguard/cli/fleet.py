@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
     for command in (leave, status, top, mode, publish):
         fleet_app.command()(command)
-    fleet_setup.register(fleet_app)
+    fleet_setup.add_to(fleet_app)
     app.add_typer(fleet_app, name="fleet")
 
 

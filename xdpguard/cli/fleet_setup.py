@@ -45,9 +45,9 @@ What is there already stays as it is.
 LARGE = """
 \b
 Large fleets. Measured on two cores that the server shared with 1,000 simulated hosts and other work: a ban reached the
-last of them after 0.4 s (median; 99th percentile: 1.1 s); to hosts that read the whole bucket at once the server sent 0.1
-million entries a second, and took 358 MB for 1,000 of them and 100,000 entries. A host that is alone reads 100,000 entries
-in 2.5 s. Extrapolated from this, and not measured:
+last of them after 0.4 s (median; 99th percentile: 1.1 s); to hosts that read the whole bucket at once the server sent
+0.1 million entries a second, and took 358 MB for 1,000 of them and 100,000 entries. A host that is alone reads 100,000
+entries in 2.5 s. Extrapolated from this, and not measured:
 \b
   1,000 hosts     one server, or a cluster of three. To hosts that all start at once it sends 10,000 entries within two
                   minutes, 100,000 in a quarter of an hour; what is in force on a host stays so meanwhile.
@@ -62,7 +62,7 @@ Leaf nodes and gateways are a matter of nats-server's configuration, which fleet
 """
 
 
-def register(fleet_app: typer.Typer) -> None:
+def add_to(fleet_app: typer.Typer) -> None:
     """Add these commands to those of the fleet."""
     fleet_app.command(epilog=_SETUP_EXAMPLES)(setup)
     fleet_app.command("init", epilog=_INIT_EXAMPLES)(initialize)
