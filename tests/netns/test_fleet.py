@@ -273,7 +273,7 @@ def test_a_ban_is_in_force_soon(hosts: list[Host], engine: Nats) -> None:
         began = time.monotonic()
         put(engine, key("web9", number), value(target))
         while not all(it.run.count(f"fleet: blocked {target}") for it in hosts):
-            assert time.monotonic() - began < patient(20)
+            assert time.monotonic() - began < patient(20), [it.run.lines[-12:] for it in hosts]
             threading.Event().wait(0.005)
         times.append(time.monotonic() - began)
     assert sorted(times)[10] < patient(0.5)

@@ -129,10 +129,10 @@ class Connection:
         source = await self._client.subscribe(inbox, cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
         goal = 0
         while len(found) < count:
+            came.clear()  # before asking: what comes while it asks is not to be waited for
             if len(found) >= goal:
                 goal = min(count, len(found) + _BATCH)
                 await self._client.publish(asked, b'{"batch":%d}' % (goal - len(found)), reply=inbox)
-            came.clear()
             await asyncio.wait_for(came.wait(), _WAIT)
         await source.unsubscribe()
         return found
