@@ -27,6 +27,7 @@ FLOORS = [
     {"control", "telemetry", "tcp"},
     {"metrics", "explain", "doctor"},
     {"service", "bench", "tui"},
+    {"bridges"},
     {"cli"},
 ]
 

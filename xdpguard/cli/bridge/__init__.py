@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0
+"""bridge crowdsec, show, forget: what other systems decide becomes entries here."""
+
+from __future__ import annotations
+
+import typer
+
+from xdpguard.cli.catalogue import Source
+from xdpguard.cli.commands import LazyGroup
+
+_HELP = "Put in force what other systems decide: services, one for each system, each with an origin of its own."
+_TABLE = {
+    "show": Source("xdpguard.cli.bridge.show", "Show the bridges, what they hold, and what this host refuses."),
+    "forget": Source("xdpguard.cli.bridge.show", "Remove all that a bridge has put in force, and its state."),
+}
+
+
+class _Commands(LazyGroup):
+    table = _TABLE
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.add_typer(typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help=_HELP), name="bridge")
