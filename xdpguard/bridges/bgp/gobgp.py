@@ -81,8 +81,10 @@ class GoBGP:
                 self._start_at = time.monotonic() + _AGAIN
 
     def look(self, routes: Routes) -> bool:
-        """Ask the daemon what is due; return whether its tables were read. Raise XdpguardError if it does not answer."""
+        """Ask the daemon what is due; return whether its tables were read. Raise XdpguardError without an answer."""
         now = time.monotonic()
+        if now < self.due():
+            return False
         try:
             # The monitor first: what changes behind the look at the tables is told.
             self._watch(now)
@@ -128,10 +130,9 @@ class GoBGP:
             session = self._sessions.get(name, Session(False, 0))
             if session.up:
                 routes.established(name, time.time() - session.since)
-                routes.became(name, found.get(name, {}))
             else:
                 routes.ended(name)
-                routes.became(name, found.get(name, {}))
+            routes.became(name, found.get(name, {}))
 
     def _asked_sessions(self) -> dict[str, Session]:
         found = {}
@@ -149,7 +150,7 @@ class GoBGP:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                preexec_fn=_end_with_parent,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 (the bridge has no threads)
             )
 
     def _asked(self, *words: str) -> Any:
@@ -200,6 +201,11 @@ def _flow(words: str, path: Any) -> Route:
 def _communities(path: Any) -> list[int]:
     found = [it.get("communities", []) for it in path.get("attrs", []) if it.get("type") == _COMMUNITIES]
     return msgspec.convert([one for its in found for one in its], list[int])
+
+
+def check_place(place: str) -> None:
+    """Raise UsageError if it cannot be the place of an API."""
+    _place_words(place)
 
 
 def _place_words(place: str) -> list[str]:

@@ -108,7 +108,9 @@ class Planner:
                 if its.action == "pass" and not self._bounds.accept:
                     accepting.append(its)
                     refused.append(Refused(its.name, "rules may not accept anything here (--no-accept)"))
-                elif shield := next((it for it in accepting if its.action != "count" and meet(it.match, its.match)), None):
+                elif shield := next(
+                    (it for it in accepting if its.action != "count" and meet(it.match, its.match)), None
+                ):
                     refused.append(Refused(its.name, f"it would drop what {shield.name} accepts"))
                 else:
                     yield rule, its
@@ -117,9 +119,9 @@ class Planner:
         """Return what a rule becomes, or why nothing."""
         prefixes = [(kind, it) for kind, it in rule.components if kind in PREFIXES and isinstance(it, Bits)]
         shortest = self._bounds.shortest4 if rule.version == 4 else self._bounds.shortest6
-        if len(prefixes) == len(rule.components) and all(it.length - it.offset < shortest for _, it in prefixes):
-            if rule.actions.rate is not None or rule.actions.packets is not None:
-                return f"it takes a prefix as a whole that is shorter than /{shortest}"
+        short = len(prefixes) == len(rule.components) and all(it.length - it.offset < shortest for _, it in prefixes)
+        if short and (rule.actions.rate is not None or rule.actions.packets is not None):
+            return f"it takes a prefix as a whole that is shorter than /{shortest}"
         try:
             made = entries(filters_of(rule, 0, _name(rule)), False, "FlowSpec", f"{ORIGIN}.")
             return [new_filter(it, ORIGIN, 0.0, None) for it in made]
@@ -156,4 +158,3 @@ def _in_order(filters: Sequence[tuple[Rule, NewFilter]]) -> list[NewFilter]:
 def _name(rule: Rule) -> str:
     """Return a name that is the same whenever a rule for the same packets comes."""
     return _FLOW + hashlib.sha256(repr(rule[:2]).encode()).hexdigest()[:10]
-

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""bridge crowdsec, show, forget: what other systems decide becomes entries here."""
+"""bridge bgp, crowdsec, show, forget: what other systems decide becomes entries here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from xdpguard.cli.commands import LazyGroup
 
 _HELP = "Put in force what other systems decide: services, one for each system, each with an origin of its own."
 _TABLE = {
+    "bgp": Source(
+        "xdpguard.cli.bridge.bgp",
+        "Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live.",
+    ),
     "show": Source("xdpguard.cli.bridge.show", "Show the bridges, what they hold, and what this host refuses."),
     "forget": Source("xdpguard.cli.bridge.show", "Remove all that a bridge has put in force, and its state."),
 }
