@@ -125,8 +125,7 @@ def _towards(rule: Rule, own: Sequence[Prefix]) -> Iterator[Rule]:
     for its in own:
         mine = _bits(its)
         if its.version == rule.version and isinstance(asked, Bits) and not asked.offset:
-            narrow = max(mine, asked, key=lambda it: it.length)
-            wide = min(mine, asked, key=lambda it: it.length)
+            narrow, wide = (mine, asked) if mine.length >= asked.length else (asked, mine)
             shift = (32 if its.version == 4 else 128) - wide.length
             if narrow.number >> shift == wide.number >> shift:
                 yield rule._replace(components=tuple(sorted({**parts, Component.DESTINATION: narrow}.items())))

@@ -83,14 +83,13 @@ class Routes:
         return bool(its) and all(it.up and self._now() >= it.settled for it in its)
 
     def established(self, name: str, age: float = 0.0) -> None:
-        """Note that a session is there since ``age`` seconds; a shorter age than before means that it is a new one."""
+        """Note that a session is there since ``age`` seconds. What a session before it announced has to come again."""
         its = self._its(name)
         settled = self._now() + max(0.0, SETTLING - age)
         if not its.up or settled > max(its.settled, self._now()) + 2:
             its.up, its.settled = True, settled
             for held in its.routes.values():
-                if held.until is not None:
-                    held.until = min(held.until, its.settled)
+                held.until = its.settled if held.until is None else min(held.until, its.settled)
 
     def ended(self, name: str) -> None:
         """Note that a session is not there: its routes go after a while."""
@@ -115,10 +114,10 @@ class Routes:
             self.announced(name, route)
         for key in its.routes.keys() - present.keys():
             held = its.routes[key]
-            if its.up and self._now() >= its.settled:
+            if held.until is None and its.up:  # announced over this session
                 del its.routes[key]
             elif held.until is None:
-                held.until = its.settled if its.up else self._now() + self._hold
+                held.until = self._now() + self._hold
 
     def lapse(self) -> list[str]:
         """Forget the routes whose time is over; return their keys."""

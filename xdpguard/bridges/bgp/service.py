@@ -35,6 +35,7 @@ from xdpguard.units import counted, moment
 _log = logging.getLogger(__name__)
 
 _RECHECK = 30.0  # seconds after which what was refused, or has gone from the store, is asked for again
+_STATE = 5.0  # seconds between two looks whether the bridge's state is to be written
 _SHOWN = 10  # refusals that are named
 
 
@@ -105,7 +106,7 @@ class Service:
                 self._account.write(session.store)
             _log.info(f"bridge to {self._source.place}")
             while True:
-                wait = max(0.0, self._due() - time.monotonic())
+                wait = min(max(0.0, self._due() - time.monotonic()), _STATE)
                 ready, _, _ = select.select([told.fileno(), *self._source.filenos()], [], [], wait)
                 if told.fileno() in ready:
                     came = told.recv(64)
@@ -145,9 +146,10 @@ class Service:
             self._account.failed(str(error))
             return True
         finally:
-            if self._routes.held() > before:
-                what = counted(self._routes.held() - before, "route")
-                _log.warning(f"a session has ended: {what} stay for {self._hold:.0f} s unless announced again")
+            more = self._routes.held() - before
+            if more > 0:
+                what = f"{counted(more, 'route')} {'is' if more == 1 else 'are'}"
+                _log.warning(f"a session has ended: {what} held for {self._hold:.0f} s unless announced again")
         if looked:
             state = self._account.state
             state.updates += 1

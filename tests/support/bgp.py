@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0
+"""BGP daemons in the namespaces of the lab: GoBGP, ExaBGP, FRR."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from support.command import Command
+from support.traffic import eventually
+
+FAMILIES = ("ipv4-unicast", "ipv6-unicast", "ipv4-flowspec", "ipv6-flowspec")
+OUR_AS, PEER_AS = 65_001, 65_002
+
+
+class Daemon:
+    """A process in a namespace with its log; killed at the end."""
+
+    def __init__(self, netns: str, log: Path, words: list[str], environment: Mapping[str, str] | None = None) -> None:
+        with log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{netns}", "--", *words],
+                env=os.environ | dict(environment or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        self.log = log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """Ends it and its processes with a signal."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+        self.process.wait(20)
+
+
+class GoBGP(Daemon):
+    """A GoBGP daemon with one neighbor, driven through a socket, since its port is in a namespace."""
+
+    def __init__(
+        self, netns: str, folder: Path, own: str, peer: str, *, ours: bool, passive: bool = True, port: int = 179
+    ) -> None:
+        """``ours``: it is of this host, and not the neighbor; ``passive``: it waits for the neighbor."""
+        folder.mkdir(exist_ok=True)
+        self.socket = folder / "api"
+        self.socket.unlink(missing_ok=True)
+        local, remote = (OUR_AS, PEER_AS) if ours else (PEER_AS, OUR_AS)
+        families = "".join(
+            f'[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = "{it}"\n' for it in FAMILIES
+        )
+        config = folder / "gobgpd.toml"
+        config.write_text(
+            f'[global.config]\nas = {local}\nrouter-id = "{own}"\nport = {port}\n'
+            f'[[neighbors]]\n[neighbors.config]\nneighbor-address = "{peer}"\npeer-as = {remote}\n'
+            "[neighbors.timers.config]\nconnect-retry = 1\nhold-time = 3\nkeepalive-interval = 1\n"
+            "idle-hold-time-after-reset = 1\n"
+            f"[neighbors.transport.config]\npassive-mode = {str(passive).lower()}\n{families}"
+        )
+        super().__init__(
+            netns,
+            folder / "log",
+            ["gobgpd", "-f", str(config), "--api-hosts", f"unix://{self.socket}", "--pprof-disable"],
+        )
+        try:
+            assert eventually(lambda: self("neighbor").returncode == 0), self.log.read_text()
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def place(self) -> str:
+        """What --gobgp names."""
+        return f"unix:{self.socket}"
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command of gobgp."""
+        return subprocess.run(
+            ["gobgp", "--target", self.place, "--json", *words], capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def ok(self, words: str) -> Any:
+        """Runs a command that must succeed; returns its answer."""
+        done = self(*words.split())
+        assert done.returncode == 0, done
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def flow(self, rule: str, verb: str = "add", version: int = 4) -> None:
+        """Announces a FlowSpec rule, or withdraws it."""
+        self.ok(f"global rib -a ipv{version}-flowspec {verb} {rule}")
+
+    def flows(self, version: int = 4) -> list[str]:
+        """The FlowSpec rules in its table."""
+        return list(self.ok(f"global rib -a ipv{version}-flowspec") or {})
+
+    @property
+    def established(self) -> bool:
+        """Whether its session is there."""
+        found = self.ok("neighbor") or []
+        return [it["state"]["session_state"] for it in found] == [6]
+
+
+class Bridge:
+    """``xdpguard bridge bgp`` in the background."""
+
+    def __init__(self, command: Command, *words: str) -> None:
+        self.log = command.state / "bridge.log"
+        with self.log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                command.line("bridge", "bgp", *words),
+                env=command.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end(signal.SIGKILL)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Ends it with a signal; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def says(self, text: str) -> bool:
+        """Whether that comes in its log."""
+        return eventually(lambda: text in self.log.read_text())
