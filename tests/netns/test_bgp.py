@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The bridge to BGP on real traffic: two GoBGP daemons, one on this host, and a session through the attached program."""
+"""The bridge to BGP on real traffic: two GoBGP daemons, one on this host, and their session through the program."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -140,3 +141,64 @@ class Bridge:
     def says(self, text: str) -> bool:
         """Whether that comes in its log."""
         return eventually(lambda: text in self.log.read_text())
+
+
+class ExaBGP(Daemon):
+    """An ExaBGP of this host, which starts the bridge as its process."""
+
+    def __init__(self, netns: str, folder: Path, command: Command, own: str, peer: str, *words: str) -> None:
+        folder.mkdir(exist_ok=True)
+        script = folder / "bridge"
+        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in command.environment.items())
+        run = shlex.join(command.line("bridge", "bgp", "--exabgp", *words))
+        self.bridge_log = folder / "bridge.log"
+        script.write_text(f"#!/bin/sh\n{exports}echo $$ > {folder}/bridge.pid\nexec {run} 2>> {self.bridge_log}\n")
+        script.chmod(0o700)
+        self.pid_file = folder / "bridge.pid"
+        config = folder / "exabgp.conf"
+        config.write_text(
+            f"process xdpguard {{ run {script}; encoder json; }}\n"
+            f"neighbor {peer} {{ router-id {own}; local-address {own}; local-as {OUR_AS}; peer-as {PEER_AS};\n"
+            " hold-time 3; family { ipv4 unicast; ipv6 unicast; ipv4 flow; ipv6 flow; }\n"
+            " api { processes [ xdpguard ]; neighbor-changes; receive { parsed; update; } } }\n"
+        )
+        settings = {"exabgp.daemon.user": "root", "exabgp.log.destination": "stderr"}
+        super().__init__(
+            netns, folder / "log", ["env", *(f"{k}={v}" for k, v in settings.items()), "exabgp", str(config)]
+        )
+
+    def says(self, text: str, times: int = 1) -> bool:
+        """Whether that comes in the bridge's log."""
+        return eventually(lambda: self.bridge_log.exists() and self.bridge_log.read_text().count(text) >= times)
+
+
+class Frr(Daemon):
+    """FRR's bgpd as the neighbor, without zebra. ``network``: what it announces as a blackhole."""
+
+    def __init__(self, netns: str, folder: Path, own: str, peer: str, network: str) -> None:
+        folder.mkdir(exist_ok=True)
+        config = folder / "bgpd.conf"
+        config.write_text(
+            f"router bgp {PEER_AS}\n bgp router-id {own}\n no bgp ebgp-requires-policy\n no bgp network import-check\n"
+            f" neighbor {peer} remote-as {OUR_AS}\n neighbor {peer} timers 1 3\n neighbor {peer} timers connect 1\n"
+            f" address-family ipv4 unicast\n  network {network} route-map blackhole\n exit-address-family\n"
+            "route-map blackhole permit 10\n set community blackhole\n"
+        )
+        self._vty = str(folder)
+        words = [
+            "-f",
+            str(config),
+            "-i",
+            str(folder / "pid"),
+            "--vty_socket",
+            self._vty,
+            "-P",
+            "0",
+            "-n",
+            "-Z",
+            "-u",
+            "root",
+            "-g",
+            "root",
+        ]
+        super().__init__(netns, folder / "log", ["/usr/lib/frr/bgpd", *words, "--log", "stdout"])

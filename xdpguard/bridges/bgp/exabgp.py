@@ -7,6 +7,7 @@ parsed; update; } }``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -44,7 +45,8 @@ class ExaBGP:
         self._events: list[Any] = []
         os.set_blocking(fed, False)
         # Routes that came before this process are not told again: a session that stands is made anew.
-        self._say(f"teardown {_RESET}")
+        self._resetting = True
+        self._say("show neighbor summary")
 
     def close(self) -> None:
         """Do nothing: ExaBGP goes on by itself."""
@@ -71,10 +73,10 @@ class ExaBGP:
         for line in lines:
             # Besides events, ExaBGP answers commands with words.
             if line.lstrip().startswith(b"{"):
-                try:
+                with contextlib.suppress(ValueError):
                     self._events.append(json.loads(line))
-                except ValueError:
-                    continue
+            elif self._resetting:
+                self._answered(line.decode("utf-8", "replace").split())
 
     def look(self, routes: Routes) -> bool:
         """Take what was heard; return whether there was anything."""
@@ -101,6 +103,14 @@ class ExaBGP:
                 data = data[os.write(self._told, data) :]
         except OSError as error:
             raise Ended(f"ExaBGP takes no commands: {error.strerror}", "it starts this bridge again") from error
+
+    def _answered(self, words: list[str]) -> None:
+        """Make a session anew that an answer names; the answer ends with done."""
+        if words in (["done"], ["error"]):
+            self._resetting = False
+        elif words:
+            with contextlib.suppress(UsageError):  # a heading
+                self._say(f"neighbor {parse_prefix(words[0])[0]} teardown {_RESET}")
 
     def _take(self, routes: Routes, event: Any) -> None:
         its = event["neighbor"]
