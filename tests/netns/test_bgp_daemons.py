@@ -81,7 +81,7 @@ def test_bans_of_the_guard_go_out_by_exabgp(lab: Lab, attached: Command, tmp_pat
 def test_a_blackhole_of_frr(lab: Lab, attached: Command, tmp_path: Path) -> None:
     with (
         GoBGP(lab.server, tmp_path / "mine", SERVER4, OUTSIDE4, ours=True) as mine,
-        Frr(lab.outside, tmp_path / "frr", OUTSIDE4, SERVER4, f"{CLIENTS4[1]}/32") as frr,
+        Frr(lab.outside, OUTSIDE4, SERVER4, f"{CLIENTS4[1]}/32") as frr,
         Bridge(attached, "--gobgp", mine.place, "--hold", "10s", "--rtbh-source"),
     ):
         assert works(lab, 4, "udp", client=1)

@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -175,8 +177,10 @@ class ExaBGP(Daemon):
 class Frr(Daemon):
     """FRR's bgpd as the neighbor, without zebra. ``network``: what it announces as a blackhole."""
 
-    def __init__(self, netns: str, folder: Path, own: str, peer: str, network: str) -> None:
-        folder.mkdir(exist_ok=True)
+    def __init__(self, netns: str, own: str, peer: str, network: str) -> None:
+        # bgpd runs as a user of its own, which cannot enter the folders of tests.
+        self._folder = tempfile.TemporaryDirectory(prefix="xdpguard-frr-")
+        folder = Path(self._folder.name)
         config = folder / "bgpd.conf"
         config.write_text(
             f"router bgp {PEER_AS}\n bgp router-id {own}\n no bgp ebgp-requires-policy\n no bgp network import-check\n"
@@ -184,21 +188,12 @@ class Frr(Daemon):
             f" address-family ipv4 unicast\n  network {network} route-map blackhole\n exit-address-family\n"
             "route-map blackhole permit 10\n set community blackhole\n"
         )
-        self._vty = str(folder)
-        words = [
-            "-f",
-            str(config),
-            "-i",
-            str(folder / "pid"),
-            "--vty_socket",
-            self._vty,
-            "-P",
-            "0",
-            "-n",
-            "-Z",
-            "-u",
-            "root",
-            "-g",
-            "root",
-        ]
+        for path in (folder, config):
+            shutil.chown(path, "frr", "frr")
+        words = ["-f", str(config), "-i", str(folder / "pid"), "--vty_socket", str(folder), "-P", "0", "-n", "-Z"]
         super().__init__(netns, folder / "log", ["/usr/lib/frr/bgpd", *words, "--log", "stdout"])
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """Ends it, and removes its files."""
+        super().end(number)
+        self._folder.cleanup()
