@@ -10,6 +10,9 @@ from xdpguard.cli.commands import LazyGroup
 
 _HELP = "Put in force what other systems decide: services, one for each system, each with an origin of its own."
 _TABLE = {
+    "crowdsec": Source(
+        "xdpguard.cli.bridge.crowdsec", "Block what CrowdSec decides: run as a bouncer of its local API."
+    ),
     "show": Source("xdpguard.cli.bridge.show", "Show the bridges, what they hold, and what this host refuses."),
     "forget": Source("xdpguard.cli.bridge.show", "Remove all that a bridge has put in force, and its state."),
 }
