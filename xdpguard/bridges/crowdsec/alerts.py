@@ -110,7 +110,7 @@ class Alerts:
         scope = "Range" if "/" in ban.target else "Ip"
         decision = {
             "duration": f"{max(1, round(ban.expires - time.time()))}s",
-            "origin": "xdpguard",
+            "origin": "crowdsec",  # cscli lists no others unless asked for all
             "scenario": self._scenario,
             "scope": scope,
             "type": "ban",

@@ -156,9 +156,8 @@ class Bouncer:
             taken, refused = len(answer.taken), len(answer.refused)
             _log.info(f"all decisions read: {taken:,} taken{_only(self._limits)}, {refused:,} refused")
         else:
+            gone = [it for it in gone if self._refused.pop(str(it), None) is None]
             foreign.remove("block", gone)
-            for prefix in gone:
-                self._refused.pop(str(prefix), None)
             answer = foreign.put(new.values()) if new else Answer([], [], [], False, its.changes.attached())
             self._log_changes(answer, gone)
         for rule in answer.taken:
