@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The systemd units that --print-unit prints: the packaged ones, completed with this installation's places."""
+"""The systemd units that ``--print-unit`` prints: the packaged ones, completed with this installation's places."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ def text(instance: str, config: Path | None, attach: Sequence[str], netns: str) 
     arguments = ["--config", str(config.absolute())] if config else []
     arguments += [word for place in attach for word in ("--attach", place)]
     arguments += ["--netns", netns] if netns else []
-    return completed("xdpguard", instance, arguments)
+    return _completed("xdpguard.service", instance, "run", arguments)
 
 
-def completed(name: str, instance: str, arguments: Sequence[str]) -> str:
-    """Return the packaged unit of a name with this installation's places, and arguments behind its command."""
-    unit = (Path(__file__).parent.parent / "systemd" / f"{name}.service").read_text(encoding="utf-8")
+def bridge_text(instance: str, name: str, arguments: Sequence[str]) -> str:
+    """Return the unit of a bridge for a command line of ``bridge NAME`` and the folders that the environment names."""
+    return _completed(f"xdpguard-{name}.service", instance, f"bridge {name}", arguments)
+
+
+def _completed(file: str, instance: str, command: str, arguments: Sequence[str]) -> str:
+    unit = (Path(__file__).parent.parent / "systemd" / file).read_text(encoding="utf-8")
     program = shutil.which("xdpguard") or f"{sys.executable} -m xdpguard.cli"
     more = "".join(f" {_quoted(word)}" for word in arguments)
-    lines = [f"{it}{more}" if it.startswith("ExecStart=") else it for it in unit.split("\n")]
-    unit = "\n".join(lines).replace("@PROGRAM@", program)
+    unit = unit.replace("@PROGRAM@", program).replace(f"@INSTANCE@ {command}", f"@INSTANCE@ {command}{more}")
     moved = {name: str(Path(value).absolute()) for name in _FOLDERS if (value := os.environ.get(name))}
-    added = [f"Environment={_quoted(f'{name}={place}')}" for name, place in moved.items()]
-    added += [f"ReadWritePaths=-{_escaped(moved[name])}" for name in _WRITTEN if name in moved]
+    lines = [f"Environment={_quoted(f'{name}={place}')}" for name, place in moved.items()]
+    lines += [f"ReadWritePaths=-{_escaped(moved[name])}" for name in _WRITTEN if name in moved]
     head, service, rest = unit.replace("@INSTANCE@", instance).partition("[Service]\n")
-    return head + service + "".join(f"{line}\n" for line in added) + rest
+    return head + service + "".join(f"{line}\n" for line in lines) + rest
 
 
 def _quoted(word: str) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.policy.filter import Filter, NewFilter
+from xdpguard.policy.filter import FILTERS, Filter, NewFilter
 from xdpguard.policy.origins import is_foreign
 from xdpguard.policy.rule import CONFIG
 from xdpguard.store.filters import GAP
@@ -113,6 +113,16 @@ def found(held: Sequence[Filter], name: str) -> Filter:
     if its is not None and its.expires is not None:
         raise XdpguardError(f"the filter {name} ended by itself at {moment(its.expires)}", f"{_UNCHANGED}; {_SHOW}")
     raise XdpguardError(f"there is no filter {name}", f"{_UNCHANGED}; {_SHOW}")
+
+
+def check_count(wanted: Sequence[Filter], now: float) -> None:
+    """Raise XdpguardError if there are more filters than there may be (``now``: Unix time)."""
+    more = sum(1 for it in wanted if it.alive(now)) - FILTERS
+    if more > 0:
+        raise XdpguardError(
+            f"there may be {FILTERS:,} filters, and {more:,} more do not fit",
+            f"{_UNCHANGED}; join filters that differ in one field by a set: udp sport {{ 53, 123 }}",
+        )
 
 
 def check_own(its: Filter) -> None:

@@ -80,7 +80,7 @@ class ForeignFilters:
         others = {it.name: it.source for it in held if it.source != self._origin and it.alive(self._now())}
         lists, room, found = FilterLists(self._filters.changes.store), FILTERS - len(others) - rest, {}
         for name, it in new.items():
-            missing = lists.missing([it.stored(0, NEW)])
+            missing = next(lists.missing([it.stored(0, NEW)]), None)
             if name in others:
                 found[name] = f"there is another filter of this name here, of origin {others[name]}"
             elif missing is not None:

@@ -146,7 +146,7 @@ def _rows(
         if guard is not None:
             session.guard.put(guard, seen)
         if policy is not None:
-            session.default.put(session.default.effective(policy.default), links)
+            session.ruleset.put_default(session.default.effective(policy.default), links)
         if configuration:
             session.taken(policy)
             done += _held_back(session, policy, how) if policy else []

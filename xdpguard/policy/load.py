@@ -15,6 +15,7 @@ from xdpguard import files
 from xdpguard.errors import UsageError
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
 from xdpguard.policy.filters import FilterEntry, FilterFault, parse_filters
+from xdpguard.policy.foreign import check_origin
 from xdpguard.policy.metrics import metrics_faults
 from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
 from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
@@ -57,6 +58,7 @@ def load(path: Path) -> Policy:
         raise _explained(path, text, str(error)) from error
     policy = msgspec.structs.replace(policy, attach=attach, filters=filters)
     _check_rules(path, text, policy)
+    _check_bridges(path, text, policy)
     for table, faults in (("guard", guard_faults(policy.guard)), ("metrics", metrics_faults(policy.metrics))):
         for name, fault in faults:
             where = f"{path}:{_line_of(text, [table, name])}"
@@ -109,6 +111,16 @@ def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
             raise UsageError(f"{where}: lists.{name}: {error}", error.remedy) from error
         lists[name] = msgspec.structs.replace(its, file=str(path.absolute().parent / its.file))
     return msgspec.structs.replace(policy, lists=lists)
+
+
+def _check_bridges(path: Path, text: str, policy: Policy) -> None:
+    for name, its in policy.bridges.items():
+        try:
+            check_origin(name)
+            parse_duration(its.clock_skew)
+        except UsageError as error:
+            where = f"{path}:{_line_of(text, ['bridges', name])}"
+            raise UsageError(f"{where}: bridges.{name}: {error}", error.remedy) from error
 
 
 def guard_faults(guard: Guard) -> Iterator[tuple[str, UsageError]]:

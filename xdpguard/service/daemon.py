@@ -216,7 +216,7 @@ class Daemon:
             _log.info(watching(session, self._guard, links))
         elif changed := changes(before_guard, self._guard):
             _log.info(f"guard: {changed}")
-        session.ruleset.purge()
+        self._upkeep.purge(session)
         self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
         if clock.steady(session.store):
@@ -230,10 +230,12 @@ class Daemon:
         try:
             with self._session() as session:
                 policy = self._load(session)
-                session.configure(policy)
+                lists = session.configure(policy)
                 self._policy = policy
                 self._following.name(session, policy, time.monotonic())
                 self._policy_mark = session.policy_mark()
+                self._upkeep.loaded(lists.lists)
+                self._upkeep.failed(lists.errors)
                 self._chores(session)
             taken = True
             _log.info(f"configuration reloaded; guard {self._guard.mode}")

@@ -39,6 +39,8 @@ class Bridge(Struct, kw_only=True):
     updates: int = 0
     failures: int = 0
     sent: int = 0
+    sent_until: float = 0.0  # what began up to then was sent
+    in_force: bool = True  # the program is attached
 
     def silent(self, now: float) -> bool:
         """Return whether it runs by its own account, but has said nothing for too long: it was killed, or hangs."""

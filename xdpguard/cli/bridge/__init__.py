@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""bridge bgp, crowdsec, show, forget: what other systems decide becomes entries here."""
+"""bridge bgp, crowdsec, fail2ban, show, forget: what other systems decide becomes entries here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ _TABLE = {
     "bgp": Source(
         "xdpguard.cli.bridge.bgp",
         "Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live.",
+    ),
+    "crowdsec": Source(
+        "xdpguard.cli.bridge.crowdsec", "Block what CrowdSec decides: run as a bouncer of its local API."
+    ),
+    "fail2ban": Source(
+        "xdpguard.cli.bridge.fail2ban", "Print an action file for fail2ban, which then bans in xdpguard."
     ),
     "show": Source("xdpguard.cli.bridge.show", "Show the bridges, what they hold, and what this host refuses."),
     "forget": Source("xdpguard.cli.bridge.show", "Remove all that a bridge has put in force, and its state."),

@@ -108,9 +108,9 @@ def bgp(
         filters=True,
     )
     if print_unit:
-        from xdpguard.cli.unit import completed
+        from xdpguard.cli.unit import bridge_text
 
-        typer.echo(completed("xdpguard-bgp", chosen.instance.name, _words(context)), nl=False)
+        typer.echo(bridge_text(chosen.instance.name, "bgp", _words(context)), nl=False)
         return
     from xdpguard.bridges.bgp.exabgp import ExaBGP
     from xdpguard.bridges.bgp.gobgp import GoBGP
