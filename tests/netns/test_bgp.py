@@ -184,7 +184,7 @@ def test_order_and_blackholes(lab: Lab, attached: Command, bgp: Speakers) -> Non
 
 
 def test_what_is_refused_and_shadow(lab: Lab, attached: Command, bgp: Speakers) -> None:
-    with Bridge(attached, "--gobgp", bgp.mine.place, "--hold", HOLD, "--shadow") as bridge:
+    with Bridge(attached, "--gobgp", bgp.mine.place, "--hold", HOLD, "--mode", "shadow") as bridge:
         bgp.peer.flow(RULE)
         assert eventually(lambda: [it["mode"] for it in filters(attached)] == ["shadow"])
         assert not dropped(lab), "it only counts"

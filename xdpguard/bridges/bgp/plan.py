@@ -107,7 +107,7 @@ class Planner:
             for its in made:
                 if its.action == "pass" and not self._bounds.accept:
                     accepting.append(its)
-                    refused.append(Refused(its.name, "rules may not accept anything here (--no-accept)"))
+                    refused.append(Refused(its.name, "rules may not accept anything here (allow = false)"))
                 elif shield := next(
                     (it for it in accepting if its.action != "count" and meet(it.match, its.match)), None
                 ):

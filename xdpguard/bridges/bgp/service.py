@@ -199,6 +199,7 @@ class Service:
             what = "counting" if self._limits.mode == "shadow" else "in force"
             _log.info(f"{counted(filters, 'filter')}{blocks} {what if answer.in_force else 'stored; not attached'}")
         state.filters, state.entries = held
+        state.in_force = answer.in_force
         state.refused, state.refusals = len(refused), texts[:_SHOWN]
 
     def _neighbors(self) -> list[tuple[Prefix, str]]:

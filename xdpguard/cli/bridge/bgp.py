@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli.session import options, ruleset
+from xdpguard.cli.session import Options, controller, options, remembered_policy, ruleset
 from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:
     from xdpguard.bridges.bgp.announcing import Terms
+    from xdpguard.policy.foreign import ForeignLimits
 
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard bridge bgp --shadow               what GoBGP on this host receives, counting only
+  xdpguard bridge bgp --mode shadow          what GoBGP on this host receives, counting only
   xdpguard bridge bgp --print-unit > /etc/systemd/system/xdpguard-bgp.service
   xdpguard bridge bgp --announce bans --own 192.0.2.0/24
 \b
@@ -27,7 +28,8 @@ ExaBGP starts it (exabgp.daemon.user=root, since xdpguard needs root):
 FlowSpec rules become filters behind all others, in the order of RFC 8955; traffic to a prefix with the community
 BLACKHOLE (65535:666) is dropped. What is withdrawn goes at once; what a session announced that ended goes after --hold.
 If the bridge is killed, what is in force ends within twice --hold. Rules that would cut off what this host needs are
-refused: xdpguard bridge show.
+refused: xdpguard bridge show. [bridges.bgp] in the configuration has the limits; write filters = true there, and
+allow = true for rules that accept packets.
 """
 _GOBGP = "127.0.0.1:50051"
 _SHORTEST_HOLD = 10  # seconds
@@ -47,25 +49,16 @@ def bgp(
     hold: Annotated[
         str, typer.Option("--hold", metavar="TIME", help="How long routes stay after their session has ended.")
     ] = "5m",
-    shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what would be dropped.")] = False,
-    accept: Annotated[
-        bool, typer.Option("--accept/--no-accept", help="Whether rules that accept packets pass the default, too.")
-    ] = True,
+    mode: Annotated[
+        str,
+        typer.Option("--mode", metavar="MODE", help="enforce, or shadow: only count. Default: the configuration's."),
+    ] = "",
     rtbh_source: Annotated[
         bool, typer.Option("--rtbh-source", help="Drop what comes from blackholed prefixes, too (RFC 5635).")
     ] = False,
-    shortest4: Annotated[
-        int, typer.Option("--shortest4", min=1, max=32, help="Shortest IPv4 prefix that may be dropped as a whole.")
-    ] = 16,
-    shortest6: Annotated[
-        int, typer.Option("--shortest6", min=1, max=128, help="The same for IPv6.", show_default=True)
-    ] = 32,
     max_filters: Annotated[
         int, typer.Option("--max-filters", min=1, max=1024, help="Filters that this bridge may have.")
     ] = 512,
-    max_entries: Annotated[
-        int, typer.Option("--max-entries", min=1, max=1_000_000, help="Sources that --rtbh-source may block.")
-    ] = 10_000,
     announce: Annotated[
         str,
         typer.Option(
@@ -86,8 +79,6 @@ def bgp(
 ) -> None:
     """Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live."""
     from xdpguard.bridges.bgp.gobgp import check_place
-    from xdpguard.bridges.bgp.plan import ORIGIN, Bounds
-    from xdpguard.policy.foreign import ForeignLimits
     from xdpguard.policy.target import parse_duration
 
     chosen = options(context)
@@ -96,17 +87,10 @@ def bgp(
         raise UsageError(f"--hold {hold} is too short", f"write at least {_SHORTEST_HOLD}s")
     if exabgp and (gobgp != _GOBGP or print_unit):
         raise UsageError("--exabgp goes with no --gobgp and no unit: ExaBGP starts the bridge", "leave one of them out")
+    if mode not in ("", "enforce", "shadow"):
+        raise UsageError(f"no such mode: {mode!r}", "give --mode enforce or --mode shadow")
     check_place(gobgp)
     terms = _terms(announce, own or [], announce_most, announce_least)
-    bounds = Bounds(max_filters, shortest4, shortest6, accept, rtbh_source)
-    limits = ForeignLimits(
-        mode="shadow" if shadow else "enforce",
-        max_entries=max_entries,
-        shortest4=shortest4,
-        shortest6=shortest6,
-        allow=accept,
-        filters=True,
-    )
     if print_unit:
         from xdpguard.cli.unit import bridge_text
 
@@ -114,7 +98,7 @@ def bgp(
         return
     from xdpguard.bridges.bgp.exabgp import ExaBGP
     from xdpguard.bridges.bgp.gobgp import GoBGP
-    from xdpguard.bridges.bgp.plan import Planner
+    from xdpguard.bridges.bgp.plan import ORIGIN, Bounds, Planner
     from xdpguard.bridges.bgp.service import Service
     from xdpguard.bridges.bgp.upstream import Upstream
     from xdpguard.bridges.state import alone
@@ -122,6 +106,8 @@ def bgp(
 
     logger = log.begin(chosen.verbose)
     with alone(chosen.instance, ORIGIN):
+        limits = _limits(chosen, mode)
+        bounds = Bounds(max_filters, limits.shortest4, limits.shortest6, limits.allow, rtbh_source)
         Service(
             ExaBGP() if exabgp else GoBGP(gobgp),
             Planner(bounds),
@@ -130,6 +116,18 @@ def bgp(
             lambda: ruleset(chosen, on_wait=logger.debug, on_undone=lambda text: None),
             Upstream(terms) if terms else None,
         ).run()
+
+
+def _limits(chosen: Options, mode: str) -> ForeignLimits:
+    """Return what the configuration lets the bridge do; without it, filters, also such that accept packets."""
+    import msgspec
+
+    from xdpguard.bridges.bgp.plan import ORIGIN
+    from xdpguard.policy.foreign import ForeignLimits
+
+    with controller(chosen) as session:
+        limits = remembered_policy(session, chosen).bridges.get(ORIGIN, ForeignLimits(filters=True, allow=True))
+    return msgspec.structs.replace(limits, mode=mode) if mode else limits
 
 
 def _terms(announce: str, own: list[str], most: int, least: str) -> Terms | None:
