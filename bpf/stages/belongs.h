@@ -3,6 +3,7 @@
 #ifndef XG_STAGES_BELONGS_H
 #define XG_STAGES_BELONGS_H
 
+#include "above.h"
 #include "cookie.h"
 #include "count.h"
 #include "flight.h"
@@ -57,6 +58,9 @@ static __always_inline bool xg_udp_belongs(struct xdp_md *ctx, const struct xg_p
 			bpf_sk_release(sock);
 			return true;
 		}
+		/* Of sockets that are bound to a device, the kernel finds only those of this interface from here. */
+		if (xg_is_above(XG_ABOVE_PORT, bpf_ntohs(packet->destination_port)))
+			return true;
 	}
 	return xg_is_reply(packet, now);
 }

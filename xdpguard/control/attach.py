@@ -16,7 +16,7 @@ from xdpguard.control import answering, builds, configuring, namespaces, needed
 from xdpguard.control.answering import Choice
 from xdpguard.control.attachments import Attachments
 from xdpguard.control.configuring import Wanted
-from xdpguard.control.default import take_off
+from xdpguard.control.hanging import take_off
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import Loader
 from xdpguard.control.plan import Loaded
@@ -145,7 +145,8 @@ class Attach:
             awaited = [name for it in wanted.filters for name in it.lists] if unattended else ()
             notes = configuring.put(self._ruleset, wanted, {link.netns} if unattended else None, awaited)
             self._guard.put(job.choice.policy, seen)
-            self._ruleset.put_default(self._default.effective(job.policy.default), [link for link, _ in seen])
+            carriers = [*(link for link, _ in seen), *its.renamed()]
+            self._ruleset.put_default(self._default.effective(job.policy.default), carriers)
             taken()
             record = partial(its.record, link, observe=job.request.observe, any_mtu=job.request.any_mtu)
             record(mode=job.choice.mode, prog_id=job.built.prog_id)

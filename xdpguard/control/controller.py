@@ -112,6 +112,10 @@ class Controller:
         """Return the links that carry our program. ``among``: interfaces just looked up; None looks all of them up."""
         return self._attachments.links(among)
 
+    def carriers(self) -> list[Link]:
+        """Return the links that carry our program, renamed ones included: the default is in force on all of them."""
+        return [*self._attachments.links(), *self._attachments.renamed()]
+
     def tables(self) -> AbstractContextManager[Tables]:
         """Open the tables of enforced rules in the kernel."""
         return self._dataplane.tables()
@@ -136,7 +140,7 @@ class Controller:
 
     def audit(self, repair: bool = False) -> audit.Audit | None:
         """Audit the kernel against the store; ``repair`` restores what is missing. Return None if not attached."""
-        return audit.audit(self.ruleset, repair)
+        return audit.audit(self.ruleset, repair, self.carriers)
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Load the configuration's lists whose files are new or have changed; see Loader.follow."""

@@ -209,7 +209,7 @@ class Daemon:
         if links:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
                 _log.info(change)
-            session.default.apply(session.default.effective(self._policy.default), links)
+            session.default.apply(session.default.effective(self._policy.default), session.carriers())
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             # Everything counted from here on may belong to a flood.
             self._floods.look(links, self._guard)
