@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,12 @@ def attached(attached: Command, echo: Echo) -> Command:
 def crowdsec(tmp_path: Path) -> Iterator[CrowdSec]:
     with CrowdSec(tmp_path / "crowdsec") as made:
         yield made
+
+
+def exactly(command: Command) -> dict[str, float]:
+    """The ends, not rounded."""
+    with contextlib.closing(sqlite3.connect(command.store)) as store:
+        return dict(store.execute("SELECT target, expires FROM rules"))
 
 
 def bridge(command: Command, its: CrowdSec, *more: str) -> Run:
@@ -138,7 +146,7 @@ def test_restarts_of_either_side(lab: Lab, attached: Command, crowdsec: CrowdSec
     crowdsec.ban(CLIENTS4[1])
     with bridge(attached, crowdsec) as run:
         assert run.says("all decisions read: 2 taken")
-        ends = blocked(attached)
+        ends = exactly(attached)
         run.end(SIGKILL)
     # What it misses meanwhile.
     crowdsec.cscli("decisions", "delete", "--ip", CLIENTS4[0])
@@ -147,7 +155,7 @@ def test_restarts_of_either_side(lab: Lab, attached: Command, crowdsec: CrowdSec
     with bridge(attached, crowdsec) as run:
         assert run.says("all decisions read: 2 taken")
         assert [works(lab, 4, "tcp", client=it) for it in range(3)] == [True, False, False]
-        assert blocked(attached)[CLIENTS4[1]] == ends[CLIENTS4[1]], "an end does not move by being read again"
+        assert exactly(attached)[CLIENTS4[1]] == ends[CLIENTS4[1]], "an end does not move by being read again"
         crowdsec.kill()
         assert run.says("trying again")
         assert eventually(lambda: not state(attached)["connected"])
@@ -157,7 +165,7 @@ def test_restarts_of_either_side(lab: Lab, attached: Command, crowdsec: CrowdSec
         crowdsec.start()
         crowdsec.cscli("decisions", "delete", "--ip", CLIENTS4[1])
         assert run.says("all decisions read: 1 taken")
-        assert run.count("Connection refused; trying again") == 1, "said once"
+        assert sum(line.endswith("Connection refused; trying again") for line in run.lines) == 1, "said once"
         assert [works(lab, 4, "tcp", client=it) for it in range(3)] == [True, True, False]
 
 
@@ -188,14 +196,11 @@ def test_deleting_the_longer_of_two_bans_leaves_the_shorter(lab: Lab, attached: 
 
 
 def test_the_guards_bans_are_sent(attached: Command, crowdsec: CrowdSec) -> None:
-    import sqlite3
-
     attached.ok("block", "203.0.113.9", "--for", "1h", "--reason", "port scan")
     attached.ok("block", "2001:db8:7::/64", "--for", "1h")
     attached.ok("block", "203.0.113.10", "--for", "1h")
-    with sqlite3.connect(attached.store) as store:
+    with contextlib.closing(sqlite3.connect(attached.store, isolation_level=None)) as store:
         store.execute("UPDATE rules SET source = 'guard' WHERE target <> '203.0.113.10'")
-    store.close()
     with bridge(attached, crowdsec, "--push", str(crowdsec.credentials)) as run:
         assert run.says("sent 2 of the guard's bans")
         found = {it["value"]: it for it in crowdsec.decisions()}

@@ -96,6 +96,10 @@ class Fail2ban:
         """What it has logged."""
         return (self.folder / "fail2ban.log").read_text(encoding="utf-8")
 
+    def errors(self) -> list[str]:
+        """The errors that it has logged, but for the socket that it finds after it was killed."""
+        return [it for it in self.log.splitlines() if " ERROR " in it and "already running" not in it]
+
     def start(self) -> None:
         """Starts it, and waits until both jails run."""
         line = ["/usr/bin/python3", f"{self._files}/usr/bin/fail2ban-server", "-c", str(self.folder), "-xf", "start"]
