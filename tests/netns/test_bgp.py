@@ -226,3 +226,27 @@ def test_bans_go_upstream_for_own_destinations_alone(lab: Lab, attached: Command
         assert bridge.end() == 0
     assert eventually(lambda: bgp.peer.flows() == []), "without the bridge nobody would look after it"
     assert server_address(4) == SERVER4
+
+
+def test_wrong_words_and_a_daemon_that_is_not_there(command: Command) -> None:
+    for words, said in (
+        (["--hold", "5s"], "too short"),
+        (["--gobgp", "localhost"], "HOST:PORT"),
+        (["--exabgp", "--print-unit"], "ExaBGP starts the bridge"),
+        (["--mode", "loud"], "no such mode"),
+        (["--announce", "bans"], "--announce without --own"),
+        (["--announce", "all", "--own", "192.0.2.0/24"], "write bans or filters"),
+        (["--own", "192.0.2.0/24"], "--own without --announce"),
+    ):
+        assert said in command.refused(2, "bridge", "bgp", *words)
+    unit = command.ok("bridge", "bgp", "--hold", "1m", "--print-unit")
+    assert f"--instance {command.instance} bridge bgp --hold 1m\n" in unit
+    with Bridge(command, "--gobgp", "127.0.0.1:1") as bridge:
+        assert bridge.says("GoBGP at 127.0.0.1:1")
+        assert bridge.says("see that gobgpd runs")
+        assert eventually(lambda: shown(command)["error"] != "")
+        status = command.json("status")
+        assert [it["name"] for it in status["bridges"]] == ["bgp"]
+        assert any("the bridge bgp is not connected" in it for it in status["degraded"])
+        assert bridge.end() == 0
+        assert bridge.says("stopped; nothing of it is in force")

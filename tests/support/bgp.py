@@ -118,6 +118,7 @@ class Bridge:
     """``xdpguard bridge bgp`` in the background."""
 
     def __init__(self, command: Command, *words: str) -> None:
+        command.state.mkdir(exist_ok=True)
         self.log = command.state / "bridge.log"
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
