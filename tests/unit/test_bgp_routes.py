@@ -16,7 +16,7 @@ from xdpguard.errors import UsageError
 from xdpguard.policy.filter import Filter, NewFilter
 from xdpguard.policy.filters import FilterEntry, new_filter
 from xdpguard.policy.flowspec import gobgp
-from xdpguard.policy.flowspec.rule import Rule
+from xdpguard.policy.flowspec.rule import Actions, Component, Op, Rule
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.rule import Rule as Block
 from xdpguard.policy.target import parse_prefix
@@ -204,6 +204,20 @@ def test_filters_of_an_earlier_run_keep_their_place_and_end_soon() -> None:
     words, _ = planned(DNS, left=(left,))
     assert words == ["drop ip daddr 192.0.2.1 udp dport 53", "drop ip daddr 192.0.2.0/24"]
     assert left_over(filters, 1000.0, 300.0) == []
+
+
+def test_whatever_a_neighbor_sends_stops_nothing() -> None:
+    odd = [
+        Rule(4, ((kind, (Op(False, operator, 70_000),)),), Actions(rate=0))
+        for kind in Component
+        for operator in range(8)
+        if kind > 2
+    ]
+    left = stored("bgp.fs-2", "@nh,96,24 & 0xfffff == 7", "bgp").as_new()
+    words, refused = planned(*map(flow, odd), DNS, left=(left,), max_filters=1024)
+    assert "drop ip daddr 192.0.2.1 udp dport 53" in words
+    assert words[-1] == f"drop {left.text}", "what FlowSpec cannot place is asked last"
+    assert refused
 
 
 OWN = announcing.own_prefixes(["192.0.2.0/24", "2001:db8::/32"])

@@ -6,10 +6,12 @@ The monitor alone would not do: GoBGP 3.10 tells of no route that goes with its 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -48,6 +50,8 @@ class GoBGP:
     def __init__(self, place: str) -> None:
         self.place = place
         self.own: set[str] = set()  # keys of FlowSpec rules that this daemon announces itself
+        if shutil.which("gobgp") is None:
+            raise MissingError("gobgp is not installed", "install it: apt install gobgpd")
         self._command = ["gobgp", *_place_words(place)]
         self._monitor: subprocess.Popen[bytes] | None = None
         self._sessions: dict[str, Session] = {}
@@ -164,8 +168,6 @@ class GoBGP:
                 timeout=_PATIENCE,
                 check=False,
             )
-        except FileNotFoundError as error:
-            raise MissingError("gobgp is not installed", "install it: apt install gobgpd") from error
         except subprocess.TimeoutExpired as error:
             raise XdpguardError(f"GoBGP at {self.place} does not answer", remedy) from error
         text = done.stdout.decode("utf-8", "replace").strip()
@@ -188,7 +190,8 @@ def _routes(family: str, table: Any) -> Iterator[tuple[str, Route]]:
             if family in _FLOWS:
                 yield neighbor, _flow(words, path)
             elif _BLACKHOLE in _communities(path):
-                yield neighbor, blackhole(parse_prefix(path["nlri"]["prefix"])[0])
+                with contextlib.suppress(UsageError):
+                    yield neighbor, blackhole(parse_prefix(path["nlri"]["prefix"])[0])
 
 
 def _flow(words: str, path: Any) -> Route:

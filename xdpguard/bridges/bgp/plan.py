@@ -64,14 +64,17 @@ class Planner:
         rules = [it.what for it in routes if isinstance(it.what, Rule)]
         self._made = {rule: made for rule, made in self._made.items() if rule in set(rules)}
         first, rest, found = self._blackholes(prefixes, refused), list(self._flows(rules, refused)), list[Entry]()
+        last: list[NewFilter] = []  # whose place FlowSpec cannot tell
         names = {it.name for it in first} | {it.name for _, it in rest}
         for its in left:
             if its.name not in names:
                 if its.name.startswith(_BLACKHOLE):
                     first.append(its)
+                elif (rule := _rule_of(its)) is not None:
+                    rest.append((rule, its))
                 else:
-                    rest += [(conversion.rules_of(its.match, does_of(its.stored(0, 0)))[0], its)]
-        filters = [*first, *_in_order(rest)]
+                    last.append(its)
+        filters = [*first, *_in_order(rest), *last]
         kept = filters[: self._bounds.max_filters]
         refused += [
             Refused(it.name, f"this bridge may have {self._bounds.max_filters:,} filters")
@@ -125,8 +128,8 @@ class Planner:
         try:
             made = entries(filters_of(rule, 0, _name(rule)), False, "FlowSpec", f"{ORIGIN}.")
             return [new_filter(it, ORIGIN, 0.0, None) for it in made]
-        except UsageError as error:
-            return str(error)
+        except (UsageError, ArithmeticError, LookupError) as error:  # the neighbor may send whatever it likes
+            return str(error) if isinstance(error, UsageError) else "it has values that no filter has"
 
     def _short(self, prefix: Prefix) -> str:
         shortest = self._bounds.shortest4 if prefix.version == 4 else self._bounds.shortest6
@@ -153,6 +156,14 @@ def _in_order(filters: Sequence[tuple[Rule, NewFilter]]) -> list[NewFilter]:
     for rule, its in filters:
         grouped.setdefault(rule, []).append(its)
     return [its for rule in ordered(grouped) for its in grouped[rule]]
+
+
+def _rule_of(its: NewFilter) -> Rule | None:
+    """Return the rule that a filter is; None if FlowSpec cannot say it."""
+    try:
+        return conversion.rules_of(its.match, does_of(its.stored(0, 0)))[0]
+    except UsageError:
+        return None
 
 
 def _name(rule: Rule) -> str:

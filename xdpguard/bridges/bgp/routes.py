@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
+from xdpguard.errors import UsageError
 from xdpguard.policy.flowspec.exabgp import written
 from xdpguard.policy.flowspec.rule import Rule
 from xdpguard.policy.target import Prefix
@@ -46,7 +47,10 @@ def flow(rule: Rule) -> Route:
 
 def match_text(rule: Rule) -> str:
     """Return what packets a rule is about, as people write it: destination 192.0.2.1/32; protocol =17."""
-    return written(rule, "x").partition("match { ")[2].partition("; } then")[0]
+    try:
+        return written(rule, "x").partition("match { ")[2].partition("; } then")[0]
+    except (UsageError, LookupError):  # comparisons that no form has words for, such as: always false
+        return repr([(kind.name, value) for kind, value in rule.components])
 
 
 def blackhole(prefix: Prefix) -> Route:
