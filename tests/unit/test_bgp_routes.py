@@ -10,6 +10,7 @@ import pytest
 
 from xdpguard.bridges.bgp import announcing
 from xdpguard.bridges.bgp.exabgp import Ended, ExaBGP
+from xdpguard.bridges.bgp.gobgp import GoBGP
 from xdpguard.bridges.bgp.plan import Bounds, Planner, left_over
 from xdpguard.bridges.bgp.routes import SETTLING, Routes, blackhole, faulty, flow
 from xdpguard.errors import UsageError
@@ -346,3 +347,19 @@ def test_events_of_exabgp(clock: Clock) -> None:
     finally:
         fed._own = (fed._own[0], fed.feed, fed._own[2], fed._own[3])
         fed.close()
+
+
+def test_a_table_of_the_whole_internet_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def answer(*words: str) -> object:
+        asked.append(words)
+        return {"num_destination": 900_000 if words[-1] == "ipv4" else 3} if "summary" in words else None
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    its = GoBGP("127.0.0.1:1")
+    monkeypatch.setattr(its, "_asked", answer)
+    monkeypatch.setattr(its, "_watch", lambda now: None)
+    assert its.look(Routes(HOLD))
+    assert [it[-1] for it in asked if "summary" not in it] == ["ipv4-flowspec", "ipv6-flowspec", "ipv6", "neighbor"]
+    assert "the ipv4 table of GoBGP has 900,000 routes" in its.fault

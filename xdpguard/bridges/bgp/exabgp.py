@@ -36,6 +36,7 @@ class ExaBGP:
     """The ExaBGP that started this process. ``fed``, ``told``: descriptors of its events, and for commands."""
 
     place = "ExaBGP"
+    fault = ""
 
     def __init__(self, fed: int = 0, told: int = 1) -> None:
         self.own: set[str] = set()  # keys of FlowSpec rules that were announced

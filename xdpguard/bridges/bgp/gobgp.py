@@ -30,6 +30,7 @@ _FLOWS, _UNICAST = ("ipv4-flowspec", "ipv6-flowspec"), ("ipv4", "ipv6")
 _BLACKHOLE = 65_535 << 16 | 666  # RFC 7999
 _COMMUNITIES = 8  # a path attribute, RFC 1997
 _ESTABLISHED = 6  # a state of a session, RFC 4271, 8.2.2
+_MOST = 50_000  # routes of a table that is read each time
 _PATIENCE = 10.0  # seconds
 _QUICK, _THOROUGH = 2.0, 10.0  # seconds between two looks at the sessions, and at the tables
 _SETTLE = 0.05  # seconds: routes that come together are looked at once
@@ -49,6 +50,7 @@ class GoBGP:
 
     def __init__(self, place: str) -> None:
         self.place = place
+        self.fault = ""  # what cannot be read
         self.own: set[str] = set()  # keys of FlowSpec rules that this daemon announces itself
         if shutil.which("gobgp") is None:
             raise MissingError("gobgp is not installed", "install it: apt install gobgpd")
@@ -93,7 +95,8 @@ class GoBGP:
             # The monitor first: what changes behind the look at the tables is told.
             self._watch(now)
             thorough = now >= self._thorough_at
-            tables = [(family, self._asked("global", "rib", "-a", family)) for family in _FLOWS + _UNICAST if thorough]
+            families = self._readable() if thorough else ()
+            tables = [(family, self._asked("global", "rib", "-a", family)) for family in families]
             # Sessions last: routes that went with a session are never taken for withdrawn.
             sessions = self._asked_sessions()
             if not thorough and sessions != self._sessions:
@@ -120,6 +123,21 @@ class GoBGP:
         """Withdraw a FlowSpec rule."""
         words = shlex.split(gobgp.written(rule))[1:]
         self._asked(*("del" if it == "add" else it for it in words))
+
+    def _readable(self) -> list[str]:
+        """Return the tables to read: not one of the whole internet, which has other uses than blackholes."""
+        self.fault = ""
+        found = list(_FLOWS)
+        for family in _UNICAST:
+            count = (self._asked("global", "rib", "summary", "-a", family) or {}).get("num_destination", 0)
+            if count <= _MOST:
+                found.append(family)
+            else:
+                self.fault = (
+                    f"blackholes are not read: the {family} table of GoBGP has {count:,} routes, more than {_MOST:,};"
+                    " give the bridge a GoBGP whose policy imports blackholes alone"
+                )
+        return found
 
     def _take(self, routes: Routes, tables: list[tuple[str, Any]]) -> None:
         found: dict[str, dict[str, Route]] = {name: {} for name in self._sessions}

@@ -43,6 +43,7 @@ class Source(Protocol):
     """A BGP daemon."""
 
     place: str
+    fault: str  # what cannot be read of it
     own: set[str]
 
     def close(self) -> None:
@@ -93,6 +94,7 @@ class Service:
         self._made: Plan | None = None
         self._refusals: list[str] = []
         self._recheck_at = 0.0
+        self._fault = ""
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until ExaBGP has ended. Raise XdpguardError if it cannot start."""
@@ -154,8 +156,10 @@ class Service:
             state = self._account.state
             state.updates += 1
             self._account.connected()
-            if not self._routes.up:
-                state.error = "no BGP session is established"
+            if self._source.fault and self._source.fault != self._fault:
+                _log.warning(self._source.fault)
+            self._fault = self._source.fault
+            state.error = self._fault if self._routes.up else "no BGP session is established"
         return looked
 
     def _apply(self, looked: bool) -> None:
