@@ -202,8 +202,13 @@ def test_filters_of_an_earlier_run_keep_their_place_and_end_soon() -> None:
     filters = [stored("bgp.fs-1", "ip daddr 192.0.2.0/24", "bgp"), stored("mine", "udp dport 1")]
     (left,) = left_over(filters, 100.0, 300.0)
     assert left.expires == 400.0
-    words, _ = planned(DNS, left=(left,))
-    assert words == ["drop ip daddr 192.0.2.1 udp dport 53", "drop ip daddr 192.0.2.0/24"]
+    wider = flow(rule("destination 192.0.0.0/16 then discard"))
+    words, _ = planned(wider, DNS, left=(left,))
+    assert words == [
+        "drop ip daddr 192.0.2.1 udp dport 53",
+        "drop ip daddr 192.0.2.0/24",
+        "drop ip daddr 192.0.0.0/16",
+    ]
     assert left_over(filters, 1000.0, 300.0) == []
 
 
