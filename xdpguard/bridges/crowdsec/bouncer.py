@@ -76,7 +76,6 @@ class Bouncer:
             while not self._pass(told):
                 notify("WATCHDOG=1")
             notify("STOPPING=1")
-        self._client.close()
         if self._alerts:
             self._alerts.close()
         self._failures.over()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import ssl
@@ -73,7 +74,10 @@ def _make_key(path: Path) -> str:
 
 
 class Client:
-    """One connection, opened again when it is lost. Every failure is an XdpguardError that says why."""
+    """Asks with a connection each: what is lost with one that broke is never asked for twice unknowingly.
+
+    Every failure is an XdpguardError that says why.
+    """
 
     def __init__(self, server: Server, ca: Path | None = None) -> None:
         """``ca``: a file of the certificate authorities to trust instead of the system's."""
@@ -85,7 +89,6 @@ class Client:
                 self._context = ssl.create_default_context(cafile=str(ca) if ca else None)
             except OSError as error:
                 raise UsageError(f"cannot use the certificates in {ca}: {error}", "give a PEM file") from error
-        self._link: http.client.HTTPConnection | None = None
 
     def get(self, path: str, headers: Mapping[str, str]) -> bytes:
         """Return the body of an answer."""
@@ -95,41 +98,21 @@ class Client:
         """Send a JSON document; return the body of the answer."""
         return self._ask("POST", path, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
 
-    def close(self) -> None:
-        """Close the connection."""
-        if self._link:
-            self._link.close()
-            self._link = None
-
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
-        fresh = self._link is None
+        agent = {"User-Agent": f"xdpguard/v{__version__}", "Accept": "application/json", "Connection": "close"}
         try:
-            try:
-                return self._asked(method, path, body, headers)
-            except (ConnectionError, http.client.RemoteDisconnected):
-                # The server has closed what was kept open since the last time.
-                self.close()
-                if fresh:
-                    raise
-                return self._asked(method, path, body, headers)
-        except BaseException as error:
-            self.close()  # what is still under way must not be taken for the next answer
-            if isinstance(error, TimeoutError):
-                raise XdpguardError(f"no answer within {_TIMEOUT:.0f} s") from error
-            if isinstance(error, OSError):
-                raise XdpguardError(error.strerror or str(error)) from error
-            if isinstance(error, http.client.HTTPException):
-                raise XdpguardError(f"it does not speak HTTP as expected: {type(error).__name__}") from error
-            raise
-
-    def _asked(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
-        link = self._link = self._link or self._connection()
-        agent = {"User-Agent": f"xdpguard/v{__version__}", "Accept": "application/json"}
-        link.request(method, self.server.path + path, body, {**agent, **headers})
-        answer = link.getresponse()
-        found = answer.read(_LONGEST)
-        if not answer.isclosed():
-            raise XdpguardError(f"its answer has more than {_LONGEST >> 20} MiB")
+            with contextlib.closing(self._connection()) as link:
+                link.request(method, self.server.path + path, body, {**agent, **headers})
+                answer = link.getresponse()
+                found = answer.read(_LONGEST)
+                if answer.read(1):
+                    raise XdpguardError(f"its answer has more than {_LONGEST >> 20} MiB")
+        except TimeoutError as error:
+            raise XdpguardError(f"no answer within {_TIMEOUT:.0f} s") from error
+        except OSError as error:
+            raise XdpguardError(error.strerror or str(error)) from error
+        except http.client.HTTPException as error:
+            raise XdpguardError(f"it does not speak HTTP as expected: {type(error).__name__}") from error
         if not 200 <= answer.status < 300:
             raise Refusal(answer.status, f"it answers {answer.status} {answer.reason}{_message(found)}")
         return found
