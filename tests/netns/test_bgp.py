@@ -201,7 +201,7 @@ def test_what_is_refused_and_shadow(lab: Lab, attached: Command, bgp: Speakers) 
         assert works(lab, 4, "tcp")
 
 
-def test_bans_go_upstream_for_own_destinations_alone(lab: Lab, attached: Command, bgp: Speakers) -> None:
+def test_filters_go_upstream_for_own_destinations_alone(lab: Lab, attached: Command, bgp: Speakers) -> None:
     del lab
     bgp.peer.ok("global rib -a ipv4 del all")
     attached.ok("block", "192.0.2.66", "--reason", "by hand")

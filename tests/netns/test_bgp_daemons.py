@@ -66,7 +66,7 @@ def test_as_a_process_of_exabgp(lab: Lab, attached: Command, tmp_path: Path) -> 
         assert eventually(lambda: not dropped(lab), 20), "but not for longer than --hold"
 
 
-def test_bans_of_the_guard_go_out_by_exabgp(lab: Lab, attached: Command, tmp_path: Path) -> None:
+def test_filters_go_out_by_exabgp(lab: Lab, attached: Command, tmp_path: Path) -> None:
     words = ("--announce", "filters", "--own", f"{SERVER4}/32", "--announce-least", "1s")
     peer = GoBGP(lab.outside, tmp_path / "peer", OUTSIDE4, SERVER4, ours=False)
     attached.ok("filter", "add", "web", "tcp dport 81", "--drop")
