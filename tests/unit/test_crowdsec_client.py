@@ -29,6 +29,10 @@ class Answering(ThreadingHTTPServer):
     """Answers every request with the same bytes, or with nothing."""
 
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        del request, client_address
+
     answer: bytes | None = b""
     asked: list[tuple[str, str]]
 
@@ -54,7 +58,8 @@ def answering(answer: bytes | None, certificate: Path | None = None) -> Iterator
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
+            # In the handler, whose connection is closed when the client refuses the certificate.
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
