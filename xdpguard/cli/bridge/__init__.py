@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""bridge crowdsec, fail2ban, show, forget: what other systems decide becomes entries here."""
+"""bridge bgp, crowdsec, fail2ban, show, forget: what other systems decide becomes entries here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from xdpguard.cli.commands import LazyGroup
 
 _HELP = "Put in force what other systems decide: services, one for each system, each with an origin of its own."
 _TABLE = {
+    "bgp": Source(
+        "xdpguard.cli.bridge.bgp",
+        "Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live.",
+    ),
     "crowdsec": Source(
         "xdpguard.cli.bridge.crowdsec", "Block what CrowdSec decides: run as a bouncer of its local API."
     ),
