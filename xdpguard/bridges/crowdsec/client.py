@@ -103,10 +103,10 @@ class Client:
         try:
             with contextlib.closing(self._connection()) as link:
                 link.request(method, self.server.path + path, body, {**agent, **headers})
-                answer = link.getresponse()
-                found = answer.read(_LONGEST)
-                if answer.read(1):
-                    raise XdpguardError(f"its answer has more than {_LONGEST >> 20} MiB")
+                with link.getresponse() as answer:
+                    found = answer.read(_LONGEST)
+                    if answer.read(1):
+                        raise XdpguardError(f"its answer has more than {_LONGEST >> 20} MiB")
         except TimeoutError as error:
             raise XdpguardError(f"no answer within {_TIMEOUT:.0f} s") from error
         except OSError as error:
