@@ -25,7 +25,7 @@ FLOORS = [
     {"dataplane.build"},
     {"store"},
     {"control", "telemetry", "tcp"},
-    {"metrics", "explain", "doctor"},
+    {"metrics", "explain", "doctor", "fleet"},
     {"service", "bench", "tui"},
     {"bridges"},
     {"cli"},
@@ -99,6 +99,7 @@ def test_there_is_no_circle() -> None:
         ("bcc", "dataplane/build/compiler.py"),
         ("prometheus_client", "metrics/prometheus.py"),
         ("opentelemetry", "metrics/otlp.py"),
+        ("nats", "fleet/client.py"),
     ],
 )
 def test_each_has_one_user(library: str, user: str) -> None:

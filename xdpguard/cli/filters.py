@@ -15,6 +15,7 @@ from xdpguard.cli import (
     filter_presets,
     filter_readings,
     filters_shown,
+    fleet_entries,
     places,
     probing,
     undoing,
@@ -112,6 +113,7 @@ def add(
     ] = False,
     confirm: undoing.Confirm = "",
     force: _Force = False,
+    fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Add a filter: what matches is dropped, passed, counted, or limited to a rate."""
     from xdpguard.control.filter_order import with_new
@@ -122,6 +124,10 @@ def add(
         raise UsageError("give one of --drop, --pass, --count and --limit RATE", "see xdpguard filter add --help")
     entry = FilterEntry(name, " ".join(match), "".join(given), limit, burst, per, shadow, reason_of(reason))
     new = _parsed(entry, life)
+    if fleet:
+        fleet_entries.check_alone({"--before": before, "--replace": replace, "--force": force, "--confirm": confirm})
+        fleet_entries.add_filter(context, entry, life)
+        return
 
     def plan(held: list[Filter]) -> list[Filter]:
         return with_new(held, new, before, replace)
@@ -137,12 +143,17 @@ def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Filters to remove.", show_default=False)],
     confirm: undoing.Confirm = "",
     force: _Force = False,
+    fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Remove filters: all that are named, or none."""
     from xdpguard.control.filter_order import without
     from xdpguard.policy.origins import is_foreign
 
     wanted = list(dict.fromkeys(names))
+    if fleet:
+        fleet_entries.check_alone({"--force": force, "--confirm": confirm})
+        fleet_entries.take_back(context, "filter", wanted)
+        return
     told = [f"removed {_named(wanted)}"]
 
     def plan(held: list[Filter]) -> list[Filter]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import changing, foreign, undoing
+from xdpguard.cli import changing, fleet_entries, foreign, undoing
 from xdpguard.cli.changing import Wanted
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, ports_of, prefixes
@@ -83,10 +83,16 @@ def block(
     shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what would be dropped.")] = False,
     confirm: undoing.Confirm = "",
     origin: foreign.Origin = "",
+    fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Drop packets from sources, or to ports."""
     from xdpguard.control import safety
 
+    if fleet:
+        own = {"--port": ports, "--replace": replace, "--force": force, "--shadow": shadow}
+        fleet_entries.check_alone(own | {"--confirm": confirm, "--origin": origin})
+        fleet_entries.add(context, "block", prefixes(targets), life, reason)
+        return
     if origin:
         foreign.check_alone(origin, {"--port": ports, "--replace": replace, "--force": force, "--confirm": confirm})
         foreign.block(context, origin, prefixes(targets), life, reason, shadow)
@@ -124,10 +130,15 @@ def unblock(
     confirm: undoing.Confirm = "",
     origin: foreign.Origin = "",
     everything: Annotated[bool, typer.Option("--all", help="With --origin: all that it blocks.")] = False,
+    fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Remove block rules, closed ports and shadow rules."""
     if everything and (not origin or targets):
         raise UsageError("--all is for --origin, without targets", "give --origin NAME --all, or name what to unblock")
+    if fleet:
+        fleet_entries.check_alone({"--port": ports, "--shadow": shadow, "--confirm": confirm, "--origin": origin})
+        fleet_entries.take_back(context, "block", prefixes(targets))
+        return
     if origin:
         foreign.check_alone(origin, {"--port": ports, "--shadow": shadow, "--confirm": confirm})
         if everything:
@@ -151,10 +162,15 @@ def allow(
     replace: _Replace = False,
     force: _Force = False,
     confirm: undoing.Confirm = "",
+    fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Let sources through, overriding every block."""
     from xdpguard.control import safety
 
+    if fleet:
+        fleet_entries.check_alone({"--replace": replace, "--force": force, "--confirm": confirm})
+        fleet_entries.add(context, "allow", prefixes(targets), life, reason)
+        return
     wanted = prefixes(targets)
 
     def check_allow(store: Store) -> None:
@@ -166,11 +182,19 @@ def allow(
 
 
 def disallow(
-    context: typer.Context, targets: Targets = None, force: _Force = False, confirm: undoing.Confirm = ""
+    context: typer.Context,
+    targets: Targets = None,
+    force: _Force = False,
+    confirm: undoing.Confirm = "",
+    fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Remove sources from the allow list."""
     from xdpguard.control import needed, safety
 
+    if fleet:
+        fleet_entries.check_alone({"--force": force, "--confirm": confirm})
+        fleet_entries.take_back(context, "allow", prefixes(targets))
+        return
     wanted = prefixes(targets)
     check = None if force else lambda store: safety.check_disallow(store, wanted)
     changing.remove(context, "allow", wanted, check, confirm)

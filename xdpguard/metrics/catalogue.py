@@ -70,6 +70,7 @@ _COUNTERS = (
         "Packets of these above the filter's limit: dropped, or in shadow only counted.",
     ),
     ("xdpguard_filter_limited_bytes_total", _FILTER, "Bytes of these packets, as frames."),
+    ("xdpguard_fleet_gaps_total", (), "Messages of the fleet that were missed, so that the server was asked again."),
     (
         "xdpguard_shadow_packets_total",
         ("class",),
@@ -142,6 +143,14 @@ _GAUGES = (
     ),
     ("xdpguard_bridge_entries", ("bridge", "of"), "Rules and filters of a bridge, in force or counting."),
     ("xdpguard_bridge_refused", ("bridge",), "What the other system wants of this host, and it refuses."),
+    ("xdpguard_fleet_connected", (), "1 while this host is connected to its fleet's server."),
+    (
+        "xdpguard_fleet_entries",
+        ("of",),
+        "Entries of the fleet: wanted by it, held here, refused here, and broken, that is with a value that is none.",
+    ),
+    ("xdpguard_fleet_outbox", (), "Entries of this host that are still to be published."),
+    ("xdpguard_fleet_last_message_timestamp_seconds", (), "When the fleet's last message came, Unix time."),
     ("xdpguard_tracked_tuples", (), "Connection attempts in the table of tuples."),
     ("xdpguard_tracked_syns", (), "Initial SYNs in the table of tuples."),
     (

@@ -141,6 +141,7 @@ class Collector:
                 out.put("xdpguard_enforcement_stored", sum(it.stored for it in shares), of)
                 out.put("xdpguard_enforcement_held", sum(it.held for it in shares), of)
             out.put("xdpguard_enforcement_audit_timestamp_seconds", taken.at)
+        status.put_fleet(out)
 
     def _interfaces(self, out: Gathering) -> None:
         found = self.interfaces()

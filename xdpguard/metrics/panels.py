@@ -179,6 +179,27 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             "s",
         ),
     ),
+    "Fleet": (
+        Panel(
+            "Entries of the fleet",
+            (
+                (f"sum by (of) (xdpguard_fleet_entries{{{HOST}}})", "{{of}}"),
+                (f"xdpguard_fleet_outbox{{{HOST}}}", "to be published"),
+            ),
+        ),
+        Panel(
+            "Connection",
+            (
+                (f"xdpguard_fleet_connected{{{HOST}}}", "connected"),
+                (_rate("xdpguard_fleet_gaps_total", "instance", "", False), "gaps a second"),
+            ),
+        ),
+        Panel(
+            "Since the fleet's last message",
+            ((f"time() - xdpguard_fleet_last_message_timestamp_seconds{{{HOST}}}", "age"),),
+            "s",
+        ),
+    ),
     "Service": (
         Panel(
             "Tables",

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from xdpguard.control.audit import Audit
 from xdpguard.control.interfaces import Interface
+from xdpguard.metrics.fleet import FleetFigures, put
+from xdpguard.metrics.samples import Gathering
 from xdpguard.net.netns import arguments_of, place_of
 
 LATE = 30.0  # seconds without a pass after which the loop counts as stuck; systemd's watchdog waits for 60
@@ -30,8 +32,14 @@ class Status:
         self.mode = "off"
         self.audit: LastAudit | None = None
         self.awaited: tuple[str, ...] = ()  # interfaces that should be attached but are not
+        self.fleet: FleetFigures | None = None
         self.reload_ok = True
         self.reloaded = time.time()
+
+    def put_fleet(self, out: Gathering) -> None:
+        """Add the figures of the fleet; without one there are none."""
+        if self.fleet is not None:
+            put(out, self.fleet)
 
     def age(self) -> float:
         """Return the seconds since the loop last ran."""

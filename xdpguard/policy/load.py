@@ -15,6 +15,7 @@ from xdpguard import files
 from xdpguard.errors import UsageError
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
 from xdpguard.policy.filters import FilterEntry, FilterFault, parse_filters
+from xdpguard.policy.fleet import fleet_faults
 from xdpguard.policy.foreign import ForeignLimits, check_origin
 from xdpguard.policy.metrics import metrics_faults
 from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
@@ -60,7 +61,12 @@ def load(path: Path) -> Policy:
     policy = msgspec.structs.replace(policy, attach=attach, filters=filters)
     _check_rules(path, text, policy)
     _check_bridges(path, text, policy)
-    for table, faults in (("guard", guard_faults(policy.guard)), ("metrics", metrics_faults(policy.metrics))):
+    tables_faults = (
+        ("guard", guard_faults(policy.guard)),
+        ("metrics", metrics_faults(policy.metrics)),
+        ("fleet", fleet_faults(policy.fleet)),
+    )
+    for table, faults in tables_faults:
         for name, fault in faults:
             where = f"{path}:{_line_of(text, [table, name])}"
             raise UsageError(f"{where}: {table}.{name}: {fault}", fault.remedy)

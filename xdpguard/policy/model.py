@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field
 
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.filters import FilterEntry
+from xdpguard.policy.fleet import Fleet
 from xdpguard.policy.foreign import ForeignLimits
 
 # Bounds keep a typing error from requesting all of the kernel's memory.
@@ -156,5 +157,6 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     default: Default = field(default_factory=Default)
     metrics: Metrics = field(default_factory=Metrics)
     bridges: dict[str, ForeignLimits] = field(default_factory=dict)  # what each may put in force, by its name
+    fleet: Fleet = field(default_factory=Fleet)  # see fleet.py
     attach: tuple[AttachTo, ...] = ()  # from separate tables, see attach.py
     filters: tuple[FilterEntry, ...] = ()  # from tables, too, see filters.py

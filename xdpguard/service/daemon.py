@@ -27,6 +27,7 @@ from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import parse_duration
 from xdpguard.service.answers import Answers
+from xdpguard.service.fleet import Fleet
 from xdpguard.service.floods import Floods
 from xdpguard.service.following import Following
 from xdpguard.service.host import Host
@@ -92,14 +93,14 @@ class Daemon:
         self._survey = Survey()
         self._failures = Failures()
         self._metrics = Service(pins, store)
+        self._fleet = Fleet(session, pins, self._needs, self._metrics.status)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raise XdpguardError if the service cannot start."""
         with ExitStack() as stack:
             told = stack.enter_context(signals.waking(lambda number, frame: None, *signals.ENDING))
-            stack.callback(self._looks.close)
-            stack.callback(self._metrics.close)
-            stack.callback(self._store.close)
+            for its in (self._looks, self._metrics, self._store, self._fleet):
+                stack.callback(its.close)
             with self._session() as session:
                 self._unconfirmed.look(session.store)
                 # Restore sysctls first: this works whatever else is wrong.
@@ -132,7 +133,7 @@ class Daemon:
     def _loop(self, told: socket.socket) -> None:
         due = time.monotonic()
         while True:
-            sources = [told.fileno(), self._looks.fileno(), *self._ring.filenos()]
+            sources = [told.fileno(), self._looks.fileno(), *self._ring.filenos(), *self._fleet.filenos()]
             wait = max(0.0, min(due, self._looks.at) - time.monotonic())
             ready, _, mounted = select.select(sources, [], [self._looks.mounts], wait)
             if told.fileno() in ready:
@@ -142,6 +143,7 @@ class Daemon:
                 if signal.SIGTERM in came or signal.SIGINT in came:
                     return
             self._looks.heed(bool(mounted))
+            self._fleet.drain()
             begun = self._ring.drain(self._suspects)
             if begun or time.monotonic() >= min(due, self._looks.at):
                 due = time.monotonic() + _TICK
@@ -187,6 +189,7 @@ class Daemon:
             with self._session() as session:
                 self._host.settle(session, self._guard, self._links, active, now)
                 self._suspects.ban(session, self._guard, self._links, suspects)
+                self._fleet.share(session)
                 if step:  # the session has followed it
                     self._offset = boot_offset()
                     _log.info("the clock was set; the ends of rules and of entries of lists were adjusted")
@@ -219,6 +222,7 @@ class Daemon:
         self._upkeep.purge(session)
         self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
+        self._fleet.look(session, self._policy, links, self._following.places(session))
         if clock.steady(session.store):
             forget_offences(session.store, time.time() - parse_duration(self._guard.forget))
         self._ring.open()

@@ -6,9 +6,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from xdpguard.control import needed
+from xdpguard.control import needed, needs
 from xdpguard.control.controller import Controller
 from xdpguard.errors import XdpguardError
+from xdpguard.net.sockets import Protected
 from xdpguard.policy.target import Prefix
 
 _log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ class Needs:
     """Tracks the addresses that one instance lets through. Times are monotonic, in seconds."""
 
     def __init__(self) -> None:
+        self.found: list[Protected] = []  # what the host needed at the last look
         self._told: dict[Prefix, str] = {}
         self._mark: Any = None
         self._at = float("-inf")
@@ -33,7 +35,8 @@ class Needs:
 
     def look(self, session: Controller, places: set[str], version: int, now: float) -> None:
         """Let through what the host needs and log what changed. ``version`` differs whenever the store was changed."""
-        mark = (needed.addresses(session.store, {"", *places}), version)
+        self.found = needs.now(session.store, {"", *places})
+        mark = (frozenset((it.address, it.words) for it in self.found), version)
         if mark == self._mark and now - self._at < _EVERY:
             return
         try:

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The connection to a real server: snapshots, gaps, reconnects. The bucket is what the host ends up with."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.nats import Nats
+from support.traffic import eventually
+
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.fleet.client import Connection, Unreachable, run
+from xdpguard.fleet.keys import BUCKET
+from xdpguard.fleet.link import Link, Sending
+from xdpguard.fleet.state import State
+from xdpguard.policy.fleet import Fleet, FleetTls, check_server, fleet_faults
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Nats]:
+    with Nats(tmp_path) as made:
+        made.ask(lambda it: it.make())
+        yield made
+
+
+class Listener:
+    """A host without a data plane."""
+
+    def __init__(self, engine: Nats, name: str = "web1") -> None:
+        self.link = Link(Fleet((engine.url,), name))
+        self.state = State()
+        self.whole = 0
+        self.failed: list[str] = []
+        self.sent: list[Sending] = []
+
+    def knows(self, count: int) -> bool:
+        for batch in self.link.taken():
+            if batch.stream:
+                self.whole += 1
+                self.state.become(batch.messages)
+            else:
+                self.state.take(batch.messages)
+            self.sent += batch.sent
+            self.failed += [batch.failed] * bool(batch.failed)
+        return self.link.connected and len(self.state) == count
+
+
+@pytest.fixture
+def host(engine: Nats) -> Iterator[Listener]:
+    made = Listener(engine)
+    assert eventually(lambda: made.knows(0))
+    yield made
+    made.link.close()
+
+
+def block(number: int) -> tuple[str, bytes]:
+    target = f"203.0.113.{number}"
+    data = {"v": 1, "kind": "block", "target": target, "made": time.time()}
+    return f"web9.block.4-cb0071{number:02x}-32", json.dumps(data).encode()
+
+
+def put(*numbers: int, delete: bool = False) -> Callable[[Connection], Awaitable[None]]:
+    async def work(connection: Connection) -> None:
+        for number in numbers:
+            key, data = block(number)
+            await connection.publish(BUCKET, key, None if delete else data)
+
+    return work
+
+
+def test_what_is_published_is_heard(engine: Nats, host: Listener) -> None:
+    engine.ask(put(1, 2, 3))
+    assert eventually(lambda: host.knows(3))
+    engine.ask(put(2, delete=True))
+    assert eventually(lambda: host.knows(2))
+    assert (host.link.gaps, host.whole) == (0, 1)
+    other = Listener(engine, "web2")
+    try:
+        assert eventually(lambda: other.knows(2)), "a snapshot has no deletions"
+        assert other.state.digest == host.state.digest
+    finally:
+        other.link.close()
+
+
+def test_a_missing_message_is_fetched(engine: Nats, host: Listener) -> None:
+    """The number that is not the next tells, and at the end the number of the stream."""
+    host.link.close()
+    host.link = Link(Fleet((engine.url,), "web1"))
+    original = host.link._heard
+
+    def losing(message: object) -> None:
+        if b"203.0.113.2" not in (getattr(message, "data", b"") or b""):
+            original(message)  # type: ignore[arg-type]
+
+    host.link._heard = losing  # type: ignore[method-assign]
+    host.link.again()
+    engine.ask(put(1))
+    assert eventually(lambda: host.knows(1))
+    engine.ask(put(2, 3))
+    assert eventually(lambda: host.knows(3)), "fetched because of 3"
+
+
+def test_after_the_server_was_away_only_what_is_new_is_read(engine: Nats, host: Listener) -> None:
+    engine.ask(put(1, 2))
+    assert eventually(lambda: host.knows(2))
+    engine.kill()
+    assert eventually(lambda: not host.link.connected)
+    engine.start()
+    engine.ask(put(3))
+    engine.ask(put(1, delete=True))
+    assert eventually(lambda: host.knows(2))
+    assert eventually(lambda: "203.0.113.1" not in {str(getattr(it, "target", "")) for it in host.state.all_wanted()})
+    assert host.whole == 1
+    host.knows(2)
+    assert any("was lost" in it for it in host.failed)
+
+
+def test_a_stream_made_anew_is_read_as_a_whole(engine: Nats, host: Listener) -> None:
+    engine.ask(put(1, 2))
+    assert eventually(lambda: host.knows(2))
+    engine.kill()
+    engine.start(empty=True)
+    engine.ask(lambda it: it.make())
+    engine.ask(put(3, 4, 5))
+    assert eventually(lambda: host.knows(3), 60)
+    assert host.whole == 2
+
+
+def test_what_a_host_publishes_is_confirmed(host: Listener) -> None:
+    key, data = block(7)
+    host.link.publish([Sending(BUCKET, key, data)])
+    assert eventually(lambda: host.knows(1) and bool(host.sent))
+    assert host.sent == [Sending(BUCKET, key, data)]
+
+
+def test_who_cannot_be_reached_or_refuses(engine: Nats, tmp_path: Path) -> None:
+    engine.kill()
+    with pytest.raises(Unreachable, match="cannot be used"):
+        engine.ask(put(1))
+    broken = tmp_path / "login"
+    broken.write_text("user = 1")
+    with pytest.raises(UsageError, match="not a credentials file"):
+        run(Fleet((engine.url,), "x", str(broken)), put(1))
+    with pytest.raises(XdpguardError, match="cannot be read"):
+        run(Fleet((engine.url,), "x", str(tmp_path / "nothing")), put(1))
+
+
+def test_a_host_without_permission_is_told(tmp_path: Path) -> None:
+    login = tmp_path / "login"
+    login.write_text('user = "web1"\npassword = "secret"\n')
+    permitted = '{publish: {allow: ["$KV.xdpguard.web1.>", "$JS.API.>"]}, subscribe: {allow: ["_INBOX_web1.>"]}}'
+    accounts = (
+        "accounts { A { jetstream: enabled, users: [{user: web1, password: secret, permissions: "
+        f"{permitted}" + "}, {user: op, password: secret}] } }"
+    )
+    with Nats(tmp_path, accounts) as engine:
+        its = Fleet((engine.url,), "web1", str(login))
+        with pytest.raises(Unreachable, match="Authorization"):
+            engine.ask(put(1))
+        run(its, lambda it: it.make())
+        with pytest.raises(Unreachable, match=r"does not let this host publish web9\.block"):
+            run(its, put(1))
+        key, data = block(1)
+        run(its, lambda it: it.publish(BUCKET, key.replace("web9", "web1"), data))
+
+
+@pytest.mark.parametrize("url", ["nats.example", "http://x", "nats://", "nats://u:p@x", "nats://x y", "nats://x:99999"])
+def test_what_is_no_server(url: str) -> None:
+    with pytest.raises(UsageError):
+        check_server(url)
+
+
+def test_what_is_wrong_in_the_configuration() -> None:
+    assert list(fleet_faults(Fleet(("nats://x:1", "tls://[::1]:4"), "web_1-x"))) == []
+    wrong = Fleet(("x",), "a b", tls=FleetTls(cert="x"), clock_skew="2h")
+    assert [name for name, _ in fleet_faults(wrong)] == ["server", "name", "tls", "clock_skew"]

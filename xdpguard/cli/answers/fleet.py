@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The answer of fleet status: this host, and all others as they publish it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from xdpguard import units
+from xdpguard.fleet.hosts import SILENT, HostState, Standing
+from xdpguard.policy.fleet import Fleet
+from xdpguard.policy.rule import Mode
+
+COLUMNS = ("host", "version", "seen", "mode", "wanted", "held", "refused", "bans", "floods", "digest")
+NUMBERS = "wanted held refused bans"
+
+
+class HostAnswer(Struct, frozen=True):
+    """One host. ``age``: seconds since it last published about itself; ``silent``: too many."""
+
+    version: str
+    age: float
+    silent: bool
+    mode: str
+    digest: str
+    entries: int
+    wanted: int
+    held: int
+    refused: int
+    broken: int
+    keeping: bool
+    floods: list[str]
+    bans: int
+
+    @classmethod
+    def of(cls, its: HostState) -> HostAnswer:
+        """Convert what a host published."""
+        age = max(0.0, time.time() - its.at)
+        return cls(
+            its.version,
+            age,
+            age > SILENT,
+            its.mode,
+            its.digest,
+            its.entries,
+            its.wanted,
+            its.held,
+            its.refused,
+            its.broken,
+            its.keeping,
+            list(its.floods),
+            its.bans,
+        )
+
+
+class FleetStatus(Struct, frozen=True):
+    """``connected``: as `run` found it last; ``reached``: by this command; ``agree``: whether all hosts that are not
+    silent know the same, None if fewer than two do; ``heard``: Unix time of the last message, None: never.
+    """
+
+    name: str
+    server: list[str]
+    mode: Mode
+    connected: bool
+    failed: str
+    reached: bool
+    gaps: int
+    heard: float | None
+    outbox: int
+    here: HostAnswer
+    agree: bool | None
+    hosts: dict[str, HostAnswer]
+
+    @classmethod
+    def of(cls, its: Fleet, here: Standing, outbox: int, others: dict[str, HostState], failed: str) -> FleetStatus:
+        """Put the answer together."""
+        hosts = {name: HostAnswer.of(it) for name, it in others.items()}
+        digests = [it.digest for it in hosts.values() if not it.silent]
+        return cls(
+            its.name,
+            list(its.server),
+            its.limits.mode,
+            here.connected,
+            here.failed,
+            not failed,
+            here.gaps,
+            here.heard or None,
+            outbox,
+            HostAnswer.of(here.state),
+            len(set(digests)) == 1 if len(digests) > 1 else None,
+            hosts,
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yield what people are told before the table of hosts."""
+        yield f"host {self.name} in the fleet of {', '.join(self.server)}, {self.mode} mode"
+        if not self.here.version:
+            yield "xdpguard run has not followed the fleet here yet; start it with: xdpguard run"
+        else:
+            state = "connected" if self.connected else f"not connected: {self.failed or 'not yet'}"
+            yield f"xdpguard run, {units.span(self.here.age)} ago: {state}; {self.gaps:,} gaps"
+            yield f"wanted {self.here.wanted:,}, held {self.here.held:,}, refused {self.here.refused:,}"
+        if self.outbox:
+            yield f"still to be published: {self.outbox:,}"
+        if self.here.keeping:
+            yield "the server lost its entries: this host keeps what it has; to decide: xdpguard fleet publish"
+        if self.agree is not None:
+            yield "all hosts know the same entries" if self.agree else "hosts differ in the entries they know"
+
+
+def row(name: str, its: HostAnswer) -> list[str]:
+    """Return the line of a host in the table."""
+    seen = f"{units.span(its.age)} ago" + (", silent" if its.silent else "")
+    numbers = (its.wanted, its.held, its.refused, its.bans)
+    return [name, its.version, seen, its.mode, *(f"{it:,}" for it in numbers), ", ".join(its.floods), its.digest]

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The commands fleet join, leave, status, mode and publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xdpguard.cli import render
+from xdpguard.cli.answers.fleet import COLUMNS, NUMBERS, FleetStatus, row
+from xdpguard.cli.session import controller, options, remembered_policy
+from xdpguard.errors import UsageError, XdpguardError
+
+if TYPE_CHECKING:
+    from xdpguard.fleet.client import Connection
+
+_JOIN_EXAMPLES = """
+\b
+Examples:
+  xdpguard fleet join nats://192.0.2.5
+  xdpguard fleet join tls://nats.example.net:4222 --name web1 --credentials /etc/xdpguard/web1.toml --ca ca.pem
+  xdpguard fleet join nats://192.0.2.5 --mode shadow     count what the fleet's entries would drop
+\b
+The server is nats-server with JetStream. `run` follows it: what any host blocks for the fleet is in force on all.
+A host keeps what it needs, and its own allow rules, whatever the fleet wants; [fleet] in the configuration sets limits.
+"""
+
+fleet_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Share entries with other hosts through a NATS server."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
+    for command in (leave, status, mode, publish):
+        fleet_app.command()(command)
+    app.add_typer(fleet_app, name="fleet")
+
+
+def join(
+    context: typer.Context,
+    server: Annotated[list[str], typer.Argument(metavar="URL...", help="nats://HOST[:PORT], or tls:// for TLS.")],
+    name: Annotated[
+        str, typer.Option("--name", metavar="HOST", help="Publish under this name; default: hostname.")
+    ] = "",
+    credentials: Annotated[
+        Path | None, typer.Option("--credentials", metavar="FILE", help="User and password, or a .creds file.")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="Who signs the server's certificate.")] = None,
+    cert: Annotated[Path | None, typer.Option("--cert", metavar="FILE", help="This host's certificate.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The certificate's key.")] = None,
+    mode: Annotated[str, typer.Option("--mode", metavar="MODE", help="enforce, or shadow: only count.")] = "enforce",
+) -> None:
+    """Join a fleet: `run` puts its entries in force from now on."""
+    from xdpguard.fleet import client, settings
+    from xdpguard.policy.fleet import Fleet, FleetTls, fleet_faults, own_name
+
+    if mode not in ("enforce", "shadow"):
+        raise UsageError(f"not a mode: {mode!r}", "write enforce or shadow")
+    tls = FleetTls(*(str(it.absolute()) if it else "" for it in (ca, cert, key)))
+    file = str(credentials.absolute()) if credentials else ""
+    its = Fleet(tuple(server), name or own_name(), file, tls, "shadow" if mode == "shadow" else "enforce")
+    for _, fault in fleet_faults(its):
+        raise fault
+
+    async def look(connection: Connection) -> None:
+        await connection.make()
+
+    client.run(its, look)
+    with controller(options(context)) as session:
+        settings.record(session.store, its)
+        wins = remembered_policy(session, options(context)).fleet.server
+    render.say(f"joined the fleet of {', '.join(server)} as {its.name}")
+    if wins:
+        render.note("the configuration file has a [fleet] server, which wins over this")
+    render.note("xdpguard run follows it; entries are for the fleet with: xdpguard block TARGET --fleet")
+
+
+def leave(context: typer.Context) -> None:
+    """Leave the fleet: remove what it wanted here. What this host published stays, until it is removed there."""
+    from xdpguard.control.foreign import Foreign
+    from xdpguard.fleet import settings
+    from xdpguard.policy.rule import FLEET
+
+    with controller(options(context)) as session:
+        if remembered_policy(session, options(context)).fleet.server:
+            raise XdpguardError(
+                "the configuration file has a [fleet] server", "remove it there, and then: xdpguard fleet leave"
+            )
+        if settings.joined(session.store) is None:
+            raise XdpguardError("this host belongs to no fleet", "nothing was changed")
+        answer = Foreign(session.ruleset, FLEET).replace([])
+        settings.record(session.store, None)
+    done = "removed what it wanted here" if answer.changed else "nothing of it was in force here"
+    render.say(f"left the fleet; {done}")
+
+
+def status(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Show how this host and all others of the fleet stand, and whether they know the same."""
+    from xdpguard.fleet import client, hosts, settings
+    from xdpguard.fleet.keys import HOSTS
+    from xdpguard.store.fleet import outbox
+
+    with controller(options(context), read_only=True) as session:
+        its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
+        here, waiting = hosts.recorded(session.store) or hosts.Standing(), len(outbox(session.store))
+
+    async def look(connection: Connection) -> dict[str, hosts.HostState]:
+        found = {it.key: hosts.decode(it.data) for it in await connection.read(HOSTS) if it.data is not None}
+        return {name: state for name, state in sorted(found.items()) if state is not None}
+
+    failed, others = "", {}
+    try:
+        others = client.run(its, look)
+    except client.Unreachable as error:
+        failed = str(error)
+    answer = FleetStatus.of(its, here, waiting, others, failed)
+    if as_json:
+        render.print_json(answer)
+        return
+    for line in answer.lines():
+        render.say(line)
+    if others:
+        render.print_table(COLUMNS, [row(name, it) for name, it in answer.hosts.items()], right=NUMBERS)
+    if failed:
+        render.note(f"{failed}; the other hosts are not shown")
+
+
+def mode(
+    context: typer.Context, wanted: Annotated[str, typer.Argument(metavar="enforce|shadow", help="What it does here.")]
+) -> None:
+    """Enforce the fleet's entries on this host, or only count what they would drop."""
+    import msgspec
+
+    from xdpguard.fleet import settings
+
+    if wanted not in ("enforce", "shadow"):
+        raise UsageError(f"not a mode: {wanted!r}", "write enforce or shadow")
+    with controller(options(context)) as session:
+        if remembered_policy(session, options(context)).fleet.mode is not None:
+            raise XdpguardError("the configuration file gives [fleet] mode", "change it there, and reload: SIGHUP")
+        its = settings.joined(session.store)
+        if its is None:
+            raise XdpguardError("this host has not joined a fleet", "give [fleet] mode in the configuration file")
+        settings.record(session.store, msgspec.structs.replace(its, mode=wanted))
+    done = "are enforced" if wanted == "enforce" else "only count what they would drop"
+    render.say(f"the fleet's entries {done} on this host as soon as xdpguard run sees it, within a second")
+
+
+def publish(context: typer.Context) -> None:
+    """After the server lost its data: publish what this host keeps, and have all hosts follow that.
+
+    It needs an operator's credentials where the server has permissions. What other hosts alone kept ends there."""
+    from xdpguard.fleet import client, settings
+    from xdpguard.fleet.keys import BUCKET, SETTLED, Key
+    from xdpguard.fleet.message import encode, value_of
+    from xdpguard.policy.rule import CLI, FLEET, NewRule
+    from xdpguard.policy.target import parse_prefix
+    from xdpguard.store import origins
+
+    with controller(options(context), read_only=True) as session:
+        its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
+        held = origins.parts_of(session.store, its.limits.mode, FLEET)
+    rules = [NewRule(kind, parse_prefix(text)[0], why, FLEET, 0.0, end) for (kind, text), (why, end) in held.items()]
+
+    async def work(connection: Connection) -> int:
+        await connection.make()
+        there = {it.key.partition(".")[2] for it in await connection.read() if it.data is not None}
+        rows: dict[str, bytes | None] = {}
+        for rule in rules:
+            key = Key(its.name, "allow" if rule.kind == "allow" else "block", parse_prefix(str(rule.target))[0])
+            if str(key).partition(".")[2] not in there:
+                rows[str(key)] = encode(value_of(rule, CLI))
+        await connection.publish_all(BUCKET, rows)
+        await connection.publish(BUCKET, SETTLED, (await connection.place()).stream.encode())
+        return len(rows)
+
+    count = client.run(its, work)
+    render.say(f"published {count:,} entries that the server had not; all hosts follow it from now on")

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How hosts stand: what each publishes about itself, and what `run` records for `fleet status` here."""
+
+from __future__ import annotations
+
+import msgspec
+
+from xdpguard.store import fleet as stored
+from xdpguard.store.database import Store
+
+SILENT = 150.0  # seconds without a word after which a host counts as silent; each publishes once a minute
+
+
+class HostState(msgspec.Struct, frozen=True):
+    """How a host stands. ``digest``: of what it knows to be wanted, the same on all that know the same.
+
+    ``entries``: keys in the bucket; ``wanted``: targets; ``held``: rules and filters of the fleet that are in force
+    there; ``refused``: those it may not put in force; ``broken``: keys with a value that is none; ``keeping``:
+    it keeps what it had, because the server lost its data; ``floods``: interfaces with a flood now; ``bans``: of its
+    guard; ``at``: Unix time.
+    """
+
+    v: int = 1
+    version: str = ""
+    mode: str = "enforce"
+    digest: str = ""
+    entries: int = 0
+    wanted: int = 0
+    held: int = 0
+    refused: int = 0
+    broken: int = 0
+    keeping: bool = False
+    floods: tuple[str, ...] = ()
+    bans: int = 0
+    at: float = 0.0
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How `run` found the fleet last. ``failed``: why the server could not be used; ``heard``: Unix time, 0: never."""
+
+    connected: bool = False
+    failed: str = ""
+    gaps: int = 0
+    heard: float = 0.0
+    state: HostState = HostState()
+
+
+def decode(data: bytes) -> HostState | None:
+    """Parse what a host published about itself; None if this is no such state of a known version."""
+    try:
+        found = msgspec.json.decode(data, type=HostState)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return found if found.v == 1 else None
+
+
+def record(store: Store, its: Standing) -> None:
+    """Record how `run` finds the fleet."""
+    with store.transaction():
+        store.put_fact(stored.STATE, msgspec.json.encode(its).decode())
+
+
+def recorded(store: Store) -> Standing | None:
+    """Return how `run` found the fleet last; None if it never did."""
+    text = store.fact(stored.STATE)
+    try:
+        return msgspec.json.decode(text, type=Standing) if text else None
+    except msgspec.DecodeError:
+        return None

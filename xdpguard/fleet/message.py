@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Values of the fleet's entries: JSON with a version. What is foreign or broken raises ValueError that says how."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+import msgspec
+
+from xdpguard.errors import UsageError
+from xdpguard.fleet.keys import Key, parse_key
+from xdpguard.policy.filters import FilterEntry, new_filter
+from xdpguard.policy.foreign import Entry
+from xdpguard.policy.rule import CLI, FLEET, NewRule
+from xdpguard.policy.target import Prefix
+
+VERSION = 1
+LARGEST = 8192  # bytes of a value
+_FOLLOWING = 3e11  # Unix time, seconds: beyond any calendar
+
+
+class Value(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The value of a key; unknown fields of later minor versions are ignored.
+
+    ``end``: Unix time, None for never; ``made``: when it was published; ``origin``: who decided it there, such as
+    guard or cli. The rest: of filters only, as in the configuration file.
+    """
+
+    v: int
+    kind: str
+    target: str
+    made: float
+    end: float | None = None
+    reason: str = ""
+    origin: str = "cli"
+    match: str = ""
+    action: str = ""
+    limit: str = ""
+    burst: str = ""
+    per: str = "filter"
+    shadow: bool = False
+
+
+class Record(NamedTuple):
+    """An entry that a host or an operator wants, and who decided it there."""
+
+    key: Key
+    entry: Entry
+    origin: str
+
+
+_DECODER = msgspec.json.Decoder(Value)
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode(value: Value) -> bytes:
+    """Return a value as it is published."""
+    return _ENCODER.encode(value)
+
+
+def value_of(rule: NewRule, origin: str) -> Value:
+    """Return what to publish for a rule. ``origin``: who decided it on this host."""
+    return Value(VERSION, rule.kind, str(rule.target), time.time(), rule.expires, rule.reason, origin)
+
+
+def filter_value(its: FilterEntry, end: float | None) -> Value:
+    """Return what to publish for a filter."""
+    made = Value(VERSION, "filter", its.name, time.time(), end, its.reason, CLI)
+    return msgspec.structs.replace(
+        made, match=its.match, action=its.action, limit=its.limit, burst=its.burst, per=its.per, shadow=its.shadow
+    )
+
+
+def decode(name: str, data: bytes) -> Record:
+    """Parse a key and its value. Raise ValueError, with what is wrong, if this is no entry of a known version."""
+    key = parse_key(name)
+    if len(data) > LARGEST:
+        raise ValueError(f"its value is longer than {LARGEST:,} bytes")
+    try:
+        its = _DECODER.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"its value is not an entry: {error}") from error
+    if its.v != VERSION:
+        raise ValueError(f"its value has version {its.v}, and this xdpguard knows version {VERSION}")
+    if its.kind != key.kind or its.target != str(key.target):
+        raise ValueError("its value is about another target than its key")
+    if not _is_time(its.made) or (its.end is not None and not _is_time(its.end)):
+        raise ValueError("its times are not Unix times")
+    return Record(key, _entry(key, its), its.origin[:32])
+
+
+def _is_time(value: float) -> bool:
+    return math.isfinite(value) and 0 <= value < _FOLLOWING
+
+
+def _entry(key: Key, its: Value) -> Entry:
+    if isinstance(key.target, Prefix) and key.kind != "filter":
+        return NewRule(key.kind, key.target, its.reason, FLEET, its.made, its.end)
+    entry = FilterEntry(str(key.target), its.match, its.action, its.limit, its.burst, its.per, its.shadow)
+    try:
+        return new_filter(entry, FLEET, its.made, its.end)._replace(reason=its.reason)
+    except UsageError as error:
+        raise ValueError(f"it is not a filter as this xdpguard knows them: {error}") from error

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Metrics of the fleet's common entries, as the service's loop found them last."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from xdpguard.metrics.samples import Gathering
+
+
+class FleetFigures(NamedTuple):
+    """How this host stands in its fleet. ``heard``: when the last message came, Unix time, 0 for never."""
+
+    connected: bool
+    wanted: int
+    held: int
+    refused: int
+    broken: int
+    outbox: int
+    gaps: int
+    heard: float
+
+
+def put(out: Gathering, its: FleetFigures) -> None:
+    """Add the figures."""
+    out.put("xdpguard_fleet_connected", its.connected)
+    for of in ("wanted", "held", "refused", "broken"):
+        out.put("xdpguard_fleet_entries", getattr(its, of), of)
+    out.put("xdpguard_fleet_outbox", its.outbox)
+    out.put("xdpguard_fleet_gaps_total", its.gaps)
+    if its.heard:
+        out.put("xdpguard_fleet_last_message_timestamp_seconds", its.heard)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The fleet as part of the service: what comes is put in force, what this host decides is published. Never raises."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from xdpguard import __version__
+from xdpguard.control.controller import Controller
+from xdpguard.dataplane.sys.pins import Pins
+from xdpguard.dataplane.tables import guard
+from xdpguard.errors import XdpguardError
+from xdpguard.fleet import hosts
+from xdpguard.fleet.keys import BUCKET, HOSTS
+from xdpguard.fleet.settings import settings
+from xdpguard.metrics.fleet import FleetFigures
+from xdpguard.metrics.status import Status
+from xdpguard.net.links import Link as Interface
+from xdpguard.policy.fleet import Fleet as Settings
+from xdpguard.policy.model import Policy
+from xdpguard.policy.rule import FLEET, GUARD
+from xdpguard.service import fleet_own
+from xdpguard.service.fleet_force import Force
+from xdpguard.service.floods import name_of
+from xdpguard.service.log import in_words
+from xdpguard.service.needs import Needs
+from xdpguard.store import fleet as stored
+from xdpguard.store import origins
+
+if TYPE_CHECKING:
+    from xdpguard.fleet.link import Link
+
+_log = logging.getLogger(__name__)
+
+_OFTEN, _SELDOM = 10.0, 60.0  # seconds between two words about this host: when something changed, and otherwise
+
+
+class Fleet:
+    """Belongs to the daemon's thread."""
+
+    def __init__(
+        self, session: Callable[[], AbstractContextManager[Controller]], pins: Pins, needs: Needs, status: Status
+    ) -> None:
+        """``session`` opens the controller with the lock held; ``needs`` knows what the host needs."""
+        self._session = session
+        self._pins = pins
+        self._needs = needs
+        self._status = status
+        self._settings: Settings | None = None
+        self._link: Link | None = None
+        self._force: Force | None = None
+        self._places: Collection[str] = ("",)
+        self._failed = self._fault = ""
+        self._deleted: set[str] = set()  # keys that this host itself deletes
+        self._told = hosts.HostState()
+        self._told_at = float("-inf")
+
+    def filenos(self) -> list[int]:
+        """Return the descriptors to wait for."""
+        return [self._link.fileno()] if self._link else []
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._link is not None:
+            self._link.close()
+        self._link = self._force = None
+        self._status.fleet = None
+
+    def look(
+        self, session: Controller, policy: Policy, interfaces: Iterable[Interface], places: Collection[str]
+    ) -> None:
+        """Follow the settings, and say how this host stands. The lock is held."""
+        self._places = {"", *places}
+        wanted = settings(session.store, policy.fleet)
+        if wanted != self._settings:
+            self._follow(wanted)
+        if self._link is None or self._force is None:
+            return
+        self._force.pend(stored.outbox(session.store))
+        self._report(session, interfaces)
+
+    def share(self, session: Controller) -> None:
+        """Publish what is recorded to be published, and the guard's bans by choice. The lock is held."""
+        if self._link is None or self._force is None or self._settings is None or not self._link.connected:
+            return
+        from xdpguard.fleet.link import Sending
+
+        rows = stored.outbox(session.store)
+        found = [Sending(BUCKET, key, value.encode() or None) for key, value in rows.items()]
+        if self._force.known:
+            own = fleet_own.due(session.store, self._force.state, self._settings)
+            found += [Sending(BUCKET, *it) for it in own if it[0] not in rows]
+        self._deleted = {it.key for it in found if it.data is None}
+        self._link.publish(found)
+
+    def drain(self) -> None:
+        """Put in force what came."""
+        if self._force is None or self._link is None:
+            return
+        batches = self._link.taken()
+        for batch in batches:
+            if batch.failed:
+                _log.warning(f"fleet: {batch.failed}")
+            elif self._failed and not batch.stream:
+                _log.info("fleet: connected again")
+            self._failed = batch.failed
+            if batch.messages or batch.stream:
+                self._force.take(batch.messages, batch.stream, self._deleted)
+            if batch.stream:
+                _log.info(f"fleet: connected; it wants {len(self._force.state):,} entries")
+        sent = [it for batch in batches for it in batch.sent]
+        if not sent and not self._force.due:
+            return
+        try:
+            with self._session() as session:
+                if sent:
+                    with session.store.transaction():
+                        for it in sent:
+                            stored.published(session.store, it.key, (it.data or b"").decode())
+                self._force.apply(session, self._places, self._needs.found, self._link.addresses)
+            self._fault = ""
+        except Exception as error:  # tried again with the next message, and each second
+            if in_words(error) != self._fault:
+                self._fault = in_words(error)
+                _log.error(f"fleet: what it wants could not be put in force: {self._fault}")
+
+    def _follow(self, wanted: Settings | None) -> None:
+        from xdpguard.fleet.link import Link  # loads asyncio
+
+        self.close()
+        self._settings = wanted
+        if wanted is None:
+            _log.info("this host has left its fleet")
+            return
+        self._link, self._force = Link(wanted), Force(wanted)
+        _log.info(f"fleet: host {wanted.name}, {wanted.mode} mode, server {', '.join(wanted.server)}")
+
+    def _report(self, session: Controller, interfaces: Iterable[Interface]) -> None:
+        """Record how this host stands, for `fleet status` here, and publish it."""
+        from xdpguard.fleet.link import Sending
+
+        assert self._link is not None
+        assert self._force is not None
+        assert self._settings is not None
+        its, state, store = self._settings, self._force.state, session.store
+        mode = its.limits.mode
+        held = origins.count_of(store, mode, FLEET) + sum(it.source == FLEET for it in session.filters.stored.all())
+        now = hosts.HostState(
+            version=__version__,
+            mode=mode,
+            digest=state.digest,
+            entries=state.keys,
+            wanted=len(state),
+            held=held,
+            refused=len(self._force.refused),
+            broken=len(state.broken),
+            keeping=self._force.keeping,
+            floods=tuple(self._floods(interfaces)),
+            bans=origins.count_of(store, "enforce", GUARD),
+        )
+        link, waiting = self._link, len(stored.outbox(store))
+        self._status.fleet = FleetFigures(
+            link.connected, now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard
+        )
+        known = msgspec.structs.replace(now, at=time.time())
+        standing = hosts.Standing(link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known)
+        before = hosts.recorded(store)
+        changed = now != self._told
+        if before is None or (before.connected, before.failed) != (standing.connected, standing.failed) or changed:
+            hosts.record(store, standing)
+        age = time.monotonic() - self._told_at
+        if link.connected and self._force.known and (age >= _SELDOM or (changed and age >= _OFTEN)):
+            self._told, self._told_at = now, time.monotonic()
+            hosts.record(store, standing)
+            link.publish([Sending(HOSTS, its.name, msgspec.json.encode(known))])
+
+    def _floods(self, interfaces: Iterable[Interface]) -> Iterable[str]:
+        for it in interfaces:
+            try:
+                state = guard.read(self._pins, it.name, it.netns)
+            except (XdpguardError, OSError):  # detached meanwhile
+                continue
+            if state.until != guard.ALWAYS and state.active():
+                yield name_of(it)
