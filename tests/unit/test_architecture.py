@@ -28,6 +28,7 @@ FLOORS = [
     {"metrics", "explain", "doctor"},
     {"service", "bench", "tui"},
     {"cli"},
+    {"api"},
 ]
 
 

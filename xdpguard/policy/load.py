@@ -13,6 +13,7 @@ import msgspec
 
 from xdpguard import files
 from xdpguard.errors import UsageError
+from xdpguard.policy.api_values import api_faults
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
 from xdpguard.policy.filters import FilterEntry, FilterFault, parse_filters
 from xdpguard.policy.metrics import metrics_faults
@@ -57,7 +58,11 @@ def load(path: Path) -> Policy:
         raise _explained(path, text, str(error)) from error
     policy = msgspec.structs.replace(policy, attach=attach, filters=filters)
     _check_rules(path, text, policy)
-    for table, faults in (("guard", guard_faults(policy.guard)), ("metrics", metrics_faults(policy.metrics))):
+    for table, faults in (
+        ("guard", guard_faults(policy.guard)),
+        ("metrics", metrics_faults(policy.metrics)),
+        ("api", api_faults(policy.api)),
+    ):
         for name, fault in faults:
             where = f"{path}:{_line_of(text, [table, name])}"
             raise UsageError(f"{where}: {table}.{name}: {fault}", fault.remedy)

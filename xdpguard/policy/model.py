@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from xdpguard.policy.api import Api
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.filters import FilterEntry
 
@@ -154,5 +155,6 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     lists: dict[str, ListFile] = field(default_factory=dict)
     default: Default = field(default_factory=Default)
     metrics: Metrics = field(default_factory=Metrics)
+    api: Api = field(default_factory=Api)
     attach: tuple[AttachTo, ...] = ()  # from separate tables, see attach.py
     filters: tuple[FilterEntry, ...] = ()  # from tables, too, see filters.py

@@ -27,6 +27,7 @@ from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import parse_duration
 from xdpguard.service.answers import Answers
+from xdpguard.service.api import Api
 from xdpguard.service.floods import Floods
 from xdpguard.service.following import Following
 from xdpguard.service.host import Host
@@ -92,14 +93,14 @@ class Daemon:
         self._survey = Survey()
         self._failures = Failures()
         self._metrics = Service(pins, store)
+        self._api = Api(store.parent.name)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raise XdpguardError if the service cannot start."""
         with ExitStack() as stack:
             told = stack.enter_context(signals.waking(lambda number, frame: None, *signals.ENDING))
-            stack.callback(self._looks.close)
-            stack.callback(self._metrics.close)
-            stack.callback(self._store.close)
+            for part in (self._looks, self._metrics, self._store, self._api):
+                stack.callback(part.close)
             with self._session() as session:
                 self._unconfirmed.look(session.store)
                 # Restore sysctls first: this works whatever else is wrong.
@@ -151,6 +152,7 @@ class Daemon:
 
     def _ticked(self) -> None:
         self._metrics.tick(self._guard.mode, self._upkeep.audit, self._upkeep.audited, self._following.awaited())
+        self._api.apply(self._policy.api)
 
     def _guarded_tick(self) -> None:
         try:
