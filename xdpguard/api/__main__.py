@@ -17,6 +17,8 @@ from xdpguard.service import log
 
 _log = logging.getLogger("xdpguard.api")
 
+_UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: to be tried again
+
 
 def main(text: str) -> int:
     """Serve; return the exit code. Whatever keeps it from that is logged, on the standard error of ``run``."""
@@ -42,6 +44,10 @@ def main(text: str) -> int:
     except XdpguardError as error:
         _log.error(f"the API is not served: {error}; {error.remedy}; then send SIGHUP")
         return error.exit_code
+    except Exception as error:
+        _log.error(f"the API is not served: {log.in_words(error)}")
+        _log.debug("where it happened:", exc_info=error)
+        return _UNEXPECTED
     return 0
 
 

@@ -26,6 +26,7 @@ from xdpguard.units import visible
 _log = logging.getLogger(__name__)
 
 _MOST = 64  # connections at once
+_ASKED = PATIENCE + 2  # seconds for a request; one whose head came in time is told before
 _TAKEN = 3 * PATIENCE  # seconds for a request, its command, and the answer
 _QUIET = 10.0  # seconds in which only one refused token is logged; the others are counted
 _TOKEN = (16, 4096)  # bytes
@@ -114,7 +115,7 @@ class Protocol(H11Protocol):
             self.client = (_peer(its), 0)
         loop = asyncio.get_running_loop()
         self._timers = [
-            loop.call_later(PATIENCE, lambda: self.asked() or transport.abort()),
+            loop.call_later(_ASKED, lambda: self.asked() or transport.abort()),
             loop.call_later(_TAKEN, transport.abort),
         ]
 

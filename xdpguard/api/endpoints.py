@@ -62,13 +62,9 @@ class Endpoint:
             found += options(its, self.arguments)
             named |= {name: getattr(its, name) for name in self.arguments if hasattr(its, name)}
         found += [f"--{name}={value}" for name, value in path.items() if name not in self.arguments]
-        return [
-            *found,
-            *([] if self.said else ["--json"]),
-            "--",
-            *(it for name in self.arguments for it in words(named[name])),
-            *self.tail,
-        ]
+        found += [] if self.said else ["--json"]
+        plain = [*(word for name in self.arguments for word in words(named[name])), *self.tail]
+        return [*found, "--", *plain] if plain else found
 
 
 _TARGETS, _TARGET, _NAME = ("targets",), ("target",), ("name",)

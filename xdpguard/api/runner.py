@@ -73,7 +73,9 @@ class Runner:
                 os.pwrite(files[0], given, 0)
                 code = await self._child(list(arguments), files)
                 _, printed, told, failure = (_content(file) for file in files)
-        notes = [line.removeprefix("xdpguard: ").removeprefix("note: ") for line in _text(told).splitlines()]
+        lines = (line.removeprefix("xdpguard: ") for line in _text(told).splitlines())
+        # That it waited for its turn is no longer so.
+        notes = [line.removeprefix("note: ") for line in lines if not line.startswith("waiting for another")]
         why = msgspec.json.decode(failure, type=Failure) if failure else None
         return Outcome(code, printed, notes, why)
 

@@ -33,6 +33,7 @@ _HANDSHAKE = 10.0  # seconds for TLS
 _GRACE = 5  # seconds for requests in progress at the end
 _LONGEST_HEAD = 16_384  # bytes of a request's headers
 _LARGEST_KEY = 65_536
+_FREEBIND = 15  # IP_FREEBIND of linux/in.h
 _WHY = {
     errno.EADDRINUSE: ("in use", "set another address in [api] listen, or stop the process that uses it (ss -ltnp)"),
     errno.EACCES: ("not allowed", "set a port of 1024 or above in [api] listen"),
@@ -143,7 +144,7 @@ def _tcp(address: Address) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.setsockopt(socket.SOL_IP, socket.IP_FREEBIND, 1)  # the address may come up later
+        made.setsockopt(socket.SOL_IP, _FREEBIND, 1)  # the address may come up later
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:

@@ -33,15 +33,19 @@ class Api:
         self._process: subprocess.Popen[bytes] | None = None
         self._start_at: float | None = None
         self._end_by: float | None = None  # when it is killed that was told to end
+        self._renewed = False  # the configuration was read again since it was started
 
     def apply(self, wanted: Wanted) -> None:
         """Serve what a configuration says, or go on to; called on every tick, and waits for nothing."""
         now = time.monotonic()
         mark = (wanted, _changed(wanted.cert), _changed(wanted.key))
-        # Read again, it may work now: the configuration is not all that it depends on.
-        if mark != self._mark or (wanted is not self._wanted and self._process is None):
+        if mark != self._mark:
             self._start_at = now
             self._let_end(now)
+        elif wanted is not self._wanted:
+            # What failed may work now: the configuration is not all that it depends on.
+            self._renewed = True
+            self._start_at = now if self._process is None else self._start_at
         self._wanted, self._mark = wanted, mark
         if self._process is not None and (code := self._process.poll()) is not None:
             self._ended(code, now)
@@ -70,11 +74,14 @@ class Api:
     def _ended(self, code: int, now: float) -> None:
         """Note that the process has ended. Why it cannot serve it has said itself; that is the operator's to mend."""
         told, self._end_by, self._process = self._end_by is not None, None, None
-        if not told and code not in (EXIT_FAILED, EXIT_MISSING):
+        if not told and code in (EXIT_FAILED, EXIT_MISSING):
+            self._start_at = now if self._renewed else None
+        elif not told:
             _log.error(f"the API's process ended with {code}; it is started again in {_AGAIN:g} s")
             self._start_at = now + _AGAIN
 
     def _start(self, now: float) -> None:
+        self._renewed = False
         text = msgspec.json.encode(self._wanted).decode()
         verbose = ["--verbose"] if _log.isEnabledFor(logging.DEBUG) else []
         try:
