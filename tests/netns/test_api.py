@@ -145,6 +145,8 @@ def test_what_is_no_command(api: Served) -> None:
         assert found.status == status, found
         assert words in found.json["error"]
         assert found.json["remedy"] == "see /v1/openapi.json" or words == "NUL"
+    found = api.ask("GET", f"/v1/rules?kind={'x' * 20_000}")
+    assert (found.status, found.json["error"]) == (400, "invalid http request received")
     assert api.ask("GET", "/v1/rules").json == []
     assert "/v1/blocks" in api.ask("GET", "/v1/openapi.json").json["paths"]
 

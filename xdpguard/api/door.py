@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h11
+import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from xdpguard import process
@@ -25,6 +27,7 @@ from xdpguard.units import visible
 
 _log = logging.getLogger(__name__)
 
+LONGEST_HEAD = 16_384  # bytes of a request's line and headers
 _MOST = 64  # connections at once
 _ASKED = PATIENCE + 2  # seconds for a request; one whose head came in time is told before
 _TAKEN = 3 * PATIENCE  # seconds for a request, its command, and the answer
@@ -125,6 +128,16 @@ class Protocol(H11Protocol):
             timer.cancel()
         if self.transport is not None:
             super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP request, or has too long a head, in the form of every other failure."""
+        body = msgspec.json.encode(
+            Failure(msg.rstrip(".").lower(), f"send HTTP/1.1, and at most {LONGEST_HEAD:,} bytes of headers")
+        )
+        head = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+        for event in (h11.Response(status_code=400, headers=head), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def asked(self) -> bool:
         """Return whether the whole request has come."""

@@ -18,6 +18,7 @@ PATH = "/v1/openapi.json"
 _FAILURES = {
     400: "The request is not what this document describes.",
     401: "TCP only: the token is missing or wrong.",
+    404: "There is no such path.",
     408: "The request did not come in time.",
     409: "The command failed: what is asked for contradicts what is so. The command line exits with 1.",
     413: "The request is too large.",

@@ -19,7 +19,7 @@ from uvicorn import Config
 from uvicorn import Server as Uvicorn
 
 from xdpguard.api.application import application
-from xdpguard.api.door import Door, Protocol, private, read_token
+from xdpguard.api.door import LONGEST_HEAD, Door, Protocol, private, read_token
 from xdpguard.api.runner import Runner
 from xdpguard.errors import MissingError, XdpguardError
 from xdpguard.instance import check_own
@@ -31,7 +31,6 @@ _log = logging.getLogger(__name__)
 _BACKLOG = 32
 _HANDSHAKE = 10.0  # seconds for TLS
 _GRACE = 5  # seconds for requests in progress at the end
-_LONGEST_HEAD = 16_384  # bytes of a request's headers
 _LARGEST_KEY = 65_536
 _FREEBIND = 15  # IP_FREEBIND of linux/in.h
 _WHY = {
@@ -100,7 +99,7 @@ def serve(places: dict[str, Place], token_file: str) -> None:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        h11_max_incomplete_event_size=_LONGEST_HEAD,
+        h11_max_incomplete_event_size=LONGEST_HEAD,
         timeout_graceful_shutdown=_GRACE,
         headers=[("Connection", "close"), ("Cache-Control", "no-store")],
     )
