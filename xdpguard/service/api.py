@@ -73,7 +73,9 @@ class Api:
 
     def _ended(self, code: int, now: float) -> None:
         """Note that the process has ended. Why it cannot serve it has said itself; that is the operator's to mend."""
-        told, self._end_by, self._process = self._end_by is not None, None, None
+        told = self._end_by is not None
+        self._let_end(now)
+        self._end_by, self._process = None, None
         if not told and code in (EXIT_FAILED, EXIT_MISSING):
             self._start_at = now if self._renewed else None
         elif not told:
