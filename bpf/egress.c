@@ -3,9 +3,9 @@
  * At an interface's egress (tc, clsact): remembers what was sent to whom, so that the default knows what answers it. It
  * changes no frame and decides nothing.
  *
- * TCP is remembered only if it does not come from a socket that the default finds by itself: connections whose
- * addresses are translated here, of containers or this host's own, and sockets bound to a VLAN or VRF. Everything else
- * that leaves is remembered.
+ * TCP is remembered only if the default does not find its socket by itself: connections whose addresses are translated
+ * here, of containers or this host's own, and sockets bound to a VLAN or VRF. Everything else that leaves is
+ * remembered.
  */
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -22,6 +22,7 @@
 #define XG_SENT_ECHO6 128
 #define XG_SENT_SYN_ACK 0x12
 #define XG_SENT_RST 0x04
+#define XG_SENT_GROUP 1             /* of the first byte of a MAC address: a group's */
 #define XG_SENT_FRESH 1000000000ull /* ns for which an entry is not written again */
 
 /* The beginning of a TCP header; of others the first bytes are read. */
@@ -91,44 +92,18 @@ static __always_inline u32 xg_read_ipv6(struct __sk_buff *skb, u32 at, struct xg
 	return at + sizeof(part);
 }
 
-/* Whether a socket has the addresses that are in the packet: those of a connection that NAT translates are others. */
-static __always_inline bool xg_same_addresses(struct __sk_buff *skb, const struct bpf_sock *sock, u32 network,
-					      const struct xg_sent_key *key)
-{
-	const __be32 *remote = (const void *)key->address;
-	__be32 local[4];
-
-	if (key->ip_version == 4) {
-		if (bpf_skb_load_bytes(skb, network + 12, local, sizeof(local[0])))
-			return false;
-		return sock->dst_ip4 == remote[0] && sock->src_ip4 == local[0];
-	}
-	if (bpf_skb_load_bytes(skb, network + 8, local, sizeof(local)))
-		return false;
-	return sock->dst_ip6[0] == remote[0] && sock->dst_ip6[1] == remote[1] && sock->dst_ip6[2] == remote[2] &&
-	       sock->dst_ip6[3] == remote[3] && sock->src_ip6[0] == local[0] && sock->src_ip6[1] == local[1] &&
-	       sock->src_ip6[2] == local[2] && sock->src_ip6[3] == local[3];
-}
-
-/* Whether a socket sent it that is found without this, by what is in the packet. */
-static __always_inline bool xg_has_socket(struct __sk_buff *skb, u32 network, const struct xg_sent_key *key,
-					  const struct xg_sent_ends *ends)
-{
-	struct bpf_sock *sock = skb->sk;
-
-	return sock && !sock->bound_dev_if && sock->src_port == bpf_ntohs(ends->local) &&
-	       sock->dst_port == ends->remote && xg_same_addresses(skb, sock, network, key);
-}
-
 /*
- * Whether the listener's own cookies answer: SYN cookies have no socket, and their ACK proves itself. Otherwise a SYN
- * flood would evict what is worth remembering.
+ * Whether the default finds the socket of a segment by what is in it. It does not where addresses are translated, nor
+ * for containers that share the interface, nor for sockets bound to a VLAN or VRF. `answer`: it is a SYN-ACK, for which
+ * a listener will do: its SYN cookies have no socket, and their ACK proves itself. A forwarded one is a container's,
+ * though a proxy may listen on that port here.
  */
-static __always_inline bool xg_from_listener(struct __sk_buff *skb, u32 at, const struct xg_sent_key *key)
+static __always_inline bool xg_has_socket(struct __sk_buff *skb, u32 at, const struct xg_sent_key *key, bool answer)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sock;
 	u32 size = sizeof(tuple.ipv4);
+	bool found;
 
 	if (key->ip_version == 4) {
 		__builtin_memcpy(&tuple.ipv4.saddr, key->address, sizeof(tuple.ipv4.saddr));
@@ -147,20 +122,35 @@ static __always_inline bool xg_from_listener(struct __sk_buff *skb, u32 at, cons
 	sock = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!sock)
 		return false;
+	found = sock->state != BPF_TCP_LISTEN || (answer && !skb->ingress_ifindex);
 	bpf_sk_release(sock);
-	return true;
+	return found;
 }
 
-/* Whether what was sent is worth remembering; then the key is complete. `network`, `at`: where headers begin. */
-static __always_inline bool xg_complete(struct __sk_buff *skb, u32 network, u32 at, struct xg_sent_key *key)
+/* Completes the key of a TCP segment. False: it is not remembered. */
+static __always_inline bool xg_sent_tcp(struct __sk_buff *skb, u32 network, u32 at, struct xg_sent_key *key,
+					bool *answer)
+{
+	struct xg_sent_ends ends;
+
+	if (bpf_skb_load_bytes(skb, at, &ends, sizeof(ends)) || ends.flags & XG_SENT_RST)
+		return false;
+	key->local_port = ends.local;
+	key->remote_port = ends.remote;
+	*answer = (ends.flags & XG_SENT_SYN_ACK) == XG_SENT_SYN_ACK;
+	return !xg_has_socket(skb, network, key, *answer);
+}
+
+/* The same of any packet. `network`, `at`: where headers begin. */
+static __always_inline bool xg_complete(struct __sk_buff *skb, u32 network, u32 at, struct xg_sent_key *key,
+					bool *answer)
 {
 	struct xg_sent_ends ends = {};
+	u8 first = 0;
 
-	if (key->protocol == IPPROTO_TCP) {
-		if (bpf_skb_load_bytes(skb, at, &ends, sizeof(ends)) || ends.flags & XG_SENT_RST ||
-		    xg_has_socket(skb, network, key, &ends))
-			return false;
-	} else if (key->protocol == IPPROTO_UDP || key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6) {
+	if (key->protocol == IPPROTO_TCP)
+		return xg_sent_tcp(skb, network, at, key, answer);
+	if (key->protocol == IPPROTO_UDP || key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6) {
 		if (bpf_skb_load_bytes(skb, at, &ends, 8))
 			return false;
 	}
@@ -170,28 +160,39 @@ static __always_inline bool xg_complete(struct __sk_buff *skb, u32 network, u32 
 	}
 	key->local_port = ends.local;
 	key->remote_port = ends.remote;
-	/* A SYN-ACK that is forwarded is a container's, though a proxy may listen on that port here. */
-	return key->protocol != IPPROTO_TCP || (ends.flags & XG_SENT_SYN_ACK) != XG_SENT_SYN_ACK ||
-	       skb->ingress_ifindex || !xg_from_listener(skb, network, key);
+	if (key->protocol == IPPROTO_UDP && !bpf_skb_load_bytes(skb, 0, &first, sizeof(first)) && first & XG_SENT_GROUP)
+		xg_sent_to_group(key);
+	return true;
+}
+
+static __always_inline void xg_remember(enum xg_sent_map map, struct xg_sent_key *key)
+{
+	u64 now = bpf_ktime_get_coarse_ns(), *at = xg_sent_at(map, key);
+
+	if (at) {
+		if (now - *at > XG_SENT_FRESH)
+			*at = now;
+	} else if (map == XG_SENT_CONNECTIONS) {
+		connections.update(key, &now);
+	} else if (map == XG_SENT_SENT) {
+		sent.update(key, &now);
+	} else {
+		served.update(key, &now);
+	}
 }
 
 int xdpguard_egress(struct __sk_buff *skb)
 {
 	struct xg_sent_key key = {};
-	u64 now = bpf_ktime_get_coarse_ns(), *at;
 	__be16 type = 0;
+	bool answer = false;
 	u32 network = xg_network_of(skb, &type), transport;
 
 	if (!network)
 		return TC_ACT_UNSPEC;
 	transport = type == bpf_htons(ETH_P_IP) ? xg_read_ipv4(skb, network, &key) : xg_read_ipv6(skb, network, &key);
-	if (!transport || !xg_complete(skb, network, transport, &key))
-		return TC_ACT_UNSPEC;
-	at = sent.lookup(&key);
-	if (!at)
-		sent.update(&key, &now);
-	else if (now - *at > XG_SENT_FRESH)
-		*at = now;
+	if (transport && xg_complete(skb, network, transport, &key, &answer))
+		xg_remember(xg_sent_map_of(&key, answer), &key);
 	/* Programs behind this one go on. */
 	return TC_ACT_UNSPEC;
 }

@@ -16,6 +16,7 @@ static __always_inline void xg_ask_filters(struct xdp_md *ctx, struct xg_counter
 		return;
 	mine->filtering.then = reason;
 	mine->filtering.resumed = 0;
+	mine->filtering.counted = 0;
 	programs.call(ctx, XG_PROGRAM_FILTERS);
 }
 

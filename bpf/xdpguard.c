@@ -46,7 +46,7 @@ static __always_inline u32 xg_inspect(struct xg_cursor *cursor, struct xg_packet
 
 	if (reason != XG_NEXT)
 		return reason;
-	if (settings->filters)
+	if (counters->filtering.asked)
 		xg_filter_note(cursor, packet, &counters->filtering);
 	xg_count(packet, counters);
 	xg_forget(packet, settings->zero);
@@ -81,7 +81,7 @@ static __always_inline u32 xg_handle(struct xg_cursor *cursor, u32 length, u8 ip
 
 	if (reason == XG_NEXT)
 		xg_hand_over(&packet, &counters->handover);
-	if (settings->filters)
+	if (counters->filtering.asked)
 		counters->filtering.needed = packet.needed;
 	return reason;
 }
@@ -100,13 +100,15 @@ int xdpguard(struct xdp_md *ctx)
 	length = xg_frame_length(ctx);
 	reason = xg_parse_frame(ctx, &cursor, length, rules->zero, &type);
 	if (reason == XG_NEXT) {
+		/* Read once: the filters are asked about what was noted for them. */
+		mine->filtering.asked = rules->filters;
 		if (type == bpf_htons(ETH_P_IP))
 			reason = xg_handle(&cursor, length, 4, mine, rules);
 		else if (type == bpf_htons(ETH_P_IPV6))
 			reason = xg_handle(&cursor, length, 6, mine, rules);
 		else
 			reason = XG_REASON_non_ip;
-		if (rules->filters)
+		if (mine->filtering.asked)
 			xg_ask_filters(ctx, mine, reason);
 		if (reason == XG_NEXT)
 			reason = xg_ask_next(ctx, mine, rules);

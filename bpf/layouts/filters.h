@@ -162,8 +162,11 @@ struct xg_filtering {
 	volatile u32 words;      /* one bit for each word of 64 filters that is still to be looked at */
 	volatile u32 first;      /* the number of the first filter of `candidates` */
 	volatile u32 rows;       /* how many there are in `row` */
-	volatile u32 wants;      /* enum xg_filter_wants: what `filter` waits for */
-	volatile u32 filter;     /* the number of the candidate in question */
+	volatile u8 wants;       /* enum xg_filter_wants: what `filter` waits for */
+	volatile u8 asked;       /* whether there are filters, for all programs that this packet meets */
+	volatile u16 filter;     /* the number of the candidate in question */
+	volatile u16 counted;    /* by how many filters the packet was counted */
+	volatile u16 repeats;    /* how many of them are still to be met again, in a new set */
 	volatile u32 left;       /* those of `words` that are not intersected yet */
 	volatile u64 generation; /* of the set that these are of */
 	volatile u64 candidates; /* of the current word */

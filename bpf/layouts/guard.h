@@ -55,6 +55,12 @@ enum xg_local {
 	XG_LOCAL_BROADCAST,
 };
 
+/* What the map `above` tells; a key is such a kind in the upper half and a number in the lower one. */
+enum xg_above {
+	XG_ABOVE_PORT = 1, /* the UDP port of a socket that is bound to a device above */
+	XG_ABOVE_SHARED,   /* 0: devices of other namespaces take frames for other addresses, and to groups */
+};
+
 enum xg_flood_cause {
 	XG_CAUSE_NONE,
 	XG_CAUSE_QUEUE,     /* a listener's queue is full */

@@ -6,6 +6,17 @@
 #include "../verdict.h"
 #include "probe.h"
 
+/* A filter matches; `limited`: the packet is above its limit. */
+static __always_inline void xg_count_match(struct xg_filter_hits *row, u32 length, bool limited)
+{
+	row->packets++;
+	row->bytes += length;
+	if (limited) {
+		row->limited_packets++;
+		row->limited_bytes += length;
+	}
+}
+
 #if XG_PROBE
 
 /*
@@ -16,19 +27,12 @@ BPF_F_TABLE("array", u32, struct xg_filter_hits, probe_filters, XG_FILTER_SLOTS,
 BPF_TABLE("array", u32, u64, probe_buckets, XG_FILTER_SLOTS);
 BPF_TABLE("array", u32, struct xg_filter_buckets, probe_source_buckets, XG_FILTER_SETS);
 
-/* A filter matches; `limited`: the packet is above its limit. */
 static __always_inline void xg_probe_matched(u32 slot, u32 length, bool limited)
 {
 	struct xg_filter_hits *row = probe_filters.lookup(&slot);
 
-	if (!row)
-		return;
-	row->packets++;
-	row->bytes += length;
-	if (limited) {
-		row->limited_packets++;
-		row->limited_bytes += length;
-	}
+	if (row)
+		xg_count_match(row, length, limited);
 }
 
 /* A filter in shadow would decide, and drop the packet for that reason unless it is a reason to pass. */

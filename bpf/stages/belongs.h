@@ -3,6 +3,7 @@
 #ifndef XG_STAGES_BELONGS_H
 #define XG_STAGES_BELONGS_H
 
+#include "above.h"
 #include "cookie.h"
 #include "count.h"
 #include "flight.h"
@@ -32,7 +33,7 @@ static __always_inline bool xg_completes_cookie(struct xdp_md *ctx, struct bpf_s
 static __always_inline bool xg_tcp_belongs(struct xdp_md *ctx, const struct xg_packet *packet, bool quoted,
 					   const u64 *secrets, u64 now)
 {
-	struct bpf_sock *sock = xg_socket(ctx, packet);
+	struct bpf_sock *sock = xg_socket(ctx, packet, false);
 	bool syn = xg_initial_syn(packet), belongs = false;
 
 	if (sock) {
@@ -46,35 +47,20 @@ static __always_inline bool xg_tcp_belongs(struct xdp_md *ctx, const struct xg_p
 	return belongs || (!syn && xg_is_reply(packet, now));
 }
 
-static __always_inline struct bpf_sock *xg_udp_socket(struct xdp_md *ctx, const struct xg_packet *packet)
-{
-	struct bpf_sock_tuple tuple;
-
-	if (packet->ip_version == 4) {
-		tuple.ipv4.saddr = packet->source.ipv4;
-		tuple.ipv4.daddr = packet->destination.ipv4;
-		tuple.ipv4.sport = packet->source_port;
-		tuple.ipv4.dport = packet->destination_port;
-		return bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	}
-	__builtin_memcpy(tuple.ipv6.saddr, packet->source.ipv6, sizeof(tuple.ipv6.saddr));
-	__builtin_memcpy(tuple.ipv6.daddr, packet->destination.ipv6, sizeof(tuple.ipv6.daddr));
-	tuple.ipv6.sport = packet->source_port;
-	tuple.ipv6.dport = packet->destination_port;
-	return bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-}
-
 /* To any socket of that port; in strict mode only what answers. */
 static __always_inline bool xg_udp_belongs(struct xdp_md *ctx, const struct xg_packet *packet, bool strict, u64 now)
 {
 	struct bpf_sock *sock;
 
 	if (!strict) {
-		sock = xg_udp_socket(ctx, packet);
+		sock = xg_socket(ctx, packet, true);
 		if (sock) {
 			bpf_sk_release(sock);
 			return true;
 		}
+		/* Of sockets that are bound to a device, the kernel finds only those of this interface from here. */
+		if (xg_is_above(XG_ABOVE_PORT, bpf_ntohs(packet->destination_port)))
+			return true;
 	}
 	return xg_is_reply(packet, now);
 }

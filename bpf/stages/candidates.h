@@ -10,53 +10,20 @@
 #include "known.h"
 #include "rates.h"
 #include "rule.h"
+#include "socket.h"
 
 #define XG_UNDECIDED 0xfe
 
-/* The tuple of the packet, for a lookup of its socket; returns its size. */
-static __always_inline u32 xg_filter_tuple(const struct xg_filtering *packet, struct bpf_sock_tuple *tuple)
+/* The state of the packet's socket; 0: there is none. */
+static __always_inline u32 xg_filter_state_of(struct xdp_md *ctx, struct bpf_sock_tuple *tuple, u32 size, bool udp)
 {
-	__be16 source_port = bpf_htons(packet->key[XG_FIELD_SOURCE_PORT]);
-	__be16 destination_port = bpf_htons(packet->key[XG_FIELD_DESTINATION_PORT]);
-
-	if (packet->ip_version == 4) {
-		tuple->ipv4.saddr = packet->source[0];
-		tuple->ipv4.daddr = packet->destination[0];
-		tuple->ipv4.sport = source_port;
-		tuple->ipv4.dport = destination_port;
-		return sizeof(tuple->ipv4);
-	}
-	((u64 *)tuple->ipv6.saddr)[0] = packet->source[0];
-	((u64 *)tuple->ipv6.saddr)[1] = packet->source[1];
-	((u64 *)tuple->ipv6.daddr)[0] = packet->destination[0];
-	((u64 *)tuple->ipv6.daddr)[1] = packet->destination[1];
-	tuple->ipv6.sport = source_port;
-	tuple->ipv6.dport = destination_port;
-	return sizeof(tuple->ipv6);
-}
-
-/* The state of the packet's socket; 0: there is none. Sockets of TCP and of UDP are of different types here. */
-static __always_inline u32 xg_filter_tcp_state(struct xdp_md *ctx, struct bpf_sock_tuple *tuple, u32 size)
-{
-	struct bpf_sock *sock = bpf_skc_lookup_tcp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	struct bpf_sock *sock = xg_socket_of(ctx, tuple, size, udp);
 	u32 state;
 
 	if (!sock)
 		return 0;
 	state = sock->state;
 	xg_hide(state);
-	bpf_sk_release(sock);
-	return state;
-}
-
-static __always_inline u32 xg_filter_udp_state(struct xdp_md *ctx, struct bpf_sock_tuple *tuple, u32 size)
-{
-	struct bpf_sock *sock = bpf_sk_lookup_udp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
-	u32 state;
-
-	if (!sock)
-		return 0;
-	state = sock->state;
 	xg_barrier();
 	bpf_sk_release(sock);
 	return state;
@@ -70,11 +37,13 @@ static __always_inline u32 xg_filter_socket_state(struct xdp_md *ctx, struct xg_
 
 	if (packet->key[XG_FIELD_SOURCE_PORT] == XG_FILTER_LACKING)
 		return XG_STATE_LACKING;
-	size = xg_filter_tuple(packet, tuple);
+	size = xg_fill_tuple(tuple, packet->ip_version, (const u64 *)packet->source, (const u64 *)packet->destination,
+			     bpf_htons(packet->key[XG_FIELD_SOURCE_PORT]),
+			     bpf_htons(packet->key[XG_FIELD_DESTINATION_PORT]));
 	if (packet->protocol == IPPROTO_UDP)
-		return xg_filter_udp_state(ctx, tuple, size) == BPF_TCP_ESTABLISHED ? XG_STATE_ESTABLISHED
-										    : XG_STATE_OTHER;
-	state = xg_filter_tcp_state(ctx, tuple, size);
+		return xg_filter_state_of(ctx, tuple, size, true) == BPF_TCP_ESTABLISHED ? XG_STATE_ESTABLISHED
+											 : XG_STATE_OTHER;
+	state = xg_filter_state_of(ctx, tuple, size, false);
 	return state && state != BPF_TCP_LISTEN && state != BPF_TCP_NEW_SYN_RECV && state != BPF_TCP_TIME_WAIT
 		       ? XG_STATE_ESTABLISHED
 		       : XG_STATE_OTHER;
@@ -99,12 +68,7 @@ static __always_inline void xg_filter_hit(u32 slot, u32 length, bool limited)
 		__sync_fetch_and_add(&row->limited_bytes, limited ? length : 0);
 		return;
 	}
-	row->packets++;
-	row->bytes += length;
-	if (limited) {
-		row->limited_packets++;
-		row->limited_bytes += length;
-	}
+	xg_count_match(row, length, limited);
 }
 
 /* The filter has matched and counted the packet, and decides unless it is in shadow. */
@@ -128,6 +92,7 @@ static __always_inline void xg_filter_limit(struct xg_counters *counters, const 
 {
 	bool within = xg_limit_take(filter, packet, settings->secrets);
 
+	packet->counted++;
 	xg_filter_hit(filter->slot, packet->length, !within);
 	if (!within)
 		xg_filter_decides(counters, filter, packet, XG_REASON_filter_limit);
@@ -146,10 +111,16 @@ static __always_inline void xg_filter_matches(struct xg_counters *counters, cons
 	/* The host needs the packet: as with closed ports. */
 	if (packet->needed && (action == XG_FILTER_DROP || action == XG_FILTER_LIMIT))
 		return;
+	/* Counted, and within its limit, in the set that this one has replaced meanwhile. */
+	if (packet->repeats && (filter->shadow || action == XG_FILTER_COUNT || action == XG_FILTER_LIMIT)) {
+		packet->repeats--;
+		return;
+	}
 	if (action == XG_FILTER_LIMIT) {
 		packet->wants = XG_WANTS_LIMIT;
 		return;
 	}
+	packet->counted++;
 	xg_filter_hit(filter->slot, packet->length, false);
 	if (action != XG_FILTER_COUNT)
 		xg_filter_decides(counters, filter, packet, action == XG_FILTER_PASS ? packet->then : XG_REASON_filter);

@@ -119,7 +119,8 @@ static __always_inline u32 xg_filters(struct xdp_md *ctx, struct xg_counters *co
 
 	if (!set)
 		return packet->then;
-	/* A set that was replaced meanwhile is asked from its beginning. */
+	/* A set that has replaced another meanwhile is asked from its beginning. What the packet was counted by is not
+	 * known by name, but that it was these, in this order, but for what the change was about. */
 	if (!packet->resumed || packet->generation != head->generation) {
 		packet->generation = head->generation;
 		packet->outcome = XG_UNDECIDED;
@@ -128,6 +129,7 @@ static __always_inline u32 xg_filters(struct xdp_md *ctx, struct xg_counters *co
 		packet->passed = 0;
 		packet->candidates = 0;
 		packet->wants = XG_WANTS_NOTHING;
+		packet->repeats = packet->counted;
 		if (!xg_filter_fields(ctx, head, packet))
 			return packet->then;
 		xg_filter_classify(set, packet);

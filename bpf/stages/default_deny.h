@@ -3,12 +3,14 @@
  * The default: a packet that no stage before has decided about is cut, if the operator asked for that, unless it
  * belongs to something that this host opened. In shadow mode it is only counted.
  *
- * Left alone is what is not for this host: frames for a guest's MAC address, and packets that would be forwarded. So
- * are later fragments: without the first one, which is judged, they reach nobody.
+ * Left alone is what is not for this host: frames for a guest's MAC address, packets that would be forwarded, and what
+ * devices of other namespaces may take. So are later fragments: without the first one, which is judged, they reach
+ * nobody.
  */
 #ifndef XG_STAGES_DEFAULT_DENY_H
 #define XG_STAGES_DEFAULT_DENY_H
 
+#include "above.h"
 #include "belongs.h"
 #include "cuts.h"
 #include "local.h"
@@ -49,7 +51,11 @@ static __always_inline bool xg_left_alone(struct xdp_md *ctx, const struct xg_pa
 
 	if (xg_foreign_frame(ctx, guard, to_group))
 		return true;
-	if (kind || to_group)
+	if (kind == XG_LOCAL_UNICAST)
+		return false;
+	if (xg_is_above(XG_ABOVE_SHARED, 0))
+		return true;
+	if (to_group)
 		return false;
 	return (guard->locals && guard->pass_unknown) || xg_forwarded(ctx, packet);
 }

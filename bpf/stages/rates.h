@@ -2,9 +2,9 @@
 /*
  * Limits of filters: token buckets, as those of algo/token_bucket.h, of which a packet may take as much as it costs.
  *
- * One that all packets of a filter share has a word of its own. CPUs add to it atomically, so that none of what they
- * take is lost; two that look at the same instant may both see room for one more: over any time a limit of rate R and
- * burst B passes at most R * time + B, and one packet more a CPU.
+ * One that all packets of a filter share has a word of its own. CPUs change it atomically, so that none of what they
+ * take is lost however long one is delayed; two that look at the same instant may both see room for one more: over any
+ * time a limit of rate R and burst B passes at most R * time + B, and one packet more a CPU.
  *
  * Those of sources stand in a table of fixed size, in sets of four. A source's place is in the set that its hash names,
  * and its word begins with 15 more bits of the hash. A source that is not there takes the place of the one whose bucket
@@ -13,7 +13,8 @@
  * unless four others of the same set are over theirs. The error: a source shares its bucket with each other one in its
  * set by a chance of 1 in 32,768, and an evicted source begins with a full bucket.
  *
- * Each limit has a part of the table to itself, so that sources of a slow one do not evict those of a fast one.
+ * Each limit has a part of the table to itself, so that sources of a slow one do not evict those of a fast one. It
+ * keeps that part while other limits come and go: xdpguard/dataplane/tables/limitparts.py.
  */
 #ifndef XG_STAGES_RATES_H
 #define XG_STAGES_RATES_H
@@ -43,27 +44,34 @@ static __always_inline u64 xg_limit_cost(const struct xg_filter *filter, u64 len
 	return ((filter->by_bytes ? length : 1) * filter->cost) >> (filter->cost_shift & 63);
 }
 
+/* Writes a bucket that was read as `before`. False: another CPU was faster, and `before` becomes what it wrote. */
+static __always_inline bool xg_limit_begin(u64 *bucket, u64 *before, u64 after)
+{
+	u64 found = __sync_val_compare_and_swap(bucket, *before, after);
+	bool same = found == *before;
+
+	*before = found;
+	return same;
+}
+
 /* Whether the bucket that all packets of the filter share has room. */
 static __always_inline bool xg_limit_shared(const struct xg_filter *filter, u64 now, u64 cost)
 {
 	u32 slot = filter->slot;
-	u64 *arrival = xg_probe_bucket(slot), due;
+	u64 *arrival = xg_probe_bucket(slot), due, ahead;
 
 	if (!arrival)
 		arrival = filter_buckets.lookup(&slot);
 	if (!arrival)
 		return true;
 	due = *(volatile u64 *)arrival;
-	if (due <= now) {
-		if (cost > filter->burst)
-			return false;
-		if (!xg_probe_only_looks())
-			*(volatile u64 *)arrival = now + cost;
-		return true;
-	}
-	if (due - now + cost > filter->burst)
+	ahead = due > now ? due - now : 0;
+	if (ahead + cost > filter->burst)
 		return false;
-	if (!xg_probe_only_looks())
+	if (xg_probe_only_looks())
+		return true;
+	/* A full bucket begins now, on one CPU; what the others take at that moment comes on top. */
+	if (ahead || !xg_limit_begin(arrival, &due, now + cost))
 		__sync_fetch_and_add(arrival, cost);
 	return true;
 }
@@ -127,25 +135,24 @@ static __always_inline bool xg_limit_source(const struct xg_filter *filter, cons
 	u64 hash = xg_limit_hash(filter, packet, secrets), tag = hash >> XG_TIME_BITS | 1, ahead = 0;
 	u32 place = filter->sets_at + ((u32)(hash >> 16) & filter->sets_mask);
 	struct xg_filter_buckets *set = xg_probe_source_buckets(place);
-	u64 *word, due;
+	u64 *word, before, after;
 
 	if (!set)
 		set = source_buckets.lookup(&place);
 	if (!set)
 		return true;
 	word = &set->word[xg_limit_place(set, tag, now, filter->burst)];
-	if (*(volatile u64 *)word >> XG_TIME_BITS == tag)
-		ahead = xg_limit_ahead(*(volatile u64 *)word, now, filter->burst);
+	before = *(volatile u64 *)word;
+	if (before >> XG_TIME_BITS == tag)
+		ahead = xg_limit_ahead(before, now, filter->burst);
 	if (ahead + cost > filter->burst)
 		return false;
 	if (xg_probe_only_looks())
 		return true;
-	due = now + ahead;
-	/* A sum must not carry into the bits of the hash, and a full bucket begins now. */
-	if (ahead && (due & XG_TIME_MASK) + cost <= XG_TIME_MASK)
+	after = tag << XG_TIME_BITS | ((now + ahead + cost) & XG_TIME_MASK);
+	/* As above; but a sum must not carry into the bits of the hash, nor be added for a source that came first. */
+	if ((ahead && after > before) || (!xg_limit_begin(word, &before, after) && before >> XG_TIME_BITS == tag))
 		__sync_fetch_and_add(word, cost);
-	else
-		*(volatile u64 *)word = tag << XG_TIME_BITS | ((due + cost) & XG_TIME_MASK);
 	return true;
 }
 

@@ -147,7 +147,7 @@ static __always_inline bool xg_shadow_established(struct xdp_md *ctx, const stru
 		return false;
 	packet->source_port = tcp->source;
 	packet->destination_port = tcp->dest;
-	sock = xg_socket(ctx, packet);
+	sock = xg_socket(ctx, packet, false);
 	if (!sock)
 		return false;
 	past = sock->state != BPF_TCP_LISTEN && sock->state != BPF_TCP_NEW_SYN_RECV && sock->state != BPF_TCP_TIME_WAIT;

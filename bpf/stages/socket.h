@@ -22,23 +22,42 @@
 #define XG_SOCK_RCVBUF_LOCK 2 /* include/net/sock.h */
 #define XG_TIMESTAMPS_PLAIN 2 /* tcp_timestamps without a random offset for each connection */
 
-/* The socket in the interface's namespace, listeners included, or NULL. To be released. */
-static __always_inline struct bpf_sock *xg_socket(struct xdp_md *ctx, const struct xg_packet *packet)
+/*
+ * The socket in the interface's namespace, listeners included, or NULL. To be released. `udp` is a constant: the
+ * verifier distinguishes sockets of TCP, with requests and timewait sockets among them, from those of UDP.
+ */
+static __always_inline struct bpf_sock *xg_socket_of(struct xdp_md *ctx, struct bpf_sock_tuple *tuple, u32 size,
+						     bool udp)
+{
+	return udp ? bpf_sk_lookup_udp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0)
+		   : bpf_skc_lookup_tcp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
+}
+
+/* The tuple for such a lookup, of addresses as they are in the packet; returns its size. Ports: network byte order. */
+static __always_inline u32 xg_fill_tuple(struct bpf_sock_tuple *tuple, u32 ip_version, const u64 *source,
+					 const u64 *destination, u16 source_port, u16 destination_port)
+{
+	if (ip_version == 4) {
+		tuple->ipv4.saddr = *(const u32 *)source;
+		tuple->ipv4.daddr = *(const u32 *)destination;
+		tuple->ipv4.sport = source_port;
+		tuple->ipv4.dport = destination_port;
+		return sizeof(tuple->ipv4);
+	}
+	__builtin_memcpy(tuple->ipv6.saddr, source, sizeof(tuple->ipv6.saddr));
+	__builtin_memcpy(tuple->ipv6.daddr, destination, sizeof(tuple->ipv6.daddr));
+	tuple->ipv6.sport = source_port;
+	tuple->ipv6.dport = destination_port;
+	return sizeof(tuple->ipv6);
+}
+
+static __always_inline struct bpf_sock *xg_socket(struct xdp_md *ctx, const struct xg_packet *packet, bool udp)
 {
 	struct bpf_sock_tuple tuple;
+	u32 size = xg_fill_tuple(&tuple, packet->ip_version, packet->source.halves, packet->destination.halves,
+				 packet->source_port, packet->destination_port);
 
-	if (packet->ip_version == 4) {
-		tuple.ipv4.saddr = packet->source.ipv4;
-		tuple.ipv4.daddr = packet->destination.ipv4;
-		tuple.ipv4.sport = packet->source_port;
-		tuple.ipv4.dport = packet->destination_port;
-		return bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	}
-	__builtin_memcpy(tuple.ipv6.saddr, packet->source.ipv6, sizeof(tuple.ipv6.saddr));
-	__builtin_memcpy(tuple.ipv6.daddr, packet->destination.ipv6, sizeof(tuple.ipv6.daddr));
-	tuple.ipv6.sport = packet->source_port;
-	tuple.ipv6.dport = packet->destination_port;
-	return bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	return xg_socket_of(ctx, &tuple, size, udp);
 }
 
 /* The headers again, at the offsets that parse/ has found; NULL if they are not in the first buffer. */

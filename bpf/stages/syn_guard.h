@@ -174,7 +174,7 @@ static __always_inline u32 xg_syn_guard(struct xdp_md *ctx, struct xg_counters *
 	active = xg_flood_goes_on(ctx, packet, counters, guard, policy, now);
 	if (active)
 		xg_look_at_peer(ctx, guard, now);
-	sock = xg_socket(ctx, packet);
+	sock = xg_socket(ctx, packet, false);
 	whose = xg_whose(ctx, work, sock, guard);
 	if (whose == XG_KERNELS)
 		reason = xg_guard_foreign(ctx, work, counters, guard, policy, now);

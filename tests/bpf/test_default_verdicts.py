@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,6 +29,7 @@ from support.bench import Bench
 from support.guard import AROUND, ETHER, PORT, QUIET, GuardBench, guarding, segment, syn, sysctls
 from topology import CLIENTS4, CLIENTS6, OUTSIDE_MAC, SERVER4, SERVER6, Lab
 
+from xdpguard.closeable import opened
 from xdpguard.dataplane.build import egress
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.tables import default, guard
@@ -46,6 +47,8 @@ LOCALS = {
     for text, kind in ((SERVER4, guard.LOCAL), ("198.18.0.255", guard.BROADCAST), (SERVER6, guard.LOCAL))
 }
 FAMILIES = [4, 6]
+REMEMBERED = ("connections", "sent", "served")
+CLIENTS = 32_768  # XG_SENT_CLIENTS
 
 
 class Denying:
@@ -76,7 +79,8 @@ class Denying:
             socket.inet_pton(family, address), remote.to_bytes(2, "big"), local.to_bytes(2, "big"), protocol,
             6 if ":" in address else 4,
         )  # fmt: skip
-        with_map(self.pins, "sent", lambda it: kernel.update(it, key, int((100 - ago) * 1e9).to_bytes(8, "little")))
+        held = "connections" if protocol == 6 else "served" if protocol == 17 and local < CLIENTS else "sent"
+        with_map(self.pins, held, lambda it: kernel.update(it, key, int((100 - ago) * 1e9).to_bytes(8, "little")))
 
 
 def with_map(pins: object, name: str, do: object) -> None:
@@ -112,7 +116,8 @@ def denying(_bench: Bench, lab: Lab) -> Iterator[Denying]:
             kernel.delete(descriptor, key)
 
     with guarding(_bench, lab) as its, ExitStack() as held:
-        with_map(_bench.pins, "sent", lambda it: clear(it, 8))
+        for name in REMEMBERED:
+            with_map(_bench.pins, name, lambda it: clear(it, 8))
         with_map(_bench.pins, "cuts", lambda it: clear(it, abi.CUT.size))
         yield Denying(its, lab, held)
         default.write(_bench.pins, InForce("pass", False))
@@ -410,20 +415,22 @@ def _out(below: Packet, family: int = 4, tags: Packet | None = None) -> bytes:
     return bytes((frame / tags if tags else frame) / layer / below)
 
 
-Sent = tuple[int, int, int]  # protocol, remote and local port
+Sent = tuple[str, int, int, int]  # map, protocol, remote and local port
 SENT: list[tuple[str, bytes, Sent | None]] = [
-    ("UDP", _out(UDP(sport=5, dport=53)), (17, 53, 5)),
-    ("UDP, v6", _out(UDP(sport=5, dport=53), 6), (17, 53, 5)),
-    ("tagged", _out(UDP(sport=5, dport=53), 4, Dot1Q(vlan=5)), (17, 53, 5)),
-    ("first fragment, v6", _out(IPv6ExtHdrFragment(m=1) / UDP(sport=5, dport=53), 6), (17, 53, 5)),
+    ("UDP of a client", _out(UDP(sport=40_000, dport=53)), ("sent", 17, 53, 40_000)),
+    ("UDP of a service", _out(UDP(sport=53, dport=40_000)), ("served", 17, 40_000, 53)),
+    ("UDP, v6", _out(UDP(sport=40_000, dport=53), 6), ("sent", 17, 53, 40_000)),
+    ("tagged", _out(UDP(sport=40_000, dport=53), 4, Dot1Q(vlan=5)), ("sent", 17, 53, 40_000)),
+    ("first fragment, v6", _out(IPv6ExtHdrFragment(m=1) / UDP(sport=5, dport=53), 6), ("served", 17, 53, 5)),
     ("later fragment, v6", _out(IPv6ExtHdrFragment(offset=9) / Raw(bytes(30)), 6), None),
-    ("echo request", _out(ICMP(type=8, id=7)), (1, 0, 7)),
+    ("echo request", _out(ICMP(type=8, id=7)), ("sent", 1, 0, 7)),
     ("echo reply", _out(ICMP(type=0, id=7)), None),
-    ("v6 echo request", _out(ICMPv6EchoRequest(id=7), 6), (58, 0, 7)),
+    ("v6 echo request", _out(ICMPv6EchoRequest(id=7), 6), ("sent", 58, 0, 7)),
     ("v6 echo reply", _out(ICMPv6EchoReply(id=7), 6), None),
-    ("GRE", _out(GRE() / IP()), (47, 0, 0)),
-    # A test run's packets have a socket without addresses: one whose packets are translated, as far as can be seen.
-    ("TCP of a socket with other addresses", _out(TCP(sport=5, dport=80)), (6, 80, 5)),
+    ("GRE", _out(GRE() / IP()), ("sent", 47, 0, 0)),
+    ("TCP without a socket here", _out(TCP(sport=5, dport=80)), ("connections", 6, 80, 5)),
+    ("TCP without a socket here, v6", _out(TCP(sport=5, dport=80), 6), ("connections", 6, 80, 5)),
+    ("SYN-ACK without a socket here", _out(TCP(sport=5, dport=80, flags="SA")), ("served", 6, 80, 5)),
     ("RST of TCP", _out(TCP(sport=5, dport=80, flags="R")), None),
 ]
 
@@ -437,14 +444,107 @@ def test_what_was_sent_is_remembered(denying: Denying, what: str, frame: bytes, 
         assert run.verdict == 0xFFFFFFFF, "TC_ACT_UNSPEC: others decide"
     finally:
         os.close(descriptor)
-    found: list[tuple[int, int, int]] = []
+    found = remembered(denying)
+    assert [it[:4] for it in found] == ([key] if key else [])
+    assert {it[4] for it in found} <= set(REMOTE.values()), what
+
+
+def remembered(denying: Denying) -> list[tuple[str, int, int, int, str]]:
+    """Map, protocol, remote and local port, remote address of all that was sent."""
+    found = []
 
     def read(its: int) -> None:
         for raw in kernel.pairs(its, abi.SENT_KEY.size, 8):
             address, remote, local, protocol, version = abi.SENT_KEY.unpack(raw)
             own = socket.AF_INET if version == 4 else socket.AF_INET6
-            assert socket.inet_ntop(own, address[: 4 if version == 4 else 16]) == REMOTE[version], what
-            found.append((protocol, int.from_bytes(remote, "big"), int.from_bytes(local, "big")))
+            text = socket.inet_ntop(own, address[: 4 if version == 4 else 16])
+            found.append((name, protocol, int.from_bytes(remote, "big"), int.from_bytes(local, "big"), text))
 
-    with_map(denying.pins, "sent", read)
-    assert found == ([key] if key else [])
+    for name in REMEMBERED:
+        with_map(denying.pins, name, read)
+    return found
+
+
+@contextmanager
+def sending(denying: Denying) -> Iterator[Callable[[Packet | bytes], None]]:
+    """A function that runs the program at egress on a frame."""
+    with opened(egress.load(denying.pins)) as descriptor:
+        yield lambda frame: [kernel.test_run(descriptor, bytes(frame))].clear()
+
+
+@pytest.mark.parametrize(
+    ("family", "group", "mac"),
+    [
+        (4, "239.255.255.250", "01:00:5e:7f:ff:fa"),
+        (4, "198.18.0.255", "ff:ff:ff:ff:ff:ff"),
+        (6, "ff02::fb", "33:33:00:00:00:fb"),
+    ],
+)
+def test_answers_to_what_was_sent_to_a_group(denying: Denying, family: int, group: str, mac: str) -> None:
+    """They come from addresses, and from ports, that nothing was sent to (SSDP, mDNS), and soon."""
+    denying.enforce(strict=True)
+    answer = udp(family, 40_000, sport=50_000)
+    assert denying.reason(answer) == "default_deny"
+    layer = (IP if family == 4 else IPv6)(src=SERVER[family], dst=group)
+    with sending(denying) as send:
+        send(Ether(src=ETHER.dst, dst=mac) / layer / UDP(sport=40_000, dport=1900))
+    (sent,) = remembered(denying)
+    assert sent[:4] == ("sent", 17, 0, 40_000)
+    denying.its.clock(100)
+    denying.sent(17, "0.0.0.0" if family == 4 else "::", 0, 40_000)
+    assert denying.reason(answer) == "pass"
+    assert denying.reason(udp(family, 40_001, sport=50_000)) == "default_deny"
+    denying.its.clock(111)
+    assert denying.reason(answer) == "default_deny", "too late"
+    denying.its.clock(100)
+
+
+def test_a_flood_that_a_service_answers_evicts_no_client(denying: Denying) -> None:
+    """Nor do SYNs that a container answers, nor this host's own questions, evict connections."""
+    denying.sent(6, REMOTE[4], 4000, 50_000)
+    denying.sent(17, REMOTE[4], 53, 50_000)
+    frame = bytearray(_out(UDP(sport=53, dport=4000)))
+    with opened(egress.load(denying.pins)) as descriptor:
+        for number in range(20_000):
+            frame[30:34] = (0x10000000 + number).to_bytes(4, "big")
+            kernel.test_run(descriptor, bytes(frame))
+    found = remembered(denying)
+    assert sum(it[0] == "served" for it in found) > 10_000, "positive control"
+    assert [it[:4] for it in found if it[0] != "served"] == [
+        ("connections", 6, 4000, 50_000),
+        ("sent", 17, 53, 50_000),
+    ]
+    assert denying.reason(ip(4) / TCP(sport=4000, dport=50_000, flags="A")) == "pass"
+
+
+def test_a_handshake_that_somebody_behind_answers(denying: Denying) -> None:
+    frame = ip(4) / TCP(sport=4000, dport=80, flags="A")
+    assert denying.reason(frame) == "default_deny"
+    with_map(denying.pins, "served", lambda it: kernel.update(it, _key(6, 4000, 80), int(99e9).to_bytes(8, "little")))
+    assert denying.reason(frame) == "pass"
+    frame[TCP].flags = "S"
+    assert denying.reason(frame) == "default_deny"
+
+
+def _key(protocol: int, remote: int, local: int) -> bytes:
+    address = socket.inet_pton(socket.AF_INET, REMOTE[4])
+    return abi.SENT_KEY.pack(address, remote.to_bytes(2, "big"), local.to_bytes(2, "big"), protocol, 4)
+
+
+def test_sockets_bound_to_a_device_above(denying: Denying) -> None:
+    assert denying.reason(udp(4, CLOSED)) == "default_deny"
+    denying.around(ports=frozenset({CLOSED}))
+    assert denying.reason(udp(4, CLOSED)) == "pass"
+    assert denying.reason(udp(4, CLOSED + 10)) == "default_deny"
+    denying.enforce(strict=True)
+    assert denying.reason(udp(4, CLOSED)) == "default_deny"
+
+
+def test_devices_of_other_namespaces_share_the_interface(denying: Denying) -> None:
+    """Their addresses are unknown here, so what is for such is theirs; this host's own stay guarded."""
+    elsewhere = ETHER / IP(src=REMOTE[4], dst="198.18.0.99") / UDP(dport=9)
+    frames = (elsewhere, _to("198.18.0.255", CLOSED), _to("224.0.0.251", CLOSED))
+    assert [denying.reason(it) for it in frames] == ["default_deny"] * 3
+    denying.around(shared=True)
+    assert [denying.reason(it) for it in frames] == ["pass"] * 3
+    assert denying.reason(udp(4, CLOSED)) == "default_deny"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -25,6 +26,7 @@ from xdpguard.dataplane.sys.layouts.base import places
 from xdpguard.dataplane.sys.layouts.counts import Counters
 from xdpguard.dataplane.tables.classifier import ClassifierFilter, FilterSetFull, compiled
 from xdpguard.dataplane.tables.filters import FilterTables
+from xdpguard.policy.limit import parse_limit
 from xdpguard.policy.matching.model import Base, Bytes, Field, Match, Range
 from xdpguard.policy.matching.model import Test as FieldTest
 
@@ -247,6 +249,29 @@ def test_a_whole_set_that_only_counts(filtering: Filtering) -> None:
     assert {hits(slot)[:2] for slot in range(1024)} == {(2, len(framed(udp4())) + len(framed(tcp6())))}
 
 
+def test_a_set_that_is_replaced_in_the_middle_of_a_packet_counts_nothing_twice() -> None:
+    """The program finds another set when it is entered again for what is left, once in each packet."""
+    entered = "packet->resumed = 1;"
+
+    def edit(text: str) -> str:
+        assert text.count(entered) == 1
+        return text.replace(entered, f"if (!packet->resumed) packet->generation--; {entered}")
+
+    its = Filtering(Bench("replaced", edit, fake_clock=True))
+    try:
+        its.reset()
+        limit = parse_limit("1/h", "5")
+        counting = [one(ANY, "count", slot=slot) for slot in range(200)]
+        its.put(ClassifierFilter(ANY, "limit", "enforce", 0, 200, limit), *counting, one(ANY, "drop", slot=201))
+        assert [its.send(udp4()) for _ in range(6)] == ["filter"] * 5 + ["filter_limit"]
+        hits = its.tables.hits()
+        assert [hits(slot)[0] for slot in range(202)] == [5] * 200 + [6, 5]
+        assert hits(200)[2] == 1
+    finally:
+        its.tables.close()
+        its.bench.close()
+
+
 def test_what_is_decided_before_and_what_is_left_alone(filtering: Filtering) -> None:
     filtering.put(one(ANY))
     filtering.bench.rule("allow", "198.51.100.7")
@@ -463,10 +488,14 @@ def test_a_set_is_replaced_as_a_whole(filtering: Filtering) -> None:
     lower, upper = compiled([one(FROM_53)], 7)
     filtering.tables.replace(lower, upper)
     assert filtering.tables.in_force() == 7
-    assert filtering.tables.holds(lower, upper)
-    assert not filtering.tables.holds(*compiled([one(ANY)], 7))
+    whole = bytearray(abi.FILTER_SET_SIZE)
+    whole[: len(lower)] = lower
+    whole[abi.FILTER_HIGH : abi.FILTER_HIGH + len(upper)] = upper
+    assert filtering.tables.digest() == zlib.crc32(whole)
+    filtering.tables.replace(*compiled([one(ANY)], 7))
+    assert filtering.tables.digest() not in (0, zlib.crc32(whole))
     filtering.tables.empty()
-    assert filtering.tables.in_force() == 0
+    assert (filtering.tables.in_force(), filtering.tables.digest()) == (0, 0)
     assert filtering.send(udp4()) == "pass"
 
 

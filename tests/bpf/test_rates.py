@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from support.bench import Bench, one_cpu
 
+from xdpguard.control.filter_set import FilterSet
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.tables.classifier import ClassifierFilter, compiled
 from xdpguard.dataplane.tables.filters import FilterTables
@@ -181,6 +182,60 @@ def test_a_spoofed_flood_takes_nothing_from_a_source_that_stays(limited: Limited
     assert of_greedy == pytest.approx(310, abs=20)
     of_flood = dropped - (2700 + 1350 - of_greedy)
     assert of_flood <= 5, "sources that come once are not limited"
+
+
+def test_a_limit_by_source_goes_on_while_others_come_and_go(limited: Limited) -> None:
+    def limits(*slots: int) -> list[ClassifierFilter]:
+        its = parse_limit("1/h", "5", "source")
+        return [ClassifierFilter(Match(), "limit", "enforce", 0, slot, its) for slot in slots]
+
+    sources = [frame(HOME + number) for number in range(50)]
+    with FilterSet(limited.bench.pins) as tables:
+        limited.wait(100_000 * SECOND)
+        tables.put(limits(7), 1)
+        assert [limited.passes(it, 6) for it in sources] == [5] * 50
+        for generation, slots in enumerate([(3, 7), (3, 7, 8, 9), (9, 7), (7,), (1, 2, 7)]):
+            tables.put(limits(*slots), 2 + generation)
+            before = tables.hits()(7)[2]
+            assert [limited.passes(it) for it in sources] == [0] * 50
+            assert tables.hits()(7)[2] - before == 50, "it is the limit that went on which drops them"
+        assert limited.passes(frame(FAR), 9) == 5, "positive control"
+        tables.empty()
+
+
+@pytest.mark.parametrize("per", ["filter", "source"])
+def test_what_another_cpu_takes_meanwhile_is_not_lost(per: str) -> None:
+    """A packet of 999 bytes finds a full bucket, which another CPU empties before that is written."""
+    reads = {"filter": "due = *(volatile u64 *)arrival;", "source": "before = *(volatile u64 *)word;"}[per]
+    end = "now + filter->burst"
+    taken = {
+        "filter": f"*(volatile u64 *)arrival = {end};",
+        "source": f"*(volatile u64 *)word = tag << XG_TIME_BITS | (({end}) & XG_TIME_MASK);",
+    }[per]
+
+    def edit(text: str) -> str:
+        assert text.count(reads) == 1
+        return (
+            text.replace(reads, f"{reads} if (packet->length == 999) {taken}")
+            .replace(
+                "xg_limit_shared(const struct xg_filter *filter, u64 now",
+                "xg_limit_shared(const struct xg_filtering *packet, const struct xg_filter *filter, u64 now",
+            )
+            .replace("xg_limit_shared(filter, now", "xg_limit_shared(packet, filter, now")
+        )
+
+    bench = Bench(f"delayed{per}", edit, fake_clock=True)
+    its = Limited(bench)
+    try:
+        its.limit(parse_limit("100/s", "20", per))
+        assert its.passes(frame(length=999)) == 1
+        assert its.passes(frame(), 20) == 0
+        its.limit(parse_limit("100/s", "20", per))
+        assert its.passes(frame(length=998)) == 1
+        assert its.passes(frame(), 20) == 19, "positive control"
+    finally:
+        its.tables.close()
+        bench.close()
 
 
 def test_two_cpus_share_a_limit() -> None:

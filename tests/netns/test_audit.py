@@ -12,7 +12,7 @@ from support.command import Command
 from support.service import Service
 from topology import INTERFACE, Lab
 
-from xdpguard.dataplane.sys import abi, kernel
+from xdpguard.dataplane.sys import abi, indexes, kernel
 from xdpguard.dataplane.tables import settings
 
 RULE4, NET4, RULE6, NET6, LISTED4, LISTED6 = (
@@ -90,6 +90,17 @@ def moved(data: bytes) -> bytes:
     return data[8:] + data[:8]
 
 
+def filters_overwritten(command: Command) -> None:
+    """What no generation tells: the tables of the set in force, without its head."""
+    holder = opened(command, "filter_set")
+    descriptor = indexes.in_force(holder)
+    assert descriptor is not None
+    with mmap.mmap(descriptor, abi.FILTER_SET_SIZE) as words:
+        words[abi.FILTER_HEAD.size :] = bytes(abi.FILTER_SET_SIZE - abi.FILTER_HEAD.size)
+    os.close(descriptor)
+    os.close(holder)
+
+
 # What is done, and what passes then.
 DAMAGE: dict[str, tuple[Callable[[Command], None], set[str]]] = {
     "deny4_nets": (overwritten("deny4_nets", zeroed), {"rule4", "net4"}),
@@ -140,6 +151,29 @@ def test_the_service_repairs_it(attached: Command) -> None:
     with Service(attached) as run:
         assert run.says("the kernel held 0 of 5 entries (rules): restored"), run.lines
     assert dropped(attached) == EVERYTHING
+
+
+def test_filters_that_were_overwritten(attached: Command, lab: Lab) -> None:
+    attached.ok("filter", "add", "some", "udp sport 54", "--drop")
+
+    def drops() -> bool:
+        return bool(attached.json("explain", "udp 198.18.0.99:54 > 198.18.0.1:9")["verdict"] == "DROP")
+
+    try:
+        assert drops(), "positive control"
+        assert attached.json("status")["audit"]["ratio"] == 1
+        filters_overwritten(attached)
+        assert not drops()
+        assert attached.json("status")["audit"]["ratio"] < 1
+        with Service(attached) as run:
+            assert run.says("the kernel held 0 of 1 entries (filters): restored"), run.lines
+        assert drops()
+        filters_overwritten(attached)
+        attached.ok("attach", INTERFACE, "--netns", lab.server)
+        assert drops()
+        assert attached.json("status")["audit"]["ratio"] == 1
+    finally:
+        attached.ok("filter", "remove", "some")
 
 
 def test_settings_that_were_overwritten_are_seen_without_any_entry(attached: Command, lab: Lab) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.command import Command
-from support.traffic import Echo, client_address, works
+from support.traffic import PORT, Echo, client_address, works
 from topology import INTERFACE, Lab
 
 from xdpguard.dataplane.sys import kernel
@@ -141,18 +141,23 @@ def test_killed_while_the_guards_policy_is_set(lab: Lab, attached: Command, step
 
 
 def with_list(folder: Path) -> Path:
-    """A configuration that blocks the first client by a rule, and the second by a list."""
+    """A configuration that blocks the first client by a rule, the second by a list, the fourth by a filter with one."""
     (folder / "list").write_text(f"{client_address(4, 1)}\n")
+    (folder / "asked").write_text(f"{client_address(4, 3)}\n")
     config = folder / "guard.toml"
-    config.write_text(f'[rules]\nblock = ["{client_address(4)}"]\n[lists.x]\nfile = "list"\n')
+    config.write_text(
+        f'[rules]\nblock = ["{client_address(4)}"]\n[lists.x]\nfile = "list"\n'
+        '[lists.y]\nfile = "asked"\nshadow = true\n'
+        '[[filters]]\nname = "f"\nmatch = "ip saddr @y"\naction = "drop"\n'
+    )
     return config
 
 
-@pytest.mark.parametrize("step", ["begin", "lists", "rules", "attach", "confirm", "commit", "done"])
+@pytest.mark.parametrize("step", ["begin", "lists", "rules", "filters", "attach", "confirm", "commit", "done"])
 def test_killed_while_a_configuration_comes_with_an_attach(
     lab: Lab, command: Command, echo: Echo, tmp_path: Path, step: str
 ) -> None:
-    """Rules and lists of the file are in force together, or those of before are."""
+    """Rules, lists and filters of the file are in force together, or those of before are."""
     del echo
     config = with_list(tmp_path)
     command.ok("attach", INTERFACE, "--netns", lab.server)
@@ -160,13 +165,69 @@ def test_killed_while_a_configuration_comes_with_an_attach(
     arguments = ("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
     assert command(*arguments, kill_at=step).code == -signal.SIGKILL
     assert not works(lab, 4, "tcp", client=2)
+    assert works(lab, 4, "tcp", client=3) == (step in ("begin", "lists", "rules", "filters")), "before the program"
     command.ok("block", "203.0.113.9")
     passes = step != "done"
-    assert [works(lab, 4, "tcp", client=client) for client in range(3)] == [passes, passes, False]
+    assert [works(lab, 4, "tcp", client=client) for client in range(4)] == [passes, passes, False, passes]
     assert command.json("status")["audit"]["ratio"] == 1
-    assert len(command.json("lists", "show")) == (not passes)
+    assert len(command.json("lists", "show")) == 2 * (not passes)
     command.ok(*arguments)
-    assert [works(lab, 4, "tcp", client=client) for client in range(3)] == [False] * 3
+    assert [works(lab, 4, "tcp", client=client) for client in range(5)] == [False] * 4 + [True]
+
+
+def test_a_default_comes_after_the_filters_that_pass(lab: Lab, command: Command, echo: Echo, tmp_path: Path) -> None:
+    """Both come with an attach: there is no moment in which the default cuts what a filter passes."""
+    del echo
+    config = tmp_path / "guard.toml"
+    config.write_text(
+        '[default]\npolicy = "drop"\nmode = "enforce"\nstrict_udp = true\n'
+        f'[[filters]]\nname = "ssh"\nmatch = "tcp dport {{ 22, {PORT} }}"\naction = "pass"\n'
+    )
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    arguments = ("attach", INTERFACE, "--netns", lab.server, "--config", str(config))
+    for step in ("default", "attach"):
+        assert command(*arguments, kill_at=step).code == -signal.SIGKILL
+        assert works(lab, 4, "tcp"), step
+        assert works(lab, 4, "udp") == (step == "default"), "positive control: the default is in force"
+        command.ok("block", "203.0.113.9")
+        assert works(lab, 4, "udp"), "as before"
+    command.ok(*arguments)
+    assert (works(lab, 4, "tcp"), works(lab, 4, "udp")) == (True, False)
+
+
+def refusing(folder: Path, text: str) -> str:
+    """A script that runs a command whose code is changed so."""
+    script = folder / "changed.py"
+    script.write_text(f"import sys\n{text}from xdpguard.cli.app import run\nsys.exit(run(sys.argv[1:]))\n")
+    return str(script)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_attach_whose_filters_are_refused_leaves_no_program(
+    lab: Lab, command: Command, echo: Echo, tmp_path: Path, before: bool
+) -> None:
+    """Nor does it change the one that was there."""
+    del echo
+    config = with_list(tmp_path)
+    if before:
+        command.ok("attach", INTERFACE, "--netns", lab.server)
+    program = program_of(lab)
+    script = refusing(
+        tmp_path,
+        "from xdpguard.control.filter_set import FilterSet\n"
+        "def put(its, filters, generation):\n"
+        "    if filters:\n"
+        "        raise OSError(12, 'Cannot allocate memory')\n"
+        "    its.empty()\n"
+        "FilterSet.put = put\n",
+    )
+    arguments = [sys.executable, script, "attach", INTERFACE, "--netns", lab.server, "--config", str(config)]
+    done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "did not accept the filters" in done.stderr) == (1, True), done
+    assert program_of(lab) == program
+    assert all(works(lab, 4, "tcp", client=client) for client in range(4))
+    assert (command.json("rules"), command.json("lists", "show"), command.json("filter", "list")) == ([], [], [])
+    assert command.pins.exists() == before
 
 
 def test_an_attach_that_is_refused_leaves_nothing_of_its_configuration(
@@ -175,18 +236,15 @@ def test_an_attach_that_is_refused_leaves_nothing_of_its_configuration(
     del echo
     config = with_list(tmp_path)
     command.ok("attach", INTERFACE, "--netns", lab.server)
-    script = tmp_path / "refused.py"
-    script.write_text(
-        "import sys\n"
+    script = refusing(
+        tmp_path,
         "from xdpguard.net.links import Links\n"
         "from xdpguard.net.refusals import AttachRefused\n"
         "def attach(*a):\n"
         "    raise AttachRefused('refused', 'by the test', 22)\n"
-        "Links.attach = attach\n"
-        "from xdpguard.cli.app import run\n"
-        "sys.exit(run(sys.argv[1:]))\n"
+        "Links.attach = attach\n",
     )
-    arguments = [sys.executable, str(script), "attach", INTERFACE, "--netns", lab.server, "--config", str(config)]
+    arguments = [sys.executable, script, "attach", INTERFACE, "--netns", lab.server, "--config", str(config)]
     done = subprocess.run(arguments, env=command.environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "refused" in done.stderr) == (1, True), done
     assert all(works(lab, 4, "tcp", client=client) for client in range(2))

@@ -266,6 +266,20 @@ def answered(lab: Lab, ports: range) -> list[int]:
     return sorted(found)
 
 
+def test_pass_in_shadow_is_drop_in_shadow(attached: Command, lab: Lab) -> None:
+    """`default pass --shadow`: everything passes, and what drop would cut is counted."""
+    with Echo(lab):
+        attached.ok(*ENFORCED)
+        assert not works(lab, 4, "tcp")
+        assert "in shadow" in attached.ok("default", "pass", "--shadow")
+        assert works(lab, 4, "tcp")
+        found = attached.json("default", "show")
+        assert (found["policy"], found["mode"], found["strict_udp"]) == ("drop", "shadow", True)
+        assert found["observed"] > 0
+        attached.ok("default", "pass")
+        assert attached.json("default", "show")["policy"] == "pass"
+
+
 def test_udp_to_any_socket_unless_strict(attached: Command, lab: Lab) -> None:
     with Echo(lab):
         attached.ok("default", "drop", "--enforce")
@@ -367,7 +381,12 @@ def test_undo_and_confirm(attached: Command, lab: Lab) -> None:
 def hangs(lab: Lab) -> int:
     with entered(lab.server):
         index = socket.if_nametoindex(INTERFACE)
-    return egress.program_at(index, lab.server)
+    return len(egress.programs_at(index, lab.server))
+
+
+def take_off(index: int, netns: str) -> None:
+    for hung in egress.programs_at(index, netns):
+        egress.take_off(index, netns, hung)
 
 
 def test_attach_and_detach(command: Command, lab: Lab, tmp_path: Path) -> None:
@@ -496,20 +515,20 @@ def test_an_ingress_queue_discipline_is_left_alone(monkeypatch: pytest.MonkeyPat
         with pytest.raises(XdpguardError, match=f"egress of eth0 .*{its.host}.* ingress takes the place of clsact"):
             its.hang(program)
         assert its.there() == before
-        egress.take_off(its.index, its.host)
+        take_off(its.index, its.host)
         assert its.there() == before
         with monkeypatch.context() as patched:
             patched.setattr(egress, "_queue_kind", lambda _: "clsact")
             its.hang(program)
         before = its.there()
         assert "0x7864" in before
-        assert not egress.program_at(its.index, its.host)
-        egress.take_off(its.index, its.host)
+        assert not egress.programs_at(its.index, its.host)
+        take_off(its.index, its.host)
         assert its.there() == before
         its.run(its.host, "tc qdisc delete dev eth0 ingress")
         its.hang(program)
-        assert egress.program_at(its.index, its.host), "positive control"
-        egress.take_off(its.index, its.host)
+        assert egress.programs_at(its.index, its.host), "positive control"
+        take_off(its.index, its.host)
         assert "clsact" not in its.there()
 
 
@@ -569,8 +588,9 @@ table ip xgd {{
 
 
 def remembered(attached: Command, protocol: int) -> int:
-    """How many remote ends of a protocol the program at egress knows."""
-    with opened(kernel.open_pin(str(next(attached.pins.rglob("sent"))))) as descriptor:
+    """How many remote ends of a protocol the program at egress knows, SYN-ACKs and services aside."""
+    name = "connections" if protocol == socket.IPPROTO_TCP else "sent"
+    with opened(kernel.open_pin(str(next(attached.pins.rglob(name))))) as descriptor:
         keys = (abi.SENT_KEY.unpack(raw) for raw in kernel.pairs(descriptor, abi.SENT_KEY.size, 8))
         return sum(its == protocol for _address, _remote, _local, its, _version in keys)
 
@@ -608,7 +628,7 @@ def test_containers_behind_the_host_go_on(attached: Command, lab: Lab) -> None:
         assert all(map(reaches, kinds))
         assert pings(lab, 4, behind.inside)
         with entered(lab.server):
-            egress.take_off(socket.if_nametoindex(INTERFACE), lab.server)
+            take_off(socket.if_nametoindex(INTERFACE), lab.server)
         assert not reaches(socket.SOCK_STREAM), "positive control: without the program at egress nobody knows of them"
         attached.ok(*ENFORCED)
         assert reaches(socket.SOCK_STREAM), "the command has put it back"
@@ -628,7 +648,7 @@ def test_run_keeps_it(command: Command, lab: Lab, tmp_path: Path) -> None:
         assert service.says("configuration reloaded")
         assert eventually(lambda: not works(lab, 4, "tcp"))
         with entered(lab.server):
-            egress.take_off(socket.if_nametoindex(INTERFACE), lab.server)
+            take_off(socket.if_nametoindex(INTERFACE), lab.server)
         assert eventually(lambda: bool(hangs(lab)), 60.0)
         config.write_text("")
         service.signal(SIGHUP)

@@ -143,6 +143,31 @@ def test_a_list_of_the_configuration(lab: Lab, command: Command, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("echo")
+def test_a_reload_brings_a_list_and_the_filter_that_asks_it(lab: Lab, command: Command, tmp_path: Path) -> None:
+    """At once; and one that a filter by hand asks stays, which is said and ends nothing."""
+    (tmp_path / "list.txt").write_text(f"{CLIENTS4[BLOCKED]}\n")
+    config = tmp_path / "guard.toml"
+    config.write_text("")
+    with run(command, lab, "--config", str(config)) as service:
+        assert service.says("watching eth0"), service.lines
+        assert works(lab, 4, "udp", BLOCKED), "positive control"
+        config.write_text(
+            '[lists.l]\nfile = "list.txt"\nshadow = true\n'
+            '[[filters]]\nname = "f"\nmatch = "ip saddr @l"\naction = "drop"\n'
+        )
+        service.signal(signal.SIGHUP)
+        assert service.says("configuration reloaded"), service.lines
+        assert service.says("list l loaded: 1 entries"), service.lines
+        assert not works(lab, 4, "udp", BLOCKED)
+        assert works(lab, 4, "udp", 8), "who is not in the list"
+        command.ok("filter", "add", "mine", "ip saddr @l udp dport 9", "--count")
+        config.write_text("")
+        service.signal(signal.SIGHUP)
+        assert service.says("the filter mine asks the list l"), service.lines
+        assert service.end() == 0
+
+
+@pytest.mark.usefixtures("echo")
 def test_a_new_gateway(lab: Lab, command: Command) -> None:
     """A blocked source becomes the gateway while `run` runs: it is let through, as long as that lasts."""
     address = CLIENTS4[BLOCKED]

@@ -21,7 +21,7 @@ from support.lists import answered, clear, received, shown, without, write_big
 from support.scrape import watched
 from support.traffic import PORT as ECHO
 from support.traffic import Echo, Family, client_address, eventually, server_address, start_flood, works
-from topology import INTERFACE, Lab
+from topology import INTERFACE, SERVER4, Lab
 
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.build.program import KernelDataplane
@@ -437,7 +437,6 @@ def test_bad_input(command: Command) -> None:
         (1, ["promote", "--all"]),
         (2, ["promote", "--all", "192.0.2.1"]),
         (1, ["lists", "remove", "--shadow", "nosuch"]),
-        (2, ["lists", "load", "x", "/dev/null", "--shadow", "--force"]),
     ):
         command.refused(code, *words)
     text = "".join(f"10.{n >> 8}.{n & 255}.1\n" for n in range(abi.SHADOW_RULES))
@@ -514,3 +513,23 @@ def test_top_reads_them(attached: Command, lab: Lab) -> None:
         for rule, hits in zip(rules.of.rules, rules.hits[:, 0].tolist(), strict=True)
     ]
     assert shown == [("block", client_address(4, 1), 1), ("shadow", source, 1)]
+
+
+def test_a_list_in_shadow_that_a_filter_asks(attached: Command, tmp_path: Path) -> None:
+    """It cuts nobody off by itself; by the filter it would, and --force does it all the same."""
+    peer = "192.0.2.77"
+    session = {"SSH_CONNECTION": f"{peer} 40000 {SERVER4} 22"}
+    listed = tmp_path / "list.txt"
+    listed.write_text("203.0.113.0/24\n")
+    attached.ok("lists", "load", "bad", str(listed), "--shadow")
+    attached.ok("filter", "add", "x", "ip saddr @bad tcp dport 22", "--drop", **session)
+    listed.write_text("192.0.2.0/24\n")
+    refused = attached("lists", "load", "bad", str(listed), "--shadow", **session)
+    assert refused.code == 1
+    assert f"{peer} is" in refused.err
+    assert "the filter x would drop its packets" in refused.err
+    assert "use --force to override" in refused.err
+    line = f"tcp {peer}:40000 > {SERVER4}:22 A"
+    assert attached.json("explain", line)["verdict"] != "DROP"
+    attached.ok("lists", "load", "bad", str(listed), "--shadow", "--force", **session)
+    assert attached.json("explain", line)["verdict"] == "DROP"

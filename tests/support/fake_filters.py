@@ -41,6 +41,9 @@ class FakeFilterTables:
     def in_force(self) -> int:
         return self._generation
 
+    def digest(self) -> int:
+        return hash(tuple(self.there))
+
     def generation(self) -> str:
         return self.name
 
@@ -49,7 +52,11 @@ class FakeFilterTables:
             self.counts.pop(slot, None)
 
     def hits(self) -> Callable[[int], FilterHits]:
-        return lambda slot: self.counts.get(slot, FilterHits())
+        def of(slot: int) -> FilterHits:
+            assert slot >= 0
+            return self.counts.get(slot, FilterHits())
+
+        return of
 
     def matches(self) -> list[Any]:
         """The tests of the filters in force, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from xdpguard.dataplane.tables.classifier import ClassifierFilter
@@ -21,13 +21,13 @@ _EXTENSIONS = (0, 43, 60, 135, 139, 140)  # laid out like destination options
 class Seen(NamedTuple):
     """What a frame holds: its fields, where tests of bytes begin, and where the datagram ends in it."""
 
-    fields: dict[Field, int]
-    bases: dict[Base, int]
+    fields: Mapping[Field, int]
+    bases: Mapping[Base, int]
     end: int
 
 
 def seen(frame: bytes) -> Seen:
-    """Dissect a frame with sound headers."""
+    """Dissect a frame with sound headers, which belongs to no socket."""
     fields: dict[Field, int] = {}
     at, kind = 14, int.from_bytes(frame[12:14], "big")
     while kind in (0x8100, 0x88A8):
@@ -43,6 +43,7 @@ def seen(frame: bytes) -> Seen:
         bases[Base.TRANSPORT] = behind
         if protocol in (TCP, UDP):
             fields[Field.SPORT], fields[Field.DPORT] = struct.unpack_from("!HH", frame, behind)
+            fields[Field.ESTABLISHED] = 0
             bases[Base.INNER] = behind + (8 if protocol == UDP else (frame[behind + 12] >> 4) * 4)
         if protocol == TCP:
             fields[Field.TCP_FLAGS] = frame[behind + 13]
@@ -78,17 +79,13 @@ def _ipv6(frame: bytes, at: int, fields: dict[Field, int]) -> tuple[int, int, in
     return at, end, protocol
 
 
-def matches(match: Match, frame: bytes, its: Seen, established: bool = False) -> bool:
+def matches(match: Match, frame: bytes, its: Seen) -> bool:
     """Whether a frame passes every test."""
-    return all(_passes(test, its, established) for test in match.tests) and all(
-        _holds(test, frame, its) for test in match.bytes
-    )
+    return all(_passes(test, its) for test in match.tests) and all(_holds(test, frame, its) for test in match.bytes)
 
 
-def _passes(test: Test, its: Seen, established: bool) -> bool:
+def _passes(test: Test, its: Seen) -> bool:
     value = its.fields.get(test.field)
-    if test.field is Field.ESTABLISHED and Field.SPORT in its.fields:
-        value = int(established)
     return value is not None and any(first <= value <= last for first, last in test.ranges)
 
 
@@ -108,13 +105,13 @@ class Decided(NamedTuple):
     matched: list[int]
 
 
-def scan(filters: Sequence[ClassifierFilter], frame: bytes, now: int = 0, established: bool = False) -> Decided:
-    """Ask the filters one after the other. Limits are kept."""
-    its, matched = seen(frame), []
+def scan(filters: Sequence[ClassifierFilter], frame: bytes, now: int = 0, its: Seen | None = None) -> Decided:
+    """Ask the filters one after the other. Limits are kept. ``its``: the frame's, if it was dissected before."""
+    its, matched = its or seen(frame), []
     for place, one in enumerate(filters):
         if one.expires_ns and one.expires_ns <= now:
             continue
-        if matches(one.match, frame, its, established):
+        if matches(one.match, frame, its):
             matched.append(place)
             if one.mode == "enforce" and one.action in ("drop", "pass"):
                 return Decided(place, matched)

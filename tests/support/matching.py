@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Random packets whose fields are known, and whether a match matches one: test by test, without a classifier."""
+"""Random packets whose fields are known, and whether a match matches one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from topology import CLIENTS4, CLIENTS6, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC
 
+from support import filters
 from xdpguard.policy.matching.model import Base, Field, Match
 
-TCP, UDP, ICMP, ESP, ICMPV6 = 6, 17, 1, 50, 58
+TCP, UDP, ICMP, ICMPV6 = filters.TCP, filters.UDP, filters.ICMP, filters.ICMPV6
+ESP = 50
 # Values that expressions and packets share, so that they meet.
 ADDRESSES4 = ("192.0.2.1", "192.0.2.7", "192.0.2.200", "198.51.100.7", "198.51.101.9", "10.1.2.3")
 ADDRESSES6 = ("2001:db8::1", "2001:db8::7", "2001:db8:1::9", "fe80::1", "2001:db8:ffff::ffff")
@@ -35,19 +37,8 @@ class Sample(NamedTuple):
 
 
 def matches(match: Match, sample: Sample) -> bool:
-    """Return whether a match without lists matches a packet."""
-    for test in match.tests:
-        value = sample.fields.get(test.field)
-        if value is None or not any(first <= value <= last for first, last in test.ranges):
-            return False
-    for look in match.bytes:
-        begin = sample.bases.get(look.base)
-        if begin is None or len(sample.frame) < begin + look.offset + look.size:
-            return False
-        found = int.from_bytes(sample.frame[begin + look.offset :][: look.size], "big")
-        if (found & look.mask == look.value) == look.negated:
-            return False
-    return True
+    """Return whether a match without lists matches a packet, as the linear scan has it."""
+    return filters.matches(match, sample.frame, filters.Seen(sample.fields, sample.bases, len(sample.frame)))
 
 
 def sample(chosen: random.Random, number: int, flags: Sequence[int] = FLAGS) -> Sample:

@@ -30,7 +30,7 @@ class Kernel:
             lists=lists,
             shadow_lists=nothing,
             filters=filters,
-            default=nothing,
+            default=SimpleNamespace(stale=lambda: False, lacking=lambda carriers: []),
         )
 
     def resync(self, *images: object) -> bool:

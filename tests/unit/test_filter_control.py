@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -358,8 +359,8 @@ def test_entries_of_a_list_end(its: Ruleset, maps: FakeMaps) -> None:
     its.purge()
     assert maps.filters.swaps == swaps
     its.store.execute("UPDATE lists SET shift = -2000")
-    held = its.store.fact("filters_held").rsplit(",", 1)[0]
-    its.store.put_fact("filters_held", f"{held}, {time.time() - 1}]")
+    maps_name, generation, _, digest = json.loads(its.store.fact("filters_held"))
+    its.store.put_fact("filters_held", json.dumps([maps_name, generation, time.time() - 1, digest]))
     its.purge()
     assert maps.filters.swaps == swaps + 1
     assert [test.ranges for it in maps.filters.matches() for test in it.tests if test.field is Field.IP_SADDR] == [()]

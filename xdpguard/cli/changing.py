@@ -169,6 +169,7 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool, con
         done = found.unblock(real, list(shadows.values()))
         standing = Standing(found)
         left: dict[Target, str] = {it: standing.dropped(it) for it in (real if len(real) <= _LOOKED_AT else ())}
+        again = list(notes.may_come_again(blocked.values(), standing) if real else ())
     _tell_ended("block", {target: at for target, at in done.ended.items() if not left.get(target)})
     if real:
         clear = [target for target in real if target not in done.ended and not left.get(target)]
@@ -180,7 +181,7 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool, con
         if words:
             what = f"the block of {it} has ended" if it in done.ended else f"removed the block of {it}"
             render.say(f"{what}, but it {where.being('still')} {words}")
-    for text in where.notes(_NOTHING_DROPPED) if any(left.values()) else ():
+    for text in (*again, *(where.notes(_NOTHING_DROPPED) if any(left.values()) else ())):
         render.note(text)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from xdpguard.cli.session import Options, controller, options, pins, remembered_
 if TYPE_CHECKING:
     from xdpguard.cli.answers.default import DefaultShow
     from xdpguard.control.controller import Controller
+    from xdpguard.net.links import Link
     from xdpguard.policy.model import Default
 
 _Force = Annotated[bool, typer.Option("--force", help="Even if nobody could log in again from where they are now.")]
@@ -40,11 +42,14 @@ _ABOUT = """Choose what becomes of packets that no rule decides about and that b
 `default drop` admits, besides what allow rules and filters pass:
   TCP      of connections that this host holds or opens, and ACKs with a valid SYN cookie
   UDP      to a port for which a socket is open; with --strict-udp only what answers
-  answers  to what left through the interfaces: pings, tunnels, connections of containers
+  answers  to what left through the interfaces: pings, tunnels, connections of containers; for 10 seconds, of UDP to
+           what was sent to a group, from any address (mDNS, SSDP)
   ICMP     errors about packets of this host; neighbour discovery, router advertisements, IGMP and MLD
   DHCP     answers of servers, IPv4 and IPv6
 Later fragments pass: without the first one they reach nobody. Left alone is what is not for this host: forwarded
-packets and frames for guests; and the loopback interface.
+packets and frames for guests; and the loopback interface. If a device of another network namespace shares an interface
+(macvlan, ipvlan, VLAN), so is what arrives for an address that is not this host's, or for a group.
+What an enforced default cuts is not seen by the SYN guard: scans are counted by `default show`, and ban nobody.
 """
 
 default_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_ABOUT)
@@ -84,11 +89,20 @@ def drop(
     _set(context, wanted, confirm, force)
 
 
-def pass_(context: typer.Context, confirm: undoing.Confirm = "") -> None:
+def pass_(
+    context: typer.Context,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Count what would be cut: the same as default drop --shadow.")
+    ] = False,
+    confirm: undoing.Confirm = "",
+) -> None:
     """Let packets pass that no rule decides about, as without a default."""
     from xdpguard.policy.model import Default
 
-    _set(context, lambda now: Default(), confirm, force=True)
+    if shadow:
+        drop(context, shadow=True, confirm=confirm)
+    else:
+        _set(context, lambda now: Default(), confirm, force=True)
 
 
 def _set(context: typer.Context, wanted: Callable[[Default], Default], confirm: str, force: bool) -> None:
@@ -98,17 +112,20 @@ def _set(context: typer.Context, wanted: Callable[[Default], Default], confirm: 
 
     chosen = options(context)
     with controller(chosen, command=undoing.of_command(context, confirm)) as session:
-        configured = remembered_policy(session, chosen).default
+        policy = remembered_policy(session, chosen)
+        configured = policy.default
         before = session.default.current(configured)
         after = wanted(before)
         if not force:
             safety.check_default(session.store, wanted_in_force(after))
-        links = session.links()
+        links = session.carriers()
+        if after.policy == "drop":
+            session.guard.surround(session.guard.effective(policy.guard), session.links())
         session.default.set(after, configured, links)
         if force and after.enforced:
             needed.accept(session.store, blocks=(), default=True)
         where = presences(session.store)
-        published = session.guard.published() if after.policy == "drop" else []
+        published = _published(session, after, links)
     render.say(f"default: {described(after)}{'' if after != before else ', as before'}")
     for text in [*_told(after), *_exceptions(published, [it.name for it in links if it.loopback]), *where.notes()]:
         render.note(text)
@@ -122,8 +139,20 @@ def _told(its: Default) -> Iterator[str]:
     yield "a service needs a filter: xdpguard filter add NAME 'tcp dport 443' --pass; pings: 'icmp type echo-request'"
 
 
-def _exceptions(published: Iterable[int], loopbacks: Iterable[str]) -> Iterator[str]:
-    ports = ", ".join(f"{port}/tcp" for port in published)
+def _published(session: Controller, its: Default, links: Iterable[Link]) -> list[str]:
+    """Return ports of containers that need a filter. Of UDP the runtime's socket admits, unless it is strict."""
+    from xdpguard.service import published
+
+    if its.policy == "pass":
+        return []
+    ports = [f"{port}/tcp" for port in session.guard.published()]
+    if its.strict_udp:
+        ports += [f"{port}/udp" for port in sorted(published.find({it.netns for it in links}, socket.IPPROTO_UDP))]
+    return ports
+
+
+def _exceptions(published: Iterable[str], loopbacks: Iterable[str]) -> Iterator[str]:
+    ports = ", ".join(published)
     if ports:
         yield f"NAT passes {ports} on to containers: new connections there need a filter as well"
     for name in loopbacks:
@@ -144,7 +173,8 @@ def show(
         return
     render.say(_sentence(found))
     if found.policy == "drop":
-        for text in _exceptions(found.published, [it for it in found.interfaces if it.split("@")[0] == "lo"]):
+        ports = [f"{port}/tcp" for port in found.published] + [f"{port}/udp" for port in found.published_udp]
+        for text in _exceptions(ports, [it for it in found.interfaces if it.split("@")[0] == "lo"]):
             render.note(text)
     if not found.interfaces:
         render.say("nothing is attached; attach with: xdpguard attach IFACE")
@@ -181,6 +211,7 @@ def _answer(chosen: Options, session: Controller, limit: int) -> DefaultShow:
         ports=[CutPort(*it[:4], int(it.last)) for it in cuts.by_port(found)[:limit]],
         sources=[CutSource(*it[:3], list(it.ports[:limit]), int(it.last)) for it in cuts.by_source(found)[:limit]],
         published=session.guard.published(),
+        published_udp=[int(it.removesuffix("/udp")) for it in _published(session, its, links) if it.endswith("/udp")],
     )
 
 

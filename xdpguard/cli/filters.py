@@ -140,10 +140,17 @@ def remove(
 ) -> None:
     """Remove filters: all that are named, or none."""
     from xdpguard.control.filter_order import without
+    from xdpguard.policy.origins import is_foreign
 
     wanted = list(dict.fromkeys(names))
-    told = f"removed {_named(wanted)}"
-    change(context, lambda held: without(held, wanted), None, lambda found: [told], confirm, force, stored=False)
+    told = [f"removed {_named(wanted)}"]
+
+    def plan(held: list[Filter]) -> list[Filter]:
+        its = (it for it in held if it.name in wanted and is_foreign(it.source))
+        told.extend(f"{it.source}, which decides about {it.name}, may add it again" for it in its)
+        return without(held, wanted)
+
+    change(context, plan, None, lambda found: told, confirm, force, stored=False)
 
 
 def move(

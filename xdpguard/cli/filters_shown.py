@@ -61,6 +61,8 @@ def lines(place: int, item: FilterWithHits, count: int) -> Iterator[str]:
 
 def added(found: Ruleset, new: NewFilter) -> list[str]:
     """Say what is so now of a filter that was just added."""
+    if new.expires is not None and not new.stored(0, 0).alive(time.time()):
+        return [f"filter {new.name} has ended already: its time began with the command, which had to wait"]
     end = ""
     if new.expires is not None:
         end = f", for {units.span(new.expires - time.time())}, {until(new.expires)}"
@@ -71,6 +73,8 @@ def added(found: Ruleset, new: NewFilter) -> list[str]:
 def placed(found: Ruleset, name: str) -> str:
     """Say at which place a filter is asked."""
     names = [it.name for it in found.filters.alive()]
+    if name not in names:
+        return f"{name} has ended"
     place = names.index(name)
     if len(names) == 1:
         return f"{name} is the only filter"

@@ -80,7 +80,9 @@ def load(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Load even if it blocks an address this host needs, or has shrunk by more than half."
+            "--force",
+            help="Load even if it, or a filter that asks it, blocks an address this host needs, or it has shrunk by "
+            "more than half.",
         ),
     ] = False,
     shadow: _Shadow = False,
@@ -110,6 +112,7 @@ def load(
     as_json: _Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
+    from xdpguard.control import needed
     from xdpguard.control.loader import Loader, check_name
     from xdpguard.control.presence import presences
     from xdpguard.control.sources import read_source, read_stream
@@ -118,8 +121,6 @@ def load(
 
     check_name(name)
     request = Request(form, column, prefix_column, allow_empty or force).checked()
-    if shadow and force:
-        raise UsageError("--shadow and --force cannot be combined", "leave out --force: a shadow list cuts nobody off")
     if dry_run and confirm:
         raise UsageError("--confirm and --dry-run cannot be combined", "leave out --confirm: nothing is changed")
     command = None if dry_run else undoing.of_command(context, confirm)
@@ -136,6 +137,8 @@ def load(
             loader = Loader(found.shadow_lists if shadow else found.lists, step, dry_run)
             ready = loader.prepare(name, given, "cli", force)
             done = ready.loaded(False) if dry_run else loader.put(ready)
+            if force and not dry_run:
+                needed.accept(found.store, filters=[it.name for it in found.filters.alive() if name in it.lists])
             where = presences(found.store)
             passing = [] if shadow or dry_run else list(Standing(found).allowed_of(name))
     if dry_run:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import changing, undoing
+from xdpguard.cli import changing, foreign, undoing
 from xdpguard.cli.changing import Wanted
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, ports_of, prefixes
@@ -38,6 +38,7 @@ Examples:
   xdpguard block 198.51.100.7 --for 5m --replace    end it sooner than was said before
   xdpguard block 198.51.100.0/24 --shadow --for 1d
   xdpguard block 203.0.113.0/24 --confirm 60s   undone in a minute, unless xdpguard confirm follows
+  xdpguard block 198.51.100.7 --for 600s --origin fail2ban     what a program decides; it may be repeated
 \b
 If a source is blocked already, the later end and the first reason stay. What the configuration file blocks stays
 blocked as long as it is in there.
@@ -81,10 +82,15 @@ def block(
     force: _Force = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what would be dropped.")] = False,
     confirm: undoing.Confirm = "",
+    origin: foreign.Origin = "",
 ) -> None:
     """Drop packets from sources, or to ports."""
     from xdpguard.control import safety
 
+    if origin:
+        foreign.check_alone(origin, {"--port": ports, "--replace": replace, "--force": force, "--confirm": confirm})
+        foreign.block(context, origin, prefixes(targets), life, reason, shadow)
+        return
     if shadow and (ports or force):
         what = "--port" if ports else "--force"
         raise UsageError(f"--shadow and {what} cannot be combined", "a shadow rule is for sources, and cuts nobody off")
@@ -116,8 +122,13 @@ def unblock(
     ports: _Ports = None,
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow rules only; blocks stay.")] = False,
     confirm: undoing.Confirm = "",
+    origin: foreign.Origin = "",
 ) -> None:
     """Remove block rules, closed ports and shadow rules."""
+    if origin:
+        foreign.check_alone(origin, {"--port": ports, "--shadow": shadow, "--confirm": confirm})
+        foreign.unblock(context, origin, prefixes(targets))
+        return
     if shadow and ports:
         raise UsageError("--shadow and --port cannot be combined", "shadow rules are for sources")
     if ports:

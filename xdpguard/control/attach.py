@@ -12,14 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from xdpguard.control import answering, builds, namespaces, needed
+from xdpguard.control import answering, builds, configuring, namespaces, needed
 from xdpguard.control.answering import Choice
 from xdpguard.control.attachments import Attachments
-from xdpguard.control.default import take_off
+from xdpguard.control.configuring import Wanted
+from xdpguard.control.hanging import take_off
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.loader import Loader
-from xdpguard.control.plan import Loaded, Plan
-from xdpguard.control.planning import Planning, Request, Wanted
+from xdpguard.control.plan import Loaded
+from xdpguard.control.planning import Planning, Request
 from xdpguard.control.surroundings import Seen
 from xdpguard.dataplane.build.program import Built, Target
 from xdpguard.dataplane.sys import kernel
@@ -29,7 +30,6 @@ from xdpguard.net.links import Link, Mode, NoSuchLink, Xdp
 from xdpguard.net.netns import place_of
 from xdpguard.net.refusals import AttachRefused
 from xdpguard.policy.model import Policy
-from xdpguard.policy.rule import CONFIG
 from xdpguard.store.attachments import Attachment, attachments, put_attachment, remove_attachment
 from xdpguard.store.room import check_room
 
@@ -77,7 +77,7 @@ class Attach:
         sharing = queues.shared(link, kernel.possible_cpus())  # before attaching takes queues
         before = its.interfaces.known(link.name, link.netns)
         request, frame_notes = self._planning.checked(link, before, request)
-        policy, wanted, plans, notes = self._planning.plan(request, link, policy)
+        policy, wanted, notes = self._planning.plan(request, link, policy)
         choice = answering.choose(link, request.mode, self._guard.effective(policy.guard))
         self._step("prepare")
         with self._store.transaction():
@@ -99,7 +99,7 @@ class Attach:
                 its.record(link, choice.mode, request.observe, before.prog_id if before else 0, request.any_mtu)
                 job = _Job(link, request, choice, built, policy)
                 with its.uppers.announced(link):
-                    done, more, moved = self._in_force(job, wanted, plans, seen, taken)
+                    done, more, moved = self._in_force(job, wanted, seen, taken)
             except BaseException:
                 self._undo(link, request, before, built)
                 raise
@@ -118,7 +118,7 @@ class Attach:
         return Outcome(
             interface,
             [*frame_notes, *notes, *more, *self._drop_other_versions()],
-            lists=[it.loaded(in_force=True) for plan in plans for it in plan.puts],
+            lists=[it.loaded(in_force=True) for plan in wanted.plans for it in plan.puts],
             moved=moved,
         )
 
@@ -133,7 +133,7 @@ class Attach:
             )
 
     def _in_force(
-        self, job: _Job, wanted: Wanted, plans: tuple[Plan, Plan], seen: Seen, taken: Callable[[], None]
+        self, job: _Job, wanted: Wanted, seen: Seen, taken: Callable[[], None]
     ) -> tuple[Mode, list[str], list[str]]:
         """Put the configuration in force and attach, as one change; return the mode, notes, and notes on devices above.
 
@@ -141,9 +141,12 @@ class Attach:
         """
         its, link, interrupted = self._its, job.link, None
         with self._ruleset.changes.begin():
-            self._configure(job, wanted, plans)
+            unattended = job.request.unattended
+            awaited = [name for it in wanted.filters for name in it.lists] if unattended else ()
+            notes = configuring.put(self._ruleset, wanted, {link.netns} if unattended else None, awaited)
             self._guard.put(job.choice.policy, seen)
-            self._default.put(self._default.effective(job.policy.default), [link for link, _ in seen])
+            carriers = [*(link for link, _ in seen), *its.renamed()]
+            self._ruleset.put_default(self._default.effective(job.policy.default), carriers)
             taken()
             record = partial(its.record, link, observe=job.request.observe, any_mtu=job.request.any_mtu)
             record(mode=job.choice.mode, prog_id=job.built.prog_id)
@@ -164,19 +167,7 @@ class Attach:
                 needed.accept(self._store)
         if interrupted is not None:
             raise interrupted
-        return done, more, moved
-
-    def _configure(self, job: _Job, wanted: Wanted, plans: tuple[Plan, Plan]) -> None:
-        """Put rules, filters and lists of the configuration in force, and let through what the host needs."""
-        if job.request.unattended:
-            coming = (wanted.rules, plans[0].unforced(), wanted.filters, wanted.default)
-            needed.keep(self._ruleset.rules, needed.conflicts(self._store, {"", job.link.netns}, *coming))
-        for lists, plan in zip((self._ruleset.lists, self._ruleset.shadow_lists), plans, strict=True):
-            if plan.puts or plan.drops:
-                lists.apply([(it.its, it.entries) for it in plan.puts], plan.drops)
-        self._ruleset.purge()
-        self._ruleset.rules.replace_source(CONFIG, wanted.rules)
-        self._ruleset.filters.apply(wanted.filters)
+        return done, [*notes, *more], moved
 
     def _mode_of(self, link: Link, built: Built) -> Mode | None:
         """Return the mode in which the link carries the program built for it, or None if it does not."""

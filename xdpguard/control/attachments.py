@@ -95,6 +95,11 @@ class Attachments:
                     continue
         return found
 
+    def renamed(self) -> list[Link]:
+        """Return the links that carry our program under another name than the recorded one, or in another namespace."""
+        found = [self.interfaces.renamed(it) for it in attachments(self.store) if self.interfaces.is_renamed(it)]
+        return [it for it in found if it is not None]
+
     @contextmanager
     def program(self, prog_id: int) -> Iterator[int]:
         """Yield a descriptor of an attached program. Raise XdpguardError if it no longer exists."""

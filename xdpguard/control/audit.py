@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from xdpguard.control.results import Share
 from xdpguard.control.ruleset import Ruleset
+from xdpguard.errors import XdpguardError
+from xdpguard.net.links import Link
+from xdpguard.net.netns import place_of
 
 
 class ShadowAudit(NamedTuple):
@@ -28,7 +32,8 @@ class Audit(NamedTuple):
 
     ``behind``: an interrupted change has not been taken back yet. ``shadow``: the audit of shadow entries. ``failed``:
     what a repair could not restore, in words; empty if there is nothing. ``seeded``: the data plane's settings are
-    there, which tell it where to look, and how to hash. ``filters``: those of both modes.
+    there, which tell it where to look, and how to hash. ``filters``: those of both modes. ``deaf``: interfaces without
+    the program at their egress, so that the default does not know what answers something that was sent.
     """
 
     rules: Share
@@ -38,6 +43,7 @@ class Audit(NamedTuple):
     failed: str = ""
     seeded: bool = True
     filters: Share = Share(0, 0)
+    deaf: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -51,7 +57,7 @@ class Audit(NamedTuple):
         """Whether the kernel holds all entries and its settings, and no change was interrupted."""
         shares = [self.rules, self.filters, *self.lists.values()]
         enforced = all(it.held >= it.stored for it in shares) and not self.behind and self.seeded
-        return enforced and (self.shadow is None or self.shadow.whole)
+        return enforced and not self.deaf and (self.shadow is None or self.shadow.whole)
 
     def missing(self) -> list[str]:
         """Return what the kernel lacks of enforced entries, in words."""
@@ -61,28 +67,31 @@ class Audit(NamedTuple):
 
     def otherwise(self) -> str:
         """Return what else is wrong with enforced entries, in words; empty if nothing is."""
+        if self.deaf:
+            return f"no program at the egress of {', '.join(self.deaf)}"
         return "an interrupted change" if self.behind else "" if self.seeded else "no settings of the data plane"
 
 
-def audit(ruleset: Ruleset, repair: bool = False) -> Audit | None:
+def audit(ruleset: Ruleset, repair: bool = False, carriers: Callable[[], Iterable[Link]] = tuple) -> Audit | None:
     """Audit the kernel against the store; ``repair`` restores what is missing, and looks again whether it is there.
 
-    Return what was found before the repair, or None if nothing is attached.
+    ``carriers``: finds the links that carry the program. Return what was found before the repair, or None if nothing is
+    attached.
     """
     if not ruleset.changes.attached():
         return None
-    found = _look(ruleset)
+    found = _look(ruleset, carriers)
     if not repair or found.whole:
         return found
-    why = _repair(ruleset, found)
-    after = _look(ruleset)
+    why = _repair(ruleset, found, carriers)
+    after = _look(ruleset, carriers)
     if after.whole:
         return found
     lacking = after.missing() or [after.otherwise() or "some shadow entries"]
     return found._replace(failed=f"{', '.join(lacking)}{f' ({why})' if why else ''}")
 
 
-def _look(ruleset: Ruleset) -> Audit:
+def _look(ruleset: Ruleset, carriers: Callable[[], Iterable[Link]]) -> Audit:
     pending = ruleset.changes.pending()
     shadow = ShadowAudit(
         Share(*ruleset.shadow_rules.audit()), ruleset.shadow_lists.shares(), pending or ruleset.shadow_lists.stale()
@@ -90,10 +99,11 @@ def _look(ruleset: Ruleset) -> Audit:
     behind = pending or ruleset.lists.stale() or ruleset.default.stale()
     seeded = ruleset.rules.seeded()
     rules, filters = Share(*ruleset.rules.audit()), ruleset.filters.audit()
-    return Audit(rules, ruleset.lists.shares(), behind, shadow, seeded=seeded, filters=filters)
+    deaf = tuple(place_of(it.name, it.netns) for it in ruleset.default.lacking(carriers))
+    return Audit(rules, ruleset.lists.shares(), behind, shadow, seeded=seeded, filters=filters, deaf=deaf)
 
 
-def _repair(ruleset: Ruleset, found: Audit) -> str:
+def _repair(ruleset: Ruleset, found: Audit, carriers: Callable[[], Iterable[Link]]) -> str:
     """Restore what an audit found missing; return the kernel's reason if it refuses."""
     changes, shadow = ruleset.changes, found.shadow
     assert shadow is not None
@@ -102,6 +112,11 @@ def _repair(ruleset: Ruleset, found: Audit) -> str:
         return ""
     if ruleset.default.stale():
         changes.resync(ruleset.default)
+    if found.deaf:
+        try:
+            ruleset.default.hang_again(carriers())
+        except XdpguardError as error:
+            return str(error)
     for entries, its in ((ruleset.rules, found.rules), (ruleset.shadow_rules, shadow.rules)):
         if its.held < its.stored:
             changes.resync(entries)

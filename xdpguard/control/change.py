@@ -83,6 +83,11 @@ class Changes:
         if part not in self._last:
             self._last.append(part)
 
+    def settle(self) -> None:
+        """Run the parts of `finish` now, before a step that relies on them or that cannot be taken back."""
+        while self._last:
+            self._last.pop(0)()
+
     def release(self, image: Image, slots: Iterable[int]) -> None:
         """Release the hit counters of entries that this change removes; if it fails, the entries get them back."""
         self._released.update((image, slot) for slot in slots)
@@ -117,8 +122,7 @@ class Changes:
                 yield
                 if self._failed is not None:
                     raise self._failed
-                for part in self._last:
-                    part()
+                self.settle()
                 if attached:
                     self.store.put_fact(PENDING, "" if caught_up else "1")
                 self.step("commit")
@@ -162,7 +166,8 @@ class Changes:
         """Undo the kernel part after the store was rolled back; what fails is left, with the mark, to the next one."""
         self.step("take back")
         with contextlib.suppress(XdpguardError):
-            if self._resynced(self._touched) and caught_up:
+            # The last first: what admits packets is there for as long as what cuts them.
+            if self._resynced(reversed(self._touched)) and caught_up:
                 self._mark("")
 
     def _resynced(self, images: Iterable[Image]) -> bool:

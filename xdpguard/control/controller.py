@@ -15,8 +15,9 @@ loading files need is imported when something is attached or loaded.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,11 @@ from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.dataplane.tables.shadow import ShadowTables
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link
-from xdpguard.policy.filter import Filter
-from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.store.database import Store
 
 if TYPE_CHECKING:
     from xdpguard.control.attach import Outcome
+    from xdpguard.control.configuring import Configured
     from xdpguard.control.detach import Detach
     from xdpguard.control.loader import Loader
     from xdpguard.control.plan import Loaded
@@ -112,6 +112,10 @@ class Controller:
         """Return the links that carry our program. ``among``: interfaces just looked up; None looks all of them up."""
         return self._attachments.links(among)
 
+    def carriers(self) -> list[Link]:
+        """Return the links that carry our program, renamed ones included: the default is in force on all of them."""
+        return [*self._attachments.links(), *self._attachments.renamed()]
+
     def tables(self) -> AbstractContextManager[Tables]:
         """Open the tables of enforced rules in the kernel."""
         return self._dataplane.tables()
@@ -123,49 +127,58 @@ class Controller:
     def keep_needed(
         self,
         places: Collection[str] = (),
-        rules: Collection[NewRule] | None = None,
         lists: Mapping[str, AddressSet] | None = None,
-        filters: Sequence[Filter] | None = None,
+        asked: Mapping[str, AddressSet] | None = None,
     ) -> list[needed.Conflict]:
         """Let through what this host needs although an entry blocks it, and only that; see needed.py.
 
-        ``places``, ``rules``, ``lists``, ``filters``: what is about to be put in force, as in `needed.conflicts`.
+        ``places``, ``lists``, ``asked``: what is about to be put in force, as in `needed.conflicts`.
         """
-        found = needed.conflicts(self.store, {"", *places}, rules, lists, filters)
+        found = needed.conflicts(self.store, {"", *places}, lists=lists, asked=asked)
         needed.keep(self.rules, found)
         return found
 
     def audit(self, repair: bool = False) -> audit.Audit | None:
         """Audit the kernel against the store; ``repair`` restores what is missing. Return None if not attached."""
-        return audit.audit(self.ruleset, repair)
+        return audit.audit(self.ruleset, repair, self.carriers)
 
     def follow_lists(self, policy: Policy, due: Callable[[str], bool] = lambda name: True) -> Iterator[Loaded]:
         """Load the configuration's lists whose files are new or have changed; see Loader.follow."""
-        from xdpguard.control.plan import ListsFailed
+        from xdpguard.control.plan import NO_PLAN, ListsFailed, Plan, asked, unforced
+
+        def keep(plan: Plan, shadow: bool) -> None:
+            plans = (NO_PLAN, plan) if shadow else (plan, NO_PLAN)
+            self.keep_needed(lists=unforced(plan.puts), asked=asked(self.store, *plans))
 
         errors: dict[str, XdpguardError] = {}
-        for loader in self._loaders():
+        for loader, shadow in zip(self._loaders(), (False, True), strict=True):
             try:
-                yield from loader.follow(policy.lists, due, lambda lists: self.keep_needed(lists=lists))
+                yield from loader.follow(policy.lists, due, partial(keep, shadow=shadow))
             except ListsFailed as failed:
                 errors |= failed.errors
         if errors:
             raise ListsFailed(errors)
 
-    def configure(self, policy: Policy) -> None:
-        """Put rules and filters of a configuration in force without attaching again; its limits apply at the next
-        attach.
+    def configure(self, policy: Policy) -> Configured:
+        """Put rules, lists and filters of a configuration in force without attaching again; its limits apply at the
+        next attach.
 
-        What the host needs is let through, whatever they block.
+        What the host needs is let through, whatever they block. A list that cannot be loaded stays as it is.
         """
+        from xdpguard.control.configuring import Configured, Wanted, put
+        from xdpguard.control.default import wanted_in_force
+        from xdpguard.control.plan import Circumstances
         from xdpguard.control.planning import config_filters, config_rules
 
-        wanted, filters = list(config_rules(policy)), config_filters(policy, self.filters)
+        rules, filters = list(config_rules(policy)), config_filters(policy, self.filters)
+        default = wanted_in_force(self.default.effective(policy.default))
+        around = Circumstances(config=rules, unattended=True)
+        plan, shadow = (loader.plan(policy.lists, around) for loader in self._loaders())
         with self.changes.begin():
-            self.keep_needed(rules=wanted, filters=filters)
-            self.rules.replace_source(CONFIG, wanted)
-            self.filters.apply(filters)
+            put(self.ruleset, Wanted(rules, filters, default, (plan, shadow)), (), awaited=policy.lists)
             self.taken(policy)
+        lists = [it.loaded(self.changes.attached()) for it in (*plan.puts, *shadow.puts)]
+        return Configured(lists, plan.errors | shadow.errors)
 
     def config(self) -> Path | None:
         """Return the configuration file of the last attach, or None."""

@@ -8,18 +8,15 @@ While it drops, or would, a program at each interface's egress remembers what wa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from xdpguard.closeable import opened
+from xdpguard.control import hanging
 from xdpguard.control.change import Changes
-from xdpguard.dataplane.sys import kernel
-from xdpguard.dataplane.sys.names import EGRESS
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import default
 from xdpguard.dataplane.tables.default import InForce
-from xdpguard.net import egress
 
 if TYPE_CHECKING:
     from xdpguard.net.links import Link
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 _FACT = "default"  # fact: JSON of what was set by a command; empty: the configuration counts
 _IN_FORCE = "default_in_force"  # fact: mode and strictness in the kernel
 _SINCE = "default_since"  # fact: when that was put in force, Unix time
-_NAME = EGRESS[:15]  # as the kernel keeps it
 
 
 def in_force(store: Store) -> InForce:
@@ -97,7 +93,7 @@ class DefaultPolicy:
         recorded = in_force(self._store) == its
         attached = self._changes.attached()
         if attached and its.mode != "pass":
-            self.hang(links)
+            hanging.hang(self._pins, links)
         with nullcontext() if recorded else self._changes.begin():
             if not recorded:
                 record(self._store, its)
@@ -107,27 +103,20 @@ class DefaultPolicy:
             if attached and not recorded:
                 default.clear_cuts(self._pins)
 
-    def hang(self, links: Iterable[Link]) -> None:
-        """Hang the program at the egress of interfaces that lack it; loopback interfaces have no default."""
-        lacking = [it for it in links if not it.loopback and not self._hangs(it)]
-        if not lacking:
-            return
-        from xdpguard.dataplane.build import egress as program
-
-        with opened(program.load(self._pins)) as descriptor:
-            for it in lacking:
-                egress.hang(it.name, it.ifindex, it.netns, descriptor, EGRESS)
+    def lacking(self, carriers: Callable[[], Iterable[Link]]) -> list[Link]:
+        """Return those of the links found by ``carriers`` that lack the program at egress, if the default needs it."""
+        return [] if in_force(self._store).mode == "pass" else hanging.lacking(self._pins, carriers())
 
     def hang_again(self, links: Iterable[Link]) -> None:
         """Hang the program where it was taken off, if the default in force needs it."""
         if in_force(self._store).mode != "pass":
-            self.hang(links)
+            hanging.hang(self._pins, links)
 
     def tidy(self, wanted: Default, links: Iterable[Link]) -> None:
         """Take the program off where a default that passes needs it no more; to call when that is committed."""
         if wanted.policy == "pass":
             for it in links:
-                take_off(it)
+                hanging.take_off(it)
 
     def adopt(self) -> None:
         """Record the default in the kernel, of which a rebuilt store may not know. The caller holds a transaction."""
@@ -145,31 +134,6 @@ class DefaultPolicy:
     def resync(self) -> None:
         """Restore the default put in force last."""
         default.write(self._pins, in_force(self._store))
-
-    def _hangs(self, link: Link) -> bool:
-        """Return whether the program hangs there, with this instance's own map."""
-        number = egress.program_at(link.ifindex, link.netns)
-        if not number:
-            return False
-        try:
-            with opened(kernel.program_by_id(number)) as descriptor:
-                return kernel.pin_id(self._pins.folder / "sent") in kernel.program_info(descriptor).map_ids
-        except FileNotFoundError:
-            return False
-
-
-def take_off(link: Link) -> None:
-    """Take our program off an interface's egress, if it hangs there."""
-    number = egress.program_at(link.ifindex, link.netns)
-    if not number:
-        return
-    try:
-        with opened(kernel.program_by_id(number)) as descriptor:
-            ours = kernel.program_info(descriptor).name == _NAME
-    except FileNotFoundError:
-        return
-    if ours:
-        egress.take_off(link.ifindex, link.netns)
 
 
 def parsed(text: str) -> Default | None:

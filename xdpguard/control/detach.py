@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xdpguard.control import builds, namespaces
 from xdpguard.control.attach import Outcome
 from xdpguard.control.attachments import Attachments
-from xdpguard.control.default import take_off
+from xdpguard.control.hanging import take_off
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.sysctls import RaisedSysctls
 from xdpguard.errors import XdpguardError

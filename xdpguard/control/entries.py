@@ -71,8 +71,7 @@ class Entries:
             there = wanted.get(rule.target) or held.get(rule.target)
             wanted[rule.target] = rule.of(joined(there.parts if there else (), rule.part, now, replace))
         in_force = self._put(list(wanted.values()), held)
-        before = {target: rule for target, rule in held.items() if rule.expires is None or rule.expires > now}
-        asked = {rule.target: rule for rule in rules}
+        before, asked = {it.target: it for it in held.values() if it.alive(now)}, {it.target: it for it in rules}
         return Added(tuple(Put(before.get(it), asked[it], rule) for it, rule in wanted.items()), in_force)
 
     def remove(self, kind: Kind, targets: Collection[Target]) -> Removed:
@@ -173,12 +172,15 @@ class Entries:
     def fresh_slots(self, count: int) -> list[int]:
         """Return slots for rules that a change is about to write to the store, with their counters set to zero."""
         with opened(self.changes, self._tables) as tables:
-            used = self._store.used_slots(self.mode)
-            capacity = tables.capacity if tables else None
-            found = free(Room(self.mode, used, self.changes.released(self), capacity), count)
+            found = free(self._room(tables), count)
             if tables:
                 tables.clear_hits(found)
         return found
+
+    def left(self, enough: int) -> float:
+        """Return for how many more rules there is room, at least, if that is enough, or else exactly."""
+        with opened(self.changes, self._tables) as tables:
+            return self._room(tables).left(enough)
 
     def refill(self) -> None:
         """Make the maps hold what the store holds, within a change that has written to the store itself."""
@@ -223,13 +225,7 @@ class Entries:
     def _put(self, wanted: Sequence[NewRule], held: Mapping[Target, Rule]) -> bool:
         """Add rules of one kind, or change existing ones (``held``); return whether the kernel has tables."""
         with self.changes.begin(), opened(self.changes, self._tables) as tables:
-            room = Room(
-                self.mode,
-                self._store.used_slots(self.mode),
-                self.changes.released(self),
-                tables.capacity if tables else None,
-            )
-            placed = place(wanted, {target: rule.slot for target, rule in held.items()}, room)
+            placed = place(wanted, {target: rule.slot for target, rule in held.items()}, self._room(tables))
             if tables:
                 # Before the rules are added: a kill between the two steps must not leave a rule with stale hits.
                 tables.clear_hits(slot for rule, slot in placed if rule.target not in held)
@@ -239,10 +235,15 @@ class Entries:
                     tables.add(rule.stored(slot, self.mode) for rule, slot in placed)
         return tables is not None
 
+    def _room(self, tables: RuleTables | None) -> Room:
+        store, mode = self._store, self.mode
+        highest, released = store.highest_slot(mode), self.changes.released(self)
+        return Room(mode, highest, lambda: store.used_slots(mode), released, tables.capacity if tables else None)
+
     def _live(self, kind: Kind | None) -> list[Rule]:
         now = self._now()
-        return [it for it in self._store.rules(kind, self.mode) if it.expires is None or it.expires > now]
+        return [it for it in self._store.rules(kind, self.mode) if it.alive(now)]
 
     def _not_there(self, kind: Kind, target: Target) -> XdpguardError:
-        covering = self._store.covering(kind, target, self._now(), self.mode) if isinstance(target, Prefix) else []
-        return not_there(kind, target, covering[0] if covering else None)
+        found = self._store.covering(kind, target, self._now(), self.mode) if isinstance(target, Prefix) else []
+        return not_there(kind, target, found[0] if found else None)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import Filter
 from xdpguard.policy.matching.model import Field, ListTest, Match, Range, Test
-from xdpguard.policy.rule import MODES
+from xdpguard.policy.rule import CONFIG, MODES
 from xdpguard.store.database import Store
 from xdpguard.store.lists import ListStore, NamedList
 
@@ -31,10 +32,9 @@ class FilterLists:
         self._tests: dict[ListTest, Test] = {}
         self._sets: dict[str, AddressSet] = {name: its.at(time.time()) for name, its in (coming or {}).items()}
 
-    def missing(self, filters: Iterable[Filter]) -> tuple[Filter, str] | None:
-        """Return the first filter that asks a list that does not exist, and the list's name; None if none does."""
-        pairs = ((it, name) for it in filters for name in it.lists)
-        return next(((it, name) for it, name in pairs if self._its(name) is None), None)
+    def missing(self, filters: Iterable[Filter]) -> Iterator[tuple[Filter, str]]:
+        """Yield the filters that ask a list that does not exist, with the list's name."""
+        return ((it, name) for it in filters for name in it.lists if self._its(name) is None)
 
     def resolved(self, match: Match) -> Match:
         """Return a match with its lists as ranges; a test of a list that does not exist holds for nobody."""
@@ -107,3 +107,16 @@ def _complement(ranges: Iterable[Range], bits: int) -> tuple[Range, ...]:
 def soon(at: float | None) -> bool:
     """Return whether a time has come (Unix time; None: never)."""
     return at is not None and at <= time.time()
+
+
+def missing_list(its: Filter, name: str, gone: bool) -> XdpguardError:
+    """Return the error for a filter that asks a list that does not exist; ``gone``: by this change."""
+    if gone:
+        remedy = f"remove that first: xdpguard filter remove {its.name}"
+        if its.source == CONFIG:
+            remedy = "take that out of [[filters]] in the configuration file first"
+        return XdpguardError(f"the filter {its.name} asks the list {name}", f"nothing was changed; {remedy}")
+    return XdpguardError(
+        f"there is no list {name}, which the filter {its.name} asks",
+        f"nothing was changed; load it: xdpguard lists load {name} FILE; with --shadow it drops nothing by itself",
+    )

@@ -11,7 +11,8 @@ import time
 from collections.abc import Collection, Sequence
 
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.policy.filter import Filter, NewFilter
+from xdpguard.policy.filter import FILTERS, Filter, NewFilter
+from xdpguard.policy.origins import is_foreign
 from xdpguard.policy.rule import CONFIG
 from xdpguard.store.filters import GAP
 from xdpguard.units import moment
@@ -83,8 +84,9 @@ def promoted(held: Sequence[Filter], names: Collection[str]) -> list[Filter]:
 def with_source(held: Sequence[Filter], source: str, wanted: Sequence[NewFilter]) -> list[Filter]:
     """Return them with exactly these of an origin, in this order; one that is as before keeps its hits.
 
-    They stand together, where the first of them stood; without any, before all others. One that does the same under the
-    same name, made by hand or imported, becomes one of them.
+    They stand together, where the first of them stood; without any, those of another system behind all others, those
+    of the configuration file before them. One that does the same under the same name, made by hand or imported,
+    becomes one of them.
     """
     now = time.time()
     names = {it.name: it for it in wanted}
@@ -97,7 +99,7 @@ def with_source(held: Sequence[Filter], source: str, wanted: Sequence[NewFilter]
                 f"{_UNCHANGED}; remove that first: xdpguard filter remove {it.name}; or rename it in the file",
             )
     first = next((it.position for it in held if it.source == source), None)
-    place = 0 if first is None else sum(1 for it in others if it.position < first)
+    place = sum(1 for it in others if (is_foreign(source) if first is None else it.position < first))
     placed = [_as_before(mine.get(it.name), it) for it in wanted]
     whole = [*others[:place], *placed, *others[place:]]
     return whole if _ascending(whole) else _renumbered(whole)
@@ -111,6 +113,16 @@ def found(held: Sequence[Filter], name: str) -> Filter:
     if its is not None and its.expires is not None:
         raise XdpguardError(f"the filter {name} ended by itself at {moment(its.expires)}", f"{_UNCHANGED}; {_SHOW}")
     raise XdpguardError(f"there is no filter {name}", f"{_UNCHANGED}; {_SHOW}")
+
+
+def check_count(wanted: Sequence[Filter], now: float) -> None:
+    """Raise XdpguardError if there are more filters than there may be (``now``: Unix time)."""
+    more = sum(1 for it in wanted if it.alive(now)) - FILTERS
+    if more > 0:
+        raise XdpguardError(
+            f"there may be {FILTERS:,} filters, and {more:,} more do not fit",
+            f"{_UNCHANGED}; join filters that differ in one field by a set: udp sport {{ 53, 123 }}",
+        )
 
 
 def check_own(its: Filter) -> None:

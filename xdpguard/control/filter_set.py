@@ -22,7 +22,8 @@ class FilterSet(FilterTables):
             return
         from xdpguard.dataplane.tables.classifier import compiled  # loads numpy
 
-        self.replace(*compiled(filters, generation))
+        held = self.parts()
+        self.replace(*compiled([it._replace(held=held.get(it.slot)) for it in filters], generation))
 
 
 def check_fits(filters: Sequence[Filter], lists: FilterLists) -> None:

@@ -6,6 +6,7 @@ Every method that changes anything is one change or part of one (change.py); its
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -14,13 +15,13 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from xdpguard.control.change import Changes
-from xdpguard.control.filter_lists import FilterLists, soon
-from xdpguard.control.filter_order import NEW, with_source
+from xdpguard.control.filter_lists import FilterLists, missing_list, soon
+from xdpguard.control.filter_order import NEW, check_count, with_source
 from xdpguard.control.results import Share
 from xdpguard.control.tables import FilterTables, touching
 from xdpguard.dataplane.sys import abi
 from xdpguard.errors import XdpguardError
-from xdpguard.policy.filter import FILTERS, Filter, FilterHits, NewFilter
+from xdpguard.policy.filter import Filter, FilterHits, NewFilter
 from xdpguard.store import clock
 from xdpguard.store.filters import FilterStore
 
@@ -28,11 +29,14 @@ _HELD = "filters_held"  # fact: JSON of Held; empty: nothing was loaded
 
 
 class Held(NamedTuple):
-    """What was loaded into the kernel: into which maps, as which generation, and until when lists in it are right."""
+    """What was loaded into the kernel: into which maps, as which generation, until when lists in it are right, and a
+    checksum, which earlier versions did not record.
+    """
 
     maps: str
     generation: int
     until: float | None
+    digest: int | None = None
 
 
 class FilterWithHits(NamedTuple):
@@ -58,16 +62,19 @@ class Filters:
         self._tables = tables
         self._now = now
         self._changed: set[str] = set()  # lists
+        self._fresh: set[str] = set()  # filters that are not to ask lists that do not exist, but for those awaited
+        self._awaited: set[str] = set()
         changes.register(self)
 
     def alive(self) -> list[Filter]:
         """Return the filters that have not ended, in order."""
         return self.stored.alive(self._now())
 
-    def apply(self, wanted: Sequence[Filter]) -> bool:
+    def apply(self, wanted: Sequence[Filter], awaited: Iterable[str] = ()) -> bool:
         """Make these the filters, all or none (see filter_order.py); return whether the kernel has them.
 
-        Raises XdpguardError, with nothing changed, if there are too many, or a list they need is missing.
+        Raises XdpguardError, with nothing changed, if there are too many, or a list they need is missing and is not
+        ``awaited``: until it comes, the filter matches nothing.
         """
         held = {it.name: it for it in self.stored.all()}
         # What was purged since this was planned stays gone: its slot may be another's by now.
@@ -77,19 +84,21 @@ class Filters:
         changed = [it for it in wanted if held.get(it.name) != it]
         if gone or changed:
             with self.changes.begin():
-                self._check_count(wanted)
+                check_count(wanted, self._now())
                 self.changes.release(self, (held[name].slot for name in gone))
                 self.stored.remove(gone)
                 self._put(changed, held)
-                self.refill()
+                self._awaited.update(awaited)
+                self.refill(it.name for it in changed)
         return self.changes.attached()
 
     def replace_source(self, source: str, wanted: Sequence[NewFilter]) -> None:
         """Make these exactly the filters of one origin, in their order."""
         self.apply(with_source(self.stored.all(), source, wanted))
 
-    def refill(self) -> None:
-        """Swap the set in the kernel at the end of this change."""
+    def refill(self, fresh: Iterable[str] = ()) -> None:
+        """Swap the set in the kernel at the end of this change. ``fresh``: filters that it has put in the store."""
+        self._fresh.update(fresh)
         self.changes.finish(self._swap)
 
     def follow_lists(self, names: Iterable[str]) -> None:
@@ -119,26 +128,37 @@ class Filters:
 
     def resync(self) -> None:
         """Make the kernel hold what the store holds, whatever it held before."""
-        filters, held = self.alive(), self._held()
+        from xdpguard.dataplane.tables.filterentries import FilterSetFull
+
+        filters, held = self._with_slots(), self._held()
         with self._tables() as tables:
             if held is None or held.maps != tables.generation():
                 if not filters and not tables.in_force():
                     return
                 tables.clear_hits(range(abi.FILTER_SLOTS))
-            text = self._filled(tables, filters)
+            try:
+                text = self._filled(tables, filters)
+            except FilterSetFull as error:
+                raise OSError(errno.ENOSPC, str(error)) from error
         with self._store.transaction():
             self._store.put_fact(_HELD, text)
 
     def audit(self) -> Share:
-        """Return how many filters the store has, and how many of them the kernel holds: all or none."""
-        count = len(self.alive())
-        return Share(count, 0 if count and self.stale() else count)
+        """Return how many filters the store has, and how many of them the kernel holds: all, or none if its set is not
+        what was loaded.
+        """
+        count, held = len(self.alive()), self._held()
+        whole = not count or not self.stale()
+        if whole and held and held.digest is not None:
+            with self._tables() as tables:
+                whole = tables.digest() == held.digest
+        return Share(count, count if whole else 0)
 
     def in_force(self) -> list[FilterWithHits]:
         """Return the filters that have not ended with their hits, in order."""
         found = self.alive()
         hits = self._new_hits() if found else None
-        return [FilterWithHits(it, it.hits.plus(hits(it.slot)) if hits else it.hits) for it in found]
+        return [FilterWithHits(it, it.hits.plus(hits(it.slot)) if hits and it.slot >= 0 else it.hits) for it in found]
 
     def fold_in(self) -> None:
         """Fold the hits into the store, once, before the maps are removed."""
@@ -147,7 +167,8 @@ class Filters:
         hits = self._new_hits()
         with self._store.transaction():
             if hits:
-                self.stored.add_hits((FilterHits(*hits(it.slot)), it.name) for it in self.stored.all())
+                counted = (it for it in self.stored.all() if it.slot >= 0)
+                self.stored.add_hits((FilterHits(*hits(it.slot)), it.name) for it in counted)
             self._store.put_fact(_HELD, "")
 
     def fresh_slots(self, count: int) -> list[int]:
@@ -167,31 +188,33 @@ class Filters:
         slots = iter(self.fresh_slots(len(new)))
         self.stored.put(it if it.slot != NEW else it._replace(slot=next(slots)) for it in changed)
 
-    def _check_count(self, wanted: Sequence[Filter]) -> None:
-        now = self._now()
-        more = sum(1 for it in wanted if it.alive(now)) - FILTERS
-        if more > 0:
-            raise XdpguardError(
-                f"there may be {FILTERS:,} filters, and {more:,} more do not fit",
-                "nothing was changed; join filters that differ in one field by a set: udp sport { 53, 123 }",
-            )
-
     def _slots(self, count: int) -> list[int]:
         try:
             return self.stored.free_slots(count, self.changes.released(self))
         except XdpguardError:
-            # Those that have ended make room.
-            alive = {it.name for it in self.alive()}
-            self.stored.remove(it.name for it in self.stored.all() if it.name not in alive)
+            # Those that have ended stay, for the clock may be wrong, but count no more.
+            self.stored.give_up_slots(self._now())
             return self.stored.free_slots(count, self.changes.released(self))
+
+    def _with_slots(self) -> list[Filter]:
+        """Return the filters that have not ended, in order. One that is back as the clock was wrong may need a slot."""
+        filters = self.alive()
+        lacking = [it.name for it in filters if it.slot < 0]
+        if not lacking:
+            return filters
+        with self._store.transaction():
+            self.stored.give_slots(zip(lacking, self.fresh_slots(len(lacking)), strict=True))
+        return self.alive()
 
     def _swap(self) -> None:
         """Run the kernel part of a change."""
-        filters = self.alive()
-        changed, self._changed = self._changed, set()
-        missing = FilterLists(self._store).missing(filters)
-        if missing is not None:
-            raise _missing(*missing, gone=missing[1] in changed)
+        filters = self._with_slots()
+        changed, fresh, awaited = self._changed, self._fresh, self._awaited
+        self._changed, self._fresh, self._awaited = set(), set(), set()
+        for it, name in FilterLists(self._store).missing(filters):
+            # One that has been missing all the time hinders no other change.
+            if name not in awaited and (it.name in fresh or name in changed):
+                raise missing_list(it, name, gone=name in changed)
         if self.changes.attached():
             with touching(self.changes, self, "filters"), self._tables() as tables:
                 self._store.put_fact(_HELD, self._filled(tables, filters))
@@ -207,7 +230,7 @@ class Filters:
         generation = int.from_bytes(os.urandom(7), "little") + 1 if filters else 0
         lists = FilterLists(self._store)
         tables.put(built(filters, lists), generation)
-        return json.dumps(Held(tables.generation(), generation, lists.changes_at(filters)))
+        return json.dumps(Held(tables.generation(), generation, lists.changes_at(filters), tables.digest()))
 
     def _new_hits(self) -> Callable[[int], tuple[int, int, int, int]] | None:
         held = self._held()
@@ -219,16 +242,3 @@ class Filters:
     def _held(self) -> Held | None:
         text = self._store.fact(_HELD)
         return Held(*json.loads(text)) if text else None
-
-
-def _missing(its: Filter, name: str, gone: bool) -> XdpguardError:
-    """Return the error for a filter that asks a list that does not exist; ``gone``: by this change."""
-    if gone:
-        return XdpguardError(
-            f"the filter {its.name} asks the list {name}",
-            f"nothing was changed; remove that first: xdpguard filter remove {its.name}",
-        )
-    return XdpguardError(
-        f"there is no list {name}, which the filter {its.name} asks",
-        f"nothing was changed; load it: xdpguard lists load {name} FILE; with --shadow it drops nothing by itself",
-    )

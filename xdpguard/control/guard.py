@@ -153,8 +153,6 @@ class GuardPolicy:
         """Put a policy in force on interfaces that `look` has seen. A policy already recorded is only written again."""
         from msgspec.structs import replace
 
-        from xdpguard.control.surroundings import surroundings
-
         exempt = tuple(dict.fromkeys((*policy.exempt_ports, *(f"{port}/tcp" for port in self.published()))))
         wanted = guardpolicy.encode(replace(policy, exempt_ports=exempt), options, scan)
         recorded = self._remembered() == wanted
@@ -163,8 +161,25 @@ class GuardPolicy:
                 self._store.put_fact(_IN_FORCE, f"{abi.ABI}:{wanted.hex()}")
                 self._changes.touch(self, "guard")
             guardpolicy.write(self._pins, wanted)
-            for link, seen in found:
-                guard.settle(self._pins, link.name, link.netns, policy.mode, surroundings(policy, link, seen))
+            self._surround(policy, found)
+
+    def surround(self, policy: Guard, links: Iterable[Link]) -> None:
+        """Bring what the kernel knows of the surroundings of interfaces up to date; the policy in force stays."""
+        from msgspec.structs import replace
+
+        from xdpguard.net import around
+
+        its = replace(policy, mode=guardpolicy.read(self._pins).mode)
+        self._surround(its, [(link, around.read(link.ifindex, link.netns)) for link in links])
+
+    def _surround(self, policy: Guard, found: Seen) -> None:
+        from xdpguard.control.surroundings import surroundings
+        from xdpguard.net import sharing
+
+        moved = sharing.moved() if found else []
+        for link, seen in found:
+            around = surroundings(policy, link, seen, moved)
+            guard.settle(self._pins, link.name, link.netns, policy.mode, around)
 
     def stale(self) -> bool:
         """Return whether the kernel's policy differs from the one put in force last."""

@@ -17,7 +17,7 @@ from xdpguard.control.sources import Source, read_source, stamp
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.policy.hits import NO_SPLIT
 from xdpguard.policy.rule import CONFIG
-from xdpguard.store.lists import NamedList
+from xdpguard.store.lists import ListStore, NamedList
 from xdpguard.store.timing import timing
 
 if TYPE_CHECKING:
@@ -63,36 +63,53 @@ class Loader:
         self,
         files: Mapping[str, ListFile],
         due: Callable[[str], bool] = lambda name: True,
-        keep: Callable[[Mapping[str, AddressSet]], object] = lambda lists: None,
+        keep: Callable[[Plan], object] = lambda plan: None,
     ) -> Iterator[Loaded]:
         """Load the files of a configuration that are new or have changed, and drop lists that it no longer names.
 
-        ``keep`` is called with the entries before they are in force, to let through what the host needs. Raises
-        ListsFailed for all files that cannot be loaded, after the others are done; their old entries stay in force.
+        ``keep`` is called with the lists before they are in force, to let through what the host needs. Raises
+        ListsFailed for all that cannot be loaded or dropped, after the others are done; they stay as they are.
         """
-        held = {it.name: it for it in self._lists.stored.all()}
-        errors: dict[str, XdpguardError] = {}
-        ready: list[Prepared] = []
+        held, plan = {it.name: it for it in self._lists.stored.all()}, Plan([], self._gone(files), {})
         for name, its in self._mine(files):
             if name in held and (not due(name) or held[name].stamp == stamp(Path(its.file), _request(its))):
                 continue
-            near = Circumstances(taken=[it.its.number for it in ready], unattended=True)
+            near = Circumstances(taken=[it.its.number for it in plan.puts], unattended=True)
             try:
                 found = self._read(name, its, its.force, near)
-                ready.append(found)
+                plan.puts.append(found)
             except XdpguardError as error:
-                errors[name] = error
-        gone = self._gone(files)
-        if ready or gone:
-            with self._lists.changes.begin():
-                if ready:
-                    keep({it.its.name: it.entries for it in ready if not it.its.forced})
-                # All in one swap: the index is built from all lists, however few have changed.
-                self._lists.apply([(it.its, it.entries) for it in ready], gone)
-        for it in ready:
+                plan.errors[name] = error
+        for it in self._done(plan, keep):
             yield it.loaded(self._lists.in_kernel())
-        if errors:
-            raise ListsFailed(errors)
+        if plan.errors:
+            raise ListsFailed(plan.errors)
+
+    def _done(self, plan: Plan, keep: Callable[[Plan], object]) -> list[Prepared]:
+        """Put lists in force and drop others; return what is in force, and add what is refused to the errors.
+
+        All are in one swap, for the index is built from all lists, however few have changed; each by itself if that is
+        refused, as it is where a filter asks one of them.
+        """
+        if not plan.puts and not plan.drops:
+            return []
+        try:
+            with self._lists.changes.begin():
+                if plan.puts:
+                    keep(plan)
+                self._lists.apply([(it.its, it.entries) for it in plan.puts], plan.drops)
+        except XdpguardError as error:
+            parts = [Plan([it], [], plan.errors) for it in plan.puts]
+            parts += [Plan([], [name], plan.errors) for name in plan.drops]
+            if len(parts) > 1:
+                return [it for part in parts for it in self._done(part, keep)]
+            plan.errors[plan.puts[0].its.name if plan.puts else plan.drops[0]] = error
+            return []
+        return plan.puts
+
+    def _hidden(self, name: str) -> bool:
+        """Return whether filters find another list of this name."""
+        return self._lists.mode == "shadow" and ListStore(self._store).find(name) is not None
 
     def _gone(self, files: Mapping[str, ListFile]) -> list[str]:
         mine = dict(self._mine(files))
@@ -130,7 +147,7 @@ class Loader:
                 # A list that only counts does no harm but by filters; it is checked when it is promoted.
                 if self._lists.mode == "enforce":
                     self._check(name, entries, given, before, around)
-                if not around.unattended:
+                if around.config is None and not around.unattended and not self._hidden(name):
                     safety.check_asked(self._store, name, entries)
             except XdpguardError as error:
                 if not self._dry_run:

@@ -81,13 +81,14 @@ def conflicts(
     lists: Mapping[str, AddressSet] | None = None,
     filters: Sequence[Filter] | None = None,
     coming: InForce | None = None,
+    asked: Mapping[str, AddressSet] | None = None,
 ) -> list[Conflict]:
     """Return the needed addresses that entries block, in ``places`` and wherever the instance is attached.
 
     ``rules`` and ``lists``: those of the configuration that are about to be put in force; ``filters``: all that there
-    will be; ``coming``: the default; None: they stay.
+    will be; ``coming``: the default; None: they stay. ``asked``: lists about to be put in force, as filters find them.
     """
-    its = _Needs(store, Outlook(store, rules, lists, filters=filters, default=coming))
+    its = _Needs(store, Outlook(store, rules, lists, filters=filters, default=coming, asked=asked))
     found: dict[Prefix, Conflict] = {}
     for need in needs.now(store, tuple(places)):
         conflict = its.conflict(need.address, need.words, need.ports, need.service)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.rule import NewRule
-from xdpguard.store.lists import NamedList
+from xdpguard.store.database import Store
+from xdpguard.store.lists import ListStore, NamedList
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -76,6 +77,17 @@ class Plan(NamedTuple):
     drops: list[str]
     errors: dict[str, XdpguardError]
 
-    def unforced(self) -> dict[str, AddressSet]:
-        """Return the entries of the lists that are not forced, so must not cut off what the host needs."""
-        return {it.its.name: it.entries for it in self.puts if not it.its.forced}
+
+NO_PLAN = Plan([], [], {})
+
+
+def unforced(puts: Iterable[Prepared]) -> dict[str, AddressSet]:
+    """Return the entries of the lists that block, unless forced, so must not cut off what the host needs."""
+    return {it.its.name: it.entries for it in puts if it.its.mode == "enforce" and not it.its.forced}
+
+
+def asked(store: Store, plan: Plan, shadow: Plan = NO_PLAN) -> dict[str, AddressSet]:
+    """Return the entries of lists that come, as filters will find them: an enforced one hides one in shadow."""
+    enforced = {it.its.name: it.entries for it in plan.puts}
+    hiding = {it.name for it in ListStore(store).all()} - set(plan.drops) | set(enforced)
+    return enforced | {it.its.name: it.entries for it in shadow.puts if it.its.name not in hiding}

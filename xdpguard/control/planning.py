@@ -7,20 +7,19 @@ import dataclasses
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from xdpguard.control import needs, safety, starving
 from xdpguard.control.attachments import Attachments
+from xdpguard.control.configuring import Wanted
 from xdpguard.control.default import wanted_in_force
 from xdpguard.control.filter_order import with_source
 from xdpguard.control.filters import Filters
 from xdpguard.control.frames import mode_for_any_mtu
 from xdpguard.control.lists import Lists
 from xdpguard.control.loader import Loader
-from xdpguard.control.plan import Circumstances, Plan
-from xdpguard.dataplane.tables.default import InForce
+from xdpguard.control.plan import Circumstances, Plan, asked
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.net.links import Link, WantedMode
 from xdpguard.net.netns import place_of
@@ -49,14 +48,6 @@ class Request:
     any_mtu: bool = False
 
 
-class Wanted(NamedTuple):
-    """What is to be in force from an attach on: rules of the configuration, all filters, in order, and the default."""
-
-    rules: list[NewRule]
-    filters: list[Filter]
-    default: InForce
-
-
 class Planning:
     """Plans the attaches of one instance. Changes nothing."""
 
@@ -66,29 +57,27 @@ class Planning:
         self._store = attachments.store
         self._loaders = loader, shadow_loader
 
-    def plan(self, request: Request, link: Link, policy: Policy) -> tuple[Policy, Wanted, tuple[Plan, Plan], list[str]]:
-        """Return the policy with room for its rules, the rules and all filters there will be, the plans of its lists
-        (enforced, shadow), notes.
-        """
+    def plan(self, request: Request, link: Link, policy: Policy) -> tuple[Policy, Wanted, list[str]]:
+        """Return the policy with room for its rules, what there will be, and notes."""
         wanted = list(config_rules(policy))
         filters = config_filters(policy, self._ruleset.filters)
         default = wanted_in_force(self._ruleset.default.effective(policy.default))
         loopback = {link.netns} if link.loopback else set()
+        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended, loopback=loopback)
+        loader, shadow_loader = self._loaders
+        plan, shadow_plan = loader.plan(policy.lists, around, request.force), shadow_loader.plan(policy.lists, around)
         if not (request.force or request.unattended):
-            safety.check_attach(self._store, {link.netns}, wanted, loopback, filters, default)
+            found = asked(self._store, plan, shadow_plan)
+            safety.check_attach(self._store, {link.netns}, wanted, loopback, filters, default, found)
             safety.check_lists(self._store, {link.netns}, wanted, loopback)
             if not request.tried:
                 starving.check(policy.guard, Guard(), needs.ssh_ports(self._store))
         policy = self._with_room(policy, len(wanted))
-        around = Circumstances({link.netns}, config=wanted, unattended=request.unattended, loopback=loopback)
-        loader, shadow_loader = self._loaders
-        plan = loader.plan(policy.lists, around, request.force)
-        shadow_plan = shadow_loader.plan(policy.lists, around)
         blocks = [it.target for it in wanted if it.kind == "block"]
         notes = needs.dhcp_notes(self._store, needs.holder_of(blocks), wanted)
         notes += self._tolerated(plan, self._ruleset.lists, request)
         notes += self._tolerated(shadow_plan, self._ruleset.shadow_lists, request)
-        return policy, Wanted(wanted, filters, default), (plan, shadow_plan), notes
+        return policy, Wanted(wanted, filters, default, (plan, shadow_plan)), notes
 
     def checked(self, link: Link, known: Attachment | None, request: Request) -> tuple[Request, list[str]]:
         """Return the request in the mode that its options need, and notes. Raise XdpguardError if impossible."""

@@ -17,6 +17,7 @@ from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.filter import Filter
 from xdpguard.policy.hits import NO_SPLIT, Split
+from xdpguard.policy.origins import is_foreign
 from xdpguard.policy.rule import CONFIG
 from xdpguard.policy.target import Prefix, Target
 
@@ -83,6 +84,12 @@ def choose(
     else:
         found.rules = [rules[target] for target in dict.fromkeys(targets)]
         found.lists = [lists[name] for name in dict.fromkeys(names)]
+    others = {by for it in found.rules for by in it.rule.origins} | {it.its.source for it in found.filters}
+    found.notes += [
+        f"what is of origin {by} becomes a shadow entry again with the next update from there, while that is in shadow"
+        " mode"
+        for by in sorted(filter(is_foreign, others))
+    ]
     if not found.rules and not found.lists and not found.filters:
         raise XdpguardError("there is nothing to promote", "; ".join(found.notes) or "no shadow rule, list or filter")
     return found

@@ -167,6 +167,7 @@ def restore(ruleset: Ruleset, its: Sequence[Step]) -> None:
             _put(store, it, {"number": lists.stored.free_number()} if it.now is None and it.place == "lists" else {})
         if mine:
             lists.refill([it.key[1] for it in mine if it.place == "lists" and it.now is None and it.want])
+            ruleset.filters.follow_lists([it.key[1] for it in mine])
     _restore_filters(ruleset, [it for it in its if it.place == "filters"])
     for it in its:
         if it.place == "facts":
@@ -182,7 +183,7 @@ def _restore_filters(ruleset: Ruleset, its: Sequence[Step]) -> None:
     for it in its:
         _put(ruleset.store, it, {"slot": next(slots), **_NO_HITS} if it.key in again else {})
     if its:
-        ruleset.filters.refill()
+        ruleset.filters.refill(it.key[0] for it in its if it.want)
 
 
 def _joined(store: Store, it: Step) -> tuple[NewRule, int]:

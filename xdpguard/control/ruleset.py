@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xdpguard.control.change import Changes
 from xdpguard.control.default import DefaultPolicy
@@ -27,6 +27,10 @@ from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Target
 from xdpguard.store import clock
 from xdpguard.store.database import Store
+
+if TYPE_CHECKING:
+    from xdpguard.net.links import Link
+    from xdpguard.policy.model import Default
 
 
 def _filter_tables(pins: Pins) -> AbstractContextManager[FilterTables]:
@@ -84,6 +88,14 @@ class Ruleset:
         self.rules.purge()
         self.shadow_rules.purge()
         self.filters.purge()
+
+    def put_default(self, wanted: Default, links: Sequence[Link]) -> None:
+        """Put a default in force, as part of a change: once the filters are there that pass what it cuts, or before
+        they go.
+        """
+        put = partial(self.default.put, wanted, links)
+        for part in (self.changes.settle, put) if wanted.enforced else (put, self.changes.settle):
+            part()
 
     def unblock(self, enforced: Sequence[Target], shadow: Sequence[Rule]) -> Removed:
         """Remove block rules and shadow rules, all or none; see `Entries.remove`."""

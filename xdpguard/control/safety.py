@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xdpguard.control import needs, openness
@@ -133,7 +133,7 @@ def check_asked(store: Store, name: str, entries: AddressSet) -> None:
     for need, entry, _ in _sooner(store, Outlook(store, asked={name: entries})):
         raise XdpguardError(
             f"{need.address} is {need.words}, and with this list {name} {entry.words} {entry.does}",
-            f"nothing was changed; allow it first: xdpguard allow {need.address}; or {entry.remedy} first",
+            f"nothing was changed; allow it first: xdpguard allow {need.address}; or {entry.remedy}; {_FORCE}",
         )
 
 
@@ -156,14 +156,16 @@ def check_attach(
     loopback: Collection[str] = (),
     filters: Sequence[Filter] | None = None,
     default: InForce | None = None,
+    asked: Mapping[str, AddressSet] | None = None,
 ) -> None:
     """Refuse to attach if an entry, stored or configured, would cut off what ``places`` or guarded namespaces need.
 
     The rules of the configuration replace those of the one before; ``filters``: all that there will be, None: those
-    that are stored; ``default``: the one that the attach puts in force. Lists have checks of their own.
+    that are stored; ``default``: the one that the attach puts in force; ``asked``: lists that come, as filters find
+    them. As blocks, lists have checks of their own.
     """
     openness.check(store, [it for it in config if it.kind == "allow"], config)
-    outlook = Outlook(store, config, filters=filters, default=default)
+    outlook = Outlook(store, config, filters=filters, default=default, asked=asked)
     for need in needs.refusing(store, places, loopback):
         until, entry = outlook.cut(need.address, need.ports, need.service)
         if entry is None or entry.words.startswith("the list"):

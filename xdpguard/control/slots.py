@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -14,13 +15,14 @@ from xdpguard.policy.target import Target
 
 
 class Room(NamedTuple):
-    """The slots of a mode: those in use, and those that this change has released.
+    """The slots of a mode: the highest in use, which are in use, and those that this change has released.
 
     ``tables``: how many slots the tables in the kernel have; None while there are no tables.
     """
 
     mode: Mode
-    used: Collection[int]
+    highest: int
+    used: Callable[[], Collection[int]]
     released: Collection[int]
     tables: int | None
 
@@ -28,6 +30,13 @@ class Room(NamedTuple):
     def capacity(self) -> int | None:
         """How many slots there are; None: no limit."""
         return SHADOW_RULES if self.tables is None and self.mode == "shadow" else self.tables
+
+    def left(self, enough: int) -> float:
+        """Return how many slots are free, infinity for no limit: at least, if that is enough, or else exactly."""
+        if self.capacity is None:
+            return math.inf
+        behind = self.capacity - 1 - self.highest
+        return behind if behind >= enough else max(0, self.capacity - len(self.used()))
 
 
 def place(rules: Sequence[NewRule], own: Mapping[Target, int], room: Room) -> list[tuple[NewRule, int]]:
@@ -41,12 +50,16 @@ def place(rules: Sequence[NewRule], own: Mapping[Target, int], room: Room) -> li
 
 def free(room: Room, needed: int) -> list[int]:
     """Return slots for new rules, last those that this change released. Raise XdpguardError if there are too few."""
-    capacity = room.capacity
-    if capacity is not None and len(room.used) + needed > capacity:
-        raise _full(room.mode, capacity, len(room.used), needed)
-    released = sorted(set(room.released) - set(room.used))
-    taken = {*room.used, *released}
-    fresh = (slot for slot in range(len(taken) + needed if capacity is None else capacity) if slot not in taken)
+    first, capacity = max([room.highest, *room.released]) + 1, room.capacity
+    if capacity is None or first + needed <= capacity:
+        return list(range(first, first + needed))
+    # Which are in use is read only where there is too little left behind them all.
+    used = room.used()
+    if len(used) + needed > capacity:
+        raise _full(room.mode, capacity, len(used), needed)
+    released = sorted(set(room.released) - set(used))
+    taken = {*used, *released}
+    fresh = (slot for slot in range(capacity) if slot not in taken)
     return list(islice(chain(fresh, released), needed))
 
 

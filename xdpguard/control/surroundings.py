@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.tables import guard
-from xdpguard.net import around, offload
+from xdpguard.net import around, offload, sharing
 from xdpguard.net.answers import Egress, egress
 from xdpguard.net.around import Around
 from xdpguard.net.links import Link
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 Seen = list[tuple[Link, Around]]  # interfaces, and what is around each
 
 
-def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard.Surroundings:
-    """Return what the guard of an interface must know about its link and its host, as seen or as they are now."""
+def surroundings(
+    policy: Guard, link: Link, seen: Around | None = None, moved: Sequence[Link] | None = None
+) -> guard.Surroundings:
+    """Return what the guard of an interface must know about its link and its host, as seen or as they are now.
+
+    ``moved``: what `sharing.moved` returned.
+    """
     seen = seen or around.read(link.ifindex, link.netns)
     return guard.Surroundings(
         link.mac,
@@ -28,6 +34,8 @@ def surroundings(policy: Guard, link: Link, seen: Around | None = None) -> guard
         mute=egress_of_answers(link, seen).leaves is False,
         macs=seen.macs,
         locals=seen.locals,
+        ports=seen.ports,
+        shared=sharing.shares(link, sharing.moved() if moved is None else moved),
     )
 
 

@@ -146,14 +146,14 @@ def _rows(
         if guard is not None:
             session.guard.put(guard, seen)
         if policy is not None:
-            session.default.put(session.default.effective(policy.default), links)
+            session.ruleset.put_default(session.default.effective(policy.default), session.carriers())
         if configuration:
             session.taken(policy)
             done += _held_back(session, policy, how) if policy else []
         if end is not None:
             journal.settle(store, *end)
     if policy is not None:
-        session.default.tidy(session.default.effective(policy.default), links)
+        session.default.tidy(session.default.effective(policy.default), session.carriers())
     return done
 
 

@@ -16,7 +16,7 @@ class Around(NamedTuple):
     """``macs``: of the devices above, and of those that share their frames. ``locals``: LOCAL or BROADCAST by prefix;
     empty means unknown, so every destination counts. ``others``: why a segment without a socket may belong to someone
     else. ``vlans``: names of the devices above that take tagged frames. ``receivers``: the devices whose drivers
-    receive. ``notes``: what could not be determined, in words.
+    receive. ``notes``: what could not be determined, in words. ``ports``: of UDP sockets bound to devices above.
     """
 
     macs: frozenset[bytes]
@@ -25,6 +25,7 @@ class Around(NamedTuple):
     vlans: tuple[str, ...]
     receivers: tuple[devices.Device, ...]
     notes: tuple[str, ...]
+    ports: frozenset[int] = frozenset()
 
 
 def read(index: int, netns: str) -> Around:
@@ -33,9 +34,11 @@ def read(index: int, netns: str) -> Around:
     there: devices.Devices = {}
     others: list[str] = []
     own: dict[Prefix, int] = {}
+    ports: frozenset[int] = frozenset()
     try:
         there = devices.read(netns)
         others = owners.reasons(there, index, netns)
+        ports = owners.bound_ports(there, index, netns)
     except OSError as error:
         others = ["the kernel does not report the devices"]
         notes.append(f"devices and owners of connections cannot be read: {error.strerror or error}")
@@ -53,4 +56,12 @@ def read(index: int, netns: str) -> Around:
             )
     vlans = tuple(it.name for it in devices.vlans(there, index))
     receivers = tuple(devices.receivers(there, index))
-    return Around(devices.addresses(there, index), own, tuple(others), vlans, receivers, tuple(notes))
+    return Around(
+        devices.addresses(there, index),
+        own,
+        tuple(others),
+        vlans,
+        receivers,
+        tuple(notes),
+        ports,
+    )

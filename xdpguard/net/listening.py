@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The TCP listeners of a network namespace; quick even where there are many connections."""
+"""The TCP listeners and UDP sockets of a network namespace; quick even where there are many connections."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from xdpguard.net.netns import entered
 
 _DIAG_BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
-_LISTENING = 1 << 10  # TCP_LISTEN
+_STATES = {socket.IPPROTO_TCP: 1 << 10, socket.IPPROTO_UDP: 1 << 7}  # TCP_LISTEN; TCP_CLOSE: not connected
 _MESSAGE = struct.Struct("!B3xHH16s16s")  # head of struct inet_diag_msg; the inode is its last field
 _INODE_AT = 68
 _LOOPBACK6 = bytes(15) + b"\1"
 
 
 class Listener(NamedTuple):
-    """A listener: its port, whether it is bound to loopback only, its socket's inode."""
+    """A listener, or a UDP socket: its port, whether it is bound to loopback only, its inode."""
 
     port: int
     loopback: bool
     inode: int
 
 
-def read(netns: str = "") -> list[Listener]:
-    """Return a namespace's TCP listeners; none if the kernel lacks tcp_diag. Raise NoSuchNamespace if there is none."""
+def read(netns: str = "", protocol: int = socket.IPPROTO_TCP) -> list[Listener]:
+    """Return a namespace's TCP listeners, or UDP sockets without a peer; none if the kernel lacks tcp_diag or udp_diag.
+
+    Raise NoSuchNamespace if there is no such namespace.
+    """
     found = []
     with entered(netns):
         for family in (socket.AF_INET, socket.AF_INET6):
-            request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, _LISTENING)
+            request = _REQUEST.pack(family, protocol, 0, _STATES[protocol])
             try:
                 found += netlink.ask(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, request, dump=True)
             except OSError as error:

@@ -23,6 +23,7 @@ _DIAG_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2, its last 
 _ALL_STATES = 0xFFF
 _BYTECODE, _JUMP, _DEVICE = 1, 1, 9  # INET_DIAG_REQ_BYTECODE, INET_DIAG_BC_JMP and DEV_COND
 _OP = 4  # bytes of struct inet_diag_bc_op
+_PORT = struct.Struct("!4xH")  # of struct inet_diag_msg: idiag_sport
 
 _GET_FILTER = 46  # RTM_GETTFILTER
 _FILTERS = struct.Struct("=BxxxiIII")  # struct tcmsg
@@ -40,13 +41,46 @@ def reasons(devices: Devices, index: int, netns: str) -> list[str]:
         found.append("Open vSwitch")
     # A connection accepted in a VRF is bound to it, even if the listener is not (tcp_l3mdev_accept).
     found += [f"VRF {it.name}" for it in vrfs(devices, index)]
-    # The data plane looks up sockets for the interface itself; it sees a bond's frames on the members.
-    uppers = [it for it in stack if (it.ifindex != index or it.kind in ("bond", "team")) and it.kind != "vrf"]
     with entered(netns):
-        found += _bound_to(uppers)
+        found += _bound_to([it for it in _uppers(devices, index) if it.kind != "vrf"])
         if _redirected(devices, index):
             found.append("tc filters on its ingress")
     return found
+
+
+def bound_ports(devices: Devices, index: int, netns: str) -> frozenset[int]:
+    """Return the UDP ports of sockets that are bound to devices above an interface; none if the kernel lacks udp_diag.
+
+    Raise OSError with the kernel's errno.
+    """
+    uppers = [it.ifindex for it in _uppers(devices, index)]
+    if not uppers:
+        return frozenset()
+    found = []
+    with entered(netns):
+        for request in _requests(socket.IPPROTO_UDP, uppers):
+            try:
+                found += netlink.ask(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, request, dump=True)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+    return frozenset(_PORT.unpack_from(message)[0] for message in found)
+
+
+def _uppers(devices: Devices, index: int) -> list[Device]:
+    """Return the devices whose sockets the data plane does not find.
+
+    It looks sockets up for the interface itself, and sees a bond's frames on the members.
+    """
+    stack = [*filter(None, [devices.get(index)]), *above(devices, index)]
+    return [it for it in stack if it.ifindex != index or it.kind in ("bond", "team")]
+
+
+def _requests(protocol: int, indices: Iterable[int]) -> list[bytes]:
+    """Return requests for the sockets of a protocol that are bound to one of these devices, one a family."""
+    code = netlink.attribute(_BYTECODE, bytecode(indices))
+    families = (socket.AF_INET, socket.AF_INET6)
+    return [_DIAG_REQUEST.pack(family, protocol, 0, _ALL_STATES) + code for family in families]
 
 
 def _bound_to(uppers: Sequence[Device]) -> list[str]:
@@ -62,12 +96,8 @@ def _bound_to(uppers: Sequence[Device]) -> list[str]:
 
 def _bound(*indices: int) -> bool:
     """Return whether a TCP socket of this namespace is bound to one of these devices."""
-    attribute = netlink.attribute(_BYTECODE, bytecode(indices))
-    for family in (socket.AF_INET, socket.AF_INET6):
-        request = _DIAG_REQUEST.pack(family, socket.IPPROTO_TCP, 0, _ALL_STATES) + attribute
-        if netlink.has_any(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, request):
-            return True
-    return False
+    requests = _requests(socket.IPPROTO_TCP, indices)
+    return any(netlink.has_any(netlink.SOCK_DIAG, _DIAG_BY_FAMILY, it) for it in requests)
 
 
 def bytecode(indices: Iterable[int]) -> bytes:

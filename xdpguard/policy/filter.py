@@ -56,7 +56,8 @@ class NewFilter(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A stored filter. ``position``: its place in the order, which has gaps; ``slot``: of its hit counters.
+    """A stored filter. ``position``: its place in the order, which has gaps; ``slot``: of its hit counters, below 0 for
+    one that has ended and was to leave them to others.
 
     Packets and bytes are hits from before the kernel's current counters: all that it matched, and those of a limit that
     were above it.

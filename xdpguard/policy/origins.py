@@ -6,21 +6,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from xdpguard.policy.rule import CONFIG, SAFETY, Part
+from xdpguard.policy.rule import CLI, CONFIG, GUARD, SAFETY, Part
 
 # Restored by whoever owns them, so that the command line leaves them alone.
 OWNED = frozenset({CONFIG, SAFETY})
+_MINE = frozenset({CLI, GUARD})  # decided on this host, each time anew
+
+
+def is_foreign(source: str) -> bool:
+    """Return whether another system decides the entries of an origin: the fleet, a bridge, fail2ban."""
+    return source not in OWNED and source not in _MINE
 
 
 def joined(held: Iterable[Part], new: Part, now: float, replace: bool = False) -> tuple[Part, ...]:
     """Return the parts of a rule with a new one, the one that counts first.
 
     Where the origin has a part already, the longer end and the first reason stay. With ``replace`` the new part takes
-    its place, and that of others except those that their owners restore.
+    its place; one that was decided on this host also that of others except those that their owners restore.
     """
     alive = [it for it in held if it.expires is None or it.expires > now]
     mine = next((it for it in alive if it.source == new.source), None)
-    if replace and new.source not in OWNED:
+    if replace and new.source in _MINE:
         alive = [it for it in alive if it.source in OWNED or it is mine]
     elif mine is not None and not replace:
         new = Part(new.source, mine.reason or new.reason, later(mine.expires, new.expires))

@@ -15,6 +15,11 @@ CLI = "cli"
 CONFIG = "config"  # the configuration file
 GUARD = "guard"  # bans of the SYN guard
 SAFETY = "safety"  # allow rules that protect what this host needs, see control/needed.py
+# Origins of entries that another system decides, see control/foreign.py; it may also have another name.
+FLEET = "fleet"
+CROWDSEC = "crowdsec"
+BGP = "bgp"
+FAIL2BAN = "fail2ban"
 
 
 class Part(NamedTuple):
@@ -64,6 +69,10 @@ class Rule(NamedTuple):
     def part(self, source: str) -> Part | None:
         """Return the part of an origin, or None."""
         return next((it for it in self.parts if it.source == source), None)
+
+    def alive(self, now: float) -> bool:
+        """Return whether it has not ended (``now``: Unix time)."""
+        return self.expires is None or self.expires > now
 
     def as_new(self) -> NewRule:
         """Return what there would be to add, were it not stored."""

@@ -211,14 +211,14 @@ class Daemon:
         if links:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
                 _log.info(change)
-            session.default.apply(session.default.effective(self._policy.default), links)
+            session.default.apply(session.default.effective(self._policy.default), session.carriers())
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             # Everything counted from here on may belong to a flood.
             self._floods.look(links, self._guard)
             _log.info(watching(session, self._guard, links))
         elif changed := changes(before_guard, self._guard):
             _log.info(f"guard: {changed}")
-        session.ruleset.purge()
+        self._upkeep.purge(session)
         self._needs.look(session, self._following.places(session), self._store.version(), self._chores_at)
         self._upkeep.run(session, self._policy, self._chores_at)
         if clock.steady(session.store):
@@ -232,10 +232,12 @@ class Daemon:
         try:
             with self._session() as session:
                 policy = self._load(session)
-                session.configure(policy)
+                lists = session.configure(policy)
                 self._policy = policy
                 self._following.name(session, policy, time.monotonic())
                 self._policy_mark = session.policy_mark()
+                self._upkeep.loaded(lists.lists)
+                self._upkeep.failed(lists.errors)
                 self._chores(session)
             taken = True
             _log.info(f"configuration reloaded; guard {self._guard.mode}")

@@ -9,6 +9,7 @@ among the holders: nothing is translated there, and they accept connections as a
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable
 
 from xdpguard.net import listening, nat
@@ -18,7 +19,7 @@ from xdpguard.tcp.owners import inodes_of
 _HOLDERS = frozenset({"docker-proxy", "conmon"})  # of Docker; of Podman as root
 
 
-def find(namespaces: Iterable[str]) -> dict[int, str]:
+def find(namespaces: Iterable[str], protocol: int = socket.IPPROTO_TCP) -> dict[int, str]:
     """Return the published ports in these network namespaces, each with the process that holds it."""
     translating = [it for it in namespaces if nat.NAT in nat.reasons(it)]
     if not translating:
@@ -27,5 +28,5 @@ def find(namespaces: Iterable[str]) -> dict[int, str]:
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal() and (name := name_of(int(entry.name))) in _HOLDERS:
             held |= dict.fromkeys(inodes_of(int(entry.name)), name)
-    listeners = [it for netns in translating for it in listening.read(netns)] if held else []
+    listeners = [it for netns in translating for it in listening.read(netns, protocol)] if held else []
     return {it.port: held[it.inode] for it in listeners if it.inode in held}

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Mapping
 
 from xdpguard.control.audit import Audit
 from xdpguard.control.controller import Controller
-from xdpguard.control.plan import ListsFailed
+from xdpguard.control.plan import ListsFailed, Loaded
+from xdpguard.errors import XdpguardError
 from xdpguard.policy.model import Policy
 from xdpguard.policy.target import parse_interval
 
@@ -26,6 +28,7 @@ class Upkeep:
         self._audited = float("-inf")
         self._looked: dict[str, float] = {}
         self._told: dict[str, str] = {}
+        self._unpurged = ""  # why what has ended could not be removed, as it was logged
         self._unrestored = ""  # what the last audit could not restore, as it was logged
 
     def run(self, session: Controller, policy: Policy, now: float) -> None:
@@ -47,19 +50,38 @@ class Upkeep:
             return True
 
         try:
-            for done in session.follow_lists(policy, due):
-                was = f", had {done.before.entries:,}" if done.before else ""
-                lines = "line" if done.its.skipped == 1 else "lines"
-                skipped = f", {done.its.skipped:,} {lines} skipped" if done.its.skipped else ""
-                timed = f", {done.its.timing.timed:,} of them with an end" if done.its.timing.timed else ""
-                _log.info(f"list {done.its.name} loaded: {done.its.entries:,} entries{timed}{was}{skipped}")
-                self._told.pop(done.its.name, None)
+            self.loaded(session.follow_lists(policy, due))
         except ListsFailed as failed:
-            for name, error in failed.errors.items():
-                # An unchanged file fails the same way each time.
-                if self._told.get(name) != str(error):
-                    self._told[name] = str(error)
-                    _log.error(f"a list was not loaded, what was in force stays in force: {error}; {error.remedy}")
+            self.failed(failed.errors)
+
+    def loaded(self, lists: Iterable[Loaded]) -> None:
+        """Log lists that were loaded."""
+        for done in lists:
+            was = f", had {done.before.entries:,}" if done.before else ""
+            lines = "line" if done.its.skipped == 1 else "lines"
+            skipped = f", {done.its.skipped:,} {lines} skipped" if done.its.skipped else ""
+            timed = f", {done.its.timing.timed:,} of them with an end" if done.its.timing.timed else ""
+            _log.info(f"list {done.its.name} loaded: {done.its.entries:,} entries{timed}{was}{skipped}")
+            self._told.pop(done.its.name, None)
+
+    def failed(self, errors: Mapping[str, XdpguardError]) -> None:
+        """Log lists that were not loaded, or not dropped; they are tried again."""
+        for name, error in errors.items():
+            # An unchanged file fails the same way each time.
+            if self._told.get(name) != str(error):
+                self._told[name] = str(error)
+                _log.error(f"a list was not loaded, what was in force stays in force: {error}; {error.remedy}")
+
+    def purge(self, session: Controller) -> None:
+        """Remove what has ended; what the kernel refuses is tried again the next time."""
+        failed = ""
+        try:
+            session.ruleset.purge()
+        except XdpguardError as error:
+            failed = f"what has ended could not be removed: {error}; {error.remedy}"
+        if failed and failed != self._unpurged:
+            _log.error(failed)
+        self._unpurged = failed
 
     def _audit(self, session: Controller) -> None:
         self.audit = audit = session.audit(repair=True)
@@ -73,11 +95,14 @@ class Upkeep:
                 _log.error(f"{failed}; it is tried again every minute; free some memory, see xdpguard doctor")
         if failed:
             return
-        for what, share in (("rules", audit.rules), *((f"list {name}", it) for name, it in audit.lists.items())):
+        shares = [("rules", audit.rules), ("filters", audit.filters)]
+        for what, share in (*shares, *((f"list {name}", it) for name, it in audit.lists.items())):
             if share.held < share.stored:
                 _log.warning(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): restored")
         if audit.shadow is not None and not audit.shadow.whole:
             _log.warning("the kernel did not hold all shadow entries: restored")
+        for place in audit.deaf:
+            _log.warning(f"{place}: the program at its egress was missing: restored")
         if not audit.seeded:
             _log.warning("the settings of the data plane were overwritten: restored")
         if audit.behind:

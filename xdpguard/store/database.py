@@ -129,12 +129,9 @@ class Store(Closeable):
         if self.covering(kind, prefix):
             return True
         last = int.from_bytes(prefix.network, "big") | ((1 << (len(prefix.network) * 8 - prefix.length)) - 1)
-        query = (
-            "SELECT 1 FROM rules WHERE mode = 'enforce' AND kind = ? AND version = ?"
-            " AND network BETWEEN ? AND ? LIMIT 1"
-        )
+        where = "mode = 'enforce' AND kind = ? AND version = ? AND network BETWEEN ? AND ?"
         values = (kind, prefix.version, prefix.network, last.to_bytes(len(prefix.network), "big"))
-        return bool(self.execute(query, values))
+        return bool(self.execute(f"SELECT 1 FROM rules WHERE {where} LIMIT 1", values))
 
     def counts(self, now: float, mode: Mode = "enforce") -> dict[str, int]:
         """Return the number of unexpired rules by kind."""
@@ -145,6 +142,10 @@ class Store(Closeable):
     def used_slots(self, mode: Mode = "enforce") -> set[int]:
         """Return the slots of the hit counters in use by rules of a mode."""
         return {row[0] for row in self.execute("SELECT slot FROM rules WHERE mode = ?", (mode,))}
+
+    def highest_slot(self, mode: Mode) -> int:
+        """Return the highest slot in use by rules of a mode, -1 without any: there are at most as many, and one."""
+        return int(self.execute("SELECT ifnull(max(slot), -1) FROM rules WHERE mode = ?", (mode,))[0][0])
 
     def put(self, rules: Iterable[tuple[NewRule, int]], mode: Mode = "enforce") -> None:
         """Add rules with their slots. An existing rule takes the new parts, and keeps the rest."""

@@ -86,7 +86,7 @@ class FilterStore:
         are too few.
         """
         used = {row[0] for row in self._store.execute("SELECT slot FROM filters")}
-        late = set(released) - used
+        late = {slot for slot in released if slot >= 0} - used
         fresh = [slot for slot in range(abi.FILTER_SLOTS) if slot not in used | late]
         found = [*fresh, *sorted(late)][:count]
         if len(found) < count:
@@ -94,6 +94,14 @@ class FilterStore:
                 f"{count - len(found):,} filters find no counters of hits", "nothing was changed; remove some first"
             )
         return found
+
+    def give_up_slots(self, now: float) -> None:
+        """Take the counters from what has ended (``now``: Unix time), which keeps its hits of before, for others."""
+        self._store.execute("UPDATE filters SET slot = -2 - rowid WHERE expires <= ? AND slot >= 0", (now,))
+
+    def give_slots(self, slots: Iterable[tuple[str, int]]) -> None:
+        """Give counters to filters that gave them up, as pairs of name and slot."""
+        self._store.execute_many("UPDATE filters SET slot = ? WHERE name = ?", ((slot, name) for name, slot in slots))
 
     def add_hits(self, hits: Iterable[tuple[FilterHits, str]]) -> None:
         """Add hits to filters, given as pairs of hits and name."""

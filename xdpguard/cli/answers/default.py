@@ -30,7 +30,8 @@ class DefaultShow(Struct, frozen=True, kw_only=True):
     """The default, and what it has cut since it is as it is (Unix time), or would have in shadow mode.
 
     ``set_here``: by a command, which overrides the configuration. ``dropped`` and ``observed``: packets since the
-    interfaces were attached. ``published``: TCP ports that NAT passes on to containers.
+    interfaces were attached. ``published``: TCP ports that NAT passes on to containers;
+    ``published_udp``: UDP ports, where only answers are admitted.
     """
 
     policy: str
@@ -44,3 +45,4 @@ class DefaultShow(Struct, frozen=True, kw_only=True):
     ports: list[CutPort]
     sources: list[CutSource]
     published: list[int]
+    published_udp: list[int]

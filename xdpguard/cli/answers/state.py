@@ -83,7 +83,8 @@ class ShadowAudit(Struct, frozen=True):
 class Audit(Struct, frozen=True):
     """How much of what is stored the kernel holds; ``ratio``: 0 to 1; ``behind``: a change was interrupted.
 
-    ``settings``: the data plane has those that it was given; ``filters``: of both modes.
+    ``settings``: the data plane has those that it was given; ``filters``: of both modes. ``deaf``: interfaces without
+    the program at their egress, which the default needs.
     """
 
     ratio: float
@@ -93,13 +94,17 @@ class Audit(Struct, frozen=True):
     shadow: ShadowAudit | None
     settings: bool
     filters: Held
+    deaf: list[str]
 
     @classmethod
     def of(cls, found: Audited) -> Audit:
         """Convert the findings of an audit."""
         lists = {name: Held(*its) for name, its in found.lists.items()}
         shadow = ShadowAudit.of(found.shadow) if found.shadow else None
-        return cls(found.ratio, found.behind, Held(*found.rules), lists, shadow, found.seeded, Held(*found.filters))
+        filters = Held(*found.filters)
+        return cls(
+            found.ratio, found.behind, Held(*found.rules), lists, shadow, found.seeded, filters, list(found.deaf)
+        )
 
 
 class Awaited(Struct, frozen=True):

@@ -35,7 +35,11 @@ NUMBERS: Mapping[str, Mapping[str, int]] = {
     MAIN: {
         "XG_RULE_NEEDED": abi.RULE_NEEDED,
         "XG_SHADOW_RULES": abi.SHADOW_RULES,
+        "XG_SENT_CLIENTS": abi.SENT_CLIENTS,
         "XG_MACS": abi.MACS,
+        "XG_ABOVE": abi.ABOVE,
+        "XG_ABOVE_PORT": abi.ABOVE_PORT,
+        "XG_ABOVE_SHARED": abi.ABOVE_SHARED,
         "XG_LISTS": abi.LISTS,
         "XG_FILTERS": abi.FILTERS,
         "XG_FILTER_LIMITS": abi.FILTER_LIMITS,

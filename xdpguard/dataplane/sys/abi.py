@@ -15,7 +15,7 @@ from xdpguard.dataplane.sys.layouts import counts, default, filters, guard, rule
 from xdpguard.dataplane.sys.layouts.base import fields, packer, places
 from xdpguard.dataplane.sys.source import source_folder
 
-ABI = 7  # part of the pins' path; raised with every change of a struct or of a map
+ABI = 8  # part of the pins' path; raised with every change of a struct or of a map
 
 REASON_SLOTS = counts.REASON_SLOTS
 PROTOCOLS = counts.PROTOCOLS
@@ -25,7 +25,10 @@ SECRETS = rules.SECRETS
 FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
 RULE_NEEDED = 1 << 31  # beside the prefix length: XG_RULE_NEEDED
 SHADOW_RULES = 8192  # shadow rules there may be
+SENT_CLIENTS = 32_768  # UDP ports from here on are clients'
 MACS = 1024  # of devices above an interface
+ABOVE = 8192  # ports of sockets bound to them, and one more
+ABOVE_PORT, ABOVE_SHARED = 1, 2  # enum xg_above
 LISTS = 1024  # named lists there may be
 FILTERS = 1024  # of a set
 FILTER_LIMITS = 512  # of them that may be limits

@@ -91,7 +91,7 @@ class Pins:
         return _open(self.folder / name, key_size, value_size)
 
     def open_link(self, map_name: str, name: str, netns: str, value_size: int, key_size: int = 4) -> int:
-        """Open a map of an interface's own: ``counters``, ``guard``, ``kept``, ``macs``, ``locals4`` or ``locals6``."""
+        """Open a map of an interface's own, by its name: ``counters``, ``guard``, ``kept`` and so on."""
         return _open(self.link_folder(name, netns) / map_name, key_size, value_size)
 
     def ring_id(self, name: str) -> int:

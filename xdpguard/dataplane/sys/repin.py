@@ -22,11 +22,12 @@ SHARED_MAPS = frozenset(
         *("settings", "allow4", "allow6", "deny4", "deny6", "deny4_prefix", "deny6_prefix", "deny4_nets", "deny6_nets"),
         *("list_index", "list_nets4", "list_nets6", "list_hits", "shadow_index", "shadow_nets4", "shadow_nets6"),
         *("shadow4", "shadow6", "shadow_hits", "ports", "hits", "sources4", "sources6", "tuples4", "tuples6"),
-        *("guard_policy", "buckets", "events", "drops", "drop_reader", "sent", "cuts"),
+        *("guard_policy", "buckets", "events", "drops", "drop_reader", "connections", "sent", "served"),
+        "cuts",
         *("filter_set", "filter_hits", "filter_buckets", "source_buckets"),
     )
 )
-LINK_MAPS = frozenset(("counters", "flights", "guard", "kept", "locals4", "locals6", "macs"))
+LINK_MAPS = frozenset(("above", "counters", "flights", "guard", "kept", "locals4", "locals6", "macs"))
 _PINNED_AS = {"guards": "guard"}  # maps that are pinned by another name than their own
 
 

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple
 
@@ -11,6 +14,7 @@ from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import settings
+from xdpguard.net.conntrack import Flow
 
 DefaultMode = Literal["pass", "shadow", "enforce"]
 _MODES: tuple[DefaultMode, ...] = ("pass", "shadow", "enforce")  # enum xg_default_mode
@@ -70,6 +74,27 @@ def clear_cuts(pins: Pins) -> None:
     with opened(pins.open("cuts", abi.CUT_KEY.size, abi.CUT.size)) as descriptor:
         for key in kernel.pairs(descriptor, abi.CUT_KEY.size, abi.CUT.size):
             kernel.delete(descriptor, key)
+
+
+def remember(pins: Pins, flows: Iterable[Flow]) -> None:
+    """Remember that something was sent to these remote ends just now. Full: the least recently used are evicted."""
+    at = time.monotonic_ns().to_bytes(8, sys.byteorder)
+    found: dict[str, list[bytes]] = {}
+    for it in flows:
+        address, version = it.remote.ljust(16, b"\0"), 4 if len(it.remote) == 4 else 6
+        ports = it.remote_port.to_bytes(2, "big"), it.local_port.to_bytes(2, "big")
+        found.setdefault(_map_of(it), []).append(abi.SENT_KEY.pack(address, *ports, it.protocol, version))
+    for name, keys in found.items():
+        with opened(pins.open(name, abi.SENT_KEY.size, 8)) as descriptor:
+            for key in keys:
+                kernel.update(descriptor, key, at)
+
+
+def _map_of(its: Flow) -> str:
+    """Return where an exchange is remembered: xg_sent_map_of() of bpf/sent.h."""
+    if its.protocol == socket.IPPROTO_TCP:
+        return "connections"
+    return "served" if its.protocol == socket.IPPROTO_UDP and its.local_port < abi.SENT_CLIENTS else "sent"
 
 
 def _settings(pins: Pins) -> AbstractContextManager[int]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from xdpguard.dataplane.sys import abi
+from xdpguard.dataplane.tables.limitparts import Part, assigned
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.limit import Limit
 from xdpguard.policy.matching.model import Base, Bytes, Field, Match
@@ -34,7 +35,10 @@ class FilterSetFull(XdpguardError):
 
 
 class ClassifierFilter(NamedTuple):
-    """A filter as a set holds it. ``expires_ns``: CLOCK_BOOTTIME, 0: never; ``slot``: of its hit counters."""
+    """A filter as a set holds it. ``expires_ns``: CLOCK_BOOTTIME, 0: never; ``slot``: of its hit counters.
+
+    ``held``: of a limit by source, the part of the buckets that it has in the set in force.
+    """
 
     match: Match
     action: Action
@@ -42,6 +46,7 @@ class ClassifierFilter(NamedTuple):
     expires_ns: int
     slot: int
     limit: Limit | None = None
+    held: Part | None = None
 
 
 def entries(filters: Sequence[ClassifierFilter]) -> tuple[bytes, bytes]:
@@ -50,14 +55,12 @@ def entries(filters: Sequence[ClassifierFilter]) -> tuple[bytes, bytes]:
     if (count := sum(its.limit is not None for its in filters)) > abi.FILTER_LIMITS:
         raise FilterSetFull(f"{count} limits, of at most {abi.FILTER_LIMITS}")
     limits = [its for its in filters if its.limit and its.limit.per != "filter"]
-    # Each limit per source has a part of the table; all are equal, and powers of two.
-    part = abi.FILTER_SETS >> max(0, len(limits) - 1).bit_length()
-    parts = {id(its): number * part for number, its in enumerate(limits)}
-    made = [_entry(its, tests, parts.get(id(its), 0), part) for its in filters]
+    parts = assigned((its.slot for its in limits), {its.slot: its.held for its in limits if its.held})
+    made = [_entry(its, tests, parts.get(its.slot, Part(0, 1))) for its in filters]
     return b"".join(made), b"".join(_test(test) for test in tests)
 
 
-def _entry(its: ClassifierFilter, tests: dict[Bytes, int], sets_at: int, part: int) -> bytes:
+def _entry(its: ClassifierFilter, tests: dict[Bytes, int], part: Part) -> bytes:
     needed = 0
     for test in its.match.bytes:
         needed |= 1 << tests.setdefault(test, len(tests))
@@ -74,7 +77,7 @@ def _entry(its: ClassifierFilter, tests: dict[Bytes, int], sets_at: int, part: i
     masks = _mask(limit.prefix6, 16), _mask(limit.prefix4, 4)
     by_bytes = int(limit.unit == "bits")
     rest = its.slot, shift, by_bytes, precise, per, *fixed, ticks
-    return abi.FILTER.pack(its.expires_ns, needed, cost, burst, *masks, sets_at, part - 1, *rest)
+    return abi.FILTER.pack(its.expires_ns, needed, cost, burst, *masks, part.at, part.size - 1, *rest)
 
 
 def _rate(limit: Limit) -> tuple[int, int, int, int, int]:

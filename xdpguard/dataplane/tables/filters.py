@@ -7,21 +7,24 @@ ones. Slots of hit counters are more than filters, so that a new filter gets one
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 
 from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, indexes, kernel
 from xdpguard.dataplane.sys.held import HeldMaps
 from xdpguard.dataplane.sys.layouts.base import places
-from xdpguard.dataplane.sys.layouts.filters import FilterHead
+from xdpguard.dataplane.sys.layouts.filters import Filter, FilterHead
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import counters, settings
 from xdpguard.dataplane.tables.filterentries import in_boottime
+from xdpguard.dataplane.tables.limitparts import Part
 
 __all__ = ["FilterTables", "in_boottime"]
 
 _KEY = bytes(4)
-_GENERATION = places(FilterHead)["generation"]
+_HEAD, _ENTRY = places(FilterHead), places(Filter)
+_GENERATION = _HEAD["generation"]
 
 
 class FilterTables(HeldMaps):
@@ -64,13 +67,27 @@ class FilterTables(HeldMaps):
         with opened(descriptor), kernel.mapped(descriptor) as block:
             return int(abi.FILTER_HEAD.unpack_from(block)[_GENERATION])
 
-    def holds(self, lower: bytes, upper: bytes) -> bool:
-        """Return whether exactly this set is in force."""
-        descriptor = indexes.in_force(self._maps[indexes.FILTER_SET]) if self._settings()[settings.FILTERS] else None
+    def digest(self) -> int:
+        """Return a checksum of the whole set in force; 0 when there is none."""
+        descriptor = indexes.in_force(self._maps[indexes.FILTER_SET])
         if descriptor is None:
-            return False
+            return 0
         with opened(descriptor), kernel.mapped(descriptor) as block:
-            return block[: len(lower)] == lower and block[abi.FILTER_HIGH :][: len(upper)] == upper
+            return zlib.crc32(block)
+
+    def parts(self) -> dict[int, Part]:
+        """Return the part of the source buckets that each limit by source of the set in force has, by slot."""
+        descriptor = indexes.in_force(self._maps[indexes.FILTER_SET])
+        if descriptor is None:
+            return {}
+        found = {}
+        with opened(descriptor), kernel.mapped(descriptor) as block:
+            head = abi.FILTER_HEAD.unpack_from(block)
+            for number in range(head[_HEAD["count"]]):
+                entry = abi.FILTER.unpack_from(block, head[_HEAD["filters"]] + number * abi.FILTER.size)
+                if entry[_ENTRY["per"]]:
+                    found[entry[_ENTRY["slot"]]] = Part(entry[_ENTRY["sets_at"]], entry[_ENTRY["sets_mask"]] + 1)
+        return found
 
     def clear_hits(self, slots: Iterable[int]) -> None:
         """Set hit counters and limits to zero, before their slots are given to new filters."""

@@ -66,6 +66,8 @@ class Surroundings(NamedTuple):
     ``mac``: the interface's own address; empty: every frame is ours. ``macs``: those of the devices above it.
     ``pass_unknown``: a segment without a socket may belong to someone else. ``mute``: answers would not arrive, so
     none are sent. ``locals``: LOCAL or BROADCAST for each prefix; empty: every destination counts as this host's own.
+    ``ports``: of UDP sockets that are bound to devices above. ``shared``: devices of other namespaces take frames for
+    other addresses.
     """
 
     mac: bytes
@@ -73,6 +75,8 @@ class Surroundings(NamedTuple):
     mute: bool = False
     macs: frozenset[bytes] = frozenset()
     locals: Mapping[Prefix, int] = MappingProxyType({})
+    ports: frozenset[int] = frozenset()
+    shared: bool = False
 
 
 def settled(state: State, mode: str, around: Surroundings) -> State:
@@ -100,7 +104,9 @@ def read(pins: Pins, name: str, netns: str) -> State:
 
 
 def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> None:
-    """Write an interface's tables of addresses."""
+    """Write an interface's tables of addresses and of devices above it."""
+    with opened(pins.open_link("above", name, netns, 4)) as descriptor:
+        _synchronize(descriptor, 4, dict.fromkeys(_above(around), _ONE))
     macs = {abi.MAC.pack(mac): _ONE for mac in around.macs}
     with opened(pins.open_link("macs", name, netns, 4, abi.MAC.size)) as descriptor:
         _synchronize(descriptor, abi.MAC.size, dict(sorted(macs.items())[: abi.MACS]))
@@ -112,6 +118,13 @@ def surround(pins: Pins, name: str, netns: str, around: Surroundings) -> None:
         }
         with opened(pins.open_link(f"locals{version}", name, netns, 4, layout.size)) as descriptor:
             _synchronize(descriptor, layout.size, wanted)
+
+
+def _above(around: Surroundings) -> list[bytes]:
+    """Return the keys of the map ``above``, as many as it holds."""
+    found = [(abi.ABOVE_SHARED, 0)] if around.shared else []
+    found += [(abi.ABOVE_PORT, it) for it in sorted(around.ports)]
+    return [(kind << 16 | number).to_bytes(4, "little") for kind, number in found[: abi.ABOVE]]
 
 
 def settle(pins: Pins, name: str, netns: str, mode: str, around: Surroundings) -> None:
