@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from typer.main import get_command
 
-from xdpguard.api import bodies
+from xdpguard.api import bodies, runner
 from xdpguard.api.door import read_token
 from xdpguard.api.endpoints import ENDPOINTS, Endpoint
 from xdpguard.api.openapi import document
 from xdpguard.api.server import bound
-from xdpguard.cli.root import app
+from xdpguard.cli import app
+from xdpguard.cli.root import app as commands
 from xdpguard.errors import MissingError, UsageError, XdpguardError
 from xdpguard.policy.api import Api
 from xdpguard.policy.load import load
@@ -69,10 +75,7 @@ def fields(its: Any) -> set[str]:
 
 def command_of(its: Endpoint) -> Any:
     """Typer's command of an endpoint."""
-    found: Any = app
-    from typer.main import get_command
-
-    found = get_command(app)
+    found: Any = get_command(commands)
     for word in its.command.split():
         if not word.startswith("-"):
             found = found.load(word) if hasattr(found, "load") else found.commands[word]
@@ -116,6 +119,45 @@ def test_the_document_has_every_endpoint_and_no_loose_end() -> None:
     text = msgspec.json.encode(made).decode()
     named = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert named <= made["components"]["schemas"].keys()
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """What the runner forks, by process id."""
+    fork, found = os.fork, list[int]()
+
+    def forked() -> int:
+        pid = fork()
+        found.append(pid)
+        return pid
+
+    monkeypatch.setattr(os, "fork", forked)
+    yield found
+    gc.unfreeze()
+
+
+def test_a_command_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch, children: list[int]) -> None:
+    monkeypatch.setattr(runner, "PATIENCE", 0.5)
+    monkeypatch.setattr(app, "run", lambda arguments, tell: signal.pause())
+    with pytest.raises(TimeoutError):
+        asyncio.run(runner.Runner().run(["status"]))
+    (child,) = children
+    assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.usefixtures("children")
+def test_what_a_command_reads_prints_and_fails_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(arguments: list[str], tell: Callable[[XdpguardError, bool], None]) -> int:
+        os.write(1, f"{arguments} ".encode() + os.read(0, 100))
+        os.write(2, b"xdpguard: note: one\nxdpguard: waiting for another xdpguard command (process 7)\n")
+        tell(UsageError("wrong \x1b[31m", "right"), False)
+        return 2
+
+    monkeypatch.setattr(app, "run", run)
+    done = asyncio.run(runner.Runner().run(["status"], b"given"))
+    assert done == (2, b"['status'] given", ["one"], runner.Failure("wrong \\x1b[31m", "right"))
+    monkeypatch.setattr(app, "run", lambda arguments, tell: os.abort())
+    assert asyncio.run(runner.Runner().run(["status"])) == (-signal.SIGABRT, b"", [], None)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ async def _asked(its: Endpoint, request: Request) -> tuple[list[str], bytes]:
         raise Rejected(400, f"not what this request takes: {error}", f"see {openapi.PATH}") from error
     path = {name: value for name, value in request.path_params.items() if isinstance(value, str)}
     if any(value[:1] in ("", "-") for value in path.values()):
-        raise Rejected(400, "the path names nothing", f"see {openapi.PATH}")
+        raise Rejected(400, "a name in the path is empty, or begins with a dash", f"see {openapi.PATH}")
     line = its.line(path, query, body)
     if any("\0" in word or not _is_text(word) for word in line):
         raise Rejected(400, "a value has a NUL character, or half a surrogate pair", "give plain text")

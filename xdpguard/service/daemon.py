@@ -172,9 +172,8 @@ class Daemon:
 
     def _tick(self, now: float) -> None:
         outdated = self._answers.outdated(self._links)
-        changed = self._store.version() != self._seen
         due = self._following.due(now) or self._unconfirmed.due() or now - self._chores_at >= _CHORES
-        looked = self._looks.take(now) or due or changed or outdated
+        looked = self._looks.take(now) or due or outdated or self._store.version() != self._seen
         if looked:
             # Before any decision: apply what another command has set meanwhile.
             with self._session() as session:
