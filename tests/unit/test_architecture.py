@@ -29,6 +29,7 @@ FLOORS = [
     {"service", "bench", "tui"},
     {"bridges"},
     {"cli"},
+    {"api"},
 ]
 
 

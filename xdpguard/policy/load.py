@@ -13,6 +13,7 @@ import msgspec
 
 from xdpguard import files
 from xdpguard.errors import UsageError
+from xdpguard.policy.api_values import api_faults
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
 from xdpguard.policy.filters import FilterEntry, FilterFault, parse_filters
 from xdpguard.policy.fleet import fleet_faults
@@ -64,6 +65,7 @@ def load(path: Path) -> Policy:
     tables_faults = (
         ("guard", guard_faults(policy.guard)),
         ("metrics", metrics_faults(policy.metrics)),
+        ("api", api_faults(policy.api)),
         ("fleet", fleet_faults(policy.fleet)),
     )
     for table, faults in tables_faults:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from xdpguard.policy.api import Api
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.filters import FilterEntry
 from xdpguard.policy.fleet import Fleet
@@ -158,5 +159,6 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = field(default_factory=Metrics)
     bridges: dict[str, ForeignLimits] = field(default_factory=dict)  # what each may put in force, by its name
     fleet: Fleet = field(default_factory=Fleet)  # see fleet.py
+    api: Api = field(default_factory=Api)
     attach: tuple[AttachTo, ...] = ()  # from separate tables, see attach.py
     filters: tuple[FilterEntry, ...] = ()  # from tables, too, see filters.py
