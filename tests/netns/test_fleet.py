@@ -212,6 +212,9 @@ def test_the_key_of_another_host_is_taken_back_where_the_server_permits(hosts: l
     put(engine, f"web9.block.4-{socket.inet_aton(SOURCE).hex()}-32", value(SOURCE))
     one.command.ok("block", "--fleet", SOURCE)
     assert eventually(other.drops), other.run.lines
+    (found,) = one.command.json("fleet", "top")
+    assert (found["target"], found["hosts"], found["guards"]) == (SOURCE, ["web1", "web9"], 0)
+    assert SOURCE in one.command.ok("fleet", "top")
     assert "which web9 had published" in one.command.ok("unblock", "--fleet", SOURCE)
     assert eventually(lambda: not other.drops())
     assert not one.drops()
@@ -270,7 +273,7 @@ def test_a_ban_is_in_force_soon(hosts: list[Host], engine: Nats) -> None:
         began = time.monotonic()
         put(engine, key("web9", number), value(target))
         while not all(it.run.count(f"fleet: blocked {target}") for it in hosts):
-            assert time.monotonic() - began < patient(20)
+            assert time.monotonic() - began < patient(20), [it.run.lines[-12:] for it in hosts]
             threading.Event().wait(0.005)
         times.append(time.monotonic() - began)
     assert sorted(times)[10] < patient(0.5)

@@ -35,7 +35,7 @@ fleet_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
-    for command in (leave, status, mode, publish):
+    for command in (leave, status, top, mode, publish):
         fleet_app.command()(command)
     app.add_typer(fleet_app, name="fleet")
 
@@ -129,6 +129,28 @@ def status(
         render.print_table(COLUMNS, [row(name, it) for name, it in answer.hosts.items()], right=NUMBERS)
     if failed:
         render.note(f"{failed}; the other hosts are not shown")
+
+
+def top(
+    context: typer.Context,
+    count: Annotated[int, typer.Option("--count", min=1, max=1000, help="How many to show.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Rank sources by how many hosts have blocked them for the fleet, by hand or by their guards."""
+    from xdpguard.cli.answers.fleet import ranked
+    from xdpguard.fleet import client, settings
+
+    with controller(options(context), read_only=True) as session:
+        its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
+    found = ranked(client.run(its, lambda connection: connection.read(keys="*.block.>")))[:count]
+    if as_json:
+        render.print_json(found)
+        return
+    if not found:
+        render.say("the fleet blocks nothing")
+        return
+    rows = [[it.target, f"{len(it.hosts):,}", f"{it.guards:,}", ", ".join(it.hosts[:5]), it.reason] for it in found]
+    render.print_table(["source", "hosts", "guards", "first of them", "reason"], rows, right="hosts guards")
 
 
 def mode(

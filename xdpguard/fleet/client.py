@@ -128,10 +128,10 @@ class Connection:
         source = await self._client.subscribe(inbox, cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
         goal = 0
         while len(found) < count:
+            came.clear()  # before asking: what comes while it asks is not to be waited for
             if len(found) >= goal:
                 goal = min(count, len(found) + _BATCH)
                 await self._client.publish(asked, b'{"batch":%d}' % (goal - len(found)), reply=inbox)
-            came.clear()
             await asyncio.wait_for(came.wait(), _WAIT)
         await source.unsubscribe()
         return found
@@ -139,23 +139,17 @@ class Connection:
     async def make(self) -> None:
         """Make the buckets that are missing; each change of the fleet's entries is published again as it comes."""
         from nats.js.api import KeyValueConfig, RePublish
+        from nats.js.errors import NotFoundError
 
         wanted = (
             KeyValueConfig(BUCKET, republish=RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>"), max_value_size=8192),
             KeyValueConfig(HOSTS, max_value_size=65536),
         )
         for config in wanted:
-            if not await self._exists(config.bucket):
+            try:
+                await self._js.stream_info(f"KV_{config.bucket}")
+            except NotFoundError:
                 await self._js.create_key_value(config)
-
-    async def _exists(self, bucket: str) -> bool:
-        from nats.js.errors import NotFoundError
-
-        try:
-            await self._js.stream_info(f"KV_{bucket}")
-        except NotFoundError:
-            return False
-        return True
 
 
 @asynccontextmanager

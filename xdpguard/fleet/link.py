@@ -41,13 +41,15 @@ class Sending(NamedTuple):
 class Batch(NamedTuple):
     """What came from the fleet. ``stream``: of a whole snapshot, which stream it is of; else empty.
 
-    ``sent``: what was published; ``failed``: why the server cannot be used, when that changes.
+    ``sent``: what was published; ``failed``: why the server cannot be used, when that changes; ``denied``: what it does
+    not let this host publish.
     """
 
     messages: Collection[Message] = ()
     stream: str = ""
     sent: Collection[Sending] = ()
     failed: str = ""
+    denied: str = ""
 
 
 class Link:
@@ -208,7 +210,7 @@ class Link:
             try:
                 await connection.publish(it.bucket, it.key, it.data)
             except Unreachable as error:
-                self._hand(Batch(failed=f"{error}; {error.remedy}"))
+                self._hand(Batch(denied=f"{error}; {error.remedy}"))
                 continue
             if it.bucket == BUCKET:
                 self._hand(Batch(sent=[it]))

@@ -126,8 +126,8 @@ class Daemon:
     def _loop(self, told: socket.socket) -> None:
         due = time.monotonic()
         while True:
-            sources = [told.fileno(), self._looks.fileno(), *self._ring.filenos(), *self._fleet.filenos()]
             wait = max(0.0, min(due, self._looks.at) - time.monotonic())
+            sources = [told.fileno(), self._looks.fileno(), *self._ring.filenos(), *self._fleet.filenos()]
             ready, _, mounted = select.select(sources, [], [self._looks.mounts], wait)
             if told.fileno() in ready:
                 came = told.recv(64)
@@ -199,8 +199,7 @@ class Daemon:
         self._looks.watch(self._following.places(session))
         self._upkeep.check(session, self._chores_at)
         before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
-        links = session.links()
-        before, self._links = self._links, links
+        before, self._links = self._links, (links := session.links())
         self._survey.look(session, self._guard, links, self._chores_at)
         if links:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):

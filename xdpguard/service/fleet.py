@@ -105,6 +105,9 @@ class Fleet:
             return
         batches = self._link.taken()
         for batch in batches:
+            if batch.denied:
+                self._force.say("fleet: ", [batch.denied])
+                continue
             if batch.failed:
                 _log.warning(f"fleet: {batch.failed}")
             elif self._failed and not batch.stream:

@@ -62,7 +62,7 @@ class Force:
             settled = self.state.settled
             self._due |= self.state.take(messages)
             self._whole = self._whole or settled != self.state.settled
-        self._say("fleet: not an entry of the fleet: ", (f"{key}: {why}" for key, why in self.state.broken.items()))
+        self.say("fleet: not an entry of the fleet: ", (f"{key}: {why}" for key, why in self.state.broken.items()))
 
     def pend(self, rows: dict[str, str]) -> None:
         """Let what is still to be published count here; ``rows``: see store/fleet.py."""
@@ -96,8 +96,9 @@ class Force:
         self._due, self._whole = set(), False
 
     def _all(self, session: Controller, its: Foreign) -> None:
-        before = session.store.fact(stored.STREAM)
-        self.keeping = bool(before) and self._stream not in (before, self.state.settled)
+        servers = " ".join(sorted(self._settings.server))
+        before, _, where = session.store.fact(stored.STREAM).partition(" ")
+        self.keeping = where == servers and self._stream not in (before, self.state.settled)
         wanted = self.state.all_wanted(self._settings.ban_after)
         if self.keeping:
             _log.warning(
@@ -108,7 +109,7 @@ class Force:
             return
         self._tell(its.replace(wanted), whole=True)
         with session.store.transaction():
-            session.store.put_fact(stored.STREAM, self._stream)
+            session.store.put_fact(stored.STREAM, f"{self._stream} {servers}")
 
     def _few(self, its: Foreign) -> None:
         found = {target: self.state.wanted(target, self._settings.ban_after) for target in self._due}
@@ -137,9 +138,9 @@ class Force:
             _log.info(f"fleet: {what}" + (f": {one.reason}" if one.reason else ""))
         elif answer.changed or whole:
             _log.info(f"fleet: {len(answer.taken):,} of its entries taken, {len(answer.refused):,} refused")
-        self._say("fleet: refused here: ", map(str, answer.refused))
+        self.say("fleet: refused here: ", map(str, answer.refused))
 
-    def _say(self, what: str, lines: Iterable[str]) -> None:
+    def say(self, what: str, lines: Iterable[str]) -> None:
         """Log what was not said before, and not more than a few lines at once."""
         new = [line for line in lines if line not in self._said]
         if len(self._said) > _REMEMBERED:

@@ -7,7 +7,7 @@ from xdpguard.store.database import Store
 
 JOINED = "fleet"  # fact: what `fleet join` was given, JSON
 STATE = "fleet.state"  # fact: how `run` found the fleet last, JSON
-STREAM = "fleet.stream"  # fact: which stream the entries here are of
+STREAM = "fleet.stream"  # fact: which stream the entries here are of, and the servers
 _OUT = "fleet.out."  # facts: what is to be published, by key; an empty value deletes
 
 

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from msgspec import Struct
 
 from xdpguard import units
 from xdpguard.fleet.hosts import SILENT, HostState, Standing
+from xdpguard.fleet.message import Record, decode
+from xdpguard.fleet.state import Message
 from xdpguard.policy.fleet import Fleet
-from xdpguard.policy.rule import Mode
+from xdpguard.policy.rule import GUARD, Mode
 
 COLUMNS = ("host", "version", "seen", "mode", "wanted", "held", "refused", "bans", "floods", "digest")
 NUMBERS = "wanted held refused bans"
@@ -53,6 +57,35 @@ class HostAnswer(Struct, frozen=True):
             list(its.floods),
             its.bans,
         )
+
+
+class Ranked(Struct, frozen=True):
+    """A source that hosts block for the fleet; ``guards``: how many of them by their guards."""
+
+    target: str
+    hosts: list[str]
+    guards: int
+    reason: str
+
+
+def ranked(messages: Iterable[Message]) -> list[Ranked]:
+    """Return the blocked sources, those that most hosts block first. What is no entry is left out."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for it in messages:
+        with suppress(ValueError):
+            if it.data is not None:
+                record = decode(it.key, it.data)
+                found[str(record.key.target)].append(record)
+    rows = [
+        Ranked(
+            target,
+            sorted(it.key.host for it in its),
+            sum(it.origin == GUARD for it in its),
+            next((units.visible(it.entry.reason) for it in its if it.entry.reason), ""),
+        )
+        for target, its in found.items()
+    ]
+    return sorted(rows, key=lambda it: (-len(it.hosts), it.target))
 
 
 class FleetStatus(Struct, frozen=True):
