@@ -62,7 +62,7 @@ class Instance:
 
     def reader(self) -> AbstractContextManager[None]:
         """Hold the exclusive right to read drop samples. Raise XdpguardError if another process holds it."""
-        return self._alone(
+        return self.alone(
             "reader",
             f"already reads the drops of instance '{self.name}' (xdpguard events or capture)",
             "stop it first; xdpguard events without --follow shows the latest drops without it",
@@ -70,14 +70,15 @@ class Instance:
 
     def service(self) -> AbstractContextManager[None]:
         """Hold the exclusive right to run as the service. Raise XdpguardError if another process holds it."""
-        return self._alone(
+        return self.alone(
             "service",
             f"already runs as the service of instance '{self.name}' (xdpguard run)",
             "stop it first; to make it reload its configuration, send it SIGHUP",
         )
 
     @contextmanager
-    def _alone(self, file: str, does: str, remedy: str) -> Iterator[None]:
+    def alone(self, file: str, does: str, remedy: str) -> Iterator[None]:
+        """Hold the lock of that name alone. Raise XdpguardError if another process holds it, and say what that does."""
         with self._lock_file(file) as descriptor:
             holder = _try_lock(descriptor)
             if holder:

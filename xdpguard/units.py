@@ -40,6 +40,11 @@ def span(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: 1 rule, 1,200 rules."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def is_control(letter: str) -> bool:
     """Return whether a character could change what a terminal shows of others: controls, line ends, direction marks."""
     return unicodedata.category(letter) in _CONTROLS or letter in _DIRECTIONS

@@ -42,7 +42,7 @@ _FLOODS = (
     ("malformed", "--rate", "500"),
 )
 # Alerts that would need a broken service, or an hour. All others are triggered.
-_QUIET = {"XdpguardNoAudit", "XdpguardUnreadable", "XdpguardStuck", "XdpguardDropsRising"}
+_QUIET = {"XdpguardNoAudit", "XdpguardUnreadable", "XdpguardStuck", "XdpguardDropsRising", "XdpguardBridgeDown"}
 
 
 class Checks:

@@ -341,10 +341,11 @@ def test_who_is_logged_in_is_not_cut_off(attached: Command, lab: Lab) -> None:
             server, _ = listener.accept()
             with server:
                 sshd.logged_in(server)
-                for what in (["--drop"], ["--limit", "10/s"]):
+                above = "would drop some of its packets once all that it matches exceeds 10/s"
+                for what, does in ((["--drop"], "would drop its packets"), (["--limit", "10/s"], above)):
                     refused = attached.refused(1, "filter", "add", "x", "tcp dport 2000-3000", *what)
                     assert f"{FIRST} is the other end of an SSH session to this host in {lab.server}" in refused
-                    assert "the filter x would drop its packets" in refused
+                    assert f"the filter x {does}" in refused
                 add(attached, "x", "tcp dport 2000-3000 tcp flags & (syn | ack) == syn")
                 add(attached, "ssh", f"ip saddr {FIRST}", "--pass")
                 refused = attached.refused(1, "filter", "add", "y", "tcp dport 2222", "--drop", "--before", "ssh")

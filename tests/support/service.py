@@ -16,11 +16,18 @@ from support.traffic import eventually
 class Run:
     """The service in the background, with its log. As a context manager it is killed at the end."""
 
-    def __init__(self, command: Command, *arguments: str, before: tuple[str, ...] = (), **environment: str) -> None:
-        """``before``: a command that runs it, such as setpriv with its options."""
+    def __init__(
+        self,
+        command: Command,
+        *arguments: str,
+        before: tuple[str, ...] = (),
+        words: tuple[str, ...] = ("run",),
+        **environment: str,
+    ) -> None:
+        """``before``: a command that runs it, such as setpriv with its options; ``words``: of another service."""
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [*before, *command.line("run", *arguments)],
+            [*before, *command.line(*words, *arguments)],
             env=command.environment | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

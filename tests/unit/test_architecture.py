@@ -27,7 +27,9 @@ FLOORS = [
     {"control", "telemetry", "tcp"},
     {"metrics", "explain", "doctor", "fleet"},
     {"service", "bench", "tui"},
+    {"bridges"},
     {"cli"},
+    {"api"},
 ]
 
 

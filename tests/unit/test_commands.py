@@ -20,7 +20,7 @@ from xdpguard.cli.root import app
 
 ROOT: Any = get_command(app)
 # Every group whose commands are loaded one by one, by its package.
-GROUPS = {"xdpguard.cli": ROOT, "xdpguard.cli.tcp": ROOT.load("tcp")}
+GROUPS = {"xdpguard.cli": ROOT, "xdpguard.cli.tcp": ROOT.load("tcp"), "xdpguard.cli.bridge": ROOT.load("bridge")}
 
 
 @pytest.mark.parametrize(("package", "group"), GROUPS.items(), ids=GROUPS)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Callable
 
 from xdpguard import shortage
 from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
@@ -14,12 +15,12 @@ from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    _open_standard_streams()
+    open_standard_streams()
     os.umask(0o077)  # rules, captures and pins are for nobody else to read
     sys.exit(run(sys.argv[1:]))
 
 
-def _open_standard_streams() -> None:
+def open_standard_streams() -> None:
     """Open the standard streams that are closed (>&-), lest a map or a socket get their numbers."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -34,15 +35,18 @@ def _open_standard_streams() -> None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command line; return the exit code."""
+def run(arguments: list[str], tell: Callable[[XdpguardError, bool], None] | None = None) -> int:
+    """Run the command line; return the exit code.
+
+    ``tell``: called with the error that ended it, and whether its details are wanted; by default it is printed.
+    """
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
         shortage.prepare()
         code = _help() if arguments in (["-h"], ["--help"]) else _invoke(arguments)
         sys.stdout.flush()
     except XdpguardError as error:
-        return _failed(error, verbose)
+        return _failed(error, verbose, tell)
     except KeyboardInterrupt:
         return EXIT_FAILED
     except BrokenPipeError:
@@ -51,7 +55,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # the user never sees a traceback
         if isinstance(error, OSError):
             _silence()
-        return _unexpected(error, verbose)
+        return _failed(_explained(error), verbose, tell)
     # Typer ends with 1 when the reader of a pipe has closed it (| head). That is not a failure.
     return EXIT_DONE if code == EXIT_FAILED and _reader_gone() else code
 
@@ -80,16 +84,16 @@ def _silence() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _unexpected(error: Exception, verbose: bool) -> int:
+def _explained(error: Exception) -> XdpguardError:
     from xdpguard.cli.kinds import explained
 
-    return _failed(explained(error), verbose)
+    return explained(error)
 
 
-def _failed(error: XdpguardError, verbose: bool) -> int:
+def _failed(error: XdpguardError, verbose: bool, tell: Callable[[XdpguardError, bool], None] | None) -> int:
     from xdpguard.cli import render
 
-    render.failure(error, verbose)
+    (tell or render.failure)(error, verbose)
     return error.exit_code
 
 

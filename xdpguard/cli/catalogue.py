@@ -95,6 +95,10 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
             "xdpguard.cli.run",
             "Run as a service: attach recorded and named interfaces, follow them, log floods, ban sources.",
         ),
+        "bridge": Source(
+            "xdpguard.cli.bridge",
+            "Put in force what other systems decide: services, one for each system, each with an origin of its own.",
+        ),
         "fleet": Source("xdpguard.cli.fleet", "Share entries with other hosts through a NATS server."),
         "dashboard": Source("xdpguard.cli.dashboard", "Print a Grafana dashboard for the metrics of `run`."),
     },

@@ -17,6 +17,7 @@ from xdpguard.cli import render
 from xdpguard.cli.changing import named, reason_of
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.rule import MODES
 from xdpguard.policy.target import Prefix, Target, parse_duration
 
 Origin = Annotated[
@@ -83,3 +84,14 @@ def unblock(context: typer.Context, origin: str, targets: Sequence[Prefix]) -> N
     for target, words in left.items():
         if words:
             render.note(f"{target} {where.being('still')} {words}")
+
+
+def unblock_all(context: typer.Context, origin: str) -> None:
+    """Remove all that an origin blocks, in either mode."""
+    from xdpguard.control.foreign import Foreign
+    from xdpguard.store import origins
+
+    with ruleset(options(context)) as found:
+        count = sum(origins.count_of(found.store, mode, origin) for mode in MODES)
+        Foreign(found, origin, needed=()).replace([])
+    render.say(f"{origin} blocks nothing any more; it had {render.counted(count, 'rule')}")

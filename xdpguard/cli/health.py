@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xdpguard.control.controller import Controller
     from xdpguard.control.interfaces import Interface
     from xdpguard.control.needed import Conflict
+    from xdpguard.store.bridges import Bridge
     from xdpguard.store.database import Store
     from xdpguard.store.journal import Change
 
@@ -90,6 +91,16 @@ def silent_text(interface: Interface, silence: Silence) -> str:
 
     place = place_of(interface.name, interface.netns)
     return f"the SYN guard on {place} {in_words(silence.muted, silence.why)}; {silence.remedy}"
+
+
+def bridged(store: Store) -> tuple[list[Bridge], list[str]]:
+    """Return the bridges that have run here, and what is wrong with them, a sentence each."""
+    import time
+
+    from xdpguard.store.bridges import bridges
+
+    found = bridges(store)
+    return found, [fault for it in found if (fault := it.wrong(time.time()))]
 
 
 def clock_notes(store: Store) -> list[str]:

@@ -11,6 +11,8 @@ import typer
 from xdpguard import units
 from xdpguard.errors import XdpguardError
 
+counted = units.counted
+
 
 def print_json(value: object) -> None:
     """Print a JSON document on one line. ``value``: a struct of answers, or a list of them."""
@@ -42,11 +44,6 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Print a note on standard error."""
     typer.echo(units.visible(f"xdpguard: note: {text}"), err=True)
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number with its noun: 1 rule, 1,200 rules."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def reader_gone(descriptor: int) -> bool:

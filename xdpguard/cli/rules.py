@@ -129,15 +129,21 @@ def unblock(
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow rules only; blocks stay.")] = False,
     confirm: undoing.Confirm = "",
     origin: foreign.Origin = "",
+    everything: Annotated[bool, typer.Option("--all", help="With --origin: all that it blocks.")] = False,
     fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Remove block rules, closed ports and shadow rules."""
+    if everything and (not origin or targets):
+        raise UsageError("--all is for --origin, without targets", "give --origin NAME --all, or name what to unblock")
     if fleet:
         fleet_entries.check_alone({"--port": ports, "--shadow": shadow, "--confirm": confirm, "--origin": origin})
         fleet_entries.take_back(context, "block", prefixes(targets))
         return
     if origin:
         foreign.check_alone(origin, {"--port": ports, "--shadow": shadow, "--confirm": confirm})
+        if everything:
+            foreign.unblock_all(context, origin)
+            return
         foreign.unblock(context, origin, prefixes(targets))
         return
     if shadow and ports:

@@ -55,10 +55,12 @@ def status(
         waiting = health.waiting(session.store)
         ending = words_of(in_force(session.store))
         late = health.clock_notes(session.store) if audit else []
+        bridged, away = health.bridged(session.store)
     failing = [health.silent_text(it, its) for it, its in answers.failing(interfaces)]
-    degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing]
+    degraded = [*health.faults(interfaces, audit, conflicts, awaited, unread), *failing, *away]
     if as_json:
         from xdpguard.cli.answers import changes, state
+        from xdpguard.cli.answers.bridges import Shown as Bridged
 
         render.print_json(
             state.Status(
@@ -75,6 +77,7 @@ def status(
                 allows_everybody=everybody,
                 default=ending,
                 confirm=changes.Confirmation.of(*waiting),
+                bridges=[Bridged.of(it, time.time()) for it in bridged],
                 degraded=degraded,
             )
         )
@@ -83,9 +86,11 @@ def status(
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     render.say(f"instance {chosen.instance.name}: rules: {total}")
     _say_entries(lists, filters, shadow_rules, shadow_lists)
+    for its in bridged:
+        render.say(f"bridge {its.summary(time.time())}")
     if ending != "pass":
         render.say(f"default: {ending}")
-    for text in [*_lacking(audit), *waiting.texts(), *everybody, *map(health.conflict_text, conflicts), *late]:
+    for text in [*_lacking(audit), *waiting.texts(), *everybody, *map(health.conflict_text, conflicts), *late, *away]:
         render.note(text)
     for place in awaited:
         render.note(f"{place_of(*place)} is named in the configuration but not attached; xdpguard run attaches it")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The systemd unit that ``run --print-unit`` prints: the packaged one, completed with this installation's places."""
+"""The systemd units that ``--print-unit`` prints: the packaged ones, completed with this installation's places."""
 
 from __future__ import annotations
 
@@ -16,13 +16,22 @@ _FOLDERS = (*_WRITTEN, "XDPGUARD_CONFIG_DIR")
 
 def text(instance: str, config: Path | None, attach: Sequence[str], netns: str) -> str:
     """Return the unit for a command line of ``run`` and the folders that the environment names."""
-    unit = (Path(__file__).parent.parent / "systemd" / "xdpguard.service").read_text(encoding="utf-8")
-    program = shutil.which("xdpguard") or f"{sys.executable} -m xdpguard.cli"
     arguments = ["--config", str(config.absolute())] if config else []
     arguments += [word for place in attach for word in ("--attach", place)]
     arguments += ["--netns", netns] if netns else []
+    return _completed("xdpguard.service", instance, "run", arguments)
+
+
+def bridge_text(instance: str, name: str, arguments: Sequence[str]) -> str:
+    """Return the unit of a bridge for a command line of ``bridge NAME`` and the folders that the environment names."""
+    return _completed(f"xdpguard-{name}.service", instance, f"bridge {name}", arguments)
+
+
+def _completed(file: str, instance: str, command: str, arguments: Sequence[str]) -> str:
+    unit = (Path(__file__).parent.parent / "systemd" / file).read_text(encoding="utf-8")
+    program = shutil.which("xdpguard") or f"{sys.executable} -m xdpguard.cli"
     more = "".join(f" {_quoted(word)}" for word in arguments)
-    unit = unit.replace("@PROGRAM@", program).replace("@INSTANCE@ run", f"@INSTANCE@ run{more}")
+    unit = unit.replace("@PROGRAM@", program).replace(f"@INSTANCE@ {command}", f"@INSTANCE@ {command}{more}")
     moved = {name: str(Path(value).absolute()) for name in _FOLDERS if (value := os.environ.get(name))}
     lines = [f"Environment={_quoted(f'{name}={place}')}" for name, place in moved.items()]
     lines += [f"ReadWritePaths=-{_escaped(moved[name])}" for name in _WRITTEN if name in moved]

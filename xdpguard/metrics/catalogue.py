@@ -77,6 +77,8 @@ _COUNTERS = (
         "Packets that shadow rules and lists would have matched, by class: established, allowed, other.",
     ),
     ("xdpguard_shadow_bytes_total", ("class",), "Bytes of these packets, as frames."),
+    ("xdpguard_bridge_failures_total", ("bridge",), "Attempts to reach the other system that failed, since its start."),
+    ("xdpguard_bridge_sent_total", ("bridge",), "Bans and filters sent to the other system, since the bridge's start."),
     (
         "xdpguard_tcp_transitions_total",
         ("netns", "old", "new"),
@@ -128,6 +130,19 @@ _GAUGES = (
     ("xdpguard_enforcement_stored", ("of",), "Rules, filters, or list entries, in the store at the last audit."),
     ("xdpguard_enforcement_held", ("of",), "How many of them the kernel held."),
     ("xdpguard_enforcement_audit_timestamp_seconds", (), "Time of that audit, Unix time; there is one a minute."),
+    ("xdpguard_bridge_running", ("bridge",), "1 from when a bridge to another system is started until it is stopped."),
+    (
+        "xdpguard_bridge_connected",
+        ("bridge",),
+        "1 while a bridge runs and the other system answered it last; it says so within a minute.",
+    ),
+    (
+        "xdpguard_bridge_heard_timestamp_seconds",
+        ("bridge",),
+        "When the other system last answered, Unix time; written each minute while nothing changes.",
+    ),
+    ("xdpguard_bridge_entries", ("bridge", "of"), "Rules and filters of a bridge, in force or counting."),
+    ("xdpguard_bridge_refused", ("bridge",), "What the other system wants of this host, and it refuses."),
     ("xdpguard_fleet_connected", (), "1 while this host is connected to its fleet's server."),
     (
         "xdpguard_fleet_entries",

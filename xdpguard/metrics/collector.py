@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from xdpguard import __version__
@@ -19,13 +20,15 @@ from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard
+from xdpguard.metrics.bridged import put_bridges
 from xdpguard.metrics.catalogue import FAMILIES
+from xdpguard.metrics.counters import put_counters
 from xdpguard.metrics.hits import RuleTotals
 from xdpguard.metrics.samples import Gathering, Sample
 from xdpguard.metrics.shadows import ShadowTotals
 from xdpguard.metrics.status import Status
 from xdpguard.metrics.tcp import TcpFigures
-from xdpguard.metrics.totals import Reading, Totals
+from xdpguard.metrics.totals import Totals
 from xdpguard.net import sysctl
 from xdpguard.net.links import Links
 from xdpguard.policy.rule import MODES
@@ -37,7 +40,6 @@ _log = logging.getLogger(__name__)
 
 _MODES = ("off", "observe", "auto", "always")
 _CAUSES = ("queue", "syns", "unmatched")  # enum xg_flood_cause, from 1
-_INITIAL = 0x12, 0x02  # of SYN and ACK, SYN alone
 
 
 class _Incomplete(Exception):
@@ -73,6 +75,7 @@ class Collector:
                 ("lists", self._lists),
                 ("filters", self._filters),
                 ("shadow", self._shadow),
+                ("bridges", partial(put_bridges, self._store)),
                 ("tuples", self._tuples),
                 ("tcp", self._tcp),
             ):
@@ -151,7 +154,7 @@ class Collector:
             out.put("xdpguard_interface_info", 1, *place, it.mode, "yes" if it.observe else "no", it.state)
             reading = self._totals.read(place)
             if reading is not None:
-                _counted(out, place, reading)
+                put_counters(out, place, reading)
                 self._guarded(out, place, reading.state, attached)
         for netns in sorted(self._attached):
             out.put("xdpguard_guard_tcp_syncookies", int(sysctl.read("net.ipv4.tcp_syncookies", netns)), netns)
@@ -217,33 +220,3 @@ class Collector:
         missing = self.tcp.put(out, self._attached, self.top)
         if missing:
             raise _Incomplete("; ".join(str(it) for it in missing))
-
-
-def _counted(out: Gathering, place: tuple[str, str], reading: Reading) -> None:
-    its = reading.counters
-    for reason in abi.reasons():
-        count, labels = its.reasons[reason.name], (*place, reason.name, reason.action.lower())
-        out.put("xdpguard_packets_total", count.packets, *labels)
-        out.put("xdpguard_bytes_total", count.bytes, *labels)
-        out.put("xdpguard_observed_packets_total", count.observed_packets, *labels)
-        out.put("xdpguard_observed_bytes_total", count.observed_bytes, *labels)
-    for flag, number in its.flags.items():
-        out.put("xdpguard_tcp_flags_total", number, *place, flag)
-    for protocol, number in its.protocols.items():
-        out.put("xdpguard_protocol_packets_total", number, *place, protocol)
-    mask, alone = _INITIAL
-    out.put("xdpguard_syns_total", sum(n for flags, n in its.flag_sets.items() if flags & mask == alone), *place)
-    out.put("xdpguard_tracking_skipped_total", its.sources_skipped, *place, "sources")
-    out.put("xdpguard_tracking_skipped_total", its.tuples_skipped, *place, "tuples")
-    out.put("xdpguard_events_lost_total", its.events_lost, *place)
-    out.put("xdpguard_drop_samples_total", sum(its.samples.values()), *place)
-    out.put("xdpguard_drop_samples_lost_total", its.samples_lost, *place)
-    out.put("xdpguard_floods_total", reading.floods, *place)
-    for name, number in (("sent", _all(reading, "cookie_sent")), ("bad", _all(reading, "cookie_bad"))):
-        out.put(f"xdpguard_cookies_{name}_total", number, *place)
-    out.put("xdpguard_cookies_valid_total", its.cookies_valid, *place)
-
-
-def _all(reading: Reading, reason: str) -> int:
-    count = reading.counters.reasons[reason]
-    return count.packets + count.observed_packets

@@ -227,6 +227,18 @@ PANELS: dict[str, tuple[Panel, ...]] = {
                 (f"min by (collector) (xdpguard_scrape_collector_success{{{HOST}}})", "{{collector}} read"),
             ),
         ),
+        Panel(
+            "Bridges",
+            (
+                (f"xdpguard_bridge_running{{{HOST}}}", "{{bridge}} running"),
+                (f"xdpguard_bridge_connected{{{HOST}}}", "{{bridge}} connected"),
+                (f"time() - xdpguard_bridge_heard_timestamp_seconds{{{HOST}}}", "{{bridge}} heard, seconds ago"),
+                (f"xdpguard_bridge_entries{{{HOST}}}", "{{bridge}}, {{of}}"),
+                (f"xdpguard_bridge_refused{{{HOST}}}", "{{bridge}}, refused"),
+                (_rate("xdpguard_bridge_failures_total", "bridge", "", False), "{{bridge}}, failures a second"),
+                (_rate("xdpguard_bridge_sent_total", "bridge", "", False), "{{bridge}}, sent a second"),
+            ),
+        ),
         _one("Version", f"xdpguard_build_info{{{HOST}}}", "", "short", 12, "table"),
         _one("How attached", f"xdpguard_interface_info{{{_LINK}}}", "", "short", 12, "table"),
     ),

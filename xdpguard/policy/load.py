@@ -7,15 +7,17 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 
 from xdpguard import files
 from xdpguard.errors import UsageError
+from xdpguard.policy.api_values import api_faults
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
 from xdpguard.policy.filters import FilterEntry, FilterFault, parse_filters
 from xdpguard.policy.fleet import fleet_faults
+from xdpguard.policy.foreign import ForeignLimits, check_origin
 from xdpguard.policy.metrics import metrics_faults
 from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
 from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
@@ -52,15 +54,18 @@ def load(path: Path) -> Policy:
     attach = _attach(path, text, tables.pop("attach", {}))
     filters = _filters(path, text, tables.pop("filters", []))
     try:
-        _check_lists(path, text, tables.get("lists"))
+        for table, kind in (("lists", ListFile), ("bridges", ForeignLimits)):
+            _check_each(path, text, table, tables.get(table), kind)
         policy = msgspec.convert(tables, Policy, strict=True)
     except msgspec.ValidationError as error:
         raise _explained(path, text, str(error)) from error
     policy = msgspec.structs.replace(policy, attach=attach, filters=filters)
     _check_rules(path, text, policy)
+    _check_bridges(path, text, policy)
     tables_faults = (
         ("guard", guard_faults(policy.guard)),
         ("metrics", metrics_faults(policy.metrics)),
+        ("api", api_faults(policy.api)),
         ("fleet", fleet_faults(policy.fleet)),
     )
     for table, faults in tables_faults:
@@ -86,16 +91,16 @@ def _filters(path: Path, text: str, data: object) -> tuple[FilterEntry, ...]:
         raise UsageError(f"{path}:{fault.line(text)}: filters{key}: {fault}", fault.remedy) from fault
 
 
-def _check_lists(path: Path, text: str, lists: object) -> None:
-    """Check each list separately, because an error of the whole does not tell which one it is in."""
-    if not isinstance(lists, dict):
+def _check_each(path: Path, text: str, table: str, found: object, kind: type) -> None:
+    """Check each table of a table separately, because an error of the whole does not tell which one it is in."""
+    if not isinstance(found, dict):
         return
-    for name, its in lists.items():
+    for name, its in found.items():
         try:
             if isinstance(its, dict):
-                msgspec.convert(its, ListFile, strict=True)
+                msgspec.convert(its, kind, strict=True)
         except msgspec.ValidationError as error:
-            raise _explained(path, text, str(error), ["lists", name]) from error
+            raise _explained(path, text, str(error), [table, name]) from error
 
 
 def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
@@ -115,6 +120,16 @@ def _with_lists(path: Path, text: str, policy: Policy) -> Policy:
             raise UsageError(f"{where}: lists.{name}: {error}", error.remedy) from error
         lists[name] = msgspec.structs.replace(its, file=str(path.absolute().parent / its.file))
     return msgspec.structs.replace(policy, lists=lists)
+
+
+def _check_bridges(path: Path, text: str, policy: Policy) -> None:
+    for name, its in policy.bridges.items():
+        try:
+            check_origin(name)
+            parse_duration(its.clock_skew)
+        except UsageError as error:
+            where = f"{path}:{_line_of(text, ['bridges', name])}"
+            raise UsageError(f"{where}: bridges.{name}: {error}", error.remedy) from error
 
 
 def guard_faults(guard: Guard) -> Iterator[tuple[str, UsageError]]:
@@ -168,8 +183,8 @@ def _explained(path: Path, text: str, message: str, above: list[str] | None = No
 def _known(keys: list[str]) -> list[str]:
     kind: Any = Policy
     for key in keys:
-        if kind == dict[str, ListFile]:
-            kind = ListFile  # the key is the list's name
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]  # the key is a name
             continue
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == key)
     return [field.encode_name for field in msgspec.structs.fields(kind)]

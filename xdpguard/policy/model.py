@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from xdpguard.policy.api import Api
 from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.filters import FilterEntry
 from xdpguard.policy.fleet import Fleet
+from xdpguard.policy.foreign import ForeignLimits
 
 # Bounds keep a typing error from requesting all of the kernel's memory.
 _Entries = Annotated[int, Meta(ge=1024, le=16_777_216)]
@@ -155,6 +157,8 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     lists: dict[str, ListFile] = field(default_factory=dict)
     default: Default = field(default_factory=Default)
     metrics: Metrics = field(default_factory=Metrics)
+    bridges: dict[str, ForeignLimits] = field(default_factory=dict)  # what each may put in force, by its name
     fleet: Fleet = field(default_factory=Fleet)  # see fleet.py
+    api: Api = field(default_factory=Api)
     attach: tuple[AttachTo, ...] = ()  # from separate tables, see attach.py
     filters: tuple[FilterEntry, ...] = ()  # from tables, too, see filters.py

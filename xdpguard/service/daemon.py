@@ -17,7 +17,6 @@ from pathlib import Path
 
 from xdpguard import signals
 from xdpguard.control.controller import Controller
-from xdpguard.dataplane.build.handshakes import Handshakes
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.errors import XdpguardError
@@ -27,6 +26,7 @@ from xdpguard.policy.attach import AttachTo
 from xdpguard.policy.model import Guard, Policy
 from xdpguard.policy.target import parse_duration
 from xdpguard.service.answers import Answers
+from xdpguard.service.api import Api
 from xdpguard.service.fleet import Fleet
 from xdpguard.service.floods import Floods
 from xdpguard.service.following import Following
@@ -44,8 +44,6 @@ from xdpguard.service.watching import changes, watching
 from xdpguard.store import clock
 from xdpguard.store.offences import forget_offences
 from xdpguard.store.watch import StoreWatch
-from xdpguard.tcp.evidence import Evidence
-from xdpguard.tcp.resent import Counter as Resent
 
 _log = logging.getLogger(__name__)
 
@@ -94,13 +92,14 @@ class Daemon:
         self._failures = Failures()
         self._metrics = Service(pins, store)
         self._fleet = Fleet(session, pins, self._needs, self._metrics.status)
+        self._api = Api(store.parent.name)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raise XdpguardError if the service cannot start."""
         with ExitStack() as stack:
             told = stack.enter_context(signals.waking(lambda number, frame: None, *signals.ENDING))
-            for its in (self._looks, self._metrics, self._store, self._fleet):
-                stack.callback(its.close)
+            for part in (self._looks, self._metrics, self._store, self._fleet, self._api):
+                stack.callback(part.close)
             with self._session() as session:
                 self._unconfirmed.look(session.store)
                 # Restore sysctls first: this works whatever else is wrong.
@@ -112,14 +111,8 @@ class Daemon:
                 self._chores(session)
                 self._needs.not_logged_in(session, self._following.places(session))
                 self._host.settle(session, self._guard, self._links, active=False, now=time.monotonic())
-            try:
-                self._suspects.handshakes = stack.enter_context(Handshakes())
-            except XdpguardError as error:
-                _log.warning(f"no bans for many connections: {error}; {error.remedy}")
-            try:
-                self._floods.evidence = Evidence(stack.enter_context(Resent()))
-            except XdpguardError as error:
-                _log.warning(f"no evidence of retransmitted SYN-ACKs: {error}; {error.remedy}")
+            self._suspects.count(stack)
+            self._floods.count(stack)
             self._ticked()
             self._metrics.apply(self._policy.metrics)
             notify("READY=1", f"STATUS=guard {self._guard.mode}")
@@ -133,8 +126,8 @@ class Daemon:
     def _loop(self, told: socket.socket) -> None:
         due = time.monotonic()
         while True:
-            sources = [told.fileno(), self._looks.fileno(), *self._ring.filenos(), *self._fleet.filenos()]
             wait = max(0.0, min(due, self._looks.at) - time.monotonic())
+            sources = [told.fileno(), self._looks.fileno(), *self._ring.filenos(), *self._fleet.filenos()]
             ready, _, mounted = select.select(sources, [], [self._looks.mounts], wait)
             if told.fileno() in ready:
                 came = told.recv(64)
@@ -153,6 +146,7 @@ class Daemon:
 
     def _ticked(self) -> None:
         self._metrics.tick(self._guard.mode, self._upkeep.audit, self._upkeep.audited, self._following.awaited())
+        self._api.apply(self._policy.api)
 
     def _guarded_tick(self) -> None:
         try:
@@ -172,9 +166,8 @@ class Daemon:
 
     def _tick(self, now: float) -> None:
         outdated = self._answers.outdated(self._links)
-        changed = self._store.version() != self._seen
         due = self._following.due(now) or self._unconfirmed.due() or now - self._chores_at >= _CHORES
-        looked = self._looks.take(now) or due or changed or outdated
+        looked = self._looks.take(now) or due or outdated or self._store.version() != self._seen
         if looked:
             # Before any decision: apply what another command has set meanwhile.
             with self._session() as session:
@@ -206,8 +199,7 @@ class Daemon:
         self._looks.watch(self._following.places(session))
         self._upkeep.check(session, self._chores_at)
         before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
-        links = session.links()
-        before, self._links = self._links, links
+        before, self._links = self._links, (links := session.links())
         self._survey.look(session, self._guard, links, self._chores_at)
         if links:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):

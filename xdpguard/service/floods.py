@@ -18,6 +18,7 @@ from xdpguard.net.netns import place_of
 from xdpguard.policy.model import Guard
 from xdpguard.service.detector import Flood, Sample
 from xdpguard.tcp.evidence import Evidence, describe
+from xdpguard.tcp.resent import Counter as Resent
 from xdpguard.telemetry import counters, tracking
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,13 @@ class Floods:
         self._pins = pins
         self._floods: dict[Place, Flood] = {}
         self._before: dict[Place, tuple[float, Counter[tracking.Tuple]]] = {}  # when (monotonic, s), and what there was
+
+    def count(self, stack: contextlib.ExitStack) -> None:
+        """Count retransmitted SYN-ACKs until the stack ends; without them a flood is logged without that evidence."""
+        try:
+            self.evidence = Evidence(stack.enter_context(Resent()))
+        except XdpguardError as error:
+            _log.warning(f"no evidence of retransmitted SYN-ACKs: {error}; {error.remedy}")
 
     def look(self, links: Iterable[Link], policy: Guard) -> bool:
         """Log what is new at this tick; return whether there is a flood."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from contextlib import ExitStack
 
 from xdpguard.control import needs
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.build.handshakes import Handshakes
+from xdpguard.errors import XdpguardError
 from xdpguard.net import netns
 from xdpguard.net.links import Link
 from xdpguard.policy.model import Guard
@@ -28,6 +30,13 @@ class Suspects:
         self._scans = Scans()
         self._rates = Rates()
         self._watched: set[int] = set()
+
+    def count(self, stack: ExitStack) -> None:
+        """Count handshakes until the stack ends; without them nobody is banned for many connections."""
+        try:
+            self.handshakes = stack.enter_context(Handshakes())
+        except XdpguardError as error:
+            _log.warning(f"no bans for many connections: {error}; {error.remedy}")
 
     def note(self, event: events.Event, now: float) -> None:
         """Record an event of the data plane."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from xdpguard.cli.answers.bridges import Shown as Bridged
 from xdpguard.cli.answers.changes import Confirmation
 from xdpguard.policy.model import Guard
 
@@ -155,6 +156,7 @@ class Status(Struct, frozen=True, kw_only=True):
     allows_everybody: list[str]
     default: str
     confirm: Confirmation
+    bridges: list[Bridged]
     degraded: list[str]
 
 

@@ -73,7 +73,7 @@ def read(events: Iterable[object]) -> Iterator[tuple[int, str, Rule]]:
         if not is_event(event):
             raise UsageError(f"event {number}: not one of ExaBGP", _REMEDY)
         try:
-            for rule, announced in _rules(event):
+            for rule, announced in rules_of(event):
                 found.pop(rule[:2], None)
                 if announced:
                     found[rule[:2]] = number, "", rule
@@ -84,7 +84,7 @@ def read(events: Iterable[object]) -> Iterator[tuple[int, str, Rule]]:
     yield from found.values()
 
 
-def _rules(event: Any) -> Iterator[tuple[Rule, bool]]:
+def rules_of(event: Any) -> Iterator[tuple[Rule, bool]]:
     """Yield the rules of an event, and whether each is announced; events of other kinds have none."""
     if event.get("type") != "update":
         return

@@ -69,7 +69,7 @@ def _swapped(kept: Sequence[tuple[Filter, list[Rule]]]) -> list[tuple[str, str]]
     spans = [(its, [places[it] for it in rules]) for its, rules in kept]
     found: list[tuple[str, str]] = []
     for (one, first), (other, second) in combinations(spans, 2):
-        if max(first) > min(second) and _differ(one, other) and _meet(one.match, other.match):
+        if max(first) > min(second) and _differ(one, other) and meet(one.match, other.match):
             found.append((one.name, other.name))
             if len(found) == _MOST:
                 break
@@ -81,7 +81,7 @@ def _differ(one: Filter, other: Filter) -> bool:
     return one.does != other.does and any(it.action in ("drop", "pass") for it in (one, other))
 
 
-def _meet(one: Match, other: Match) -> bool:
-    """Whether a packet may match both, as far as each field by itself tells."""
+def meet(one: Match, other: Match) -> bool:
+    """Return whether a packet may match both, as far as each field by itself tells."""
     tests = {it.field: it.ranges for it in one.tests}
     return all(common(tests[it.field], it.ranges) for it in other.tests if it.field in tests)

@@ -45,7 +45,7 @@ def read(text: str, label: str) -> list[Imported]:
     """
     try:
         rules = _once(_rules(text))
-        found = [it for rule in ordered(rules) for it in _filters(rule, *rules[rule])]
+        found = [it for rule in ordered(rules) for it in filters_of(rule, *rules[rule])]
     except UsageError as error:
         raise UsageError(f"{visible(label)}: {error}", error.remedy) from error
     if not found:
@@ -84,7 +84,8 @@ def _commands(text: str) -> Iterator[tuple[int, str, Rule]]:
             raise UsageError(f"line {line}: {error}", error.remedy) from error
 
 
-def _filters(rule: Rule, line: int, name: str) -> list[Imported]:
+def filters_of(rule: Rule, line: int, name: str) -> list[Imported]:
+    """Return the filters that a rule stands for, in their order. Raise UsageError for what has no meaning here."""
     try:
         matches, actions = matches_of(rule), does_of(rule.actions)
         if len(matches) > 1 and any(it.action == "limit" for it in actions):
