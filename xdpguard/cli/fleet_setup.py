@@ -46,8 +46,8 @@ LARGE = """
 \b
 Large fleets. Measured on two cores that the server shared with all hosts: a ban is in force on three real hosts after
 24 ms (median; 99th percentile: 123 ms), and has reached the last of 1,000 simulated ones after 0.3 s (0.9 s). To hosts
-that read the whole bucket at once the server sends 0.1 million entries a second; for 1,000 of them and 100,000 entries it
-took 358 MB. A host that is alone reads 100,000 entries in 2.5 s. Extrapolated from this, and not measured:
+that read the whole bucket at once the server sends 0.1 million entries a second; for 1,000 of them and 100,000 entries
+it took 358 MB. A host that is alone reads 100,000 entries in 2.5 s. Extrapolated from this, and not measured:
 \b
   1,000 hosts     one server, or a cluster of three. To hosts that all start at once it sends 10,000 entries within two
                   minutes, 100,000 in a quarter of an hour; what is in force on a host stays so meanwhile.
