@@ -128,7 +128,7 @@ def test_a_missing_program_is_told_and_brought_back(field: Field, attached: Comm
     with answering(field.outside):
         attached.ok(*STRICT)
         assert asks(field.host, OUTSIDE4), "positive control"
-        assert attached.json("status")["audit"]["deaf"] == []
+        assert attached.json("status")["audit"]["without_egress"] == []
         for it in hung(field):
             egress.take_off(field.link().ifindex, field.host, it)
         place = f"{INTERFACE} (in {field.host})"

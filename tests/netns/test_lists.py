@@ -388,6 +388,7 @@ def test_killed_while_the_first_list_is_loaded(attached: Command, lab: Lab, tmp_
         "filters": {"stored": 0, "held": 0},
         "shadow": {"behind": True, "rules": {"stored": 0, "held": 0}, "lists": {}},
         "settings": True,
+        "without_egress": [],
     }
     heal(attached, lab, "load")
     assert answered(lab, 4) == EVERYBODY

@@ -361,7 +361,7 @@ def test_the_unit_allows_all_of_it(attached: Command, tmp_path: Path) -> None:
     with watched(bounded, tmp_path, 'listen = "127.0.0.1:0"\ntcp.rtt = true\n') as its:
         found = its.scrape()
         parts = found.labels("xdpguard_scrape_collector_success", "collector")
-        wanted = ("service", "interfaces", "rules", "lists", "shadow", "filters", "tuples", "tcp")
+        wanted = ("service", "interfaces", "rules", "lists", "shadow", "filters", "bridges", "tuples", "tcp")
         assert parts == dict.fromkeys(wanted, 1), its.service.lines
         assert found("xdpguard_packets_total") >= 0
         assert its.get("/readyz") == (200, "ok\n")

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-
-import msgspec
+from dataclasses import replace
 
 from xdpguard.instance import Instance
 from xdpguard.store.bridges import Bridge, put_bridge
@@ -32,15 +32,15 @@ class Account:
         age = abs(self._now() - self._written.at)  # the clock may be set
         if age >= _SELDOM:
             return True
-        before = msgspec.structs.replace(self._written, heard=self.state.heard, updates=self.state.updates, at=0.0)
-        return age >= _OFTEN and before != msgspec.structs.replace(self.state, at=0.0)
+        before = replace(self._written, heard=self.state.heard, updates=self.state.updates, at=0.0)
+        return age >= _OFTEN and before != replace(self.state, at=0.0)
 
     def write(self, store: Store) -> None:
         """Write the state, whenever it was written last. The caller holds the instance's lock."""
         self.state.at = self._now()
         with store.transaction():
             put_bridge(store, self.state)
-        self._written = msgspec.convert(msgspec.to_builtins(self.state), Bridge)
+        self._written = copy.deepcopy(self.state)
 
     def connected(self) -> None:
         """Note that the other system has answered as it should."""

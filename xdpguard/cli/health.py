@@ -71,12 +71,12 @@ def faults(
     found += [f"{place_of(*place)} is named in the configuration but not attached" for place in missing]
     if unread:
         found.append(f"the configuration cannot be read: {unread}")
-    if audit and not audit._replace(seeded=True, deaf=()).whole:
+    if audit and not audit._replace(seeded=True, without_egress=()).whole:
         found.append("the kernel lacks some of the stored entries")
     elif audit and not audit.seeded:
         found.append("the settings of the data plane were overwritten")
-    if audit and audit.deaf:
-        found.append(f"the program at the egress of {', '.join(audit.deaf)} is missing")
+    if audit and audit.without_egress:
+        found.append(f"the program at the egress of {', '.join(audit.without_egress)} is missing")
     return found + [str(it) for it in conflicts]
 
 

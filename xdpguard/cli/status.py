@@ -139,10 +139,10 @@ def _lacking(audit: Audit | None) -> Iterator[str]:
     """Yield what the kernel does not hold of what is stored."""
     if audit and not audit.seeded and audit.ratio == 1:
         yield "the settings of the data plane were overwritten; attach again, or let xdpguard run restore them"
-    if audit and audit.deaf:
+    if audit and audit.without_egress:
         yield (
-            f"the program at the egress of {', '.join(audit.deaf)} is missing, so the default does not know what "
-            "answers something that was sent; attach again, or let xdpguard run restore it"
+            f"the program at the egress of {', '.join(audit.without_egress)} is missing, so the default does not "
+            "know what answers something that was sent; attach again, or let xdpguard run restore it"
         )
     if audit and audit.shadow and not audit.shadow.whole:
         yield "the kernel lacks some shadow entries; attach again, or let xdpguard run restore them"

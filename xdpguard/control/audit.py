@@ -32,8 +32,9 @@ class Audit(NamedTuple):
 
     ``behind``: an interrupted change has not been taken back yet. ``shadow``: the audit of shadow entries. ``failed``:
     what a repair could not restore, in words; empty if there is nothing. ``seeded``: the data plane's settings are
-    there, which tell it where to look, and how to hash. ``filters``: those of both modes. ``deaf``: interfaces without
-    the program at their egress, so that the default does not know what answers something that was sent.
+    there, which tell it where to look, and how to hash. ``filters``: those of both modes. ``without_egress``:
+    interfaces without the program at their egress, so that the default does not know what answers something that was
+    sent.
     """
 
     rules: Share
@@ -43,7 +44,7 @@ class Audit(NamedTuple):
     failed: str = ""
     seeded: bool = True
     filters: Share = Share(0, 0)
-    deaf: tuple[str, ...] = ()
+    without_egress: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -57,7 +58,7 @@ class Audit(NamedTuple):
         """Whether the kernel holds all entries and its settings, and no change was interrupted."""
         shares = [self.rules, self.filters, *self.lists.values()]
         enforced = all(it.held >= it.stored for it in shares) and not self.behind and self.seeded
-        return enforced and not self.deaf and (self.shadow is None or self.shadow.whole)
+        return enforced and not self.without_egress and (self.shadow is None or self.shadow.whole)
 
     def missing(self) -> list[str]:
         """Return what the kernel lacks of enforced entries, in words."""
@@ -67,8 +68,8 @@ class Audit(NamedTuple):
 
     def otherwise(self) -> str:
         """Return what else is wrong with enforced entries, in words; empty if nothing is."""
-        if self.deaf:
-            return f"no program at the egress of {', '.join(self.deaf)}"
+        if self.without_egress:
+            return f"no program at the egress of {', '.join(self.without_egress)}"
         return "an interrupted change" if self.behind else "" if self.seeded else "no settings of the data plane"
 
 
@@ -99,8 +100,10 @@ def _look(ruleset: Ruleset, carriers: Callable[[], Iterable[Link]]) -> Audit:
     behind = pending or ruleset.lists.stale() or ruleset.default.stale()
     seeded = ruleset.rules.seeded()
     rules, filters = Share(*ruleset.rules.audit()), ruleset.filters.audit()
-    deaf = tuple(place_of(it.name, it.netns) for it in ruleset.default.lacking(carriers))
-    return Audit(rules, ruleset.lists.shares(), behind, shadow, seeded=seeded, filters=filters, deaf=deaf)
+    without_egress = tuple(place_of(it.name, it.netns) for it in ruleset.default.lacking(carriers))
+    return Audit(
+        rules, ruleset.lists.shares(), behind, shadow, seeded=seeded, filters=filters, without_egress=without_egress
+    )
 
 
 def _repair(ruleset: Ruleset, found: Audit, carriers: Callable[[], Iterable[Link]]) -> str:
@@ -112,7 +115,7 @@ def _repair(ruleset: Ruleset, found: Audit, carriers: Callable[[], Iterable[Link
         return ""
     if ruleset.default.stale():
         changes.resync(ruleset.default)
-    if found.deaf:
+    if found.without_egress:
         try:
             ruleset.default.hang_again(carriers())
         except XdpguardError as error:

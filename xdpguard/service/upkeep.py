@@ -101,7 +101,7 @@ class Upkeep:
                 _log.warning(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): restored")
         if audit.shadow is not None and not audit.shadow.whole:
             _log.warning("the kernel did not hold all shadow entries: restored")
-        for place in audit.deaf:
+        for place in audit.without_egress:
             _log.warning(f"{place}: the program at its egress was missing: restored")
         if not audit.seeded:
             _log.warning("the settings of the data plane were overwritten: restored")

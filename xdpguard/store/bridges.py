@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import msgspec
-from msgspec import Struct
+from dataclasses import dataclass, field
 
 from xdpguard import units
 from xdpguard.policy.rule import Mode
@@ -14,7 +13,8 @@ _KEY = "bridge."
 _SILENT = 150.0  # seconds after which a bridge that runs would have said something: it does each minute
 
 
-class Bridge(Struct, kw_only=True):
+@dataclass(kw_only=True)
+class Bridge:
     """The state of one bridge. Times are Unix times; counts are since the bridge was started.
 
     ``entries``, ``filters``: of its origin, in force or counting; ``refused``: what the other system wants and this
@@ -34,8 +34,8 @@ class Bridge(Struct, kw_only=True):
     entries: int = 0
     filters: int = 0
     refused: int = 0
-    refusals: list[str] = []
-    left_alone: dict[str, int] = {}
+    refusals: list[str] = field(default_factory=list)
+    left_alone: dict[str, int] = field(default_factory=dict)
     updates: int = 0
     failures: int = 0
     sent: int = 0
@@ -71,11 +71,17 @@ def bridges(store: Store) -> list[Bridge]:
     """Return the bridges that have said something, by name."""
     query = "SELECT value FROM facts WHERE substr(key, 1, ?) = ? ORDER BY key"
     rows = store.execute(query, (len(_KEY), _KEY))
+    if not rows:
+        return []
+    import msgspec  # only hosts with a bridge need it for `status`
+
     return store.decoded(lambda: [msgspec.json.decode(value, type=Bridge) for (value,) in rows])
 
 
 def put_bridge(store: Store, its: Bridge) -> None:
     """Store what a bridge says of itself."""
+    import msgspec
+
     store.put_fact(_KEY + its.name, msgspec.json.encode(its).decode())
 
 

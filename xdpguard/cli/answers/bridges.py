@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import asdict, dataclass
 
 from xdpguard.store.bridges import Bridge
 
 
-class Shown(Bridge, kw_only=True):
+@dataclass(kw_only=True)
+class Shown(Bridge):
     """A bridge, and what is wrong with it, as a sentence; empty if nothing is."""
 
     fault: str
@@ -16,4 +17,4 @@ class Shown(Bridge, kw_only=True):
     @classmethod
     def of(cls, its: Bridge, now: float) -> Shown:
         """Convert what a bridge says of itself (``now``: Unix time)."""
-        return cls(**msgspec.structs.asdict(its), fault=its.wrong(now))
+        return cls(**asdict(its), fault=its.wrong(now))

@@ -84,8 +84,8 @@ class ShadowAudit(Struct, frozen=True):
 class Audit(Struct, frozen=True):
     """How much of what is stored the kernel holds; ``ratio``: 0 to 1; ``behind``: a change was interrupted.
 
-    ``settings``: the data plane has those that it was given; ``filters``: of both modes. ``deaf``: interfaces without
-    the program at their egress, which the default needs.
+    ``settings``: the data plane has those that it was given; ``filters``: of both modes. ``without_egress``:
+    interfaces without the program at their egress, which the default needs.
     """
 
     ratio: float
@@ -95,7 +95,7 @@ class Audit(Struct, frozen=True):
     shadow: ShadowAudit | None
     settings: bool
     filters: Held
-    deaf: list[str]
+    without_egress: list[str]
 
     @classmethod
     def of(cls, found: Audited) -> Audit:
@@ -104,7 +104,14 @@ class Audit(Struct, frozen=True):
         shadow = ShadowAudit.of(found.shadow) if found.shadow else None
         filters = Held(*found.filters)
         return cls(
-            found.ratio, found.behind, Held(*found.rules), lists, shadow, found.seeded, filters, list(found.deaf)
+            found.ratio,
+            found.behind,
+            Held(*found.rules),
+            lists,
+            shadow,
+            found.seeded,
+            filters,
+            list(found.without_egress),
         )
 
 
