@@ -18,38 +18,33 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """No options."""
 
 
-class Block(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What rules of each kind have."""
+
+    life: _Text = field(name="for", default="")
+    reason: _Text = ""
+    replace: bool = False
+    force: bool = False
+    confirm: _Text = ""
+
+
+class Block(_Rule, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sources to block. ``for``: how long (90s, 10m, 2h, 7d), without it for good; ``confirm``: undone after it."""
 
     targets: Annotated[list[_Word], Meta(min_length=1, max_length=10_000)]
-    life: _Text = field(name="for", default="")
-    reason: _Text = ""
-    replace: bool = False
-    force: bool = False
     shadow: bool = False
-    confirm: _Text = ""
 
 
-class Allow(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Allow(_Rule, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sources to let through, whatever blocks them; the fields as of Block."""
 
     targets: Annotated[list[_Word], Meta(min_length=1, max_length=10_000)]
-    life: _Text = field(name="for", default="")
-    reason: _Text = ""
-    replace: bool = False
-    force: bool = False
-    confirm: _Text = ""
 
 
-class Close(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Close(_Rule, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Ports to close, as 8080/tcp, 53/udp or 80; the other fields as of Block."""
 
     ports: Annotated[list[_Word], Meta(min_length=1, max_length=1000)]
-    life: _Text = field(name="for", default="")
-    reason: _Text = ""
-    replace: bool = False
-    force: bool = False
-    confirm: _Text = ""
 
 
 class Unblock(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
