@@ -14,6 +14,7 @@ from hypothesis import settings
 from support.bench import Bench
 from support.command import Command
 from support.shared import Shared
+from support.traffic import Echo
 from topology import Lab
 
 # A busy machine is no fault of what is tested.
@@ -65,6 +66,13 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     made = Shared(tmp_path_factory.mktemp("shared"))
     yield made
     made.away()
+
+
+@pytest.fixture(scope="module")
+def echo(lab: Lab) -> Iterator[Echo]:
+    """The server of the lab's traffic, one for all tests of a module."""
+    with Echo(lab) as made:
+        yield made
 
 
 @pytest.fixture

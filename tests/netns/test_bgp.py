@@ -11,22 +11,12 @@ from typing import Any
 import pytest
 from support.bgp import Bridge, GoBGP
 from support.command import Command
-from support.traffic import PORT, Echo, Family, client_address, eventually, server_address, works
+from support.traffic import PORT, Family, client_address, eventually, server_address, works
 from topology import CLIENTS4, OUTSIDE4, SERVER4, SERVER6, Lab
 
 HOLD = "10s"
 
-
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
-@pytest.fixture
-def attached(attached: Command, echo: Echo) -> Command:
-    del echo
-    return attached
+pytestmark = pytest.mark.usefixtures("echo")
 
 
 @pytest.fixture(scope="module")

@@ -5,28 +5,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.bgp import Bridge, ExaBGP, Frr, GoBGP
 from support.command import Command
-from support.traffic import PORT, Echo, eventually, works
+from support.traffic import PORT, eventually, works
 from topology import CLIENTS4, OUTSIDE4, SERVER4, Lab
 
 RULE = f"match source {CLIENTS4[0]}/32 protocol udp destination-port =={PORT} then discard"
 
-
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
-@pytest.fixture
-def attached(attached: Command, echo: Echo) -> Command:
-    del echo
-    return attached
+pytestmark = pytest.mark.usefixtures("echo")
 
 
 def dropped(lab: Lab, client: int = 0) -> bool:

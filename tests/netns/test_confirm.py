@@ -21,12 +21,6 @@ from xdpguard.net.links import Links
 LATE = 60.0  # seconds for something that is due in a few, on a busy machine
 
 
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
 @pytest.fixture
 def attached(attached: Command, echo: Echo) -> Iterator[Command]:
     del echo

@@ -16,22 +16,12 @@ from support.command import Command
 from support.crowdsec import CrowdSec
 from support.patience import patient
 from support.service import Run
-from support.traffic import Echo, Family, client_address, eventually, works
+from support.traffic import Family, client_address, eventually, works
 from topology import CLIENTS4, CLIENTS6, SERVER4, Lab
 
 FAMILIES: list[Family] = [4, 6]
 
-
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
-@pytest.fixture
-def attached(attached: Command, echo: Echo) -> Command:
-    del echo
-    return attached
+pytestmark = pytest.mark.usefixtures("echo")
 
 
 @pytest.fixture

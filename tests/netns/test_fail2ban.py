@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL
 
@@ -12,22 +11,12 @@ import pytest
 from support.command import Command
 from support.fail2ban import BACK, FRONT, Fail2ban
 from support.patience import patient
-from support.traffic import Echo, Family, client_address, eventually, works
+from support.traffic import Family, client_address, eventually, works
 from topology import CLIENTS4, CLIENTS6, Lab
 
 FAMILIES: list[Family] = [4, 6]
 
-
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
-@pytest.fixture
-def attached(attached: Command, echo: Echo) -> Command:
-    del echo
-    return attached
+pytestmark = pytest.mark.usefixtures("echo")
 
 
 def parts(command: Command, target: str) -> dict[str, float | None]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ FAMILIES: list[Family] = [4, 6]
 SADDR = {4: "ip saddr", 6: "ip6 saddr"}
 CLIENTS = f"ip saddr {{ {', '.join(CLIENTS4)} }} udp dport {PORT}"
 FIRST, SECOND, THIRD = (client_address(4, number) for number in range(3))
-
-
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
 
 
 @pytest.fixture

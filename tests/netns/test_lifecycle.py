@@ -22,12 +22,6 @@ from xdpguard.net.links import Links
 from xdpguard.net.refusals import AttachRefused
 
 
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
 @pytest.fixture
 def spare(lab: Lab) -> Iterator[str]:
     """A veth end of the test's own in the server's namespace."""

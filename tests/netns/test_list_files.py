@@ -27,12 +27,6 @@ HELD = "".join(f"{client_address(4, number)}\n{client_address(6, number)}\n" for
 
 
 @pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def _instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     made = Command(tmp_path_factory.mktemp("files") / "state")
     yield made

@@ -29,12 +29,6 @@ MAPS = "xdpguard.dataplane.tables.lists:ListMaps"
 
 
 @pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def _instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     made = Command(tmp_path_factory.mktemp("lists") / "state")
     yield made

@@ -5,27 +5,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 from support.command import Command
-from support.traffic import Echo, Family, client_address, works
+from support.traffic import Family, client_address, works
 from topology import OUTSIDE4, Lab
 
 FAMILIES: list[Family] = [4, 6]
 ORIGIN = ("--origin", "fail2ban")
 
-
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
-@pytest.fixture
-def attached(attached: Command, echo: Echo) -> Command:
-    del echo
-    return attached
+pytestmark = pytest.mark.usefixtures("echo")
 
 
 def origins(command: Command, target: str) -> list[str]:

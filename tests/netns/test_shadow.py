@@ -40,12 +40,6 @@ BPFFS = Path("/sys/fs/bpf")
 MILLION = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
-
-
 @pytest.fixture
 def attached(lab: Lab, attached: Command, echo: Echo) -> Command:
     del echo

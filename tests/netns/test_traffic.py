@@ -12,7 +12,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ from support.traffic import Echo, Family, Protocol, client_address, eventually, 
 from topology import INTERFACE, SERVER4, Lab
 
 from xdpguard.net.netns import entered
-
-
-@pytest.fixture(scope="module")
-def echo(lab: Lab) -> Iterator[Echo]:
-    with Echo(lab) as made:
-        yield made
 
 
 @pytest.fixture(params=["native", "generic"])
