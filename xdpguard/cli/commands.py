@@ -7,6 +7,7 @@ group itself need names and summaries alone, which its table holds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from typer.main import get_command, get_command_name
 
 from xdpguard.cli.catalogue import Source
 
+COMPLETES = "_XDPGUARD_COMPLETE"  # set by the scripts that typer writes: what a shell asks for
+
 
 class LazyGroup(TyperGroup):
     """The commands of ``table``, by name; until loaded, each is a placeholder with its summary as help."""
@@ -24,9 +27,12 @@ class LazyGroup(TyperGroup):
     table: ClassVar[Mapping[str, Source]] = {}
 
     def __init__(self, **attributes: Any) -> None:
-        attributes["commands"] = {name: TyperCommand(name, help=its.summary) for name, its in self.table.items()}
+        attributes["commands"] = {
+            name: TyperCommand(name, help=its.summary, short_help=its.summary) for name, its in self.table.items()
+        }
         super().__init__(**attributes)
         self._loaded: dict[str, Any] = {}
+        _complete(self, "")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command that the arguments begin with, and load it."""
@@ -46,8 +52,26 @@ class LazyGroup(TyperGroup):
     def load(self, name: str) -> Any:
         """Import and build one command."""
         if name not in self._loaded:
-            self._loaded[name] = _built(name, self.table[name].module)
+            self._loaded[name] = found = _built(name, self.table[name].module)
+            _summarize(found)
+            _complete(found, f"{self.name or ''} {name}".removeprefix("xdpguard").strip())
         return self._loaded[name]
+
+
+def _complete(command: Any, path: str) -> None:
+    """Let a command's values be completed, if that is what a shell asks for; nothing else needs to know them."""
+    if COMPLETES in os.environ:
+        from xdpguard.cli import completion
+
+        completion.offer(command, path)
+
+
+def _summarize(command: Any) -> None:
+    """Let lists of commands have the whole first sentence of each, which is cut short otherwise."""
+    first = " ".join((command.help or "").partition("\n\n")[0].split())
+    command.short_help = first.partition(". ")[0].rstrip(".") + "."
+    for its in getattr(command, "commands", {}).values():
+        _summarize(its)
 
 
 def every(group: Any) -> Iterator[tuple[str, Any]]:

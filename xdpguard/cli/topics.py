@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The topics of ``xdpguard help``: Markdown files in xdpguard/help, which manual pages are made from, too.
+
+The first line of each is its title: ``# NAME: what it is about``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "help"
+_WIDEST = 100  # columns; longer lines are hard to read
+
+
+def topics() -> dict[str, str]:
+    """Return what each topic is about, by its name, in alphabetical order."""
+    return {path.stem: title(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.md"))}
+
+
+def title(text: str) -> str:
+    """Return what the title of a topic says after its name."""
+    return text.partition("\n")[0].partition(": ")[2]
+
+
+def show(name: str) -> None:
+    """Print a topic, laid out for the terminal; the Markdown itself into a pipe or a file."""
+    text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    if not sys.stdout.isatty():
+        sys.stdout.write(text)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    # Without a theme for code: its background would be wrong on one half of all terminals.
+    console.print(Markdown(text, code_theme="ansi_dark"), width=min(console.width, _WIDEST))
