@@ -101,6 +101,7 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
         ),
         "fleet": Source("xdpguard.cli.fleet", "Share entries with other hosts through a NATS server."),
         "dashboard": Source("xdpguard.cli.dashboard", "Print a Grafana dashboard for the metrics of `run`."),
+        "help": Source("xdpguard.cli.help", "Explain a topic or a command; without either, list them."),
     },
 }
 

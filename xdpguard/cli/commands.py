@@ -8,15 +8,22 @@ group itself need names and summaries alone, which its table holds.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command, get_command_name
 
 from xdpguard.cli.catalogue import Source
+from xdpguard.cli.session import use_instance, use_verbose
+
+# The global options that commands take, too: their spellings, whether they are flags, and what puts them in force.
+GLOBALS: tuple[tuple[tuple[str, ...], bool, Callable[[Any, Any], None]], ...] = (
+    (("--instance",), False, use_instance),
+    (("--verbose", "-v"), True, use_verbose),
+)
 
 COMPLETES = "_XDPGUARD_COMPLETE"  # set by the scripts that typer writes: what a shell asks for
 
@@ -54,6 +61,7 @@ class LazyGroup(TyperGroup):
         if name not in self._loaded:
             self._loaded[name] = found = _built(name, self.table[name].module)
             _summarize(found)
+            _take_globals(found)
             _complete(found, f"{self.name or ''} {name}".removeprefix("xdpguard").strip())
         return self._loaded[name]
 
@@ -78,6 +86,34 @@ def every(group: Any) -> Iterator[tuple[str, Any]]:
     """Load all commands of a group, lazy or not; yield each with its name."""
     for name, command in group.commands.items():
         yield name, group.load(name) if isinstance(group, LazyGroup) else command
+
+
+def found_in(group: Any, name: str) -> Any:
+    """Return a command of a group by its name, loaded, or None. ``group``: any command."""
+    if name not in getattr(group, "commands", ()):
+        return None
+    return group.load(name) if isinstance(group, LazyGroup) else group.commands[name]
+
+
+def _take_globals(command: Any) -> None:
+    """Let a command, and those below it, take the global options as well: people type them last."""
+    for words, is_flag, given in GLOBALS:
+        command.params.append(
+            TyperOption(
+                param_decls=list(words), is_flag=is_flag, hidden=True, expose_value=False, callback=_passed_on(given)
+            )
+        )
+    if not isinstance(command, LazyGroup):
+        for its in getattr(command, "commands", {}).values():
+            _take_globals(its)
+
+
+def _passed_on(given: Callable[[Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    def take(context: Any, _: Any, value: Any) -> None:
+        if value and not context.resilient_parsing:
+            given(context.find_root().obj, value)
+
+    return take
 
 
 def _built(name: str, module: str) -> Any:

@@ -234,7 +234,7 @@ _VALUES: dict[tuple[str, str], Callable[[Any], Offers]] = {
     ("filter", "NAME"): _filters,
     ("filter presets", "NAME|GROUP"): _presets,
     ("bridge forget", "NAME"): _bridges,
-    ("help", "WORD"): _words,
+    ("help", "TOPIC|COMMAND"): _words,
     ("", "--origin"): _origins,
     ("", "--instance"): _instances,
     ("", "IFACE"): _attached,

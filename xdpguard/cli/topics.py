@@ -13,9 +13,14 @@ FOLDER = Path(__file__).parents[1] / "help"
 _WIDEST = 100  # columns; longer lines are hard to read
 
 
+def names() -> list[str]:
+    """Return the names of the topics, in alphabetical order."""
+    return sorted(path.stem for path in FOLDER.glob("*.md"))
+
+
 def topics() -> dict[str, str]:
-    """Return what each topic is about, by its name, in alphabetical order."""
-    return {path.stem: title(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.md"))}
+    """Return what each topic is about, by its name."""
+    return {name: title((FOLDER / f"{name}.md").read_text(encoding="utf-8")) for name in names()}
 
 
 def title(text: str) -> str:

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the parser of the command line refuses, as errors in the style of all others: a sentence and a remedy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from xdpguard.errors import UsageError
+
+_SUGGESTED = re.compile(r" ?\((Possible options: .*|Did you mean .*\?)\)$| (Did you mean .*\?)$")
+# What is of an interface, typed at a command that is for a whole instance.
+_PLACE = ("--netns", "--interface", "-i")
+_RULES = ("block", "unblock", "allow", "disallow", "rules", "lists", "filter")
+
+
+def refused(error: Exception) -> UsageError | None:
+    """Return what to tell of an exception of the parser; None if it is another, or the help that takes the place of a
+    missing command.
+    """
+    words = getattr(error, "format_message", None)
+    if words is None or type(error).__name__ == "NoArgsIsHelpError":
+        return None
+    context: Any = getattr(error, "ctx", None)
+    path = context.command_path if context else "xdpguard"
+    message = words().strip()
+    suggested = _SUGGESTED.search(message)
+    see = f"see {path} --help"
+    if suggested:
+        message = message[: suggested.start()]
+        offered = (suggested[1] or suggested[2]).removeprefix("Possible options: ")
+        mean = offered if offered.startswith("Did you") else f"did you mean {offered}?"
+        see = f"{mean[:1].lower()}{mean[1:]} {see}"
+    name = getattr(error, "option_name", "")
+    if name in _PLACE and any(word in _RULES for word in path.split()[1:2]) and "No such option" in message:
+        return UsageError(
+            f"{path} has no {name}: what it changes or shows is for every interface of the instance",
+            "leave it out, or keep other rules in another instance: --instance NAME",
+        )
+    message = message.rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], see)
