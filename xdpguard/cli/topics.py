@@ -36,7 +36,8 @@ def show(name: str) -> None:
         return
     from rich.console import Console
     from rich.markdown import Markdown
+    from rich.theme import Theme
 
-    console = Console()
-    # Without a theme for code: its background would be wrong on one half of all terminals.
+    # Nothing with a background, which would be wrong on one half of all terminals.
+    console = Console(theme=Theme({"markdown.code": "bold", "markdown.h1": "bold", "markdown.h2": "bold underline"}))
     console.print(Markdown(text, code_theme="ansi_dark"), width=min(console.width, _WIDEST))
