@@ -124,7 +124,7 @@ _EXAMPLES = {
     "sudo xdpguard detach eth0": "detach the program; rules are kept",
 }
 
-_EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the environment lacks something (the message names it)."
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the environment lacks something (the message names it)."
 
 
 def overview() -> str:
@@ -134,7 +134,7 @@ def overview() -> str:
     lines += _columns(OPTIONS, OPTIONS, width)
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:", *_columns({name: its.summary for name, its in commands.items()}, COMMANDS, width)]
-    lines += ["", "Examples:", *_columns(_EXAMPLES, _EXAMPLES, width), "", *textwrap.wrap(_EXIT_CODES, width)]
+    lines += ["", "Examples:", *_columns(_EXAMPLES, _EXAMPLES, width), "", *textwrap.wrap(EXIT_CODES, width)]
     return "\n".join([*lines, "", "xdpguard COMMAND --help explains a command, with examples."]) + "\n"
 
 

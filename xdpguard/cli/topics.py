@@ -9,30 +9,29 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "help"
+_FOLDER = Path(__file__).parents[1] / "help"
 _WIDEST = 100  # columns; longer lines are hard to read
 
 
 def names() -> list[str]:
     """Return the names of the topics, in alphabetical order."""
-    return sorted(path.stem for path in FOLDER.glob("*.md"))
+    return sorted(path.stem for path in _FOLDER.glob("*.md"))
 
 
 def topics() -> dict[str, str]:
     """Return what each topic is about, by its name."""
-    return {name: title((FOLDER / f"{name}.md").read_text(encoding="utf-8")) for name in names()}
+    return {name: text(name).partition("\n")[0].partition(": ")[2] for name in names()}
 
 
-def title(text: str) -> str:
-    """Return what the title of a topic says after its name."""
-    return text.partition("\n")[0].partition(": ")[2]
+def text(name: str) -> str:
+    """Return a topic's Markdown."""
+    return (_FOLDER / f"{name}.md").read_text(encoding="utf-8")
 
 
 def show(name: str) -> None:
     """Print a topic, laid out for the terminal; the Markdown itself into a pipe or a file."""
-    text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     if not sys.stdout.isatty():
-        sys.stdout.write(text)
+        sys.stdout.write(text(name))
         return
     from rich.console import Console
     from rich.markdown import Markdown
@@ -40,4 +39,4 @@ def show(name: str) -> None:
 
     # Nothing with a background, which would be wrong on one half of all terminals.
     console = Console(theme=Theme({"markdown.code": "bold", "markdown.h1": "bold", "markdown.h2": "bold underline"}))
-    console.print(Markdown(text, code_theme="ansi_dark"), width=min(console.width, _WIDEST))
+    console.print(Markdown(text(name), code_theme="ansi_dark"), width=min(console.width, _WIDEST))
