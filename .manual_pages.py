@@ -15,17 +15,14 @@ class ManualPages(BuildHookInterface[Any]):
     """For a wheel that is installed; an editable installation reads the help where it is."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Write the pages where they stay until the wheel is complete."""
         if version == "editable":
             return
         sys.path.insert(0, self.root)
         from xdpguard.cli.manual import pages
 
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = tempfile.TemporaryDirectory()  # removed when the builder's process ends
         for name, text in pages():
             path = Path(self._folder.name) / name
             path.write_text(text, encoding="utf-8")
             build_data["shared_data"][str(path)] = f"share/man/man{name[-1]}/{name}"
-
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        if version != "editable":
-            self._folder.cleanup()
