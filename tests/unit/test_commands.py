@@ -72,7 +72,7 @@ def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:
 def test_help_loads_no_command() -> None:
     done = run("--help")
     assert "block " in done.stdout
-    assert loaded(done) == {"app", "catalogue"}
+    assert loaded(done) == {"app", "catalogue", "topics"}
 
 
 def test_help_among_other_options_is_the_same() -> None:

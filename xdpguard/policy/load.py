@@ -49,7 +49,7 @@ def load(path: Path) -> Policy:
         message = _TOML_LINE.sub("", str(error)).strip()
         where = f"{path}:{line[1]}" if line else str(path)
         raise UsageError(
-            f"{where}: not TOML: {message}", "see the README's section on the configuration file"
+            f"{where}: not TOML: {message}", "see xdpguard help configuration"
         ) from error
     attach = _attach(path, text, tables.pop("attach", {}))
     filters = _filters(path, text, tables.pop("filters", []))
@@ -175,7 +175,7 @@ def _explained(path: Path, text: str, message: str, above: list[str] | None = No
         known = _known(keys[:-1])
         reason, remedy = "unknown key", f"allowed here: {', '.join(known)}"
     else:
-        remedy = "correct the value; the README lists every key with its default"
+        remedy = "correct the value; xdpguard help configuration lists every key with its default"
     key = ".".join(keys)
     return UsageError(f"{path}:{_line_of(text, keys)}: {key}: {reason[:1].lower() + reason[1:]}", remedy)
 
