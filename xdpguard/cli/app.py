@@ -69,7 +69,7 @@ def _help() -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
-    from xdpguard.cli.commands import COMPLETES
+    from xdpguard.cli.catalogue import COMPLETES
     from xdpguard.cli.root import app
 
     if COMPLETES in os.environ:

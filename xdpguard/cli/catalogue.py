@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 _WIDEST = 120  # columns; longer lines are hard to read
 _NARROWEST = 72  # or examples have no room beside them for what they do
+COMPLETES = "_XDPGUARD_COMPLETE"  # set by the scripts that typer writes: what a shell asks for
 
 
 class Source(NamedTuple):

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command, get_command_name
 
-from xdpguard.cli.catalogue import Source
+from xdpguard.cli.catalogue import COMPLETES, Source
 from xdpguard.cli.session import use_instance, use_verbose
 
 # The global options that commands take, too: their spellings, whether they are flags, and what puts them in force.
@@ -24,8 +24,6 @@ GLOBALS: tuple[tuple[tuple[str, ...], bool, Callable[[Any, Any], None]], ...] = 
     (("--instance",), False, use_instance),
     (("--verbose", "-v"), True, use_verbose),
 )
-
-COMPLETES = "_XDPGUARD_COMPLETE"  # set by the scripts that typer writes: what a shell asks for
 
 
 class LazyGroup(TyperGroup):

@@ -15,7 +15,6 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from xdpguard.cli import catalogue
-from xdpguard.cli.commands import COMPLETES
 
 _WORDS, _CURRENT = "COMP_WORDS", "COMP_CWORD"
 _BREAKS = re.compile("[:=]+")
@@ -27,6 +26,12 @@ class Item(NamedTuple):
     value: str
     help: str = ""
     type: str = "plain"
+
+
+class _Bash:
+    """What bash does not replace: the part of the word before the sign that it has cut it at."""
+
+    cut = ""
 
 
 Offers = Iterable[tuple[str, str]]  # values, and what each is
@@ -50,8 +55,7 @@ def _completer(found: Callable[[Any], Offers]) -> Callable[[Any, str], list[Item
             offers = [Item(value, its) for value, its in found(context) if value.startswith(incomplete)]
         except Exception:  # a shell that completes is no place for an error
             return []
-        cut = os.environ.get("_XDPGUARD_CUT", "")
-        return [it._replace(value=it.value.removeprefix(cut)) for it in offers]
+        return [it._replace(value=it.value.removeprefix(_Bash.cut)) for it in offers]
 
     return complete
 
@@ -61,7 +65,7 @@ def join_words() -> None:
 
     bash replaces only what comes after the last of these signs: what is before it is left out of the offers.
     """
-    if os.environ.get(COMPLETES) != "complete_bash" or "\n" not in os.environ.get(_WORDS, ""):
+    if os.environ.get(catalogue.COMPLETES) != "complete_bash" or "\n" not in os.environ.get(_WORDS, ""):
         return
     words = os.environ[_WORDS].split("\n")
     current = int(os.environ.get(_CURRENT, len(words) - 1))
@@ -73,7 +77,7 @@ def join_words() -> None:
             joined.append(word)
     if len(joined) <= current:
         found = list(_BREAKS.finditer(joined[-1]))
-        os.environ["_XDPGUARD_CUT"] = joined[-1][: found[-1].end()] if found else ""
+        _Bash.cut = joined[-1][: found[-1].end()] if found else ""
     os.environ[_WORDS], os.environ[_CURRENT] = "\n".join(joined), str(len(joined) - 1)
 
 

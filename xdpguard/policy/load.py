@@ -48,9 +48,7 @@ def load(path: Path) -> Policy:
         line = _TOML_LINE.search(str(error))
         message = _TOML_LINE.sub("", str(error)).strip()
         where = f"{path}:{line[1]}" if line else str(path)
-        raise UsageError(
-            f"{where}: not TOML: {message}", "see xdpguard help configuration"
-        ) from error
+        raise UsageError(f"{where}: not TOML: {message}", "see xdpguard help configuration") from error
     attach = _attach(path, text, tables.pop("attach", {}))
     filters = _filters(path, text, tables.pop("filters", []))
     try:
