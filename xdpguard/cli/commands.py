@@ -8,6 +8,7 @@ group itself need names and summaries alone, which its table holds.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ GLOBALS: tuple[tuple[tuple[str, ...], bool, Callable[[Any, Any], None]], ...] = 
     (("--instance",), False, use_instance),
     (("--verbose", "-v"), True, use_verbose),
 )
+_EXAMPLE = re.compile(r"^  .*xdpguard .*", re.MULTILINE)
 
 
 class LazyGroup(TyperGroup):
@@ -73,11 +75,15 @@ def _complete(command: Any, path: str) -> None:
 
 
 def _summarize(command: Any) -> None:
-    """Let lists of commands have the whole first sentence of each, which is cut short otherwise."""
+    """Let groups show the whole first sentence of each command, which is cut otherwise, and its first example."""
     first = " ".join((command.help or "").partition("\n\n")[0].split())
     command.short_help = first.partition(". ")[0].rstrip(".") + "."
-    for its in getattr(command, "commands", {}).values():
+    below = getattr(command, "commands", {}).values()
+    for its in below:
         _summarize(its)
+    examples = [it[0] for it in (_EXAMPLE.findall(its.epilog or "") for its in below if not its.hidden) if it]
+    if examples:
+        command.epilog = "\n".join(["\b", "Examples:", *examples, command.epilog or ""])
 
 
 def every(group: Any) -> Iterator[tuple[str, Any]]:

@@ -38,8 +38,9 @@ fleet_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
-    for command in (leave, status, top, mode, publish):
-        fleet_app.command()(command)
+    simple = {leave: "leave", status: "status --json", top: "top --count 50", mode: "mode shadow", publish: "publish"}
+    for command, example in simple.items():
+        fleet_app.command(epilog=f"\b\nExamples:\n  xdpguard fleet {example}")(command)
     fleet_setup.add_to(fleet_app)
     app.add_typer(fleet_app, name="fleet")
 
