@@ -42,7 +42,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     command.chmod(0o755)
     (folder / "state").mkdir(mode=0o700)
     with Store(folder / "state" / "default" / "store.db") as store, store.transaction():
-        kept = [("block", "2001:db8:bad::/48"), ("port", "8080/tcp"), ("allow", "192.0.2.9")]
+        kept: list[tuple[Kind, str]] = [("block", "2001:db8:bad::/48"), ("port", "8080/tcp"), ("allow", "192.0.2.9")]
         store.put([(rule(kind, text), slot) for slot, (kind, text) in enumerate(kept)])
         store.put([(rule("block", "203.0.113.0/24"), 0)], "shadow")
         ListStore(store).put(NamedList("firehol", 1, "cli", "f", "", "plain", 0.0, 1, 1, 0, 0, False), _ONE)

@@ -105,7 +105,7 @@ def test_the_configuration_topic_names_every_key_with_its_default() -> None:
     text = re.findall(r"^```toml\n(.*?)^```", topics.text("configuration"), re.MULTILINE | re.DOTALL)[0]
     for name in msgspec.structs.fields(Policy):
         if name.name not in ("filters", "lists", "bridges", "attach"):
-            for key in msgspec.structs.fields(type(name.default_factory())):  # type: ignore[misc]
+            for key in msgspec.structs.fields(type(name.default_factory())):
                 assert re.search(rf"^(# )?{key.name} = |^\[{name.name}\.{key.name}\]", text, re.MULTILINE), key.name
 
 

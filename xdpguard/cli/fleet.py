@@ -38,9 +38,10 @@ fleet_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
-    simple = {leave: "leave", status: "status --json", top: "top --count 50", mode: "mode shadow", publish: "publish"}
-    for command, example in simple.items():
-        fleet_app.command(epilog=f"\b\nExamples:\n  xdpguard fleet {example}")(command)
+    more = {status: " --json", top: " --count 50", mode: " shadow"}
+    for command in (leave, status, top, mode, publish):
+        example = f"xdpguard fleet {command.__name__}{more.get(command, '')}"
+        fleet_app.command(epilog=f"\b\nExamples:\n  {example}")(command)
     fleet_setup.add_to(fleet_app)
     app.add_typer(fleet_app, name="fleet")
 
