@@ -97,7 +97,7 @@ def test_the_readme_is_short_and_names_files_that_exist() -> None:
 def test_a_topic_has_a_title_that_fits_a_line(name: str) -> None:
     first, second, *_ = topics.text(name).splitlines()
     assert first.startswith(f"# {name}: ")
-    assert len(first) <= 90
+    assert len(first) <= 76
     assert second == ""
 
 
