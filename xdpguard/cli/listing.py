@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard import units
-from xdpguard.cli import entries, health, render, undoing
+from xdpguard.cli import entries, health, output, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -51,7 +51,8 @@ def rules(
     kind: Annotated[
         Literal["allow", "block", "port", "shadow"] | None, typer.Option("--kind", help="Only this kind.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
     export: Annotated[
         bool, typer.Option("--export", help="Write rules and filters to FILE, or to standard output, for `import`.")
     ] = False,
