@@ -45,6 +45,27 @@ class Cell(NamedTuple):
         return self.raw if self.raw is not None else "" if self.text == "-" else self.text
 
 
+_OF_ACTION: dict[str, Colour] = {"PASS": "green", "DROP": "red", "TX": ""}
+REASON_COLUMNS = [
+    Column("reason"),
+    Column("packets", right=True),
+    Column("observed", 2, right=True),
+    Column("bytes", 1, right=True),
+    Column("meaning", clip="end"),
+]
+
+
+def verdict_colour(reason: str) -> Colour:
+    """Return the colour of what a reason of the data plane counts: drops red, passes green."""
+    from xdpguard.dataplane.sys.abi import reasons
+
+    actions: dict[str, Colour] = {it.name: _OF_ACTION[it.action] for it in reasons()}
+    return actions.get(reason, "")
+
+
+Row = list[str | Cell]
+
+
 def number(value: int | None, colour: Colour = "") -> Cell:
     """Return a count: 1,234,567 for people, a dash for None. It takes the colour unless it is 0."""
     if value is None:
@@ -71,7 +92,7 @@ def due(moment: float | None, now: float, never: str = "never") -> Cell:
     return Cell(f"in {units.about(moment - now)}", _iso(moment), units.moment(moment))
 
 
-def coloured(row: list[str | Cell], colour: Colour) -> list[str | Cell]:
+def coloured(row: Row, colour: Colour) -> Row:
     """Return a row in one colour."""
     return [(it if isinstance(it, Cell) else Cell(it))._replace(colour=colour) for it in row]
 

@@ -77,6 +77,12 @@ Output = Annotated[
 ]
 
 
+def expect_table(there: bool, remedy: str) -> None:
+    """Raise UsageError if -o wide or tsv was given where the command prints no table."""
+    if not there and _state.form in ("wide", "tsv"):
+        raise UsageError(f"-o {_state.form} is for tables, and this prints none", remedy)
+
+
 def paint(text: str, colour: Colour) -> str:
     """Return text in a colour; what prints it takes the colour away where none is wanted."""
     if not colour or not text:

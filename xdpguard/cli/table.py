@@ -16,10 +16,9 @@ from xdpguard.cli.output import paint
 
 _GAP = "  "
 _INDENT = "    "
-Row = Sequence[str | Cell]
 
 
-def show(columns: Sequence[Column], rows: Sequence[Row], title: str) -> None:
+def show(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], title: str) -> None:
     """Print a table in the form that was asked for."""
     table = [[it if isinstance(it, Cell) else Cell(it) for it in row] for row in rows]
     if output.form() == "tsv":
