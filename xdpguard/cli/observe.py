@@ -161,7 +161,7 @@ def _print(name: str, counters: Counters, before: Counters | None, seconds: floa
         rows.append([*row, helps[reason]])
     *counts, meaning = REASON_COLUMNS
     columns = [*counts, *([Column("packets/s", right=True)] if before else []), meaning]
-    title = f"{name}: {units.number(counters.packets)} packets, {units.byte_count(counters.bytes)}, "
+    title = f"{name}: {render.counted(counters.packets, 'packet')}, {units.byte_count(counters.bytes)}, "
     title += f"{units.number(counters.dropped)} dropped"
     render.print_table(columns, rows, title)
     render.say("  flags      " + _pairs(counters.flags))

@@ -21,6 +21,7 @@ class _State:
     """What the running command was asked for."""
 
     form: Form = ""
+    tables = 0  # printed so far
 
 
 _state = _State()
@@ -28,7 +29,7 @@ _state = _State()
 
 def begin(context: typer.Context, colour: str) -> None:
     """Start a command. ``colour``: the value of --color."""
-    _state.form = ""
+    _state.form, _state.tables = "", 0
     if colour not in _COLOURS:
         raise UsageError(f"--color {colour} is unknown", "give auto, always or never")
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") in ("dumb", "unknown")
@@ -39,6 +40,12 @@ def begin(context: typer.Context, colour: str) -> None:
 def form() -> Form:
     """Return the form that was chosen; empty: tables that fit the terminal."""
     return _state.form
+
+
+def another_table() -> bool:
+    """Count a table that is printed now; return whether one was printed before it."""
+    _state.tables += 1
+    return _state.tables > 1
 
 
 def _output(context: typer.Context, value: str) -> str:

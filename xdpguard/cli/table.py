@@ -27,6 +27,8 @@ def show(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], title:
         wide = output.form() == "wide"
         room = shutil.get_terminal_size().columns if sys.stdout.isatty() and not wide else None
         lines = laid_out(columns, table, title, room, wide)
+    if output.another_table():
+        typer.echo()
     # In one piece: a hundred thousand lines would each be flushed.
     typer.echo("\n".join(lines))
 
