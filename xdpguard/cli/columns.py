@@ -17,6 +17,7 @@ class Column(NamedTuple):
 
     ``leaves``: on a narrow terminal columns drop out, the highest number first; those with 0 always stay. ``right``:
     align to the right, for numbers. ``clip``: where text that is too long may be cut; an address never is.
+    ``keeps``: so many cells of it are worth more than another column that may drop out.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Column(NamedTuple):
     right: bool = False
     clip: Clip = ""
     colour: Colour = ""
+    keeps: int = 24
 
     @property
     def key(self) -> str:

@@ -31,7 +31,7 @@ Examples:
 _COLUMNS = [
     Column("group", 1),
     Column("name"),
-    Column("match", clip="end"),
+    Column("match", 2, clip="end", keeps=40),
     Column("action"),
     Column("what it is for", clip="end"),
 ]

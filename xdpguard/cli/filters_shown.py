@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLUMNS = [
     Column("no.", right=True),
     Column("name"),
-    Column("match", clip="end"),
+    Column("match", clip="end", keeps=48),
     Column("action"),
     Column("mode"),
     Column("expires", 3),

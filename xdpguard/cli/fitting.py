@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from xdpguard.cli.columns import Clip, Column
 
-_READABLE = 24  # cells that text keeps before another column drops out for it
 _LEAST = 8  # cells that text keeps at least
 # A word that holds an address: cut, it would be another address.
 _ADDRESS = re.compile(r"\d\.\d|[0-9A-Fa-f]*:[0-9A-Fa-f]*:|::")
@@ -37,7 +36,7 @@ def fit(columns: Sequence[Column], widths: Sequence[int], gap: int, room: int) -
     leaving = sorted((it for it in places if columns[it].leaves), key=lambda it: (-columns[it].leaves, -it))
     while True:
         most = leaving[:1]
-        if found := _clipped(columns, widths, places, room - gap * (len(places) - 1), _READABLE if most else _LEAST):
+        if found := _clipped(columns, widths, places, room - gap * (len(places) - 1), not most):
             return Fit(places, found)
         if not most:
             return None
@@ -45,18 +44,22 @@ def fit(columns: Sequence[Column], widths: Sequence[int], gap: int, room: int) -
 
 
 def _clipped(
-    columns: Sequence[Column], widths: Sequence[int], places: Sequence[int], room: int, least: int
+    columns: Sequence[Column], widths: Sequence[int], places: Sequence[int], room: int, last: bool
 ) -> list[int]:
-    """Return widths with which columns fit; empty: there are none. The widest text gives first."""
-    found = [widths[it] for it in places]
-    floors = [min(widths[it], max(least, len(columns[it].name))) if columns[it].clip else widths[it] for it in places]
+    """Return widths with which columns fit; empty: there are none. The widest text gives first.
+
+    ``last``: no other column can drop out, so that text keeps no more than a few cells.
+    """
+    least = [max(_LEAST if last else columns[it].keeps, len(columns[it].name)) for it in places]
+    floors = [
+        min(widths[it], cells) if columns[it].clip else widths[it] for it, cells in zip(places, least, strict=True)
+    ]
     if sum(floors) > room:
         return []
-    while (over := sum(found) - room) > 0:
-        number = max(range(len(found)), key=lambda it: (found[it] > floors[it], found[it]))
-        others = [found[it] for it in range(len(found)) if found[it] > floors[it] and it != number]
-        down_to = max([floors[number], *(it for it in others if it < found[number])])
-        found[number] -= min(over, max(1, found[number] - down_to))
+    found = [max(floor, min(widths[it], room)) for it, floor in zip(places, floors, strict=True)]
+    for _ in range(sum(found) - room):
+        widest = max(range(len(found)), key=lambda it: (found[it] > floors[it], found[it]))
+        found[widest] -= 1
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from xdpguard import units
 from xdpguard.cli import health
 from xdpguard.cli.session import Options, pins
 from xdpguard.errors import XdpguardError
@@ -48,7 +49,7 @@ class Flood(NamedTuple):
     def words(self) -> str:
         """The flood as a clause."""
         port = f", port {self.port}" if self.port else ""
-        return f"{self.cause or 'unknown cause'}{port}, for {self.seconds:.0f} s"
+        return f"{self.cause or 'unknown cause'}{port}; guard active for {units.about(self.seconds)}"
 
 
 @dataclass
