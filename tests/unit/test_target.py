@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.target import Port, Prefix, parse_duration, parse_ports, parse_prefix
+from xdpguard.policy.duration import parse_duration
+from xdpguard.policy.target import Port, Prefix, parse_ports, parse_prefix
 
 
 @given(

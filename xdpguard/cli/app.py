@@ -81,7 +81,7 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _refused(error: Exception) -> int:
-    """Raise what the parser refuses as an error like any other; return the exit code where it has shown help instead."""
+    """Raise what the parser refuses as an error like any other; return the exit code where help is shown instead."""
     if isinstance(error, XdpguardError):
         raise error
     from xdpguard.cli import usage

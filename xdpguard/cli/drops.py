@@ -19,7 +19,7 @@ from xdpguard.cli import render
 from xdpguard.cli.session import Options, pins
 from xdpguard.cli.wanted import Wanted
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.policy.target import parse_duration
+from xdpguard.policy.duration import parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet

@@ -15,12 +15,14 @@ from xdpguard import files
 from xdpguard.errors import UsageError
 from xdpguard.policy.api_values import api_faults
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
+from xdpguard.policy.duration import parse_duration, parse_interval
 from xdpguard.policy.filters import FilterEntry, FilterFault, parse_filters
 from xdpguard.policy.fleet import fleet_faults
 from xdpguard.policy.foreign import ForeignLimits, check_origin
 from xdpguard.policy.metrics import metrics_faults
 from xdpguard.policy.model import LIST_NAME, Guard, ListFile, Policy
-from xdpguard.policy.target import parse_duration, parse_interval, parse_ports, parse_prefix
+from xdpguard.policy.sources import parse_sources
+from xdpguard.policy.target import parse_ports
 
 # Durations in [guard], with their bounds in seconds.
 INTERVALS = {"window": (0.1, 10), "hold": (1, 600), "burst": (0.1, 600), "forget": (60, 10 * 365 * 86_400)}
@@ -155,7 +157,7 @@ def _time(seconds: float) -> str:
 
 
 def _check_rules(path: Path, text: str, policy: Policy) -> None:
-    for key, parse in (("allow", parse_prefix), ("block", parse_prefix), ("ports", parse_ports)):
+    for key, parse in (("allow", parse_sources), ("block", parse_sources), ("ports", parse_ports)):
         for entry in getattr(policy.rules, key):
             try:
                 parse(entry)
