@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,15 +57,8 @@ def _sources(word: str, command: str, names: bool) -> Iterator[Prefix]:
     try:
         parsed = parse_sources(word)
     except UsageError as error:
-        if "\0" not in word and len(word) < 4096:
-            if os.path.isfile(word):
-                raise UsageError(
-                    f"{word} is a file", f"its lines are read with: xdpguard {command} - < {word}"
-                ) from error
-            if "/" not in word and word not in ("", ".", "..") and os.path.exists(f"/sys/class/net/{word}"):
-                raise UsageError(
-                    f"{word} is an interface", f"{command} takes addresses, and is for every interface"
-                ) from error
+        if something := _file_or_interface(word, command):
+            raise something from error
         if not names or not _HOST.fullmatch(word):
             raise
         yield from _looked_up(word)
@@ -73,6 +67,18 @@ def _sources(word: str, command: str, names: bool) -> Iterator[Prefix]:
         if cleared:
             render.note(f"{word} has host bits set; taken as {prefix}")
         yield prefix
+
+
+def _file_or_interface(word: str, command: str) -> UsageError | None:
+    """Return what to say of a word that is the name of a file, or of an interface; None if it is neither."""
+    try:
+        if Path(word).is_file():
+            return UsageError(f"{word} is a file", f"read its lines with: xdpguard {command} - < {shlex.quote(word)}")
+        if "/" not in word and word.strip(".") and Path("/sys/class/net", word).exists():
+            return UsageError(f"{word} is an interface", f"{command} takes addresses, and is for every interface")
+    except (OSError, ValueError):  # too long, or no name of a file
+        return None
+    return None
 
 
 def _looked_up(name: str) -> list[Prefix]:

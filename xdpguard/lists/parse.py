@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Read targets from lines of text: one per line, or several with commas between them, # and ; start a comment, empty lines are skipped."""
+"""Read targets from lines of text: one per line, or several with commas; # and ; start a comment."""
 
 from __future__ import annotations
 
