@@ -96,7 +96,8 @@ def test_wrong_usage(attached: Command, arguments: list[str], says: str) -> None
 def test_what_the_parser_refuses(attached: Command, arguments: list[str]) -> None:
     result = attached(*arguments)
     assert result.code == 2
-    assert "Error: " in result.err
+    assert result.err.startswith("xdpguard: ")
+    assert "; " in result.err
 
 
 @pytest.mark.parametrize(

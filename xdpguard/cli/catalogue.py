@@ -81,7 +81,8 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
     "Analysis": {
         "explain": Source(
             "xdpguard.cli.explain",
-            "Show what happens to a packet and what decides it, or all that is known about an address.",
+            "Show what happens to a packet and what decides it, or all that is known about an address, a prefix, a"
+            " port.",
         ),
         "replay": Source(
             "xdpguard.cli.replay",

@@ -16,12 +16,21 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command, get_command_name
 
 from xdpguard.cli.catalogue import Source
-from xdpguard.cli.session import use_instance, use_verbose
+from xdpguard.instance import find
+
+
+def _instance(chosen: Any, name: str) -> None:
+    chosen.instance = find(name)
+
+
+def _verbose(chosen: Any, wanted: bool) -> None:
+    chosen.verbose = wanted
+
 
 # The global options that commands take, too: their spellings, whether they are flags, and what puts them in force.
 GLOBALS: tuple[tuple[tuple[str, ...], bool, Callable[[Any, Any], None]], ...] = (
-    (("--instance",), False, use_instance),
-    (("--verbose", "-v"), True, use_verbose),
+    (("--instance",), False, _instance),
+    (("--verbose", "-v"), True, _verbose),
 )
 
 

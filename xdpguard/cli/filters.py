@@ -82,6 +82,8 @@ def register(app: typer.Typer) -> None:
     filter_app.command(epilog=_TEST_EXAMPLES)(test)
     filter_app.command(epilog=filter_presets.PRESETS_EXAMPLES)(filter_presets.presets)
     filter_app.command("import", epilog=filter_flowspec.IMPORT_EXAMPLES)(filter_flowspec.bring)
+    for name, command in (("ls", filter_readings.show_all), ("rm", remove), ("delete", remove)):
+        filter_app.command(name, hidden=True)(command)
     app.add_typer(filter_app, name="filter")
 
 
