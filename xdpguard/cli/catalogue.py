@@ -96,6 +96,7 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
             "xdpguard.cli.run",
             "Run as a service: attach recorded and named interfaces, follow them, log floods, ban sources.",
         ),
+        "config": Source("xdpguard.cli.config", "Check a configuration file."),
         "bridge": Source(
             "xdpguard.cli.bridge",
             "Put in force what other systems decide: services, one for each system, each with an origin of its own.",

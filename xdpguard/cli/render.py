@@ -54,7 +54,11 @@ def reader_gone(descriptor: int) -> bool:
 
 
 def failure(error: XdpguardError, verbose: bool) -> None:
-    """Print an error and its remedy in one line; with ``verbose`` also its details."""
+    """Print an error and its remedy in one line; with ``verbose`` also its details. Several errors have a line each."""
+    for each in getattr(error, "each", ()):
+        failure(each, verbose)
+    if hasattr(error, "each"):
+        return
     typer.echo(units.visible(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else "")), err=True)
     if verbose and error.details:
         typer.echo(units.visible(error.details.rstrip(), keep="\n\t"), err=True)

@@ -70,7 +70,7 @@ def _joined(words: Iterable[str]) -> Iterator[str]:
 def _value(key: str, text: str) -> Any:
     import msgspec
 
-    from xdpguard.policy.load import guard_faults
+    from xdpguard.policy.guard_values import guard_faults
     from xdpguard.policy.model import Guard
 
     value: Any = [part for part in text.split(",") if part] if key in _LISTS else text
