@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import render
+from xdpguard.cli import places, render
 from xdpguard.cli.changing import named, reason_of
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
@@ -22,7 +22,13 @@ from xdpguard.policy.rule import MODES
 from xdpguard.policy.target import Prefix, Target
 
 Origin = Annotated[
-    str, typer.Option("--origin", metavar="NAME", help="For programs: what one decides, kept under its name.")
+    str,
+    typer.Option(
+        "--origin",
+        metavar="NAME",
+        help="For programs: what one decides, kept under its name.",
+        callback=places.given,
+    ),
 ]
 
 _SAID = 5  # refusals that are said one by one

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import changing, fleet_entries, foreign, undoing
+from xdpguard.cli import changing, fleet_entries, foreign, places, unblocking, undoing
 from xdpguard.cli.changing import Wanted
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, ports_of, prefixes
 from xdpguard.errors import UsageError
 from xdpguard.policy.duration import parse_life
+from xdpguard.policy.origins import is_foreign
 
 if TYPE_CHECKING:
     from xdpguard.store.database import Store
@@ -65,6 +66,9 @@ _UNBLOCK_EXAMPLES = """
 Examples:
   xdpguard unblock 198.51.100.7
   xdpguard unblock --port 8080/tcp
+  xdpguard unblock --match 203.0.113.0/24        the blocks inside it; asks first
+  xdpguard unblock --match scan --yes            those with "scan" in the reason, without asking
+  xdpguard unblock --origin guard --yes          the guard's bans
   xdpguard rules --kind block --json | jq -r '.[].target' | xdpguard unblock -
 """
 
@@ -134,12 +138,25 @@ def unblock(
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow rules only; blocks stay.")] = False,
     confirm: undoing.Confirm = "",
     origin: foreign.Origin = "",
-    everything: Annotated[bool, typer.Option("--all", help="With --origin: all that it blocks.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All blocks, closed ports and shadow rules; with --origin, of that one.")
+    ] = False,
+    match: Annotated[
+        str,
+        typer.Option("--match", metavar="TEXT|PREFIX", help="As `rules --match` shows.", callback=places.given),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --all, --match or --origin: do not ask.")] = False,
     fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Remove block rules, closed ports and shadow rules."""
-    if everything and (not origin or targets):
-        raise UsageError("--all is for --origin, without targets", "give --origin NAME --all, or name what to unblock")
+    many = everything or bool(match) or (bool(origin) and not targets)
+    if many and (targets or ports or fleet):
+        given = "--port" if ports else "--fleet" if fleet else "targets"
+        raise UsageError(f"--all, --match and {given} cannot be combined", "give one of them")
+    # What a program decides it may also take back, without being asked.
+    if many and not (everything and origin and is_foreign(origin) and not match):
+        unblocking.unblock(context, unblocking.Which(match, origin, shadow), yes, confirm)
+        return
     if fleet:
         fleet_entries.check_alone({"--port": ports, "--shadow": shadow, "--confirm": confirm, "--origin": origin})
         fleet_entries.take_back(context, "block", prefixes(targets, "unblock"))
