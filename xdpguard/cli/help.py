@@ -51,7 +51,7 @@ def show(
         if asked[0] in COMMANDS:
             render.say(f"\nThe command: xdpguard {asked[0]} --help")
         return
-    render.say(_command(context.find_root(), asked))
+    typer.echo(_command(context.find_root(), asked))
 
 
 def _any() -> bool:

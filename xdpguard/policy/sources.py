@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from xdpguard.errors import UsageError
@@ -41,6 +40,8 @@ def parse_sources(text: str) -> list[tuple[Prefix, bool]]:
 
 def _range(word: str) -> list[Prefix] | None:
     """Return the prefixes that a range stands for, as few as can be; None if it is none. Raise UsageError."""
+    import ipaddress
+
     short = _LAST.fullmatch(word)
     first, last = (f"{short[1]}{short[2]}", f"{short[1]}{short[3]}") if short else map(str.strip, word.split("-", 1))
     if not ({".", ":"} & {*first} and {".", ":"} & {*last}) or _MAC.fullmatch(word):
