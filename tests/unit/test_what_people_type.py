@@ -17,7 +17,7 @@ from xdpguard.lists.parse import parse_lines
 from xdpguard.policy.duration import parse_duration, parse_life
 from xdpguard.policy.load import Mistakes, load
 from xdpguard.policy.sources import parse_sources
-from xdpguard.policy.target import parse_ports
+from xdpguard.policy.target import Port, parse_ports
 
 
 def said(*words: str) -> str:
@@ -233,7 +233,7 @@ def test_a_host_name_is_looked_up_and_said(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_what_explain_is_asked() -> None:
     assert str(explain_what.of_words("1.2.3.4/24")) == "1.2.3.0/24"
-    assert list(map(str, explain_what.of_words("22") or [])) == ["22/tcp", "22/udp"]
+    assert explain_what.of_words("22") == [Port(22, "tcp"), Port(22, "udp")]
     assert explain_what.of_words("tcp 1.2.3.4:5 > 1.2.3.4:6 S") is None
     toward = explain_what.of_port("1.2.3.4", "53/udp", "5.6.7.8")
     assert isinstance(toward, explain_what.Toward)
