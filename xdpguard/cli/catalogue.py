@@ -68,7 +68,8 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
         ),
         "explain": Source(
             "xdpguard.cli.explain",
-            "Show what happens to a packet and what decides it, or all that is known about an address.",
+            "Show what happens to a packet and what decides it, or all that is known about an address, a prefix, a"
+            " port.",
         ),
         "replay": Source(
             "xdpguard.cli.replay",
@@ -87,6 +88,7 @@ GROUPS: Mapping[str, Mapping[str, Source]] = {
             "xdpguard.cli.run",
             "Run as a service: attach recorded and named interfaces, follow them, log floods, ban sources.",
         ),
+        "config": Source("xdpguard.cli.config", "Check a configuration file."),
         "bridge": Source(
             "xdpguard.cli.bridge",
             "Put in force what other systems decide: services, one for each system, each with an origin of its own.",

@@ -17,13 +17,24 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command, get_command_name
 
+from xdpguard.cli import output
 from xdpguard.cli.catalogue import COMPLETES, Source
-from xdpguard.cli.session import use_instance, use_verbose
+from xdpguard.instance import find
+
+
+def _instance(context: Any, name: str) -> None:
+    context.find_root().obj.instance = find(name)
+
+
+def _verbose(context: Any, wanted: bool) -> None:
+    context.find_root().obj.verbose = wanted
+
 
 # The global options that commands take, too: their spellings, whether they are flags, and what puts them in force.
 GLOBALS: tuple[tuple[tuple[str, ...], bool, Callable[[Any, Any], None]], ...] = (
-    (("--instance",), False, use_instance),
-    (("--verbose", "-v"), True, use_verbose),
+    (("--instance",), False, _instance),
+    (("--verbose", "-v"), True, _verbose),
+    (("--color",), False, output.choose),
 )
 _EXAMPLE = re.compile(r"^  .*xdpguard .*", re.MULTILINE)
 
@@ -115,7 +126,7 @@ def _take_globals(command: Any) -> None:
 def _passed_on(given: Callable[[Any, Any], None]) -> Callable[[Any, Any, Any], None]:
     def take(context: Any, _: Any, value: Any) -> None:
         if value and not context.resilient_parsing:
-            given(context.find_root().obj, value)
+            given(context, value)
 
     return take
 

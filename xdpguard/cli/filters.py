@@ -89,6 +89,8 @@ def register(app: typer.Typer) -> None:
     filter_app.command(epilog=_TEST_EXAMPLES)(test)
     filter_app.command(epilog=filter_presets.PRESETS_EXAMPLES)(filter_presets.presets)
     filter_app.command("import", epilog=filter_flowspec.IMPORT_EXAMPLES)(filter_flowspec.bring)
+    for name, command in (("ls", filter_readings.show_all), ("rm", remove), ("delete", remove)):
+        filter_app.command(name, hidden=True)(command)
     app.add_typer(filter_app, name="filter")
 
 
@@ -214,14 +216,14 @@ def test(
 
 def _parsed(entry: object, life: str | None) -> NewFilter:
     """Return the filter that was asked for; of an invalid match, show the place."""
+    from xdpguard.policy.duration import end_of
     from xdpguard.policy.filters import FilterEntry, new_filter
     from xdpguard.policy.matching.error import MatchError
-    from xdpguard.policy.target import parse_duration
 
     assert isinstance(entry, FilterEntry)
     now = time.time()
     try:
-        return new_filter(entry, "cli", now, None if life is None else now + parse_duration(life))
+        return new_filter(entry, "cli", now, end_of(life, now))
     except MatchError as error:
         typer.echo(error.shown(), err=True)
         raise

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SET_EXAMPLES = """
 \b
 Examples:
+  xdpguard guard set mode auto               with or without the sign =
   xdpguard guard set mode=always             answer every SYN with a cookie (needs net.ipv4.tcp_syncookies=2)
   xdpguard guard set mode=observe            count what it would do, and do nothing
   xdpguard guard set flood_rate=50000 hold=3s

@@ -39,7 +39,7 @@ def show(
     elif len(asked) == 1 and asked[0] in topics.names():
         topics.show(asked[0])
     else:
-        render.say(_command(context.find_root(), asked))
+        typer.echo(_command(context.find_root(), asked))
 
 
 def _command(at: Any, words: list[str]) -> str:

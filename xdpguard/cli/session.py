@@ -235,16 +235,6 @@ def on_step(step: str) -> None:
     """Do nothing. Called before each step of a change with its name; crash tests replace it."""
 
 
-def use_instance(chosen: Options, name: str) -> None:
-    """Take the instance of that name, given after the command."""
-    chosen.instance = find_instance(name)
-
-
-def use_verbose(chosen: Options, verbose: bool) -> None:
-    """Show all details of an error, as asked for after the command."""
-    chosen.verbose = verbose
-
-
 def find_instance(name: str) -> Instance:
     """Return the instance of that name."""
     return instances.find(name)

@@ -37,5 +37,8 @@ def refused(error: Exception) -> UsageError | None:
             f"{path} has no {name}: what it changes or shows is for every interface of the instance",
             "leave it out, or keep other rules in another instance: --instance NAME",
         )
+    if name == "--port" and path.split()[-1] in ("allow", "disallow"):
+        remedy = "use a filter: xdpguard filter add NAME 'ip saddr ADDRESS tcp dport PORT' --pass"
+        return UsageError("a rule joins no source and port, and allows sources only", remedy)
     message = message.rstrip(".")
     return UsageError(message[:1].lower() + message[1:], see)
