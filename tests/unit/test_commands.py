@@ -60,7 +60,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-LIGHT = {"app", "catalogue", "commands", "render", "root", "session"}
+LIGHT = {"app", "catalogue", "commands", "output", "render", "root", "session"}
 
 
 def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:

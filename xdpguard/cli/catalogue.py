@@ -109,6 +109,7 @@ COMMANDS = {name: source for commands in GROUPS.values() for name, source in com
 OPTIONS = {
     "--instance NAME": "Policy, maps and store to use; without it those of XDPGUARD_INSTANCE, or default.",
     "-v, --verbose": "Show all details of an error.",
+    "--color WHEN": "auto (default: colours on a terminal, unless NO_COLOR is set), always or never.",
     "--version": "Show the version and exit.",
     "--install-completion": "Install completion for the current shell.",
     "--show-completion": "Show completion for the current shell, to copy it or customize the installation.",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpguard.cli import render, undoing
+from xdpguard.cli import output, render, undoing
+from xdpguard.cli.columns import Column
 from xdpguard.cli.session import Options, controller, options, pins, remembered_policy
 from xdpguard.net.netns import place_of
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from xdpguard.net.links import Link
     from xdpguard.policy.model import Guard
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _SET_EXAMPLES = """
 \b
@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(guard_app, name="guard")
 
 
-def show(context: typer.Context, as_json: _Json = False) -> None:
+def show(context: typer.Context, as_json: output.Json = False, _output: output.Output = "") -> None:
     """Show the SYN guard's policy, and its current state on each interface."""
     import msgspec
 
@@ -62,7 +62,7 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
         return
     values = msgspec.structs.asdict(policy)
     rows = [[key, _text(value), "set here" if key in overrides else ""] for key, value in values.items()]
-    render.print_table(["policy", "value", ""], rows)
+    render.print_table(["policy", Column("value", clip="end"), "set"], rows)
     if published:
         render.say(f"exempted automatically, because NAT redirects their connections: {', '.join(map(str, published))}")
     if not interfaces:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard import units
-from xdpguard.cli import entries, health, render, undoing
+from xdpguard.cli import entries, health, output, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -51,7 +51,8 @@ def rules(
     kind: Annotated[
         Literal["allow", "block", "port", "shadow"] | None, typer.Option("--kind", help="Only this kind.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
     export: Annotated[
         bool, typer.Option("--export", help="Write rules and filters to FILE, or to standard output, for `import`.")
     ] = False,
@@ -60,6 +61,7 @@ def rules(
     """Show the stored rules, whether they are in force, and what they hit."""
     from xdpguard.control.presence import presences
 
+    output.expect_table(not export, "leave out -o, or --export")
     if export:
         _export(context, kind, file, as_json)
         return
@@ -83,13 +85,13 @@ def rules(
         return
     now = time.time()
     if real:
-        render.print_table(entries.RULE_COLUMNS, [entries.rule_row(item, now) for item in real], right="packets bytes")
+        render.print_table(entries.RULE_COLUMNS, [entries.rule_row(item, now) for item in real])
         for words, addresses in left_out.items():
             if words in {_words(item.rule) for item in real}:
                 render.say(f"{words} does not apply to {', '.join(addresses)}; see xdpguard status")
     if shadow:
         rows = [entries.shadow_rule_row(item, now) for item in shadow]
-        render.print_table(entries.SHADOW_RULE_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
+        render.print_table(entries.SHADOW_RULE_COLUMNS, rows, entries.SHADOW_TITLE)
     if not real and not shadow:
         render.say("no rules")
     if more := _filters(filters):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, health, render, undoing
+from xdpguard.cli import entries, health, output, render, undoing
 from xdpguard.cli.loaded import report, report_reading
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
@@ -19,8 +20,6 @@ from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.control.results import ListHits
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what the list would drop.")]
 
@@ -109,7 +108,7 @@ def load(
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Load it even if it has no entries.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing: show how the file is read.")] = False,
     confirm: undoing.Confirm = "",
-    as_json: _Json = False,
+    as_json: output.Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control import needed
@@ -180,7 +179,8 @@ def remove(
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only this list.", show_default=False)] = "",
-    as_json: _Json = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Show the lists, their hits, and how many of their entries the kernel holds."""
     from xdpguard.control.presence import presences
@@ -202,15 +202,15 @@ def show(
         render.print_json([*real, *(ShadowList.counted(item, counted, where) for item in shadow)])
         return
     if found:
-        rows = [entries.list_row(item, shares, where) for item in found]
-        render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
+        rows = [entries.list_row(item, shares, where, time.time()) for item in found]
+        render.print_table(entries.LIST_COLUMNS, rows)
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
                 render.say(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
         _say_ends(found, "")
     if shadow:
-        rows = [entries.shadow_list_row(item, counted, where) for item in shadow]
-        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
+        rows = [entries.shadow_list_row(item, counted, where, time.time()) for item in shadow]
+        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE)
         _say_ends(shadow, "the shadow list ")
     if not found and not shadow:
         render.say("no lists; load one with: xdpguard lists load NAME FILE")
