@@ -69,8 +69,13 @@ def _help() -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
+    from xdpguard.cli.catalogue import COMPLETES
     from xdpguard.cli.root import app
 
+    if COMPLETES in os.environ:
+        from xdpguard.cli import completion
+
+        completion.join_words()
     try:
         code = app(args=arguments, prog_name="xdpguard", obj=shlex.join(arguments), standalone_mode=False)
     except SystemExit as done:

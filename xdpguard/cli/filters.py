@@ -65,6 +65,13 @@ Examples:
   xdpguard filter test 'tcp 192.0.2.1:4000 > 198.51.100.1:22 S' --config guard.toml
 """
 
+
+_REMOVE_EXAMPLES = """
+\b
+Examples:
+  xdpguard filter remove long-dns web
+"""
+
 filter_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -77,7 +84,7 @@ def register(app: typer.Typer) -> None:
     filter_app.command(epilog=_ADD_EXAMPLES)(add)
     filter_app.command("list", epilog=filter_readings.LIST_EXAMPLES)(filter_readings.show_all)
     filter_app.command(epilog=filter_readings.SHOW_EXAMPLES)(filter_readings.show)
-    filter_app.command()(remove)
+    filter_app.command(epilog=_REMOVE_EXAMPLES)(remove)
     filter_app.command(epilog=_MOVE_EXAMPLES)(move)
     filter_app.command(epilog=_TEST_EXAMPLES)(test)
     filter_app.command(epilog=filter_presets.PRESETS_EXAMPLES)(filter_presets.presets)

@@ -34,12 +34,19 @@ Examples:
 A change takes effect at once on every interface of the instance, and is kept; no program is attached again.
 """
 
+_SHOW_EXAMPLES = """
+\b
+Examples:
+  xdpguard guard show
+  xdpguard guard show --json | jq .interfaces
+"""
+
 guard_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show the SYN guard, and change its policy.")
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    guard_app.command()(show)
+    guard_app.command(epilog=_SHOW_EXAMPLES)(show)
     guard_app.command("set", epilog=_SET_EXAMPLES)(change)
     app.add_typer(guard_app, name="guard")
 

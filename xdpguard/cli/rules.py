@@ -72,13 +72,20 @@ Examples:
   xdpguard rules --kind block --json | jq -r '.[].target' | xdpguard unblock -
 """
 
+_DISALLOW_EXAMPLES = """
+\b
+Examples:
+  xdpguard disallow 192.0.2.10
+  xdpguard disallow 192.0.2.0/24 --confirm 60s    undone in a minute, unless xdpguard confirm follows
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.command(epilog=_BLOCK_EXAMPLES)(block)
     app.command(epilog=_UNBLOCK_EXAMPLES)(unblock)
     app.command(epilog=_ALLOW_EXAMPLES)(allow)
-    app.command()(disallow)
+    app.command(epilog=_DISALLOW_EXAMPLES)(disallow)
 
 
 def block(

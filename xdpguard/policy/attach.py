@@ -138,5 +138,5 @@ def _explained(key: str, message: str) -> AttachFault:
     known: list[Any] = [field.encode_name for field in msgspec.structs.fields(AttachOptions)]
     if unknown:
         return AttachFault([key, unknown[1]], None, UsageError("unknown key", f"allowed here: {', '.join(known)}"))
-    remedy = "correct the value; the README lists every key with its default"
+    remedy = "correct the value; xdpguard help configuration lists every key with its default"
     return AttachFault([key, *wrong], None, UsageError(what[:1].lower() + what[1:], remedy))

@@ -152,7 +152,7 @@ def _explained(number: int, message: str) -> FilterFault:
     known: list[Any] = [field.encode_name for field in msgspec.structs.fields(FilterEntry)]
     if unknown := re.search(r"unknown field `([^`]+)`", what):
         return FilterFault(number, unknown[1], UsageError("unknown key", f"allowed here: {', '.join(known)}"))
-    remedy = "correct the value; the README lists every key with its default"
+    remedy = "correct the value; xdpguard help configuration lists every key with its default"
     if missing := re.search(r"missing required field `([^`]+)`", what):
         return FilterFault(number, "", UsageError(f"{missing[1]} is missing", f"keys: {', '.join(known)}"))
     return FilterFault(number, where.strip("`."), UsageError(what[:1].lower() + what[1:], remedy))

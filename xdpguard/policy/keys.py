@@ -12,7 +12,7 @@ import msgspec
 from xdpguard.errors import UsageError
 
 _WHERE = re.compile(r" - at `[^`]*`$")
-_REMEDY = "correct the value; the README lists every key with its default"
+_REMEDY = "correct the value; xdpguard help configuration lists every key with its default"
 
 Tell = Callable[[list[str], UsageError], None]
 

@@ -62,7 +62,7 @@ def load(path: Path) -> Policy:
     except (RecursionError, ValueError) as error:  # TOMLDecodeError is a ValueError, as is an overlong number
         line = _TOML_LINE.search(str(error))
         message = _TOML_LINE.sub("", str(error)).strip()
-        remedy = "see the README's section on the configuration file"
+        remedy = "see xdpguard help configuration"
         raise Mistakes(path, [Mistake(int(line[1]) if line else 0, "", f"not TOML: {message}", remedy)]) from error
     reading = _Reading(text)
     policy = reading.policy(tables)
