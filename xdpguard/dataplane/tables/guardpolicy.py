@@ -10,7 +10,8 @@ from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.guard import GuardPolicy
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.policy.target import parse_interval, parse_ports
+from xdpguard.policy.duration import parse_interval
+from xdpguard.policy.target import parse_ports
 
 if TYPE_CHECKING:
     from xdpguard.policy.model import Guard
