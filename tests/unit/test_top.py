@@ -369,20 +369,49 @@ def test_an_interface_vanishes_and_comes_back(world: World) -> None:
     run(world, test)
 
 
-def test_switching_the_interface(world: World) -> None:
+def test_all_interfaces_together_and_each_alone(world: World) -> None:
+    """Together their figures are the sums; the table has the busiest first; the guard shown is that of the flooded."""
     world.interfaces = (seen("eth0", counters({"deny": 1000})), seen("eth1", counters({"deny": 2000})))
 
     async def test(screen: Screen) -> None:
-        screen.has("1.00k")
-        await screen.press("i")
-        screen.has(" eth1  native", "2.00k")
-        await screen.press("7", "home", "enter")
-        screen.has(" eth0  native")
-        await screen.press("down", "enter")
-        screen.has(" eth1  native")
-        world.interfaces = world.interfaces[:1]
+        screen.has("all 2 interfaces", "3.00k")
+        world.interfaces = (
+            seen("eth0", counters({"deny": 1100, "pass": 100}), active=WALL - 10, guarding={"cause": 2, "port": 80}),
+            seen("eth1", counters({"deny": 4000})),
+        )
         await screen.step()
+        assert screen.line("drop").split()[1:5] == ["2.10k", "5.10k", "1.01M", "95.5%"]
+        screen.has("ACTIVE on eth0 13s")
+        await screen.press("7")
+        assert screen.rows("eth0", "eth1") == ["eth1", "eth0"]
+        assert screen.line("eth0").split()[-3:] == ["100", "50.0%", "active"]
+        await screen.press("i")
+        screen.has(" eth0  native", "1.10k")
+        await screen.press("i")
+        screen.has(" eth1  native", "4.00k")
+        assert screen.line("guard").split()[1] == "idle,"
+        await screen.press("i")
+        screen.has("all 2 interfaces")
+        await screen.press("down", "enter")
         screen.has(" eth0  native")
+        world.interfaces = (seen("eth0", state="gone"), world.interfaces[1])
+        await screen.press("i", "i")
+        await screen.step()
+        screen.has("all 2 interfaces, 1 attached")
+        world.interfaces = world.interfaces[1:]
+        await screen.step()
+        screen.has(" eth1  native")
+
+    run(world, test)
+
+
+def test_the_interface_that_was_asked_for_comes_first(world: World) -> None:
+    world.interfaces = (seen("eth0", counters({"deny": 1000})), seen("eth1", counters({"deny": 2000})))
+    world.place = ("eth1", "")
+
+    async def test(screen: Screen) -> None:
+        screen.has(" eth1  native", "2.00k")
+        screen.has_not("3.00k")
 
     run(world, test)
 

@@ -22,12 +22,18 @@ Order = NDArray[np.intp]
 
 
 class Column(NamedTuple):
-    """``width`` in cells; ``sort`` names the order of `Pane.sorts`, empty if it cannot be sorted by this column."""
+    """``width`` in cells; ``sort`` names the order of `Pane.sorts`, empty if it cannot be sorted by this column.
+
+    ``whole``: its texts, such as addresses, are never cut while there is room: its width is that of the longest.
+    ``spare``: the column with the highest number is left out first where there is too little room; 0: never.
+    """
 
     title: str
     width: int
     right: bool = False
     sort: str = ""
+    whole: bool = False
+    spare: int = 0
 
 
 class Shown(NamedTuple):
@@ -51,6 +57,10 @@ class Pane(Protocol):
         """The columns from left to right."""
 
     @property
+    def plots(self) -> bool:
+        """Whether its last column is a plot, which must know its width."""
+
+    @property
     def sorts(self) -> Sequence[str]:
         """The names of its orders; the first is the default."""
 
@@ -68,6 +78,27 @@ class Pane(Protocol):
 
     def note(self, shown: Shown, /) -> str:
         """Return a note on the whole table."""
+
+
+def fitted(columns: Sequence[Column], width: int, longest: Sequence[int]) -> list[int]:
+    """Return the widths of columns on a table of that width; 0: left out. ``longest``: that of each column's cells."""
+    wanted = [
+        max(size, len(column.title) + 2) if column.whole else column.width
+        for column, size in zip(columns, longest, strict=True)
+    ]
+
+    def left() -> int:
+        return width - 1 - sum(size + 1 for size in wanted if size)
+
+    for spare, place in sorted(((column.spare, place) for place, column in enumerate(columns)), reverse=True):
+        if left() < 0 and spare:
+            wanted[place] = 0
+    if columns[-1].title == FILL:
+        wanted[-1] = max(0, left() - 1)
+    elif left() < 0:
+        place = max(range(len(wanted)), key=wanted.__getitem__)
+        wanted[place] = max(1, wanted[place] + left())
+    return wanted
 
 
 def seen_at(snapshot: Snapshot, place: Place) -> Seen | None:
