@@ -221,7 +221,7 @@ class Top(App[None]):
     def _enter(self) -> None:
         found = self.view.chosen()
         if found and isinstance(found[0], Interfaces):
-            self.view.place = found[1].snapshot.reading.interfaces[found[2]].place
+            self.view.pick(found[1].snapshot.reading.interfaces[found[2]].place)
 
     def _filter(self, text: str) -> None:
         self._typing = text

@@ -16,6 +16,7 @@ from xdpguard.tui.history import Floats, Snapshot
 from xdpguard.tui.reading import Place, Seen
 
 MOST = 1000  # rows that can be scrolled through
+_LEAST_FILL = 12  # cells that other columns leave to it, if they can
 FILL = "fill"  # the column that takes the remaining width
 
 Order = NDArray[np.intp]
@@ -90,10 +91,11 @@ def fitted(columns: Sequence[Column], width: int, longest: Sequence[int]) -> lis
     def left() -> int:
         return width - 1 - sum(size + 1 for size in wanted if size)
 
+    fills = columns[-1].title == FILL
     for spare, place in sorted(((column.spare, place) for place, column in enumerate(columns)), reverse=True):
-        if left() < 0 and spare:
+        if spare and left() < (_LEAST_FILL if fills else 0):
             wanted[place] = 0
-    if columns[-1].title == FILL:
+    if fills:
         wanted[-1] = max(0, left() - 1)
     elif left() < 0:
         place = max(range(len(wanted)), key=wanted.__getitem__)

@@ -94,15 +94,15 @@ class Interfaces:
     plots = False
     sorts = ("rate", "drop rate", "number")
     columns = (
-        Column("interface", 12),
-        Column("netns", 12, spare=3),
-        Column("mode", 7, spare=1),
-        Column("state", 8, spare=2),
+        Column("interface", 12, whole=True),
+        Column("netns", 12, whole=True, spare=1),
+        Column("mode", 7, spare=4),
+        Column("state", 8, spare=3),
         Column("packets/s", 10, True, "rate"),
-        Column("bit/s", 6, True, spare=4),
+        Column("bit/s", 6, True, spare=2),
         Column("drop/s", 7, True, "drop rate"),
         Column("drop", 5, True),
-        Column("guard", 6),
+        Column("guard", 8),
     )
 
     def order(self, shown: Shown, sort: str, /) -> Order:
@@ -126,6 +126,9 @@ class Interfaces:
         total = sum(rates[name] for name in VERDICTS)
         bits = 8 * sum(rates[f"bytes {name}"] for name in VERDICTS)
         active = it.active_since > 0 and shown.snapshot.reading.mode != "off"
+        guarded = Span("active" if active else "idle", "guard" if active else "dim")
+        if it.its.state != "attached":
+            guarded = Span(it.its.state, "drop")
         return [
             Span(it.its.name, "name"),
             Span(it.its.netns or "-"),
@@ -135,7 +138,7 @@ class Interfaces:
             rate_cell(bits),
             rate_cell(rates["drop"], "drop"),
             Span(share(rates["drop"], total), "drop" if rates["drop"] >= 0.5 else "dim"),
-            Span("active" if active else "idle", "guard" if active else "dim"),
+            guarded,
         ]
 
     def _rates(self, shown: Shown, place: int) -> dict[str, float]:

@@ -39,6 +39,7 @@ class View:
     glyphs: Glyphs = UNICODE
     snapshot: Snapshot | None = None
     place: Place | None = None
+    picked: bool = False  # the user chose the interface, or all
     pane: int = 0
     wanted: Filter = field(default_factory=Filter)
     paused: bool = False
@@ -50,15 +51,21 @@ class View:
     choices: dict[str, Choice] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.picked = self.place is not None
         self.choices = {pane.name: Choice(pane.sorts[0]) for pane in PANES}
 
     def take(self, snapshot: Snapshot) -> None:
-        """Show another snapshot. The selected interface stays selected while it exists, else all are shown."""
+        """Show another snapshot: of the interface that was picked while it exists, else of the only one, or of all."""
         self.snapshot = snapshot
+        places = [it.place for it in snapshot.reading.interfaces]
         usable = [it.place for it in snapshot.reading.interfaces if it.counts]
-        gone = self.place is None or seen_at(snapshot, self.place) is None
-        if gone and (usable or self.place is None):
-            self.place = None if not usable else usable[0] if len(usable) == 1 else ALL
+        if self.picked and (self.place in places or (self.place == ALL and len(places) > 1)):
+            return
+        self.picked = False
+        if len(usable) > 1:
+            self.place = ALL
+        elif self.place not in places:
+            self.place = usable[0] if usable else self.place if self.place != ALL else None
 
     def stale(self) -> str:
         """Return why the figures are not current; empty if they are."""
@@ -162,4 +169,8 @@ class View:
         if len(places) > 1:
             places.append(ALL)
         at = places.index(self.place) if self.place in places else -1
-        self.place = places[(at + 1) % len(places)]
+        self.pick(places[(at + 1) % len(places)])
+
+    def pick(self, place: Place) -> None:
+        """Show an interface, or ALL, for as long as it exists."""
+        self.place, self.picked = place, True
