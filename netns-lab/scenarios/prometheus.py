@@ -145,6 +145,9 @@ def panels(checks: Checks, server: Server) -> None:
         selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr]
         found = server.ask(f"label/{label}/values", **{"match[]": _filled(selector)})
         checks(bool(found), f"variable {variable['name']}", ", ".join(found))
+    floods = made["annotations"]["list"][0]
+    found = server.query(_filled(floods["expr"]))
+    checks(bool(found), f"annotation {floods['name']}", ", ".join(_titled(floods["titleFormat"], it) for it in found))
     total = full = 0
     for panel in made["panels"]:
         for target in panel.get("targets", []):
@@ -156,9 +159,14 @@ def panels(checks: Checks, server: Server) -> None:
     checks(full == total, "queries of the dashboard that return data", f"{full} of {total}")
 
 
+def _titled(title: str, series: dict[str, Any]) -> str:
+    """Return a title as Grafana shows it."""
+    return re.sub(r"{{(\w+)}}", lambda it: str(series["metric"].get(it[1], "")), title)
+
+
 def _filled(query: str) -> str:
     """Return a query as Grafana sends it, with everything selected."""
-    return re.sub(r"\$(job|instance|interface)\b", ".*", query.replace("$__rate_interval", "10s"))
+    return re.sub(r"\$(job|instance|netns|interface)\b", ".*", query.replace("$__rate_interval", "10s"))
 
 
 def main() -> int:

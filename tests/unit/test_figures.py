@@ -508,7 +508,7 @@ def test_the_command_prints_both(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_dashboard_is_one_for_grafana() -> None:
     made = json.loads(dashboard.dashboard())
     assert made["schemaVersion"] >= 39
-    assert [it["name"] for it in made["templating"]["list"]] == ["datasource", "job", "instance", "interface"]
+    assert [it["name"] for it in made["templating"]["list"]] == ["datasource", "job", "instance", "netns", "interface"]
     numbers = [panel["id"] for panel in made["panels"]]
     assert len(numbers) == len(set(numbers))
     taken: set[tuple[int, int]] = set()

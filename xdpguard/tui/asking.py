@@ -36,7 +36,7 @@ class Asking:
         if self._changer.busy:
             self._say("wait: a change is in progress", "notice")
         elif found and found[2] == crowd.PLACE:
-            words = "these are many sources, in a flood forged ones: the SYN guard answers them; / finds one of them"
+            words = "these are many sources, in a flood mostly forged: to block some stops nothing; / finds one of them"
             self._say(words, "notice")
         elif chosen is None:
             self._say("select a source first (table 2), or a rule (table 5)", "notice")
