@@ -13,6 +13,7 @@ import typer
 from xdpguard import units
 from xdpguard.cli import render
 from xdpguard.cli.places import key
+from xdpguard.cli.redraw import Redraw
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
@@ -28,7 +29,7 @@ _STATS_EXAMPLES = """
 \b
 Examples:
   xdpguard stats
-  xdpguard stats --watch 1           repeats every second, with rates; Ctrl-C ends it
+  xdpguard stats --watch 1           redrawn every second, with rates; Ctrl-C ends it
   xdpguard stats --json | jq '.interfaces.eth0.reasons.deny.packets'
 """
 _SYNS_EXAMPLES = """
@@ -51,7 +52,10 @@ def stats(
     watch: Annotated[
         float,
         typer.Option(
-            "--watch", metavar="SECONDS", show_default="once", help="Repeat every 0.1 to 86400 seconds, with rates."
+            "--watch",
+            metavar="SECONDS",
+            show_default="once",
+            help="Repeat every 0.1 to 86400 s, with rates; in place on a terminal.",
         ),
     ] = 0.0,
     as_json: _Json = False,
@@ -62,12 +66,15 @@ def stats(
     require_privileges()
     chosen = options(context)
     (before, lost), since = _read(chosen), time.monotonic()
-    _show(before, None, 0.0, as_json, lost)
+    screen = Redraw(bool(watch) and not as_json)
+    with screen.frame():
+        _show(before, None, 0.0, as_json, lost)
     try:
         while watch:
             select.select([], [], [], watch)
             (now, lost), moment = _read(chosen), time.monotonic()
-            _show(now, before, moment - since, as_json, lost)
+            with screen.frame():
+                _show(now, before, moment - since, as_json, lost)
             before, since = now, moment
     except KeyboardInterrupt:
         return

@@ -34,10 +34,10 @@ class Talkers:
         self.columns = (
             *head,
             Column("SYN/s", 6, True, "rate"),
-            Column("SYNs", 6, True, "syns", spare=1),
+            Column("SYNs", 6, True, "syns", spare=2),
             Column("drop/s", 7, True, "drop rate"),
-            Column("drops", 6, True, "drops", spare=2),
-            *([] if by == "destination" else [Column("rule", 11 if by == "source" else 6)]),
+            Column("drops", 6, True, "drops", spare=3),
+            *([] if by == "destination" else [Column("rule", 11 if by == "source" else 6, spare=1)]),
         )
 
     def order(self, shown: Shown, sort: str, /) -> Order:

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Output that is repeated: on a terminal each time replaces the one before, elsewhere they follow each other."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TextIO
+
+_UP, _END_OF_LINE, _BELOW = "\x1b[{}A", "\x1b[K", "\x1b[J"
+
+
+class _Frame(io.StringIO):
+    """Stands in for a terminal while a frame is written."""
+
+    encoding = property(lambda self: self._terminal.encoding)  # type: ignore[assignment]
+    errors = property(lambda self: self._terminal.errors)  # type: ignore[assignment]
+
+    def __init__(self, terminal: TextIO) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        """Return True: what is drawn is for a terminal."""
+        return True
+
+
+class Redraw:
+    """Draws frames over each other. The terminal keeps its modes, so nothing has to be restored; the last frame stays."""
+
+    def __init__(self, wanted: bool = True) -> None:
+        """``wanted``: False for output that machines read."""
+        self._in_place = wanted and sys.stdout.isatty()
+        self._height = 0  # lines of the last frame
+
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """Collect what is printed, notes included, and draw it over the last frame. A failure draws nothing."""
+        if not self._in_place:
+            yield
+            sys.stdout.flush()
+            return
+        written = _Frame(sys.stdout)
+        with redirect_stdout(written), redirect_stderr(written):
+            yield
+        lines = written.getvalue().splitlines()
+        room = shutil.get_terminal_size().lines - 1  # the cursor is below
+        if len(lines) > room:
+            left = len(lines) - room + 1
+            lines = [*lines[: room - 1], f"... {left} more lines: a taller terminal shows them"]
+        text = "".join(f"{line}{_END_OF_LINE}\n" for line in lines)
+        up = _UP.format(min(self._height, room)) if self._height else ""
+        sys.stdout.write(f"{up}{text}{_BELOW}")
+        sys.stdout.flush()
+        self._height = len(lines)
