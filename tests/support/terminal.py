@@ -166,8 +166,8 @@ class Terminal:
             self._clear(self._row, self._column)
         elif final == "J" and numbers in ("", "0"):
             self._clear(self._row, self._column)
-            for row in range(self._row + 1, len(self._cells)):
-                self._clear(row, 0)
+            for below in range(self._row + 1, len(self._cells)):
+                self._clear(below, 0)
         elif final == "J":
             self._cells = [[" "] * len(row) for row in self._cells]
 

@@ -16,8 +16,8 @@ _UP, _END_OF_LINE, _BELOW = "\x1b[{}A", "\x1b[K", "\x1b[J"
 class _Frame(io.StringIO):
     """Stands in for a terminal while a frame is written."""
 
-    encoding = property(lambda self: self._terminal.encoding)  # type: ignore[assignment]
-    errors = property(lambda self: self._terminal.errors)  # type: ignore[assignment]
+    encoding = property(lambda self: self._terminal.encoding)
+    errors = property(lambda self: self._terminal.errors)
 
     def __init__(self, terminal: TextIO) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _Frame(io.StringIO):
 
 
 class Redraw:
-    """Draws frames over each other. The terminal keeps its modes, so nothing has to be restored; the last frame stays."""
+    """Draws frames over each other, and leaves the last one. No mode of the terminal is set that would have to be reset."""
 
     def __init__(self, wanted: bool = True) -> None:
         """``wanted``: False for output that machines read."""
