@@ -29,7 +29,7 @@ class _Frame(io.StringIO):
 
 
 class Redraw:
-    """Draws frames over each other, and leaves the last one. No mode of the terminal is set that would have to be reset."""
+    """Draws frames over each other and leaves the last one. The modes of the terminal stay as they are."""
 
     def __init__(self, wanted: bool = True) -> None:
         """``wanted``: False for output that machines read."""
