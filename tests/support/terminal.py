@@ -184,6 +184,9 @@ class Terminal:
 
     def _put(self, letters: str) -> None:
         for letter in letters:
+            if self._column >= len(self._cells[0]):
+                self._row, self._column = self._row + 1, 0
+                self._scroll()
             if self._row < len(self._cells) and self._column < len(self._cells[self._row]):
                 self._cells[self._row][self._column] = letter
             self._column += 1

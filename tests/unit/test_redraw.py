@@ -37,6 +37,13 @@ def test_frames_replace_each_other_whatever_their_length() -> None:
         assert "?1049" not in terminal.output, "the terminal stays as it is"
 
 
+def test_lines_that_take_two_rows_of_the_terminal_are_counted_as_two() -> None:
+    with Terminal(command(2, 1), os.environ | {"TERM": "xterm"}, columns=12) as terminal:
+        terminal.sees("end")
+        lines = [line.rstrip() for line in terminal.text().splitlines() if line.strip()]
+        assert lines == ["round 1", "a note", "row 0 of rou", "nd 1", "end"]
+
+
 def test_a_frame_higher_than_the_terminal_says_what_is_left_out() -> None:
     with Terminal(command(40, 40), os.environ | {"TERM": "xterm"}, lines=10) as terminal:
         terminal.sees("end")

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from itertools import accumulate
 from typing import TextIO
 
 _UP, _END_OF_LINE, _BELOW = "\x1b[{}A", "\x1b[K", "\x1b[J"
+
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class _Frame(io.StringIO):
@@ -34,7 +38,7 @@ class Redraw:
     def __init__(self, wanted: bool = True) -> None:
         """``wanted``: False for output that machines read."""
         self._in_place = wanted and sys.stdout.isatty()
-        self._height = 0  # lines of the last frame
+        self._height = 0  # rows of the last frame
 
     @contextmanager
     def frame(self) -> Iterator[None]:
@@ -44,15 +48,17 @@ class Redraw:
             sys.stdout.flush()
             return
         written = _Frame(sys.stdout)
-        with redirect_stdout(written), redirect_stderr(written):
+        with redirect_stdout(written), redirect_stderr(written if sys.stderr.isatty() else sys.stderr):
             yield
+        columns, rows = shutil.get_terminal_size()
         lines = written.getvalue().splitlines()
-        room = shutil.get_terminal_size().lines - 1  # the cursor is below
-        if len(lines) > room:
-            left = len(lines) - room + 1
-            lines = [*lines[: room - 1], f"... {left} more lines: a taller terminal shows them"]
+        heights = [max(1, -(-len(_STYLE.sub("", line)) // columns)) for line in lines]
+        if sum(heights) >= rows:  # the cursor is below
+            kept = sum(1 for end in accumulate(heights) if end < rows - 1)
+            lines = [*lines[:kept], f"... {len(lines) - kept} more lines: a taller terminal shows them"]
+            heights = [*heights[:kept], 1]
         text = "".join(f"{line}{_END_OF_LINE}\n" for line in lines)
-        up = _UP.format(min(self._height, room)) if self._height else ""
+        up = _UP.format(min(self._height, rows - 1)) if self._height else ""
         sys.stdout.write(f"{up}{text}{_BELOW}")
         sys.stdout.flush()
-        self._height = len(lines)
+        self._height = sum(heights)

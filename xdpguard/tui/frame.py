@@ -49,9 +49,10 @@ HELP = (
     "  q or Ctrl-C         quit; the data plane keeps running",
     "",
     "  pass went on to the kernel, drop ended here, answer is a SYN cookie sent back.",
-    "  Tables 2 to 4 count initial SYNs of all interfaces that no rule dropped, as far",
-    "  as they are tracked (in a flood, most new ones are not), and drops, attributed",
-    "  by samples of them. Tables 5, 6 and 8 have the exact hits of rules, lists and",
+    "  Tables 2 to 4: initial SYNs of all interfaces that no rule dropped, as far as",
+    "  they are tracked (in a flood, most new ones are not), and drops, attributed by",
+    "  samples. 'others' are too many sources with too few SYNs to list: / finds one.",
+    "  Tables 5, 6 and 8 have the exact hits of rules, lists and",
     "  filters; whom a filter drops most of is known by samples.",
 )
 
