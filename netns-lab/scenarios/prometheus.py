@@ -236,7 +236,8 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
         bring("XdpguardGuardMuted")
         sysctl.write("net.ipv4.tcp_syncookies", "0", lab.server)
         bring("XdpguardNoCookies")
-        subprocess.run(["ip", "-n", lab.server, "link", "set", INTERFACE, "xdpdrv", "off"], check=True)
+        # A program that is only taken off is attached again at once.
+        subprocess.run(["ip", "-n", lab.server, "link", "del", INTERFACE], check=True)
         wait_for(lambda: "XdpguardDetached" in server.firing(), "the alert of an interface that is not protected")
         seen.add("XdpguardDetached")
         quiet = {name for name in _QUIET if not server.query(alerts[name])}

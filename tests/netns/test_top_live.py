@@ -140,7 +140,7 @@ def test_the_banner_of_a_flood_counts_the_clients_as_stats_does(lab: Lab, attach
             top.sees("others, \u22644 SYNs each")
         finally:
             sending.terminate()
-            sending.wait()
+            sending.communicate()
         top.until(lambda: "FLOOD" not in top.text(), "the end of the flood")
         assert top.end("q") == 0
         top.restored()
@@ -194,7 +194,8 @@ def test_figures_that_stop_are_stale_and_go_on(lab: Lab, attached: Command) -> N
             attached.ok("attach", "gone0", "--netns", lab.server)
             top.send("7")
             top.until(lambda: bool(top.line("gone0")), "gone0")
-            top.send("i")
+            top.sees("all 2 interfaces")
+            top.send("ii")
             top.sees(f"gone0 in {lab.server}")
         finally:
             subprocess.run(["ip", "-n", lab.server, "link", "del", "gone0"], check=True)
