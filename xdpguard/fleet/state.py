@@ -20,11 +20,15 @@ _BITS = 1 << 256
 
 
 class Message(NamedTuple):
-    """A change of one key, as the server numbered it; ``data`` is None where the key was deleted."""
+    """A change of one key, as the server numbered it; ``data`` is None where the key was deleted.
+
+    ``at``: when the server stored it, Unix time by its clock; 0 where nobody asked.
+    """
 
     sequence: int
     key: str
     data: bytes | None
+    at: float = 0.0
 
 
 class State:
@@ -113,7 +117,7 @@ class State:
         return [its[host] for its in self._by_target.values() if host in its]
 
     def _take(self, message: Message) -> Iterator[Target]:
-        sequence, name, data = message
+        sequence, name, data, _ = message
         known, before = self._held.get(name, (0, None))
         if sequence <= known:
             return
