@@ -111,25 +111,38 @@ class Connection:
         except NotFoundError:
             return None
 
-    async def purge(self, key: str, upto: int) -> None:
-        """Remove what the bucket of entries stores of a key up to a number, with nothing to tell of it."""
-        await self._js.purge_stream(f"KV_{BUCKET}", seq=upto + 1, subject=f"$KV.{BUCKET}.{key}")
+    async def forget(self, sequence: int) -> None:
+        """Remove one message of the entries' bucket, with nothing to tell of it; none of that number is no error.
+
+        A purge of its subject would do as well, but makes nats-server 2.9 skip messages for whoever is reading.
+        """
+        from nats.js.errors import APIError
+
+        with contextlib.suppress(APIError):
+            await self._js.delete_msg(f"KV_{BUCKET}", sequence)
 
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
-        from nats.js.api import KeyValueConfig, RePublish
+        from nats.js.api import DiscardPolicy, RePublish, StreamConfig
         from nats.js.errors import NotFoundError
 
-        again = RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>")
-        for config in (
-            KeyValueConfig(BUCKET, republish=again, max_value_size=8192, replicas=replicas),
-            KeyValueConfig(HOSTS, max_value_size=65536, replicas=replicas),
-            KeyValueConfig(SNAPSHOT, max_value_size=LARGEST_PART, replicas=replicas, direct=True),
-        ):
+        for bucket, largest in ((BUCKET, 8192), (HOSTS, 65_536), (SNAPSHOT, LARGEST_PART)):
+            name, keys = f"KV_{bucket}", f"$KV.{bucket}.>"
             try:
-                await self._js.stream_info(f"KV_{config.bucket}")
+                await self._js.stream_info(name)
             except NotFoundError:
-                await self._js.create_key_value(config)
+                config = StreamConfig(
+                    name,
+                    subjects=[keys],
+                    max_msgs_per_subject=1,
+                    max_msg_size=largest,
+                    discard=DiscardPolicy.NEW,
+                    num_replicas=replicas,
+                    allow_rollup_hdrs=True,
+                    allow_direct=bucket == SNAPSHOT,
+                    republish=RePublish(src=keys, dest=f"{LIVE}.>") if bucket == BUCKET else None,
+                )
+                await self._js.add_stream(config)
 
 
 @asynccontextmanager

@@ -72,7 +72,7 @@ class Keeper:
         await snapshot.publish(connection, place, self._rows.values(), gone)
         self._last, self._made_at = place.last, time.monotonic()
         for it in old:
-            await connection.purge(it.key, it.sequence)
+            await connection.forget(it.sequence)
             del self._rows[it.key]
 
     async def _follow(self, connection: Connection, stream: str, gone: int) -> None:

@@ -17,11 +17,15 @@ PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
 _WAIT = 5.0  # seconds for an answer of the server
 _BATCH = 5000  # messages that are asked for at a time
 _NO_MORE = ("404", "408")  # what the server answers where it has none, or fewer than were asked for
+_TRIES = 3
 _UNUSED = 30.0  # seconds after which the server forgets a reader that asks for nothing
 
 
 async def read(client: Client, js: JetStreamContext, bucket: str, keys: str, after: int) -> list[Message]:
-    """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
+    """Return the last change of each key, deletions as well; ``after``: only those with a greater number.
+
+    Raise TimeoutError if messages go all the time while it reads: it must have as many as the server says.
+    """
     from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
     stream = f"KV_{bucket}"
@@ -33,16 +37,20 @@ async def read(client: Client, js: JetStreamContext, bucket: str, keys: str, aft
         inactive_threshold=_UNUSED,
         mem_storage=True,
     )
-    info = await js.add_consumer(stream, config)
-    try:
-        asked = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}"
-        return await _pulled(client, asked, bucket, info.num_pending or 0)
-    finally:
-        await js.delete_consumer(stream, info.name)
+    for _ in range(_TRIES):
+        info = await js.add_consumer(stream, config)
+        count = info.num_pending or 0
+        try:
+            found = await _pulled(client, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", bucket, count)
+        finally:
+            await js.delete_consumer(stream, info.name)
+        if len(found) >= count:
+            return found
+    raise TimeoutError
 
 
 async def _pulled(client: Client, asked: str, bucket: str, count: int) -> list[Message]:
-    """Ask for so many messages, a batch at a time; fewer are all if some were removed meanwhile."""
+    """Ask for so many messages, a batch at a time; return fewer if some were removed meanwhile."""
     found: list[Message] = []
     came, ended = asyncio.Event(), False
 
