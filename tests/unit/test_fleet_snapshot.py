@@ -74,10 +74,10 @@ class Joined(list[str]):
             connection.read = counted  # type: ignore[method-assign]
             return await snapshot.read_all(connection, await connection.place(), self.refused.append)
 
-        state = State()
+        state = State("web9")
         state.become(engine.ask(work))
         self.digest = state.digest
-        super().__init__(sorted(str(it.key) for it in state.of("web9")))
+        super().__init__(sorted(str(it.key) for it in state.own.values()))
 
 
 def bucket(engine: Nats) -> list[Message]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One connection to the fleet's server: publish, read, listen. Only this and reading.py know the NATS library."""
+"""One connection to the fleet's server: publish, read, listen. The only module that knows the NATS library."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpguard.errors import MissingError, XdpguardError
-from xdpguard.fleet import reading
 from xdpguard.fleet.credentials import login_options, tls_options
 from xdpguard.fleet.keys import BUCKET, HOSTS, LARGEST_PART, LIVE, SNAPSHOT
+from xdpguard.fleet.reading import PENDING, pulled
 from xdpguard.fleet.state import Message
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Connection:
                 data = None if deleted else message.data
                 heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
 
-        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=reading.PENDING)
+        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=PENDING)
         await self._client.flush(round(_WAIT))
 
     async def place(self, bucket: str = BUCKET) -> Place:
@@ -96,8 +96,31 @@ class Connection:
         return Place(made, info.state.last_seq)
 
     async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
-        """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
-        return await reading.read(self._client, self._js, bucket, keys, after)
+        """Return the last change of each key, deletions as well; ``after``: only those with a greater number.
+
+        Raise TimeoutError if messages go all the time while it reads: it must have as many as the server says.
+        """
+        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+        stream = f"KV_{bucket}"
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.ALL,
+            opt_start_seq=after + 1 if after else None,
+            filter_subject=f"$KV.{bucket}.{keys}",
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=30.0,
+            mem_storage=True,
+        )
+        for _ in range(3):
+            info = await self._js.add_consumer(stream, config)
+            asked = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}"
+            try:
+                found = await pulled(self._client, asked, bucket, info.num_pending or 0)
+            finally:
+                await self._js.delete_consumer(stream, info.name)
+            if len(found) >= (info.num_pending or 0):
+                return found
+        raise TimeoutError
 
     async def value(self, bucket: str, key: str, newest: bool = True) -> bytes | None:
         """Return a key's value, None if there is none or no such bucket.
@@ -114,7 +137,7 @@ class Connection:
     async def forget(self, sequence: int) -> None:
         """Remove one message of the entries' bucket, with nothing to tell of it; none of that number is no error.
 
-        A purge of its subject would do as well, but makes nats-server 2.9 skip messages for whoever is reading.
+        A purge of its subject makes nats-server 2.9 skip messages for whoever is reading.
         """
         from nats.js.errors import APIError
 
@@ -123,7 +146,7 @@ class Connection:
 
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
-        from nats.js.api import DiscardPolicy, RePublish, StreamConfig
+        from nats.js.api import DiscardPolicy, RePublish
         from nats.js.errors import NotFoundError
 
         for bucket, largest in ((BUCKET, 8192), (HOSTS, 65_536), (SNAPSHOT, LARGEST_PART)):
@@ -131,8 +154,8 @@ class Connection:
             try:
                 await self._js.stream_info(name)
             except NotFoundError:
-                config = StreamConfig(
-                    name,
+                await self._js.add_stream(
+                    name=name,
                     subjects=[keys],
                     max_msgs_per_subject=1,
                     max_msg_size=largest,
@@ -142,7 +165,6 @@ class Connection:
                     allow_direct=bucket == SNAPSHOT,
                     republish=RePublish(src=keys, dest=f"{LIVE}.>") if bucket == BUCKET else None,
                 )
-                await self._js.add_stream(config)
 
 
 @asynccontextmanager
