@@ -66,7 +66,7 @@ def attached(_attached: Command) -> Iterator[Command]:
         (["block", "--port", "0/tcp"], "not a port"),
         (["block", "--port", "65536/tcp"], "not a port"),
         (["block", "--port", "80/sctp"], "not a port"),
-        (["block", "--port", "http"], "not a port"),
+        (["block", "--port", "nosuchservice"], "not a port"),
         (["block", "--port", "80/tcp,x"], "not a port"),
         (["block"], "no target"),
         (["allow"], "no target"),

@@ -166,6 +166,9 @@ def test_values_of_the_guard(words: list[str], meaning: dict[str, Any]) -> None:
         ("block 1.2.3.4 --for 10x", "'x' is not a unit"),
         # Commands and options.
         ("bloc 1.2.3.4", "did you mean 'block'"),
+        ("ban 1.2.3.4", "no such command 'ban'; xdpguard block drops packets from a source"),
+        ("export x.toml", "xdpguard rules --export FILE"),
+        ("flush", "xdpguard unblock --all"),
         ("block --form 1h", "did you mean --for"),
         ("block 1.2.3.4 --netns web", "for every interface of the instance"),
         ("block 1.2.3.4 --instance a/b", "not an instance name: 'a/b'"),

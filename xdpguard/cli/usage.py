@@ -9,8 +9,24 @@ from typing import Any
 from xdpguard.errors import UsageError
 
 _SUGGESTED = re.compile(r" ?\((Possible options: .*|Did you mean .*\?)\)$| (Did you mean .*\?)$")
+_UNKNOWN = re.compile(r"No such command '([^']*)'")
 # What is of an interface, typed at a command that is for a whole instance.
 _PLACE = ("--netns", "--interface", "-i")
+# What other tools call it.
+_ELSEWHERE = {
+    **dict.fromkeys(("ban", "deny", "drop", "reject"), "block drops packets from a source"),
+    **dict.fromkeys(("unban", "undrop"), "unblock removes a block"),
+    **dict.fromkeys(("accept", "permit", "whitelist"), "allow lets a source through"),
+    **dict.fromkeys(("load", "start", "enable", "up"), "attach IFACE begins, as a service: run"),
+    **dict.fromkeys(("unload", "stop", "disable", "down"), "detach IFACE ends it"),
+    **dict.fromkeys(("show", "list", "ls", "info"), "status, rules, lists show and filter list show what there is"),
+    **dict.fromkeys(("log", "logs", "tail", "monitor", "watch"), "events --follow shows drops, top the traffic"),
+    **dict.fromkeys(("export", "save", "dump"), "rules --export FILE writes rules and filters"),
+    **dict.fromkeys(("restore",), "import FILE reads rules and filters"),
+    **dict.fromkeys(("limit", "ratelimit", "rate-limit"), "filter add NAME MATCH --limit RATE limits packets"),
+    **dict.fromkeys(("flush", "clear", "reset"), "unblock --all removes all blocks"),
+    "version": "--version shows it",
+}
 _RULES = ("block", "unblock", "allow", "disallow", "rules", "lists", "filter")
 
 
@@ -24,6 +40,9 @@ def refused(error: Exception) -> UsageError | None:
     context: Any = getattr(error, "ctx", None)
     path = context.command_path if context else "xdpguard"
     message = words().strip()
+    unknown = _UNKNOWN.match(message)
+    if unknown and path == "xdpguard" and (instead := _ELSEWHERE.get(unknown[1])):
+        return UsageError(f"no such command '{unknown[1]}'", f"xdpguard {instead}")
     suggested = _SUGGESTED.search(message)
     see = f"see {path} --help"
     if suggested:
