@@ -83,10 +83,10 @@ def join_words() -> None:
 
 def _known(path: str, parameter: Any) -> Callable[[Any], Offers] | None:
     metavar = (parameter.metavar or "").strip("[].")
-    option = parameter.opts[0] if parameter.param_type_name == "option" else ""
+    options = parameter.opts if parameter.param_type_name == "option" else []
     for command in (path, path.partition(" ")[0], ""):
-        for name in (option, metavar):
-            if name and (command, name) in _VALUES:
+        for name in (*options, metavar):
+            if (command, name) in _VALUES:
                 return _VALUES[command, name]
     if {"FILE", "DIRECTORY"} & set(metavar.split("|")):
         return lambda context: ()  # so that the shell offers files
