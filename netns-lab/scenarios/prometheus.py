@@ -118,7 +118,7 @@ def values(checks: Checks, guard: Guard, server: Server) -> None:
     """Check that each counter Prometheus stored is between the readings of `stats` before and after."""
     before, begun = guard.stats(), time.time()
     sample = 'timestamp(xdpguard_packets_total{reason="pass"})'
-    wait_for(lambda: float(server.query(sample)[0]["value"][1]) > begun, "another scrape")
+    wait_for(lambda: any(float(it["value"][1]) > begun for it in server.query(sample)), "another scrape")
     stored = {
         (what, label): {it["metric"][label]: float(it["value"][1]) for it in server.query(query)}
         for what, label, query in (

@@ -146,7 +146,7 @@ def test_columns_that_are_worth_less_give_way_first() -> None:
         Column(FILL, 0),
     )
     assert fitted(columns, 60, [10, 1, 1, 0]) == [10, 6, 6, 33]
-    assert fitted(columns, 34, [10, 1, 1, 0]) == [10, 6, 0, 14]
+    assert fitted(columns, 38, [10, 1, 1, 0]) == [10, 6, 0, 18]
     assert fitted(columns, 26, [10, 1, 1, 0]) == [10, 0, 0, 13]
     assert fitted(columns[:3], 14, [39, 1, 1]) == [12, 0, 0], "only what has no other way is cut"
 

@@ -16,7 +16,7 @@ from xdpguard.tui.history import Floats, Snapshot
 from xdpguard.tui.reading import Place, Seen
 
 MOST = 1000  # rows that can be scrolled through
-_LEAST_FILL = 12  # cells that other columns leave to it, if they can
+_LEAST_FILL = 18  # cells that other columns leave to it, if they can
 FILL = "fill"  # the column that takes the remaining width
 
 Order = NDArray[np.intp]
