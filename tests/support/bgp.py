@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from tied import tied
+
 from support.command import Command
 from support.traffic import eventually
 
@@ -27,7 +29,7 @@ class Daemon:
     def __init__(self, netns: str, log: Path, words: list[str], environment: Mapping[str, str] | None = None) -> None:
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{netns}", "--", *words],
+                tied(["nsenter", f"--net=/run/netns/{netns}", "--", *words]),
                 env=os.environ | dict(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -122,7 +124,7 @@ class Bridge:
         self.log = command.state / "bridge.log"
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
-                command.line("bridge", "bgp", *words),
+                tied(command.line("bridge", "bgp", *words)),
                 env=command.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
