@@ -131,7 +131,7 @@ def chaos(server: Server, real: list[Real], hosts: int, count: int, seed: int, s
         if number % len(names) == 0:
             chosen.shuffle(names)
         name = names[number % len(names)]
-        its.happens(faults, name, Ban(server, BANNED[number % len(BANNED)], chosen.uniform(1, 6)))
+        its.happens(faults, name, Ban(server, BANNED[number % len(BANNED)], chosen.uniform(1, 5)))
         words = f"agree in {its.took[name][-1]:.1f} s, a ban outlives its end by {its.outlived[-1]:.2f} s"
         _tell(f"{number + 1} of {count}: {name}: {words}")
     return [*(_figure(name, found) for name, found in its.took.items()), _ends(its, len(real) * count)]

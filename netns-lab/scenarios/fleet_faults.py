@@ -11,6 +11,8 @@ from scenarios.fleet_hosts import Simulated
 from scenarios.fleet_parts import Real, Server, block, key_of, wait_for
 from scenarios.fleet_proxy import Proxy
 
+from xdpguard.policy.rule import NewRule
+
 _SKEW = 240  # seconds
 _LONG = 3600.0  # seconds; what ends sooner is a ban whose end is watched
 
@@ -104,7 +106,7 @@ class Faults:
     def _lasting(self) -> set[str]:
         """Targets in the bucket that do not end soon."""
         soon = time.time() + _LONG / 2
-        found = self._server.wanted().all_wanted()
+        found = [it for it in self._server.wanted().all_wanted() if isinstance(it, NewRule)]
         return {str(it.target) for it in found if it.expires is None or it.expires > soon}
 
     def _cut(self) -> None:
