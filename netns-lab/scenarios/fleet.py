@@ -3,7 +3,7 @@
 
 Real hosts are namespaces with a data plane and `xdpguard run` each. Simulated ones are everything but the kernel and
 the store. All share this machine with their server, so that times are upper bounds. With --chaos, random faults: after
-each of them all hosts must agree again.
+each of them all hosts must agree again, and bans end in time.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from xdpguard.fleet.client import Connection
 from xdpguard.fleet.state import Message, State
 
 _REAL = 3
+_CHAOS = 20  # simulated hosts that share the faults
 _PROCESSES = 4
 _IDLE = 20.0  # seconds in which an idle host is watched
 _EXAMPLES = """\
@@ -173,9 +174,11 @@ def measure(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> li
     server.ask(lambda it: it.make())
     for it in real:
         stack.callback(it.down)
+        if arguments.chaos:
+            it.ahead(0)
         it.up()
     if arguments.chaos:
-        return chaos(server, real, min(arguments.hosts, 40), arguments.chaos, arguments.seed, stack)
+        return chaos(server, real, min(arguments.hosts, _CHAOS), arguments.chaos, arguments.seed, stack)
     _tell("watching an idle host")
     figures = idle(real[0], server)
     real[-1].keep(server.folder / "operator.toml")

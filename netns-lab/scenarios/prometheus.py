@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.scraper import Server, end, wait_for
+from tied import tied
 from topology import CLIENTS4, INTERFACE, Lab
 
 from xdpguard.dataplane.sys import abi, kernel
@@ -92,7 +93,9 @@ class Guard:
         """Start ``xdpguard run``; yield the process and the address it serves at."""
         with self.log.open("wb") as log:
             line = self._line("run", "--config", str(self.config))
-            process = subprocess.Popen(line, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                tied(line), env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             found = wait_for(lambda: re.search(r"metrics: http://(\S+)/metrics", self.log.read_text()), "the service")
             yield process, found[1]
@@ -266,7 +269,7 @@ def _flooded(lab: Lab) -> Iterator[None]:
         flood = Path(__file__).parents[1] / "flood.py"
         for arguments in _FLOODS:
             line = [sys.executable, str(flood), *arguments, "--netns", lab.outside, "--seconds", str(_FLOOD)]
-            stack.callback(end, subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            stack.callback(end, subprocess.Popen(tied(line), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         yield
 
 

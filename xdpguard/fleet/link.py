@@ -214,12 +214,14 @@ class Link:
         if self._waiting is not None:
             self._waiting.append(message)
             return
+        if message.sequence <= self._last:  # again, or late: what it had put may have been deleted since
+            return
         if message.sequence > self._last + 1:
             self.gaps += 1
             self._missing, self._waiting = True, [message]
             self._wake.set()
             return
-        self._last = max(self._last, message.sequence)
+        self._last = message.sequence
         self._hand(Batch([message]))
 
     async def _send(self, connection: Connection) -> None:
