@@ -134,6 +134,7 @@ def test_colours_say_what_happened(full: Command) -> None:
     rules = screen(full, "rules --kind shadow", 120)
     assert re.search(r"\x1b\[2m192\.0\.2\.0/24\x1b\[0m", rules)
     assert "\x1b[32mOK: " in screen(full, "status", 120)
+    assert "\x1b[31m" + LONG + ": " in screen(full, f"explain {LONG}", 120), "blocked"
     assert "\x1b" not in screen(full, "status", 120, NO_COLOR="1")
     assert "\x1b" not in screen(full, "status", 120, TERM="dumb")
     assert "\x1b" not in screen(full, "--color never status", 120)
