@@ -53,14 +53,27 @@ packets and frames for guests; and the loopback interface. If a device of anothe
 What an enforced default cuts is not seen by the SYN guard: scans are counted by `default show`, and ban nobody.
 """
 
+_SHOW_EXAMPLES = """
+\b
+Examples:
+  xdpguard default show            by port and by source
+  xdpguard default show -n 50
+"""
+_PASS_EXAMPLES = """
+\b
+Examples:
+  xdpguard default pass            let everything pass again
+  xdpguard default pass --shadow   and go on counting what would be cut
+"""
+
 default_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_ABOUT)
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    default_app.command()(show)
+    default_app.command(epilog=_SHOW_EXAMPLES)(show)
     default_app.command(epilog=_DROP_EXAMPLES)(drop)
-    default_app.command("pass")(pass_)
+    default_app.command("pass", epilog=_PASS_EXAMPLES)(pass_)
     app.add_typer(default_app, name="default")
 
 

@@ -61,8 +61,10 @@ fleet_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
+    more = {status: " --json", top: " --count 50", mode: " shadow"}
     for command in (leave, status, top, mode, publish):
-        fleet_app.command()(command)
+        example = f"xdpguard fleet {command.__name__}{more.get(command, '')}"
+        fleet_app.command(epilog=f"\b\nExamples:\n  {example}")(command)
     fleet_setup.add_to(fleet_app)
     app.add_typer(fleet_app, name="fleet")
 

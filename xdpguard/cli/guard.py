@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SET_EXAMPLES = """
 \b
 Examples:
+  xdpguard guard set mode auto               with or without the sign =
   xdpguard guard set mode=always             answer every SYN with a cookie (needs net.ipv4.tcp_syncookies=2)
   xdpguard guard set mode=observe            count what it would do, and do nothing
   xdpguard guard set flood_rate=50000 hold=3s
@@ -33,12 +34,19 @@ Examples:
 A change takes effect at once on every interface of the instance, and is kept; no program is attached again.
 """
 
+_SHOW_EXAMPLES = """
+\b
+Examples:
+  xdpguard guard show
+  xdpguard guard show --json | jq .interfaces
+"""
+
 guard_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show the SYN guard, and change its policy.")
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    guard_app.command()(show)
+    guard_app.command(epilog=_SHOW_EXAMPLES)(show)
     guard_app.command("set", epilog=_SET_EXAMPLES)(change)
     app.add_typer(guard_app, name="guard")
 

@@ -29,6 +29,7 @@ _LOAD_EXAMPLES = """
 Examples:
   xdpguard lists load firehol firehol_level1.netset
   xdpguard lists load tor tor-exits.txt --strict     reject the file if a line is invalid
+  xdpguard lists load drop https://www.spamhaus.org/drop/drop.txt      once; run does not fetch it again
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
   xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
@@ -68,13 +69,18 @@ def register(app: typer.Typer) -> None:
     lists_app.command(epilog=_REMOVE_EXAMPLES)(remove)
     lists_app.command("drop", epilog=_REMOVE_EXAMPLES, hidden=True)(remove)  # its name in earlier versions
     lists_app.command(epilog=_SHOW_EXAMPLES)(show)
+    for name, command in (("ls", show), ("list", show), ("rm", remove), ("delete", remove)):
+        lists_app.command(name, hidden=True)(command)
     app.add_typer(lists_app, name="lists")
 
 
 def load(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the list.", show_default=False)],
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file, or - for standard input.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE|URL|-", help="A file, an https URL, or - for standard input.", show_default=False),
+    ],
     strict: Annotated[bool, typer.Option("--strict", help="Reject the file if a line is invalid.")] = False,
     force: Annotated[
         bool,
@@ -117,6 +123,7 @@ def load(
     from xdpguard.control.sources import read_source, read_stream
     from xdpguard.control.standing import Standing
     from xdpguard.lists.formats.request import Request
+    from xdpguard.net import web
 
     check_name(name)
     request = Request(form, column, prefix_column, allow_empty or force).checked()
@@ -126,7 +133,10 @@ def load(
     require_privileges()
     with _progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
-        if file != "-":
+        if web.is_url(file):
+            with web.fetched(file, step) as stream:
+                given = read_stream(file, stream, strict, step, request, file)
+        elif file != "-":
             given = read_source(Path(file), strict, step, request)
         elif sys.stdin is not None:
             given = read_stream("standard input", sys.stdin.buffer, strict, step, request)

@@ -14,6 +14,7 @@ from xdpguard import units
 from xdpguard.cli import output, render
 from xdpguard.cli.columns import REASON_COLUMNS, Column, Row, number, size, verdict_colour
 from xdpguard.cli.places import key
+from xdpguard.cli.redraw import Redraw
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
@@ -28,7 +29,8 @@ _STATS_EXAMPLES = """
 \b
 Examples:
   xdpguard stats
-  xdpguard stats --watch 1           repeats every second, with rates; Ctrl-C ends it
+  xdpguard stats eth0
+  xdpguard stats --watch 1           redrawn every second, with rates; Ctrl-C ends it
   xdpguard stats --json | jq '.interfaces.eth0.reasons.deny.packets'
 """
 _SYNS_EXAMPLES = """
@@ -48,10 +50,16 @@ def register(app: typer.Typer) -> None:
 
 def stats(
     context: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[IFACE]...", help="Only these interfaces.", show_default=False)
+    ] = None,
     watch: Annotated[
         float,
         typer.Option(
-            "--watch", metavar="SECONDS", show_default="once", help="Repeat every 0.1 to 86400 seconds, with rates."
+            "--watch",
+            metavar="SECONDS",
+            show_default="once",
+            help="Repeat every 0.1 to 86400 s, with rates; in place on a terminal.",
         ),
     ] = 0.0,
     as_json: Annotated[bool, output.json_option("Print JSON; with --watch, a line each time.")] = False,
@@ -62,13 +70,16 @@ def stats(
         raise UsageError("--watch is too short or too long", f"give {_SHORTEST_WATCH} to {_LONGEST_WATCH} seconds")
     require_privileges()
     chosen = options(context)
-    (before, lost), since = _read(chosen), time.monotonic()
-    _show(before, None, 0.0, as_json, lost)
+    (before, lost), since = _read(chosen, names), time.monotonic()
+    screen = Redraw(bool(watch) and not as_json)
+    with screen.frame():
+        _show(before, None, 0.0, as_json, lost)
     try:
         while watch:
             select.select([], [], [], watch)
-            (now, lost), moment = _read(chosen), time.monotonic()
-            _show(now, before, moment - since, as_json, lost)
+            (now, lost), moment = _read(chosen, names), time.monotonic()
+            with screen.frame():
+                _show(now, before, moment - since, as_json, lost)
             before, since = now, moment
     except KeyboardInterrupt:
         return
@@ -79,7 +90,7 @@ def syns(
     by: Annotated[
         Literal["tuple", "source", "destination", "port"], typer.Option("--by", help="What to group by.")
     ] = "tuple",
-    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many rows; 0 for all.")] = 20,
+    top: Annotated[int, typer.Option("--top", "-n", metavar="N", min=0, help="How many rows; 0 for all.")] = 20,
     as_json: output.Json = False,
     _output: output.Output = "",
 ) -> None:
@@ -104,7 +115,7 @@ def _nothing_attached() -> list[dict[str, str | int]]:
     raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
 
 
-def _read(chosen: Options) -> tuple[dict[str, Counters], dict[str, Presence]]:
+def _read(chosen: Options, names: list[str] | None = None) -> tuple[dict[str, Counters], dict[str, Presence]]:
     """Return the counters by interface, and which of these do not carry the program now, or not under that name."""
     from xdpguard.control.presence import presences
     from xdpguard.store.database import Store
@@ -115,6 +126,12 @@ def _read(chosen: Options) -> tuple[dict[str, Counters], dict[str, Presence]]:
         places = [it for it in presences(store).all if held.is_current(it.name, it.netns)]
     if not places:
         _nothing_attached()
+    if names:
+        known = {key(it.name, it.netns) for it in places}
+        wrong = next((name for name in names if not any(name in (it, it.partition("@")[0]) for it in known)), None)
+        if wrong is not None:
+            raise UsageError(f"{wrong} is not attached", f"attached: {', '.join(sorted(known))}")
+        places = [it for it in places if {it.name, key(it.name, it.netns)} & {*names}]
     lost = {key(it.name, it.netns): it for it in places if it.fault}
     return {key(it.name, it.netns): counters.read(held, it.name, it.netns) for it in places}, lost
 

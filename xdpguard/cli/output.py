@@ -30,6 +30,11 @@ _state = _State()
 def begin(context: typer.Context, colour: str) -> None:
     """Start a command. ``colour``: the value of --color."""
     _state.form, _state.tables = "", 0
+    choose(context, colour)
+
+
+def choose(context: typer.Context, colour: str) -> None:
+    """Let what is printed in a context have colours or not."""
     if colour not in _COLOURS:
         raise UsageError(f"--color {colour} is unknown", "give auto, always or never")
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") in ("dumb", "unknown")

@@ -65,7 +65,11 @@ def reader_gone(descriptor: int) -> bool:
 
 
 def failure(error: XdpguardError, verbose: bool) -> None:
-    """Print an error and its remedy in one line; with ``verbose`` also its details."""
+    """Print an error and its remedy in one line; with ``verbose`` also its details. Several errors have a line each."""
+    for each in getattr(error, "each", ()):
+        failure(each, verbose)
+    if hasattr(error, "each"):
+        return
     line = units.visible(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else ""))
     typer.echo(output.paint(line, "red"), err=True)
     if verbose and error.details:

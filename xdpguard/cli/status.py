@@ -15,11 +15,25 @@ if TYPE_CHECKING:
     from xdpguard.cli.answers.state import Status
     from xdpguard.cli.status_read import Found
 
+_STATUS_EXAMPLES = """
+\b
+Examples:
+  xdpguard status                    everything that is attached
+  xdpguard status -i eth0            one interface
+  xdpguard status --json | jq .degraded    why it exits with 1
+"""
+_DOCTOR_EXAMPLES = """
+\b
+Examples:
+  xdpguard doctor              what is missing, and how to get it
+  sudo xdpguard doctor --fix   what can be fixed safely is
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    app.command()(status)
-    app.command()(doctor)
+    app.command(epilog=_STATUS_EXAMPLES)(status)
+    app.command(epilog=_DOCTOR_EXAMPLES)(doctor)
 
 
 def status(

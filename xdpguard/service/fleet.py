@@ -105,8 +105,8 @@ class Fleet:
             return
         batches = self._link.taken()
         for batch in batches:
-            if batch.denied:
-                self._force.say("fleet: ", [batch.denied])
+            if batch.warning:
+                self._force.say("fleet: ", [batch.warning])
                 continue
             if batch.failed:
                 _log.warning(f"fleet: {batch.failed}")

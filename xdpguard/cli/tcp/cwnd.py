@@ -16,7 +16,7 @@ from xdpguard.cli.columns import Column, Row, number, size
 from xdpguard.cli.tcp import columns, loop, options
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
-from xdpguard.policy.target import parse_interval
+from xdpguard.policy.duration import parse_interval
 
 if TYPE_CHECKING:
     from xdpguard.tcp.cwnd import Sample

@@ -16,7 +16,7 @@ from xdpguard.cli import output
 from xdpguard.cli.places import OneNetns
 from xdpguard.errors import UsageError
 from xdpguard.net import netns as namespaces
-from xdpguard.policy.target import parse_interval
+from xdpguard.policy.duration import parse_interval
 from xdpguard.tcp.filters import Filter, parse_end, parse_port_range
 from xdpguard.tcp.names import ALL_STATES
 
