@@ -21,7 +21,7 @@ Examples:
   xdpguard rules --kind block
   xdpguard rules --sort hits --top 10
   xdpguard rules --match 203.0.113.0/24      the rules for sources inside it; or a part of a reason or an origin
-  xdpguard rules --expiring 1h --watch       what ends within the hour, again every 2 seconds
+  xdpguard rules --expiring 1h --watch 2     what ends within the hour, again every two seconds
   xdpguard rules --json | jq '.[] | select(.packets > 0)'
   xdpguard rules --export rules.toml     with reasons, origins and ends; read again by `import`
 """
