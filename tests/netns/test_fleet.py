@@ -158,6 +158,18 @@ def test_a_server_that_lost_everything_takes_no_ban_away(hosts: list[Host], engi
     assert eventually(lambda: set(other.rules()) == set(one.rules()) == {"203.0.113.1"})
 
 
+def test_status_says_when_all_is_again_as_it_was_told(hosts: list[Host], engine: Nats) -> None:
+    one = hosts[0]
+    one.command.ok("block", "--fleet", SOURCE)
+    assert eventually(lambda: agree(one, 1), 60), "all have told how they stand"
+    engine.kill()
+    engine.start(empty=True)
+    engine.ask(lambda it: it.make())
+    assert eventually(lambda: one.command.json("fleet", "status")["here"]["keeping"] is True)
+    one.command.ok("fleet", "publish")
+    assert eventually(lambda: one.command.json("fleet", "status")["here"]["keeping"] is False, 10), one.run.lines
+
+
 def test_what_is_broken_or_foreign_is_refused_and_said_once(hosts: list[Host], engine: Nats) -> None:
     one, other = hosts
     bad = {

@@ -108,7 +108,8 @@ def test_tables_fit_the_terminal(width: int, full: Command) -> None:
     """No line is wider than it, no address is broken, and what is left out is there with -o wide."""
     for words in ("status", "rules", "rules --kind shadow", "lists show", "filter list", "filter presets"):
         drawn = _COLOUR.sub("", screen(full, words, width))
-        lines = [line for line in drawn.splitlines() if not line.startswith("xdpguard: note:")]
+        # Sentences are as long as they are: notes, and the sum of the rules.
+        lines = [line for line in drawn.splitlines() if not re.match(r"xdpguard: note:|[\d,]+ rules: ", line)]
         assert len(lines) >= 3, words
         assert max(map(len, lines)) <= width, max(lines, key=len)
         whole = full.ok(*words.split(), "-o", "wide")
@@ -134,6 +135,7 @@ def test_colours_say_what_happened(full: Command) -> None:
     rules = screen(full, "rules --kind shadow", 120)
     assert re.search(r"\x1b\[2m192\.0\.2\.0/24\x1b\[0m", rules)
     assert "\x1b[32mOK: " in screen(full, "status", 120)
+    assert "\x1b[31m" + LONG + ": " in screen(full, f"explain {LONG}", 120), "blocked"
     assert "\x1b" not in screen(full, "status", 120, NO_COLOR="1")
     assert "\x1b" not in screen(full, "status", 120, TERM="dumb")
     assert "\x1b" not in screen(full, "--color never status", 120)

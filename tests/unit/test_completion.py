@@ -96,6 +96,8 @@ def bash(environment: dict[str, str]) -> Iterator[Terminal]:
         ("tcp trace --state CLOSE_", "tcp trace --state CLOSE_WAIT"),
         ("lists load x /etc/host", "lists load x /etc/host"),
         ("help gu", "help guard"),
+        ("rules -o w", "rules -o wide"),
+        ("--color al", "--color always"),
     ],
 )
 def test_bash(bash: Terminal, typed: str, seen: str) -> None:

@@ -83,10 +83,10 @@ def join_words() -> None:
 
 def _known(path: str, parameter: Any) -> Callable[[Any], Offers] | None:
     metavar = (parameter.metavar or "").strip("[].")
-    option = parameter.opts[0] if parameter.param_type_name == "option" else ""
+    options = parameter.opts if parameter.param_type_name == "option" else []
     for command in (path, path.partition(" ")[0], ""):
-        for name in (option, metavar):
-            if name and (command, name) in _VALUES:
+        for name in (*options, metavar):
+            if (command, name) in _VALUES:
                 return _VALUES[command, name]
     if {"FILE", "DIRECTORY"} & set(metavar.split("|")):
         return lambda context: ()  # so that the shell offers files
@@ -245,7 +245,9 @@ _VALUES: dict[tuple[str, str], Callable[[Any], Offers]] = {
     ("", "NETNS"): _namespaces,
     ("", "REASON"): _reasons,
     ("", "KEY=VALUE"): _guard_keys,
-    ("", "FORMAT"): _formats,
+    ("lists", "--format"): _formats,
+    ("", "--output"): lambda context: _plain(("wide", "tsv", "json")),
+    ("", "--color"): lambda context: _plain(("auto", "always", "never")),
     ("", "FORM"): lambda context: _plain(("gobgp", "exabgp")),
     ("", "MODE"): lambda context: _plain(("enforce", "shadow")),
     ("", "STATE"): _states,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import health, places, probing, render
+from xdpguard.cli import health, output, places, probing, render
 from xdpguard.cli.explain_what import Asked, Toward
 from xdpguard.cli.explained import address_lines, packet_lines
 from xdpguard.cli.session import Options, controller, options, pins
@@ -119,8 +119,9 @@ def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
     if as_json:
         render.print_json(found)
         return
-    for text in address_lines(found):
-        render.say(text)
+    colour: output.Colour = "red" if found.outcome == "deny" else "green" if found.outcome == "allow" else ""
+    for number, text in enumerate(address_lines(found)):
+        render.say(text, "" if number else colour)
     for text in late:
         render.note(text)
 
@@ -155,8 +156,9 @@ def _explain_packet(
     if as_json:
         render.print_json(found)
         return
+    verdicts: dict[str, output.Colour] = {"DROP": "red", "PASS": "green"}
     for text in packet_lines(found, subject.label):
-        render.say(text)
+        render.say(text, verdicts.get(found.verdict, "") if text.startswith("  verdict ") else "", found.verdict)
 
 
 def _frame(text: str) -> bytes:

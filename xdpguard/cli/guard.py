@@ -76,7 +76,7 @@ def show(context: typer.Context, as_json: output.Json = False, _output: output.O
     if not interfaces:
         render.say("nothing is attached; attach with: xdpguard attach IFACE")
     for name, it in interfaces.items():
-        render.say(f"{name}: {_sentence(it)}")
+        render.say(f"{name}: {_sentence(it)}", "red" if it.active and it.mode != "always" else "")
         if it.passed:
             render.say(f"  segments without a socket pass: {', '.join(it.passed)}")
         for note in it.notes:

@@ -14,6 +14,7 @@ from xdpguard import units
 from xdpguard.cli import output, render
 from xdpguard.cli.columns import REASON_COLUMNS, Column, Row, number, size, verdict_colour
 from xdpguard.cli.places import key
+from xdpguard.cli.redraw import Redraw
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
@@ -29,7 +30,7 @@ _STATS_EXAMPLES = """
 Examples:
   xdpguard stats
   xdpguard stats eth0
-  xdpguard stats --watch 1           repeats every second, with rates; Ctrl-C ends it
+  xdpguard stats --watch 1           redrawn every second, with rates; Ctrl-C ends it
   xdpguard stats --json | jq '.interfaces.eth0.reasons.deny.packets'
 """
 _SYNS_EXAMPLES = """
@@ -55,7 +56,10 @@ def stats(
     watch: Annotated[
         float,
         typer.Option(
-            "--watch", metavar="SECONDS", show_default="once", help="Repeat every 0.1 to 86400 seconds, with rates."
+            "--watch",
+            metavar="SECONDS",
+            show_default="once",
+            help="Repeat every 0.1 to 86400 s, with rates; in place on a terminal.",
         ),
     ] = 0.0,
     as_json: Annotated[bool, output.json_option("Print JSON; with --watch, a line each time.")] = False,
@@ -67,12 +71,15 @@ def stats(
     require_privileges()
     chosen = options(context)
     (before, lost), since = _read(chosen, names), time.monotonic()
-    _show(before, None, 0.0, as_json, lost)
+    screen = Redraw(bool(watch) and not as_json)
+    with screen.frame():
+        _show(before, None, 0.0, as_json, lost)
     try:
         while watch:
             select.select([], [], [], watch)
             (now, lost), moment = _read(chosen, names), time.monotonic()
-            _show(now, before, moment - since, as_json, lost)
+            with screen.frame():
+                _show(now, before, moment - since, as_json, lost)
             before, since = now, moment
     except KeyboardInterrupt:
         return

@@ -41,12 +41,15 @@ def json_line(value: object) -> str:
     return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
 
 
-def say(text: str, colour: output.Colour = "") -> None:
+def say(text: str, colour: output.Colour = "", only: str = "") -> None:
     """Print lines on standard output; what could steer a terminal is shown as escapes.
 
-    ``colour``: of all of it. With -o tsv they go to standard error, so that standard output holds tables alone.
+    ``colour``: of all of it, or of the first place that has ``only``. With -o tsv they go to standard error, so that
+    standard output holds tables alone.
     """
-    typer.echo(output.paint(units.visible(text, keep="\n"), colour), err=output.form() == "tsv")
+    text = units.visible(text, keep="\n")
+    before, part, after = text.partition(only) if only else ("", text, "")
+    typer.echo(before + output.paint(part, colour) + after, err=output.form() == "tsv")
 
 
 def note(text: str) -> None:

@@ -106,6 +106,9 @@ class Foreign:
             ((it.address, it.words) for it in needed),
         )
         its = _Sorted(self.origin, judge, wanted, self._now())
+        if whole:
+            origins.forget_unwanted(self._store, self._rules.mode, self.origin, set(its.keys))
+            origins.forget_unwanted(self._store, self._others.mode, self.origin, ())
         keys, names = (None, None) if whole else (its.keys, its.names)
         held, moved = (
             origins.parts_of(self._store, entries.mode, self.origin, keys) for entries in (self._rules, self._others)

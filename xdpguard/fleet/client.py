@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpguard.errors import MissingError, XdpguardError
 from xdpguard.fleet.credentials import login_options, tls_options
-from xdpguard.fleet.keys import BUCKET, HOSTS, LIVE
+from xdpguard.fleet.keys import BUCKET, HOSTS, LARGEST_PART, LIVE, SNAPSHOT
+from xdpguard.fleet.reading import PENDING, pulled
 from xdpguard.fleet.state import Message
 
 if TYPE_CHECKING:
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     from xdpguard.policy.fleet import Fleet
 
 _WAIT = 5.0  # seconds for an answer of the server
-_BATCH = 5000  # messages that are asked for at a time
 _AT_ONCE = 256  # keys that are published without waiting for each
 _PING = 10  # seconds; a server that misses two is gone
-_PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
 
 
 class Unreachable(XdpguardError):
@@ -87,7 +86,7 @@ class Connection:
                 data = None if deleted else message.data
                 heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
 
-        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
+        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=PENDING)
         await self._client.flush(round(_WAIT))
 
     async def place(self, bucket: str = BUCKET) -> Place:
@@ -97,7 +96,10 @@ class Connection:
         return Place(made, info.state.last_seq)
 
     async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
-        """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
+        """Return the last change of each key, deletions as well; ``after``: only those with a greater number.
+
+        Raise TimeoutError if messages go all the time while it reads: it must have as many as the server says.
+        """
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
         stream = f"KV_{bucket}"
@@ -109,48 +111,60 @@ class Connection:
             inactive_threshold=30.0,
             mem_storage=True,
         )
-        info = await self._js.add_consumer(stream, config)
+        for _ in range(3):
+            info = await self._js.add_consumer(stream, config)
+            asked = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}"
+            try:
+                found = await pulled(self._client, asked, bucket, info.num_pending or 0)
+            finally:
+                await self._js.delete_consumer(stream, info.name)
+            if len(found) >= (info.num_pending or 0):
+                return found
+        raise TimeoutError
+
+    async def value(self, bucket: str, key: str, newest: bool = True) -> bytes | None:
+        """Return a key's value, None if there is none or no such bucket.
+
+        ``newest``: as the leader of a cluster has it; else as any server has it, which is faster.
+        """
+        from nats.js.errors import NotFoundError
+
         try:
-            return await self._pulled(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", bucket, info.num_pending or 0)
-        finally:
-            await self._js.delete_consumer(stream, info.name)
+            return (await self._js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)).data
+        except NotFoundError:
+            return None
 
-    async def _pulled(self, asked: str, bucket: str, count: int) -> list[Message]:
-        """Ask for so many messages, a batch at a time: some ten times faster than the library's own fetch."""
-        found: list[Message] = []
-        came = asyncio.Event()
+    async def forget(self, sequence: int) -> None:
+        """Remove one message of the entries' bucket, with nothing to tell of it; none of that number is no error.
 
-        async def took(message: Msg) -> None:
-            if not (message.headers or {}).get("Status"):  # else the server says that there is no more
-                found.append(_stored(message, bucket))
-            came.set()
+        A purge of its subject makes nats-server 2.9 skip messages for whoever is reading.
+        """
+        from nats.js.errors import APIError
 
-        inbox = self._client.new_inbox()
-        source = await self._client.subscribe(inbox, cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
-        goal = 0
-        while len(found) < count:
-            came.clear()  # before asking: what comes while it asks is not to be waited for
-            if len(found) >= goal:
-                goal = min(count, len(found) + _BATCH)
-                await self._client.publish(asked, b'{"batch":%d}' % (goal - len(found)), reply=inbox)
-            await asyncio.wait_for(came.wait(), _WAIT)
-        await source.unsubscribe()
-        return found
+        with contextlib.suppress(APIError):
+            await self._js.delete_msg(f"KV_{BUCKET}", sequence)
 
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
-        from nats.js.api import KeyValueConfig, RePublish
+        from nats.js.api import DiscardPolicy, RePublish
         from nats.js.errors import NotFoundError
 
-        again = RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>")
-        for config in (
-            KeyValueConfig(BUCKET, republish=again, max_value_size=8192, replicas=replicas),
-            KeyValueConfig(HOSTS, max_value_size=65536, replicas=replicas),
-        ):
+        for bucket, largest in ((BUCKET, 8192), (HOSTS, 65_536), (SNAPSHOT, LARGEST_PART)):
+            name, keys = f"KV_{bucket}", f"$KV.{bucket}.>"
             try:
-                await self._js.stream_info(f"KV_{config.bucket}")
+                await self._js.stream_info(name)
             except NotFoundError:
-                await self._js.create_key_value(config)
+                await self._js.add_stream(
+                    name=name,
+                    subjects=[keys],
+                    max_msgs_per_subject=1,
+                    max_msg_size=largest,
+                    discard=DiscardPolicy.NEW,
+                    num_replicas=replicas,
+                    allow_rollup_hdrs=True,
+                    allow_direct=bucket == SNAPSHOT,
+                    republish=RePublish(src=keys, dest=f"{LIVE}.>") if bucket == BUCKET else None,
+                )
 
 
 @asynccontextmanager
@@ -234,15 +248,3 @@ def run(settings: Fleet, work: Callable[[Connection], Awaitable[Any]]) -> Any:
             return await work(connection)
 
     return asyncio.run(once())
-
-
-def _stored(message: Msg, bucket: str) -> Message:
-    """Convert a message of a stream, whose number is in its subject for an answer.
-
-    That is $JS.ACK.STREAM.CONSUMER.N.NUMBER..., in newer servers with a domain and an account before the stream.
-    """
-    headers = message.headers or {}
-    deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
-    parts = message.reply.split(".")
-    number = int(parts[5 if len(parts) == 9 else 7])
-    return Message(number, message.subject.removeprefix(f"$KV.{bucket}."), None if deleted else message.data)

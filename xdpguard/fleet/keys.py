@@ -15,6 +15,8 @@ from xdpguard.policy.target import MAPPED, Prefix
 FleetKind = Literal["block", "allow", "filter"]
 KINDS: tuple[FleetKind, ...] = ("block", "allow", "filter")
 BUCKET, HOSTS = "xdpguard", "xdpguard-hosts"  # of entries, and of how each host stands
+SNAPSHOT = "xdpguard-snapshot"  # of all entries at once, in parts; see snapshot.py
+LARGEST_PART = 128 << 10  # bytes of a part: a thousand hosts that read one each are 128 MB for the server
 LIVE = "xdpguard.live"  # subjects under which the server publishes each change of the entries again
 SETTLED = "operator.settled.stream"  # the key that names the stream which hosts are to follow exactly
 OPERATOR = "operator"  # the publisher of entries that belong to no host

@@ -34,9 +34,10 @@ class FleetTls(Struct, frozen=True, forbid_unknown_fields=True):
 class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     """``[fleet]``: without a server, what ``fleet join`` has recorded holds; ``mode`` without a value, too.
 
-    ``name``: under which this host publishes, by default its host name. ``share_bans``: whether the guard's bans are
-    published. ``ban_after``: the number of hosts whose guards must ban a source before it is banned here as well; 0:
-    each ban that is shared counts. The rest: see ForeignLimits.
+    ``name``: under which this host publishes, by default its host name. ``keeper``: whether this host keeps the
+    snapshot from which hosts join, for which it needs an operator's credentials. ``share_bans``: whether the guard's
+    bans are published. ``ban_after``: the number of hosts whose guards must ban a source before it is banned here as
+    well; 0: each ban that is shared counts. The rest: see ForeignLimits.
     """
 
     server: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     credentials: str = ""
     tls: FleetTls = field(default_factory=FleetTls)
     mode: Mode | None = None
+    keeper: bool = False
     share_bans: bool = False
     ban_after: Annotated[int, Meta(ge=0, le=10_000)] = 0
     max_entries: Annotated[int, Meta(ge=1, le=1_000_000)] = 100_000

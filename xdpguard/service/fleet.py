@@ -105,8 +105,8 @@ class Fleet:
             return
         batches = self._link.taken()
         for batch in batches:
-            if batch.denied:
-                self._force.say("fleet: ", [batch.denied])
+            if batch.warning:
+                self._force.say("fleet: ", [batch.warning])
                 continue
             if batch.failed:
                 _log.warning(f"fleet: {batch.failed}")
@@ -175,7 +175,8 @@ class Fleet:
         standing = hosts.Standing(link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known)
         before = hosts.recorded(store)
         changed = now != self._told
-        if before is None or (before.connected, before.failed) != (standing.connected, standing.failed) or changed:
+        shown = (standing.connected, standing.failed, now)
+        if before is None or (before.connected, before.failed, msgspec.structs.replace(before.state, at=0.0)) != shown:
             hosts.record(store, standing)
         age = time.monotonic() - self._told_at
         if link.connected and self._force.known and (age >= _SELDOM or (changed and age >= _OFTEN)):

@@ -26,7 +26,7 @@ def due(store: Store, state: State, its: Settings) -> Iterator[tuple[str, bytes 
     """
     bans = _bans(store) if its.share_bans else {}
     late = time.time() - parse_duration(its.clock_skew) - _GRACE
-    for record in state.of(its.name):
+    for record in state.own.values():
         ended = record.entry.expires is not None and record.entry.expires < late
         if ended or (record.origin == GUARD and record.key.target not in bans):
             yield str(record.key), None

@@ -46,6 +46,15 @@ def forget_lapsed(store: Store, mode: Mode, origin: str, kind: Kind, targets: Co
         )
 
 
+def forget_unwanted(store: Store, mode: Mode, origin: str, wanted: Collection[Key]) -> None:
+    """The same for all but these rules, so that what nobody wants any more does not return when the clock is set."""
+    found = store.execute("SELECT kind, target FROM lapsed WHERE mode = ? AND source = ?", (mode, origin))
+    query = "DELETE FROM lapsed WHERE mode = ? AND source = ? AND kind = ? AND target = ?"
+    if gone := [key for key in found if key not in wanted]:
+        with store.transaction():
+            store.execute_many(query, ((mode, origin, *key) for key in gone))
+
+
 def _of_one(store: Store, mode: Mode, origin: str, key: Key) -> list[tuple[str, float | None]]:
     query = " UNION ALL ".join(
         f"SELECT reason, expires FROM {table} WHERE mode = ? AND kind = ? AND target = ? AND source = ?"

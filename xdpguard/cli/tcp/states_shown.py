@@ -81,7 +81,7 @@ class View:
         for it in found:
             for hint in it.hints:
                 where = f"{it.part.place.name}: " if it.part.place.name else ""
-                render.say(f"! {where}{hint.text}")
+                render.say(f"! {where}{hint.text}", "yellow")
         loop.write([])
         return fresh
 

@@ -85,11 +85,14 @@ def write(pins: Pins, policy: bytes) -> None:
 
 
 class InForce(NamedTuple):
-    """The policy in force: its mode, and what only the controller switches on and off."""
+    """The policy in force: its mode, what only the controller switches on and off, and whether it limits connections
+    by source.
+    """
 
     mode: str
     options: bool
     scan: bool
+    connections: bool = False
 
 
 def in_force(pins: Pins) -> bytes:
@@ -104,7 +107,7 @@ def read(pins: Pins) -> InForce:
     """Read the policy in force."""
     policy = GuardPolicy.from_buffer_copy(in_force(pins))
     mode = next((name for name, number in _MODES.items() if number == policy.mode), "off")
-    return InForce(mode, bool(policy.options), bool(policy.scan))
+    return InForce(mode, bool(policy.options), bool(policy.scan), bool(policy.connections.interval))
 
 
 def _mask(length: int, width: int) -> bytes:
