@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import Command
+from support.fleet import Host
 from support.nats import Nats
 from support.patience import patient
-from support.service import Run, Service
+from support.service import Run
 from support.traffic import Echo, client_address, eventually, works
 from topology import INTERFACE, SERVER4, Lab
 
@@ -38,28 +38,6 @@ def labs() -> Iterator[list[Lab]]:
 def engine(tmp_path: Path) -> Iterator[Nats]:
     with Nats(tmp_path) as made:
         yield made
-
-
-class Host:
-    """A host of the fleet."""
-
-    def __init__(self, lab: Lab, state: Path, name: str, engine: Nats) -> None:
-        self.lab = lab
-        self.command = Command(state)
-        self.command.ok("attach", INTERFACE, "--netns", lab.server)
-        self.command.ok("fleet", "join", engine.url, "--name", name)
-        self.run = self.start()
-
-    def start(self) -> Run:
-        self.run = Service(self.command)
-        assert self.run.says("fleet: connected"), self.run.lines
-        return self.run
-
-    def drops(self) -> bool:
-        return not works(self.lab, 4, "tcp", 3)
-
-    def rules(self) -> dict[str, str]:
-        return {it["target"]: it["source"] for it in self.command.json("rules")}
 
 
 @pytest.fixture
@@ -181,7 +159,7 @@ def test_what_is_broken_or_foreign_is_refused_and_said_once(hosts: list[Host], e
         "version 2",
         "another target than its key",
         "not Unix times",
-        "none of block, allow and filter",
+        "none of block, allow, filter and list",
         "shorter than /16",
         "ended 1h",
         "allow = false",

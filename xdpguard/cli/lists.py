@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, health, render, undoing
-from xdpguard.cli.loaded import report, report_reading
+from xdpguard.cli import entries, fleet_lists, health, render, undoing
+from xdpguard.cli.fleet_entries import OnFleet
+from xdpguard.cli.loaded import progress, report, report_reading
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
+from xdpguard.policy.rule import FLEET
 
 if TYPE_CHECKING:
     from xdpguard.control.results import ListHits
@@ -32,6 +33,7 @@ Examples:
   xdpguard lists load tor tor-exits.txt --strict     reject the file if a line is invalid
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
+  xdpguard lists load drop drop.txt --fleet          on all hosts of the fleet
   xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
 \b
 A file that allows two readings is refused; --format, --column and --prefix-column decide. Entries that have an end
@@ -48,6 +50,7 @@ _REMOVE_EXAMPLES = """
 \b
 Examples:
   xdpguard lists remove firehol
+  xdpguard lists remove drop --fleet                 on all hosts of the fleet
 """
 _SHOW_EXAMPLES = """
 \b
@@ -109,6 +112,8 @@ def load(
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Load it even if it has no entries.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing: show how the file is read.")] = False,
     confirm: undoing.Confirm = "",
+    on_fleet: OnFleet = False,
+    credentials: fleet_lists.Credentials = None,
     as_json: _Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
@@ -121,11 +126,13 @@ def load(
 
     check_name(name)
     request = Request(form, column, prefix_column, allow_empty or force).checked()
+    own = {"--shadow": shadow, "--dry-run": dry_run, "--confirm": confirm, "--json": as_json}
+    fleet_lists.check_alone(on_fleet, credentials, own)
     if dry_run and confirm:
         raise UsageError("--confirm and --dry-run cannot be combined", "leave out --confirm: nothing is changed")
     command = None if dry_run else undoing.of_command(context, confirm)
     require_privileges()
-    with _progress() as step:
+    with progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
         if file != "-":
             given = read_source(Path(file), strict, step, request)
@@ -133,6 +140,9 @@ def load(
             given = read_stream("standard input", sys.stdin.buffer, strict, step, request)
         else:
             raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
+        if on_fleet:
+            fleet_lists.load(context, name, given, force, credentials)
+            return
         with ruleset(options(context), read_only=dry_run, command=command) as found:
             loader = Loader(found.shadow_lists if shadow else found.lists, step, dry_run)
             ready = loader.prepare(name, given, "cli", force)
@@ -156,8 +166,14 @@ def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to remove.", show_default=False)],
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow lists only; enforced lists stay.")] = False,
     confirm: undoing.Confirm = "",
+    on_fleet: OnFleet = False,
+    credentials: fleet_lists.Credentials = None,
 ) -> None:
     """Remove lists: all that are named, or none."""
+    fleet_lists.check_alone(on_fleet, credentials, {"--shadow": shadow, "--confirm": confirm})
+    if on_fleet:
+        fleet_lists.remove(context, list(dict.fromkeys(names)), credentials)
+        return
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         real = {} if shadow else {it.name: it for it in found.lists.stored.all()}
         counting = {it.name: it for it in found.shadow_lists.stored.all()}
@@ -175,6 +191,10 @@ def remove(
         render.say(f"removed {what}: {render.counted(it.entries, 'entry', 'entries')}")
         if it.source == "config":
             render.note(f"{it.name} is in the configuration file, and is loaded again with it")
+        if it.source == FLEET:
+            render.note(
+                f"{it.name} is the fleet's, and comes again; on all hosts: xdpguard lists remove {it.name} --fleet"
+            )
 
 
 def show(
@@ -224,15 +244,3 @@ def _say_ends(found: Iterable[ListHits], kind: str) -> None:
     for item in found:
         if text := entries.ends_words(item.its, bool(kind)):
             render.say(f"{kind}{item.its.name}: {text}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show progress on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield status.update

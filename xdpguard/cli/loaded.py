@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -71,3 +73,15 @@ def _summary(done: Loaded) -> str:
     given, stored = render.counted(its.given, "entry", "entries"), render.counted(its.entries, "prefix", "prefixes")
     counts = f"{given}{twice}, as {stored}{was}{skipped}{left_out}"
     return f"{its.name}: {counts} ({its.format}: {done.reading})"
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Show progress on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update

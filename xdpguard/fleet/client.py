@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpguard.errors import MissingError, XdpguardError
 from xdpguard.fleet.credentials import login_options, tls_options
-from xdpguard.fleet.keys import BUCKET, HOSTS, LIVE
+from xdpguard.fleet.keys import BUCKET, HOSTS, LISTS, LIVE
+from xdpguard.fleet.pulling import PENDING, WAIT, change, pulled
 from xdpguard.fleet.state import Message
 
 if TYPE_CHECKING:
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
 
     from xdpguard.policy.fleet import Fleet
 
-_WAIT = 5.0  # seconds for an answer of the server
 _BATCH = 5000  # messages that are asked for at a time
+_PART, _PARTS = 128 << 10, 32  # bytes of a part of an object, and parts that are asked for at a time
 _AT_ONCE = 256  # keys that are published without waiting for each
 _PING = 10  # seconds; a server that misses two is gone
-_PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
 
 
 class Unreachable(XdpguardError):
@@ -46,7 +46,7 @@ class Connection:
     def __init__(self, client: Client, refusals: list[str]) -> None:
         self._client = client
         self._refusals = refusals
-        self._js: JetStreamContext = client.jetstream(timeout=_WAIT)
+        self._js: JetStreamContext = client.jetstream(timeout=WAIT)
 
     @property
     def server(self) -> str:
@@ -55,19 +55,24 @@ class Connection:
 
     async def publish(self, bucket: str, key: str, data: bytes | None) -> int:
         """Put a key, or delete it; return the number that the server gave the change."""
-        before = len(self._refusals)
         headers = {"KV-Operation": "DEL"} if data is None else None
-        sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _WAIT, headers=headers))
+        subject = f"$KV.{bucket}.{key}"
+        done = await self._permitted(self._js.publish(subject, data or b"", WAIT, headers=headers), subject, key)
+        return int(done.seq)
+
+    async def _permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
+        """Publish. Raise Unreachable as soon as the server refuses a subject that contains this."""
+        before, sent = len(self._refusals), asyncio.ensure_future(work)
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
-            subject = f"$KV.{bucket}.{key}".lower()  # as the library gives the server's words
-            if any(subject in it.lower() for it in self._refusals[before:]) and not sent.done():
+            refused = (it.lower() for it in self._refusals[before:])  # the library gives the server's words so
+            if any(subject.lower() in it for it in refused) and not sent.done():
                 sent.cancel()
                 raise Unreachable(
-                    f"the fleet's server does not let this host publish {key}",
+                    f"the fleet's server does not let this host publish {what}",
                     "a host publishes under its own name only; an operator's credentials may do more",
                 )
-        return (await sent).seq
+        return await sent
 
     async def publish_all(self, bucket: str, rows: Mapping[str, bytes | None]) -> None:
         """Put or delete many keys."""
@@ -87,8 +92,8 @@ class Connection:
                 data = None if deleted else message.data
                 heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
 
-        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
-        await self._client.flush(round(_WAIT))
+        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=PENDING)
+        await self._client.flush(round(WAIT))
 
     async def place(self, bucket: str = BUCKET) -> Place:
         """Return where the bucket is."""
@@ -98,48 +103,52 @@ class Connection:
 
     async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
         """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
+        found = await self._stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)
+        return [change(it, bucket) for it in found]
+
+    async def put_list(self, name: str, data: bytes) -> str:
+        """Put what a list holds into the object store, in place of what it held; return the object's name there."""
+        store = await self._js.object_store(LISTS)
+        done = await self._permitted(store.put(name, data), LISTS, "lists")
+        return str(done.nuid)
+
+    async def drop_list(self, name: str) -> None:
+        """Delete what a list holds from the object store."""
+        from nats.js.errors import NotFoundError
+
+        with contextlib.suppress(NotFoundError):
+            store = await self._js.object_store(LISTS)
+            await self._permitted(store.delete(name), LISTS, "lists")
+
+    async def fetch(self, name: str, size: int) -> bytes:
+        """Return an object, or more than ``size`` bytes if it is larger. The store's parts have 128 KiB each."""
+        parts = await self._stored(f"OBJ_{LISTS}", f"$O.{LISTS}.C.{name}", most=size // _PART + 2, batch=_PARTS)
+        return b"".join(it.data for it in parts)
+
+    async def _stored(
+        self, stream: str, subject: str, after: int = 0, most: int | None = None, batch: int = _BATCH
+    ) -> list[Msg]:
+        """Return messages of a stream, ``most`` of them, with greater numbers than ``after``, a batch at a time."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-        stream = f"KV_{bucket}"
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.ALL,
             opt_start_seq=after + 1 if after else None,
-            filter_subject=f"$KV.{bucket}.{keys}",
+            filter_subject=subject,
             ack_policy=AckPolicy.NONE,
             inactive_threshold=30.0,
             mem_storage=True,
         )
         info = await self._js.add_consumer(stream, config)
         try:
-            return await self._pulled(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", bucket, info.num_pending or 0)
+            count = min(info.num_pending or 0, info.num_pending or 0 if most is None else most)
+            return await pulled(self._client, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", count, batch)
         finally:
             await self._js.delete_consumer(stream, info.name)
 
-    async def _pulled(self, asked: str, bucket: str, count: int) -> list[Message]:
-        """Ask for so many messages, a batch at a time: some ten times faster than the library's own fetch."""
-        found: list[Message] = []
-        came = asyncio.Event()
-
-        async def took(message: Msg) -> None:
-            if not (message.headers or {}).get("Status"):  # else the server says that there is no more
-                found.append(_stored(message, bucket))
-            came.set()
-
-        inbox = self._client.new_inbox()
-        source = await self._client.subscribe(inbox, cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
-        goal = 0
-        while len(found) < count:
-            came.clear()  # before asking: what comes while it asks is not to be waited for
-            if len(found) >= goal:
-                goal = min(count, len(found) + _BATCH)
-                await self._client.publish(asked, b'{"batch":%d}' % (goal - len(found)), reply=inbox)
-            await asyncio.wait_for(came.wait(), _WAIT)
-        await source.unsubscribe()
-        return found
-
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
-        from nats.js.api import KeyValueConfig, RePublish
+        from nats.js.api import KeyValueConfig, ObjectStoreConfig, RePublish
         from nats.js.errors import NotFoundError
 
         again = RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>")
@@ -151,11 +160,15 @@ class Connection:
                 await self._js.stream_info(f"KV_{config.bucket}")
             except NotFoundError:
                 await self._js.create_key_value(config)
+        try:
+            await self._js.stream_info(f"OBJ_{LISTS}")
+        except NotFoundError:
+            await self._js.create_object_store(LISTS, ObjectStoreConfig(replicas=replicas))
 
 
 @asynccontextmanager
 async def connected(
-    settings: Fleet, on_lost: Callable[[], None] = lambda: None, wait: float = _WAIT
+    settings: Fleet, on_lost: Callable[[], None] = lambda: None, wait: float = WAIT
 ) -> AsyncIterator[Connection]:
     """Connect to the first server that answers; ``on_lost`` is called when the connection is lost, and it stays so.
 
@@ -234,15 +247,3 @@ def run(settings: Fleet, work: Callable[[Connection], Awaitable[Any]]) -> Any:
             return await work(connection)
 
     return asyncio.run(once())
-
-
-def _stored(message: Msg, bucket: str) -> Message:
-    """Convert a message of a stream, whose number is in its subject for an answer.
-
-    That is $JS.ACK.STREAM.CONSUMER.N.NUMBER..., in newer servers with a domain and an account before the stream.
-    """
-    headers = message.headers or {}
-    deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
-    parts = message.reply.split(".")
-    number = int(parts[5 if len(parts) == 9 else 7])
-    return Message(number, message.subject.removeprefix(f"$KV.{bucket}."), None if deleted else message.data)

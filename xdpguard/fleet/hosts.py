@@ -17,7 +17,7 @@ class HostState(msgspec.Struct, frozen=True):
     ``entries``: keys in the bucket; ``wanted``: targets; ``held``: rules and filters of the fleet that are in force
     there; ``refused``: those it may not put in force; ``broken``: keys with a value that is none; ``keeping``:
     it keeps what it had, because the server lost its data; ``floods``: interfaces with a flood now; ``bans``: of its
-    guard; ``at``: Unix time.
+    guard; ``lists``: of the fleet, in force there, each with the first 8 digits of its digest; ``at``: Unix time.
     """
 
     v: int = 1
@@ -32,17 +32,21 @@ class HostState(msgspec.Struct, frozen=True):
     keeping: bool = False
     floods: tuple[str, ...] = ()
     bans: int = 0
+    lists: dict[str, str] = {}
     at: float = 0.0
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """How `run` found the fleet last. ``failed``: why the server could not be used; ``heard``: Unix time, 0: never."""
+    """How `run` found the fleet last. ``failed``: why the server could not be used; ``heard``: Unix time, 0: never;
+    ``lists``: those that are refused here, each with why.
+    """
 
     connected: bool = False
     failed: str = ""
     gaps: int = 0
     heard: float = 0.0
     state: HostState = HostState()
+    lists: dict[str, str] = {}
 
 
 def decode(data: bytes) -> HostState | None:

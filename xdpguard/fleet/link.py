@@ -19,8 +19,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
+from xdpguard.fleet import objects
 from xdpguard.fleet.client import Connection, Unreachable, connected
 from xdpguard.fleet.keys import BUCKET
+from xdpguard.fleet.message import FleetList
 from xdpguard.fleet.state import Message
 from xdpguard.policy.fleet import Fleet
 from xdpguard.policy.target import Prefix, parse_prefix
@@ -42,7 +44,7 @@ class Batch(NamedTuple):
     """What came from the fleet. ``stream``: of a whole snapshot, which stream it is of; else empty.
 
     ``sent``: what was published; ``failed``: why the server cannot be used, when that changes; ``denied``: what it does
-    not let this host publish.
+    not let this host publish; ``lists``: what was fetched.
     """
 
     messages: Collection[Message] = ()
@@ -50,6 +52,7 @@ class Batch(NamedTuple):
     sent: Collection[Sending] = ()
     failed: str = ""
     denied: str = ""
+    lists: Collection[objects.Fetched] = ()
 
 
 class Link:
@@ -73,6 +76,7 @@ class Link:
         self._stopping = False
         self._lost = self._missing = False
         self._sending: deque[Sending] = deque()
+        self._fetching = objects.Fetching(lambda found: self._hand(Batch(lists=[found])))
         self._thread = threading.Thread(target=self._main, name="fleet", daemon=True)
         self._thread.start()
 
@@ -94,6 +98,11 @@ class Link:
         """Publish; a batch tells what was. Without a connection nothing is, and nothing is remembered."""
         self._sending.extend(sendings)
         self._poke()
+
+    def fetch(self, its: FleetList, most: int) -> None:
+        """Fetch a list, which has so many entries at most; a batch tells what came of it, however long it takes."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._fetching.add, its, most)
 
     def again(self) -> None:
         """Read a whole snapshot again."""
@@ -157,6 +166,13 @@ class Link:
         await connection.listen(self._heard)
         await self._catch_up(connection)
         self.connected = True
+        fetching = asyncio.ensure_future(self._fetching.run(connection, lambda: self._lost))
+        try:
+            await self._follow(connection)
+        finally:
+            fetching.cancel()
+
+    async def _follow(self, connection: Connection) -> None:
         check = time.monotonic() + random.uniform(_CHECK / 2, _CHECK)
         while not self._stopping and not self._lost:
             self._wake.clear()

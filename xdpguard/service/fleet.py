@@ -27,6 +27,7 @@ from xdpguard.policy.model import Policy
 from xdpguard.policy.rule import FLEET, GUARD
 from xdpguard.service import fleet_own
 from xdpguard.service.fleet_force import Force
+from xdpguard.service.fleet_lists import FleetLists
 from xdpguard.service.floods import name_of
 from xdpguard.service.log import in_words
 from xdpguard.service.needs import Needs
@@ -55,6 +56,7 @@ class Fleet:
         self._settings: Settings | None = None
         self._link: Link | None = None
         self._force: Force | None = None
+        self._lists: FleetLists | None = None
         self._places: Collection[str] = ("",)
         self._failed = self._fault = ""
         self._deleted: set[str] = set()  # keys that this host itself deletes
@@ -69,7 +71,7 @@ class Fleet:
         """Disconnect."""
         if self._link is not None:
             self._link.close()
-        self._link = self._force = None
+        self._link = self._force = self._lists = None
         self._status.fleet = None
 
     def look(
@@ -83,6 +85,7 @@ class Fleet:
         if self._link is None or self._force is None:
             return
         self._force.pend(stored.outbox(session.store))
+        self._follow_lists(session)
         self._report(session, interfaces)
 
     def share(self, session: Controller) -> None:
@@ -101,7 +104,7 @@ class Fleet:
 
     def drain(self) -> None:
         """Put in force what came."""
-        if self._force is None or self._link is None:
+        if self._force is None or self._link is None or self._lists is None:
             return
         batches = self._link.taken()
         for batch in batches:
@@ -113,12 +116,13 @@ class Fleet:
             elif self._failed and not batch.stream:
                 _log.info("fleet: connected again")
             self._failed = batch.failed
+            self._lists.took(batch.lists)
             if batch.messages or batch.stream:
                 self._force.take(batch.messages, batch.stream, self._deleted)
             if batch.stream:
                 _log.info(f"fleet: connected; it wants {len(self._force.state):,} entries")
         sent = [it for batch in batches for it in batch.sent]
-        if not sent and not self._force.due:
+        if not sent and not self._force.due and not self._lists.due:
             return
         try:
             with self._session() as session:
@@ -127,11 +131,16 @@ class Fleet:
                         for it in sent:
                             stored.published(session.store, it.key, (it.data or b"").decode())
                 self._force.apply(session, self._places, self._needs.found, self._link.addresses)
+                self._follow_lists(session)
             self._fault = ""
         except Exception as error:  # tried again with the next message, and each second
             if in_words(error) != self._fault:
                 self._fault = in_words(error)
                 _log.error(f"fleet: what it wants could not be put in force: {self._fault}")
+
+    def _follow_lists(self, session: Controller) -> None:
+        if self._lists is not None and self._force is not None and self._force.known and not self._force.due:
+            self._lists.follow(session, self._force.state.lists, self._force.keeping, self._places)
 
     def _follow(self, wanted: Settings | None) -> None:
         from xdpguard.fleet.link import Link  # loads asyncio
@@ -142,6 +151,7 @@ class Fleet:
             _log.info("this host has left its fleet")
             return
         self._link, self._force = Link(wanted), Force(wanted)
+        self._lists = FleetLists(wanted, self._link.fetch)
         _log.info(f"fleet: host {wanted.name}, {wanted.mode} mode, server {', '.join(wanted.server)}")
 
     def _report(self, session: Controller, interfaces: Iterable[Interface]) -> None:
@@ -154,17 +164,20 @@ class Fleet:
         its, state, store = self._settings, self._force.state, session.store
         mode = its.limits.mode
         held = origins.count_of(store, mode, FLEET) + sum(it.source == FLEET for it in session.filters.stored.all())
+        lists = self._lists.held if self._lists else {}
+        refused = self._lists.refused if self._lists else {}
         now = hosts.HostState(
             version=__version__,
             mode=mode,
             digest=state.digest,
             entries=state.keys,
             wanted=len(state),
-            held=held,
-            refused=len(self._force.refused),
+            held=held + len(lists),
+            refused=len(self._force.refused) + len(refused),
             broken=len(state.broken),
             keeping=self._force.keeping,
             floods=tuple(self._floods(interfaces)),
+            lists={name: digest[:8] for name, digest in lists.items()},
             bans=origins.count_of(store, "enforce", GUARD),
         )
         link, waiting = self._link, len(stored.outbox(store))
@@ -172,7 +185,9 @@ class Fleet:
             link.connected, now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard
         )
         known = msgspec.structs.replace(now, at=time.time())
-        standing = hosts.Standing(link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known)
+        standing = hosts.Standing(
+            link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known, refused
+        )
         before = hosts.recorded(store)
         changed = now != self._told
         if before is None or (before.connected, before.failed) != (standing.connected, standing.failed) or changed:
