@@ -80,7 +80,7 @@ def test_a_list_is_in_force_everywhere_until_it_is_removed(hosts: list[Host], en
     assert eventually(lambda: one.command.json("fleet", "status")["lists"]["bad"]["hosts"] == 2, 60), status
     assert "list bad: 2 entries, held by 2 of 2 hosts" in one.command.ok("fleet", "status")
     # Another list of this name takes its place as a whole.
-    one.command.ok("lists", "load", "bad", file(one, "203.0.113.0/24", "198.18.0.0/16"), "--fleet")
+    one.command.ok("lists", "load", "bad", file(one, "203.0.113.0/24", "192.0.2.0/24"), "--fleet")
     assert eventually(lambda: not other.drops()), other.run.lines
     assert lists(other) == lists(one) == {"bad": 2}
     assert "removed bad on all hosts" in one.command.ok("lists", "remove", "bad", "--fleet")

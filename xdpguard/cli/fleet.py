@@ -111,7 +111,7 @@ def leave(context: typer.Context) -> None:
 def status(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Show how this host and all others of the fleet stand, and whether they know the same."""
+    """Show how all hosts stand, and whether they know the same."""
     from xdpguard.fleet import client, hosts, settings
     from xdpguard.fleet.keys import HOSTS, OPERATOR
     from xdpguard.fleet.state import Message
@@ -147,7 +147,7 @@ def top(
     count: Annotated[int, typer.Option("--count", min=1, max=1000, help="How many to show.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Rank sources by how many hosts have blocked them for the fleet, by hand or by their guards."""
+    """Rank sources by how many hosts block them for the fleet."""
     from xdpguard.cli.answers.fleet import ranked
     from xdpguard.fleet import client, settings
 
@@ -167,7 +167,7 @@ def top(
 def mode(
     context: typer.Context, wanted: Annotated[str, typer.Argument(metavar="enforce|shadow", help="What it does here.")]
 ) -> None:
-    """Enforce the fleet's entries on this host, or only count what they would drop."""
+    """Enforce the fleet's entries on this host, or only count."""
     import msgspec
 
     from xdpguard.fleet import settings
