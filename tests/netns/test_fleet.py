@@ -257,6 +257,22 @@ def test_a_ban_is_in_force_soon(hosts: list[Host], engine: Nats) -> None:
     assert sorted(times)[10] < patient(0.5)
 
 
+def test_drops_of_all_hosts_are_summed(hosts: list[Host]) -> None:
+    one, other = hosts
+    one.command.ok("block", "--fleet", SOURCE)
+    assert eventually(other.drops), other.run.lines
+
+    def summed() -> bool:
+        assert one.drops()
+        assert other.drops()
+        found = one.command.json("fleet", "status")
+        rates = [its["drops"].get("deny", 0) for its in found["hosts"].values()]
+        return len(rates) == 2 and all(rates) and abs(found["totals"]["drops"]["deny"] - sum(rates)) < 0.2
+
+    assert eventually(summed, 150), one.command.json("fleet", "status")
+    assert "packets/s dropped on all hosts; 0 bans by guards, 1 sources blocked" in one.command.ok("fleet", "status")
+
+
 def test_filters_and_allow_rules_where_a_host_takes_them(hosts: list[Host]) -> None:
     one, other = hosts
     assert "filters = false" in one.command.refused(1, "filter", "add", "sw", "tcp dport 7000", "--drop", "--fleet")
@@ -297,7 +313,7 @@ def test_what_is_measured_of_it(hosts: list[Host], engine: Nats) -> None:
     file = one.command.state / "guard.toml"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    file.write_text(f'[metrics]\nlisten = "127.0.0.1:{port}"\n')
+    file.write_text(f'[metrics]\nlisten = "127.0.0.1:{port}"\n[fleet]\ntotals = true\n')
     one.command.ok("attach", INTERFACE, "--netns", one.lab.server, "--config", str(file))
     one.run.signal(signal.SIGHUP)
     assert one.run.says(f"metrics: http://127.0.0.1:{port}"), one.run.lines
@@ -314,5 +330,10 @@ def test_what_is_measured_of_it(hosts: list[Host], engine: Nats) -> None:
         'xdpguard_fleet_entries{of="broken"} 1.0',
         "xdpguard_fleet_outbox 0.0",
         "xdpguard_fleet_gaps_total 0.0",
+        'xdpguard_fleet_hosts{state="heard"} 2.0',
+        'xdpguard_fleet_hosts{state="silent"} 0.0',
+        'xdpguard_fleet_hosts{state="flooded"} 0.0',
+        "xdpguard_fleet_floods 0.0",
+        "xdpguard_fleet_sources 1.0",
     }
-    assert eventually(lambda: wanted <= set(shown()), 30), shown()
+    assert eventually(lambda: wanted <= set(shown()), 90), shown()

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from xdpguard.errors import XdpguardError
 from xdpguard.fleet import objects
 from xdpguard.fleet.client import Connection, Unreachable, connected
-from xdpguard.fleet.keys import BUCKET
+from xdpguard.fleet.keys import BUCKET, HOSTS
 from xdpguard.fleet.message import FleetList
 from xdpguard.fleet.state import Message
 from xdpguard.policy.fleet import Fleet
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     """What came from the fleet. ``stream``: of a whole snapshot, which stream it is of; else empty.
 
     ``sent``: what was published; ``failed``: why the server cannot be used, when that changes; ``denied``: what it does
-    not let this host publish; ``lists``: what was fetched.
+    not let this host publish; ``lists``: what was fetched; ``hosts``: how all stand.
     """
 
     messages: Collection[Message] = ()
@@ -53,6 +53,7 @@ class Batch(NamedTuple):
     failed: str = ""
     denied: str = ""
     lists: Collection[objects.Fetched] = ()
+    hosts: Collection[Message] = ()
 
 
 class Link:
@@ -190,6 +191,8 @@ class Link:
 
     async def _check(self, connection: Connection) -> None:
         """Notice a last message that never came, and a stream that was made anew."""
+        if self.settings.totals:
+            self._hand(Batch(hosts=await connection.read(HOSTS)))
         seen = self._last
         place = await connection.place()
         if place.stream != self._stream or place.last > max(seen, self._last):

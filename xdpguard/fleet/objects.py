@@ -91,6 +91,8 @@ async def fetched(connection: Connection, its: FleetList, most: int) -> Fetched:
         data = await connection.fetch(its.object, its.size)
     except Exception as error:  # whatever the library raises
         return Fetched(its, None, f"the server does not give it: {error or type(error).__name__}")
+    if not data:
+        return Fetched(its, None, "the server does not have it")
     if len(data) != its.size or digest_of(data) != its.digest:
         return Fetched(its, None, "what the server has of it has another digest")
     try:

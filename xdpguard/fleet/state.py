@@ -54,6 +54,11 @@ class State:
         return len(self._by_target)
 
     @property
+    def sources(self) -> int:
+        """How many sources anybody blocks."""
+        return sum(kind == "block" for kind, _ in self._by_target)
+
+    @property
     def digest(self) -> str:
         """A digest of all wanted targets and their ends, the same on all hosts that hold the same. 16 hex digits.
 

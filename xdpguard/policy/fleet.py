@@ -36,7 +36,8 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``name``: under which this host publishes, by default its host name. ``share_bans``: whether the guard's bans are
     published. ``ban_after``: the number of hosts whose guards must ban a source before it is banned here as well; 0:
-    each ban that is shared counts. ``max_list_entries``: that its lists may have together. The rest: see ForeignLimits.
+    each ban that is shared counts. ``max_list_entries``: that its lists may have together.
+    ``totals``: whether the metrics of `run` have the sums over all hosts. The rest: see ForeignLimits.
     """
 
     server: tuple[str, ...] = ()
@@ -53,6 +54,7 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     allow: bool = False
     filters: bool = False
     clock_skew: str = "5m"
+    totals: bool = False
 
     @property
     def limits(self) -> ForeignLimits:

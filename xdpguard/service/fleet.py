@@ -14,8 +14,6 @@ import msgspec
 from xdpguard import __version__
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
-from xdpguard.errors import XdpguardError
 from xdpguard.fleet import hosts
 from xdpguard.fleet.keys import BUCKET, HOSTS
 from xdpguard.fleet.settings import settings
@@ -25,10 +23,9 @@ from xdpguard.net.links import Link as Interface
 from xdpguard.policy.fleet import Fleet as Settings
 from xdpguard.policy.model import Policy
 from xdpguard.policy.rule import FLEET, GUARD
-from xdpguard.service import fleet_own
+from xdpguard.service import fleet_own, fleet_sums
 from xdpguard.service.fleet_force import Force
 from xdpguard.service.fleet_lists import FleetLists
-from xdpguard.service.floods import name_of
 from xdpguard.service.log import in_words
 from xdpguard.service.needs import Needs
 from xdpguard.store import fleet as stored
@@ -61,6 +58,9 @@ class Fleet:
         self._failed = self._fault = ""
         self._deleted: set[str] = set()  # keys that this host itself deletes
         self._told = hosts.HostState()
+        self._drops = fleet_sums.Drops(pins)
+        self._others = fleet_sums.Others()
+        self._sums = hosts.HostState()  # what costs more to find, as it was published last
         self._told_at = float("-inf")
 
     def filenos(self) -> list[int]:
@@ -72,6 +72,7 @@ class Fleet:
         if self._link is not None:
             self._link.close()
         self._link = self._force = self._lists = None
+        self._others = fleet_sums.Others()
         self._status.fleet = None
 
     def look(
@@ -117,6 +118,7 @@ class Fleet:
                 _log.info("fleet: connected again")
             self._failed = batch.failed
             self._lists.took(batch.lists)
+            self._others.take(batch.hosts)
             if batch.messages or batch.stream:
                 self._force.take(batch.messages, batch.stream, self._deleted)
             if batch.stream:
@@ -176,33 +178,39 @@ class Fleet:
             refused=len(self._force.refused) + len(refused),
             broken=len(state.broken),
             keeping=self._force.keeping,
-            floods=tuple(self._floods(interfaces)),
+            floods=tuple(fleet_sums.floods(self._pins, interfaces)),
             lists={name: digest[:8] for name, digest in lists.items()},
             bans=origins.count_of(store, "enforce", GUARD),
         )
         link, waiting = self._link, len(stored.outbox(store))
         self._status.fleet = FleetFigures(
-            link.connected, now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard
+            link.connected,
+            now.wanted,
+            held,
+            now.refused,
+            now.broken,
+            waiting,
+            link.gaps,
+            link.heard,
+            self._others.totals(),
         )
-        known = msgspec.structs.replace(now, at=time.time())
+        changed, age = now != self._told, time.monotonic() - self._told_at
+        due = age >= _SELDOM or ((changed or bool(now.floods)) and age >= _OFTEN)
+        if due:
+            self._sums = hosts.HostState(drops=self._drops.rates(interfaces), sources=state.sources)
+        sums = self._sums
+        known = msgspec.structs.replace(now, drops=sums.drops, sources=sums.sources, at=time.time())
         standing = hosts.Standing(
             link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known, refused
         )
         before = hosts.recorded(store)
-        changed = now != self._told
-        if before is None or (before.connected, before.failed) != (standing.connected, standing.failed) or changed:
+        if before is None or changed or _as_told(before) != _as_told(standing):
             hosts.record(store, standing)
-        age = time.monotonic() - self._told_at
-        if link.connected and self._force.known and (age >= _SELDOM or (changed and age >= _OFTEN)):
+        if link.connected and self._force.known and due:
             self._told, self._told_at = now, time.monotonic()
             hosts.record(store, standing)
             link.publish([Sending(HOSTS, its.name, msgspec.json.encode(known))])
 
-    def _floods(self, interfaces: Iterable[Interface]) -> Iterable[str]:
-        for it in interfaces:
-            try:
-                state = guard.read(self._pins, it.name, it.netns)
-            except (XdpguardError, OSError):  # detached meanwhile
-                continue
-            if state.until != guard.ALWAYS and state.active():
-                yield name_of(it)
+
+def _as_told(its: hosts.Standing) -> tuple[object, ...]:
+    return its.connected, its.failed, its.lists

@@ -119,7 +119,8 @@ class FleetLists:
             known.later()
             self._refuse(name, str(error))
             return
-        left = f", {done.skipped:,} shorter prefixes left out" if done.skipped else ""
+        words = "prefix" if done.skipped == 1 else "prefixes"
+        left = f", {done.skipped:,} shorter {words} left out" if done.skipped else ""
         counts = ", which only count" if done.mode == "shadow" else ""
         _log.info(f"fleet: list {name} loaded: {done.entries:,} entries{counts}{left}")
 
