@@ -18,7 +18,8 @@ from support.engine import Engine, Mallory, acting
 from support.nats import free_port
 from support.traffic import eventually
 
-from xdpguard.fleet import client
+from xdpguard.fleet import client, objects
+from xdpguard.fleet.message import FleetList, decode
 from xdpguard.policy.fleet import Fleet, FleetTls
 
 KEY = "block.4-c6336407-32"
@@ -83,6 +84,9 @@ def test_a_host_publishes_under_its_own_name_only(site: Site) -> None:
             f"$KV.xdpguard.operator.{KEY}",
             "$KV.xdpguard-hosts.web2",
             f"xdpguard.live.web2.{KEY}",
+            "$KV.xdpguard.operator.list.bad",
+            "$O.xdpguard-lists.C.anything",
+            "$O.xdpguard-lists.M.YmFk",
         )
         return {it: await its.may(it, b"{}") for it in subjects}
 
@@ -100,6 +104,9 @@ def test_a_host_cannot_change_the_streams(site: Site) -> None:
         "$JS.API.STREAM.CREATE.mine",
         "$JS.API.CONSUMER.DURABLE.CREATE.KV_xdpguard.mine",
         "$JS.API.ACCOUNT.PURGE.XDPGUARD",
+        "$JS.API.STREAM.PURGE.OBJ_xdpguard-lists",
+        "$JS.API.STREAM.DELETE.OBJ_xdpguard-lists",
+        "$JS.API.STREAM.MSG.DELETE.OBJ_xdpguard-lists",
     )
 
     async def tries(its: Mallory) -> list[str]:
@@ -184,6 +191,30 @@ def test_a_host_joins_reads_and_publishes(site: Site) -> None:
     operator = Fleet((site.url,), "operator", str(site.operator))
     client.run(operator, lambda it: it.publish("xdpguard", f"web1.{KEY}", None))
     assert [it.data is None for it in client.run(its, lambda it: it.read())] == [True]
+
+
+def test_the_operator_publishes_lists_and_hosts_fetch_them(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_text("203.0.113.0/24\n")
+    site.command.ok("fleet", "join", site.url, "--name", "web1", "--credentials", str(site.host("web1")))
+    load = ("lists", "load", "bad", str(path), "--fleet")
+    assert "does not let this host publish lists" in site.command.refused(1, *load)
+    assert site.command.json("lists", "show") == []
+    operator = ("--credentials", str(site.operator))
+    site.command.ok(*load, *operator)
+    its = Fleet((site.url,), "web2", str(site.host("web2")))
+    (key,) = client.run(its, lambda it: it.read())
+    assert key.key == "operator.list.bad"
+    wanted = decode(key.key, key.data).entry
+    assert isinstance(wanted, FleetList)
+    found = client.run(its, lambda it: objects.fetched(it, wanted, 10))
+    assert (found.why, len(found.entries)) == ("", 1)
+    assert "does not let this host publish" in site.command.refused(1, "lists", "remove", "bad", "--fleet")
+    assert client.run(its, lambda it: objects.fetched(it, wanted, 10)).why == "", "it is still there"
+    assert "does not let this host publish" in site.command.refused(1, "fleet", "publish")
+    site.command.ok("lists", "remove", "bad", "--fleet", *operator)
+    assert "does not have it" in client.run(its, lambda it: objects.fetched(it, wanted, 10)).why
+    site.command.ok("fleet", "publish", *operator)
 
 
 def test_a_host_more_changes_nothing_for_the_others(command: Command, tmp_path: Path) -> None:
