@@ -118,10 +118,10 @@ def without_ages(found: Any) -> Any:
         pytest.param(409, 1, ("DELETE", "/v1/lists/none"), ["lists", "remove", "none"], id="no such list"),
         pytest.param(409, 1, ("GET", "/v1/fleet"), ["fleet", "status"], id="no fleet"),
         pytest.param(
-            409, 1, ("POST", "/v1/promote", {"targets": ["203.0.113.9"]}), ["promote", "203.0.113.9"], id="no shadow rule"
+            409, 1, ("POST", "/v1/promote", {"targets": ["203.0.113.9"]}), ["promote", "203.0.113.9"], id="no rule"
         ),
         pytest.param(
-            422, 2, ("POST", "/v1/promote", {"all": True, "lists": ["x"]}), ["promote", "--all", "--list", "x"], id="all"
+            422, 2, ("POST", "/v1/promote", {"all": True, "lists": ["x"]}), ["promote", "--all", "--list=x"], id="all"
         ),
         pytest.param(409, 1, ("GET", "/v1/filters/none"), ["filter", "show", "none"], id="no such filter"),
         pytest.param(
