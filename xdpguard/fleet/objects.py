@@ -77,7 +77,10 @@ def unpacked(data: bytes, most: int) -> AddressSet:
         raise ValueError(f"it is not a list: {error}") from error
     if its.v != _VERSION:
         raise ValueError(f"it has version {its.v}, and this xdpguard knows version {_VERSION}")
-    found = entries_of(its.four, its.six, its.ends)
+    try:
+        found = entries_of(its.four, its.six, its.ends)
+    except ValueError as error:
+        raise ValueError(f"part of a prefix is missing: {error}") from error
     if len(found) > most:
         raise ValueError(f"it has more than {most:,} entries")
     if not found.valid():

@@ -199,6 +199,25 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             ((f"time() - xdpguard_fleet_last_message_timestamp_seconds{{{HOST}}}", "age"),),
             "s",
         ),
+        Panel(
+            "Drops on all hosts",
+            ((f"max by (reason) (xdpguard_fleet_dropped_packets_per_second{{{HOST}}})", "{{reason}}"),),
+            "pps",
+        ),
+        Panel(
+            "All hosts",
+            (
+                (f"max by (state) (xdpguard_fleet_hosts{{{HOST}}})", "{{state}}"),
+                (f"max(xdpguard_fleet_floods{{{HOST}}})", "interfaces with a flood"),
+            ),
+        ),
+        Panel(
+            "Sources on all hosts",
+            (
+                (f"max(xdpguard_fleet_bans{{{HOST}}})", "bans of guards"),
+                (f"max(xdpguard_fleet_sources{{{HOST}}})", "blocked for the fleet"),
+            ),
+        ),
     ),
     "Service": (
         Panel(
