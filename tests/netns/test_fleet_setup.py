@@ -158,6 +158,7 @@ def test_a_consumer_delivers_nothing_to_other_subjects(site: Site) -> None:
         for stream, to in (
             ("KV_xdpguard", forged),
             ("KV_xdpguard-hosts", f"$KV.xdpguard.web2.{KEY}"),
+            ("KV_xdpguard", "$O.xdpguard-lists.C.forged"),
             ("KV_xdpguard", "_INBOX_web1.control"),
         ):
             config = {"deliver_subject": to, "deliver_policy": "all", "ack_policy": "explicit"}
@@ -174,7 +175,8 @@ def test_a_consumer_delivers_nothing_to_other_subjects(site: Site) -> None:
 
     async def stored(its: Mallory) -> list[str]:
         info = await its.js.stream_info("KV_xdpguard", subjects_filter=">")
-        return list(info.state.subjects or {})
+        lists = await its.js.stream_info("OBJ_xdpguard-lists", subjects_filter=">")
+        return [*(info.state.subjects or {}), *(lists.state.subjects or {})]
 
     assert site.act("operator", stored) == [f"$KV.xdpguard.web1.{KEY}"]
 
