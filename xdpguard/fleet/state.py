@@ -185,7 +185,7 @@ def _joined(records: list[Record]) -> Entry | FleetList | None:
 
 def _mark(target: Target, entry: Entry | FleetList) -> int:
     end = "" if entry.expires is None else repr(float(entry.expires))
-    does = f"{entry.text} {entry.does}" if isinstance(entry, NewFilter) else ""
+    does = f"{entry.text} {entry.does} {entry.mode}" if isinstance(entry, NewFilter) else ""
     does = entry.digest if isinstance(entry, FleetList) else does
     text = "\0".join((*target, end, does))
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
