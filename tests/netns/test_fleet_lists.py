@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ from support.command import Command
 from support.fleet import Host
 from support.nats import Nats
 from support.traffic import Echo, client_address, eventually, works
-from topology import SERVER4, Lab
+from topology import INTERFACE, SERVER4, Lab
 
 from xdpguard.fleet.client import Connection
 from xdpguard.fleet.message import FleetList, encode, list_value
 from xdpguard.fleet.objects import digest_of
+from xdpguard.policy.filter import NewFilter
+from xdpguard.policy.filters import FilterEntry, new_filter
 
 SOURCE = client_address(4, 3)
 KEY = "operator.list.bad"
@@ -127,6 +130,50 @@ def test_the_server_gone_and_back_empty_takes_no_list_away(hosts: list[Host], en
     assert eventually(lambda: not other.drops()), "and it is the fleet's again"
 
 
+def test_filters_are_published_again_as_they_were(hosts: list[Host], engine: Nats) -> None:
+    one, other = hosts
+    for host in hosts:
+        path = host.command.state / "guard.toml"
+        path.write_text("[fleet]\nfilters = true\n")
+        host.command.ok("attach", INTERFACE, "--netns", host.lab.server, "--config", str(path))
+        assert eventually(lambda run=host.run: run.count("fleet: connected") == 2)  # type: ignore[misc]
+    one.command.ok("filter", "add", "stop", f"ip saddr {SOURCE} tcp dport 7000", "--drop", "--fleet", "--reason", "why")
+    limit = ("--limit", "10mbit/s", "--burst", "64kbyte", "--per", "source/24")
+    one.command.ok("filter", "add", "slow", "udp dport 9", *limit, "--fleet", "--for", "1h")
+    one.command.ok("filter", "add", "look", "tcp dport 7000", "--drop", "--shadow", "--fleet")
+    assert eventually(other.drops), other.run.lines
+
+    def stored() -> dict[str, dict[str, Any]]:
+        found = engine.ask(lambda it: it.read(keys="web1.filter.*"))
+        values = {it.key: json.loads(it.data) for it in found if it.data is not None}
+        return {key: {name: it for name, it in its.items() if name != "made"} for key, its in values.items()}
+
+    before = stored()
+    assert len(before) == 3
+    engine.kill()
+    engine.start(empty=True)
+    engine.ask(lambda it: it.make())
+    assert one.run.says("the server has lost its entries"), one.run.lines
+    assert "published 3 entries and 0 lists" in one.command.ok("fleet", "publish")
+    again = stored()
+    assert again.keys() == before.keys()
+    for key, its in before.items():
+        assert filter_of(again[key]) == filter_of(its)
+    assert eventually(lambda: other.command.json("fleet", "status")["agree"] is True, 90), other.run.lines
+    assert other.drops()
+    one.command.ok("filter", "remove", "stop", "--fleet")
+    assert eventually(lambda: not other.drops()), "of the one that only counts nothing is dropped"
+    (look,) = [it for it in other.command.json("filter", "list") if it["name"] == "look"]
+    assert (look["mode"], look["source"]) == ("shadow", "fleet")
+
+
+def filter_of(value: dict[str, Any]) -> NewFilter:
+    """What a value says, however it is written."""
+    words = {key: value.get(key, "") for key in ("match", "action", "limit", "burst", "reason")}
+    entry = FilterEntry(value["target"], per=value.get("per", "filter"), shadow=value.get("shadow", False), **words)
+    return new_filter(entry, "fleet", 0, value.get("end"))
+
+
 def publish(engine: Nats, data: bytes, name: str = "bad", **other: Any) -> None:
     """Publishes an object that nothing has checked."""
 
@@ -169,8 +216,12 @@ def test_a_broken_object_is_refused_counted_and_said(hosts: list[Host], engine: 
         publish(engine, data, **more)
         assert other.run.says(text, after=before), (text, other.run.lines[before - 2 :])
         assert other.drops(), "what was there stays"
-    assert eventually(lambda: other.command.json("fleet", "status")["here"]["refused"] == 1, 30)
-    assert "1,000,000 in lists" in other.command.json("fleet", "status")["lists"]["bad"]["refused"]
+
+    def shown() -> str:
+        return str(other.command.json("fleet", "status")["lists"]["bad"]["refused"])
+
+    assert eventually(lambda: "1,000,000 in lists" in shown(), 30), shown()
+    assert other.command.json("fleet", "status")["here"]["refused"] == 1
     publish(engine, whole)
     assert eventually(lambda: not other.drops()), other.run.lines
     assert eventually(lambda: other.command.json("fleet", "status")["here"]["refused"] == 0, 30)

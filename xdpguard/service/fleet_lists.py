@@ -119,6 +119,7 @@ class FleetLists:
             known.later()
             self._refuse(name, str(error))
             return
+        del self._tries[name]
         words = "prefix" if done.skipped == 1 else "prefixes"
         left = f", {done.skipped:,} shorter {words} left out" if done.skipped else ""
         counts = ", which only count" if done.mode == "shadow" else ""
