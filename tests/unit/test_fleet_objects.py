@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 import zlib
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -13,7 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xdpguard.fleet import objects
+from xdpguard.fleet.client import Connection
 from xdpguard.fleet.hosts import SILENT, HostState, totals
+from xdpguard.fleet.message import FleetList
 from xdpguard.fleet.objects import packed, unpacked
 from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.lists.addresses import unpacked as entries_of
@@ -83,3 +88,39 @@ def test_sums_over_hosts() -> None:
     assert totals([], NOW).hosts == 0
     forged = msgspec.json.decode(b'{"at": %d, "drops": {"deny": 1e308}}' % NOW, type=HostState)
     assert totals([forged, forged], NOW).drops["deny"] <= 2e10
+
+
+class Server:
+    """Gives an object; ``lost``: the connection is lost meanwhile."""
+
+    def __init__(self, data: bytes, lost: bool = False) -> None:
+        self.data = data
+        self.lost = lost
+        self.asked = 0
+
+    async def fetch(self, name: str, size: int) -> bytes:
+        assert (name, size) == ("x", len(self.data))
+        self.asked += 1
+        return b"" if self.lost else self.data
+
+
+def test_a_list_is_fetched_later_and_again_after_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    spread: list[float] = []
+    monkeypatch.setattr(objects.random, "uniform", lambda _, most: spread.append(most) or 0.0)
+    data = packed(made([(10 << 24, 24, 0)], []))
+    its = FleetList("bad", objects.digest_of(data), "x", len(data), 1, "")
+    done: list[objects.Fetched] = []
+
+    async def work() -> None:
+        fetching, lost, good = objects.Fetching(done.append), Server(data, lost=True), Server(data)
+        fetching.add(its, 10)
+        await fetching.run(cast("Connection", lost), lambda: lost.asked > 0)
+        assert not done
+        await fetching.run(cast("Connection", good), lambda: bool(done))
+        assert (lost.asked, good.asked) == (1, 1)
+
+    asyncio.run(work())
+    assert [(it.why, it.entries is not None and len(it.entries)) for it in done] == [("", 1)]
+    assert spread == [1.0, 1.0]
+    many = its._replace(size=1 << 30), its._replace(size=10_000_000)
+    assert [objects.spread(it) for it in many] == [120.0, 20.0]

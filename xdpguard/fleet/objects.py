@@ -107,6 +107,11 @@ async def fetched(connection: Connection, its: FleetList, most: int) -> Fetched:
     return Fetched(its, entries)
 
 
+def spread(its: FleetList) -> float:
+    """Return over how many seconds hosts spread when they fetch a list."""
+    return min(_MOST, max(_LEAST, its.size / _RATE))
+
+
 class Fetching:
     """The lists that one host has still to fetch, one after the other. Belongs to one event loop."""
 
@@ -131,7 +136,7 @@ class Fetching:
                 self._more.clear()
                 await self._more.wait()
             its, most = self._waiting[0]
-            await asyncio.sleep(random.uniform(0, min(_MOST, max(_LEAST, its.size / _RATE))))
+            await asyncio.sleep(random.uniform(0, spread(its)))
             found = await fetched(connection, its, most)
             if not lost():
                 self._waiting.popleft()
