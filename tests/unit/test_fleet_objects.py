@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 import zlib
 from typing import cast
@@ -105,8 +106,13 @@ class Server:
 
 
 def test_a_list_is_fetched_later_and_again_after_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    spread: list[float] = []
-    monkeypatch.setattr(objects.random, "uniform", lambda _, most: spread.append(most) or 0.0)
+    within: list[float] = []
+
+    def at_once(_: float, most: float) -> float:
+        within.append(most)
+        return 0.0
+
+    monkeypatch.setattr(random, "uniform", at_once)
     data = packed(made([(10 << 24, 24, 0)], []))
     its = FleetList("bad", objects.digest_of(data), "x", len(data), 1, "")
     done: list[objects.Fetched] = []
@@ -121,6 +127,6 @@ def test_a_list_is_fetched_later_and_again_after_a_lost_connection(monkeypatch: 
 
     asyncio.run(work())
     assert [(it.why, it.entries is not None and len(it.entries)) for it in done] == [("", 1)]
-    assert spread == [1.0, 1.0]
+    assert within == [1.0, 1.0]
     many = its._replace(size=1 << 30), its._replace(size=10_000_000)
     assert [objects.spread(it) for it in many] == [120.0, 20.0]
