@@ -129,7 +129,7 @@ def test_a_server_that_lost_everything_takes_no_ban_away(hosts: list[Host], engi
     put(engine, key("web9", 1), value("203.0.113.1"))
     assert eventually(lambda: "203.0.113.1" in other.rules())
     assert SOURCE in other.rules()
-    assert "published 1 entries" in one.command.ok("fleet", "publish")
+    assert "published 1 entry and 0 lists" in one.command.ok("fleet", "publish")
     assert eventually(lambda: one.command.json("fleet", "status")["here"]["keeping"] is False, 60)
     assert eventually(lambda: agree(one, 2), 60), (one.run.lines, other.run.lines)
     one.command.ok("unblock", "--fleet", SOURCE)
