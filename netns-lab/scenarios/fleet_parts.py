@@ -158,6 +158,13 @@ class Real:
         """Joins the fleet."""
         self.command("fleet", "join", url, "--name", credentials.stem, "--credentials", str(credentials))
 
+    def keep(self, credentials: Path) -> None:
+        """Has it keep the fleet's snapshot, with an operator's credentials, when it joins."""
+        file = Path(self.environment["XDPGUARD_CONFIG_DIR"]) / "keeper.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f'[fleet]\nkeeper = true\ncredentials = "{credentials}"\n')
+        self.command("attach", INTERFACE, "--netns", self.lab.server, "--config", str(file))
+
     def kill(self) -> None:
         """Ends the service at once."""
         if self._run is not None:

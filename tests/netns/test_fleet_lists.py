@@ -19,7 +19,7 @@ from topology import INTERFACE, SERVER4, Lab
 
 from xdpguard.fleet.client import Connection
 from xdpguard.fleet.message import FleetList, encode, list_value
-from xdpguard.fleet.objects import digest_of
+from xdpguard.fleet.objects import digest_of, put
 from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.filters import FilterEntry, new_filter
 
@@ -90,7 +90,7 @@ def test_a_list_is_in_force_everywhere_until_it_is_removed(hosts: list[Host], en
     assert eventually(lambda: lists(other) == {}), other.run.lines
     assert lists(one) == {}
     assert "the fleet has no list bad" in one.command.refused(1, "lists", "remove", "bad", "--fleet")
-    assert engine.ask(lambda it: it._stored("OBJ_xdpguard-lists", "$O.xdpguard-lists.C.>")) == [], "nothing is left"
+    assert engine.ask(lambda it: it.stored("OBJ_xdpguard-lists", "$O.xdpguard-lists.C.>")) == [], "nothing is left"
 
 
 def test_each_digest_is_fetched_once(hosts: list[Host]) -> None:
@@ -178,7 +178,7 @@ def publish(engine: Nats, data: bytes, name: str = "bad", **other: Any) -> None:
     """Publishes an object that nothing has checked."""
 
     async def work(connection: Connection) -> None:
-        place = await connection.put_list(name, data)
+        place = await put(connection, name, data)
         its = FleetList(name, digest_of(data), place, len(data), 1, "")._replace(**other)
         await connection.publish("xdpguard", f"operator.list.{name}", encode(list_value(its)))
 

@@ -18,7 +18,8 @@ from support.engine import Engine, Mallory, acting
 from support.nats import free_port
 from support.traffic import eventually
 
-from xdpguard.fleet import client, objects
+from xdpguard.fleet import client, objects, snapshot
+from xdpguard.fleet.keeper import Keeper
 from xdpguard.fleet.message import FleetList, decode
 from xdpguard.policy.fleet import Fleet, FleetTls
 
@@ -83,6 +84,8 @@ def test_a_host_publishes_under_its_own_name_only(site: Site) -> None:
             f"$KV.xdpguard.web2.{KEY}",
             f"$KV.xdpguard.operator.{KEY}",
             "$KV.xdpguard-hosts.web2",
+            "$KV.xdpguard-snapshot.head",
+            "$KV.xdpguard-snapshot.web1",
             f"xdpguard.live.web2.{KEY}",
             "$KV.xdpguard.operator.list.bad",
             "$O.xdpguard-lists.C.anything",
@@ -102,6 +105,8 @@ def test_a_host_cannot_change_the_streams(site: Site) -> None:
         "$JS.API.STREAM.MSG.DELETE.KV_xdpguard",
         "$JS.API.STREAM.SNAPSHOT.KV_xdpguard",
         "$JS.API.STREAM.CREATE.mine",
+        "$JS.API.STREAM.PURGE.KV_xdpguard-snapshot",
+        "$JS.API.STREAM.DELETE.KV_xdpguard-snapshot",
         "$JS.API.CONSUMER.DURABLE.CREATE.KV_xdpguard.mine",
         "$JS.API.ACCOUNT.PURGE.XDPGUARD",
         "$JS.API.STREAM.PURGE.OBJ_xdpguard-lists",
@@ -217,6 +222,23 @@ def test_the_operator_publishes_lists_and_hosts_fetch_them(site: Site, tmp_path:
     site.command.ok("lists", "remove", "bad", "--fleet", *operator)
     assert "does not have it" in client.run(its, lambda it: objects.fetched(it, wanted, 10)).why
     site.command.ok("fleet", "publish", *operator)
+
+
+def test_an_operator_keeps_the_snapshot_that_hosts_read(site: Site) -> None:
+    operator = Fleet((site.url,), "keeper", str(site.operator))
+    client.run(operator, lambda it: it.publish("xdpguard", f"web1.{KEY}", b"{}"))
+    client.run(operator, Keeper().look)
+
+    async def joins(connection: client.Connection) -> list[str]:
+        head = await snapshot.head(connection)
+        assert head is not None
+        return [it.key for it in snapshot.unpacked(await snapshot.packed(connection, head))]
+
+    host = Fleet((site.url,), "web2", str(site.host("web2")))
+    assert client.run(host, joins) == [f"web1.{KEY}"]
+    client.run(operator, lambda it: it.publish("xdpguard", f"web2.{KEY}", b"{}"))
+    with pytest.raises(client.Unreachable, match="does not let this host publish"):
+        client.run(host, Keeper(0).look)
 
 
 def test_a_host_more_changes_nothing_for_the_others(command: Command, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self
 from nats.aio.client import Client
 
 from support.traffic import eventually
-from xdpguard.fleet.client import close
+from xdpguard.fleet.closing import close
 
 
 class Engine:

@@ -8,6 +8,7 @@ import contextlib
 import random
 import time
 import zlib
+from types import SimpleNamespace
 from typing import cast
 
 import msgspec
@@ -99,10 +100,10 @@ class Server:
         self.lost = lost
         self.asked = 0
 
-    async def fetch(self, name: str, size: int) -> bytes:
-        assert (name, size) == ("x", len(self.data))
+    async def stored(self, stream: str, subject: str, most: int, batch: int) -> list[SimpleNamespace]:
+        assert (stream, subject, most, batch) == ("OBJ_xdpguard-lists", "$O.xdpguard-lists.C.x", 2, 32)
         self.asked += 1
-        return b"" if self.lost else self.data
+        return [] if self.lost else [SimpleNamespace(data=self.data)]
 
 
 def test_a_list_is_fetched_later_and_again_after_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:

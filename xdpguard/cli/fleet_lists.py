@@ -91,12 +91,12 @@ async def publish(connection: Connection, lists: Mapping[str, AddressSet]) -> li
     """Publish lists; return them as they are published."""
     from xdpguard.fleet.keys import BUCKET, OPERATOR, Key
     from xdpguard.fleet.message import FleetList, encode, list_value
-    from xdpguard.fleet.objects import digest_of, packed
+    from xdpguard.fleet.objects import digest_of, packed, put
 
     found = []
     for name, entries in lists.items():
         data = packed(entries)
-        place = await connection.put_list(name, data)
+        place = await put(connection, name, data)
         its = FleetList(name, digest_of(data), place, len(data), len(entries), "")
         await connection.publish(BUCKET, str(Key(OPERATOR, "list", name)), encode(list_value(its)))
         found.append(its)
@@ -108,6 +108,7 @@ def remove(context: typer.Context, names: Sequence[str], credentials: Path | Non
     from xdpguard.control.foreign_lists import ForeignLists
     from xdpguard.fleet import client
     from xdpguard.fleet.keys import BUCKET, OPERATOR, Key
+    from xdpguard.fleet.objects import drop
     from xdpguard.policy.rule import FLEET
 
     with controller(options(context), read_only=True) as session:
@@ -122,7 +123,7 @@ def remove(context: typer.Context, names: Sequence[str], credentials: Path | Non
             raise XdpguardError(f"the fleet has no list {missing}", f"nothing was changed; its lists: {known}")
         for name in names:
             await connection.publish(BUCKET, str(Key(OPERATOR, "list", name)), None)
-            await connection.drop_list(name)
+            await drop(connection, name)
 
     client.run(as_operator(its, credentials), work)
     with controller(options(context)) as session:

@@ -4,24 +4,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, fleet_lists, health, render, undoing
+from xdpguard.cli import entries, fleet_lists, health, output, render, undoing
 from xdpguard.cli.fleet_entries import OnFleet
-from xdpguard.cli.loaded import progress, report, report_reading
+from xdpguard.cli.loaded import progress, report, report_reading, say_ends
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
 from xdpguard.policy.rule import FLEET
 
 if TYPE_CHECKING:
-    from xdpguard.control.results import ListHits
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+    pass
 
 _Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what the list would drop.")]
 
@@ -31,6 +29,7 @@ _LOAD_EXAMPLES = """
 Examples:
   xdpguard lists load firehol firehol_level1.netset
   xdpguard lists load tor tor-exits.txt --strict     reject the file if a line is invalid
+  xdpguard lists load drop https://www.spamhaus.org/drop/drop.txt      once; run does not fetch it again
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
   xdpguard lists load drop drop.txt --fleet          on all hosts of the fleet
@@ -72,13 +71,18 @@ def register(app: typer.Typer) -> None:
     lists_app.command(epilog=_REMOVE_EXAMPLES)(remove)
     lists_app.command("drop", epilog=_REMOVE_EXAMPLES, hidden=True)(remove)  # its name in earlier versions
     lists_app.command(epilog=_SHOW_EXAMPLES)(show)
+    for name, command in (("ls", show), ("list", show), ("rm", remove), ("delete", remove)):
+        lists_app.command(name, hidden=True)(command)
     app.add_typer(lists_app, name="lists")
 
 
 def load(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the list.", show_default=False)],
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file, or - for standard input.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE|URL|-", help="A file, an https URL, or - for standard input.", show_default=False),
+    ],
     strict: Annotated[bool, typer.Option("--strict", help="Reject the file if a line is invalid.")] = False,
     force: Annotated[
         bool,
@@ -114,7 +118,7 @@ def load(
     confirm: undoing.Confirm = "",
     on_fleet: OnFleet = False,
     credentials: fleet_lists.Credentials = None,
-    as_json: _Json = False,
+    as_json: output.Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control import needed
@@ -123,6 +127,7 @@ def load(
     from xdpguard.control.sources import read_source, read_stream
     from xdpguard.control.standing import Standing
     from xdpguard.lists.formats.request import Request
+    from xdpguard.net import web
 
     check_name(name)
     request = Request(form, column, prefix_column, allow_empty or force).checked()
@@ -134,7 +139,10 @@ def load(
     require_privileges()
     with progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
-        if file != "-":
+        if web.is_url(file):
+            with web.fetched(file, step) as stream:
+                given = read_stream(file, stream, strict, step, request, file)
+        elif file != "-":
             given = read_source(Path(file), strict, step, request)
         elif sys.stdin is not None:
             given = read_stream("standard input", sys.stdin.buffer, strict, step, request)
@@ -200,7 +208,8 @@ def remove(
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only this list.", show_default=False)] = "",
-    as_json: _Json = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Show the lists, their hits, and how many of their entries the kernel holds."""
     from xdpguard.control.presence import presences
@@ -222,25 +231,18 @@ def show(
         render.print_json([*real, *(ShadowList.counted(item, counted, where) for item in shadow)])
         return
     if found:
-        rows = [entries.list_row(item, shares, where) for item in found]
-        render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
+        rows = [entries.list_row(item, shares, where, time.time()) for item in found]
+        render.print_table(entries.LIST_COLUMNS, rows)
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
                 render.say(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
-        _say_ends(found, "")
+        say_ends(found, "")
     if shadow:
-        rows = [entries.shadow_list_row(item, counted, where) for item in shadow]
-        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
-        _say_ends(shadow, "the shadow list ")
+        rows = [entries.shadow_list_row(item, counted, where, time.time()) for item in shadow]
+        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE)
+        say_ends(shadow, "the shadow list ")
     if not found and not shadow:
         render.say("no lists; load one with: xdpguard lists load NAME FILE")
         return
     for text in where.notes("nothing is attached: none of these is in force"):
         render.note(text)
-
-
-def _say_ends(found: Iterable[ListHits], kind: str) -> None:
-    """Print which of the entries of lists have an end."""
-    for item in found:
-        if text := entries.ends_words(item.its, bool(kind)):
-            render.say(f"{kind}{item.its.name}: {text}")

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import entries, render
 
 if TYPE_CHECKING:
     from xdpguard.control.plan import Loaded
     from xdpguard.control.presence import Presences
+    from xdpguard.control.results import ListHits
     from xdpguard.lists.addresses import AddressSet
 
 _FIRST = 10  # prefixes that a dry run shows
@@ -85,3 +86,10 @@ def progress() -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status("") as status:
         yield status.update
+
+
+def say_ends(found: Iterable[ListHits], kind: str) -> None:
+    """Print which of the entries of lists have an end."""
+    for item in found:
+        if text := entries.ends_words(item.its, bool(kind)):
+            render.say(f"{kind}{item.its.name}: {text}")

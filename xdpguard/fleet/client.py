@@ -6,14 +6,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.fleet.closing import close
 from xdpguard.fleet.credentials import login_options, tls_options
-from xdpguard.fleet.keys import BUCKET, HOSTS, LISTS, LIVE
-from xdpguard.fleet.pulling import PENDING, WAIT, change, pulled
+from xdpguard.fleet.keys import BUCKET, HOSTS, LARGEST_PART, LISTS, LIVE, SNAPSHOT
+from xdpguard.fleet.reading import BATCH, PENDING, Place, change, pulled
 from xdpguard.fleet.state import Message
 
 if TYPE_CHECKING:
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
 
     from xdpguard.policy.fleet import Fleet
 
-_BATCH = 5000  # messages that are asked for at a time
-_PART, _PARTS = 128 << 10, 32  # bytes of a part of an object, and parts that are asked for at a time
+_WAIT = 5.0  # seconds for an answer of the server
 _AT_ONCE = 256  # keys that are published without waiting for each
 _PING = 10  # seconds; a server that misses two is gone
 
@@ -33,20 +34,16 @@ class Unreachable(XdpguardError):
     """The fleet's server does not answer, or refuses this host."""
 
 
-class Place(NamedTuple):
-    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number."""
-
-    stream: str
-    last: int
-
-
 class Connection:
-    """An open connection; see `connected`."""
+    """An open connection; see `connected`. ``js``: the library's; ``missing``: what it raises for what is not there."""
 
     def __init__(self, client: Client, refusals: list[str]) -> None:
+        from nats.js.errors import NotFoundError
+
+        self.missing: type[Exception] = NotFoundError
         self._client = client
         self._refusals = refusals
-        self._js: JetStreamContext = client.jetstream(timeout=WAIT)
+        self.js: JetStreamContext = client.jetstream(timeout=_WAIT)
 
     @property
     def server(self) -> str:
@@ -57,10 +54,10 @@ class Connection:
         """Put a key, or delete it; return the number that the server gave the change."""
         headers = {"KV-Operation": "DEL"} if data is None else None
         subject = f"$KV.{bucket}.{key}"
-        done = await self._permitted(self._js.publish(subject, data or b"", WAIT, headers=headers), subject, key)
+        done = await self.permitted(self.js.publish(subject, data or b"", _WAIT, headers=headers), subject, key)
         return int(done.seq)
 
-    async def _permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
+    async def permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
         """Publish. Raise Unreachable as soon as the server refuses a subject that contains this."""
         before, sent = len(self._refusals), asyncio.ensure_future(work)
         while not sent.done():
@@ -93,42 +90,26 @@ class Connection:
                 heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
 
         await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=PENDING)
-        await self._client.flush(round(WAIT))
+        await self._client.flush(round(_WAIT))
 
     async def place(self, bucket: str = BUCKET) -> Place:
         """Return where the bucket is."""
-        info = await self._js.stream_info(f"KV_{bucket}")
+        info = await self.js.stream_info(f"KV_{bucket}")
         made = info.created.astimezone(datetime.UTC).isoformat() if info.created else ""
         return Place(made, info.state.last_seq)
 
     async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
-        """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
-        found = await self._stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)
+        """Return the last change of each key, deletions as well; ``after``: only those with a greater number.
+
+        Raise TimeoutError if messages go all the time while it reads: it must have as many as the server says.
+        """
+        found = await self.stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)
         return [change(it, bucket) for it in found]
 
-    async def put_list(self, name: str, data: bytes) -> str:
-        """Put what a list holds into the object store, in place of what it held; return the object's name there."""
-        store = await self._js.object_store(LISTS)
-        done = await self._permitted(store.put(name, data), LISTS, "lists")
-        return str(done.nuid)
-
-    async def drop_list(self, name: str) -> None:
-        """Delete what a list holds from the object store."""
-        from nats.js.errors import NotFoundError
-
-        with contextlib.suppress(NotFoundError):
-            store = await self._js.object_store(LISTS)
-            await self._permitted(store.delete(name), LISTS, "lists")
-
-    async def fetch(self, name: str, size: int) -> bytes:
-        """Return an object, or more than ``size`` bytes if it is larger. The store's parts have 128 KiB each."""
-        parts = await self._stored(f"OBJ_{LISTS}", f"$O.{LISTS}.C.{name}", most=size // _PART + 2, batch=_PARTS)
-        return b"".join(it.data for it in parts)
-
-    async def _stored(
-        self, stream: str, subject: str, after: int = 0, most: int | None = None, batch: int = _BATCH
+    async def stored(
+        self, stream: str, subject: str, after: int = 0, most: int = sys.maxsize, batch: int = BATCH
     ) -> list[Msg]:
-        """Return messages of a stream, ``most`` of them, with greater numbers than ``after``, a batch at a time."""
+        """Return messages of a stream, ``most`` of them, as the library has them; the rest as of `read`."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
         config = ConsumerConfig(
@@ -139,36 +120,67 @@ class Connection:
             inactive_threshold=30.0,
             mem_storage=True,
         )
-        info = await self._js.add_consumer(stream, config)
+        for _ in range(3):
+            info = await self.js.add_consumer(stream, config)
+            asked = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}"
+            count = min(info.num_pending or 0, most)
+            try:
+                found = await pulled(self._client, asked, count, batch)
+            finally:
+                await self.js.delete_consumer(stream, info.name)
+            if len(found) >= count:
+                return found
+        raise TimeoutError
+
+    async def value(self, bucket: str, key: str, newest: bool = True) -> bytes | None:
+        """Return a key's value, None if there is none or no such bucket.
+
+        ``newest``: as the leader of a cluster has it; else as any server has it, which is faster.
+        """
+        from nats.js.errors import NotFoundError
+
         try:
-            count = min(info.num_pending or 0, info.num_pending or 0 if most is None else most)
-            return await pulled(self._client, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", count, batch)
-        finally:
-            await self._js.delete_consumer(stream, info.name)
+            return (await self.js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)).data
+        except NotFoundError:
+            return None
+
+    async def forget(self, sequence: int) -> None:
+        """Remove one message of the entries' bucket, with nothing to tell of it; none of that number is no error.
+
+        A purge of its subject makes nats-server 2.9 skip messages for whoever is reading.
+        """
+        from nats.js.errors import APIError
+
+        with contextlib.suppress(APIError):
+            await self.js.delete_msg(f"KV_{BUCKET}", sequence)
 
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
-        from nats.js.api import KeyValueConfig, ObjectStoreConfig, RePublish
+        from nats.js.api import DiscardPolicy, RePublish
         from nats.js.errors import NotFoundError
 
-        again = RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>")
-        for config in (
-            KeyValueConfig(BUCKET, republish=again, max_value_size=8192, replicas=replicas),
-            KeyValueConfig(HOSTS, max_value_size=65536, replicas=replicas),
-        ):
+        buckets = ((BUCKET, 8192), (HOSTS, 65_536), (SNAPSHOT, LARGEST_PART))
+        streams = [(f"KV_{it}", [f"$KV.{it}.>"], 1, largest) for it, largest in buckets]
+        for name, keys, each, largest in (*streams, (f"OBJ_{LISTS}", [f"$O.{LISTS}.C.>", f"$O.{LISTS}.M.>"], -1, -1)):
             try:
-                await self._js.stream_info(f"KV_{config.bucket}")
+                await self.js.stream_info(name)
             except NotFoundError:
-                await self._js.create_key_value(config)
-        try:
-            await self._js.stream_info(f"OBJ_{LISTS}")
-        except NotFoundError:
-            await self._js.create_object_store(LISTS, ObjectStoreConfig(replicas=replicas))
+                await self.js.add_stream(
+                    name=name,
+                    subjects=keys,
+                    max_msgs_per_subject=each,
+                    max_msg_size=largest,
+                    discard=DiscardPolicy.NEW,
+                    num_replicas=replicas,
+                    allow_rollup_hdrs=True,
+                    allow_direct=name in (f"KV_{SNAPSHOT}", f"OBJ_{LISTS}"),
+                    republish=RePublish(src=keys[0], dest=f"{LIVE}.>") if name == f"KV_{BUCKET}" else None,
+                )
 
 
 @asynccontextmanager
 async def connected(
-    settings: Fleet, on_lost: Callable[[], None] = lambda: None, wait: float = WAIT
+    settings: Fleet, on_lost: Callable[[], None] = lambda: None, wait: float = _WAIT
 ) -> AsyncIterator[Connection]:
     """Connect to the first server that answers; ``on_lost`` is called when the connection is lost, and it stays so.
 
@@ -210,17 +222,6 @@ async def connected(
             yield Connection(client, refusals)
         finally:
             await close(client)
-
-
-async def close(client: Client) -> None:
-    """Close a connection, also one that failed on its way, of which the library leaves the socket open."""
-    transport: Any = client._transport
-    with contextlib.suppress(TimeoutError):  # it waits for ever after a handshake of TLS that failed
-        await asyncio.wait_for(client.close(), 1)
-    if transport is not None:
-        with contextlib.suppress(Exception, asyncio.CancelledError):  # the library itself cancels what is waited for
-            transport.close()
-            await asyncio.wait_for(transport.wait_closed(), 1)
 
 
 @asynccontextmanager

@@ -16,11 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection
-from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
-from xdpguard.fleet import objects
+from xdpguard.fleet import objects, snapshot
+from xdpguard.fleet.batch import Batch, Sending
 from xdpguard.fleet.client import Connection, Unreachable, connected
+from xdpguard.fleet.keeper import keeping
 from xdpguard.fleet.keys import BUCKET, HOSTS
 from xdpguard.fleet.message import FleetList
 from xdpguard.fleet.state import Message
@@ -32,30 +33,6 @@ _SPREAD = 1.0  # seconds over which hosts spread after a lost connection
 _LONGEST = 30.0  # seconds between two attempts to connect
 
 
-class Sending(NamedTuple):
-    """Something to publish: ``data`` is None to delete the key."""
-
-    bucket: str
-    key: str
-    data: bytes | None
-
-
-class Batch(NamedTuple):
-    """What came from the fleet. ``stream``: of a whole snapshot, which stream it is of; else empty.
-
-    ``sent``: what was published; ``failed``: why the server cannot be used, when that changes; ``denied``: what it does
-    not let this host publish; ``lists``: what was fetched; ``hosts``: how all stand.
-    """
-
-    messages: Collection[Message] = ()
-    stream: str = ""
-    sent: Collection[Sending] = ()
-    failed: str = ""
-    denied: str = ""
-    lists: Collection[objects.Fetched] = ()
-    hosts: Collection[Message] = ()
-
-
 class Link:
     """The connection of one host. All methods are for the daemon's thread; attributes are read by any."""
 
@@ -63,6 +40,7 @@ class Link:
         self.settings = settings
         self.connected = False
         self.gaps = 0  # numbers that were missing
+        self.refused = 0  # snapshots that could not be used
         self.heard = 0.0  # when the last message came, Unix time
         self.addresses: frozenset[Prefix] = frozenset()  # of the server it is connected to
         self._batches: deque[Batch] = deque()
@@ -134,8 +112,8 @@ class Link:
         while not self._stopping:
             self._lost = self._missing = False
             try:
-                async with connected(self.settings, self._on_lost) as connection:
-                    await self._serve(connection)
+                async with connected(self.settings, self._on_lost) as it, keeping(it, self.settings, self._warn):
+                    await self._serve(it)
                     pause, told = _SPREAD, ""
                 failed = "" if self._stopping else "the connection to the fleet's server was lost"
             except XdpguardError as error:
@@ -200,15 +178,30 @@ class Link:
             self._missing = True
 
     async def _catch_up(self, connection: Connection) -> None:
-        """Read what is new; all, if the stream is another one. What comes meanwhile is taken afterwards."""
+        """Read what is new, or all: if the stream is another one, or deletions may be missing there.
+
+        What comes meanwhile is taken afterwards.
+        """
         place = await connection.place()
         whole = place.stream != self._stream or place.last < self._last or not self._last
-        messages = await connection.read(after=0 if whole else self._last) if place.last > self._last or whole else []
+        messages: list[Message] = []
+        if not whole:
+            messages = await connection.read(after=self._last) if place.last > self._last else []
+            whole = await snapshot.purged(connection) > self._last
+        if whole:
+            messages = await snapshot.read_all(connection, place, self._refuse)
         self._stream, self._last, self._missing = place.stream, place.last, False
         waiting, self._waiting = self._waiting or [], None
         self._hand(Batch(messages, place.stream if whole else ""))
         for message in waiting:
             self._heard(message)
+
+    def _refuse(self, why: str) -> None:
+        self.refused += 1
+        self._warn(why)
+
+    def _warn(self, text: str) -> None:
+        self._hand(Batch(warning=text))
 
     def _heard(self, message: Message) -> None:
         self.heard = time.time()
@@ -229,7 +222,7 @@ class Link:
             try:
                 await connection.publish(it.bucket, it.key, it.data)
             except Unreachable as error:
-                self._hand(Batch(denied=f"{error}; {error.remedy}"))
+                self._warn(f"{error}; {error.remedy}")
                 continue
             if it.bucket == BUCKET:
                 self._hand(Batch(sent=[it]))

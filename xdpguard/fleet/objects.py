@@ -8,6 +8,7 @@ only once it has the digest that the list's key gives, and is disjoint prefixes 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import zlib
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from xdpguard.errors import UsageError
+from xdpguard.fleet.keys import LISTS
 from xdpguard.fleet.message import LARGEST_LIST, FleetList
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _PREFIX = 25  # bytes of a prefix at most, with its end
+_PART, _PARTS = 128 << 10, 32  # bytes of a part of an object, and parts that are asked for at a time
 _RATE = 500_000  # bytes a second: hosts spread over the time that an object would take at this rate
 _LEAST, _MOST = 1.0, 120.0  # seconds over which they spread
 
@@ -91,7 +94,7 @@ def unpacked(data: bytes, most: int) -> AddressSet:
 async def fetched(connection: Connection, its: FleetList, most: int) -> Fetched:
     """Fetch a list, and look at what it holds. Never raises."""
     try:
-        data = await connection.fetch(its.object, its.size)
+        data = await _data(connection, its)
     except Exception as error:  # whatever the library raises
         return Fetched(its, None, f"the server does not give it: {error or type(error).__name__}")
     if not data:
@@ -105,6 +108,27 @@ async def fetched(connection: Connection, its: FleetList, most: int) -> Fetched:
     if len(entries) != its.entries:
         return Fetched(its, None, f"it has {len(entries):,} entries, and its key says {its.entries:,}", final=True)
     return Fetched(its, entries)
+
+
+async def _data(connection: Connection, its: FleetList) -> bytes:
+    """Return an object, or more than its size if it is larger."""
+    subject = f"$O.{LISTS}.C.{its.object}"
+    parts = await connection.stored(f"OBJ_{LISTS}", subject, most=its.size // _PART + 2, batch=_PARTS)
+    return b"".join(it.data for it in parts)
+
+
+async def put(connection: Connection, name: str, data: bytes) -> str:
+    """Put what a list holds into the object store, in place of what it held; return the object's name there."""
+    store = await connection.js.object_store(LISTS)
+    done = await connection.permitted(store.put(name, data), LISTS, "lists")
+    return str(done.nuid)
+
+
+async def drop(connection: Connection, name: str) -> None:
+    """Delete what a list holds from the object store."""
+    with contextlib.suppress(connection.missing):
+        store = await connection.js.object_store(LISTS)
+        await connection.permitted(store.delete(name), LISTS, "lists")
 
 
 def spread(its: FleetList) -> float:

@@ -20,22 +20,30 @@ _BITS = 1 << 256
 
 
 class Message(NamedTuple):
-    """A change of one key, as the server numbered it; ``data`` is None where the key was deleted."""
+    """A change of one key, as the server numbered it; ``data`` is None where the key was deleted.
+
+    ``at``: when the server stored it, Unix time by its clock; 0 where nobody asked.
+    """
 
     sequence: int
     key: str
     data: bytes | None
+    at: float = 0.0
 
 
 class State:
     """The union of what publishers want. A target is wanted while any of them names it; the latest end counts.
 
     ``broken``: keys whose values are refused, each with why; ``settled``: the stream that an operator wants hosts to
-    follow exactly; ``pending``: what this host has still to publish, which counts here; ``lists``: those that
-    the operator wants, by name.
+    follow exactly; ``pending``: what this host has still to publish, which counts here; ``own``: what it has published;
+    ``keys``: how many keys publishers have; ``lists``: those that the operator wants, by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        """``name``: under which this host publishes."""
+        self.name = name
+        self.own: dict[Target, Record] = {}
+        self.keys = 0
         self.broken: dict[str, str] = {}
         self.settled = ""
         self.pending: dict[Target, Record] = {}
@@ -44,11 +52,6 @@ class State:
         self._by_target: dict[Target, dict[str, Record]] = {}
         self._marks: dict[Target, int] = {}
         self._sum = 0
-
-    @property
-    def keys(self) -> int:
-        """How many keys publishers have."""
-        return sum(map(len, self._by_target.values()))
 
     def __len__(self) -> int:
         return len(self._by_target)
@@ -73,7 +76,7 @@ class State:
     def become(self, messages: Iterable[Message]) -> set[Target]:
         """Become exactly what a snapshot of the bucket holds; return all targets that may have changed."""
         before, pending = set(self._by_target), self.pending
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self.name)  # type: ignore[misc]
         self.pending = pending
         self.take(messages)
         return before | set(self._by_target)
@@ -116,12 +119,8 @@ class State:
         """Return the entry of a key, or None."""
         return self._by_target.get(target_of(key), {}).get(key.host)
 
-    def of(self, host: str) -> list[Record]:
-        """Return all that a host publishes."""
-        return [its[host] for its in self._by_target.values() if host in its]
-
     def _take(self, message: Message) -> Iterator[Target]:
-        sequence, name, data = message
+        sequence, name, data, _ = message
         known, before = self._held.get(name, (0, None))
         if sequence <= known:
             return
@@ -145,10 +144,13 @@ class State:
     def _set(self, key: Key, record: Record | None) -> Target:
         target = target_of(key)
         its = self._by_target.setdefault(target, {})
+        self.keys += (record is not None) - (key.host in its)
         if record is None:
             its.pop(key.host, None)
         else:
             its[key.host] = record
+        if key.host == self.name:
+            self._set_own(target, record)
         if not its:
             del self._by_target[target]
         entry = self.wanted(target, here=False)
@@ -161,6 +163,12 @@ class State:
         if entry is not None:
             self._marks[target] = mark
         return target
+
+    def _set_own(self, target: Target, record: Record | None) -> None:
+        if record is None:
+            self.own.pop(target, None)
+        else:
+            self.own[target] = record
 
 
 def target_of(key: Key) -> Target:

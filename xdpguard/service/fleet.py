@@ -93,7 +93,7 @@ class Fleet:
         """Publish what is recorded to be published, and the guard's bans by choice. The lock is held."""
         if self._link is None or self._force is None or self._settings is None or not self._link.connected:
             return
-        from xdpguard.fleet.link import Sending
+        from xdpguard.fleet.batch import Sending
 
         rows = stored.outbox(session.store)
         found = [Sending(BUCKET, key, value.encode() or None) for key, value in rows.items()]
@@ -109,8 +109,8 @@ class Fleet:
             return
         batches = self._link.taken()
         for batch in batches:
-            if batch.denied:
-                self._force.say("fleet: ", [batch.denied])
+            if batch.warning:
+                self._force.say("fleet: ", [batch.warning])
                 continue
             if batch.failed:
                 _log.warning(f"fleet: {batch.failed}")
@@ -158,7 +158,7 @@ class Fleet:
 
     def _report(self, session: Controller, interfaces: Iterable[Interface]) -> None:
         """Record how this host stands, for `fleet status` here, and publish it."""
-        from xdpguard.fleet.link import Sending
+        from xdpguard.fleet.batch import Sending
 
         assert self._link is not None
         assert self._force is not None

@@ -33,7 +33,7 @@ class Force:
     """What is in force here of what the fleet wants."""
 
     def __init__(self, settings: Settings) -> None:
-        self.state = State()
+        self.state = State(settings.name)
         self.keeping = False  # the server lost its data: what is here stays until it ends, or an operator decides
         self.known = False  # the bucket was read
         self.refused: dict[str, str] = {}  # by target: why
