@@ -129,7 +129,9 @@ def test_a_server_that_lost_everything_takes_no_ban_away(hosts: list[Host], engi
     put(engine, key("web9", 1), value("203.0.113.1"))
     assert eventually(lambda: "203.0.113.1" in other.rules())
     assert SOURCE in other.rules()
-    assert "published 1 entry and 0 lists" in one.command.ok("fleet", "publish")
+    assert "0 lists that the server had not" in one.command.ok("fleet", "publish")
+    kept = f"web1.block.4-{socket.inet_aton(SOURCE).hex()}-32"
+    assert kept in [it.key for it in engine.ask(lambda it: it.read()) if it.data is not None]
     assert eventually(lambda: one.command.json("fleet", "status")["here"]["keeping"] is False, 60)
     assert eventually(lambda: agree(one, 2), 60), (one.run.lines, other.run.lines)
     one.command.ok("unblock", "--fleet", SOURCE)
