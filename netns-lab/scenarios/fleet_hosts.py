@@ -19,8 +19,9 @@ from typing import Any
 from scenarios.fleet_parts import pipe
 from tied import tied
 
+from xdpguard.fleet.batch import Sending
 from xdpguard.fleet.keys import BUCKET
-from xdpguard.fleet.link import Link, Sending
+from xdpguard.fleet.link import Link
 from xdpguard.fleet.message import Value, encode
 from xdpguard.fleet.state import State
 from xdpguard.policy.fleet import Fleet

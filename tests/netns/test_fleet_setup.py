@@ -18,8 +18,9 @@ from support.engine import Engine, Mallory, acting
 from support.nats import free_port
 from support.traffic import eventually
 
-from xdpguard.fleet import client, snapshot
+from xdpguard.fleet import client, objects, snapshot
 from xdpguard.fleet.keeper import Keeper
+from xdpguard.fleet.message import FleetList, decode
 from xdpguard.policy.fleet import Fleet, FleetTls
 
 KEY = "block.4-c6336407-32"
@@ -86,6 +87,9 @@ def test_a_host_publishes_under_its_own_name_only(site: Site) -> None:
             "$KV.xdpguard-snapshot.head",
             "$KV.xdpguard-snapshot.web1",
             f"xdpguard.live.web2.{KEY}",
+            "$KV.xdpguard.operator.list.bad",
+            "$O.xdpguard-lists.C.anything",
+            "$O.xdpguard-lists.M.YmFk",
         )
         return {it: await its.may(it, b"{}") for it in subjects}
 
@@ -105,6 +109,9 @@ def test_a_host_cannot_change_the_streams(site: Site) -> None:
         "$JS.API.STREAM.DELETE.KV_xdpguard-snapshot",
         "$JS.API.CONSUMER.DURABLE.CREATE.KV_xdpguard.mine",
         "$JS.API.ACCOUNT.PURGE.XDPGUARD",
+        "$JS.API.STREAM.PURGE.OBJ_xdpguard-lists",
+        "$JS.API.STREAM.DELETE.OBJ_xdpguard-lists",
+        "$JS.API.STREAM.MSG.DELETE.OBJ_xdpguard-lists",
     )
 
     async def tries(its: Mallory) -> list[str]:
@@ -156,6 +163,7 @@ def test_a_consumer_delivers_nothing_to_other_subjects(site: Site) -> None:
         for stream, to in (
             ("KV_xdpguard", forged),
             ("KV_xdpguard-hosts", f"$KV.xdpguard.web2.{KEY}"),
+            ("KV_xdpguard", "$O.xdpguard-lists.C.forged"),
             ("KV_xdpguard", "_INBOX_web1.control"),
         ):
             config = {"deliver_subject": to, "deliver_policy": "all", "ack_policy": "explicit"}
@@ -172,7 +180,8 @@ def test_a_consumer_delivers_nothing_to_other_subjects(site: Site) -> None:
 
     async def stored(its: Mallory) -> list[str]:
         info = await its.js.stream_info("KV_xdpguard", subjects_filter=">")
-        return list(info.state.subjects or {})
+        lists = await its.js.stream_info("OBJ_xdpguard-lists", subjects_filter=">")
+        return [*(info.state.subjects or {}), *(lists.state.subjects or {})]
 
     assert site.act("operator", stored) == [f"$KV.xdpguard.web1.{KEY}"]
 
@@ -189,6 +198,30 @@ def test_a_host_joins_reads_and_publishes(site: Site) -> None:
     operator = Fleet((site.url,), "operator", str(site.operator))
     client.run(operator, lambda it: it.publish("xdpguard", f"web1.{KEY}", None))
     assert [it.data is None for it in client.run(its, lambda it: it.read())] == [True]
+
+
+def test_the_operator_publishes_lists_and_hosts_fetch_them(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_text("203.0.113.0/24\n")
+    site.command.ok("fleet", "join", site.url, "--name", "web1", "--credentials", str(site.host("web1")))
+    load = ("lists", "load", "bad", str(path), "--fleet")
+    assert "does not let this host publish lists" in site.command.refused(1, *load)
+    assert site.command.json("lists", "show") == []
+    operator = ("--credentials", str(site.operator))
+    site.command.ok(*load, *operator)
+    its = Fleet((site.url,), "web2", str(site.host("web2")))
+    (key,) = client.run(its, lambda it: it.read())
+    assert key.key == "operator.list.bad"
+    wanted = decode(key.key, key.data).entry
+    assert isinstance(wanted, FleetList)
+    found = client.run(its, lambda it: objects.fetched(it, wanted, 10))
+    assert (found.why, len(found.entries)) == ("", 1)
+    assert "does not let this host publish" in site.command.refused(1, "lists", "remove", "bad", "--fleet")
+    assert client.run(its, lambda it: objects.fetched(it, wanted, 10)).why == "", "it is still there"
+    assert "does not let this host publish" in site.command.refused(1, "fleet", "publish")
+    site.command.ok("lists", "remove", "bad", "--fleet", *operator)
+    assert "does not have it" in client.run(its, lambda it: objects.fetched(it, wanted, 10)).why
+    site.command.ok("fleet", "publish", *operator)
 
 
 def test_an_operator_keeps_the_snapshot_that_hosts_read(site: Site) -> None:

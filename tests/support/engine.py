@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from tied import tied
 
 from support.traffic import eventually
-from xdpguard.fleet.client import close
+from xdpguard.fleet.closing import close
 
 
 class Engine:

@@ -151,3 +151,12 @@ def test_completion(words: str, offered: list[str]) -> None:
         },
     )
     assert done.stdout.split() == offered
+
+
+@pytest.mark.parametrize("name", ["fleet", "bridge"])
+def test_summaries_are_not_clipped_at_80_columns(name: str) -> None:
+    shown = run(name, "--help", COLUMNS="80")
+    assert shown.returncode == 0, shown
+    lines = shown.stdout.partition("\nCommands:\n")[2].split("\n\n")[0].splitlines()
+    assert len(lines) >= 5
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []

@@ -14,9 +14,10 @@ from support.nats import Nats
 from support.traffic import eventually
 
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.fleet.batch import Sending
 from xdpguard.fleet.client import Connection, Unreachable, run
 from xdpguard.fleet.keys import BUCKET
-from xdpguard.fleet.link import Link, Sending
+from xdpguard.fleet.link import Link
 from xdpguard.fleet.state import State
 from xdpguard.policy.fleet import Fleet, FleetTls, check_server, fleet_faults
 

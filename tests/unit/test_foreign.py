@@ -285,6 +285,8 @@ def test_filters_come_behind_those_of_the_host(its: Ruleset, maps: FakeMaps) -> 
     assert (bgp.remove_filters(["a", "mine", "none"]), filters(its)) == (1, ["mine", "b", "c"])
     foreign(its, BGP, ForeignLimits(mode="shadow", filters=True)).replace([new("b"), new("c")])
     assert [it.mode for it in its.filters.alive()] == ["enforce", "shadow", "shadow"]
+    bgp.replace([new("b")._replace(mode="shadow"), new("c")])
+    assert [it.mode for it in its.filters.alive()] == ["enforce", "shadow", "enforce"], "as it was meant"
     bgp.replace([])
     assert filters(its) == ["mine"]
 

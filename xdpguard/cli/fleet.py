@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The commands fleet join, leave, status, mode and publish."""
+"""The commands fleet join, leave, status, top and mode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import fleet_setup, output, render
+from xdpguard.cli import fleet_publish, fleet_setup, output, render
 from xdpguard.cli.answers.fleet import FleetStatus
 from xdpguard.cli.columns import Column, Row, ago, number
 from xdpguard.cli.session import controller, options, remembered_policy
@@ -62,7 +62,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
     more = {status: " --json", top: " --count 50", mode: " shadow"}
-    for command in (leave, status, top, mode, publish):
+    for command in (leave, status, top, mode, fleet_publish.publish):
         example = f"xdpguard fleet {command.__name__}{more.get(command, '')}"
         fleet_app.command(epilog=f"\b\nExamples:\n  {example}")(command)
     fleet_setup.add_to(fleet_app)
@@ -111,7 +111,9 @@ def join(
 def leave(context: typer.Context) -> None:
     """Leave the fleet: remove what it wanted here. What this host published stays, until it is removed there."""
     from xdpguard.control.foreign import Foreign
+    from xdpguard.control.foreign_lists import ForeignLists
     from xdpguard.fleet import settings
+    from xdpguard.policy.foreign import ForeignLimits
     from xdpguard.policy.rule import FLEET
 
     with controller(options(context)) as session:
@@ -122,37 +124,42 @@ def leave(context: typer.Context) -> None:
         if settings.joined(session.store) is None:
             raise XdpguardError("this host belongs to no fleet", "nothing was changed")
         answer = Foreign(session.ruleset, FLEET).replace([])
+        lists = ForeignLists(session, FLEET, ForeignLimits())
+        gone = [*lists.held(), *lists.misplaced()]
+        lists.drop(list(lists.held()))
+        lists.drop_misplaced(lists.misplaced())
         settings.record(session.store, None)
-    done = "removed what it wanted here" if answer.changed else "nothing of it was in force here"
+    done = "removed what it wanted here" if answer.changed or gone else "nothing of it was in force here"
     render.say(f"left the fleet; {done}")
 
 
 def status(context: typer.Context, as_json: output.Json = False, _output: output.Output = "") -> None:
-    """Show how this host and all others of the fleet stand, and whether they know the same."""
+    """Show how all hosts stand, and whether they know the same."""
     from xdpguard.fleet import client, hosts, settings
-    from xdpguard.fleet.keys import HOSTS
+    from xdpguard.fleet.keys import HOSTS, OPERATOR
+    from xdpguard.fleet.state import Message
     from xdpguard.store.fleet import outbox
 
     with controller(options(context), read_only=True) as session:
         its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
         here, waiting = hosts.recorded(session.store) or hosts.Standing(), len(outbox(session.store))
 
-    async def look(connection: Connection) -> dict[str, hosts.HostState]:
-        found = {it.key: hosts.decode(it.data) for it in await connection.read(HOSTS) if it.data is not None}
-        return {name: state for name, state in sorted(found.items()) if state is not None}
+    async def look(connection: Connection) -> tuple[list[Message], list[Message]]:
+        return await connection.read(HOSTS), await connection.read(keys=f"{OPERATOR}.list.*")
 
-    failed, others = "", {}
+    failed = ""
+    found: tuple[list[Message], list[Message]] = ([], [])
     try:
-        others = client.run(its, look)
+        found = client.run(its, look)
     except client.Unreachable as error:
         failed = str(error)
-    answer = FleetStatus.of(its, here, waiting, others, failed)
+    answer = FleetStatus.of(its, here, waiting, *found, failed)
     if as_json:
         render.print_json(answer)
         return
     for line in answer.lines():
         render.say(line)
-    if others:
+    if answer.hosts:
         now = time.time()
         render.print_table(_HOST_COLUMNS, [_row(name, it, now) for name, it in answer.hosts.items()])
     if failed:
@@ -165,7 +172,7 @@ def top(
     as_json: output.Json = False,
     _output: output.Output = "",
 ) -> None:
-    """Rank sources by how many hosts have blocked them for the fleet, by hand or by their guards."""
+    """Rank sources by how many hosts block them for the fleet."""
     from xdpguard.cli.answers.fleet import ranked
     from xdpguard.fleet import client, settings
 
@@ -195,7 +202,7 @@ def _row(name: str, its: HostAnswer, now: float) -> Row:
 def mode(
     context: typer.Context, wanted: Annotated[str, typer.Argument(metavar="enforce|shadow", help="What it does here.")]
 ) -> None:
-    """Enforce the fleet's entries on this host, or only count what they would drop."""
+    """Enforce the fleet's entries on this host, or only count."""
     import msgspec
 
     from xdpguard.fleet import settings
@@ -211,35 +218,3 @@ def mode(
         settings.record(session.store, msgspec.structs.replace(its, mode=wanted))
     done = "are enforced" if wanted == "enforce" else "only count what they would drop"
     render.say(f"the fleet's entries {done} on this host as soon as xdpguard run sees it, within a second")
-
-
-def publish(context: typer.Context) -> None:
-    """After the server lost its data: publish what this host keeps, and have all hosts follow that.
-
-    It needs an operator's credentials where the server has permissions. What other hosts alone kept ends there."""
-    from xdpguard.fleet import client, settings
-    from xdpguard.fleet.keys import BUCKET, SETTLED, Key
-    from xdpguard.fleet.message import encode, value_of
-    from xdpguard.policy.rule import CLI, FLEET, NewRule
-    from xdpguard.policy.target import parse_prefix
-    from xdpguard.store import origins
-
-    with controller(options(context), read_only=True) as session:
-        its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
-        held = origins.parts_of(session.store, its.limits.mode, FLEET)
-    rules = [NewRule(kind, parse_prefix(text)[0], why, FLEET, 0.0, end) for (kind, text), (why, end) in held.items()]
-
-    async def work(connection: Connection) -> int:
-        await connection.make()
-        there = {it.key.partition(".")[2] for it in await connection.read() if it.data is not None}
-        rows: dict[str, bytes | None] = {}
-        for rule in rules:
-            key = Key(its.name, "allow" if rule.kind == "allow" else "block", parse_prefix(str(rule.target))[0])
-            if str(key).partition(".")[2] not in there:
-                rows[str(key)] = encode(value_of(rule, CLI))
-        await connection.publish_all(BUCKET, rows)
-        await connection.publish(BUCKET, SETTLED, (await connection.place()).stream.encode())
-        return len(rows)
-
-    count = client.run(its, work)
-    render.say(f"published {count:,} entries that the server had not; all hosts follow it from now on")

@@ -128,7 +128,9 @@ def target_of(entry: Entry) -> Prefix | str:
     return entry.name
 
 
-def take_back(context: typer.Context, kind: FleetKind, targets: Sequence[Prefix] | Sequence[str]) -> None:
+def take_back(
+    context: typer.Context, kind: Kind | Literal["filter"], targets: Sequence[Prefix] | Sequence[str]
+) -> None:
     """Take back what this host published; what others published, as far as the server permits."""
     from xdpguard.control.foreign import Foreign
     from xdpguard.fleet import client, settings

@@ -88,7 +88,10 @@ def setup(
         Path | None, typer.Option("--data", metavar="DIRECTORY", help="Where the server stores. [DIRECTORY/data]")
     ] = None,
 ) -> None:
-    """Write a safe configuration of nats-server, and the credentials of hosts; later, add hosts to it."""
+    """Write a server's configuration and the hosts' credentials.
+
+    Nobody else gets in, and a host publishes under its own name only. Later it adds hosts to what is there.
+    """
     from xdpguard.fleet import setup as work
 
     directory = directory.absolute()

@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, health, output, render, undoing
-from xdpguard.cli.loaded import report, report_reading
+from xdpguard.cli import entries, fleet_lists, health, output, render, undoing
+from xdpguard.cli.fleet_entries import OnFleet
+from xdpguard.cli.loaded import progress, report, report_reading, say_ends
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
+from xdpguard.policy.rule import FLEET
 
 if TYPE_CHECKING:
-    from xdpguard.control.results import ListHits
+    pass
 
 _Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what the list would drop.")]
 
@@ -32,6 +32,7 @@ Examples:
   xdpguard lists load drop https://www.spamhaus.org/drop/drop.txt      once; run does not fetch it again
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
+  xdpguard lists load drop drop.txt --fleet          on all hosts of the fleet
   xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
 \b
 A file that allows two readings is refused; --format, --column and --prefix-column decide. Entries that have an end
@@ -48,6 +49,7 @@ _REMOVE_EXAMPLES = """
 \b
 Examples:
   xdpguard lists remove firehol
+  xdpguard lists remove drop --fleet                 on all hosts of the fleet
 """
 _SHOW_EXAMPLES = """
 \b
@@ -114,6 +116,8 @@ def load(
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Load it even if it has no entries.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing: show how the file is read.")] = False,
     confirm: undoing.Confirm = "",
+    on_fleet: OnFleet = False,
+    credentials: fleet_lists.Credentials = None,
     as_json: output.Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
@@ -127,11 +131,13 @@ def load(
 
     check_name(name)
     request = Request(form, column, prefix_column, allow_empty or force).checked()
+    own = {"--shadow": shadow, "--dry-run": dry_run, "--confirm": confirm, "--json": as_json}
+    fleet_lists.check_alone(on_fleet, credentials, own)
     if dry_run and confirm:
         raise UsageError("--confirm and --dry-run cannot be combined", "leave out --confirm: nothing is changed")
     command = None if dry_run else undoing.of_command(context, confirm)
     require_privileges()
-    with _progress() as step:
+    with progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
         if web.is_url(file):
             with web.fetched(file, step) as stream:
@@ -142,6 +148,9 @@ def load(
             given = read_stream("standard input", sys.stdin.buffer, strict, step, request)
         else:
             raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
+        if on_fleet:
+            fleet_lists.load(context, name, given, force, credentials)
+            return
         with ruleset(options(context), read_only=dry_run, command=command) as found:
             loader = Loader(found.shadow_lists if shadow else found.lists, step, dry_run)
             ready = loader.prepare(name, given, "cli", force)
@@ -165,8 +174,14 @@ def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to remove.", show_default=False)],
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow lists only; enforced lists stay.")] = False,
     confirm: undoing.Confirm = "",
+    on_fleet: OnFleet = False,
+    credentials: fleet_lists.Credentials = None,
 ) -> None:
     """Remove lists: all that are named, or none."""
+    fleet_lists.check_alone(on_fleet, credentials, {"--shadow": shadow, "--confirm": confirm})
+    if on_fleet:
+        fleet_lists.remove(context, list(dict.fromkeys(names)), credentials)
+        return
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         real = {} if shadow else {it.name: it for it in found.lists.stored.all()}
         counting = {it.name: it for it in found.shadow_lists.stored.all()}
@@ -184,6 +199,10 @@ def remove(
         render.say(f"removed {what}: {render.counted(it.entries, 'entry', 'entries')}")
         if it.source == "config":
             render.note(f"{it.name} is in the configuration file, and is loaded again with it")
+        if it.source == FLEET:
+            render.note(
+                f"{it.name} is the fleet's, and comes again; on all hosts: xdpguard lists remove {it.name} --fleet"
+            )
 
 
 def show(
@@ -217,32 +236,13 @@ def show(
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
                 render.say(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
-        _say_ends(found, "")
+        say_ends(found, "")
     if shadow:
         rows = [entries.shadow_list_row(item, counted, where, time.time()) for item in shadow]
         render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE)
-        _say_ends(shadow, "the shadow list ")
+        say_ends(shadow, "the shadow list ")
     if not found and not shadow:
         render.say("no lists; load one with: xdpguard lists load NAME FILE")
         return
     for text in where.notes("nothing is attached: none of these is in force"):
         render.note(text)
-
-
-def _say_ends(found: Iterable[ListHits], kind: str) -> None:
-    """Print which of the entries of lists have an end."""
-    for item in found:
-        if text := entries.ends_words(item.its, bool(kind)):
-            render.say(f"{kind}{item.its.name}: {text}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show progress on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield status.update

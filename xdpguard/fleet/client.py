@@ -6,14 +6,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.fleet.closing import close
 from xdpguard.fleet.credentials import login_options, tls_options
-from xdpguard.fleet.keys import BUCKET, HOSTS, LARGEST_PART, LIVE, SNAPSHOT
-from xdpguard.fleet.reading import PENDING, pulled
+from xdpguard.fleet.keys import BUCKET, HOSTS, LARGEST_PART, LISTS, LIVE, SNAPSHOT
+from xdpguard.fleet.reading import BATCH, PENDING, Place, change, pulled
 from xdpguard.fleet.state import Message
 
 if TYPE_CHECKING:
@@ -32,20 +34,16 @@ class Unreachable(XdpguardError):
     """The fleet's server does not answer, or refuses this host."""
 
 
-class Place(NamedTuple):
-    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number."""
-
-    stream: str
-    last: int
-
-
 class Connection:
-    """An open connection; see `connected`."""
+    """An open connection; see `connected`. ``js``: the library's; ``missing``: what it raises for what is not there."""
 
     def __init__(self, client: Client, refusals: list[str]) -> None:
+        from nats.js.errors import NotFoundError
+
+        self.missing: type[Exception] = NotFoundError
         self._client = client
         self._refusals = refusals
-        self._js: JetStreamContext = client.jetstream(timeout=_WAIT)
+        self.js: JetStreamContext = client.jetstream(timeout=_WAIT)
 
     @property
     def server(self) -> str:
@@ -54,19 +52,24 @@ class Connection:
 
     async def publish(self, bucket: str, key: str, data: bytes | None) -> int:
         """Put a key, or delete it; return the number that the server gave the change."""
-        before = len(self._refusals)
         headers = {"KV-Operation": "DEL"} if data is None else None
-        sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _WAIT, headers=headers))
+        subject = f"$KV.{bucket}.{key}"
+        done = await self.permitted(self.js.publish(subject, data or b"", _WAIT, headers=headers), subject, key)
+        return int(done.seq)
+
+    async def permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
+        """Publish. Raise Unreachable as soon as the server refuses a subject that contains this."""
+        before, sent = len(self._refusals), asyncio.ensure_future(work)
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
-            subject = f"$KV.{bucket}.{key}".lower()  # as the library gives the server's words
-            if any(subject in it.lower() for it in self._refusals[before:]) and not sent.done():
+            refused = (it.lower() for it in self._refusals[before:])  # the library gives the server's words so
+            if any(subject.lower() in it for it in refused) and not sent.done():
                 sent.cancel()
                 raise Unreachable(
-                    f"the fleet's server does not let this host publish {key}",
+                    f"the fleet's server does not let this host publish {what}",
                     "a host publishes under its own name only; an operator's credentials may do more",
                 )
-        return (await sent).seq
+        return await sent
 
     async def publish_all(self, bucket: str, rows: Mapping[str, bytes | None]) -> None:
         """Put or delete many keys."""
@@ -91,7 +94,7 @@ class Connection:
 
     async def place(self, bucket: str = BUCKET) -> Place:
         """Return where the bucket is."""
-        info = await self._js.stream_info(f"KV_{bucket}")
+        info = await self.js.stream_info(f"KV_{bucket}")
         made = info.created.astimezone(datetime.UTC).isoformat() if info.created else ""
         return Place(made, info.state.last_seq)
 
@@ -100,25 +103,32 @@ class Connection:
 
         Raise TimeoutError if messages go all the time while it reads: it must have as many as the server says.
         """
+        found = await self.stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)
+        return [change(it, bucket) for it in found]
+
+    async def stored(
+        self, stream: str, subject: str, after: int = 0, most: int = sys.maxsize, batch: int = BATCH
+    ) -> list[Msg]:
+        """Return messages of a stream, ``most`` of them, as the library has them; the rest as of `read`."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-        stream = f"KV_{bucket}"
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.ALL,
             opt_start_seq=after + 1 if after else None,
-            filter_subject=f"$KV.{bucket}.{keys}",
+            filter_subject=subject,
             ack_policy=AckPolicy.NONE,
             inactive_threshold=30.0,
             mem_storage=True,
         )
         for _ in range(3):
-            info = await self._js.add_consumer(stream, config)
+            info = await self.js.add_consumer(stream, config)
             asked = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}"
+            count = min(info.num_pending or 0, most)
             try:
-                found = await pulled(self._client, asked, bucket, info.num_pending or 0)
+                found = await pulled(self._client, asked, count, batch)
             finally:
-                await self._js.delete_consumer(stream, info.name)
-            if len(found) >= (info.num_pending or 0):
+                await self.js.delete_consumer(stream, info.name)
+            if len(found) >= count:
                 return found
         raise TimeoutError
 
@@ -130,7 +140,7 @@ class Connection:
         from nats.js.errors import NotFoundError
 
         try:
-            return (await self._js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)).data
+            return (await self.js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)).data
         except NotFoundError:
             return None
 
@@ -142,28 +152,29 @@ class Connection:
         from nats.js.errors import APIError
 
         with contextlib.suppress(APIError):
-            await self._js.delete_msg(f"KV_{BUCKET}", sequence)
+            await self.js.delete_msg(f"KV_{BUCKET}", sequence)
 
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
         from nats.js.api import DiscardPolicy, RePublish
         from nats.js.errors import NotFoundError
 
-        for bucket, largest in ((BUCKET, 8192), (HOSTS, 65_536), (SNAPSHOT, LARGEST_PART)):
-            name, keys = f"KV_{bucket}", f"$KV.{bucket}.>"
+        buckets = ((BUCKET, 8192), (HOSTS, 65_536), (SNAPSHOT, LARGEST_PART))
+        streams = [(f"KV_{it}", [f"$KV.{it}.>"], 1, largest) for it, largest in buckets]
+        for name, keys, each, largest in (*streams, (f"OBJ_{LISTS}", [f"$O.{LISTS}.C.>", f"$O.{LISTS}.M.>"], -1, -1)):
             try:
-                await self._js.stream_info(name)
+                await self.js.stream_info(name)
             except NotFoundError:
-                await self._js.add_stream(
+                await self.js.add_stream(
                     name=name,
-                    subjects=[keys],
-                    max_msgs_per_subject=1,
+                    subjects=keys,
+                    max_msgs_per_subject=each,
                     max_msg_size=largest,
                     discard=DiscardPolicy.NEW,
                     num_replicas=replicas,
                     allow_rollup_hdrs=True,
-                    allow_direct=bucket == SNAPSHOT,
-                    republish=RePublish(src=keys, dest=f"{LIVE}.>") if bucket == BUCKET else None,
+                    allow_direct=name in (f"KV_{SNAPSHOT}", f"OBJ_{LISTS}"),
+                    republish=RePublish(src=keys[0], dest=f"{LIVE}.>") if name == f"KV_{BUCKET}" else None,
                 )
 
 
@@ -211,17 +222,6 @@ async def connected(
             yield Connection(client, refusals)
         finally:
             await close(client)
-
-
-async def close(client: Client) -> None:
-    """Close a connection, also one that failed on its way, of which the library leaves the socket open."""
-    transport: Any = client._transport
-    with contextlib.suppress(TimeoutError):  # it waits for ever after a handshake of TLS that failed
-        await asyncio.wait_for(client.close(), 1)
-    if transport is not None:
-        with contextlib.suppress(Exception, asyncio.CancelledError):  # the library itself cancels what is waited for
-            transport.close()
-            await asyncio.wait_for(transport.wait_closed(), 1)
 
 
 @asynccontextmanager

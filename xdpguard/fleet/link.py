@@ -16,13 +16,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection
-from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
-from xdpguard.fleet import snapshot
+from xdpguard.fleet import objects, snapshot
+from xdpguard.fleet.batch import Batch, Sending
 from xdpguard.fleet.client import Connection, Unreachable, connected
 from xdpguard.fleet.keeper import keeping
-from xdpguard.fleet.keys import BUCKET
+from xdpguard.fleet.keys import BUCKET, HOSTS
+from xdpguard.fleet.message import FleetList
 from xdpguard.fleet.state import Message
 from xdpguard.policy.fleet import Fleet
 from xdpguard.policy.target import Prefix, parse_prefix
@@ -30,28 +31,6 @@ from xdpguard.policy.target import Prefix, parse_prefix
 _CHECK = 30.0  # seconds between two questions for the last number, in which nothing came
 _SPREAD = 1.0  # seconds over which hosts spread after a lost connection
 _LONGEST = 30.0  # seconds between two attempts to connect
-
-
-class Sending(NamedTuple):
-    """Something to publish: ``data`` is None to delete the key."""
-
-    bucket: str
-    key: str
-    data: bytes | None
-
-
-class Batch(NamedTuple):
-    """What came from the fleet. ``stream``: of a whole snapshot, which stream it is of; else empty.
-
-    ``sent``: what was published; ``failed``: why the server cannot be used, when that changes; ``warning``: what else
-    went wrong, such as what the server does not let this host publish.
-    """
-
-    messages: Collection[Message] = ()
-    stream: str = ""
-    sent: Collection[Sending] = ()
-    failed: str = ""
-    warning: str = ""
 
 
 class Link:
@@ -76,6 +55,7 @@ class Link:
         self._stopping = False
         self._lost = self._missing = False
         self._sending: deque[Sending] = deque()
+        self._fetching = objects.Fetching(lambda found: self._hand(Batch(lists=[found])))
         self._thread = threading.Thread(target=self._main, name="fleet", daemon=True)
         self._thread.start()
 
@@ -97,6 +77,11 @@ class Link:
         """Publish; a batch tells what was. Without a connection nothing is, and nothing is remembered."""
         self._sending.extend(sendings)
         self._poke()
+
+    def fetch(self, its: FleetList, most: int) -> None:
+        """Fetch a list, which has so many entries at most; a batch tells what came of it, however long it takes."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._fetching.add, its, most)
 
     def again(self) -> None:
         """Read a whole snapshot again."""
@@ -160,6 +145,13 @@ class Link:
         await connection.listen(self._heard)
         await self._catch_up(connection)
         self.connected = True
+        fetching = asyncio.ensure_future(self._fetching.run(connection, lambda: self._lost))
+        try:
+            await self._follow(connection)
+        finally:
+            fetching.cancel()
+
+    async def _follow(self, connection: Connection) -> None:
         check = time.monotonic() + random.uniform(_CHECK / 2, _CHECK)
         while not self._stopping and not self._lost:
             self._wake.clear()
@@ -177,6 +169,8 @@ class Link:
 
     async def _check(self, connection: Connection) -> None:
         """Notice a last message that never came, and a stream that was made anew."""
+        if self.settings.totals:
+            self._hand(Batch(hosts=await connection.read(HOSTS)))
         seen = self._last
         place = await connection.place()
         if place.stream != self._stream or place.last > max(seen, self._last):

@@ -4,19 +4,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from xdpguard.fleet.state import Message
 
 PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
 _WAIT = 5.0  # seconds for an answer of the server
-_BATCH = 5000  # messages that are asked for at a time
+BATCH = 5000  # messages that are asked for at a time
 _NO_MORE = ("404", "408")  # what the server answers where it has none, or fewer than were asked for
 
 
-async def pulled(client: Any, asked: str, bucket: str, count: int) -> list[Message]:
+class Place(NamedTuple):
+    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number."""
+
+    stream: str
+    last: int
+
+
+async def pulled(client: Any, asked: str, count: int, batch: int) -> list[Any]:
     """Ask for so many messages, a batch at a time; return fewer if some were removed meanwhile."""
-    found: list[Message] = []
+    found: list[Any] = []
     came, ended = asyncio.Event(), False
 
     async def took(message: Any) -> None:
@@ -24,7 +31,7 @@ async def pulled(client: Any, asked: str, bucket: str, count: int) -> list[Messa
         if status := (message.headers or {}).get("Status"):
             ended = ended or status in _NO_MORE
         else:
-            found.append(_stored(message, bucket))
+            found.append(message)
         came.set()
 
     inbox = client.new_inbox()
@@ -33,7 +40,7 @@ async def pulled(client: Any, asked: str, bucket: str, count: int) -> list[Messa
     while len(found) < count and not ended:
         came.clear()  # before asking: what comes while it asks is not to be waited for
         if len(found) >= goal:
-            goal = min(count, len(found) + _BATCH)
+            goal = min(count, len(found) + batch)
             request = b'{"batch":%d,"no_wait":true}' % (goal - len(found))
             await client.publish(asked, request, reply=inbox)
         await asyncio.wait_for(came.wait(), _WAIT)
@@ -41,7 +48,7 @@ async def pulled(client: Any, asked: str, bucket: str, count: int) -> list[Messa
     return found
 
 
-def _stored(message: Any, bucket: str) -> Message:
+def change(message: Any, bucket: str) -> Message:
     """Convert a message of a stream, whose number and time are in its subject for an answer.
 
     That is $JS.ACK.STREAM.CONSUMER.N.NUMBER.N.NANOSECONDS.N, in newer servers with a domain and an account before the

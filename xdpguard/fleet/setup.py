@@ -23,7 +23,7 @@ from xdpguard import files
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.fleet import certificates
 from xdpguard.fleet.credentials import Login
-from xdpguard.fleet.keys import BUCKET, HOSTS, LIVE, OPERATOR, SNAPSHOT
+from xdpguard.fleet.keys import BUCKET, HOSTS, LISTS, LIVE, OPERATOR, SNAPSHOT
 from xdpguard.policy.fleet import check_name
 
 USERS, CREDENTIALS = "users.conf", "hosts"
@@ -180,7 +180,7 @@ def _may_publish(host: str) -> Iterator[str]:
     """
     yield f"$KV.{BUCKET}.{host}.>"
     yield f"$KV.{HOSTS}.{host}"
-    for stream in (f"KV_{BUCKET}", f"KV_{HOSTS}"):
+    for stream in (f"KV_{BUCKET}", f"KV_{HOSTS}", f"OBJ_{LISTS}"):
         yield f"$JS.API.STREAM.INFO.{stream}"
         yield f"$JS.API.CONSUMER.CREATE.{stream}"
         for does in ("MSG.NEXT", "DELETE"):

@@ -19,7 +19,8 @@ from xdpguard.fleet.keys import LARGEST_PART, SNAPSHOT
 from xdpguard.fleet.state import Message
 
 if TYPE_CHECKING:
-    from xdpguard.fleet.client import Connection, Place
+    from xdpguard.fleet.client import Connection
+    from xdpguard.fleet.reading import Place
 
 _VERSION = 1
 _HEAD = "head"

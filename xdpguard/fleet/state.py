@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from xdpguard.fleet.keys import OPERATOR, SETTLED, Key
-from xdpguard.fleet.message import Record, decode
+from xdpguard.fleet.message import FleetList, Record, decode
 from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.foreign import Entry
 from xdpguard.policy.origins import later
@@ -36,7 +36,7 @@ class State:
 
     ``broken``: keys whose values are refused, each with why; ``settled``: the stream that an operator wants hosts to
     follow exactly; ``pending``: what this host has still to publish, which counts here; ``own``: what it has published;
-    ``keys``: how many keys publishers have.
+    ``keys``: how many keys publishers have; ``lists``: those that the operator wants, by name.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -47,6 +47,7 @@ class State:
         self.broken: dict[str, str] = {}
         self.settled = ""
         self.pending: dict[Target, Record] = {}
+        self.lists: dict[str, FleetList] = {}
         self._held: dict[str, tuple[int, Record | None]] = {}
         self._by_target: dict[Target, dict[str, Record]] = {}
         self._marks: dict[Target, int] = {}
@@ -54,6 +55,11 @@ class State:
 
     def __len__(self) -> int:
         return len(self._by_target)
+
+    @property
+    def sources(self) -> int:
+        """How many sources anybody blocks."""
+        return sum(kind == "block" for kind, _ in self._by_target)
 
     @property
     def digest(self) -> str:
@@ -75,7 +81,7 @@ class State:
         self.take(messages)
         return before | set(self._by_target)
 
-    def wanted(self, target: Target, ban_after: int = 0, here: bool = True) -> Entry | None:
+    def wanted(self, target: Target, ban_after: int = 0, here: bool = True) -> Entry | FleetList | None:
         """Return what is wanted of a target; None if nothing is. ``here``: with what is still to be published.
 
         ``ban_after``: bans of guards count once so many hosts have made them; 0: each does.
@@ -88,7 +94,7 @@ class State:
         return _joined([its[host] for host in sorted(its)])
 
     def all_wanted(self, ban_after: int = 0) -> Iterator[Entry]:
-        """Yield all that is wanted, in an order that is the same on all hosts.
+        """Yield all entries that are wanted, in an order that is the same on all hosts.
 
         An operator's come first, then the first of each publisher, then the second: a host may take only so many, and
         a publisher that has too many is to crowd out itself.
@@ -101,7 +107,8 @@ class State:
             numbers.update(its.keys())
         order = sorted(self._by_target.keys() | self.pending.keys(), key=lambda it: (ranks.get(it, -1), it))
         for target in order:
-            if (found := self.wanted(target, ban_after)) is not None:
+            found = self.wanted(target, ban_after)
+            if found is not None and not isinstance(found, FleetList):
                 yield found
 
     def publishers(self, target: Target) -> list[str]:
@@ -147,6 +154,10 @@ class State:
         if not its:
             del self._by_target[target]
         entry = self.wanted(target, here=False)
+        if target[0] == "list":
+            self.lists.pop(target[1], None)
+        if isinstance(entry, FleetList):
+            self.lists[entry.name] = entry
         mark = 0 if entry is None else _mark(target, entry)
         self._sum = (self._sum + mark - self._marks.pop(target, 0)) % _BITS
         if entry is not None:
@@ -165,10 +176,12 @@ def target_of(key: Key) -> Target:
     return key.kind, str(key).split(".", 2)[2]
 
 
-def _joined(records: list[Record]) -> Entry | None:
+def _joined(records: list[Record]) -> Entry | FleetList | None:
     if not records:
         return None
     found = records[0].entry
+    if isinstance(found, FleetList):
+        return found
     for it in records[1:]:
         end = later(found.expires, it.entry.expires)
         if isinstance(found, NewFilter):
@@ -178,8 +191,9 @@ def _joined(records: list[Record]) -> Entry | None:
     return found
 
 
-def _mark(target: Target, entry: Entry) -> int:
+def _mark(target: Target, entry: Entry | FleetList) -> int:
     end = "" if entry.expires is None else repr(float(entry.expires))
-    does = f"{entry.text} {entry.does}" if isinstance(entry, NewFilter) else ""
+    does = f"{entry.text} {entry.does} {entry.mode}" if isinstance(entry, NewFilter) else ""
+    does = entry.digest if isinstance(entry, FleetList) else does
     text = "\0".join((*target, end, does))
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")

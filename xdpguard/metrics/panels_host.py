@@ -59,10 +59,19 @@ HOSTS: tuple[Panel, ...] = (
     ),
     Panel(
         "Entries of the fleet",
-        "Wanted by the fleet, held and refused here, broken, and those of this host that are not published yet.",
+        "Wanted by the fleet, held and refused here, broken, and those of this host that are not published yet; with"
+        " [fleet] totals also the hosts, and their floods, bans, sources and drops.",
         (
             (f"sum by (of) (xdpguard_fleet_entries{{{HOST}}})", "{{of}}"),
             (f"xdpguard_fleet_outbox{{{HOST}}}", "to be published"),
+            (f"max by (state) (xdpguard_fleet_hosts{{{HOST}}})", "hosts {{state}}"),
+            (f"max(xdpguard_fleet_floods{{{HOST}}})", "floods on all hosts"),
+            (f"max(xdpguard_fleet_bans{{{HOST}}})", "bans of all guards"),
+            (f"max(xdpguard_fleet_sources{{{HOST}}})", "sources blocked for the fleet"),
+            (
+                f"max by (reason) (xdpguard_fleet_dropped_packets_per_second{{{HOST}}})",
+                "{{reason}}, dropped a second on all hosts",
+            ),
         ),
     ),
     Panel(

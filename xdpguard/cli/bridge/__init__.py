@@ -12,7 +12,7 @@ _HELP = "Put in force what other systems decide: services, one for each system, 
 _TABLE = {
     "bgp": Source(
         "xdpguard.cli.bridge.bgp",
-        "Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live.",
+        "Put in force the FlowSpec rules and blackhole routes of BGP.",
     ),
     "crowdsec": Source(
         "xdpguard.cli.bridge.crowdsec", "Block what CrowdSec decides: run as a bouncer of its local API."

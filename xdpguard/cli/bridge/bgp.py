@@ -77,7 +77,10 @@ def bgp(
     ] = "10m",
     print_unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for this, and exit.")] = False,
 ) -> None:
-    """Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live."""
+    """Put in force the FlowSpec rules and blackhole routes of BGP.
+
+    They last while the sessions of the neighbors that announced them live.
+    """
     from xdpguard.bridges.bgp.gobgp import check_place
     from xdpguard.policy.duration import parse_duration
 
