@@ -336,5 +336,6 @@ def test_what_is_measured_of_it(hosts: list[Host], engine: Nats) -> None:
         'xdpguard_fleet_entries{of="broken"} 1.0',
         "xdpguard_fleet_outbox 0.0",
         "xdpguard_fleet_gaps_total 0.0",
+        "xdpguard_fleet_snapshots_refused_total 0.0",
     }
     assert eventually(lambda: wanted <= set(shown()), 30), shown()

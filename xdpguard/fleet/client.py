@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from xdpguard.policy.fleet import Fleet
 
-_WAIT = 5.0  # seconds for an answer of the server
+_WAIT = 5.0  # seconds for a connection
+_ANSWER = 15.0  # seconds for an answer of the server, of which a thousand hosts may ask something at once
 _AT_ONCE = 256  # keys that are published without waiting for each
 _PING = 10  # seconds; a server that misses two is gone
 
@@ -45,7 +46,7 @@ class Connection:
     def __init__(self, client: Client, refusals: list[str]) -> None:
         self._client = client
         self._refusals = refusals
-        self._js: JetStreamContext = client.jetstream(timeout=_WAIT)
+        self._js: JetStreamContext = client.jetstream(timeout=_ANSWER)
 
     @property
     def server(self) -> str:
@@ -56,7 +57,7 @@ class Connection:
         """Put a key, or delete it; return the number that the server gave the change."""
         before = len(self._refusals)
         headers = {"KV-Operation": "DEL"} if data is None else None
-        sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _WAIT, headers=headers))
+        sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _ANSWER, headers=headers))
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
             subject = f"$KV.{bucket}.{key}".lower()  # as the library gives the server's words
@@ -87,7 +88,7 @@ class Connection:
                 heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
 
         await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=PENDING)
-        await self._client.flush(round(_WAIT))
+        await self._client.flush(round(_ANSWER))
 
     async def place(self, bucket: str = BUCKET) -> Place:
         """Return where the bucket is."""
@@ -135,10 +136,7 @@ class Connection:
             return None
 
     async def forget(self, sequence: int) -> None:
-        """Remove one message of the entries' bucket, with nothing to tell of it; none of that number is no error.
-
-        A purge of its subject makes nats-server 2.9 skip messages for whoever is reading.
-        """
+        """Remove one message of the entries' bucket. A purge makes nats-server 2.9 skip messages for who is reading."""
         from nats.js.errors import APIError
 
         with contextlib.suppress(APIError):

@@ -192,6 +192,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             (
                 (f"xdpguard_fleet_connected{{{HOST}}}", "connected"),
                 (_rate("xdpguard_fleet_gaps_total", "instance", "", False), "gaps a second"),
+                (_rate("xdpguard_fleet_snapshots_refused_total", "instance", "", False), "snapshots refused a second"),
             ),
         ),
         Panel(

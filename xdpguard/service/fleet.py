@@ -168,9 +168,8 @@ class Fleet:
             bans=origins.count_of(store, "enforce", GUARD),
         )
         link, waiting = self._link, len(stored.outbox(store))
-        self._status.fleet = FleetFigures(
-            link.connected, now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard
-        )
+        figures = (now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard, link.refused)
+        self._status.fleet = FleetFigures(link.connected, *figures)
         known = msgspec.structs.replace(now, at=time.time())
         standing = hosts.Standing(link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known)
         before = hosts.recorded(store)
