@@ -144,7 +144,7 @@ def main() -> int:
     # The contexts clean up, but SIGTERM would not end them otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     shoot(given.file, int(columns), int(lines), given.rate)
-    print(f"{given.file}: {given.file.stat().st_size:,} octets")
+    print(f"{given.file}: {given.file.stat().st_size:,} bytes")
     return 0
 
 

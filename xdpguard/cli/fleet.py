@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import fleet_setup, render
-from xdpguard.cli.answers.fleet import COLUMNS, NUMBERS, FleetStatus, row
+from xdpguard.cli import fleet_setup, output, render
+from xdpguard.cli.answers.fleet import FleetStatus
+from xdpguard.cli.columns import Column, Row, ago, number
 from xdpguard.cli.session import controller, options, remembered_policy
 from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
+    from xdpguard.cli.answers.fleet import HostAnswer
     from xdpguard.fleet.client import Connection
 
 _JOIN_EXAMPLES = """
@@ -27,6 +30,26 @@ The server is nats-server with JetStream. `run` follows it: what any host blocks
 A host keeps what it needs, and its own allow rules, whatever the fleet wants; [fleet] in the configuration sets limits.
 """
 
+_HOST_COLUMNS = [
+    Column("host"),
+    Column("version", 3),
+    Column("seen"),
+    Column("mode", 1),
+    Column("wanted", right=True),
+    Column("held", right=True),
+    Column("refused", 2, right=True),
+    Column("bans", right=True),
+    Column("floods", clip="end", colour="red"),
+    Column("digest", 4),
+]
+_TOP_COLUMNS = [
+    Column("source"),
+    Column("hosts", right=True),
+    Column("guards", right=True),
+    Column("first of them", 1, clip="end"),
+    Column("reason", clip="end"),
+]
+
 fleet_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -38,8 +61,10 @@ fleet_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
+    more = {status: " --json", top: " --count 50", mode: " shadow"}
     for command in (leave, status, top, mode, publish):
-        fleet_app.command()(command)
+        example = f"xdpguard fleet {command.__name__}{more.get(command, '')}"
+        fleet_app.command(epilog=f"\b\nExamples:\n  {example}")(command)
     fleet_setup.add_to(fleet_app)
     app.add_typer(fleet_app, name="fleet")
 
@@ -102,9 +127,7 @@ def leave(context: typer.Context) -> None:
     render.say(f"left the fleet; {done}")
 
 
-def status(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
+def status(context: typer.Context, as_json: output.Json = False, _output: output.Output = "") -> None:
     """Show how this host and all others of the fleet stand, and whether they know the same."""
     from xdpguard.fleet import client, hosts, settings
     from xdpguard.fleet.keys import HOSTS
@@ -130,7 +153,8 @@ def status(
     for line in answer.lines():
         render.say(line)
     if others:
-        render.print_table(COLUMNS, [row(name, it) for name, it in answer.hosts.items()], right=NUMBERS)
+        now = time.time()
+        render.print_table(_HOST_COLUMNS, [_row(name, it, now) for name, it in answer.hosts.items()])
     if failed:
         render.note(f"{failed}; the other hosts are not shown")
 
@@ -138,7 +162,8 @@ def status(
 def top(
     context: typer.Context,
     count: Annotated[int, typer.Option("--count", min=1, max=1000, help="How many to show.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Rank sources by how many hosts have blocked them for the fleet, by hand or by their guards."""
     from xdpguard.cli.answers.fleet import ranked
@@ -153,8 +178,18 @@ def top(
     if not found:
         render.say("the fleet blocks nothing")
         return
-    rows = [[it.target, f"{len(it.hosts):,}", f"{it.guards:,}", ", ".join(it.hosts[:5]), it.reason] for it in found]
-    render.print_table(["source", "hosts", "guards", "first of them", "reason"], rows, right="hosts guards")
+    rows: list[Row] = [
+        [it.target, number(len(it.hosts)), number(it.guards), ", ".join(it.hosts[:5]), it.reason] for it in found
+    ]
+    render.print_table(_TOP_COLUMNS, rows)
+
+
+def _row(name: str, its: HostAnswer, now: float) -> Row:
+    seen = ago(now - its.age, now)
+    if its.silent:
+        seen = seen._replace(text=f"{seen.text}, silent", colour="yellow")
+    counts = map(number, (its.wanted, its.held, its.refused, its.bans))
+    return [name, its.version, seen, its.mode, *counts, ", ".join(its.floods), its.digest]
 
 
 def mode(

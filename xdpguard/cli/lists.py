@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, health, render, undoing
+from xdpguard.cli import entries, health, output, render, undoing
 from xdpguard.cli.loaded import report, report_reading
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
@@ -19,8 +20,6 @@ from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.control.results import ListHits
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what the list would drop.")]
 
@@ -30,6 +29,7 @@ _LOAD_EXAMPLES = """
 Examples:
   xdpguard lists load firehol firehol_level1.netset
   xdpguard lists load tor tor-exits.txt --strict     reject the file if a line is invalid
+  xdpguard lists load drop https://www.spamhaus.org/drop/drop.txt      once; run does not fetch it again
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
   xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
@@ -69,13 +69,18 @@ def register(app: typer.Typer) -> None:
     lists_app.command(epilog=_REMOVE_EXAMPLES)(remove)
     lists_app.command("drop", epilog=_REMOVE_EXAMPLES, hidden=True)(remove)  # its name in earlier versions
     lists_app.command(epilog=_SHOW_EXAMPLES)(show)
+    for name, command in (("ls", show), ("list", show), ("rm", remove), ("delete", remove)):
+        lists_app.command(name, hidden=True)(command)
     app.add_typer(lists_app, name="lists")
 
 
 def load(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the list.", show_default=False)],
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file, or - for standard input.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE|URL|-", help="A file, an https URL, or - for standard input.", show_default=False),
+    ],
     strict: Annotated[bool, typer.Option("--strict", help="Reject the file if a line is invalid.")] = False,
     force: Annotated[
         bool,
@@ -109,7 +114,7 @@ def load(
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Load it even if it has no entries.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing: show how the file is read.")] = False,
     confirm: undoing.Confirm = "",
-    as_json: _Json = False,
+    as_json: output.Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control import needed
@@ -118,6 +123,7 @@ def load(
     from xdpguard.control.sources import read_source, read_stream
     from xdpguard.control.standing import Standing
     from xdpguard.lists.formats.request import Request
+    from xdpguard.net import web
 
     check_name(name)
     request = Request(form, column, prefix_column, allow_empty or force).checked()
@@ -127,7 +133,10 @@ def load(
     require_privileges()
     with _progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
-        if file != "-":
+        if web.is_url(file):
+            with web.fetched(file, step) as stream:
+                given = read_stream(file, stream, strict, step, request, file)
+        elif file != "-":
             given = read_source(Path(file), strict, step, request)
         elif sys.stdin is not None:
             given = read_stream("standard input", sys.stdin.buffer, strict, step, request)
@@ -180,7 +189,8 @@ def remove(
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only this list.", show_default=False)] = "",
-    as_json: _Json = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Show the lists, their hits, and how many of their entries the kernel holds."""
     from xdpguard.control.presence import presences
@@ -202,15 +212,15 @@ def show(
         render.print_json([*real, *(ShadowList.counted(item, counted, where) for item in shadow)])
         return
     if found:
-        rows = [entries.list_row(item, shares, where) for item in found]
-        render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
+        rows = [entries.list_row(item, shares, where, time.time()) for item in found]
+        render.print_table(entries.LIST_COLUMNS, rows)
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
                 render.say(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
         _say_ends(found, "")
     if shadow:
-        rows = [entries.shadow_list_row(item, counted, where) for item in shadow]
-        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
+        rows = [entries.shadow_list_row(item, counted, where, time.time()) for item in shadow]
+        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE)
         _say_ends(shadow, "the shadow list ")
     if not found and not shadow:
         render.say("no lists; load one with: xdpguard lists load NAME FILE")

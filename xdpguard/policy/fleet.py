@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field
 
 from xdpguard.errors import UsageError
+from xdpguard.policy.duration import parse_duration
 from xdpguard.policy.foreign import ForeignLimits
 from xdpguard.policy.rule import Mode
-from xdpguard.policy.target import parse_duration
 
 HOST = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from xdpguard.fleet.keys import Key
 from xdpguard.fleet.message import encode, value_of
 from xdpguard.fleet.state import State
+from xdpguard.policy.duration import parse_duration
 from xdpguard.policy.fleet import Fleet as Settings
 from xdpguard.policy.rule import FLEET, GUARD, NewRule
-from xdpguard.policy.target import Prefix, parse_duration, parse_prefix
+from xdpguard.policy.target import Prefix, parse_prefix
 from xdpguard.store import origins
 from xdpguard.store.database import Store
 

@@ -18,9 +18,6 @@ from xdpguard.fleet.state import Message
 from xdpguard.policy.fleet import Fleet
 from xdpguard.policy.rule import GUARD, Mode
 
-COLUMNS = ("host", "version", "seen", "mode", "wanted", "held", "refused", "bans", "floods", "digest")
-NUMBERS = "wanted held refused bans"
-
 
 class HostAnswer(Struct, frozen=True):
     """One host. ``age``: seconds since it last published about itself; ``silent``: too many."""
@@ -144,10 +141,3 @@ class FleetStatus(Struct, frozen=True):
             yield "the server lost its entries: this host keeps what it has; to decide: xdpguard fleet publish"
         if self.agree is not None:
             yield "all hosts know the same entries" if self.agree else "hosts differ in the entries they know"
-
-
-def row(name: str, its: HostAnswer) -> list[str]:
-    """Return the line of a host in the table."""
-    seen = f"{units.span(its.age)} ago" + (", silent" if its.silent else "")
-    numbers = (its.wanted, its.held, its.refused, its.bans)
-    return [name, its.version, seen, its.mode, *(f"{it:,}" for it in numbers), ", ".join(its.floods), its.digest]

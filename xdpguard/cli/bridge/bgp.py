@@ -79,7 +79,7 @@ def bgp(
 ) -> None:
     """Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live."""
     from xdpguard.bridges.bgp.gobgp import check_place
-    from xdpguard.policy.target import parse_duration
+    from xdpguard.policy.duration import parse_duration
 
     chosen = options(context)
     seconds = parse_duration(hold)
@@ -132,7 +132,7 @@ def _limits(chosen: Options, mode: str) -> ForeignLimits:
 
 def _terms(announce: str, own: list[str], most: int, least: str) -> Terms | None:
     from xdpguard.bridges.bgp.announcing import WHATS, Terms, own_prefixes
-    from xdpguard.policy.target import parse_duration
+    from xdpguard.policy.duration import parse_duration
 
     if not announce:
         if own:
