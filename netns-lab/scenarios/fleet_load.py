@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import resource
 import subprocess
 import sys
@@ -24,11 +25,13 @@ from xdpguard.fleet.client import connected
 from xdpguard.policy.fleet import Fleet
 
 _TRIES = 20
-_WAIT = 30.0  # seconds for a connection, of a server to which a thousand connect at once
+_WAIT = 30.0  # seconds for a connection to a server to which a thousand connect at once
+_PAUSE, _LONGEST = 1.0, 30.0  # seconds between two attempts, as link.py has them
 
 
 async def _join(settings: Fleet) -> tuple[float, int, int]:
     """Joins; returns when it had all, monotonic seconds, the bytes of the snapshot, and how many entries came after."""
+    pause = _PAUSE
     for _ in range(_TRIES):
         try:
             async with connected(settings, wait=_WAIT) as connection:
@@ -38,8 +41,9 @@ async def _join(settings: Fleet) -> tuple[float, int, int]:
                 data = await snapshot.packed(connection, head)
                 newer = await connection.read(after=head.last) if place.last > head.last else []
                 return time.monotonic(), len(data), len(newer)
-        except XdpguardError as error:
-            print(f"{settings.name}: {error}", file=sys.stderr)
+        except XdpguardError:
+            await asyncio.sleep(random.uniform(pause / 2, pause))
+            pause = min(_LONGEST, pause * 2)
     raise SystemExit(f"{settings.name} could not join")
 
 

@@ -349,5 +349,6 @@ def test_what_is_measured_of_it(hosts: list[Host], engine: Nats) -> None:
         'xdpguard_fleet_hosts{state="flooded"} 0.0',
         "xdpguard_fleet_floods 0.0",
         "xdpguard_fleet_sources 1.0",
+        "xdpguard_fleet_snapshots_refused_total 0.0",
     }
     assert eventually(lambda: wanted <= set(shown()), 90), shown()

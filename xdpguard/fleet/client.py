@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from xdpguard.policy.fleet import Fleet
 
-_WAIT = 5.0  # seconds for an answer of the server
+_WAIT = 5.0  # seconds for a connection
+_ANSWER = 15.0  # seconds for an answer of the server, of which a thousand hosts may ask something at once
 _AT_ONCE = 256  # keys that are published without waiting for each
 _PING = 10  # seconds; a server that misses two is gone
 
@@ -43,7 +44,7 @@ class Connection:
         self.missing: type[Exception] = NotFoundError
         self._client = client
         self._refusals = refusals
-        self.js: JetStreamContext = client.jetstream(timeout=_WAIT)
+        self.js: JetStreamContext = client.jetstream(timeout=_ANSWER)
 
     @property
     def server(self) -> str:
@@ -54,7 +55,7 @@ class Connection:
         """Put a key, or delete it; return the number that the server gave the change."""
         headers = {"KV-Operation": "DEL"} if data is None else None
         subject = f"$KV.{bucket}.{key}"
-        done = await self.permitted(self.js.publish(subject, data or b"", _WAIT, headers=headers), subject, key)
+        done = await self.permitted(self.js.publish(subject, data or b"", _ANSWER, headers=headers), subject, key)
         return int(done.seq)
 
     async def permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
@@ -90,7 +91,7 @@ class Connection:
                 heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
 
         await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=PENDING)
-        await self._client.flush(round(_WAIT))
+        await self._client.flush(round(_ANSWER))
 
     async def place(self, bucket: str = BUCKET) -> Place:
         """Return where the bucket is."""
@@ -145,10 +146,7 @@ class Connection:
             return None
 
     async def forget(self, sequence: int) -> None:
-        """Remove one message of the entries' bucket, with nothing to tell of it; none of that number is no error.
-
-        A purge of its subject makes nats-server 2.9 skip messages for whoever is reading.
-        """
+        """Remove one message of the entries' bucket. A purge makes nats-server 2.9 skip messages for who is reading."""
         from nats.js.errors import APIError
 
         with contextlib.suppress(APIError):

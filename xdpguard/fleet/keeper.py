@@ -19,8 +19,8 @@ from xdpguard.policy.fleet import Fleet
 if TYPE_CHECKING:
     from xdpguard.fleet.client import Connection
 
-_LOOK = 10.0  # seconds between two looks
-_MANY = 500  # changes since the last snapshot from which there is a new one: so many may each host have to read
+_LOOK = 20.0  # seconds between two looks
+_MANY = 100  # changes since the last snapshot from which there is a new one: so many may each host have to read
 _SELDOM = 600.0  # seconds after which there is one for any change
 _OLD = 3600.0  # seconds after which the mark of a deletion is removed
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from xdpguard.fleet.state import Message
 
 PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
-_WAIT = 5.0  # seconds for an answer of the server
+_WAIT = 15.0  # seconds for an answer of the server
 BATCH = 5000  # messages that are asked for at a time
 _NO_MORE = ("404", "408")  # what the server answers where it has none, or fewer than were asked for
 

@@ -72,6 +72,11 @@ _COUNTERS = (
     ("xdpguard_filter_limited_bytes_total", _FILTER, "Bytes of these packets, as frames."),
     ("xdpguard_fleet_gaps_total", (), "Messages of the fleet that were missed, so that the server was asked again."),
     (
+        "xdpguard_fleet_snapshots_refused_total",
+        (),
+        "Snapshots of the fleet's entries that could not be used, so that all were read one by one.",
+    ),
+    (
         "xdpguard_shadow_packets_total",
         ("class",),
         "Packets that shadow rules and lists would have matched, by class: established, allowed, other.",

@@ -32,6 +32,7 @@ class FleetFigures(NamedTuple):
     outbox: int
     gaps: int
     heard: float
+    snapshots_refused: int
     totals: FleetTotals | None = None
 
 
@@ -42,6 +43,7 @@ def put(out: Gathering, its: FleetFigures) -> None:
         out.put("xdpguard_fleet_entries", getattr(its, of), of)
     out.put("xdpguard_fleet_outbox", its.outbox)
     out.put("xdpguard_fleet_gaps_total", its.gaps)
+    out.put("xdpguard_fleet_snapshots_refused_total", its.snapshots_refused)
     if its.heard:
         out.put("xdpguard_fleet_last_message_timestamp_seconds", its.heard)
     if its.totals is not None:

@@ -80,6 +80,7 @@ HOSTS: tuple[Panel, ...] = (
         (
             (f"xdpguard_fleet_connected{{{HOST}}}", "connected"),
             (rate("xdpguard_fleet_gaps_total", "instance", "", HOST), "gaps a second"),
+            (rate("xdpguard_fleet_snapshots_refused_total", "instance", "", HOST), "snapshots refused a second"),
         ),
         limits=RED_BELOW_1,
     ),

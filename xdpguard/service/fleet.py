@@ -183,17 +183,8 @@ class Fleet:
             bans=origins.count_of(store, "enforce", GUARD),
         )
         link, waiting = self._link, len(stored.outbox(store))
-        self._status.fleet = FleetFigures(
-            link.connected,
-            now.wanted,
-            held,
-            now.refused,
-            now.broken,
-            waiting,
-            link.gaps,
-            link.heard,
-            self._others.totals(),
-        )
+        figures = (now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard, link.refused)
+        self._status.fleet = FleetFigures(link.connected, *figures, self._others.totals())
         changed, age = now != self._told, time.monotonic() - self._told_at
         due = age >= _SELDOM or ((changed or bool(now.floods)) and age >= _OFTEN)
         if due:

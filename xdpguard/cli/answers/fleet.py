@@ -11,6 +11,7 @@ from contextlib import suppress
 from msgspec import Struct
 
 from xdpguard import units
+from xdpguard.dataplane.sys.abi import SHADOW_RULES
 from xdpguard.fleet.hosts import SILENT, HostState, Standing, Totals, totals
 from xdpguard.fleet.hosts import decode as decode_host
 from xdpguard.fleet.message import FleetList, Record, decode
@@ -162,6 +163,8 @@ class FleetStatus(Struct, frozen=True):
             state = "connected" if self.connected else f"not connected: {self.failed or 'not yet'}"
             yield f"xdpguard run, {units.span(self.here.age)} ago: {state}; {self.gaps:,} gaps"
             yield f"wanted {self.here.wanted:,}, held {self.here.held:,}, refused {self.here.refused:,}"
+            if self.here.mode == "shadow" and self.here.wanted > SHADOW_RULES:
+                yield f"shadow mode has room for {SHADOW_RULES:,} rules; what more is wanted is not counted here"
         if self.outbox:
             yield f"still to be published: {self.outbox:,}"
         if self.here.keeping:
