@@ -41,7 +41,8 @@ class Terminal:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._process = subprocess.Popen(
             command,
-            env=dict(environment),
+            # Its size is the terminal's: a library loaded by some other test may have set these for this process.
+            env={name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")},
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,

@@ -54,7 +54,7 @@ fleet_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Share entries with other hosts through a NATS server.",
-    epilog=fleet_setup.LARGE,
+    epilog="What it does, its server, and fleets of thousands of hosts: xdpguard help fleet",
 )
 
 

@@ -41,28 +41,6 @@ What is there already stays as it is.
 """
 
 
-# From netns-lab/scenarios/fleet: two busy cores, shared by the server and 1,000 simulated hosts.
-LARGE = """
-\b
-Large fleets. Measured on two cores that the server shared with all hosts: a ban is in force on three real hosts after
-24 ms (median; 99th percentile: 123 ms), and has reached the last of 1,000 simulated ones after 0.3 s (0.9 s). Where one
-host keeps a snapshot ([fleet] keeper = true, with the operator's credentials), 100,000 entries are 1.5 MB: 1,000 hosts
-that join at once have it within 55 s on a busy machine, for 7 s of the server's processor and 552 MB of its memory;
-each then needs 2.4 s to understand it. Without a snapshot the server sends 0.1 million entries a second, to all
-together. Extrapolated from this, and not measured:
-\b
-  1,000 hosts     one server, or a cluster of three, and a keeper. What is in force on a host stays so while it joins.
-  10,000 hosts    a server for each 1,000 to 2,000 hosts: the cluster of three in the middle, leaf nodes at each site.
-                  A ban crosses each link once, and the leaf node sends it on to its hosts. Snapshots still come
-                  from the middle: start hosts in groups of a few thousand.
-  100,000 hosts   regions: a cluster of three and its leaf nodes each, joined by gateways. Publish from few hosts, and
-                  keep entries short-lived: each host holds all of them. 100 bans a second are 25 kB/s for each host,
-                  2.5 GB/s in all.
-\b
-Leaf nodes and gateways are a matter of nats-server's configuration, which fleet setup does not write.
-"""
-
-
 def add_to(fleet_app: typer.Typer) -> None:
     """Add these commands to those of the fleet."""
     fleet_app.command(epilog=_SETUP_EXAMPLES)(setup)
