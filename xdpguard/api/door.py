@@ -6,9 +6,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import os
 import socket
-import stat
 import struct
 import time
 from pathlib import Path
@@ -22,7 +20,7 @@ from xdpguard import process
 from xdpguard.api.application import refused, who
 from xdpguard.api.runner import PATIENCE, Failure
 from xdpguard.errors import MissingError, XdpguardError
-from xdpguard.instance import open_own
+from xdpguard.owned import read_secret
 from xdpguard.units import visible
 
 _log = logging.getLogger(__name__)
@@ -33,26 +31,11 @@ _ASKED = PATIENCE + 2  # seconds for a request; one whose head came in time is t
 _TAKEN = 3 * PATIENCE  # seconds for a request, its command, and the answer
 _QUIET = 10.0  # seconds in which only one refused token is logged; the others are counted
 _TOKEN = (16, 4096)  # bytes
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-
-
-def private(path: str, most: int) -> bytes:
-    """Read a file that holds a secret. Raise MissingError if others can read it, or it is too large, or a link."""
-    with os.fdopen(open_own(Path(path), os.O_RDONLY), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise MissingError(f"{path} is not a regular file", "name a file")
-        if status.st_mode & _OTHERS:
-            raise MissingError(f"{path} can be read by other users", f"close it: chmod 600 {path}")
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise MissingError(f"{path} is larger than {most:,} bytes", "check what is in it")
-    return data
 
 
 def read_token(path: str) -> bytes:
     """Return the token of a file. Raise MissingError if it is too short, or not safe in that file."""
-    token = private(path, _TOKEN[1]).strip()
+    token = read_secret(Path(path), _TOKEN[1]).strip()
     if len(token) < _TOKEN[0] or not token.isascii() or len(token.split()) != 1:
         raise MissingError(
             f"{path} does not hold a token of {_TOKEN[0]} characters or more, in one word",

@@ -19,10 +19,10 @@ from uvicorn import Config
 from uvicorn import Server as Uvicorn
 
 from xdpguard.api.application import application
-from xdpguard.api.door import LONGEST_HEAD, Door, Protocol, private, read_token
+from xdpguard.api.door import LONGEST_HEAD, Door, Protocol, read_token
 from xdpguard.api.runner import Runner
 from xdpguard.errors import MissingError, XdpguardError
-from xdpguard.instance import check_own
+from xdpguard.owned import check_own, read_secret
 from xdpguard.policy.api import Api
 from xdpguard.policy.metrics import Address, parse_listen
 
@@ -111,7 +111,7 @@ def _unix(path: Path) -> Iterator[socket.socket]:
     """Listen at a Unix socket that only this user can reach; remove what a killed process has left there."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        check_own(path.parent)
+        check_own(path.parent, shared=True)
         _make_way(path)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
             made.bind(str(path))  # closed to others by the umask
@@ -155,7 +155,7 @@ def _tcp(address: Address) -> Iterator[socket.socket]:
 
 
 def _tls(api: Api) -> ssl.SSLContext:
-    private(api.key, _LARGEST_KEY)
+    read_secret(Path(api.key), _LARGEST_KEY)
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
