@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import socket
 import struct
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from xdpguard import process
 from xdpguard.api.application import refused, who
 from xdpguard.api.runner import PATIENCE, Failure
 from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.net import crowding
 from xdpguard.owned import read_secret
 from xdpguard.units import visible
 
@@ -83,17 +86,43 @@ class Door:
         _log.warning(f"{text}{more}")
 
 
+class Listener(socket.socket):
+    """Accepts connections, and bounds those that have not finished TLS, as Protocol does those that have."""
+
+    served: Collection[Any] = ()  # the protocols of those that have
+    waiting: dict[socket.socket, tuple[str, float]]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection."""
+        made, address = super().accept()
+        begun = {it.transport.get_extra_info("socket").fileno() for it in self.served}
+        held = getattr(self, "waiting", {}).items()
+        self.waiting = {it: its for it, its in held if it.fileno() >= 0 and it.fileno() not in begun}
+        if len(self.waiting) >= _MOST:
+            first = crowding.surplus(self.waiting)
+            del self.waiting[first]
+            with contextlib.suppress(OSError):
+                first.shutdown(socket.SHUT_RDWR)
+        self.waiting[made] = (crowding.peer(address[0] if address else ""), time.monotonic())
+        return made, address
+
+
 class Protocol(H11Protocol):
-    """A connection: one request, in bounded time. When there are many, the oldest without a request makes room."""
+    """A connection: one request, in bounded time. When there are many, the oldest without a request makes room, of the
+    peer with most.
+    """
+
+    begun: float  # monotonic
 
     def connection_made(self, transport: Any) -> None:
         """Begin to count and to time it."""
         if len(self.connections) >= _MOST:
-            idle = [it for it in self.connections if isinstance(it, Protocol) and not it.asked()]
+            live = [it for it in self.connections if isinstance(it, Protocol) and not it.asked()]
+            idle = {it: (crowding.peer(it.client[0] if it.client else ""), it.begun) for it in live}
             if not idle:
                 transport.abort()
                 return
-            min(idle, key=lambda it: it.begun).transport.abort()
+            crowding.surplus(idle).transport.abort()
         self.begun = time.monotonic()
         super().connection_made(transport)
         its = transport.get_extra_info("socket")
