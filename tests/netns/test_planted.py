@@ -36,11 +36,9 @@ def as_nobody(script: str) -> None:
 
 
 @pytest.fixture
-def common(tmp_path: Path) -> Path:
+def common(reachable: Path) -> Path:
     """A folder as /tmp is: root's, where everybody can make files, and remove their own."""
-    for its in (tmp_path.parents[1], tmp_path.parent, tmp_path):
-        its.chmod(its.stat().st_mode | 0o711)
-    made = tmp_path / "common"
+    made = reachable / "common"
     made.mkdir()
     made.chmod(0o1777)
     return made
@@ -236,12 +234,10 @@ def test_a_planted_configuration(common: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def open_bpffs(tmp_path: Path) -> Iterator[Path]:
+def open_bpffs(reachable: Path) -> Iterator[Path]:
     """A BPF file system where everybody can make folders, as `mount -t bpf` makes it."""
-    folder = tmp_path / "bpf"
+    folder = reachable / "bpf"
     folder.mkdir()
-    for its in (tmp_path.parents[1], tmp_path.parent, tmp_path):
-        its.chmod(its.stat().st_mode | 0o711)
     subprocess.run(["mount", "-t", "bpf", "-o", "mode=1777", "bpf", str(folder)], check=True)
     try:
         yield folder
