@@ -27,7 +27,7 @@ def make_own(folder: Path) -> None:
     Raises MissingError for a link, or a folder of another user, and if it cannot be made.
     """
     try:
-        _make(folder)
+        make(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
     check_own(folder.parent, shared=True)
@@ -106,12 +106,12 @@ def unwritable(path: Path, error: OSError) -> XdpguardError:
     )
 
 
-def _make(folder: Path) -> None:
-    """Make a folder, and those above it, that is missing."""
+def make(folder: Path) -> None:
+    """Make a folder, and those above it, where missing. Raise as `check_own` does, or OSError."""
     try:
         above = _follow(folder.parent, links=True)
     except FileNotFoundError:
-        _make(folder.parent)
+        make(folder.parent)
         above = _follow(folder.parent, links=True)
     with opened(above):
         _check(os.fstat(above), folder.parent, True)

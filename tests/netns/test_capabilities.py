@@ -41,10 +41,11 @@ def folder(reachable: Path) -> Iterator[Path]:
 
 
 class User:
-    """Runs commands as another user, with capabilities."""
+    """Runs commands as another user, with capabilities, in a network namespace."""
 
-    def __init__(self, command: Command, folder: Path) -> None:
+    def __init__(self, command: Command, folder: Path, netns: str) -> None:
         self._command = command
+        self._netns = netns
         self._environment = command.environment | {
             "HOME": "/",
             "XDPGUARD_BPFFS": str(folder / "bpf"),
@@ -55,7 +56,14 @@ class User:
 
     def __call__(self, kept: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
         sets = "".join(f",+{name.removeprefix('CAP_').lower()}" for name in kept)
-        line = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        line = [
+            "nsenter",
+            f"--net=/run/netns/{self._netns}",
+            "setpriv",
+            f"--reuid={NOBODY}",
+            f"--regid={NOBODY}",
+            "--clear-groups",
+        ]
         line += [f"--{which}=-all{sets}" for which in ("bounding-set", "inh-caps", "ambient-caps")]
         return subprocess.run(
             [*line, *self._command.line(*arguments)],
@@ -68,20 +76,11 @@ class User:
 
 @pytest.mark.timeout(300)
 def test_a_user_with_capabilities_alone(lab: Lab, command: Command, folder: Path) -> None:
-    user = User(command, folder)
-    attach = ("attach", INTERFACE, "--netns", lab.server)
+    user = User(command, folder, lab.server)
+    lines = [f"attach {INTERFACE}", "block 203.0.113.1", "rules", "stats", "syns", "status"]
+    lines += ["explain 203.0.113.1", "tcp states", "tcp retrans --for 1s"]
     try:
-        for arguments in (
-            attach,
-            ("block", "203.0.113.1"),
-            ("rules",),
-            ("stats",),
-            ("syns",),
-            ("status",),
-            ("explain", "203.0.113.1"),
-            ("tcp", "states"),
-            ("tcp", "retrans", "--for", "1s"),
-        ):
+        for arguments in map(str.split, lines):
             needs = documented(arguments[1] if arguments[0] == "tcp" else arguments[0])
             done = user(needs, *arguments)
             assert done.returncode == 0, (arguments, done)
@@ -92,9 +91,9 @@ def test_a_user_with_capabilities_alone(lab: Lab, command: Command, folder: Path
     assert (done.returncode, done.stderr) == (3, "xdpguard: this needs root (CAP_BPF); run it with sudo\n")
 
 
-def test_tracefs_names_what_is_lacking(command: Command, folder: Path) -> None:
+def test_tracefs_names_what_is_lacking(lab: Lab, command: Command, folder: Path) -> None:
     needs = [it for it in documented("retrans") if it != "CAP_DAC_READ_SEARCH"]
-    done = User(command, folder)(needs, "tcp", "retrans", "--for", "1s")
+    done = User(command, folder, lab.server)(needs, "tcp", "retrans", "--for", "1s")
     assert done.returncode == 3, done
     assert "CAP_DAC_READ_SEARCH" in done.stderr
 

@@ -22,7 +22,7 @@ from xdpguard.api.application import application
 from xdpguard.api.door import LONGEST_HEAD, Door, Listener, Protocol, read_token
 from xdpguard.api.runner import Runner
 from xdpguard.errors import MissingError, XdpguardError
-from xdpguard.owned import check_own, read_secret
+from xdpguard.owned import check_own, make, read_secret
 from xdpguard.policy.api import Api
 from xdpguard.policy.metrics import Address, parse_listen
 
@@ -111,7 +111,7 @@ def serve(places: dict[str, Place], token_file: str) -> None:
 def _unix(path: Path) -> Iterator[Listener]:
     """Listen at a Unix socket that only this user can reach; remove what a killed process has left there."""
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        make(path.parent)
         check_own(path.parent, shared=True)
         _make_way(path)
         with Listener(socket.AF_UNIX, socket.SOCK_STREAM) as made:

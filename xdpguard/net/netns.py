@@ -236,7 +236,9 @@ def _enter(path: Path) -> None:
             os.close(target)
     except OSError as error:
         if isinstance(error, PermissionError) and _is_namespace(path):
-            raise MissingError(f"no permission to enter network namespace {shown}", "run it with sudo") from error
+            raise MissingError(
+                f"no permission to enter network namespace {shown}", "run it with sudo, or grant CAP_SYS_ADMIN"
+            ) from error
         raise NoSuchNamespace(
             f"cannot enter network namespace {shown!r}: {error.strerror}", "see ip netns, or lsns --type net"
         ) from error
