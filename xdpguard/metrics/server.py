@@ -23,6 +23,7 @@ from xdpguard.policy.metrics import Address
 
 _PATIENCE = 10.0  # seconds a connection may take; the same as Prometheus' own timeout
 _MOST = 16  # connections at once
+_ENDING = 48  # and those that were ended, whose answers were being made
 _LARGEST = 16_384  # bytes of a request's line and headers
 _PACE, _BURST = 1 / 500, 50  # seconds between two connections, after so many at once
 _LOOK = 0.5  # seconds between two checks of their age
@@ -77,7 +78,7 @@ class Server(ThreadingHTTPServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether there is room: another connection is ended for it; refuse only if that takes too long."""
         with self._guard:
-            if len(self._open) >= 2 * _MOST:
+            if len(self._open) >= _ENDING + _MOST:
                 return False
             live = {it: its for it, its in self._open.items() if it not in self._ended}
             if len(live) >= _MOST:
