@@ -297,3 +297,10 @@ def test_who_reads_secrets_refuses_open_ones(command: Command, tmp_path: Path, w
     assert f"{file} can be read by other users; close it: chmod 600 {file}" in command(*line).err
     file.chmod(0o600)
     assert "can be read" not in command(*line, "--extra").err, "the control"
+
+
+def test_secrets_are_not_put_into_a_folder_of_others(command: Command, common: Path) -> None:
+    folder = theirs(common)
+    line = ("fleet", "setup", str(folder), "--host", "web1", "--listen", "127.0.0.1:4333")
+    assert f"belongs to user {NOBODY}" in command.refused(3, *line)
+    assert list(folder.iterdir()) == []
