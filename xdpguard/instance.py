@@ -75,6 +75,19 @@ class Instance:
             "stop it first; to make it reload its configuration, send it SIGHUP",
         )
 
+    def served_by(self) -> int:
+        """Return the process that runs as the service; 0 if none does. Takes no lock, which would refuse one."""
+        file = self.state / self.name / "service"
+        try:
+            inode, holder = str(file.stat().st_ino), file.read_text(encoding="ascii", errors="replace").strip()
+            locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return 0
+        # "1: FLOCK ADVISORY WRITE 812 fe:01:274446 0 EOF"; a line of a waiting process has "->" before FLOCK.
+        held = [it for line in locks if len(it := line.split()) > 5 and it[1] == "FLOCK"]
+        found = [it[4] for it in held if it[5].rpartition(":")[2] == inode and it[4] == holder]
+        return int(found[0]) if found else 0
+
     @contextmanager
     def alone(self, file: str, does: str, remedy: str) -> Iterator[None]:
         """Hold the lock of that name alone. Raise XdpguardError if another process holds it, and say what that does."""

@@ -40,6 +40,23 @@ def span(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def about(seconds: float) -> str:
+    """Format a duration in seconds roughly, in few letters: 95s, 26m, 5h 20m, 3d."""
+    left = max(0, seconds)
+    if left < 99.5:
+        return f"{round(left)}s"
+    if left < 3570:
+        return f"{round(left / 60)}m"
+    # Two units where the first alone would be off by more than a twentieth.
+    for unit, size, lower, part in (("h", 3600, "m", 60), ("d", 86_400, "h", 3600)):
+        if left < 9.5 * size:
+            whole, rest = divmod(round(left / part), size // part)
+            return f"{whole}{unit} {rest}{lower}" if rest else f"{whole}{unit}"
+        if left < 47.5 * size and unit == "h":
+            return f"{round(left / size)}h"
+    return f"{round(left / 86_400):,}d"
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """Return a number with its noun: 1 rule, 1,200 rules."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -24,6 +24,7 @@ from typing import IO, NamedTuple
 
 from kernels.image import SOURCE, Image, say, tree_archive
 from kernels.steps import SERVE, wait_for_server
+from tied import tied
 from topology import SERVER_MAC, Lab
 
 _PORT = 2222  # of the machine's sshd, on the loopback interface of NAME-between
@@ -170,7 +171,7 @@ class Machine:
         nic = f",mq=on,vectors={2 * self._nic.queues + 2}" if self._nic.queues > 1 else ""
         nic += "" if self._nic.offload_control else ",ctrl_guest_offloads=off"
         line = [
-            *("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.lab.between),
+            *("ip", "netns", "exec", self.lab.between),
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", _CPU),
             *("-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-user-config"),
             *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
@@ -190,7 +191,7 @@ class Machine:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(ready))
             listener.listen(1)
-            self._qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            self._qemu = subprocess.Popen(tied(line), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
             self._cleanup.callback(self._stop)
             self._ready = self._cleanup.enter_context(self._accept(listener))
 

@@ -30,7 +30,7 @@ def package(machine: Machine) -> Iterator[Row]:
     yield Row("its service runs", "yes", yes(_runs(machine, 0)))
     yield Row("and starts at boot", "enabled", machine.run(f"systemctl is-enabled {_UNIT}").stdout.strip())
     files = (
-        "/usr/share/man/man8/xdpguard.8.gz /usr/share/bash-completion/completions/xdpguard /etc/xdpguard/default.toml"
+        "/usr/share/man/man1/xdpguard.1.gz /usr/share/bash-completion/completions/xdpguard /etc/xdpguard/default.toml"
     )
     yield Row("manual page, completion, configuration", "yes", yes(machine.run(f"ls {files}").returncode == 0))
     machine.serve()

@@ -84,6 +84,7 @@ class Day:
         subprocess.run(["ip", "-n", netns, "link", "set", "lo", "up"], check=True)
         (self._folder / "office.toml").write_text(_CONFIG)
         (self._folder / "botnets.txt").write_text("203.0.113.0/24\n203.0.113.9\n2001:db8:bad::/48\nno entry\n")
+        yield from self._its.both("config check", "config", "check", str(self._folder / "office.toml"))
         yield from self._its.both("status", "status")
         yield from self._its.both("doctor", "doctor", loose=True)
         config = ["--config", str(self._folder / "office.toml")]
@@ -142,6 +143,9 @@ class Day:
     def _questions(self) -> Iterator[Said]:
         for address in (_BANNED, "203.0.113.9", "192.0.2.9", "233.252.0.5", "16.1.1.1", SERVER4, "2001:db8:bad::7"):
             yield from self._its.both("explain ADDRESS", "explain", address)
+        for prefix in ("198.51.100.0/24", "198.51.100.0/22", "203.0.113.128/25", "233.252.0.0/25"):
+            yield from self._its.both("explain PREFIX", "explain", prefix)
+        yield from self._its.both("explain PORT", "explain", "8080")
         for line in (*dict.fromkeys(_SENT), f"icmp 16.1.1.1 > {SERVER4}"):
             yield from self._its.both("explain PACKET", "explain", line, "--interface", INTERFACE)
         yield from self._its.both("explain PACKET", "explain", _SENT[0], "--interface", "lo")

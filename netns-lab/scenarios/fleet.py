@@ -3,7 +3,7 @@
 
 Real hosts are namespaces with a data plane and `xdpguard run` each. Simulated ones are everything but the kernel and
 the store. All share this machine with their server, so that times are upper bounds. With --chaos, random faults: after
-each of them all hosts must agree again.
+each of them all hosts must agree again, and bans end in time.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from rich.console import Console
 from rich.table import Table
 from scenarios.fleet_chaos import chaos
 from scenarios.fleet_hosts import Simulated
-from scenarios.fleet_load import deliver
+from scenarios.fleet_load import join
 from scenarios.fleet_parts import Figure, Real, Server, block, key_of, wait_for
 
-from xdpguard.fleet.state import State
+from xdpguard.fleet import snapshot
+from xdpguard.fleet.client import Connection
+from xdpguard.fleet.state import Message, State
 
 _REAL = 3
+_CHAOS = 20  # simulated hosts that share the faults
 _PROCESSES = 4
 _IDLE = 20.0  # seconds in which an idle host is watched
 _EXAMPLES = """\
@@ -115,38 +118,50 @@ def fill(server: Server, entries: int) -> float:
     return time.monotonic() - start
 
 
-def storm(server: Server, real: Real, readers: int, entries: int, limit: float) -> list[Figure]:
-    """So many hosts read so many entries at once."""
+def storm(server: Server, real: Real, hosts: int, entries: int) -> list[Figure]:
+    """So many hosts join at once where there are so many entries."""
     took = fill(server, entries)
     wanted = server.wanted()
     waited = wait_for(lambda: real.status()["here"]["wanted"] == len(wanted), "a real host knows all", 300)
-    messages = server.ask(lambda it: it.read())
+    last = server.ask(lambda it: it.place()).last
+    kept = wait_for(lambda: (it := server.ask(snapshot.head)) and it.last == last, "there is a snapshot of all")
     start = time.monotonic()
-    State().become(messages)
+    one_by_one = server.ask(lambda it: it.read())
+    alone = time.monotonic() - start
+    start = time.monotonic()
+    found = server.ask(_read_all)
+    read = time.monotonic() - start
+    start = time.monotonic()
+    state = State()
+    state.become(found)
     understood = time.monotonic() - start
-    start = time.monotonic()
-    server.ask(lambda it: it.read())
-    one = time.monotonic() - start
-    count = len(messages)
-    seconds, delivered = deliver(server.port, Path(server.operator.credentials), readers, count, limit)
-    done = delivered >= readers * count
+    if len(found) != len(one_by_one) or state.digest != wanted.digest:
+        raise RuntimeError("the snapshot is not what the bucket holds")
+    seconds, size, newer = join(server.url, server.folder, hosts, _PROCESSES)
     memory = server.memory()
-    total = seconds * readers * count / max(1, delivered)
-    words = f"{seconds:.0f} s" if done else f"{delivered / readers / count:.0%} in {seconds:.0f} s, so {total:.0f} s"
-    held = real.status()["here"]["held"]
+    here = real.status()["here"]
     return [
         Figure(f"publishing {entries:,} entries", "", f"{took:.1f} s"),
-        Figure("a real host holds them in its kernel", "", f"{held:,}, {waited:.1f} s after the last was published"),
-        Figure("one host reads them all, alone", "", f"{one:.1f} s"),
+        Figure("a real host holds them in its kernel", "", f"{here['held']:,}, {waited:.1f} s after the last came"),
+        Figure("a snapshot of them is there", "", f"{kept:.1f} s later, {size / 1e6:.1f} MB"),
+        Figure("one host reads them one by one", "", f"{alone:.1f} s"),
+        Figure("one host reads and unpacks the snapshot", "", f"{read:.1f} s"),
         Figure("one host understands them: state and digest", "", f"{understood:.1f} s"),
         Figure(
-            f"the server delivers them to {readers:,} hosts at once",
+            f"{hosts:,} hosts join at once: the last has all, and one has understood it",
             "60 s",
-            f"{words} ({delivered / seconds / 1e6:.2f} M entries/s)",
-            done and seconds + understood <= 60,
+            f"{seconds:.0f} s and {understood:.1f} s ({newer:,} entries after the snapshot)",
+            seconds + understood <= 60,
         ),
         Figure("memory of the server, the most", "< 1 GB", f"{memory / 1e6:,.0f} MB", memory < 1e9),
     ]
+
+
+async def _read_all(connection: Connection) -> list[Message]:
+    def refused(why: str) -> None:
+        raise RuntimeError(why)
+
+    return await snapshot.read_all(connection, await connection.place(), refused)
 
 
 def measure(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> list[Figure]:
@@ -159,11 +174,14 @@ def measure(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> li
     server.ask(lambda it: it.make())
     for it in real:
         stack.callback(it.down)
+        if arguments.chaos:
+            it.ahead(0)
         it.up()
     if arguments.chaos:
-        return chaos(server, real, min(arguments.hosts, 40), arguments.chaos, arguments.seed, stack)
+        return chaos(server, real, min(arguments.hosts, _CHAOS), arguments.chaos, arguments.seed, stack)
     _tell("watching an idle host")
     figures = idle(real[0], server)
+    real[-1].keep(server.folder / "operator.toml")
     for it in real[1:]:
         it.join(server.url, server.folder / "hosts" / f"{it.name}.toml")
     for it in real:
@@ -182,7 +200,7 @@ def measure(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> li
     simulated.end()
     if arguments.entries:
         _tell(f"{arguments.entries:,} entries")
-        figures += storm(server, real[0], arguments.hosts, arguments.entries, arguments.limit)
+        figures += storm(server, real[0], arguments.hosts, arguments.entries)
     return figures
 
 
@@ -198,9 +216,6 @@ def main() -> int:
     parser.add_argument("--hosts", type=int, default=1000, help="simulated hosts (default: 1000)")
     parser.add_argument("--bans", type=int, default=100, help="bans whose way is measured (default: 100)")
     parser.add_argument("--entries", type=int, default=100_000, help="entries that all hosts read; 0: none")
-    parser.add_argument(
-        "--limit", type=float, default=180.0, help="seconds after which reading is ended (default: 180)"
-    )
     parser.add_argument("--chaos", type=int, default=0, metavar="N", help="so many random faults instead")
     parser.add_argument("--seed", type=int, default=1, help="of the faults (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.fleet_parts import pipe
+from tied import tied
 
+from xdpguard.fleet.batch import Sending
 from xdpguard.fleet.keys import BUCKET
-from xdpguard.fleet.link import Link, Sending
+from xdpguard.fleet.link import Link
 from xdpguard.fleet.message import Value, encode
 from xdpguard.fleet.state import State
 from xdpguard.policy.fleet import Fleet
@@ -104,7 +106,7 @@ class Simulated:
         worker = str(Path(__file__))
         self._processes = [
             subprocess.Popen(
-                [sys.executable, worker, url, str(folder), str(first), str(min(each, count - first))],
+                tied([sys.executable, worker, url, str(folder), str(first), str(min(each, count - first))]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -1,80 +1,94 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Many hosts that read a whole bucket at once, each as far as the socket: what the server can deliver.
+"""Many hosts that join at once: each connects and reads the snapshot and what changed since, as real ones do.
 
-A thousand interpreters that also understand 100,000 entries each would measure this machine's Python. What one host
-needs to understand them is measured apart.
+A thousand interpreters that also understand 100,000 entries each would measure this machine's Python, so that these
+only check the snapshot's digest. What one host needs to understand it is measured apart. Usage: fleet_load.py URL
+FOLDER FIRST COUNT; they begin when told on standard input.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import selectors
-import socket
+import random
+import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-_ENTRY = b"MSG $KV.xdpguard."  # begins each message, with headers (HMSG) or without
+from scenarios.fleet_parts import pipe
+
+from xdpguard.errors import XdpguardError
+from xdpguard.fleet import snapshot
+from xdpguard.fleet.client import connected
+from xdpguard.policy.fleet import Fleet
+
+_TRIES = 20
+_WAIT = 30.0  # seconds for a connection to a server to which a thousand connect at once
+_PAUSE, _LONGEST = 1.0, 30.0  # seconds between two attempts, as link.py has them
 
 
-class Reader:
-    """One host: connect, make a consumer, ask for all, count."""
-
-    def __init__(self, port: int, login: str, number: int, entries: int) -> None:
-        self.wanted = entries
-        self.count = 0
-        self._tail = b""
-        self.socket = socket.create_connection(("127.0.0.1", port), 60)
-        self.socket.sendall(f"CONNECT {login}\r\nSUB _INBOX.r{number} 1\r\n".encode())
-        name, bucket = f"reader{number}", "KV_xdpguard"
-        config = {
-            "name": name,
-            "deliver_policy": "all",
-            "ack_policy": "none",
-            "filter_subject": "$KV.xdpguard.>",
-            "mem_storage": True,
-            "inactive_threshold": 120_000_000_000,
-        }
-        made = json.dumps({"stream_name": bucket, "config": config})
-        asked = json.dumps({"batch": entries, "expires": 300_000_000_000})
-        create = f"$JS.API.CONSUMER.CREATE.{bucket}.{name}.$KV.xdpguard.>"
-        self.socket.sendall(f"PUB {create} _INBOX.none {len(made)}\r\n{made}\r\n".encode())
-        self.socket.sendall(
-            f"PUB $JS.API.CONSUMER.MSG.NEXT.{bucket}.{name} _INBOX.r{number} {len(asked)}\r\n{asked}\r\n".encode()
-        )
-        self.socket.setblocking(False)
-
-    def read(self) -> bool:
-        """Reads what is there; whether that is all."""
-        data = self.socket.recv(1 << 20)
-        if not data:
-            raise ConnectionError(f"the server ended the connection after {self.count:,} of {self.wanted:,} entries")
-        if b"PING\r\n" in data:
-            self.socket.send(b"PONG\r\n")
-        text = self._tail + data
-        self.count += text.count(_ENTRY)
-        self._tail = text[-(len(_ENTRY) - 1) :]
-        return self.count >= self.wanted
-
-
-def deliver(port: int, credentials: Path, readers: int, entries: int, limit: float) -> tuple[float, int]:
-    """Has that many read all at once; returns seconds, and how many entries were delivered. Stops after ``limit`` s."""
-    lines = dict(line.replace('"', "").split(" = ") for line in credentials.read_text().splitlines())
-    login = json.dumps(
-        {"verbose": False, "headers": True, "no_responders": True, "user": lines["user"], "pass": lines["password"]}
-    )
-    start = time.monotonic()
-    with selectors.DefaultSelector() as selector:
-        made = [Reader(port, login, number, entries) for number in range(readers)]
+async def _join(settings: Fleet) -> tuple[float, int, int]:
+    """Joins; returns when it had all, monotonic seconds, the bytes of the snapshot, and how many entries came after."""
+    pause = _PAUSE
+    for _ in range(_TRIES):
         try:
-            for it in made:
-                selector.register(it.socket, selectors.EVENT_READ, it)
-            left = len(made)
-            while left and time.monotonic() < start + limit:
-                for key, _ in selector.select(1.0):
-                    if key.data.read():
-                        selector.unregister(key.data.socket)
-                        left -= 1
-            return time.monotonic() - start, sum(it.count for it in made)
-        finally:
-            for it in made:
-                it.socket.close()
+            async with connected(settings, wait=_WAIT) as connection:
+                place, head = await connection.place(), await snapshot.head(connection)
+                if head is None:
+                    raise SystemExit("there is no snapshot")
+                data = await snapshot.packed(connection, head)
+                newer = await connection.read(after=head.last) if place.last > head.last else []
+                return time.monotonic(), len(data), len(newer)
+        except XdpguardError:
+            await asyncio.sleep(random.uniform(pause / 2, pause))
+            pause = min(_LONGEST, pause * 2)
+    raise SystemExit(f"{settings.name} could not join")
+
+
+async def _join_all(hosts: list[Fleet]) -> list[tuple[float, int, int]]:
+    return await asyncio.gather(*map(_join, hosts))
+
+
+def join(url: str, folder: Path, count: int, processes: int) -> tuple[float, int, int]:
+    """Has so many hosts join; returns seconds until the last had all, bytes of its snapshot, and entries after it."""
+    each = -(-count // processes)
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(Path(__file__)), url, str(folder), str(first), str(min(each, count - first))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for first in range(0, count, each)
+    ]
+    try:
+        for it in workers:
+            pipe(it.stdout).readline()
+        start = time.monotonic()
+        for it in workers:
+            pipe(it.stdin).write("go\n")
+            pipe(it.stdin).flush()
+        last = max(tuple(its) for it in workers for its in json.loads(pipe(it.stdout).readline()))
+    finally:
+        for it in workers:
+            it.kill()
+            it.communicate()
+    return last[0] - start, last[1], last[2]
+
+
+def main() -> None:
+    """Join with so many hosts when told to."""
+    url, folder, first, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    names = [f"sim{number}" for number in range(first, first + count)]
+    hosts = [Fleet((url,), name, str(folder / "hosts" / f"{name}.toml")) for name in names]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(asyncio.run(_join_all(hosts))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

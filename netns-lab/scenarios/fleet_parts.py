@@ -17,15 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from tied import tied
 from topology import INTERFACE, Lab
 
-from xdpguard.fleet import client
+from xdpguard.fleet import client, hosts
 from xdpguard.fleet.keys import BUCKET
 from xdpguard.fleet.message import Value, encode
 from xdpguard.fleet.state import State
 from xdpguard.policy.fleet import Fleet
+from xdpguard.store.database import Store
 
 WAIT = 120.0  # seconds, at most, for anything to come about
+_CLOCK = Path(__file__).parents[2] / "tests" / "support" / "wrong_clock"
 
 
 class Figure(NamedTuple):
@@ -83,7 +86,7 @@ class Server:
             shutil.rmtree(self.folder / "data", ignore_errors=True)
         with (self.folder / "log").open("ab") as log:
             command = ["nats-server", "-c", str(self.folder / "nats-server.conf")]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(tied(command), stdout=log, stderr=log)
         wait_for(self._answers, "the server listens")
 
     def kill(self) -> None:
@@ -132,6 +135,16 @@ class Real:
         self.said: list[tuple[float, str]] = []
         self._run: subprocess.Popen[str] | None = None
 
+    def ahead(self, seconds: int) -> None:
+        """Sets its clock, ahead of the machine's. The first time is before the service starts."""
+        file = Path(self.environment["XDPGUARD_STATE_DIR"]).with_suffix(".clock")
+        draft = file.with_suffix(".draft")
+        draft.parent.mkdir(exist_ok=True)
+        draft.write_text(str(seconds))
+        draft.rename(file)
+        path = os.pathsep.join([str(_CLOCK), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.environment |= {"PYTHONPATH": path, "AHEAD": str(file)}
+
     def up(self) -> None:
         """Makes its network, attaches, and starts the service."""
         self.lab.up()
@@ -145,7 +158,7 @@ class Real:
     def start(self) -> None:
         """Starts the service."""
         self._run = subprocess.Popen(
-            [sys.executable, "-m", "xdpguard.cli", "run"],
+            tied([sys.executable, "-m", "xdpguard.cli", "run"]),
             env=os.environ | self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -157,6 +170,13 @@ class Real:
     def join(self, url: str, credentials: Path) -> None:
         """Joins the fleet."""
         self.command("fleet", "join", url, "--name", credentials.stem, "--credentials", str(credentials))
+
+    def keep(self, credentials: Path) -> None:
+        """Has it keep the fleet's snapshot, with an operator's credentials, when it joins."""
+        file = Path(self.environment["XDPGUARD_CONFIG_DIR"]) / "keeper.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f'[fleet]\nkeeper = true\ncredentials = "{credentials}"\n')
+        self.command("attach", INTERFACE, "--netns", self.lab.server, "--config", str(file))
 
     def kill(self) -> None:
         """Ends the service at once."""
@@ -175,6 +195,20 @@ class Real:
             check=False,
         )
         self.lab.down()
+
+    def stop(self, seconds: float, meanwhile: Callable[[], None]) -> None:
+        """Has the service stand still for so long, and something else happen."""
+        assert self._run is not None
+        self._run.send_signal(signal.SIGSTOP)
+        meanwhile()
+        time.sleep(seconds)
+        self._run.send_signal(signal.SIGCONT)
+
+    def standing(self) -> hosts.Standing:
+        """How the service found itself last, by its store."""
+        place = Path(self.environment["XDPGUARD_STATE_DIR"]) / self.environment["XDPGUARD_INSTANCE"] / "store.db"
+        with Store(place, read_only=True) as store:
+            return hosts.recorded(store) or hosts.Standing()
 
     def status(self) -> dict[str, Any]:
         """What `fleet status` says here of this host."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Stands between hosts and their server: cuts connections, and loses, doubles or swaps messages of the fleet."""
+"""Stands between hosts and their server: cuts connections, and loses, doubles or delays messages of the fleet."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ _LIVE = b"xdpguard.live."
 
 
 class Proxy:
-    """A thread. ``cut``: nobody gets through; ``lose``, ``double``: shares of the live messages, 0 to 1."""
+    """A thread. ``cut``: nobody gets through; ``lose``, ``double``, ``delay``: shares of the live messages, 0 to 1.
+
+    A delayed one comes after the next.
+    """
 
     def __init__(self, port: int, seed: int) -> None:
         self.cut = False
-        self.lose = self.double = 0.0
-        self.lost = self.doubled = 0
+        self.lose = self.double = self.delay = 0.0
         self.port = 0
         self._to = port
         self._random = random.Random(seed)
@@ -44,17 +46,22 @@ class Proxy:
         self._thread.join()
 
     def _main(self, ready: threading.Event) -> None:
-        async def start() -> None:
-            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
-            self.port = server.sockets[0].getsockname()[1]
+        async def start() -> asyncio.Server:
+            return await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
 
-        self._loop.run_until_complete(start())
+        server = self._loop.run_until_complete(start())
+        self.port = server.sockets[0].getsockname()[1]
         ready.set()
         self._loop.run_forever()
-        left = asyncio.all_tasks(self._loop)
-        for it in left:
-            it.cancel()
-        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+
+        async def end() -> None:
+            server.close()
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for it in left:
+                it.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+        self._loop.run_until_complete(end())
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,17 +93,20 @@ class Proxy:
             await writer.drain()
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        late = b""
         while line := await reader.readline():
             if line.startswith((b"MSG ", b"HMSG ")):
                 size = int(line.split()[-1])
                 message = line + await reader.readexactly(size + 2)
                 live = line.split()[1].startswith(_LIVE)
                 if live and self._random.random() < self.lose:
-                    self.lost += 1
                     continue
                 if live and self._random.random() < self.double:
-                    self.doubled += 1
                     writer.write(message)
                 line = message
-            writer.write(line)
+                if live and not late and self._random.random() < self.delay:
+                    late = message
+                    continue
+            writer.write(line + late)
+            late = b""
             await writer.drain()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.scraper import Server, end, wait_for
+from tied import tied
 from topology import CLIENTS4, INTERFACE, Lab
 
 from xdpguard.dataplane.sys import abi, kernel
@@ -42,6 +43,8 @@ _FLOODS = (
     ("malformed", "--rate", "500"),
 )
 # Alerts that would need a broken service, or an hour. All others are triggered.
+_ABSENT = re.compile(r"xdpguard_(fleet|bridge)_")  # this host has joined no fleet, and runs no bridge
+_TRIES = 20
 _QUIET = {"XdpguardNoAudit", "XdpguardUnreadable", "XdpguardStuck", "XdpguardDropsRising", "XdpguardBridgeDown"}
 
 
@@ -90,7 +93,9 @@ class Guard:
         """Start ``xdpguard run``; yield the process and the address it serves at."""
         with self.log.open("wb") as log:
             line = self._line("run", "--config", str(self.config))
-            process = subprocess.Popen(line, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                tied(line), env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             found = wait_for(lambda: re.search(r"metrics: http://(\S+)/metrics", self.log.read_text()), "the service")
             yield process, found[1]
@@ -116,7 +121,7 @@ def values(checks: Checks, guard: Guard, server: Server) -> None:
     """Check that each counter Prometheus stored is between the readings of `stats` before and after."""
     before, begun = guard.stats(), time.time()
     sample = 'timestamp(xdpguard_packets_total{reason="pass"})'
-    wait_for(lambda: float(server.query(sample)[0]["value"][1]) > begun, "another scrape")
+    wait_for(lambda: any(float(it["value"][1]) > begun for it in server.query(sample)), "another scrape")
     stored = {
         (what, label): {it["metric"][label]: float(it["value"][1]) for it in server.query(query)}
         for what, label, query in (
@@ -145,10 +150,15 @@ def panels(checks: Checks, server: Server) -> None:
         selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr]
         found = server.ask(f"label/{label}/values", **{"match[]": _filled(selector)})
         checks(bool(found), f"variable {variable['name']}", ", ".join(found))
+    floods = made["annotations"]["list"][0]
+    found = _answer(server, floods["expr"])
+    checks(bool(found), f"annotation {floods['name']}", ", ".join(_titled(floods["titleFormat"], it) for it in found))
     total = full = 0
     for panel in made["panels"]:
         for target in panel.get("targets", []):
-            found = server.query(_filled(target["expr"]))
+            if _ABSENT.search(target["expr"]):
+                continue
+            found = _answer(server, target["expr"])
             total += 1
             full += bool(found)
             if not found:
@@ -156,9 +166,24 @@ def panels(checks: Checks, server: Server) -> None:
     checks(full == total, "queries of the dashboard that return data", f"{full} of {total}")
 
 
+def _answer(server: Server, query: str) -> list[dict[str, Any]]:
+    """Return what a query of the dashboard yields. A scrape that came late leaves no value for a moment: ask again."""
+    for _ in range(_TRIES):
+        found = server.query(_filled(query))
+        if found:
+            return found
+        wait_for(lambda: server.query("up == 1"), "another scrape")
+    return []
+
+
+def _titled(title: str, series: dict[str, Any]) -> str:
+    """Return a title as Grafana shows it."""
+    return re.sub(r"{{(\w+)}}", lambda it: str(series["metric"].get(it[1], "")), title)
+
+
 def _filled(query: str) -> str:
     """Return a query as Grafana sends it, with everything selected."""
-    return re.sub(r"\$(job|instance|interface)\b", ".*", query.replace("$__rate_interval", "10s"))
+    return re.sub(r"\$(job|instance|netns|interface)\b", ".*", query.replace("$__rate_interval", "10s"))
 
 
 def main() -> int:
@@ -181,6 +206,7 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
     guard("attach", INTERFACE, "--netns", lab.server)
     guard("block", CLIENTS4[5], "203.0.113.1")
     guard("lists", "load", "bad", str(folder / "bad.txt"))
+    guard("filter", "add", "pings", "icmp type echo-request", "--limit", "10/s")
     _take_out("203.0.113.1")
     alerts = dict(
         re.findall(r"- alert: (\w+)\n +expr: (?:>-\n)?(.*?)\n +(?:for|labels):", dashboard.alerts(), re.DOTALL)
@@ -213,7 +239,8 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
         bring("XdpguardGuardMuted")
         sysctl.write("net.ipv4.tcp_syncookies", "0", lab.server)
         bring("XdpguardNoCookies")
-        subprocess.run(["ip", "-n", lab.server, "link", "set", INTERFACE, "xdpdrv", "off"], check=True)
+        # A program that is only taken off is attached again at once.
+        subprocess.run(["ip", "-n", lab.server, "link", "del", INTERFACE], check=True)
         wait_for(lambda: "XdpguardDetached" in server.firing(), "the alert of an interface that is not protected")
         seen.add("XdpguardDetached")
         quiet = {name for name in _QUIET if not server.query(alerts[name])}
@@ -242,7 +269,7 @@ def _flooded(lab: Lab) -> Iterator[None]:
         flood = Path(__file__).parents[1] / "flood.py"
         for arguments in _FLOODS:
             line = [sys.executable, str(flood), *arguments, "--netns", lab.outside, "--seconds", str(_FLOOD)]
-            stack.callback(end, subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            stack.callback(end, subprocess.Popen(tied(line), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         yield
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tied import tied
+
 from xdpguard.metrics import dashboard
 
 _PATIENCE = 120.0  # seconds
@@ -63,7 +65,7 @@ class Server:
         }
         self._log = (folder / "prometheus.log").open("wb")
         line = ["prometheus", *(f"--{name}={value}" for name, value in arguments.items())]
-        self._process = subprocess.Popen(line, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(tied(line), stdout=self._log, stderr=self._log)
 
     def __enter__(self) -> Server:
         wait_for(self._is_ready, "Prometheus")

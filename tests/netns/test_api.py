@@ -86,6 +86,21 @@ def test_reading_answers_what_the_commands_answer(attached: Command, api: Served
     assert api.ask("POST", "/v1/default/pass").json["said"] == ["default: pass"]
 
 
+def test_shadow_entries_are_promoted(attached: Command, api: Served) -> None:
+    api.ask("POST", "/v1/blocks", {"targets": ["203.0.113.0/24", "198.51.100.0/24"], "shadow": True})
+    api.ask("POST", "/v1/lists/one?shadow=true", b"192.0.2.64/26\n")
+    wanted = {"targets": ["203.0.113.0/24"], "lists": ["one"]}
+    assert api.ask("POST", "/v1/promote", wanted | {"dry_run": True}).json["promoted"] is False
+    assert [it["kind"] for it in attached.json("rules")] == ["shadow", "shadow"]
+    done = api.ask("POST", "/v1/promote", wanted)
+    assert (done.status, done.json["promoted"], done.json["in_force"]) == (200, True, True)
+    assert {it["target"]: it["kind"] for it in attached.json("rules")} == {
+        "203.0.113.0/24": "block",
+        "198.51.100.0/24": "shadow",
+    }
+    assert [it["name"] for it in attached.json("lists", "show") if not it.get("shadow")] == ["one"]
+
+
 def without_ages(found: Any) -> Any:
     if isinstance(found, dict):
         return {key: without_ages(its) for key, its in found.items() if key not in ("age", "left", "seconds")}
@@ -101,6 +116,13 @@ def without_ages(found: Any) -> Any:
         pytest.param(422, 2, ("GET", "/v1/explain?what=tcp+x"), ["explain", "tcp x"], id="no packet"),
         pytest.param(409, 1, ("DELETE", "/v1/blocks/203.0.113.9"), ["unblock", "203.0.113.9"], id="not blocked"),
         pytest.param(409, 1, ("DELETE", "/v1/lists/none"), ["lists", "remove", "none"], id="no such list"),
+        pytest.param(409, 1, ("GET", "/v1/fleet"), ["fleet", "status"], id="no fleet"),
+        pytest.param(
+            409, 1, ("POST", "/v1/promote", {"targets": ["203.0.113.9"]}), ["promote", "203.0.113.9"], id="no rule"
+        ),
+        pytest.param(
+            422, 2, ("POST", "/v1/promote", {"all": True, "lists": ["x"]}), ["promote", "--all", "--list=x"], id="all"
+        ),
         pytest.param(409, 1, ("GET", "/v1/filters/none"), ["filter", "show", "none"], id="no such filter"),
         pytest.param(
             422, 2, ("POST", "/v1/guard", {"values": {"mode": "bold"}}), ["guard", "set", "mode=bold"], id="no mode"

@@ -8,10 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.bgp import Bridge, ExaBGP, Frr, GoBGP
+from support.bgp import ORIGIN_AS, ORIGIN_PORT, Bridge, ExaBGP, Frr, GoBGP
 from support.command import Command
 from support.traffic import PORT, eventually, works
-from topology import CLIENTS4, OUTSIDE4, SERVER4, Lab
+from topology import CLIENTS4, CLIENTS6, OUTSIDE4, SERVER4, Lab
 
 RULE = f"match source {CLIENTS4[0]}/32 protocol udp destination-port =={PORT} then discard"
 
@@ -70,7 +70,7 @@ def test_filters_go_out_by_exabgp(lab: Lab, attached: Command, tmp_path: Path) -
 def test_a_blackhole_of_frr(lab: Lab, attached: Command, tmp_path: Path) -> None:
     with (
         GoBGP(lab.server, tmp_path / "mine", SERVER4, OUTSIDE4, ours=True) as mine,
-        Frr(lab.outside, OUTSIDE4, SERVER4, f"{CLIENTS4[1]}/32") as frr,
+        Frr(lab.outside, tmp_path / "frr", OUTSIDE4, SERVER4, f"{CLIENTS4[1]}/32") as frr,
         Bridge(attached, "--gobgp", mine.place, "--hold", "10s", "--rtbh-source"),
     ):
         assert works(lab, 4, "udp", client=1)
@@ -80,3 +80,34 @@ def test_a_blackhole_of_frr(lab: Lab, attached: Command, tmp_path: Path) -> None
         assert [it["name"] for it in attached.json("filter", "list")] == [f"bgp.rtbh.{CLIENTS4[1]}"]
         frr.end()
         assert eventually(lambda: works(lab, 4, "udp", client=1), 40)
+
+
+def test_flowspec_that_frr_hands_on(lab: Lab, attached: Command, tmp_path: Path) -> None:
+    """FRR makes no rules itself; a GoBGP behind it does."""
+    behind = CLIENTS4[4]
+    with (
+        GoBGP(lab.server, tmp_path / "mine", SERVER4, OUTSIDE4, ours=True) as mine,
+        GoBGP(
+            lab.outside, tmp_path / "origin", behind, OUTSIDE4, ours=False, port=ORIGIN_PORT, number=ORIGIN_AS
+        ) as origin,
+        Frr(lab.outside, tmp_path / "frr", OUTSIDE4, SERVER4, f"{CLIENTS4[1]}/32", behind) as frr,
+        Bridge(attached, "--gobgp", mine.place, "--hold", "10s", "--rtbh-source"),
+    ):
+        assert eventually(lambda: mine.established and origin.established, 40), frr.log.read_text()
+        assert not dropped(lab)
+        origin.flow(RULE)
+        assert eventually(lambda: dropped(lab)), (mine.flows(), frr.log.read_text())
+        assert eventually(lambda: not works(lab, 4, "udp", client=1)), "and the blackhole is FRR's own"
+        assert works(lab, 4, "udp", client=2)
+        six = f"match source {CLIENTS6[0]}/128 protocol udp then discard"
+        origin.flow(six, version=6)
+        assert eventually(lambda: not works(lab, 6, "udp")), mine.flows(6)
+        origin.flow(six, "del", version=6)
+        assert eventually(lambda: works(lab, 6, "udp"))
+        origin.flow(RULE, "del")
+        assert eventually(lambda: not dropped(lab)), mine.flows()
+        origin.flow(RULE)
+        assert eventually(lambda: dropped(lab))
+        origin.end()
+        assert eventually(lambda: not dropped(lab), 40), "FRR withdraws what the session had that ended"
+        assert not works(lab, 4, "udp", client=1)

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import Command
+from support.fleet import Host
 from support.nats import Nats
 from support.patience import patient
-from support.service import Run, Service
+from support.service import Run
 from support.traffic import Echo, client_address, eventually, works
 from topology import INTERFACE, SERVER4, Lab
 
@@ -38,28 +38,6 @@ def labs() -> Iterator[list[Lab]]:
 def engine(tmp_path: Path) -> Iterator[Nats]:
     with Nats(tmp_path) as made:
         yield made
-
-
-class Host:
-    """A host of the fleet."""
-
-    def __init__(self, lab: Lab, state: Path, name: str, engine: Nats) -> None:
-        self.lab = lab
-        self.command = Command(state)
-        self.command.ok("attach", INTERFACE, "--netns", lab.server)
-        self.command.ok("fleet", "join", engine.url, "--name", name)
-        self.run = self.start()
-
-    def start(self) -> Run:
-        self.run = Service(self.command)
-        assert self.run.says("fleet: connected"), self.run.lines
-        return self.run
-
-    def drops(self) -> bool:
-        return not works(self.lab, 4, "tcp", 3)
-
-    def rules(self) -> dict[str, str]:
-        return {it["target"]: it["source"] for it in self.command.json("rules")}
 
 
 @pytest.fixture
@@ -151,11 +129,25 @@ def test_a_server_that_lost_everything_takes_no_ban_away(hosts: list[Host], engi
     put(engine, key("web9", 1), value("203.0.113.1"))
     assert eventually(lambda: "203.0.113.1" in other.rules())
     assert SOURCE in other.rules()
-    assert "published 1 entries" in one.command.ok("fleet", "publish")
+    assert "0 lists that the server had not" in one.command.ok("fleet", "publish")
+    kept = f"web1.block.4-{socket.inet_aton(SOURCE).hex()}-32"
+    assert kept in [it.key for it in engine.ask(lambda it: it.read()) if it.data is not None]
     assert eventually(lambda: one.command.json("fleet", "status")["here"]["keeping"] is False, 60)
     assert eventually(lambda: agree(one, 2), 60), (one.run.lines, other.run.lines)
     one.command.ok("unblock", "--fleet", SOURCE)
     assert eventually(lambda: set(other.rules()) == set(one.rules()) == {"203.0.113.1"})
+
+
+def test_status_says_when_all_is_again_as_it_was_told(hosts: list[Host], engine: Nats) -> None:
+    one = hosts[0]
+    one.command.ok("block", "--fleet", SOURCE)
+    assert eventually(lambda: agree(one, 1), 60), "all have told how they stand"
+    engine.kill()
+    engine.start(empty=True)
+    engine.ask(lambda it: it.make())
+    assert eventually(lambda: one.command.json("fleet", "status")["here"]["keeping"] is True)
+    one.command.ok("fleet", "publish")
+    assert eventually(lambda: one.command.json("fleet", "status")["here"]["keeping"] is False, 10), one.run.lines
 
 
 def test_what_is_broken_or_foreign_is_refused_and_said_once(hosts: list[Host], engine: Nats) -> None:
@@ -181,7 +173,7 @@ def test_what_is_broken_or_foreign_is_refused_and_said_once(hosts: list[Host], e
         "version 2",
         "another target than its key",
         "not Unix times",
-        "none of block, allow and filter",
+        "none of block, allow, filter and list",
         "shorter than /16",
         "ended 1h",
         "allow = false",
@@ -279,6 +271,22 @@ def test_a_ban_is_in_force_soon(hosts: list[Host], engine: Nats) -> None:
     assert sorted(times)[10] < patient(0.5)
 
 
+def test_drops_of_all_hosts_are_summed(hosts: list[Host]) -> None:
+    one, other = hosts
+    one.command.ok("block", "--fleet", SOURCE)
+    assert eventually(other.drops), other.run.lines
+
+    def summed() -> bool:
+        assert one.drops()
+        assert other.drops()
+        found = one.command.json("fleet", "status")
+        rates = [its["drops"].get("deny", 0) for its in found["hosts"].values()]
+        return len(rates) == 2 and all(rates) and abs(found["totals"]["drops"]["deny"] - sum(rates)) < 0.2
+
+    assert eventually(summed, 150), one.command.json("fleet", "status")
+    assert "packets/s dropped on all hosts; 0 bans by guards, 1 sources blocked" in one.command.ok("fleet", "status")
+
+
 def test_filters_and_allow_rules_where_a_host_takes_them(hosts: list[Host]) -> None:
     one, other = hosts
     assert "filters = false" in one.command.refused(1, "filter", "add", "sw", "tcp dport 7000", "--drop", "--fleet")
@@ -319,7 +327,7 @@ def test_what_is_measured_of_it(hosts: list[Host], engine: Nats) -> None:
     file = one.command.state / "guard.toml"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    file.write_text(f'[metrics]\nlisten = "127.0.0.1:{port}"\n')
+    file.write_text(f'[metrics]\nlisten = "127.0.0.1:{port}"\n[fleet]\ntotals = true\n')
     one.command.ok("attach", INTERFACE, "--netns", one.lab.server, "--config", str(file))
     one.run.signal(signal.SIGHUP)
     assert one.run.says(f"metrics: http://127.0.0.1:{port}"), one.run.lines
@@ -336,5 +344,11 @@ def test_what_is_measured_of_it(hosts: list[Host], engine: Nats) -> None:
         'xdpguard_fleet_entries{of="broken"} 1.0',
         "xdpguard_fleet_outbox 0.0",
         "xdpguard_fleet_gaps_total 0.0",
+        'xdpguard_fleet_hosts{state="heard"} 2.0',
+        'xdpguard_fleet_hosts{state="silent"} 0.0',
+        'xdpguard_fleet_hosts{state="flooded"} 0.0',
+        "xdpguard_fleet_floods 0.0",
+        "xdpguard_fleet_sources 1.0",
+        "xdpguard_fleet_snapshots_refused_total 0.0",
     }
-    assert eventually(lambda: wanted <= set(shown()), 30), shown()
+    assert eventually(lambda: wanted <= set(shown()), 90), shown()

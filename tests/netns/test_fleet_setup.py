@@ -18,7 +18,9 @@ from support.engine import Engine, Mallory, acting
 from support.nats import free_port
 from support.traffic import eventually
 
-from xdpguard.fleet import client
+from xdpguard.fleet import client, objects, snapshot
+from xdpguard.fleet.keeper import Keeper
+from xdpguard.fleet.message import FleetList, decode
 from xdpguard.policy.fleet import Fleet, FleetTls
 
 KEY = "block.4-c6336407-32"
@@ -82,7 +84,12 @@ def test_a_host_publishes_under_its_own_name_only(site: Site) -> None:
             f"$KV.xdpguard.web2.{KEY}",
             f"$KV.xdpguard.operator.{KEY}",
             "$KV.xdpguard-hosts.web2",
+            "$KV.xdpguard-snapshot.head",
+            "$KV.xdpguard-snapshot.web1",
             f"xdpguard.live.web2.{KEY}",
+            "$KV.xdpguard.operator.list.bad",
+            "$O.xdpguard-lists.C.anything",
+            "$O.xdpguard-lists.M.YmFk",
         )
         return {it: await its.may(it, b"{}") for it in subjects}
 
@@ -98,8 +105,13 @@ def test_a_host_cannot_change_the_streams(site: Site) -> None:
         "$JS.API.STREAM.MSG.DELETE.KV_xdpguard",
         "$JS.API.STREAM.SNAPSHOT.KV_xdpguard",
         "$JS.API.STREAM.CREATE.mine",
+        "$JS.API.STREAM.PURGE.KV_xdpguard-snapshot",
+        "$JS.API.STREAM.DELETE.KV_xdpguard-snapshot",
         "$JS.API.CONSUMER.DURABLE.CREATE.KV_xdpguard.mine",
         "$JS.API.ACCOUNT.PURGE.XDPGUARD",
+        "$JS.API.STREAM.PURGE.OBJ_xdpguard-lists",
+        "$JS.API.STREAM.DELETE.OBJ_xdpguard-lists",
+        "$JS.API.STREAM.MSG.DELETE.OBJ_xdpguard-lists",
     )
 
     async def tries(its: Mallory) -> list[str]:
@@ -151,6 +163,7 @@ def test_a_consumer_delivers_nothing_to_other_subjects(site: Site) -> None:
         for stream, to in (
             ("KV_xdpguard", forged),
             ("KV_xdpguard-hosts", f"$KV.xdpguard.web2.{KEY}"),
+            ("KV_xdpguard", "$O.xdpguard-lists.C.forged"),
             ("KV_xdpguard", "_INBOX_web1.control"),
         ):
             config = {"deliver_subject": to, "deliver_policy": "all", "ack_policy": "explicit"}
@@ -167,7 +180,8 @@ def test_a_consumer_delivers_nothing_to_other_subjects(site: Site) -> None:
 
     async def stored(its: Mallory) -> list[str]:
         info = await its.js.stream_info("KV_xdpguard", subjects_filter=">")
-        return list(info.state.subjects or {})
+        lists = await its.js.stream_info("OBJ_xdpguard-lists", subjects_filter=">")
+        return [*(info.state.subjects or {}), *(lists.state.subjects or {})]
 
     assert site.act("operator", stored) == [f"$KV.xdpguard.web1.{KEY}"]
 
@@ -184,6 +198,47 @@ def test_a_host_joins_reads_and_publishes(site: Site) -> None:
     operator = Fleet((site.url,), "operator", str(site.operator))
     client.run(operator, lambda it: it.publish("xdpguard", f"web1.{KEY}", None))
     assert [it.data is None for it in client.run(its, lambda it: it.read())] == [True]
+
+
+def test_the_operator_publishes_lists_and_hosts_fetch_them(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_text("203.0.113.0/24\n")
+    site.command.ok("fleet", "join", site.url, "--name", "web1", "--credentials", str(site.host("web1")))
+    load = ("lists", "load", "bad", str(path), "--fleet")
+    assert "does not let this host publish lists" in site.command.refused(1, *load)
+    assert site.command.json("lists", "show") == []
+    operator = ("--credentials", str(site.operator))
+    site.command.ok(*load, *operator)
+    its = Fleet((site.url,), "web2", str(site.host("web2")))
+    (key,) = client.run(its, lambda it: it.read())
+    assert key.key == "operator.list.bad"
+    wanted = decode(key.key, key.data).entry
+    assert isinstance(wanted, FleetList)
+    found = client.run(its, lambda it: objects.fetched(it, wanted, 10))
+    assert (found.why, len(found.entries)) == ("", 1)
+    assert "does not let this host publish" in site.command.refused(1, "lists", "remove", "bad", "--fleet")
+    assert client.run(its, lambda it: objects.fetched(it, wanted, 10)).why == "", "it is still there"
+    assert "does not let this host publish" in site.command.refused(1, "fleet", "publish")
+    site.command.ok("lists", "remove", "bad", "--fleet", *operator)
+    assert "does not have it" in client.run(its, lambda it: objects.fetched(it, wanted, 10)).why
+    site.command.ok("fleet", "publish", *operator)
+
+
+def test_an_operator_keeps_the_snapshot_that_hosts_read(site: Site) -> None:
+    operator = Fleet((site.url,), "keeper", str(site.operator))
+    client.run(operator, lambda it: it.publish("xdpguard", f"web1.{KEY}", b"{}"))
+    client.run(operator, Keeper().look)
+
+    async def joins(connection: client.Connection) -> list[str]:
+        head = await snapshot.head(connection)
+        assert head is not None
+        return [it.key for it in snapshot.unpacked(await snapshot.packed(connection, head))]
+
+    host = Fleet((site.url,), "web2", str(site.host("web2")))
+    assert client.run(host, joins) == [f"web1.{KEY}"]
+    client.run(operator, lambda it: it.publish("xdpguard", f"web2.{KEY}", b"{}"))
+    with pytest.raises(client.Unreachable, match="does not let this host publish"):
+        client.run(host, Keeper(0).look)
 
 
 def test_a_host_more_changes_nothing_for_the_others(command: Command, tmp_path: Path) -> None:

@@ -337,5 +337,5 @@ def test_what_bogons_take_from_dhcp(command: Command) -> None:
 def test_a_mistyped_option_suggests_no_force(command: Command, line: tuple[str, ...], word: str) -> None:
     result = command(*line, word)
     assert result.code == 2
-    assert f"No such option: {word}" in result.err
+    assert f"no such option: {word}" in result.err
     assert "--force" not in result.err

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from support.command import Command, on
 from support.guard import sysctls
+from support.scans import spoof_scan, touch
 from support.service import Run
 from support.traffic import eventually, start_flood
 from topology import CLIENTS4, CLIENTS6, INTERFACE, SERVER4, SERVER6, Lab
@@ -71,14 +72,6 @@ def listening(lab: Lab, port: int = PORT, backlog: int = 64) -> Iterator[None]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
-
-
-def touch(lab: Lab, address: str, port: int, source: str = "") -> bool:
-    """Whether a connection is set up; it is closed at once."""
-    with entered(lab.outside), contextlib.suppress(OSError):
-        socket.create_connection((address, port), timeout=2, source_address=(source, 0) if source else None).close()
-        return True
-    return False
 
 
 def rules(command: Command) -> list[dict[str, object]]:
@@ -194,16 +187,6 @@ def test_spoofing_gets_nobody_banned(lab: Lab, attached: Command, running: Run) 
     assert running.end() == 0
     assert rules(attached) == []
     assert not any("banned" in line for line in running.lines)
-
-
-def spoof_scan(lab: Lab, source: str) -> None:
-    """SYNs to 200 closed ports in a client's name, from raw frames that its own stack knows nothing of."""
-    from support.guard import syn
-
-    with entered(lab.outside), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
-        wire.bind((INTERFACE, 0))
-        for port in range(3000, 3200):
-            wire.send(syn(source=source, port=port, sport=port))
 
 
 def test_a_configuration_put_in_force_by_another_command_holds(

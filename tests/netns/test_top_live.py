@@ -15,9 +15,10 @@ from xml.etree import ElementTree
 
 import pytest
 from support.command import Command, on
+from support.guard import sysctls
 from support.tcp import half_open, listener
 from support.terminal import Terminal
-from support.traffic import Echo, client_address, eventually, flood_command, works
+from support.traffic import PORT, Echo, client_address, eventually, flood_command, start_flood, works
 from topology import INTERFACE, SERVER4, Lab
 
 from xdpguard.tui.draw import scaled
@@ -104,6 +105,7 @@ def test_a_shadow_list_and_what_it_counts(lab: Lab, attached: Command) -> None:
 
 
 def test_a_flood_is_seen_and_what_is_read_stays_bounded(lab: Lab, attached: Command) -> None:
+    attached.ok("guard", "set", "flood_rate=2000")  # a busy machine sends no more
     with screen(attached) as top:
         top.sees("idle, watching")
         top.sees("backlog no listeners")
@@ -120,6 +122,66 @@ def test_a_flood_is_seen_and_what_is_read_stays_bounded(lab: Lab, attached: Comm
         top.restored()
 
 
+def test_the_banner_of_a_flood_counts_the_clients_as_stats_does(lab: Lab, attached: Command) -> None:
+    attached.ok("guard", "set", "flood_rate=2000")
+    with Echo(lab), sysctls(lab, tcp_syncookies=2, tcp_timestamps=2), screen(attached, "--interval", "0.3") as top:
+        top.resize(120, 40)
+        top.sees("idle, watching")
+        assert "FLOOD" not in top.text()
+        assert works(lab, 4, "tcp"), "positive control"
+        before = on(attached.json("stats"), INTERFACE)["cookies_valid"]
+        sending = start_flood(lab, "syn", "--rate", "10000", "--seconds", "25", "--port", str(PORT))
+        try:
+            top.sees(f"FLOOD on {INTERFACE} (in {lab.server}) for")
+            assert [works(lab, 4, "tcp", wait=10) for _ in range(12)] == [True] * 12
+            valid = on(attached.json("stats"), INTERFACE)["cookies_valid"] - before
+            assert valid > 0
+            top.sees(f"real clients got through {valid} of {valid}")
+            top.sees("SPOOFED FLOOD")
+            top.sees("others, \u22644 SYNs each")
+        finally:
+            sending.terminate()
+            sending.communicate()
+        top.until(lambda: "FLOOD" not in top.text(), "the end of the flood")
+        assert top.end("q") == 0
+        top.restored()
+
+
+def test_one_interface_of_two_is_asked_for(lab: Lab, attached: Command) -> None:
+    subprocess.run(["ip", "-n", lab.server, "link", "add", "other0", "type", "veth", "peer", "other1"], check=True)
+    try:
+        attached.ok("attach", "other0", "--netns", lab.server)
+        arrived = flood(lab, "udp", "--count", "700", "--rate", "5000")
+        size = {"COLUMNS": "120", "LINES": "30"}
+        together = attached.ok("top", "--once", "--interval", "0.2", **size).splitlines()
+        assert "all 2 interfaces" in together[0]
+        rows = [line.split()[0] for line in together if line.strip().startswith((INTERFACE, "other0"))]
+        assert rows == [INTERFACE, "other0"]
+        alone = attached.ok("top", "--once", "--interval", "0.2", "--interface", "other0", **size).splitlines()
+        assert f"other0 in {lab.server}" in alone[0]
+        passed = [next(line.split()[2] for line in lines if line.startswith(" pass ")) for lines in (together, alone)]
+        stats = attached.json("stats")
+        sums = sum(its["reasons"]["pass"]["packets"] for its in stats["interfaces"].values())
+        assert passed[0] == scaled(sums) and sums >= arrived
+        assert passed[1] == scaled(on(stats, "other0")["reasons"]["pass"]["packets"])
+        assert "is not attached" in attached.refused(2, "top", "--once", "--interface", "nosuch0")
+    finally:
+        attached.ok("detach", "other0", "--netns", lab.server)
+        subprocess.run(["ip", "-n", lab.server, "link", "del", "other0"], check=True)
+
+
+def test_stats_are_redrawn_in_place(lab: Lab, attached: Command) -> None:
+    kept = {key: value for key, value in attached.environment.items() if key not in ("COLUMNS", "LINES")}
+    line = attached.line("stats", "--watch", "0.3")
+    with Terminal(line, kept | {"TERM": "xterm", "LC_ALL": "C.UTF-8"}, columns=120, lines=40) as terminal:
+        terminal.sees("packets/s")
+        flood(lab, "udp", "--count", "500", "--rate", "5000")
+        passed = on(attached.json("stats"), INTERFACE)["reasons"]["pass"]["packets"]
+        terminal.until(lambda: terminal.line("pass")[1:2] == [f"{passed:,}"], f"pass {passed}")
+        assert terminal.text().count(f"{INTERFACE}@{lab.server}:") == 1
+        terminal.send("\x03")
+
+
 def test_figures_that_stop_are_stale_and_go_on(lab: Lab, attached: Command) -> None:
     with screen(attached, "--interval", "0.2") as top:
         top.sees("idle, watching")
@@ -133,7 +195,8 @@ def test_figures_that_stop_are_stale_and_go_on(lab: Lab, attached: Command) -> N
             attached.ok("attach", "gone0", "--netns", lab.server)
             top.send("7")
             top.until(lambda: bool(top.line("gone0")), "gone0")
-            top.send("i")
+            top.sees("all 2 interfaces")
+            top.send("ii")
             top.sees(f"gone0 in {lab.server}")
         finally:
             subprocess.run(["ip", "-n", lab.server, "link", "del", "gone0"], check=True)

@@ -25,6 +25,10 @@ def test_the_wheel_carries_the_data_plane_and_attaches_from_any_folder(
     assert sources <= set(names)
     assert {"xdpguard/metrics/alerts.yml", "xdpguard/systemd/xdpguard.service"} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "netns-lab"))]
+    topics = {path.stem for path in (CHECKOUT / "xdpguard" / "help").glob("*.md")}
+    assert {f"xdpguard/help/{name}.md" for name in topics} <= set(names)
+    manual = {name.rpartition("/share/man/")[2] for name in names if "/share/man/" in name}
+    assert {f"man7/xdpguard-{name}.7" for name in topics} | {"man1/xdpguard.1", "man1/xdpguard-block.1"} <= manual
 
     site = tmp_path / "site"
     subprocess.run(

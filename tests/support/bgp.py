@@ -6,19 +6,20 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from tied import tied
 
 from support.command import Command
 from support.traffic import eventually
 
 FAMILIES = ("ipv4-unicast", "ipv6-unicast", "ipv4-flowspec", "ipv6-flowspec")
-OUR_AS, PEER_AS = 65_001, 65_002
+OUR_AS, PEER_AS, ORIGIN_AS = 65_001, 65_002, 65_003
+ORIGIN_PORT = 1790
 
 
 class Daemon:
@@ -27,7 +28,7 @@ class Daemon:
     def __init__(self, netns: str, log: Path, words: list[str], environment: Mapping[str, str] | None = None) -> None:
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{netns}", "--", *words],
+                tied(["nsenter", f"--net=/run/netns/{netns}", "--", *words]),
                 env=os.environ | dict(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -53,13 +54,26 @@ class GoBGP(Daemon):
     """A GoBGP daemon with one neighbor, driven through a socket, since its port is in a namespace."""
 
     def __init__(
-        self, netns: str, folder: Path, own: str, peer: str, *, ours: bool, passive: bool = True, port: int = 179
+        self,
+        netns: str,
+        folder: Path,
+        own: str,
+        peer: str,
+        *,
+        ours: bool,
+        passive: bool = True,
+        port: int = 179,
+        number: int = 0,
     ) -> None:
-        """``ours``: it is of this host, and not the neighbor; ``passive``: it waits for the neighbor."""
+        """``ours``: it is of this host, and not the neighbor; ``passive``: it waits for the neighbor.
+
+        ``number``: of another system, whose neighbor is the neighbor.
+        """
         folder.mkdir(exist_ok=True)
         self.socket = folder / "api"
         self.socket.unlink(missing_ok=True)
         local, remote = (OUR_AS, PEER_AS) if ours else (PEER_AS, OUR_AS)
+        local, remote = (number, PEER_AS) if number else (local, remote)
         families = "".join(
             f'[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = "{it}"\n' for it in FAMILIES
         )
@@ -122,7 +136,7 @@ class Bridge:
         self.log = command.state / "bridge.log"
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
-                command.line("bridge", "bgp", *words),
+                tied(command.line("bridge", "bgp", *words)),
                 env=command.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -176,25 +190,34 @@ class ExaBGP(Daemon):
 
 
 class Frr(Daemon):
-    """FRR's bgpd as the neighbor, without zebra. ``network``: what it announces as a blackhole."""
+    """FRR's bgpd as the neighbor, without zebra. ``network``: what it announces as a blackhole.
 
-    def __init__(self, netns: str, own: str, peer: str, network: str) -> None:
-        # bgpd runs as a user of its own, which cannot enter the folders of tests.
-        self._folder = tempfile.TemporaryDirectory(prefix="xdpguard-frr-")
-        folder = Path(self._folder.name)
+    ``origin``: another neighbor, a GoBGP of ORIGIN_AS on that address and ORIGIN_PORT, whose FlowSpec rules it hands
+    on: it cannot make any itself.
+    """
+
+    def __init__(self, netns: str, folder: Path, own: str, peer: str, network: str, origin: str = "") -> None:
+        folder.mkdir()
         config = folder / "bgpd.conf"
         config.write_text(
             f"router bgp {PEER_AS}\n bgp router-id {own}\n no bgp ebgp-requires-policy\n no bgp network import-check\n"
             f" neighbor {peer} remote-as {OUR_AS}\n neighbor {peer} timers 1 3\n neighbor {peer} timers connect 1\n"
             f" address-family ipv4 unicast\n  network {network} route-map blackhole\n exit-address-family\n"
-            "route-map blackhole permit 10\n set community blackhole\n"
+            f"{_flows(own, peer, origin) if origin else ''}route-map blackhole permit 10\n set community blackhole\n"
         )
-        for path in (folder, config):
-            shutil.chown(path, "frr", "frr")
         words = ["-f", str(config), "-i", str(folder / "pid"), "--vty_socket", str(folder), "-P", "0", "-n", "-Z"]
-        super().__init__(netns, folder / "log", ["/usr/lib/frr/bgpd", *words, "--log", "stdout"])
+        # As root: it would change its user, and with that forget what ties it to this process.
+        super().__init__(netns, folder / "log", ["/usr/lib/frr/bgpd", "-S", *words, "-l", own, "--log", "stdout"])
 
-    def end(self, number: int = signal.SIGKILL) -> None:
-        """Ends it, and removes its files."""
-        super().end(number)
-        self._folder.cleanup()
+
+def _flows(own: str, peer: str, origin: str) -> str:
+    families = "".join(
+        f" address-family ipv{version} flowspec\n  neighbor {origin} activate\n  neighbor {peer} activate\n"
+        " exit-address-family\n"
+        for version in (4, 6)
+    )
+    return (
+        f" neighbor {origin} remote-as {ORIGIN_AS}\n neighbor {origin} port {ORIGIN_PORT}\n"
+        f" neighbor {origin} update-source {own}\n neighbor {origin} timers 1 3\n"
+        f" neighbor {origin} timers connect 1\n{families}"
+    )

@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+from tied import tied
+
 from support.traffic import eventually
 from support.unpacked import unpacked
 
@@ -77,7 +79,7 @@ class CrowdSec:
         """Starts it, and waits until it listens."""
         self.lines = []
         self._process = subprocess.Popen(
-            [self._programs / "crowdsec", "-c", self.folder / "config.yaml", "-no-cs"],
+            tied([str(self._programs / "crowdsec"), "-c", str(self.folder / "config.yaml"), "-no-cs"]),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from nats.aio.client import Client
+from tied import tied
 
 from support.traffic import eventually
-from xdpguard.fleet.client import close
+from xdpguard.fleet.closing import close
 
 
 class Engine:
@@ -38,7 +39,10 @@ class Engine:
         """Starts it, and waits until it listens."""
         self.lines = []
         self.process = subprocess.Popen(
-            ["nats-server", "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            tied(["nats-server", "-c", str(self.config)]),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
         assert self.says("Server is ready"), self.lines

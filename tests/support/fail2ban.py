@@ -11,6 +11,8 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Self
 
+from tied import tied
+
 from support.command import Command
 from support.traffic import eventually
 from support.unpacked import unpacked
@@ -104,7 +106,11 @@ class Fail2ban:
         """Starts it, and waits until both jails run."""
         line = ["/usr/bin/python3", f"{self._files}/usr/bin/fail2ban-server", "-c", str(self.folder), "-xf", "start"]
         self._process = subprocess.Popen(
-            line, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            tied(line),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         assert eventually(lambda: all(self.client("status", it).returncode == 0 for it in self.logs)), self.log
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
+from tied import tied
 from topology import OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 
 from support.command import Command
@@ -61,7 +62,7 @@ class Following:
         self.notes: list[str] = []
         self._file = file
         self._process = subprocess.Popen(
-            command.line(*arguments),
+            tied(command.line(*arguments)),
             env=command.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from tied import tied
+
 from support.traffic import eventually
 from xdpguard.fleet.client import Connection, run
 from xdpguard.policy.fleet import Fleet
@@ -54,7 +56,7 @@ class Nats:
         file.write_text(f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{store}" }}\n{self._config}\n')
         self.lines = []
         self._process = subprocess.Popen(
-            ["nats-server", "-c", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            tied(["nats-server", "-c", str(file)]), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
         assert eventually(lambda: any("Server is ready" in line for line in self.lines)), self.lines

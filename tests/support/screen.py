@@ -139,6 +139,10 @@ class World:
     fault: Exception | None = None
     waits: threading.Event | None = None  # a lock that somebody holds until it is set
     seconds: int = 0
+    place: tuple[str, str] | None = None  # the interface that was asked for
+    connected: set[str] = field(default_factory=set)  # addresses with a connection
+    decided: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    chance: Share = field(default_factory=lambda: Share(0.0, 0.0, 0))
 
     def __post_init__(self) -> None:
         self.history = History()
@@ -165,6 +169,8 @@ class World:
             rank(self.tuples, self.dropped),
             self.filters,
             self.filtered,
+            self.decided,
+            self.chance,
         )
 
     @contextmanager
@@ -178,7 +184,12 @@ class World:
 
     def app(self, interval: float = 3600.0, glyphs: Glyphs = UNICODE) -> Top:
         """The screen. It reads once by itself, and then what `Screen.step` gives it."""
-        return Top(View("test", interval, glyphs), self.read, self.opened)
+        return Top(
+            View("test", interval, glyphs, place=self.place),
+            self.read,
+            self.opened,
+            lambda it, _: str(it) in self.connected,
+        )
 
 
 class Nothing:

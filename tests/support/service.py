@@ -8,6 +8,8 @@ import threading
 from signal import SIGINT, SIGKILL, SIGTERM, default_int_handler, signal
 from typing import Self
 
+from tied import tied
+
 from support.command import Command
 from support.patience import patient
 from support.traffic import eventually
@@ -27,7 +29,7 @@ class Run:
         """``before``: a command that runs it, such as setpriv with its options; ``words``: of another service."""
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [*before, *command.line(*words, *arguments)],
+            tied([*before, *command.line(*words, *arguments)]),
             env=command.environment | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -145,7 +145,9 @@ class Terminal:
             if letters:
                 self._put(letters)
             elif control:
-                self._row += control == "\n"
+                if control == "\n":
+                    self._row += 1
+                    self._scroll()
                 self._column = 0 if control == "\r" else self._column
             elif final:
                 self._command(private, numbers, final)
@@ -158,11 +160,33 @@ class Terminal:
         elif final == "H":
             row, _, column = numbers.partition(";")
             self._row, self._column = int(row or 1) - 1, int(column or 1) - 1
+        elif final == "A":
+            self._row = max(0, self._row - int(numbers or 1))
+        elif final == "K":
+            self._clear(self._row, self._column)
+        elif final == "J" and numbers in ("", "0"):
+            self._clear(self._row, self._column)
+            for below in range(self._row + 1, len(self._cells)):
+                self._clear(below, 0)
         elif final == "J":
             self._cells = [[" "] * len(row) for row in self._cells]
 
+    def _clear(self, row: int, column: int) -> None:
+        """Wipes the end of a row."""
+        if row < len(self._cells):
+            self._cells[row][column:] = [" "] * len(self._cells[row][column:])
+
+    def _scroll(self) -> None:
+        """Moves the picture up once the cursor has left the last row."""
+        while self._row >= len(self._cells):
+            self._cells = [*self._cells[1:], [" "] * len(self._cells[0])]
+            self._row -= 1
+
     def _put(self, letters: str) -> None:
         for letter in letters:
+            if self._column >= len(self._cells[0]):
+                self._row, self._column = self._row + 1, 0
+                self._scroll()
             if self._row < len(self._cells) and self._column < len(self._cells[self._row]):
                 self._cells[self._row][self._column] = letter
             self._column += 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from jsonschema_rs import validator_for
 from typer.main import get_command
 
 from xdpguard.api import bodies, runner
@@ -69,6 +70,9 @@ def test_configurations_that_are_refused(tmp_path: Path, lines: str, key: str, w
     assert caught.value.remedy
 
 
+PLURAL = ("ports", "lists", "filters")  # fields of which each word is an option
+
+
 def fields(its: Any) -> set[str]:
     return {it.encode_name for it in msgspec.structs.fields(its)}
 
@@ -88,7 +92,7 @@ def test_every_field_is_an_option_or_an_argument_of_its_command(its: Endpoint) -
     made = {word for word in its.command.split() if word.startswith("-")} | ({"--json"} if not its.said else set())
     for struct in filter(None, (its.query, its.body)):
         for name in fields(struct) - set(its.arguments):
-            made.add(f"--{name.replace('_', '-').removesuffix('s') if name == 'ports' else name.replace('_', '-')}")
+            made.add(f"--{name.replace('_', '-').removesuffix('s') if name in PLURAL else name.replace('_', '-')}")
     assert made <= known
 
 
@@ -111,6 +115,35 @@ def test_what_requests_become() -> None:
     assert found["POST", "/v1/guard"].line({}, bodies.Nothing(), values) == [
         "guard", "set", "--", "mode=auto", "syn_rate=10",
     ]  # fmt: skip
+
+
+def test_every_answer_has_a_schema_of_its_keys() -> None:
+    made = document()
+    for path, operations in made["paths"].items():
+        for method, its in operations.items():
+            schema = its["responses"]["200"]["content"]["application/json"]["schema"]
+            schema = schema.get("items", schema)
+            for one in schema.get("anyOf", [schema]):
+                component = made["components"]["schemas"][one["$ref"].rpartition("/")[2]]
+                assert component["properties"], (method, path)
+
+
+ABOUT = """
+{"address": "192.0.2.1", "outcome": "deny", "decided_by": {"entry": "rule", "slot": 7}, "allow": [], "block": [],
+ "lists": [], "ended": [], "shadow": [], "bans": [], "traffic": null, "attached": true, "needed": [],
+ "interfaces": [{"interface": "eth0", "netns": null, "observe": false}], "left_out_of": [], "allows_everybody": []}
+"""
+
+
+def test_the_schema_of_explain_takes_what_it_says_and_nothing_else() -> None:
+    made = document()
+    schema = {"$ref": "#/components/schemas/ExplainedAddress", "components": made["components"]}
+    check = validator_for(schema)
+    given = msgspec.json.decode(ABOUT)
+    assert check.is_valid(given)
+    for wrong in ({"entry": "rule"}, {"entry": "port", "slot": 7}, 7):
+        assert not check.is_valid(given | {"decided_by": wrong})
+    assert not check.is_valid({key: value for key, value in given.items() if key != "block"})
 
 
 def test_the_document_has_every_endpoint_and_no_loose_end() -> None:

@@ -58,8 +58,16 @@ def test_a_table(tmp_path: Path) -> None:
         ),
         ('[attach]\ninterfaces = "eth0"\n', "x.toml:2: attach.interfaces: expected a list of names", "eth1@web"),
         ('[attach]\ninterface = ["eth0"]\n', "x.toml:2: attach.interface: unknown key", "interfaces"),
-        ('\n[attach.eth0]\nmode = "fast"\n', "x.toml:3: attach.eth0.mode: invalid enum value 'fast'", "README"),
-        ("[attach.eth0]\nobserve = 1\n", "x.toml:2: attach.eth0.observe: expected `bool`, got `int`", "README"),
+        (
+            '\n[attach.eth0]\nmode = "fast"\n',
+            "x.toml:3: attach.eth0.mode: invalid enum value 'fast'",
+            "help configuration",
+        ),
+        (
+            "[attach.eth0]\nobserve = 1\n",
+            "x.toml:2: attach.eth0.observe: expected `bool`, got `int`",
+            "help configuration",
+        ),
         ("[attach.eth0]\nmtu = 1\n", "x.toml:2: attach.eth0.mtu: unknown key", "netns, mode, observe"),
         ('[attach."eth0@a"]\nnetns = "b"\n', "x.toml:1: attach.eth0@a: eth0@a has a second", "once"),
         ('[attach."eth0@a"]\n[attach.eth0]\nnetns = "a"\n', "attach.eth0: eth0 has two tables", "one"),

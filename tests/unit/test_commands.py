@@ -6,8 +6,10 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -47,6 +49,26 @@ def test_summaries_are_those_of_the_commands(package: str, group: LazyGroup) -> 
             assert group.commands[name].get_short_help_str(width) == command.get_short_help_str(width), name
 
 
+def below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """A command and those below it, with their whole names."""
+    if not command.hidden:
+        yield name, command
+        for its, found in every(command) if hasattr(command, "commands") else ():
+            yield from below(f"{name} {its}", found)
+
+
+EVERY = dict(it for name, command in every(ROOT) for it in below(name, command))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_has_examples_and_leaves_nothing_of_a_description_out(name: str) -> None:
+    command = EVERY[name]
+    assert re.search(r"^Examples:\n  .*xdpguard ", command.epilog or "", re.MULTILINE)
+    text = command.make_context(f"xdpguard {name}", [], resilient_parsing=True).get_help()
+    for its in getattr(command, "commands", {}).values():
+        assert its.hidden or its.get_short_help_str(10_000) in " ".join(text.split())
+
+
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs xdpguard in a process of its own, which tells on standard error which of its command's modules it loaded."""
     code = (
@@ -60,7 +82,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-LIGHT = {"app", "catalogue", "commands", "render", "root", "session"}
+LIGHT = {"app", "catalogue", "commands", "output", "render", "root", "session"}
 
 
 def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:
@@ -72,7 +94,7 @@ def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:
 def test_help_loads_no_command() -> None:
     done = run("--help")
     assert "block " in done.stdout
-    assert loaded(done) == {"app", "catalogue"}
+    assert loaded(done) == {"app", "catalogue", "topics"}
 
 
 def test_help_among_other_options_is_the_same() -> None:
@@ -108,8 +130,8 @@ def test_a_command_loads_its_own_module_alone() -> None:
 def test_an_unknown_command_loads_none_and_others_are_named() -> None:
     done = run("bloc")
     assert done.returncode == 2
-    assert "Did you mean 'block', 'unblock'?" in done.stderr
-    assert loaded(done) == LIGHT
+    assert "did you mean 'block', 'unblock'?" in done.stderr
+    assert loaded(done) == LIGHT | {"usage"}
 
 
 @pytest.mark.parametrize(
@@ -129,3 +151,12 @@ def test_completion(words: str, offered: list[str]) -> None:
         },
     )
     assert done.stdout.split() == offered
+
+
+@pytest.mark.parametrize("name", ["fleet", "bridge"])
+def test_summaries_are_not_clipped_at_80_columns(name: str) -> None:
+    shown = run(name, "--help", COLUMNS="80")
+    assert shown.returncode == 0, shown
+    lines = shown.stdout.partition("\nCommands:\n")[2].split("\n\n")[0].splitlines()
+    assert len(lines) >= 5
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []

@@ -35,6 +35,7 @@ from xdpguard.errors import MissingError, UsageError, XdpguardError
 from xdpguard.metrics import dashboard, hits, totals
 from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.collector import Collector
+from xdpguard.metrics.colours import BY_NAME
 from xdpguard.metrics.prometheus import Exposition, metrics
 from xdpguard.metrics.samples import Gathering
 from xdpguard.metrics.status import LastAudit, Status
@@ -476,6 +477,7 @@ def queries() -> Iterator[tuple[str, str]]:
     yield from found
 
 
+SCREEN = 23  # units of Grafana's grid that 1080 lines show
 _SELECTOR = re.compile(r"\b(xdpguard_\w+)(?:\{([^}]*)\})?")
 _GROUPING = re.compile(r"\bby \(([^)]*)\)")
 
@@ -508,7 +510,7 @@ def test_the_command_prints_both(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_dashboard_is_one_for_grafana() -> None:
     made = json.loads(dashboard.dashboard())
     assert made["schemaVersion"] >= 39
-    assert [it["name"] for it in made["templating"]["list"]] == ["datasource", "job", "instance", "interface"]
+    assert [it["name"] for it in made["templating"]["list"]] == ["datasource", "job", "instance", "netns", "interface"]
     numbers = [panel["id"] for panel in made["panels"]]
     assert len(numbers) == len(set(numbers))
     taken: set[tuple[int, int]] = set()
@@ -518,6 +520,11 @@ def test_the_dashboard_is_one_for_grafana() -> None:
         assert not cells & taken, panel["title"]
         assert at["x"] + at["w"] <= 24
         taken |= cells
+        if panel["type"] != "row":
+            assert len(panel["description"]) > 10, panel["title"]
+    rows = [panel["gridPos"]["y"] for panel in made["panels"] if panel["type"] == "row"]
+    ends = [*rows[1:], max(y for _, y in taken) + 1]
+    assert len(rows) == 3 and all(end - row <= SCREEN for row, end in zip(rows, ends, strict=True))
     shown = {name.removesuffix("_bucket") for _, query in queries() for name, _ in _SELECTOR.findall(query)}
     left_out = {"xdpguard_start_time_seconds", "xdpguard_config_last_reload_success_timestamp_seconds"}
     assert set(FAMILIES) - shown - left_out == {
@@ -526,3 +533,54 @@ def test_the_dashboard_is_one_for_grafana() -> None:
         "xdpguard_filter_limited_bytes_total",
         "xdpguard_shadow_bytes_total",
     }
+
+
+def panel_of(title: str) -> dict[str, Any]:
+    made = json.loads(dashboard.dashboard())
+    found: dict[str, Any] = next(panel for panel in made["panels"] if panel["title"] == title)
+    return found
+
+
+def test_reasons_have_the_same_colours_everywhere_and_drops_are_never_green() -> None:
+    assert set(BY_NAME) == {it.name for it in abi.reasons()} | {"drop", "tx"}
+    for title in ("Packets by reason", "Dropped by reason", "Observed only", "Bits by action"):
+        rules = panel_of(title)["fieldConfig"]["overrides"]
+        found = {it["matcher"]["options"]: it["properties"][0]["value"]["fixedColor"] for it in rules}
+        assert found == BY_NAME, title
+    assert len(set(BY_NAME.values())) >= len(BY_NAME) - 2, "drop and tx share theirs with a reason"
+    for reason in abi.reasons():
+        good = any(word in BY_NAME[reason.name] for word in ("green", "blue"))
+        assert good == (reason.action == "PASS"), reason.name
+
+
+def test_thresholds_colour_numbers_and_are_lines_in_plots() -> None:
+    enforced = panel_of("Enforced")
+    steps = enforced["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert steps == [{"color": "red", "value": None}, {"color": "green", "value": 1}]
+    assert enforced["options"]["colorMode"] == "background"
+    queue = panel_of("Accept queue")["fieldConfig"]["defaults"]
+    assert [(it["color"], it["value"]) for it in queue["thresholds"]["steps"]] == [
+        ("green", None),
+        ("yellow", 0.5),
+        ("red", 0.9),
+    ]
+    assert queue["custom"]["thresholdsStyle"] == {"mode": "dashed"}
+
+
+def test_all_namespaces_include_the_own_one_which_has_no_label() -> None:
+    made = json.loads(dashboard.dashboard())
+    (netns,) = (it for it in made["templating"]["list"] if it["name"] == "netns")
+    assert netns["allValue"] == ".*"
+    floods = made["annotations"]["list"][0]
+    assert "xdpguard_guard_cause{" in floods["expr"] and 'netns=~"$netns"' in floods["expr"]
+    assert floods["enable"] and "{{netns}}" in floods["titleFormat"]
+
+
+def test_alerts_name_where_how_much_and_what_to_do() -> None:
+    for rule in dashboard.alerts().split("- alert: ")[1:]:
+        name, _, rest = rule.partition("\n")
+        asked, _, told = rest.partition("annotations:")
+        where = {label for metric, _ in _SELECTOR.findall(asked) for label in FAMILIES[metric].labels}
+        assert "netns" not in where or "max by (job, instance)" in asked or "$labels.netns" in told, name
+        assert "`" in told or name == "XdpguardReloadFailed", f"{name} says nothing to do"
+        assert "rate(" not in asked or "$value | humanize }}" in told, f"{name} does not say how much"

@@ -9,13 +9,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from scenarios.fleet_proxy import Proxy
 from support.nats import Nats
 from support.traffic import eventually
 
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.fleet.batch import Sending
 from xdpguard.fleet.client import Connection, Unreachable, run
 from xdpguard.fleet.keys import BUCKET
-from xdpguard.fleet.link import Link, Sending
+from xdpguard.fleet.link import Link
 from xdpguard.fleet.state import State
 from xdpguard.policy.fleet import Fleet, FleetTls, check_server, fleet_faults
 
@@ -30,8 +32,8 @@ def engine(tmp_path: Path) -> Iterator[Nats]:
 class Listener:
     """A host without a data plane."""
 
-    def __init__(self, engine: Nats, name: str = "web1") -> None:
-        self.link = Link(Fleet((engine.url,), name))
+    def __init__(self, url: str, name: str = "web1") -> None:
+        self.link = Link(Fleet((url,), name))
         self.state = State()
         self.whole = 0
         self.failed: list[str] = []
@@ -51,7 +53,7 @@ class Listener:
 
 @pytest.fixture
 def host(engine: Nats) -> Iterator[Listener]:
-    made = Listener(engine)
+    made = Listener(engine.url)
     assert eventually(lambda: made.knows(0))
     yield made
     made.link.close()
@@ -78,7 +80,7 @@ def test_what_is_published_is_heard(engine: Nats, host: Listener) -> None:
     engine.ask(put(2, delete=True))
     assert eventually(lambda: host.knows(2))
     assert (host.link.gaps, host.whole) == (0, 1)
-    other = Listener(engine, "web2")
+    other = Listener(engine.url, "web2")
     try:
         assert eventually(lambda: other.knows(2)), "a snapshot has no deletions"
         assert other.state.digest == host.state.digest
@@ -102,6 +104,25 @@ def test_a_missing_message_is_fetched(engine: Nats, host: Listener) -> None:
     assert eventually(lambda: host.knows(1))
     engine.ask(put(2, 3))
     assert eventually(lambda: host.knows(3)), "fetched because of 3"
+
+
+def test_out_of_order_and_twice(engine: Nats) -> None:
+    """What was deleted does not come back with the message that had put it."""
+    proxy = Proxy(engine.port, 1)
+    host = Listener(f"nats://127.0.0.1:{proxy.port}")
+    try:
+        assert eventually(lambda: host.knows(0))
+        proxy.delay = 1.0
+        engine.ask(put(1))
+        engine.ask(put(1, delete=True))
+        proxy.delay, proxy.double = 0.0, 1.0
+        engine.ask(put(2))
+        assert eventually(lambda: host.knows(1))
+        engine.ask(put(3))
+        assert eventually(lambda: host.link.gaps == 1 and host.knows(2)), list(host.state.all_wanted())
+    finally:
+        host.link.close()
+        proxy.close()
 
 
 def test_after_the_server_was_away_only_what_is_new_is_read(engine: Nats, host: Listener) -> None:

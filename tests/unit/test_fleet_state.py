@@ -179,6 +179,23 @@ def test_broken_values_are_kept_apart() -> None:
     assert state.settled == "x"
 
 
+def test_what_a_host_itself_publishes_is_known_apart() -> None:
+    """By every way in: one by one, deleted, broken, and a whole snapshot; and `keys` counts all."""
+    state = State("web1")
+    state.take(
+        [message(1, "web1", "198.51.100.7"), message(2, "web2", "198.51.100.7"), message(3, "web1", "203.0.113.1")]
+    )
+    assert ([str(it.key) for it in state.own.values()], state.keys) == (
+        [str(key("web1", "198.51.100.7")), str(key("web1", "203.0.113.1"))], 3,
+    )  # fmt: skip
+    state.take([message(4, "web1", "198.51.100.7", None), message(5, "web1", "203.0.113.1", b"{")])
+    assert (state.own, state.keys, len(state)) == ({}, 1, 1)
+    state.take([message(6, "web2", "198.51.100.7"), message(7, "web1", "198.51.100.7")])
+    assert (len(state.own), state.keys) == (1, 2)
+    state.become([message(8, "web1", "203.0.113.9"), message(9, "web3", "203.0.113.9")])
+    assert ([str(it.key) for it in state.own.values()], state.keys) == ([str(key("web1", "203.0.113.9"))], 2)
+
+
 def test_what_is_still_to_be_published_counts_here_and_not_in_the_digest() -> None:
     state = State()
     record = decode(str(key("web1", "198.51.100.7")), value("198.51.100.7"))

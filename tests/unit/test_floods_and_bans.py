@@ -24,8 +24,9 @@ from xdpguard.errors import UsageError
 from xdpguard.net import sessions
 from xdpguard.net.links import Link
 from xdpguard.net.netns import Place
+from xdpguard.policy.duration import parse_interval
 from xdpguard.policy.model import Guard
-from xdpguard.policy.target import Prefix, parse_interval, parse_prefix
+from xdpguard.policy.target import Prefix, parse_prefix
 from xdpguard.service import floods as module
 from xdpguard.service import notify
 from xdpguard.service.bans import Bans, Rates, Scans, Suspect

@@ -99,6 +99,23 @@ def test_a_snapshot_is_made_exactly_what_is_in_force(its: Ruleset, maps: FakeMap
     assert set(held(its)) == there(maps) == {"10.0.0.9"}
 
 
+def test_what_has_ended_and_is_not_wanted_any_more_stays_ended(its: Ruleset) -> None:
+    """Else a ban that nobody wants would be in force again on a host whose clock is set back."""
+    both = [block("10.0.0.1", NOW + 60), block("10.0.0.2", NOW + 60)]
+    foreign(its).replace(both)
+    foreign(its, CROWDSEC).replace([block("10.0.0.3", NOW + 60)])
+    its.purge()  # by the clock of today
+    later = Foreign(its, FLEET, now=lambda: NOW + 61)
+    assert later.replace(both).ended == both
+    ended = "SELECT source, target FROM lapsed ORDER BY source, target"
+    mine = [(CROWDSEC, "10.0.0.3"), (FLEET, "10.0.0.1"), (FLEET, "10.0.0.2")]
+    assert its.store.execute(ended) == mine, "it may have been the clock"
+    later.replace(both[1:])
+    assert its.store.execute(ended) == [mine[0], mine[2]]
+    Foreign(its, FLEET, SHADOW, now=lambda: NOW + 61).replace(both)
+    assert its.store.execute(ended) == mine[:1]
+
+
 def test_what_is_so_already_changes_nothing(its: Ruleset) -> None:
     steps: list[str] = []
     its.changes.step = steps.append
@@ -268,6 +285,8 @@ def test_filters_come_behind_those_of_the_host(its: Ruleset, maps: FakeMaps) -> 
     assert (bgp.remove_filters(["a", "mine", "none"]), filters(its)) == (1, ["mine", "b", "c"])
     foreign(its, BGP, ForeignLimits(mode="shadow", filters=True)).replace([new("b"), new("c")])
     assert [it.mode for it in its.filters.alive()] == ["enforce", "shadow", "shadow"]
+    bgp.replace([new("b")._replace(mode="shadow"), new("c")])
+    assert [it.mode for it in its.filters.alive()] == ["enforce", "shadow", "enforce"], "as it was meant"
     bgp.replace([])
     assert filters(its) == ["mine"]
 

@@ -123,7 +123,6 @@ def test_spaces_and_defaults() -> None:
         ("tcp [::1]:5 > 1.2.3.4:6 S", "the same IP version"),
         ("tcp [1.2.3.4]:5 > 1.2.3.4:6 S", "'[1.2.3.4]:5'"),
         ("tcp ::1:5 > [::2] S", "a destination with a port"),
-        ("tcp 1.2.3.4:5 > 1.2.3.4:6", "after the destination"),
         ("tcp 1.2.3.4:5 > 1.2.3.4:6 Q", "'Q'"),
         ("tcp 1.2.3.4:5 > 1.2.3.4:6 S A", "'A'"),
         ("udp 1.2.3.4:5 > 1.2.3.4:6 S", "no flags"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import parse_prefix
 from xdpguard.store.database import Store
 from xdpguard.tcp.snapshot import Listener
+from xdpguard.telemetry.counters import Counters
 from xdpguard.telemetry.dropped import Share
 from xdpguard.tui.board import Board, colourless
+from xdpguard.tui.reading import Seen
 
 FLOOD = [
     ("198.51.100.7", "192.0.2.1", 80, 5000),
@@ -369,20 +372,49 @@ def test_an_interface_vanishes_and_comes_back(world: World) -> None:
     run(world, test)
 
 
-def test_switching_the_interface(world: World) -> None:
+def test_all_interfaces_together_and_each_alone(world: World) -> None:
+    """Together their figures are the sums; the table has the busiest first; the guard shown is that of the flooded."""
     world.interfaces = (seen("eth0", counters({"deny": 1000})), seen("eth1", counters({"deny": 2000})))
 
     async def test(screen: Screen) -> None:
-        screen.has("1.00k")
-        await screen.press("i")
-        screen.has(" eth1  native", "2.00k")
-        await screen.press("7", "home", "enter")
-        screen.has(" eth0  native")
-        await screen.press("down", "enter")
-        screen.has(" eth1  native")
-        world.interfaces = world.interfaces[:1]
+        screen.has("all 2 interfaces", "3.00k")
+        world.interfaces = (
+            seen("eth0", counters({"deny": 1100, "pass": 100}), active=WALL - 10, guarding={"cause": 2, "port": 80}),
+            seen("eth1", counters({"deny": 4000})),
+        )
         await screen.step()
+        assert screen.line("drop").split()[1:5] == ["2.10k", "5.10k", "1.01M", "95.5%"]
+        screen.has("ACTIVE on eth0 13s")
+        await screen.press("7")
+        assert screen.rows("eth0", "eth1") == ["eth1", "eth0"]
+        assert screen.line("eth0").split()[-3:] == ["100", "50.0%", "active"]
+        await screen.press("i")
+        screen.has(" eth0  native", "1.10k")
+        await screen.press("i")
+        screen.has(" eth1  native", "4.00k")
+        assert screen.line("guard").split()[1] == "idle,"
+        await screen.press("i")
+        screen.has("all 2 interfaces")
+        await screen.press("down", "enter")
         screen.has(" eth0  native")
+        world.interfaces = (seen("eth0", state="gone"), world.interfaces[1])
+        await screen.press("i", "i")
+        await screen.step()
+        screen.has("all 2 interfaces, 1 attached")
+        world.interfaces = world.interfaces[1:]
+        await screen.step()
+        screen.has(" eth1  native")
+
+    run(world, test)
+
+
+def test_the_interface_that_was_asked_for_comes_first(world: World) -> None:
+    world.interfaces = (seen("eth0", counters({"deny": 1000})), seen("eth1", counters({"deny": 2000})))
+    world.place = ("eth1", "")
+
+    async def test(screen: Screen) -> None:
+        screen.has(" eth1  native", "2.00k")
+        screen.has_not("3.00k")
 
     run(world, test)
 
@@ -449,6 +481,144 @@ def test_the_backlog_is_that_of_the_fullest_or_the_flooded_listener(
         assert screen.line("backlog").rstrip().endswith(words)
 
     run(world, test)
+
+
+def flooded(name: str, counts: Counters, **guarding: int) -> Seen:
+    return seen(name, counts, active=WALL - 10, guarding={"cause": 2, "port": 80} | guarding)
+
+
+def test_the_banner_counts_the_real_clients_since_the_flood_began(world: World) -> None:
+    def counted(cookies: int, valid: int) -> Counters:
+        return replace(counters({"cookie_sent": cookies}, syn=cookies), cookies_valid=valid)
+
+    world.interfaces = (seen("eth0", counted(100, 90)), seen("eth1"))
+
+    async def test(screen: Screen) -> None:
+        screen.has_not("FLOOD")
+        world.interfaces = (flooded("eth0", counted(60_100, 100)), seen("eth1"))
+        await screen.step()
+        banner = "SPOOFED FLOOD on eth0 for 13s: 60.0k SYN/s (SYN rate, port 80); real clients got through"
+        screen.has(f"{banner} 10 of 10")
+        world.interfaces = (replace(flooded("eth0", counted(90_100, 130)), overflows=7), seen("eth1"))
+        await screen.step()
+        screen.has("real clients got through at least 33 of 40")
+        await screen.press("i", "i")
+        screen.has("FLOOD on eth0", " eth1  native")
+        await screen.pilot.resize_terminal(60, 24)
+        await screen.pilot.pause()
+        screen.has("SPOOFED FLOOD: 30.0k SYN/s; real clients")
+        world.mode = "observe"
+        await screen.step()
+        screen.has("only observed")
+        world.mode, world.interfaces = "auto", (seen("eth0", counted(90_100, 130)), seen("eth1"))
+        await screen.step()
+        screen.has_not("FLOOD")
+
+    run(world, test, (120, 30))
+
+
+def test_a_flood_that_began_before_the_screen_is_counted_from_its_start(world: World) -> None:
+    counts = counters({"cookie_sent": 500}, syn=500)
+    world.interfaces = (flooded("eth0", replace(counts, cookies_valid=400)),)
+
+    async def test(screen: Screen) -> None:
+        screen.has("no real client has come yet")
+        world.interfaces = (flooded("eth0", replace(counts, cookies_valid=404)),)
+        await screen.step()
+        screen.has("real clients got through 4 of 4 since top began")
+        world.interfaces = (flooded("eth0", replace(counts, cookies_valid=404), mute=1),)
+        await screen.step()
+        screen.has("left to the kernel")
+
+    run(world, test, (120, 30))
+
+
+def test_random_addresses_are_one_line(world: World) -> None:
+    crowd = [(f"10.{n // 256}.{n % 256}.9", "192.0.2.1", 80, 1) for n in range(3000)]
+    world.tuples = [("198.51.100.7", "192.0.2.1", 80, 500), *crowd]
+    world.chance = Share(40.0, 4.0, 9)
+
+    async def test(screen: Screen) -> None:
+        await screen.press("2")
+        row = "3.00k others, \u22644 SYNs each"
+        assert screen.line(row).split()[-4:] == ["3.00k", "3.00k", "4", "40"]
+        assert screen.rows(row, "198.51.100.7", "10.") == [row, "198.51.100.7"]
+        await screen.press("b")
+        screen.has("these are many sources")
+        await screen.press("slash", *"10.0.1.", "enter")
+        assert screen.rows(row, "10.0.1.9") == ["10.0.1.9"]
+        await screen.press("escape", "r")
+        assert screen.rows(row, "198.51.100.7") == ["198.51.100.7", row]
+        world.tuples = world.tuples[:900]
+        await screen.step()
+        screen.has("10.3.1")
+        screen.has_not("others")
+
+    run(world, test)
+
+
+def test_the_rule_that_decides_is_shown_also_where_it_is_a_prefix_or_a_list(world: World) -> None:
+    world.rules = [
+        rule(1, "198.51.100.0/24"),
+        rule(2, "2001:db8::/32", "allow"),
+        rule(3, "203.0.113.0/24", expires=WALL - 5),
+        rule(4, "192.0.2.9")._replace(mode="shadow"),
+        rule(5, "198.51.100.8"),
+    ]
+    world.lists = (named("bots", 5),)
+    source = socket.inet_aton("203.0.113.9")
+    world.tuples += [("192.0.2.9", "192.0.2.1", 80, 9), ("198.51.100.8", "192.0.2.1", 80, 9)]
+
+    async def test(screen: Screen) -> None:
+        await screen.press("2")
+        assert screen.line("198.51.100.7").split()[-2:] == ["blocked", "/24"]
+        assert screen.line("198.51.100.8").split()[-1] == "blocked"
+        assert screen.line("2001:db8::5").split()[-2:] == ["allowed", "/32"]
+        assert screen.line("192.0.2.9").split()[-2:] == ["shadow", "/32"]
+        assert screen.line("203.0.113.9").split()[-1] == "0", "the rule has ended"
+        world.dropped = {"source": {(source, 0): Share(80, 9, 30)}}
+        world.decided = {source: (2, 0)}
+        await screen.step()
+        assert screen.line("203.0.113.9").split()[-2:] == ["list", "bots"]
+
+    run(world, test)
+
+
+def test_blocking_a_source_that_may_be_forged_is_warned_of(world: World) -> None:
+    world.connected = {"203.0.113.9"}
+
+    async def test(screen: Screen) -> None:
+        await screen.press("2", "b")
+        screen.has("198.51.100.7 has no connection here, so it may be", "block 198.51.100.7 for 10m?")
+        await screen.press("n", "down", "b")
+        screen.has("block 203.0.113.9 for 10m?")
+        screen.has_not("may be forged")
+
+    run(world, test)
+
+
+@pytest.mark.parametrize("size", [(110, 24), (120, 40), (180, 30), (200, 50)])
+def test_tables_stand_side_by_side_and_the_one_in_front_is_among_them(world: World, size: tuple[int, int]) -> None:
+    world.rules = [rule(number, f"10.0.0.{number}") for number in range(1, 90)]
+    names = ("reasons", "sources", "destinations", "ports", "rules", "lists", "interfaces", "filters")
+
+    async def test(screen: Screen) -> None:
+        for number, name in enumerate(names, start=1):
+            await screen.press(str(number))
+            screen.has(f" {number} {name} ", " 1 reasons " if name != "reasons" and size[1] > 24 else "", "sources")
+
+    run(world, test, size)
+
+
+def test_an_address_is_whole_while_there_is_room(world: World) -> None:
+    address = "2001:db8:1234:5678:9abc:def0:1234:5678"
+    world.tuples = [(address, "2001:db8::1", 80, 40)]
+    world.rules = [rule(1, f"{address}/128", reason="words")]
+
+    async def test(screen: Screen) -> None:
+        assert screen.text().count(address) == 2, screen.text()
+
+    run(world, test, (120, 40))
 
 
 def test_blocking_asks_first(world: World) -> None:

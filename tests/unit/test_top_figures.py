@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.screen import rank
 
+from xdpguard.telemetry.dropped import Share
 from xdpguard.telemetry.ranking import Table, gained
-from xdpguard.tui.draw import ASCII, UNICODE, Span, bars, cell, fit, plain, scaled
+from xdpguard.tui.crowd import crowd
+from xdpguard.tui.draw import ASCII, UNICODE, Span, bars, cell, fit, plain, scaled, share
 from xdpguard.tui.filters import Filter
+from xdpguard.tui.table import FILL, Column, fitted
 
 ENDS = ["198.18.0.1", "198.1.0.1", "198.100.0.1", "19.8.0.1", "2001:db8::1", "2001:db8:1::1", "2001:db80::1", "::1"]
 
@@ -119,3 +122,42 @@ def test_what_tuples_have_gained() -> None:
     assert gained(table(a=6, c=4, d=2, e=3), before).tolist() == [1, 4, 0, 3], "one that has shrunk began anew"
     assert gained(table(), before).tolist() == []
     assert gained(table(a=6), table()).tolist() == [6]
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 10, "0%"), (10, 10, "100%"), (1, 3, "33.3%"), (1, 1e6, "<0.1%"), (99_999, 100_000, "99.9%"), (0, 0, "-")],
+)
+def test_shares(part: float, whole: float, text: str) -> None:
+    assert share(part, whole) == text
+    assert share(math.nan, whole) == "-"
+
+
+def test_plots_of_one_scale() -> None:
+    assert bars([50.0], 1, 1, UNICODE, 100.0) == ["▄"]
+    assert bars([100.0], 1, 1, UNICODE, 50.0) == ["▇"], "what is higher than the scale sets it"
+
+
+def test_columns_that_are_worth_less_give_way_first() -> None:
+    columns = (
+        Column("name", 5, whole=True),
+        Column("a", 6, spare=1),
+        Column("b", 6, spare=2),
+        Column(FILL, 0),
+    )
+    assert fitted(columns, 60, [10, 1, 1, 0]) == [10, 6, 6, 33]
+    assert fitted(columns, 38, [10, 1, 1, 0]) == [10, 6, 0, 18]
+    assert fitted(columns, 26, [10, 1, 1, 0]) == [10, 0, 0, 13]
+    assert fitted(columns[:3], 14, [39, 1, 1]) == [12, 0, 0], "only what has no other way is cut"
+
+
+def test_a_crowd_are_many_sources_of_which_none_stands_out() -> None:
+    rows = [(f"10.{n // 256}.{n % 256}.1", "10.0.0.1", 80, 40) for n in range(2000)]
+    ranking = rank([("192.0.2.1", "10.0.0.1", 80, 9000), *rows]).by["source"]
+    none = Share(0.0, 0.0, 0)
+    assert crowd(ranking, none, spoofed=False) is None, "they send too much to be hidden"
+    found = crowd(ranking, none, spoofed=True)
+    assert found is not None
+    assert (found.sources, found.most, found.syns) == (2000, 160, 80_000)
+    assert [ranking.text(int(place)) for place in found.standing_out] == ["192.0.2.1"]
+    assert crowd(rank(rows[:900]).by["source"], none, spoofed=True) is None

@@ -133,6 +133,21 @@ class Forced(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     force: bool = False
 
 
+class Promote(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Shadow entries to enforce: ``targets`` of rules, names of ``lists`` and ``filters``, or ``all``; all or none.
+
+    ``dry_run``: only tell what would be done; ``force``: even if it cuts off addresses this host needs.
+    """
+
+    targets: Annotated[list[_Word], Meta(max_length=10_000)] = []
+    lists: Annotated[list[_Word], Meta(max_length=1000)] = []
+    filters: Annotated[list[_Word], Meta(max_length=10_000)] = []
+    every: bool = field(name="all", default=False)
+    dry_run: bool = False
+    force: bool = False
+    confirm: _Text = ""
+
+
 class WhichRules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which rules to show."""
 

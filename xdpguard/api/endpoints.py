@@ -10,7 +10,9 @@ from msgspec import Struct
 
 from xdpguard.api import bodies
 from xdpguard.api.bodies import Nothing, options, words
-from xdpguard.cli.answers import changes, default, entries, filters, state, traffic
+from xdpguard.api.described import described
+from xdpguard.cli.answers import changes, default, entries, filters, fleet, state, traffic
+from xdpguard.explain.answers import Address, Packet
 
 
 class Said(Struct, frozen=True):
@@ -18,10 +20,6 @@ class Said(Struct, frozen=True):
 
     said: list[str]
     notes: list[str]
-
-
-# Answers of several shapes, which one schema cannot tell apart.
-Free = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,16 @@ _LOADED = (entries.LoadedNow, entries.DryLoad)
 ENDPOINTS = (
     Endpoint("GET", "/v1/status", "status", (state.Status,)),
     Endpoint("GET", "/v1/stats", "stats", (traffic.Stats,)),
-    Endpoint("GET", "/v1/syns", "syns", (Free,), many=True, query=bodies.WhichSyns),
+    Endpoint("GET", "/v1/syns", "syns", (traffic.Syns,), many=True, query=bodies.WhichSyns),
     Endpoint("GET", "/v1/events", "events", (traffic.Events,), query=bodies.WhichDrops),
-    Endpoint("GET", "/v1/explain", "explain", (Free,), query=bodies.Question, arguments=("what",)),
+    Endpoint(
+        "GET",
+        "/v1/explain",
+        "explain",
+        (described(Address), described(Packet)),
+        query=bodies.Question,
+        arguments=("what",),
+    ),
     Endpoint("GET", "/v1/rules", "rules", _RULES, many=True, query=bodies.WhichRules),
     Endpoint("POST", "/v1/blocks", "block", body=bodies.Block, arguments=_TARGETS),
     Endpoint("DELETE", "/v1/blocks/{target:path}", "unblock", query=bodies.Unblock, arguments=_TARGET),
@@ -96,6 +101,8 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/filters/{name}", "filter show", (filters.Filter,), arguments=_NAME),
     Endpoint("DELETE", "/v1/filters/{name}", "filter remove", query=bodies.Disallow, arguments=_NAME),
     Endpoint("POST", "/v1/filters/{name}/place", "filter move", body=bodies.Move, arguments=_NAME),
+    Endpoint("POST", "/v1/promote", "promote", (entries.Promotion,), body=bodies.Promote, arguments=_TARGETS),
+    Endpoint("GET", "/v1/fleet", "fleet status", (fleet.FleetStatus,)),
     Endpoint("GET", "/v1/guard", "guard show", (state.GuardShow,)),
     Endpoint("POST", "/v1/guard", "guard set", body=bodies.GuardValues, arguments=("values",)),
     Endpoint("GET", "/v1/default", "default show", (default.DefaultShow,), query=bodies.WhichCuts),

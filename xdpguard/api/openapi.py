@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from xdpguard import __version__
+from xdpguard.api.described import components as components_of
 from xdpguard.api.endpoints import ENDPOINTS, Endpoint
 from xdpguard.api.runner import Failure
+from xdpguard.explain.answers import Address, Packet
 
 PATH = "/v1/openapi.json"
 
@@ -34,6 +36,7 @@ def document() -> dict[str, Any]:
     """Return the document, OpenAPI 3.1."""
     types = {Failure, *(it.query for it in ENDPOINTS), *(its for it in ENDPOINTS for its in it.answers)}
     types |= {it.body for it in ENDPOINTS if it.body is not None}
+    types |= components_of(Address) | components_of(Packet)
     ordered = sorted(types, key=str)
     made, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(ordered, made, strict=True))

@@ -30,8 +30,8 @@ PATIENCE = 30.0  # seconds for a command, and for its turn
 # What commands import, but for what is large (bcc) or starts threads, which do not outlive a fork (numpy).
 _LOADED = (
     "cli.root cli.rules cli.lists cli.filters cli.guard cli.default cli.status cli.explain cli.observe cli.events"
-    " cli.confirm cli.listing control.controller control.ruleset dataplane.build.program net.links store.database"
-    " explain.address control.safety control.audit"
+    " cli.confirm cli.listing cli.promote cli.fleet control.controller control.ruleset dataplane.build.program"
+    " net.links store.database explain.address control.safety control.audit"
 )
 _KILLED = -1
 

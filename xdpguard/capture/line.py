@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Packets as one line of text: ``tcp 198.51.100.7:4000 > 203.0.113.1:80 S``. What `write` prints, `parse` accepts."""
+"""Packets as one line of text: ``tcp 198.51.100.7:4000 > 203.0.113.1:80 S``. What `write` prints, `parse` accepts.
+
+The protocol may be left out (tcp), so may the flags (S), and ``to`` stands for ``>``.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ _NAMES = {number: name for name, number in _PROTOCOLS.items()}
 _FLAGS = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10, "U": 0x20, "E": 0x40, "W": 0x80}
 _OTHER_LETTERS = {".": 0x10, "C": 0x80}
 _WORDS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "push": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128, "none": 0}
+_ARROW = re.compile(r"\s+to\s+|-?>")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _ENDPOINT6 = re.compile(r"\[([^][]*)\](?::(.*))?")
 _SOURCE_PORT = 40_000  # if none is given
@@ -25,9 +29,11 @@ _U32 = (1 << 32) - 1
 
 def parse(line: str) -> Packet:
     """Parse a line. Raise UsageError that names the word and what was expected."""
-    words = line.replace(">", " > ").split()
+    words = _ARROW.sub(" > ", line).split()
     if not words:
         raise UsageError("the packet line is empty", f"write it as: {EXAMPLE}")
+    if words[1:2] == [">"]:
+        words.insert(0, "tcp")
     protocol = _protocol(words[0])
     if len(words) < 4 or words[2] != ">":
         where = f"at {words[2]!r}" if len(words) > 2 else "at the end"
@@ -40,6 +46,8 @@ def parse(line: str) -> Packet:
     packet = Packet(protocol, source, destination, flags=flags or 0, **values)
     packet = _with_kind(line, packet, values)
     packet = _with_ports(line, packet, source_port, destination_port)
+    if flags is None and packet.protocol == TCP and not packet.fragment:
+        return packet._replace(flags=_FLAGS["S"])
     _check_flags(line, packet, flags)
     return packet
 
@@ -198,9 +206,6 @@ def _with_ports(line: str, packet: Packet, source: int | None, destination: int 
 
 
 def _check_flags(line: str, packet: Packet, flags: int | None) -> None:
-    if packet.protocol == TCP and not packet.fragment:
-        if flags is None:
-            raise _expected(line, "after the destination", "TCP flags: S, SA, A, FA, R, ..., or none")
-    elif flags is not None:
+    if flags is not None and (packet.protocol != TCP or packet.fragment):
         why = "a later fragment has none" if packet.protocol == TCP else "only TCP has them"
         raise _expected(line, "after the destination", f"no flags: {why}")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from xdpguard import shortage
-from xdpguard.errors import EXIT_DONE, EXIT_FAILED, XdpguardError
+from xdpguard.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, XdpguardError
 
 
 def main() -> None:
@@ -69,13 +69,34 @@ def _help() -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
+    from xdpguard.cli.catalogue import COMPLETES
     from xdpguard.cli.root import app
 
+    if COMPLETES in os.environ:
+        from xdpguard.cli import completion
+
+        completion.join_words()
     try:
-        app(args=arguments, prog_name="xdpguard", obj=shlex.join(arguments))
+        code = app(args=arguments, prog_name="xdpguard", obj=shlex.join(arguments), standalone_mode=False)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else EXIT_DONE
-    return EXIT_DONE
+    except Exception as error:
+        return _refused(error)
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _refused(error: Exception) -> int:
+    """Raise what the parser refuses as an error like any other; return the exit code where help is shown instead."""
+    if isinstance(error, XdpguardError):
+        raise error
+    from xdpguard.cli import usage
+
+    if found := usage.refused(error):
+        raise found from error
+    if not hasattr(error, "show"):
+        raise error
+    error.show()
+    return EXIT_USAGE
 
 
 def _silence() -> None:

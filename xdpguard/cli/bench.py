@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import output, render
+from xdpguard.cli.columns import Column
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 
@@ -44,7 +45,8 @@ def bench(
         ),
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, fewer entries.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
 ) -> None:
     """Measure this machine: cost per packet, drop rates, loading times."""
@@ -65,10 +67,10 @@ def bench(
     if markdown:
         typer.echo(report.markdown(results), nl=False)
         return
-    typer.echo(report.named(results))
+    render.say(report.named(results))
     for grid in report.grids(results):
-        typer.echo(f"\n{grid.title}")
-        render.print_table(grid.columns, grid.rows, right=" ".join(grid.columns[1:]))
+        render.say(f"\n{grid.title}")
+        render.print_table([Column(grid.columns[0]), *(Column(it, right=True) for it in grid.columns[1:])], grid.rows)
     for text in report.notes(results):
         render.note(text)
 

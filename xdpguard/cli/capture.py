@@ -15,6 +15,7 @@ import typer
 from xdpguard import __version__
 from xdpguard.cli import drops, places, render, wanted
 from xdpguard.cli.session import options
+from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard capture -w drops.pcapng                     until Ctrl-C
+  xdpguard capture drops.pcapng                        until Ctrl-C
   xdpguard capture -w drops.pcapng --reason deny --count 1000
   xdpguard capture -w - | tshark -r - -T fields -e frame.comment -e ip.src
   xdpguard capture -w drops.pcapng --rate 0 --for 10s  every drop, if it can keep up
@@ -48,9 +49,10 @@ def register(app: typer.Typer) -> None:
 
 def capture(
     context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="As --write.", show_default=False)] = "",
     write: Annotated[
         str, typer.Option("--write", "-w", metavar="FILE", help="The pcapng file; - for standard output.")
-    ],
+    ] = "",
     reason: drops.Reasons = None,
     interface: places.Interface = "",
     netns: places.Netns = None,
@@ -66,6 +68,9 @@ def capture(
     from xdpguard.store.database import Store
     from xdpguard.telemetry.attribution import Attribution
 
+    if bool(file) == bool(write):
+        what = f"two files to write to: {file} and {write}" if file else "no file to write to"
+        raise UsageError(what, "name one, or - for standard output: xdpguard capture drops.pcapng")
     require_privileges()
     chosen = options(context)
     end = drops.seconds(rate, lasting)
@@ -73,7 +78,7 @@ def capture(
     with (
         Store(chosen.instance.store, read_only=True) as store,
         drops.Watch(chosen, which, rate) as watch,
-        Output(write) as output,
+        Output(write or file) as output,
     ):
         # The reader of a pipe may close it at any time.
         with contextlib.suppress(BrokenPipeError):

@@ -16,7 +16,8 @@ from xdpguard.cli import notes, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.control.results import STATES, until
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.policy.target import Kind, Prefix, Target, parse_duration
+from xdpguard.policy.duration import parse_life
+from xdpguard.policy.target import Kind, Prefix, Target
 
 if TYPE_CHECKING:
     from xdpguard.control.presence import Presences
@@ -49,7 +50,7 @@ class Wanted:
     @property
     def seconds(self) -> int | None:
         """How long they last; None: for good."""
-        return None if self.life is None else parse_duration(self.life)
+        return parse_life(self.life)
 
 
 def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] | None, accepted: bool = False) -> None:

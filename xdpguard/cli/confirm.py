@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xdpguard import units
-from xdpguard.cli import render, undoing
+from xdpguard.cli import output, render, undoing
+from xdpguard.cli.columns import Column, ago
 from xdpguard.cli.session import controller, how_to_undo, options, ruleset
 from xdpguard.errors import UsageError
 
 if TYPE_CHECKING:
     from xdpguard.store.journal import Change
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_COLUMNS = [Column("when"), Column("state"), Column("command", clip="end")]
 
 _CONFIRM_EXAMPLES = """
 \b
@@ -48,7 +50,7 @@ def register(app: typer.Typer) -> None:
 def confirm(
     context: typer.Context,
     show: Annotated[bool, typer.Option("--show", help="Only show what waits for its confirmation.")] = False,
-    as_json: _Json = False,
+    as_json: output.Json = False,
 ) -> None:
     """Keep the change made with --confirm, which is undone otherwise."""
     from xdpguard.control import confirm as confirming
@@ -78,13 +80,15 @@ def undo(
             "--force", help="Even if it cuts off an address this host needs, or what it undoes was changed since."
         ),
     ] = False,
-    as_json: _Json = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Undo the last change; again, the one before it."""
     from xdpguard.control import undo as undoes
     from xdpguard.store import journal
 
     chosen = options(context)
+    output.expect_table(show, "add --list, or leave out -o")
     if show:
         if force:
             raise UsageError("--list and --force cannot be combined", "give one of them")
@@ -113,8 +117,8 @@ def _show(changes: list[Change], as_json: bool) -> None:
     elif not changes:
         render.say("no change of a command is recorded")
     else:
-        rows = [[units.moment(it.made), _state(it), it.command] for it in changes]
-        render.print_table(["when", "state", "command"], rows)
+        now = time.time()
+        render.print_table(_COLUMNS, [[ago(it.made, now), _state(it), it.command] for it in changes])
 
 
 def _state(change: Change) -> str:

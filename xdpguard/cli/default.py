@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import render, undoing
+from xdpguard.cli import output, render, undoing
+from xdpguard.cli.columns import Column, Row, ago, number
 from xdpguard.cli.session import Options, controller, options, pins, remembered_policy
 
 if TYPE_CHECKING:
@@ -52,14 +53,27 @@ packets and frames for guests; and the loopback interface. If a device of anothe
 What an enforced default cuts is not seen by the SYN guard: scans are counted by `default show`, and ban nobody.
 """
 
+_SHOW_EXAMPLES = """
+\b
+Examples:
+  xdpguard default show            by port and by source
+  xdpguard default show -n 50
+"""
+_PASS_EXAMPLES = """
+\b
+Examples:
+  xdpguard default pass            let everything pass again
+  xdpguard default pass --shadow   and go on counting what would be cut
+"""
+
 default_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_ABOUT)
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    default_app.command()(show)
+    default_app.command(epilog=_SHOW_EXAMPLES)(show)
     default_app.command(epilog=_DROP_EXAMPLES)(drop)
-    default_app.command("pass")(pass_)
+    default_app.command("pass", epilog=_PASS_EXAMPLES)(pass_)
     app.add_typer(default_app, name="default")
 
 
@@ -162,7 +176,8 @@ def _exceptions(published: Iterable[str], loopbacks: Iterable[str]) -> Iterator[
 def show(
     context: typer.Context,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show so many ports and sources.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Show the default, and what it has cut, or would have: by port and by source."""
     chosen = options(context)
@@ -180,10 +195,15 @@ def show(
         render.say("nothing is attached; attach with: xdpguard attach IFACE")
     verb = "cut" if found.mode == "enforce" else "would be cut"
     if found.ports:
-        rows = [[it.port, f"{it.packets:,}", f"{it.sources:,}", _ago(it.last)] for it in found.ports]
-        render.print_table([f"{verb}: to", "packets", "sources", "last"], rows, right="packets sources")
-        rows = [[it.source, f"{it.packets:,}", ", ".join(it.ports[:_NAMED]), _ago(it.last)] for it in found.sources]
-        render.print_table([f"{verb}: from", "packets", "to", "last"], rows, right="packets")
+        now = time.time()
+        colour: output.Colour = "red" if found.mode == "enforce" else "dim"
+        packets, last = Column("packets", right=True, colour=colour), Column("last", 1)
+        to: list[Row] = [[it.port, number(it.packets), number(it.sources), ago(it.last, now)] for it in found.ports]
+        render.print_table([f"{verb}: to", packets, Column("sources", right=True), last], to)
+        whence: list[Row] = [
+            [it.source, number(it.packets), ", ".join(it.ports[:_NAMED]), ago(it.last, now)] for it in found.sources
+        ]
+        render.print_table([f"{verb}: from", packets, Column("to", clip="end"), last], whence)
     elif found.policy == "drop" and found.interfaces:
         render.say(f"nothing {'was' if found.mode == 'enforce' else 'would have been'} cut so far")
 
@@ -226,7 +246,3 @@ def _sentence(its: DefaultShow) -> str:
         return f"default: drop, enforced{strict}{by}{since}: {dropped} dropped since the attach"
     would = f"{render.counted(its.observed, 'packet')} would have been since the attach"
     return f"default: drop, in shadow{strict}{by}{since}: nothing is cut; {would}"
-
-
-def _ago(at: int) -> str:
-    return f"{units.span(max(0, int(time.time() - at)))} ago"

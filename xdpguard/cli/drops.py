@@ -19,7 +19,7 @@ from xdpguard.cli import render
 from xdpguard.cli.session import Options, pins
 from xdpguard.cli.wanted import Wanted
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.policy.target import parse_duration
+from xdpguard.policy.duration import parse_duration
 
 if TYPE_CHECKING:
     from xdpguard.capture.packet import Packet
@@ -30,7 +30,7 @@ Reasons = Annotated[
     list[str] | None, typer.Option("--reason", metavar="REASON", help="Only drops for this reason; may be repeated.")
 ]
 Count = Annotated[
-    int, typer.Option("--count", "-c", metavar="N", min=0, show_default=False, help="Stop after N drops.")
+    int, typer.Option("--count", "-n", "-c", metavar="N", min=0, show_default=False, help="Stop after N drops.")
 ]
 Lasting = Annotated[str | None, typer.Option("--for", metavar="TIME", help="Stop after this time, such as 30s or 5m.")]
 _TURN = 1.0  # seconds between two requests for samples

@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xdpguard import units
+from xdpguard.cli import columns
+from xdpguard.cli.columns import Cell, Column, Row, coloured, number
 from xdpguard.policy.hits import NO_SPLIT
 
 if TYPE_CHECKING:
@@ -15,73 +17,115 @@ if TYPE_CHECKING:
     from xdpguard.policy.rule import Rule
     from xdpguard.store.lists import NamedList
 
-RULE_COLUMNS = ["kind", "target", "packets", "bytes", "expires in", "source", "created", "reason"]
-LIST_COLUMNS = ["list", "entries", "in kernel", "in force", "packets", "bytes", "format", "skipped", "loaded", "file"]
+_REASON = Column("reason", clip="end")
+_FILE = Column("file", 2, clip="start")
+RULE_COLUMNS = [
+    Column("kind"),
+    Column("target"),
+    Column("packets", right=True),
+    Column("bytes", 4, right=True),
+    Column("expires", 1),
+    Column("source", 3),
+    Column("created", 2),
+    _REASON,
+]
+LIST_COLUMNS = [
+    Column("list"),
+    Column("entries", right=True),
+    Column("in kernel"),
+    Column("in force"),
+    Column("packets", right=True),
+    Column("bytes", 3, right=True),
+    Column("format", 4),
+    Column("skipped", 5, right=True),
+    Column("loaded", 1),
+    _FILE,
+]
 SHADOW_TITLE = "shadow entries: they drop nothing, and count what they would hit"
-_CLASSES = ["established", "others", "allowed"]
-SHADOW_RULE_COLUMNS = ["target", *_CLASSES, "bytes", "expires in", "source", "created", "reason"]
-SHADOW_LIST_COLUMNS = ["list", "entries", "in kernel", "counting", *_CLASSES, "bytes", "format", "loaded", "file"]
-SHADOW_RIGHT = "established others allowed bytes entries"
+_CLASSES = [Column(name, right=True) for name in ("established", "others", "allowed")]
+_SHADOW_BYTES = Column("bytes", 4, right=True)
+SHADOW_RULE_COLUMNS = [
+    Column("target"),
+    *_CLASSES,
+    _SHADOW_BYTES,
+    Column("expires", 1),
+    Column("source", 3),
+    Column("created", 2),
+    _REASON,
+]
+SHADOW_LIST_COLUMNS = [
+    Column("list"),
+    Column("entries", right=True),
+    Column("in kernel", 3),
+    Column("counting"),
+    *_CLASSES,
+    _SHADOW_BYTES,
+    Column("format", 5),
+    Column("loaded", 1),
+    _FILE,
+]
 
 
-def rule_row(item: RuleHits, now: float) -> list[str]:
+def rule_row(item: RuleHits, now: float) -> Row:
     """Return a row for RULE_COLUMNS."""
     rule = item.rule
     return [
         rule.kind,
         str(rule.target),
-        units.number(item.packets),
-        units.byte_count(item.bytes),
-        _left(rule.expires, now),
+        number(item.packets, "green" if rule.kind == "allow" else "red"),
+        columns.size(item.bytes),
+        columns.due(rule.expires, now),
         _origins(rule, now),
-        units.moment(rule.created),
+        columns.ago(rule.created, now),
         rule.why,
     ]
 
 
-def shadow_rule_row(item: RuleHits, now: float) -> list[str]:
+def shadow_rule_row(item: RuleHits, now: float) -> Row:
     """Return a row for SHADOW_RULE_COLUMNS."""
     rule = item.rule
-    return [
+    row: Row = [
         str(rule.target),
         *_cells(item.split or NO_SPLIT),
-        _left(rule.expires, now),
+        columns.due(rule.expires, now),
         _origins(rule, now),
-        units.moment(rule.created),
+        columns.ago(rule.created, now),
         rule.why,
     ]
+    return coloured(row, "dim")
 
 
-def list_row(item: ListHits, shares: dict[str, Share], where: Presences) -> list[str]:
+def list_row(item: ListHits, shares: dict[str, Share], where: Presences, now: float) -> Row:
     """Return a row for LIST_COLUMNS."""
     its = item.its
     return [
         its.name,
-        units.number(its.entries),
+        number(its.entries),
         _held(its.name, shares),
         _of(len(where.enforcing), where),
-        units.number(item.packets),
-        units.byte_count(item.bytes),
+        number(item.packets, "red"),
+        columns.size(item.bytes),
         its.format,
-        units.number(its.skipped),
-        units.moment(its.loaded),
+        number(its.skipped),
+        columns.ago(its.loaded, now),
         its.file or "-",
     ]
 
 
-def shadow_list_row(item: ListHits, shares: dict[str, Share], where: Presences) -> list[str]:
+def shadow_list_row(item: ListHits, shares: dict[str, Share], where: Presences, now: float) -> Row:
     """Return a row for SHADOW_LIST_COLUMNS."""
     its = item.its
-    return [
+    row: Row = [
         its.name,
-        units.number(its.entries),
+        number(its.entries),
         _held(its.name, shares),
         _of(len(where.carrying), where),
         *_cells(item.split or NO_SPLIT),
         its.format,
-        units.moment(its.loaded),
+        columns.ago(its.loaded, now),
         its.file or "-",
     ]
+    return coloured(row, "dim")
 
 
 def ends_words(its: NamedList, shadow: bool) -> str:
@@ -108,22 +152,18 @@ def words(split: Split) -> str:
     )
 
 
-def _cells(split: Split) -> list[str]:
+def _cells(split: Split) -> list[Cell]:
     return [
-        units.number(split.established.packets),
-        units.number(split.other.packets),
-        units.number(split.allowed.packets),
-        units.byte_count(split.total.bytes),
+        number(split.established.packets),
+        number(split.other.packets),
+        number(split.allowed.packets),
+        columns.size(split.total.bytes),
     ]
 
 
 def _origins(rule: Rule, now: float) -> str:
     """Return the origins of the parts that have not ended, the one that counts first."""
     return ", ".join(it.source for it in rule.parts if it.expires is None or it.expires > now)
-
-
-def _left(expires: float | None, now: float) -> str:
-    return "never" if expires is None else units.span(expires - now)
 
 
 def _held(name: str, shares: dict[str, Share]) -> str:

@@ -78,7 +78,7 @@ def events(
                 if as_json:
                     render.print_json(_answer(drop, attribution))
                 else:
-                    render.say(line(drop, which, attribution))
+                    _say(drop, which, attribution)
 
             watch.run(take, count, end, sys.stdout.fileno())
             missed = watch.missed()
@@ -99,7 +99,7 @@ def _show_last(context: typer.Context, which: Wanted, attribution: Attribution, 
         render.print_json(Events([_answer(drop, attribution) for drop in found], dropped, sum(total.lost.values())))
         return
     for drop in found:
-        render.say(line(drop, which, attribution))
+        _say(drop, which, attribution)
     if not dropped:
         render.say(
             "nothing dropped since attaching"
@@ -109,6 +109,11 @@ def _show_last(context: typer.Context, which: Wanted, attribution: Attribution, 
         return
     counts = ", ".join(f"{name} {units.number(number)}" for name, number in dropped.items())
     render.note(f"samples shown: {len(found)}; dropped since attaching: {counts}; --follow shows new drops")
+
+
+def _say(drop: Drop, which: Wanted, attribution: Attribution) -> None:
+    """Print a drop, its reason red, or yellow if the packet passed."""
+    render.say(line(drop, which, attribution), "yellow" if drop.observed else "red", drop.reason.name)
 
 
 def _answer(drop: Drop, attribution: Attribution) -> Dropped:

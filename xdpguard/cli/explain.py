@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import health, places, probing, render
+from xdpguard.cli import health, output, places, probing, render
+from xdpguard.cli.explain_what import Asked, Toward
 from xdpguard.cli.explained import address_lines, packet_lines
 from xdpguard.cli.session import Options, controller, options, pins
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.target import Prefix
 
 if TYPE_CHECKING:
     from xdpguard.explain.subject import Subject
-    from xdpguard.policy.target import Prefix
 
 _LONGEST_HEX = 1 << 20  # characters
 
@@ -24,15 +25,20 @@ _EXAMPLES = """
 \b
 Examples:
   xdpguard explain 198.51.100.7                                       all that is known about an address
+  xdpguard explain 198.51.100.7 --port 22                             may it connect to port 22 of this host?
+  xdpguard explain 198.51.100.0/24                                    the rules and lists for a prefix
+  xdpguard explain 22/tcp                                             is the port closed, which filters name it?
+  xdpguard explain 198.51.100.7 to 203.0.113.1:80                     a TCP SYN, spelled without >
   xdpguard explain 'tcp 198.51.100.7:4000 > 203.0.113.1:80 S'         what happens to such a packet, and why
   xdpguard explain 'udp [2001:db8::7] > [2001:db8:1::1]:53 len=40 vlan=5'
   xdpguard explain 'icmp 198.51.100.7 > 203.0.113.1' --interface eth0
   xdpguard explain --hex '0200 0000 0001 ...'                         a frame; - reads it from standard input
   xdpguard explain --pcap trace.pcap --packet 17
 \b
-A packet is written as PROTOCOL SOURCE > DESTINATION [FLAGS] [KEY=VALUE...]. PROTOCOL: tcp, udp, icmp, icmpv6 or a
-number. FLAGS, for TCP: letters of FSRPAUEW (. is A), or a word: syn, syn-ack, none. Keys: len= bytes after the headers,
-ttl=, frag=OFFSET[+], vlan=[OUTER,]VLAN; for ICMP type=; for TCP seq=, ack=, options=mss,sack,ts,ws.
+A packet is written as [PROTOCOL] SOURCE > DESTINATION [FLAGS] [KEY=VALUE...]. PROTOCOL: tcp (without it), udp, icmp,
+icmpv6 or a number. FLAGS, for TCP: letters of FSRPAUEW (. is A), or a word: syn (without any), syn-ack, none. Keys:
+len= bytes after the headers, ttl=, frag=OFFSET[+], vlan=[OUTER,]VLAN; for ICMP type=; for TCP seq=, ack=,
+options=mss,sack,ts,ws.
 \b
 The verdict comes from the attached program itself, compiled a second time so that it counts nothing and changes no
 rule; the SYN guard is in the state it has at this moment. For a SYN that it would answer with a cookie, the copy asks
@@ -49,8 +55,14 @@ def explain(
     context: typer.Context,
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WHAT]", help="An address, or a packet in a line.", show_default=False),
+        typer.Argument(metavar="[WHAT]", help="An address, prefix, port, or packet in a line.", show_default=False),
     ] = None,
+    port: Annotated[
+        str, typer.Option("--port", metavar="PORT", help="A packet of the address to this port: 22, 53/udp, ssh.")
+    ] = "",
+    to: Annotated[
+        str, typer.Option("--to", metavar="ADDRESS", help="With --port, to this address. Default: this host's own.")
+    ] = "",
     hexadecimal: Annotated[
         str, typer.Option("--hex", metavar="BYTES", help="A frame in hexadecimal; - for standard input.")
     ] = "",
@@ -63,38 +75,35 @@ def explain(
     netns: places.Netns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what happens to a packet and what decides it, or all that is known about an address."""
+    """Show what happens to a packet and what decides it, or all that is known about an address, a prefix, a port."""
+    from xdpguard.cli import explain_what
+
     line = " ".join(what or [])
-    if sum(map(bool, (line, hexadecimal, pcap))) != 1 or bool(pcap) != bool(number):
+    if port and not hexadecimal and not pcap and (not line or explain_what.is_source(line)):
+        asked: Asked = explain_what.of_port(line, port, to)
+    elif port or to:
+        raise UsageError("--port and --to go with an address", "for example: xdpguard explain 198.51.100.7 --port 22")
+    elif sum(map(bool, (line, hexadecimal, pcap))) != 1 or bool(pcap) != bool(number):
         raise UsageError("give one of: WHAT, --hex BYTES, --pcap FILE with --packet N", "see xdpguard explain --help")
+    else:
+        asked = explain_what.of_words(line) if line else None
     chosen = options(context)
-    address = _address(line)
-    if address is not None:
-        if config or interface or netns is not None:
-            raise UsageError(
-                "an address is looked up in the whole instance", "leave out --config, --interface and --netns"
-            )
-        _explain_address(chosen, address, as_json)
+    if asked is None or isinstance(asked, Toward):
+        source = (asked or line, hexadecimal, pcap, number or 0)
+        _explain_packet(chosen, source, (config, interface, netns), as_json)
         return
-    _explain_packet(chosen, (line, hexadecimal, pcap, number or 0), (config, interface, netns), as_json)
+    if config or interface or netns is not None:
+        what_is = "an address" if isinstance(asked, Prefix) and asked.is_address else "a prefix or a port"
+        raise UsageError(f"{what_is} is looked up in the whole instance", "leave out --config, --interface and --netns")
+    if isinstance(asked, Prefix) and asked.is_address:
+        _explain_address(chosen, asked, as_json)
+        return
+    explain_what.show(chosen, asked, as_json)
 
 
 def explain_line(chosen: Options, line: str, whom: tuple[Path | None, str, str | None], as_json: bool) -> None:
     """Explain a packet in a line; ``whom``: configuration, interface and namespace, as for `probing.asked`."""
     _explain_packet(chosen, (line, "", "", 0), whom, as_json)
-
-
-def _address(line: str) -> Prefix | None:
-    from xdpguard.policy.target import parse_prefix
-
-    if not line or " " in line or ">" in line:
-        return None
-    if not any(mark in line for mark in ".:"):
-        return None  # not an address; the packet line's parser reports what is expected
-    prefix, _ = parse_prefix(line)
-    if not prefix.is_address:
-        raise UsageError(f"{line} is a prefix", "give a single address; xdpguard rules shows prefixes")
-    return prefix
 
 
 def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
@@ -110,14 +119,18 @@ def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
     if as_json:
         render.print_json(found)
         return
-    for text in address_lines(found):
-        render.say(text)
+    colour: output.Colour = "red" if found.outcome == "deny" else "green" if found.outcome == "allow" else ""
+    for number, text in enumerate(address_lines(found)):
+        render.say(text, "" if number else colour)
     for text in late:
         render.note(text)
 
 
 def _explain_packet(
-    chosen: Options, source: tuple[str, str, str, int], whom: tuple[Path | None, str, str | None], as_json: bool
+    chosen: Options,
+    source: tuple[str | Toward, str, str, int],
+    whom: tuple[Path | None, str, str | None],
+    as_json: bool,
 ) -> None:
     from xdpguard.capture.ethernet import OWN_MAC
     from xdpguard.capture.line import parse
@@ -125,10 +138,12 @@ def _explain_packet(
     from xdpguard.explain.decision import explain as decide
 
     line, hexadecimal, pcap, number = source
-    packet = parse(line) if line else None
+    packet = parse(line) if line and isinstance(line, str) else None
     frame = _frame(hexadecimal) if hexadecimal else b""
     with probing.asked(chosen, *whom) as subject:
         length = len(frame)
+        if isinstance(line, Toward):
+            packet = line.packet(subject)
         if packet:
             frame = encode(packet, subject.mac or OWN_MAC)
             length = len(frame)
@@ -141,8 +156,9 @@ def _explain_packet(
     if as_json:
         render.print_json(found)
         return
+    verdicts: dict[str, output.Colour] = {"DROP": "red", "PASS": "green"}
     for text in packet_lines(found, subject.label):
-        render.say(text)
+        render.say(text, verdicts.get(found.verdict, "") if text.startswith("  verdict ") else "", found.verdict)
 
 
 def _frame(text: str) -> bytes:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from xdpguard import units
 from xdpguard.net.netns import place_of
+from xdpguard.policy.target import parse_prefix
 
 if TYPE_CHECKING:
-    from xdpguard.explain.answers import Address, Entry, Outcome, Packet, Shadow
+    from xdpguard.explain.answers import Address, Entry, Outcome, Packet, Port, Range, Shadow
 
 
 def packet_lines(found: Packet, label: str) -> Iterator[str]:
@@ -86,6 +87,40 @@ def _outcome(found: Address) -> str:
     if len(watching) == len(found.interfaces):
         return f"blocked, but {only}"
     return f"its packets are dropped: blocked; but {only}"
+
+
+def range_lines(found: Range) -> Iterator[str]:
+    """Yield the lines about a prefix."""
+    whole = found.allow[:1] or found.block[:1]
+    lists = [it for it in found.lists if it.holds and parse_prefix(it.holds)[0].covers(parse_prefix(found.prefix)[0])]
+    if whole:
+        state = "allowed" if found.allow else "blocked"
+    elif lists:
+        state = "blocked"
+    else:
+        state = "no rule or list for all of it"
+    yield f"{found.prefix}: {state}{'' if found.attached else '; nothing is attached'}"
+    for rule in (*found.allow, *found.block):
+        yield f"  rule      {_entry(rule)}"
+    for its in found.lists:
+        part = "" if its in lists else ", which is part of it; it may hold more"
+        yield f"  list      {_entry(its)}{part}"
+    for entry in found.shadow:
+        yield f"  shadow    {_entry(entry)}"
+    for rule in found.inside:
+        yield f"  inside    {_entry(rule)}"
+    if found.inside_total > len(found.inside):
+        yield f"  inside    and {found.inside_total - len(found.inside):,} more: xdpguard rules --match {found.prefix}"
+
+
+def port_lines(found: Port) -> Iterator[str]:
+    """Yield the lines about a port."""
+    state = "closed" if found.closed else "not closed by a rule"
+    yield f"{found.port}: {state}{'' if found.attached else '; nothing is attached'}"
+    if found.closed:
+        yield f"  rule      {_entry(found.closed)}"
+    for its in found.filters:
+        yield f"  filter    {_entry(its)}"
 
 
 def address_lines(found: Address) -> Iterator[str]:

@@ -61,15 +61,15 @@ def bring(
     """Add FlowSpec rules of GoBGP or ExaBGP as filters."""
     from xdpguard.cli.filter_changes import change
     from xdpguard.control.filter_order import with_last
+    from xdpguard.policy.duration import end_of
     from xdpguard.policy.filters import new_filter
     from xdpguard.policy.flowspec.entries import entries, label_start
     from xdpguard.policy.flowspec.text import read
-    from xdpguard.policy.target import parse_duration
 
     if not flowspec:
         raise UsageError("which form the filters have is missing", "give --flowspec; rules --export is read by import")
     now = time.time()
-    expires = None if life is None else now + parse_duration(life)
+    expires = end_of(life, now)
     start = label_start(label)
     called, text = _text(file)
     imported = read(text, called)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import render, undoing
+from xdpguard.cli import output, render, undoing
+from xdpguard.cli.columns import Column
 from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
@@ -27,7 +28,13 @@ Examples:
   xdpguard filter list                         what they would have dropped
   xdpguard promote --filter ntp                drop it from now on
 """
-_COLUMNS = ["group", "name", "match", "action", "what it is for"]
+_COLUMNS = [
+    Column("group", 1),
+    Column("name"),
+    Column("match", 2, clip="end", keeps=40),
+    Column("action"),
+    Column("what it is for", clip="end"),
+]
 
 
 def presets(
@@ -41,13 +48,15 @@ def presets(
     force: Annotated[
         bool, typer.Option("--force", help="Override the check that no address this host needs is cut off.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Show ready-made filters against the usual floods, or add some of them."""
     from xdpguard.policy.presets.catalogue import PRESETS, group_of
     from xdpguard.policy.presets.catalogue import presets as named
 
     chosen = named(names or ())
+    output.expect_table(not chosen, "leave out -o, or the names")
     if add and not chosen:
         raise UsageError("--add without a name", "name presets: xdpguard filter presets ntp ssdp --add")
     if not add and (enforce or force or confirm):

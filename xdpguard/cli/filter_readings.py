@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from xdpguard.cli import filter_flowspec, filters_shown, render
+from xdpguard.cli import filter_flowspec, filters_shown, output, render
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError
 
@@ -28,16 +28,22 @@ Examples:
 --flowspec prints the filters that are enforced, as far as BGP FlowSpec has words for them, and names the others.
 """
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _FlowSpec = Annotated[bool, typer.Option("--flowspec", help="As BGP FlowSpec rules; see --form.")]
 _Form = Annotated[
     str, typer.Option("--form", metavar="FORM", help="With --flowspec: gobgp (default) or exabgp.", show_default=False)
 ]
 
 
-def show_all(context: typer.Context, flowspec: _FlowSpec = False, form: _Form = "", as_json: _Json = False) -> None:
+def show_all(
+    context: typer.Context,
+    flowspec: _FlowSpec = False,
+    form: _Form = "",
+    as_json: output.Json = False,
+    _output: output.Output = "",
+) -> None:
     """Show the filters in the order in which they are asked, and what they have matched."""
     _check(flowspec, form)
+    output.expect_table(not flowspec, "leave out --flowspec or -o")
     if not flowspec:
         _show(context, "", as_json)
         return
@@ -51,7 +57,7 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the filter is called.", show_default=False)],
     flowspec: _FlowSpec = False,
     form: _Form = "",
-    as_json: _Json = False,
+    as_json: output.Json = False,
 ) -> None:
     """Show one filter: what it matches, does and has matched, or as rules of BGP FlowSpec."""
     from xdpguard.control.filter_order import found as find
@@ -93,7 +99,7 @@ def _show(context: typer.Context, name: str, as_json: bool) -> None:
     elif mine:
         now = time.time()
         rows = [filters_shown.row(place, it, now) for place, it in mine]
-        render.print_table(filters_shown.COLUMNS, rows, right="no. packets bytes limited")
+        render.print_table(filters_shown.COLUMNS, rows)
     else:
         render.say("no filters; add one with: xdpguard filter add NAME MATCH --drop")
         return

@@ -65,6 +65,13 @@ Examples:
   xdpguard filter test 'tcp 192.0.2.1:4000 > 198.51.100.1:22 S' --config guard.toml
 """
 
+
+_REMOVE_EXAMPLES = """
+\b
+Examples:
+  xdpguard filter remove long-dns web
+"""
+
 filter_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -77,11 +84,13 @@ def register(app: typer.Typer) -> None:
     filter_app.command(epilog=_ADD_EXAMPLES)(add)
     filter_app.command("list", epilog=filter_readings.LIST_EXAMPLES)(filter_readings.show_all)
     filter_app.command(epilog=filter_readings.SHOW_EXAMPLES)(filter_readings.show)
-    filter_app.command()(remove)
+    filter_app.command(epilog=_REMOVE_EXAMPLES)(remove)
     filter_app.command(epilog=_MOVE_EXAMPLES)(move)
     filter_app.command(epilog=_TEST_EXAMPLES)(test)
     filter_app.command(epilog=filter_presets.PRESETS_EXAMPLES)(filter_presets.presets)
     filter_app.command("import", epilog=filter_flowspec.IMPORT_EXAMPLES)(filter_flowspec.bring)
+    for name, command in (("ls", filter_readings.show_all), ("rm", remove), ("delete", remove)):
+        filter_app.command(name, hidden=True)(command)
     app.add_typer(filter_app, name="filter")
 
 
@@ -207,14 +216,14 @@ def test(
 
 def _parsed(entry: object, life: str | None) -> NewFilter:
     """Return the filter that was asked for; of an invalid match, show the place."""
+    from xdpguard.policy.duration import end_of
     from xdpguard.policy.filters import FilterEntry, new_filter
     from xdpguard.policy.matching.error import MatchError
-    from xdpguard.policy.target import parse_duration
 
     assert isinstance(entry, FilterEntry)
     now = time.time()
     try:
-        return new_filter(entry, "cli", now, None if life is None else now + parse_duration(life))
+        return new_filter(entry, "cli", now, end_of(life, now))
     except MatchError as error:
         typer.echo(error.shown(), err=True)
         raise

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from xdpguard import units
+from xdpguard.cli import columns
+from xdpguard.cli.columns import Column, Row, coloured, number
 from xdpguard.control.results import until
 
 if TYPE_CHECKING:
@@ -15,28 +17,41 @@ if TYPE_CHECKING:
     from xdpguard.control.ruleset import Ruleset
     from xdpguard.policy.filter import NewFilter
 
-COLUMNS = ["no.", "name", "match", "action", "mode", "left", "packets", "bytes", "limited", "source", "reason"]
+COLUMNS = [
+    Column("no.", right=True),
+    Column("name"),
+    Column("match", clip="end", keeps=48),
+    Column("action"),
+    Column("mode"),
+    Column("expires", 3),
+    Column("packets", right=True),
+    Column("bytes", 5, right=True),
+    Column("limited", 1, right=True),
+    Column("source", 4),
+    Column("reason", 2, clip="end"),
+]
 
 # The kernel counts by filter alone; `top` samples what is dropped, and replay asks the program about each packet.
 _WHOM = "in shadow not counted by source; to see it: tcpdump -i IFACE -w FILE, then xdpguard replay FILE"
 
 
-def row(place: int, item: FilterWithHits, now: float) -> list[str]:
+def row(place: int, item: FilterWithHits, now: float) -> Row:
     """Return a filter as a row of COLUMNS (``now``: Unix time)."""
     its, hits = item.its, item.hits
-    return [
+    found: Row = [
         str(place),
         its.name,
         its.text,
         its.does,
         its.mode,
-        "-" if its.expires is None else units.span(its.expires - now),
-        units.number(hits.packets),
-        units.byte_count(hits.bytes),
-        units.number(hits.limited_packets) if its.limit else "-",
+        columns.due(its.expires, now),
+        number(hits.packets, "red" if its.action == "drop" else "green" if its.action == "pass" else ""),
+        columns.size(hits.bytes),
+        number(hits.limited_packets if its.limit else None, "red"),
         its.source,
         its.reason or "-",
     ]
+    return coloured(found, "dim") if its.mode == "shadow" else found
 
 
 def lines(place: int, item: FilterWithHits, count: int) -> Iterator[str]:

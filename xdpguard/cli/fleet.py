@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The commands fleet join, leave, status, mode and publish."""
+"""The commands fleet join, leave, status, top and mode."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import fleet_setup, render
-from xdpguard.cli.answers.fleet import COLUMNS, NUMBERS, FleetStatus, row
+from xdpguard.cli import fleet_publish, fleet_setup, output, render
+from xdpguard.cli.answers.fleet import FleetStatus
+from xdpguard.cli.columns import Column, Row, ago, number
 from xdpguard.cli.session import controller, options, remembered_policy
 from xdpguard.errors import UsageError, XdpguardError
 
 if TYPE_CHECKING:
+    from xdpguard.cli.answers.fleet import HostAnswer
     from xdpguard.fleet.client import Connection
 
 _JOIN_EXAMPLES = """
@@ -27,6 +30,26 @@ The server is nats-server with JetStream. `run` follows it: what any host blocks
 A host keeps what it needs, and its own allow rules, whatever the fleet wants; [fleet] in the configuration sets limits.
 """
 
+_HOST_COLUMNS = [
+    Column("host"),
+    Column("version", 3),
+    Column("seen"),
+    Column("mode", 1),
+    Column("wanted", right=True),
+    Column("held", right=True),
+    Column("refused", 2, right=True),
+    Column("bans", right=True),
+    Column("floods", clip="end", colour="red"),
+    Column("digest", 4),
+]
+_TOP_COLUMNS = [
+    Column("source"),
+    Column("hosts", right=True),
+    Column("guards", right=True),
+    Column("first of them", 1, clip="end"),
+    Column("reason", clip="end"),
+]
+
 fleet_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -38,8 +61,10 @@ fleet_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     fleet_app.command(epilog=_JOIN_EXAMPLES)(join)
-    for command in (leave, status, top, mode, publish):
-        fleet_app.command()(command)
+    more = {status: " --json", top: " --count 50", mode: " shadow"}
+    for command in (leave, status, top, mode, fleet_publish.publish):
+        example = f"xdpguard fleet {command.__name__}{more.get(command, '')}"
+        fleet_app.command(epilog=f"\b\nExamples:\n  {example}")(command)
     fleet_setup.add_to(fleet_app)
     app.add_typer(fleet_app, name="fleet")
 
@@ -86,7 +111,9 @@ def join(
 def leave(context: typer.Context) -> None:
     """Leave the fleet: remove what it wanted here. What this host published stays, until it is removed there."""
     from xdpguard.control.foreign import Foreign
+    from xdpguard.control.foreign_lists import ForeignLists
     from xdpguard.fleet import settings
+    from xdpguard.policy.foreign import ForeignLimits
     from xdpguard.policy.rule import FLEET
 
     with controller(options(context)) as session:
@@ -97,40 +124,44 @@ def leave(context: typer.Context) -> None:
         if settings.joined(session.store) is None:
             raise XdpguardError("this host belongs to no fleet", "nothing was changed")
         answer = Foreign(session.ruleset, FLEET).replace([])
+        lists = ForeignLists(session, FLEET, ForeignLimits())
+        gone = [*lists.held(), *lists.misplaced()]
+        lists.drop(list(lists.held()))
+        lists.drop_misplaced(lists.misplaced())
         settings.record(session.store, None)
-    done = "removed what it wanted here" if answer.changed else "nothing of it was in force here"
+    done = "removed what it wanted here" if answer.changed or gone else "nothing of it was in force here"
     render.say(f"left the fleet; {done}")
 
 
-def status(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
-    """Show how this host and all others of the fleet stand, and whether they know the same."""
+def status(context: typer.Context, as_json: output.Json = False, _output: output.Output = "") -> None:
+    """Show how all hosts stand, and whether they know the same."""
     from xdpguard.fleet import client, hosts, settings
-    from xdpguard.fleet.keys import HOSTS
+    from xdpguard.fleet.keys import HOSTS, OPERATOR
+    from xdpguard.fleet.state import Message
     from xdpguard.store.fleet import outbox
 
     with controller(options(context), read_only=True) as session:
         its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
         here, waiting = hosts.recorded(session.store) or hosts.Standing(), len(outbox(session.store))
 
-    async def look(connection: Connection) -> dict[str, hosts.HostState]:
-        found = {it.key: hosts.decode(it.data) for it in await connection.read(HOSTS) if it.data is not None}
-        return {name: state for name, state in sorted(found.items()) if state is not None}
+    async def look(connection: Connection) -> tuple[list[Message], list[Message]]:
+        return await connection.read(HOSTS), await connection.read(keys=f"{OPERATOR}.list.*")
 
-    failed, others = "", {}
+    failed = ""
+    found: tuple[list[Message], list[Message]] = ([], [])
     try:
-        others = client.run(its, look)
+        found = client.run(its, look)
     except client.Unreachable as error:
         failed = str(error)
-    answer = FleetStatus.of(its, here, waiting, others, failed)
+    answer = FleetStatus.of(its, here, waiting, *found, failed)
     if as_json:
         render.print_json(answer)
         return
     for line in answer.lines():
         render.say(line)
-    if others:
-        render.print_table(COLUMNS, [row(name, it) for name, it in answer.hosts.items()], right=NUMBERS)
+    if answer.hosts:
+        now = time.time()
+        render.print_table(_HOST_COLUMNS, [_row(name, it, now) for name, it in answer.hosts.items()])
     if failed:
         render.note(f"{failed}; the other hosts are not shown")
 
@@ -138,9 +169,10 @@ def status(
 def top(
     context: typer.Context,
     count: Annotated[int, typer.Option("--count", min=1, max=1000, help="How many to show.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
-    """Rank sources by how many hosts have blocked them for the fleet, by hand or by their guards."""
+    """Rank sources by how many hosts block them for the fleet."""
     from xdpguard.cli.answers.fleet import ranked
     from xdpguard.fleet import client, settings
 
@@ -153,14 +185,24 @@ def top(
     if not found:
         render.say("the fleet blocks nothing")
         return
-    rows = [[it.target, f"{len(it.hosts):,}", f"{it.guards:,}", ", ".join(it.hosts[:5]), it.reason] for it in found]
-    render.print_table(["source", "hosts", "guards", "first of them", "reason"], rows, right="hosts guards")
+    rows: list[Row] = [
+        [it.target, number(len(it.hosts)), number(it.guards), ", ".join(it.hosts[:5]), it.reason] for it in found
+    ]
+    render.print_table(_TOP_COLUMNS, rows)
+
+
+def _row(name: str, its: HostAnswer, now: float) -> Row:
+    seen = ago(now - its.age, now)
+    if its.silent:
+        seen = seen._replace(text=f"{seen.text}, silent", colour="yellow")
+    counts = map(number, (its.wanted, its.held, its.refused, its.bans))
+    return [name, its.version, seen, its.mode, *counts, ", ".join(its.floods), its.digest]
 
 
 def mode(
     context: typer.Context, wanted: Annotated[str, typer.Argument(metavar="enforce|shadow", help="What it does here.")]
 ) -> None:
-    """Enforce the fleet's entries on this host, or only count what they would drop."""
+    """Enforce the fleet's entries on this host, or only count."""
     import msgspec
 
     from xdpguard.fleet import settings
@@ -176,35 +218,3 @@ def mode(
         settings.record(session.store, msgspec.structs.replace(its, mode=wanted))
     done = "are enforced" if wanted == "enforce" else "only count what they would drop"
     render.say(f"the fleet's entries {done} on this host as soon as xdpguard run sees it, within a second")
-
-
-def publish(context: typer.Context) -> None:
-    """After the server lost its data: publish what this host keeps, and have all hosts follow that.
-
-    It needs an operator's credentials where the server has permissions. What other hosts alone kept ends there."""
-    from xdpguard.fleet import client, settings
-    from xdpguard.fleet.keys import BUCKET, SETTLED, Key
-    from xdpguard.fleet.message import encode, value_of
-    from xdpguard.policy.rule import CLI, FLEET, NewRule
-    from xdpguard.policy.target import parse_prefix
-    from xdpguard.store import origins
-
-    with controller(options(context), read_only=True) as session:
-        its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
-        held = origins.parts_of(session.store, its.limits.mode, FLEET)
-    rules = [NewRule(kind, parse_prefix(text)[0], why, FLEET, 0.0, end) for (kind, text), (why, end) in held.items()]
-
-    async def work(connection: Connection) -> int:
-        await connection.make()
-        there = {it.key.partition(".")[2] for it in await connection.read() if it.data is not None}
-        rows: dict[str, bytes | None] = {}
-        for rule in rules:
-            key = Key(its.name, "allow" if rule.kind == "allow" else "block", parse_prefix(str(rule.target))[0])
-            if str(key).partition(".")[2] not in there:
-                rows[str(key)] = encode(value_of(rule, CLI))
-        await connection.publish_all(BUCKET, rows)
-        await connection.publish(BUCKET, SETTLED, (await connection.place()).stream.encode())
-        return len(rows)
-
-    count = client.run(its, work)
-    render.say(f"published {count:,} entries that the server had not; all hosts follow it from now on")

@@ -17,8 +17,9 @@ from xdpguard.cli import render
 from xdpguard.cli.changing import named, reason_of
 from xdpguard.cli.session import controller, options, remembered_policy
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.duration import end_of
 from xdpguard.policy.rule import NewRule
-from xdpguard.policy.target import Prefix, parse_duration
+from xdpguard.policy.target import Prefix
 
 if TYPE_CHECKING:
     from xdpguard.fleet.client import Connection
@@ -127,7 +128,9 @@ def target_of(entry: Entry) -> Prefix | str:
     return entry.name
 
 
-def take_back(context: typer.Context, kind: FleetKind, targets: Sequence[Prefix] | Sequence[str]) -> None:
+def take_back(
+    context: typer.Context, kind: Kind | Literal["filter"], targets: Sequence[Prefix] | Sequence[str]
+) -> None:
     """Take back what this host published; what others published, as far as the server permits."""
     from xdpguard.control.foreign import Foreign
     from xdpguard.fleet import client, settings
@@ -206,7 +209,7 @@ def _named(targets: Sequence[Prefix] | Sequence[str]) -> str:
 
 
 def _end(life: str | None) -> float | None:
-    return None if life is None else time.time() + parse_duration(life)
+    return end_of(life, time.time())
 
 
 def _until(expires: float | None) -> str:

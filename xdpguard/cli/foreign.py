@@ -13,15 +13,22 @@ from typing import Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import render
+from xdpguard.cli import places, render
 from xdpguard.cli.changing import named, reason_of
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.duration import end_of
 from xdpguard.policy.rule import MODES
-from xdpguard.policy.target import Prefix, Target, parse_duration
+from xdpguard.policy.target import Prefix, Target
 
 Origin = Annotated[
-    str, typer.Option("--origin", metavar="NAME", help="For programs: what one decides, kept under its name.")
+    str,
+    typer.Option(
+        "--origin",
+        metavar="NAME",
+        help="For programs: what one decides, kept under its name.",
+        callback=places.given,
+    ),
 ]
 
 _SAID = 5  # refusals that are said one by one
@@ -49,7 +56,7 @@ def block(
     from xdpguard.policy.rule import NewRule
 
     now, words = time.time(), reason_of(reason)
-    expires = None if life is None else now + parse_duration(life)
+    expires = end_of(life, now)
     with ruleset(options(context)) as found:
         found.purge()
         its = Foreign(found, origin, ForeignLimits(mode="shadow" if shadow else "enforce"))

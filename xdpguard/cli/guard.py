@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpguard.cli import render, undoing
+from xdpguard.cli import output, render, undoing
+from xdpguard.cli.columns import Column
 from xdpguard.cli.session import Options, controller, options, pins, remembered_policy
 from xdpguard.net.netns import place_of
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from xdpguard.net.links import Link
     from xdpguard.policy.model import Guard
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _SET_EXAMPLES = """
 \b
 Examples:
+  xdpguard guard set mode auto               with or without the sign =
   xdpguard guard set mode=always             answer every SYN with a cookie (needs net.ipv4.tcp_syncookies=2)
   xdpguard guard set mode=observe            count what it would do, and do nothing
   xdpguard guard set flood_rate=50000 hold=3s
@@ -33,17 +34,24 @@ Examples:
 A change takes effect at once on every interface of the instance, and is kept; no program is attached again.
 """
 
+_SHOW_EXAMPLES = """
+\b
+Examples:
+  xdpguard guard show
+  xdpguard guard show --json | jq .interfaces
+"""
+
 guard_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show the SYN guard, and change its policy.")
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    guard_app.command()(show)
+    guard_app.command(epilog=_SHOW_EXAMPLES)(show)
     guard_app.command("set", epilog=_SET_EXAMPLES)(change)
     app.add_typer(guard_app, name="guard")
 
 
-def show(context: typer.Context, as_json: _Json = False) -> None:
+def show(context: typer.Context, as_json: output.Json = False, _output: output.Output = "") -> None:
     """Show the SYN guard's policy, and its current state on each interface."""
     import msgspec
 
@@ -62,13 +70,13 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
         return
     values = msgspec.structs.asdict(policy)
     rows = [[key, _text(value), "set here" if key in overrides else ""] for key, value in values.items()]
-    render.print_table(["policy", "value", ""], rows)
+    render.print_table(["policy", Column("value", clip="end"), "set"], rows)
     if published:
         render.say(f"exempted automatically, because NAT redirects their connections: {', '.join(map(str, published))}")
     if not interfaces:
         render.say("nothing is attached; attach with: xdpguard attach IFACE")
     for name, it in interfaces.items():
-        render.say(f"{name}: {_sentence(it)}")
+        render.say(f"{name}: {_sentence(it)}", "red" if it.active and it.mode != "always" else "")
         if it.passed:
             render.say(f"  segments without a socket pass: {', '.join(it.passed)}")
         for note in it.notes:

@@ -136,3 +136,21 @@ def left_out(store: Store) -> dict[str, list[str]]:
         for entry in conflict.entries:
             found.setdefault(entry.words, []).append(f"{conflict.address} ({conflict.role})")
     return found
+
+
+def fleet(store: Store, now: float) -> str:
+    """Describe how this host stands in its fleet; empty if it belongs to none."""
+    from xdpguard.store.fleet import JOINED, STATE
+
+    if not store.fact(STATE):
+        return "joined; xdpguard run has not followed it yet" if store.fact(JOINED) else ""
+    from xdpguard import units
+    from xdpguard.fleet.hosts import recorded
+
+    its = recorded(store)
+    if its is None:
+        return ""
+    state = "connected" if its.connected else f"not connected: {its.failed or 'not yet'}"
+    held = f"{its.state.held:,} of {its.state.wanted:,} entries in force"
+    refused = f", {its.state.refused:,} refused" if its.state.refused else ""
+    return f"{state}; {held}{refused}; {units.about(now - its.state.at)} ago" if its.state.at else state

@@ -6,22 +6,22 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from xdpguard import units
-from xdpguard.cli import entries, health, render, undoing
+from xdpguard.cli import listed, output, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
-
-if TYPE_CHECKING:
-    from xdpguard.policy.rule import Rule
 
 _RULES_EXAMPLES = """
 \b
 Examples:
   xdpguard rules --kind block
+  xdpguard rules --sort hits --top 10
+  xdpguard rules --match 203.0.113.0/24      the rules for sources inside it; or a part of a reason or an origin
+  xdpguard rules --expiring 1h --watch 2     what ends within the hour, again every two seconds
   xdpguard rules --json | jq '.[] | select(.packets > 0)'
   xdpguard rules --export rules.toml     with reasons, origins and ends; read again by `import`
 """
@@ -37,7 +37,6 @@ that ended meanwhile are left out. It is refused where `block` would be. Filters
 --kind was given; named lists are not.
 """
 _MOST = 1 << 28  # bytes of a file to import
-_NOT_IN_FORCE = "nothing is attached: none of these is in force"
 
 
 def register(app: typer.Typer) -> None:
@@ -51,65 +50,29 @@ def rules(
     kind: Annotated[
         Literal["allow", "block", "port", "shadow"] | None, typer.Option("--kind", help="Only this kind.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    match: listed.Match = "",
+    expiring: listed.Expiring = None,
+    sort: listed.Sort = None,
+    top: listed.Top = 0,
+    watch: listed.Watch = 0.0,
+    as_json: output.Json = False,
+    _output: output.Output = "",
     export: Annotated[
         bool, typer.Option("--export", help="Write rules and filters to FILE, or to standard output, for `import`.")
     ] = False,
     file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Where to export to.", show_default=False)] = "",
 ) -> None:
     """Show the stored rules, whether they are in force, and what they hit."""
-    from xdpguard.control.presence import presences
-
+    output.expect_table(not export, "leave out -o, or --export")
+    which = listed.Which(kind, match, expiring, sort, top)
     if export:
+        if which.narrows or watch:
+            raise UsageError("--export goes with --kind alone", "leave out --match, --expiring, --sort, --top, --watch")
         _export(context, kind, file, as_json)
         return
     if file:
-        raise UsageError(f"a file goes with --export: {file}", "xdpguard rules --export FILE")
-    with ruleset(options(context), read_only=True) as found:
-        real = found.rules.in_force(kind) if kind != "shadow" else []
-        shadow = found.shadow_rules.in_force() if kind in (None, "shadow") else []
-        left_out = health.left_out(found.store)
-        where = presences(found.store)
-        late = health.clock_notes(found.store)
-        filters = found.filters.stored.count(time.time()) if kind is None else {}
-    for its in (real, shadow):
-        its.sort(key=lambda it: it.rule.created)  # imported rules are as old as they were
-    if as_json:
-        from xdpguard.cli.answers.entries import Rule as Answer
-        from xdpguard.cli.answers.entries import ShadowRule
-
-        found_real = [Answer.of(item, left_out.get(_words(item.rule))) for item in real]
-        render.print_json([*found_real, *map(ShadowRule.counted, shadow)])
-        return
-    now = time.time()
-    if real:
-        render.print_table(entries.RULE_COLUMNS, [entries.rule_row(item, now) for item in real], right="packets bytes")
-        for words, addresses in left_out.items():
-            if words in {_words(item.rule) for item in real}:
-                render.say(f"{words} does not apply to {', '.join(addresses)}; see xdpguard status")
-    if shadow:
-        rows = [entries.shadow_rule_row(item, now) for item in shadow]
-        render.print_table(entries.SHADOW_RULE_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
-    if not real and not shadow:
-        render.say("no rules")
-    if more := _filters(filters):
-        render.say(more)
-    if not real and not shadow:
-        return
-    for text in (*where.notes(_NOT_IN_FORCE), *late):
-        render.note(text)
-
-
-def _filters(counts: dict[str, int]) -> str:
-    """Say how many filters there are beside the rules; empty if there are none."""
-    if not sum(counts.values()):
-        return ""
-    shadow = f", {counts['shadow']:,} of them in shadow" if counts["shadow"] else ""
-    return f"and {render.counted(sum(counts.values()), 'filter')}{shadow}: xdpguard filter list"
-
-
-def _words(rule: Rule) -> str:
-    return f"closed port {rule.target}" if rule.kind == "port" else f"{rule.kind} {rule.target}"
+        raise UsageError(f"a file goes with --export: {file}", f"xdpguard rules --export FILE; or --match {file}")
+    listed.repeat(watch, lambda: listed.show(context, which, as_json))
 
 
 def import_rules(

@@ -4,23 +4,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import entries, health, render, undoing
-from xdpguard.cli.loaded import report, report_reading
+from xdpguard.cli import entries, fleet_lists, health, output, render, undoing
+from xdpguard.cli.fleet_entries import OnFleet
+from xdpguard.cli.loaded import progress, report, report_reading, say_ends
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
+from xdpguard.policy.rule import FLEET
 
 if TYPE_CHECKING:
-    from xdpguard.control.results import ListHits
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+    pass
 
 _Shadow = Annotated[bool, typer.Option("--shadow", help="Drop nothing; only count what the list would drop.")]
 
@@ -30,8 +29,10 @@ _LOAD_EXAMPLES = """
 Examples:
   xdpguard lists load firehol firehol_level1.netset
   xdpguard lists load tor tor-exits.txt --strict     reject the file if a line is invalid
+  xdpguard lists load drop https://www.spamhaus.org/drop/drop.txt      once; run does not fetch it again
   curl -s URL | xdpguard lists load drop -           from standard input
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
+  xdpguard lists load drop drop.txt --fleet          on all hosts of the fleet
   xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
 \b
 A file that allows two readings is refused; --format, --column and --prefix-column decide. Entries that have an end
@@ -48,6 +49,7 @@ _REMOVE_EXAMPLES = """
 \b
 Examples:
   xdpguard lists remove firehol
+  xdpguard lists remove drop --fleet                 on all hosts of the fleet
 """
 _SHOW_EXAMPLES = """
 \b
@@ -69,13 +71,18 @@ def register(app: typer.Typer) -> None:
     lists_app.command(epilog=_REMOVE_EXAMPLES)(remove)
     lists_app.command("drop", epilog=_REMOVE_EXAMPLES, hidden=True)(remove)  # its name in earlier versions
     lists_app.command(epilog=_SHOW_EXAMPLES)(show)
+    for name, command in (("ls", show), ("list", show), ("rm", remove), ("delete", remove)):
+        lists_app.command(name, hidden=True)(command)
     app.add_typer(lists_app, name="lists")
 
 
 def load(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the list.", show_default=False)],
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file, or - for standard input.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE|URL|-", help="A file, an https URL, or - for standard input.", show_default=False),
+    ],
     strict: Annotated[bool, typer.Option("--strict", help="Reject the file if a line is invalid.")] = False,
     force: Annotated[
         bool,
@@ -109,7 +116,9 @@ def load(
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Load it even if it has no entries.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing: show how the file is read.")] = False,
     confirm: undoing.Confirm = "",
-    as_json: _Json = False,
+    on_fleet: OnFleet = False,
+    credentials: fleet_lists.Credentials = None,
+    as_json: output.Json = False,
 ) -> None:
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control import needed
@@ -118,21 +127,30 @@ def load(
     from xdpguard.control.sources import read_source, read_stream
     from xdpguard.control.standing import Standing
     from xdpguard.lists.formats.request import Request
+    from xdpguard.net import web
 
     check_name(name)
     request = Request(form, column, prefix_column, allow_empty or force).checked()
+    own = {"--shadow": shadow, "--dry-run": dry_run, "--confirm": confirm, "--json": as_json}
+    fleet_lists.check_alone(on_fleet, credentials, own)
     if dry_run and confirm:
         raise UsageError("--confirm and --dry-run cannot be combined", "leave out --confirm: nothing is changed")
     command = None if dry_run else undoing.of_command(context, confirm)
     require_privileges()
-    with _progress() as step:
+    with progress() as step:
         # Before the lock is taken: a slow pipe holds up nobody else.
-        if file != "-":
+        if web.is_url(file):
+            with web.fetched(file, step) as stream:
+                given = read_stream(file, stream, strict, step, request, file)
+        elif file != "-":
             given = read_source(Path(file), strict, step, request)
         elif sys.stdin is not None:
             given = read_stream("standard input", sys.stdin.buffer, strict, step, request)
         else:
             raise UsageError("standard input is closed", "give it a file: xdpguard lists load NAME FILE")
+        if on_fleet:
+            fleet_lists.load(context, name, given, force, credentials)
+            return
         with ruleset(options(context), read_only=dry_run, command=command) as found:
             loader = Loader(found.shadow_lists if shadow else found.lists, step, dry_run)
             ready = loader.prepare(name, given, "cli", force)
@@ -156,8 +174,14 @@ def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Lists to remove.", show_default=False)],
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow lists only; enforced lists stay.")] = False,
     confirm: undoing.Confirm = "",
+    on_fleet: OnFleet = False,
+    credentials: fleet_lists.Credentials = None,
 ) -> None:
     """Remove lists: all that are named, or none."""
+    fleet_lists.check_alone(on_fleet, credentials, {"--shadow": shadow, "--confirm": confirm})
+    if on_fleet:
+        fleet_lists.remove(context, list(dict.fromkeys(names)), credentials)
+        return
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         real = {} if shadow else {it.name: it for it in found.lists.stored.all()}
         counting = {it.name: it for it in found.shadow_lists.stored.all()}
@@ -175,12 +199,17 @@ def remove(
         render.say(f"removed {what}: {render.counted(it.entries, 'entry', 'entries')}")
         if it.source == "config":
             render.note(f"{it.name} is in the configuration file, and is loaded again with it")
+        if it.source == FLEET:
+            render.note(
+                f"{it.name} is the fleet's, and comes again; on all hosts: xdpguard lists remove {it.name} --fleet"
+            )
 
 
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only this list.", show_default=False)] = "",
-    as_json: _Json = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Show the lists, their hits, and how many of their entries the kernel holds."""
     from xdpguard.control.presence import presences
@@ -202,37 +231,18 @@ def show(
         render.print_json([*real, *(ShadowList.counted(item, counted, where) for item in shadow)])
         return
     if found:
-        rows = [entries.list_row(item, shares, where) for item in found]
-        render.print_table(entries.LIST_COLUMNS, rows, right="entries packets bytes skipped")
+        rows = [entries.list_row(item, shares, where, time.time()) for item in found]
+        render.print_table(entries.LIST_COLUMNS, rows)
         for item in found:
             if addresses := left_out.get(f"the list {item.its.name}"):
                 render.say(f"{item.its.name} does not apply to {', '.join(addresses)}; see xdpguard status")
-        _say_ends(found, "")
+        say_ends(found, "")
     if shadow:
-        rows = [entries.shadow_list_row(item, counted, where) for item in shadow]
-        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE, entries.SHADOW_RIGHT)
-        _say_ends(shadow, "the shadow list ")
+        rows = [entries.shadow_list_row(item, counted, where, time.time()) for item in shadow]
+        render.print_table(entries.SHADOW_LIST_COLUMNS, rows, entries.SHADOW_TITLE)
+        say_ends(shadow, "the shadow list ")
     if not found and not shadow:
         render.say("no lists; load one with: xdpguard lists load NAME FILE")
         return
     for text in where.notes("nothing is attached: none of these is in force"):
         render.note(text)
-
-
-def _say_ends(found: Iterable[ListHits], kind: str) -> None:
-    """Print which of the entries of lists have an end."""
-    for item in found:
-        if text := entries.ends_words(item.its, bool(kind)):
-            render.say(f"{kind}{item.its.name}: {text}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show progress on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield status.update

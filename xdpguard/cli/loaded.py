@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import entries, render
 
 if TYPE_CHECKING:
     from xdpguard.control.plan import Loaded
     from xdpguard.control.presence import Presences
+    from xdpguard.control.results import ListHits
     from xdpguard.lists.addresses import AddressSet
 
 _FIRST = 10  # prefixes that a dry run shows
@@ -71,3 +74,22 @@ def _summary(done: Loaded) -> str:
     given, stored = render.counted(its.given, "entry", "entries"), render.counted(its.entries, "prefix", "prefixes")
     counts = f"{given}{twice}, as {stored}{was}{skipped}{left_out}"
     return f"{its.name}: {counts} ({its.format}: {done.reading})"
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Show progress on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update
+
+
+def say_ends(found: Iterable[ListHits], kind: str) -> None:
+    """Print which of the entries of lists have an end."""
+    for item in found:
+        if text := entries.ends_words(item.its, bool(kind)):
+            render.say(f"{kind}{item.its.name}: {text}")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xdpguard import units
-from xdpguard.cli import render
+from xdpguard.cli import output, render
+from xdpguard.cli.columns import REASON_COLUMNS, Column, Row, number, size, verdict_colour
 from xdpguard.cli.places import key
+from xdpguard.cli.redraw import Redraw
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
@@ -21,14 +23,14 @@ if TYPE_CHECKING:
     from xdpguard.control.presence import Presence
     from xdpguard.telemetry.counters import Counters
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")]
 _SHORTEST_WATCH, _LONGEST_WATCH = 0.1, 86_400
 
 _STATS_EXAMPLES = """
 \b
 Examples:
   xdpguard stats
-  xdpguard stats --watch 1           repeats every second, with rates; Ctrl-C ends it
+  xdpguard stats eth0
+  xdpguard stats --watch 1           redrawn every second, with rates; Ctrl-C ends it
   xdpguard stats --json | jq '.interfaces.eth0.reasons.deny.packets'
 """
 _SYNS_EXAMPLES = """
@@ -48,26 +50,36 @@ def register(app: typer.Typer) -> None:
 
 def stats(
     context: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[IFACE]...", help="Only these interfaces.", show_default=False)
+    ] = None,
     watch: Annotated[
         float,
         typer.Option(
-            "--watch", metavar="SECONDS", show_default="once", help="Repeat every 0.1 to 86400 seconds, with rates."
+            "--watch",
+            metavar="SECONDS",
+            show_default="once",
+            help="Repeat every 0.1 to 86400 s, with rates; in place on a terminal.",
         ),
     ] = 0.0,
-    as_json: _Json = False,
+    as_json: Annotated[bool, output.json_option("Print JSON; with --watch, a line each time.")] = False,
+    _output: output.Output = "",
 ) -> None:
     """Show packets and bytes by reason, TCP flags and protocols, for each interface."""
     if watch and not _SHORTEST_WATCH <= watch <= _LONGEST_WATCH:
         raise UsageError("--watch is too short or too long", f"give {_SHORTEST_WATCH} to {_LONGEST_WATCH} seconds")
     require_privileges()
     chosen = options(context)
-    (before, lost), since = _read(chosen), time.monotonic()
-    _show(before, None, 0.0, as_json, lost)
+    (before, lost), since = _read(chosen, names), time.monotonic()
+    screen = Redraw(bool(watch) and not as_json)
+    with screen.frame():
+        _show(before, None, 0.0, as_json, lost)
     try:
         while watch:
             select.select([], [], [], watch)
-            (now, lost), moment = _read(chosen), time.monotonic()
-            _show(now, before, moment - since, as_json, lost)
+            (now, lost), moment = _read(chosen, names), time.monotonic()
+            with screen.frame():
+                _show(now, before, moment - since, as_json, lost)
             before, since = now, moment
     except KeyboardInterrupt:
         return
@@ -78,8 +90,9 @@ def syns(
     by: Annotated[
         Literal["tuple", "source", "destination", "port"], typer.Option("--by", help="What to group by.")
     ] = "tuple",
-    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many rows; 0 for all.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    top: Annotated[int, typer.Option("--top", "-n", metavar="N", min=0, help="How many rows; 0 for all.")] = 20,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Show who tries to connect: initial SYNs, the most frequent first."""
     from xdpguard.telemetry.tracking import syns_by
@@ -91,18 +104,18 @@ def syns(
         render.print_json(rows)
         return
     if not rows:
-        typer.echo("no SYNs seen")
+        render.say("no SYNs seen")
         return
-    columns = [name.replace("_", " ") for name in rows[0]]
-    cells = [[units.number(v) if name == "syns" else str(v) for name, v in row.items()] for row in rows]
-    render.print_table(columns, cells, right="syns")
+    columns = [Column(name.replace("_", " "), right=name == "syns") for name in rows[0]]
+    cells = [[number(value) if isinstance(value, int) else value for value in row.values()] for row in rows]
+    render.print_table(columns, cells)
 
 
 def _nothing_attached() -> list[dict[str, str | int]]:
     raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
 
 
-def _read(chosen: Options) -> tuple[dict[str, Counters], dict[str, Presence]]:
+def _read(chosen: Options, names: list[str] | None = None) -> tuple[dict[str, Counters], dict[str, Presence]]:
     """Return the counters by interface, and which of these do not carry the program now, or not under that name."""
     from xdpguard.control.presence import presences
     from xdpguard.store.database import Store
@@ -113,6 +126,12 @@ def _read(chosen: Options) -> tuple[dict[str, Counters], dict[str, Presence]]:
         places = [it for it in presences(store).all if held.is_current(it.name, it.netns)]
     if not places:
         _nothing_attached()
+    if names:
+        known = {key(it.name, it.netns) for it in places}
+        wrong = next((name for name in names if not any(name in (it, it.partition("@")[0]) for it in known)), None)
+        if wrong is not None:
+            raise UsageError(f"{wrong} is not attached", f"attached: {', '.join(sorted(known))}")
+        places = [it for it in places if {it.name, key(it.name, it.netns)} & {*names}]
     lost = {key(it.name, it.netns): it for it in places if it.fault}
     return {key(it.name, it.netns): counters.read(held, it.name, it.netns) for it in places}, lost
 
@@ -133,7 +152,7 @@ def _show(
         render.print_json(Stats({name: Counted.of(counters, name not in gone) for name, counters in now.items()}))
         return
     if before is not None:
-        typer.echo(f"--- {units.moment(time.time())}")
+        render.say(f"--- {units.moment(time.time())}", "dim")
     for name, counters in now.items():
         _print(name, counters, before.get(name) if before else None, seconds)
 
@@ -147,26 +166,27 @@ def _print(name: str, counters: Counters, before: Counters | None, seconds: floa
         total = count.packets + count.observed_packets
         if not total and reason != "pass":
             continue
-        row = [
+        row: Row = [
             reason,
-            units.number(count.packets),
-            units.number(count.observed_packets),
-            units.byte_count(count.bytes + count.observed_bytes),
+            number(count.packets, verdict_colour(reason)),
+            number(count.observed_packets),
+            size(count.bytes + count.observed_bytes),
         ]
         if before is not None:
             old = before.reasons[reason]
-            row.append(units.number(max(0, round((total - old.packets - old.observed_packets) / seconds))))
+            row.append(number(max(0, round((total - old.packets - old.observed_packets) / seconds))))
         rows.append([*row, helps[reason]])
-    columns = ["reason", "packets", "observed", "bytes", *(["packets/s"] if before else []), ""]
-    title = f"{name}: {units.number(counters.packets)} packets, {units.byte_count(counters.bytes)}, "
+    *counts, meaning = REASON_COLUMNS
+    columns = [*counts, *([Column("packets/s", right=True)] if before else []), meaning]
+    title = f"{name}: {render.counted(counters.packets, 'packet')}, {units.byte_count(counters.bytes)}, "
     title += f"{units.number(counters.dropped)} dropped"
-    render.print_table(columns, rows, title, right="packets observed bytes packets/s")
-    typer.echo("  flags      " + _pairs(counters.flags))
-    typer.echo("  protocols  " + _pairs(counters.protocols))
+    render.print_table(columns, rows, title)
+    render.say("  flags      " + _pairs(counters.flags))
+    render.say("  protocols  " + _pairs(counters.protocols))
     if counters.reasons["cookie_sent"].packets:
-        typer.echo(f"  cookies    {units.number(counters.cookies_valid)} came back valid")
+        render.say(f"  cookies    {units.number(counters.cookies_valid)} came back valid")
     if counters.sources_skipped or counters.tuples_skipped:
-        typer.echo(
+        render.say(
             f"  not tracked: {units.number(counters.sources_skipped)} sources and"
             f" {units.number(counters.tuples_skipped)} tuples over the limit of new entries"
         )

@@ -10,7 +10,7 @@ import typer
 from xdpguard.errors import UsageError
 
 
-def _given(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
+def given(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
     """Refuse an empty value that was typed, such as that of a variable that is not set."""
     source = context.get_parameter_source(parameter.name or "")
     if value == "" and source is not None and source.name == "COMMANDLINE":
@@ -26,10 +26,10 @@ Interface = Annotated[
         "-i",
         metavar="IFACE",
         help="Only this interface; an alternative name works, too.",
-        callback=_given,
+        callback=given,
     ),
 ]
-_NETNS = typer.Option("--netns", metavar="NETNS", help=f"Network namespace: {_WORDS}", callback=_given)
+_NETNS = typer.Option("--netns", metavar="NETNS", help=f"Network namespace: {_WORDS}", callback=given)
 Netns = Annotated[str | None, _NETNS]
 OneNetns = Annotated[str, _NETNS]
 

@@ -67,7 +67,7 @@ def promote(
     if dry_run and confirm:
         raise UsageError("--confirm and --dry-run cannot be combined", "leave out --confirm: nothing is changed")
     command = None if dry_run else undoing.of_command(context, confirm)
-    wanted = prefixes(targets) if targets or not (names or filters or everything) else []
+    wanted = prefixes(targets, "promote") if targets or not (names or filters or everything) else []
     with ruleset(options(context), read_only=dry_run, command=command) as found:
         if not dry_run:
             found.changes.catch_up()

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import select
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from xdpguard import units
+from xdpguard.cli import output
 from xdpguard.errors import XdpguardError
+
+if TYPE_CHECKING:
+    from xdpguard.cli.columns import Cell, Column
 
 counted = units.counted
 
@@ -36,14 +41,20 @@ def json_line(value: object) -> str:
     return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
 
 
-def say(text: str) -> None:
-    """Print lines on standard output; what could steer a terminal is shown as escapes."""
-    typer.echo(units.visible(text, keep="\n"))
+def say(text: str, colour: output.Colour = "", only: str = "") -> None:
+    """Print lines on standard output; what could steer a terminal is shown as escapes.
+
+    ``colour``: of all of it, or of the first place that has ``only``. With -o tsv they go to standard error, so that
+    standard output holds tables alone.
+    """
+    text = units.visible(text, keep="\n")
+    before, part, after = text.partition(only) if only else ("", text, "")
+    typer.echo(before + output.paint(part, colour) + after, err=output.form() == "tsv")
 
 
 def note(text: str) -> None:
     """Print a note on standard error."""
-    typer.echo(units.visible(f"xdpguard: note: {text}"), err=True)
+    typer.echo(output.paint(units.visible(f"xdpguard: note: {text}"), "yellow"), err=True)
 
 
 def reader_gone(descriptor: int) -> bool:
@@ -54,14 +65,23 @@ def reader_gone(descriptor: int) -> bool:
 
 
 def failure(error: XdpguardError, verbose: bool) -> None:
-    """Print an error and its remedy in one line; with ``verbose`` also its details."""
-    typer.echo(units.visible(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else "")), err=True)
+    """Print an error and its remedy in one line; with ``verbose`` also its details. Several errors have a line each."""
+    for each in getattr(error, "each", ()):
+        failure(each, verbose)
+    if hasattr(error, "each"):
+        return
+    line = units.visible(f"xdpguard: {error}" + (f"; {error.remedy}" if error.remedy else ""))
+    typer.echo(output.paint(line, "red"), err=True)
     if verbose and error.details:
         typer.echo(units.visible(error.details.rstrip(), keep="\n\t"), err=True)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", right: str = "") -> None:
-    """Print a table. ``right``: names of the right-aligned columns, separated by spaces."""
+def print_table(
+    columns: Sequence[Column | str], rows: Sequence[Sequence[str | Cell]], title: str = "", right: str = ""
+) -> None:
+    """Print a table. ``right``: names of columns, separated by spaces, that are aligned right, as a Column may say."""
     from xdpguard.cli import table
+    from xdpguard.cli.columns import Column
 
-    table.show(columns, rows, title, right.split())
+    numbers = right.split()
+    table.show([it if isinstance(it, Column) else Column(it, right=it in numbers) for it in columns], rows, title)

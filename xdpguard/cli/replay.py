@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from xdpguard.cli import places, probing, render
+from xdpguard.cli import output, places, probing, render
 from xdpguard.cli.session import options
 from xdpguard.errors import UsageError, XdpguardError
 
@@ -59,7 +59,8 @@ def replay(
     ] = "in",
     interface: places.Interface = "",
     netns: places.Netns = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Run a capture through the attached program, or a policy that is not in force; no counter changes."""
     if expect_drop and expect_pass:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from xdpguard import units
 from xdpguard.cli import render
+from xdpguard.cli.columns import REASON_COLUMNS, Column, Row, number, size, verdict_colour
 
 if TYPE_CHECKING:
     from xdpguard.capture.reader import Capture
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
     from xdpguard.explain.subject import Subject
     from xdpguard.explain.tallied import FilterCount
 
+_FILTER_COLUMNS = [
+    Column("filter"),
+    Column("action"),
+    Column("mode", 2),
+    Column("matched", right=True),
+    Column("bytes", 3, right=True),
+    Column("above", 1, right=True),
+    Column("drops from", clip="end"),
+]
+_CHANGE_COLUMNS = [
+    Column("now"),
+    Column("then"),
+    Column("packets", right=True),
+    Column("bytes", 1, right=True),
+    Column("which", clip="end"),
+]
 _KNOWN_BY = {
     "flag": "by their pcapng flags",
     "packet_type": "by the packet type in their cooked header",
@@ -28,9 +45,9 @@ def show(capture: Capture, judged: Subject, before: Subject | None, result: Resu
 
     found = result.tally.named()
     helps = {reason.name: reason.help for reason in reasons()} | {"cut": "too little of it was captured to tell"}
-    rows = [
-        [name, units.number(it.packets), units.number(it.observed_packets),
-         units.byte_count(it.bytes + it.observed_bytes), helps[name]]
+    rows: list[Row] = [
+        [name, number(it.packets, verdict_colour(name)), number(it.observed_packets),
+         size(it.bytes + it.observed_bytes), helps[name]]
         for name, it in found.reasons.items()
         if it.packets or it.observed_packets
     ]  # fmt: skip
@@ -39,7 +56,7 @@ def show(capture: Capture, judged: Subject, before: Subject | None, result: Resu
         f", {found.would_drop:,} would be: observed only" if found.would_drop else ""
     )
     if rows:
-        render.print_table(["reason", "packets", "observed", "bytes", ""], rows, title, right="packets observed bytes")
+        render.print_table(REASON_COLUMNS, rows, title)
     else:
         render.say(f"{capture.name}: no {'incoming ' if result.sent else ''}packets")
     for name, counted in (("flags", found.flags), ("protocols", found.protocols)):
@@ -65,20 +82,19 @@ def show(capture: Capture, judged: Subject, before: Subject | None, result: Resu
 
 def _print_filters(filters: list[FilterCount]) -> None:
     """Print what each filter matched and whose packets it drops."""
-    rows = [
+    rows: list[Row] = [
         [
             it.name,
             it.action,
             it.mode,
-            units.number(it.packets),
-            units.byte_count(it.bytes),
-            units.number(it.limited_packets) if it.action.startswith("limit") else "-",
+            number(it.packets),
+            size(it.bytes),
+            number(it.limited_packets if it.action.startswith("limit") else None),
             ", ".join(f"{one.source} ({one.packets:,})" for one in it.sources),
         ]
         for it in filters
     ]
-    columns = ["filter", "action", "mode", "matched", "bytes", "above", "drops from"]
-    render.print_table(columns, rows, "filters that match; those in shadow would drop", right="matched bytes above")
+    render.print_table(_FILTER_COLUMNS, rows, "filters that match; those in shadow would drop")
 
 
 def _reason(reason: str, name: str | None) -> str:
@@ -91,15 +107,15 @@ def _print_changes(before: Subject, judged: Subject, result: Result) -> None:
     if not changes:
         render.say(f"{judged.label} changes nothing for these packets, compared with {before.label}")
         return
-    rows = [
+    rows: list[Row] = [
         [
             f"{_reason(it.before, it.filter_before)} ({it.verdict_before})",
             f"{_reason(it.after, it.filter_after)} ({it.verdict_after})",
-            units.number(it.packets),
-            units.byte_count(it.bytes),
+            number(it.packets),
+            size(it.bytes),
             ", ".join(map(str, it.first)) + (", ..." if it.packets > len(it.first) else ""),
         ]
         for it in changes
     ]
     title = f"what {judged.label} would change, compared with {before.label}"
-    render.print_table(["now", "then", "packets", "bytes", "which"], rows, title, right="packets bytes")
+    render.print_table(_CHANGE_COLUMNS, rows, title)

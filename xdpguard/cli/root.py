@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from xdpguard import __version__, units
+from xdpguard.cli import output
 from xdpguard.cli.catalogue import ABOUT, COMMANDS, OPTIONS, overview
 from xdpguard.cli.commands import LazyGroup
 from xdpguard.cli.session import Options, find_instance
@@ -70,8 +71,12 @@ def _main(
         typer.Option("--instance", envvar="XDPGUARD_INSTANCE", metavar="NAME", help=OPTIONS["--instance NAME"]),
     ] = "default",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help=OPTIONS["-v, --verbose"])] = False,
+    colour: Annotated[
+        str, typer.Option("--color", metavar="WHEN", help=OPTIONS["--color WHEN"], show_default=False)
+    ] = "auto",
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help=OPTIONS["--version"])
     ] = False,
 ) -> None:
+    output.begin(context, colour)
     context.obj = Options(find_instance(instance), verbose, context.obj or "")

@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import changing, fleet_entries, foreign, undoing
+from xdpguard.cli import changing, fleet_entries, foreign, places, unblocking, undoing
 from xdpguard.cli.changing import Wanted
 from xdpguard.cli.session import options, ruleset
 from xdpguard.cli.targets import Targets, ports_of, prefixes
 from xdpguard.errors import UsageError
-from xdpguard.policy.target import parse_duration
+from xdpguard.policy.duration import parse_life
+from xdpguard.policy.origins import is_foreign
 
 if TYPE_CHECKING:
     from xdpguard.store.database import Store
 
 _Ports = Annotated[
     list[str] | None,
-    typer.Option("--port", metavar="PORT[/tcp|/udp]", help="A destination port instead of a source; may be repeated."),
+    typer.Option(
+        "--port",
+        metavar="PORT",
+        help="A destination port instead of a source: 8080/tcp, 53, 80-90, ssh; may be repeated.",
+    ),
 ]
 _Life = Annotated[
-    str | None, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 2h, 7d. Default: forever.")
+    str | None, typer.Option("--for", metavar="TIME", help="How long: 90s, 10m, 1h30m, 7d, permanent (the default).")
 ]
 _Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the rule.")]
 _Replace = Annotated[bool, typer.Option("--replace", help="If the rule exists, shorten it or change its reason.")]
@@ -33,7 +38,8 @@ _BLOCK_EXAMPLES = """
 Examples:
   xdpguard block 198.51.100.7 --for 10m --reason "ssh brute force"
   xdpguard block 203.0.113.0/24 2001:db8::/32
-  xdpguard block --port 8080/tcp --port 53/udp
+  xdpguard block 198.51.100.1-198.51.100.9       a range becomes the prefixes that make it up
+  xdpguard block --port 8080/tcp --port 53/udp   or 80,443 or 8000-8010 or tcp/80 or ssh
   xdpguard block - < addresses.txt     one per line, # starts a comment
   xdpguard block 198.51.100.7 --for 5m --replace    end it sooner than was said before
   xdpguard block 198.51.100.0/24 --shadow --for 1d
@@ -60,7 +66,17 @@ _UNBLOCK_EXAMPLES = """
 Examples:
   xdpguard unblock 198.51.100.7
   xdpguard unblock --port 8080/tcp
+  xdpguard unblock --match 203.0.113.0/24        the blocks inside it; asks first
+  xdpguard unblock --match scan --yes            those with "scan" in the reason, without asking
+  xdpguard unblock --origin guard --yes          the guard's bans
   xdpguard rules --kind block --json | jq -r '.[].target' | xdpguard unblock -
+"""
+
+_DISALLOW_EXAMPLES = """
+\b
+Examples:
+  xdpguard disallow 192.0.2.10
+  xdpguard disallow 192.0.2.0/24 --confirm 60s    undone in a minute, unless xdpguard confirm follows
 """
 
 
@@ -69,7 +85,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_BLOCK_EXAMPLES)(block)
     app.command(epilog=_UNBLOCK_EXAMPLES)(unblock)
     app.command(epilog=_ALLOW_EXAMPLES)(allow)
-    app.command()(disallow)
+    app.command(epilog=_DISALLOW_EXAMPLES)(disallow)
 
 
 def block(
@@ -95,7 +111,7 @@ def block(
         return
     if origin:
         foreign.check_alone(origin, {"--port": ports, "--replace": replace, "--force": force, "--confirm": confirm})
-        foreign.block(context, origin, prefixes(targets), life, reason, shadow)
+        foreign.block(context, origin, prefixes(targets, names=False), life, reason, shadow)
         return
     if shadow and (ports or force):
         what = "--port" if ports else "--force"
@@ -104,13 +120,13 @@ def block(
         closed = ports_of(ports, targets)
 
         def check_ports(store: Store) -> None:
-            safety.check_ports(store, closed, None if life is None else parse_duration(life))
+            safety.check_ports(store, closed, parse_life(life))
 
         rules = Wanted("port", closed, life, reason, replace, confirm)
         changing.add(context, rules, None if force else check_ports, force)
         return
     wanted = prefixes(targets)
-    seconds = None if life is None else parse_duration(life)
+    seconds = parse_life(life)
     if shadow:
         changing.add_shadow(context, Wanted("block", wanted, life, reason, replace, confirm))
         return
@@ -129,29 +145,42 @@ def unblock(
     shadow: Annotated[bool, typer.Option("--shadow", help="Remove shadow rules only; blocks stay.")] = False,
     confirm: undoing.Confirm = "",
     origin: foreign.Origin = "",
-    everything: Annotated[bool, typer.Option("--all", help="With --origin: all that it blocks.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All blocks, closed ports and shadow rules; with --origin, of that one.")
+    ] = False,
+    match: Annotated[
+        str,
+        typer.Option("--match", metavar="TEXT|PREFIX", help="As `rules --match` shows.", callback=places.given),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --all, --match or --origin: do not ask.")] = False,
     fleet: fleet_entries.OnFleet = False,
 ) -> None:
     """Remove block rules, closed ports and shadow rules."""
-    if everything and (not origin or targets):
-        raise UsageError("--all is for --origin, without targets", "give --origin NAME --all, or name what to unblock")
+    many = everything or bool(match) or (bool(origin) and not targets)
+    if many and (targets or ports or fleet):
+        given = "--port" if ports else "--fleet" if fleet else "targets"
+        raise UsageError(f"--all, --match and {given} cannot be combined", "give one of them")
+    # What a program decides it may also take back, without being asked.
+    if many and not (everything and origin and is_foreign(origin) and not match):
+        unblocking.unblock(context, unblocking.Which(match, origin, shadow), yes, confirm)
+        return
     if fleet:
         fleet_entries.check_alone({"--port": ports, "--shadow": shadow, "--confirm": confirm, "--origin": origin})
-        fleet_entries.take_back(context, "block", prefixes(targets))
+        fleet_entries.take_back(context, "block", prefixes(targets, "unblock"))
         return
     if origin:
         foreign.check_alone(origin, {"--port": ports, "--shadow": shadow, "--confirm": confirm})
         if everything:
             foreign.unblock_all(context, origin)
             return
-        foreign.unblock(context, origin, prefixes(targets))
+        foreign.unblock(context, origin, prefixes(targets, "unblock", names=False))
         return
     if shadow and ports:
         raise UsageError("--shadow and --port cannot be combined", "shadow rules are for sources")
     if ports:
         changing.remove(context, "port", ports_of(ports, targets), None, confirm)
     else:
-        changing.unblock(context, prefixes(targets), shadow, confirm)
+        changing.unblock(context, prefixes(targets, "unblock"), shadow, confirm)
 
 
 def allow(
@@ -169,13 +198,13 @@ def allow(
 
     if fleet:
         fleet_entries.check_alone({"--replace": replace, "--force": force, "--confirm": confirm})
-        fleet_entries.add(context, "allow", prefixes(targets), life, reason)
+        fleet_entries.add(context, "allow", prefixes(targets, "allow"), life, reason)
         return
-    wanted = prefixes(targets)
+    wanted = prefixes(targets, "allow")
 
     def check_allow(store: Store) -> None:
         # Without --replace, an end that is given shortens nothing.
-        safety.check_allow(store, wanted, parse_duration(life) if life is not None and replace else None)
+        safety.check_allow(store, wanted, parse_life(life) if replace else None)
 
     rules = Wanted("allow", wanted, life, reason, replace, confirm)
     changing.add(context, rules, None if force else check_allow)
@@ -193,9 +222,9 @@ def disallow(
 
     if fleet:
         fleet_entries.check_alone({"--force": force, "--confirm": confirm})
-        fleet_entries.take_back(context, "allow", prefixes(targets))
+        fleet_entries.take_back(context, "allow", prefixes(targets, "disallow"))
         return
-    wanted = prefixes(targets)
+    wanted = prefixes(targets, "disallow")
     check = None if force else lambda store: safety.check_disallow(store, wanted)
     changing.remove(context, "allow", wanted, check, confirm)
     if force:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import files
+from xdpguard.cli import places
 from xdpguard.cli.session import Options, controller, options, pins, ruleset
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import require_privileges
@@ -33,7 +34,7 @@ _EXAMPLES = """
 \b
 Examples:
   xdpguard top                       the live screen; ? shows the keys, q quits
-  xdpguard top --interval 0.5
+  xdpguard top --interface eth1      begin with one interface, not all together
   xdpguard top --once                one frame as text, for a log or an e-mail
   COLUMNS=120 LINES=40 xdpguard top --screenshot top.svg --updates 60
 \b
@@ -48,6 +49,13 @@ def register(app: typer.Typer) -> None:
 
 def top(
     context: typer.Context,
+    interface: Annotated[
+        str,
+        typer.Option(
+            "--interface", "-i", metavar="IFACE", help="Begin with this interface; the key i shows the others."
+        ),
+    ] = "",
+    netns: places.Netns = None,
     interval: Annotated[float, typer.Option("--interval", metavar="SECONDS", help="How often to read.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one frame as text and exit.")] = False,
     screenshot: Annotated[
@@ -70,10 +78,30 @@ def top(
     require_privileges()
     if not once and screenshot is None and not _terminal():
         raise UsageError("top needs a terminal", "use --once for one frame, or stats --watch 1 for repeated output")
-    _run(options(context), interval, once, screenshot, updates)
+    chosen = options(context)
+    place = _place(chosen, interface, netns) if interface or netns is not None else None
+    _run(chosen, place, interval, once, screenshot, updates)
 
 
-def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, updates: int) -> None:
+def _place(chosen: Options, interface: str, netns: str | None) -> tuple[str, str]:
+    """Return the attached interface that the options mean."""
+    from xdpguard.cli.wanted import wanted
+
+    found = wanted(chosen, None, interface, netns).places
+    if len(found) > 1:
+        names = ", ".join(places.key(*it) for it in found)
+        raise UsageError(f"several interfaces match: {names}", "name one with --interface and --netns")
+    return found[0]
+
+
+def _run(
+    chosen: Options,
+    place: tuple[str, str] | None,
+    interval: float,
+    once: bool,
+    screenshot: Path | None,
+    updates: int,
+) -> None:
     from xdpguard.tui.draw import ASCII, UNICODE
     from xdpguard.tui.reading import Reader
     from xdpguard.tui.view import View
@@ -82,10 +110,11 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
     read = Reader(pins(chosen), chosen.instance.store, reading)
     # A fault that prevents reading altogether is reported here, as by any other command.
     first = read()
-    view = View(chosen.instance.name, interval, UNICODE if _unicode() or screenshot else ASCII)
+    view = View(chosen.instance.name, interval, UNICODE if _unicode() or screenshot else ASCII, place=place)
     if once:
         _print(view, [lambda: first, read])
         return
+    from xdpguard.tcp.proof import is_connected
     from xdpguard.tui.app import Top
     from xdpguard.tui.board import colourless
 
@@ -95,7 +124,7 @@ def _run(chosen: Options, interval: float, once: bool, screenshot: Path | None, 
     def opened(on_wait: Callable[[str], None]) -> AbstractContextManager[Ruleset]:
         return ruleset(chosen, on_wait=on_wait, on_undone=on_wait)
 
-    app = Top(view, read, opened)
+    app = Top(view, read, opened, is_connected)
     if screenshot is not None:
         app.shoot(updates)
     columns, lines = shutil.get_terminal_size()

@@ -18,7 +18,7 @@ LONGEST = 86_400  # seconds
 
 def seconds(text: str) -> int:
     """Parse the time of ``--confirm``; return seconds. Raise UsageError if it is not a time, or longer than a day."""
-    from xdpguard.policy.target import parse_duration
+    from xdpguard.policy.duration import parse_duration
 
     found = parse_duration(text)
     if found > LONGEST:

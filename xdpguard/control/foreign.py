@@ -15,6 +15,7 @@ from xdpguard.control import needs
 from xdpguard.control.entries import Entries
 from xdpguard.control.foreign_filters import ForeignFilters
 from xdpguard.control.ruleset import Ruleset
+from xdpguard.dataplane.sys.abi import SHADOW_RULES
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.foreign import Entry, ForeignLimits, Judge, Refused, check_origin, plain
@@ -106,6 +107,9 @@ class Foreign:
             ((it.address, it.words) for it in needed),
         )
         its = _Sorted(self.origin, judge, wanted, self._now())
+        if whole:
+            origins.forget_unwanted(self._store, self._rules.mode, self.origin, set(its.keys))
+            origins.forget_unwanted(self._store, self._others.mode, self.origin, ())
         keys, names = (None, None) if whole else (its.keys, its.names)
         held, moved = (
             origins.parts_of(self._store, entries.mode, self.origin, keys) for entries in (self._rules, self._others)
@@ -156,8 +160,9 @@ class Foreign:
             # A target that others hold as well needs no more room, and frees none.
             fresh = [key for key in fresh if key not in stored]
             room += sum(1 for key in held if key not in its.rules and stored[key].origins == [self.origin])
-            words = "shadow rules" if self.limits.mode == "shadow" else "rules"
-            its.refuse_those(fresh[int(room) :], f"the tables have no room for more {words}")
+            shadow = f"there is room for {SHADOW_RULES:,} shadow rules"
+            why = shadow if self.limits.mode == "shadow" else "the tables have no room for more rules"
+            its.refuse_those(fresh[int(room) :], why)
 
     def _leave(self, entries: Entries, gone: Collection[Key]) -> None:
         """Remove what the origin wants of rules, within a change."""

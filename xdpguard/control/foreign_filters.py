@@ -44,7 +44,8 @@ class ForeignFilters:
         rest = {} if asked is None else {name: it for name, it in mine.items() if name not in asked}
         if not wanted and len(rest) == len(mine):
             return None, []
-        new = {name: it._replace(mode=self._mode) for name, it in wanted.items()}
+        # In shadow mode all only count; otherwise those that were meant to.
+        new = wanted if self._mode == "enforce" else {name: it._replace(mode="shadow") for name, it in wanted.items()}
         # In a put those that are there keep their places.
         order = dict.fromkeys([*(() if asked is None else mine), *new])
 

@@ -7,7 +7,7 @@ Every change of rules has this image; what looks around an interface is imported
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -42,24 +42,35 @@ def keys() -> list[str]:
 
 
 def parse(words: Iterable[str]) -> dict[str, Any]:
-    """Parse ``key=value`` words; lists are separated by commas. The value is None for ``default``.
+    """Parse ``key=value`` words, or ``key value``; lists are separated by commas. The value is None for ``default``.
 
     Raises UsageError naming the key and what is allowed.
     """
     found: dict[str, Any] = {}
-    for word in words:
+    for word in _joined(words):
         key, equals, text = word.partition("=")
         if not equals or key not in keys():
-            what = f"unknown key {key!r}" if equals else f"not KEY=VALUE: {word!r}"
+            what = f"unknown key {key!r}" if equals or key not in keys() else f"{key} has no value"
             raise UsageError(what, f"allowed: {', '.join(keys())}")
         found[key] = None if text == DEFAULT else _value(key, text)
     return found
 
 
+def _joined(words: Iterable[str]) -> Iterator[str]:
+    """Yield ``key=value`` for ``key value`` and ``key = value`` as well; other words as they are."""
+    left = [it for word in words for it in ([word] if word != "=" else [])]
+    while left:
+        word = left.pop(0)
+        key = word.removesuffix("=")
+        if key in keys() and left:
+            word = f"{key}={left.pop(0).removeprefix('=')}"
+        yield word
+
+
 def _value(key: str, text: str) -> Any:
     import msgspec
 
-    from xdpguard.policy.load import guard_faults
+    from xdpguard.policy.guard_values import guard_faults
     from xdpguard.policy.model import Guard
 
     value: Any = [part for part in text.split(",") if part] if key in _LISTS else text

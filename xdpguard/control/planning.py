@@ -26,7 +26,8 @@ from xdpguard.net.netns import place_of
 from xdpguard.policy.filter import Filter
 from xdpguard.policy.model import RULES, Guard, Policy
 from xdpguard.policy.rule import CONFIG, NewRule
-from xdpguard.policy.target import parse_ports, parse_prefix
+from xdpguard.policy.sources import parse_sources
+from xdpguard.policy.target import parse_ports
 from xdpguard.store.attachments import Attachment
 
 
@@ -159,9 +160,9 @@ def config_rules(policy: Policy) -> Iterable[NewRule]:
     """Yield the rules of a configuration."""
     now = time.time()
     for text in policy.rules.allow:
-        yield NewRule("allow", parse_prefix(text)[0], "", CONFIG, now, None)
+        yield from (NewRule("allow", it, "", CONFIG, now, None) for it, _ in parse_sources(text))
     for text in policy.rules.block:
-        yield NewRule("block", parse_prefix(text)[0], "", CONFIG, now, None)
+        yield from (NewRule("block", it, "", CONFIG, now, None) for it, _ in parse_sources(text))
     for text in policy.rules.ports:
         for port in parse_ports(text):
             yield NewRule("port", port, "", CONFIG, now, None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from xdpguard.errors import UsageError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Source(NamedTuple):
     """A list that was read and sorted."""
 
-    file: str  # absolute path; empty for standard input
+    file: str  # absolute path, or URL; empty for standard input
     stamp: str
     parsed: Parsed
     entries: AddressSet
@@ -41,16 +41,17 @@ def read_source(
 
 def read_stream(
     label: str,
-    stream: BinaryIO,
+    stream: IO[bytes],
     strict: bool = False,
     on_step: Callable[[str], None] = lambda step: None,
     request: Request | None = None,
+    origin: str = "",
 ) -> Source:
-    """Read a list from a stream, as requested. Raise UsageError if it is not one."""
+    """Read a list from a stream, as requested. Raise UsageError if it is not one. ``origin``: the URL it came from."""
     from xdpguard.lists.formats import read
 
     on_step(f"reading {label}")
-    return _sorted_out("", "", read(label, stream, request), strict, on_step)
+    return _sorted_out(origin, "", read(label, stream, request), strict, on_step)
 
 
 def _sorted_out(file: str, mark: str, parsed: Parsed, strict: bool, on_step: Callable[[str], None]) -> Source:

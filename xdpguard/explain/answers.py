@@ -203,6 +203,30 @@ class EndedEntry(Struct, frozen=True, kw_only=True):
     ended: int
 
 
+class Range(Struct, frozen=True, kw_only=True):
+    """What is known about a prefix. ``allow``, ``block``, ``shadow``: rules for all of it; ``inside``: the first rules
+    for part of it, of ``inside_total``; ``lists``: those with an entry for all or part of it, which ``holds`` names.
+    """
+
+    prefix: str
+    allow: list[Rule]
+    block: list[Rule]
+    shadow: list[ShadowRule]
+    inside: list[Rule]
+    inside_total: int
+    lists: list[NamedList]
+    attached: bool
+
+
+class Port(Struct, frozen=True, kw_only=True):
+    """What is known about a port; ``closed``: the rule that closes it; ``filters``: those that name it."""
+
+    port: str
+    closed: Rule | None
+    filters: list[Filter]
+    attached: bool
+
+
 class Address(Struct, frozen=True, kw_only=True):
     """Everything that is known about an address. ``allows_everybody``: notes on rules that let in it and all others."""
 

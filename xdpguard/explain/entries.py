@@ -26,8 +26,9 @@ from xdpguard.explain.answers import (
 )
 from xdpguard.explain.answers import Rule as RuleAnswer
 from xdpguard.policy.hits import NO_SPLIT
+from xdpguard.policy.matching.model import Field, Match
 from xdpguard.policy.rule import Rule
-from xdpguard.policy.target import Kind, Prefix
+from xdpguard.policy.target import PROTOCOL_NUMBERS, Kind, Port, Prefix
 
 
 def _rule_fields(found: RuleHits) -> dict[str, Any]:
@@ -83,6 +84,28 @@ class Entries:
     def covering(self, kind: Kind, address: Prefix) -> list[RuleAnswer]:
         """Return the rules of a kind, in force, that contain an address, by longest prefix: the first one decides."""
         return self._answers(self._store.covering(kind, address, time.time()))
+
+    def shadow_rules(self, prefix: Prefix) -> list[ShadowRule]:
+        """Return the shadow rules that contain all of a prefix."""
+        return self._shadow_answers(self._store.covering("block", prefix, time.time(), "shadow"))
+
+    def inside(self, prefix: Prefix) -> list[Rule]:
+        """Return the rules in force for part of a prefix."""
+        held = [it for kind in ("allow", "block") for it in self._store.rules(kind) if it.alive(time.time())]
+        return [it for it in held if isinstance(it.target, Prefix) and it.target != prefix and prefix.covers(it.target)]
+
+    def answers(self, rules: list[Rule]) -> list[RuleAnswer]:
+        """Return enforced rules with their hits."""
+        return self._answers(rules)
+
+    def closing(self, port: Port) -> RuleAnswer | None:
+        """Return the rule in force that closes a port."""
+        rule = self._store.find("port", [port]).get(port)
+        return self._answers([rule])[0] if rule and rule.alive(time.time()) else None
+
+    def naming(self, port: Port) -> list[Filter | UnknownFilter]:
+        """Return the filters that test for a destination port and match this one, in their order."""
+        return [self.filter_of(it.slot) for it in self._filters.alive() if _names(it.match, port)]
 
     def of_slot(self, slot: int, source: Prefix | None) -> RuleAnswer | UnknownRule:
         """Return the rule whose hits are counted in a slot; ``source``: an address it contains, if it has any."""
@@ -158,6 +181,15 @@ class Entries:
     def _shadow_answers(self, rules: list[Rule]) -> list[ShadowRule]:
         found = self._shadow_rules.hits.of(rules)
         return [ShadowRule(**_rule_fields(it), **split_fields(it.split or NO_SPLIT)) for it in found]
+
+
+def _names(match: Match, port: Port) -> bool:
+    """Return whether a match has a test of the destination port, and this one passes it and that of the protocol."""
+    wanted = {Field.DPORT: port.number, Field.PROTOCOL: PROTOCOL_NUMBERS[port.protocol]}
+    tests = [it for it in match.tests if it.field in wanted]
+    return any(it.field is Field.DPORT for it in tests) and all(
+        any(first <= wanted[it.field] <= last for first, last in it.ranges) for it in tests
+    )
 
 
 def _containing(lists: Lists, address: Prefix) -> list[tuple[ListHits, Held]]:

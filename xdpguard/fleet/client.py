@@ -6,13 +6,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.fleet.closing import close
 from xdpguard.fleet.credentials import login_options, tls_options
-from xdpguard.fleet.keys import BUCKET, HOSTS, LIVE
+from xdpguard.fleet.keys import BUCKET, HOSTS, LARGEST_PART, LISTS, LIVE, SNAPSHOT
+from xdpguard.fleet.reading import BATCH, PENDING, Place, change, pulled
 from xdpguard.fleet.state import Message
 
 if TYPE_CHECKING:
@@ -22,31 +25,26 @@ if TYPE_CHECKING:
 
     from xdpguard.policy.fleet import Fleet
 
-_WAIT = 5.0  # seconds for an answer of the server
-_BATCH = 5000  # messages that are asked for at a time
+_WAIT = 5.0  # seconds for a connection
+_ANSWER = 15.0  # seconds for an answer of the server, of which a thousand hosts may ask something at once
 _AT_ONCE = 256  # keys that are published without waiting for each
 _PING = 10  # seconds; a server that misses two is gone
-_PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
 
 
 class Unreachable(XdpguardError):
     """The fleet's server does not answer, or refuses this host."""
 
 
-class Place(NamedTuple):
-    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number."""
-
-    stream: str
-    last: int
-
-
 class Connection:
-    """An open connection; see `connected`."""
+    """An open connection; see `connected`. ``js``: the library's; ``missing``: what it raises for what is not there."""
 
     def __init__(self, client: Client, refusals: list[str]) -> None:
+        from nats.js.errors import NotFoundError
+
+        self.missing: type[Exception] = NotFoundError
         self._client = client
         self._refusals = refusals
-        self._js: JetStreamContext = client.jetstream(timeout=_WAIT)
+        self.js: JetStreamContext = client.jetstream(timeout=_ANSWER)
 
     @property
     def server(self) -> str:
@@ -55,19 +53,24 @@ class Connection:
 
     async def publish(self, bucket: str, key: str, data: bytes | None) -> int:
         """Put a key, or delete it; return the number that the server gave the change."""
-        before = len(self._refusals)
         headers = {"KV-Operation": "DEL"} if data is None else None
-        sent = asyncio.ensure_future(self._js.publish(f"$KV.{bucket}.{key}", data or b"", _WAIT, headers=headers))
+        subject = f"$KV.{bucket}.{key}"
+        done = await self.permitted(self.js.publish(subject, data or b"", _ANSWER, headers=headers), subject, key)
+        return int(done.seq)
+
+    async def permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
+        """Publish. Raise Unreachable as soon as the server refuses a subject that contains this."""
+        before, sent = len(self._refusals), asyncio.ensure_future(work)
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
-            subject = f"$KV.{bucket}.{key}".lower()  # as the library gives the server's words
-            if any(subject in it.lower() for it in self._refusals[before:]) and not sent.done():
+            refused = (it.lower() for it in self._refusals[before:])  # the library gives the server's words so
+            if any(subject.lower() in it for it in refused) and not sent.done():
                 sent.cancel()
                 raise Unreachable(
-                    f"the fleet's server does not let this host publish {key}",
+                    f"the fleet's server does not let this host publish {what}",
                     "a host publishes under its own name only; an operator's credentials may do more",
                 )
-        return (await sent).seq
+        return await sent
 
     async def publish_all(self, bucket: str, rows: Mapping[str, bytes | None]) -> None:
         """Put or delete many keys."""
@@ -87,70 +90,90 @@ class Connection:
                 data = None if deleted else message.data
                 heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
 
-        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
-        await self._client.flush(round(_WAIT))
+        await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=PENDING)
+        await self._client.flush(round(_ANSWER))
 
     async def place(self, bucket: str = BUCKET) -> Place:
         """Return where the bucket is."""
-        info = await self._js.stream_info(f"KV_{bucket}")
+        info = await self.js.stream_info(f"KV_{bucket}")
         made = info.created.astimezone(datetime.UTC).isoformat() if info.created else ""
         return Place(made, info.state.last_seq)
 
     async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
-        """Return the last change of each key, deletions as well; ``after``: only those with a greater number."""
+        """Return the last change of each key, deletions as well; ``after``: only those with a greater number.
+
+        Raise TimeoutError if messages go all the time while it reads: it must have as many as the server says.
+        """
+        found = await self.stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)
+        return [change(it, bucket) for it in found]
+
+    async def stored(
+        self, stream: str, subject: str, after: int = 0, most: int = sys.maxsize, batch: int = BATCH
+    ) -> list[Msg]:
+        """Return messages of a stream, ``most`` of them, as the library has them; the rest as of `read`."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-        stream = f"KV_{bucket}"
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.ALL,
             opt_start_seq=after + 1 if after else None,
-            filter_subject=f"$KV.{bucket}.{keys}",
+            filter_subject=subject,
             ack_policy=AckPolicy.NONE,
             inactive_threshold=30.0,
             mem_storage=True,
         )
-        info = await self._js.add_consumer(stream, config)
+        for _ in range(3):
+            info = await self.js.add_consumer(stream, config)
+            asked = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}"
+            count = min(info.num_pending or 0, most)
+            try:
+                found = await pulled(self._client, asked, count, batch)
+            finally:
+                await self.js.delete_consumer(stream, info.name)
+            if len(found) >= count:
+                return found
+        raise TimeoutError
+
+    async def value(self, bucket: str, key: str, newest: bool = True) -> bytes | None:
+        """Return a key's value, None if there is none or no such bucket.
+
+        ``newest``: as the leader of a cluster has it; else as any server has it, which is faster.
+        """
+        from nats.js.errors import NotFoundError
+
         try:
-            return await self._pulled(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", bucket, info.num_pending or 0)
-        finally:
-            await self._js.delete_consumer(stream, info.name)
+            return (await self.js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)).data
+        except NotFoundError:
+            return None
 
-    async def _pulled(self, asked: str, bucket: str, count: int) -> list[Message]:
-        """Ask for so many messages, a batch at a time: some ten times faster than the library's own fetch."""
-        found: list[Message] = []
-        came = asyncio.Event()
+    async def forget(self, sequence: int) -> None:
+        """Remove one message of the entries' bucket. A purge makes nats-server 2.9 skip messages for who is reading."""
+        from nats.js.errors import APIError
 
-        async def took(message: Msg) -> None:
-            if not (message.headers or {}).get("Status"):  # else the server says that there is no more
-                found.append(_stored(message, bucket))
-            came.set()
-
-        inbox = self._client.new_inbox()
-        source = await self._client.subscribe(inbox, cb=took, pending_msgs_limit=-1, pending_bytes_limit=_PENDING)
-        goal = 0
-        while len(found) < count:
-            came.clear()  # before asking: what comes while it asks is not to be waited for
-            if len(found) >= goal:
-                goal = min(count, len(found) + _BATCH)
-                await self._client.publish(asked, b'{"batch":%d}' % (goal - len(found)), reply=inbox)
-            await asyncio.wait_for(came.wait(), _WAIT)
-        await source.unsubscribe()
-        return found
+        with contextlib.suppress(APIError):
+            await self.js.delete_msg(f"KV_{BUCKET}", sequence)
 
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
-        from nats.js.api import KeyValueConfig, RePublish
+        from nats.js.api import DiscardPolicy, RePublish
         from nats.js.errors import NotFoundError
 
-        again = RePublish(src=f"$KV.{BUCKET}.>", dest=f"{LIVE}.>")
-        for config in (
-            KeyValueConfig(BUCKET, republish=again, max_value_size=8192, replicas=replicas),
-            KeyValueConfig(HOSTS, max_value_size=65536, replicas=replicas),
-        ):
+        buckets = ((BUCKET, 8192), (HOSTS, 65_536), (SNAPSHOT, LARGEST_PART))
+        streams = [(f"KV_{it}", [f"$KV.{it}.>"], 1, largest) for it, largest in buckets]
+        for name, keys, each, largest in (*streams, (f"OBJ_{LISTS}", [f"$O.{LISTS}.C.>", f"$O.{LISTS}.M.>"], -1, -1)):
             try:
-                await self._js.stream_info(f"KV_{config.bucket}")
+                await self.js.stream_info(name)
             except NotFoundError:
-                await self._js.create_key_value(config)
+                await self.js.add_stream(
+                    name=name,
+                    subjects=keys,
+                    max_msgs_per_subject=each,
+                    max_msg_size=largest,
+                    discard=DiscardPolicy.NEW,
+                    num_replicas=replicas,
+                    allow_rollup_hdrs=True,
+                    allow_direct=name in (f"KV_{SNAPSHOT}", f"OBJ_{LISTS}"),
+                    republish=RePublish(src=keys[0], dest=f"{LIVE}.>") if name == f"KV_{BUCKET}" else None,
+                )
 
 
 @asynccontextmanager
@@ -199,17 +222,6 @@ async def connected(
             await close(client)
 
 
-async def close(client: Client) -> None:
-    """Close a connection, also one that failed on its way, of which the library leaves the socket open."""
-    transport: Any = client._transport
-    with contextlib.suppress(TimeoutError):  # it waits for ever after a handshake of TLS that failed
-        await asyncio.wait_for(client.close(), 1)
-    if transport is not None:
-        with contextlib.suppress(Exception, asyncio.CancelledError):  # the library itself cancels what is waited for
-            transport.close()
-            await asyncio.wait_for(transport.wait_closed(), 1)
-
-
 @asynccontextmanager
 async def _explained(settings: Fleet) -> AsyncIterator[None]:
     import nats.errors
@@ -234,15 +246,3 @@ def run(settings: Fleet, work: Callable[[Connection], Awaitable[Any]]) -> Any:
             return await work(connection)
 
     return asyncio.run(once())
-
-
-def _stored(message: Msg, bucket: str) -> Message:
-    """Convert a message of a stream, whose number is in its subject for an answer.
-
-    That is $JS.ACK.STREAM.CONSUMER.N.NUMBER..., in newer servers with a domain and an account before the stream.
-    """
-    headers = message.headers or {}
-    deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
-    parts = message.reply.split(".")
-    number = int(parts[5 if len(parts) == 9 else 7])
-    return Message(number, message.subject.removeprefix(f"$KV.{bucket}."), None if deleted else message.data)

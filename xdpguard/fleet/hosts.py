@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 import msgspec
 
+from xdpguard.dataplane.sys import abi
 from xdpguard.store import fleet as stored
 from xdpguard.store.database import Store
 
+_OTHER, _FASTEST = "other", 1e10  # reasons of other versions; packets a second that no host exceeds
 SILENT = 150.0  # seconds without a word after which a host counts as silent; each publishes once a minute
 _LARGEST = 8192  # bytes of a state
 _FOLLOWING = 3e11  # Unix time, seconds: beyond any calendar
@@ -19,7 +24,8 @@ class HostState(msgspec.Struct, frozen=True):
     ``entries``: keys in the bucket; ``wanted``: targets; ``held``: rules and filters of the fleet that are in force
     there; ``refused``: those it may not put in force; ``broken``: keys with a value that is none; ``keeping``:
     it keeps what it had, because the server lost its data; ``floods``: interfaces with a flood now; ``bans``: of its
-    guard; ``at``: Unix time.
+    guard; ``lists``: of the fleet, in force there, each with the first 8 digits of its digest; ``drops``: packets a
+    second by reason; ``sources``: that it knows to be blocked by anybody; ``at``: Unix time.
     """
 
     v: int = 1
@@ -34,17 +40,58 @@ class HostState(msgspec.Struct, frozen=True):
     keeping: bool = False
     floods: tuple[str, ...] = ()
     bans: int = 0
+    lists: dict[str, str] = {}
+    drops: dict[str, float] = {}
+    sources: int = 0
     at: float = 0.0
 
 
+class Totals(msgspec.Struct, frozen=True):
+    """All hosts together. ``silent`` ones count as hosts and in nothing else; ``flooded``: hosts with a flood now, and
+    ``floods``: interfaces with one; ``drops``: packets a second by reason; ``bans``: of all guards, a source once for
+    each; ``sources``: that anybody blocks for the fleet, each once.
+    """
+
+    hosts: int
+    silent: int
+    flooded: int
+    floods: int
+    drops: dict[str, float]
+    bans: int
+    sources: int
+
+
+def totals(states: Iterable[HostState], now: float) -> Totals:
+    """Sum up what hosts published. ``now``: Unix time."""
+    every = list(states)
+    heard = [it for it in every if now - it.at <= SILENT]
+    drops: dict[str, float] = defaultdict(float)
+    known = {it.name for it in abi.reasons()}
+    for it in heard:
+        for reason, rate in it.drops.items():
+            drops[reason if reason in known else _OTHER] += min(max(rate, 0.0), _FASTEST)
+    return Totals(
+        len(every),
+        len(every) - len(heard),
+        sum(bool(it.floods) for it in heard),
+        sum(len(it.floods) for it in heard),
+        {reason: round(rate, 1) for reason, rate in sorted(drops.items(), key=lambda it: -it[1])},
+        sum(it.bans for it in heard),
+        max((it.sources for it in heard), default=0),
+    )
+
+
 class Standing(msgspec.Struct, frozen=True):
-    """How `run` found the fleet last. ``failed``: why the server could not be used; ``heard``: Unix time, 0: never."""
+    """How `run` found the fleet last. ``failed``: why the server could not be used; ``heard``: Unix time, 0: never;
+    ``lists``: those that are refused here, each with why.
+    """
 
     connected: bool = False
     failed: str = ""
     gaps: int = 0
     heard: float = 0.0
     state: HostState = HostState()
+    lists: dict[str, str] = {}
 
 
 def decode(data: bytes) -> HostState | None:

@@ -12,19 +12,22 @@ from typing import Literal, NamedTuple
 from xdpguard.policy.fleet import HOST
 from xdpguard.policy.target import MAPPED, Prefix
 
-FleetKind = Literal["block", "allow", "filter"]
-KINDS: tuple[FleetKind, ...] = ("block", "allow", "filter")
+FleetKind = Literal["block", "allow", "filter", "list"]
+KINDS: tuple[FleetKind, ...] = ("block", "allow", "filter", "list")
 BUCKET, HOSTS = "xdpguard", "xdpguard-hosts"  # of entries, and of how each host stands
+LISTS = "xdpguard-lists"  # the object store of what lists hold
+SNAPSHOT = "xdpguard-snapshot"  # of all entries at once, in parts; see snapshot.py
+LARGEST_PART = 128 << 10  # bytes of a part: a thousand hosts that read one each are 128 MB for the server
 LIVE = "xdpguard.live"  # subjects under which the server publishes each change of the entries again
 SETTLED = "operator.settled.stream"  # the key that names the stream which hosts are to follow exactly
 OPERATOR = "operator"  # the publisher of entries that belong to no host
 
 _PREFIX = re.compile(r"([46])-([0-9a-f]{8}|[0-9a-f]{32})-([0-9]{1,3})")
-_FILTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a dot would begin another part of the subject
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a dot would begin another part of the subject
 
 
 class Key(NamedTuple):
-    """The name of one entry: its publisher, its kind, and its prefix or the name of the filter."""
+    """The name of one entry: its publisher, its kind, and its prefix or the name of the filter or list."""
 
     host: str
     kind: FleetKind
@@ -49,14 +52,16 @@ def parse_key(text: str) -> Key:
         raise ValueError("its publisher is not a host's name")
     for known in KINDS:
         if kind == known:
+            if known == "list" and host != OPERATOR:
+                raise ValueError("lists are published by the operator only")
             return Key(host, known, _target(known, target))
-    raise ValueError("its kind is none of block, allow and filter")
+    raise ValueError("its kind is none of block, allow, filter and list")
 
 
 def _target(kind: FleetKind, text: str) -> Prefix | str:
-    if kind == "filter":
-        if not _FILTER.fullmatch(text):
-            raise ValueError("it is not a filter's name")
+    if kind in ("filter", "list"):
+        if not _NAME.fullmatch(text):
+            raise ValueError(f"it is not a {kind}'s name")
         return text
     match = _PREFIX.fullmatch(text)
     if not match or len(match[2]) != (8 if match[1] == "4" else 32) or int(match[3]) > len(match[2]) * 4:

@@ -16,11 +16,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection
-from typing import NamedTuple
 
 from xdpguard.errors import XdpguardError
+from xdpguard.fleet import objects, snapshot
+from xdpguard.fleet.batch import Batch, Sending
 from xdpguard.fleet.client import Connection, Unreachable, connected
-from xdpguard.fleet.keys import BUCKET
+from xdpguard.fleet.keeper import keeping
+from xdpguard.fleet.keys import BUCKET, HOSTS
+from xdpguard.fleet.message import FleetList
 from xdpguard.fleet.state import Message
 from xdpguard.policy.fleet import Fleet
 from xdpguard.policy.target import Prefix, parse_prefix
@@ -30,28 +33,6 @@ _SPREAD = 1.0  # seconds over which hosts spread after a lost connection
 _LONGEST = 30.0  # seconds between two attempts to connect
 
 
-class Sending(NamedTuple):
-    """Something to publish: ``data`` is None to delete the key."""
-
-    bucket: str
-    key: str
-    data: bytes | None
-
-
-class Batch(NamedTuple):
-    """What came from the fleet. ``stream``: of a whole snapshot, which stream it is of; else empty.
-
-    ``sent``: what was published; ``failed``: why the server cannot be used, when that changes; ``denied``: what it does
-    not let this host publish.
-    """
-
-    messages: Collection[Message] = ()
-    stream: str = ""
-    sent: Collection[Sending] = ()
-    failed: str = ""
-    denied: str = ""
-
-
 class Link:
     """The connection of one host. All methods are for the daemon's thread; attributes are read by any."""
 
@@ -59,6 +40,7 @@ class Link:
         self.settings = settings
         self.connected = False
         self.gaps = 0  # numbers that were missing
+        self.refused = 0  # snapshots that could not be used
         self.heard = 0.0  # when the last message came, Unix time
         self.addresses: frozenset[Prefix] = frozenset()  # of the server it is connected to
         self._batches: deque[Batch] = deque()
@@ -73,6 +55,7 @@ class Link:
         self._stopping = False
         self._lost = self._missing = False
         self._sending: deque[Sending] = deque()
+        self._fetching = objects.Fetching(lambda found: self._hand(Batch(lists=[found])))
         self._thread = threading.Thread(target=self._main, name="fleet", daemon=True)
         self._thread.start()
 
@@ -94,6 +77,11 @@ class Link:
         """Publish; a batch tells what was. Without a connection nothing is, and nothing is remembered."""
         self._sending.extend(sendings)
         self._poke()
+
+    def fetch(self, its: FleetList, most: int) -> None:
+        """Fetch a list, which has so many entries at most; a batch tells what came of it, however long it takes."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._fetching.add, its, most)
 
     def again(self) -> None:
         """Read a whole snapshot again."""
@@ -124,8 +112,8 @@ class Link:
         while not self._stopping:
             self._lost = self._missing = False
             try:
-                async with connected(self.settings, self._on_lost) as connection:
-                    await self._serve(connection)
+                async with connected(self.settings, self._on_lost) as it, keeping(it, self.settings, self._warn):
+                    await self._serve(it)
                     pause, told = _SPREAD, ""
                 failed = "" if self._stopping else "the connection to the fleet's server was lost"
             except XdpguardError as error:
@@ -157,6 +145,13 @@ class Link:
         await connection.listen(self._heard)
         await self._catch_up(connection)
         self.connected = True
+        fetching = asyncio.ensure_future(self._fetching.run(connection, lambda: self._lost))
+        try:
+            await self._follow(connection)
+        finally:
+            fetching.cancel()
+
+    async def _follow(self, connection: Connection) -> None:
         check = time.monotonic() + random.uniform(_CHECK / 2, _CHECK)
         while not self._stopping and not self._lost:
             self._wake.clear()
@@ -174,6 +169,8 @@ class Link:
 
     async def _check(self, connection: Connection) -> None:
         """Notice a last message that never came, and a stream that was made anew."""
+        if self.settings.totals:
+            self._hand(Batch(hosts=await connection.read(HOSTS)))
         seen = self._last
         place = await connection.place()
         if place.stream != self._stream or place.last > max(seen, self._last):
@@ -181,27 +178,44 @@ class Link:
             self._missing = True
 
     async def _catch_up(self, connection: Connection) -> None:
-        """Read what is new; all, if the stream is another one. What comes meanwhile is taken afterwards."""
+        """Read what is new, or all: if the stream is another one, or deletions may be missing there.
+
+        What comes meanwhile is taken afterwards.
+        """
         place = await connection.place()
         whole = place.stream != self._stream or place.last < self._last or not self._last
-        messages = await connection.read(after=0 if whole else self._last) if place.last > self._last or whole else []
+        messages: list[Message] = []
+        if not whole:
+            messages = await connection.read(after=self._last) if place.last > self._last else []
+            whole = await snapshot.purged(connection) > self._last
+        if whole:
+            messages = await snapshot.read_all(connection, place, self._refuse)
         self._stream, self._last, self._missing = place.stream, place.last, False
         waiting, self._waiting = self._waiting or [], None
         self._hand(Batch(messages, place.stream if whole else ""))
         for message in waiting:
             self._heard(message)
 
+    def _refuse(self, why: str) -> None:
+        self.refused += 1
+        self._warn(why)
+
+    def _warn(self, text: str) -> None:
+        self._hand(Batch(warning=text))
+
     def _heard(self, message: Message) -> None:
         self.heard = time.time()
         if self._waiting is not None:
             self._waiting.append(message)
+            return
+        if message.sequence <= self._last:  # again, or late: what it had put may have been deleted since
             return
         if message.sequence > self._last + 1:
             self.gaps += 1
             self._missing, self._waiting = True, [message]
             self._wake.set()
             return
-        self._last = max(self._last, message.sequence)
+        self._last = message.sequence
         self._hand(Batch([message]))
 
     async def _send(self, connection: Connection) -> None:
@@ -210,7 +224,7 @@ class Link:
             try:
                 await connection.publish(it.bucket, it.key, it.data)
             except Unreachable as error:
-                self._hand(Batch(denied=f"{error}; {error.remedy}"))
+                self._warn(f"{error}; {error.remedy}")
                 continue
             if it.bucket == BUCKET:
                 self._hand(Batch(sent=[it]))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ from xdpguard.policy.target import Prefix
 
 VERSION = 1
 LARGEST = 8192  # bytes of a value
+LARGEST_LIST = 128 << 20  # bytes of an object
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_OBJECT = re.compile(r"[A-Za-z0-9]{1,64}")  # as it is part of a subject
 _FOLLOWING = 3e11  # Unix time, seconds: beyond any calendar
 
 
@@ -25,7 +29,7 @@ class Value(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a key; unknown fields of later minor versions are ignored.
 
     ``end``: Unix time, None for never; ``made``: when it was published; ``origin``: who decided it there, such as
-    guard or cli. The rest: of filters only, as in the configuration file.
+    guard or cli. The rest: of filters, as in the configuration file, and of lists, see `FleetList`.
     """
 
     v: int
@@ -41,13 +45,31 @@ class Value(msgspec.Struct, frozen=True, omit_defaults=True):
     burst: str = ""
     per: str = "filter"
     shadow: bool = False
+    digest: str = ""
+    object: str = ""
+    size: int = 0
+    entries: int = 0
+
+
+class FleetList(NamedTuple):
+    """A list of the fleet. ``digest``: SHA-256 of the object in the object store that has its entries, hexadecimal;
+    ``object``: which one; ``size``: its bytes; ``entries``: prefixes in it.
+    """
+
+    name: str
+    digest: str
+    object: str
+    size: int
+    entries: int
+    reason: str
+    expires: None = None
 
 
 class Record(NamedTuple):
-    """An entry that a host or an operator wants, and who decided it there."""
+    """An entry or list that a host or an operator wants, and who decided it there."""
 
     key: Key
-    entry: Entry
+    entry: Entry | FleetList
     origin: str
 
 
@@ -73,6 +95,12 @@ def filter_value(its: FilterEntry, end: float | None) -> Value:
     )
 
 
+def list_value(its: FleetList) -> Value:
+    """Return what to publish for a list."""
+    made = Value(VERSION, "list", its.name, time.time(), None, its.reason, CLI)
+    return msgspec.structs.replace(made, digest=its.digest, object=its.object, size=its.size, entries=its.entries)
+
+
 def decode(name: str, data: bytes) -> Record:
     """Parse a key and its value. Raise ValueError, with what is wrong, if this is no entry of a known version."""
     key = parse_key(name)
@@ -95,11 +123,21 @@ def _is_time(value: float) -> bool:
     return math.isfinite(value) and 0 <= value < _FOLLOWING
 
 
-def _entry(key: Key, its: Value) -> Entry:
-    if isinstance(key.target, Prefix) and key.kind != "filter":
+def _entry(key: Key, its: Value) -> Entry | FleetList:
+    if key.kind == "list":
+        return _list(str(key.target), its)
+    if isinstance(key.target, Prefix) and key.kind in ("block", "allow"):
         return NewRule(key.kind, key.target, its.reason, FLEET, its.made, its.end)
     entry = FilterEntry(str(key.target), its.match, its.action, its.limit, its.burst, its.per, its.shadow)
     try:
         return new_filter(entry, FLEET, its.made, its.end)._replace(reason=its.reason)
     except UsageError as error:
         raise ValueError(f"it is not a filter as this xdpguard knows them: {error}") from error
+
+
+def _list(name: str, its: Value) -> FleetList:
+    if not _DIGEST.fullmatch(its.digest) or not _OBJECT.fullmatch(its.object):
+        raise ValueError("its value does not say where the list is")
+    if its.end is not None or not 0 < its.size <= LARGEST_LIST or its.entries < 0:
+        raise ValueError(f"a list has no end, and at most {LARGEST_LIST:,} bytes")
+    return FleetList(name, its.digest, its.object, its.size, its.entries, its.reason)

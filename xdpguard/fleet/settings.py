@@ -10,7 +10,7 @@ from xdpguard.policy.fleet import Fleet, FleetTls, own_name
 from xdpguard.store import fleet as stored
 from xdpguard.store.database import Store
 
-_FROM_JOIN = ("server", "name", "credentials", "tls", "mode")
+_FROM_JOIN = ("server", "name", "credentials", "tls", "mode", "keeper")
 
 
 def joined(store: Store) -> Fleet | None:

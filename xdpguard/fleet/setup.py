@@ -23,7 +23,7 @@ from xdpguard import files
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.fleet import certificates
 from xdpguard.fleet.credentials import Login
-from xdpguard.fleet.keys import BUCKET, HOSTS, LIVE, OPERATOR
+from xdpguard.fleet.keys import BUCKET, HOSTS, LISTS, LIVE, OPERATOR, SNAPSHOT
 from xdpguard.owned import check_own
 from xdpguard.policy.fleet import check_name
 
@@ -177,14 +177,19 @@ def _user(its: Login) -> str:
 
 
 def _may_publish(host: str) -> Iterator[str]:
-    """Yield the subjects to which a host may publish: its own keys, and what reading a bucket takes."""
+    """Yield the subjects to which a host may publish: its own keys, and what reading takes.
+
+    Of the snapshot only single values are read.
+    """
     yield f"$KV.{BUCKET}.{host}.>"
     yield f"$KV.{HOSTS}.{host}"
-    for stream in (f"KV_{BUCKET}", f"KV_{HOSTS}"):
+    for stream in (f"KV_{BUCKET}", f"KV_{HOSTS}", f"OBJ_{LISTS}"):
         yield f"$JS.API.STREAM.INFO.{stream}"
         yield f"$JS.API.CONSUMER.CREATE.{stream}"
         for does in ("MSG.NEXT", "DELETE"):
             yield f"$JS.API.CONSUMER.{does}.{stream}.*"
+    its = f"KV_{SNAPSHOT}"
+    yield from (f"$JS.API.{it}" for it in (f"STREAM.INFO.{its}", f"STREAM.MSG.GET.{its}", f"DIRECT.GET.{its}.>"))
 
 
 def _login(path: Path) -> Login:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from xdpguard.fleet.keys import OPERATOR, SETTLED, Key
-from xdpguard.fleet.message import Record, decode
+from xdpguard.fleet.message import FleetList, Record, decode
 from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.foreign import Entry
 from xdpguard.policy.origins import later
@@ -20,36 +20,46 @@ _BITS = 1 << 256
 
 
 class Message(NamedTuple):
-    """A change of one key, as the server numbered it; ``data`` is None where the key was deleted."""
+    """A change of one key, as the server numbered it; ``data`` is None where the key was deleted.
+
+    ``at``: when the server stored it, Unix time by its clock; 0 where nobody asked.
+    """
 
     sequence: int
     key: str
     data: bytes | None
+    at: float = 0.0
 
 
 class State:
     """The union of what publishers want. A target is wanted while any of them names it; the latest end counts.
 
     ``broken``: keys whose values are refused, each with why; ``settled``: the stream that an operator wants hosts to
-    follow exactly; ``pending``: what this host has still to publish, which counts here.
+    follow exactly; ``pending``: what this host has still to publish, which counts here; ``own``: what it has published;
+    ``keys``: how many keys publishers have; ``lists``: those that the operator wants, by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        """``name``: under which this host publishes."""
+        self.name = name
+        self.own: dict[Target, Record] = {}
+        self.keys = 0
         self.broken: dict[str, str] = {}
         self.settled = ""
         self.pending: dict[Target, Record] = {}
+        self.lists: dict[str, FleetList] = {}
         self._held: dict[str, tuple[int, Record | None]] = {}
         self._by_target: dict[Target, dict[str, Record]] = {}
         self._marks: dict[Target, int] = {}
         self._sum = 0
 
-    @property
-    def keys(self) -> int:
-        """How many keys publishers have."""
-        return sum(map(len, self._by_target.values()))
-
     def __len__(self) -> int:
         return len(self._by_target)
+
+    @property
+    def sources(self) -> int:
+        """How many sources anybody blocks."""
+        return sum(kind == "block" for kind, _ in self._by_target)
 
     @property
     def digest(self) -> str:
@@ -66,12 +76,12 @@ class State:
     def become(self, messages: Iterable[Message]) -> set[Target]:
         """Become exactly what a snapshot of the bucket holds; return all targets that may have changed."""
         before, pending = set(self._by_target), self.pending
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self.name)  # type: ignore[misc]
         self.pending = pending
         self.take(messages)
         return before | set(self._by_target)
 
-    def wanted(self, target: Target, ban_after: int = 0, here: bool = True) -> Entry | None:
+    def wanted(self, target: Target, ban_after: int = 0, here: bool = True) -> Entry | FleetList | None:
         """Return what is wanted of a target; None if nothing is. ``here``: with what is still to be published.
 
         ``ban_after``: bans of guards count once so many hosts have made them; 0: each does.
@@ -84,7 +94,7 @@ class State:
         return _joined([its[host] for host in sorted(its)])
 
     def all_wanted(self, ban_after: int = 0) -> Iterator[Entry]:
-        """Yield all that is wanted, in an order that is the same on all hosts.
+        """Yield all entries that are wanted, in an order that is the same on all hosts.
 
         An operator's come first, then the first of each publisher, then the second: a host may take only so many, and
         a publisher that has too many is to crowd out itself.
@@ -97,7 +107,8 @@ class State:
             numbers.update(its.keys())
         order = sorted(self._by_target.keys() | self.pending.keys(), key=lambda it: (ranks.get(it, -1), it))
         for target in order:
-            if (found := self.wanted(target, ban_after)) is not None:
+            found = self.wanted(target, ban_after)
+            if found is not None and not isinstance(found, FleetList):
                 yield found
 
     def publishers(self, target: Target) -> list[str]:
@@ -108,12 +119,8 @@ class State:
         """Return the entry of a key, or None."""
         return self._by_target.get(target_of(key), {}).get(key.host)
 
-    def of(self, host: str) -> list[Record]:
-        """Return all that a host publishes."""
-        return [its[host] for its in self._by_target.values() if host in its]
-
     def _take(self, message: Message) -> Iterator[Target]:
-        sequence, name, data = message
+        sequence, name, data, _ = message
         known, before = self._held.get(name, (0, None))
         if sequence <= known:
             return
@@ -137,18 +144,31 @@ class State:
     def _set(self, key: Key, record: Record | None) -> Target:
         target = target_of(key)
         its = self._by_target.setdefault(target, {})
+        self.keys += (record is not None) - (key.host in its)
         if record is None:
             its.pop(key.host, None)
         else:
             its[key.host] = record
+        if key.host == self.name:
+            self._set_own(target, record)
         if not its:
             del self._by_target[target]
         entry = self.wanted(target, here=False)
+        if target[0] == "list":
+            self.lists.pop(target[1], None)
+        if isinstance(entry, FleetList):
+            self.lists[entry.name] = entry
         mark = 0 if entry is None else _mark(target, entry)
         self._sum = (self._sum + mark - self._marks.pop(target, 0)) % _BITS
         if entry is not None:
             self._marks[target] = mark
         return target
+
+    def _set_own(self, target: Target, record: Record | None) -> None:
+        if record is None:
+            self.own.pop(target, None)
+        else:
+            self.own[target] = record
 
 
 def target_of(key: Key) -> Target:
@@ -156,10 +176,12 @@ def target_of(key: Key) -> Target:
     return key.kind, str(key).split(".", 2)[2]
 
 
-def _joined(records: list[Record]) -> Entry | None:
+def _joined(records: list[Record]) -> Entry | FleetList | None:
     if not records:
         return None
     found = records[0].entry
+    if isinstance(found, FleetList):
+        return found
     for it in records[1:]:
         end = later(found.expires, it.entry.expires)
         if isinstance(found, NewFilter):
@@ -169,8 +191,9 @@ def _joined(records: list[Record]) -> Entry | None:
     return found
 
 
-def _mark(target: Target, entry: Entry) -> int:
+def _mark(target: Target, entry: Entry | FleetList) -> int:
     end = "" if entry.expires is None else repr(float(entry.expires))
-    does = f"{entry.text} {entry.does}" if isinstance(entry, NewFilter) else ""
+    does = f"{entry.text} {entry.does} {entry.mode}" if isinstance(entry, NewFilter) else ""
+    does = entry.digest if isinstance(entry, FleetList) else does
     text = "\0".join((*target, end, does))
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")

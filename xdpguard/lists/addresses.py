@@ -15,7 +15,7 @@ import numpy as np
 from xdpguard.errors import UsageError
 from xdpguard.lists import ranges, timed
 from xdpguard.lists.prefixes6 import joined6
-from xdpguard.lists.ranges import U8, U32, U64, Ranges
+from xdpguard.lists.ranges import U8, U32, U64, Bools, Ranges, Wide
 from xdpguard.lists.ranges4 import count4, merged4, split4
 from xdpguard.lists.timed import Given
 from xdpguard.policy.target import Prefix
@@ -66,10 +66,7 @@ class AddressSet(NamedTuple):
         """Return what is in force at a time (Unix time)."""
         if self.ends is None:
             return self
-        four, six = ((its == 0) | (its > now) for its in self.ends)
-        left = Ends(self.ends.four[four], self.ends.six[six])
-        columns = (self.network4[four], self.length4[four], self.high6[six], self.low6[six], self.length6[six])
-        return AddressSet(*columns, left if left.four.any() or left.six.any() else None)
+        return self._where(*((its == 0) | (its > now) for its in self.ends))
 
     def has_all(self, version: int) -> bool:
         """Return whether the set has every address of an IP version."""
@@ -77,6 +74,23 @@ class AddressSet(NamedTuple):
         width = 32 if version == 4 else 128
         held: int = sum(count << (width - length) for length, count in enumerate(lengths))
         return held == 1 << width
+
+    def valid(self) -> bool:
+        """Return whether these are disjoint prefixes in ascending order, without host bits."""
+        if (self.length4 > 32).any() or (self.length6 > 128).any():
+            return False
+        host4 = np.uint64(0xFFFFFFFF) >> self.length4.astype(np.uint64)
+        last4 = self.network4 | host4
+        six = Wide(self.high6, self.low6)
+        host6 = Wide(*ranges.host_bits(self.length6))
+        last6 = Wide(self.high6 | host6.high, self.low6 | host6.low)
+        whole = not (self.network4 & host4).any() and bool((six & host6).zero().all())
+        apart = bool((self.network4[1:] > last4[:-1]).all())
+        return whole and apart and bool(six.at(slice(1, None)).above(last6.at(slice(None, -1))).all())
+
+    def no_shorter(self, shortest4: int, shortest6: int) -> AddressSet:
+        """Return the prefixes of at least these lengths, in bits."""
+        return self._where(self.length4 >= shortest4, self.length6 >= shortest6)
 
     def holding(self, address: Prefix) -> Prefix | None:
         """Return the prefix that contains an address, or overlaps a prefix; None if there is none."""
@@ -115,6 +129,11 @@ class AddressSet(NamedTuple):
     def packed_ends(self) -> bytes:
         """Encode the ends alone, as `packed` does: empty if no prefix has one."""
         return b"".join(its.astype("<u4").tobytes() for its in self.ends or ())
+
+    def _where(self, four: Bools, six: Bools) -> AddressSet:
+        left = Ends(self.ends.four[four], self.ends.six[six]) if self.ends else None
+        columns = (self.network4[four], self.length4[four], self.high6[six], self.low6[six], self.length6[six])
+        return AddressSet(*columns, left if left and (left.four.any() or left.six.any()) else None)
 
     def _place(self, last: int, version: int) -> int:
         """Return the index of the last prefix that begins no later than ``last``; -1 if there is none."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Read targets from lines of text: one per line, # and ; start a comment, empty lines are skipped."""
+"""Read targets from lines of text: one per line, or several with commas; # and ; start a comment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.target import Prefix, parse_prefix
+from xdpguard.policy.sources import parse_sources
+from xdpguard.policy.target import Prefix
 
 LONGEST_LINE = 4096
 MOST_LINES = 4_000_000
@@ -40,13 +41,14 @@ def parse_lines(name: str, lines: Iterable[bytes]) -> Lines:
         if not text:
             continue
         try:
-            prefix, cleared = parse_prefix(text)
+            sources = parse_sources(text)
         except UsageError as error:
             raise UsageError(f"{name}:{number}: {error}", f"nothing was changed; {error.remedy}") from error
-        changed += cleared
-        if cleared and len(notes) < NOTES:
-            notes.append(f"{name}:{number}: {text} has host bits set; taken as {prefix}")
-        found[prefix] = None
+        for prefix, cleared in sources:
+            changed += cleared
+            if cleared and len(notes) < NOTES:
+                notes.append(f"{name}:{number}: {text} has host bits set; taken as {prefix}")
+            found[prefix] = None
         if len(found) > MOST:
             raise UsageError(f"{name}: more than {MOST:,} targets", f"nothing was changed; {_AS_LIST}")
     if not found:

@@ -72,6 +72,11 @@ _COUNTERS = (
     ("xdpguard_filter_limited_bytes_total", _FILTER, "Bytes of these packets, as frames."),
     ("xdpguard_fleet_gaps_total", (), "Messages of the fleet that were missed, so that the server was asked again."),
     (
+        "xdpguard_fleet_snapshots_refused_total",
+        (),
+        "Snapshots of the fleet's entries that could not be used, so that all were read one by one.",
+    ),
+    (
         "xdpguard_shadow_packets_total",
         ("class",),
         "Packets that shadow rules and lists would have matched, by class: established, allowed, other.",
@@ -150,6 +155,15 @@ _GAUGES = (
         "Entries of the fleet: wanted by it, held here, refused here, and broken, that is with a value that is none.",
     ),
     ("xdpguard_fleet_outbox", (), "Entries of this host that are still to be published."),
+    (
+        "xdpguard_fleet_hosts",
+        ("state",),
+        "Hosts of the fleet, with [fleet] totals: heard or silent; of those, flooded.",
+    ),
+    ("xdpguard_fleet_floods", (), "Interfaces with a SYN flood on all hosts, with [fleet] totals."),
+    ("xdpguard_fleet_bans", (), "Sources banned by the guards of all hosts, one for each guard, with [fleet] totals."),
+    ("xdpguard_fleet_sources", (), "Sources that any host blocks for the fleet, with [fleet] totals."),
+    ("xdpguard_fleet_dropped_packets_per_second", ("reason",), "Drops on all hosts, with [fleet] totals."),
     ("xdpguard_fleet_last_message_timestamp_seconds", (), "When the fleet's last message came, Unix time."),
     ("xdpguard_tracked_tuples", (), "Connection attempts in the table of tuples."),
     ("xdpguard_tracked_syns", (), "Initial SYNs in the table of tuples."),

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The Grafana dashboard and the Prometheus alerts for the metrics. Every query is in panels.py or in alerts.yml."""
+"""The Grafana dashboard and the Prometheus alerts for the metrics. Queries are in panels_*.py and alerts.yml."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-from xdpguard.metrics.panels import HOST, PANELS, Panel
+from xdpguard.metrics.colours import BY_NAME
+from xdpguard.metrics.panel import HOST, LINK, NETNS, Panel
+from xdpguard.metrics.panels import PANELS
 
 _SCHEMA = 39  # Grafana 10.3 to 12
-_WIDE, _HEIGHT = 24, 8  # units of Grafana's grid
+_WIDE = 24  # units of Grafana's grid
+_STAT_HEIGHT = 4
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -18,29 +22,31 @@ def dashboard() -> str:
     """Return the dashboard in Grafana's import format."""
     panels: list[dict[str, Any]] = []
     down = 0
-    for row, its in PANELS.items():
-        panels.append(
-            _placed(len(panels), {"type": "row", "title": row, "collapsed": False, "panels": []}, 0, down, _WIDE, 1)
-        )
+    for row, (height, its) in PANELS.items():
+        title = {"type": "row", "title": row, "collapsed": False, "panels": []}
+        panels.append(_placed(len(panels), title, 0, down, _WIDE, 1))
         down += 1
-        right = 0
+        right = tall = 0
         for it in its:
             if right + it.width > _WIDE:
-                right, down = 0, down + _height(it)
-            panels.append(_placed(len(panels), _panel(it), right, down, it.width, _height(it)))
+                right, down = 0, down + tall
+            tall = _STAT_HEIGHT if it.kind == "stat" else height
+            panels.append(_placed(len(panels), _panel(it), right, down, it.width, tall))
             right += it.width
-        down += _height(its[-1])
+        down += tall
     found = {
         "title": "xdpguard",
+        "description": "What xdpguard drops and why, SYN floods, rules, and the service: xdpguard dashboard makes it.",
         "uid": "xdpguard",
         "tags": ["xdpguard"],
         "schemaVersion": _SCHEMA,
         "editable": True,
+        "graphTooltip": 1,  # one cursor in all panels
         "refresh": "30s",
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
         "templating": {"list": _variables()},
-        "annotations": {"list": []},
+        "annotations": {"list": [_floods()]},
         "panels": panels,
     }
     return json.dumps(found, indent=2) + "\n"
@@ -49,10 +55,6 @@ def dashboard() -> str:
 def alerts() -> str:
     """Return the alert rules in Prometheus' format."""
     return (Path(__file__).parent / "alerts.yml").read_text(encoding="utf-8")
-
-
-def _height(panel: Panel) -> int:
-    return _HEIGHT // 2 if panel.kind == "stat" else _HEIGHT
 
 
 def _placed(number: int, panel: dict[str, Any], x: int, y: int, width: int, height: int) -> dict[str, Any]:
@@ -70,19 +72,63 @@ def _panel(panel: Panel) -> dict[str, Any]:
         }
         for number, (query, legend) in enumerate(panel.queries)
     ]
-    custom = {"stacking": {"mode": "normal"}, "fillOpacity": 30} if panel.stacked else {}
+    custom: dict[str, Any] = {"stacking": {"mode": "normal"}, "fillOpacity": 30} if panel.stacked else {}
+    defaults: dict[str, Any] = {"unit": panel.unit, "min": 0, "custom": custom}
+    if panel.limits:
+        defaults["thresholds"] = {"mode": "absolute", "steps": _steps(panel)}
+        if panel.kind == "timeseries":
+            custom["thresholdsStyle"] = {"mode": "dashed"}
+        else:
+            defaults["color"] = {"mode": "thresholds"}
     return {
         "type": panel.kind,
         "title": panel.title,
+        "description": panel.about,
         "datasource": _SOURCE,
         "targets": targets,
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0, "custom": custom}, "overrides": []},
-        "options": {},
+        "fieldConfig": {"defaults": defaults, "overrides": _colours(panel)},
+        "options": {"colorMode": "background" if panel.limits else "value"} if panel.kind == "stat" else {},
+    }
+
+
+def _steps(panel: Panel) -> list[dict[str, Any]]:
+    """Return the thresholds; the first has no value, which stands for everything below the second."""
+    steps = panel.limits if math.isinf(panel.limits[0][0]) else ((-math.inf, "green"), *panel.limits)
+    return [{"color": colour, "value": None if math.isinf(value) else value} for value, colour in steps]
+
+
+def _colours(panel: Panel) -> list[dict[str, Any]]:
+    """Return the overrides that give each reason, or action, its colour."""
+    if not any(legend in ("{{reason}}", "{{action}}") for _, legend in panel.queries):
+        return []
+    return [
+        {
+            "matcher": {"id": "byName", "options": name},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
+        }
+        for name, colour in BY_NAME.items()
+    ]
+
+
+def _floods() -> dict[str, Any]:
+    """Return the annotation that marks floods in every panel, from begin to end."""
+    return {
+        "name": "SYN floods",
+        "datasource": _SOURCE,
+        "enable": True,
+        "hide": False,
+        "iconColor": "red",
+        "expr": f"sum by (instance, interface, netns, cause) (xdpguard_guard_cause{{{LINK}}}) > 0",
+        "step": "15s",
+        "titleFormat": "SYN flood on {{interface}} {{netns}} of {{instance}}",
+        "textFormat": "cause: {{cause}}",
+        "tagKeys": "instance,interface,netns",
+        "useValueForTime": False,
     }
 
 
 def _variables() -> list[dict[str, Any]]:
-    def labels(name: str, query: str) -> dict[str, Any]:
+    def labels(name: str, query: str, **more: str) -> dict[str, Any]:
         return {
             "name": name,
             "type": "query",
@@ -93,11 +139,16 @@ def _variables() -> list[dict[str, Any]]:
             "multi": True,
             "includeAll": True,
             "current": {"text": ["All"], "value": ["$__all"]},
+            **more,
         }
 
     return [
         {"name": "datasource", "type": "datasource", "query": "prometheus", "current": {}},
         labels("job", "label_values(xdpguard_build_info, job)"),
         labels("instance", 'label_values(xdpguard_build_info{job=~"$job"}, instance)'),
-        labels("interface", f"label_values(xdpguard_interface_attached{{{HOST}}}, interface)"),
+        # Metrics of the host's own namespace have no such label, which only ".*" matches: so All means those, too.
+        labels(
+            "netns", f"label_values(xdpguard_interface_attached{{{HOST}}}, netns)", allValue=".*", label="namespace"
+        ),
+        labels("interface", f"label_values(xdpguard_interface_attached{{{NETNS}}}, interface)"),
     ]

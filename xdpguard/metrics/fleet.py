@@ -3,9 +3,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from xdpguard.metrics.samples import Gathering
+
+
+class FleetTotals(NamedTuple):
+    """All hosts of the fleet together: see `Totals` of fleet/hosts.py."""
+
+    hosts: int
+    silent: int
+    flooded: int
+    floods: int
+    drops: Mapping[str, float]
+    bans: int
+    sources: int
 
 
 class FleetFigures(NamedTuple):
@@ -19,6 +32,8 @@ class FleetFigures(NamedTuple):
     outbox: int
     gaps: int
     heard: float
+    snapshots_refused: int
+    totals: FleetTotals | None = None
 
 
 def put(out: Gathering, its: FleetFigures) -> None:
@@ -28,5 +43,19 @@ def put(out: Gathering, its: FleetFigures) -> None:
         out.put("xdpguard_fleet_entries", getattr(its, of), of)
     out.put("xdpguard_fleet_outbox", its.outbox)
     out.put("xdpguard_fleet_gaps_total", its.gaps)
+    out.put("xdpguard_fleet_snapshots_refused_total", its.snapshots_refused)
     if its.heard:
         out.put("xdpguard_fleet_last_message_timestamp_seconds", its.heard)
+    if its.totals is not None:
+        _put_totals(out, its.totals)
+
+
+def _put_totals(out: Gathering, its: FleetTotals) -> None:
+    out.put("xdpguard_fleet_hosts", its.hosts - its.silent, "heard")
+    out.put("xdpguard_fleet_hosts", its.silent, "silent")
+    out.put("xdpguard_fleet_hosts", its.flooded, "flooded")
+    out.put("xdpguard_fleet_floods", its.floods)
+    out.put("xdpguard_fleet_bans", its.bans)
+    out.put("xdpguard_fleet_sources", its.sources)
+    for reason, rate in its.drops.items():
+        out.put("xdpguard_fleet_dropped_packets_per_second", rate, reason)

@@ -16,9 +16,9 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.server import Answer, Server
 from xdpguard.metrics.status import LastAudit, Status
+from xdpguard.policy.duration import parse_interval
 from xdpguard.policy.metrics import Address, parse_listen, shown
 from xdpguard.policy.model import Metrics
-from xdpguard.policy.target import parse_interval
 from xdpguard.units import visible
 
 if TYPE_CHECKING:

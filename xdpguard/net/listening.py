@@ -20,11 +20,12 @@ _LOOPBACK6 = bytes(15) + b"\1"
 
 
 class Listener(NamedTuple):
-    """A listener, or a UDP socket: its port, whether it is bound to loopback only, its inode."""
+    """A listener, or a UDP socket: its port, whether it is bound to loopback only, its inode, the address as text."""
 
     port: int
     loopback: bool
     inode: int
+    address: str = ""
 
 
 def read(netns: str = "", protocol: int = socket.IPPROTO_TCP) -> list[Listener]:
@@ -47,4 +48,5 @@ def read(netns: str = "", protocol: int = socket.IPPROTO_TCP) -> list[Listener]:
 def _listener(message: bytes) -> Listener:
     family, port, _, address, _ = _MESSAGE.unpack_from(message)
     loopback = address[0] == 127 if family == socket.AF_INET else address == _LOOPBACK6
-    return Listener(port, loopback, struct.unpack_from("=I", message, _INODE_AT)[0])
+    text = socket.inet_ntop(family, address[: 4 if family == socket.AF_INET else 16])
+    return Listener(port, loopback, struct.unpack_from("=I", message, _INODE_AT)[0], text)

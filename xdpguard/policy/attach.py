@@ -11,7 +11,8 @@ mode = "native"
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
@@ -66,27 +67,41 @@ def parse_place(text: str, netns: str = "") -> AttachTo:
     return AttachTo(name, written or netns)
 
 
-def parse_attach(data: object) -> tuple[AttachTo, ...]:
-    """Parse the table. Raise AttachFault that locates the error; msgspec.ValidationError for a wrong type."""
-    if not isinstance(data, dict):
-        raise AttachFault(
-            [], None, UsageError("expected a table", f"[attach] contains {_INTERFACES}, and tables by name")
-        )
+def parse_attach(data: object, tell: Callable[[AttachFault], None]) -> tuple[AttachTo, ...]:
+    """Parse the table. ``tell`` is called with each fault, and what is at fault is left out."""
     found: dict[tuple[str, str], AttachTo] = {}
-    for text in _names(data.get(_INTERFACES, [])):
-        its = _placed([_INTERFACES], text, text, "")
-        if its.place in found:
-            raise AttachFault([_INTERFACES], text, UsageError(f"{text} is listed twice", "list it once"))
-        found[its.place] = its
+    if not isinstance(data, dict):
+        error = UsageError("expected a table", f"[attach] contains {_INTERFACES}, and tables by name")
+        tell(AttachFault([], None, error))
+        return ()
+    names: Iterable[str] = ()
+    with _told(tell):
+        names = _names(data.get(_INTERFACES, []))
+    for text in names:
+        with _told(tell):
+            its = _placed([_INTERFACES], text, text, "")
+            if its.place in found:
+                raise AttachFault([_INTERFACES], text, UsageError(f"{text} is listed twice", "list it once"))
+            found[its.place] = its
     tables: set[tuple[str, str]] = set()
     for key, table in data.items():
-        if key != _INTERFACES:
+        if key == _INTERFACES:
+            continue
+        with _told(tell):
             its = _table(key, table)
             if its.place in tables:
                 raise AttachFault([key], None, UsageError(f"{key} has two tables", "write one for each interface"))
             tables.add(its.place)
             found[its.place] = its
     return tuple(found.values())
+
+
+@contextmanager
+def _told(tell: Callable[[AttachFault], None]) -> Iterator[None]:
+    try:
+        yield
+    except AttachFault as fault:
+        tell(fault)
 
 
 def _names(value: object) -> Iterable[str]:
@@ -123,5 +138,5 @@ def _explained(key: str, message: str) -> AttachFault:
     known: list[Any] = [field.encode_name for field in msgspec.structs.fields(AttachOptions)]
     if unknown:
         return AttachFault([key, unknown[1]], None, UsageError("unknown key", f"allowed here: {', '.join(known)}"))
-    remedy = "correct the value; the README lists every key with its default"
+    remedy = "correct the value; xdpguard help configuration lists every key with its default"
     return AttachFault([key, *wrong], None, UsageError(what[:1].lower() + what[1:], remedy))

@@ -12,6 +12,7 @@ reason = "amplification"
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -67,23 +68,34 @@ class FilterFault(UsageError):
         return first
 
 
-def parse_filters(data: object) -> tuple[FilterEntry, ...]:
-    """Parse the tables. Raise FilterFault that locates the first error."""
+def parse_filters(data: object, tell: Callable[[FilterFault], None]) -> tuple[FilterEntry, ...]:
+    """Parse the tables. ``tell`` is called with each fault, and the filter that has it is left out."""
     if not isinstance(data, list) or not all(isinstance(it, dict) for it in data):
-        raise FilterFault(0, "", UsageError("expected a list of tables", "write each filter as [[filters]]"))
+        tell(FilterFault(0, "", UsageError("expected a list of tables", "write each filter as [[filters]]")))
+        return ()
     found: dict[str, FilterEntry] = {}
     for number, table in enumerate(data):
         try:
-            its = msgspec.convert(table, FilterEntry, strict=True)
-        except msgspec.ValidationError as error:
-            raise _explained(number, str(error)) from error
-        _check(number, its)
-        if its.name in found:
-            raise FilterFault(number, "name", UsageError(f"{its.name} is there twice", "give each filter its own name"))
+            its = _entry(number, table)
+            if its.name in found:
+                error = UsageError(f"{its.name} is there twice", "give each filter its own name")
+                raise FilterFault(number, "name", error)
+        except FilterFault as fault:
+            tell(fault)
+            continue
         found[its.name] = its
     if len(found) > FILTERS:
-        raise FilterFault(FILTERS, "", UsageError(f"{len(found):,} filters", f"there may be {FILTERS:,}"))
+        tell(FilterFault(FILTERS, "", UsageError(f"{len(found):,} filters", f"there may be {FILTERS:,}")))
     return tuple(found.values())
+
+
+def _entry(number: int, table: object) -> FilterEntry:
+    try:
+        its = msgspec.convert(table, FilterEntry, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explained(number, str(error)) from error
+    _check(number, its)
+    return its
 
 
 def new_filter(its: FilterEntry, source: str, created: float, expires: float | None) -> NewFilter:
@@ -140,7 +152,7 @@ def _explained(number: int, message: str) -> FilterFault:
     known: list[Any] = [field.encode_name for field in msgspec.structs.fields(FilterEntry)]
     if unknown := re.search(r"unknown field `([^`]+)`", what):
         return FilterFault(number, unknown[1], UsageError("unknown key", f"allowed here: {', '.join(known)}"))
-    remedy = "correct the value; the README lists every key with its default"
+    remedy = "correct the value; xdpguard help configuration lists every key with its default"
     if missing := re.search(r"missing required field `([^`]+)`", what):
         return FilterFault(number, "", UsageError(f"{missing[1]} is missing", f"keys: {', '.join(known)}"))
     return FilterFault(number, where.strip("`."), UsageError(what[:1].lower() + what[1:], remedy))

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field
 
 from xdpguard.errors import UsageError
+from xdpguard.policy.duration import parse_duration
 from xdpguard.policy.foreign import ForeignLimits
 from xdpguard.policy.rule import Mode
-from xdpguard.policy.target import parse_duration
 
 HOST = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
@@ -34,9 +34,12 @@ class FleetTls(Struct, frozen=True, forbid_unknown_fields=True):
 class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     """``[fleet]``: without a server, what ``fleet join`` has recorded holds; ``mode`` without a value, too.
 
-    ``name``: under which this host publishes, by default its host name. ``share_bans``: whether the guard's bans are
-    published. ``ban_after``: the number of hosts whose guards must ban a source before it is banned here as well; 0:
-    each ban that is shared counts. The rest: see ForeignLimits.
+    ``name``: under which this host publishes, by default its host name. ``keeper``: whether this host keeps the
+    snapshot from which hosts join, for which it needs an operator's credentials. ``share_bans``: whether the guard's
+    bans are published. ``ban_after``: the number of hosts whose guards must ban a source before it is banned here as
+    well; 0: each ban that is shared counts. ``max_list_entries``: that its
+    lists may have together. ``totals``: whether the metrics of `run` have the sums over all hosts. The rest: see
+    ForeignLimits.
     """
 
     server: tuple[str, ...] = ()
@@ -44,14 +47,17 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     credentials: str = ""
     tls: FleetTls = field(default_factory=FleetTls)
     mode: Mode | None = None
+    keeper: bool = False
     share_bans: bool = False
     ban_after: Annotated[int, Meta(ge=0, le=10_000)] = 0
     max_entries: Annotated[int, Meta(ge=1, le=1_000_000)] = 100_000
+    max_list_entries: Annotated[int, Meta(ge=0, le=10_000_000)] = 1_000_000
     shortest4: Annotated[int, Meta(ge=1, le=32)] = 16
     shortest6: Annotated[int, Meta(ge=1, le=128)] = 32
     allow: bool = False
     filters: bool = False
     clock_skew: str = "5m"
+    totals: bool = False
 
     @property
     def limits(self) -> ForeignLimits:

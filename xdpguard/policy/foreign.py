@@ -16,10 +16,11 @@ from msgspec import Meta, Struct
 
 from xdpguard import units
 from xdpguard.errors import UsageError
+from xdpguard.policy.duration import parse_duration
 from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.origins import is_foreign
 from xdpguard.policy.rule import Mode, NewRule
-from xdpguard.policy.target import Prefix, Target, parse_duration
+from xdpguard.policy.target import Prefix, Target
 
 Entry = NewRule | NewFilter
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from xdpguard.errors import UsageError
+from xdpguard.policy.duration import parse_interval
 from xdpguard.policy.model import Metrics
-from xdpguard.policy.target import parse_interval
 
 _INTERVAL = (1, 3600)  # seconds between two pushes
 _OFF = ("", "off")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Targets of rules, and durations, as users write them. Every parser raises UsageError with what it expected."""
+"""Targets of rules as users write them; sources.py reads more spellings. Parsers raise UsageError."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
 # Bits. With host bits set, a shorter prefix is taken for a slip or for something else that follows an address.
 SHORTEST4, SHORTEST6 = 8, 16
 _LENGTH = re.compile(r"[0-9]{1,3}")
-_DURATION = re.compile(r"^([0-9]{1,12})([smhdw])$")
-_INTERVAL = re.compile(r"^([0-9]{1,9})ms$")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST = 100 * 365 * 86_400
-_DIGITS = re.compile(r"[0-9]+")
-_LIKE_A_PORT = re.compile(r"[0-9]{1,5}(/(tcp|udp))?")
-_PORT = re.compile(r"^([0-9]{1,5})(?:/(\w+))?$")
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_PROTOCOL_FIRST = re.compile(r"(tcp|udp)[/:]")
+_NAME = re.compile(r"[a-z][a-z0-9._+-]{0,63}")
+_FORMS = "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up here"
+_PORT_FORMS = "write 8080/tcp, 53/udp, 80 for both protocols, a range such as 8000-8010, or a name: ssh"
+MOST_PORTS = 1000  # of a range: each is a rule
 
 
 class Prefix(NamedTuple):
@@ -86,7 +85,7 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
     address, slash, bits = text.partition("/")
     network = _packed(address)
     if network is None:
-        raise UsageError(f"not an address or prefix: {_shown(text)}", _hint(text))
+        raise UsageError(f"not an address or prefix: {_shown(text)}", _FORMS)
     width = len(network) * 8
     length = width
     if slash:
@@ -122,44 +121,60 @@ def netmask_length(bits: str) -> int | None:
 
 
 def parse_ports(text: str) -> list[Port]:
-    """Parse ``8080/tcp``, ``53/udp``, or ``8080`` for both protocols."""
-    match = _PORT.match(text.strip())
-    number = int(match[1]) if match else 0
-    protocol = (match[2] or "").lower() if match else ""
-    if not match or not 1 <= number <= 65_535 or protocol not in ("", "tcp", "udp"):
+    """Parse ``8080/tcp``, ``udp/53``, ``8080`` (both protocols), ``8000-8010``, ``ssh``, or several with commas.
+
+    A name stands for its port in the protocols that /etc/services has for it. A protocol in front is for all after it.
+    """
+    found: dict[Port, None] = {}
+    before = ""
+    for word in text.split(","):
+        what, protocol = word.strip().lower(), before
+        ahead = _PROTOCOL_FIRST.match(what)
+        if ahead:
+            protocol = before = ahead[1]
+            what = what[ahead.end() :]
+        elif "/" in what:
+            what, _, protocol = what.partition("/")
+            if protocol not in PROTOCOL_NUMBERS:
+                raise UsageError(f"not a port: {_shown(word)}", _PORT_FORMS)
+        found.update(dict.fromkeys(_ports(word, what, protocol)))
+    return list(found)
+
+
+def _ports(word: str, what: str, protocol: str) -> list[Port]:
+    """Return the ports of a number, a range or a name. ``protocol``: empty for both."""
+    kinds: list[Protocol] = [it for it in PROTOCOL_NUMBERS if protocol in ("", it)]
+    match = _PORT.fullmatch(what)
+    if not match:
+        named = [Port(number, kind) for kind in kinds if (number := _service(what, kind))]
+        if not named:
+            more = ": /etc/services has no such name" if _NAME.fullmatch(what) else ""
+            raise UsageError(f"not a port: {_shown(word)}{more}", _PORT_FORMS)
+        return named
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 1 <= first <= 65_535 or not 1 <= last <= 65_535:
+        wrong = first if not 1 <= first <= 65_535 else last
+        raise UsageError(f"not a port: {_shown(word)}", f"{wrong} is {'above 65535' if wrong else 'below 1'}")
+    if first > last:
+        raise UsageError(f"not a port: {_shown(word)} runs backwards", f"write {last}-{first}")
+    if last - first >= MOST_PORTS:
         raise UsageError(
-            f"not a port: {_shown(text)}", "write NUMBER/tcp, NUMBER/udp or NUMBER for both, from 1 to 65535: 8080/tcp"
+            f"{_shown(word)} has {last - first + 1:,} ports, each a rule; {MOST_PORTS:,} are the most",
+            f"use a filter: xdpguard filter add NAME '{protocol or 'tcp'} dport {first}-{last}' --drop",
         )
-    if protocol == "tcp":
-        return [Port(number, "tcp")]
-    if protocol == "udp":
-        return [Port(number, "udp")]
-    return [Port(number, "tcp"), Port(number, "udp")]
+    return [Port(number, kind) for number in range(first, last + 1) for kind in kinds]
+
+
+def _service(name: str, protocol: Protocol) -> int | None:
+    try:
+        return socket.getservbyname(name, protocol) if _NAME.fullmatch(name) else None
+    except OSError:
+        return None
 
 
 def parse_stored(kind: Kind, text: str) -> Target:
     """Parse a target as `str` writes it."""
     return parse_ports(text)[0] if kind == "port" else parse_prefix(text)[0]
-
-
-def parse_duration(text: str) -> int:
-    """Parse ``90s``, ``10m``, ``2h``, ``7d`` or ``4w``; return seconds."""
-    match = _DURATION.match(text.strip())
-    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
-    if not 0 < seconds <= _LONGEST:
-        raise UsageError(f"not a duration: {_shown(text)}", "write a number above 0 and a unit: 90s, 10m, 2h, 7d or 4w")
-    return seconds
-
-
-def parse_interval(text: str) -> float:
-    """Parse a possibly short duration: ``500ms``, or what `parse_duration` accepts; return seconds."""
-    match = _INTERVAL.match(text.strip())
-    if match and int(match[1]) > 0:
-        return int(match[1]) / 1000
-    try:
-        return float(parse_duration(text))
-    except UsageError as error:
-        raise UsageError(str(error), "write a whole number above 0 and a unit: 500ms, 90s, 10m, 2h") from error
 
 
 def _packed(address: str) -> bytes | None:
@@ -181,19 +196,3 @@ def _masked(network: bytes, length: int) -> bytes:
 def _shown(text: str) -> str:
     shown = text if len(text) <= 60 else text[:57] + "..."
     return repr(shown)
-
-
-def _hint(text: str) -> str:
-    parts = text.partition("/")[0].split(".")
-    four = len(parts) == 4
-    hints = (
-        ("%" in text, "leave out the zone: rules apply to addresses as packets carry them"),
-        ("-" in text and text.count(".") >= 4, "write a range as prefixes: 198.51.100.0/24"),
-        (_LIKE_A_PORT.fullmatch(text), f"a port has an option of its own, such as --port {text}"),
-        (_DURATION.match(text), f"a duration is given with --for {text}"),
-        (four and _DIGITS.fullmatch("".join(parts)), "each of the four numbers is 0 to 255, without leading zeros"),
-        (four and ":" in parts[3], "leave out the port: it has an option of its own"),
-        ("," in text, "give each target by itself, with a space between them"),
-    )
-    usual = "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up"
-    return next((hint for fits, hint in hints if fits), usual)

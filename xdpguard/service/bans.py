@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from xdpguard.control.entries import Entries
 from xdpguard.errors import XdpguardError
+from xdpguard.policy.duration import parse_duration
 from xdpguard.policy.model import Guard
 from xdpguard.policy.rule import GUARD
-from xdpguard.policy.target import Prefix, parse_duration
+from xdpguard.policy.target import Prefix
 from xdpguard.store.database import Store
 from xdpguard.store.offences import offences, put_offences
 

@@ -23,8 +23,8 @@ from xdpguard.errors import XdpguardError
 from xdpguard.metrics.service import Service
 from xdpguard.net.links import Link
 from xdpguard.policy.attach import AttachTo
+from xdpguard.policy.duration import parse_duration
 from xdpguard.policy.model import Guard, Policy
-from xdpguard.policy.target import parse_duration
 from xdpguard.service.answers import Answers
 from xdpguard.service.api import Api
 from xdpguard.service.fleet import Fleet

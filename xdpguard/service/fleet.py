@@ -14,8 +14,6 @@ import msgspec
 from xdpguard import __version__
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.dataplane.tables import guard
-from xdpguard.errors import XdpguardError
 from xdpguard.fleet import hosts
 from xdpguard.fleet.keys import BUCKET, HOSTS
 from xdpguard.fleet.settings import settings
@@ -25,9 +23,9 @@ from xdpguard.net.links import Link as Interface
 from xdpguard.policy.fleet import Fleet as Settings
 from xdpguard.policy.model import Policy
 from xdpguard.policy.rule import FLEET, GUARD
-from xdpguard.service import fleet_own
+from xdpguard.service import fleet_own, fleet_sums
 from xdpguard.service.fleet_force import Force
-from xdpguard.service.floods import name_of
+from xdpguard.service.fleet_lists import FleetLists
 from xdpguard.service.log import in_words
 from xdpguard.service.needs import Needs
 from xdpguard.store import fleet as stored
@@ -55,10 +53,14 @@ class Fleet:
         self._settings: Settings | None = None
         self._link: Link | None = None
         self._force: Force | None = None
+        self._lists: FleetLists | None = None
         self._places: Collection[str] = ("",)
         self._failed = self._fault = ""
         self._deleted: set[str] = set()  # keys that this host itself deletes
         self._told = hosts.HostState()
+        self._drops = fleet_sums.Drops(pins)
+        self._others = fleet_sums.Others()
+        self._sums = hosts.HostState()  # what costs more to find, as it was published last
         self._told_at = float("-inf")
 
     def filenos(self) -> list[int]:
@@ -69,7 +71,8 @@ class Fleet:
         """Disconnect."""
         if self._link is not None:
             self._link.close()
-        self._link = self._force = None
+        self._link = self._force = self._lists = None
+        self._others = fleet_sums.Others()
         self._status.fleet = None
 
     def look(
@@ -83,13 +86,14 @@ class Fleet:
         if self._link is None or self._force is None:
             return
         self._force.pend(stored.outbox(session.store))
+        self._follow_lists(session)
         self._report(session, interfaces)
 
     def share(self, session: Controller) -> None:
         """Publish what is recorded to be published, and the guard's bans by choice. The lock is held."""
         if self._link is None or self._force is None or self._settings is None or not self._link.connected:
             return
-        from xdpguard.fleet.link import Sending
+        from xdpguard.fleet.batch import Sending
 
         rows = stored.outbox(session.store)
         found = [Sending(BUCKET, key, value.encode() or None) for key, value in rows.items()]
@@ -101,24 +105,26 @@ class Fleet:
 
     def drain(self) -> None:
         """Put in force what came."""
-        if self._force is None or self._link is None:
+        if self._force is None or self._link is None or self._lists is None:
             return
         batches = self._link.taken()
         for batch in batches:
-            if batch.denied:
-                self._force.say("fleet: ", [batch.denied])
+            if batch.warning:
+                self._force.say("fleet: ", [batch.warning])
                 continue
             if batch.failed:
                 _log.warning(f"fleet: {batch.failed}")
             elif self._failed and not batch.stream:
                 _log.info("fleet: connected again")
             self._failed = batch.failed
+            self._lists.took(batch.lists)
+            self._others.take(batch.hosts)
             if batch.messages or batch.stream:
                 self._force.take(batch.messages, batch.stream, self._deleted)
             if batch.stream:
                 _log.info(f"fleet: connected; it wants {len(self._force.state):,} entries")
         sent = [it for batch in batches for it in batch.sent]
-        if not sent and not self._force.due:
+        if not sent and not self._force.due and not self._lists.due:
             return
         try:
             with self._session() as session:
@@ -127,11 +133,16 @@ class Fleet:
                         for it in sent:
                             stored.published(session.store, it.key, (it.data or b"").decode())
                 self._force.apply(session, self._places, self._needs.found, self._link.addresses)
+                self._follow_lists(session)
             self._fault = ""
         except Exception as error:  # tried again with the next message, and each second
             if in_words(error) != self._fault:
                 self._fault = in_words(error)
                 _log.error(f"fleet: what it wants could not be put in force: {self._fault}")
+
+    def _follow_lists(self, session: Controller) -> None:
+        if self._lists is not None and self._force is not None and self._force.known and not self._force.due:
+            self._lists.follow(session, self._force.state.lists, self._force.keeping, self._places)
 
     def _follow(self, wanted: Settings | None) -> None:
         from xdpguard.fleet.link import Link  # loads asyncio
@@ -142,11 +153,12 @@ class Fleet:
             _log.info("this host has left its fleet")
             return
         self._link, self._force = Link(wanted), Force(wanted)
+        self._lists = FleetLists(wanted, self._link.fetch)
         _log.info(f"fleet: host {wanted.name}, {wanted.mode} mode, server {', '.join(wanted.server)}")
 
     def _report(self, session: Controller, interfaces: Iterable[Interface]) -> None:
         """Record how this host stands, for `fleet status` here, and publish it."""
-        from xdpguard.fleet.link import Sending
+        from xdpguard.fleet.batch import Sending
 
         assert self._link is not None
         assert self._force is not None
@@ -154,40 +166,45 @@ class Fleet:
         its, state, store = self._settings, self._force.state, session.store
         mode = its.limits.mode
         held = origins.count_of(store, mode, FLEET) + sum(it.source == FLEET for it in session.filters.stored.all())
+        lists = self._lists.held if self._lists else {}
+        refused = self._lists.refused if self._lists else {}
         now = hosts.HostState(
             version=__version__,
             mode=mode,
             digest=state.digest,
             entries=state.keys,
             wanted=len(state),
-            held=held,
-            refused=len(self._force.refused),
+            held=held + len(lists),
+            refused=len(self._force.refused) + len(refused),
             broken=len(state.broken),
             keeping=self._force.keeping,
-            floods=tuple(self._floods(interfaces)),
+            floods=tuple(fleet_sums.floods(self._pins, interfaces)),
+            lists={name: digest[:8] for name, digest in lists.items()},
             bans=origins.count_of(store, "enforce", GUARD),
         )
         link, waiting = self._link, len(stored.outbox(store))
-        self._status.fleet = FleetFigures(
-            link.connected, now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard
+        figures = (now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard, link.refused)
+        self._status.fleet = FleetFigures(link.connected, *figures, self._others.totals())
+        changed, age = now != self._told, time.monotonic() - self._told_at
+        due = age >= _SELDOM or ((changed or bool(now.floods)) and age >= _OFTEN)
+        if due:
+            self._sums = hosts.HostState(drops=self._drops.rates(interfaces), sources=state.sources)
+        sums = self._sums
+        known = msgspec.structs.replace(now, drops=sums.drops, sources=sums.sources, at=time.time())
+        standing = hosts.Standing(
+            link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known, refused
         )
-        known = msgspec.structs.replace(now, at=time.time())
-        standing = hosts.Standing(link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known)
         before = hosts.recorded(store)
-        changed = now != self._told
-        if before is None or (before.connected, before.failed) != (standing.connected, standing.failed) or changed:
+        if before is None or _shown(before) != _shown(standing):
             hosts.record(store, standing)
-        age = time.monotonic() - self._told_at
-        if link.connected and self._force.known and (age >= _SELDOM or (changed and age >= _OFTEN)):
+        if link.connected and self._force.known and due:
             self._told, self._told_at = now, time.monotonic()
             hosts.record(store, standing)
             link.publish([Sending(HOSTS, its.name, msgspec.json.encode(known))])
 
-    def _floods(self, interfaces: Iterable[Interface]) -> Iterable[str]:
-        for it in interfaces:
-            try:
-                state = guard.read(self._pins, it.name, it.netns)
-            except (XdpguardError, OSError):  # detached meanwhile
-                continue
-            if state.until != guard.ALWAYS and state.active():
-                yield name_of(it)
+
+def _shown(its: hosts.Standing) -> tuple[object, ...]:
+    """Return what is worth a record when it changes: not the time, nor sums that change each second."""
+    nothing = hosts.HostState()
+    state = msgspec.structs.replace(its.state, at=0.0, drops=nothing.drops, sources=nothing.sources)
+    return its.connected, its.failed, its.lists, state

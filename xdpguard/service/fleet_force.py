@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from xdpguard.control.controller import Controller
 from xdpguard.control.foreign import Answer, Foreign
 from xdpguard.fleet.keys import Key, parse_key
-from xdpguard.fleet.message import decode
+from xdpguard.fleet.message import FleetList, decode
 from xdpguard.fleet.state import Message, State, Target, target_of
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.filter import NewFilter
@@ -33,7 +33,7 @@ class Force:
     """What is in force here of what the fleet wants."""
 
     def __init__(self, settings: Settings) -> None:
-        self.state = State()
+        self.state = State(settings.name)
         self.keeping = False  # the server lost its data: what is here stays until it ends, or an operator decides
         self.known = False  # the bucket was read
         self.refused: dict[str, str] = {}  # by target: why
@@ -112,7 +112,8 @@ class Force:
             session.store.put_fact(stored.STREAM, f"{self._stream} {servers}")
 
     def _few(self, its: Foreign) -> None:
-        found = {target: self.state.wanted(target, self._settings.ban_after) for target in self._due}
+        due = [it for it in self._due if it[0] != "list"]  # see fleet_lists.py
+        found = {target: self.state.wanted(target, self._settings.ban_after) for target in due}
         gone = [parse_key(f"x.{kind}.{name}") for kind, name in (it for it, entry in found.items() if entry is None)]
         for kind in ("block", "allow"):
             targets = [it.target for it in gone if it.kind == kind and isinstance(it.target, Prefix)]
@@ -123,7 +124,7 @@ class Force:
             _log.info(f"fleet: filters removed: {_named(names)}")
         for it in gone:
             self.refused.pop(str(it.target), None)
-        if entries := [it for it in found.values() if it is not None]:
+        if entries := [it for it in found.values() if it is not None and not isinstance(it, FleetList)]:
             self._tell(its.put(entries))
 
     def _tell(self, answer: Answer, whole: bool = False) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from xdpguard.fleet.keys import Key
 from xdpguard.fleet.message import encode, value_of
 from xdpguard.fleet.state import State
+from xdpguard.policy.duration import parse_duration
 from xdpguard.policy.fleet import Fleet as Settings
 from xdpguard.policy.rule import FLEET, GUARD, NewRule
-from xdpguard.policy.target import Prefix, parse_duration, parse_prefix
+from xdpguard.policy.target import Prefix, parse_prefix
 from xdpguard.store import origins
 from xdpguard.store.database import Store
 
@@ -25,7 +26,7 @@ def due(store: Store, state: State, its: Settings) -> Iterator[tuple[str, bytes 
     """
     bans = _bans(store) if its.share_bans else {}
     late = time.time() - parse_duration(its.clock_skew) - _GRACE
-    for record in state.of(its.name):
+    for record in state.own.values():
         ended = record.entry.expires is not None and record.entry.expires < late
         if ended or (record.origin == GUARD and record.key.target not in bans):
             yield str(record.key), None

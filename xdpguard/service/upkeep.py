@@ -11,8 +11,8 @@ from xdpguard.control.audit import Audit
 from xdpguard.control.controller import Controller
 from xdpguard.control.plan import ListsFailed, Loaded
 from xdpguard.errors import XdpguardError
+from xdpguard.policy.duration import parse_interval
 from xdpguard.policy.model import Policy
-from xdpguard.policy.target import parse_interval
 
 _log = logging.getLogger(__name__)
 

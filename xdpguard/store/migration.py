@@ -61,7 +61,7 @@ def _migrate(database: sqlite3.Connection) -> None:
     with_modes = database.execute("PRAGMA user_version").fetchone()[0] >= _WITH_MODES
     for table in set() if with_modes else _tables(database) & set(_REPLACED):
         database.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
-    for index in ("rules_network", "rules_expires"):
+    for index in ("rules_network", "rules_expires", "rules_source"):
         database.execute(f"DROP INDEX IF EXISTS {index}")  # they follow the renamed tables
     for statement in SCHEMA.split(";"):
         database.execute(statement)

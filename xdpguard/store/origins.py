@@ -28,10 +28,13 @@ def parts_of(
     return rows if keys is None else {key: rows[key] for key in keys if key in rows}
 
 
-def count_of(store: Store, mode: Mode, origin: str) -> int:
-    """Return how many rules an origin has a part in."""
-    query = " + ".join(f"(SELECT count(*) FROM {table} WHERE mode = ? AND source = ?)" for table in ("rules", "parts"))
-    return int(store.execute(f"SELECT {query}", (mode, origin) * 2)[0][0])
+def count_of(store: Store, mode: Mode, origin: str, now: float = 0.0) -> int:
+    """Return how many rules an origin has a part in. ``now``: a Unix time; what ended before does not count."""
+    query = " + ".join(
+        f"(SELECT count(*) FROM {table} WHERE mode = ? AND source = ? AND (expires IS NULL OR expires > ?))"
+        for table in ("rules", "parts")
+    )
+    return int(store.execute(f"SELECT {query}", (mode, origin, now) * 2)[0][0])
 
 
 def forget_lapsed(store: Store, mode: Mode, origin: str, kind: Kind, targets: Collection[Target]) -> None:
@@ -41,6 +44,15 @@ def forget_lapsed(store: Store, mode: Mode, origin: str, kind: Kind, targets: Co
             "DELETE FROM lapsed WHERE mode = ? AND kind = ? AND target = ? AND source = ?",
             ((mode, kind, str(it), origin) for it in targets),
         )
+
+
+def forget_unwanted(store: Store, mode: Mode, origin: str, wanted: Collection[Key]) -> None:
+    """The same for all but these rules, so that what nobody wants any more does not return when the clock is set."""
+    found = store.execute("SELECT kind, target FROM lapsed WHERE mode = ? AND source = ?", (mode, origin))
+    query = "DELETE FROM lapsed WHERE mode = ? AND source = ? AND kind = ? AND target = ?"
+    if gone := [key for key in found if key not in wanted]:
+        with store.transaction():
+            store.execute_many(query, ((mode, origin, *key) for key in gone))
 
 
 def _of_one(store: Store, mode: Mode, origin: str, key: Key) -> list[tuple[str, float | None]]:

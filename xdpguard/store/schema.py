@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-VERSION = 11
+VERSION = 12
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS rules (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS rules_network ON rules (mode, kind, version, network, length);
 CREATE INDEX IF NOT EXISTS rules_expires ON rules (expires) WHERE expires IS NOT NULL;
+CREATE INDEX IF NOT EXISTS rules_source ON rules (mode, source);
 CREATE TABLE IF NOT EXISTS parts (  -- of a rule, by origins whose end is no later than the rule's own
     mode TEXT NOT NULL,
     kind TEXT NOT NULL,
@@ -38,6 +39,7 @@ CREATE TABLE IF NOT EXISTS parts (  -- of a rule, by origins whose end is no lat
     expires REAL,
     PRIMARY KEY (mode, kind, target, source)
 ) STRICT;
+CREATE INDEX IF NOT EXISTS parts_source ON parts (mode, source);
 CREATE TABLE IF NOT EXISTS ended (  -- rules whose end came, and that nobody removed
     mode TEXT NOT NULL,
     kind TEXT NOT NULL,

@@ -27,6 +27,7 @@ from xdpguard.telemetry.counters import Counters
 from xdpguard.telemetry.drops import FILTER, Place, kept_memory
 
 By = Literal["source", "destination", "port"]
+Decided = tuple[int, int]  # what dropped a packet: RULE, LIST or FILTER, and its slot or number
 End = tuple[bytes, int]  # address of 4 or 16 bytes, and a port or 0
 Gains = defaultdict[End, list[tuple[float, bool]]]  # the weight of each sample, and whether it is new
 
@@ -58,6 +59,7 @@ class Dropped:
         self._read_at = 0.0
         self.by: dict[By, dict[End, Share]] = {"source": {}, "destination": {}, "port": {}}
         self.filters: dict[int, dict[End, Share]] = {}  # by the slot of the filter that dropped: sources
+        self.decided: dict[bytes, Decided] = {}  # by source: what dropped its packet that was sampled last
 
     def read(self, interfaces: Mapping[Place, Counters], at: float) -> None:
         """Add what has been dropped since the previous reading. ``at``: monotonic, s."""
@@ -68,15 +70,23 @@ class Dropped:
                 packet = decode(bytes(row["frame"])[: row["captured"]])
                 if packet is not None:
                     _add(gained, (weight, new), packet)
+                    self.decided[packet.source] = int(row["entry"]), int(row["number"])
                     if row["entry"] == FILTER:
                         filtered[int(row["number"])][packet.source, 0].append((weight, new))
         seconds, self._read_at = at - self._read_at, at
         for name, shares in self.by.items():
             self.by[name] = _smoothed(shares, gained[name], max(seconds, 1e-3))
+        # Those of other sources are forgotten together with their sums.
+        self.decided = {it: self.decided[it] for it, _ in self.by["source"] if it in self.decided}
         self.filters = {
             slot: _smoothed(self.filters.get(slot, {}), filtered[slot], max(seconds, 1e-3))
             for slot in self.filters.keys() | filtered.keys()
         }
+
+    def chance(self) -> Share:
+        """Return the sum of the sources that were sampled too rarely to be named; its samples are those sources."""
+        its = [share for share in self.by["source"].values() if not share.significant]
+        return Share(sum(it.drops for it in its), sum(it.rate for it in its), len(its))
 
     def _shares(self, place: Place, counts: Counters) -> Iterable[tuple[float, np.void, bool]]:
         """Yield an interface's samples: how many drops each stands for, the sample, and whether it is new."""

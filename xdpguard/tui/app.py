@@ -15,6 +15,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from xdpguard.policy.target import Prefix
 from xdpguard.tui.asking import Asking
 from xdpguard.tui.board import Board
 from xdpguard.tui.changes import Opened
@@ -22,8 +23,9 @@ from xdpguard.tui.draw import Span
 from xdpguard.tui.driver import Driver
 from xdpguard.tui.feed import Changer, Feed
 from xdpguard.tui.filters import Filter
-from xdpguard.tui.frame import boxes
+from xdpguard.tui.head import head
 from xdpguard.tui.history import Snapshot
+from xdpguard.tui.layout import boxes
 from xdpguard.tui.messages import Arrived, Changed
 from xdpguard.tui.panes import PANES
 from xdpguard.tui.reading import Reading
@@ -43,7 +45,10 @@ class Top(App[None]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True)]
 
-    def __init__(self, view: View, read: Callable[[], Reading], opened: Opened) -> None:
+    def __init__(
+        self, view: View, read: Callable[[], Reading], opened: Opened, connected: Callable[[Prefix, set[str]], bool]
+    ) -> None:
+        """``connected``: whether an address has a TCP connection in one of these namespaces."""
         super().__init__(driver_class=Driver, ansi_color=True)
         self.title = f"xdpguard top {view.instance}"
         self.view = view
@@ -51,7 +56,7 @@ class Top(App[None]):
         self._board = Board(view)
         self._feed = Feed(read, view.interval, lambda snapshot, why: self._post(Arrived(snapshot, why)))
         self._changer = Changer(opened, lambda text, well: self._post(Changed(text, well)))
-        self._asking = Asking(view, self._changer, self._say)
+        self._asking = Asking(view, self._changer, self._say, lambda source: connected(source, self._namespaces()))
         self._typing: str | None = None
         self._newest: Snapshot | None = None
         self._at = time.monotonic()  # when the last figures arrived
@@ -78,6 +83,9 @@ class Top(App[None]):
             loop.remove_signal_handler(number)
         self._feed.stop()
         self._changer.finish()
+
+    def _namespaces(self) -> set[str]:
+        return {it.its.netns for it in self.view.snapshot.reading.interfaces} if self.view.snapshot else set()
 
     def shoot(self, updates: int) -> None:
         """Exit after this many updates, with a screenshot of the last one in ``picture``."""
@@ -147,7 +155,8 @@ class Top(App[None]):
 
     def on_click(self, event: events.Click) -> None:
         """Select a row."""
-        for box in boxes(self.view, *self.size):
+        width, height = self.size
+        for box in boxes(self.view, width, len(head(self.view, width, height)), height - 2):
             row = event.screen_y - box.top
             if box.left <= event.screen_x < box.left + box.width and 0 <= row < box.height and not self._asking.change:
                 self.view.pane = box.pane
@@ -212,7 +221,7 @@ class Top(App[None]):
     def _enter(self) -> None:
         found = self.view.chosen()
         if found and isinstance(found[0], Interfaces):
-            self.view.place = found[1].snapshot.reading.interfaces[found[2]].place
+            self.view.pick(found[1].snapshot.reading.interfaces[found[2]].place)
 
     def _filter(self, text: str) -> None:
         self._typing = text

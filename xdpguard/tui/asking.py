@@ -7,20 +7,27 @@ from collections.abc import Callable
 from typing import Any
 
 from xdpguard.policy.target import Kind, Label, Prefix, Target
+from xdpguard.tui import crowd
 from xdpguard.tui.changes import LIVES, Change
 from xdpguard.tui.draw import Span
 from xdpguard.tui.feed import Changer
 from xdpguard.tui.view import View
 
+_UNPROVED = "has no connection here, so it may be forged: a block would then stop its true owner, and not the sender"
+
 
 class Asking:
     """A change that awaits its answer, or none."""
 
-    def __init__(self, view: View, changer: Changer, say: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, view: View, changer: Changer, say: Callable[[str, str], None], connected: Callable[[Prefix], bool]
+    ) -> None:
+        """``connected``: whether an address has proved, by a TCP connection, that it is no forged one."""
         self.change: Change | None = None
         self._view = view
         self._changer = changer
         self._say = say
+        self._connected = connected
 
     def ask(self, verb: Any) -> None:
         """Ask whether to block, allow or remove what is selected, and for how long."""
@@ -28,6 +35,9 @@ class Asking:
         chosen = found[0].target(found[1], found[2]) if found else None
         if self._changer.busy:
             self._say("wait: a change is in progress", "notice")
+        elif found and found[2] == crowd.PLACE:
+            words = "these are many sources, in a flood mostly forged: to block some stops nothing; / finds one of them"
+            self._say(words, "notice")
         elif chosen is None:
             self._say("select a source first (table 2), or a rule (table 5)", "notice")
         else:
@@ -39,6 +49,9 @@ class Asking:
                 self._say("to close a port use the command line: xdpguard block --port", "notice")
                 return
             self._question(Change(verb, _kind(verb, kind, target), target))
+            # A source that sent something; a rule was chosen by a person.
+            if verb == "block" and kind is None and isinstance(target, Prefix) and not self._connected(target):
+                self._say(f"{target} {_UNPROVED}", "notice")
 
     def _question(self, change: Change) -> None:
         self.change = change

@@ -32,10 +32,11 @@ class Glyphs:
     rule: str = "─"
     down: str = "▼"
     up: str = "▲"
+    at_most: str = "≤"
 
 
 UNICODE = Glyphs()
-ASCII = Glyphs("_.-=+*#@", "#", "-", "v", "^")
+ASCII = Glyphs("_.-=+*#@", "#", "-", "v", "^", "<=")
 
 
 def fit(line: Iterable[Span], width: int, style: str = "") -> Line:
@@ -82,14 +83,27 @@ def scaled(value: float, digits: int = 3) -> str:
     raise AssertionError
 
 
-def bars(values: Sequence[float] | NDArray[np.float64], width: int, height: int, glyphs: Glyphs) -> list[str]:
-    """Plot the last values, ``width`` cells wide and ``height`` high, scaled to the highest one.
+def share(part: float, whole: float) -> str:
+    """Format a part in percent of a whole, in at most five characters; any but nothing and all is visible as such."""
+    if math.isnan(part) or math.isnan(whole) or whole <= 0:
+        return "-"
+    percent = 100 * part / whole
+    if not part or part >= whole:
+        return "100%" if part else "0%"
+    return "<0.1%" if percent < 0.1 else f"{min(percent, 99.9):.1f}%"
 
-    Unknown values and 0 are empty; everything above 0 is visible.
+
+def bars(
+    values: Sequence[float] | NDArray[np.float64], width: int, height: int, glyphs: Glyphs, scale_to: float = 0.0
+) -> list[str]:
+    """Plot the last values, ``width`` cells wide and ``height`` high.
+
+    ``scale_to``: the value that fills the height, for plots of one scale; by default the highest of these. Unknown
+    values and 0 are empty; everything above 0 is visible.
     """
     known = np.nan_to_num(np.asarray(values, np.float64)[-width:])
     steps = len(glyphs.levels)
-    most = known.max(initial=0.0)
+    most = max(scale_to, known.max(initial=0.0))
     # Scale to just below the top, so that stacked plots do not touch.
     scale = (height * steps - height.bit_length()) / most if most > 0 else 0.0
     levels = np.where(known > 0, np.maximum(1, np.rint(known * scale)), 0).astype(int)

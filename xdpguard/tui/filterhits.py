@@ -19,14 +19,15 @@ class FiltersHit:
     """Filters in the order in which they are asked, with their hits."""
 
     name = "filters"
+    plots = False
     sorts = ("number", "rate", "packets")
     columns = (
         Column("no.", 4, True, "number"),
-        Column("filter", 12),
+        Column("filter", 12, whole=True),
         Column("action", 13),
         Column("packets/s", 10, True, "rate"),
         Column("packets", 8, True, "packets"),
-        Column("above", 6, True),
+        Column("above", 6, True, spare=1),
         Column(FILL, 0),
     )
 

@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The whole screen as lines of styled text. One table in front; on a large screen all of them at once."""
+"""The whole screen as lines of styled text."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from xdpguard.dataplane.sys import abi
+from rich.cells import cell_len
+
 from xdpguard.tui.draw import Line, Span, cell, fit
-from xdpguard.tui.head import head, head_height
+from xdpguard.tui.head import head
+from xdpguard.tui.layout import Box, boxes
 from xdpguard.tui.panes import PANES
-from xdpguard.tui.table import FILL, Pane
+from xdpguard.tui.table import FILL, Pane, fitted
 from xdpguard.tui.view import View
 
 SMALLEST = (60, 14)
-_WIDE = (140, 36)  # from this size on every table is shown
-_GAP = 2
 _SHORT = {"destinations": "dests", "interfaces": "links"}
 
 # The last ones are omitted if there is no room for them.
@@ -41,7 +40,8 @@ HELP = (
     "  /                   filter: an address or its beginning, a prefix, :port, or",
     "                      text of rules; Esc shows all again",
     "  p or Space          pause the picture, and resume; reading continues",
-    "  i                   the next interface; Enter on a row of table 7 does the same",
+    "  i                   the next interface, after the last all of them together;",
+    "                      Enter on a row of table 7 shows that one",
     "  b                   block the selected source (table 2) or target (table 5)",
     "  a                   allow it, overriding every block",
     "  u                   unblock it; on table 5 remove the selected rule",
@@ -49,21 +49,12 @@ HELP = (
     "  q or Ctrl-C         quit; the data plane keeps running",
     "",
     "  pass went on to the kernel, drop ended here, answer is a SYN cookie sent back.",
-    "  Tables 2 to 4 count initial SYNs of all interfaces that no rule dropped, as far",
-    "  as they are tracked (in a flood, most new ones are not), and drops, attributed",
-    "  by samples of them. Tables 5, 6 and 8 have the exact hits of rules, lists and",
+    "  Tables 2 to 4: initial SYNs of all interfaces that no rule dropped, as far as",
+    "  they are tracked (in a flood, most new ones are not), and drops, attributed by",
+    "  samples. 'others' are too many sources with too few SYNs to list: / finds one.",
+    "  Tables 5, 6 and 8 have the exact hits of rules, lists and",
     "  filters; whom a filter drops most of is known by samples.",
 )
-
-
-class Box(NamedTuple):
-    """The position of a table on the screen, including its title: cells from the left and top."""
-
-    pane: int
-    left: int
-    top: int
-    width: int
-    height: int
 
 
 def frame(view: View, width: int, height: int) -> list[Line]:
@@ -80,7 +71,7 @@ def frame(view: View, width: int, height: int) -> list[Line]:
         # Boxes are ordered from the left and the top: join those of one row.
         left = len(lines)
         area: dict[int, dict[int, Line]] = {}
-        found = boxes(view, width, height)
+        found = boxes(view, width, left, height - 2)
         for box in found:
             for row, line in enumerate(_table(view, box, alone=len(found) == 1)):
                 area.setdefault(box.top + row, {})[box.left] = line
@@ -96,32 +87,6 @@ def frame(view: View, width: int, height: int) -> list[Line]:
     return [*lines, *bottom, _keys(view, width)]
 
 
-def boxes(view: View, width: int, height: int) -> list[Box]:
-    """Return the positions of the tables."""
-    top, bottom = head_height(height), height - 2
-    if width < _WIDE[0] or height < _WIDE[1]:
-        return [Box(view.pane, 0, top, width, bottom - top)]
-    half = (width - _GAP) // 2
-    rows = bottom - top
-    # Lists and interfaces are few; a table of reasons has at most as many rows as there are reasons.
-    filters = min(2 + max(1, len(view.snapshot.reading.filters) if view.snapshot else 0), rows // 5)
-    rest = rows - 9 - filters
-    reasons = min(len(abi.reasons()) + 2, rest * 11 // 20)
-    left = _stack((0, 4, 7, 5, 6), (reasons, rest - reasons, filters, 5, 4), 0, half, top)
-    sources = rows * 9 // 20
-    ends = (rows - sources) // 2
-    right = _stack((1, 2, 3), (sources, ends, rows - sources - ends), half + _GAP, width - half - _GAP, top)
-    return left + right
-
-
-def _stack(panes: tuple[int, ...], heights: tuple[int, ...], left: int, width: int, top: int) -> list[Box]:
-    """Stack tables vertically."""
-    return [
-        Box(pane, left, top + sum(heights[:at]), width, height)
-        for at, (pane, height) in enumerate(zip(panes, heights, strict=True))
-    ]
-
-
 def _table(view: View, box: Box, alone: bool) -> list[Line]:
     pane, front = PANES[box.pane], box.pane == view.pane
     lines = [_tabs(view, box.width) if alone else _name(view, box)]
@@ -132,10 +97,13 @@ def _table(view: View, box: Box, alone: bool) -> list[Line]:
     choice.height = box.height - 2
     order = view.order(pane)
     at = view.settle(pane, order)
-    widths = _widths(pane, box.width)
+    rows = range(choice.top, min(choice.top + choice.height, len(order)))
+    table = [pane.cells(shown, int(order[row]), 0) for row in rows]
+    longest = [max(map(cell_len, column)) for column in zip(*([it.text for it in its] for its in table), strict=True)]
+    widths = fitted(pane.columns, box.width, longest or [0] * len(pane.columns))
     lines.append(fit(_heads(view, pane, widths), box.width, "column"))
-    for row in range(choice.top, min(choice.top + choice.height, len(order))):
-        cells = pane.cells(shown, int(order[row]), widths[-1])
+    for row, first in zip(rows, table, strict=True):
+        cells = pane.cells(shown, int(order[row]), widths[-1]) if pane.plots else first
         chosen = front and row == at
         line: Line = [Span(" ")]
         for text, column, width in zip(cells, pane.columns, widths, strict=True):
@@ -147,17 +115,6 @@ def _table(view: View, box: Box, alone: bool) -> list[Line]:
     if not len(order):
         lines.append(fit([Span("  nothing matches the filter" if view.wanted.text else "  none", "dim")], box.width))
     return lines[: box.height] + [fit([], box.width)] * (box.height - len(lines))
-
-
-def _widths(pane: Pane, width: int) -> list[int]:
-    """Return the column widths: the filling one takes the rest, and the widest shrinks if there is too little."""
-    wanted = [column.width for column in pane.columns]
-    left = width - 1 - sum(wanted) - len(wanted)
-    if pane.columns[-1].title == FILL:
-        wanted[-1] = max(0, left)
-    elif left < 0:
-        wanted[0] += left
-    return wanted
 
 
 def _heads(view: View, pane: Pane, widths: list[int]) -> Line:
@@ -201,11 +158,12 @@ def _name(view: View, box: Box) -> Line:
 def _bottom(view: View, width: int) -> list[Line]:
     """Return the bottom lines: a prompt, a message, the filter, or the note on the table in front."""
     shown = view.shown()
+    text, style = view.message
+    said: list[Line] = [[Span(f" {part}", style)] for part in textwrap.wrap(text, width - 2)]
     if view.prompt:
-        return [view.prompt]
-    if view.message.text:
-        text, style = view.message
-        return [[Span(f" {part}", style)] for part in textwrap.wrap(text, width - 2)]
+        return [*said, view.prompt]
+    if said:
+        return said
     if view.wanted.text:
         return [[Span(f" filter: {view.wanted.text}   (Esc: all)", "notice")]]
     return [[Span(f" {PANES[view.pane].note(shown)}" if shown and not view.helping else "", "dim")]]

@@ -9,52 +9,40 @@ import time
 from xdpguard.control.guard import answers
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import guard
+from xdpguard.net.netns import place_of
 from xdpguard.tcp.text import end
-from xdpguard.tui.draw import Line, Span, bars, cell, fit, highest, scaled
+from xdpguard.tui.banner import banner
+from xdpguard.tui.draw import Line, Span, bars, cell, fit, highest, scaled, share
 from xdpguard.tui.history import VERDICTS, Trend
-from xdpguard.tui.reading import Seen
-from xdpguard.tui.table import seen_at
+from xdpguard.tui.reading import ALL, Seen
 from xdpguard.tui.view import View
 from xdpguard.units import span
 
 _FULL = 0.9  # of a queue; from here on it is marked as full
-_TALL = 30  # rows; from here on plots are higher
+_TALL = 36  # rows; from here on plots are higher
 _UNHEARD = {
     guard.MUTE_TOLD: "its answers would not arrive",
     guard.MUTE_FOUND: "the data plane found that its answers do not arrive",
 }
+_FIGURES = 49  # columns before the plots
 _STYLES = {"pass": "pass", "drop": "drop", "answer": "guard"}
 
 
-def head_height(height: int) -> int:
-    """Return the number of lines of the upper part on a screen of that height."""
-    return 6 + len(VERDICTS) * _plot_height(height)
-
-
-def _plot_height(height: int) -> int:
-    return 3 if height >= _TALL else 1
-
-
 def head(view: View, width: int, height: int) -> list[Line]:
-    """Draw the title, verdicts with their plots, TCP flags, and the guard."""
+    """Draw the title, the flood if there is one, verdicts with their plots, TCP flags, and the guard."""
     trend = view.snapshot.trends.get(view.place) if view.snapshot and view.place else None
+    flood = banner(view.snapshot, width) if view.snapshot else None
     return [
         _title(view, width),
-        *_verdicts(view, trend, width, _plot_height(height)),
+        *([flood] if flood else []),
+        *_verdicts(view, trend, width, 3 if height >= _TALL else 1),
         fit(_flags(trend, width), width),
         *(fit(line, width) for line in _guard(view, trend, width)),
     ]
 
 
 def _title(view: View, width: int) -> Line:
-    seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
-    words = [f" {'xdpguard ' * (width >= 100)}{view.instance}"]
-    if view.place:
-        words.append(view.place[0] + (f" in {view.place[1]}" if view.place[1] else ""))
-    if seen is not None:
-        words.append(seen.its.mode + (", observing" if seen.its.observe else ""))
-        words.append(f"counting {span(view.snapshot.reading.wall - seen.since)}" if view.snapshot else "")
-    words.append(f"every {view.interval:g} s")
+    words = [f" {'xdpguard ' * (width >= 100)}{view.instance}", *_where(view), f"every {view.interval:g} s"]
     why = view.stale()
     moment = time.strftime("%H:%M:%S", time.localtime(view.snapshot.reading.wall)) if view.snapshot else ""
     if why:
@@ -67,27 +55,43 @@ def _title(view: View, width: int) -> Line:
     return fit([*left, state], width)
 
 
+def _where(view: View) -> list[str]:
+    if view.snapshot is None or view.place is None:
+        return []
+    seen = view.snapshot.reading.interfaces
+    if view.place == ALL:
+        attached = sum(it.its.state == "attached" for it in seen)
+        return [f"all {len(seen)} interfaces" + (f", {attached} attached" if attached < len(seen) else "")]
+    words = [view.place[0] + (f" in {view.place[1]}" if view.place[1] else "")]
+    for it in seen:
+        if it.place == view.place:
+            words.append(it.its.mode + (", observing" if it.its.observe else ""))
+            words.append(f"counting {span(view.snapshot.reading.wall - it.since)}")
+    return words
+
+
 def _verdicts(view: View, trend: Trend | None, width: int, height: int) -> list[Line]:
-    room = width - 48
-    window = f"the last {span(room * view.interval)}" if room > 0 else ""
-    lines = [fit([Span(f" {'packets/s':>19}{'packets':>9}   {cell(window, room)}{'highest':>13}", "dim")], width)]
+    """Draw rates, totals, bits and shares, and plots that share one scale."""
+    room = max(0, width - _FIGURES - 1)
+    most = max((highest(trend.past[name], room) for name in VERDICTS), default=0.0) if trend else 0.0
+    window = f"the last {span(room * view.interval)}" + (f", up to {scaled(most)}/s" if most else "")
+    heads = f" {'packets/s':>19}{'packets':>9}{'bit/s':>8}{'share':>8}   "
+    lines = [fit([Span(heads + cell(window, room), "dim")], width)]
+    total = sum(trend.rates[name] for name in VERDICTS) if trend else math.nan
     for name in VERDICTS:
         style = _STYLES[name]
         rate = trend.rates[name] if trend else math.nan
-        past = trend.past[name] if trend else None
-        plot = bars(past, room, height, view.glyphs) if past is not None else [" " * room] * height
-        most = f"{scaled(highest(past, room))}/s" if past is not None else ""
-        for row, text in enumerate(plot):
-            if row < height - 1:
-                lines.append(fit([Span(" " * 32), Span(text, style)], width))
-                continue
-            total = scaled(trend.totals[name]) if trend else ""
-            words = [
-                Span(f" {name:<8}", style),
-                Span(f"{scaled(rate):>11}", f"{style} bold" if rate >= 0.5 else "dim"),
-                Span(f"{total:>9}   "),
-            ]
-            lines.append(fit([*words, Span(text, style), Span(f"{most:>13}", "dim")], width))
+        plot = bars(trend.past[name], room, height, view.glyphs, most) if trend else [" " * room] * height
+        for text in plot[:-1]:
+            lines.append(fit([Span(" " * _FIGURES), Span(text, style)], width))
+        words = [
+            Span(f" {name:<8}", style),
+            Span(f"{scaled(rate):>11}", f"{style} bold" if rate >= 0.5 else "dim"),
+            Span(f"{scaled(trend.totals[name]) if trend else '':>9}"),
+            Span(f"{scaled(8 * trend.rates[f'bytes {name}']) if trend else '':>8}"),
+            Span(f"{share(rate, total):>8}   ", f"{style} bold" if name == "drop" and rate >= 0.5 else ""),
+        ]
+        lines.append(fit([*words, Span(plot[-1], style)], width))
     return lines
 
 
@@ -104,15 +108,16 @@ def _flags(trend: Trend | None, width: int) -> Line:
 
 
 def _guard(view: View, trend: Trend | None, width: int) -> list[Line]:
-    seen = seen_at(view.snapshot, view.place) if view.snapshot and view.place else None
+    seen = view.focus()
     if view.snapshot is None or seen is None or seen.guard is None or trend is None:
         return [[Span(" guard    -", "dim")], [], []]
     mode, state = view.snapshot.reading.mode, seen.guard
     rates, totals = trend.rates, trend.totals
+    where = f" on {place_of(*seen.place)}" if view.place == ALL else ""
     if mode == "off":
         words = Span("off", "dim")
     elif state.muted() and answers(mode) and not seen.its.observe:
-        words = Span(f"ANSWERS NO SYN: {_UNHEARD[state.mute]}; see xdpguard status", "alarm")
+        words = Span(f"ANSWERS NO SYN{where}: {_UNHEARD[state.mute]}; see xdpguard status", "alarm")
     elif mode == "always":
         words = Span("always: every SYN is answered with a cookie", "guard")
     elif seen.active_since:
@@ -120,7 +125,7 @@ def _guard(view: View, trend: Trend | None, width: int) -> list[Line]:
         since = time.strftime("%H:%M:%S", time.localtime(seen.active_since))
         length = span(view.snapshot.reading.wall - seen.active_since)
         port = f", port {state.port}" if state.port else ""
-        words = Span(f"{acts} {length}, since {since}: {guard.CAUSES[state.cause]}{port}", "guard bold")
+        words = Span(f"{acts}{where} {length}, since {since}: {guard.CAUSES[state.cause]}{port}", "guard bold")
     else:
         floods = f"; floods so far: {state.floods}" if state.floods else ""
         words = Span(f"idle, watching ({mode}){floods}")

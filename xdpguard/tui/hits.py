@@ -19,14 +19,15 @@ class RulesHit:
     """Rules in force with their hits: shows what blocks drop."""
 
     name = "rules"
+    plots = False
     sorts = ("rate", "packets", "expires", "age")
     columns = (
         Column("kind", 6),
-        Column("target", 22),
+        Column("target", 16, whole=True),
         Column("packets/s", 10, True, "rate"),
         Column("packets", 8, True, "packets"),
-        Column("ends in", 9, True, "expires"),
-        Column("source", 6),
+        Column("ends in", 9, True, "expires", spare=1),
+        Column("source", 6, spare=2),
         Column(FILL, 0),
     )
 
@@ -81,14 +82,15 @@ class ListsHit:
     """Named lists with their hits."""
 
     name = "lists"
+    plots = False
     sorts = ("rate", "packets", "number")
     columns = (
         Column("kind", 6),
-        Column("list", 19),
+        Column("list", 16, whole=True),
         Column("packets/s", 10, True, "rate"),
         Column("packets", 8, True, "packets"),
-        Column("entries", 7, True),
-        Column("loaded", 11, True),
+        Column("entries", 7, True, spare=2),
+        Column("loaded", 11, True, spare=1),
         Column(FILL, 0),
     )
 

@@ -20,18 +20,20 @@ from xdpguard.control.results import ListHits
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.errors import XdpguardError
+from xdpguard.net import netstat
 from xdpguard.policy.rule import Rule
-from xdpguard.policy.target import Label, Target
+from xdpguard.policy.target import Label, Prefix, Target
 from xdpguard.store import clock
 from xdpguard.store.database import Store
 from xdpguard.store.watch import StoreWatch
 from xdpguard.tcp.evidence import Backlogs
 from xdpguard.tcp.snapshot import Listener
 from xdpguard.telemetry import counters, ranking
-from xdpguard.telemetry.dropped import Dropped, End, Share
+from xdpguard.telemetry.dropped import Decided, Dropped, End, Share
 
 _SHADOW = 1 << 62
 Place = tuple[str, str]  # name and network namespace of an interface
+ALL: Place = ("", "")  # all interfaces together
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Seen:
     active_since: float = 0.0
     at: float = 0.0  # when it was counted: monotonic, seconds
     listeners: Sequence[Listener] = ()  # those of its namespace, the fullest queue first
+    overflows: int = 0  # handshakes of its namespace that found a full accept queue; read after the counters
 
     @property
     def place(self) -> Place:
@@ -66,6 +69,21 @@ class Rules:
         self.shadow = np.array([rule.mode == "shadow" for rule in rules], np.bool_)
         self.stored = np.array([(rule.packets, rule.bytes) for rule in rules], np.uint64).reshape(-1, 2)
         self.places: dict[tuple[Label, Target], int] = {(it.label, it.target): n for n, it in enumerate(rules)}
+        self._lengths = sorted({it.target.length for it in rules if isinstance(it.target, Prefix)}, reverse=True)
+
+    def longest(self, label: Label, address: bytes, now: float) -> int | None:
+        """Return the length of the longest prefix with a rule of that label that holds an address; None without one.
+
+        ``address``: 4 or 16 bytes; ``now``: Unix time, at which the rule must not have ended.
+        """
+        number, bits = int.from_bytes(address, "big"), len(address) * 8
+        for length in self._lengths:
+            if length <= bits:
+                network = number >> bits - length << bits - length
+                place = self.places.get((label, Prefix(network.to_bytes(len(address), "big"), length)))
+                if place is not None and self.ends[place] > now:
+                    return length
+        return None
 
 
 class KnownRules:
@@ -123,6 +141,9 @@ class Reading(NamedTuple):
     syns: ranking.Syns
     filters: tuple[FilterWithHits, ...] = ()  # in the order in which they are asked; read with the lists
     filtered: Mapping[int, Mapping[End, Share]] = {}  # by slot of a filter: the sources of what it dropped
+    decided: Mapping[bytes, Decided] = {}  # by source: what dropped its packet that was sampled last
+    chance: Share = Share(0.0, 0.0, 0)  # drops of the sources that are too many to be named; `samples`: how many
+    limits_clients: bool = False  # the guard limits connections by source, so that real clients may exceed it
 
 
 Session = Callable[[], AbstractContextManager[Controller]]
@@ -149,9 +170,21 @@ class Reader:
             self._dropped.read({it.place: it.counts for it in interfaces if it.counts}, now)
             self._syns = ranking.read(self._pins, now, self._syns, self._dropped.by)
             rules, lists, at = self._hits(session), tuple(_lists(session)), time.monotonic()
-            filters, mode = tuple(session.filters.in_force()), guardpolicy.read(self._pins).mode
-            filtered = self._dropped.filters
-            return Reading(time.time(), interfaces, mode, rules, lists, at, self._syns, filters, filtered)
+            filters, policy, dropped = tuple(session.filters.in_force()), guardpolicy.read(self._pins), self._dropped
+            return Reading(
+                time.time(),
+                interfaces,
+                policy.mode,
+                rules,
+                lists,
+                at,
+                self._syns,
+                filters,
+                dropped.filters,
+                dropped.decided,
+                dropped.chance(),
+                policy.connections,
+            )
 
     def _look(self, session: Controller) -> list[Seen]:
         rows = session.store.execute("SELECT name, netns, attached FROM interfaces")
@@ -169,7 +202,10 @@ class Reader:
             counts = counters.read(self._pins, *place)
             at = time.monotonic()
             active_since = began if state.active() else 0.0
-            found.append(Seen(it, since.get(place, 0.0), counts, state, active_since, at, backlogs[it.netns]))
+            overflows = _overflows(it.netns)
+            found.append(
+                Seen(it, since.get(place, 0.0), counts, state, active_since, at, backlogs[it.netns], overflows)
+            )
         return found
 
     def _hits(self, session: Controller) -> RuleHits:
@@ -184,6 +220,13 @@ class Reader:
             counted = session.shadow_rules.hits.of([rules.rules[int(place)] for place in places])
             hits[places] = [(it.packets, it.bytes) for it in counted]
         return RuleHits(rules, hits, time.monotonic())
+
+
+def _overflows(netns: str) -> int:
+    try:
+        return netstat.listen_overflows(netns)
+    except (XdpguardError, OSError):  # a namespace that no longer exists: its interfaces are shown as gone
+        return 0
 
 
 def _lists(session: Controller) -> Iterator[SeenList]:

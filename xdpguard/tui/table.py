@@ -16,18 +16,25 @@ from xdpguard.tui.history import Floats, Snapshot
 from xdpguard.tui.reading import Place, Seen
 
 MOST = 1000  # rows that can be scrolled through
+_LEAST_FILL = 18  # cells that other columns leave to it, if they can
 FILL = "fill"  # the column that takes the remaining width
 
 Order = NDArray[np.intp]
 
 
 class Column(NamedTuple):
-    """``width`` in cells; ``sort`` names the order of `Pane.sorts`, empty if it cannot be sorted by this column."""
+    """``width`` in cells; ``sort`` names the order of `Pane.sorts`, empty if it cannot be sorted by this column.
+
+    ``whole``: its texts, such as addresses, are never cut while there is room: its width is that of the longest.
+    ``spare``: the column with the highest number is left out first where there is too little room; 0: never.
+    """
 
     title: str
     width: int
     right: bool = False
     sort: str = ""
+    whole: bool = False
+    spare: int = 0
 
 
 class Shown(NamedTuple):
@@ -51,6 +58,10 @@ class Pane(Protocol):
         """The columns from left to right."""
 
     @property
+    def plots(self) -> bool:
+        """Whether its last column is a plot, which must know its width."""
+
+    @property
     def sorts(self) -> Sequence[str]:
         """The names of its orders; the first is the default."""
 
@@ -68,6 +79,28 @@ class Pane(Protocol):
 
     def note(self, shown: Shown, /) -> str:
         """Return a note on the whole table."""
+
+
+def fitted(columns: Sequence[Column], width: int, longest: Sequence[int]) -> list[int]:
+    """Return the widths of columns on a table of that width; 0: left out. ``longest``: that of each column's cells."""
+    wanted = [
+        max(size, len(column.title) + 2) if column.whole else column.width
+        for column, size in zip(columns, longest, strict=True)
+    ]
+
+    def left() -> int:
+        return width - 1 - sum(size + 1 for size in wanted if size)
+
+    fills = columns[-1].title == FILL
+    for spare, place in sorted(((column.spare, place) for place, column in enumerate(columns)), reverse=True):
+        if spare and left() < (_LEAST_FILL if fills else 0):
+            wanted[place] = 0
+    if fills:
+        wanted[-1] = max(0, left() - 1)
+    elif left() < 0:
+        place = max(range(len(wanted)), key=wanted.__getitem__)
+        wanted[place] = max(1, wanted[place] + left())
+    return wanted
 
 
 def seen_at(snapshot: Snapshot, place: Place) -> Seen | None:

@@ -12,7 +12,7 @@ from xdpguard.tui.draw import UNICODE, Glyphs, Line, Span
 from xdpguard.tui.filters import Filter
 from xdpguard.tui.history import Snapshot
 from xdpguard.tui.panes import PANES
-from xdpguard.tui.reading import Place
+from xdpguard.tui.reading import ALL, Place, Seen
 from xdpguard.tui.table import Order, Pane, Shown, seen_at
 
 _QUIET = Span("")
@@ -39,6 +39,7 @@ class View:
     glyphs: Glyphs = UNICODE
     snapshot: Snapshot | None = None
     place: Place | None = None
+    picked: bool = False  # the user chose the interface, or all
     pane: int = 0
     wanted: Filter = field(default_factory=Filter)
     paused: bool = False
@@ -50,21 +51,30 @@ class View:
     choices: dict[str, Choice] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.picked = self.place is not None
         self.choices = {pane.name: Choice(pane.sorts[0]) for pane in PANES}
 
     def take(self, snapshot: Snapshot) -> None:
-        """Show another snapshot. The selected interface stays selected while it exists."""
+        """Show another snapshot: of the interface that was picked while it exists, else of the only one, or of all."""
         self.snapshot = snapshot
-        if self.place is None or seen_at(snapshot, self.place) is None:
-            usable = [it.place for it in snapshot.reading.interfaces if it.counts]
-            if self.place is None or usable:
-                self.place = usable[0] if usable else None
+        places = [it.place for it in snapshot.reading.interfaces]
+        usable = [it.place for it in snapshot.reading.interfaces if it.counts]
+        if self.picked and (self.place in places or (self.place == ALL and len(places) > 1)):
+            return
+        self.picked = False
+        if len(usable) > 1:
+            self.place = ALL
+        elif self.place not in places:
+            self.place = usable[0] if usable else self.place if self.place != ALL else None
 
     def stale(self) -> str:
         """Return why the figures are not current; empty if they are."""
         if self.fault:
             return self.fault
-        seen = seen_at(self.snapshot, self.place) if self.snapshot and self.place else None
+        if self.snapshot and self.place == ALL:
+            attached = any(it.its.state == "attached" for it in self.snapshot.reading.interfaces)
+            return "" if attached else "no interface is attached any longer"
+        seen = self.focus()
         if seen is None or seen.its.state == "attached":
             return "" if seen is None or seen.counts else "created by another version of xdpguard"
         return {
@@ -73,6 +83,21 @@ class View:
             "renamed": "renamed or moved",
             "gone": "the interface no longer exists",
         }[seen.its.state]
+
+    def focus(self) -> Seen | None:
+        """Return the interface whose guard is shown: the selected one, or of all the one that has most to tell."""
+        if self.snapshot is None or self.place is None:
+            return None
+        if self.place != ALL:
+            return seen_at(self.snapshot, self.place)
+        guarded = [it for it in self.snapshot.reading.interfaces if it.guard]
+        return max(guarded, key=self._tells, default=None)
+
+    def _tells(self, seen: Seen) -> tuple[bool, bool, float]:
+        assert self.snapshot is not None and seen.guard is not None
+        trend = self.snapshot.trends.get(seen.place)
+        busy = float(np.nan_to_num(trend.rates["syns"])) if trend else 0.0
+        return seen.place in self.snapshot.floods, seen.guard.muted(), busy
 
     def shown(self) -> Shown | None:
         """Return what panes draw from; None before the first reading."""
@@ -137,9 +162,15 @@ class View:
         return choice.sort
 
     def next_interface(self) -> None:
-        """Show the next interface."""
+        """Show the next interface; after the last one, all of them."""
         if self.snapshot is None or not self.snapshot.reading.interfaces:
             return
         places = [it.place for it in self.snapshot.reading.interfaces]
+        if len(places) > 1:
+            places.append(ALL)
         at = places.index(self.place) if self.place in places else -1
-        self.place = places[(at + 1) % len(places)]
+        self.pick(places[(at + 1) % len(places)])
+
+    def pick(self, place: Place) -> None:
+        """Show an interface, or ALL, for as long as it exists."""
+        self.place, self.picked = place, True

@@ -29,6 +29,7 @@ from xdpguard.policy.flowspec.rule import Rule
 from xdpguard.policy.foreign import ForeignLimits
 from xdpguard.policy.target import Prefix, parse_prefix
 from xdpguard.service.log import Failures, in_words
+from xdpguard.service.notify import notify
 from xdpguard.store.bridges import Bridge
 from xdpguard.units import counted, moment
 
@@ -107,7 +108,9 @@ class Service:
                     self._upstream.begin(session.store)
                 self._account.write(session.store)
             _log.info(f"bridge to {self._source.place}")
+            notify("READY=1", f"STATUS=connecting to {self._source.place}")
             while True:
+                notify("WATCHDOG=1")
                 wait = min(max(0.0, self._due() - time.monotonic()), _STATE)
                 ready, _, _ = select.select([told.fileno(), *self._source.filenos()], [], [], wait)
                 if told.fileno() in ready:
@@ -116,6 +119,7 @@ class Service:
                         break
                 if not self._stepped(any(it != told.fileno() for it in ready)):
                     break
+            notify("STOPPING=1")
             self._stop()
 
     def _stepped(self, heard: bool) -> bool:
@@ -184,6 +188,7 @@ class Service:
                 self._upstream.plan(session, now, self._source.own)
             if self._account.due():
                 self._account.write(session.store)
+                notify(f"STATUS={self._account.state.summary(now)}")
         self._made, self._recheck_at = plan, time.monotonic() + _RECHECK
         if self._upstream is not None and upstream:
             self._account.state.sent = self._upstream.act(self._source)

@@ -69,3 +69,19 @@ class Undone(Struct, frozen=True):
     def of(cls, its: Made, done: list[str]) -> Undone:
         """Convert a change and what undoing it did."""
         return cls(its.command, int(its.made), done)
+
+
+class Mistake(Struct, frozen=True):
+    """A mistake in a configuration file. ``line``: from 1; None if it is not known."""
+
+    line: int | None
+    key: str
+    message: str
+    remedy: str
+
+
+class Checked(Struct, frozen=True):
+    """What is wrong with a configuration file, by line."""
+
+    file: str
+    mistakes: list[Mistake]

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 
 from msgspec import Struct
 
 from xdpguard import units
-from xdpguard.fleet.hosts import SILENT, HostState, Standing
-from xdpguard.fleet.message import Record, decode
+from xdpguard.dataplane.sys.abi import SHADOW_RULES
+from xdpguard.fleet.hosts import SILENT, HostState, Standing, Totals, totals
+from xdpguard.fleet.hosts import decode as decode_host
+from xdpguard.fleet.message import FleetList, Record, decode
 from xdpguard.fleet.state import Message
 from xdpguard.policy.fleet import Fleet
 from xdpguard.policy.rule import GUARD, Mode
-
-COLUMNS = ("host", "version", "seen", "mode", "wanted", "held", "refused", "bans", "floods", "digest")
-NUMBERS = "wanted held refused bans"
 
 
 class HostAnswer(Struct, frozen=True):
@@ -37,6 +36,9 @@ class HostAnswer(Struct, frozen=True):
     keeping: bool
     floods: list[str]
     bans: int
+    lists: dict[str, str]
+    drops: dict[str, float]
+    sources: int
 
     @classmethod
     def of(cls, its: HostState) -> HostAnswer:
@@ -56,7 +58,19 @@ class HostAnswer(Struct, frozen=True):
             its.keeping,
             list(its.floods),
             its.bans,
+            its.lists,
+            its.drops,
+            its.sources,
         )
+
+
+class ListAnswer(Struct, frozen=True):
+    """A list of the fleet. ``hosts``: on how many it is in force, or counts; ``refused``: why not here, else empty."""
+
+    entries: int
+    digest: str
+    hosts: int
+    refused: str
 
 
 class Ranked(Struct, frozen=True):
@@ -105,11 +119,23 @@ class FleetStatus(Struct, frozen=True):
     here: HostAnswer
     agree: bool | None
     hosts: dict[str, HostAnswer]
+    lists: dict[str, ListAnswer]
+    totals: Totals
 
     @classmethod
-    def of(cls, its: Fleet, here: Standing, outbox: int, others: dict[str, HostState], failed: str) -> FleetStatus:
-        """Put the answer together."""
-        hosts = {name: HostAnswer.of(it) for name, it in others.items()}
+    def of(
+        cls,
+        its: Fleet,
+        here: Standing,
+        outbox: int,
+        others: Iterable[Message],
+        lists: Iterable[Message],
+        failed: str,
+    ) -> FleetStatus:
+        """Put the answer together, of what the server's buckets hold of hosts and lists."""
+        states = ((it.key, decode_host(it.data)) for it in others if it.data is not None)
+        known = {name: state for name, state in sorted(states) if state is not None}
+        hosts = {name: HostAnswer.of(state) for name, state in known.items()}
         digests = [it.digest for it in hosts.values() if not it.silent]
         return cls(
             its.name,
@@ -124,6 +150,8 @@ class FleetStatus(Struct, frozen=True):
             HostAnswer.of(here.state),
             len(set(digests)) == 1 if len(digests) > 1 else None,
             hosts,
+            dict(_lists(lists, here, list(hosts.values()))),
+            totals(known.values(), time.time()),
         )
 
     def lines(self) -> Iterator[str]:
@@ -135,16 +163,36 @@ class FleetStatus(Struct, frozen=True):
             state = "connected" if self.connected else f"not connected: {self.failed or 'not yet'}"
             yield f"xdpguard run, {units.span(self.here.age)} ago: {state}; {self.gaps:,} gaps"
             yield f"wanted {self.here.wanted:,}, held {self.here.held:,}, refused {self.here.refused:,}"
+            if self.here.mode == "shadow" and self.here.wanted > SHADOW_RULES:
+                yield f"shadow mode has room for {SHADOW_RULES:,} rules; what more is wanted is not counted here"
         if self.outbox:
             yield f"still to be published: {self.outbox:,}"
         if self.here.keeping:
             yield "the server lost its entries: this host keeps what it has; to decide: xdpguard fleet publish"
+        if self.hosts:
+            yield from _sums(self.totals)
+        for name, it in self.lists.items():
+            counts = f"{it.entries:,} {'entry' if it.entries == 1 else 'entries'}"
+            refused = f"; refused here: {it.refused}" if it.refused else ""
+            yield f"list {name}: {counts}, held by {it.hosts:,} of {len(self.hosts):,} hosts{refused}"
         if self.agree is not None:
             yield "all hosts know the same entries" if self.agree else "hosts differ in the entries they know"
 
 
-def row(name: str, its: HostAnswer) -> list[str]:
-    """Return the line of a host in the table."""
-    seen = f"{units.span(its.age)} ago" + (", silent" if its.silent else "")
-    numbers = (its.wanted, its.held, its.refused, its.bans)
-    return [name, its.version, seen, its.mode, *(f"{it:,}" for it in numbers), ", ".join(its.floods), its.digest]
+def _sums(its: Totals) -> Iterator[str]:
+    flooded = f"floods on {its.flooded:,} of {its.hosts - its.silent:,} hosts" if its.floods else "no flood on any host"
+    banned = f"{its.bans:,} bans by guards, {its.sources:,} sources blocked for the fleet"
+    yield f"{flooded}; {sum(its.drops.values()):,.1f} packets/s dropped on all hosts; {banned}"
+    if its.drops:
+        yield f"  of them {', '.join(f'{reason} {rate:,.1f}' for reason, rate in its.drops.items())}"
+
+
+def _lists(
+    messages: Iterable[Message], here: Standing, hosts: Collection[HostAnswer]
+) -> Iterator[tuple[str, ListAnswer]]:
+    for it in messages:
+        with suppress(ValueError):
+            its = None if it.data is None else decode(it.key, it.data).entry
+            if isinstance(its, FleetList):
+                held = sum(its.digest.startswith(host.lists.get(its.name) or "-") for host in hosts)
+                yield its.name, ListAnswer(its.entries, its.digest, held, here.lists.get(its.name, ""))

@@ -147,7 +147,7 @@ class ShadowCounts(Struct, frozen=True):
 class Status(Struct, frozen=True, kw_only=True):
     """The answer of ``status``. ``degraded``: each fault in one sentence; ``allows_everybody``: notes on such rules.
 
-    ``default``: what becomes of packets that belong to nothing, in words.
+    ``default``: what becomes of packets that belong to nothing, in words. ``state``: ok, flood or degraded.
     """
 
     instance: str
@@ -165,6 +165,7 @@ class Status(Struct, frozen=True, kw_only=True):
     confirm: Confirmation
     bridges: list[Bridged]
     degraded: list[str]
+    state: str
 
 
 class GuardCounters(Struct, frozen=True, kw_only=True):

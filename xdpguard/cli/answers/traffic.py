@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The answers of ``stats`` and ``events``."""
+"""The answers of ``stats``, ``syns`` and ``events``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from xdpguard.telemetry.attribution import FilterEntry, ListEntry, RuleEntry
 from xdpguard.telemetry.counters import ReasonCounts
@@ -42,6 +42,16 @@ class Stats(Struct, frozen=True):
     """The answer of ``stats``: counters by interface."""
 
     interfaces: dict[str, Counted]
+
+
+class Syns(Struct, frozen=True, kw_only=True):
+    """Initial SYNs of a group; which of the other keys there are, `syns --by` decides."""
+
+    source: str | UnsetType = UNSET
+    source_port: int | UnsetType = UNSET
+    destination: str | UnsetType = UNSET
+    destination_port: int | UnsetType = UNSET
+    syns: int
 
 
 class Drop(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ _HELP = "Put in force what other systems decide: services, one for each system, 
 _TABLE = {
     "bgp": Source(
         "xdpguard.cli.bridge.bgp",
-        "Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live.",
+        "Put in force the FlowSpec rules and blackhole routes of BGP.",
     ),
     "crowdsec": Source(
         "xdpguard.cli.bridge.crowdsec", "Block what CrowdSec decides: run as a bouncer of its local API."
@@ -24,6 +24,15 @@ _TABLE = {
     "forget": Source("xdpguard.cli.bridge.show", "Remove all that a bridge has put in force, and its state."),
 }
 
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard bridge crowdsec --print-unit
+  xdpguard bridge fail2ban
+  xdpguard bridge bgp --mode shadow
+  xdpguard bridge show
+"""
+
 
 class _Commands(LazyGroup):
     table = _TABLE
@@ -31,4 +40,7 @@ class _Commands(LazyGroup):
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    app.add_typer(typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help=_HELP), name="bridge")
+    app.add_typer(
+        typer.Typer(cls=_Commands, epilog=_EXAMPLES, no_args_is_help=True, rich_markup_mode=None, help=_HELP),
+        name="bridge",
+    )

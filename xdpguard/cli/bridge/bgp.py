@@ -77,9 +77,12 @@ def bgp(
     ] = "10m",
     print_unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for this, and exit.")] = False,
 ) -> None:
-    """Put FlowSpec rules and blackhole routes of BGP neighbors in force, while their sessions live."""
+    """Put in force the FlowSpec rules and blackhole routes of BGP.
+
+    They last while the sessions of the neighbors that announced them live.
+    """
     from xdpguard.bridges.bgp.gobgp import check_place
-    from xdpguard.policy.target import parse_duration
+    from xdpguard.policy.duration import parse_duration
 
     chosen = options(context)
     seconds = parse_duration(hold)
@@ -132,7 +135,7 @@ def _limits(chosen: Options, mode: str) -> ForeignLimits:
 
 def _terms(announce: str, own: list[str], most: int, least: str) -> Terms | None:
     from xdpguard.bridges.bgp.announcing import WHATS, Terms, own_prefixes
-    from xdpguard.policy.target import parse_duration
+    from xdpguard.policy.duration import parse_duration
 
     if not announce:
         if own:

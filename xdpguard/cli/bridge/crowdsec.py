@@ -62,7 +62,7 @@ def crowdsec(
 ) -> None:
     """Block what CrowdSec decides: run as a bouncer of its local API."""
     from xdpguard.bridges.crowdsec.client import Client, parse_server, read_key
-    from xdpguard.policy.target import parse_interval
+    from xdpguard.policy.duration import parse_interval
 
     chosen = options(context)
     client = Client(parse_server(url), ca)

@@ -23,10 +23,17 @@ Examples:
   xdpguard bridge forget crowdsec        stop the bridge first
 """
 
+_SHOW_EXAMPLES = """
+\b
+Examples:
+  xdpguard bridge show
+  xdpguard bridge show --json
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    app.command()(show)
+    app.command(epilog=_SHOW_EXAMPLES)(show)
     app.command(epilog=_FORGET_EXAMPLES)(forget)
 
 

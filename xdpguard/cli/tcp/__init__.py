@@ -30,6 +30,15 @@ _TABLE = {
     ),
 }
 
+_EXAMPLES = """
+\b
+Examples:
+  xdpguard tcp states --by listener    accept queues and SYN backlogs
+  xdpguard tcp trace --remote 198.51.100.0/24 --for 10s
+  xdpguard tcp rtt --by remote
+  xdpguard tcp retrans --count
+"""
+
 
 class _Commands(LazyGroup):
     table = _TABLE
@@ -37,4 +46,7 @@ class _Commands(LazyGroup):
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    app.add_typer(typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help=_HELP), name="tcp")
+    app.add_typer(
+        typer.Typer(cls=_Commands, epilog=_EXAMPLES, no_args_is_help=True, rich_markup_mode=None, help=_HELP),
+        name="tcp",
+    )

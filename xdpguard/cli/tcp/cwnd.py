@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xdpguard import units
-from xdpguard.cli import render
-from xdpguard.cli.tcp import loop, options
+from xdpguard.cli import output, render
+from xdpguard.cli.columns import Column, Row, number, size
+from xdpguard.cli.tcp import columns, loop, options
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
-from xdpguard.policy.target import parse_interval
+from xdpguard.policy.duration import parse_interval
 
 if TYPE_CHECKING:
     from xdpguard.tcp.cwnd import Sample
@@ -52,7 +53,8 @@ def cwnd(
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="How many connections; 0 for all.")] = 20,
     length: options.Length = None,
     wide: options.Wide = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every sample, one JSON object a line.")] = False,
+    as_json: Annotated[bool, output.json_option("Print every sample, one JSON object a line.")] = False,
+    _output: output.Output = "",
 ) -> None:
     """Show congestion window, slow-start threshold, round-trip time and windows of connections over time."""
     from xdpguard.tcp.cwnd import History, Windows, living
@@ -131,38 +133,28 @@ class _Shown:
         """Print the connections with the largest windows, and the windows' history."""
         from xdpguard.tcp.cwnd import sparkline
 
-        typer.echo(_CLEAR if sys.stdout.isatty() else f"--- {units.moment(time.time())}", nl=not sys.stdout.isatty())
+        if sys.stdout.isatty():
+            typer.echo(_CLEAR, nl=False)
+        else:
+            render.say(f"--- {units.moment(time.time())}")
         rows = []
         for its in connections[: self._top or None]:
             now = its[-1]
-            row = [
+            row: Row = [
                 self._names.name(now.netns) or "-",
                 self._text.end(now.local, now.local_port),
                 self._text.end(now.remote, now.remote_port),
-                units.number(now.window),
-                "-" if now.threshold is None else units.number(now.threshold),
+                number(now.window),
+                number(now.threshold),
                 f"{now.srtt / 1000:.3f}",
-                units.byte_count(now.send_window),
-                units.byte_count(now.receive_window),
-                units.byte_count(now.flight),
+                size(now.send_window),
+                size(now.receive_window),
+                size(now.flight),
                 sparkline(it.window for it in its),
             ]
             rows.append(row + ([f"{now.sk:#x}"] if self._wide else []))
-        columns = [
-            "netns",
-            "local",
-            "remote",
-            "cwnd",
-            "ssthresh",
-            "srtt/ms",
-            "send",
-            "receive",
-            "in-flight",
-            "cwnd over time",
-        ]
         if rows:
-            columns += ["socket"] if self._wide else []
-            render.print_table(columns, rows, right="cwnd ssthresh srtt/ms send receive in-flight")
+            render.print_table([*columns.WINDOWS, *([Column("socket")] if self._wide else [])], rows)
         else:
             render.say("no established connection has received anything yet")
         if len(connections) > len(rows):

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from xdpguard.cli import output
 from xdpguard.cli.places import OneNetns
 from xdpguard.errors import UsageError
 from xdpguard.net import netns as namespaces
-from xdpguard.policy.target import parse_interval
+from xdpguard.policy.duration import parse_interval
 from xdpguard.tcp.filters import Filter, parse_end, parse_port_range
 from xdpguard.tcp.names import ALL_STATES
 
@@ -28,7 +29,7 @@ _Pid = Annotated[int, typer.Option("--pid", metavar="PID", min=0, help="Sockets 
 Length = Annotated[
     str | None, typer.Option("--for", metavar="TIME", help="Stop after this time (10s, 5m); otherwise Ctrl-C ends it.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Json = Annotated[bool, output.json_option("Print JSON, one object a line.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Also the socket's address in the kernel, and more.")]
 Prefix4 = Annotated[
     int, typer.Option("--prefix4", metavar="LENGTH", min=0, max=32, help="IPv4: group by prefixes of this length.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import output, render
 from xdpguard.cli.tcp import loop, options
 from xdpguard.cli.tcp.retrans_counts import PAUSE, By, count_by
 from xdpguard.errors import UsageError
@@ -49,10 +49,12 @@ def retrans(
     length: options.Length = None,
     wide: options.Wide = False,
     as_json: options.Json = False,
+    _output: output.Output = "",
 ) -> None:
     """Show retransmitted segments: which, why, and what share of those sent."""
     from xdpguard.tcp.retrans import Retransmissions
 
+    output.expect_table(count, "add --count, or leave out -o")
     if by != "connection" and not count:
         raise UsageError("--by needs --count", "add --count, or leave out --by")
     if (prefix4, prefix6) != (32, 128) and by != "remote":

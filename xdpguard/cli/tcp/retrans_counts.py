@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from xdpguard import units
 from xdpguard.cli import render
+from xdpguard.cli.columns import Cell, Column, Row, number
 from xdpguard.cli.tcp import loop
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class _Counts:
         for its in [rest, *(its for _, its in groups)]:
             total.again += its.again
             total.sent += its.sent
-            for kind, number in its.kinds.items():
-                total.kinds[kind] += number
+            for kind, segments in its.kinds.items():
+                total.kinds[kind] += segments
         shown = groups[: top or None]
         if as_json:
             from xdpguard.cli.answers.tcp import ResentCounts
@@ -92,12 +92,13 @@ class _Counts:
             loop.write([render.json_line(document)])
             return
         kinds = [kind for kind, number in total.kinds.items() if number]
-        cells = [[*map(str, self._label(key).values()), *_cells(its, kinds)] for key, its in shown]
+        cells: list[Row] = [[*self._label(key).values(), *_cells(its, kinds)] for key, its in shown]
         width = len(self._label(groups[0][0])) if groups else 2
         cells.append(["all", *[""] * (width - 1), *_cells(total, kinds)])
-        columns = [*(self._label(groups[0][0]) if groups else ("netns", self._by))]
-        numbers = ["retransmitted", *kinds, "lost again", "sent", "ratio"]
-        render.print_table([*columns, *numbers], cells, right="retransmitted sent ratio " + " ".join(kinds))
+        names = [Column("netns", 2), *map(Column, [*self._label(groups[0][0])][1:] if groups else [self._by])]
+        numbers = [Column("retransmitted", right=True), *(Column(it, 1, right=True) for it in kinds)]
+        numbers += [Column("lost again", 3, right=True), Column("sent", 4, right=True), Column("ratio", right=True)]
+        render.print_table([*names, *numbers], cells)
         if len(groups) > len(shown):
             render.say(f"and {len(groups) - len(shown):,} more; --top 0 shows all")
 
@@ -126,7 +127,8 @@ def _answer(its: Counted, label: dict[str, str]) -> Resent:
     )
 
 
-def _cells(its: Counted, kinds: list[str]) -> list[str]:
+def _cells(its: Counted, kinds: list[str]) -> list[Cell]:
     ratio = its.ratio
     numbers = [its.segments, *(its.kinds[kind] for kind in kinds), its.again, its.sent]
-    return [*map(units.number, numbers), "-" if ratio is None else f"{ratio * 100:.2f} %"]
+    share = Cell("-") if ratio is None else Cell(f"{ratio * 100:.2f} %", f"{ratio:.6f}")
+    return [*map(number, numbers), share]

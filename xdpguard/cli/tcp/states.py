@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xdpguard.cli import output
 from xdpguard.cli.places import OneNetns
 from xdpguard.cli.tcp import loop, options
 from xdpguard.cli.tcp.states_shown import By, Part, View
@@ -54,7 +55,8 @@ def states(
         ),
     ] = 0.0,
     length: options.Length = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")] = False,
+    as_json: Annotated[bool, output.json_option("Print JSON; with --watch, a line each time.")] = False,
+    _output: output.Output = "",
 ) -> None:
     """Show how many TCP sockets are in each state, the queues of the listeners, and what is abnormal."""
     if watch and not _SHORTEST <= watch <= _LONGEST:

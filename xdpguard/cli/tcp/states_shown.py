@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from xdpguard import units
 from xdpguard.cli import render
-from xdpguard.cli.tcp import loop
+from xdpguard.cli.columns import Cell, Row
+from xdpguard.cli.columns import number as count
+from xdpguard.cli.tcp import columns, loop
 from xdpguard.tcp.names import SHOWN, STATES
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class View:
         for it in found:
             for hint in it.hints:
                 where = f"{it.part.place.name}: " if it.part.place.name else ""
-                render.say(f"! {where}{hint.text}")
+                render.say(f"! {where}{hint.text}", "yellow")
         loop.write([])
         return fresh
 
@@ -172,33 +174,32 @@ def _remote(it: Remote, view: View) -> RemoteAnswer:
 
 
 def _print_states(found: list[Found], seconds: float) -> None:
-    columns = ["netns", "state", "sockets", *(["in/s", "out/s"] if seconds else [])]
-    rows = []
+    rows: list[Row] = []
     for it in found:
         for state in SHOWN:
             number = it.states.get(state, 0)
             entered = sum(n for (_, b), n in it.part.changes.items() if b == state)
             left = sum(n for (a, _), n in it.part.changes.items() if a == state)
             if number or entered or left:
-                row = [it.part.place.name or "-", STATES[state], units.number(number)]
-                rows.append(row + ([_rate(entered, seconds), _rate(left, seconds)] if seconds else []))
+                rates = [_rate(entered, seconds), _rate(left, seconds)] if seconds else []
+                rows.append([it.part.place.name or "-", STATES[state], count(number), *rates])
     if not rows:
         render.say("no TCP sockets")
         return
-    render.print_table(columns, rows, right="sockets in/s out/s")
+    render.print_table(columns.STATES if seconds else columns.STATES[:3], rows)
 
 
 def _print_listeners(view: View, found: list[Found]) -> None:
     from xdpguard.tcp.text import end
 
-    rows = [
+    rows: list[Row] = [
         [
             it.part.place.name or "-",
             end(one.address, one.port) + (f" x{one.sockets}" if one.sockets > 1 else ""),
             str(view.owners.known(one.inodes[0]) or "-"),
             f"{one.accept.length:,}/{one.accept.limit:,}" + _fullest(one),
             f"{one.syn.length:,}/{one.syn.limit:,}",
-            units.number(one.connections),
+            count(one.connections),
         ]
         for it in found
         for one in it.listeners[: view.top or None]
@@ -206,8 +207,7 @@ def _print_listeners(view: View, found: list[Found]) -> None:
     if not rows:
         render.say("no listeners")
         return
-    columns = ["netns", "listener", "process", "accept queue", "SYN backlog", "connections"]
-    render.print_table(columns, rows, right="connections")
+    render.print_table(columns.LISTENERS, rows)
     _say_left_out(sum(len(it.listeners) for it in found) - len(rows))
 
 
@@ -219,11 +219,11 @@ def _fullest(it: Listener) -> str:
 def _print_remotes(view: View, found: list[Found]) -> None:
     from xdpguard.tcp.text import prefix
 
-    rows = [
+    rows: list[Row] = [
         [
             it.part.place.name or "-",
             prefix(one.prefix, view.prefix4, view.prefix6),
-            units.number(one.total),
+            count(one.total),
             "  ".join(
                 f"{STATES[state]} {number:,}" for state, number in sorted(one.states.items(), key=lambda x: -x[1])
             ),
@@ -236,7 +236,7 @@ def _print_remotes(view: View, found: list[Found]) -> None:
         return
     age = max(time.monotonic() - it.part.taken.at for it in found)
     title = f"as of {age:.0f} s ago" if age >= _OLD else ""
-    render.print_table(["netns", "remote", "sockets", "states"], rows, title, right="sockets")
+    render.print_table(columns.REMOTES, rows, title)
     _say_left_out(sum(len(it.remotes) for it in found) - len(rows))
 
 
@@ -245,5 +245,6 @@ def _say_left_out(number: int) -> None:
         render.say(f"and {number:,} more; --top 0 shows all")
 
 
-def _rate(number: int, seconds: float) -> str:
-    return f"{number / seconds:,.1f}" if number else "-"
+def _rate(number: int, seconds: float) -> Cell:
+    rate = number / seconds
+    return Cell(f"{rate:,.1f}" if number else "-", f"{rate:.1f}")

@@ -12,7 +12,7 @@ from xdpguard.cli import render
 from xdpguard.cli.tcp import loop, options
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
-from xdpguard.policy.target import parse_interval
+from xdpguard.policy.duration import parse_interval
 from xdpguard.tcp.names import parse_states
 
 if TYPE_CHECKING:

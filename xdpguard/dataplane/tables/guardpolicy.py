@@ -10,7 +10,8 @@ from xdpguard.closeable import opened
 from xdpguard.dataplane.sys import abi, kernel
 from xdpguard.dataplane.sys.layouts.guard import GuardPolicy
 from xdpguard.dataplane.sys.pins import Pins
-from xdpguard.policy.target import parse_interval, parse_ports
+from xdpguard.policy.duration import parse_interval
+from xdpguard.policy.target import parse_ports
 
 if TYPE_CHECKING:
     from xdpguard.policy.model import Guard
@@ -84,11 +85,14 @@ def write(pins: Pins, policy: bytes) -> None:
 
 
 class InForce(NamedTuple):
-    """The policy in force: its mode, and what only the controller switches on and off."""
+    """The policy in force: its mode, what only the controller switches on and off, and whether it limits connections
+    by source.
+    """
 
     mode: str
     options: bool
     scan: bool
+    connections: bool = False
 
 
 def in_force(pins: Pins) -> bytes:
@@ -103,7 +107,7 @@ def read(pins: Pins) -> InForce:
     """Read the policy in force."""
     policy = GuardPolicy.from_buffer_copy(in_force(pins))
     mode = next((name for name, number in _MODES.items() if number == policy.mode), "off")
-    return InForce(mode, bool(policy.options), bool(policy.scan))
+    return InForce(mode, bool(policy.options), bool(policy.scan), bool(policy.connections.interval))
 
 
 def _mask(length: int, width: int) -> bytes:

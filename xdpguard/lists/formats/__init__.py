@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from xdpguard import files
 from xdpguard.errors import UsageError
@@ -48,7 +48,7 @@ _NFTABLES = re.compile(
 )
 
 
-def read(name: str, stream: BinaryIO, request: Request | None = None) -> Parsed:
+def read(name: str, stream: IO[bytes], request: Request | None = None) -> Parsed:
     """Read a list; ``name`` is for messages. Raise UsageError if it is not one, is corrupt, or has no entries."""
     asked = (request or Request()).checked()
     collector = Collector(name, asked.now or time.time())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -27,7 +27,7 @@ _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1a\x1b
 _CONTROLS_SHARE = 0.02
 
 
-def text(name: str, stream: BinaryIO) -> Iterator[bytes]:
+def text(name: str, stream: IO[bytes]) -> Iterator[bytes]:
     """Yield the text in blocks cut anywhere. Raise UsageError if it is not text, is corrupt or is too large."""
     return _line_feeds(_eight_bit(name, _limited(name, _unpacked(name, _raw(name, stream)))))
 
@@ -62,7 +62,7 @@ def _bounded(whole: bytes, number: int, too_long: Callable[[int, bytes], None]) 
     return whole, len(ends)
 
 
-def _raw(name: str, stream: BinaryIO) -> Iterator[bytes]:
+def _raw(name: str, stream: IO[bytes]) -> Iterator[bytes]:
     while True:
         parts: list[bytes] = []
         missing = BLOCK
