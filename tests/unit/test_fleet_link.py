@@ -163,6 +163,7 @@ def test_who_cannot_be_reached_or_refuses(engine: Nats, tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="cannot be used"):
         engine.ask(put(1))
     broken = tmp_path / "login"
+    broken.touch(0o600)
     broken.write_text("user = 1")
     with pytest.raises(UsageError, match="not a credentials file"):
         run(Fleet((engine.url,), "x", str(broken)), put(1))
@@ -172,6 +173,7 @@ def test_who_cannot_be_reached_or_refuses(engine: Nats, tmp_path: Path) -> None:
 
 def test_a_host_without_permission_is_told(tmp_path: Path) -> None:
     login = tmp_path / "login"
+    login.touch(0o600)
     login.write_text('user = "web1"\npassword = "secret"\n')
     permitted = '{publish: {allow: ["$KV.xdpguard.web1.>", "$JS.API.>"]}, subscribe: {allow: ["_INBOX_web1.>"]}}'
     accounts = (

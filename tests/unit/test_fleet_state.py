@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xdpguard.fleet import hosts
 from xdpguard.fleet.keys import SETTLED, Key, parse_key
 from xdpguard.fleet.message import LARGEST, decode, encode, filter_value, value_of
 from xdpguard.fleet.state import Message, State
@@ -203,3 +204,24 @@ def test_what_is_still_to_be_published_counts_here_and_not_in_the_digest() -> No
     assert state.digest == State().digest
     state.become([])
     assert ends(state) == {"198.51.100.7": None}
+
+
+@pytest.mark.parametrize(
+    "its",
+    [
+        hosts.HostState(at=-1e300),
+        hosts.HostState(at=1e300),
+        hosts.HostState(v=2),
+        hosts.HostState(floods=("eth0",) * 10_000),
+        hosts.HostState(version="x" * 10_000),
+    ],
+)
+def test_what_a_host_says_of_itself_is_bounded(its: hosts.HostState) -> None:
+    good = hosts.HostState(at=NOW, floods=("eth0",))
+    assert hosts.decode(msgspec.json.encode(good)) == good
+    assert hosts.decode(msgspec.json.encode(its)) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"[", b"[" * 100_000, b"{}x", b'{"at": 1e999}', b'{"at": "\xff"}', b"\0" * 100])
+def test_what_is_no_state(data: bytes) -> None:
+    assert hosts.decode(data) is None

@@ -14,6 +14,8 @@ from xdpguard.store.database import Store
 
 _OTHER, _FASTEST = "other", 1e10  # reasons of other versions; packets a second that no host exceeds
 SILENT = 150.0  # seconds without a word after which a host counts as silent; each publishes once a minute
+_LARGEST = 8192  # bytes of a state
+_FOLLOWING = 3e11  # Unix time, seconds: beyond any calendar
 
 
 class HostState(msgspec.Struct, frozen=True):
@@ -94,11 +96,13 @@ class Standing(msgspec.Struct, frozen=True):
 
 def decode(data: bytes) -> HostState | None:
     """Parse what a host published about itself; None if this is no such state of a known version."""
+    if len(data) > _LARGEST:
+        return None
     try:
         found = msgspec.json.decode(data, type=HostState)
     except (msgspec.DecodeError, RecursionError):
         return None
-    return found if found.v == 1 else None
+    return found if found.v == 1 and 0 <= found.at < _FOLLOWING else None
 
 
 def record(store: Store, its: Standing) -> None:

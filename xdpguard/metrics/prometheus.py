@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gzip
 import math
+import threading
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,6 +19,8 @@ from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.samples import Sample
 
+_RENEWED = 3.0  # times as long as it took to make a page, the same is given, so that asking often takes little
+_LONGEST = 0.2  # seconds for that
 _LEVEL = 1  # of compression; low, because the service's own work waits meanwhile
 
 
@@ -34,20 +38,30 @@ class Exposition(Base):
         self._collector = collector
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        self._guard = threading.Lock()
+        self._pages: dict[tuple[str, bool], tuple[float, Page]] = {}  # until when, monotonic, each is given
 
     def collect(self) -> Iterable[Metric]:
         """Return every metric that currently has a series."""
         return metrics(self._collector.gather())
 
     def page(self, accept: str, encodings: str) -> Page:
-        """Return the figures in the format and encoding that the client accepts."""
+        """Return the figures in the format and encoding that the client accepts; they may be 0.2 s old."""
         encode, kind = choose_encoder(accept)
-        body = encode(self._registry)
-        headers = {"Content-Type": kind}
-        if gzip_accepted(encodings):
-            headers["Content-Encoding"] = "gzip"
-            body = gzip.compress(body, _LEVEL)
-        return Page(headers, body)
+        packed = bool(gzip_accepted(encodings))
+        with self._guard:
+            begun = time.monotonic()
+            until, page = self._pages.get((kind, packed), (0.0, None))
+            if page is not None and begun < until:
+                return page
+            body = encode(self._registry)
+            headers = {"Content-Type": kind}
+            if packed:
+                headers["Content-Encoding"] = "gzip"
+                body = gzip.compress(body, _LEVEL)
+            page, took = Page(headers, body), time.monotonic() - begun
+            self._pages[kind, packed] = (begun + took + min(_RENEWED * took, _LONGEST), page)
+        return page
 
 
 def metrics(samples: Iterable[Sample]) -> list[Metric]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xdpguard.closeable import Closeable
-from xdpguard.instance import check_own, make_own, open_own, unwritable
+from xdpguard.owned import check_own, make_own, open_own, unwritable
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target

@@ -36,7 +36,7 @@ def fail2ban(context: typer.Context) -> None:
     """Print an action file for fail2ban, which then bans in xdpguard."""
     text = (Path(__file__).parents[2] / "fail2ban" / "action.d" / "xdpguard.conf").read_text(encoding="utf-8")
     found = shutil.which("xdpguard")
-    program = [found] if found else [sys.executable, "-m", "xdpguard.cli"]
+    program = [found] if found else [sys.executable, "-P", "-m", "xdpguard.cli"]
     name = options(context).instance.name
     words = shlex.join([*program, *(["--instance", name] if name != "default" else [])])
     typer.echo(text.replace("\nxdpguard = xdpguard\n", "\nxdpguard = " + words.replace("%", "%%") + "\n"), nl=False)
