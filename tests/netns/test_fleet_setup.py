@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -239,6 +241,27 @@ def test_an_operator_keeps_the_snapshot_that_hosts_read(site: Site) -> None:
     client.run(operator, lambda it: it.publish("xdpguard", f"web2.{KEY}", b"{}"))
     with pytest.raises(client.Unreachable, match="does not let this host publish"):
         client.run(host, Keeper(0).look)
+
+
+def test_who_may_not_read_the_snapshot_reads_entry_by_entry(command: Command, tmp_path: Path) -> None:
+    site = Site(command, tmp_path / "fleet")
+    users = site.folder / "users.conf"
+    users.write_text(re.sub(r'"[^"]*\.GET\.KV_xdpguard-snapshot[^"]*"(, )?', "", users.read_text()))
+    refused: list[str] = []
+
+    async def joins(connection: client.Connection) -> list[str]:
+        messages = await snapshot.read_all(connection, await connection.place(), refused.append)
+        return [it.key for it in messages]
+
+    with Engine(site.folder / "nats-server.conf"):
+        command.ok("fleet", "init", site.url, "--credentials", str(site.operator))
+        operator = Fleet((site.url,), "keeper", str(site.operator))
+        client.run(operator, lambda it: it.publish("xdpguard", f"web1.{KEY}", b"{}"))
+        client.run(operator, Keeper().look)
+        began = time.monotonic()
+        assert client.run(Fleet((site.url,), "web1", str(site.host("web1"))), joins) == [f"web1.{KEY}"]
+        assert time.monotonic() - began < 10, "the server's refusal is heard; nothing waits for an answer"
+    assert refused == []
 
 
 def test_a_host_more_changes_nothing_for_the_others(command: Command, tmp_path: Path) -> None:

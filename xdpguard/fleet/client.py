@@ -59,7 +59,7 @@ class Connection:
         return int(done.seq)
 
     async def permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
-        """Publish. Raise Unreachable as soon as the server refuses a subject that contains this."""
+        """Publish or ask. Raise Unreachable as soon as the server refuses a subject that contains this."""
         before, sent = len(self._refusals), asyncio.ensure_future(work)
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
@@ -134,16 +134,16 @@ class Connection:
         raise TimeoutError
 
     async def value(self, bucket: str, key: str, newest: bool = True) -> bytes | None:
-        """Return a key's value, None if there is none or no such bucket.
+        """Return a key's value; None if there is none, no such bucket, or no permission to read it.
 
         ``newest``: as the leader of a cluster has it; else as any server has it, which is faster.
         """
         from nats.js.errors import NotFoundError
 
-        try:
-            return (await self.js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)).data
-        except NotFoundError:
-            return None
+        asked = self.js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)
+        with contextlib.suppress(NotFoundError, Unreachable):
+            return bytes((await self.permitted(asked, f".GET.KV_{bucket}", key)).data)
+        return None
 
     async def forget(self, sequence: int) -> None:
         """Remove one message of the entries' bucket. A purge makes nats-server 2.9 skip messages for who is reading."""
