@@ -88,6 +88,22 @@ def test_what_is_published_is_heard(engine: Nats, host: Listener) -> None:
         other.link.close()
 
 
+def test_what_was_to_be_published_before_a_connection_is_forgotten(engine: Nats) -> None:
+    """An outbox repeats what still holds; a server that comes back empty must not get what has ended since."""
+    engine.kill()
+    late = Listener(engine.url)
+    try:
+        late.link.publish([Sending(BUCKET, *block(1))])
+        engine.start()
+        assert eventually(lambda: late.knows(0), 30)
+        for data in (b"{}", block(2)[1]):
+            late.link.publish([Sending(BUCKET, block(2)[0], data)])
+        assert eventually(lambda: late.knows(1), 30), "positive control"
+        assert [it.key for it in engine.ask(lambda it: it.read())] == [block(2)[0]]
+    finally:
+        late.link.close()
+
+
 def test_a_missing_message_is_fetched(engine: Nats, host: Listener) -> None:
     """The number that is not the next tells, and at the end the number of the stream."""
     host.link.close()

@@ -54,7 +54,7 @@ class Link:
         self._wake = asyncio.Event()
         self._stopping = False
         self._lost = self._missing = False
-        self._sending: deque[Sending] = deque()
+        self._sending: dict[tuple[str, str], Sending] = {}  # by bucket and key: what is published anew replaces it
         self._fetching = objects.Fetching(lambda found: self._hand(Batch(lists=[found])))
         self._thread = threading.Thread(target=self._main, name="fleet", daemon=True)
         self._thread.start()
@@ -75,7 +75,7 @@ class Link:
 
     def publish(self, sendings: Collection[Sending]) -> None:
         """Publish; a batch tells what was. Without a connection nothing is, and nothing is remembered."""
-        self._sending.extend(sendings)
+        self._sending.update({(it.bucket, it.key): it for it in sendings})
         self._poke()
 
     def fetch(self, its: FleetList, most: int) -> None:
@@ -141,6 +141,7 @@ class Link:
     async def _serve(self, connection: Connection) -> None:
         found = await self._loop.getaddrinfo(connection.server, None)
         self.addresses = frozenset(parse_prefix(str(it[4][0]).partition("%")[0])[0] for it in found)
+        self._sending.clear()  # from before the connection: the outbox still has it, if it holds
         self._waiting = []
         await connection.listen(self._heard)
         await self._catch_up(connection)
@@ -220,7 +221,7 @@ class Link:
 
     async def _send(self, connection: Connection) -> None:
         while self._sending and not self._lost:
-            it = self._sending.popleft()
+            _, it = self._sending.popitem()  # one step, so that the daemon's thread may add meanwhile
             try:
                 await connection.publish(it.bucket, it.key, it.data)
             except Unreachable as error:
