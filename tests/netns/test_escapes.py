@@ -68,7 +68,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "syns": [[], ["--json"]],
     "top": [["--json"], []],
     "events": [[], ["--json"], ["--reason", EVIL]],
-    "capture": [[EVIL + "/x.pcapng"], ["--reason", EVIL]],
+    "capture": [["-w", f"/none/{EVIL}", "--for", "1s"], ["-w", "{file}/x", "--reason", EVIL]],
     "tcp states": [[], ["--json"], ["--all"], [EVIL]],
     "tcp trace": [["--for", EVIL], [EVIL]],
     "tcp rtt": [["--for", EVIL], [EVIL]],
@@ -91,10 +91,17 @@ COMMANDS: dict[str, list[list[str]]] = {
     "fleet top": [[], ["--json"], [EVIL]],
     "fleet mode": [[EVIL]],
     "fleet publish": [[EVIL]],
-    "fleet setup": [[EVIL, "--host", EVIL], ["/dev/null", "--host", EVIL]],
+    "fleet setup": [["{file}", "--host", EVIL], [f"/dev/null/{EVIL}"]],
     "fleet init": [[EVIL], ["nats://127.0.0.1:1", "--credentials", EVIL]],
     "dashboard": [[], [EVIL]],
+    "help": [[EVIL], ["security"]],
+    "config check": [["{file}"], [EVIL]],
 }
+# Other names of the same.
+COMMANDS |= {f"lists {name}": COMMANDS["lists show"] for name in ("list", "ls")}
+COMMANDS |= {f"lists {name}": COMMANDS["lists remove"] for name in ("delete", "rm")}
+COMMANDS |= {f"filter {name}": COMMANDS["filter remove"] for name in ("delete", "rm")}
+COMMANDS |= {"filter ls": COMMANDS["filter list"]}
 
 
 def names(group: Any, before: tuple[str, ...] = ()) -> Iterator[str]:

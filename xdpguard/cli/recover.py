@@ -61,10 +61,10 @@ def recover(
 
         render.print_json(Recovery.of(found, str(wrong), str(kept or ""), dry_run))
         return
-    typer.echo(f"{wrong}")
+    render.say(f"{wrong}")
     _print(found, dry_run)
     if kept:
-        typer.echo(f"the damaged file is kept as {kept}")
+        render.say(f"the damaged file is kept as {kept}")
 
 
 def _missing(chosen: Options) -> XdpguardError | None:
@@ -142,13 +142,13 @@ def _print(found: Recovered, dry_run: bool) -> None:
     if found.copy is not None:
         sources.append(f"the copy of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(found.copy))}")
     would = "would be rebuilt" if dry_run else "was rebuilt"
-    typer.echo(f"the store {would} from {' and '.join(sources)}" if sources else f"the store {would}: empty")
+    render.say(f"the store {would} from {' and '.join(sources)}" if sources else f"the store {would}: empty")
     rules = ", ".join(f"{count:,} {kind}" for kind, count in found.rules.items()) or "none"
-    typer.echo(f"rules: {rules}; shadow: {found.shadow_rules:,}")
+    render.say(f"rules: {rules}; shadow: {found.shadow_rules:,}")
     for name, count in {**found.lists, **found.shadow_lists}.items():
-        typer.echo(f"list {name}: {render.counted(count, 'entry', 'entries')}")
+        render.say(f"list {name}: {render.counted(count, 'entry', 'entries')}")
     if found.filters:
-        typer.echo(f"filters: {found.filters:,}")
+        render.say(f"filters: {found.filters:,}")
     if found.other_filters:
         verb = "would no longer be" if dry_run else "are no longer"
         render.note(f"the kernel has other filters, which cannot be read back from it: they {verb} in force")
