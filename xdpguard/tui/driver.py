@@ -22,7 +22,7 @@ class Driver(LinuxDriver):
         self._loop.call_soon_threadsafe(self._look)
 
     def _look(self) -> None:
-        """End once the terminal is gone. Without a signal, if it was not the controlling one; reading then never blocks."""
+        """End once the terminal is gone; no signal tells if it was not the controlling one."""
         if self.exit_event.is_set():
             return
         waiting = select.poll()
