@@ -95,7 +95,8 @@ class Listener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection."""
         made, address = super().accept()
-        begun = {it.transport.get_extra_info("socket").fileno() for it in self.served}
+        theirs = (it.transport.get_extra_info("socket") for it in self.served)
+        begun = {it.fileno() for it in theirs if it is not None}  # a connection that is just ending has none
         held = getattr(self, "waiting", {}).items()
         self.waiting = {it: its for it, its in held if it.fileno() >= 0 and it.fileno() not in begun}
         if len(self.waiting) >= _MOST:

@@ -142,7 +142,8 @@ class Connection:
 
         asked = self.js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)
         with contextlib.suppress(NotFoundError, Unreachable):
-            return bytes((await self.permitted(asked, f".GET.KV_{bucket}", key)).data)
+            data: bytes | None = (await self.permitted(asked, f".GET.KV_{bucket}", key)).data
+            return data
         return None
 
     async def forget(self, sequence: int) -> None:

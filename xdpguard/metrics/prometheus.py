@@ -19,8 +19,9 @@ from xdpguard.metrics.catalogue import FAMILIES
 from xdpguard.metrics.collector import Collector
 from xdpguard.metrics.samples import Sample
 
-_RENEWED = 3.0  # times as long as it took to make a page, the same is given, so that asking often takes little
-_LONGEST = 0.2  # seconds for that
+_SHARE = 0.25  # of a core that making pages may take for long
+_AHEAD = 0.25  # seconds of a core above that, before a page is given again
+_LONGEST = 0.2  # seconds for which it is
 _LEVEL = 1  # of compression; low, because the service's own work waits meanwhile
 
 
@@ -39,28 +40,36 @@ class Exposition(Base):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._guard = threading.Lock()
-        self._pages: dict[tuple[str, bool], tuple[float, Page]] = {}  # until when, monotonic, each is given
+        self._pages: dict[tuple[str, bool], tuple[float, Page]] = {}  # when each was begun, monotonic
+        self._spent, self._looked = 0.0, time.monotonic()  # seconds above the share, and when that was
 
     def collect(self) -> Iterable[Metric]:
         """Return every metric that currently has a series."""
         return metrics(self._collector.gather())
 
     def page(self, accept: str, encodings: str) -> Page:
-        """Return the figures in the format and encoding that the client accepts; they may be 0.2 s old."""
+        """Return the figures in the format and encoding that the client accepts.
+
+        They are of after the request; or, once requests have taken their share of a core, up to 0.2 s older.
+        """
         encode, kind = choose_encoder(accept)
-        packed = bool(gzip_accepted(encodings))
+        packed, asked = bool(gzip_accepted(encodings)), time.monotonic()
         with self._guard:
             begun = time.monotonic()
-            until, page = self._pages.get((kind, packed), (0.0, None))
-            if page is not None and begun < until:
+            self._spent = max(0.0, self._spent - (begun - self._looked) * _SHARE)
+            self._looked = begun
+            made, page = self._pages.get((kind, packed), (0.0, None))
+            if page is not None and (made >= asked or (self._spent > _AHEAD and begun - made < _LONGEST)):
                 return page
+            work = time.thread_time()
             body = encode(self._registry)
             headers = {"Content-Type": kind}
             if packed:
                 headers["Content-Encoding"] = "gzip"
                 body = gzip.compress(body, _LEVEL)
-            page, took = Page(headers, body), time.monotonic() - begun
-            self._pages[kind, packed] = (begun + took + min(_RENEWED * took, _LONGEST), page)
+            page = Page(headers, body)
+            self._pages[kind, packed] = begun, page
+            self._spent += time.thread_time() - work
         return page
 
 
