@@ -31,7 +31,7 @@ Examples:
   xdpguard rules --export > rules.toml; xdpguard import rules.toml
   ssh gate xdpguard rules --export | xdpguard import -
   xdpguard import rules.toml --confirm 5m      undone in five minutes, unless xdpguard confirm follows
-\b
+
 One change: all of the file, or nothing. Where a rule is there already, the longer end and the first reason stay. Rules
 that ended meanwhile are left out. It is refused where `block` would be. Filters are in the file, in their order, unless
 --kind was given; named lists are not.
