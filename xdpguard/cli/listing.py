@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -14,6 +15,7 @@ from xdpguard import units
 from xdpguard.cli import listed, output, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.target import Label
 
 _RULES_EXAMPLES = """
 \b
@@ -71,8 +73,22 @@ def rules(
         _export(context, kind, file, as_json)
         return
     if file:
-        raise UsageError(f"a file goes with --export: {file}", f"xdpguard rules --export FILE; or --match {file}")
+        raise UsageError(f"rules takes a file with --export only: {file}", _instead(file))
     listed.repeat(watch, lambda: listed.show(context, which, as_json))
+
+
+def _instead(word: str) -> str:
+    """Return what to type for a word after `rules`."""
+    if word in ("ls", "list", "show", "all"):
+        return "xdpguard rules alone shows all of them"
+    if word in ("add", "new", "create", "set"):
+        return "xdpguard block, allow and filter add make rules"
+    if word in ("rm", "remove", "delete", "del", "clear", "flush"):
+        return "xdpguard unblock, disallow and filter remove remove rules"
+    kind = word.removesuffix("s")
+    if kind in get_args(Label):
+        return f"xdpguard rules --kind {kind} shows those alone"
+    return f"write xdpguard rules --match {shlex.quote(word)} for those with it, or rules --export {shlex.quote(word)}"
 
 
 def import_rules(
