@@ -25,7 +25,7 @@ Examples:
   xdpguard fleet join nats://192.0.2.5
   xdpguard fleet join tls://nats.example.net:4222 --name web1 --credentials /etc/xdpguard/web1.toml --ca ca.pem
   xdpguard fleet join nats://192.0.2.5 --mode shadow     count what the fleet's entries would drop
-\b
+
 The server is nats-server with JetStream. `run` follows it: what any host blocks for the fleet is in force on all.
 A host keeps what it needs, and its own allow rules, whatever the fleet wants; [fleet] in the configuration sets limits.
 """

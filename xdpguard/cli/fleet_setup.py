@@ -23,9 +23,9 @@ Examples:
   nats-server -c fleet/nats-server.conf
   xdpguard fleet init tls://192.0.2.5:4222 --credentials fleet/operator.toml --ca fleet/ca.pem
   xdpguard fleet setup fleet --host web3         a host more; then: nats-server --signal reload
-  xdpguard fleet setup fleet --listen 192.0.2.5:4222 --listen 192.0.2.6:4222 --listen 192.0.2.7:4222
-                                                 a cluster of three, which survives the loss of one
-\b
+  xdpguard fleet setup fleet --listen 192.0.2.5:4222 --listen 192.0.2.6:4222 --listen 192.0.2.7:4222\
+  a cluster of three, which survives the loss of one
+
 A host publishes under its own name only and reads everything; the operator may do all. Nobody else gets in. The files
 hold passwords: they can be read by their owner only, who is to be the user of nats-server. Copy hosts/NAME.toml, and
 ca.pem, to that host. Who is to lose access: remove its file, run setup again, and reload the servers.
@@ -36,7 +36,7 @@ _INIT_EXAMPLES = """
 Examples:
   xdpguard fleet init tls://192.0.2.5:4222 --credentials fleet/operator.toml --ca fleet/ca.pem
   xdpguard fleet init nats://192.0.2.5:4222 --credentials fleet/operator.toml --replicas 3     on a cluster of three
-\b
+
 What is there already stays as it is.
 """
 

@@ -27,7 +27,7 @@ Examples:
   xdpguard recover --dry-run    show what would be in the new store, and from what
   xdpguard recover              rebuild it; the damaged file is kept beside it
   xdpguard recover --empty      begin with an empty store: what the kernel still holds is removed from it
-\b
+
 The kernel knows targets, ends and members of lists. Reasons, origins, names of lists and filters come from the last
 good copy, which commands that change something keep beside the store: at once where they change lists or filters,
 otherwise at most every 30 seconds.

@@ -16,12 +16,12 @@ _EXAMPLES = """
 \b
 Examples:
   xdpguard bridge fail2ban > /etc/fail2ban/action.d/xdpguard.conf
-\b
+
 The Debian package installs it. To use it, write in /etc/fail2ban/jail.local, below [DEFAULT] or a jail:
-\b
+
   banaction = xdpguard
   banaction_allports = xdpguard
-\b
+
 Bans then drop in the driver, IPv4 and IPv6, each until its end, also if fail2ban is killed; stopping a jail removes its
 bans. A local allow rule and what this host needs are never banned: fail2ban's log says so.
 """
