@@ -184,7 +184,7 @@ def test_places_that_cannot_be_written(attached: Command, tmp_path: Path) -> Non
         (str(tmp_path / ("a" * 300)), "too long"),
     ):
         assert says in attached.refused(2, "capture", "-w", place)
-    assert "--write" in attached("capture").err
+    assert "xdpguard capture drops.pcapng" in attached("capture").err
     with Terminal(attached.line("capture", "-w", "-"), attached.environment) as terminal:
         assert terminal.end() == 2
         assert "standard output is a terminal" in " ".join(terminal.output.split())

@@ -223,7 +223,7 @@ def test_top_shows_filters_and_whom_they_drop(attached: Command, lab: Lab) -> No
     sender = threading.Thread(target=drip)
     sender.start()
     try:
-        text = attached.ok("top", "--once", "--interval", "2", COLUMNS="200", LINES="60")
+        text = attached.ok("top", "--once", "--interval", "2", COLUMNS="320", LINES="60")
     finally:
         ended.set()
         sender.join()
