@@ -174,6 +174,24 @@ def test_what_a_host_publishes_is_confirmed(host: Listener) -> None:
     assert host.sent == [Sending(BUCKET, key, data)]
 
 
+def test_a_bucket_that_is_full_does_not_cut_a_host_off(engine: Nats, host: Listener) -> None:
+    """Who fills it must not keep the others from hearing what goes."""
+    other = Listener(engine.url, "web2")
+    assert eventually(lambda: other.knows(0))
+    try:
+        key, data = block(1)
+        other.link.publish([Sending(BUCKET, "web2.block.4-c0000201-32", b" " * 9000)])
+        warnings: list[str] = []
+        assert eventually(lambda: warnings.extend(it.warning for it in other.link.taken() if it.warning) or warnings)
+        assert "does not store web2.block.4-c0000201-32: message size exceeds" in warnings[0]
+        engine.ask(lambda it: it.publish(BUCKET, key, data))
+        assert eventually(lambda: host.knows(1)), "positive control"
+        assert eventually(lambda: other.knows(1))
+        assert (other.failed, other.whole) == ([], 1), "it stays connected"
+    finally:
+        other.link.close()
+
+
 def test_who_cannot_be_reached_or_refuses(engine: Nats, tmp_path: Path) -> None:
     engine.kill()
     with pytest.raises(Unreachable, match="cannot be used"):
