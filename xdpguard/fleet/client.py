@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from xdpguard.errors import MissingError, XdpguardError
@@ -58,7 +59,7 @@ class Connection:
         return (self._client.connected_url.hostname or "") if self._client.connected_url else ""
 
     async def publish(self, bucket: str, key: str, data: bytes | None) -> int:
-        """Put a key, or delete it; return the number of the change. Raise Unreachable if the server refuses this one."""
+        """Put a key, or delete it; return the number of the change. Raise Unreachable if it is refused."""
         headers = {"KV-Operation": "DEL"} if data is None else None
         subject = f"$KV.{bucket}.{key}"
         try:
@@ -86,9 +87,8 @@ class Connection:
 
     async def publish_all(self, bucket: str, rows: Mapping[str, bytes | None]) -> None:
         """Put or delete many keys."""
-        waiting = list(rows.items())
-        for start in range(0, len(waiting), _AT_ONCE):
-            await asyncio.gather(*(self.publish(bucket, *it) for it in waiting[start : start + _AT_ONCE]))
+        for start in range(0, len(rows), _AT_ONCE):
+            await asyncio.gather(*(self.publish(bucket, *it) for it in islice(rows.items(), start, start + _AT_ONCE)))
 
     async def listen(self, heard: Callable[[Message], None]) -> None:
         """Call for each change of the bucket from now on."""
@@ -104,15 +104,14 @@ class Connection:
         """Return where the bucket is."""
         info = await self.js.stream_info(f"KV_{bucket}")
         made = info.created.astimezone(datetime.UTC).isoformat() if info.created else ""
-        return Place(made, info.state.last_seq)
+        return Place(made, info.state.last_seq, bool(info.config.deny_delete))
 
     async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
         """Return the last change of each key, deletions as well; ``after``: only those with a greater number.
 
         Raise TimeoutError if messages go all the time while it reads: it must have as many as the server says.
         """
-        found = await self.stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)
-        return [change(it, bucket) for it in found]
+        return [change(it, bucket) for it in await self.stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)]
 
     async def stored(
         self, stream: str, subject: str, after: int = 0, most: int = sys.maxsize, batch: int = BATCH

@@ -66,7 +66,8 @@ class Keeper:
         gone = head.purged if head is not None and known else 0
         await self._follow(connection, place.stream, gone)
         late = time.time() - self._old
-        old = [it for it in self._rows.values() if it.data is None and it.at < late and it.sequence <= place.last]
+        marks = [it for it in self._rows.values() if it.data is None and it.sequence <= place.last]
+        old = [it for it in marks if it.at < late and not place.lasting]  # a bucket made by others may keep all
         # Said before it is done: who was away must know that deletions may be missing.
         gone = max([gone, *(it.sequence for it in old)])
         await snapshot.publish(connection, place, self._rows.values(), gone)

@@ -188,7 +188,7 @@ class Link:
         messages: list[Message] = []
         if not whole:
             messages = await connection.read(after=self._last) if place.last > self._last else []
-            whole = await snapshot.purged(connection) > self._last
+            whole = await snapshot.purged(connection, place) > self._last
         if whole:
             messages = await snapshot.read_all(connection, place, self._refuse)
         self._stream, self._last, self._missing = place.stream, place.last, False

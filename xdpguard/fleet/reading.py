@@ -16,10 +16,13 @@ _NO_MORE = ("404", "408")  # what the server answers where it has none, or fewer
 
 
 class Place(NamedTuple):
-    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number."""
+    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number;
+    ``lasting``: the server removes no message that it was not told to replace.
+    """
 
     stream: str
     last: int
+    lasting: bool = False
 
 
 async def pulled(client: Any, asked: str, count: int, batch: int) -> list[Any]:
