@@ -121,13 +121,13 @@ def leave(context: typer.Context) -> None:
             raise XdpguardError(
                 "the configuration file has a [fleet] server", "remove it there, and then: xdpguard fleet leave"
             )
-        if settings.joined(session.store) is None:
-            raise XdpguardError("this host belongs to no fleet", "nothing was changed")
         answer = Foreign(session.ruleset, FLEET).replace([])
         lists = ForeignLists(session, FLEET, ForeignLimits())
         gone = [*lists.held(), *lists.misplaced()]
         lists.drop(list(lists.held()))
         lists.drop_misplaced(lists.misplaced())
+        if settings.joined(session.store) is None and not (answer.changed or gone):
+            raise XdpguardError("this host belongs to no fleet", "nothing was changed")
         settings.record(session.store, None)
     done = "removed what it wanted here" if answer.changed or gone else "nothing of it was in force here"
     render.say(f"left the fleet; {done}")
