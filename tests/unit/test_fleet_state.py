@@ -212,16 +212,19 @@ def test_what_is_still_to_be_published_counts_here_and_not_in_the_digest() -> No
         hosts.HostState(at=-1e300),
         hosts.HostState(at=1e300),
         hosts.HostState(v=2),
+        hosts.HostState(clock=10**18),
+        hosts.HostState(bans=10**400),
+        hosts.HostState(sources=-1),
         hosts.HostState(floods=("eth0",) * 10_000),
         hosts.HostState(version="x" * 10_000),
     ],
 )
 def test_what_a_host_says_of_itself_is_bounded(its: hosts.HostState) -> None:
     good = hosts.HostState(at=NOW, floods=("eth0",))
-    assert hosts.decode(msgspec.json.encode(good)) == good
-    assert hosts.decode(msgspec.json.encode(its)) is None
+    assert hosts.decode(msgspec.json.encode(good), NOW) == good
+    assert hosts.decode(msgspec.json.encode(its), NOW) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"[", b"[" * 100_000, b"{}x", b'{"at": 1e999}', b'{"at": "\xff"}', b"\0" * 100])
 def test_what_is_no_state(data: bytes) -> None:
-    assert hosts.decode(data) is None
+    assert hosts.decode(data, NOW) is None

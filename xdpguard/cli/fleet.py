@@ -144,16 +144,19 @@ def status(context: typer.Context, as_json: output.Json = False, _output: output
         its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
         here, waiting = hosts.recorded(session.store) or hosts.Standing(), len(outbox(session.store))
 
-    async def look(connection: Connection) -> tuple[list[Message], list[Message]]:
-        return await connection.read(HOSTS), await connection.read(keys=f"{OPERATOR}.list.*")
+    async def look(connection: Connection) -> tuple[list[Message], list[Message], float]:
+        found = await connection.read(HOSTS), await connection.read(keys=f"{OPERATOR}.list.*")
+        return *found, connection.clock or 0.0
 
     failed = ""
-    found: tuple[list[Message], list[Message]] = ([], [])
+    states: list[Message] = []
+    lists: list[Message] = []
+    ahead = 0.0
     try:
-        found = client.run(its, look)
+        states, lists, ahead = client.run(its, look)
     except client.Unreachable as error:
         failed = str(error)
-    answer = FleetStatus.of(its, here, waiting, *found, failed)
+    answer = FleetStatus.of(its, here, waiting, states, lists, failed, ahead)
     if as_json:
         render.print_json(answer)
         return

@@ -183,10 +183,11 @@ class Fleet:
             floods=tuple(fleet_sums.floods(self._pins, interfaces)),
             lists={name: digest[:8] for name, digest in lists.items()},
             bans=origins.count_of(store, "enforce", GUARD),
+            clock=self._link.clock.ahead,
         )
         link, waiting = self._link, len(stored.outbox(store))
         figures = (now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard, link.refused)
-        self._status.fleet = FleetFigures(link.connected, *figures, self._others.totals())
+        self._status.fleet = FleetFigures(link.connected, *figures, self._others.totals(time.time() - link.clock.ahead))
         changed, age = now != self._told, time.monotonic() - self._told_at
         due = age >= _SELDOM or ((changed or bool(now.floods)) and age >= _OFTEN)
         if due:
