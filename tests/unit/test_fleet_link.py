@@ -18,8 +18,9 @@ from support.traffic import eventually
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.fleet import client
 from xdpguard.fleet.batch import Sending
-from xdpguard.fleet.client import Connection, Unreachable, run
+from xdpguard.fleet.client import Connection, run
 from xdpguard.fleet.clock import Clock
+from xdpguard.fleet.failures import Unreachable
 from xdpguard.fleet.keys import BUCKET
 from xdpguard.fleet.link import Link
 from xdpguard.fleet.state import State

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +93,17 @@ def test_what_comes_after_a_host_has_left_is_not_put_in_force(rules: Ruleset) ->
     link.batches = [Batch([block(2)])]
     its.drain()
     assert [str(it.target) for it in rules.store.rules("block")] == ["203.0.113.1"]
+
+
+def test_clearing_away_what_has_ended_takes_no_ban_back() -> None:
+    """The guard may have banned the source again while the server was away."""
+    for end, taken_back in ((time.time() - 60, False), (time.time() + 60, True)):
+        force = Force(ITS)
+        key = "web1.block.4-cb007101-32"
+        ban = Message(1, key, encode(Value(1, "block", "203.0.113.1", 1.0, end, origin="guard")))
+        force.take([ban], "", ())
+        force.take([Message(2, key, None)], "", ())
+        assert bool(force._unban) == taken_back
 
 
 class Here:

@@ -156,6 +156,16 @@ def test_bans_of_guards_count_once_enough_have_made_them() -> None:
     assert ends(state, 3) == {"198.51.100.9": NOW + 50}, "what a user wants counts at once"
 
 
+def test_bans_that_ended_long_ago_do_not_count() -> None:
+    """A host that is gone takes none back."""
+    state, now = State(), time.time()
+    for number, end in enumerate((now - 8000, now + 60), 1):
+        state.take([message(number, f"web{number}", "198.51.100.7", end=end, origin=GUARD)])
+    assert ends(state, ban_after=2) == {}
+    state.take([message(3, "web3", "198.51.100.7", end=now - 60, origin=GUARD)])
+    assert ends(state, ban_after=2) == {"198.51.100.7": now + 60}, "positive control, with clocks that differ"
+
+
 def test_a_publisher_with_too_many_crowds_out_itself() -> None:
     state = State()
     state.take(message(number, "flood", f"10.0.{number // 256}.{number % 256}") for number in range(1, 500))

@@ -136,6 +136,7 @@ def leave(context: typer.Context) -> None:
 def status(context: typer.Context, as_json: output.Json = False, _output: output.Output = "") -> None:
     """Show how all hosts stand, and whether they know the same."""
     from xdpguard.fleet import client, hosts, settings
+    from xdpguard.fleet.failures import Unreachable
     from xdpguard.fleet.keys import HOSTS, OPERATOR
     from xdpguard.fleet.state import Message
     from xdpguard.store.fleet import outbox
@@ -154,7 +155,7 @@ def status(context: typer.Context, as_json: output.Json = False, _output: output
     ahead = 0.0
     try:
         states, lists, ahead = client.run(its, look)
-    except client.Unreachable as error:
+    except Unreachable as error:
         failed = str(error)
     answer = FleetStatus.of(its, here, waiting, states, lists, failed, ahead)
     if as_json:

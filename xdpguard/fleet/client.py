@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.errors import MissingError
 from xdpguard.fleet.closing import close
 from xdpguard.fleet.credentials import login_options, tls_options
+from xdpguard.fleet.failures import Unreachable
 from xdpguard.fleet.keys import BUCKET, LIVE
 from xdpguard.fleet.reading import BATCH, PENDING, Place, change, live, pulled
 from xdpguard.fleet.state import Message
@@ -35,13 +36,9 @@ _SOON = 2.0  # seconds for an answer that tells the server's time
 _PING = 10  # seconds; a server that misses two is gone
 
 
-class Unreachable(XdpguardError):
-    """The fleet's server does not answer, or refuses this host."""
-
-
 class Connection:
-    """An open connection; see `connected`. ``js``: the library's; ``missing`` and ``refused``: what it raises for what
-    is not there, and for what the server refuses. ``clock``: by how many seconds this host's is ahead of the server's.
+    """See `connected`. ``js``: the library's; ``missing``, ``refused``: what it raises for what is not there, or not
+    wanted by the server. ``clock``: by how many seconds this host's is ahead of the server's, as measured last.
     """
 
     def __init__(self, client: Client, refusals: list[str]) -> None:
@@ -58,17 +55,19 @@ class Connection:
         """The name or address of the server it is connected to."""
         return (self._client.connected_url.hostname or "") if self._client.connected_url else ""
 
-    async def publish(self, bucket: str, key: str, data: bytes | None) -> int:
-        """Put a key, or delete it; return the number of the change. Raise Unreachable if it is refused."""
-        headers = {"KV-Operation": "DEL"} if data is None else None
+    async def publish(self, bucket: str, key: str, data: bytes | None, before: int = 0) -> int:
+        """Put a key, or delete it; return the number of the change. Raise Unreachable if it is refused.
+
+        ``before``: the number that its last change must have.
+        """
+        headers = {"KV-Operation": "DEL"} if data is None else {}
+        headers |= {"Nats-Expected-Last-Subject-Sequence": str(before)} if before else {}
         subject = f"$KV.{bucket}.{key}"
         try:
             done = await self.permitted(self.js.publish(subject, data or b"", _ANSWER, headers=headers), subject, key)
         except self.refused as error:
             said = f"the fleet's server does not store {key}: {error.description or error.code}"
-            raise Unreachable(
-                said, "make room there: raise the limits of its JetStream, or take entries back"
-            ) from error
+            raise Unreachable(said, "see what room its JetStream has, and take entries back") from error
         return int(done.seq)
 
     async def permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
@@ -102,9 +101,9 @@ class Connection:
 
     async def place(self, bucket: str = BUCKET) -> Place:
         """Return where the bucket is."""
-        info = await self.js.stream_info(f"KV_{bucket}")
-        made = info.created.astimezone(datetime.UTC).isoformat() if info.created else ""
-        return Place(made, info.state.last_seq, bool(info.config.deny_delete))
+        its = await self.js.stream_info(f"KV_{bucket}")
+        made = its.created.astimezone(datetime.UTC).isoformat() if its.created else ""
+        return Place(made, its.state.last_seq, bool(its.config.deny_delete))
 
     async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
         """Return the last change of each key, deletions as well; ``after``: only those with a greater number.

@@ -20,8 +20,9 @@ from collections.abc import Collection
 from xdpguard.errors import XdpguardError
 from xdpguard.fleet import objects, snapshot
 from xdpguard.fleet.batch import Batch, Sending
-from xdpguard.fleet.client import Connection, Unreachable, connected
+from xdpguard.fleet.client import Connection, connected
 from xdpguard.fleet.clock import Clock
+from xdpguard.fleet.failures import Unreachable
 from xdpguard.fleet.keeper import keeping
 from xdpguard.fleet.keys import BUCKET, HOSTS
 from xdpguard.fleet.message import FleetList
