@@ -21,6 +21,7 @@ from support.nats import free_port
 from support.traffic import eventually
 
 from xdpguard.fleet import client, objects, snapshot
+from xdpguard.fleet.failures import Unreachable
 from xdpguard.fleet.keeper import Keeper
 from xdpguard.fleet.message import FleetList, decode
 from xdpguard.policy.fleet import Fleet, FleetTls
@@ -194,7 +195,7 @@ def test_a_host_joins_reads_and_publishes(site: Site) -> None:
     its = Fleet((site.url,), "web2", str(site.host("web2")))
     found = client.run(its, lambda it: it.read())
     assert [it.key for it in found] == [f"web1.{KEY}"]
-    with pytest.raises(client.Unreachable, match="does not let this host publish"):
+    with pytest.raises(Unreachable, match="does not let this host publish"):
         client.run(its, lambda it: it.publish("xdpguard", f"web1.{KEY}", None))
     assert [it.data is None for it in client.run(its, lambda it: it.read())] == [False]
     operator = Fleet((site.url,), "operator", str(site.operator))
@@ -239,7 +240,7 @@ def test_an_operator_keeps_the_snapshot_that_hosts_read(site: Site) -> None:
     host = Fleet((site.url,), "web2", str(site.host("web2")))
     assert client.run(host, joins) == [f"web1.{KEY}"]
     client.run(operator, lambda it: it.publish("xdpguard", f"web2.{KEY}", b"{}"))
-    with pytest.raises(client.Unreachable, match="does not let this host publish"):
+    with pytest.raises(Unreachable, match="does not let this host publish"):
         client.run(host, Keeper(0).look)
 
 
@@ -326,7 +327,7 @@ def test_a_cluster_of_three_survives_one(command: Command, tmp_path: Path) -> No
 def _works(host: Fleet) -> bool:
     try:
         client.run(host, lambda it: it.publish("xdpguard", f"web1.{KEY}", b"{1}"))
-    except (client.Unreachable, TimeoutError, nats.errors.Error):
+    except (Unreachable, TimeoutError, nats.errors.Error):
         return False
     return True
 
@@ -334,7 +335,7 @@ def _works(host: Fleet) -> bool:
 def _holds(host: Fleet) -> list[bytes | None]:
     try:
         return [it.data for it in client.run(host, lambda it: it.read())]
-    except (client.Unreachable, TimeoutError, nats.errors.Error):
+    except (Unreachable, TimeoutError, nats.errors.Error):
         return []
 
 

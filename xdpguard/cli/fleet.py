@@ -121,13 +121,13 @@ def leave(context: typer.Context) -> None:
             raise XdpguardError(
                 "the configuration file has a [fleet] server", "remove it there, and then: xdpguard fleet leave"
             )
-        if settings.joined(session.store) is None:
-            raise XdpguardError("this host belongs to no fleet", "nothing was changed")
         answer = Foreign(session.ruleset, FLEET).replace([])
         lists = ForeignLists(session, FLEET, ForeignLimits())
         gone = [*lists.held(), *lists.misplaced()]
         lists.drop(list(lists.held()))
         lists.drop_misplaced(lists.misplaced())
+        if settings.joined(session.store) is None and not (answer.changed or gone):
+            raise XdpguardError("this host belongs to no fleet", "nothing was changed")
         settings.record(session.store, None)
     done = "removed what it wanted here" if answer.changed or gone else "nothing of it was in force here"
     render.say(f"left the fleet; {done}")
@@ -136,6 +136,7 @@ def leave(context: typer.Context) -> None:
 def status(context: typer.Context, as_json: output.Json = False, _output: output.Output = "") -> None:
     """Show how all hosts stand, and whether they know the same."""
     from xdpguard.fleet import client, hosts, settings
+    from xdpguard.fleet.failures import Unreachable
     from xdpguard.fleet.keys import HOSTS, OPERATOR
     from xdpguard.fleet.state import Message
     from xdpguard.store.fleet import outbox
@@ -144,16 +145,19 @@ def status(context: typer.Context, as_json: output.Json = False, _output: output
         its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
         here, waiting = hosts.recorded(session.store) or hosts.Standing(), len(outbox(session.store))
 
-    async def look(connection: Connection) -> tuple[list[Message], list[Message]]:
-        return await connection.read(HOSTS), await connection.read(keys=f"{OPERATOR}.list.*")
+    async def look(connection: Connection) -> tuple[list[Message], list[Message], float]:
+        found = await connection.read(HOSTS), await connection.read(keys=f"{OPERATOR}.list.*")
+        return *found, connection.clock or 0.0
 
     failed = ""
-    found: tuple[list[Message], list[Message]] = ([], [])
+    states: list[Message] = []
+    lists: list[Message] = []
+    ahead = 0.0
     try:
-        found = client.run(its, look)
-    except client.Unreachable as error:
+        states, lists, ahead = client.run(its, look)
+    except Unreachable as error:
         failed = str(error)
-    answer = FleetStatus.of(its, here, waiting, *found, failed)
+    answer = FleetStatus.of(its, here, waiting, states, lists, failed, ahead)
     if as_json:
         render.print_json(answer)
         return

@@ -20,7 +20,9 @@ from collections.abc import Collection
 from xdpguard.errors import XdpguardError
 from xdpguard.fleet import objects, snapshot
 from xdpguard.fleet.batch import Batch, Sending
-from xdpguard.fleet.client import Connection, Unreachable, connected
+from xdpguard.fleet.client import Connection, connected
+from xdpguard.fleet.clock import Clock
+from xdpguard.fleet.failures import Unreachable
 from xdpguard.fleet.keeper import keeping
 from xdpguard.fleet.keys import BUCKET, HOSTS
 from xdpguard.fleet.message import FleetList
@@ -42,6 +44,7 @@ class Link:
         self.gaps = 0  # numbers that were missing
         self.refused = 0  # snapshots that could not be used
         self.heard = 0.0  # when the last message came, Unix time
+        self.clock = Clock()
         self.addresses: frozenset[Prefix] = frozenset()  # of the server it is connected to
         self._batches: deque[Batch] = deque()
         self._ours, self._theirs = socket.socketpair()
@@ -172,6 +175,9 @@ class Link:
         """Notice a last message that never came, and a stream that was made anew."""
         if self.settings.totals:
             self._hand(Batch(hosts=await connection.read(HOSTS)))
+        elif self.clock.due:
+            await connection.read(HOSTS, self.settings.name)
+        self._compare(connection)
         seen = self._last
         place = await connection.place()
         if place.stream != self._stream or place.last > max(seen, self._last):
@@ -188,14 +194,20 @@ class Link:
         messages: list[Message] = []
         if not whole:
             messages = await connection.read(after=self._last) if place.last > self._last else []
-            whole = await snapshot.purged(connection) > self._last
+            whole = await snapshot.purged(connection, place) > self._last
         if whole:
             messages = await snapshot.read_all(connection, place, self._refuse)
         self._stream, self._last, self._missing = place.stream, place.last, False
         waiting, self._waiting = self._waiting or [], None
         self._hand(Batch(messages, place.stream if whole else ""))
+        self._compare(connection)
         for message in waiting:
             self._heard(message)
+
+    def _compare(self, connection: Connection) -> None:
+        measured, connection.clock = connection.clock, None
+        if said := self.clock.take(measured):
+            self._warn(said)
 
     def _refuse(self, why: str) -> None:
         self.refused += 1
