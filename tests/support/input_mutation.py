@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import random
@@ -134,7 +135,7 @@ def _changed(value: Any, chance: random.Random) -> Any:
         holder, key = chance.choice(places)
         how = chance.randrange(6)
         if how < 3:
-            holder[key] = chance.choice(_VALUES)
+            holder[key] = copy.deepcopy(chance.choice(_VALUES))
         elif how == 3:
             holder[key] = json.loads(json.dumps(chance.choice(places[:50])[0]))
         elif how == 4 and holder is not root:

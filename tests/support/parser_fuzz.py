@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import pickle
@@ -85,12 +84,14 @@ def _apart(board: mmap.mmap, work: Callable[[], Result]) -> tuple[bytes, str]:
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
-        with contextlib.suppress(BaseException):
+        try:
             os.close(reads)
             done = pickle.dumps(work())
             with os.fdopen(writes, "wb") as pipe:
                 pipe.write(done)
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         os._exit(9)
     os.close(writes)
     ended = _watched(board, child)

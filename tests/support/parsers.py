@@ -7,7 +7,6 @@ import io
 import json
 import os
 import struct
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -59,7 +58,7 @@ LISTS = (
     b'{"type":"metadata","timestamp":1795000000,"size":2}\n',
     b"table inet t {\n\tset s {\n\t\ttype ipv4_addr\n\t\tflags interval,timeout\n\t\telements = { 192.0.2.1 timeout 1h "
     b'expires 10m, 198.51.100.0/24 comment "x", 10.0.0.1-10.0.0.9 }\n\t}\n}\n',
-    b"flush ruleset\nadd table inet t\nadd set inet t bl { type ipv4_addr; }\nadd element inet t bl { 1.2.3.4, 1.2.3.5 }\n"
+    b"flush ruleset\nadd table inet t\nadd set inet t bl { type ipv4_addr; }\nadd element inet t bl { 1.2.3.4 }\n"
     b"define x = { 10.0.0.0/8, 2001:db8::1 }\n",
     b'{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"set": {"family": "ip", "name": "s", "table": "t", "type": '
     b'"ipv4_addr", "elem": ["192.0.2.1", {"prefix": {"addr": "198.51.100.0", "len": 24}}, {"range": ["10.0.0.1", '
@@ -84,9 +83,10 @@ action = "limit"\nlimit = "10/s"\nburst = "20"\nper = "source/24,56"\nshadow = t
 [fleet]\nserver = ["nats://192.0.2.5"]\nname = "web1"\n[bridges.crowdsec]\nmost = 100\nclock_skew = "5s"\n""",
 )
 IMPORTS = (
-    b"""[[rules]]\nkind = "block"\ntarget = "198.51.100.7"\nmode = "enforce"\norigin = "cli"\nreason = "ssh brute force"
+    b"""[[rules]]\nkind = "block"\ntarget = "198.51.100.7"\nmode = "enforce"\norigin = "cli"\nreason = "ssh"
 created = 2026-03-01T10:00:00+00:00\nexpires = 2026-12-01T10:10:00+00:00\n[[rules]]\nkind = "port"\ntarget = "80/tcp"
-[[filters]]\nname = "a"\nmatch = "tcp dport 80"\naction = "limit"\nlimit = "1/s"\nburst = "5"\nexpires = 2026-12-01\n""",
+[[filters]]\nname = "a"\nmatch = "tcp dport 80"\naction = "limit"\nlimit = "1/s"\nburst = "5"
+expires = 2026-12-01\n""",
 )
 PACKETS = (
     b"tcp 198.51.100.7:4000 > 203.0.113.1:80 SA len=10 ttl=3 vlan=5,7 options=mss,sack seq=1 ack=2",
@@ -98,7 +98,7 @@ PACKETS = (
 FLOWSPEC = (
     b"gobgp global rib -a ipv4-flowspec add match destination 10.0.0.0/24 protocol tcp destination-port '==80' "
     b"'>=8080&<=8888' tcp-flags '=SA' fragment '=first-fragment' then rate-limit 1000\n",
-    b"gobgp global rib -a ipv6-flowspec add match source 2001:db8::/32 0 packet-length '>512' dscp '==8' then discard\n",
+    b"gobgp global rib -a ipv6-flowspec add match source 2001:db8::/32 0 packet-length '>512' then discard\n",
     b"flow { route dns { match { source 192.0.2.0/24; protocol =udp; source-port =53; packet-length >512; } then { "
     b"rate-limit 9600; extended-community [ 0x800c0000447a0000 ]; action terminal; } } }\n",
 )

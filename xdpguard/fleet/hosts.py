@@ -96,7 +96,7 @@ def decode(data: bytes) -> HostState | None:
     """Parse what a host published about itself; None if this is no such state of a known version."""
     try:
         found = msgspec.json.decode(data, type=HostState)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if found.v == 1 else None
 
