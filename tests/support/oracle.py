@@ -219,7 +219,7 @@ def _transport(
         fields |= {Field.SPORT: udp.sport, Field.DPORT: udp.dport}
         bases[Base.INNER] = at + 8
     else:
-        icmp = ICMP(frame[at : at + 8])
+        icmp = ICMP(frame[at : at + 8] + bytes(12))  # scapy wants the whole of a timestamp request
         fields |= {Field.ICMP_TYPE: icmp.type, Field.ICMP_CODE: icmp.code}
         if name == "icmpv6" and 133 <= icmp.type <= 137 and fields[Field.TTL] == 255 and ip.fragment != 1:
             return Refused("non_ip", "neighbour discovery")

@@ -55,16 +55,16 @@ class Result(NamedTuple):
     findings: list[Finding]
 
 
-def run(targets: Sequence[Target], seconds: float, seed: int, begin: int = 0) -> Result:
-    """Fuzz for so long; each target in turn. ``begin``: the first input's number."""
+def run(targets: Sequence[Target], seconds: float, seed: int, begin: int = 0, hang: int = HANG) -> Result:
+    """Fuzz for so long, but at least one input; each target in turn. ``begin``: the first input's number."""
     board = mmap.mmap(-1, _LARGEST + 4096)
     until = time.monotonic() + seconds
     inputs, accepted = Counter[str](), Counter[str]()
     findings: dict[tuple[str, str, str], Finding] = {}
-    number = begin
-    while time.monotonic() < until:
+    number, goes_on = begin, True
+    while goes_on:
         board[: _HEAD.size] = _HEAD.pack(number, 0, 0)
-        found, ended = _apart(board, lambda at=number: _work(board, targets, until, seed, at))
+        found, ended = _apart(board, lambda at=number: _work(board, targets, until, seed, at, hang))
         part = pickle.loads(found) if found else Result(Counter(), Counter(), [])
         inputs += part.inputs
         accepted += part.accepted
@@ -72,10 +72,12 @@ def run(targets: Sequence[Target], seconds: float, seed: int, begin: int = 0) ->
         its = list(part.findings)
         if ended:
             data = board[_HEAD.size : _HEAD.size + size]
-            its.append(Finding(targets[place].name, ended, "", data))
+            what = f"takes more than {hang} s" if ended == signal.SIGPROF.name else ended
+            its.append(Finding(targets[place].name, what, "", data))
         for finding in its:
             findings.setdefault(finding[:3], finding)
         number += 1
+        goes_on = time.monotonic() < until
     return Result(inputs, accepted, list(findings.values()))
 
 
@@ -115,39 +117,43 @@ def _watched(board: mmap.mmap, child: int) -> str:
             return f"waits for more than {STUCK:.0f} s"
         time.sleep(0.02)
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"takes more than {HANG} s" if number == signal.SIGPROF else f"dies of {signal.Signals(number).name}"
+        return signal.Signals(os.WTERMSIG(status)).name
     return "" if os.WEXITSTATUS(status) == 0 else f"ends the process with {os.WEXITSTATUS(status)}"
 
 
-def _work(board: mmap.mmap, targets: Sequence[Target], until: float, seed: int, number: int) -> Result:
-    """In the child: read inputs until the time is over, or one is a finding of memory."""
+def _work(board: mmap.mmap, targets: Sequence[Target], until: float, seed: int, number: int, hang: int) -> Result:
+    """In the child: read inputs until the time is over."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is at
     size = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     result = Result(Counter(), Counter(), [])
     seen: set[tuple[str, str, str]] = set()
     sources = [Inputs(its.samples) for its in targets]
-    while time.monotonic() < until:
+    goes_on = True
+    while goes_on:
         place = number % len(targets)
         target = targets[place]
         data = sources[place].draw(random.Random(f"{seed} {number}"))[:_LARGEST]
         board[_HEAD.size : _HEAD.size + len(data)] = data
         board[: _HEAD.size] = _HEAD.pack(number, place, len(data))
         result.inputs[target.name] += 1
-        finding = tried(target, data)
+        finding = tried(target, data, hang)
         if finding is None:
             result.accepted[target.name] += 1
         elif finding.what and finding[:3] not in seen:
             seen.add(finding[:3])
             result.findings.append(finding)
         number += 1
+        goes_on = time.monotonic() < until
     return result
 
 
-def tried(target: Target, data: bytes) -> Finding | None:
-    """Read one input: None if it is accepted; a finding without words if it is refused as it may be."""
-    signal.setitimer(signal.ITIMER_PROF, HANG)
+def tried(target: Target, data: bytes, hang: int = 0) -> Finding | None:
+    """Read one input: None if it is accepted; a finding without words if it is refused as it may be.
+
+    ``hang``: CPU seconds until this process is ended; 0: it is not.
+    """
+    signal.setitimer(signal.ITIMER_PROF, hang)
     try:
         target.read(data)
     except target.raises:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from support.parser_fuzz import Target
 from xdpguard.bridges.bgp.exabgp import ExaBGP
 from xdpguard.bridges.bgp.gobgp import GoBGP
 from xdpguard.bridges.bgp.routes import Routes
+from xdpguard.bridges.crowdsec.client import refusal_message
 from xdpguard.bridges.crowdsec.decisions import Decisions, decoded
 from xdpguard.capture import line, packet
 from xdpguard.capture.reader import Capture
@@ -71,28 +73,34 @@ LISTS = (
     b"1,cscli,Ip:192.0.2.1,manual,ban,,,1,3h59m,false,1\n",
     b"192.0.2.1 \t2026-11-20 10:00:00 + 600 = 2026-11-20 10:10:00\n192.0.2.2 \t2026-11-20 10:00:00 + -1 = 9999\n",
 )
+TARGETS = (
+    b"192.0.2.1\n198.51.100.0/24, 10.0.0.1 # who\n\n2001:db8::/32 ; what\n::ffff:9.9.9.9\n",
+    b"\xef\xbb\xbf10.0.0.1-10.0.0.9\n2001:db8::1-2001:db8::ff\n198.51.100.7/24\n",
+)
 TOML = (
     b"""[limits]\nsources = 65536\n[sanity]\nbad_flags = true\n[default]\npolicy = "drop"\nmode = "shadow"
 [guard]\nmode = "auto"\nflood_rate = 20000\nwindow = "500ms"\nbans = ["10m", "1h"]\nexempt_ports = ["8080"]
 [rules]\nallow = ["192.0.2.0/24"]\nblock = ["198.51.100.7", "2001:db8::/48"]\nports = ["23/tcp", "53"]
 [lists.drop]\nfile = "drop.txt"\nevery = "1m"\nformat = "csv"\ncolumn = "ip"\n""",
-    b"""[attach]\ninterfaces = ["eth0", "eth1@web"]\nmode = "native"\nobserve = true\n[[filters]]\nname = "dns"
-match = "udp sport 53 meta length > 512"\naction = "drop"\n[[filters]]\nname = "ssh"\nmatch = "tcp dport 22"
-action = "limit"\nlimit = "10/s"\nburst = "20"\nper = "source/24,56"\nshadow = true\nreason = "x"
+    b"""[attach]\ninterfaces = ["eth0", "eth1@web"]\n[[filters]]\nname = "dns"
+match = "udp sport 53 meta length > 512"\naction = "drop"\n[[filters]]\nname = "ssh"
+match = "tcp dport 22"\nlimit = "10/s"\nburst = "20"\nper = "source/24,56"\nshadow = true\nreason = "x"
 [metrics]\nlisten = "127.0.0.1:9782"\ntop = 10\n[metrics.tcp]\nrtt = true\n[api]\nlisten = "127.0.0.1:9783"
-[fleet]\nserver = ["nats://192.0.2.5"]\nname = "web1"\n[bridges.crowdsec]\nmost = 100\nclock_skew = "5s"\n""",
+token_file = "/etc/token"
+[fleet]\nserver = ["nats://192.0.2.5"]\nname = "web1"\n[bridges.crowdsec]\nclock_skew = "5s"\n""",
 )
 IMPORTS = (
     b"""[[rules]]\nkind = "block"\ntarget = "198.51.100.7"\nmode = "enforce"\norigin = "cli"\nreason = "ssh"
 created = 2026-03-01T10:00:00+00:00\nexpires = 2026-12-01T10:10:00+00:00\n[[rules]]\nkind = "port"\ntarget = "80/tcp"
-[[filters]]\nname = "a"\nmatch = "tcp dport 80"\naction = "limit"\nlimit = "1/s"\nburst = "5"
-expires = 2026-12-01\n""",
+[[filters]]\nname = "a"\nmatch = "tcp dport 80"\nlimit = "1/s"\nburst = "5"
+expires = 2026-12-01T00:00:00+00:00\n""",
 )
 PACKETS = (
     b"tcp 198.51.100.7:4000 > 203.0.113.1:80 SA len=10 ttl=3 vlan=5,7 options=mss,sack seq=1 ack=2",
-    b"udp [2001:db8::1]:53 > [2001:db8::2]:4000 frag=8+ len=1400",
+    b"udp [2001:db8::1]:53 > [2001:db8::2]:4000 frag=0+ len=1400",
+    b"udp 2001:db8::1 > 2001:db8::2 frag=8 ttl=0",
     b"icmp 198.51.100.7 > 203.0.113.1 type=8",
-    b"198.51.100.7 to 203.0.113.1:http syn,ack",
+    b"198.51.100.7 to 203.0.113.1:80 syn,ack",
     b"50 198.51.100.7 > 203.0.113.1",
 )
 FLOWSPEC = (
@@ -107,7 +115,7 @@ FLOWSPEC = (
 def _gobgp() -> bytes:
     parts = [
         {"type": 2, "value": {"prefix": "192.0.2.0/24"}},
-        {"type": 3, "value": [{"op": 129, "value": 17}]},
+        {"type": 3, "value": [{"op": 129, "value": 6}]},
         {"type": 9, "value": [{"op": 1, "value": 2}, {"op": 194, "value": 16}]},
         {"type": 10, "value": [{"op": 146, "value": 512}]},
         {"type": 12, "value": [{"op": 128, "value": 6}]},
@@ -125,7 +133,7 @@ def _gobgp() -> bytes:
 def _unicast() -> bytes:
     attrs = [{"type": 8, "communities": [65535 << 16 | 666]}]
     path = {"nlri": {"prefix": "203.0.113.9/32"}, "attrs": attrs, "neighbor-ip": "192.0.2.9", "age": 1}
-    return json.dumps({"203.0.113.9/32": [path], "num_destination": 1}).encode()
+    return json.dumps({"203.0.113.9/32": [path]}).encode()
 
 
 NEIGHBORS = (
@@ -219,7 +227,8 @@ def _line(text: str) -> None:
 
 def _match(text: str) -> None:
     found = parse_match(text)
-    if parse_match(written(found)) != found:
+    again = parse_match(written(found))
+    if parse_match(written(again)) != again:  # bytes may have a shorter form than they were given
         raise AssertionError("what is written reads differently")
 
 
@@ -238,28 +247,28 @@ def _decisions(data: bytes) -> None:
         known.take(decoded(data), NOW, whole)
 
 
-def _event(data: bytes) -> None:
-    """Events as ExaBGP writes them to a process."""
-    fed, feed = os.pipe()
+def fed(data: bytes) -> Routes:
+    """The routes after events as ExaBGP writes them to a process; a pipe holds them all."""
+    events, feed = os.pipe()
     told = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.write(feed, data[:60_000] + b"\n")
-        its, routes = ExaBGP(fed, told), Routes(300.0)
+        fcntl.fcntl(feed, fcntl.F_SETPIPE_SZ, 1 << 20)
+        os.write(feed, data[: 1 << 20])
+        its, routes = ExaBGP(events, told), Routes(300.0)
         its.heard()
         its.look(routes)
-        routes.wanted()
+        return routes
     finally:
-        for descriptor in (fed, feed, told):
+        for descriptor in (events, feed, told):
             os.close(descriptor)
 
 
-class _Told(GoBGP):
-    """A GoBGP that says the same to each question."""
+class Told(GoBGP):
+    """A GoBGP that says the same to each question, but for that about its neighbors."""
 
-    def __init__(self, said: bytes) -> None:
+    def __init__(self, said: bytes, neighbors: bytes) -> None:
         self.place, self.own, self.fault = "here", set(), ""
-        self._command = ["printf", "%s"]
-        self._said = said
+        self._said, self._neighbors = said, neighbors
         self._monitor, self._sessions = None, {}
         self._quick_at = self._thorough_at = self._start_at = 0.0
 
@@ -267,12 +276,14 @@ class _Told(GoBGP):
         pass
 
     def _asked(self, *words: str) -> Any:
-        return self._answer(NEIGHBORS if self._said[:1] != b"[" and words[0] == "neighbor" else self._said, b"", 0)
+        said = b'{"num_destination": 1}' if "summary" in words else self._said
+        return self._answer(self._neighbors if words[0] == "neighbor" else said, b"", 0)
 
 
 def _daemon(data: bytes) -> None:
+    """What a GoBGP says: of its neighbors, if it is an array, or else of its routes."""
     routes = Routes(300.0)
-    _Told(data).look(routes)
+    Told(b"{}" if data[:1] == b"[" else data, data if data[:1] == b"[" else NEIGHBORS).look(routes)
     routes.wanted()
 
 
@@ -332,14 +343,15 @@ def targets(folder: Path) -> list[Target]:
         Target("captures", _capture, list(_captures()), usage),
         Target("configuration", configuration, TOML, usage),
         Target("import", lambda data: exchange.parse("file", data, NOW), IMPORTS, usage),
-        Target("block -", lambda data: parse_lines("-", data.splitlines(keepends=True)), LISTS[:2], usage),
+        Target("block -", lambda data: parse_lines("-", data.splitlines(keepends=True)), TARGETS, usage),
         Target("packet lines", _text(_line), PACKETS, usage),
         Target("matches", _text(_match), [text.encode() for text in texts()], usage),
         Target("words", _text(_words), words, usage),
-        Target("FlowSpec", _text(lambda text: flowspec.read(text, "rules")), [*FLOWSPEC, *gobgp, *exabgp], usage),
+        Target("FlowSpec", _text(lambda text: flowspec.read(text, "rules")), [*FLOWSPEC, gobgp[0], exabgp[0]], usage),
         Target("GoBGP", _daemon, gobgp, (XdpguardError,)),
-        Target("ExaBGP", _event, exabgp, ()),
+        Target("ExaBGP", lambda data: fed(data + b"\n").wanted(), exabgp, ()),
         Target("CrowdSec", _decisions, CROWDSEC, (XdpguardError,)),
+        Target("CrowdSec refusals", refusal_message, [b'{"message": "access forbidden"}'], ()),
         Target("fleet entries", _fleet, list(_values()), ()),
         Target(
             "fleet messages",
