@@ -12,37 +12,17 @@ is built, and the frame of a difference.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from support import oracle
 from support.bench import one_cpu
+from support.corpus import frames_of, keep
 from support.fuzzing import VARIANTS, Asked, Difference, Fuzz
-from support.mutation import LONGEST
-
-from xdpguard.capture.reader import Capture
-from xdpguard.errors import UsageError
 
 _TURN = 20  # rounds of a variant, before it is another one's turn
-
-
-def corpus_of(folder: Path) -> list[bytes]:
-    """Return the frames that a folder holds, each once."""
-    return list(dict.fromkeys(frame[:LONGEST] for path in sorted(folder.iterdir()) for frame in _frames(path)))
-
-
-def _frames(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        try:
-            yield from (frame.data for frame in Capture(path.name, file))
-            return
-        except UsageError:
-            pass
-    yield path.read_bytes().ljust(14, b"\0")
 
 
 class Run:
@@ -51,7 +31,7 @@ class Run:
     def __init__(self, asked: argparse.Namespace) -> None:
         self._asked = asked
         self._folder: Path | None = asked.corpus
-        self._corpus = corpus_of(self._folder) if self._folder else []
+        self._corpus = frames_of(self._folder) if self._folder else []
         self._began = time.monotonic()
         self.packets, self.seed, self.kept = 0, asked.seed, 0
         self.reasons: Counter[str] = Counter()
@@ -60,7 +40,8 @@ class Run:
     @property
     def goes_on(self) -> bool:
         """Whether there are packets left to run, and time."""
-        return self.packets < self._asked.packets and time.monotonic() - self._began < self._asked.seconds
+        more: bool = self.packets < self._asked.packets
+        return more and time.monotonic() - self._began < self._asked.seconds
 
     def turn(self, variant: str) -> None:
         """Run some rounds of a variant. Raise Difference."""
@@ -82,8 +63,7 @@ class Run:
 
     def _keep(self, frame: bytes, prefix: str = "") -> None:
         if self._folder and frame:
-            name = f"{prefix}{hashlib.sha256(frame).hexdigest()[:16]}.frame"
-            (self._folder / name).write_bytes(frame)
+            keep(self._folder, frame, prefix)
             self.kept += 1
 
 

@@ -244,8 +244,8 @@ class Tracked:
             return
         self._flags[found.version, found.source, found.flags] += 1
         if found.flags & 0x12 == 0x02:
-            ends = (_text(found.version, it) for it in (found.source, found.destination))
-            self.tuples[tracking.Tuple(*ends, *found.ports)] += 1
+            source, destination = (_text(found.version, it) for it in (found.source, found.destination))
+            self.tuples[tracking.Tuple(source, destination, *found.ports)] += 1
 
     def sources(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """Segments of each source, and how many of them had each flag."""

@@ -53,8 +53,8 @@ class Inputs:
         return data
 
     def _altered(self, data: bytes, chance: random.Random) -> bytes:
-        how = chance.choice(_WAYS)
-        return how(self, data, chance)
+        made: bytes = chance.choice(_WAYS)(self, data, chance)
+        return made
 
     def _flip(self, data: bytes, chance: random.Random) -> bytes:
         made = bytearray(data or b"\0")

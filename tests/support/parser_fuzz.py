@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import pickle
@@ -64,7 +65,7 @@ def run(targets: Sequence[Target], seconds: float, seed: int, begin: int = 0, ha
     number, goes_on = begin, True
     while goes_on:
         board[: _HEAD.size] = _HEAD.pack(number, 0, 0)
-        found, ended = _apart(board, lambda at=number: _work(board, targets, until, seed, at, hang))
+        found, ended = _apart(board, functools.partial(_work, board, targets, until, seed, number, hang))
         part = pickle.loads(found) if found else Result(Counter(), Counter(), [])
         inputs += part.inputs
         accepted += part.accepted

@@ -17,12 +17,13 @@ from support.filters import Pools, matches
 from support.matching import ADDRESSES4, ADDRESSES6, PORTS
 from support.oracle import Sound, sanity, unasked
 from xdpguard.dataplane.tables.classifier import ClassifierFilter
+from xdpguard.dataplane.tables.filterentries import Action
 from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.lists.timed import Given
 from xdpguard.policy.limit import Limit
 from xdpguard.policy.matching.model import Base, Bytes, Match
 from xdpguard.policy.matching.parsing import parse
-from xdpguard.policy.rule import SAFETY, Rule
+from xdpguard.policy.rule import SAFETY, Mode, Rule
 from xdpguard.policy.target import Kind, Port, Prefix
 
 WIDTHS = {4: 32, 6: 128}
@@ -169,8 +170,8 @@ class Policy:
         pools = Pools(self._chance.getrandbits(32), self._chance.choice((3, 10, 40)))
         for slot in range(count):
             its = self._match(pools)
-            action = self._chance.choice(("drop", "drop", "pass", "count", "limit"))
-            mode = self._chance.choice(("enforce", "enforce", "shadow"))
+            action: Action = self._chance.choice(("drop", "drop", "pass", "count", "limit"))
+            mode: Mode = self._chance.choice(("enforce", "enforce", "shadow"))
             ends = self._chance.choice((0, 0, 0, 1, self._now_ns + 10**12))
             limit = Limit("packets", 1, 3600, self._chance.choice((1, 5, 40))) if action == "limit" else None
             self.filters.append(ClassifierFilter(its, action, mode, ends, slot, limit))
