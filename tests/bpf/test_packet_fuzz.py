@@ -33,6 +33,7 @@ def fuzz(variant: str = "plain", edit: Callable[[str], str] | None = None) -> It
 
 
 @pytest.mark.parametrize("variant", ROUNDS)
+@pytest.mark.timeout(600)
 def test_program_and_oracle_agree(variant: str, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = list(ROUNDS[variant])
     if variant == "plain":
@@ -101,7 +102,7 @@ FRAMES_OF_SCAPY: list[Packet] = [
 ]
 
 
-@pytest.mark.parametrize(("packet", "headers"), zip(FRAMES_OF_SCAPY, (3, 7), strict=True), ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize(("packet", "headers"), list(zip(FRAMES_OF_SCAPY, (3, 7), strict=True)), ids=["ipv4", "ipv6"])
 def test_a_frame_is_split_into_its_headers_and_joined_again(packet: Packet, headers: int) -> None:
     frame = bytes(packet)
     parts = split(frame)

@@ -127,6 +127,7 @@ class Fuzz:
                 shapes.add(asked.found.shape)
                 frames.learn(frame)
             if asked.found.shape not in self.shapes:
+                self.shapes.add(asked.found.shape)
                 keep(frame)
         return self.run(drawn, seed)
 
