@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-_WORDS = (
+_WORDS: tuple[bytes, ...] = (
     b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b"\n\n", b" ", b"\t", b",", b";", b"#", b"/", b"-", b"@",
     b"[", b"]", b"{", b"}", b'"', b"'", b"\\", b"\\u0000", b"%s", b"!", b"=", b"==", b"<", b">", b"&", b"|", b"(", b")",
     b"-1", b"0", b"1", b"128", b"129", b"255", b"256", b"65535", b"65536", b"4294967296", b"18446744073709551616",
@@ -78,7 +78,7 @@ class Inputs:
     def _word(self, data: bytes, chance: random.Random) -> bytes:
         """A token replaced by another, or by what no parser likes."""
         found = list(_TOKEN.finditer(data[:20_000]))
-        word = chance.choice(_WORDS if chance.random() < 0.5 or not self._tokens else self._tokens)
+        word: bytes = chance.choice(_WORDS if chance.random() < 0.5 or not self._tokens else self._tokens)
         if not found:
             return data + word
         its = chance.choice(found)
