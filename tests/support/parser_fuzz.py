@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import mmap
 import os
 import pickle
@@ -125,6 +126,7 @@ def _watched(board: mmap.mmap, child: int) -> str:
 def _work(board: mmap.mmap, targets: Sequence[Target], until: float, seed: int, number: int, hang: int) -> Result:
     """In the child: read inputs until the time is over."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is at
+    gc.collect()  # what is freed later could be taken again, beyond the bound
     size = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     result = Result(Counter(), Counter(), [])

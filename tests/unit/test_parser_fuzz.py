@@ -52,7 +52,7 @@ def hangs(_: bytes) -> None:
 
 
 def eats(_: bytes) -> None:
-    bytearray(MEMORY + (1 << 20))
+    bytearray(MEMORY + (64 << 20))
 
 
 def fails(_: bytes) -> None:
