@@ -108,7 +108,7 @@ def decode(data: bytes, stored: float) -> HostState | None:
         return None
     try:
         found = msgspec.json.decode(data, type=HostState)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return msgspec.structs.replace(found, at=stored) if found.v == 1 and 0 <= found.at < _FOLLOWING else None
 

@@ -63,7 +63,7 @@ async def head(connection: Connection) -> Head | None:
     data = await connection.value(SNAPSHOT, _HEAD)
     try:
         found = msgspec.json.decode(data or b"", type=Head)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if found.v == _VERSION else None
 
@@ -85,7 +85,7 @@ def unpacked(data: bytes) -> list[Message]:
         expander = zlib.decompressobj()
         text = expander.decompress(data, _LARGEST)
         rows = msgspec.msgpack.decode(text, type=list[Row])
-    except (zlib.error, msgspec.DecodeError, RecursionError) as error:
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(f"it cannot be decoded: {error}") from error
     return [Message(it.sequence, it.key, it.data) for it in rows]
 

@@ -8,7 +8,6 @@ parsed; update; } }``.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -74,8 +73,8 @@ class ExaBGP:
         for line in lines:
             # Besides events, ExaBGP answers commands with words.
             if line.lstrip().startswith(b"{"):
-                with contextlib.suppress(ValueError):
-                    self._events.append(json.loads(line))
+                with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
+                    self._events.append(msgspec.json.decode(line))
             elif self._resetting:
                 self._answered(line.decode("utf-8", "replace").split())
 
@@ -85,7 +84,7 @@ class ExaBGP:
         for event in events:
             try:
                 self._take(routes, event)
-            except (msgspec.ValidationError, AttributeError, KeyError, TypeError, UsageError):
+            except (msgspec.ValidationError, AttributeError, LookupError, TypeError, ValueError, UsageError):
                 continue  # what is no event of a neighbor
         return bool(events)
 

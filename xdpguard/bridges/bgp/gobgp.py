@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import shlex
 import shutil
@@ -36,6 +35,9 @@ _QUICK, _THOROUGH = 2.0, 10.0  # seconds between two looks at the sessions, and 
 _SETTLE = 0.05  # seconds: routes that come together are looked at once
 _AGAIN = 1.0  # seconds until a monitor that ended is started again
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SEE = "see that gobgpd runs, and that --gobgp names its API"
+# What comes of values that are no tables of GoBGP.
+_FOREIGN = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, msgspec.ValidationError)
 
 
 class Session(NamedTuple):
@@ -107,12 +109,14 @@ class GoBGP:
             if thorough:
                 self._thorough_at = now + _THOROUGH
                 self._take(routes, tables)
-        except XdpguardError:
+        except (XdpguardError, *_FOREIGN) as error:
             self._quick_at = self._thorough_at = now + _QUICK
             for name in routes.names:
                 routes.ended(name)
             self._sessions = {}
-            raise
+            if isinstance(error, XdpguardError):
+                raise
+            raise XdpguardError(f"GoBGP at {self.place} answers what this bridge cannot read: {error}", _SEE) from error
         return thorough
 
     def announce(self, rule: Rule) -> None:
@@ -177,7 +181,6 @@ class GoBGP:
 
     def _asked(self, *words: str) -> Any:
         """Run a command; return its answer. Raise XdpguardError if there is none."""
-        remedy = "see that gobgpd runs, and that --gobgp names its API"
         try:
             done = subprocess.run(
                 [*self._command, "--json", *words],
@@ -187,16 +190,19 @@ class GoBGP:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise XdpguardError(f"GoBGP at {self.place} does not answer", remedy) from error
-        text = done.stdout.decode("utf-8", "replace").strip()
+            raise XdpguardError(f"GoBGP at {self.place} does not answer", _SEE) from error
+        return self._answer(done.stdout, done.stderr, done.returncode)
+
+    def _answer(self, told: bytes, complaint: bytes, code: int) -> Any:
+        text = told.decode("utf-8", "replace").strip()
         try:
-            answer = json.loads(text) if text else None
-        except ValueError as error:
-            raise XdpguardError(f"GoBGP at {self.place} answers {text[:80]!r}", remedy) from error
+            answer = msgspec.json.decode(text) if text else None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise XdpguardError(f"GoBGP at {self.place} answers {text[:80]!r}", _SEE) from error
         fault = answer.get("error") if isinstance(answer, dict) and len(answer) == 1 else None
-        if done.returncode or isinstance(fault, str):
-            said = fault or text or done.stderr.decode("utf-8", "replace").strip() or f"code {done.returncode}"
-            raise XdpguardError(f"GoBGP at {self.place}: {said}", remedy)
+        if code or isinstance(fault, str):
+            said = fault or text or complaint.decode("utf-8", "replace").strip() or f"code {code}"
+            raise XdpguardError(f"GoBGP at {self.place}: {said}", _SEE)
         return answer
 
 

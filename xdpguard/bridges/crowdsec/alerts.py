@@ -94,7 +94,7 @@ class Alerts:
                 body = {"machine_id": login.machine, "password": login.password, "scenarios": [self._scenario]}
                 try:
                     self._token = str(json.loads(self._client.post("/v1/watchers/login", body, {}))["token"])
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
                     raise XdpguardError("its answer to the login has no token") from error
             try:
                 self._client.post("/v1/alerts", alerts, {"Authorization": f"Bearer {self._token}"})

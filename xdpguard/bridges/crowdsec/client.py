@@ -112,7 +112,7 @@ class Client:
         except http.client.HTTPException as error:
             raise XdpguardError(f"it does not speak HTTP as expected: {type(error).__name__}") from error
         if not 200 <= answer.status < 300:
-            raise Refusal(answer.status, f"it answers {answer.status} {answer.reason}{_message(found)}")
+            raise Refusal(answer.status, f"it answers {answer.status} {answer.reason}{refusal_message(found)}")
         return found
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -122,10 +122,10 @@ class Client:
         return http.client.HTTPConnection(its.host, its.port, timeout=_TIMEOUT)
 
 
-def _message(body: bytes) -> str:
+def refusal_message(body: bytes) -> str:
     """Return what a server says of its refusal."""
     try:
         said = json.loads(body)["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     return f" ({visible(str(said))[:_SAID]})"

@@ -47,7 +47,7 @@ def decoded(body: bytes) -> Page:
     """Decode an answer. Raise XdpguardError if it is not one."""
     try:
         return msgspec.json.decode(body, type=Page)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise XdpguardError(f"its answer is not a stream of decisions: {error}") from error
 
 

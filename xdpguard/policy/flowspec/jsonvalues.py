@@ -24,6 +24,7 @@ def values(text: str) -> list[object]:
             at += 1
         try:
             value, at = decoder.raw_decode(text, at)
+            json.dumps(value, ensure_ascii=False).encode()  # raises for halves of surrogate pairs
         except (ValueError, RecursionError) as error:
             raise UsageError("not valid JSON", "write what gobgp -j or an ExaBGP process shows") from error
         found.append(value)
