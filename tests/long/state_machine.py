@@ -29,16 +29,22 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=150, help="steps of a walk, then a new one (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=480, help="no step begins after that (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="of the first walk (default: the time)")
+    parser.add_argument("--verbose", action="store_true", help="print each step before it is taken")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was made is removed
     first = int(time.time()) if asked.seed is None else asked.seed
     began, seed, steps = time.monotonic(), first, 0
     tally: Counter[str] = Counter()
+
+    def say(line: str) -> None:
+        if asked.verbose:
+            print(f"{time.monotonic() - began:.1f} {line}", flush=True)
+
     with Lab(f"xgwalk{os.getpid()}", owner=os.getpid()) as lab:
         while steps < asked.steps and (left := asked.seconds - (time.monotonic() - began)) > 0:
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    made = walk(Path(folder), lab, seed, min(asked.each, asked.steps - steps), left)
+                    made = walk(Path(folder), lab, seed, min(asked.each, asked.steps - steps), left, say)
                 except Found as found:
                     print(found)
                     return 1

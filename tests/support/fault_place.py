@@ -59,6 +59,16 @@ class Seen(NamedTuple):
             return self == other
         return self.stored[:-1] == other.stored[:-1]
 
+    def unlike(self, other: Seen) -> str:
+        """How it differs from what was to be."""
+        both = zip(self.stored, other.stored, strict=True)
+        said = [f"stored {now}, not {wanted}" for now, wanted in both if now != wanted]
+        for probe, now, wanted in zip(PROBES, self.drops or (), other.drops or (), strict=False):
+            said += [f"{probe.source}:{probe.port} dropped: {now}"] if now != wanted else []
+        if (self.drops is None) != (other.drops is None):
+            said.append(f"a program: {self.drops is not None}")
+        return "; ".join(said)
+
 
 class FaultPlace:
     """Use as a context manager."""
@@ -134,7 +144,10 @@ class FaultPlace:
             "disk full": f"dd if=/dev/zero of={shlex.quote(str(self.folder / 'ballast'))} bs=4096 2>/dev/null || true",
             "interface gone": f"{inside} link del {INTERFACE}",
             "namespace gone": f"ip netns del {self.netns}",
-            "program swapped": f"{inside} -force link set {INTERFACE} xdpdrv pinned {self._foreign}",
+            "program swapped": (
+                f"{inside} link set {INTERFACE} xdpdrv off; {inside} link set {INTERFACE} xdpgeneric off;"
+                f" {inside} link set {INTERFACE} xdpdrv pinned {self._foreign}"
+            ),
             "pins deleted": f"rm -rf {shlex.quote(str(self.command.pins))}",
         }[fault]
 

@@ -176,7 +176,7 @@ class Rounds:
         now, before, after = place.seen(), self._before[case.command], self._after[case.command]
         wanted = {0: [after], -signal.SIGKILL: [before, after]}.get(done.code, [before])
         if not any(now.like(it, again) for it in wanted):
-            wrong.append(f"then there is {now}, not {' or '.join(map(str, wanted))}")
+            wrong.append(f"then: {' / or: '.join(now.unlike(it) for it in wanted)}")
         if now.stored[-1]:
             status = place.command.json("status")
             if status["audit"]["ratio"] != 1 or status["audit"]["behind"] or status["degraded"]:

@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+FAILED = 98  # the exit code when a fault could not be made
 # enum bpf_cmd: those that change something in the kernel.
 _CHANGING = {0: "create", 2: "update", 3: "delete", 6: "pin", 26: "update", 27: "delete"}
 # What SQLite says when the file system answers so.
@@ -50,7 +51,8 @@ class _Injection:
         if self._what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self._what.startswith("sh "):
-            subprocess.run(["sh", "-c", self._what[3:]], check=True, stdin=subprocess.DEVNULL)
+            if subprocess.run(["sh", "-c", self._what[3:]], check=False, stdin=subprocess.DEVNULL).returncode:
+                os._exit(FAILED)
             return ""
         return self._what
 

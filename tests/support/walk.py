@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -135,10 +136,11 @@ class Walked:
 class Walk:
     """Two instances on two interfaces of a lab. Close it."""
 
-    def __init__(self, folder: Path, lab: Lab, seed: int) -> None:
+    def __init__(self, folder: Path, lab: Lab, seed: int, say: Callable[[str], None]) -> None:
         self._random, self._lab = Random(seed), lab
         self.tally: Counter[str] = Counter()
         self.log: list[str] = []
+        self._tell = say
         self._second_back()
         wrong = Wrong(folder / "ahead")
         self._two = [Walked(Command(folder / it), lab, it, wrong) for it in (INTERFACE, SECOND)]
@@ -162,6 +164,7 @@ class Walk:
 
     def _say(self, its: Walked, what: str) -> None:
         self.log.append(f"{its.interface}: {what}")
+        self._tell(self.log[-1])
 
     def _command(self, its: Walked) -> str:
         step = undone(its.changes) if self._random.random() < 0.12 else None
@@ -239,9 +242,11 @@ class Walk:
             subprocess.run([*inside, "set", name, "up"], check=True)
 
 
-def walk(folder: Path, lab: Lab, seed: int, steps: int, seconds: float) -> Walk:
-    """Walk so many steps, or so long. Raise Found, with the way there."""
-    made, began = Walk(folder, lab, seed), time.monotonic()
+def walk(
+    folder: Path, lab: Lab, seed: int, steps: int, seconds: float, say: Callable[[str], None] = lambda line: None
+) -> Walk:
+    """Walk so many steps, or so long; ``say`` is told each. Raise Found, with the way there."""
+    made, began = Walk(folder, lab, seed, say), time.monotonic()
     try:
         for _ in range(steps):
             if time.monotonic() - began > seconds:
