@@ -63,13 +63,13 @@ class Walked:
 
     def do(self, step: Step, fault: str, clock: int) -> str:
         """Run one command; return what became of it."""
-        before, began = live(self.policy), time.monotonic()
+        before, kept, began = live(self.policy), self.recorded(), time.monotonic()
         wrong = self.wrong.ahead(clock) if clock else {}
         done = self.command(*step.words, stdin=step.stdin, fault=fault, **wrong)
         after = step.effect(before, began, time.monotonic())
         if done.code == -signal.SIGKILL and fault:
-            return self._killed(step, before, after)
-        if (step.undoes or touched(before, after)) and done.code:
+            return self._killed(step, before, after, kept)
+        if (step.undoes is not None or touched(before, after)) and done.code:
             raise Found(f"{step.words}: {done}")
         self.policy = after
         self._note(step, before, after)
@@ -81,30 +81,34 @@ class Walked:
         elif its := touched(before, after):
             self.changes = [*self.changes, Change(" ".join(step.words), its)][-10:]
 
-    def _killed(self, step: Step, before: Policy, after: Policy) -> str:
+    def _killed(self, step: Step, before: Policy, after: Policy, kept: list[int]) -> str:
         """The change is there as a whole or not at all, and the next command makes it so."""
-        if self.carried:
+        if self.carried and not unsure(before, time.monotonic()) and not unsure(after, time.monotonic()):
             wrong = [it for it in PROBES if self.asked.drops(it) not in {drops(before, it), drops(after, it)}]
             if wrong:
                 raise Found(f"killed in {step.words}: neither before nor after for {wrong}")
         spare: Key = "block", SPARE
         self.command.ok("block", SPARE)
-        its = self.stored()
-        found = [it for it in (before, after) if its == {*it, spare}]
-        if not found:
-            raise Found(f"killed in {step.words}: the store has {its}, not {set(before)} nor {set(after)}")
-        whole = found[-1]
-        if whole is after:
+        now = self.recorded()
+        # The journal is part of the change: what it holds besides the last command is the killed one.
+        new = [it for it in self.recorded() if it > (kept[-1] if kept else 0)]
+        done = len(new) > (spare not in before)
+        if step.undoes is not None:
+            done = kept[-1] not in self.recorded()
+        self.policy = after if done else before
+        if done:
             self._note(step, before, after)
-        added = {**whole, spare: Entry()}
-        if spare not in whole:
-            self.changes = [*self.changes, Change(f"block {SPARE}", {spare: None})][-10:]
-        # Equal keys may still differ in their ends, which nobody can tell from outside: what can be undone is unknown.
-        if before.keys() == after.keys() and before != after:
-            self.changes = []
-            added |= {key: Entry((0.0, entry.ends[1])) if entry.ends else entry for key, entry in after.items()}
-        self.policy = added
-        return "killed, kept" if whole is after else "killed, taken back"
+        if spare not in self.policy:
+            self._note(Step(("block", SPARE), step.effect), self.policy, {**self.policy, spare: Entry()})
+            self.policy = {**self.policy, spare: Entry()}
+        return "killed, kept" if done else "killed, taken back"
+
+    def recorded(self) -> list[int]:
+        """The changes that can be undone, as the store numbers them."""
+        if not self.command.store.exists():
+            return []
+        with Store(self.command.store, read_only=True) as store:
+            return [number for (number,) in store.execute("SELECT id FROM changes WHERE state = 'kept' ORDER BY id")]
 
     def stored(self) -> set[Key]:
         """The entries in the store that have not ended."""
