@@ -89,7 +89,6 @@ class Walked:
                 raise Found(f"killed in {step.words}: neither before nor after for {wrong}")
         spare: Key = "block", SPARE
         self.command.ok("block", SPARE)
-        now = self.recorded()
         # The journal is part of the change: what it holds besides the last command is the killed one.
         new = [it for it in self.recorded() if it > (kept[-1] if kept else 0)]
         done = len(new) > (spare not in before)
