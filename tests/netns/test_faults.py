@@ -37,10 +37,8 @@ def rounds(place: FaultPlace) -> Rounds:
     ],
 )
 def test_all_of_a_change_or_nothing(rounds: Rounds, kind: str, fault: str) -> None:
-    found = [it for it in rounds.cases() if it.place.startswith(kind) and it.fault == fault]
-    assert found, "there is no such place"
-    for case in found[:2]:
-        assert rounds.run(case) == []
+    found = (it for it in rounds.cases() if it.place.startswith(kind) and it.fault == fault)
+    assert rounds.run(next(found)) == []
 
 
 class Losing(FaultPlace):

@@ -136,6 +136,9 @@ class FaultPlace:
         subprocess.run([*inside, "add", INTERFACE, "type", "veth", "peer", "name", "flt1"], check=True)
         for name in (INTERFACE, "flt1"):
             subprocess.run([*inside, "set", name, "up"], check=True)
+        # Without it the program would be attached in generic mode, or could not answer.
+        its = ["nsenter", f"--net=/run/netns/{self.netns}", "ip", "link", "set", "flt1", "xdpdrv", "pinned"]
+        subprocess.run([*its, str(self._foreign)], check=True)
 
     def shell(self, fault: str) -> str:
         """The command that a fault is made by, within a command of xdpguard."""

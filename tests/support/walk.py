@@ -203,10 +203,12 @@ class Walk:
         return words[0]
 
     def _run(self, its: Walked) -> str:
+        if its.run is None and not (its.attached and its.there()):
+            return "nothing to run for"
         if its.run is None:
             self._say(its, "run")
             its.run = Run(its.command)
-            if not its.run.says("watching") and not its.run.says("waiting", 1):
+            if not its.run.says("watching"):
                 raise Found(f"run: {its.run.lines}")
             return "run"
         how = self._random.choice((signal.SIGKILL, signal.SIGTERM))
