@@ -31,7 +31,7 @@ class Words(NamedTuple):
 
 def commands(place: FaultPlace) -> dict[str, Words]:
     """Every way to change something, by name."""
-    (config := place.command.store.parent / "given.toml").write_text('[rules]\nblock = ["198.51.100.65"]\n')
+    (config := place.folder / "given.toml").write_text('[rules]\nblock = ["198.51.100.65"]\n')
     return {
         "block": Words(("block", "198.51.100.64/26")),
         "block -": Words(("block", "-"), "".join(f"198.51.100.{it}\n" for it in range(65, 90))),
@@ -184,10 +184,14 @@ class Rounds:
             if "Traceback" in said.err:
                 wrong.append(f"status: {said}")
             place.command.ok(*place.attach, "--replace")
+        killed = done.code == -signal.SIGKILL
+        if killed and case.command == "detach":
+            place.command(*self._commands[case.command].words)  # where it is off, but recorded, `status` says so
         place.command.ok("block", SPARE)
         place.command.ok("unblock", SPARE)
         now, before, after = place.seen(), self._before[case.command], self._after[case.command]
-        wanted = {0: [after], -signal.SIGKILL: [before, after]}.get(done.code, [before])
+        wanted = [after] if done.code == 0 or (killed and case.command == "detach") else [before]
+        wanted += [after] if killed else []
         if not any(now.like(it, again) for it in wanted):
             wrong.append(f"then: {' / or: '.join(now.unlike(it) for it in wanted)}")
         if now.stored[-1]:
