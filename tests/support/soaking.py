@@ -80,7 +80,7 @@ class Soak:
         self.tally: Counter[str] = Counter()
         self.sizes: list[Size] = []
         self._sent = 0
-        self._environment = {"PYTHONPATH": f"{_LEAKING}:{os.environ.get('PYTHONPATH', '')}"} if leak else {}
+        self._path = os.pathsep.join([*([str(_LEAKING)] if leak else []), os.environ.get("PYTHONPATH", "")])
         config = command.state / "soak.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text('[guard]\nmode = "auto"\n[metrics]\nenabled = false\n')
@@ -105,7 +105,7 @@ class Soak:
 
     def _service(self, end: float, cycles: int) -> None:
         """One service, from its start to its death."""
-        run = Run(self._command, *self._config, **self._environment)
+        run = Run(self._command, *self._config, PYTHONPATH=self._path)
         try:
             if not run.says("watching"):
                 self.findings.append(f"run does not watch: {run.lines}")
