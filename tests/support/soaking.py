@@ -83,7 +83,7 @@ class Soak:
         self._path = os.pathsep.join([*([str(_LEAKING)] if leak else []), os.environ.get("PYTHONPATH", "")])
         config = command.state / "soak.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text('[guard]\nmode = "auto"\n[metrics]\nenabled = false\n')
+        config.write_text('[metrics]\nlisten = ""\n')
         self._config = ("--config", str(config))
 
     def run(self, seconds: float, cycles: int = 8) -> None:
