@@ -18,7 +18,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from support.walk import Found, walk
+from support.walk import walk
+from support.walked import Found
 from topology import Lab
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support.command import Command
 from support.policy_model import Change, Entry, Probe, drops, later, restored, touched
-from support.walk import Found, Walked, walk
+from support.walk import walk
+from support.walked import Found, Walked
 from support.wrong_clock import Wrong
 from topology import INTERFACE, Lab
 
@@ -32,7 +33,7 @@ def test_what_differs_in_the_kernel_or_in_the_store_is_found(lab: Lab, command: 
     with pytest.raises(Found, match="the store has"):
         its.check()
     its.policy = {("block", "198.51.100.7"): Entry()}
-    its.check()
+    # Before the first packet: the program remembers what it has looked up.
     descriptor = kernel.open_pin(str(next(command.pins.glob("v*/deny4_nets"))))
     info = kernel.map_info(descriptor)
     with mmap.mmap(descriptor, info.max_entries * info.value_size) as words:

@@ -88,10 +88,9 @@ class Soak:
 
     def run(self, seconds: float, cycles: int = 8) -> None:
         """Go on for so long, with a service that is killed and started again after so many cycles."""
-        end = time.monotonic() + seconds
         self._command.ok("attach", INTERFACE, "--netns", self._lab.server, *self._config)
         self._command.ok("block", client_address(4, BLOCKED))
-        over = threading.Event()
+        end, over = time.monotonic() + seconds, threading.Event()
         client = threading.Thread(target=self._connect, args=(over,))
         with Echo(self._lab):
             client.start()

@@ -29,6 +29,11 @@ class Step(NamedTuple):
     undoes: int | None = None
 
 
+def spare() -> Step:
+    """A command that shows that commands work, and changes nothing that is asked."""
+    return Step(("block", SPARE), _adding(("block", SPARE)))
+
+
 def undone(changes: Sequence[Change | None]) -> Step | None:
     """An undo of the last change, if there is one that the model knows."""
     known = [place for place, change in enumerate(changes) if change is not None]
