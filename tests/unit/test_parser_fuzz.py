@@ -20,6 +20,7 @@ from xdpguard.bridges.crowdsec.client import refusal_message
 from xdpguard.bridges.crowdsec.decisions import decoded
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.fleet import hosts, snapshot
+from xdpguard.policy import exchange
 from xdpguard.policy.flowspec import text as flowspec
 
 SECONDS = 10.0
@@ -161,3 +162,15 @@ def test_answers_of_crowdsec_that_nest_deeply() -> None:
         decoded(b'{"x":' + b"[" * DEEP + b"]" * DEEP + b"}")
     assert refusal_message(b"[" * DEEP) == ""
     assert refusal_message(b'{"message": "no"}') == " (no)"
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * DEEP])
+def test_a_number_or_an_array_that_python_does_not_take_is_no_toml(value: str) -> None:
+    with pytest.raises(UsageError, match="file: ") as caught:
+        exchange.parse("file", f"created = {value}\n".encode(), 0.0)
+    assert caught.value.remedy
+
+
+def test_a_session_that_is_older_than_any_number_is_an_error() -> None:
+    with pytest.raises(XdpguardError, match="cannot read"):
+        Told(b"{}", NEIGHBORS.replace(b"1795000000", b"9" * 400)).look(Routes(300.0))
