@@ -215,7 +215,10 @@ def _held(its: AddressSet) -> Iterator[tuple[Net, int]]:
     for version, ends in ((4, its.ends4), (6, its.ends6)):
         for place, end in enumerate(ends.tolist()):
             found = its.prefix(version, place)
-            yield (version, int.from_bytes(found.network, "big"), found.length), end
+            network = int.from_bytes(found.network, "big")
+            yield (version, network, max(found.length, 1)), end
+            if not found.length:  # an index holds everything as two halves
+                yield (version, 1 << WIDTHS[version] - 1, 1), end
 
 
 _MATCHES = [parse(text) for text in texts()]
