@@ -17,6 +17,7 @@
 #include "config.h"
 #include "maps.h"
 #include "probe/probe.h"
+#include "read.h"
 #include "verdict.h"
 #include "verifier.h"
 
@@ -69,7 +70,7 @@ static __always_inline u32 xg_copy_frame(struct xdp_md *ctx, struct xg_drop *dro
 #if XG_LOAD_BYTES
 	return bpf_xdp_load_bytes(ctx, 0, drop->frame, there) ? 0 : there;
 #else
-	return bpf_probe_read_kernel(drop->frame, there, (void *)(long)ctx->data) ? 0 : there;
+	return xg_read_kernel(drop->frame, there, (void *)(long)ctx->data) ? 0 : there;
 #endif
 }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,14 @@ def echo(lab: Lab) -> Iterator[Echo]:
     """The server of the lab's traffic, one for all tests of a module."""
     with Echo(lab) as made:
         yield made
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder of root's that other users can enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="xgtest", dir="/tmp") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
 import select
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from xdpguard.closeable import opened
 from xdpguard.errors import MissingError, UsageError, XdpguardError
+from xdpguard.owned import check_file, make_own, open_own
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _LOCK_WAIT = 30.0  # seconds; the longest change, an attach with a full table, takes a few
@@ -145,6 +144,7 @@ def find(name: str) -> Instance:
     if not _NAME.fullmatch(name):
         raise UsageError(f"not an instance name: {name!r}", "use 1 to 32 letters, digits, - or _")
     config = _folder("XDPGUARD_CONFIG_DIR", "/etc/xdpguard") / f"{name}.toml"
+    check_file(config)
     return Instance(
         name,
         _folder("XDPGUARD_STATE_DIR", _STATE),
@@ -155,75 +155,6 @@ def find(name: str) -> Instance:
 
 def _folder(variable: str, usual: str) -> Path:
     return Path(os.environ.get(variable) or usual).absolute()
-
-
-def make_own(folder: Path) -> None:
-    """Make a folder of this user's that nobody else can write, whatever the umask, with the one above it.
-
-    Raises MissingError for a link, or a folder of another user, and if it cannot be made.
-    """
-    for its in (folder.parent, folder):
-        try:
-            its.mkdir(parents=True, mode=0o700, exist_ok=True)
-        except FileExistsError:
-            pass  # a link or a file, which check_own() names
-        except OSError as error:
-            raise unwritable(its, error) from error
-    check_own(folder.parent)
-    check_own(folder, close=True)
-
-
-def check_own(folder: Path, close: bool = False) -> None:
-    """Raise MissingError unless a folder is this user's or root's, is not a link, and nobody else can write it.
-
-    ``close``: take others' rights from it instead of refusing, if it is ours. A missing folder passes.
-    """
-    try:
-        status = folder.lstat()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    if not stat.S_ISDIR(status.st_mode):
-        what = "a link" if stat.S_ISLNK(status.st_mode) else "not a directory"
-        raise MissingError(f"{folder} is {what}", "xdpguard trusts only a directory there: remove it, then try again")
-    if status.st_uid not in (0, os.geteuid()):
-        raise MissingError(
-            f"{folder} belongs to user {status.st_uid}, who could change what root loads from it",
-            f"check what is in it, then give it to root: chown -R root: {folder}",
-        )
-    if close and stat.S_IMODE(status.st_mode) & 0o077 and status.st_uid == os.geteuid():
-        with contextlib.suppress(OSError):
-            folder.chmod(0o700)
-    elif not close and status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-        raise MissingError(f"{folder} can be written by other users", f"close it: chmod go-w {folder}")
-
-
-def open_own(path: Path, flags: int) -> int:
-    """Open a file of this user's, never through a link; one that is made is closed to others. Raise MissingError."""
-    try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise MissingError(f"{path} is a link", "xdpguard follows none there: remove it, then try again") from error
-        raise unwritable(path, error) from error
-    status = os.fstat(descriptor)
-    if status.st_uid not in (0, os.geteuid()):
-        os.close(descriptor)
-        raise MissingError(
-            f"{path} belongs to user {status.st_uid}", f"check it, then give it to root: chown root: {path}"
-        )
-    return descriptor
-
-
-def unwritable(path: Path, error: OSError) -> XdpguardError:
-    """Return the error to raise when the state directory cannot be written."""
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return MissingError(f"no permission to write {path}", "run as root: sudo xdpguard ...")
-    return MissingError(
-        f"cannot write {path}: {error.strerror}",
-        "mount it writable, free space on it, or set XDPGUARD_STATE_DIR to another directory",
-    )
 
 
 def require_privileges(*names: str) -> None:

@@ -3,6 +3,7 @@
 #ifndef XG_STAGES_BYTES_H
 #define XG_STAGES_BYTES_H
 
+#include "../read.h"
 #include "fields.h"
 
 /* Where a test's bytes begin in the frame, and in `end` where they end at the latest. False: the packet lacks them. */
@@ -36,7 +37,7 @@ static __always_inline bool xg_filter_copy(struct xdp_md *ctx, u64 at, u64 size,
 	return !bpf_xdp_load_bytes(ctx, at, (void *)packet->copy, some);
 #else
 	return at + some <= ctx->data_end - ctx->data &&
-	       !bpf_probe_read_kernel((void *)packet->copy, some, (void *)(long)ctx->data + at);
+	       !xg_read_kernel((void *)packet->copy, some, (void *)(long)ctx->data + at);
 #endif
 }
 

@@ -8,6 +8,7 @@
 #define XG_STAGES_PEER_H
 
 #include "../maps.h"
+#include "../read.h"
 
 #define XG_PEER_INTERVAL 1000000000ull /* ns */
 #define XG_MODE_DRIVER 1               /* XDP_MODE_DRV, include/linux/netdevice.h */
@@ -17,7 +18,7 @@ static __always_inline u64 xg_kernel_word(u64 at)
 {
 	u64 word = 0;
 
-	bpf_probe_read_kernel(&word, sizeof(word), (void *)at);
+	xg_read_kernel(&word, sizeof(word), (void *)at);
 	return word;
 }
 

@@ -64,8 +64,8 @@ static __always_inline void xg_ends_of(const void *sk, struct xg_ends *ends)
 	XG_READ_KERNEL(family, sk + XG_SOCK_FAMILY);
 	if (family == XG_AF_INET) {
 		*(u32 *)(ends->local + 8) = *(u32 *)(ends->remote + 8) = XG_MAPPED;
-		bpf_probe_read_kernel(ends->local + 12, 4, sk + XG_SOCK_LOCAL4);
-		bpf_probe_read_kernel(ends->remote + 12, 4, sk + XG_SOCK_REMOTE4);
+		xg_read_kernel(ends->local + 12, 4, sk + XG_SOCK_LOCAL4);
+		xg_read_kernel(ends->remote + 12, 4, sk + XG_SOCK_REMOTE4);
 	} else {
 		XG_READ_KERNEL(ends->local, sk + XG_SOCK_LOCAL6);
 		XG_READ_KERNEL(ends->remote, sk + XG_SOCK_REMOTE6);

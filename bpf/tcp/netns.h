@@ -5,11 +5,13 @@
 
 #include <linux/types.h>
 
+#include "../read.h"
+
 #if !defined(XG_SOCK_NET) || !defined(XG_NET_NUMBER)
 #error "XG_SOCK_NET, XG_NET_NUMBER: places in struct sock and struct net"
 #endif
 
-#define XG_READ_KERNEL(to, from) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)(from))
+#define XG_READ_KERNEL(to, from) xg_read_kernel(&(to), sizeof(to), (const void *)(from))
 
 /* Its inode number. */
 static __always_inline u32 xg_netns_of(const void *sk)

@@ -37,14 +37,14 @@ static __always_inline u64 xg_key_of(const void *sk)
 	({                                                                                                             \
 		struct xg_ends _ends = {};                                                                             \
 		u16 _family = 0;                                                                                       \
-		bpf_probe_read_kernel(&_family, sizeof(_family), (args)->saddr);                                       \
+		xg_read_kernel(&_family, sizeof(_family), (args)->saddr);                                              \
 		if (_family == XG_AF_INET) {                                                                           \
 			*(u32 *)(_ends.local + 8) = *(u32 *)(_ends.remote + 8) = XG_MAPPED;                            \
-			bpf_probe_read_kernel(_ends.local + 12, 4, (args)->saddr + 4);                                 \
-			bpf_probe_read_kernel(_ends.remote + 12, 4, (args)->daddr + 4);                                \
+			xg_read_kernel(_ends.local + 12, 4, (args)->saddr + 4);                                        \
+			xg_read_kernel(_ends.remote + 12, 4, (args)->daddr + 4);                                       \
 		} else {                                                                                               \
-			bpf_probe_read_kernel(_ends.local, sizeof(_ends.local), (args)->saddr + 8);                    \
-			bpf_probe_read_kernel(_ends.remote, sizeof(_ends.remote), (args)->daddr + 8);                  \
+			xg_read_kernel(_ends.local, sizeof(_ends.local), (args)->saddr + 8);                           \
+			xg_read_kernel(_ends.remote, sizeof(_ends.remote), (args)->daddr + 8);                         \
 		}                                                                                                      \
 		_ends.local_port = (args)->sport;                                                                      \
 		_ends.remote_port = (args)->dport;                                                                     \

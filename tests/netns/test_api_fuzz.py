@@ -65,4 +65,6 @@ def test_every_answer_is_announced(api: Served, label: str, mode: GenerationMode
 
 def test_it_still_answers(api: Served) -> None:
     assert api.ask("GET", "/v1/status").status == 200
-    assert not [line for line in api.service.lines if "Traceback" in line or "process ended" in line]
+    lines = "\n".join(api.service.lines)
+    assert "Traceback" not in lines, lines
+    assert "process ended" not in lines, lines

@@ -244,7 +244,7 @@ def test_a_key_is_needed(command: Command, tmp_path: Path) -> None:
     missing = tmp_path / "key"
     line = command.refused(3, "bridge", "crowdsec", "--key-file", str(missing))
     assert "cscli bouncers add" in line
-    missing.touch()
+    missing.touch(0o600)
     assert "has no key in it" in command.refused(3, "bridge", "crowdsec", "--key-file", str(missing))
 
 

@@ -166,7 +166,7 @@ def test_hex_and_captures(attached: Command, tmp_path: Path) -> None:
         [],
         ["nonsense"],
         ["tcp 1.2.3.4:5 > 1.2.3.4"],
-        ["198.51.100.0/24"],
+        ["198.51.100.0/99"],
         ["198.51.100"],
         ["--hex", "xyz"],
         ["--hex", "abc"],

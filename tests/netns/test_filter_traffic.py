@@ -412,7 +412,7 @@ def test_wrong_usage(attached: Command) -> None:
         (("add", "x y", "tcp dport 80", "--drop"), 2, "not a filter name"),
         (("add", "x", "tcp dport 80", "--drop", "--per", "source"), 2, "burst and per go with a limit"),
         (("add", "x", "tcp dport 80", "--limit", "fast"), 2, "not a rate"),
-        (("add", "x", "tcp dport 80", "--drop", "--for", "never"), 2, "not a duration"),
+        (("add", "x", "tcp dport 80", "--drop", "--for", "soonish"), 2, "not a duration"),
         (("add", "x", "tcp dport 80", "--drop", "--before", "y"), 1, "there is no filter y"),
         (("move", "x"), 2, "give --before NAME or --last"),
         (("move", "x", "--last"), 1, "there is no filter x"),

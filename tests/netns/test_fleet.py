@@ -230,6 +230,25 @@ def test_shadow_mode_counts_and_leave_takes_all_away(hosts: list[Host]) -> None:
     assert "belongs to no fleet" in other.command.refused(1, "block", "--fleet", SOURCE)
 
 
+def test_a_fleet_of_the_configuration_file_is_left_as_well(hosts: list[Host], engine: Nats) -> None:
+    one, other = hosts
+    other.run.end()
+    other.command.ok("fleet", "leave")
+    file = other.command.state / "guard.toml"
+    file.write_text(f'[fleet]\nserver = ["{engine.url}"]\nname = "web2"\n')
+    other.command.ok("attach", INTERFACE, "--netns", other.lab.server, "--config", str(file))
+    other.start()
+    one.command.ok("block", "--fleet", SOURCE)
+    assert eventually(other.drops), other.run.lines
+    assert "has a [fleet] server" in other.command.refused(1, "fleet", "leave")
+    other.run.end()
+    file.write_text("")
+    assert other.drops()
+    assert "removed what it wanted here" in other.command.ok("fleet", "leave")
+    assert not other.drops()
+    assert "belongs to no fleet" in other.command.refused(1, "fleet", "leave")
+
+
 def test_bans_of_the_guard_are_shared_by_choice(hosts: list[Host], engine: Nats) -> None:
     one, other = hosts
     for host, more in ((one, "share_bans = true"), (other, "ban_after = 2")):

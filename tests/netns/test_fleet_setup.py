@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +21,7 @@ from support.nats import free_port
 from support.traffic import eventually
 
 from xdpguard.fleet import client, objects, snapshot
+from xdpguard.fleet.failures import Unreachable
 from xdpguard.fleet.keeper import Keeper
 from xdpguard.fleet.message import FleetList, decode
 from xdpguard.policy.fleet import Fleet, FleetTls
@@ -192,7 +195,7 @@ def test_a_host_joins_reads_and_publishes(site: Site) -> None:
     its = Fleet((site.url,), "web2", str(site.host("web2")))
     found = client.run(its, lambda it: it.read())
     assert [it.key for it in found] == [f"web1.{KEY}"]
-    with pytest.raises(client.Unreachable, match="does not let this host publish"):
+    with pytest.raises(Unreachable, match="does not let this host publish"):
         client.run(its, lambda it: it.publish("xdpguard", f"web1.{KEY}", None))
     assert [it.data is None for it in client.run(its, lambda it: it.read())] == [False]
     operator = Fleet((site.url,), "operator", str(site.operator))
@@ -237,8 +240,29 @@ def test_an_operator_keeps_the_snapshot_that_hosts_read(site: Site) -> None:
     host = Fleet((site.url,), "web2", str(site.host("web2")))
     assert client.run(host, joins) == [f"web1.{KEY}"]
     client.run(operator, lambda it: it.publish("xdpguard", f"web2.{KEY}", b"{}"))
-    with pytest.raises(client.Unreachable, match="does not let this host publish"):
+    with pytest.raises(Unreachable, match="does not let this host publish"):
         client.run(host, Keeper(0).look)
+
+
+def test_who_may_not_read_the_snapshot_reads_entry_by_entry(command: Command, tmp_path: Path) -> None:
+    site = Site(command, tmp_path / "fleet")
+    users = site.folder / "users.conf"
+    users.write_text(re.sub(r'"[^"]*\.GET\.KV_xdpguard-snapshot[^"]*"(, )?', "", users.read_text()))
+    refused: list[str] = []
+
+    async def joins(connection: client.Connection) -> list[str]:
+        messages = await snapshot.read_all(connection, await connection.place(), refused.append)
+        return [it.key for it in messages]
+
+    with Engine(site.folder / "nats-server.conf"):
+        command.ok("fleet", "init", site.url, "--credentials", str(site.operator))
+        operator = Fleet((site.url,), "keeper", str(site.operator))
+        client.run(operator, lambda it: it.publish("xdpguard", f"web1.{KEY}", b"{}"))
+        client.run(operator, Keeper().look)
+        began = time.monotonic()
+        assert client.run(Fleet((site.url,), "web1", str(site.host("web1"))), joins) == [f"web1.{KEY}"]
+        assert time.monotonic() - began < 10, "the server's refusal is heard; nothing waits for an answer"
+    assert refused == []
 
 
 def test_a_host_more_changes_nothing_for_the_others(command: Command, tmp_path: Path) -> None:
@@ -303,7 +327,7 @@ def test_a_cluster_of_three_survives_one(command: Command, tmp_path: Path) -> No
 def _works(host: Fleet) -> bool:
     try:
         client.run(host, lambda it: it.publish("xdpguard", f"web1.{KEY}", b"{1}"))
-    except (client.Unreachable, TimeoutError, nats.errors.Error):
+    except (Unreachable, TimeoutError, nats.errors.Error):
         return False
     return True
 
@@ -311,7 +335,7 @@ def _works(host: Fleet) -> bool:
 def _holds(host: Fleet) -> list[bytes | None]:
     try:
         return [it.data for it in client.run(host, lambda it: it.read())]
-    except (client.Unreachable, TimeoutError, nats.errors.Error):
+    except (Unreachable, TimeoutError, nats.errors.Error):
         return []
 
 

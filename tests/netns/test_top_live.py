@@ -265,6 +265,12 @@ def test_continuing_after_the_signal_to_end(attached: Command, number: int) -> N
         top.restored()
 
 
+def test_it_ends_with_its_terminal_also_without_a_signal(attached: Command) -> None:
+    with screen(attached) as top:
+        top.sees("idle, watching")
+        top.vanish()
+
+
 def test_an_error_of_its_own_is_one_line_and_the_terminal_as_it_was(attached: Command, tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text(

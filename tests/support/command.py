@@ -81,11 +81,20 @@ class Command:
         return Path("/sys/fs/bpf/xdpguard") / self.instance
 
     def __call__(
-        self, *arguments: str, stdin: str | bytes | None = None, kill_at: str = "", **environment: str
+        self,
+        *arguments: str,
+        stdin: str | bytes | None = None,
+        kill_at: str = "",
+        fault: str = "",
+        **environment: str,
     ) -> Result:
-        """Runs one command to its end; never raises for its exit code. ``kill_at``: the step that it dies before."""
+        """Runs one command to its end; never raises for its exit code.
+
+        ``kill_at``: the step that it dies before; ``fault``: what else happens to it, see injection.py.
+        """
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = self._run(arguments, self.environment | environment, data, kill_at)
+        fault = f"{kill_at}: kill" if kill_at else fault
+        done = self._run(arguments, self.environment | environment, data, fault)
         # A service beside it may just then hold the lock, and that is told.
         err = _WAITING.sub("", done.stderr.decode("utf-8", "replace"))
         text = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode("utf-8", "replace"), err)
@@ -119,11 +128,11 @@ class Command:
         return [sys.executable, "-m", "xdpguard.cli", *arguments]
 
     def _run(
-        self, arguments: tuple[str, ...], environment: dict[str, str], data: bytes | None, kill_at: str = ""
+        self, arguments: tuple[str, ...], environment: dict[str, str], data: bytes | None, fault: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
         if _forked().can(environment):
-            return _forked().run(arguments, environment, data, _WAIT, kill_at)
-        assert not kill_at
+            return _forked().run(arguments, environment, data, _WAIT, fault)
+        assert not fault
         return subprocess.run(
             self.line(*arguments),
             input=data,

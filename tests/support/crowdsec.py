@@ -57,8 +57,10 @@ class CrowdSec:
             "profiles.yaml": 'name: any\nfilters: ["true"]\ndecisions: [{type: ban, duration: 1h}]\n',
         }
         for name, text in files.items():
+            (folder / name).touch(0o600)
             (folder / name).write_text(text, encoding="utf-8")
         self.cscli("machines", "add", "tests", "--password", "secret", "-f", str(self.credentials), "--url", self.url)
+        self.key.touch(0o600)
         self.key.write_text(self.cscli("bouncers", "add", "xdpguard", "-o", "raw"), encoding="ascii")
 
     @property

@@ -63,10 +63,10 @@ class Forked:
         environment: Mapping[str, str],
         data: bytes | None,
         timeout: float,
-        kill_at: str = "",
+        fault: str = "",
     ) -> subprocess.CompletedProcess[bytes]:
-        """Runs xdpguard to its end, as subprocess.run() would; it kills itself before the step ``kill_at``."""
-        with _Running(self._socket, arguments, environment, data is not None, kill_at) as running:
+        """Runs xdpguard to its end, as subprocess.run() would; ``fault``: what happens to it, see injection.py."""
+        with _Running(self._socket, arguments, environment, data is not None, fault) as running:
             try:
                 code, out, err = running.communicate(data or b"", time.monotonic() + timeout)
             except TimeoutError as error:
@@ -91,10 +91,10 @@ class _Running:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         given: bool,
-        kill_at: str,
+        fault: str,
     ) -> None:
         order = {
-            "kill_at": kill_at,
+            "fault": fault,
             "arguments": list(arguments),
             "environment": dict(environment),
             "folder": str(Path.cwd()),
@@ -216,19 +216,12 @@ def _become(descriptors: list[int]) -> None:
     os.chdir(order["folder"])
     os.sched_setaffinity(0, order["cpus"])
     sys.argv[1:] = order["arguments"]
-    if order["kill_at"]:
-        _kill_at(order["kill_at"])
+    if order["fault"]:
+        sys.path.insert(0, str(Path(__file__).parents[1]))
+        from support import injection
 
-
-def _kill_at(name: str) -> None:
-    """Makes it kill itself before a step of a change."""
-    from xdpguard.cli import session
-
-    def on_step(step: str) -> None:
-        if step == name:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    session.on_step = on_step
+        del sys.path[0]
+        injection.arm(order["fault"])
 
 
 def _end() -> None:

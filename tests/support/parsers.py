@@ -361,7 +361,7 @@ def targets(folder: Path) -> list[Target]:
         ),
         Target("fleet snapshots", _recompressed(snapshot.unpacked), snapshots, (snapshot.RefusedError,)),
         Target("fleet lists", _recompressed(lambda data: objects.unpacked(data, _MOST_ENTRIES)), packed, (ValueError,)),
-        Target("fleet hosts", hosts.decode, [msgspec.json.encode(host)], ()),
+        Target("fleet hosts", lambda data: hosts.decode(data, 0.0), [msgspec.json.encode(host)], ()),
         Target("lists by column", _columns, [b"ip;netmask\n" + LISTS[3], b"1,2;none\na,b\n10.0.0.1,10.0.0.9\n"], usage),
     ]
     return [*found, *(Target(f"lists{' ' if form else ''}{form}", _lists(form), LISTS, usage) for form in _FORMS)]

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from support.patience import patient
+
 _TOKEN = re.compile(r"\x1b\[([<>=?]?)([0-9;:]*)([ !$]*)([@-~])|\x1b[^\[]|([\r\n\b\a])|([^\x1b\x00-\x1f]+)")
 _PARTIAL = re.compile(r"\x1b(\[[<>=?]?[0-9;:]*[ !$]*)?$")
 _START = {"25": True, "7": True}  # modes that are on before anybody sets them
@@ -31,6 +33,7 @@ class Terminal:
         self, command: Sequence[str], environment: Mapping[str, str], columns: int = 80, lines: int = 24
     ) -> None:
         self._master, self._slave = pty.openpty()
+        self._open = [self._master, self._slave]
         self.resize(columns, lines)
         self.before: list[Any] = termios.tcgetattr(self._slave)
         self.output = ""
@@ -41,7 +44,8 @@ class Terminal:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._process = subprocess.Popen(
             command,
-            env=dict(environment),
+            # Its size is the terminal's: a library loaded by some other test may have set these for this process.
+            env={name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")},
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,
@@ -54,8 +58,16 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-        os.close(self._master)
-        os.close(self._slave)
+        self._close()
+
+    def vanish(self) -> None:
+        """Is gone, as a terminal whose emulator was killed; waits for the process to end by itself."""
+        self._close()
+        self._process.wait(patient(20.0))
+
+    def _close(self) -> None:
+        while self._open:
+            os.close(self._open.pop())
 
     @property
     def pid(self) -> int:

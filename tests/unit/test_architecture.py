@@ -18,6 +18,7 @@ FLOORS = [
     {"closeable", "errors", "signals", "units", "__init__"},
     {"process", "shortage"},
     {"files"},
+    {"owned"},
     {"instance", "policy"},
     {"net", "capture", "lists"},
     {"dataplane.sys"},

@@ -48,7 +48,7 @@ def test_a_timer_or_a_process(
     monkeypatch.setattr(arming, "_BOOTED", tmp_path if booted else tmp_path / "none")
     monkeypatch.setenv("XDPGUARD_STATE_DIR", "/elsewhere")
     arming.arm("web", 60)
-    hold = [sys.executable, "-m", "xdpguard.cli.hold", "web"]
+    hold = [sys.executable, "-P", "-m", "xdpguard.cli.hold", "web"]
     assert started == ([hold] if wanted == "process" else [])
     assert len(timers) == booted
     if booted:

@@ -69,6 +69,23 @@ def test_each_has_examples_and_leaves_nothing_of_a_description_out(name: str) ->
         assert its.hidden or its.get_short_help_str(10_000) in " ".join(text.split())
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("name", EVERY)
+def test_the_help_of_each_fits_the_terminal(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only an example, which is there to be copied, may be wider, and then what it means stands below it."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    context = EVERY[name].make_context(f"xdpguard {name}", [], resilient_parsing=True, max_content_width=120)
+    text = context.get_help()
+    assert "\b" not in text
+    for line in text.splitlines():
+        assert len(line) <= columns or re.fullmatch(r"    \S+( \S+)*", line), line
+        if len(line) > columns:
+            assert EXAMPLE.match(line), line
+
+
+EXAMPLE = re.compile(r"    (\S+ [|>] )?(xdpguard|process|neighbor|gobgp) ")
+
+
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs xdpguard in a process of its own, which tells on standard error which of its command's modules it loaded."""
     code = (
@@ -124,14 +141,14 @@ def test_help_fits_the_terminal_and_leaves_nothing_out(columns: int, monkeypatch
 def test_a_command_loads_its_own_module_alone() -> None:
     done = run("dashboard", "--help")
     assert "--alerts" in done.stdout
-    assert loaded(done) == LIGHT | {"dashboard"}
+    assert loaded(done) == LIGHT | {"dashboard", "helped"}
 
 
 def test_an_unknown_command_loads_none_and_others_are_named() -> None:
     done = run("bloc")
     assert done.returncode == 2
     assert "did you mean 'block', 'unblock'?" in done.stderr
-    assert loaded(done) == LIGHT | {"usage"}
+    assert loaded(done) == LIGHT | {"usage", "elsewhere", "topics"}
 
 
 @pytest.mark.parametrize(

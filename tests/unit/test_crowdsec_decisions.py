@@ -128,6 +128,7 @@ def test_servers() -> None:
 
 def test_keys_and_credentials(tmp_path: Path) -> None:
     file = tmp_path / "file"
+    file.touch(0o600)
     for text in ("", "\n", "two words"):
         file.write_text(text)
         with pytest.raises(MissingError, match="has no key in it"):

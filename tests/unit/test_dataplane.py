@@ -22,6 +22,8 @@ from xdpguard.dataplane.sys.pins import encoded
 from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.dataplane.tables import prefilter
 from xdpguard.dataplane.tables.entries import entry
+from xdpguard.errors import UsageError
+from xdpguard.instance import find
 from xdpguard.policy.rule import Rule
 from xdpguard.policy.target import Kind, Port, Prefix, Target, parse_prefix
 
@@ -202,3 +204,23 @@ def test_light_commands_load_neither_compiler_nor_netlink(arguments: list[str], 
     assert done.stderr.strip().splitlines()[-1:] in ([], ["xdpguard: nothing is attached; attach an interface first: "
     "xdpguard attach IFACE"]) or "not an address" in done.stderr  # fmt: skip
     assert not any(line in LIGHT.split() for line in done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "path", ['/x"; int evil; //', "/x\\", "/x\ny", '/x" -include /etc/passwd "', "/x\x1b", "/x\u202e", "/x\0"]
+)
+def test_no_path_becomes_c(path: str) -> None:
+    for which in ("pins", "link_pins", "programs"):
+        names = {"pins": "/p", "link_pins": "/p/l"} | {which: path}
+        with pytest.raises(UsageError, match="not a folder for maps"):
+            cflags(Switches(max_cpus=1, **names), source_folder())  # type: ignore[arg-type]
+    flags = cflags(Switches(pins="/a b;$(c)'é%", link_pins="/p", max_cpus=1), source_folder())
+    assert '-DXG_PINS="/a b;$(c)\'é%"' in flags, "one word, and one string of C"
+
+
+@pytest.mark.parametrize("name", ['x"', "a/b", "..", "a b", "x;", "-\n", "é", "x" * 33, ""])
+def test_no_name_leaves_its_folder(name: str) -> None:
+    with pytest.raises(UsageError, match="not an instance name"):
+        find(name)
+    for text in (name, f"{name}@{name}", "\x1b[0m", "../../etc"):
+        assert re.fullmatch(r"[A-Za-z0-9_-]*", encoded(text)), "as pins name interfaces and namespaces"

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scenarios.fleet_proxy import Proxy
@@ -14,8 +16,11 @@ from support.nats import Nats
 from support.traffic import eventually
 
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.fleet import client
 from xdpguard.fleet.batch import Sending
-from xdpguard.fleet.client import Connection, Unreachable, run
+from xdpguard.fleet.client import Connection, run
+from xdpguard.fleet.clock import Clock
+from xdpguard.fleet.failures import Unreachable
 from xdpguard.fleet.keys import BUCKET
 from xdpguard.fleet.link import Link
 from xdpguard.fleet.state import State
@@ -37,6 +42,7 @@ class Listener:
         self.state = State()
         self.whole = 0
         self.failed: list[str] = []
+        self.warnings: list[str] = []
         self.sent: list[Sending] = []
 
     def knows(self, count: int) -> bool:
@@ -48,6 +54,7 @@ class Listener:
                 self.state.take(batch.messages)
             self.sent += batch.sent
             self.failed += [batch.failed] * bool(batch.failed)
+            self.warnings += [batch.warning] * bool(batch.warning)
         return self.link.connected and len(self.state) == count
 
 
@@ -86,6 +93,22 @@ def test_what_is_published_is_heard(engine: Nats, host: Listener) -> None:
         assert other.state.digest == host.state.digest
     finally:
         other.link.close()
+
+
+def test_what_was_to_be_published_before_a_connection_is_forgotten(engine: Nats) -> None:
+    """An outbox repeats what still holds; a server that comes back empty must not get what has ended since."""
+    engine.kill()
+    late = Listener(engine.url)
+    try:
+        late.link.publish([Sending(BUCKET, *block(1))])
+        engine.start()
+        assert eventually(lambda: late.knows(0), 30)
+        for data in (b"{}", block(2)[1]):
+            late.link.publish([Sending(BUCKET, block(2)[0], data)])
+        assert eventually(lambda: late.knows(1), 30), "positive control"
+        assert [it.key for it in engine.ask(lambda it: it.read())] == [block(2)[0]]
+    finally:
+        late.link.close()
 
 
 def test_a_missing_message_is_fetched(engine: Nats, host: Listener) -> None:
@@ -158,11 +181,59 @@ def test_what_a_host_publishes_is_confirmed(host: Listener) -> None:
     assert host.sent == [Sending(BUCKET, key, data)]
 
 
+def test_a_bucket_that_is_full_does_not_cut_a_host_off(engine: Nats, host: Listener) -> None:
+    """Who fills it must not keep the others from hearing what goes."""
+    other = Listener(engine.url, "web2")
+    assert eventually(lambda: other.knows(0))
+    try:
+        key, data = block(1)
+        other.link.publish([Sending(BUCKET, "web2.block.4-c0000201-32", b" " * 9000)])
+        assert eventually(lambda: other.knows(0) and bool(other.warnings))
+        assert "does not store web2.block.4-c0000201-32: message size exceeds" in other.warnings[0]
+        engine.ask(lambda it: it.publish(BUCKET, key, data))
+        assert eventually(lambda: host.knows(1)), "positive control"
+        assert eventually(lambda: other.knows(1))
+        assert (other.failed, other.whole) == ([], 1), "it stays connected"
+    finally:
+        other.link.close()
+
+
+def shifted(ahead: float) -> float:
+    return time.time() + ahead
+
+
+def test_a_wrong_clock_is_said(engine: Nats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which the ends of entries are judged; the server's time comes with each reading."""
+    for ahead, said in ((-300.0, "5m behind the fleet's server's: entries end that much later"), (0.0, "")):
+        monkeypatch.setattr(client, "time", SimpleNamespace(time=partial(shifted, ahead)))
+        host = Listener(engine.url)
+        try:
+            assert eventually(partial(host.knows, 0))
+            assert abs(host.link.clock.ahead - ahead) <= 1
+            assert said in "".join(host.warnings)
+        finally:
+            host.link.close()
+
+
+def test_what_is_said_of_a_clock() -> None:
+    its = Clock()
+    assert its.due
+    assert its.take(None) == ""
+    assert its.due
+    assert (its.take(1.9), its.take(-1.9), its.ahead, its.due) == ("", "", 0, False)
+    assert "1h ahead of the fleet's server's: entries end that much sooner here" in its.take(3600.2)
+    assert (its.take(3601.2), its.ahead) == ("", 3600), "not said again for the way to the server"
+    assert "1m behind" in its.take(-60.0)
+    assert "right again" in its.take(0.1)
+    assert its.ahead == 0
+
+
 def test_who_cannot_be_reached_or_refuses(engine: Nats, tmp_path: Path) -> None:
     engine.kill()
     with pytest.raises(Unreachable, match="cannot be used"):
         engine.ask(put(1))
     broken = tmp_path / "login"
+    broken.touch(0o600)
     broken.write_text("user = 1")
     with pytest.raises(UsageError, match="not a credentials file"):
         run(Fleet((engine.url,), "x", str(broken)), put(1))
@@ -172,6 +243,7 @@ def test_who_cannot_be_reached_or_refuses(engine: Nats, tmp_path: Path) -> None:
 
 def test_a_host_without_permission_is_told(tmp_path: Path) -> None:
     login = tmp_path / "login"
+    login.touch(0o600)
     login.write_text('user = "web1"\npassword = "secret"\n')
     permitted = '{publish: {allow: ["$KV.xdpguard.web1.>", "$JS.API.>"]}, subscribe: {allow: ["_INBOX_web1.>"]}}'
     accounts = (

@@ -17,14 +17,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xdpguard.cli.answers.fleet import FleetStatus
 from xdpguard.fleet import objects
 from xdpguard.fleet.client import Connection
-from xdpguard.fleet.hosts import SILENT, HostState, totals
+from xdpguard.fleet.hosts import SILENT, HostState, Standing, totals
 from xdpguard.fleet.message import FleetList
 from xdpguard.fleet.objects import packed, unpacked
+from xdpguard.fleet.state import Message
 from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.lists.addresses import unpacked as entries_of
 from xdpguard.lists.timed import Given
+from xdpguard.policy.fleet import Fleet
 
 NOW = time.time()
 V4 = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 32), st.sampled_from([0, 0, 2**31, 2**32 - 1]))
@@ -90,6 +93,19 @@ def test_sums_over_hosts() -> None:
     assert totals([], NOW).hosts == 0
     forged = msgspec.json.decode(b'{"at": %d, "drops": {"deny": 1e308}}' % NOW, type=HostState)
     assert totals([forged, forged], NOW).drops["deny"] <= 2e10
+
+
+def test_ages_are_by_the_server_s_clock() -> None:
+    """A host whose clock is wrong is neither silent for it nor, if it is gone, heard of late."""
+    now = time.time()
+    rows = {"web1": (HostState(at=now - 3600, clock=-3600), now - 5), "web2": (HostState(at=now), now - 3600)}
+    stored = [Message(1, name, msgspec.json.encode(its), at) for name, (its, at) in rows.items()]
+    found = FleetStatus.of(Fleet(("nats://192.0.2.5",), "web1"), Standing(), 0, stored, [], "", 0.0)
+    assert {name: it.silent for name, it in found.hosts.items()} == {"web1": False, "web2": True}
+    assert found.totals.silent == 1
+    assert "wrong clocks, by which entries end too soon or too late: web1: 1h behind the server's" in found.lines()
+    ahead = FleetStatus.of(Fleet(("nats://192.0.2.5",), "web1"), Standing(), 0, stored, [], "", 3600.0)
+    assert round(ahead.hosts["web2"].age) == 0, "as the clock of this host is an hour ahead"
 
 
 class Server:

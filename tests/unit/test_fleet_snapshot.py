@@ -213,6 +213,61 @@ def test_old_deletions_are_removed_and_who_was_away_reads_all(engine: Nats) -> N
         host.close()
 
 
+def test_what_ended_long_ago_is_cleared_away(engine: Nats) -> None:
+    """A host that is gone takes nothing back; what was published again meanwhile stays."""
+    put(engine, 1, 2)
+    now = time.time()
+
+    def give(number: int, end: float | None) -> None:
+        value = encode(Value(1, "block", f"10.0.0.{number}", now, end))
+        engine.ask(lambda it: it.publish(BUCKET, key(number), value))
+
+    for number, end in ((3, now - 8000), (4, now - 8000), (5, now - 3000), (6, None)):
+        give(number, end)
+    engine.ask(lambda it: it.publish(BUCKET, key(7), b"{"))
+
+    class Late(Keeper):
+        async def _follow(self, *arguments: Any) -> None:
+            await super()._follow(*arguments)
+            again = encode(Value(1, "block", "10.0.0.4", now, now + 3600))
+            await arguments[0].publish(BUCKET, key(4), again)
+
+    keep(engine, Late())
+    assert [it.key for it in bucket(engine) if it.data is None] == [key(3)]
+    assert len(bucket(engine)) == 7
+
+
+def test_a_bucket_that_keeps_all_has_no_deletions_missing(engine: Nats) -> None:
+    """One that `nats kv add` made denies to remove messages: who was away needs not read all of it again."""
+
+    async def deny(connection: Connection) -> None:
+        its = (await connection.js.stream_info(f"KV_{BUCKET}")).config
+        await connection.js.delete_stream(f"KV_{BUCKET}")
+        its.deny_delete = True
+        await connection.js.add_stream(its)
+
+    engine.ask(deny)
+    put(engine, *range(1, 6))
+    put(engine, 1, delete=True)
+    assert keep(engine, Keeper(old=0)).purged == 0
+    assert [it.key for it in bucket(engine) if it.data is None] == [key(1)]
+
+
+def test_what_was_removed_from_a_lost_stream_is_not_missing_in_the_next(engine: Nats) -> None:
+    put(engine, *range(1, 6))
+    put(engine, 1, delete=True)
+    assert keep(engine, Keeper(old=0)).purged == 6, "positive control"
+
+    async def purged(connection: Connection) -> int:
+        return await snapshot.purged(connection, await connection.place())
+
+    assert engine.ask(purged) == 6
+    engine.ask(lambda it: it.js.delete_stream(f"KV_{BUCKET}"))
+    engine.ask(lambda it: it.make())
+    put(engine, 1)
+    assert engine.ask(purged) == 0
+
+
 def test_a_host_that_is_to_keep_it_does(engine: Nats) -> None:
     put(engine, *range(1, 11))
     keeper = Link(Fleet((engine.url,), "operator", keeper=True))

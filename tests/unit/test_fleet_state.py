@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xdpguard.fleet import hosts
 from xdpguard.fleet.keys import SETTLED, Key, parse_key
 from xdpguard.fleet.message import LARGEST, decode, encode, filter_value, value_of
 from xdpguard.fleet.state import Message, State
@@ -155,6 +156,16 @@ def test_bans_of_guards_count_once_enough_have_made_them() -> None:
     assert ends(state, 3) == {"198.51.100.9": NOW + 50}, "what a user wants counts at once"
 
 
+def test_bans_that_ended_long_ago_do_not_count() -> None:
+    """A host that is gone takes none back."""
+    state, now = State(), time.time()
+    for number, end in enumerate((now - 8000, now + 60), 1):
+        state.take([message(number, f"web{number}", "198.51.100.7", end=end, origin=GUARD)])
+    assert ends(state, ban_after=2) == {}
+    state.take([message(3, "web3", "198.51.100.7", end=now - 60, origin=GUARD)])
+    assert ends(state, ban_after=2) == {"198.51.100.7": now + 60}, "positive control, with clocks that differ"
+
+
 def test_a_publisher_with_too_many_crowds_out_itself() -> None:
     state = State()
     state.take(message(number, "flood", f"10.0.{number // 256}.{number % 256}") for number in range(1, 500))
@@ -203,3 +214,27 @@ def test_what_is_still_to_be_published_counts_here_and_not_in_the_digest() -> No
     assert state.digest == State().digest
     state.become([])
     assert ends(state) == {"198.51.100.7": None}
+
+
+@pytest.mark.parametrize(
+    "its",
+    [
+        hosts.HostState(at=-1e300),
+        hosts.HostState(at=1e300),
+        hosts.HostState(v=2),
+        hosts.HostState(clock=10**18),
+        hosts.HostState(bans=10**400),
+        hosts.HostState(sources=-1),
+        hosts.HostState(floods=("eth0",) * 10_000),
+        hosts.HostState(version="x" * 10_000),
+    ],
+)
+def test_what_a_host_says_of_itself_is_bounded(its: hosts.HostState) -> None:
+    good = hosts.HostState(at=NOW, floods=("eth0",))
+    assert hosts.decode(msgspec.json.encode(good), NOW) == good
+    assert hosts.decode(msgspec.json.encode(its), NOW) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"[", b"[" * 100_000, b"{}x", b'{"at": 1e999}', b'{"at": "\xff"}', b"\0" * 100])
+def test_what_is_no_state(data: bytes) -> None:
+    assert hosts.decode(data, NOW) is None

@@ -99,8 +99,8 @@ def test_a_snapshot_with_keys_that_are_no_text_is_refused() -> None:
 
 def test_a_host_that_is_no_text_is_none() -> None:
     good = msgspec.json.encode(hosts.HostState(version="web"))
-    assert hosts.decode(good) is not None
-    assert hosts.decode(good.replace(b"web", b"w\xb4b")) is None
+    assert hosts.decode(good, 0.0) is not None
+    assert hosts.decode(good.replace(b"web", b"w\xb4b"), 0.0) is None
 
 
 @pytest.mark.parametrize("text", [r"\ud800", r"x\udfff"])

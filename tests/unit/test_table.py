@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import strategies as some
 from support.terminal import Terminal
 
 from xdpguard import units
-from xdpguard.cli import columns, fitting, table
+from xdpguard.cli import columns, fitting, render, table
 from xdpguard.cli.columns import Cell, Column
 
 LONG = "2001:db8:1234:5678:9abc:def0:1234:5678/128"
@@ -186,3 +187,31 @@ def test_a_terminal_has_colours_and_its_width() -> None:
         terminal.sees("w…")
         assert "\x1b[31m1\x1b[0m" in terminal.output
         assert max(len(it.rstrip()) for it in terminal.text().splitlines()) <= 30
+
+
+class Screen(io.StringIO):
+    """Standard output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("blocked for 10m", ["blocked for 10m"]),
+        ("unblocked 2001:db8:1234:5678:9abc:def0:1234:5678", ["unblocked", "2001:db8:1234:5678:9abc:def0:1234:5678"]),
+        (
+            "  rule    block 198.51.100.0/24, from cli",
+            ["  rule    block", "          198.51.100.0/24,", "          from cli"],
+        ),
+        ("one two\n  three four-five 198.51.100.7 six", ["one two", "  three four-five", "  198.51.100.7 six"]),
+    ],
+)
+def test_sentences_are_broken_between_words(text: str, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal only, and not where it is to be copied."""
+    monkeypatch.setenv("COLUMNS", "26")
+    for stream, whole, shown in ((Screen(), False, lines), (Screen(), True, None), (io.StringIO(), False, None)):
+        monkeypatch.setattr(sys, "stdout", stream)
+        render.say(text, whole=whole)
+        assert stream.getvalue().splitlines() == (text.splitlines() if shown is None else shown)

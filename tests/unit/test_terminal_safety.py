@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
+import xdpguard
+from xdpguard import units
 from xdpguard.cli import kinds, render, unit
-from xdpguard.errors import XdpguardError
+from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.metrics.catalogue import FAMILIES
+from xdpguard.metrics.samples import Gathering
 from xdpguard.metrics.server import is_known
 from xdpguard.service.log import _Prioritized, _Visible
 
@@ -62,9 +68,32 @@ def test_the_unit_keeps_the_folders_and_arguments(monkeypatch: pytest.MonkeyPatc
     assert 'Environment="XDPGUARD_STATE_DIR=/srv/a b/100%%"\n' in text
     assert "ReadWritePaths=-/srv/a" in text
     assert " --instance web run --attach eth0 --attach eth1@x --netns lab\n" in text
+    for word in ("x\nExecStartPre=/bin/evil", "x\x1b", "x\r", "x\u2028"):
+        with pytest.raises(UsageError, match="cannot stand in a unit"):
+            unit.text("web", None, [word], "")
+    monkeypatch.setenv("XDPGUARD_STATE_DIR", "/srv/x\nUser=evil")
+    with pytest.raises(UsageError, match="cannot stand in a unit"):
+        unit.text("web", None, [], "")
     monkeypatch.delenv("XDPGUARD_STATE_DIR")
     plain = unit.text("web", None, [], "")
     assert "Environment=" not in plain
     for line in ("UMask=0077", "CacheDirectory=xdpguard", "Before=network-pre.target shutdown.target"):
         assert f"{line}\n" in plain
     assert "SystemCallFilter=@system-service bpf perf_event_open\n" in plain
+
+
+def test_no_module_is_loaded_from_the_folder_one_happens_to_be_in() -> None:
+    """A process that root starts with -m gets -P as well: else a folder xdpguard/ in /tmp would be loaded."""
+    root = Path(xdpguard.__file__).parent
+    started = re.compile(r'"-m", "xdpguard|executable\} -m|(?<!-P )-m xdpguard\.(?:cli|api)[^`]*$', re.MULTILINE)
+    lines = [line for path in root.rglob("*.py") for line in path.read_text("utf-8").splitlines()]
+    found = [line for line in lines if started.search(line) and "``python" not in line]
+    assert len(found) >= 4
+    assert [line for line in found if '"-P"' not in line and " -P " not in line] == []
+
+
+def test_labels_of_metrics() -> None:
+    found = Gathering()
+    found.put("xdpguard_packets_total", 1, *[EVIL] * len(FAMILIES["xdpguard_packets_total"].labels))
+    assert all(units.visible(it) == it for it in found[0].labels)
+    assert "\\x1b" in found[0].labels[0]

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from xdpguard.capture.line import parse, write
-from xdpguard.cli import app, explain_what, targets
+from xdpguard.cli import app, explain_what, root, targets
+from xdpguard.cli.commands import found_in
+from xdpguard.cli.elsewhere import COMMANDS
 from xdpguard.control import guard
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.parse import parse_lines
@@ -172,7 +175,7 @@ def test_values_of_the_guard(words: list[str], meaning: dict[str, Any]) -> None:
         ("block --form 1h", "did you mean --for"),
         ("block 1.2.3.4 --netns web", "for every interface of the instance"),
         ("block 1.2.3.4 --instance a/b", "not an instance name: 'a/b'"),
-        ("status nosuch", "see xdpguard status --help"),
+        ("syns nosuch", "see xdpguard syns --help"),
         ("stats --watch x", "see xdpguard stats --help"),
         ("attach", "missing argument 'IFACE'; see xdpguard attach --help"),
         ("help nosuch", "there is no topic or command nosuch"),
@@ -194,10 +197,85 @@ def test_values_of_the_guard(words: list[str], meaning: dict[str, Any]) -> None:
         ("unblock --all --match=", "--match is empty"),
         ("unblock --all --origin=", "--origin is empty"),
         ("unblock --origin config", "comes back by itself"),
+        # Words of other tools, and of this one in another place.
+        ("block --port", "option '--port' requires an argument; see xdpguard block --help"),
+        ("tcp rtt --by", "see xdpguard tcp rtt --help"),
+        ("block 1.2.3.4 --duration 10m", "no such option: --duration; it is called --for here"),
+        ("block 1.2.3.4 --comment x", "it is called --reason here"),
+        ("block 1.2.3.4 --dry-run", "it is called --shadow here"),
+        ("attach eth0 --dry-run", "it is called --observe here"),
+        ("stats -w 1", "it is called --watch here"),
+        ("status --format json", "it is called --output here"),
+        ("filter add web tcp --rate 10/s", "it is called --limit here"),
+        ("rules --origin cli", "it is called --match here"),
+        ("block --file x.txt", "xdpguard block - < FILE"),
+        ("--json status", "xdpguard status --json"),
+        ("-V", "it is called --version here"),
+        ("lists update x", "xdpguard lists load NAME FILE"),
+        ("guard on", "xdpguard guard set mode=auto"),
+        ("guard status", "xdpguard guard show"),
+        ("default deny", "xdpguard default drop"),
+        ("tcp listeners", "xdpguard tcp states --by listener"),
+        ("fleet block 1.2.3.4", "xdpguard block TARGET --fleet"),
+        ("config test x", "xdpguard config check FILE"),
+        ("metrics", "xdpguard help metrics"),
+        ("tcpdump", "xdpguard capture FILE"),
+        ("status eth0", "takes no further word: eth0; it shows all interfaces; the counters of one: xdpguard stats"),
+        ("events 1.2.3.4", "xdpguard events takes no further word: 1.2.3.4"),
+        ("rules --top x", "'x' is not a number"),
+        ("rules ls", "xdpguard rules alone"),
+        ("rules block", "rules --kind block"),
+        ("rules 1.2.3.4", "rules --match 1.2.3.4"),
+        ("block all", "0.0.0.0/0 and ::/0"),
+        ("unblock all", "xdpguard unblock --all"),
+        ("promote all", "xdpguard promote --all"),
+        ("block 1.2.3.4 for 10m", "--for 10m"),
+        ("block tcp", "--port 53/udp"),
+        ("allow 22", "allow is for sources"),
+        ("guard set mode=on", "'on' is not allowed; give one of always, auto, observe, off"),
+        ("guard set flood_rate=ten", "'ten' is not allowed; give a whole number, 0 "),
+        ("guard set prefix4=40", "give a whole number, 8 to 32"),
+        ("guard set options=perhaps", "give true or false"),
+        ("explain 1.2.3.4:22", "xdpguard explain 1.2.3.4 --port 22"),
+        ("help ipset", "topics that name it: "),
+        ("help filtr", "did you mean filter or filters?"),
+        ("filter add x src --drop", "write ip saddr or ip6 saddr"),
     ],
 )
 def test_wrong_words(words: str, sentence: str) -> None:
     assert sentence in said(*words.split())
+
+
+@pytest.mark.parametrize("words", ["block --country CN", "block --asn 64500", "restart now", "install", "reload"])
+def test_nothing_is_suggested_that_only_looks_alike(words: str) -> None:
+    assert "did you mean" not in said(*words.split())
+
+
+@pytest.mark.parametrize(("path", "word"), [(path, it) for path, found in COMMANDS.items() for it in found])
+def test_what_is_said_of_words_of_other_tools_names_commands_that_there_are(path: str, word: str) -> None:
+    """No word is a command there, each sentence begins with a command, and its first option is one of that."""
+    *above, name = path.split()
+    group = at(*above[1:], name) if above else ROOT
+    assert word not in group.commands
+    first, *rest = COMMANDS[path][word].replace(",", "").split()
+    if not first.startswith("--"):
+        command = at(first)
+        if hasattr(command, "commands"):
+            command = at(first, rest.pop(0))
+        options = [it for parameter in command.params for it in (*parameter.opts, *parameter.secondary_opts)]
+        assert next((it for it in rest if it.startswith("--")), "--color") in [*options, "--confirm"]
+
+
+ROOT: Any = get_command(root.app)
+
+
+def at(*words: str) -> Any:
+    """A command by its name."""
+    found = ROOT
+    for word in words:
+        found = found_in(found, word)
+        assert found, words
+    return found
 
 
 def test_a_file_is_read_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +315,9 @@ def test_a_host_name_is_looked_up_and_said(monkeypatch: pytest.MonkeyPatch, caps
 def test_what_explain_is_asked() -> None:
     assert str(explain_what.of_words("1.2.3.4/24")) == "1.2.3.0/24"
     assert explain_what.of_words("22") == [Port(22, "tcp"), Port(22, "udp")]
+    pair = explain_what.of_words("1.2.3.4 22")
+    assert isinstance(pair, explain_what.Toward)
+    assert (str(pair.source), str(pair.port)) == ("1.2.3.4", "22/tcp")
     assert explain_what.of_words("tcp 1.2.3.4:5 > 1.2.3.4:6 S") is None
     toward = explain_what.of_port("1.2.3.4", "53/udp", "5.6.7.8")
     assert isinstance(toward, explain_what.Toward)

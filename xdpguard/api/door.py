@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
-import os
 import socket
-import stat
 import struct
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from xdpguard import process
 from xdpguard.api.application import refused, who
 from xdpguard.api.runner import PATIENCE, Failure
 from xdpguard.errors import MissingError, XdpguardError
-from xdpguard.instance import open_own
+from xdpguard.net import crowding
+from xdpguard.owned import read_secret
 from xdpguard.units import visible
 
 _log = logging.getLogger(__name__)
@@ -33,26 +34,11 @@ _ASKED = PATIENCE + 2  # seconds for a request; one whose head came in time is t
 _TAKEN = 3 * PATIENCE  # seconds for a request, its command, and the answer
 _QUIET = 10.0  # seconds in which only one refused token is logged; the others are counted
 _TOKEN = (16, 4096)  # bytes
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-
-
-def private(path: str, most: int) -> bytes:
-    """Read a file that holds a secret. Raise MissingError if others can read it, or it is too large, or a link."""
-    with os.fdopen(open_own(Path(path), os.O_RDONLY), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise MissingError(f"{path} is not a regular file", "name a file")
-        if status.st_mode & _OTHERS:
-            raise MissingError(f"{path} can be read by other users", f"close it: chmod 600 {path}")
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise MissingError(f"{path} is larger than {most:,} bytes", "check what is in it")
-    return data
 
 
 def read_token(path: str) -> bytes:
     """Return the token of a file. Raise MissingError if it is too short, or not safe in that file."""
-    token = private(path, _TOKEN[1]).strip()
+    token = read_secret(Path(path), _TOKEN[1]).strip()
     if len(token) < _TOKEN[0] or not token.isascii() or len(token.split()) != 1:
         raise MissingError(
             f"{path} does not hold a token of {_TOKEN[0]} characters or more, in one word",
@@ -100,17 +86,44 @@ class Door:
         _log.warning(f"{text}{more}")
 
 
+class Listener(socket.socket):
+    """Accepts connections, and bounds those that have not finished TLS, as Protocol does those that have."""
+
+    served: Collection[Any] = ()  # the protocols of those that have
+    waiting: dict[socket.socket, tuple[str, float]]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection."""
+        made, address = super().accept()
+        theirs = (it.transport.get_extra_info("socket") for it in self.served)
+        begun = {it.fileno() for it in theirs if it is not None}  # a connection that is just ending has none
+        held = getattr(self, "waiting", {}).items()
+        self.waiting = {it: its for it, its in held if it.fileno() >= 0 and it.fileno() not in begun}
+        if len(self.waiting) >= _MOST:
+            first = crowding.surplus(self.waiting)
+            del self.waiting[first]
+            with contextlib.suppress(OSError):
+                first.shutdown(socket.SHUT_RDWR)
+        self.waiting[made] = (crowding.peer(address[0] if address else ""), time.monotonic())
+        return made, address
+
+
 class Protocol(H11Protocol):
-    """A connection: one request, in bounded time. When there are many, the oldest without a request makes room."""
+    """A connection: one request, in bounded time. When there are many, the oldest without a request makes room, of the
+    peer with most.
+    """
+
+    begun: float  # monotonic
 
     def connection_made(self, transport: Any) -> None:
         """Begin to count and to time it."""
         if len(self.connections) >= _MOST:
-            idle = [it for it in self.connections if isinstance(it, Protocol) and not it.asked()]
+            live = [it for it in self.connections if isinstance(it, Protocol) and not it.asked()]
+            idle = {it: (crowding.peer(it.client[0] if it.client else ""), it.begun) for it in live}
             if not idle:
                 transport.abort()
                 return
-            min(idle, key=lambda it: it.begun).transport.abort()
+            crowding.surplus(idle).transport.abort()
         self.begun = time.monotonic()
         super().connection_made(transport)
         its = transport.get_extra_info("socket")

@@ -19,10 +19,10 @@ from uvicorn import Config
 from uvicorn import Server as Uvicorn
 
 from xdpguard.api.application import application
-from xdpguard.api.door import LONGEST_HEAD, Door, Protocol, private, read_token
+from xdpguard.api.door import LONGEST_HEAD, Door, Listener, Protocol, read_token
 from xdpguard.api.runner import Runner
 from xdpguard.errors import MissingError, XdpguardError
-from xdpguard.instance import check_own
+from xdpguard.owned import check_own, make, read_secret
 from xdpguard.policy.api import Api
 from xdpguard.policy.metrics import Address, parse_listen
 
@@ -38,7 +38,7 @@ _WHY = {
     errno.EACCES: ("not allowed", "set a port of 1024 or above in [api] listen"),
 }
 
-Place = tuple[socket.socket, ssl.SSLContext | None]
+Place = tuple[Listener, ssl.SSLContext | None]
 
 
 class Server(Uvicorn):
@@ -61,6 +61,7 @@ class Server(Uvicorn):
 
         self.servers = []
         for its, tls in self._places.values():
+            its.served = self.server_state.connections
             slow: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE} if tls else {}
             self.servers.append(await loop.create_server(connection, sock=its, backlog=_BACKLOG, **slow))
         self.started = True
@@ -107,13 +108,13 @@ def serve(places: dict[str, Place], token_file: str) -> None:
 
 
 @contextlib.contextmanager
-def _unix(path: Path) -> Iterator[socket.socket]:
+def _unix(path: Path) -> Iterator[Listener]:
     """Listen at a Unix socket that only this user can reach; remove what a killed process has left there."""
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        check_own(path.parent)
+        make(path.parent)
+        check_own(path.parent, shared=True)
         _make_way(path)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        with Listener(socket.AF_UNIX, socket.SOCK_STREAM) as made:
             made.bind(str(path))  # closed to others by the umask
             path.chmod(0o600)
             try:
@@ -139,9 +140,9 @@ def _make_way(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _tcp(address: Address) -> Iterator[socket.socket]:
+def _tcp(address: Address) -> Iterator[Listener]:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as made:
+    with Listener(family, socket.SOCK_STREAM) as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_IP, _FREEBIND, 1)  # the address may come up later
         if family == socket.AF_INET6:
@@ -155,7 +156,7 @@ def _tcp(address: Address) -> Iterator[socket.socket]:
 
 
 def _tls(api: Api) -> ssl.SSLContext:
-    private(api.key, _LARGEST_KEY)
+    read_secret(Path(api.key), _LARGEST_KEY)
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

@@ -111,7 +111,7 @@ class Commands:
 
     def __call__(self, *arguments: str, stdin: Path | None = None) -> Spent:
         """Run a command. Raise XdpguardError with its output if it fails."""
-        line = [sys.executable, "-m", "xdpguard.cli", *arguments]
+        line = [sys.executable, "-P", "-m", "xdpguard.cli", *arguments]
         return spend(line, self._environment, self._workspace.folder, stdin)
 
     def attach(self, interface: str) -> Spent:

@@ -81,17 +81,17 @@ def _invoke(arguments: list[str]) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else EXIT_DONE
     except Exception as error:
-        return _refused(error)
+        return _refused(error, arguments)
     return code if isinstance(code, int) else EXIT_DONE
 
 
-def _refused(error: Exception) -> int:
+def _refused(error: Exception, arguments: list[str]) -> int:
     """Raise what the parser refuses as an error like any other; return the exit code where help is shown instead."""
     if isinstance(error, XdpguardError):
         raise error
     from xdpguard.cli import usage
 
-    if found := usage.refused(error):
+    if found := usage.refused(error, arguments):
         raise found from error
     if not hasattr(error, "show"):
         raise error

@@ -19,7 +19,7 @@ _HANDED_DOWN = ("XDPGUARD_", "PYTHONPATH")  # without it another store would be 
 
 def arm(instance: str, seconds: int) -> None:
     """See to it that `hold` runs once the seconds have passed, whatever becomes of this process and its terminal."""
-    line = [sys.executable, "-m", "xdpguard.cli.hold", instance]
+    line = [sys.executable, "-P", "-m", "xdpguard.cli.hold", instance]
     if not (_BOOTED.is_dir() and _timer(line, seconds)):
         subprocess.Popen(
             line,

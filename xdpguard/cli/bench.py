@@ -20,7 +20,7 @@ Examples:
   xdpguard bench --quick                  a first impression, in seconds
   xdpguard bench --only costs --entries 0 --entries 5000000
   xdpguard bench --markdown > figures.md  tables that name the machine
-\b
+
 The bench uses network namespaces and an instance of its own, and does not touch anything attached. Other load on
 the machine affects the figures. xdp-filter, nftables, ipset and iptables, if installed, are measured on the same
 packets.

@@ -32,7 +32,7 @@ Examples:
   xdpguard capture -w drops.pcapng --reason deny --count 1000
   xdpguard capture -w - | tshark -r - -T fields -e frame.comment -e ip.src
   xdpguard capture -w drops.pcapng --rate 0 --for 10s  every drop, if it can keep up
-\b
+
 The first 128 bytes of each packet are written. Its comment, which Wireshark
 shows, gives the reason, and the rule, list or filter that decided. The file's
 statistics say how many drops it lacks.

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-_WIDEST = 120  # columns; longer lines are hard to read
+WIDEST = 120  # columns; longer lines are hard to read
 _NARROWEST = 72  # or examples have no room beside them for what they do
 COMPLETES = "_XDPGUARD_COMPLETE"  # set by the scripts that typer writes: what a shell asks for
 
@@ -133,11 +133,16 @@ _EXAMPLES = {
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the environment lacks something (the message names it)."
 
 
+def help_width() -> int:
+    """Return how many columns a help takes."""
+    return min(max(shutil.get_terminal_size().columns, _NARROWEST), WIDEST)
+
+
 def overview() -> str:
     """Return the help of xdpguard as a whole, laid out for the terminal."""
     from xdpguard.cli.topics import names
 
-    width = min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)
+    width = help_width()
     lines = ["Usage: xdpguard [OPTIONS] COMMAND [ARGS]...", "", *textwrap.wrap(ABOUT, width), "", "Options:"]
     lines += _columns(OPTIONS, OPTIONS, width)
     for group, commands in GROUPS.items():

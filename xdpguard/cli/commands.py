@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command, get_command_name
 
 from xdpguard.cli import output
-from xdpguard.cli.catalogue import COMPLETES, Source
+from xdpguard.cli.catalogue import COMPLETES, Source, help_width
 from xdpguard.instance import find
 
 
@@ -94,7 +94,20 @@ def _summarize(command: Any) -> None:
         _summarize(its)
     examples = [it[0] for it in (_EXAMPLE.findall(its.epilog or "") for its in below if not its.hidden) if it]
     if examples:
-        command.epilog = "\n".join(["\b", "Examples:", *examples, command.epilog or ""])
+        command.epilog = "\n".join(["\b", "Examples:", *examples, "", command.epilog or ""])
+    _lay_out(command)
+
+
+def _lay_out(command: Any) -> None:
+    """Let the help of a command take the terminal's width."""
+    plain = command.get_help
+
+    def laid_out(context: Any) -> str:
+        from xdpguard.cli.helped import fitted
+
+        return fitted(plain(context), help_width())
+
+    command.get_help = laid_out
 
 
 def every(group: Any) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ Examples:
   xdpguard config check guard.toml
   xdpguard config check                    the file of this instance
   xdpguard config check guard.toml --json | jq '.mistakes[].line'
-\b
+
 All mistakes are told, each with its line. Nothing is changed, and no privileges are needed. Whether lists can be read
 and interfaces exist is seen at attach.
 """

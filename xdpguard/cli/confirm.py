@@ -25,7 +25,7 @@ Examples:
   xdpguard block 203.0.113.0/24 --confirm 60s
   xdpguard confirm                 keep it; without it, it is undone when the minute is over
   xdpguard confirm --show          what waits, and for how long still
-\b
+
 The undo does not depend on this terminal: a timer of systemd, a waiting process, `run` or the next command makes it. A
 restart of the machine ends the time. Until then no other change is made; confirm, undo and detach always are.
 """
@@ -34,7 +34,7 @@ _UNDO_EXAMPLES = """
 Examples:
   xdpguard undo                    take the last change back; again, the one before it
   xdpguard undo --list             the last ten changes
-\b
+
 An undo is one change, refused where a command with its effect would be. After attach it detaches, or attaches with the
 settings and configuration of before. Entries that come back count hits from zero. Bans, reloads and whatever else `run`
 changes by itself are not listed.

@@ -10,9 +10,9 @@ import typer
 _EXAMPLES = """
 \b
 Examples:
-  xdpguard dashboard > xdpguard.json         for Grafana: Dashboards, New, Import
-  xdpguard dashboard --alerts > xdpguard.yml for Prometheus: add the file to rule_files
-\b
+  xdpguard dashboard > xdpguard.json            for Grafana: Dashboards, New, Import
+  xdpguard dashboard --alerts > xdpguard.yml    for Prometheus: add the file to rule_files
+
 Both read the metrics that `xdpguard run` serves at http://127.0.0.1:9782/metrics, or where [metrics] listen says.
 """
 

@@ -32,7 +32,7 @@ Examples:
   xdpguard default show                          what would have been cut, by port and by source
   xdpguard default drop --enforce --confirm 60s  cut it, and undo that unless `xdpguard confirm` follows
   xdpguard default drop --strict-udp             of UDP admit only what answers, not all that reaches a socket
-\b
+
 What allow rules and filters pass is admitted, and so is what belongs to a socket of this host or answers what was sent.
 A listening TCP port admits no new connection by itself. `xdpguard default --help` tells the rest.
 """
@@ -43,13 +43,15 @@ _ABOUT = """Choose what becomes of packets that no rule decides about and that b
 `default drop` admits, besides what allow rules and filters pass:
   TCP      of connections that this host holds or opens, and ACKs with a valid SYN cookie
   UDP      to a port for which a socket is open; with --strict-udp only what answers
-  answers  to what left through the interfaces: pings, tunnels, connections of containers; for 10 seconds, of UDP to
-           what was sent to a group, from any address (mDNS, SSDP)
+  answers  to what left through the interfaces: pings, tunnels, connections of containers; for 10 seconds, of UDP to \
+what was sent to a group, from any address (mDNS, SSDP)
   ICMP     errors about packets of this host; neighbour discovery, router advertisements, IGMP and MLD
   DHCP     answers of servers, IPv4 and IPv6
+
 Later fragments pass: without the first one they reach nobody. Left alone is what is not for this host: forwarded
 packets and frames for guests; and the loopback interface. If a device of another network namespace shares an interface
 (macvlan, ipvlan, VLAN), so is what arrives for an address that is not this host's, or for a group.
+
 What an enforced default cuts is not seen by the SYN guard: scans are counted by `default show`, and ban nobody.
 """
 

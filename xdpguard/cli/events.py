@@ -27,7 +27,7 @@ Examples:
   xdpguard events --follow                 each drop as it happens; Ctrl-C ends it
   xdpguard events -f --reason closed_port --for 1m
   xdpguard events --follow --json | jq -r '.packet'
-\b
+
 These are samples: each reason is sampled separately, so that a flood of one
 does not hide another. Without --follow, the latest are shown, 8 per reason and
 CPU; with it, at most --rate per second, reason and CPU, and the rest is

@@ -34,12 +34,12 @@ Examples:
   xdpguard explain 'icmp 198.51.100.7 > 203.0.113.1' --interface eth0
   xdpguard explain --hex '0200 0000 0001 ...'                         a frame; - reads it from standard input
   xdpguard explain --pcap trace.pcap --packet 17
-\b
+
 A packet is written as [PROTOCOL] SOURCE > DESTINATION [FLAGS] [KEY=VALUE...]. PROTOCOL: tcp (without it), udp, icmp,
 icmpv6 or a number. FLAGS, for TCP: letters of FSRPAUEW (. is A), or a word: syn (without any), syn-ack, none. Keys:
 len= bytes after the headers, ttl=, frag=OFFSET[+], vlan=[OUTER,]VLAN; for ICMP type=; for TCP seq=, ack=,
 options=mss,sack,ts,ws.
-\b
+
 The verdict comes from the attached program itself, compiled a second time so that it counts nothing and changes no
 rule; the SYN guard is in the state it has at this moment. For a SYN that it would answer with a cookie, the copy asks
 the kernel for one, as the attached program would.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _SOURCE_PORT = 40_000  # as of a packet line without one
 _SYN = 0x02
+_WITH_PORT = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,14 @@ def of_port(line: str, port: str, to: str) -> Asked:
 
 def of_words(line: str) -> Asked:
     """Return the prefix or the ports that the words are; None if they are a packet in a line."""
+    words = line.split()
+    if len(words) == 2 and ">" not in line and not words[0].isalpha():
+        return of_port(words[0], words[1], "")
     if not is_source(line):
         return None
+    if joined := _WITH_PORT.fullmatch(line):
+        address = joined[1].strip("[]")
+        raise UsageError(f"{line} is an address with a port", f"write: xdpguard explain {address} --port {joined[2]}")
     if not any(mark in line for mark in ".:"):
         try:
             return parse_ports(line)

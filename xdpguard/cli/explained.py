@@ -55,7 +55,7 @@ def _entry(entry: Entry | Shadow) -> str:
     if isinstance(entry, NamedList):
         where = f" ({entry.file})" if entry.file else ""
         left = "" if entry.left is None else f", {units.span(entry.left)} left"
-        return f"the list {entry.name}{where}, {entry.holds}{left}{hits}"
+        return units.visible(f"the list {entry.name}{where}, {entry.holds}{left}{hits}")
     why = f', "{entry.reason}"' if entry.reason else ""
     end = "for good" if entry.left is None else f"{units.span(entry.left)} left"
     age = units.span(entry.age)
@@ -63,7 +63,7 @@ def _entry(entry: Entry | Shadow) -> str:
         its = f"the filter {entry.name}: {entry.action} {entry.match}"
     else:
         its = f"{entry.kind} {entry.target}"
-    return f"{its}{why}, from {entry.source} {age} ago, {end}{hits}"
+    return units.visible(f"{its}{why}, from {entry.source} {age} ago, {end}{hits}")
 
 
 def _shadow(entry: Shadow) -> str:

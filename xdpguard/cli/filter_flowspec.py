@@ -26,7 +26,7 @@ IMPORT_EXAMPLES = """
 Examples:
   xdpguard filter import --flowspec rules.txt --shadow
   gobgp -j global rib -a ipv4-flowspec | xdpguard filter import --flowspec - --label bgp --replace
-\b
+
 FILE has commands of GoBGP (gobgp global rib ... add match ... then ...), its tables in JSON, routes of ExaBGP, or the
 events in JSON that it tells its processes. The filters stand behind those there are, in the order in which FlowSpec
 asks its rules (RFC 8955, 5.1). All are added, or none. Each is called by the name of its route, or flowspec-LINE; with
@@ -108,7 +108,7 @@ def show(its: Filter, form: str, as_json: bool) -> None:
         render.print_json(Rules(its.name, rules.splitlines()))
         return
     for text in [*_end_of(its), rules]:
-        render.say(text)
+        render.say(text, whole=True)
     if its.mode == "shadow":
         render.note(f"{its.name} is in shadow here; a router would {its.action} at once")
     if its.limit:
@@ -128,7 +128,7 @@ def show_all(filters: list[Filter], form: str, as_json: bool) -> None:
     by_name = {it.name: it for it in filters}
     for said in found.said:
         for text in (f"# {said.name}", *_end_of(by_name[said.name]), *said.rules):
-            render.say(text)
+            render.say(text, whole=True)
     for name, why in found.left_out:
         render.note(f"{name} is left out: {why}")
     if any(by_name[it.name].limit for it in found.said):

@@ -24,7 +24,7 @@ LIST_EXAMPLES = """
 Examples:
   xdpguard filter list
   xdpguard filter list --flowspec > rules.txt
-\b
+
 --flowspec prints the filters that are enforced, as far as BGP FlowSpec has words for them, and names the others.
 """
 

@@ -45,7 +45,7 @@ Examples:
   xdpguard filter add web 'tcp dport { 80, 443, 8000-8010 }' --limit 1000/s --per source
   xdpguard filter add tor 'ip saddr @tor tcp dport 25' --drop --for 7d --reason spam
   xdpguard filter add pings 'icmp type echo-request' --limit 10mbit/s --confirm 60s
-\b
+
 MATCH says in nftables' words what a packet must be, all of it. Filters are asked in order; the first that drops or
 passes a packet decides. --count and a --limit that is kept go on with the next filter. What allow, block and lists
 decide comes before. A RATE is packets (1000/s, 60/m) or bits (10mbit/s), shared by all that the filter matches, or per

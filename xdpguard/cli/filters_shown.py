@@ -58,12 +58,12 @@ def lines(place: int, item: FilterWithHits, count: int) -> Iterator[str]:
     """Yield the lines about a filter; ``place``: among so many, from 1."""
     its, hits = item.its, item.hits
     yield f"{its.name}, {place} of {count}"
-    yield f"  match    {its.text}"
+    yield f"  match    {units.visible(its.text)}"
     yield f"  action   {its.does}{', in shadow: only counts' if its.mode == 'shadow' else ''}"
     if its.limit:
         yield f"  limit    {its.limit.rate}, burst {its.limit.burst_text}, per {its.limit.whose}"
     if its.reason:
-        yield f"  reason   {its.reason}"
+        yield f"  reason   {units.visible(its.reason)}"
     yield f"  source   {its.source}, {units.moment(its.created)}, {until(its.expires)}"
     yield f"  matched  {units.number(hits.packets)} packets, {units.byte_count(hits.bytes)}"
     if its.limit:

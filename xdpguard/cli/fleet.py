@@ -25,7 +25,7 @@ Examples:
   xdpguard fleet join nats://192.0.2.5
   xdpguard fleet join tls://nats.example.net:4222 --name web1 --credentials /etc/xdpguard/web1.toml --ca ca.pem
   xdpguard fleet join nats://192.0.2.5 --mode shadow     count what the fleet's entries would drop
-\b
+
 The server is nats-server with JetStream. `run` follows it: what any host blocks for the fleet is in force on all.
 A host keeps what it needs, and its own allow rules, whatever the fleet wants; [fleet] in the configuration sets limits.
 """
@@ -54,7 +54,7 @@ fleet_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Share entries with other hosts through a NATS server.",
-    epilog=fleet_setup.LARGE,
+    epilog="What it does, its server, and fleets of thousands of hosts: xdpguard help fleet",
 )
 
 
@@ -121,13 +121,13 @@ def leave(context: typer.Context) -> None:
             raise XdpguardError(
                 "the configuration file has a [fleet] server", "remove it there, and then: xdpguard fleet leave"
             )
-        if settings.joined(session.store) is None:
-            raise XdpguardError("this host belongs to no fleet", "nothing was changed")
         answer = Foreign(session.ruleset, FLEET).replace([])
         lists = ForeignLists(session, FLEET, ForeignLimits())
         gone = [*lists.held(), *lists.misplaced()]
         lists.drop(list(lists.held()))
         lists.drop_misplaced(lists.misplaced())
+        if settings.joined(session.store) is None and not (answer.changed or gone):
+            raise XdpguardError("this host belongs to no fleet", "nothing was changed")
         settings.record(session.store, None)
     done = "removed what it wanted here" if answer.changed or gone else "nothing of it was in force here"
     render.say(f"left the fleet; {done}")
@@ -136,6 +136,7 @@ def leave(context: typer.Context) -> None:
 def status(context: typer.Context, as_json: output.Json = False, _output: output.Output = "") -> None:
     """Show how all hosts stand, and whether they know the same."""
     from xdpguard.fleet import client, hosts, settings
+    from xdpguard.fleet.failures import Unreachable
     from xdpguard.fleet.keys import HOSTS, OPERATOR
     from xdpguard.fleet.state import Message
     from xdpguard.store.fleet import outbox
@@ -144,16 +145,19 @@ def status(context: typer.Context, as_json: output.Json = False, _output: output
         its = settings.expect(session.store, remembered_policy(session, options(context)).fleet)
         here, waiting = hosts.recorded(session.store) or hosts.Standing(), len(outbox(session.store))
 
-    async def look(connection: Connection) -> tuple[list[Message], list[Message]]:
-        return await connection.read(HOSTS), await connection.read(keys=f"{OPERATOR}.list.*")
+    async def look(connection: Connection) -> tuple[list[Message], list[Message], float]:
+        found = await connection.read(HOSTS), await connection.read(keys=f"{OPERATOR}.list.*")
+        return *found, connection.clock or 0.0
 
     failed = ""
-    found: tuple[list[Message], list[Message]] = ([], [])
+    states: list[Message] = []
+    lists: list[Message] = []
+    ahead = 0.0
     try:
-        found = client.run(its, look)
-    except client.Unreachable as error:
+        states, lists, ahead = client.run(its, look)
+    except Unreachable as error:
         failed = str(error)
-    answer = FleetStatus.of(its, here, waiting, *found, failed)
+    answer = FleetStatus.of(its, here, waiting, states, lists, failed, ahead)
     if as_json:
         render.print_json(answer)
         return

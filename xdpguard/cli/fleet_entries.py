@@ -134,6 +134,7 @@ def take_back(
     """Take back what this host published; what others published, as far as the server permits."""
     from xdpguard.control.foreign import Foreign
     from xdpguard.fleet import client, settings
+    from xdpguard.fleet.failures import Unreachable
     from xdpguard.fleet.keys import Key, spelled
     from xdpguard.policy.rule import FLEET, GUARD
     from xdpguard.store import fleet as stored
@@ -154,7 +155,7 @@ def take_back(
 
     try:
         keys = client.run(its, holders)
-    except client.Unreachable as error:
+    except Unreachable as error:
         render.say(f"{_named(targets)} stays {_STATES[kind]} for the fleet until its server can be reached")
         _note(str(error))
         return
@@ -183,6 +184,7 @@ def named_hosts(hosts: Sequence[str]) -> str:
 def _publish(context: typer.Context, its: Settings, rows: Mapping[str, str]) -> str:
     """Publish what was recorded; return why it could not be."""
     from xdpguard.fleet import client
+    from xdpguard.fleet.failures import Unreachable
     from xdpguard.fleet.keys import BUCKET
     from xdpguard.store import fleet as stored
 
@@ -196,7 +198,7 @@ def _publish(context: typer.Context, its: Settings, rows: Mapping[str, str]) -> 
     failed = ""
     try:
         client.run(its, publish)
-    except client.Unreachable as error:
+    except Unreachable as error:
         failed = str(error)
     with controller(options(context)) as session, session.store.transaction():
         for key in done:

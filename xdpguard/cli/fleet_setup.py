@@ -23,9 +23,9 @@ Examples:
   nats-server -c fleet/nats-server.conf
   xdpguard fleet init tls://192.0.2.5:4222 --credentials fleet/operator.toml --ca fleet/ca.pem
   xdpguard fleet setup fleet --host web3         a host more; then: nats-server --signal reload
-  xdpguard fleet setup fleet --listen 192.0.2.5:4222 --listen 192.0.2.6:4222 --listen 192.0.2.7:4222
-                                                 a cluster of three, which survives the loss of one
-\b
+  xdpguard fleet setup fleet --listen 192.0.2.5:4222 --listen 192.0.2.6:4222 --listen 192.0.2.7:4222\
+  a cluster of three, which survives the loss of one
+
 A host publishes under its own name only and reads everything; the operator may do all. Nobody else gets in. The files
 hold passwords: they can be read by their owner only, who is to be the user of nats-server. Copy hosts/NAME.toml, and
 ca.pem, to that host. Who is to lose access: remove its file, run setup again, and reload the servers.
@@ -36,30 +36,8 @@ _INIT_EXAMPLES = """
 Examples:
   xdpguard fleet init tls://192.0.2.5:4222 --credentials fleet/operator.toml --ca fleet/ca.pem
   xdpguard fleet init nats://192.0.2.5:4222 --credentials fleet/operator.toml --replicas 3     on a cluster of three
-\b
+
 What is there already stays as it is.
-"""
-
-
-# From netns-lab/scenarios/fleet: two busy cores, shared by the server and 1,000 simulated hosts.
-LARGE = """
-\b
-Large fleets. Measured on two cores that the server shared with all hosts: a ban is in force on three real hosts after
-24 ms (median; 99th percentile: 123 ms), and has reached the last of 1,000 simulated ones after 0.3 s (0.9 s). Where one
-host keeps a snapshot ([fleet] keeper = true, with the operator's credentials), 100,000 entries are 1.5 MB: 1,000 hosts
-that join at once have it within 55 s on a busy machine, for 7 s of the server's processor and 552 MB of its memory;
-each then needs 2.4 s to understand it. Without a snapshot the server sends 0.1 million entries a second, to all
-together. Extrapolated from this, and not measured:
-\b
-  1,000 hosts     one server, or a cluster of three, and a keeper. What is in force on a host stays so while it joins.
-  10,000 hosts    a server for each 1,000 to 2,000 hosts: the cluster of three in the middle, leaf nodes at each site.
-                  A ban crosses each link once, and the leaf node sends it on to its hosts. Snapshots still come
-                  from the middle: start hosts in groups of a few thousand.
-  100,000 hosts   regions: a cluster of three and its leaf nodes each, joined by gateways. Publish from few hosts, and
-                  keep entries short-lived: each host holds all of them. 100 bans a second are 25 kB/s for each host,
-                  2.5 GB/s in all.
-\b
-Leaf nodes and gateways are a matter of nats-server's configuration, which fleet setup does not write.
 """
 
 

@@ -30,7 +30,7 @@ Examples:
   xdpguard guard set exempt_ports=8080,8443  leave these TCP ports alone
   xdpguard guard set mode=default            remove the override
   xdpguard guard set syn_rate=10 --confirm 60s
-\b
+
 A change takes effect at once on every interface of the instance, and is kept; no program is attached again.
 """
 

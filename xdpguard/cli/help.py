@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xdpguard.cli import render, topics
-from xdpguard.cli.catalogue import overview
+from xdpguard.cli.catalogue import COMMANDS, overview
 from xdpguard.cli.commands import found_in
 from xdpguard.errors import UsageError
 
@@ -42,13 +42,24 @@ def show(
         typer.echo(_command(context.find_root(), asked))
 
 
+def _near(word: str) -> str:
+    """Return which topics or commands can be meant by a word that is none."""
+    import difflib
+
+    known = [*topics.names(), *COMMANDS]
+    close = difflib.get_close_matches(word, known, 2, 0.75)
+    told = [] if close else [it for it in topics.names() if word.casefold() in topics.text(it).casefold()]
+    if close:
+        return f"did you mean {' or '.join(close)}? All topics and commands: xdpguard help"
+    return f"topics{' that name it' if told else ''}: {', '.join(told or topics.names())}; commands: xdpguard help"
+
+
 def _command(at: Any, words: list[str]) -> str:
     """Return the help of a command. ``at``: the context of the application."""
     for word in words:
         found = found_in(at.command, word)
         if found is None:
-            remedy = f"topics: {', '.join(topics.names())}; commands: xdpguard help"
-            raise UsageError(f"there is no topic or command {' '.join(words)}", remedy)
+            raise UsageError(f"there is no topic or command {' '.join(words)}", _near(word))
         at = found.make_context(word, [], parent=at, resilient_parsing=True)
     text: str = at.get_help()
     return text

@@ -26,7 +26,7 @@ Examples:
   xdpguard attach eth0 --mtu-any            let the MTU be raised later
   xdpguard attach eth0 --config guard.toml  with limits, checks and rules from a file
   xdpguard attach eth0 --confirm 60s        undone in a minute, unless xdpguard confirm follows
-\b
+
 Attaching again swaps the program atomically: no packet passes unfiltered, rules and counters are kept.
 A driver may refuse a larger MTU while the program is attached: detach, raise it, attach again; or use --mtu-any.
 """
@@ -36,7 +36,7 @@ _DETACH_EXAMPLES = """
 Examples:
   xdpguard detach eth0
   xdpguard detach --all      every interface of this instance
-\b
+
 Rules and their hit counts stay in the store for the next attach.
 """
 

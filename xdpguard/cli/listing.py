@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -14,6 +15,7 @@ from xdpguard import units
 from xdpguard.cli import listed, output, render, undoing
 from xdpguard.cli.session import options, ruleset
 from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.policy.target import Label
 
 _RULES_EXAMPLES = """
 \b
@@ -31,7 +33,7 @@ Examples:
   xdpguard rules --export > rules.toml; xdpguard import rules.toml
   ssh gate xdpguard rules --export | xdpguard import -
   xdpguard import rules.toml --confirm 5m      undone in five minutes, unless xdpguard confirm follows
-\b
+
 One change: all of the file, or nothing. Where a rule is there already, the longer end and the first reason stay. Rules
 that ended meanwhile are left out. It is refused where `block` would be. Filters are in the file, in their order, unless
 --kind was given; named lists are not.
@@ -71,8 +73,22 @@ def rules(
         _export(context, kind, file, as_json)
         return
     if file:
-        raise UsageError(f"a file goes with --export: {file}", f"xdpguard rules --export FILE; or --match {file}")
+        raise UsageError(f"rules takes a file with --export only: {file}", _instead(file))
     listed.repeat(watch, lambda: listed.show(context, which, as_json))
+
+
+def _instead(word: str) -> str:
+    """Return what to type for a word after `rules`."""
+    if word in ("ls", "list", "show", "all"):
+        return "xdpguard rules alone shows all of them"
+    if word in ("add", "new", "create", "set"):
+        return "xdpguard block, allow and filter add make rules"
+    if word in ("rm", "remove", "delete", "del", "clear", "flush"):
+        return "xdpguard unblock, disallow and filter remove remove rules"
+    kind = word.removesuffix("s")
+    if kind in get_args(Label):
+        return f"xdpguard rules --kind {kind} shows those alone"
+    return f"write xdpguard rules --match {shlex.quote(word)} for those with it, or rules --export {shlex.quote(word)}"
 
 
 def import_rules(

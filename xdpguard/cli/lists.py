@@ -34,15 +34,15 @@ Examples:
   xdpguard lists load firehol new.netset --shadow    what would it drop that is not dropped yet?
   xdpguard lists load drop drop.txt --fleet          on all hosts of the fleet
   xdpguard lists load siem hits.csv --column src --dry-run    how is it read?
-\b
+
 A file that allows two readings is refused; --format, --column and --prefix-column decide. Entries that have an end
 (timeout, expires, until, ...) stop blocking at it; those that have ended, and rows that say allow, are left out and
 counted.
-\b
+
 The format is detected automatically, gzipped or not: one address, prefix or range (a-b) per line with # and ;
 comments, netset and P2P files, CSV with a column of addresses, Spamhaus DROP (text, JSON lines), dumps of ipset save
 and nft list ruleset, CrowdSec decisions. Loading a name again swaps the list atomically.
-\b
+
 A shadow list may exist beside an enforced list of the same name, until `promote --list NAME` swaps it in.
 """
 _REMOVE_EXAMPLES = """

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
-
 from xdpguard.cli import entries, render
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def report(done: Loaded, shadow: bool, as_json: bool, where: Presences) -> None:
 
         render.print_json(LoadedNow.of(done, shadow, bool(where.enforcing)))
         return
-    typer.echo(f"{'loaded the shadow list' if shadow else 'loaded'} {_summary(done)}")
+    render.say(f"{'loaded the shadow list' if shadow else 'loaded'} {_summary(done)}")
     begins = "counts" if shadow else "in force"
     for text in where.notes(f"nothing is attached: stored, {begins} from the next attach on"):
         render.note(text)
@@ -58,11 +56,11 @@ def report_reading(done: Loaded, entries: AddressSet, shadow: bool, as_json: boo
         return
     for text in list_notes(done):
         render.note(text)
-    typer.echo(f"would load {_summary(done)}")
+    render.say(f"would load {_summary(done)}")
     for text in first:
-        typer.echo(f"  {text}")
+        render.say(f"  {text}")
     if len(entries) > len(first):
-        typer.echo(f"  ... and {len(entries) - len(first):,} more prefixes")
+        render.say(f"  ... and {len(entries) - len(first):,} more prefixes")
 
 
 def _summary(done: Loaded) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ import typer.main
 from xdpguard import __version__
 from xdpguard.cli import catalogue, topics
 from xdpguard.cli.commands import every
+from xdpguard.cli.helped import columns
 from xdpguard.cli.roff import END, EXAMPLE, escaped, from_markdown, text_of
 from xdpguard.cli.root import app
 
+_ROOM = 72  # columns of rows; man indents them by 11
 _FILES = {
     "/etc/xdpguard/default.toml": "The configuration; NAME.toml of instance NAME. See xdpguard-configuration(7).",
     "/var/lib/xdpguard": "Rules, lists, filters, and what is attached.",
@@ -112,7 +115,18 @@ def _synopses(name: str, command: Any) -> list[str]:
 
 
 def _description(command: Any) -> list[str]:
-    return [it for paragraph in _paragraphs(command.help) for it in (".PP", text_of(paragraph))]
+    lines = []
+    for paragraph in _paragraphs(command.help):
+        first, _, rest = paragraph.partition("\n")
+        rows = rest.startswith("  ")
+        lines += [".PP", text_of(first if rows else paragraph), *(_rows(rest) if rows else ())]
+    return lines
+
+
+def _rows(text: str) -> list[str]:
+    """Examples or definitions, in columns as in the help."""
+    laid_out = "\n".join(columns([it.strip() for it in text.split("\n")], _ROOM))
+    return [EXAMPLE, escaped(textwrap.dedent(laid_out)), END]
 
 
 def _parts(name: str, command: Any, heading: str) -> list[str]:
@@ -131,7 +145,7 @@ def _parts(name: str, command: Any, heading: str) -> list[str]:
     for paragraph in _paragraphs(command.epilog):
         first, _, rest = paragraph.partition("\n")
         if rest.startswith("  ") and first.endswith(":"):
-            lines += [f"{heading} {escaped(first.rstrip(':').upper())}", EXAMPLE, escaped(rest), END]
+            lines += [f"{heading} {escaped(first.rstrip(':').upper())}", *_rows(rest)]
         else:
             notes += [".PP", text_of(paragraph)]
     return [*lines, *([f"{heading} NOTES", *notes] if notes else [])]

@@ -28,7 +28,7 @@ Examples:
   xdpguard promote --filter long-dns
   xdpguard promote --all
   xdpguard promote --all --confirm 10m           undone in ten minutes, unless xdpguard confirm follows
-\b
+
 All named entries are promoted or none, in one step: at every moment an entry either counts or drops. Reason, origin
 and end are kept; hit counts start at zero. It is refused where `block` and `lists load` would be, and if an entry would
 have dropped packets of established peers. A list replaces the enforced list of the same name.

@@ -27,7 +27,7 @@ Examples:
   xdpguard recover --dry-run    show what would be in the new store, and from what
   xdpguard recover              rebuild it; the damaged file is kept beside it
   xdpguard recover --empty      begin with an empty store: what the kernel still holds is removed from it
-\b
+
 The kernel knows targets, ends and members of lists. Reasons, origins, names of lists and filters come from the last
 good copy, which commands that change something keep beside the store: at once where they change lists or filters,
 otherwise at most every 30 seconds.
@@ -61,10 +61,10 @@ def recover(
 
         render.print_json(Recovery.of(found, str(wrong), str(kept or ""), dry_run))
         return
-    typer.echo(f"{wrong}")
+    render.say(f"{wrong}")
     _print(found, dry_run)
     if kept:
-        typer.echo(f"the damaged file is kept as {kept}")
+        render.say(f"the damaged file is kept as {kept}")
 
 
 def _missing(chosen: Options) -> XdpguardError | None:
@@ -142,13 +142,13 @@ def _print(found: Recovered, dry_run: bool) -> None:
     if found.copy is not None:
         sources.append(f"the copy of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(found.copy))}")
     would = "would be rebuilt" if dry_run else "was rebuilt"
-    typer.echo(f"the store {would} from {' and '.join(sources)}" if sources else f"the store {would}: empty")
+    render.say(f"the store {would} from {' and '.join(sources)}" if sources else f"the store {would}: empty")
     rules = ", ".join(f"{count:,} {kind}" for kind, count in found.rules.items()) or "none"
-    typer.echo(f"rules: {rules}; shadow: {found.shadow_rules:,}")
+    render.say(f"rules: {rules}; shadow: {found.shadow_rules:,}")
     for name, count in {**found.lists, **found.shadow_lists}.items():
-        typer.echo(f"list {name}: {render.counted(count, 'entry', 'entries')}")
+        render.say(f"list {name}: {render.counted(count, 'entry', 'entries')}")
     if found.filters:
-        typer.echo(f"filters: {found.filters:,}")
+        render.say(f"filters: {found.filters:,}")
     if found.other_filters:
         verb = "would no longer be" if dry_run else "are no longer"
         render.note(f"the kernel has other filters, which cannot be read back from it: they {verb} in force")

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import select
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from xdpguard.cli.columns import Cell, Column
 
 counted = units.counted
+_NAME = re.compile(r" *(\S+ {2,})?")
 
 
 def print_json(value: object) -> None:
@@ -41,15 +45,28 @@ def json_line(value: object) -> str:
     return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
 
 
-def say(text: str, colour: output.Colour = "", only: str = "") -> None:
+def say(text: str, colour: output.Colour = "", only: str = "", whole: bool = False) -> None:
     """Print lines on standard output; what could steer a terminal is shown as escapes.
 
-    ``colour``: of all of it, or of the first place that has ``only``. With -o tsv they go to standard error, so that
-    standard output holds tables alone.
+    ``colour``: of all of it, or of the first place that has ``only``. ``whole``: what is to be copied is not broken;
+    other lines are, between words, where the terminal would break an address. With -o tsv they go to standard error,
+    so that standard output holds tables alone.
     """
     text = units.visible(text, keep="\n")
+    if not whole and sys.stdout.isatty() and output.form() != "wide":
+        room = shutil.get_terminal_size().columns
+        text = "\n".join(_broken(line, room) if len(line) > room else line for line in text.split("\n"))
     before, part, after = text.partition(only) if only else ("", text, "")
     typer.echo(before + output.paint(part, colour) + after, err=output.form() == "tsv")
+
+
+def _broken(line: str, room: int) -> str:
+    """Break a line between words; the rest is indented as it is, or below what follows its name."""
+    import textwrap
+
+    named = _NAME.match(line)
+    indent = named.end() if named and named.end() <= room // 2 else 0
+    return textwrap.fill(line, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def note(text: str) -> None:

@@ -26,14 +26,14 @@ Examples:
   xdpguard replay clients.pcapng --config new.toml --expect-pass  exit 1 if a packet is dropped
   xdpguard replay trace.pcap --config new.toml --diff         what attaching with new.toml would change
   tcpdump -i eth0 -c 1000 -w - | xdpguard replay -
-\b
+
 Reads pcap and pcapng, gzipped or not; Ethernet, Linux cooked, raw IP and loopback captures. Packets that the capturing
 host sent are left out and counted: known by pcapng flags, by the packet type of a cooked capture, or by a source
 address that is the interface's (as the capture names it, or as it is attached). --direction all treats them as if they
 came in. No counter, rule or map is changed, and nothing is sent. --config alone uses the rules, lists, filters, checks
 and guard of the file; with --diff, entries that are not from the configuration are added, since attaching would keep
 them.
-\b
+
 The SYN guard is in its current state for all packets: a replay, however fast, neither begins nor ends a flood, uses up
 no rate, and makes no source a scanner. The guard of a file is idle unless its mode is always. Limits of filters go by
 the times in the capture, as if nothing had come before.

@@ -11,7 +11,7 @@ import typer
 
 from xdpguard import __version__, units
 from xdpguard.cli import output
-from xdpguard.cli.catalogue import ABOUT, COMMANDS, OPTIONS, overview
+from xdpguard.cli.catalogue import ABOUT, COMMANDS, OPTIONS, WIDEST, overview
 from xdpguard.cli.commands import LazyGroup
 from xdpguard.cli.session import Options, find_instance
 
@@ -52,7 +52,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
     help=ABOUT,
 )
 

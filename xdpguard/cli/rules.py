@@ -45,10 +45,10 @@ Examples:
   xdpguard block 198.51.100.0/24 --shadow --for 1d
   xdpguard block 203.0.113.0/24 --confirm 60s   undone in a minute, unless xdpguard confirm follows
   xdpguard block 198.51.100.7 --for 600s --origin fail2ban     what a program decides; it may be repeated
-\b
+
 If a source is blocked already, the later end and the first reason stay. What the configuration file blocks stays
 blocked as long as it is in there.
-\b
+
 With --shadow nothing is dropped: the rule counts what it would drop, by class of sender (`rules` shows it), until
 `promote` enforces it. It counts only what no block or list already drops, so beside a block of the same source it
 counts nothing. A packet counts for one shadow entry, the one that would drop it if all were enforced.
@@ -58,7 +58,7 @@ _ALLOW_EXAMPLES = """
 Examples:
   xdpguard allow 192.0.2.10                      a monitor that must never be blocked
   xdpguard allow 198.51.100.0/28 --for 2h        inside a blocked 198.51.100.0/24
-\b
+
 Allow rules override every block, closed port and check.
 """
 _UNBLOCK_EXAMPLES = """

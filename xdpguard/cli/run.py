@@ -18,7 +18,7 @@ Examples:
   xdpguard run --config guard.toml           SIGHUP reloads the file
   xdpguard run --attach eth0 --attach eth1@web
   xdpguard run --print-unit > /etc/systemd/system/xdpguard.service
-\b
+
 Without it, the data plane still guards on its own; it adds a log, bans, window scaling under a flood, and
 metrics at http://127.0.0.1:9782/metrics.
 """

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xdpguard import units
-from xdpguard.cli import health, output, render
+from xdpguard.cli import health, render
 from xdpguard.cli.columns import Cell, Column, Row, number
 from xdpguard.net.netns import place_of
 
@@ -34,13 +31,11 @@ _STATES = {
 def show(found: Found) -> None:
     """Print the screen; what is wrong, and what to know, as notes."""
     text, colour = headline(found)
-    for line in _wrapped(text, 0):
-        render.say(line, colour)
+    render.say(text, colour)
     if found.interfaces:
         render.print_table(_columns(found), [_row(found, it) for it in found.interfaces])
     for name, text, colour in lines(found):
-        for number_of_line, line in enumerate(_wrapped(text, _NAMES)):
-            render.say(f"{'' if number_of_line else name:<{_NAMES}}{line}", colour)
+        render.say(f"{name:<{_NAMES}}{text}", colour)
     for text in notes(found):
         render.note(text)
 
@@ -174,11 +169,3 @@ def _fixed_mtu(its: Interface) -> str:
     place = place_of(its.name, its.netns)
     remedy = "detach, then attach again with --mtu-any, or once it is raised"
     return f"{place}: a larger MTU (for a veth, of its peer) may be refused while this program is attached; {remedy}"
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    """Break a text between words where the terminal would break it within one."""
-    if not sys.stdout.isatty() or output.form() == "wide":
-        return [text]
-    room = max(20, shutil.get_terminal_size().columns - indent)
-    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)

@@ -48,6 +48,7 @@ def laid_out(
     heads = [it.name for it in columns]
     widths = [max(map(fitting.width, cells)) for cells in zip(heads, *texts, strict=True)]
     chosen = fitting.fit(columns, widths, len(_GAP), sys.maxsize if room is None else room)
+    title = _shown(title)
     if title:
         yield paint(title if room is None else fitting.clipped(title, room, "end", _mark()), "bold")
     if chosen is None:

@@ -26,6 +26,9 @@ Targets = Annotated[
         show_default=False,
     ),
 ]
+_EVERY = ("all", "any", "everything", "everyone", "*")
+_WITH_ALL = ("unblock", "promote")
+_WITH_PORTS = ("block", "unblock")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)+[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?")
 
@@ -57,7 +60,7 @@ def _sources(word: str, command: str, names: bool) -> Iterator[Prefix]:
     try:
         parsed = parse_sources(word)
     except UsageError as error:
-        if something := _file_or_interface(word, command):
+        if something := _word(word, command) or _file_or_interface(word, command):
             raise something from error
         if not names or not _HOST.fullmatch(word):
             raise
@@ -67,6 +70,26 @@ def _sources(word: str, command: str, names: bool) -> Iterator[Prefix]:
         if cleared:
             render.note(f"{word} has host bits set; taken as {prefix}")
         yield prefix
+
+
+def _word(word: str, command: str) -> UsageError | None:
+    """Return what to say of a word of the language, or of a port; None if it is another."""
+    if word.casefold() in _EVERY:
+        remedy = f"all: xdpguard {command} --all" if command in _WITH_ALL else "every source is 0.0.0.0/0 and ::/0"
+        return UsageError(f"not an address or prefix: {word!r}", remedy)
+    if word == "for":
+        return UsageError("'for' is an option", "write it with two dashes: --for 10m")
+    if word in ("port", "tcp", "udp"):
+        remedy = "a port has an option of its own: --port 22, --port 53/udp"
+    else:
+        try:
+            parse_ports(word)
+        except UsageError:
+            return None
+        remedy = f"a port has an option of its own: --port {word}"
+    if command not in _WITH_PORTS:
+        remedy = f"{command} is for sources; to pass a port: xdpguard filter add NAME 'tcp dport PORT' --pass"
+    return UsageError(f"not an address or prefix: {word!r}", remedy)
 
 
 def _file_or_interface(word: str, command: str) -> UsageError | None:

@@ -37,7 +37,7 @@ Examples:
   xdpguard top --interface eth1      begin with one interface, not all together
   xdpguard top --once                one frame as text, for a log or an e-mail
   COLUMNS=120 LINES=40 xdpguard top --screenshot top.svg --updates 60
-\b
+
 The keys that block and allow ask for confirmation first.
 """
 

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from xdpguard import files
+from xdpguard.errors import UsageError
+
 # Each moves a folder; what the service writes to must be writable under ProtectSystem=strict.
 _WRITTEN = ("XDPGUARD_STATE_DIR", "XDPGUARD_CACHE_DIR", "XDPGUARD_BPFFS")
 _FOLDERS = (*_WRITTEN, "XDPGUARD_CONFIG_DIR")
@@ -29,7 +32,7 @@ def bridge_text(instance: str, name: str, arguments: Sequence[str]) -> str:
 
 def _completed(file: str, instance: str, command: str, arguments: Sequence[str]) -> str:
     unit = (Path(__file__).parent.parent / "systemd" / file).read_text(encoding="utf-8")
-    program = shutil.which("xdpguard") or f"{sys.executable} -m xdpguard.cli"
+    program = shutil.which("xdpguard") or f"{sys.executable} -P -m xdpguard.cli"
     more = "".join(f" {_quoted(word)}" for word in arguments)
     unit = unit.replace("@PROGRAM@", program).replace(f"@INSTANCE@ {command}", f"@INSTANCE@ {command}{more}")
     moved = {name: str(Path(value).absolute()) for name in _FOLDERS if (value := os.environ.get(name))}
@@ -46,4 +49,6 @@ def _quoted(word: str) -> str:
 
 
 def _escaped(word: str) -> str:
+    if not word.isprintable():
+        raise UsageError(f"{files.shown(word)} cannot stand in a unit", "name a file without control characters")
     return word.replace("%", "%%")

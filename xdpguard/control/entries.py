@@ -149,8 +149,9 @@ class Entries:
         expired = self._store.expired(now, self.mode)
         if expired:
             with self.changes.begin():
+                earlier = clock.of_earlier(self._store, expired)
                 self.remove_rules(expired)
-                self._store.note_ended(expired)
+                self._store.note_ended(expired, earlier)
                 clock.forget(self._store, now)
         self._store.remove_ended_parts(now)
 

@@ -77,10 +77,26 @@ def _value(key: str, text: str) -> Any:
     try:
         converted = msgspec.convert({key: value}, Guard, strict=False)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{key}: {str(error).split(' - at')[0].lower()}", "see xdpguard guard show") from error
+        raise UsageError(f"{key}: {text!r} is not allowed", f"give {_allowed(key)}") from error
     for name, fault in guard_faults(converted):
         raise UsageError(f"{name}: {fault}", fault.remedy)
     return msgspec.to_builtins(getattr(converted, key))
+
+
+def _allowed(key: str) -> str:
+    """Return in words what a key takes."""
+    import msgspec
+
+    from xdpguard.policy.model import Guard
+
+    (its,) = [it.type for it in msgspec.structs.fields(Guard) if it.encode_name == key]
+    found = msgspec.inspect.type_info(its)
+    if isinstance(found, msgspec.inspect.LiteralType):
+        return f"one of {', '.join(map(str, found.values))}"
+    if isinstance(found, msgspec.inspect.IntType):
+        upper = f" to {found.le}" if found.le is not None else " or more"
+        return f"a whole number, {found.ge}{upper}" if found.ge is not None else "a whole number"
+    return "true or false" if isinstance(found, msgspec.inspect.BoolType) else "what xdpguard guard show shows"
 
 
 class GuardPolicy:

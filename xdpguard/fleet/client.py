@@ -7,16 +7,20 @@ import asyncio
 import contextlib
 import datetime
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.errors import MissingError
 from xdpguard.fleet.closing import close
 from xdpguard.fleet.credentials import login_options, tls_options
-from xdpguard.fleet.keys import BUCKET, HOSTS, LARGEST_PART, LISTS, LIVE, SNAPSHOT
-from xdpguard.fleet.reading import BATCH, PENDING, Place, change, pulled
+from xdpguard.fleet.failures import Unreachable
+from xdpguard.fleet.keys import BUCKET, LIVE
+from xdpguard.fleet.reading import BATCH, PENDING, Place, change, live, pulled
 from xdpguard.fleet.state import Message
+from xdpguard.fleet.streams import STREAMS
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -28,20 +32,20 @@ if TYPE_CHECKING:
 _WAIT = 5.0  # seconds for a connection
 _ANSWER = 15.0  # seconds for an answer of the server, of which a thousand hosts may ask something at once
 _AT_ONCE = 256  # keys that are published without waiting for each
+_SOON = 2.0  # seconds for an answer that tells the server's time
 _PING = 10  # seconds; a server that misses two is gone
 
 
-class Unreachable(XdpguardError):
-    """The fleet's server does not answer, or refuses this host."""
-
-
 class Connection:
-    """An open connection; see `connected`. ``js``: the library's; ``missing``: what it raises for what is not there."""
+    """See `connected`. ``js``: the library's; ``missing``, ``refused``: what it raises for what is not there, or not
+    wanted by the server. ``clock``: by how many seconds this host's is ahead of the server's, as measured last.
+    """
 
     def __init__(self, client: Client, refusals: list[str]) -> None:
-        from nats.js.errors import NotFoundError
+        from nats.js.errors import APIError, NotFoundError
 
-        self.missing: type[Exception] = NotFoundError
+        self.missing, self.refused = NotFoundError, APIError
+        self.clock: float | None = None
         self._client = client
         self._refusals = refusals
         self.js: JetStreamContext = client.jetstream(timeout=_ANSWER)
@@ -51,15 +55,23 @@ class Connection:
         """The name or address of the server it is connected to."""
         return (self._client.connected_url.hostname or "") if self._client.connected_url else ""
 
-    async def publish(self, bucket: str, key: str, data: bytes | None) -> int:
-        """Put a key, or delete it; return the number that the server gave the change."""
-        headers = {"KV-Operation": "DEL"} if data is None else None
+    async def publish(self, bucket: str, key: str, data: bytes | None, before: int = 0) -> int:
+        """Put a key, or delete it; return the number of the change. Raise Unreachable if it is refused.
+
+        ``before``: the number that its last change must have.
+        """
+        headers = {"KV-Operation": "DEL"} if data is None else {}
+        headers |= {"Nats-Expected-Last-Subject-Sequence": str(before)} if before else {}
         subject = f"$KV.{bucket}.{key}"
-        done = await self.permitted(self.js.publish(subject, data or b"", _ANSWER, headers=headers), subject, key)
+        try:
+            done = await self.permitted(self.js.publish(subject, data or b"", _ANSWER, headers=headers), subject, key)
+        except self.refused as error:
+            said = f"the fleet's server does not store {key}: {error.description or error.code}"
+            raise Unreachable(said, "see what room its JetStream has, and take entries back") from error
         return int(done.seq)
 
     async def permitted(self, work: Coroutine[Any, Any, Any], subject: str, what: str) -> Any:
-        """Publish. Raise Unreachable as soon as the server refuses a subject that contains this."""
+        """Publish or ask. Raise Unreachable as soon as the server refuses a subject that contains this."""
         before, sent = len(self._refusals), asyncio.ensure_future(work)
         while not sent.done():
             await asyncio.wait([sent], timeout=0.05)
@@ -74,38 +86,31 @@ class Connection:
 
     async def publish_all(self, bucket: str, rows: Mapping[str, bytes | None]) -> None:
         """Put or delete many keys."""
-        waiting = list(rows.items())
-        for start in range(0, len(waiting), _AT_ONCE):
-            await asyncio.gather(*(self.publish(bucket, *it) for it in waiting[start : start + _AT_ONCE]))
+        for start in range(0, len(rows), _AT_ONCE):
+            await asyncio.gather(*(self.publish(bucket, *it) for it in islice(rows.items(), start, start + _AT_ONCE)))
 
     async def listen(self, heard: Callable[[Message], None]) -> None:
         """Call for each change of the bucket from now on."""
 
         async def took(message: Msg) -> None:
-            headers = message.headers or {}
-            deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
-            number = headers.get("Nats-Sequence", "")
-            # A consumer could deliver there what its maker stored; only what it delivers can be answered.
-            if number.isdigit() and not message.reply:
-                data = None if deleted else message.data
-                heard(Message(int(number), message.subject.removeprefix(f"{LIVE}."), data))
+            if found := live(message):
+                heard(found)
 
         await self._client.subscribe(f"{LIVE}.>", cb=took, pending_msgs_limit=-1, pending_bytes_limit=PENDING)
         await self._client.flush(round(_ANSWER))
 
     async def place(self, bucket: str = BUCKET) -> Place:
         """Return where the bucket is."""
-        info = await self.js.stream_info(f"KV_{bucket}")
-        made = info.created.astimezone(datetime.UTC).isoformat() if info.created else ""
-        return Place(made, info.state.last_seq)
+        its = await self.js.stream_info(f"KV_{bucket}")
+        made = its.created.astimezone(datetime.UTC).isoformat() if its.created else ""
+        return Place(made, its.state.last_seq, bool(its.config.deny_delete))
 
     async def read(self, bucket: str = BUCKET, keys: str = ">", after: int = 0) -> list[Message]:
         """Return the last change of each key, deletions as well; ``after``: only those with a greater number.
 
         Raise TimeoutError if messages go all the time while it reads: it must have as many as the server says.
         """
-        found = await self.stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)
-        return [change(it, bucket) for it in found]
+        return [change(it, bucket) for it in await self.stored(f"KV_{bucket}", f"$KV.{bucket}.{keys}", after)]
 
     async def stored(
         self, stream: str, subject: str, after: int = 0, most: int = sys.maxsize, batch: int = BATCH
@@ -122,7 +127,10 @@ class Connection:
             mem_storage=True,
         )
         for _ in range(3):
+            began = time.time()
             info = await self.js.add_consumer(stream, config)
+            if time.time() - began < _SOON:
+                self.clock = (began + time.time()) / 2 - info.created.timestamp()
             asked = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}"
             count = min(info.num_pending or 0, most)
             try:
@@ -134,45 +142,38 @@ class Connection:
         raise TimeoutError
 
     async def value(self, bucket: str, key: str, newest: bool = True) -> bytes | None:
-        """Return a key's value, None if there is none or no such bucket.
+        """Return a key's value; None if there is none, no such bucket, or no permission to read it.
 
         ``newest``: as the leader of a cluster has it; else as any server has it, which is faster.
         """
-        from nats.js.errors import NotFoundError
-
-        try:
-            return (await self.js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)).data
-        except NotFoundError:
-            return None
+        asked = self.js.get_msg(f"KV_{bucket}", subject=f"$KV.{bucket}.{key}", direct=not newest)
+        with contextlib.suppress(self.missing, Unreachable):
+            return bytes((await self.permitted(asked, f".GET.KV_{bucket}", key)).data or b"")
+        return None
 
     async def forget(self, sequence: int) -> None:
         """Remove one message of the entries' bucket. A purge makes nats-server 2.9 skip messages for who is reading."""
-        from nats.js.errors import APIError
-
-        with contextlib.suppress(APIError):
+        with contextlib.suppress(self.refused):
             await self.js.delete_msg(f"KV_{BUCKET}", sequence)
 
     async def make(self, replicas: int = 1) -> None:
         """Make the buckets that are missing, on so many servers of a cluster; each change of entries is republished."""
         from nats.js.api import DiscardPolicy, RePublish
-        from nats.js.errors import NotFoundError
 
-        buckets = ((BUCKET, 8192), (HOSTS, 65_536), (SNAPSHOT, LARGEST_PART))
-        streams = [(f"KV_{it}", [f"$KV.{it}.>"], 1, largest) for it, largest in buckets]
-        for name, keys, each, largest in (*streams, (f"OBJ_{LISTS}", [f"$O.{LISTS}.C.>", f"$O.{LISTS}.M.>"], -1, -1)):
+        for its in STREAMS:
             try:
-                await self.js.stream_info(name)
-            except NotFoundError:
+                await self.js.stream_info(its.name)
+            except self.missing:
                 await self.js.add_stream(
-                    name=name,
-                    subjects=keys,
-                    max_msgs_per_subject=each,
-                    max_msg_size=largest,
+                    name=its.name,
+                    subjects=list(its.subjects),
+                    max_msgs_per_subject=its.each,
+                    max_msg_size=its.largest,
                     discard=DiscardPolicy.NEW,
                     num_replicas=replicas,
                     allow_rollup_hdrs=True,
-                    allow_direct=name in (f"KV_{SNAPSHOT}", f"OBJ_{LISTS}"),
-                    republish=RePublish(src=keys[0], dest=f"{LIVE}.>") if name == f"KV_{BUCKET}" else None,
+                    allow_direct=its.direct,
+                    republish=RePublish(src=its.subjects[0], dest=f"{LIVE}.>") if its.live else None,
                 )
 
 

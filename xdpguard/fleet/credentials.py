@@ -12,6 +12,7 @@ import msgspec
 
 from xdpguard import files
 from xdpguard.errors import UsageError
+from xdpguard.owned import read_secret
 from xdpguard.policy.fleet import FleetTls
 
 _LARGEST = 64 << 10  # bytes
@@ -27,10 +28,13 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def login_options(path: str) -> dict[str, Any]:
-    """Return what nats-py must be given to log in with a credentials file. Raise UsageError if it is none."""
+    """Return what nats-py must be given to log in with a credentials file.
+
+    Raise UsageError if it is none, MissingError if others can read or change it.
+    """
     if not path:
         return {}
-    text = files.read_bounded(Path(path), _LARGEST, _REMEDY).decode("utf-8", "replace")
+    text = read_secret(Path(path), _LARGEST, _REMEDY).decode("utf-8", "replace")
     if _JWT in text:
         return {"user_credentials": path}
     try:
@@ -41,9 +45,13 @@ def login_options(path: str) -> dict[str, Any]:
 
 
 def tls_options(servers: tuple[str, ...], its: FleetTls) -> dict[str, Any]:
-    """Return what nats-py must be given for TLS. Raise UsageError if a file cannot be used."""
+    """Return what nats-py must be given for TLS. Raise UsageError if a file cannot be used, MissingError if others can
+    read or change the key.
+    """
     if not its.ca and not its.cert and not any(url.startswith("tls:") for url in servers):
         return {}
+    if its.cert:
+        read_secret(Path(its.key), _LARGEST)
     try:
         context = ssl.create_default_context(cafile=its.ca or None)
         if its.cert:

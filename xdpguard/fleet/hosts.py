@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -14,6 +15,10 @@ from xdpguard.store.database import Store
 
 _OTHER, _FASTEST = "other", 1e10  # reasons of other versions; packets a second that no host exceeds
 SILENT = 150.0  # seconds without a word after which a host counts as silent; each publishes once a minute
+_LARGEST = 8192  # bytes of a state
+_FOLLOWING = 3e11  # Unix time, seconds: beyond any calendar
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+_Seconds = Annotated[int, msgspec.Meta(ge=-(10**10), le=10**10)]
 
 
 class HostState(msgspec.Struct, frozen=True):
@@ -23,24 +28,26 @@ class HostState(msgspec.Struct, frozen=True):
     there; ``refused``: those it may not put in force; ``broken``: keys with a value that is none; ``keeping``:
     it keeps what it had, because the server lost its data; ``floods``: interfaces with a flood now; ``bans``: of its
     guard; ``lists``: of the fleet, in force there, each with the first 8 digits of its digest; ``drops``: packets a
-    second by reason; ``sources``: that it knows to be blocked by anybody; ``at``: Unix time.
+    second by reason; ``sources``: that it knows to be blocked by anybody; ``clock``: by how many seconds its clock is
+    ahead of the server's; ``at``: Unix time, by the server's clock where it came from there.
     """
 
     v: int = 1
     version: str = ""
     mode: str = "enforce"
     digest: str = ""
-    entries: int = 0
-    wanted: int = 0
-    held: int = 0
-    refused: int = 0
-    broken: int = 0
+    entries: _Count = 0
+    wanted: _Count = 0
+    held: _Count = 0
+    refused: _Count = 0
+    broken: _Count = 0
     keeping: bool = False
     floods: tuple[str, ...] = ()
-    bans: int = 0
+    bans: _Count = 0
     lists: dict[str, str] = {}
     drops: dict[str, float] = {}
-    sources: int = 0
+    sources: _Count = 0
+    clock: _Seconds = 0
     at: float = 0.0
 
 
@@ -92,13 +99,18 @@ class Standing(msgspec.Struct, frozen=True):
     lists: dict[str, str] = {}
 
 
-def decode(data: bytes) -> HostState | None:
-    """Parse what a host published about itself; None if this is no such state of a known version."""
+def decode(data: bytes, stored: float) -> HostState | None:
+    """Parse what a host published about itself; None if this is no such state of a known version.
+
+    ``stored``: when the server stored it, by its clock, which counts: a host's own may be wrong.
+    """
+    if len(data) > _LARGEST:
+        return None
     try:
         found = msgspec.json.decode(data, type=HostState)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return found if found.v == 1 else None
+    return msgspec.structs.replace(found, at=stored) if found.v == 1 and 0 <= found.at < _FOLLOWING else None
 
 
 def record(store: Store, its: Standing) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What one host of a fleet does for all: keep a snapshot of the bucket, and remove old marks of deletions.
+"""What one host of a fleet does for all: keep a snapshot of the bucket, and clear away what is old.
+
+That is entries that have ended, where their publisher no longer does so, and the marks of deletions.
 
 It needs an operator's credentials. If there are several such hosts, each finds the work of the other done.
 """
@@ -7,13 +9,18 @@ It needs an operator's credentials. If there are several such hosts, each finds 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from xdpguard.fleet import snapshot
-from xdpguard.fleet.state import Message
+from xdpguard.fleet.failures import Unreachable
+from xdpguard.fleet.keys import BUCKET
+from xdpguard.fleet.state import LONG_AGO, Message
 from xdpguard.policy.fleet import Fleet
 
 if TYPE_CHECKING:
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 _LOOK = 20.0  # seconds between two looks
 _MANY = 100  # changes since the last snapshot from which there is a new one: so many may each host have to read
 _SELDOM = 600.0  # seconds after which there is one for any change
+_AT_ONCE = 1000  # entries that are cleared away with one snapshot
 _OLD = 3600.0  # seconds after which the mark of a deletion is removed
 
 
@@ -66,7 +74,8 @@ class Keeper:
         gone = head.purged if head is not None and known else 0
         await self._follow(connection, place.stream, gone)
         late = time.time() - self._old
-        old = [it for it in self._rows.values() if it.data is None and it.at < late and it.sequence <= place.last]
+        marks = [it for it in self._rows.values() if it.data is None and it.sequence <= place.last]
+        old = [it for it in marks if it.at < late and not place.lasting]  # a bucket made by others may keep all
         # Said before it is done: who was away must know that deletions may be missing.
         gone = max([gone, *(it.sequence for it in old)])
         await snapshot.publish(connection, place, self._rows.values(), gone)
@@ -74,9 +83,26 @@ class Keeper:
         for it in old:
             await connection.forget(it.sequence)
             del self._rows[it.key]
+        ended = [it for it in self._rows.values() if it.data is not None and _ended(it.data)]
+        for it in ended[:_AT_ONCE]:
+            with contextlib.suppress(Unreachable):  # it was published again
+                await connection.publish(BUCKET, it.key, None, it.sequence)
 
     async def _follow(self, connection: Connection, stream: str, gone: int) -> None:
         if stream != self._stream or not gone <= self._last:
             self._rows, self._stream, self._last = {}, stream, 0
         for it in await connection.read(after=self._last):
             self._rows[it.key] = it
+
+
+class _End(msgspec.Struct):
+    end: float | None = None
+
+
+def _ended(data: bytes) -> bool:
+    """Whether a value says that its entry ended long ago; what is no value ends never."""
+    try:
+        end = msgspec.json.decode(data, type=_End).end
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return end is not None and end < time.time() - LONG_AGO

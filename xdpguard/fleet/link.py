@@ -20,7 +20,9 @@ from collections.abc import Collection
 from xdpguard.errors import XdpguardError
 from xdpguard.fleet import objects, snapshot
 from xdpguard.fleet.batch import Batch, Sending
-from xdpguard.fleet.client import Connection, Unreachable, connected
+from xdpguard.fleet.client import Connection, connected
+from xdpguard.fleet.clock import Clock
+from xdpguard.fleet.failures import Unreachable
 from xdpguard.fleet.keeper import keeping
 from xdpguard.fleet.keys import BUCKET, HOSTS
 from xdpguard.fleet.message import FleetList
@@ -42,6 +44,7 @@ class Link:
         self.gaps = 0  # numbers that were missing
         self.refused = 0  # snapshots that could not be used
         self.heard = 0.0  # when the last message came, Unix time
+        self.clock = Clock()
         self.addresses: frozenset[Prefix] = frozenset()  # of the server it is connected to
         self._batches: deque[Batch] = deque()
         self._ours, self._theirs = socket.socketpair()
@@ -54,7 +57,7 @@ class Link:
         self._wake = asyncio.Event()
         self._stopping = False
         self._lost = self._missing = False
-        self._sending: deque[Sending] = deque()
+        self._sending: dict[tuple[str, str], Sending] = {}  # by bucket and key: what is published anew replaces it
         self._fetching = objects.Fetching(lambda found: self._hand(Batch(lists=[found])))
         self._thread = threading.Thread(target=self._main, name="fleet", daemon=True)
         self._thread.start()
@@ -75,7 +78,7 @@ class Link:
 
     def publish(self, sendings: Collection[Sending]) -> None:
         """Publish; a batch tells what was. Without a connection nothing is, and nothing is remembered."""
-        self._sending.extend(sendings)
+        self._sending.update({(it.bucket, it.key): it for it in sendings})
         self._poke()
 
     def fetch(self, its: FleetList, most: int) -> None:
@@ -141,6 +144,7 @@ class Link:
     async def _serve(self, connection: Connection) -> None:
         found = await self._loop.getaddrinfo(connection.server, None)
         self.addresses = frozenset(parse_prefix(str(it[4][0]).partition("%")[0])[0] for it in found)
+        self._sending.clear()  # from before the connection: the outbox still has it, if it holds
         self._waiting = []
         await connection.listen(self._heard)
         await self._catch_up(connection)
@@ -171,6 +175,9 @@ class Link:
         """Notice a last message that never came, and a stream that was made anew."""
         if self.settings.totals:
             self._hand(Batch(hosts=await connection.read(HOSTS)))
+        elif self.clock.due:
+            await connection.read(HOSTS, self.settings.name)
+        self._compare(connection)
         seen = self._last
         place = await connection.place()
         if place.stream != self._stream or place.last > max(seen, self._last):
@@ -187,14 +194,20 @@ class Link:
         messages: list[Message] = []
         if not whole:
             messages = await connection.read(after=self._last) if place.last > self._last else []
-            whole = await snapshot.purged(connection) > self._last
+            whole = await snapshot.purged(connection, place) > self._last
         if whole:
             messages = await snapshot.read_all(connection, place, self._refuse)
         self._stream, self._last, self._missing = place.stream, place.last, False
         waiting, self._waiting = self._waiting or [], None
         self._hand(Batch(messages, place.stream if whole else ""))
+        self._compare(connection)
         for message in waiting:
             self._heard(message)
+
+    def _compare(self, connection: Connection) -> None:
+        measured, connection.clock = connection.clock, None
+        if said := self.clock.take(measured):
+            self._warn(said)
 
     def _refuse(self, why: str) -> None:
         self.refused += 1
@@ -220,7 +233,7 @@ class Link:
 
     async def _send(self, connection: Connection) -> None:
         while self._sending and not self._lost:
-            it = self._sending.popleft()
+            _, it = self._sending.popitem()  # one step, so that the daemon's thread may add meanwhile
             try:
                 await connection.publish(it.bucket, it.key, it.data)
             except Unreachable as error:

@@ -72,6 +72,10 @@ class Record(NamedTuple):
     entry: Entry | FleetList
     origin: str
 
+    def ended(self, now: float) -> bool:
+        """Whether it has ended. ``now``: Unix time."""
+        return self.entry.expires is not None and self.entry.expires <= now
+
 
 _DECODER = msgspec.json.Decoder(Value)
 _ENCODER = msgspec.json.Encoder()

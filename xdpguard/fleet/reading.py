@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
+from xdpguard.fleet.keys import LIVE
 from xdpguard.fleet.state import Message
 
 PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
@@ -15,10 +16,13 @@ _NO_MORE = ("404", "408")  # what the server answers where it has none, or fewer
 
 
 class Place(NamedTuple):
-    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number."""
+    """Where a bucket's stream is: ``stream`` differs for each stream that was ever made; ``last``: its last number;
+    ``lasting``: the server removes no message that it was not told to replace.
+    """
 
     stream: str
     last: int
+    lasting: bool = False
 
 
 async def pulled(client: Any, asked: str, count: int, batch: int) -> list[Any]:
@@ -60,3 +64,14 @@ def change(message: Any, bucket: str) -> Message:
     first = 5 if len(parts) == 9 else 7
     key = message.subject.removeprefix(f"$KV.{bucket}.")
     return Message(int(parts[first]), key, None if deleted else message.data, int(parts[first + 2]) / 1e9)
+
+
+def live(message: Any) -> Message | None:
+    """Convert a change that the server published again; None if it is none."""
+    headers = message.headers or {}
+    number = headers.get("Nats-Sequence", "")
+    # A consumer could deliver there what its maker stored; only what it delivers can be answered.
+    if not number.isdigit() or message.reply:
+        return None
+    deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
+    return Message(int(number), message.subject.removeprefix(f"{LIVE}."), None if deleted else message.data)

@@ -24,6 +24,7 @@ from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.fleet import certificates
 from xdpguard.fleet.credentials import Login
 from xdpguard.fleet.keys import BUCKET, HOSTS, LISTS, LIVE, OPERATOR, SNAPSHOT
+from xdpguard.owned import check_own
 from xdpguard.policy.fleet import check_name
 
 USERS, CREDENTIALS = "users.conf", "hosts"
@@ -89,6 +90,7 @@ def begin(directory: Path, plan: Plan) -> None:
         raise UsageError("servers of a cluster need an address each", "give --listen the address of each server")
     with _written(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_own(directory)
         if plan.tls:
             with _private():
                 certificates.make(directory, [*(it.address for it in plan.listen if not it.anywhere), *plan.addresses])
@@ -110,6 +112,7 @@ def add(directory: Path, hosts: Collection[str]) -> list[Path]:
     folder, made = directory / CREDENTIALS, []
     with _written(directory):
         folder.mkdir(mode=0o700, exist_ok=True)
+        check_own(folder)
         for path in (directory / f"{OPERATOR}.toml", *(folder / f"{host}.toml" for host in dict.fromkeys(hosts))):
             if not path.exists():
                 _write(path, f'user = "{path.stem}"\npassword = "{secrets.token_urlsafe(_SECRET)}"\n')

@@ -119,10 +119,10 @@ async def read_all(connection: Connection, place: Place, refused: Callable[[str]
         refused(f"the snapshot of its entries is refused, and all are read one by one: {error}")
         return await connection.read()
     newer = await connection.read(after=its.last) if place.last > its.last else []
-    return await connection.read() if await purged(connection) > its.last else found + newer
+    return await connection.read() if await purged(connection, place) > its.last else found + newer
 
 
-async def purged(connection: Connection) -> int:
-    """Return up to which number deletions may be missing in the bucket."""
+async def purged(connection: Connection, place: Place) -> int:
+    """Return up to which number deletions may be missing in the bucket at a place."""
     its = await head(connection)
-    return 0 if its is None else its.purged
+    return its.purged if its is not None and its.stream == place.stream else 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from xdpguard.policy.rule import GUARD
 
 Target = tuple[str, str]  # the kind and the target as keys have them
 _BITS = 1 << 256
+LONG_AGO = 7200.0  # seconds; more than clocks may differ
 
 
 class Message(NamedTuple):
@@ -84,12 +86,14 @@ class State:
     def wanted(self, target: Target, ban_after: int = 0, here: bool = True) -> Entry | FleetList | None:
         """Return what is wanted of a target; None if nothing is. ``here``: with what is still to be published.
 
-        ``ban_after``: bans of guards count once so many hosts have made them; 0: each does.
+        ``ban_after``: bans of guards count once so many hosts have made them; 0: each does. Those that ended long ago,
+        of hosts that no longer take theirs back, do not.
         """
         its = dict(self._by_target.get(target, {}))
         if here and (mine := self.pending.get(target)):
             its[mine.key.host] = mine
-        if ban_after and sum(it.origin == GUARD for it in its.values()) < ban_after:
+        late = time.time() - LONG_AGO
+        if ban_after and sum(it.origin == GUARD and not it.ended(late) for it in its.values()) < ban_after:
             its = {host: it for host, it in its.items() if it.origin != GUARD}
         return _joined([its[host] for host in sorted(its)])
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xdpguard.metrics.catalogue import FAMILIES
+from xdpguard.units import visible
 
 
 class Sample(NamedTuple):
@@ -26,5 +27,6 @@ class Gathering(list[Sample]):
     def put(self, name: str, value: float, *labels: str, buckets: tuple[tuple[float, int], ...] = ()) -> None:
         """Add a series."""
         assert len(labels) == len(FAMILIES[name].labels), name
-        # Interface names may be invalid UTF-8; label values must not be.
-        self.append(Sample(name, tuple(it.encode("utf-8", "replace").decode() for it in labels), value, buckets))
+        # Interface names may be invalid UTF-8, or steer a terminal; label values must not.
+        its = tuple(visible(it.encode("utf-8", "replace").decode()) for it in labels)
+        self.append(Sample(name, its, value, buckets))

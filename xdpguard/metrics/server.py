@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """The HTTP server for the metrics: a thread of its own, and one per connection.
 
-No client can tie it up: each connection has a time limit, and when there are many, the oldest make room for new ones.
+No client can tie it up: each connection has a time limit and a largest request, and when there are many, the oldest
+of the peer with most makes room for a new one. New ones are paced, lest they take the processor from the service.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import ipaddress
 import re
 import socket
@@ -14,12 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, BinaryIO
 
+from xdpguard.net import crowding
 from xdpguard.policy.metrics import Address
 
 _PATIENCE = 10.0  # seconds a connection may take; the same as Prometheus' own timeout
 _MOST = 16  # connections at once
+_ENDING = 48  # and those that were ended, whose answers were being made
+_LARGEST = 16_384  # bytes of a request's line and headers
+_PACE, _BURST = 1 / 500, 50  # seconds between two connections, after so many at once
 _LOOK = 0.5  # seconds between two checks of their age
 
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
@@ -40,7 +46,9 @@ class Server(ThreadingHTTPServer):
         self.hosts = frozenset(name.lower() for name in hosts)
         self.address_family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         self.ask = ask
-        self._open: dict[Any, float] = {}
+        self._open: dict[Any, tuple[str, float]] = {}  # of each connection its peer, and when it began
+        self._ended: set[Any] = set()  # those of them that are being ended
+        self._paced = 0.0  # when the next connection is due, monotonic
         self._guard = threading.Lock()
         super().__init__((address.host, address.port), _Handler)
         self.address = Address(address.host, self.server_address[1])
@@ -68,22 +76,31 @@ class Server(ThreadingHTTPServer):
         self._cut(float("inf"))
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Return whether there is room: the oldest connection is ended for it; refuse only if that takes too long."""
-        del client_address
+        """Return whether there is room: another connection is ended for it; refuse only if that takes too long."""
         with self._guard:
-            if len(self._open) >= 2 * _MOST:
+            if len(self._open) >= _ENDING + _MOST:
                 return False
-            if len(self._open) >= _MOST:
-                first = min(self._open, key=lambda it: self._open[it])
+            live = {it: its for it, its in self._open.items() if it not in self._ended}
+            if len(live) >= _MOST:
+                first = crowding.surplus(live)
                 _end(first)
-                self._open[first] = float("inf")  # already being ended
-            self._open[request] = time.monotonic()
+                self._ended.add(first)
+            self._open[request] = (crowding.peer(str(client_address[0])), time.monotonic())
             return True
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection when it is due."""
+        now = time.monotonic()
+        self._paced = max(self._paced, now - _BURST * _PACE) + _PACE
+        if self._paced > now:
+            time.sleep(self._paced - now)
+        return super().get_request()
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection, whatever its outcome."""
         with self._guard:
             self._open.pop(request, None)
+            self._ended.discard(request)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
@@ -96,7 +113,7 @@ class Server(ThreadingHTTPServer):
     def _cut(self, before: float) -> None:
         """Shut down connections older than that: a thread blocked in a read or write wakes up and closes its own."""
         with self._guard:
-            for request, begun in self._open.items():
+            for request, (_, begun) in self._open.items():
                 if begun < before:
                     _end(request)
 
@@ -123,10 +140,35 @@ def _end(request: socket.socket) -> None:
         request.shutdown(socket.SHUT_RDWR)
 
 
+class _Head:
+    """What reads a request's line and headers, and no more than is allowed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = _LARGEST
+
+    def readline(self, most: int) -> bytes:
+        """Read a line as a file does. HTTPException when too much has come, which is answered with 431."""
+        if not self._left:
+            raise http.client.HTTPException("the headers are too large")
+        line = self._file.readline(min(most, self._left))
+        self._left -= len(line)
+        return line
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     server_version = "xdpguard"
     sys_version = ""
+
+    def setup(self) -> None:
+        """Begin a connection."""
+        super().setup()
+        self.rfile = _Head(self.rfile)  # type: ignore[assignment,arg-type]
 
     def do_GET(self) -> None:
         self._answer(True)

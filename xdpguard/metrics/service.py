@@ -19,6 +19,7 @@ from xdpguard.metrics.status import LastAudit, Status
 from xdpguard.policy.duration import parse_interval
 from xdpguard.policy.metrics import Address, parse_listen, shown
 from xdpguard.policy.model import Metrics
+from xdpguard.units import visible
 
 if TYPE_CHECKING:
     from xdpguard.metrics.otlp import Pusher
@@ -184,7 +185,7 @@ class Service:
             return self._page(path, accept, encodings)
         except Exception as error:  # the service continues, whatever it is
             _log.error(f"metrics: {path} could not be answered: {error}")
-            return 500, _PLAIN, f"{error}\n".encode("utf-8", "replace")
+            return 500, _PLAIN, f"{visible(str(error))}\n".encode()
 
     def _page(self, path: str, accept: str, encodings: str) -> Answer:
         if path == "/metrics":
@@ -202,4 +203,4 @@ class Service:
 
 
 def _health(fault: str) -> Answer:
-    return (503, _PLAIN, f"{fault}\n".encode()) if fault else (200, _PLAIN, b"ok\n")
+    return (503, _PLAIN, f"{visible(fault)}\n".encode()) if fault else (200, _PLAIN, b"ok\n")

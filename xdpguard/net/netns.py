@@ -236,7 +236,8 @@ def _enter(path: Path) -> None:
             os.close(target)
     except OSError as error:
         if isinstance(error, PermissionError) and _is_namespace(path):
-            raise MissingError(f"no permission to enter network namespace {shown}", "run it with sudo") from error
+            needs = "CAP_SYS_PTRACE" if error.filename else "CAP_SYS_ADMIN"  # to open it, or to enter it
+            raise MissingError(f"entering network namespace {shown} needs {needs}", "run it with sudo") from error
         raise NoSuchNamespace(
             f"cannot enter network namespace {shown!r}: {error.strerror}", "see ip netns, or lsns --type net"
         ) from error

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from xdpguard import units
 from xdpguard.errors import UsageError
 from xdpguard.policy.filter import Filter, NewFilter
 from xdpguard.policy.filters import FilterEntry, new_filter
@@ -109,8 +110,8 @@ def moment_of(table: Mapping[str, Any], key: str) -> float | None:
 
 def quoted(text: str) -> str:
     """Return a text as a string of TOML."""
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007f")
+    whole = json.dumps(text.encode("utf-8", "replace").decode("utf-8"), ensure_ascii=False)
+    return "".join(f"\\u{ord(it):04x}" if units.is_control(it) else it for it in whole)
 
 
 def written_moment(seconds: float) -> str:

@@ -30,8 +30,10 @@ from xdpguard.service.log import in_words
 from xdpguard.service.needs import Needs
 from xdpguard.store import fleet as stored
 from xdpguard.store import origins
+from xdpguard.store.database import Store
 
 if TYPE_CHECKING:
+    from xdpguard.fleet.batch import Sending
     from xdpguard.fleet.link import Link
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Fleet:
         self._needs = needs
         self._status = status
         self._settings: Settings | None = None
+        self._configured = Settings()
         self._link: Link | None = None
         self._force: Force | None = None
         self._lists: FleetLists | None = None
@@ -79,7 +82,7 @@ class Fleet:
         self, session: Controller, policy: Policy, interfaces: Iterable[Interface], places: Collection[str]
     ) -> None:
         """Follow the settings, and say how this host stands. The lock is held."""
-        self._places = {"", *places}
+        self._places, self._configured = {"", *places}, policy.fleet
         wanted = settings(session.store, policy.fleet)
         if wanted != self._settings:
             self._follow(wanted)
@@ -128,10 +131,9 @@ class Fleet:
             return
         try:
             with self._session() as session:
-                if sent:
-                    with session.store.transaction():
-                        for it in sent:
-                            stored.published(session.store, it.key, (it.data or b"").decode())
+                _record(session.store, sent)
+                if settings(session.store, self._configured) != self._settings:
+                    return  # it has left, or joined another: what came is not to be put in force, see `look`
                 self._force.apply(session, self._places, self._needs.found, self._link.addresses)
                 self._follow_lists(session)
             self._fault = ""
@@ -181,10 +183,11 @@ class Fleet:
             floods=tuple(fleet_sums.floods(self._pins, interfaces)),
             lists={name: digest[:8] for name, digest in lists.items()},
             bans=origins.count_of(store, "enforce", GUARD),
+            clock=self._link.clock.ahead,
         )
         link, waiting = self._link, len(stored.outbox(store))
         figures = (now.wanted, held, now.refused, now.broken, waiting, link.gaps, link.heard, link.refused)
-        self._status.fleet = FleetFigures(link.connected, *figures, self._others.totals())
+        self._status.fleet = FleetFigures(link.connected, *figures, self._others.totals(time.time() - link.clock.ahead))
         changed, age = now != self._told, time.monotonic() - self._told_at
         due = age >= _SELDOM or ((changed or bool(now.floods)) and age >= _OFTEN)
         if due:
@@ -201,6 +204,14 @@ class Fleet:
             self._told, self._told_at = now, time.monotonic()
             hosts.record(store, standing)
             link.publish([Sending(HOSTS, its.name, msgspec.json.encode(known))])
+
+
+def _record(store: Store, sent: Collection[Sending]) -> None:
+    """Record what was published."""
+    if sent:
+        with store.transaction():
+            for it in sent:
+                stored.published(store, it.key, (it.data or b"").decode())
 
 
 def _shown(its: hosts.Standing) -> tuple[object, ...]:

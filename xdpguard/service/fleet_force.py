@@ -159,8 +159,9 @@ class Force:
         except ValueError:
             return
         before = self.state.record(key)
-        if key.host == self._settings.name and before is not None and before.origin == GUARD:
-            self._unban.add(key)
+        # What had ended is cleared away, and the guard may have banned the source again.
+        if key.host == self._settings.name and before is not None and not before.ended(time.time()):
+            self._unban |= {key} if before.origin == GUARD else set()
 
 
 def _named(targets: Collection[RuleTarget | str]) -> str:

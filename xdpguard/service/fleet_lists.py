@@ -69,7 +69,12 @@ class FleetLists:
         here = ForeignLists(session, FLEET, self._settings.limits, places)
         came, self._came = self._came, []
         for found in came:
-            if wanted.get(found.its.name) == found.its and not here.has(found.its.name, found.its.digest):
+            its = found.its
+            if wanted.get(its.name) != its or here.has(its.name, its.digest):
+                continue
+            if self._refusal(here, its, wanted):  # by now, as others came before it
+                self._tries.pop(its.name, None)
+            else:
                 self._put(here, found)
         self._drop(here, wanted, keeping)
         self.refused = {name: why for name, why in self.refused.items() if name in wanted or name in here.held()}
@@ -128,7 +133,8 @@ class FleetLists:
     def _drop(self, here: ForeignLists, wanted: Mapping[str, FleetList], keeping: bool) -> None:
         """Drop what is not wanted, and what is in the other mode once it is in this one."""
         old = [name for name in here.misplaced() if name not in wanted or here.has(name, wanted[name].digest)]
-        gone = [] if keeping else [name for name in here.held() if name not in wanted]
+        over = self._too_many(here, wanted)
+        gone = [] if keeping else [name for name in here.held() if name not in wanted or name in over]
         try:
             here.drop_misplaced(old)
             here.drop(gone)
@@ -138,6 +144,16 @@ class FleetLists:
             return
         for name in gone:
             _log.info(f"fleet: list {name} removed")
+
+    def _too_many(self, here: ForeignLists, wanted: Mapping[str, FleetList]) -> Collection[str]:
+        """Return which lists have no place beside the others, since the limit was lowered."""
+        room, over = self._settings.max_list_entries, set()
+        for name, its in sorted(here.held().items()):
+            if its.given > room:
+                over.add(name)
+            elif name in wanted:
+                room -= its.given
+        return over
 
     def _refuse(self, name: str, why: str) -> None:
         if self.refused.get(name) != why:

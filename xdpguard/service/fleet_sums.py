@@ -59,17 +59,17 @@ class Others:
     def take(self, messages: Iterable[Message]) -> None:
         """Take what hosts have published about themselves."""
         for it in messages:
-            state = None if it.data is None else hosts.decode(it.data)
+            state = None if it.data is None else hosts.decode(it.data, it.at)
             if state is None:
                 self._states.pop(it.key, None)
             else:
                 self._states[it.key] = state
 
-    def totals(self) -> FleetTotals | None:
-        """Return the sums; None while nothing is known."""
+    def totals(self, now: float) -> FleetTotals | None:
+        """Return the sums; None while nothing is known. ``now``: Unix time by the server's clock."""
         if not self._states:
             return None
-        return FleetTotals(*msgspec.structs.astuple(hosts.totals(self._states.values(), time.time())))
+        return FleetTotals(*msgspec.structs.astuple(hosts.totals(self._states.values(), now)))
 
 
 def floods(pins: Pins, interfaces: Iterable[Link]) -> Iterator[str]:

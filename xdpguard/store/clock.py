@@ -2,18 +2,19 @@
 """Follow the clock when it is set: ends in the store are Unix time, in the kernel seconds since boot.
 
 A rule that was made in this boot keeps its length, whatever the clock says: its end in the store moves with the clock.
-A rule from an earlier boot keeps its end, which the kernel then learns anew. So do filters and entries of lists. What
-ended while the clock was wrong is kept for a while, and comes back when its end is in the future again.
+A rule from an earlier boot keeps its end, which the kernel then learns anew; if it ended while the clock was wrong, it
+is kept for a while, and comes back when its end is in the future again. So do filters and entries of lists.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.tables.entries import boot_offset
-from xdpguard.policy.rule import Mode, NewRule
+from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import parse_stored
 from xdpguard.store.database import Store
 
@@ -55,6 +56,12 @@ def stepped(store: Store) -> float:
     its = reference(store)
     ahead = its.offset - boot_offset() if its else 0.0
     return ahead if abs(ahead) > STEP else 0.0
+
+
+def of_earlier(store: Store, rules: Sequence[Rule]) -> list[Rule]:
+    """Return those of these rules that are as they were before this boot."""
+    places = {tuple(row) for row in store.execute("SELECT mode, kind, target FROM earlier")}
+    return [it for it in rules if (it.mode, it.kind, str(it.target)) in places]
 
 
 def steady(store: Store) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xdpguard.closeable import Closeable
-from xdpguard.instance import check_own, make_own, open_own, unwritable
+from xdpguard.owned import check_own, make_own, open_own, unwritable
 from xdpguard.policy.hits import Hits, Split
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target
@@ -171,10 +171,10 @@ class Store(Closeable):
         with explained(self.path):
             parts.remove_ended(self._database, now)
 
-    def note_ended(self, rules: Iterable[Rule]) -> None:
-        """Record that rules ended by themselves, and what they were; see `clock.forget`."""
+    def note_ended(self, rules: Iterable[Rule], earlier: Iterable[Rule]) -> None:
+        """Record that rules ended by themselves, and what those ``earlier`` than this boot were: see clock.py."""
         with explained(self.path):
-            parts.note_ended(self._database, rules)
+            parts.note_ended(self._database, rules, earlier)
 
     def forget_ended(self, kind: Kind, targets: Iterable[Target], mode: Mode = "enforce") -> None:
         """Let rules that ended by themselves stay ended, even if the clock was wrong."""

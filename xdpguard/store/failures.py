@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xdpguard.instance import unwritable
+from xdpguard.owned import unwritable
 from xdpguard.store.keeping import damaged
 from xdpguard.store.locks import locked
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from xdpguard.errors import XdpguardError
-from xdpguard.instance import open_own
+from xdpguard.owned import open_own
 from xdpguard.store.schema import VERSION
 
 _MAGIC = b"SQLite format 3\0"

@@ -16,7 +16,7 @@ def locked(path: Path) -> XdpguardError:
     found = [f"process {pid} ({name_of(pid) or 'ended meanwhile'})" for pid in holders(path)]
     return XdpguardError(
         f"the rule store {path} is locked by {', '.join(found) or 'another process'}",
-        "nothing was changed; end what has the file open (a backup, an editor, sqlite3), and try again",
+        "end what has the file open (a backup, an editor, sqlite3), and try again",
     )
 
 

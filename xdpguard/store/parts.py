@@ -50,22 +50,23 @@ def remove_parts(database: sqlite3.Connection, ids: Sequence[tuple[int]]) -> Non
 def remove_ended(database: sqlite3.Connection, now: float) -> None:
     """Delete the parts whose end has come; their rules last longer."""
     if database.execute("SELECT 1 FROM parts WHERE expires <= ? LIMIT 1", (now,)).fetchone():
+        # What was made in this boot ended by its length, which no clock changes: it does not come back.
         database.execute(
             "INSERT OR REPLACE INTO lapsed"
             " SELECT mode, kind, target, parts.source, parts.reason, created, parts.expires"
             " FROM parts JOIN rules USING (mode, kind, target)"
-            f" WHERE parts.expires <= ? AND parts.source NOT IN {_OWNED}",
+            f" WHERE parts.expires <= ? AND parts.source NOT IN {_OWNED}"
+            " AND (mode, kind, target) IN (SELECT mode, kind, target FROM earlier)",
             (now,),
         )
         database.execute("DELETE FROM parts WHERE expires <= ?", (now,))
 
 
-def note_ended(database: sqlite3.Connection, rules: Iterable[Rule]) -> None:
-    """Record that rules ended by themselves, and what they were."""
-    rules = list(rules)
+def note_ended(database: sqlite3.Connection, rules: Iterable[Rule], earlier: Iterable[Rule]) -> None:
+    """Record that rules ended by themselves, and what those from an ``earlier`` boot were, which may come back."""
     lapsed = (
         (it.mode, it.kind, str(it.target), part.source, part.reason, it.created, part.expires)
-        for it in rules
+        for it in earlier
         for part in it.parts
         if part.expires is not None and part.source not in OWNED
     )

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xdpguard.instance import unwritable
+from xdpguard.owned import unwritable
 from xdpguard.store.database import Store
 
 _SLACK = 128 << 10  # bytes: the rollback journal of a few small transactions, which undo a change that failed

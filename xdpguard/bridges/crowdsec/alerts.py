@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from xdpguard.bridges.crowdsec.client import Client, Refusal
 from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.owned import read_secret
 from xdpguard.policy.rule import GUARD
 from xdpguard.store.database import Store
 from xdpguard.store.watch import StoreWatch
 
 _MOST = 500  # alerts in one request
+_LARGEST = 64 << 10  # bytes of the credentials
 _LINE = re.compile(r"(\w+):\s*(.*?)\s*")
 
 
@@ -30,11 +32,7 @@ class Login(NamedTuple):
 def read_login(path: Path) -> Login:
     """Read the file that ``cscli machines add -f FILE`` writes. Raise MissingError if it is not one."""
     remedy = f"make one: cscli machines add xdpguard --auto -f {path}"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise MissingError(f"cannot read the credentials {path}: {why}", remedy) from error
+    lines = read_secret(path, _LARGEST, remedy).decode("utf-8", "replace").splitlines()
     found = {match[1]: match[2].strip("'\"") for line in lines if (match := _LINE.fullmatch(line))}
     if not found.get("login") or not found.get("password"):
         raise MissingError(f"the credentials {path} have no login and password", remedy)

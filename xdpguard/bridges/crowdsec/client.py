@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 
 from xdpguard import __version__
 from xdpguard.errors import MissingError, UsageError, XdpguardError
+from xdpguard.owned import read_secret
 from xdpguard.units import visible
 
 _TIMEOUT = 30.0  # seconds in which something must come
 _LONGEST = 256 << 20  # bytes of an answer: 1.8 million decisions
+_LARGEST_KEY = 4096  # bytes
 _SAID = 200  # characters of an error that are shown
 
 
@@ -58,13 +60,9 @@ def parse_server(text: str) -> Server:
 
 
 def read_key(path: Path) -> str:
-    """Read the key of a bouncer from a file. Raise MissingError if there is none in it."""
-    try:
-        key = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise MissingError(f"cannot read the key file {path}: {why}", _make_key(path)) from error
-    if not key or not key.isprintable() or " " in key:
+    """Read the key of a bouncer from a file. Raise MissingError if there is none in it, or others can read it."""
+    key = read_secret(path, _LARGEST_KEY, _make_key(path)).decode("utf-8", "replace").strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise MissingError(f"the key file {path} has no key in it", _make_key(path))
     return key
 

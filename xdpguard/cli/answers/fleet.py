@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from xdpguard import units
 from xdpguard.dataplane.sys.abi import SHADOW_RULES
+from xdpguard.fleet import clock
 from xdpguard.fleet.hosts import SILENT, HostState, Standing, Totals, totals
 from xdpguard.fleet.hosts import decode as decode_host
 from xdpguard.fleet.message import FleetList, Record, decode
@@ -21,7 +22,9 @@ from xdpguard.policy.rule import GUARD, Mode
 
 
 class HostAnswer(Struct, frozen=True):
-    """One host. ``age``: seconds since it last published about itself; ``silent``: too many."""
+    """One host. ``age``: seconds since it last published about itself; ``silent``: too many; ``clock``: by how many
+    seconds its clock is ahead of the server's, 0 if by less than 2.
+    """
 
     version: str
     age: float
@@ -39,11 +42,12 @@ class HostAnswer(Struct, frozen=True):
     lists: dict[str, str]
     drops: dict[str, float]
     sources: int
+    clock: int
 
     @classmethod
-    def of(cls, its: HostState) -> HostAnswer:
-        """Convert what a host published."""
-        age = max(0.0, time.time() - its.at)
+    def of(cls, its: HostState, now: float) -> HostAnswer:
+        """Convert what a host published. ``now``: Unix time."""
+        age = max(0.0, now - its.at)
         return cls(
             its.version,
             age,
@@ -61,6 +65,7 @@ class HostAnswer(Struct, frozen=True):
             its.lists,
             its.drops,
             its.sources,
+            its.clock,
         )
 
 
@@ -131,11 +136,16 @@ class FleetStatus(Struct, frozen=True):
         others: Iterable[Message],
         lists: Iterable[Message],
         failed: str,
+        ahead: float,
     ) -> FleetStatus:
-        """Put the answer together, of what the server's buckets hold of hosts and lists."""
-        states = ((it.key, decode_host(it.data)) for it in others if it.data is not None)
+        """Put the answer together, of what the server's buckets hold of hosts and lists.
+
+        ``ahead``: by how many seconds this host's clock is ahead of the server's.
+        """
+        now = time.time()
+        states = ((it.key, decode_host(it.data, it.at)) for it in others if it.data is not None)
         known = {name: state for name, state in sorted(states) if state is not None}
-        hosts = {name: HostAnswer.of(state) for name, state in known.items()}
+        hosts = {name: HostAnswer.of(state, now - ahead) for name, state in known.items()}
         digests = [it.digest for it in hosts.values() if not it.silent]
         return cls(
             its.name,
@@ -147,11 +157,11 @@ class FleetStatus(Struct, frozen=True):
             here.gaps,
             here.heard or None,
             outbox,
-            HostAnswer.of(here.state),
+            HostAnswer.of(here.state, now),
             len(set(digests)) == 1 if len(digests) > 1 else None,
             hosts,
             dict(_lists(lists, here, list(hosts.values()))),
-            totals(known.values(), time.time()),
+            totals(known.values(), now - ahead),
         )
 
     def lines(self) -> Iterator[str]:
@@ -175,6 +185,9 @@ class FleetStatus(Struct, frozen=True):
             counts = f"{it.entries:,} {'entry' if it.entries == 1 else 'entries'}"
             refused = f"; refused here: {it.refused}" if it.refused else ""
             yield f"list {name}: {counts}, held by {it.hosts:,} of {len(self.hosts):,} hosts{refused}"
+        wrong = [f"{name}: {clock.words(it.clock)} the server's" for name, it in self.hosts.items() if it.clock]
+        if wrong:
+            yield f"wrong clocks, by which entries end too soon or too late: {', '.join(wrong)}"
         if self.agree is not None:
             yield "all hosts know the same entries" if self.agree else "hosts differ in the entries they know"
 

@@ -20,11 +20,12 @@ Examples:
   xdpguard bridge bgp --mode shadow          what GoBGP on this host receives, counting only
   xdpguard bridge bgp --print-unit > /etc/systemd/system/xdpguard-bgp.service
   xdpguard bridge bgp --announce bans --own 192.0.2.0/24
+
 \b
 ExaBGP starts it (exabgp.daemon.user=root, since xdpguard needs root):
   process xdpguard { run /usr/bin/xdpguard bridge bgp --exabgp; encoder json; }
   neighbor ... { api { processes [ xdpguard ]; neighbor-changes; receive { parsed; update; } } }
-\b
+
 FlowSpec rules become filters behind all others, in the order of RFC 8955; traffic to a prefix with the community
 BLACKHOLE (65535:666) is dropped. What is withdrawn goes at once; what a session announced that ended goes after --hold.
 If the bridge is killed, what is in force ends within twice --hold. Rules that would cut off what this host needs are

@@ -24,7 +24,7 @@ Examples:
   xdpguard bridge crowdsec --url https://lapi.example:8080 --ca lapi.pem --every 30s
   xdpguard bridge crowdsec --push /etc/xdpguard/crowdsec.yaml         cscli machines add xdpguard --auto -f FILE
   xdpguard bridge crowdsec --print-unit > /etc/systemd/system/xdpguard-crowdsec.service
-\b
+
 Runs until Ctrl-C or SIGTERM; what is blocked then stays blocked until its end, and `bridge forget crowdsec` removes
 it. Each host needs a key of its own: the server remembers what it has told each. Bans of addresses and ranges are put
 in force; captcha and other decisions, and bans by country or AS, are left to others and counted. What is allowed here,

@@ -34,7 +34,7 @@ Examples:
   xdpguard tcp cwnd                                  a table every second; Ctrl-C ends it
   xdpguard tcp cwnd --remote 198.51.100.7 --every 10ms
   xdpguard tcp cwnd --for 30s --json > samples.json  every sample, for plotting
-\b
+
 A connection is sampled when it receives a segment, at most once per --every.
 """
 

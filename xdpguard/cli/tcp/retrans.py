@@ -26,7 +26,7 @@ Examples:
   xdpguard tcp retrans --count --by remote --prefix4 24 --for 1m
   xdpguard tcp retrans --count --by listener --local-port 443
   xdpguard tcp retrans --json | jq 'select(.kind == "timeout")'
-\b
+
 Kinds: syn, syn-ack, loss-probe (tail loss probe), timeout (and what it recovers), fast (ACKs revealed the loss), other.
 """
 

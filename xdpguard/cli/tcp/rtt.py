@@ -35,7 +35,7 @@ Examples:
   xdpguard tcp rtt --for 10s --by remote --prefix4 24 --unit ms
   xdpguard tcp rtt --local-port 443 --interval 1s    a histogram every second
   xdpguard tcp rtt --for 10s --by remote --json | jq '.groups[] | {remote, p99}'
-\b
+
 Each segment that an established connection receives counts once, with the smoothed round-trip time at that moment.
 """
 

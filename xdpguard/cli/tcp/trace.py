@@ -32,7 +32,7 @@ Examples:
   xdpguard tcp trace --remote 198.51.100.0/24 --longer 10s
   xdpguard tcp trace --for 1m --csv > changes.csv
   xdpguard tcp trace --json | jq 'select(.new == "CLOSE" and .ms < 5)'
-\b
+
 A process is named only where it is certain; most transitions happen while an unrelated process runs.
 In TIME_WAIT the kernel continues with a timewait socket, whose end no tracepoint reports.
 """

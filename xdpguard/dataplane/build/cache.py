@@ -27,7 +27,7 @@ from xdpguard.dataplane.sys.names import PROGRAMS, PROGRAMS_MAP
 from xdpguard.dataplane.sys.pins import Pins, wrong_layout
 from xdpguard.dataplane.sys.source import source_folder
 from xdpguard.errors import MissingError
-from xdpguard.instance import check_own, make_own, open_own
+from xdpguard.owned import check_own, make_own, open_own
 
 if TYPE_CHECKING:
     from xdpguard.dataplane.build.compiler import Compiled
@@ -124,7 +124,6 @@ class Cache:
 
     def _read(self, switches: Switches) -> tuple[dict[str, bytes], list[Table]] | None:
         # What root loads from there must be what root has put there.
-        check_own(self._folder.parent)
         check_own(self._folder)
         path = self._path(switches)
         if not os.path.lexists(path):

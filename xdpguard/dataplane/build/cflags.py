@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xdpguard.errors import UsageError
+from xdpguard.files import shown
+
 # bcc's own headers would not pass the two that are off, nor would comparisons that a switch makes needless.
 WARNINGS = ("-Wall", "-Werror", "-Wno-unused-function", "-Wno-macro-redefined")
 
@@ -64,11 +67,24 @@ def cflags(switches: Switches, source: Path) -> list[str]:
     return [
         *header_flags(source),
         *WARNINGS,
-        *(f"-DXG_{name}={value}" for name, value in numbers.items()),
-        f'-DXG_PINS="{switches.pins}"',
-        f'-DXG_LINK_PINS="{switches.link_pins}"',
-        f'-DXG_PROGRAMS="{switches.programs}"',
+        *(f"-DXG_{name}={int(value)}" for name, value in numbers.items()),
+        string_flag("PINS", switches.pins),
+        string_flag("LINK_PINS", switches.link_pins),
+        string_flag("PROGRAMS", switches.programs),
     ]
+
+
+def string_flag(name: str, path: str | Path) -> str:
+    """Return the flag that makes XG_NAME a string of C. Raise UsageError for what would end that string.
+
+    All other switches are numbers. An instance's name and the encoded names of interfaces hold no such character, but
+    where the BPF file system is mounted, the environment says.
+    """
+    text = str(path)
+    if not text.isprintable() or '"' in text or "\\" in text:
+        remedy = 'name one without ", \\ and control characters in XDPGUARD_BPFFS'
+        raise UsageError(f"{shown(path)}: not a folder for maps", remedy)
+    return f'-DXG_{name}="{text}"'
 
 
 def header_flags(source: Path) -> list[str]:

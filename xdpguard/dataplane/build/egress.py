@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from xdpguard.dataplane.build.bundle import bundle
-from xdpguard.dataplane.build.cflags import WARNINGS, header_flags
+from xdpguard.dataplane.build.cflags import WARNINGS, header_flags, string_flag
 from xdpguard.dataplane.build.compiler import captured, import_bcc, require_headers
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.names import EGRESS
@@ -26,7 +26,7 @@ def load(pins: Pins) -> int:
     bcc = import_bcc()
     require_headers()
     source = source_folder()
-    flags = [*header_flags(source), *WARNINGS, f'-DXG_PINS="{pins.folder}"']
+    flags = [*header_flags(source), *WARNINGS, string_flag("PINS", pins.folder)]
     with captured() as output:
         try:
             module = bcc.BPF(text=bundle(source, MAIN).encode(), cflags=flags)

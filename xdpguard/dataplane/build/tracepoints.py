@@ -103,8 +103,14 @@ def _constant(value: int) -> str:
 
 
 def _mount_tracefs() -> None:
-    if (_TRACEFS / "events").is_dir():
-        return
+    try:
+        if (_TRACEFS / "events").is_dir():
+            return
+    except PermissionError as error:
+        raise MissingError(
+            f"no permission to read {_TRACEFS}: all but root need CAP_DAC_READ_SEARCH, which this process lacks",
+            "run it with sudo, or grant it",
+        ) from error
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"tracefs", os.fsencode(_TRACEFS), b"tracefs", 0, None) != 0:
         raise MissingError(f"no tracefs at {_TRACEFS}", f"as root: mount -t tracefs tracefs {_TRACEFS}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.abi import ABI
 from xdpguard.errors import MissingError, XdpguardError
-from xdpguard.instance import check_own
+from xdpguard.owned import check_own
 
 _PROGRAMS = "programs-"
 _LONGEST = 100  # characters; two such names and a + make a file name
@@ -82,8 +82,7 @@ class Pins:
 
     def _check(self) -> None:
         """Raise MissingError if another user made the folders, or put links in their place."""
-        for its in (self._root.parent, self._root, self.folder):
-            check_own(its)
+        check_own(self.folder)
 
     def open(self, name: str, key_size: int, value_size: int) -> int:
         """Open a shared map; return a descriptor. XdpguardError when its layout is not the one expected."""
@@ -92,6 +91,7 @@ class Pins:
 
     def open_link(self, map_name: str, name: str, netns: str, value_size: int, key_size: int = 4) -> int:
         """Open a map of an interface's own, by its name: ``counters``, ``guard``, ``kept`` and so on."""
+        self._check()
         return _open(self.link_folder(name, netns) / map_name, key_size, value_size)
 
     def ring_id(self, name: str) -> int:
@@ -103,6 +103,7 @@ class Pins:
 
     def open_ring(self, name: str) -> int:
         """Open a ring."""
+        self._check()
         return _open(self.folder / name, 0, 0)
 
     def names(self) -> set[Path]:
@@ -111,6 +112,7 @@ class Pins:
 
     def map_ids(self) -> Iterator[int]:
         """Yield the kernel id of every map the instance has pinned, of any version; each costs three system calls."""
+        self._check()
         for folder, _, names in os.walk(self._root):
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
@@ -118,6 +120,7 @@ class Pins:
 
     def other_versions(self) -> list[str]:
         """Return versions of pins that another xdpguard left, such as ``v0``."""
+        self._check()
         if not self._root.is_dir():
             return []
         return sorted(path.name for path in self._root.iterdir() if path.name != self.folder.name)
@@ -133,6 +136,7 @@ class Pins:
 
     def tidy(self) -> None:
         """Remove folders that hold nothing, the instance's own included."""
+        self._check()
         if not self._root.is_dir():
             return
         for root, folders, files in os.walk(self._root, topdown=False):
@@ -142,19 +146,23 @@ class Pins:
 
     def remove_link(self, name: str, netns: str) -> None:
         """Remove an interface's own pins."""
+        self._check()
         _remove_tree(self.link_folder(name, netns))
 
     def remove_folder(self, folder: Path) -> None:
         """Remove the pins in a folder and below."""
+        self._check()
         _remove_tree(folder)
 
     def remove_versions(self, versions: Iterable[str]) -> None:
         """Remove other versions' pins."""
+        self._check()
         for version in versions:
             _remove_tree(self._root / version)
 
     def remove_all(self) -> None:
         """Remove everything the instance has pinned."""
+        self._check()
         if self._root.is_dir():
             _remove_tree(self._root)
             _remove_if_empty(self._root.parent)
@@ -203,6 +211,7 @@ def _same_mounts_as_init() -> bool:
 
 def remove_orphans(bpffs: Path, names: re.Pattern[str]) -> None:
     """Remove the pins of commands that were killed before they could do so; ``names``: theirs, with the process id."""
+    check_own(bpffs / "xdpguard")
     with contextlib.suppress(FileNotFoundError):
         for path in (bpffs / "xdpguard").iterdir():
             if orphaned(names, path.name):

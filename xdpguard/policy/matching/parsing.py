@@ -14,6 +14,13 @@ from xdpguard.policy.matching.selectors import FIRST_WORDS, SELECTORS, TCP, UDP,
 from xdpguard.policy.matching.tokens import Token, Tokens, shown
 
 MOST_RANGES = 1024  # that a mask may make of a field's values
+# What other tools call it.
+_ELSEWHERE = {
+    **dict.fromkeys(("src", "source", "from", "host", "net"), "ip saddr or ip6 saddr"),
+    **dict.fromkeys(("dst", "destination", "to"), "ip daddr or ip6 daddr"),
+    **dict.fromkeys(("port", "ports"), "tcp dport, udp dport or th dport; where it comes from: sport"),
+    **dict.fromkeys(("proto", "protocol"), "tcp, udp, icmp, icmpv6 or meta l4proto"),
+}
 _VERDICTS = ("drop", "accept", "pass", "reject", "counter", "count", "limit", "log", "return", "queue", "continue")
 _ALL = "all tests must hold at once: use a set for one of several values, or a second filter"
 _PORTS = (Field.SPORT, Field.DPORT)
@@ -171,6 +178,8 @@ def _listed(first: str, seconds: tuple[str, ...]) -> str:
 def _instead(text: str) -> str:
     if text in _VERDICTS:
         return "the action is an option of its own: --drop, --pass, --count or --limit RATE"
+    if text in _ELSEWHERE:
+        return f"write {_ELSEWHERE[text]}"
     whole = [it for it in SELECTORS if it.endswith(f" {text}")]
     if whole:
         return f"write {' or '.join(whole)}"

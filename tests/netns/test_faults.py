@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Each fault once, at a place drawn at random; tests/long/faults.py goes through all commands and places."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.fault_place import FaultPlace
+from support.fault_rounds import AT_STEPS, BEFORE, BPF, SQL, Case, Rounds
+
+COMMANDS = ("block", "undo", "swap a list", "add a filter", "promote", "attach again", "detach")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultPlace]:
+    with FaultPlace(tmp_path_factory.mktemp("faults")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def rounds(place: FaultPlace) -> Rounds:
+    return Rounds(place, 1, COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        *[(kind, "kill") for kind in ("step", "bpf", "sql")],
+        *[("bpf", it) for it in BPF],
+        *[("sql", it) for it in SQL],
+        *[("step", it) for it in AT_STEPS],
+        *[("before", it) for it in BEFORE],
+    ],
+)
+def test_all_of_a_change_or_nothing(rounds: Rounds, kind: str, fault: str) -> None:
+    found = (it for it in rounds.cases() if it.place.startswith(kind) and it.fault == fault)
+    assert rounds.run(next(found)) == []
+
+
+class Losing(FaultPlace):
+    """A place where a fault loses a rule of the store."""
+
+    def begin(self, fault: str, random: object) -> None:
+        del fault, random
+        with closing(sqlite3.connect(self.command.store)) as store, store:
+            store.execute("DELETE FROM rules WHERE target = '198.51.100.7'")
+
+
+def test_a_lost_rule_is_seen(place: FaultPlace, rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "begin", Losing.begin.__get__(place))
+    assert any("198.51.100.7" in it for it in rounds.run(Case("block", "before", "a rule is lost")))
+
+
+def test_a_fault_is_really_made(place: FaultPlace, rounds: Rounds) -> None:
+    del rounds
+    assert "database or disk is full" in place.command("block", "192.0.2.7", fault="sql#2: ENOSPC").err
+    assert place.command("block", "192.0.2.7", fault="bpf#1+: E2BIG").code == 1
+    place.command.ok("block", "192.0.2.7")
+
+
+def test_places_are_counted(place: FaultPlace, rounds: Rounds, tmp_path: Path) -> None:
+    del rounds
+    place.command("block", "192.0.2.8", fault=f"count: {tmp_path / 'places'}")
+    assert '"step mark", "sql BEGIN"' in (tmp_path / "places").read_text()
