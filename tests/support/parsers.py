@@ -294,6 +294,14 @@ def _fleet(data: bytes) -> None:
     list(state.all_wanted())
 
 
+def _live(data: bytes) -> None:
+    """A message that the server published again: its number, reply and value on lines."""
+    number, _, rest = data.decode("utf-8", "replace").partition("\n")
+    reply, _, value = rest.partition("\n")
+    headers = {"Nats-Sequence": number}
+    reading.live(SimpleNamespace(headers=headers, subject="xg.live.a", reply=reply, data=value.encode()))
+
+
 def _message(data: bytes) -> None:
     """A message of a stream: subject, reply and value on lines."""
     subject, _, rest = data.decode("utf-8", "replace").partition("\n")
@@ -357,8 +365,9 @@ def targets(folder: Path) -> list[Target]:
             "fleet messages",
             _message,
             [b"$KV.xg.a\n$JS.ACK.s.c.1.22.33.1795000000000000000.0\n{}"],
-            (ValueError, IndexError),
+            (ValueError, IndexError, OverflowError),  # the connection is then made anew
         ),
+        Target("fleet changes", _live, [b"123\n\n{}", b"1\n$JS.ACK.s.c.1.2.3.4.0\n{}"], ()),
         Target("fleet snapshots", _recompressed(snapshot.unpacked), snapshots, (snapshot.RefusedError,)),
         Target("fleet lists", _recompressed(lambda data: objects.unpacked(data, _MOST_ENTRIES)), packed, (ValueError,)),
         Target("fleet hosts", lambda data: hosts.decode(data, 0.0), [msgspec.json.encode(host)], ()),

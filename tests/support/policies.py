@@ -27,6 +27,7 @@ from xdpguard.policy.rule import SAFETY, Mode, Rule
 from xdpguard.policy.target import Kind, Port, Prefix
 
 WIDTHS = {4: 32, 6: 128}
+LENGTHS6 = 16  # of IPv6 prefixes in an index: others are split, and a part may be named as another list's
 ALLOWED, BLOCKED, LISTED, PORT = "allow", "block", "list", "port"
 Net = tuple[int, int, int]  # IP version, network, bits
 Entry = tuple[str, int]  # its kind, and its slot or number
@@ -161,6 +162,9 @@ class Policy:
         for its, entries in self.lists.items():
             for net, end in _held(entries):
                 longest[net] = max(longest.get(net, (0.0, 0)), (end or math.inf, -its))
+        if len({length for version, _, length in longest if version == 6}) > LENGTHS6:
+            del self.lists[number]
+            return
         self._tables = {key: table for key, table in self._tables.items() if key[1] != LISTED}
         for net, (until, negative) in longest.items():
             if until > self._now:
@@ -211,7 +215,10 @@ def _held(its: AddressSet) -> Iterator[tuple[Net, int]]:
     for version, ends in ((4, its.ends4), (6, its.ends6)):
         for place, end in enumerate(ends.tolist()):
             found = its.prefix(version, place)
-            yield (version, int.from_bytes(found.network, "big"), found.length), end
+            network = int.from_bytes(found.network, "big")
+            yield (version, network, max(found.length, 1)), end
+            if not found.length:  # an index holds everything as two halves
+                yield (version, 1 << WIDTHS[version] - 1, 1), end
 
 
 _MATCHES = [parse(text) for text in texts()]

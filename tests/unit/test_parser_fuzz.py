@@ -9,6 +9,7 @@ import signal
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -19,7 +20,9 @@ from xdpguard.bridges.bgp.routes import Routes
 from xdpguard.bridges.crowdsec.client import refusal_message
 from xdpguard.bridges.crowdsec.decisions import decoded
 from xdpguard.errors import UsageError, XdpguardError
-from xdpguard.fleet import hosts, snapshot
+from xdpguard.fleet import hosts, reading, snapshot
+from xdpguard.fleet.credentials import login_options
+from xdpguard.policy import exchange
 from xdpguard.policy.flowspec import text as flowspec
 
 SECONDS = 10.0
@@ -161,3 +164,33 @@ def test_answers_of_crowdsec_that_nest_deeply() -> None:
         decoded(b'{"x":' + b"[" * DEEP + b"]" * DEEP + b"}")
     assert refusal_message(b"[" * DEEP) == ""
     assert refusal_message(b'{"message": "no"}') == " (no)"
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * DEEP])
+def test_a_number_or_an_array_that_python_does_not_take_is_no_toml(value: str) -> None:
+    with pytest.raises(UsageError, match="file: ") as caught:
+        exchange.parse("file", f"created = {value}\n".encode(), 0.0)
+    assert caught.value.remedy
+
+
+def test_a_session_that_is_older_than_any_number_is_an_error() -> None:
+    with pytest.raises(XdpguardError, match="cannot read"):
+        Told(b"{}", NEIGHBORS.replace(b"1795000000", b"9" * 400)).look(Routes(300.0))
+
+
+@pytest.mark.parametrize("number", ["", "²", "٣", "-1", "9" * 5000, "1_0"])
+def test_a_change_without_a_number_is_none(number: str) -> None:
+    def numbered(number: str) -> SimpleNamespace:
+        return SimpleNamespace(headers={"Nats-Sequence": number}, subject="a", reply="", data=b"")
+
+    assert reading.live(numbered("12")) is not None
+    assert reading.live(numbered(number)) is None
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 50_000, "x"])
+def test_credentials_that_python_does_not_take_are_none(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "web1.toml"
+    path.write_text(f"user = {value}\n")
+    path.chmod(0o600)
+    with pytest.raises(UsageError, match="not a credentials file"):
+        login_options(str(path))

@@ -39,7 +39,7 @@ def login_options(path: str) -> dict[str, Any]:
         return {"user_credentials": path}
     try:
         its = msgspec.convert(tomllib.loads(text), Login)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise UsageError(f"{files.shown(path)}: not a credentials file", _REMEDY) from error
     return {"user": its.user, "password": its.password}
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, NamedTuple
 
 from xdpguard.fleet.keys import LIVE
@@ -12,6 +13,7 @@ from xdpguard.fleet.state import Message
 PENDING = 512 << 20  # bytes of messages that may wait here to be looked at
 _WAIT = 15.0  # seconds for an answer of the server
 BATCH = 5000  # messages that are asked for at a time
+_NUMBER = re.compile("[0-9]{1,19}")
 _NO_MORE = ("404", "408")  # what the server answers where it has none, or fewer than were asked for
 
 
@@ -71,7 +73,7 @@ def live(message: Any) -> Message | None:
     headers = message.headers or {}
     number = headers.get("Nats-Sequence", "")
     # A consumer could deliver there what its maker stored; only what it delivers can be answered.
-    if not number.isdigit() or message.reply:
+    if not _NUMBER.fullmatch(number) or message.reply:
         return None
     deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
     return Message(int(number), message.subject.removeprefix(f"{LIVE}."), None if deleted else message.data)

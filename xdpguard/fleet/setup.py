@@ -196,7 +196,7 @@ def _login(path: Path) -> Login:
     text = files.read_bounded(path, 64 << 10, "restore it, or remove it to make a new one").decode("utf-8", "replace")
     try:
         its = msgspec.convert(tomllib.loads(text), Login)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise XdpguardError(f"{files.shown(path)}: not a credentials file", "remove it to make a new one") from error
     if its.user != path.stem:
         raise XdpguardError(f"{files.shown(path)}: is for another host", "name the file as its user")

@@ -74,7 +74,7 @@ def parse(label: str, data: bytes, now: float) -> Exported:
         found = tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{label}: not UTF-8, at byte {error.start}", "export it again") from error
-    except tomllib.TOMLDecodeError as error:
+    except (RecursionError, ValueError) as error:  # TOMLDecodeError is a ValueError, as is an overlong number
         raise UsageError(f"{label}: {error}", "give a file that `xdpguard rules --export` wrote") from error
     tables, filters = found.pop("rules", []), found.pop("filters", [])
     if found or not isinstance(tables, list) or not all(isinstance(it, dict) for it in tables):

@@ -37,7 +37,7 @@ _AGAIN = 1.0  # seconds until a monitor that ended is started again
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SEE = "see that gobgpd runs, and that --gobgp names its API"
 # What comes of values that are no tables of GoBGP.
-_FOREIGN = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, msgspec.ValidationError)
+_FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, msgspec.ValidationError)
 
 
 class Session(NamedTuple):
