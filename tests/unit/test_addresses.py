@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from xdpguard.dataplane.sys import abi
 from xdpguard.dataplane.tables import gathered, placing
-from xdpguard.dataplane.tables.gathered import Entries4, gathered4, gathered6, limited
+from xdpguard.dataplane.tables.gathered import gathered6, limited
 from xdpguard.dataplane.tables.index import build, held
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists import addresses, ranges
@@ -303,27 +303,3 @@ def test_too_many_lengths_are_refused_before_anything_is_split(monkeypatch: pyte
     with pytest.raises(XdpguardError, match=r"IPv6 prefixes of 6\d lengths") as caught:
         build([(0, its)], 1)
     assert "widen ranges" in caught.value.remedy
-
-
-@pytest.mark.parametrize("version", [4, 6])
-def test_the_halves_of_everything_are_the_first_list_s_that_has_them(version: int) -> None:
-    """/0 is written as two halves, whose list may come before that of the half itself."""
-    gather, ipv6 = (gathered4, False) if version == 4 else (gathered6, True)
-    upper = 1 << (31 if version == 4 else 127)
-
-    def one(first: int, length: int) -> AddressSet:
-        none4, none6 = np.empty(0, np.uint32), np.empty(0, np.uint64)
-        if ipv6:
-            halves = np.array([first >> 64], np.uint64), np.array([0], np.uint64)
-            return aggregate(none4, none4, *halves, np.array([length], np.uint8))[0]
-        last = first | (1 << 32 - length) - 1
-        pair = np.array([first], np.uint32), np.array([last], np.uint32)
-        return aggregate(*pair, none6, none6, np.empty(0, np.uint8))[0]
-
-    for lists, owner in (([(1, one(0, 0)), (5, one(upper, 1))], 1), ([(1, one(upper, 1)), (5, one(0, 0))], 1)):
-        found = gather(lists)
-        networks = found.network if isinstance(found, Entries4) else found.high
-        owners = dict(zip(networks.tolist(), found.owner.tolist(), strict=True))
-        assert len(owners) == 2
-        assert owners[upper if version == 4 else upper >> 64] == owner
-        assert owners[0] == lists[0 if lists[0][1].prefix(version, 0).length == 0 else 1][0]
