@@ -18,6 +18,7 @@ from support.service import Run
 def key(tmp_path: Path) -> Path:
     file = tmp_path / "key"
     file.write_text("secret")
+    file.chmod(0o600)
     return file
 
 

@@ -98,7 +98,7 @@ def test_scopes_types_and_short_bans(lab: Lab, attached: Command, crowdsec: Crow
         assert (its["refused"], its["connected"], its["fault"]) == (1, True, "")
         assert its["refusals"] == ["0.0.0.0/0: its prefix is shorter than /16"]
         assert attached.json("status")["bridges"][0]["name"] == "crowdsec"
-        assert f"bridge crowdsec: connected to {crowdsec.url}; 2 entries" in attached.ok("status")
+        assert f"crowdsec: connected to {crowdsec.url}; 2 entries" in attached.ok("status")
 
 
 def test_what_is_allowed_here_is_not_blocked(lab: Lab, attached: Command, crowdsec: CrowdSec) -> None:

@@ -104,6 +104,8 @@ def test_what_has_ended_and_is_not_wanted_any_more_stays_ended(its: Ruleset) -> 
     both = [block("10.0.0.1", NOW + 60), block("10.0.0.2", NOW + 60)]
     foreign(its).replace(both)
     foreign(its, CROWDSEC).replace([block("10.0.0.3", NOW + 60)])
+    with its.store.transaction():
+        its.store.execute("INSERT INTO earlier SELECT mode, kind, target FROM rules")  # the host was booted since
     its.purge()  # by the clock of today
     later = Foreign(its, FLEET, now=lambda: NOW + 61)
     assert later.replace(both).ended == both

@@ -22,6 +22,7 @@ from xdpguard.metrics.samples import Sample
 _SHARE = 0.25  # of a core that making pages may take for long
 _AHEAD = 0.25  # seconds of a core above that, before a page is given again
 _LONGEST = 0.2  # seconds for which it is
+_COUNTED = 0.05  # seconds of a page at most: the first one may load programs, and that comes once
 _LEVEL = 1  # of compression; low, because the service's own work waits meanwhile
 
 
@@ -69,7 +70,7 @@ class Exposition(Base):
                 body = gzip.compress(body, _LEVEL)
             page = Page(headers, body)
             self._pages[kind, packed] = begun, page
-            self._spent += time.thread_time() - work
+            self._spent += min(_COUNTED, time.thread_time() - work)
         return page
 
 
