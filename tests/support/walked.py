@@ -113,17 +113,28 @@ class Walked:
         return found
 
     def check(self) -> None:
-        """Compare all that can be seen."""
-        if left := unsure(self.policy, time.monotonic()):
-            time.sleep(left)
-        self.policy = live(self.policy)
+        """Compare all that can be seen, at a time when no end is near. Raise Found."""
+        wrong, known = "", False
+        while not known:
+            if left := unsure(self.policy, time.monotonic()):
+                time.sleep(left)
+            self.policy = live(self.policy)
+            wrong = self._wrong()
+            now = time.monotonic()  # a busy machine may have taken long, so that something has ended meanwhile
+            known = not wrong or (not unsure(self.policy, now) and live(self.policy, now) == self.policy)
+        if wrong:
+            raise Found(f"{self.interface}: {wrong}")
+
+    def _wrong(self) -> str:
+        """Say what differs from the model; nothing if nothing does."""
         if self.command.store.exists() and (its := self.stored()) != self.policy.keys():
-            raise Found(f"{self.interface}: the store has {its}, not {set(self.policy)}")
+            return f"the store has {its}, not {set(self.policy)}"
         if self.run and self.attached and self.there() and not eventually(self.asked.attached, 30):
-            raise Found(f"{self.interface}: run has not attached again: {self.run.lines}")
+            return f"run has not attached again: {self.run.lines}"
         self.carried = self.asked.attached()
         if self.carried and not self.attached:
-            raise Found(f"{self.interface}: still attached")
+            return "still attached"
         for it in PROBES if self.carried else []:
-            if self.asked.drops(it) != drops(self.policy, it):
-                raise Found(f"{self.interface}: {it} dropped: {self.asked.drops(it)}; policy {dict(self.policy)}")
+            if (drop := self.asked.drops(it)) != drops(self.policy, it):
+                return f"{it} dropped: {drop}; policy {dict(self.policy)}"
+        return ""
