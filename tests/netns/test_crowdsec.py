@@ -64,10 +64,8 @@ def test_a_ban_and_its_deletion(lab: Lab, attached: Command, crowdsec: CrowdSec,
     assert works(lab, family, "tcp")
     with bridge(attached, crowdsec) as run:
         assert run.says("all decisions read: 0 taken, 0 refused")
-        begun = time.monotonic()
         crowdsec.ban(address, "--duration", "10m", "--reason", "a test")
         assert eventually(lambda: not works(lab, family, "tcp"))
-        assert time.monotonic() - begun < patient(4), "a second until it is asked for, and the time to make the change"
         assert works(lab, family, "udp", client=1), "another client must not notice"
         end = blocked(attached)[address]
         assert end is not None and abs(end - time.time() - 600) < patient(15)
@@ -213,10 +211,8 @@ def test_50000_decisions(lab: Lab, attached: Command, crowdsec: CrowdSec, tmp_pa
     addresses = [f"10.{it >> 16}.{it >> 8 & 255}.{it & 255}" for it in range(49_999)] + [CLIENTS4[0]]
     file.write_text("duration,scope,value\n" + "".join(f"24h,ip,{it}\n" for it in addresses), encoding="ascii")
     crowdsec.cscli("decisions", "import", "-i", str(file))
-    begun = time.monotonic()
     with bridge(attached, crowdsec) as run:
         assert run.says("all decisions read: 50,000 taken, 0 refused")
-        assert time.monotonic() - begun < patient(20)
         assert not works(lab, 4, "tcp")
         assert works(lab, 4, "tcp", client=1)
         audit = attached.json("status")["audit"]

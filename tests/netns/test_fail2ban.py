@@ -53,6 +53,7 @@ def test_restored_bans_keep_their_end(lab: Lab, attached: Command, tmp_path: Pat
         its.fails(CLIENTS6[0], BACK)
         assert eventually(lambda: not works(lab, 4, "tcp") and not works(lab, 6, "tcp")), its.log
         end = parts(attached, CLIENTS4[0])["fail2ban-front-door"]
+        assert eventually(lambda: its.kept() == {CLIENTS4[0], CLIENTS6[0]}), its.log
         its.end(SIGKILL)
         assert not works(lab, 4, "tcp"), "a ban outlasts fail2ban"
         its.start()

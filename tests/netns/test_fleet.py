@@ -279,7 +279,7 @@ def test_a_ban_is_in_force_soon(hosts: list[Host], engine: Nats) -> None:
     put(engine, key("web9", 250), value("203.0.113.250"))
     assert eventually(lambda: all("203.0.113.250" in it.rules() for it in hosts))
     times = []
-    for number in range(1, 21):
+    for number in range(101, 121):  # no one's text is the beginning of another's
         target = f"203.0.113.{number}"
         began = time.monotonic()
         put(engine, key("web9", number), value(target))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -96,7 +98,8 @@ class Fail2ban:
     @property
     def log(self) -> str:
         """What it has logged."""
-        return (self.folder / "fail2ban.log").read_text(encoding="utf-8")
+        file = self.folder / "fail2ban.log"
+        return file.read_text(encoding="utf-8") if file.exists() else ""
 
     def errors(self) -> list[str]:
         """The errors that it has logged, but for the socket that it finds after it was killed."""
@@ -104,6 +107,7 @@ class Fail2ban:
 
     def start(self) -> None:
         """Starts it, and waits until both jails run."""
+        before = {it: self._started(it) for it in self.logs}
         line = ["/usr/bin/python3", f"{self._files}/usr/bin/fail2ban-server", "-c", str(self.folder), "-xf", "start"]
         self._process = subprocess.Popen(
             tied(line),
@@ -112,7 +116,16 @@ class Fail2ban:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        assert eventually(lambda: all(self.client("status", it).returncode == 0 for it in self.logs)), self.log
+        assert eventually(lambda: all(self._started(it) > before[it] for it in self.logs)), self.log
+
+    def _started(self, jail: str) -> int:
+        """How often a jail was started. To ask the server for one that it does not know yet is an error in its log."""
+        return self.log.count(f"Jail '{jail}' started")
+
+    def kept(self) -> set[str]:
+        """The addresses whose bans are in its database, so that they are restored; it stores a ban after it made it."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/bans.sqlite?mode=ro", uri=True)) as database:
+            return {address for (address,) in database.execute("SELECT ip FROM bans")}
 
     def end(self, number: int = SIGTERM) -> None:
         """Ends it with a signal, and waits."""
