@@ -145,6 +145,25 @@ def test_a_change_that_was_taken_back_by_the_command_itself_is_none(its: Its) ->
     assert its.rules() == {}
 
 
+def test_what_has_ended_is_cleared_away_by_no_command(its: Its) -> None:
+    """An undo takes back what its user did, not that a command after it found old rules."""
+    with its.command("block a while") as made:
+        made.rules.add("block", [A], "", "cli", 1e-6)
+        made.rules.add("block", [B], "first", "guard", None)
+        made.rules.add("block", [B], "second", "cli", 1e-6)
+        made.shadow_rules.add("block", [C], "", "cli", 1e-6)
+    with its.command("block a again") as made:
+        made.purge()
+        assert len(made.store.rules()) == 1
+        assert [rule.source for rule in made.store.rules()] == ["guard"]
+    assert [it.command for it in its.changes()] == ["block a while"], "nothing else has changed"
+    with its.command("allow c") as made:
+        made.purge()
+        made.rules.add("allow", [C], "", "cli", None)
+    with Store(its.path) as store:
+        assert [it.key for it in journal.touched(store, its.changes()[0])] == [("enforce", "allow", "10.0.0.2")]
+
+
 def test_ten_are_kept(its: Its) -> None:
     for number in range(12):
         with its.command(f"block {number}") as made:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from xdpguard.errors import XdpguardError
@@ -60,6 +60,10 @@ class Changes:
         ``confirm``: seconds from the last commit on in which it must be confirmed, or it is undone.
         """
         self._recorder = Recorder(self.store, command, confirm)
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Leave what the block changes out of the record, unless it is part of a change: an `undo` is not for it."""
+        return nullcontext() if self._open or self._recorder is None else self._recorder.aside()
 
     @property
     def recorded(self) -> Change | None:

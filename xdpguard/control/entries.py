@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from xdpguard.control.change import Changes
 from xdpguard.control.results import Added, Put, Removed, RuleHits, configured, not_there
@@ -119,9 +120,7 @@ class Entries:
             self.changes.release(self, (rule.slot for rule in rules))
             if tables:
                 with touching(self.changes, self, self._words):
-                    tables.remove(
-                        rules, lambda net: self._store.touches("block", net), lambda: self._store.rules("block")
-                    )
+                    tables.remove(rules, partial(self._store.touches, "block"), partial(self._store.rules, "block"))
 
     def replace_source(self, source: str, wanted: Sequence[NewRule]) -> None:
         """Make these exactly what one origin wants; what others want of the same targets stays."""
@@ -140,20 +139,20 @@ class Entries:
     def revive(self) -> None:
         """Bring back what has ended by a clock that was wrong."""
         # Where there is no room they stay ended, and the next command tries again.
-        with contextlib.suppress(XdpguardError), self.changes.begin():
+        with contextlib.suppress(XdpguardError), self.changes.aside(), self.changes.begin():
             self._add_kinds(clock.returning(self._store, self.mode, self._now()))
 
     def purge(self) -> None:
         """Remove expired rules; the program already ignores them."""
         now = self._now()
-        expired = self._store.expired(now, self.mode)
-        if expired:
-            with self.changes.begin():
-                earlier = clock.of_earlier(self._store, expired)
-                self.remove_rules(expired)
-                self._store.note_ended(expired, earlier)
-                clock.forget(self._store, now)
-        self._store.remove_ended_parts(now)
+        with self.changes.aside():
+            if expired := self._store.expired(now, self.mode):
+                with self.changes.begin():
+                    earlier = clock.of_earlier(self._store, expired)
+                    self.remove_rules(expired)
+                    self._store.note_ended(expired, earlier)
+                    clock.forget(self._store, now)
+            self._store.remove_ended_parts(now)
 
     def stale(self) -> bool:
         """Return whether the maps were filled by another store or recreated."""

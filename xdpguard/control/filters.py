@@ -115,7 +115,7 @@ class Filters:
         held = self._held()
         gone = self.stored.long_ended(self._now()) if clock.steady(self._store) else []
         if gone or (held is not None and soon(held.until)):
-            with self.changes.begin():
+            with self.changes.aside(), self.changes.begin():
                 self.stored.remove(gone)
                 self.refill()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from xdpguard.dataplane.sys import kernel
@@ -33,12 +34,26 @@ class Recorder:
         self._confirm = confirm
         self._columns = {place: names for place in TABLES if (names := columns(store, place))}
         self.change: Change | None = None
+        self._aside = False
         for place, names in self._columns.items():
             _watch(store, place, names)
         store.before_commit = self._write
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave out what the block changes; not within a transaction."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
+            for place in self._columns:
+                self._store.execute(f"DELETE FROM before_{place}")
+
     def _write(self) -> None:
         """Write what the transaction that is about to be committed has touched."""
+        if self._aside:
+            return
         rows = list(self._rows())
         if not rows:
             return
