@@ -56,6 +56,7 @@ def test_restored_bans_keep_their_end(lab: Lab, attached: Command, tmp_path: Pat
         assert eventually(lambda: its.kept() == {CLIENTS4[0], CLIENTS6[0]}), its.log
         its.end(SIGKILL)
         assert not works(lab, 4, "tcp"), "a ban outlasts fail2ban"
+        its.forget_attempts()
         its.start()
         assert eventually(lambda: "Restore Ban" in its.log), its.log
         assert eventually(lambda: not works(lab, 4, "tcp") and not works(lab, 6, "tcp")), its.log

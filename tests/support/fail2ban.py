@@ -139,6 +139,11 @@ class Fail2ban:
         line = ["/usr/bin/python3", f"{self._files}/usr/bin/fail2ban-client", "-c", str(self.folder), *arguments]
         return subprocess.run(line, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
 
+    def forget_attempts(self) -> None:
+        """Empties the jails' logs, as a rotation does: a server that starts finds no attempts, and bans nobody anew."""
+        for log in self.logs.values():
+            log.write_text("", encoding="utf-8")
+
     def fails(self, address: str, jail: str = FRONT, times: int = 3) -> None:
         """Writes failed attempts into a jail's log."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
