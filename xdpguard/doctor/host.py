@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xdpguard.dataplane.build import tracepoints
 from xdpguard.dataplane.build.program import KernelDataplane, Target
-from xdpguard.dataplane.sys import bpffs, btf, kernel
+from xdpguard.dataplane.sys import btf, kernel
 from xdpguard.dataplane.sys import pins as pinning
 from xdpguard.dataplane.sys.bpffs import ensure_bpffs, is_bpffs
 from xdpguard.doctor.check import Check
