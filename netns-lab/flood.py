@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--source", help="address, or prefix to draw sources from (default: everything)")
     parser.add_argument("--to", dest="destination", help="destination (default: the lab's server)")
     parser.add_argument("--port", type=int, default=80, help="destination port (default: 80)")
-    parser.add_argument("--size", type=int, default=60, help="frame size for udp, octets (default: 60)")
+    parser.add_argument("--size", type=int, default=60, help="frame size for udp, bytes (default: 60)")
     parser.add_argument("--rate", type=int, default=0, help="packets a second (default: as fast as it goes)")
     parser.add_argument("--seconds", type=float, default=5.0, help=f"at most (default: 5, up to {MAX_SECONDS:.0f})")
     parser.add_argument("--count", type=int, default=MAX_COUNT, help="at most this many packets")

@@ -28,7 +28,8 @@ from xdpguard.dataplane.build.bundle import bundle
 from xdpguard.dataplane.build.cflags import Switches, cflags
 from xdpguard.dataplane.build.outer import make_holders
 from xdpguard.dataplane.sys import btf, kernel
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.sys.bpffs import ensure_bpffs
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.sys.source import source_folder
 
 BUILTIN = "bcc"  # the compiler inside bcc: LLVM 14 on Debian 12

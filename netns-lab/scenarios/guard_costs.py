@@ -25,7 +25,8 @@ from topology import INTERFACE, OUTSIDE_MAC, SERVER4, SERVER6, SERVER_MAC, Lab
 from xdpguard.dataplane.build.cflags import Switches
 from xdpguard.dataplane.build.compiler import Compiled
 from xdpguard.dataplane.sys import btf, kernel
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.sys.bpffs import ensure_bpffs
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.net.netns import entered

@@ -15,7 +15,8 @@ from support.bench import BPFFS
 from xdpguard.dataplane.build import compiler
 from xdpguard.dataplane.build.program import Built, KernelDataplane, Target
 from xdpguard.dataplane.sys import kernel
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.sys.bpffs import ensure_bpffs
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.model import Limits, Policy
 from xdpguard.policy.rule import Rule

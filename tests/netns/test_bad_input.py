@@ -243,15 +243,32 @@ def test_no_bpf_file_system(lab: Lab, command: Command, tmp_path: Path) -> None:
 
 
 def test_inside_ip_netns_exec_it_says_how_to_do_it(lab: Lab, command: Command) -> None:
-    done = subprocess.run(
-        ["ip", "netns", "exec", lab.server, *command.line("attach", INTERFACE)],
-        env=command.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 3
-    assert "--netns" in done.stderr
+    """The pins are hidden there: no command may take that for nothing being attached."""
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", "10.0.0.1")
+    for arguments in (
+        ["attach", INTERFACE],
+        ["block", "10.0.0.2"],
+        ["unblock", "10.0.0.1"],
+        ["detach", INTERFACE],
+        ["status"],
+        ["rules"],
+        ["stats"],
+        ["explain", "10.0.0.1"],
+        ["guard", "show"],
+    ):
+        done = subprocess.run(
+            ["ip", "netns", "exec", lab.server, *command.line(*arguments)],
+            env=command.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 3, (arguments, done)
+        assert "no BPF file system at /sys/fs/bpf" in done.stderr, (arguments, done)
+        assert "--netns" in done.stderr
+    assert [rule["target"] for rule in command.json("rules")] == ["10.0.0.1"]
+    assert len(command.json("status")["interfaces"]) == 1
 
 
 def test_a_damaged_store(lab: Lab, command: Command) -> None:

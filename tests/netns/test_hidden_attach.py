@@ -15,7 +15,8 @@ from topology import INTERFACE, Lab
 from xdpguard.control.controller import Controller
 from xdpguard.control.planning import Request
 from xdpguard.dataplane.build.program import KernelDataplane
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.sys.bpffs import ensure_bpffs
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.net.links import Link, Links
 from xdpguard.policy.model import Policy
 from xdpguard.store.database import Store

@@ -16,7 +16,8 @@ from xdpguard.dataplane.build.cache import Cache
 from xdpguard.dataplane.build.cflags import Switches
 from xdpguard.dataplane.build.compiler import Compiled
 from xdpguard.dataplane.sys import abi, btf, kernel
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs
+from xdpguard.dataplane.sys.bpffs import ensure_bpffs
+from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guardpolicy
 from xdpguard.dataplane.tables.rules import Tables
 from xdpguard.policy.rule import Rule

@@ -20,7 +20,8 @@ from xdpguard import signals
 from xdpguard.bench.process import Spent, kill_children, spend
 from xdpguard.bench.wire import Lab
 from xdpguard.dataplane.sys import kernel
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs, remove_orphans
+from xdpguard.dataplane.sys.bpffs import ensure_bpffs
+from xdpguard.dataplane.sys.pins import Pins, remove_orphans
 from xdpguard.errors import MissingError, XdpguardError
 from xdpguard.net.links import Links
 from xdpguard.telemetry import counters

@@ -92,7 +92,7 @@ def show(context: typer.Context, as_json: output.Json = False, _output: output.O
         render.note(text)
     for netns, its in raised.items():
         for key, (before, now) in its.items():
-            render.say(f"{key} is {now} while the flood lasts{f' in {netns}' if netns else ''} (was {before})")
+            render.say(f"{key} is {now}{f' in {netns}' if netns else ''}, raised by run (was {before})")
 
 
 def change(

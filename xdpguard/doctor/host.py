@@ -12,6 +12,7 @@ from xdpguard.dataplane.build import tracepoints
 from xdpguard.dataplane.build.program import KernelDataplane, Target
 from xdpguard.dataplane.sys import btf, kernel
 from xdpguard.dataplane.sys import pins as pinning
+from xdpguard.dataplane.sys.bpffs import ensure_bpffs, is_bpffs
 from xdpguard.doctor.check import Check
 from xdpguard.instance import Instance, require_privileges
 from xdpguard.net import sysctl
@@ -67,9 +68,9 @@ def headers(instance: Instance) -> Check:
 
 def bpffs(instance: Instance) -> Check:
     """Check whether the BPF file system is mounted; mount it if it is not."""
-    if instance.bpffs.is_dir() and pinning.is_bpffs(instance.bpffs):
+    if instance.bpffs.is_dir() and is_bpffs(instance.bpffs):
         return Check("BPF file system", "ok", str(instance.bpffs), "")
-    pinning.ensure_bpffs(instance.bpffs)
+    ensure_bpffs(instance.bpffs)
     return Check("BPF file system", "ok", f"{instance.bpffs}, just mounted", "")
 
 

@@ -24,7 +24,8 @@ from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.surroundings import surroundings
 from xdpguard.dataplane.build.probe import Probe
 from xdpguard.dataplane.build.program import KernelDataplane, Target, switches
-from xdpguard.dataplane.sys.pins import Pins, ensure_bpffs, orphaned, remove_orphans
+from xdpguard.dataplane.sys.bpffs import ensure_bpffs
+from xdpguard.dataplane.sys.pins import Pins, orphaned, remove_orphans
 from xdpguard.dataplane.tables import default, guard, guardpolicy
 from xdpguard.explain.own import of_host
 from xdpguard.explain.subject import NO_GUARD, Subject

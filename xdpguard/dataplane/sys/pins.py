@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import os
 import re
@@ -14,13 +13,12 @@ from pathlib import Path
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.sys.abi import ABI
+from xdpguard.dataplane.sys.bpffs import check_visible, ensure_bpffs
 from xdpguard.errors import MissingError, XdpguardError
 from xdpguard.owned import check_own
 
 _PROGRAMS = "programs-"
 _LONGEST = 100  # characters; two such names and a + make a file name
-_BPF_FS_MAGIC = 0xCAFE4A11  # linux/magic.h
-_DEFAULT = Path("/sys/fs/bpf")
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 
 
@@ -60,9 +58,15 @@ class Pins:
         return zlib.crc32(self.link_folder(name, netns).name.encode()) or 1
 
     def exist(self) -> bool:
-        """Return whether the instance has maps of this version in the kernel."""
+        """Return whether the instance has maps of this version in the kernel. MissingError where pins are hidden."""
         self._check()
-        return (self.folder / "settings").exists()
+        return self._pinned(self.folder / "settings")
+
+    def _pinned(self, path: Path) -> bool:
+        if path.exists():
+            return True
+        check_visible(self._bpffs)
+        return False
 
     def prepare(self, name: str, netns: str) -> None:
         """Make the folders, mounting the BPF file system when it is not."""
@@ -126,8 +130,8 @@ class Pins:
         return sorted(path.name for path in self._root.iterdir() if path.name != self.folder.name)
 
     def is_current(self, name: str, netns: str) -> bool:
-        """Return whether an interface's own maps are of this version."""
-        return (self.link_folder(name, netns) / "counters").exists()
+        """Return whether an interface's own maps are of this version. MissingError as for `exist`."""
+        return self._pinned(self.link_folder(name, netns) / "counters")
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove single pins."""
@@ -172,41 +176,6 @@ def _remove_if_empty(folder: Path) -> None:
     # Another instance may be using it, or removing it too.
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def is_bpffs(path: Path) -> bool:
-    """Return whether ``path`` is inside a BPF file system."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    answer = ctypes.create_string_buffer(256)  # struct statfs, whose first word is the type
-    return libc.statfs(os.fsencode(path), answer) == 0 and ctypes.c_long.from_buffer(answer).value == _BPF_FS_MAGIC
-
-
-def ensure_bpffs(path: Path) -> None:
-    """Mount the BPF file system at its usual place when it is missing. MissingError where that is not to be done."""
-    if path.is_dir() and is_bpffs(path):
-        return
-    by_hand = f"mount it: mount -t bpf bpf {path}"
-    if path != _DEFAULT:
-        raise MissingError(f"no BPF file system at {path} (XDPGUARD_BPFFS)", by_hand)
-    if not _same_mounts_as_init():
-        raise MissingError(
-            "no BPF file system at /sys/fs/bpf: this process runs in its own mount namespace (ip netns exec?)",
-            "run xdpguard outside and name the network namespace: xdpguard attach IFACE --netns NAME",
-        )
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not path.is_dir() or libc.mount(b"bpf", str(path).encode(), b"bpf", 0, b"mode=0700") != 0:
-        raise MissingError(f"no BPF file system at {path}, and it cannot be mounted", f"as root, {by_hand}")
-
-
-def _same_mounts_as_init() -> bool:
-    """Return whether /sys here is that of process 1. `ip netns exec` brings its own, which ends with its process."""
-    try:
-        mounts = Path("/proc/1/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return True
-    device = Path("/sys").stat().st_dev
-    here = f"{os.major(device)}:{os.minor(device)}"
-    return all(line.split()[2] == here for line in mounts if line.split()[4] == "/sys")
 
 
 def remove_orphans(bpffs: Path, names: re.Pattern[str]) -> None:
