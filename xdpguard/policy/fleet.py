@@ -116,7 +116,8 @@ def fleet_faults(its: Fleet) -> Iterator[tuple[str, UsageError]]:
             except UsageError as error:
                 yield key, error
     if bool(its.tls.cert) != bool(its.tls.key):
-        yield "tls", UsageError("cert and key belong together", "give both, or neither")
+        given, missing = ("cert", "key") if its.tls.cert else ("key", "cert")
+        yield f"tls.{given}", UsageError(f"without {missing}", "cert and key belong together: give both, or neither")
     try:
         parse_duration(its.clock_skew)
         parse_within(its.clock_skew, *_SKEW)

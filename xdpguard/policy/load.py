@@ -138,7 +138,7 @@ def _faults(policy: Policy) -> Iterator[tuple[list[str], str | None, UsageError]
         ("api", api_faults(policy.api)),
         ("fleet", fleet_faults(policy.fleet)),
     ):
-        yield from (([table, name], None, fault) for name, fault in faults)
+        yield from (([table, *name.split(".")], None, fault) for name, fault in faults)
     named: list[tuple[list[str], Callable[[], object]]] = []
     for name, limits in policy.bridges.items():
         named.append((["bridges", name], partial(check_origin, name)))
