@@ -117,7 +117,7 @@ def fleet_faults(its: Fleet) -> Iterator[tuple[str, UsageError]]:
                 yield key, error
     if bool(its.tls.cert) != bool(its.tls.key):
         given, missing = ("cert", "key") if its.tls.cert else ("key", "cert")
-        yield f"tls.{given}", UsageError(f"without {missing}", "cert and key belong together: give both, or neither")
+        yield f"tls.{given}", UsageError(f"{given} without {missing}", "they belong together: give both, or neither")
     try:
         parse_duration(its.clock_skew)
         parse_within(its.clock_skew, *_SKEW)
