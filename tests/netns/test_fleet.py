@@ -303,7 +303,7 @@ def test_drops_of_all_hosts_are_summed(hosts: list[Host]) -> None:
         return len(rates) == 2 and all(rates) and abs(found["totals"]["drops"]["deny"] - sum(rates)) < 0.2
 
     assert eventually(summed, 150), one.command.json("fleet", "status")
-    assert "packets/s dropped on all hosts; 0 bans by guards, 1 sources blocked" in one.command.ok("fleet", "status")
+    assert "packets/s dropped on all hosts; 0 bans by guards, 1 source blocked" in one.command.ok("fleet", "status")
 
 
 def test_filters_and_allow_rules_where_a_host_takes_them(hosts: list[Host]) -> None:

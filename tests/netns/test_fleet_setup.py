@@ -295,7 +295,8 @@ def test_tls(command: Command, tmp_path: Path) -> None:
     ca, operator = str(site.folder / "ca.pem"), str(site.operator)
     url = f"tls://{site.address}"
     with Engine(site.folder / "nats-server.conf"):
-        command.ok("fleet", "init", url, "--credentials", operator, "--ca", ca)
+        made = command("fleet", "init", url, "--credentials", operator, "--ca", ca)
+        assert (made.code, made.out, made.err) == (0, "the fleet's buckets are there\n", ""), made
         command.ok("fleet", "init", url.replace("127.0.0.1", "localhost"), "--credentials", operator, "--ca", ca)
         assert "certificate" in command.refused(1, "fleet", "init", url, "--credentials", operator)
         host = Fleet((url,), "web1", str(site.host("web1")), FleetTls(ca))

@@ -135,7 +135,7 @@ def test_limits_in_the_configuration(tmp_path: Path) -> None:
     its = load(file).bridges["crowdsec"]
     assert (its.mode, its.shortest4, its.shortest6) == ("shadow", 24, 32)
     for text, line in (
-        ('[guard]\n\n[bridges.crowdsec]\nclock_skew = "5"\n', 3),
+        ('[guard]\n\n[bridges.crowdsec]\nclock_skew = "5"\n', 4),
         ("[bridges.cli]\n", 1),
         ("[bridges.crowdsec]\nshortest4 = 40\n", 2),
         ("[bridges.crowdsec]\nshortest5 = 4\n", 2),

@@ -93,16 +93,16 @@ def test_where_to_listen(text: str, found: Address | None) -> None:
             (f'listen = "{text}"', "listen: not an address and port")
             for text in (":9782", "9782", "localhost:9782", "127.0.0.1", "127.0.0.1:65536", "::1:9782", "[1.2.3.4]:1")
         ),
-        ("listen = 9782", "listen: expected `str`"),
-        ("top = -1", "top: expected `int` >= 0"),
-        ("top = 101", "top: expected `int` <= 100"),
+        ("listen = 9782", "listen: 9782 is not text"),
+        ("top = -1", "top: -1 is not a whole number from 0 to 100"),
+        ("top = 101", "top: 101 is not a whole number from 0 to 100"),
         ('otlp = "host:4318"', "otlp: not a URL"),
         ('otlp = "http://host:0x1/"', "otlp: not a URL"),
         ('otlp = "http://name:s3#cret@host/?token=7"', "otlp: not a URL: 'http://host/'"),
         ('otlp_interval = "soon"', "otlp_interval: not a duration"),
-        ('otlp_interval = "100ms"', "otlp_interval: out of range"),
+        ('otlp_interval = "100ms"', "otlp_interval: '100ms' is out of range"),
         ('liste = "off"', "unknown key"),
-        ("tcp.rtt = 1", "rtt: expected `bool`"),
+        ("tcp.rtt = 1", "rtt: 1 is neither true nor false"),
         ("tcp.round = true", "unknown key"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_configuration(tmp_path: Path) -> None:
         (GOOD.replace("drop", "kill"), 4, "filters.action: not an action: 'kill'"),
         (GOOD + 'limit = "1/s"\n', 5, "filters.limit: an action and a limit"),
         (GOOD + 'burst = "1"\n', 4, "filters.action: burst and per go with a limit"),
-        (GOOD + "shadow = 1\n", 5, "filters.shadow: expected `bool`"),
+        (GOOD + "shadow = 1\n", 5, "filters.shadow: 1 is neither true nor false"),
         (GOOD + "why = 1\n", 5, "filters.why: unknown key"),
         (GOOD.replace('"a"', '"a b"'), 2, "filters.name: not a filter name"),
         (GOOD.replace('action = "drop"', 'limit = "fast"'), 4, "filters.limit: not a rate"),

@@ -270,4 +270,4 @@ def test_what_is_no_server(url: str) -> None:
 def test_what_is_wrong_in_the_configuration() -> None:
     assert list(fleet_faults(Fleet(("nats://x:1", "tls://[::1]:4"), "web_1-x"))) == []
     wrong = Fleet(("x",), "a b", tls=FleetTls(cert="x"), clock_skew="2h")
-    assert [name for name, _ in fleet_faults(wrong)] == ["server", "name", "tls", "clock_skew"]
+    assert [name for name, _ in fleet_faults(wrong)] == ["server", "name", "tls.cert", "clock_skew"]

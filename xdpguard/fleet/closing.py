@@ -5,7 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
+
+_RETURNED = "returning true from eof_received()"
+
+
+def _of_use(record: logging.LogRecord) -> bool:
+    """Return whether a line of asyncio says anything: this one comes at the end of every connection with TLS that the
+    library has upgraded, and would stand in the output of commands.
+    """
+    return not record.getMessage().startswith(_RETURNED)
+
+
+logging.getLogger("asyncio").addFilter(_of_use)
 
 
 async def close(client: Any) -> None:

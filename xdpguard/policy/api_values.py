@@ -20,7 +20,7 @@ def api_faults(api: Api) -> Iterator[tuple[str, UsageError]]:
     for name in _FILES:
         path = getattr(api, name)
         if path and (not path.startswith("/") or "\0" in path):
-            yield name, UsageError("not an absolute path", "write the whole path, from / on")
+            yield name, UsageError(f"not an absolute path: {path[:60]!r}", "write the whole path, from / on")
     if len(os.fsencode(api.socket)) > _LONGEST_SOCKET:
         yield "socket", UsageError("too long", f"a socket's path has at most {_LONGEST_SOCKET} bytes")
     try:

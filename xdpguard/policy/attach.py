@@ -13,11 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from xdpguard.errors import UsageError
+from xdpguard.policy.keys import sound
 
 _INTERFACES = "interfaces"
 _NAME = re.compile(r"[^\s/@]{1,127}")  # 15 characters, or an alternative name
@@ -88,7 +89,7 @@ def parse_attach(data: object, tell: Callable[[AttachFault], None]) -> tuple[Att
         if key == _INTERFACES:
             continue
         with _told(tell):
-            its = _table(key, table)
+            its = _table(key, table, tell)
             if its.place in tables:
                 raise AttachFault([key], None, UsageError(f"{key} has two tables", "write one for each interface"))
             tables.add(its.place)
@@ -112,14 +113,12 @@ def _names(value: object) -> Iterable[str]:
     return value
 
 
-def _table(key: str, table: object) -> AttachTo:
+def _table(key: str, table: object, tell: Callable[[AttachFault], None]) -> AttachTo:
     if not isinstance(table, dict):
         remedy = f'list interfaces in {_INTERFACES} = ["eth0"], and their settings in [attach.NAME]'
         raise AttachFault([key], None, UsageError("unknown key", remedy))
-    try:
-        options = msgspec.convert(table, AttachOptions, strict=True)
-    except msgspec.ValidationError as error:
-        raise _explained(key, str(error)) from error
+    held = sound(table, AttachOptions, [key], lambda keys, error: tell(AttachFault(keys, None, error)))
+    options = msgspec.convert(held, AttachOptions, strict=True)
     its = _placed([key], None, key, options.netns)
     return AttachTo(its.name, its.netns, options.mode, options.observe)
 
@@ -129,14 +128,3 @@ def _placed(keys: list[str], entry: str | None, text: str, netns: str) -> Attach
         return parse_place(text, netns)
     except UsageError as error:
         raise AttachFault(keys, entry, error) from error
-
-
-def _explained(key: str, message: str) -> AttachFault:
-    what, _, where = message.partition(" - at `$")
-    wrong = [part for part in where.strip("`").split(".") if part]
-    unknown = re.search(r"unknown field `([^`]+)`", what)
-    known: list[Any] = [field.encode_name for field in msgspec.structs.fields(AttachOptions)]
-    if unknown:
-        return AttachFault([key, unknown[1]], None, UsageError("unknown key", f"allowed here: {', '.join(known)}"))
-    remedy = "correct the value; xdpguard help configuration lists every key with its default"
-    return AttachFault([key, *wrong], None, UsageError(what[:1].lower() + what[1:], remedy))

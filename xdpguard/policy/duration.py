@@ -56,6 +56,22 @@ def parse_interval(text: str) -> float:
         raise UsageError(str(error), "write a whole number above 0 and a unit: 500ms, 90s, 10m, 2h") from error
 
 
+def parse_within(text: str, least: float, most: float) -> float:
+    """Parse what `parse_interval` accepts; return seconds. Raise UsageError if it is outside these bounds."""
+    seconds = parse_interval(text)
+    if not least <= seconds <= most:
+        raise UsageError(f"{text!r} is out of range", f"{_short(least)} to {_short(most)}")
+    return seconds
+
+
+def _short(seconds: float) -> str:
+    """Format a bound: 500ms, 10s, 7d."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds >= _SECONDS[unit] and not seconds % _SECONDS[unit]:
+            return f"{seconds / _SECONDS[unit]:g}{unit}"
+    return f"{seconds * 1000:g}ms"
+
+
 def looks_like_one(text: str) -> bool:
     """Return whether a word is a duration."""
     try:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from xdpguard import units
 from xdpguard.errors import UsageError
 from xdpguard.policy.filter import ACTIONS, FILTERS, Action, NewFilter, check_name
+from xdpguard.policy.keys import checked
 from xdpguard.policy.limit import Limit, parse_limit
 from xdpguard.policy.rule import Mode
 
@@ -90,10 +90,11 @@ def parse_filters(data: object, tell: Callable[[FilterFault], None]) -> tuple[Fi
 
 
 def _entry(number: int, table: object) -> FilterEntry:
-    try:
-        its = msgspec.convert(table, FilterEntry, strict=True)
-    except msgspec.ValidationError as error:
-        raise _explained(number, str(error)) from error
+    faults: list[FilterFault] = []
+    held = checked(table, FilterEntry, [], lambda keys, error: faults.append(FilterFault(number, "".join(keys), error)))
+    if faults:
+        raise faults[0]
+    its: FilterEntry = msgspec.convert(held[0], FilterEntry, strict=True)
     _check(number, its)
     return its
 
@@ -145,14 +146,3 @@ def _check(number: int, its: FilterEntry) -> None:
         new_filter(its, "", 0.0, None)
     except UsageError as error:
         raise FilterFault(number, "match", error) from error
-
-
-def _explained(number: int, message: str) -> FilterFault:
-    what, _, where = message.partition(" - at `$")
-    known: list[Any] = [field.encode_name for field in msgspec.structs.fields(FilterEntry)]
-    if unknown := re.search(r"unknown field `([^`]+)`", what):
-        return FilterFault(number, unknown[1], UsageError("unknown key", f"allowed here: {', '.join(known)}"))
-    remedy = "correct the value; xdpguard help configuration lists every key with its default"
-    if missing := re.search(r"missing required field `([^`]+)`", what):
-        return FilterFault(number, "", UsageError(f"{missing[1]} is missing", f"keys: {', '.join(known)}"))
-    return FilterFault(number, where.strip("`."), UsageError(what[:1].lower() + what[1:], remedy))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.duration import parse_duration
+from xdpguard.policy.duration import parse_duration, parse_within
 from xdpguard.policy.foreign import ForeignLimits
 from xdpguard.policy.rule import Mode
 
@@ -116,9 +116,10 @@ def fleet_faults(its: Fleet) -> Iterator[tuple[str, UsageError]]:
             except UsageError as error:
                 yield key, error
     if bool(its.tls.cert) != bool(its.tls.key):
-        yield "tls", UsageError("cert and key belong together", "give both, or neither")
+        given, missing = ("cert", "key") if its.tls.cert else ("key", "cert")
+        yield f"tls.{given}", UsageError(f"{given} without {missing}", "they belong together: give both, or neither")
     try:
-        if not _SKEW[0] <= parse_duration(its.clock_skew) <= _SKEW[1]:
-            yield "clock_skew", UsageError("out of range", "1s to 1h")
+        parse_duration(its.clock_skew)
+        parse_within(its.clock_skew, *_SKEW)
     except UsageError as error:
         yield "clock_skew", error

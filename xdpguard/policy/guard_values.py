@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.duration import parse_duration, parse_interval
+from xdpguard.policy.duration import parse_duration, parse_within
 from xdpguard.policy.model import Guard
 from xdpguard.policy.target import parse_ports
 
@@ -18,20 +18,14 @@ def guard_faults(guard: Guard) -> Iterator[tuple[str, UsageError]]:
     """Yield the key and error of each value of ``[guard]`` that has the right type but is invalid."""
     for key, (least, most) in INTERVALS.items():
         try:
-            if not least <= parse_interval(getattr(guard, key)) <= most:
-                yield key, UsageError("out of range", f"{short(least)} to {short(most)}")
+            parse_within(getattr(guard, key), least, most)
         except UsageError as error:
             yield key, error
     if not guard.bans:
-        yield "bans", UsageError("empty", "at least one duration, such as 10m")
+        yield "bans", UsageError("the list is empty", "write at least one duration, such as 10m")
     for key in ("bans", "exempt_ports"):
         for entry in getattr(guard, key):
             try:
                 parse_duration(entry) if key == "bans" else parse_ports(entry)
             except UsageError as error:
                 yield key, error
-
-
-def short(seconds: float) -> str:
-    """Format a bound in seconds: 500ms, 1s."""
-    return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"

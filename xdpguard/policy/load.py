@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +16,14 @@ from xdpguard import files
 from xdpguard.errors import UsageError
 from xdpguard.policy.api_values import api_faults
 from xdpguard.policy.attach import AttachFault, AttachTo, parse_attach
-from xdpguard.policy.duration import parse_duration, parse_interval
+from xdpguard.policy.duration import parse_duration, parse_within
 from xdpguard.policy.filters import FilterEntry, FilterFault, parse_filters
 from xdpguard.policy.fleet import fleet_faults
 from xdpguard.policy.foreign import check_origin
-from xdpguard.policy.guard_values import guard_faults, short
+from xdpguard.policy.guard_values import guard_faults
 from xdpguard.policy.keys import sound
 from xdpguard.policy.metrics import metrics_faults
-from xdpguard.policy.model import LIST_NAME, ListFile, Policy
+from xdpguard.policy.model import LIST_NAME, Policy
 from xdpguard.policy.sources import parse_sources
 from xdpguard.policy.target import parse_ports
 from xdpguard.policy.toml_lines import line_of
@@ -131,31 +132,35 @@ def _faults(policy: Policy) -> Iterator[tuple[list[str], str | None, UsageError]
                 parse(entry)
             except UsageError as error:
                 yield ["rules", key], entry, error
-    for name, limits in policy.bridges.items():
-        try:
-            check_origin(name)
-            parse_duration(limits.clock_skew)
-        except UsageError as error:
-            yield ["bridges", name], None, error
     for table, faults in (
         ("guard", guard_faults(policy.guard)),
         ("metrics", metrics_faults(policy.metrics)),
         ("api", api_faults(policy.api)),
         ("fleet", fleet_faults(policy.fleet)),
     ):
-        yield from (([table, name], None, fault) for name, fault in faults)
+        yield from (([table, *name.split(".")], None, fault) for name, fault in faults)
+    named: list[tuple[list[str], Callable[[], object]]] = []
+    for name, limits in policy.bridges.items():
+        named.append((["bridges", name], partial(check_origin, name)))
+        named.append((["bridges", name, "clock_skew"], partial(parse_duration, limits.clock_skew)))
     for name, its in policy.lists.items():
+        named.append((["lists", name], partial(_check_list_name, name)))
+        named.append((["lists", name, "file"], partial(_check_file, its.file)))
+        named.append((["lists", name, "every"], partial(parse_within, its.every, *_EVERY)))
+    for keys, check in named:
         try:
-            _check_list(name, its)
+            check()
         except UsageError as error:
-            yield ["lists", name], None, error
+            yield keys, None, error
 
 
-def _check_list(name: str, its: ListFile) -> None:
+def _check_list_name(name: str) -> None:
     if not LIST_NAME.fullmatch(name):
         raise UsageError(f"not a list name: {name!r}", "use up to 64 letters, digits, . _ or -")
-    if not its.file:
-        raise UsageError("file: empty", "name the file that holds the list")
-    files.check_name(its.file, "name the file that holds the list")
-    if not _EVERY[0] <= parse_interval(its.every) <= _EVERY[1]:
-        raise UsageError("every: out of range", f"{short(_EVERY[0])} to {short(_EVERY[1])}")
+
+
+def _check_file(file: str) -> None:
+    remedy = "name the file that holds the list"
+    if not file:
+        raise UsageError("the name is empty", remedy)
+    files.check_name(file, remedy)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from xdpguard.errors import UsageError
-from xdpguard.policy.duration import parse_interval
+from xdpguard.policy.duration import parse_within
 from xdpguard.policy.model import Metrics
 
 _INTERVAL = (1, 3600)  # seconds between two pushes
@@ -78,8 +78,7 @@ def metrics_faults(metrics: Metrics) -> Iterator[tuple[str, UsageError]]:
             ),
         )
     try:
-        if not _INTERVAL[0] <= parse_interval(metrics.otlp_interval) <= _INTERVAL[1]:
-            yield "otlp_interval", UsageError("out of range", f"{_INTERVAL[0]}s to {_INTERVAL[1]}s")
+        parse_within(metrics.otlp_interval, *_INTERVAL)
     except UsageError as error:
         yield "otlp_interval", error
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from xdpguard import __version__
+from xdpguard import __version__, units
 from xdpguard.control.controller import Controller
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.fleet import hosts
@@ -125,7 +125,7 @@ class Fleet:
             if batch.messages or batch.stream:
                 self._force.take(batch.messages, batch.stream, self._deleted)
             if batch.stream:
-                _log.info(f"fleet: connected; it wants {len(self._force.state):,} entries")
+                _log.info(f"fleet: connected; it wants {units.counted(len(self._force.state), 'entry', 'entries')}")
         sent = [it for batch in batches for it in batch.sent]
         if not sent and not self._force.due and not self._lists.due:
             return

@@ -194,7 +194,7 @@ class FleetStatus(Struct, frozen=True):
 
 def _sums(its: Totals) -> Iterator[str]:
     flooded = f"floods on {its.flooded:,} of {its.hosts - its.silent:,} hosts" if its.floods else "no flood on any host"
-    banned = f"{its.bans:,} bans by guards, {its.sources:,} sources blocked for the fleet"
+    banned = f"{units.counted(its.bans, 'ban')} by guards, {units.counted(its.sources, 'source')} blocked for the fleet"
     yield f"{flooded}; {sum(its.drops.values()):,.1f} packets/s dropped on all hosts; {banned}"
     if its.drops:
         yield f"  of them {', '.join(f'{reason} {rate:,.1f}' for reason, rate in its.drops.items())}"
