@@ -325,7 +325,9 @@ def test_a_shadow_cuts_nothing_and_tells(attached: Command, lab: Lab) -> None:
     assert f"{PORT}/tcp" in text
     events = attached.ok("events", "--reason", "default_deny")
     assert CLIENTS4[1] in events
-    assert attached.json("explain", f"tcp {CLIENTS4[0]}:4000 > {SERVER4}:{PORT} S")["reason"] == "default_deny"
+    packet = f"tcp {CLIENTS4[0]}:4000 > {SERVER4}:{PORT} S"
+    assert attached.json("explain", packet)["reason"] == "default_deny"
+    assert "the default is in shadow: the packet is counted, and passes" in attached.ok("explain", packet)
     assert attached.json("default", "show")["ports"] == found["ports"], "asking counts nothing"
 
 

@@ -22,7 +22,8 @@ def packet_lines(found: Packet, label: str) -> Iterator[str]:
     if found.decided_by:
         yield f"  decided   by {_entry(found.decided_by)}"
     if found.observed:
-        whose = "the guard only observes" if not found.observe else f"{label} only observes"
+        whose = "the default is in shadow" if found.stage == "default" else "the guard only observes"
+        whose = f"{label} only observes" if found.observe else whose
         yield f"  observed  {whose}: the packet is counted, and passes"
     if found.shadow:
         yield f"  shadow    {_shadow(found.shadow)}"

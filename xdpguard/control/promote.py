@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
     from xdpguard.store.lists import NamedList
 
-_FORCE = "check them (xdpguard rules); use --force to override"
-
 
 @dataclass
 class Promotion:
@@ -128,10 +126,11 @@ def check(ruleset: Ruleset, chosen: Promotion) -> None:
     hit = [(what, split.established.packets) for what, split in splits if split and split.established.packets]
     if hit:
         packets, first = sum(count for _, count in hit), hit[0][0]
+        where = "xdpguard lists show" if first.startswith("the list ") else "xdpguard rules"
         more = f" and {len(hit) - 1:,} more" if len(hit) > 1 else ""
         raise XdpguardError(
             f"{first}{more} would have dropped {packets:,} packet{'s' if packets != 1 else ''} of established peers",
-            f"nothing was changed; {_FORCE}",
+            f"nothing was changed; check them ({where}); use --force to override",
         )
 
 
