@@ -266,12 +266,12 @@ def test_a_namespace_that_disappears(lab: Lab, command: Command) -> None:
 
 def test_tables_are_made_large_enough_for_what_is_stored(lab: Lab, command: Command) -> None:
     count = 140_000
-    addresses = "".join(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}\n" for n in range(count))
+    addresses = "".join(f"100.{64 + (n >> 16)}.{n >> 8 & 255}.{n & 255}\n" for n in range(count))
     command.ok("block", "-", stdin=addresses)
     command.ok("attach", INTERFACE, "--netns", lab.server)
     audit = command.json("status")["audit"]
     assert audit["rules"] == {"stored": count, "held": count}
-    command.ok("block", "10.99.0.1")
+    command.ok("block", "100.99.0.1")
 
 
 def test_a_full_table_refuses_and_changes_nothing(lab: Lab, command: Command, tmp_path: Path) -> None:

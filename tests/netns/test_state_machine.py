@@ -21,7 +21,7 @@ from xdpguard.dataplane.sys import kernel
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_walk(lab: Lab, command: Command, tmp_path: Path, seed: int) -> None:
     del command  # the interface is free of what tests share
-    made = walk(tmp_path / "walk", lab, seed, 60, 25, kills=False)
+    made = walk(tmp_path / "walk", lab, seed, 60, 25)
     assert made.tally.total() > 5, made.log
 
 

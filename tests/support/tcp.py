@@ -54,7 +54,7 @@ class Running:
 
     def _line(self) -> str:
         assert self.process.stderr is not None
-        ready, _, _ = select.select([self.process.stderr], [], [], _READY)
+        ready, _, _ = select.select([self.process.stderr], [], [], patient(_READY))
         assert ready, "the command did not say that it is ready"
         return self.process.stderr.readline().decode()
 

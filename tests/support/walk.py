@@ -27,8 +27,8 @@ SECOND = "walk0"  # the interface that goes and comes back
 class Walk:
     """Two instances on two interfaces of a lab. Close it."""
 
-    def __init__(self, folder: Path, lab: Lab, seed: int, say: Callable[[str], None], kills: bool) -> None:
-        self._random, self._kills, self._lab = Random(seed), kills, lab
+    def __init__(self, folder: Path, lab: Lab, seed: int, say: Callable[[str], None]) -> None:
+        self._random, self._lab = Random(seed), lab
         self.tally: Counter[str] = Counter()
         self.log: list[str] = []
         self._tell = say
@@ -60,7 +60,7 @@ class Walk:
     def _command(self, its: Walked) -> str:
         step = undone(its.changes) if self._random.random() < 0.12 else None
         step = step or drawn(self._random, live(its.policy))
-        dies = self._random.random() < 0.25 and self._kills
+        dies = self._random.random() < 0.25
         place = self._random.choice((f"step#{self._random.randint(1, 6)}", f"sql#{self._random.randint(1, 45)}"))
         place = self._random.choice((place, f"bpf#{self._random.randint(1, 6)}"))
         clock = 0 if dies or self._random.random() > 0.03 else self._random.choice((-3600, 3600, 366 * 86_400))
@@ -79,7 +79,7 @@ class Walk:
             return "no link"
         attach = not its.carried or self._random.random() < 0.4
         words = ("attach" if attach else "detach", *its.place)
-        dies = self._random.random() < 0.4 and self._kills
+        dies = self._random.random() < 0.4
         place = f"{self._random.choice(('step', 'bpf'))}#{self._random.randint(1, 12)}"
         self._say(its, f"{words[0]}{f' [{place}: kill]' if dies else ''}")
         if dies and its.command(*words, fault=f"{place}: kill").code == -signal.SIGKILL:
@@ -139,19 +139,10 @@ class Walk:
 
 
 def walk(
-    folder: Path,
-    lab: Lab,
-    seed: int,
-    steps: int,
-    seconds: float,
-    say: Callable[[str], None] = lambda line: None,
-    kills: bool = True,
+    folder: Path, lab: Lab, seed: int, steps: int, seconds: float, say: Callable[[str], None] = lambda line: None
 ) -> Walk:
-    """Walk so many steps, or so long; ``say`` is told each. Raise Found, with the way there.
-
-    ``kills``: whether commands are killed at random places; test_faults kills them at each one.
-    """
-    made, began = Walk(folder, lab, seed, say, kills), time.monotonic()
+    """Walk so many steps, or so long; ``say`` is told each. Raise Found, with the way there."""
+    made, began = Walk(folder, lab, seed, say), time.monotonic()
     try:
         for _ in range(steps):
             if time.monotonic() - began > seconds:
