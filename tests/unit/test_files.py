@@ -118,7 +118,7 @@ def test_a_configuration_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_list_named_with_a_nul_in_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text('[lists.a]\nfile = "a\\u0000b"\n')
-    with pytest.raises(UsageError, match=r"a.toml:1: lists.a: not a file name: .* has a NUL"):
+    with pytest.raises(UsageError, match=r"a.toml:2: lists.a.file: not a file name: .* has a NUL"):
         load.load(path)
 
 
