@@ -15,7 +15,7 @@
 
 struct xg_cwnd_sample {
 	u64 at; /* monotonic, ns */
-	u64 sk; /* address in the kernel, or cookie: see probe.h */
+	u64 sk; /* address in the kernel */
 	struct xg_ends ends;
 	u32 window;         /* congestion window, segments */
 	u32 threshold;      /* segments; 0x7fffffff: none yet */
@@ -37,13 +37,14 @@ BPF_TABLE("lru_hash", u64, struct xg_last, sampled, XG_SOCKETS);
 
 TRACEPOINT_PROBE(tcp, tcp_probe)
 {
-	struct xg_cwnd_sample sample = { .ends = XG_TCP_PROBE_ENDS_OF(args) };
+	const void *sk = XG_TCP_PROBE_SOCKET_OF(args);
+	struct xg_cwnd_sample sample = { .ends = XG_TCP_PROBE_ENDS_OF(args, sk) };
 	struct xg_last now = {}, *last;
 
-	if (!xg_wanted(&sample.ends) || !xg_tcp_probe_chosen(args))
+	if (!sk || !xg_wanted(&sample.ends) || !xg_chosen(sk))
 		return 0;
 	sample.at = now.at = bpf_ktime_get_ns();
-	sample.sk = XG_TCP_PROBE_KEY_OF(args);
+	sample.sk = (u64)sk;
 	last = sampled.lookup(&sample.sk);
 	if (last && now.at - last->at < XG_EVERY) {
 		last->skipped++;
@@ -67,7 +68,7 @@ TRACEPOINT_PROBE(sock, inet_sock_set_state)
 
 	if (args->protocol != IPPROTO_TCP || args->newstate != BPF_TCP_CLOSE)
 		return 0;
-	sample.sk = xg_key_of(args->skaddr);
+	sample.sk = (u64)args->skaddr;
 	if (!sampled.lookup(&sample.sk))
 		return 0;
 	sampled.delete(&sample.sk);

@@ -49,13 +49,14 @@ static __always_inline void xg_group_of(const struct xg_ends *ends, struct xg_gr
 
 TRACEPOINT_PROBE(tcp, tcp_probe)
 {
-	struct xg_ends ends = XG_TCP_PROBE_ENDS_OF(args);
+	const void *sk = XG_TCP_PROBE_SOCKET_OF(args);
+	struct xg_ends ends = XG_TCP_PROBE_ENDS_OF(args, sk);
 	struct xg_times first = {}, *held;
 	struct xg_group group = {};
 	u64 *missed;
 	u32 zero = 0;
 
-	if (!args->srtt || args->srtt < XG_LONGER || !xg_wanted(&ends) || !xg_tcp_probe_chosen(args))
+	if (!args->srtt || args->srtt < XG_LONGER || !sk || !xg_wanted(&ends) || !xg_chosen(sk))
 		return 0;
 	xg_group_of(&ends, &group);
 	group.netns = ends.netns;

@@ -10,30 +10,57 @@
 #error "XG_PROBE_SOCKET, XG_SOCK_COOKIE: whether the tracepoint tells the socket (skaddr), place in struct sock"
 #endif
 
-/* What a socket is known by here. Kernels that do not tell where it is tell its cookie, but not its namespace. */
 #if XG_PROBE_SOCKET
-#define XG_TCP_PROBE_KEY_OF(args) ((u64)(args)->skaddr)
-#define XG_TCP_PROBE_NETNS_OF(args) xg_netns_of((args)->skaddr)
-#define xg_key_of(sk) ((u64)(sk))
-#define xg_tcp_probe_chosen(args) xg_chosen((args)->skaddr)
+#define XG_TCP_PROBE_SOCKET_OF(args) ((const void *)(args)->skaddr)
 #else
-#define XG_TCP_PROBE_KEY_OF(args) ((args)->sock_cookie)
-#define XG_TCP_PROBE_NETNS_OF(args) 0
-#define xg_tcp_probe_chosen(args) 1
-static __always_inline u64 xg_key_of(const void *sk)
+/* Older kernels tell only the socket's cookie. A program on the raw tracepoint, which gets the socket, keeps it here.
+ */
+/* [0] -> the socket of the event that this CPU handles, or handled last. */
+BPF_TABLE("percpu_array", u32, u64, probed, 1);
+/* Cookie -> its socket, for as long as there are events with this cookie. Full: the least recently used entry goes. */
+BPF_TABLE("lru_hash", u64, u64, of_cookie, 16384);
+
+static __always_inline u64 xg_cookie_of(u64 sk)
 {
 	u64 cookie = 0;
 
 	XG_READ_KERNEL(cookie, sk + XG_SOCK_COOKIE);
 	return cookie;
 }
+
+int xg_probe_first(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	u64 sk = ctx->args[0], cookie = xg_cookie_of(sk), *place = probed.lookup(&zero);
+
+	if (place)
+		*place = sk;
+	if (cookie && !of_cookie.lookup(&cookie))
+		of_cookie.update(&cookie, &sk);
+	return 0;
+}
+
+/*
+ * NULL if it is not known yet. The event itself gives a new socket its cookie, and where something else used the
+ * tracepoint before, the program above runs second: then the first event of a connection has none.
+ */
+static __always_inline const void *xg_probed(u64 cookie)
+{
+	u32 zero = 0;
+	u64 *place = probed.lookup(&zero);
+
+	if (!place || xg_cookie_of(*place) != cookie)
+		place = of_cookie.lookup(&cookie);
+	return place ? (const void *)*place : NULL;
+}
+#define XG_TCP_PROBE_SOCKET_OF(args) xg_probed((args)->sock_cookie)
 #endif
 
 /*
  * saddr and daddr are a struct sockaddr_in, or a struct sockaddr_in6; both begin with the family. They are copied by a
  * helper: see verifier.h.
  */
-#define XG_TCP_PROBE_ENDS_OF(args)                                                                                     \
+#define XG_TCP_PROBE_ENDS_OF(args, sk)                                                                                 \
 	({                                                                                                             \
 		struct xg_ends _ends = {};                                                                             \
 		u16 _family = 0;                                                                                       \
@@ -48,7 +75,7 @@ static __always_inline u64 xg_key_of(const void *sk)
 		}                                                                                                      \
 		_ends.local_port = (args)->sport;                                                                      \
 		_ends.remote_port = (args)->dport;                                                                     \
-		_ends.netns = XG_TCP_PROBE_NETNS_OF(args);                                                             \
+		_ends.netns = xg_netns_of(sk);                                                                         \
 		_ends;                                                                                                 \
 	})
 

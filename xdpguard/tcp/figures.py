@@ -15,9 +15,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from xdpguard.closeable import Closeable
-from xdpguard.errors import MissingError, XdpguardError
+from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import NoSuchNamespace, Place, all_places, cookie_of
-from xdpguard.tcp import evidence, program
+from xdpguard.tcp import evidence
 from xdpguard.tcp.changes import Changes
 from xdpguard.tcp.filters import Filter
 from xdpguard.tcp.histogram import Histogram
@@ -68,7 +68,7 @@ class Figures(Closeable):
         self._places = places
         self._changes = _Part(lambda: Changes(Filter()))
         self._resent = _Part(Counter)
-        self._rtt = _Part(_round_trips)
+        self._rtt = _Part(lambda: RoundTrips(Filter()))
         self._live: Live | None = None
         self._cookies: dict[int, int] = {}
         self._parts = Parts(False, False, False, False, False)
@@ -167,15 +167,6 @@ class _Part(Generic[_P]):
                 self.its, self.failed = self._make(), None
             except XdpguardError as error:
                 self.failed = error
-
-
-def _round_trips() -> RoundTrips:
-    if not program.tells_socket():
-        raise MissingError(
-            "this kernel's tcp:tcp_probe does not report the socket, hence not its namespace",
-            "use a kernel whose tracepoint has the field skaddr",
-        )
-    return RoundTrips(Filter())
 
 
 def cumulative(histogram: Histogram) -> Mapping[float, int]:

@@ -106,11 +106,8 @@ def load(
     wanted["INODES"] = INODES
     if _PROBE in tracepoints:
         wanted["PROBE_SOCKET"] = int(tells_socket())
-        if not wanted["PROBE_SOCKET"] and (wanted["NETNS"] or wanted["PID"]):
-            raise MissingError(
-                f"this kernel's {_PROBE} does not report the socket, hence neither its namespace nor its process",
-                "leave out --netns and --pid, or use a kernel whose tracepoint has the field skaddr",
-            )
+        if not wanted["PROBE_SOCKET"]:
+            raw = {**(raw or {}), "xg_probe_first": _PROBE.partition(":")[2]}
     return Tracepoints(f"tcp/{name}.c", tracepoints, {**places, **wanted, **switches}, raw)
 
 

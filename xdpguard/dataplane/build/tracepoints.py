@@ -46,15 +46,26 @@ class Tracepoints(Closeable):
         with captured() as output:
             try:
                 self._module = bcc.BPF(text=bundle(source, main).encode(), cflags=flags)
-                for name, tracepoint in (raw or {}).items():
-                    function = self._module.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT)
-                    self._links.append(kernel.attach_raw_tracepoint(tracepoint, function.fd))
+                self._attach_raw(raw or {}, bcc.BPF.RAW_TRACEPOINT)
             except Exception as error:
                 raise XdpguardError(
                     f"the kernel rejects the program for {', '.join(needed)}",
                     "run again with -v for its message; xdpguard doctor checks the environment",
                     output() or str(error),
                 ) from error
+
+    def _attach_raw(self, raw: Mapping[str, str], kind: int) -> None:
+        """Attach what takes arguments as they are, before the others on the same tracepoint: the kernel runs programs
+        in the order in which they came.
+        """
+        later = [it for it in self._module.tracepoint_fds if it.decode().partition(":")[2] in raw.values()]
+        for name in later:
+            self._module.detach_tracepoint(name)
+        for function, tracepoint in raw.items():
+            loaded = self._module.load_func(function.encode(), kind)
+            self._links.append(kernel.attach_raw_tracepoint(tracepoint, loaded.fd))
+        for name in later:
+            self._module.attach_tracepoint(name, fn_name=b"tracepoint__" + name.replace(b":", b"__"))
 
     def map_fd(self, name: str) -> int:
         """Return the file descriptor of a map, owned by this object."""
