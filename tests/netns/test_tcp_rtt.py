@@ -47,7 +47,7 @@ def test_delay_shows_in_the_histogram_at_the_right_place(lab: Lab, command: Comm
         assert found["count"] == sum(bucket["count"] for bucket in found["buckets"])
         # Twice the delay, and what a busy machine adds to some; nothing below.
         for name in ("average", "p50", "p90", "p99"):
-            assert 2 * _DELAY * 1000 * 0.9 <= found[name], (name, found)
+            assert found[name] >= 2 * _DELAY * 1000 * 0.9, (name, found)
         assert found["p50"] <= 2 * _DELAY * 1000 * 3, found
         assert min(bucket["to"] for bucket in found["buckets"]) > 2 * _DELAY * 1000
         assert found["p50"] <= found["p90"] <= found["p99"]
