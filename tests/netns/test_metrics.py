@@ -293,8 +293,12 @@ def test_who_is_slow_keeps_nobody_waiting(lab: Lab, attached: Command, running: 
             if number % 2:
                 link.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         assert running.scrape()("xdpguard_interface_attached") == 1
-        flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "2")
-        assert running.service.says("a flood begins"), "the loop goes round"
+        sent = start_flood(lab, "syn", "--port", "9", "--rate", "50000", "--seconds", "40")
+        try:
+            assert running.service.says("a flood begins"), "the loop goes round"
+        finally:
+            sent.terminate()
+            sent.communicate(timeout=60)
         assert running.get("/healthz") == (200, "ok\n")
         attached.ok("block", "203.0.113.1")
     assert running.scrape()("xdpguard_rules", kind="block") == 1
