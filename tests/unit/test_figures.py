@@ -374,7 +374,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     log: list[str] = []
     monkeypatch.setattr(figures, "Changes", lambda chosen: Program(log, "changes"))
     monkeypatch.setattr(figures, "Counter", lambda: Program(log, "resent"))
-    monkeypatch.setattr(figures, "_round_trips", lambda: Program(log, "rtt", missing=True))
+    monkeypatch.setattr(figures, "RoundTrips", lambda chosen: Program(log, "rtt", missing=True))
     return log
 
 
