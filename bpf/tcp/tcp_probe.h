@@ -13,8 +13,8 @@
 #if XG_PROBE_SOCKET
 #define XG_TCP_PROBE_SOCKET_OF(args) ((const void *)(args)->skaddr)
 #else
-/* Older kernels tell only the socket's cookie. A program on the raw tracepoint, which gets the socket, keeps it here.
- */
+/* Older kernels tell only the socket's cookie: a program on the raw tracepoint, which gets the socket, keeps it. */
+
 /* [0] -> the socket of the event that this CPU handles, or handled last. */
 BPF_TABLE("percpu_array", u32, u64, probed, 1);
 /* Cookie -> its socket, for as long as there are events with this cookie. Full: the least recently used entry goes. */

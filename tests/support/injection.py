@@ -91,8 +91,8 @@ def arm(fault: str) -> None:
         """A connection whose statements may fail."""
 
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-            words = sql.split() or [""]
-            if words[0] not in ("SELECT", "PRAGMA", "WITH") and "TEMP" not in words and "temp." not in sql:
+            words = sql.split()
+            if words and words[0] not in ("SELECT", "PRAGMA", "WITH") and "TEMP" not in words and "temp." not in sql:
                 self._at(words[0])
             return super().execute(sql, *values)
 

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,8 @@ def loaded() -> set[int]:
         found.add(following)
         number = following
     return found
+
+
+def with_addresses(lines: Iterable[str]) -> list[str]:
+    """The lines that have an address of the kernel's memory, with page tables of four levels or five."""
+    return [line for line in lines if re.search(r"0xff[0-9a-f]{14}", line)]

@@ -22,9 +22,7 @@ def packet_lines(found: Packet, label: str) -> Iterator[str]:
     if found.decided_by:
         yield f"  decided   by {_entry(found.decided_by)}"
     if found.observed:
-        whose = "the default is in shadow" if found.stage == "default" else "the guard only observes"
-        whose = f"{label} only observes" if found.observe else whose
-        yield f"  observed  {whose}: the packet is counted, and passes"
+        yield f"  observed  {_observing(found, label)}: the packet is counted, and passes"
     if found.shadow:
         yield f"  shadow    {_shadow(found.shadow)}"
     if found.shadow_filter:
@@ -37,6 +35,12 @@ def packet_lines(found: Packet, label: str) -> Iterator[str]:
         yield f"  without   {_verdict(found.without)}{by}"
     state = f"active ({found.guard.cause or 'always'})" if found.guard.active else "idle"
     yield f"  guard     {found.guard.mode}, {state}"
+
+
+def _observing(found: Packet, label: str) -> str:
+    if found.observe:
+        return f"{label} only observes"
+    return "the default is in shadow" if found.stage == "default" else "the guard only observes"
 
 
 def _verdict(found: Packet | Outcome) -> str:

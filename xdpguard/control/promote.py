@@ -121,12 +121,12 @@ def check(ruleset: Ruleset, chosen: Promotion) -> None:
         safety.check_list(ruleset.store, named.name, ruleset.shadow_lists.stored.in_force(named.name))
     if chosen.filters:
         safety.check_filters(ruleset.store, _with_filters(ruleset, chosen))
-    splits = [(str(it.rule.target), it.split) for it in chosen.rules]
-    splits += [(f"the list {it.its.name}", it.split) for it in chosen.lists]
-    hit = [(what, split.established.packets) for what, split in splits if split and split.established.packets]
+    splits = [(str(it.rule.target), "xdpguard rules", it.split) for it in chosen.rules]
+    splits += [(f"the list {it.its.name}", "xdpguard lists show", it.split) for it in chosen.lists]
+    hit = [(what, where, its.established.packets) for what, where, its in splits if its and its.established.packets]
     if hit:
-        packets, first = sum(count for _, count in hit), hit[0][0]
-        where = "xdpguard lists show" if first.startswith("the list ") else "xdpguard rules"
+        first, where, _ = hit[0]
+        packets = sum(count for *_, count in hit)
         more = f" and {len(hit) - 1:,} more" if len(hit) > 1 else ""
         raise XdpguardError(
             f"{first}{more} would have dropped {packets:,} packet{'s' if packets != 1 else ''} of established peers",
