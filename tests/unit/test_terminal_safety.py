@@ -52,6 +52,9 @@ def test_kinds_of_errors() -> None:
     full = kinds.explained(OSError(errno.ENOSPC, "No space left on device", "/x"))
     assert (str(full), full.exit_code) == ("/x: no space is left", 3)
     assert kinds.explained(MemoryError()).exit_code == 3
+    forbidden = kinds.explained(OSError(errno.EPERM, "Operation not permitted"))
+    assert "not permitted" in str(forbidden) and "lockdown" in forbidden.remedy
+    assert "chattr +i" in kinds.explained(OSError(errno.EPERM, "Operation not permitted", "/x")).remedy
     assert "Traceback" in kinds.explained(_raised()).details
 
 

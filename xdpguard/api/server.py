@@ -28,7 +28,7 @@ from xdpguard.policy.metrics import Address, parse_listen
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG = 32
+_BACKLOG = 256  # beyond it, a client of the Unix socket with a time limit gets EAGAIN at once
 _HANDSHAKE = 10.0  # seconds for TLS
 _GRACE = 5  # seconds for requests in progress at the end
 _LARGEST_KEY = 65_536

@@ -15,6 +15,7 @@ _SCARCE = {
     errno.EDQUOT: ("the disk quota is used up", "free some of it, then try again"),
     errno.EROFS: ("the file system is read-only", "mount it writable, or choose another place"),
 }
+_FORBIDDEN = (errno.EPERM, errno.EACCES)
 
 
 def explained(error: Exception) -> XdpguardError:
@@ -28,17 +29,21 @@ def explained(error: Exception) -> XdpguardError:
 
 
 def _of_system(error: OSError, trace: str) -> XdpguardError:
-    from xdpguard.instance import in_a_row, lacks
+    from xdpguard.instance import ATTACHED, in_a_row, lacks
 
     where = f"{error.filename}: " if error.filename else ""
     lacking = lacks()
-    if error.errno in (errno.EPERM, errno.EACCES) and lacking:
+    if error.errno in _FORBIDDEN and lacking:
         # With CAP_BPF, what is refused is to open a program or map by its id, or to enter a namespace.
         by_id = "CAP_BPF" not in lacking and "CAP_SYS_ADMIN" in lacking
         needs = "CAP_SYS_ADMIN" if by_id else in_a_row(lacking)
         return MissingError(
             f"{where}not permitted: this needs {needs}, which this process lacks", "run it with sudo", trace
         )
+    if error.errno in _FORBIDDEN:
+        may = "chattr +i or a security module" if where else "a security module, lockdown or a seccomp filter"
+        words = f"{where}not permitted, although this process has {in_a_row(ATTACHED)}"
+        return MissingError(words, f"find out what forbids it: {may} may; see dmesg", trace)
     if error.errno in _SCARCE:
         words, remedy = _SCARCE[error.errno]
         return MissingError(f"{where}{words}", remedy, trace)
