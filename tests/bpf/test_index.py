@@ -136,11 +136,14 @@ def as_set(entries: list[tuple[Net, int]]) -> AddressSet:
 
 
 def held_by(its: AddressSet) -> Iterator[tuple[Net, int]]:
-    """The prefixes of a set and their ends."""
+    """The prefixes of a set as an index holds them, and their ends."""
     for version, ends in ((4, its.ends4), (6, its.ends6)):
         for place, end in enumerate(ends.tolist()):
             found = its.prefix(version, place)
-            yield ipaddress.ip_network((found.network, found.length)), end
+            net = ipaddress.ip_network((found.network, found.length))
+            # All addresses are two halves in an index: another list's half may last longer.
+            for half in net.subnets() if net.prefixlen == 0 else [net]:
+                yield half, end
 
 
 def change(chance: random.Random, oracle: Oracle, asking: Asking, maps: ListMaps, now: float) -> None:
