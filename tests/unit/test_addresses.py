@@ -267,6 +267,14 @@ def test_entries_are_counted_by_list_and_the_first_is_named() -> None:
     assert not index.wide6
 
 
+def test_the_first_list_is_named_also_for_half_of_all_addresses() -> None:
+    """All addresses are written as two halves: each stands where the whole stood, before those of later lists."""
+    whole, _ = made([ipaddress.IPv4Network("0.0.0.0/0")], [ipaddress.IPv6Network("::/0")])
+    half, _ = made([ipaddress.IPv4Network("128.0.0.0/1")], [ipaddress.IPv6Network("8000::/1")])
+    assert build([(1, whole), (3, half)], 1).slots == {1: 4, 3: 0}
+    assert build([(1, half), (3, whole)], 1).slots == {1: 2, 3: 2}
+
+
 def test_short_prefixes_of_ipv6_do_not_fill_the_memory() -> None:
     """Too many of them, and the pre-filter gives up: every packet is looked up."""
     few, _ = made([], [ipaddress.IPv6Network((0x2001 << 112 | n << 97, 31)) for n in range(0, 8, 2)])

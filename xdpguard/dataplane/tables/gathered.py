@@ -77,8 +77,10 @@ def _joined(kind: type[np.generic], columns: Iterable[NDArray[Any]]) -> NDArray[
 
 def _halved(column: NDArray[Any], length: U8, upper: int = 0) -> NDArray[Any]:
     """Return a column with each prefix of length 0 twice; ``upper`` is what the second half has set besides."""
-    whole = column[length == 0]
-    return np.concatenate((column[length != 0], whole, whole | column.dtype.type(upper)))
+    times = np.where(length == 0, 2, 1)
+    found = np.repeat(column, times)
+    found[np.cumsum(times)[length == 0] - 1] |= column.dtype.type(upper)
+    return found
 
 
 def _first(end: U32, *keys: NDArray[Any]) -> NDArray[np.intp]:
