@@ -13,7 +13,7 @@ import pytest
 from support.sshd import USER, Folder
 
 from xdpguard.control import needs, openness, safety
-from xdpguard.errors import MissingError, UsageError, XdpguardError
+from xdpguard.errors import EXIT_FAILED, MissingError, XdpguardError
 from xdpguard.net import dhcp, logins, nameservers, nexthops, sessions, sockets, sshd, tcptable
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_prefix
@@ -171,8 +171,9 @@ def test_blocking_around_the_allowed(host: Path, store: Store) -> None:
 @pytest.mark.parametrize("target", ["0.0.0.0/0", "::/0"])
 def test_blocking_everybody(host: Path, store: Store, target: str) -> None:
     del host
-    with pytest.raises(UsageError, match="every IPv"):
+    with pytest.raises(XdpguardError, match="every IPv") as refused:
         safety.check_block(store, [prefix(target)])
+    assert refused.value.exit_code == EXIT_FAILED
 
 
 def test_closing_the_port_one_is_logged_in_over(host: Path, store: Store) -> None:
@@ -372,6 +373,7 @@ def test_allowing_everybody(store: Store, name: str) -> None:
         with pytest.raises(XdpguardError, match=r"would let every IPv. address in") as refused:
             safety.check_allow(store, [prefix(it) for it in targets], life)
         assert "--force" in refused.value.remedy
+        assert refused.value.exit_code == EXIT_FAILED
     with pytest.raises(XdpguardError, match="would let every IPv"):
         safety.check_attach(store, {""}, [rule("allow", it, "config") for it in (*held, *targets)])
     assert (openness.notes(store) == []) == (name != "again")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from xdpguard.control import needs, openness
 from xdpguard.control.outlook import DEFAULT, BlockingEntry, Outlook, end_in, held
-from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.errors import XdpguardError
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import NewRule
@@ -36,7 +36,7 @@ def check_block(store: Store, prefixes: Collection[Prefix], life: float | None =
     """Refuse to block every address there is, or one that the host needs and that is not allowed for as long."""
     for prefix in prefixes:
         if prefix.length == 0:
-            raise UsageError(
+            raise XdpguardError(
                 f"{prefix} covers every IPv{prefix.version} address",
                 f"allow the addresses you need first; {_FORCE}",
             )
