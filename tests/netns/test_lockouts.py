@@ -252,6 +252,12 @@ def test_blocking_the_second_next_hop(attached: Command, lab: Lab) -> None:
     try:
         for address in ("198.18.0.40", "198.18.0.41"):
             assert "this host's gateway" in attached.refused(1, "block", address)
+        both = attached.refused(1, "block", "198.18.0.40/31")
+        assert all(f"{address} (this host's gateway in " in both for address in ("198.18.0.40", "198.18.0.41"))
+        forced = attached("block", "198.18.0.40/31", "--force")
+        assert "198.18.0.40/31 contains what this host needs: 198.18.0.40 (" in forced.err
+        assert "to let them through: xdpguard allow 198.18.0.40 198.18.0.41" in forced.err
+        attached.ok("unblock", "198.18.0.40/31")
     finally:
         ip(lab, "route del 192.0.2.0/24")
     attached.ok("block", "198.18.0.41")

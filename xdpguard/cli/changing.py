@@ -68,7 +68,7 @@ def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] |
             needed.accept(found.store, blocks=wanted.targets)
         told = list(overridden(found, wanted.targets)) if wanted.kind == "block" else []
         if wanted.kind == "block":
-            notes.tell_of_dhcp(found.store, wanted.targets)
+            notes.tell_of_needed(found.store, wanted.targets, seconds, accepted)
         where = presences(found.store)
     for line in _added(done, wanted.kind, seconds):
         render.say(line)
