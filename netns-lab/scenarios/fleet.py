@@ -26,7 +26,7 @@ from rich.table import Table
 from scenarios.fleet_chaos import chaos
 from scenarios.fleet_hosts import Simulated
 from scenarios.fleet_load import join
-from scenarios.fleet_parts import Figure, Real, Server, block, key_of, wait_for
+from scenarios.fleet_parts import Figure, Real, Rested, Server, block, key_of, wait_for
 
 from xdpguard.fleet import snapshot
 from xdpguard.fleet.client import Connection
@@ -56,7 +56,7 @@ def idle(host: Real, server: Server) -> list[Figure]:
         if joins:
             host.join(server.url, server.folder / "hosts" / f"{host.name}.toml")
             wait_for(host.follows, f"{host.name} connects")
-        time.sleep(5)  # what starting takes is not what is measured
+        wait_for(Rested(host.looked_at), f"{host.name} has started")  # what that takes is not what is measured
         before = host.processor()
         time.sleep(_IDLE)
         figures.append(((host.processor() - before) / _IDLE, host.memory()))

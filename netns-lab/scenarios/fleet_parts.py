@@ -28,6 +28,7 @@ from xdpguard.policy.fleet import Fleet
 from xdpguard.store.database import Store
 
 WAIT = 120.0  # seconds, at most, for anything to come about
+_REST, _RESTING = 2.0, 0.05  # seconds, and of a processor meanwhile: an idle service uses a tenth of that
 _CLOCK = Path(__file__).parents[2] / "tests" / "support" / "wrong_clock"
 
 
@@ -48,6 +49,24 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = WAIT) -> 
             raise TimeoutError(f"not within {seconds:.0f} s: {what}")
         time.sleep(0.05)
     return time.monotonic() - start
+
+
+class Rested:
+    """Whether a process has nothing left to do at once: for a while it slept whenever it was looked at, so that it did
+    not wait for a processor either, and used next to none.
+    """
+
+    def __init__(self, look: Callable[[], tuple[str, float]], now: Callable[[], float] = time.monotonic) -> None:
+        """``look`` returns its state, as proc(5) has it, and the seconds of a processor that it has used."""
+        self._look, self._now = look, now
+        self._since = self._used = -1.0
+
+    def __call__(self) -> bool:
+        """Looks once more."""
+        state, used = self._look()
+        if self._since < 0 or state != "S" or used - self._used > _RESTING:
+            self._since, self._used = self._now(), used
+        return self._now() - self._since >= _REST
 
 
 def free_port() -> int:
@@ -225,9 +244,13 @@ class Real:
 
     def processor(self) -> float:
         """Seconds of a processor that the service has used."""
+        return self.looked_at()[1]
+
+    def looked_at(self) -> tuple[str, float]:
+        """The state of the service's process, as proc(5) has it, and the seconds of a processor that it has used."""
         assert self._run is not None
         fields = Path(f"/proc/{self._run.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> int:
         """Bytes of memory that the service holds and shares with nobody."""

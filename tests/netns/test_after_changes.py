@@ -155,10 +155,6 @@ def test_rules_out_and_in_again(command: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            '[[rules]]\nkind = "block"\ntarget = "9.9.9.9"\n[[rules]]\nkind = "block"\ntarget = "0.0.0.0/0"\n',
-            "every IPv4",
-        ),
         ('[[rules]]\nkind = "blok"\ntarget = "9.9.9.9"\n', "rule 1: not a kind"),
         ('[[rules]]\nkind = "block"\ntarget = "9.9.9.9"\nuntil = 3\n', "rule 1: unknown key until"),
         ('[[rules]]\nkind = "block"\ntarget = "9.9.9.9"\nexpires = 2026-01-01\n', "expires is not a time"),
@@ -171,6 +167,13 @@ def test_rules_out_and_in_again(command: Command, tmp_path: Path) -> None:
 def test_what_is_not_imported(command: Command, text: str, words: str) -> None:
     """All or nothing."""
     assert words in command.refused(2, "import", "-", stdin=text)
+    assert command.json("rules") == []
+
+
+def test_an_import_that_blocks_everybody(command: Command) -> None:
+    """All or nothing."""
+    text = '[[rules]]\nkind = "block"\ntarget = "9.9.9.9"\n[[rules]]\nkind = "block"\ntarget = "0.0.0.0/0"\n'
+    assert "every IPv4" in command.refused(1, "import", "-", stdin=text)
     assert command.json("rules") == []
 
 

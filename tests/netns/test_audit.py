@@ -166,7 +166,7 @@ def test_filters_that_were_overwritten(attached: Command, lab: Lab) -> None:
         assert not drops()
         assert attached.json("status")["audit"]["ratio"] < 1
         with Service(attached) as run:
-            assert run.says("the kernel held 0 of 1 entries (filters): restored"), run.lines
+            assert run.says("the kernel held 0 of 1 entry (filters): restored"), run.lines
         assert drops()
         filters_overwritten(attached)
         attached.ok("attach", INTERFACE, "--netns", lab.server)

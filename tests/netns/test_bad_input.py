@@ -55,8 +55,6 @@ def attached(_attached: Command) -> Iterator[Command]:
         (["block", "fe80::1%eth0"], "zone"),
         (["block", "198.51.100.9-198.51.100.1"], "runs backwards"),
         (["block", ""], "not an address"),
-        (["block", "0.0.0.0/0"], "every IPv4 address"),
-        (["block", "::/0"], "every IPv6 address"),
         (["block", "10.0.0.1", "nonsense"], "nonsense"),
         (["block", "10.0.0.1", "--for", "0s"], "duration"),
         (["block", "10.0.0.1", "--for", "10"], "duration"),
@@ -90,6 +88,22 @@ def attached(_attached: Command) -> Iterator[Command]:
 )
 def test_wrong_usage(attached: Command, arguments: list[str], says: str) -> None:
     assert says in attached.refused(2, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["block", "0.0.0.0/0"], "every IPv4 address"),
+        (["block", "::/0"], "every IPv6 address"),
+        (["allow", "0.0.0.0/0"], "would let every IPv4 address in"),
+        (["allow", "::/0"], "would let every IPv6 address in"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_refused_although_it_is_well_formed(attached: Command, arguments: list[str], says: str) -> None:
+    refused = attached.refused(1, *arguments)
+    assert says in refused
+    assert "--force" in refused
 
 
 @pytest.mark.parametrize("arguments", [["nosuch"], ["attach"], ["block", "--nosuch"], ["stats", "--watch", "x"]])

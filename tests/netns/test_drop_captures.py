@@ -219,5 +219,5 @@ def test_progress_on_a_terminal(attached: Command, lab: Lab, tmp_path: Path) -> 
         terminal.sees("1 captured; end with Ctrl-C")
         os.kill(terminal.pid, signal.SIGINT)
         assert terminal.end() == 0
-        assert terminal.output.splitlines()[-1].endswith("\x1b[K\x1b[33mxdpguard: note: 1 of 1 drops captured\x1b[0m")
+        assert terminal.output.splitlines()[-1].endswith("\x1b[K\x1b[33mxdpguard: note: 1 of 1 drop captured\x1b[0m")
     assert on(json.loads(attached.ok("stats", "--json")), INTERFACE)["samples"] == {"bad_flags": 1}

@@ -188,7 +188,7 @@ def test_an_interface_that_is_attached_later(attached: Command, lab: Lab) -> Non
         send_on_lo(lab, [tcp("224.0.0.1")])
         send(lab, [tcp("16.1.1.1", "SF")])
         assert following.shows(1)[0]["interface"] == INTERFACE
-        assert "1 of 1 drops shown" in following.interrupted(), "one that is not wanted is not followed"
+        assert "1 of 1 drop shown" in following.interrupted(), "one that is not wanted is not followed"
 
 
 def test_two_interfaces(attached: Command, lab: Lab) -> None:

@@ -221,7 +221,9 @@ def test_the_operator_publishes_lists_and_hosts_fetch_them(site: Site, tmp_path:
     assert (found.why, len(found.entries)) == ("", 1)
     assert "does not let this host publish" in site.command.refused(1, "lists", "remove", "bad", "--fleet")
     assert client.run(its, lambda it: objects.fetched(it, wanted, 10)).why == "", "it is still there"
-    assert "does not let this host publish" in site.command.refused(1, "fleet", "publish")
+    refused = site.command.refused(1, "fleet", "publish")
+    assert "does not let this host publish what all hosts are to follow" in refused
+    assert "--credentials FILE: the operator.toml" in refused
     site.command.ok("lists", "remove", "bad", "--fleet", *operator)
     assert "does not have it" in client.run(its, lambda it: objects.fetched(it, wanted, 10)).why
     site.command.ok("fleet", "publish", *operator)

@@ -401,7 +401,7 @@ def test_files_that_change_while_the_service_runs(
         assert service.says(f"a list was not loaded, what was in force stays in force: {bad}:1: "), service.lines
         assert answered(lab, 4) == without(1, 3, 5)
         good.write_text(f"{client_address(4, 2)}\n")
-        assert service.says("list good loaded: 1 entries, had 2"), service.lines
+        assert service.says("list good loaded: 1 entry, had 2"), service.lines
         assert answered(lab, 4) == without(2, 5)
         assert service.count("a list was not loaded") == 1, service.lines
         assert service.count("list good loaded") == 2, service.lines

@@ -252,6 +252,12 @@ def test_blocking_the_second_next_hop(attached: Command, lab: Lab) -> None:
     try:
         for address in ("198.18.0.40", "198.18.0.41"):
             assert "this host's gateway" in attached.refused(1, "block", address)
+        both = attached.refused(1, "block", "198.18.0.40/31")
+        assert all(f"{address} (this host's gateway in " in both for address in ("198.18.0.40", "198.18.0.41"))
+        forced = attached("block", "198.18.0.40/31", "--force")
+        assert "198.18.0.40/31 contains what this host needs: 198.18.0.40 (" in forced.err
+        assert "to let them through: xdpguard allow 198.18.0.40 198.18.0.41" in forced.err
+        attached.ok("unblock", "198.18.0.40/31")
     finally:
         ip(lab, "route del 192.0.2.0/24")
     attached.ok("block", "198.18.0.41")
@@ -274,10 +280,10 @@ def test_an_allowance_that_ends_inside_one_that_lasts(attached: Command, lab: La
 def test_allowing_everybody(command: Command) -> None:
     command.ok("block", "203.0.113.9")
     command.ok("allow", "203.0.113.9")
-    refused = command.refused(2, "allow", "0.0.0.0/0")
+    refused = command.refused(1, "allow", "0.0.0.0/0")
     assert "0.0.0.0/0 would let every IPv4 address in" in refused
     assert "--force" in refused
-    assert "would let every IPv6 address in" in command.refused(2, "allow", "::/0", "--for", "1m")
+    assert "would let every IPv6 address in" in command.refused(1, "allow", "::/0", "--for", "1m")
     command.ok("allow", "0.0.0.0/1")
     assert "0.0.0.0/1, 128.0.0.0/1 would let" in command.refused(1, "allow", "128.0.0.0/1")
     assert command.json("status")["allows_everybody"] == []

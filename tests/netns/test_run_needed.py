@@ -136,7 +136,7 @@ def test_a_list_of_the_configuration(lab: Lab, command: Command, tmp_path: Path)
         assert [it.split()[0] for it in plain["left_out"]] == [SERVER4, OUTSIDE4]
         assert f"drop does not apply to {SERVER4}" in command.ok("lists", "show")
         listed.write_text("198.18.0.0/27\n")
-        assert service.says("list drop loaded: 1 entries", 40), service.lines
+        assert service.says("list drop loaded: 1 entry", 40), service.lines
         assert not works(lab, 4, "udp", 8)
         assert reaches(lab, OUTSIDE4)
         assert service.end() == 0
@@ -157,7 +157,7 @@ def test_a_reload_brings_a_list_and_the_filter_that_asks_it(lab: Lab, command: C
         )
         service.signal(signal.SIGHUP)
         assert service.says("configuration reloaded"), service.lines
-        assert service.says("list l loaded: 1 entries"), service.lines
+        assert service.says("list l loaded: 1 entry"), service.lines
         assert not works(lab, 4, "udp", BLOCKED)
         assert works(lab, 4, "udp", 8), "who is not in the list"
         command.ok("filter", "add", "mine", "ip saddr @l udp dport 9", "--count")

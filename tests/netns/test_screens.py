@@ -38,7 +38,7 @@ def test_one_screen_for_what_goes_on(lab: Lab, command: Command) -> None:
     out = command.ok("status")
     assert first(out) == "OK: 1 interface attached"
     assert "rules     0 allow, 1 block, 0 port\n" in out
-    assert "shadow    1 rule; they only count\n" in out
+    assert "shadow    1 rule; it only counts\n" in out
     assert "run       not active; start it with: xdpguard run\n" in out
     assert "instance " not in out
     assert "metrics " not in out

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from jsonschema_rs import validator_for
 from typer.main import get_command
 
 from xdpguard.api import bodies, runner
-from xdpguard.api.door import read_token
+from xdpguard.api.door import Listener, read_token
 from xdpguard.api.endpoints import ENDPOINTS, Endpoint
 from xdpguard.api.openapi import document
 from xdpguard.api.server import bound
@@ -226,8 +227,7 @@ def test_the_socket_is_closed_to_others_and_never_taken_from_somebody(tmp_path: 
     with bound(wanted) as places:
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.parent.stat().st_mode & 0o777 == 0o700
-        (its, _) = places[wanted.socket]
-        its.listen()
+        assert list(places) == [wanted.socket]
         with pytest.raises(XdpguardError, match="another process listens"), bound(wanted):
             pass
         assert path.exists()
@@ -239,6 +239,29 @@ def test_the_socket_is_closed_to_others_and_never_taken_from_somebody(tmp_path: 
     path.parent.chmod(0o777)
     with pytest.raises(MissingError, match="can be written by other users"), bound(wanted):
         pass
+
+
+def test_whoever_sees_the_socket_can_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the place of one that a killed process left, and under the longest name there may be."""
+    folder = tmp_path / ("x" * (107 - len(str(tmp_path)) - len("//s")))
+    path = folder / "s"
+    assert len(str(path)) == 107
+    listen, seen = Listener.listen, []
+
+    def listening(its: Listener, *backlog: int) -> None:
+        seen.append(path.exists())
+        listen(its, *backlog)
+
+    monkeypatch.setattr(Listener, "listen", listening)
+    for _ in range(2):
+        with bound(Api(socket=str(path))), socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        assert list(folder.iterdir()) == []
+        with socket.socket(socket.AF_UNIX) as left, socket.socket(socket.AF_UNIX) as new:
+            left.bind(str(path))
+            new.bind(str(folder / "t"))
+            (folder / "t").rename(folder / ".s.new")
+    assert seen == [False, True], "one that nobody listens at stays until it is replaced"
 
 
 def test_nothing_is_started_that_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:

@@ -233,6 +233,6 @@ def test_what_a_chain_may_drop() -> None:
     rules = {place: [Rule(accepts=(range(22, 23),)), Rule(jumps=frozenset({"more"}))]}
     rules[1, "filter", "more"] = [Rule(drops=(range(80, 81),)), Rule(jumps=frozenset({"more"}))]
     found = [(it.ports, it.why) for it in conflicts_of(place, ruleset.DROP, rules, [22, 80, 443])]
-    assert found[0] == ((80,), "a rule drops or rejects them")
+    assert found[0] == ((80,), "a rule drops or rejects it")
     assert found[1][0] == (443,)
     assert [it.ports for it in conflicts_of(place, ruleset.ACCEPT, rules, [22, 80, 443])] == [(80,)]

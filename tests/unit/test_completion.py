@@ -23,6 +23,7 @@ from xdpguard.store.database import Store
 from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore, NamedList
 
+HELP = Path(__file__).parents[2] / "xdpguard" / "help"
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 _NONE = np.array([], np.uint64)
 _ONE = aggregate(np.array([1], np.uint32), np.array([1], np.uint32), _NONE, _NONE, np.array([], np.uint8))[0]
@@ -115,6 +116,8 @@ def test_the_offers_are_shown(bash: Terminal) -> None:
 
 
 def test_without_a_store_nothing_is_offered_and_nothing_said(environment: dict[str, str]) -> None:
+    """The help tells that others than root have none."""
+    assert "is offered to root only, since nobody else can\nread it" in (HELP / "upgrade.md").read_text()
     asked = {"_XDPGUARD_COMPLETE": "complete_bash", "COMP_WORDS": "xdpguard\nunblock\n", "COMP_CWORD": "2"}
     done = subprocess.run(["xdpguard"], env=environment | asked, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["2001:db8:bad::/48", "203.0.113.0/24"]  # positive control

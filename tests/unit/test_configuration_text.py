@@ -20,7 +20,12 @@ from xdpguard.policy.model import RULES, Policy
 ROOT = Path(__file__).parents[2]
 COMMENTED = re.compile(r"^# (?=\[|[a-z0-9_]+ = )", re.MULTILINE)
 # What no value stands for by itself: computed or taken over where the key is left out, or needed.
-SHOWN_FOR_NONE = {"limits.rules": RULES, "fleet.mode": "enforce", "lists.NAME.file": "drop.txt"}
+SHOWN_FOR_NONE = {
+    "limits.rules": RULES,
+    "fleet.mode": "enforce",
+    "fleet.max_per_host": 50_000,
+    "lists.NAME.file": "drop.txt",
+}
 WRONG = ('"wrong"', "-1", "99999999999", "1.5", "true", '["x"]', "[3]", "1979-05-27")
 
 

@@ -139,7 +139,7 @@ def test_no_more_than_fit(its: Ruleset, maps: FakeMaps) -> None:
         wanted = order.with_new(wanted, new(f"n{number}"), "", replace=False)
     its.filters.apply(wanted)
     assert len(maps.filters.there) == FILTERS
-    with pytest.raises(XdpguardError, match="1 more do not fit"):
+    with pytest.raises(XdpguardError, match="1 more does not fit"):
         add(its, "one-more")
     assert len(names(its)) == FILTERS
     add(its, "n5", "udp sport 1", replace=True)

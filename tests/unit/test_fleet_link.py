@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from xdpguard.fleet.batch import Sending
 from xdpguard.fleet.client import Connection, run
 from xdpguard.fleet.clock import Clock
 from xdpguard.fleet.failures import Unreachable
-from xdpguard.fleet.keys import BUCKET
+from xdpguard.fleet.keys import BUCKET, SETTLED
 from xdpguard.fleet.link import Link
 from xdpguard.fleet.state import State
 from xdpguard.policy.fleet import Fleet, FleetTls, check_server, fleet_faults
@@ -257,6 +258,11 @@ def test_a_host_without_permission_is_told(tmp_path: Path) -> None:
         run(its, lambda it: it.make())
         with pytest.raises(Unreachable, match=r"does not let this host publish web9\.block"):
             run(its, put(1))
+        for name in (SETTLED, "operator.list.bad"):
+            with pytest.raises(Unreachable, match="takes the operator's credentials") as refused:
+                run(its, methodcaller("publish", BUCKET, name, b"x"))
+            assert "operator." not in str(refused.value), "what only xdpguard knows"
+            assert "--credentials FILE: the operator.toml that xdpguard fleet setup wrote" in refused.value.remedy
         key, data = block(1)
         run(its, lambda it: it.publish(BUCKET, key.replace("web9", "web1"), data))
 

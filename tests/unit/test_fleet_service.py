@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 from support.fake_filters import FakeMaps, made
 from support.fake_tables import FakeDataplane, FakeTables
@@ -26,7 +27,7 @@ from xdpguard.fleet.state import Message
 from xdpguard.metrics.status import Status
 from xdpguard.policy.fleet import Fleet as Settings
 from xdpguard.policy.rule import MODES
-from xdpguard.service import fleet_lists
+from xdpguard.service import fleet_force, fleet_lists
 from xdpguard.service.fleet import Fleet
 from xdpguard.service.fleet_force import Force
 from xdpguard.service.fleet_lists import FleetLists
@@ -93,6 +94,52 @@ def test_what_comes_after_a_host_has_left_is_not_put_in_force(rules: Ruleset) ->
     link.batches = [Batch([block(2)])]
     its.drain()
     assert [str(it.target) for it in rules.store.rules("block")] == ["203.0.113.1"]
+
+
+def test_one_publisher_does_not_fill_the_share_of_all(
+    rules: Ruleset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of all is its bound; what comes above it is settled once a minute; the rest is counted as refused."""
+
+    def held() -> list[str]:
+        return sorted(str(it.target) for it in rules.store.rules("block"))
+
+    def addresses(*numbers: int) -> list[str]:
+        return [f"203.0.113.{number}" for number in numbers]
+
+    now = time.monotonic()
+    monkeypatch.setattr(fleet_force, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
+    limited = msgspec.structs.replace(ITS, max_entries=6)
+    settings.record(rules.store, limited)
+    link = Link()
+    its = service(rules, link)
+    its._configured = its._settings = limited
+    force = its._force = Force(limited)
+    link.batches = [Batch([block(number) for number in (9, 8, 7, 5)], "stream")]
+    its.drain()
+    assert held() == addresses(5, 7, 8), "the first three, by their keys"
+    assert (len(force.surplus), len(force.refused)) == (1, 0)
+    assert "web9 has more than 3 entries ([fleet] max_per_host): the rest does not count" in caplog.text
+    other = Message(20, "web2.block.4-c6336407-32", encode(Value(1, "block", "198.51.100.7", 1.0)))
+    link.batches = [Batch([block(1)._replace(sequence=21), other])]
+    its.drain()
+    assert held() == ["198.51.100.7", *addresses(5, 7, 8)], "of others at once"
+    now += 61
+    force.pend({})
+    its.drain()
+    assert held() == ["198.51.100.7", *addresses(1, 5, 7)]
+    assert len(force.surplus) == 2
+    link.batches = [Batch([block(number)._replace(sequence=30, data=None) for number in (1, 5)])]
+    its.drain()
+    assert held() == ["198.51.100.7", *addresses(7)], "what it withdraws goes at once"
+    now += 61
+    force.pend({})
+    its.drain()
+    assert held() == ["198.51.100.7", *addresses(7, 8, 9)]
+    assert force.surplus == set()
+    now += 61
+    force.pend({})
+    assert not force.due, "nothing is left to settle"
 
 
 def test_clearing_away_what_has_ended_takes_no_ban_back() -> None:

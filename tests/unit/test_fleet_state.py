@@ -177,6 +177,27 @@ def test_a_publisher_with_too_many_crowds_out_itself() -> None:
     assert [str(it.target) for it in first(3) if isinstance(it, NewRule)] == ["203.0.113.1", "10.0.0.1", "198.51.100.7"]
 
 
+def test_the_surplus_of_a_publisher_is_the_same_in_whatever_order_it_comes() -> None:
+    """What another host, or an operator, wants as well counts; the digest is of all."""
+    flood = [message(number, "flood", f"10.0.0.{number}") for number in range(1, 7)]
+    others = [message(7, "web1", "10.0.0.5"), message(8, "operator", "10.0.0.6"), message(9, "web1", "198.51.100.7")]
+    states = [State(), State()]
+    states[0].take([*flood, *others])
+    for it in reversed([*flood, *others]):
+        states[1].take([it])
+    for state in states:
+        assert (state.over(3), state.over(6)) == (["flood"], [])
+        assert {target for _, target in state.surplus(3)} == {"4-0a000004-32"}
+        assert state.surplus(6) == set()
+        kept = {str(it.target) for it in state.all_wanted(0, state.surplus(3)) if isinstance(it, NewRule)}
+        assert kept == {*(f"10.0.0.{number}" for number in (1, 2, 3, 5, 6)), "198.51.100.7"}
+    assert states[0].digest == states[1].digest
+    states[0].take([message(10, "flood", "10.0.0.2", None)])
+    assert states[0].surplus(3) == set(), "the next one counts now"
+    states[0].become(flood)
+    assert (states[0].over(5), len(states[0].surplus(5))) == (["flood"], 1)
+
+
 def test_broken_values_are_kept_apart() -> None:
     state = State()
     state.take([message(1, "web1", "198.51.100.7"), message(2, "web1", "198.51.100.8", b"{")])

@@ -191,7 +191,7 @@ def test_no_more_than_twenty_faults_are_kept_and_those_are_the_first() -> None:
     lines = [f"bad{number}" for number in range(1, 100)]
     lines[40] = "x" * 5000  # found earlier than the others of its block
     whatever = Request("plain")
-    assert "99 lines are not entries and 1 are" in str(refused("\n".join([*lines, "192.0.2.1"])))
+    assert "99 lines are not entries and 1 is" in str(refused("\n".join([*lines, "192.0.2.1"])))
     found = parsed("\n".join([*lines, "192.0.2.1"]), request=whatever)
     assert found.skipped == 99
     assert [fault.line for fault in found.faults] == list(range(1, 21))
@@ -790,7 +790,7 @@ add odd 1.0.2.0
     assert found.ending == 1
     assert without_ends(found) == {
         "left out: exceptions (nomatch) (1)",
-        "exceptions: 1, kept out of the entries that hold them",
+        "exceptions: 1, kept out of the entries that hold it",
         "left out: entries with a port or another part (1)",
         "left out: entries of type list:set (1)",
         "left out: entries of type hash:mac (1)",

@@ -700,7 +700,7 @@ def service(world: World, files: Files, log: list[str]) -> Service:
 def test_the_service_looks_as_often_as_told(files: Files, service: Service) -> None:
     files.write("a", "10.0.0.1", every="10s")
     files.write("b", "10.0.0.3")
-    assert service.after(0) == ["list a loaded: 1 entries", "list b loaded: 1 entries"]
+    assert service.after(0) == ["list a loaded: 1 entry", "list b loaded: 1 entry"]
     # The first look at a file that is loaded is due at once.
     assert service.after(1) == []
     for name, its in files.files.copy().items():
@@ -723,7 +723,7 @@ def test_the_service_tells_of_a_broken_file_once(world: World, files: Files, ser
         assert service.after(10) == []
     assert world.maps.addresses() == {"10.0.0.1": 0}
     files.write("a", "10.0.0.5", every="10s")
-    assert service.after(10) == ["list a loaded: 1 entries, had 1"]
+    assert service.after(10) == ["list a loaded: 1 entry, had 1"]
     files.write("a", "oops", every="10s")
     assert len(service.after(10)) == 1, "broken anew, it is told anew"
 

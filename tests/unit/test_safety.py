@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import NamedTuple
 import pytest
 from support.sshd import USER, Folder
 
-from xdpguard.control import needs, openness, safety
-from xdpguard.errors import MissingError, UsageError, XdpguardError
+from xdpguard.control import losses, needs, openness, safety
+from xdpguard.errors import EXIT_FAILED, MissingError, XdpguardError
 from xdpguard.net import dhcp, logins, nameservers, nexthops, sessions, sockets, sshd, tcptable
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Kind, Port, Prefix, parse_prefix
@@ -168,11 +169,64 @@ def test_blocking_around_the_allowed(host: Path, store: Store) -> None:
     safety.check_block(store, [prefix(NEIGHBOURS)])
 
 
+SESSION = "the other end of an SSH session to this host"
+
+
+def test_all_that_a_block_cuts_off_is_named(host: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most four, one of each role first; the only one with its evidence; what is allowed is not among them."""
+    del host
+    monkeypatch.setattr(nameservers, "read", lambda: ([prefix("192.0.2.53"), prefix("198.18.0.254")], []))
+    own = {b"SSH_CONNECTION": f"{PEER} 54321 198.18.0.1 22".encode()}
+    monkeypatch.setattr(sessions, "_environments", lambda: iter([own]))
+
+    def refusal(*targets: str) -> XdpguardError:
+        with pytest.raises(XdpguardError) as refused:
+            safety.check_block(store, [prefix(it) for it in targets])
+        return refused.value
+
+    gateway = "198.18.0.254 (this host's gateway and this host's name server)"
+    named = f"{gateway}, 192.0.2.53 (this host's name server), 192.0.2.67 (this host's DHCP server) and "
+    everybody = refusal("0.0.0.0/0")
+    all_of_it = f"what this host needs: {PEER} ({SESSION}), {named}3 more"
+    assert str(everybody) == f"0.0.0.0/0 covers every IPv4 address, also {all_of_it}"
+    command = f"xdpguard allow {PEER} 198.18.0.254 192.0.2.53 192.0.2.67"
+    assert everybody.remedy == f"allow what you need first: {command}; use --force to override"
+    both = str(refusal("0.0.0.0/0", "::/0"))
+    assert both.startswith(
+        "0.0.0.0/0 covers every IPv4 address and ::/0 covers every IPv6 address, also what this host"
+    )
+    assert str(refusal("192.0.0.0/3")) == f"192.0.0.0/3 contains {all_of_it}"
+    assert str(refusal("198.18.0.0/24", "192.0.2.0/24")) == (
+        f"192.0.2.0/24, 198.18.0.0/24 contain what this host needs: {ON_2222} ({SESSION}), {named}1 more"
+    )
+    hold(store, rule("allow", ON_2222))
+    only = refusal("192.0.2.64/26")
+    assert str(only) == "192.0.2.64/26 contains 192.0.2.67, which is this host's DHCP server"
+    assert only.remedy == "allow it first: xdpguard allow 192.0.2.67; use --force to override"
+
+
+def test_what_a_forced_block_cuts_off(host: Path, store: Store) -> None:
+    """What is allowed for as long is not cut off. DHCP has notes of its own."""
+    assert losses.note(store, [prefix("203.0.113.0/24"), Port(22, "tcp")], math.inf) == ""
+    hold(store, rule("allow", "192.0.0.0/8"), rule("allow", "198.51.0.0/16", life=60))
+    assert losses.note(store, [prefix("0.0.0.0/0")], math.inf) == (
+        f"0.0.0.0/0 contains what this host needs: {PEER} ({SESSION}), 198.18.0.254 (this host's gateway), 198.18.0.1"
+        f" (an address of this host), 198.51.100.8 ({SESSION}); to let them through: xdpguard allow {PEER}"
+        " 198.18.0.254 198.18.0.1 198.51.100.8"
+    )
+    assert PEER not in losses.note(store, [prefix("0.0.0.0/0")], time.time() + 30)
+    assert losses.note(store, [prefix(PEER)], math.inf).endswith("; to let it through: xdpguard allow 198.51.100.7")
+    (host / "udp6").write_text("  sl  local_address\n   1: 0:0222 0:0 07\n")
+    assert losses.note(store, [prefix("fe80::/10")], math.inf) == ""
+    assert needs.dhcp_notes(store, needs.holder_of([prefix("fe80::/10")]))
+
+
 @pytest.mark.parametrize("target", ["0.0.0.0/0", "::/0"])
 def test_blocking_everybody(host: Path, store: Store, target: str) -> None:
     del host
-    with pytest.raises(UsageError, match="every IPv"):
+    with pytest.raises(XdpguardError, match="every IPv") as refused:
         safety.check_block(store, [prefix(target)])
+    assert refused.value.exit_code == EXIT_FAILED
 
 
 def test_closing_the_port_one_is_logged_in_over(host: Path, store: Store) -> None:
@@ -372,6 +426,7 @@ def test_allowing_everybody(store: Store, name: str) -> None:
         with pytest.raises(XdpguardError, match=r"would let every IPv. address in") as refused:
             safety.check_allow(store, [prefix(it) for it in targets], life)
         assert "--force" in refused.value.remedy
+        assert refused.value.exit_code == EXIT_FAILED
     with pytest.raises(XdpguardError, match="would let every IPv"):
         safety.check_attach(store, {""}, [rule("allow", it, "config") for it in (*held, *targets)])
     assert (openness.notes(store) == []) == (name != "again")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import TCP
+from scenarios.fleet_parts import Rested
 from support.guard import ETHER, PORT, ip, segment, syn
 
 
@@ -31,3 +32,13 @@ def test_no_two_test_files_have_the_same_name() -> None:
     """Pytest imports them by name: of two, the second one is not run."""
     names = Counter(it.name for it in Path(__file__).parents[1].glob("*/test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_a_process_has_rested_once_it_sleeps_and_uses_next_to_nothing() -> None:
+    """Not while it waits for a processor, nor while it works between the looks."""
+    looks = [("S", 1.0), ("S", 1.5), ("R", 1.5), ("S", 1.5), ("S", 1.51), ("S", 1.9)]
+    found: list[bool] = []
+    rested = Rested(lambda: looks[len(found)], lambda: float(len(found)))
+    for _ in looks:
+        found.append(rested())
+    assert found == [False, False, False, False, True, False]

@@ -109,14 +109,22 @@ def serve(places: dict[str, Place], token_file: str) -> None:
 
 @contextlib.contextmanager
 def _unix(path: Path) -> Iterator[Listener]:
-    """Listen at a Unix socket that only this user can reach; remove what a killed process has left there."""
+    """Listen at a Unix socket that only this user can reach; replace what a killed process has left there.
+
+    It has another name until it listens, so that whoever sees it can connect.
+    """
     try:
         make(path.parent)
         check_own(path.parent, shared=True)
         _make_way(path)
         with Listener(socket.AF_UNIX, socket.SOCK_STREAM) as made:
-            made.bind(str(path))  # closed to others by the umask
-            path.chmod(0o600)
+            hidden = path.with_name(f".{path.name}.new")
+            if hidden.is_socket():
+                hidden.unlink()
+            _bind(made, hidden)  # closed to others by the umask
+            hidden.chmod(0o600)
+            made.listen(_BACKLOG)
+            hidden.rename(path)
             try:
                 yield made
             finally:
@@ -125,7 +133,17 @@ def _unix(path: Path) -> Iterator[Listener]:
         raise MissingError(f"{path}: {error.strerror}", "set another path in [api] socket") from error
 
 
+def _bind(made: Listener, path: Path) -> None:
+    """Bind to a path that may be longer than the address of a socket."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        made.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
+
+
 def _make_way(path: Path) -> None:
+    """Raise XdpguardError if there is something else than a socket at which nobody listens."""
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -136,7 +154,6 @@ def _make_way(path: Path) -> None:
         asked.setblocking(False)
         if asked.connect_ex(os.fsencode(path)) != errno.ECONNREFUSED:
             raise XdpguardError(f"another process listens at {path}", "set another path in [api] socket")
-    path.unlink()
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] |
             needed.accept(found.store, blocks=wanted.targets)
         told = list(overridden(found, wanted.targets)) if wanted.kind == "block" else []
         if wanted.kind == "block":
-            notes.tell_of_dhcp(found.store, wanted.targets)
+            notes.tell_of_needed(found.store, wanted.targets, seconds, accepted)
         where = presences(found.store)
     for line in _added(done, wanted.kind, seconds):
         render.say(line)
@@ -223,9 +223,9 @@ def _added(done: Added, kind: Kind, seconds: float | None) -> Iterator[str]:
         return
     stay = sum(1 for it in there if not it.changed)
     if len(there) > stay:
-        yield f"{len(there) - stay:,} targets were {STATES[kind]} already, and have a new end or reason"
+        yield f"of {len(there):,} targets {STATES[kind]} already, {len(there) - stay:,} got a new end or reason"
     if stay:
-        yield f"{stay:,} targets were {STATES[kind]} already, for as long or longer, and stay so; {_SHORTEN} to shorten"
+        yield f"of {len(there):,} targets {STATES[kind]} already, {stay:,} did not change; {_SHORTEN} to shorten"
 
 
 def _after_disallow(standing: Standing, where: Presences, target: Prefix) -> str:
@@ -242,7 +242,7 @@ def _tell_ended(kind: Kind, ended: dict[Target, float]) -> None:
     for target, at in list(ended.items())[:_NAMED]:
         render.say(f"{target} is no longer {STATES[kind]}: that ended by itself at {units.moment(at)}")
     if len(ended) > _NAMED:
-        render.say(f"... and {len(ended) - _NAMED:,} more that ended by themselves")
+        render.say(f"... and {len(ended) - _NAMED:,} more whose time had ended")
 
 
 def _end(seconds: float | None) -> str:

@@ -166,11 +166,11 @@ class Missed:
         dropped, lost = (sum(column) for column in zip(*self.found.values(), strict=True))
         dropped = max(dropped, self.taken)  # an interface was detached
         over = max(0, dropped - self.taken - lost)
-        text = f"{units.number(self.taken)} of {units.number(dropped)} drops {verb}"
+        text = f"{units.number(self.taken)} of {units.counted(dropped, 'drop')} {verb}"
         if over:
             text += f"; {units.number(over)} exceeded the rate (see --rate) or came at the very end"
         if lost:
-            text += f"; {units.number(lost)} came faster than they could be read"
+            text += f"; {units.counted(lost, 'came faster than it', 'came faster than they')} could be read"
         return text
 
 

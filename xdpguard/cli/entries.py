@@ -146,8 +146,9 @@ def ends_words(its: NamedList, shadow: bool) -> str:
 
 def words(split: Split) -> str:
     """Describe in words the classes of packets hit."""
+    established = units.counted(split.established.packets, "packet")
     return (
-        f"{split.established.packets:,} packets of established peers, {split.other.packets:,} of others, "
+        f"{established} of established peers, {split.other.packets:,} of others, "
         f"{split.allowed.packets:,} of allowed sources, which would pass"
     )
 

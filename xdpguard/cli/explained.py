@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def packet_lines(found: Packet, label: str) -> Iterator[str]:
     """Yield the lines about a packet that arrives at the interface ``label``."""
-    yield f"{found.packet or 'a frame'} ({units.number(found.octets)} bytes), on {label}"
+    yield f"{found.packet or 'a frame'} ({units.counted(found.octets, 'byte')}), on {label}"
     yield f"  verdict   {_verdict(found)}"
     yield f"  stage     {found.stage}"
     if found.decided_by:
@@ -56,7 +56,7 @@ def _entry(entry: Entry | Shadow) -> str:
         return f"list number {entry.number}, unknown to the store"
     if isinstance(entry, UnknownRule):
         return f"a rule in slot {entry.slot}, unknown to the store; attach again to repair it"
-    hits = f", {units.number(entry.packets)} packets hit"
+    hits = f", {units.counted(entry.packets, 'packet')} hit"
     if isinstance(entry, NamedList):
         where = f" ({entry.file})" if entry.file else ""
         left = "" if entry.left is None else f", {units.span(entry.left)} left"
@@ -146,7 +146,7 @@ def address_lines(found: Address) -> Iterator[str]:
         yield f"  bans      {ban.target} {times}, most recently on {units.moment(ban.last)}"
     if found.traffic:
         flags = "  ".join(f"{name} {units.number(count)}" for name, count in found.traffic.flags.items() if count)
-        yield f"  seen      {units.number(found.traffic.packets)} TCP segments: {flags}"
+        yield f"  seen      {units.counted(found.traffic.packets, 'TCP segment')}: {flags}"
         yield f"  SYNs      {units.number(found.traffic.syns)}"
         for it in found.traffic.destinations:
             yield f"            {units.number(it.syns)} to {it.destination} port {it.port}"

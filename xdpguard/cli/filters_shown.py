@@ -65,11 +65,11 @@ def lines(place: int, item: FilterWithHits, count: int) -> Iterator[str]:
     if its.reason:
         yield f"  reason   {units.visible(its.reason)}"
     yield f"  source   {its.source}, {units.moment(its.created)}, {until(its.expires)}"
-    yield f"  matched  {units.number(hits.packets)} packets, {units.byte_count(hits.bytes)}"
+    yield f"  matched  {units.counted(hits.packets, 'packet')}, {units.byte_count(hits.bytes)}"
     if its.limit:
         verb = "would be dropped" if its.mode == "shadow" else "dropped"
-        packets, size = units.number(hits.limited_packets), units.byte_count(hits.limited_bytes)
-        yield f"  above    {packets} packets, {size}: {verb}"
+        packets, size = units.counted(hits.limited_packets, "packet"), units.byte_count(hits.limited_bytes)
+        yield f"  above    {packets}, {size}: {verb}"
     if its.mode == "shadow" and its.action in ("drop", "limit"):
         yield f"  whom     {_WHOM}"
 

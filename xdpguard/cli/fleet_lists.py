@@ -67,8 +67,9 @@ def load(context: typer.Context, name: str, given: Source, force: bool, credenti
                 f"nothing was published; use another name, or first: xdpguard lists remove {name}",
             )
         if len(given.entries) > its.max_list_entries:
+            has = render.counted(len(given.entries), "entry", "entries")
             raise XdpguardError(
-                f"{name} has {len(given.entries):,} entries, and the fleet may have {its.max_list_entries:,} here",
+                f"{name} has {has}, and the fleet may have {its.max_list_entries:,} here",
                 "nothing was published; see [fleet] max_list_entries",
             )
         lists = session.ruleset.shadow_lists if its.mode == "shadow" else session.ruleset.lists

@@ -83,10 +83,11 @@ def show(context: typer.Context, as_json: output.Json = False, _output: output.O
             render.say(f"  {note}")
         if not it.answers.arrive:
             render.say(f"  {it.answers.remedy}")
+        sent = render.counted(it.counters.cookie_sent, "cookie")
+        unknown, over = render.counted(it.counters.ack_unknown, "segment"), render.counted(it.counters.syn_rate, "SYN")
         render.say(
-            f"  {it.counters.cookie_sent:,} cookies sent, {it.counters.cookies_valid:,} came back valid,"
-            f" {it.counters.cookie_bad:,} not; {it.counters.ack_unknown:,} segments of no connection;"
-            f" {it.counters.syn_rate:,} SYNs over a rate"
+            f"  {sent} sent, {it.counters.cookies_valid:,} came back valid, {it.counters.cookie_bad:,} not;"
+            f" {unknown} of no connection; {over} over a rate"
         )
     for text in forgeable.warnings(policy):
         render.note(text)

@@ -151,6 +151,6 @@ def fleet(store: Store, now: float) -> str:
     if its is None:
         return ""
     state = "connected" if its.connected else f"not connected: {its.failed or 'not yet'}"
-    held = f"{its.state.held:,} of {its.state.wanted:,} entries in force"
+    held = f"{its.state.held:,} of {units.counted(its.state.wanted, 'entry', 'entries')} in force"
     refused = f", {its.state.refused:,} refused" if its.state.refused else ""
     return f"{state}; {held}{refused}; {units.about(now - its.state.at)} ago" if its.state.at else state

@@ -111,14 +111,15 @@ def import_rules(
     counts = [(kind, sum(1 for it in done.puts if it.now.kind == kind)) for kind in ("allow", "block", "port")]
     named = ", ".join(f"{count:,} {kind}" for kind, count in counts if count)
     there = sum(1 for it in done.puts if it.before is not None)
-    words = f"; {there:,} of them were there, and keep the longer end and the first reason" if there else ""
+    kept = render.counted(there, "of them was there, and keeps", "of them were there, and keep")
+    words = f"; {kept} the longer end and the first reason" if there else ""
     if done.puts or not (done.filters or done.there):
-        render.say(f"imported {len(done.puts):,} rules{f': {named}' if named else ''}{words}")
+        render.say(f"imported {render.counted(len(done.puts), 'rule')}{f': {named}' if named else ''}{words}")
     if done.filters or done.there:
-        same = f"; {len(done.there):,} more were there already" if done.there else ""
+        same = f"; {render.counted(len(done.there), 'more was', 'more were')} there already" if done.there else ""
         render.say(f"imported {render.counted(len(done.filters), 'filter')}{same}")
     if done.ended:
-        render.note(f"{done.ended:,} left out: their end has come")
+        render.note(f"{render.counted(done.ended, 'left out: its', 'left out: their')} end has come")
     for text in where.notes() if done.puts or done.filters else ():
         render.note(text)
 

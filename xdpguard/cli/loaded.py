@@ -60,7 +60,7 @@ def report_reading(done: Loaded, entries: AddressSet, shadow: bool, as_json: boo
     for text in first:
         render.say(f"  {text}")
     if len(entries) > len(first):
-        render.say(f"  ... and {len(entries) - len(first):,} more prefixes")
+        render.say(f"  ... and {render.counted(len(entries) - len(first), 'more prefix', 'more prefixes')}")
 
 
 def _summary(done: Loaded) -> str:

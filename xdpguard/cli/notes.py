@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
 _NAMED = 3  # targets that are named one by one
 
 
-def tell_of_dhcp(store: Store, targets: Sequence[Target]) -> None:
-    """Print what blocks take from DHCP."""
-    from xdpguard.control import needs
+def tell_of_needed(store: Store, targets: Sequence[Target], life: float | None, forced: bool) -> None:
+    """Print what blocks that last so many seconds (None: for good) take from this host, also from DHCP.
 
+    ``forced``: although they are refused.
+    """
+    from xdpguard.control import losses, needs
+
+    if forced and (text := losses.note(store, targets, math.inf if life is None else time.time() + life)):
+        render.note(text)
     for text in needs.dhcp_notes(store, needs.holder_of(targets)):
         render.note(text)
 

@@ -187,8 +187,8 @@ def _print(name: str, counters: Counters, before: Counters | None, seconds: floa
         render.say(f"  cookies    {units.number(counters.cookies_valid)} came back valid")
     if counters.sources_skipped or counters.tuples_skipped:
         render.say(
-            f"  not tracked: {units.number(counters.sources_skipped)} sources and"
-            f" {units.number(counters.tuples_skipped)} tuples over the limit of new entries"
+            f"  not tracked: {render.counted(counters.sources_skipped, 'source')} and"
+            f" {render.counted(counters.tuples_skipped, 'tuple')} over the limit of new entries"
         )
 
 

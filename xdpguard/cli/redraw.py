@@ -12,6 +12,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import accumulate
 from typing import TextIO
 
+from xdpguard.units import counted
+
 _UP, _END_OF_LINE, _BELOW = "\x1b[{}A", "\x1b[K", "\x1b[J"
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
@@ -55,7 +57,8 @@ class Redraw:
         heights = [max(1, -(-len(_STYLE.sub("", line)) // columns)) for line in lines]
         if sum(heights) >= rows:  # the cursor is below
             kept = sum(1 for end in accumulate(heights) if end < rows - 1)
-            lines = [*lines[:kept], f"... {len(lines) - kept} more lines: a taller terminal shows them"]
+            more, left = counted(len(lines) - kept, "more line"), "it" if len(lines) - kept == 1 else "them"
+            lines = [*lines[:kept], f"... {more}: a taller terminal shows {left}"]
             heights = [*heights[:kept], 1]
         text = "".join(f"{line}{_END_OF_LINE}\n" for line in lines)
         up = _UP.format(min(self._height, rows - 1)) if self._height else ""

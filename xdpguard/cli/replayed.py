@@ -52,7 +52,8 @@ def show(capture: Capture, judged: Subject, before: Subject | None, result: Resu
         if it.packets or it.observed_packets
     ]  # fmt: skip
     rate = f", {result.packets / result.seconds:,.0f} packets/s" if result.seconds else ""
-    title = f"{judged.label}: {found.packets:,} packets, {units.byte_count(found.bytes)}, {found.dropped:,} dropped" + (
+    packets = render.counted(found.packets, "packet")
+    title = f"{judged.label}: {packets}, {units.byte_count(found.bytes)}, {found.dropped:,} dropped" + (
         f", {found.would_drop:,} would be: observed only" if found.would_drop else ""
     )
     if rows:

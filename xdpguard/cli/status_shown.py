@@ -118,7 +118,8 @@ def lines(found: Found) -> Iterator[tuple[str, str, Colour]]:
     shadow += [render.counted(found.filters["shadow"], "filter")] if found.filters["shadow"] else []
     shadow += [_named(found.shadow_lists)] if found.shadow_lists else []
     if shadow:
-        yield "shadow", f"{', '.join(shadow)}; they only count", "dim"
+        one = found.shadow_rules + found.filters["shadow"] + len(found.shadow_lists) == 1
+        yield "shadow", f"{', '.join(shadow)}; {'it only counts' if one else 'they only count'}", "dim"
     if found.default != "pass":
         yield "default", found.default, ""
     if found.fleet:

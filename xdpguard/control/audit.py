@@ -11,6 +11,7 @@ from xdpguard.control.ruleset import Ruleset
 from xdpguard.errors import XdpguardError
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
+from xdpguard.units import counted
 
 
 class ShadowAudit(NamedTuple):
@@ -62,9 +63,9 @@ class Audit(NamedTuple):
 
     def missing(self) -> list[str]:
         """Return what the kernel lacks of enforced entries, in words."""
-        shares = [("rules", self.rules), ("filters", self.filters)]
-        shares += ((f"entries of list {name}", it) for name, it in self.lists.items())
-        return [f"{its.held:,} of {its.stored:,} {what}" for what, its in shares if its.held < its.stored]
+        shares = [(("rule", "rules"), self.rules), (("filter", "filters"), self.filters)]
+        shares += (((f"entry of list {name}", f"entries of list {name}"), it) for name, it in self.lists.items())
+        return [f"{it.held:,} of {counted(it.stored, *names)}" for names, it in shares if it.held < it.stored]
 
     def otherwise(self) -> str:
         """Return what else is wrong with enforced entries, in words; empty if nothing is."""

@@ -15,7 +15,7 @@ from xdpguard.policy.filter import FILTERS, Filter, NewFilter
 from xdpguard.policy.origins import is_foreign
 from xdpguard.policy.rule import CONFIG
 from xdpguard.store.filters import GAP
-from xdpguard.units import moment
+from xdpguard.units import counted, moment
 
 NEW = -1
 _UNCHANGED = "nothing was changed"
@@ -120,7 +120,7 @@ def check_count(wanted: Sequence[Filter], now: float) -> None:
     more = sum(1 for it in wanted if it.alive(now)) - FILTERS
     if more > 0:
         raise XdpguardError(
-            f"there may be {FILTERS:,} filters, and {more:,} more do not fit",
+            f"there may be {FILTERS:,} filters, and {counted(more, 'more does', 'more do')} not fit",
             f"{_UNCHANGED}; join filters that differ in one field by a set: udp sport {{ 53, 123 }}",
         )
 

@@ -24,6 +24,7 @@ from xdpguard.policy.rule import SAFETY, NewRule
 from xdpguard.policy.target import KINDS, Kind, Prefix, Target, parse_stored
 from xdpguard.store import origins
 from xdpguard.store.origins import Key
+from xdpguard.units import counted
 
 
 class Answer(NamedTuple):
@@ -152,7 +153,8 @@ class Foreign:
         most = self.limits.max_entries - there
         if len(its.rules) > most:
             order = list(its.rules) if whole else sorted(its.rules, key=lambda key: key not in held)
-            its.refuse_those(order[max(0, most) :], f"this origin may have {self.limits.max_entries:,} entries")
+            why = f"this origin may have {counted(self.limits.max_entries, 'entry', 'entries')}"
+            its.refuse_those(order[max(0, most) :], why)
         fresh = [key for key in its.rules if key not in held]
         room = self._rules.left(len(fresh))
         if len(fresh) > room:

@@ -19,6 +19,7 @@ from xdpguard.policy.hits import NO_SPLIT
 from xdpguard.policy.rule import CONFIG
 from xdpguard.store.lists import ListStore, NamedList
 from xdpguard.store.timing import timing
+from xdpguard.units import counted
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -121,7 +122,7 @@ class Loader:
 
     def put(self, prepared: Prepared) -> Loaded:
         """Put a list in force that was read and checked."""
-        self._step(f"putting {len(prepared.entries):,} entries in force")
+        self._step(f"putting {counted(len(prepared.entries), 'entry', 'entries')} in force")
         return prepared.loaded(self._lists.put(prepared.its, prepared.entries))
 
     def _read(self, name: str, its: ListFile, force: bool, around: Circumstances) -> Prepared:
@@ -185,8 +186,8 @@ class Loader:
             what = f"the list {name}"
             notes += needs.dhcp_notes(self._store, lambda it: what if held(entries, it) else "", around.config)
         if parsed.cleared:
-            words = "entry" if parsed.cleared == 1 else "entries"
-            notes.append(f"{parsed.cleared:,} {words} had host bits set; taken as the enclosing prefix each")
+            words, each = counted(parsed.cleared, "entry", "entries"), "" if parsed.cleared == 1 else " each"
+            notes.append(f"{words} had host bits set; taken as the enclosing prefix{each}")
         return Prepared(its, entries, before, parsed.faults, notes, parsed.reading, parsed.left_out, refusal)
 
     def _check(
@@ -205,7 +206,7 @@ def check_size(name: str, given: int, before: NamedList | None) -> None:
     """Refuse a list that has less than half of the entries it had before."""
     if before is not None and given * 2 < before.given:
         raise XdpguardError(
-            f"the list {name} had {before.given:,} entries, and now has {given:,}: fewer than half",
+            f"the list {name} had {counted(before.given, 'entry', 'entries')}, and now has {given:,}: fewer than half",
             f"nothing was changed; check that the file is complete; {_FORCE}",
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 
-from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.errors import XdpguardError
 from xdpguard.policy.rule import CONFIG, NewRule, Rule
 from xdpguard.policy.target import Prefix, parse_prefix
 from xdpguard.store.database import Store
@@ -58,7 +58,7 @@ def check(store: Store, rules: Collection[NewRule], config: Collection[NewRule] 
     asked = {it.target.version for it in rules if isinstance(it.target, Prefix) and it.target.length == 0}
     for version in after:
         if version in asked or version not in before:
-            raise (UsageError if version in asked else XdpguardError)(
+            raise XdpguardError(
                 f"{named(after[version])} would let every IPv{version} address in, whatever blocks it",
                 f"nothing was changed; allow the addresses you need; {_FORCE}",
             )

@@ -29,6 +29,7 @@ from xdpguard.policy.rule import CONFIG, NewRule
 from xdpguard.policy.sources import parse_sources
 from xdpguard.policy.target import parse_ports
 from xdpguard.store.attachments import Attachment
+from xdpguard.units import counted
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Planning:
             capacity = max(RULES, 1 << (2 * (len(slots) + more)).bit_length())
         if highest > capacity:
             raise UsageError(
-                f"{len(slots)} rules are stored, but the tables would hold only {capacity}",
+                f"{counted(len(slots), 'rule is', 'rules are')} stored, but the tables would hold only {capacity}",
                 "raise limits.rules in the configuration or remove it, and detach --all before attaching again",
             )
         return replace(policy, limits=replace(policy.limits, rules=capacity))

@@ -12,9 +12,9 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from xdpguard.control import needs, openness
+from xdpguard.control import losses, needs, openness
 from xdpguard.control.outlook import DEFAULT, BlockingEntry, Outlook, end_in, held
-from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.errors import XdpguardError
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.filter import Filter
 from xdpguard.policy.rule import NewRule
@@ -22,7 +22,6 @@ from xdpguard.policy.target import Port, Prefix
 from xdpguard.store.database import Store
 from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore
-from xdpguard.store.rows import around
 from xdpguard.units import span
 
 if TYPE_CHECKING:
@@ -33,20 +32,17 @@ _FORCE = "use --force to override"
 
 
 def check_block(store: Store, prefixes: Collection[Prefix], life: float | None = None) -> None:
-    """Refuse to block every address there is, or one that the host needs and that is not allowed for as long."""
-    for prefix in prefixes:
-        if prefix.length == 0:
-            raise UsageError(
-                f"{prefix} covers every IPv{prefix.version} address",
-                f"allow the addresses you need first; {_FORCE}",
-            )
-    outlook, until, wanted = Outlook(store), _end(life), set(prefixes)
-    for need in needs.refusing(store):
-        address = need.address
-        blocking = next((it for it in (Prefix(*pair) for pair in around(address)) if it in wanted), None)
-        if blocking is not None and outlook.allowed_until(address) < until:
-            inside = f"{blocking}" if blocking == address else f"{blocking} contains {address}, which"
-            raise XdpguardError(f"{inside} is {need.words}", f"allow it first: xdpguard allow {address}; {_FORCE}")
+    """Refuse to block every address there is, or what the host needs and is not allowed for as long."""
+    lost = losses.of_blocks(store, prefixes, _end(life))
+    if everybody := [it for it in prefixes if it.length == 0]:
+        covered = " and ".join(f"{it} covers every IPv{it.version} address" for it in everybody)
+        raise XdpguardError(
+            f"{covered}, also what this host needs: {losses.named(lost)}" if lost else covered,
+            f"allow what you need first: {losses.command(lost) if lost else 'xdpguard allow ADDRESS...'}; {_FORCE}",
+        )
+    if lost:
+        what = "it" if len(lost) == 1 else "what you need"
+        raise XdpguardError(losses.sentence(lost), f"allow {what} first: {losses.command(lost)}; {_FORCE}")
 
 
 def check_list(

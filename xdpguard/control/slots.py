@@ -12,6 +12,7 @@ from xdpguard.dataplane.sys.abi import SHADOW_RULES
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.rule import Mode, NewRule
 from xdpguard.policy.target import Target
+from xdpguard.units import counted
 
 
 class Room(NamedTuple):
@@ -64,13 +65,14 @@ def free(room: Room, needed: int) -> list[int]:
 
 
 def _full(mode: Mode, capacity: int, used: int, needed: int) -> XdpguardError:
+    more = counted(needed, "more does", "more do")
     if mode == "shadow":
         return XdpguardError(
-            f"there is room for {capacity:,} shadow rules, {used:,} exist, and {needed:,} more do not fit",
+            f"there is room for {capacity:,} shadow rules, {used:,} exist, and {more} not fit",
             "nothing was changed; load that many as a list: xdpguard lists load NAME - --shadow",
         )
     return XdpguardError(
-        f"the rule tables hold {capacity} rules, {used} are used, and {needed} more do not fit",
+        f"the rule tables hold {counted(capacity, 'rule')}, {counted(used, 'is', 'are')} used, and {more} not fit",
         "nothing was changed; load that many as a list (xdpguard lists load NAME -), or make the tables larger: "
         "detach --all, add them, attach again (limits.rules in the configuration, if set, still applies)",
     )

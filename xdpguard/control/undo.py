@@ -18,6 +18,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import place_of
 from xdpguard.store import journal
 from xdpguard.store.journal import Change, State
+from xdpguard.units import counted
 
 if TYPE_CHECKING:
     from xdpguard.policy.model import Policy
@@ -42,7 +43,8 @@ def last(changes: Sequence[Change]) -> Change:
     """Return the latest change that has not been undone. Raise XdpguardError if there is none."""
     found = next((it for it in changes if it.state in ("kept", "pending")), None)
     if found is None:
-        why = f"the last {len(changes)} are undone already" if changes else "no change of a command is recorded"
+        done = f"the last {counted(len(changes), 'is', 'are')} undone already"
+        why = done if changes else "no change of a command is recorded"
         raise XdpguardError(f"there is nothing to undo: {why}", "xdpguard undo --list shows them")
     return found
 

@@ -18,6 +18,7 @@ from xdpguard.instance import Instance, require_privileges
 from xdpguard.net import sysctl
 from xdpguard.policy.model import Policy
 from xdpguard.store.database import Store
+from xdpguard.units import counted
 
 _OLDEST_KERNEL = (5, 15)
 JIT = Path("/proc/sys/net/core/bpf_jit_enable")
@@ -81,7 +82,7 @@ def state(instance: Instance) -> Check:
     if instance.store.exists():
         with Store(instance.store, read_only=True) as store:
             count = len(store.rules())
-        return Check("state directory", "ok", f"{instance.store}, {count} rules", "")
+        return Check("state directory", "ok", f"{instance.store}, {counted(count, 'rule')}", "")
     return Check("state directory", "ok", f"{instance.store.parent}, no rules yet", "")
 
 

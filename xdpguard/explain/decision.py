@@ -30,6 +30,7 @@ from xdpguard.explain.entries import Entries
 from xdpguard.explain.subject import Subject
 from xdpguard.net import netns
 from xdpguard.policy.target import Prefix
+from xdpguard.units import counted
 
 _STAGES = {
     "allow": "allow list",
@@ -62,12 +63,12 @@ def explain(subject: Subject, frame: bytes, length: int) -> Packet:
     if cut(np.array([answer]), np.array([len(frame)]), np.array([length]))[0]:
         if len(frame) == length:
             raise XdpguardError(
-                f"the frame has {length:,} bytes; only its first {LONGEST:,} can be tested, and they hold no"
+                f"the frame has {counted(length, 'byte')}; only its first {LONGEST:,} can be tested, and they hold no"
                 " complete headers, or invalid ones",
                 "use a frame whose headers end before that",
             )
         raise XdpguardError(
-            f"{len(frame):,} of the packet's {length:,} bytes are there, too few to tell anything",
+            f"{len(frame):,} of the packet's {counted(length, 'byte is', 'bytes are')} there, too few to tell anything",
             "capture more of each packet: tcpdump -s 256",
         )
     found = packets.decode(frame)

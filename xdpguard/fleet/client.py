@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xdpguard.errors import MissingError
 from xdpguard.fleet.closing import close
 from xdpguard.fleet.credentials import login_options, tls_options
-from xdpguard.fleet.failures import Unreachable
+from xdpguard.fleet.failures import Unreachable, not_permitted
 from xdpguard.fleet.keys import BUCKET, LIVE
 from xdpguard.fleet.reading import BATCH, PENDING, Place, change, live, pulled
 from xdpguard.fleet.state import Message
@@ -78,10 +78,7 @@ class Connection:
             refused = (it.lower() for it in self._refusals[before:])  # the library gives the server's words so
             if any(subject.lower() in it for it in refused) and not sent.done():
                 sent.cancel()
-                raise Unreachable(
-                    f"the fleet's server does not let this host publish {what}",
-                    "a host publishes under its own name only; an operator's credentials may do more",
-                )
+                raise not_permitted(what)
         return await sent
 
     async def publish_all(self, bucket: str, rows: Mapping[str, bytes | None]) -> None:

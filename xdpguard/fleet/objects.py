@@ -21,6 +21,7 @@ import msgspec
 from xdpguard.errors import UsageError
 from xdpguard.fleet.keys import LISTS
 from xdpguard.fleet.message import LARGEST_LIST, FleetList
+from xdpguard.units import counted
 
 if TYPE_CHECKING:
     from xdpguard.fleet.client import Connection
@@ -74,7 +75,7 @@ def unpacked(data: bytes, most: int) -> AddressSet:
     try:
         content = stream.decompress(data, most * _PREFIX + 1024)
         if not stream.eof:
-            raise ValueError(f"it is cut off, or has more than {most:,} entries")
+            raise ValueError(f"it is cut off, or has more than {counted(most, 'entry', 'entries')}")
         its = msgspec.msgpack.decode(content, type=Content)
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError(f"it is not a list: {error}") from error
@@ -85,7 +86,7 @@ def unpacked(data: bytes, most: int) -> AddressSet:
     except ValueError as error:
         raise ValueError(f"part of a prefix is missing: {error}") from error
     if len(found) > most:
-        raise ValueError(f"it has more than {most:,} entries")
+        raise ValueError(f"it has more than {counted(most, 'entry', 'entries')}")
     if not found.valid():
         raise ValueError("its entries are not disjoint prefixes in order")
     return found
@@ -106,7 +107,8 @@ async def fetched(connection: Connection, its: FleetList, most: int) -> Fetched:
     except ValueError as error:
         return Fetched(its, None, str(error), final=True)
     if len(entries) != its.entries:
-        return Fetched(its, None, f"it has {len(entries):,} entries, and its key says {its.entries:,}", final=True)
+        has = counted(len(entries), "entry", "entries")
+        return Fetched(its, None, f"it has {has}, and its key says {its.entries:,}", final=True)
     return Fetched(its, entries)
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from xdpguard.fleet.keys import LARGEST_PART, SNAPSHOT
 from xdpguard.fleet.state import Message
+from xdpguard.units import counted
 
 if TYPE_CHECKING:
     from xdpguard.fleet.client import Connection
@@ -71,7 +72,7 @@ async def head(connection: Connection) -> Head | None:
 async def packed(connection: Connection, its: Head) -> bytes:
     """Return a snapshot as it is stored. Raise RefusedError if it is not what its head says."""
     if not 0 < its.parts <= _PARTS:
-        raise RefusedError(f"it has {its.parts:,} parts")
+        raise RefusedError(f"it has {counted(its.parts, 'part')}")
     parts = [await connection.value(SNAPSHOT, f"{its.folder}.{number}", newest=False) for number in range(its.parts)]
     data = b"".join(it or b"" for it in parts)
     if hashlib.sha256(data).hexdigest() != its.digest:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from xdpguard.fleet.keys import OPERATOR, SETTLED, Key
@@ -50,6 +50,7 @@ class State:
         self.settled = ""
         self.pending: dict[Target, Record] = {}
         self.lists: dict[str, FleetList] = {}
+        self._numbers: Counter[str] = Counter()  # of keys, by publisher
         self._held: dict[str, tuple[int, Record | None]] = {}
         self._by_target: dict[Target, dict[str, Record]] = {}
         self._marks: dict[Target, int] = {}
@@ -97,23 +98,37 @@ class State:
             its = {host: it for host, it in its.items() if it.origin != GUARD}
         return _joined([its[host] for host in sorted(its)])
 
-    def all_wanted(self, ban_after: int = 0) -> Iterator[Entry]:
+    def all_wanted(self, ban_after: int = 0, without: Collection[Target] = ()) -> Iterator[Entry]:
         """Yield all entries that are wanted, in an order that is the same on all hosts.
 
         An operator's come first, then the first of each publisher, then the second: a host may take only so many, and
         a publisher that has too many is to crowd out itself.
         """
+        ranks = self._ranks()
+        order = sorted(self._by_target.keys() | self.pending.keys(), key=lambda it: (ranks.get(it, -1), it))
+        for target in order:
+            found = self.wanted(target, ban_after) if target not in without else None
+            if found is not None and not isinstance(found, FleetList):
+                yield found
+
+    def over(self, most: int) -> list[str]:
+        """Return the publishers of more entries than that. An operator may have any number."""
+        return sorted(host for host, count in self._numbers.items() if count > most and host != OPERATOR)
+
+    def surplus(self, most: int) -> set[Target]:
+        """Return the targets before which each of their publishers has so many others: the same on all hosts."""
+        ranks = self._ranks() if self.over(most) else {}
+        return {target for target, rank in ranks.items() if rank >= most}
+
+    def _ranks(self) -> dict[Target, int]:
+        """Return how many targets a publisher has before each, of several the fewest; -1 for those of an operator."""
         ranks: dict[Target, int] = {}
         numbers: Counter[str] = Counter()
         for target in sorted(self._by_target):
             its = self._by_target[target]
             ranks[target] = -1 if OPERATOR in its else min(numbers[host] for host in its)
             numbers.update(its.keys())
-        order = sorted(self._by_target.keys() | self.pending.keys(), key=lambda it: (ranks.get(it, -1), it))
-        for target in order:
-            found = self.wanted(target, ban_after)
-            if found is not None and not isinstance(found, FleetList):
-                yield found
+        return ranks
 
     def publishers(self, target: Target) -> list[str]:
         """Return who wants a target."""
@@ -148,7 +163,9 @@ class State:
     def _set(self, key: Key, record: Record | None) -> Target:
         target = target_of(key)
         its = self._by_target.setdefault(target, {})
-        self.keys += (record is not None) - (key.host in its)
+        more = (record is not None) - (key.host in its)
+        self.keys += more
+        self._numbers[key.host] += more
         if record is None:
             its.pop(key.host, None)
         else:

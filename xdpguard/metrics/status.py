@@ -12,6 +12,7 @@ from xdpguard.control.interfaces import Interface
 from xdpguard.metrics.fleet import FleetFigures, put
 from xdpguard.metrics.samples import Gathering
 from xdpguard.net.netns import arguments_of, place_of
+from xdpguard.units import counted
 
 LATE = 30.0  # seconds without a pass after which the loop counts as stuck; systemd's watchdog waits for 60
 
@@ -71,6 +72,7 @@ class Status:
             found = self.audit.audit
             shares = [found.rules, found.filters, *found.lists.values()]
             held, stored = sum(it.held for it in shares), sum(it.stored for it in shares)
-            done = "could not restore them" if found.failed else "restored them"
-            return f"the kernel held {held:,} of {stored:,} stored entries at the last audit, which {done}"
+            done = "could not restore the rest" if found.failed else "restored the rest"
+            all_of = counted(stored, "stored entry", "stored entries")
+            return f"the kernel held {held:,} of {all_of} at the last audit, which {done}"
         return ""

@@ -75,10 +75,10 @@ def conflicts_of(
     named = tuple(port for port in left if any(port in it for rule in every for it in rule.drops))
     rest = tuple(port for port in left if port not in named)
     if named:
-        yield Conflict(named, name, "a rule drops or rejects them")
+        yield Conflict(named, name, f"a rule drops or rejects {_them(named)}")
     if closing and rest:
         end = "its policy is drop" if policy == DROP else "a rule drops or rejects the rest"
-        yield Conflict(rest, name, f"no rule that can be read accepts them, and {end}")
+        yield Conflict(rest, name, f"no rule that can be read accepts {_them(rest)}, and {end}")
 
 
 def _chains() -> Iterator[tuple[Place, int | None]]:
@@ -130,10 +130,14 @@ def warnings(netns: str, exempt: Iterable[int]) -> list[str]:
     left = set(exempt)
     ports = {it.port for it in listening.read(netns) if not it.loopback} - left
     return [
-        f"nftables chain {it.chain} may drop traffic to {_ports(it.ports)} ({it.why}), which look open while the"
-        " guard answers"
+        f"nftables chain {it.chain} may drop traffic to {_ports(it.ports)} ({it.why}), which"
+        f" look{'s' if len(it.ports) == 1 else ''} open while the guard answers"
         for it in conflicts(netns, ports)
     ]
+
+
+def _them(ports: tuple[int, ...]) -> str:
+    return "it" if len(ports) == 1 else "them"
 
 
 def _ports(ports: tuple[int, ...]) -> str:

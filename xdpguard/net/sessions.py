@@ -32,7 +32,7 @@ class Session(NamedTuple):
 
 
 class Around(NamedTuple):
-    """The sessions of a network namespace; the other peers connected to its SSH ports; these ports."""
+    """The sessions of a network namespace, this command's own first; other peers connected to its SSH ports; these."""
 
     sessions: list[Session]
     visitors: set[Prefix]
@@ -60,7 +60,7 @@ def read() -> Around:
         for port in sorted(there & ports) or [0] if there else ():
             found.setdefault((peer, port), Session(peer, port, evidence))
     visitors = {it.peer for it in connected.values() if it.local_port in ports} - {peer for peer, _ in found}
-    return Around(sorted(found.values()), visitors, ports)
+    return Around(sorted(found.values(), key=lambda it: (it.peer not in own, it)), visitors, ports)
 
 
 def _of_this_command() -> Iterator[Session]:

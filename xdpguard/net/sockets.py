@@ -88,11 +88,12 @@ def _of(found: list[sessions.Session], role: str) -> list[Protected]:
 
 
 def _of_the_network() -> list[Protected]:
-    found = [Protected(it, "an address of this host") for it in own_addresses()]
-    found += [Protected(it, "this host's gateway") for it in gateways()]
+    """Return the rest, what is missed most first."""
+    found = [Protected(it, "this host's gateway") for it in gateways()]
     found += [Protected(it, _NAME_SERVER, service=dns()) for it in nameservers.read()[0]]
     asked = Service(Port(67, "udp"), (_DHCP_CLIENT, _DHCP_CLIENT))
     found += [Protected(it, "this host's DHCP server", service=asked) for it in dhcp.servers()]
+    found += [Protected(it, "an address of this host") for it in own_addresses()]
     found += [Protected(it, role) for it, role in dhcp.sources()]
     return found
 

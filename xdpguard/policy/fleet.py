@@ -37,9 +37,9 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     ``name``: under which this host publishes, by default its host name. ``keeper``: whether this host keeps the
     snapshot from which hosts join, for which it needs an operator's credentials. ``share_bans``: whether the guard's
     bans are published. ``ban_after``: the number of hosts whose guards must ban a source before it is banned here as
-    well; 0: each ban that is shared counts. ``max_list_entries``: that its
-    lists may have together. ``totals``: whether the metrics of `run` have the sums over all hosts. The rest: see
-    ForeignLimits.
+    well; 0: each ban that is shared counts. ``max_per_host``: entries of one publisher that count here, but for an
+    operator's. ``max_list_entries``: that its lists may have together. ``totals``: whether the metrics of `run` have
+    the sums over all hosts. The rest: see ForeignLimits.
     """
 
     server: tuple[str, ...] = ()
@@ -51,6 +51,7 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     share_bans: bool = False
     ban_after: Annotated[int, Meta(ge=0, le=10_000)] = 0
     max_entries: Annotated[int, Meta(ge=1, le=1_000_000)] = 100_000
+    max_per_host: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     max_list_entries: Annotated[int, Meta(ge=0, le=10_000_000)] = 1_000_000
     shortest4: Annotated[int, Meta(ge=1, le=32)] = 16
     shortest6: Annotated[int, Meta(ge=1, le=128)] = 32
@@ -58,6 +59,11 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     filters: bool = False
     clock_skew: str = "5m"
     totals: bool = False
+
+    @property
+    def per_host(self) -> int:
+        """How many entries of one publisher count here: by default half of all."""
+        return self.max_per_host or max(1, self.max_entries // 2)
 
     @property
     def limits(self) -> ForeignLimits:

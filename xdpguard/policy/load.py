@@ -27,6 +27,7 @@ from xdpguard.policy.model import LIST_NAME, Policy
 from xdpguard.policy.sources import parse_sources
 from xdpguard.policy.target import parse_ports
 from xdpguard.policy.toml_lines import line_of
+from xdpguard.units import counted
 
 LARGEST = 16 << 20  # bytes of a configuration: 300,000 rules
 _EVERY = (10, 7 * 86_400)  # seconds between two checks of a list's file
@@ -50,7 +51,8 @@ class Mistakes(UsageError):
         self.found = sorted(found)
         self.each = [UsageError(_words(path, it), it.remedy) for it in self.found[:_TOLD]]
         if len(found) > _TOLD:
-            self.each.append(UsageError(f"{path}: {len(found) - _TOLD:,} more mistakes", "correct these first"))
+            left = counted(len(found) - _TOLD, "more mistake")
+            self.each.append(UsageError(f"{path}: {left}", "correct these first"))
         more = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
         super().__init__(f"{self.each[0]}{more}", self.each[0].remedy)
 

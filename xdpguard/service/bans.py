@@ -19,6 +19,7 @@ from xdpguard.policy.rule import GUARD
 from xdpguard.policy.target import Prefix
 from xdpguard.store.database import Store
 from xdpguard.store.offences import offences, put_offences
+from xdpguard.units import counted
 
 _SITE6 = 64  # bits: the least that an IPv6 customer gets; the customer can change addresses within it at will
 _SCAN_WINDOW = 60.0  # seconds
@@ -91,7 +92,7 @@ class Rates:
             rate = sum(its.values()) / seconds
             if rate > limit:
                 busiest = max(its, key=lambda source: its[source])
-                evidence = f"{rate:,.0f} completed connections a second (limit {limit:,})"
+                evidence = f"{counted(round(rate), 'completed connection')} a second (limit {limit:,})"
                 found.append(Suspect(Prefix(busiest, len(busiest) * 8), site, evidence))
         return found
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from xdpguard.telemetry.tracking import Tuple
+from xdpguard.units import counted
 
 _PROGRESS = 10.0  # seconds between two lines while a flood lasts
 _QUIET = 2.0  # seconds without flood after which it is over: a flood may pause
@@ -96,32 +97,32 @@ class Flood:
         assert first is not None
         seconds = self._quiet_since - first.at
         return (
-            f"{self._name}: the flood is over after {seconds:.0f} s: {sample.syns - first.syns:,} SYNs,"
-            f" {sample.cookies - first.cookies:,} cookies sent, {sample.valid - first.valid:,} came back valid,"
-            f" {sample.bad - first.bad:,} not; {sample.unmatched - first.unmatched:,} segments of no connection and"
-            f" {sample.limited - first.limited:,} SYNs over a rate limit dropped"
+            f"{self._name}: the flood is over after {seconds:.0f} s: {counted(sample.syns - first.syns, 'SYN')},"
+            f" {counted(sample.cookies - first.cookies, 'cookie')} sent,"
+            f" {sample.valid - first.valid:,} came back valid, {sample.bad - first.bad:,} not;"
+            f" {counted(sample.unmatched - first.unmatched, 'segment')} of no connection"
+            f" and {counted(sample.limited - first.limited, 'SYN')} over a rate limit dropped"
         )
 
 
 def judge(cookies: int, valid: int, sources: Counter[str]) -> str:
     """Return whether the sources are real, as text with the evidence."""
     total = sources.total()
+    seen = f"{counted(len(sources), 'source')} in a sample of {counted(total, 'SYN')}"
     if not cookies:
-        return (
-            "no cookies were sent that could identify real sources;"
-            f" {len(sources):,} sources in a sample of {total:,} SYNs"
-        )
+        return f"no cookies were sent that could identify real sources; {seen}"
     share = valid / cookies
     if share >= _REAL:
         return f"a rush of real clients: {share:.0%} of the cookies came back"
-    evidence = f"{valid:,} of {cookies:,} cookies came back"
+    evidence = f"{valid:,} of {counted(cookies, 'cookie')} came back"
     if total and sources.most_common(1)[0][1] / total >= _ONE:
         return f"one source, or somebody who spoofs its address: {evidence}"
-    return f"spoofed sources: {evidence}, {len(sources):,} sources in a sample of {total:,} SYNs"
+    return f"spoofed sources: {evidence}, {seen}"
 
 
 def _rate(before: Sample, now: Sample) -> str:
     seconds = max(now.at - before.at, 0.001)
     text = f"{(now.syns - before.syns) / seconds:,.0f} SYN/s"
     unmatched = now.unmatched - before.unmatched
-    return text + (f" and {unmatched / seconds:,.0f} segments of no connection a second" if unmatched else "")
+    unknown = counted(round(unmatched / seconds), "segment")
+    return text + (f" and {unknown} of no connection a second" if unmatched else "")

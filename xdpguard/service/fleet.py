@@ -177,7 +177,7 @@ class Fleet:
             entries=state.keys,
             wanted=len(state),
             held=held + len(lists),
-            refused=len(self._force.refused) + len(refused),
+            refused=len(self._force.refused) + len(self._force.surplus) + len(refused),
             broken=len(state.broken),
             keeping=self._force.keeping,
             floods=tuple(fleet_sums.floods(self._pins, interfaces)),

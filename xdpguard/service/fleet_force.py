@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from xdpguard.control.controller import Controller
 from xdpguard.control.foreign import Answer, Foreign
@@ -16,15 +16,17 @@ from xdpguard.fleet.state import Message, State, Target, target_of
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.filter import NewFilter
 from xdpguard.policy.fleet import Fleet as Settings
+from xdpguard.policy.foreign import Entry
 from xdpguard.policy.rule import FLEET, GUARD
 from xdpguard.policy.target import Prefix
 from xdpguard.policy.target import Target as RuleTarget
 from xdpguard.store import fleet as stored
+from xdpguard.units import counted
 
 _log = logging.getLogger(__name__)
 
 _MANY = 200  # changed targets from which all are looked at
-_SETTLE = 60.0  # seconds between two looks at all, where there are more entries than this host may have
+_SETTLE = 60.0  # seconds between two looks at all, where there are more entries than this host or a publisher may have
 _SAID = 5  # lines of one kind at a time
 _REMEMBERED = 10_000  # lines that are not said twice
 
@@ -37,6 +39,8 @@ class Force:
         self.keeping = False  # the server lost its data: what is here stays until it ends, or an operator decides
         self.known = False  # the bucket was read
         self.refused: dict[str, str] = {}  # by target: why
+        self.surplus: set[Target] = set()  # what publishers have above their bound; refused as well
+        self._late = False  # something of such publishers was put off
         self._settings = settings
         self._stream = ""
         self._due: set[Target] = set()
@@ -72,8 +76,8 @@ class Force:
                 found += [decode(key, value.encode())] if value else []
         before, self.state.pending = self.state.pending, {target_of(it.key): it for it in found}
         crowded = len(self.state) > self._settings.max_entries and self.refused
-        if crowded and time.monotonic() - self._settled_at > _SETTLE:
-            self._whole = self.known  # of too many, those that came last may be due before others
+        if (crowded or self.surplus or self._late) and time.monotonic() - self._settled_at > _SETTLE:
+            self._whole = self.known  # of too many, those that came last may be due before others; see _put_off
         self._due |= before.keys() ^ self.state.pending.keys() if self.known else set()
 
     def apply(
@@ -86,11 +90,13 @@ class Force:
             targets = [it.target for it in self._unban if isinstance(it.target, Prefix)]
             session.rules.leave(list(session.rules.found("block", targets).values()), lambda it: it.source != GUARD)
             self._unban = set()
+        if not self._whole:
+            self._put_off()
         if self._whole:
             self._settled_at = time.monotonic()
             self._all(session, its)
         elif len(self._due) > _MANY and not self.keeping:
-            self._tell(its.replace(self.state.all_wanted(self._settings.ban_after)), whole=True)
+            self._tell(its.replace(self._all_wanted()), whole=True)
         else:
             self._few(its)
         self._due, self._whole = set(), False
@@ -99,7 +105,7 @@ class Force:
         servers = " ".join(sorted(self._settings.server))
         before, _, where = session.store.fact(stored.STREAM).partition(" ")
         self.keeping = where == servers and self._stream not in (before, self.state.settled)
-        wanted = self.state.all_wanted(self._settings.ban_after)
+        wanted = self._all_wanted()
         if self.keeping:
             _log.warning(
                 "fleet: the server has lost its entries; this host keeps what it has of them until they end, or an"
@@ -111,8 +117,26 @@ class Force:
         with session.store.transaction():
             session.store.put_fact(stored.STREAM, f"{self._stream} {servers}")
 
+    def _all_wanted(self) -> Iterator[Entry]:
+        """Settle what is surplus, and return the rest."""
+        most = self._settings.per_host
+        self.surplus, self._late = self.state.surplus(most), False
+        words = f"has more than {counted(most, 'entry', 'entries')} ([fleet] max_per_host): the rest does not count"
+        self.say("fleet: refused here: ", [f"{host} {words}" for host in self._over()])
+        return self.state.all_wanted(self._settings.ban_after, self.surplus)
+
+    def _over(self) -> list[str]:
+        return self.state.over(self._settings.per_host)
+
+    def _put_off(self) -> None:
+        """Leave what publishers of too many want to the next look at all: which of theirs count depends on the rest."""
+        over = set(self._over())
+        late = {it for it in self._due if over and (by := self.state.publishers(it)) and over.issuperset(by)}
+        self._due -= late
+        self._late = self._late or bool(late)
+
     def _few(self, its: Foreign) -> None:
-        due = [it for it in self._due if it[0] != "list"]  # see fleet_lists.py
+        due = {it for it in self._due if it[0] != "list"}  # see fleet_lists.py
         found = {target: self.state.wanted(target, self._settings.ban_after) for target in due}
         gone = [parse_key(f"x.{kind}.{name}") for kind, name in (it for it, entry in found.items() if entry is None)]
         for kind in ("block", "allow"):
@@ -122,6 +146,7 @@ class Force:
         names = [it.target for it in gone if isinstance(it.target, str)]
         if names and its.remove_filters(names):
             _log.info(f"fleet: filters removed: {_named(names)}")
+        self.surplus -= due
         for it in gone:
             self.refused.pop(str(it.target), None)
         if entries := [it for it in found.values() if it is not None and not isinstance(it, FleetList)]:

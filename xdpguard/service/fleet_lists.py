@@ -14,6 +14,7 @@ from xdpguard.errors import XdpguardError
 from xdpguard.fleet.message import FleetList
 from xdpguard.policy.fleet import Fleet as Settings
 from xdpguard.policy.rule import FLEET
+from xdpguard.units import counted
 
 if TYPE_CHECKING:
     from xdpguard.fleet.objects import Fetched
@@ -97,7 +98,7 @@ class FleetLists:
         most = self._settings.max_list_entries
         if others + its.entries > most:
             more = f" with {others:,} of other lists" if others else ""
-            return f"it has {its.entries:,} entries{more}, and the fleet may have {most:,} in lists"
+            return f"it has {counted(its.entries, 'entry', 'entries')}{more}, and the fleet may have {most:,} in lists"
         return ""
 
     def _get(self, its: FleetList) -> None:
@@ -125,10 +126,10 @@ class FleetLists:
             self._refuse(name, str(error))
             return
         del self._tries[name]
-        words = "prefix" if done.skipped == 1 else "prefixes"
-        left = f", {done.skipped:,} shorter {words} left out" if done.skipped else ""
-        counts = ", which only count" if done.mode == "shadow" else ""
-        _log.info(f"fleet: list {name} loaded: {done.entries:,} entries{counts}{left}")
+        shorter = counted(done.skipped, "shorter prefix", "shorter prefixes")
+        left = f", {shorter} left out" if done.skipped else ""
+        counts = ", in shadow mode" if done.mode == "shadow" else ""
+        _log.info(f"fleet: list {name} loaded: {counted(done.entries, 'entry', 'entries')}{counts}{left}")
 
     def _drop(self, here: ForeignLists, wanted: Mapping[str, FleetList], keeping: bool) -> None:
         """Drop what is not wanted, and what is in the other mode once it is in this one."""

@@ -13,6 +13,7 @@ from xdpguard.control.plan import ListsFailed, Loaded
 from xdpguard.errors import XdpguardError
 from xdpguard.policy.duration import parse_interval
 from xdpguard.policy.model import Policy
+from xdpguard.units import counted
 
 _log = logging.getLogger(__name__)
 
@@ -58,10 +59,10 @@ class Upkeep:
         """Log lists that were loaded."""
         for done in lists:
             was = f", had {done.before.entries:,}" if done.before else ""
-            lines = "line" if done.its.skipped == 1 else "lines"
-            skipped = f", {done.its.skipped:,} {lines} skipped" if done.its.skipped else ""
+            skipped = f", {counted(done.its.skipped, 'line')} skipped" if done.its.skipped else ""
             timed = f", {done.its.timing.timed:,} of them with an end" if done.its.timing.timed else ""
-            _log.info(f"list {done.its.name} loaded: {done.its.entries:,} entries{timed}{was}{skipped}")
+            entries = counted(done.its.entries, "entry", "entries")
+            _log.info(f"list {done.its.name} loaded: {entries}{timed}{was}{skipped}")
             self._told.pop(done.its.name, None)
 
     def failed(self, errors: Mapping[str, XdpguardError]) -> None:
@@ -98,7 +99,8 @@ class Upkeep:
         shares = [("rules", audit.rules), ("filters", audit.filters)]
         for what, share in (*shares, *((f"list {name}", it) for name, it in audit.lists.items())):
             if share.held < share.stored:
-                _log.warning(f"the kernel held {share.held:,} of {share.stored:,} entries ({what}): restored")
+                stored = counted(share.stored, "entry", "entries")
+                _log.warning(f"the kernel held {share.held:,} of {stored} ({what}): restored")
         if audit.shadow is not None and not audit.shadow.whole:
             _log.warning("the kernel did not hold all shadow entries: restored")
         for place in audit.without_egress:

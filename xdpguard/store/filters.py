@@ -18,6 +18,7 @@ from xdpguard.policy.filter import FILTERS, Filter, FilterHits
 from xdpguard.policy.limit import Limit
 from xdpguard.policy.matching.model import Base, Bytes, Field, ListTest, Match, Range, Test
 from xdpguard.store.database import Store
+from xdpguard.units import counted
 
 GAP = 1 << 20  # between the positions of two filters that were added one after the other
 _COLUMNS = (
@@ -90,9 +91,8 @@ class FilterStore:
         fresh = [slot for slot in range(abi.FILTER_SLOTS) if slot not in used | late]
         found = [*fresh, *sorted(late)][:count]
         if len(found) < count:
-            raise XdpguardError(
-                f"{count - len(found):,} filters find no counters of hits", "nothing was changed; remove some first"
-            )
+            find = counted(count - len(found), "filter finds", "filters find")
+            raise XdpguardError(f"{find} no counters of hits", "nothing was changed; remove some first")
         return found
 
     def give_up_slots(self, now: float) -> None:

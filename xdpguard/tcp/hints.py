@@ -13,6 +13,7 @@ from xdpguard.tcp.names import CLOSE_WAIT, LISTEN, SYN_SENT, TIME_WAIT
 from xdpguard.tcp.owners import Owner, Owners
 from xdpguard.tcp.snapshot import Listener, Snapshot
 from xdpguard.tcp.text import address, end
+from xdpguard.units import counted
 
 Kind = Literal["close_wait", "syn_recv", "accept_queue", "time_wait", "time_wait_limit", "syn_sent"]
 
@@ -67,7 +68,7 @@ def _half_open(its_listeners: list[Listener]) -> Iterator[Hint]:
         yield Hint(
             "syn_recv",
             f"{it.syn.length:,} half-open connections on {end(it.address, it.port)} (limit {it.syn.limit:,}),"
-            f" {it.syn_retransmitted:,} with a retransmitted SYN-ACK, {it.syn_sources:,} sources: {why}",
+            f" {it.syn_retransmitted:,} with a retransmitted SYN-ACK, {counted(it.syn_sources, 'source')}: {why}",
             {
                 "address": address(it.address),
                 "port": it.port,
@@ -84,10 +85,11 @@ def _not_accepted(its_listeners: list[Listener], owners: Owners) -> Iterator[Hin
         if it.fullest.share < _NEARLY_FULL or not it.fullest.length:
             continue
         who = _first(owners, it.inodes)
+        wait = counted(it.fullest.length, "connection waits", "connections wait")
         which = f", at one of {it.sockets:,} sockets," if it.sockets > 1 else ""
         yield Hint(
             "accept_queue",
-            f"{it.fullest.length:,} connections wait on {end(it.address, it.port)}{which} to be accepted (limit"
+            f"{wait} on {end(it.address, it.port)}{which} to be accepted (limit"
             f" {it.fullest.limit:,}): {_named(who)} does not keep up; once the queue is full, new connections are lost",
             {
                 "address": address(it.address),

@@ -121,7 +121,8 @@ class Talkers:
         skipped = trend.rates["skipped"] if trend else 0.0
         more = f"; {scaled(skipped)}/s more are not tracked" if skipped >= 0.5 else ""
         tuples = scaled(shown.snapshot.reading.syns.tuples)
-        return f"SYNs not dropped by rules, from {tuples} tuples{more}; drops by samples"
+        some = "tuple" if shown.snapshot.reading.syns.tuples == 1 else "tuples"
+        return f"SYNs not dropped by rules, from {tuples} {some}{more}; drops by samples"
 
 
 def _address(address: bytes) -> Prefix:
@@ -139,7 +140,7 @@ def _figures(rate: float, syns: int, drop_rate: float, drops: float) -> list[Spa
 
 def _crowded(its: Crowd, shown: Shown) -> list[Span]:
     each = "1 SYN each" if its.most == 1 else f"{shown.glyphs.at_most}{scaled(its.most)} SYNs each"
-    name = Span(f"{scaled(its.sources)} others, {each}", "dim")
+    name = Span(f"{scaled(its.sources)} other{'' if its.sources == 1 else 's'}, {each}", "dim")
     return [name, *_figures(its.rate, its.syns, its.drop_rate, its.drops), Span("")]
 
 

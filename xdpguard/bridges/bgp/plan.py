@@ -21,6 +21,7 @@ from xdpguard.policy.flowspec.text import filters_of
 from xdpguard.policy.foreign import Entry, Refused
 from xdpguard.policy.rule import NewRule
 from xdpguard.policy.target import Prefix
+from xdpguard.units import counted
 
 ORIGIN = "bgp"
 _BLACKHOLE = f"{ORIGIN}.rtbh."
@@ -77,7 +78,7 @@ class Planner:
         filters = [*first, *_in_order(rest), *last]
         kept = filters[: self._bounds.max_filters]
         refused += [
-            Refused(it.name, f"this bridge may have {self._bounds.max_filters:,} filters")
+            Refused(it.name, f"this bridge may have {counted(self._bounds.max_filters, 'filter')}")
             for it in filters[self._bounds.max_filters :]
         ]
         found += (it if it.expires is not None else it._replace(expires=end) for it in kept)

@@ -171,7 +171,7 @@ class FleetStatus(Struct, frozen=True):
             yield "xdpguard run has not followed the fleet here yet; start it with: xdpguard run"
         else:
             state = "connected" if self.connected else f"not connected: {self.failed or 'not yet'}"
-            yield f"xdpguard run, {units.span(self.here.age)} ago: {state}; {self.gaps:,} gaps"
+            yield f"xdpguard run, {units.span(self.here.age)} ago: {state}; {units.counted(self.gaps, 'gap')}"
             yield f"wanted {self.here.wanted:,}, held {self.here.held:,}, refused {self.here.refused:,}"
             if self.here.mode == "shadow" and self.here.wanted > SHADOW_RULES:
                 yield f"shadow mode has room for {SHADOW_RULES:,} rules; what more is wanted is not counted here"
@@ -182,9 +182,9 @@ class FleetStatus(Struct, frozen=True):
         if self.hosts:
             yield from _sums(self.totals)
         for name, it in self.lists.items():
-            counts = f"{it.entries:,} {'entry' if it.entries == 1 else 'entries'}"
+            counts, hosts = units.counted(it.entries, "entry", "entries"), units.counted(len(self.hosts), "host")
             refused = f"; refused here: {it.refused}" if it.refused else ""
-            yield f"list {name}: {counts}, held by {it.hosts:,} of {len(self.hosts):,} hosts{refused}"
+            yield f"list {name}: {counts}, held by {it.hosts:,} of {hosts}{refused}"
         wrong = [f"{name}: {clock.words(it.clock)} the server's" for name, it in self.hosts.items() if it.clock]
         if wrong:
             yield f"wrong clocks, by which entries end too soon or too late: {', '.join(wrong)}"
@@ -193,7 +193,8 @@ class FleetStatus(Struct, frozen=True):
 
 
 def _sums(its: Totals) -> Iterator[str]:
-    flooded = f"floods on {its.flooded:,} of {its.hosts - its.silent:,} hosts" if its.floods else "no flood on any host"
+    there = units.counted(its.hosts - its.silent, "host")
+    flooded = f"floods on {its.flooded:,} of {there}" if its.floods else "no flood on any host"
     banned = f"{units.counted(its.bans, 'ban')} by guards, {units.counted(its.sources, 'source')} blocked for the fleet"
     yield f"{flooded}; {sum(its.drops.values()):,.1f} packets/s dropped on all hosts; {banned}"
     if its.drops:

@@ -82,11 +82,11 @@ def cwnd(
                 due = max(due + again, time.monotonic())
                 shown.table(history.connections(), running.lost())
         if running.lost():
-            render.note(
-                f"{running.lost():,} samples were lost: they came faster than they could be read; try a longer --every"
-            )
+            words = loop.lost_words(running.lost(), "sample", "read")
+            render.note(f"{words}; try a longer --every")
         if running.inodes.left_out:
-            render.note(f"{running.inodes.left_out:,} sockets of the process were not observed: it has too many")
+            words = render.counted(running.inodes.left_out, "socket of the process was", "sockets of the process were")
+            render.note(f"{words} not observed: it has too many")
 
 
 class _Shown:
@@ -160,5 +160,5 @@ class _Shown:
         if len(connections) > len(rows):
             render.say(f"and {len(connections) - len(rows):,} more; --top 0 shows all")
         if lost:
-            render.say(f"{lost:,} samples lost")
+            render.say(f"{render.counted(lost, 'sample')} lost")
         loop.write([])

@@ -52,6 +52,13 @@ def rounds(what: str, pause: float, length: float | None = None) -> Iterator[boo
                 following = max(following + pause, time.monotonic())
 
 
+def lost_words(count: int, what: str, done: str) -> str:
+    """Say how many things were lost. ``done``: what they came too fast for, such as "read"."""
+    if count == 1:
+        return f"1 {what} was lost: it came faster than it could be {done}"
+    return f"{count:,} {what}s were lost: they came faster than they could be {done}"
+
+
 def write(lines: Iterable[str]) -> None:
     """Print lines and flush."""
     text = "\n".join(map(units.visible, lines))

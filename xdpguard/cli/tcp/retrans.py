@@ -71,9 +71,10 @@ def retrans(
             _follow(running, _Lines(wide, bool(sockets.netns)), until, as_json)
         lost = running.lost()
         if lost:
-            render.note(f"{lost:,} events were lost: they came faster than they could be read")
+            render.note(loop.lost_words(lost, "event", "read"))
         if running.inodes.left_out:
-            render.note(f"{running.inodes.left_out:,} sockets of the process were not observed: it has too many")
+            words = render.counted(running.inodes.left_out, "socket of the process was", "sockets of the process were")
+            render.note(f"{words} not observed: it has too many")
 
 
 def _follow(running: Retransmissions, shown: _Lines, until: float | None, as_json: bool) -> None:

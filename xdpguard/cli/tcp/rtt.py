@@ -89,11 +89,11 @@ def rtt(
             shown.show({key: its for key, its in fresh.items() if its.counts}, headed=bool(every))
             before = now
         if running.lost():
-            render.note(
-                f"{running.lost():,} times are missing from these figures: too many groups; use a shorter --prefix4"
-            )
+            words = render.counted(running.lost(), "time is", "times are")
+            render.note(f"{words} missing from these figures: too many groups; use a shorter --prefix4")
         if running.inodes.left_out:
-            render.note(f"{running.inodes.left_out:,} sockets of the process were not observed: it has too many")
+            words = render.counted(running.inodes.left_out, "socket of the process was", "sockets of the process were")
+            render.note(f"{words} not observed: it has too many")
 
 
 class _Shown:
@@ -174,9 +174,8 @@ class _Shown:
             bar = "█" * round(_BAR * number / largest) if number else ""
             lines.append(f"  {mark:>{width}}  {number:>10,}  {bar or ('▏' if number else '')}")
         points = ", ".join(f"{share * 100:g} % {_short(its.percentile(share) / self._scale)}" for share in _PERCENTILES)
-        lines.append(
-            f"  {its.count:,} segments, average {_short(its.average / self._scale)}; below: {points} {self._unit}"
-        )
+        count, average = render.counted(its.count, "segment"), _short(its.average / self._scale)
+        lines.append(f"  {count}, average {average}; below: {points} {self._unit}")
         return lines
 
 

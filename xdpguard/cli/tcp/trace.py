@@ -79,14 +79,15 @@ def trace(
             if last or number % _LOOK_FOR_LOST == 0:
                 lost = running.lost()
                 if lost > told:
-                    render.note(f"{lost - told:,} transitions were lost: they came faster than they could be written")
+                    render.note(loop.lost_words(lost - told, "transition", "written"))
                 told, missed = lost, max(missed, running.missed())
         if missed:
-            render.note(
-                f"{missed:,} transitions on this host, wanted or not, came while the program ran, and were lost"
-            )
+            one = "transition on this host, wanted or not, came while the program ran, and was"
+            many = "transitions on this host, wanted or not, came while the program ran, and were"
+            render.note(f"{render.counted(missed, one, many)} lost")
         if running.unknown:
-            render.note(f"{running.unknown:,} transitions are omitted: the owner of their sockets is unknown")
+            words = render.counted(running.unknown, "transition is omitted", "transitions are omitted")
+            render.note(f"{words}: the owner of the socket is unknown")
 
 
 class _Lines:

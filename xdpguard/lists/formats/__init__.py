@@ -37,6 +37,7 @@ from xdpguard.lists.formats.headings import Headings
 from xdpguard.lists.formats.nftables import Nftables
 from xdpguard.lists.formats.recognition import Sample, recognised
 from xdpguard.lists.formats.request import LINES, Request
+from xdpguard.units import counted
 
 __all__ = ["Fault", "Parsed", "Request", "read", "read_file"]
 
@@ -95,9 +96,10 @@ def _no_entries(name: str, parsed: Parsed) -> UsageError:
 
 def _mostly_faults(name: str, parsed: Parsed) -> UsageError:
     fault = parsed.faults[0]
+    bad = counted(parsed.skipped, "line is not an entry", "lines are not entries")
     return UsageError(
-        f"{name}: {parsed.skipped:,} lines are not entries and {parsed.given:,} are, read as {parsed.reading}; the "
-        f"first is line {fault.line}: {fault.text!r}: {fault.why}",
+        f"{name}: {bad} and {counted(parsed.given, 'is', 'are')}, read as {parsed.reading}; the first is line"
+        f" {fault.line}: {fault.text!r}: {fault.why}",
         "check what it is; --format plain takes the entries there are",
     )
 

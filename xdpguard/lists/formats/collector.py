@@ -20,6 +20,7 @@ from xdpguard.lists.formats.notes import Notes
 from xdpguard.lists.formats.single import Single
 from xdpguard.lists.ranges import Ranges
 from xdpguard.lists.timed import Given
+from xdpguard.units import counted
 
 MANY_FAULTS = 100_000  # from which more faults than entries mean that it is not a list
 FAULTS = 20  # maximum kept, with line and reason
@@ -184,8 +185,9 @@ class Collector:
             raise UsageError(f"{self._name}: more than {MOST:,} entries", "split it into several lists")
         if self._skipped > max(MANY_FAULTS, self._entries):
             first = self.faults[0]
+            entries = counted(self._entries, "entry", "entries")
             raise UsageError(
-                f"{self._name}: not a list: {self._skipped:,} lines without an address, {self._entries:,} entries;"
+                f"{self._name}: not a list: {self._skipped:,} lines without an address, {entries};"
                 f" line {first.line}, {first.text!r}, is {first.why}",
                 "write one address or prefix per line",
             )

@@ -70,7 +70,7 @@ class Notes:
         for what, number in self._left_out.items():
             yield f"left out: {what} ({number})"
         if exceptions:
-            yield f"exceptions: {exceptions}, kept out of the entries that hold them"
+            yield f"exceptions: {exceptions}, kept out of the entries that hold {'it' if exceptions == 1 else 'them'}"
         for what, (number, line) in self._remarks.items():
             yield f"{what}: {number:,} {'lines, the first is line' if number > 1 else 'line:'} {line}"
         for name in [it for it in self._sets if lets_in(it)][:_NAMED]:
