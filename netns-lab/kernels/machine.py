@@ -28,6 +28,12 @@ from tied import tied
 from topology import SERVER_MAC, Lab
 
 _PORT = 2222  # of the machine's sshd, on the loopback interface of NAME-between
+# The interval, so that a connection does not outlive a machine that crashed.
+_SSH = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ControlMaster=no", "ConnectTimeout=60"]
+_SSH += ["ServerAliveInterval=60"]
+_LOST = 255  # ssh's exit code for a connection that broke
+_CRASH = "Kernel panic"
+_SHOWN = 3000  # characters of a console
 _MANAGE_MAC = "02:00:00:00:00:fe"
 _BOOT = 300.0  # seconds; limit of a boot under TCG on a busy machine
 _START = 30.0  # seconds; limit for qemu to start
@@ -91,7 +97,7 @@ class Machine:
         while b"ready" not in heard:
             left = deadline - time.monotonic()
             if self._qemu.poll() is not None or left <= 0:
-                raise Failed("the machine does not come up; its console ends with:\n" + self.console[-3000:])
+                raise Failed("the machine does not come up; its console ends with:\n" + self.console[-_SHOWN:])
             if select.select([self._ready], [], [], min(left, 1.0))[0]:
                 heard += self._ready.recv(100)
 
@@ -108,8 +114,7 @@ class Machine:
     def line(self, command: str, *options: str) -> list[str]:
         """Return the local command line that runs a shell command in the machine."""
         ssh = ["ssh", "-F", "none", "-q", "-i", str(self._image.key), "-p", str(_PORT), *options]
-        known = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ControlMaster=no", "ConnectTimeout=60"]
-        chosen = [word for option in known for word in ("-o", option)]
+        chosen = [word for option in _SSH for word in ("-o", option)]
         return ["ip", "netns", "exec", self.lab.between, *ssh, *chosen, "root@127.0.0.1", command]
 
     @property
@@ -121,9 +126,13 @@ class Machine:
     def run(
         self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command in the machine, whatever its exit code. Raise Failed if it takes too long."""
+        """Run a shell command in the machine, whatever its exit code.
+
+        Raise Failed if it takes too long, or if the kernel crashed meanwhile; the machine is up again then.
+        """
+        crashes = self.console.count(_CRASH)
         try:
-            return subprocess.run(
+            done = subprocess.run(
                 self.line(command),
                 stdin=stdin or subprocess.DEVNULL,
                 capture_output=True,
@@ -134,6 +143,11 @@ class Machine:
             )
         except subprocess.TimeoutExpired as error:
             raise Failed(f"{command!r} has not ended after {timeout:.0f} s in the machine") from error
+        if done.returncode == _LOST and self.console.count(_CRASH) > crashes:
+            report = self.console[self.console.rindex("Oops") if "Oops" in self.console else -_SHOWN :][:_SHOWN]
+            self.wait_until_up()
+            raise Failed(f"the kernel crashed while {command!r} was running; its console:\n{report}")
+        return done
 
     def ok(self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None) -> str:
         """Run a command that must succeed; return its output. Raise Failed with the output otherwise."""
