@@ -125,6 +125,17 @@ def test_an_undo_follows(lab: Lab, attached: Command, wrong: Wrong) -> None:
     assert eventually(lambda: answers(lab)), "positive control"
 
 
+def test_a_list_is_loaded_again_after_the_clock_was_set(command: Command, wrong: Wrong) -> None:
+    """Its ends begin anew then: those that an undo puts back are reckoned as they were."""
+    listed = "create a hash:ip family inet timeout 0\nadd a 198.51.100.50 timeout {}\n"
+    command.ok("lists", "load", "x", "-", stdin=listed.format(2 * HOUR))
+    ahead = wrong.ahead(HOUR)
+    command.ok("lists", "load", "x", "-", stdin=listed.format(9 * HOUR), **ahead)
+    assert "list x: as before, 1 entry" in command.ok("undo", **ahead)
+    (its,) = json.loads(command.ok("lists", "show", "--json", **ahead))
+    assert 2 * HOUR - 120 < its["last_end"] - time.time() - HOUR <= 2 * HOUR + 2
+
+
 def test_an_undo_of_what_was_made_in_an_earlier_boot(lab: Lab, command: Command, wrong: Wrong) -> None:
     command.ok("block", CLIENT, "--for", "2h")
     reboot(command)

@@ -110,7 +110,8 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
             None if ended and not it.earlier else it.before,
             journal.current(store, it.place, names[it.place], it.key),
         )
-        if journal.checksum(it.place, want) == journal.checksum(it.place, there):
+        shifted = journal.shifted(it.place, want, there)
+        if journal.checksum(it.place, want) == journal.checksum(it.place, there) and not shifted:
             continue
         over = ended and want is not None
         step = Step(it.place, it.key, want, there, it.after, names[it.place], earlier=it.earlier, over=over)

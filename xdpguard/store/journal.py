@@ -207,6 +207,17 @@ def checksum(place: str, image: Image | None) -> int | None:
     return zlib.crc32(repr(words).encode())
 
 
+def shifted(place: str, one: Image | None, other: Image | None) -> bool:
+    """Return whether the ends of a list's entries are reckoned from another shift in two rows, which matters although
+    nobody has changed it: it has followed the clock, or begun anew as the list was loaded again.
+    """
+    return place == "lists" and bool(one and other) and _shift(one) != _shift(other)
+
+
+def _shift(image: Image | None) -> float:
+    return float((image or {}).get("shift", 0.0))
+
+
 def text_of(image: Image | None) -> str | None:
     """Encode a row as JSON, without its counters; bytes as an object with their base64. None stays None."""
     if image is None:

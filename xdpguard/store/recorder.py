@@ -131,7 +131,7 @@ class Recorder:
             text = held[place, key] if (place, key) in held else text_of(self._dated(place, key, before))
             first = image_of(text) if (place, key) in held else before
             after = checksum(place, now)
-            if checksum(place, first) != after:
+            if checksum(place, first) != after or journal.shifted(place, first, now):
                 its = journal.origins(self._store, json.loads(key)) if place == "rules" else []
                 yield number, place, key, text, after, json.dumps(its)
 
