@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -131,6 +133,27 @@ def test_in_the_kernel_is_not_in_force(command: Command, lab: Lab) -> None:
     command.ok("detach", "--all")
     assert "nothing is attached" in notes(command, "block", B)
     assert "nothing is attached" in notes(command, "rules")
+
+
+def test_a_program_whose_maps_are_no_longer_pinned(command: Command, lab: Lab) -> None:
+    """It goes on with what it has: a change is stored, and everyone who speaks of it says that it is not in force."""
+    with Echo(lab):
+        command.ok("attach", INTERFACE, "--netns", lab.server)
+        assert works(lab, 4, "udp")
+        assert "note" not in notes(command, "block", A)
+        assert "no longer pinned" not in command("status").out, "positive control"
+        shutil.rmtree(command.pins)
+        said = notes(command, "block", client_address(4))
+        assert works(lab, 4, "udp")
+        assert "keeps what it has, which no change reaches: its maps are no longer pinned; attach it again" in said
+        assert "no longer pinned" in notes(command, "unblock", A) + notes(command, "rules")
+        assert "no longer pinned" in command("doctor").out
+        status = command("status", "--json")
+        assert status.code == 1
+        assert any("no longer pinned; attach it again" in it for it in json.loads(status.out)["degraded"])
+        command.ok("attach", INTERFACE, "--netns", lab.server)
+        assert eventually(lambda: not works(lab, 4, "udp"))
+        assert "pinned" not in notes(command, "block", A)
 
 
 def test_rules_out_and_in_again(command: Command, tmp_path: Path) -> None:

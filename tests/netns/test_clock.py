@@ -86,6 +86,70 @@ def ends(command: Command) -> dict[str, float]:
     return {it["target"]: it["expires"] - time.time() for it in command.json("rules") if it["expires"]}
 
 
+def left(command: Command, wrong: Wrong, ahead: int) -> float:
+    """In how many seconds the only rule ends, as a command says whose clock is so much ahead."""
+    (rule,) = json.loads(command.ok("rules", "--json", **wrong.ahead(ahead)))
+    return float(rule["expires"] - time.time() - ahead)
+
+
+def test_an_undo_follows(lab: Lab, attached: Command, wrong: Wrong) -> None:
+    """What it puts back keeps its length like what is in force, and nobody else has changed it."""
+    name = ("filter", "add", "first", f"ip saddr {CLIENT} udp dport 9", "--drop")
+    listed = f"create a hash:ip family inet timeout 0\nadd a 198.51.100.50 timeout {HOUR}\n"
+    attached.ok("block", CLIENT, "--for", "1h")
+    attached.ok("block", CLIENT, "--for", "3h")
+    attached.ok(*name, "--for", "1h")
+    attached.ok("filter", "remove", "first")
+    attached.ok("lists", "load", "x", "-", stdin=listed)
+    attached.ok("lists", "remove", "x")
+    year = wrong.ahead(YEAR)
+    assert "list x: as before, 1 entry" in attached.ok("undo", **year)
+    assert (
+        HOUR - 120
+        < json.loads(attached.ok("lists", "show", "--json", **year))[0]["last_end"] - time.time() - YEAR
+        <= HOUR + 2
+    )
+    attached.ok("undo", **year)
+    attached.ok("undo", **wrong.ahead(-HOUR))
+    (its,) = json.loads(attached.ok("filter", "list", "--json", **wrong.ahead(-HOUR)))
+    assert HOUR - 120 < its["expires"] - time.time() + HOUR <= HOUR + 1
+    attached.ok("undo", **wrong.ahead(YEAR))
+    assert not json.loads(attached.ok("filter", "list", "--json", **year)), "added in the change undone last"
+    assert 3 * HOUR - 120 < left(attached, wrong, YEAR) <= 3 * HOUR + 1
+    assert f"blocked as before: {CLIENT}" in attached.ok("undo", **wrong.ahead(YEAR))
+    for again in (YEAR, 0):
+        assert not answers(lab)
+        assert HOUR - 120 < left(attached, wrong, again) <= HOUR + 1
+    assert attached.json("status")["audit"]["ratio"] == 1
+    attached.ok("undo")
+    assert eventually(lambda: answers(lab)), "positive control"
+
+
+def test_a_list_is_loaded_again_after_the_clock_was_set(command: Command, wrong: Wrong) -> None:
+    """Its ends begin anew then: those that an undo puts back are reckoned as they were."""
+    listed = "create a hash:ip family inet timeout 0\nadd a 198.51.100.50 timeout {}\n"
+    command.ok("lists", "load", "x", "-", stdin=listed.format(2 * HOUR))
+    ahead = wrong.ahead(HOUR)
+    command.ok("lists", "load", "x", "-", stdin=listed.format(9 * HOUR), **ahead)
+    assert "list x: as before, 1 entry" in command.ok("undo", **ahead)
+    (its,) = json.loads(command.ok("lists", "show", "--json", **ahead))
+    assert 2 * HOUR - 120 < its["last_end"] - time.time() - HOUR <= 2 * HOUR + 2
+
+
+def test_an_undo_of_what_was_made_in_an_earlier_boot(lab: Lab, command: Command, wrong: Wrong) -> None:
+    command.ok("block", CLIENT, "--for", "2h")
+    reboot(command)
+    command.ok("block", CLIENT, "--for", "5h")
+    command.ok("attach", INTERFACE, "--netns", lab.server, **wrong.ahead(YEAR))
+    command.ok("undo", **wrong.ahead(YEAR))  # the attach
+    assert f"ended by the clock: {CLIENT}" in command.ok("undo", **wrong.ahead(YEAR))
+    command.ok("attach", INTERFACE, "--netns", lab.server, **wrong.ahead(YEAR))
+    assert eventually(lambda: answers(lab)), "by this clock it has ended long ago"
+    command.ok("allow", "198.51.100.98")
+    assert not answers(lab)
+    assert HOUR < ends(command)[CLIENT] < 2 * HOUR + 1, "its end is a time of day"
+
+
 def test_the_service_follows(lab: Lab, command: Command, wrong: Wrong) -> None:
     command.ok("block", CLIENT, "--for", "1h")
     command.ok("attach", INTERFACE, "--netns", lab.server)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ import pytest
 from support.command import Command
 from support.service import Run, Service
 from support.traffic import Echo, client_address, eventually, works
+from support.wrong_clock import Wrong
 from topology import INTERFACE, SERVER4, Lab
 
 from xdpguard.net.links import Links
+from xdpguard.store.database import Store
 
+YEAR = 365 * 86_400
 LATE = 60.0  # seconds for something that is due in a few, on a busy machine
 
 
@@ -64,7 +69,6 @@ def states(command: Command) -> list[str]:
 def is_overdue(command: Command) -> bool:
     """Whether the deadline has passed; asked of the store, as every command would undo it."""
     import sqlite3
-    import time
 
     with sqlite3.connect(f"file:{command.store}?mode=ro", uri=True) as database:
         rows = database.execute("SELECT deadline FROM changes WHERE state = 'pending'").fetchall()
@@ -99,6 +103,19 @@ def test_an_attach_whose_terminal_is_closed(lab: Lab, command: Command, echo: Ec
     assert states(command) == ["unconfirmed", "kept"]
     assert "was not confirmed in time" in command("status").err
     assert command.json("status")["confirm"]["unconfirmed"]["command"].endswith("--confirm 2s")
+
+
+def test_what_is_overdue_follows_the_clock_first(attached: Command, lab: Lab, tmp_path: Path) -> None:
+    attached.ok("block", client_address(4), "--for", "1h")
+    attached.ok("block", client_address(4), "--for", "3h", "--confirm", "60s")
+    end_waiting(attached)
+    with Store(attached.store) as store:
+        store.execute("UPDATE changes SET deadline = 0 WHERE state = 'pending'")
+    said = attached("rules", "--json", **Wrong(tmp_path / "ahead").ahead(YEAR))
+    assert f"blocked as before: {client_address(4)}" in said.err
+    (rule,) = json.loads(said.out)
+    assert 3480 < rule["expires"] - time.time() - YEAR <= 3601
+    assert not works(lab, 4, "tcp")
 
 
 def test_a_block_is_undone_and_a_confirmed_one_stays(attached: Command, lab: Lab) -> None:

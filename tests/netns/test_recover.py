@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -95,6 +96,22 @@ def test_without_a_kernel(command: Command) -> None:
     assert "--empty" in command.refused(1, "recover")
     command.ok("recover", "--empty")
     assert command.json("rules") == []
+
+
+@pytest.mark.parametrize("step", ["rebuild", "keep", "replace", "in line"])
+def test_killed_it_can_be_repeated(command: Command, step: str) -> None:
+    command.ok("block", "10.0.0.1", "--reason", "why")
+    command.store.with_name("store.last").unlink()
+    command.ok("filter", "add", "x", "udp dport 9", "--drop")  # a copy is made at once
+    damaged = command.store.read_bytes()[:5000]
+    command.store.write_bytes(damaged)
+    assert command("recover", fault=f"{step}: kill").code == -signal.SIGKILL
+    again = command("recover")
+    assert again.code == (1 if step == "in line" else 0), again
+    files = list(command.store.parent.iterdir())
+    assert [it.read_bytes() for it in files if ".damaged-" in it.name] == [damaged]
+    assert not [it for it in files if it.is_dir()], "what the killed one had begun"
+    assert [it["reason"] for it in command.json("rules")] == ["why"]
 
 
 def test_files_are_closed_whatever_the_umask(lab: Lab, command: Command) -> None:

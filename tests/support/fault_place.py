@@ -166,6 +166,16 @@ class FaultPlace:
             data[random.randrange(len(data))] ^= 1 << random.randrange(8)
             self.command.store.write_bytes(data)
 
+    def damage(self, how: str) -> bytes:
+        """Damage the store: zeroed, gone, or not at all if empty; return what is there then, which nobody may lose."""
+        store = self.command.store
+        if how == "gone":
+            store.unlink()
+        elif how == "zeroed":
+            data = store.read_bytes()
+            store.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+        return store.read_bytes() if how == "zeroed" else b""
+
     def lift(self) -> None:
         """Take away what a fault has left."""
         for database in self._held:

@@ -27,6 +27,7 @@ class Words(NamedTuple):
     words: tuple[str, ...]
     stdin: str | None = None
     first: tuple[str, ...] = ()  # what it needs
+    damage: str = ""  # to the store, which it is to mend
 
 
 def commands(place: FaultPlace) -> dict[str, Words]:
@@ -51,6 +52,8 @@ def commands(place: FaultPlace) -> dict[str, Words]:
         "attach again": Words(place.attach),
         "attach with a file": Words((*place.attach, "--config", str(config))),
         "detach": Words(("detach", INTERFACE, "--netns", place.netns)),
+        "recover": Words(("recover",), damage="zeroed"),
+        "recover what is gone": Words(("recover",), damage="gone"),
     }
 
 
@@ -78,6 +81,7 @@ class Rounds:
         """Run a command without a fault: what it does, and where it could suffer one."""
         its, there = self._commands[name], self._place.folder / "places"
         self._before[name] = self._ready(name)
+        self._place.damage(its.damage)
         done = self._place.command(*its.words, stdin=its.stdin, fault=f"count: {there}")
         assert done.code == 0, (name, done)
         self._sites[name] = Counter(it.split()[0] for it in json.loads(there.read_text()))
@@ -119,7 +123,8 @@ class Rounds:
         """All cases of a command, in an order drawn at random."""
         if name not in self._sites:
             self._rehearse(name)
-        found = [Case(name, "before", it) for it in BEFORE for _ in range(5)]
+        before = ("read-only",) if self._commands[name].damage else BEFORE  # of the store: it is damaged already
+        found = [Case(name, "before", it) for it in before for _ in range(5)]
         for kind, faults in {"step": (), "bpf": BPF, "sql": SQL}.items():
             for number in range(1, self._sites[name][kind] + 1):
                 place = f"{kind}#{number}"
@@ -135,6 +140,7 @@ class Rounds:
         if case.command not in self._sites:
             self._rehearse(case.command)
         self._ready(case.command)
+        damaged = place.damage(its.damage)
         fault = ""
         if case.place == "before":
             place.begin(case.fault, self._random)
@@ -146,6 +152,7 @@ class Rounds:
         became = "done" if done.code == 0 else "killed" if done.code == -signal.SIGKILL else "refused"
         self.tally[f"{case.fault}: {became}"] += 1
         try:
+            wrong += self._mended(damaged) if its.damage else []
             wrong += self._repaired(case, done)
         except AssertionError as error:
             wrong.append(str(error))
@@ -202,6 +209,20 @@ class Rounds:
             if status["audit"]["ratio"] != 1 or status["audit"]["behind"] or status["degraded"]:
                 wrong.append(f"degraded: {status['degraded']} {status['audit']}")
         self._back()
+        return wrong
+
+    def _mended(self, damaged: bytes) -> list[str]:
+        """The damaged file is not lost, and `recover` mends it if the one with a fault has not."""
+        folder = self._place.command.store.parent
+        files = [it.read_bytes() for it in folder.glob("store.db*")]
+        wrong = ["the damaged file is lost"] if damaged and damaged not in files else []
+        again = self._place.command("recover")
+        if again.code and "is intact" not in again.err:
+            wrong.append(f"recover once more: {again}")
+        if left := [it.name for it in folder.glob("recover-*")]:
+            wrong.append(f"left behind: {left}")
+        for it in folder.glob("*.damaged-*"):
+            it.unlink()  # the file system is small
         return wrong
 
     def _recovered(self) -> list[str]:

@@ -20,13 +20,15 @@ from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.addresses import AddressSet, aggregate
 from xdpguard.policy.rule import MODES, Mode
+from xdpguard.policy.target import Target
 from xdpguard.service.unconfirmed import Unconfirmed
-from xdpguard.store import journal
+from xdpguard.store import clock, journal
 from xdpguard.store.attachments import Attachment, put_attachment, remove_attachment
 from xdpguard.store.database import Store
 from xdpguard.store.lists import NamedList
 
 A, B, C = TARGETS[:3]
+A_BLOCKED = ("block", str(A))
 
 
 class Maps:
@@ -227,6 +229,78 @@ def test_a_row_that_an_older_version_left_is_known_again() -> None:
     for place, added, other in (("list_entries", {"ends": b""}, {"ends": b"1234"}), ("lists", {"shift": 0.0}, {})):
         assert journal.checksum(place, old) == journal.checksum(place, old | added)
         assert not other or journal.checksum(place, old) != journal.checksum(place, old | other)
+
+
+def test_what_a_change_recorded_follows_the_clock(its: Its) -> None:
+    """However often it was set: all is as after each change, and nobody is said to have changed it since."""
+    states = []
+    for number, life in enumerate((600.0, 60.0, 6000.0)):
+        states.append(its.rules())
+        with its.command(f"step {number}") as made:
+            made.rules.add("block", [A, B][: 1 + number % 2], "", "cli", life, replace=True)
+            made.rules.add("block", [A], "a ban", "guard", life / 2)
+    followed(its, 7200.7, -3600.1)
+    for before in states[::-1]:
+        its.undo()
+        assert its.rules() == {name: (why, end and end + 7200.7 - 3600.1) for name, (why, end) in before.items()}
+
+
+def followed(its: Its, *steps: float) -> None:
+    """The clock is set, and a command follows it."""
+    with Store(its.path) as store:
+        for ahead in steps:
+            with store.transaction():
+                clock.follow(store, ahead)
+
+
+def test_what_is_of_an_earlier_boot_keeps_its_end_in_a_record(its: Its) -> None:
+    """Also if a change of this boot has replaced it; once it is back, it is of that boot again."""
+    with its.command("first") as made:
+        made.rules.add("block", [A], "", "cli", 600.0)
+        made.rules.add("allow", [B], "", "cli", 600.0)
+    states = [its.rules()]
+    rebooted(its)
+    for life in (6000.0, 60_000.0):
+        with its.command("again") as made:
+            made.rules.add("block", [A], "", "cli", life)
+        states.append(its.rules())
+    with its.command("third") as made:
+        made.rules.remove("allow", [B])
+    followed(its, 3600.0)
+    its.undo()
+    assert of_earlier_boot(its) == {B}
+    its.undo()
+    assert its.rules() == states[0] | {A_BLOCKED: ("", (states[1][A_BLOCKED][1] or 0) + 3600)}
+    its.undo()
+    followed(its, 3600.0)
+    assert its.rules() == states[0]
+    assert of_earlier_boot(its) == {A, B}
+
+
+def test_what_an_earlier_boot_has_recorded_keeps_its_end(its: Its, monkeypatch: pytest.MonkeyPatch) -> None:
+    for life in (600.0, 6000.0):
+        before = its.rules()
+        with its.command("block") as made:
+            made.rules.add("block", [A], "", "cli", life)
+    monkeypatch.setattr("xdpguard.dataplane.sys.kernel.boot_id", lambda: "another boot")
+    rebooted(its)
+    followed(its, 3600.0)
+    its.undo()
+    followed(its, 3600.0)
+    assert its.rules() == before
+    assert of_earlier_boot(its) == {A}
+
+
+def rebooted(its: Its) -> None:
+    """The machine is restarted."""
+    with Store(its.path) as store, store.transaction():
+        clock.begin(store)
+
+
+def of_earlier_boot(its: Its) -> set[Target]:
+    """Whose rules are as they were before this boot."""
+    with Store(its.path) as store:
+        return {it.target for it in clock.of_earlier(store, store.rules())}
 
 
 def test_what_others_changed_since_is_not_overwritten_unasked(its: Its) -> None:

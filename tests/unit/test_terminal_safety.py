@@ -52,6 +52,9 @@ def test_kinds_of_errors() -> None:
     full = kinds.explained(OSError(errno.ENOSPC, "No space left on device", "/x"))
     assert (str(full), full.exit_code) == ("/x: no space is left", 3)
     assert kinds.explained(MemoryError()).exit_code == 3
+    full = kinds.explained(OSError(errno.E2BIG, "Argument list too long"))
+    assert (str(full), full.exit_code) == ("a map of the kernel has no room for more", 3)
+    assert str(kinds.explained(OSError(errno.E2BIG, "Argument list too long", "ip"))) == "ip: Argument list too long"
     forbidden = kinds.explained(OSError(errno.EPERM, "Operation not permitted"))
     assert "not permitted" in str(forbidden) and "lockdown" in forbidden.remedy
     assert "chattr +i" in kinds.explained(OSError(errno.EPERM, "Operation not permitted", "/x")).remedy

@@ -140,7 +140,7 @@ def _set(context: typer.Context, wanted: Callable[[Default], Default], confirm: 
         session.default.set(after, configured, links)
         if force and after.enforced:
             needed.accept(session.store, blocks=(), default=True)
-        where = presences(session.store)
+        where = presences(session.store, session.changes.attached())
         published = _published(session, after, links)
     render.say(f"default: {described(after)}{'' if after != before else ', as before'}")
     for text in [*_told(after), *_exceptions(published, [it.name for it in links if it.loopback]), *where.notes()]:

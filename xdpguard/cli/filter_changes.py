@@ -47,7 +47,7 @@ def change(
             needed.accept(found.store, filters=names, default=by_default)
         lines = told(found)
         more = notes(found, forced or ()) if notes else ()
-        where = presences(found.store)
+        where = presences(found.store, found.changes.attached())
     for text in lines:
         render.say(text)
     for text in (*more, *cut, *(where.notes() if stored else ())):

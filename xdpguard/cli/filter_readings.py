@@ -84,7 +84,7 @@ def _show(context: typer.Context, name: str, as_json: bool) -> None:
         if name:
             find(kept.filters.stored.all(), name)
         pairs = list(enumerate(kept.filters.in_force(), start=1))
-        where = presences(kept.store)
+        where = presences(kept.store, kept.changes.attached())
         asked = filters_shown.asked_lists(kept, [name]) if name else []
     mine = [(place, it) for place, it in pairs if name in ("", it.its.name)]
     if as_json:

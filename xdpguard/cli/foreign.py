@@ -61,7 +61,7 @@ def block(
         found.purge()
         its = Foreign(found, origin, ForeignLimits(mode="shadow" if shadow else "enforce"))
         answer = its.put(NewRule("block", it, words, origin, now, expires) for it in targets)
-        where = presences(found.store)
+        where = presences(found.store, found.changes.attached())
     if not answer.taken:
         more = f" (and {len(answer.refused) - 1:,} more)" if len(answer.refused) > 1 else ""
         so_far = f"what {origin} blocked of that so far was removed" if answer.changed else "nothing was changed"
@@ -85,7 +85,7 @@ def unblock(context: typer.Context, origin: str, targets: Sequence[Prefix]) -> N
 
     with ruleset(options(context)) as found:
         count = Foreign(found, origin).remove("block", targets)
-        standing, where = Standing(found), presences(found.store)
+        standing, where = Standing(found), presences(found.store, found.changes.attached())
         left = {it: standing.dropped(it) for it in (targets if len(targets) <= _SAID else ())}
     render.say(f"{origin} no longer blocks {named(targets)}" if count else f"{origin} blocks none of {named(targets)}")
     for target, words in left.items():

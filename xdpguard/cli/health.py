@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xdpguard.cli import undoing
 from xdpguard.cli.session import Options, remembered_config, remembered_policy
+from xdpguard.control.presence import UNREACHED
 from xdpguard.errors import XdpguardError
 from xdpguard.net.netns import place_of
 from xdpguard.store.attachments import attachments
@@ -68,6 +69,8 @@ def faults(
 ) -> list[str]:
     """Return everything that degrades the instance, a sentence each; empty when it is healthy."""
     found = [f"{place_of(it.name, it.netns)} is {it.state}" for it in interfaces if it.state != "attached"]
+    if audit is None:
+        found += [f"{place_of(it.name, it.netns)} {UNREACHED}" for it in interfaces if it.state == "attached"]
     found += [f"{place_of(*place)} is named in the configuration but not attached" for place in missing]
     if unread:
         found.append(f"the configuration cannot be read: {unread}")

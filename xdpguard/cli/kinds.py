@@ -11,6 +11,8 @@ from xdpguard.errors import MissingError, XdpguardError
 
 _DOCTOR = "run again with -v to see where it happened; xdpguard doctor checks the environment"
 _SCARCE = {
+    # Of bpf(2); where a program's arguments are too long, its file is named.
+    errno.E2BIG: ("a map of the kernel has no room for more", "remove what is no longer needed, then try again"),
     errno.ENOSPC: ("no space is left", "free some on the file system it writes to, then try again"),
     errno.EDQUOT: ("the disk quota is used up", "free some of it, then try again"),
     errno.EROFS: ("the file system is read-only", "mount it writable, or choose another place"),
@@ -44,7 +46,7 @@ def _of_system(error: OSError, trace: str) -> XdpguardError:
         may = "chattr +i or a security module" if where else "a security module, lockdown or a seccomp filter"
         words = f"{where}not permitted, although this process has {in_a_row(ATTACHED)}"
         return MissingError(words, f"find out what forbids it: {may} may; see dmesg", trace)
-    if error.errno in _SCARCE:
+    if error.errno in _SCARCE and not (where and error.errno == errno.E2BIG):
         words, remedy = _SCARCE[error.errno]
         return MissingError(f"{where}{words}", remedy, trace)
     words = error.strerror or str(error)

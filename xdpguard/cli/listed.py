@@ -116,7 +116,7 @@ def show(context: typer.Context, which: Which, as_json: bool) -> None:
         real = [] if which.kind == "shadow" else found.rules.in_force(which.kind)
         shadow = found.shadow_rules.in_force() if which.kind in (None, "shadow") else []
         left_out = health.left_out(found.store)
-        where = presences(found.store)
+        where = presences(found.store, found.changes.attached())
         late = health.clock_notes(found.store)
         filters = found.filters.stored.count(time.time()) if which.kind is None and not which.narrows else {}
     now, total = time.time(), len(real) + len(shadow)

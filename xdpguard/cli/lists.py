@@ -157,7 +157,7 @@ def load(
             done = ready.loaded(False) if dry_run else loader.put(ready)
             if force and not dry_run:
                 needed.accept(found.store, filters=[it.name for it in found.filters.alive() if name in it.lists])
-            where = presences(found.store)
+            where = presences(found.store, found.changes.attached())
             passing = [] if shadow or dry_run else list(Standing(found).allowed_of(name))
     if dry_run:
         report_reading(done, ready.entries, shadow, as_json)
@@ -218,7 +218,7 @@ def show(
         found, shadow = kept.lists.in_force(), kept.shadow_lists.in_force()
         shares, counted = kept.lists.shares(), kept.shadow_lists.shares()
         left_out = health.left_out(kept.store)
-        where = presences(kept.store)
+        where = presences(kept.store, kept.changes.attached())
     if name:
         found = [item for item in found if item.its.name == name]
         shadow = [item for item in shadow if item.its.name == name]

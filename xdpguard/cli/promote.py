@@ -80,7 +80,7 @@ def promote(
             promotion.promote(found, chosen, force)
         for text in overridden(found, [it.rule.target for it in chosen.rules]):
             render.note(text)
-        where = presences(found.store)
+        where = presences(found.store, found.changes.attached())
         if not dry_run:
             chosen.in_force = bool(where.enforcing)
     for text in chosen.notes:

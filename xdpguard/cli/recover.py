@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpguard.cli import render
+from xdpguard.cli import render, session
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import XdpguardError
 from xdpguard.instance import ATTACHED, require_privileges
@@ -77,6 +78,8 @@ def _missing(chosen: Options) -> XdpguardError | None:
 
 @contextlib.contextmanager
 def _private_folder(above: Path):  # type: ignore[no-untyped-def]
+    for old in above.glob("recover-*"):  # of one that was killed; the lock is held
+        shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix="recover-", dir=above))
     try:
         yield folder
@@ -97,12 +100,14 @@ def _rebuilt(chosen: Options, folder: Path, empty: bool) -> tuple[Recovered, Pat
     copy = keeping.copy_of(chosen.instance.store)
     if not empty and copy.is_file() and complaint(copy) is None:
         copied = copy.stat().st_mtime
+        session.on_step("copy")
         shutil.copyfile(copy, new)
     with Store(new) as store:
-        session = Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links())
+        made = Controller(store, KernelDataplane(pins(chosen), chosen.instance.compiled), Links())
         if empty:
             return Recovered(False, None, {}, 0, {}, {}, [], 0), new
-        found = rebuild(session, copied)
+        session.on_step("rebuild")
+        found = rebuild(made, copied)
     if not found.kernel and copied is None:
         raise XdpguardError(
             "there is nothing to recover from: nothing is attached, and there is no copy of the store",
@@ -115,11 +120,15 @@ def _put_in_place(chosen: Options, new: Path) -> Path | None:
     """Put the new store in place of the damaged one; return where the latter went, None if there was nothing in it."""
     store, kept = chosen.instance.store, None
     if os.path.lexists(store) and not (store.is_file() and not store.stat().st_size):
-        kept = store.with_name(f"{store.name}.damaged-{int(time.time())}")
+        names = (store.with_name(f"{store.name}.damaged-{number}") for number in itertools.count(int(time.time())))
+        kept = next(it for it in names if not os.path.lexists(it))
+        session.on_step("keep")
         store.rename(kept)
     # A journal of the old file must not be applied to the new one.
     store.with_name(store.name + "-journal").unlink(missing_ok=True)
+    session.on_step("replace")
     new.rename(store)
+    session.on_step("in line")
     _in_line(chosen)
     return kept
 

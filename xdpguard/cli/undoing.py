@@ -102,6 +102,7 @@ def settle(
 
     session = controller()
     try:
+        session.ruleset.follow_clock()
         text = undo_overdue(session, change, how(session))
     except XdpguardError as error:
         on_failed(f"{change.command!r} was not confirmed in time, and cannot be undone: {error}; {error.remedy}")

@@ -12,6 +12,7 @@ from xdpguard.net.netns import place_of
 from xdpguard.store.attachments import Attachment, attachments
 from xdpguard.store.database import Store
 
+UNREACHED = "keeps what it has, which no change reaches: its maps are no longer pinned; attach it again"
 NOTHING = "nothing is attached: stored, in force from the next attach on"
 
 
@@ -65,18 +66,20 @@ class Presences(NamedTuple):
         found = []
         if lost and self.enforcing:
             found.append(f"in force on {', '.join(it.moved or it.place for it in self.enforcing)}")
-        elif not self.enforcing:
+        elif not self.enforcing and not any(it.fault == UNREACHED for it in lost):
             found.append("stored; in force on no interface at this moment")
         found += [f"{it.place} {it.fault}; see xdpguard status" for it in lost]
         return found + [f"{it.place} only observes: it counts what would be dropped" for it in observing]
 
 
-def presences(store: Store) -> Presences:
-    """Return the recorded interfaces, and whether each carries the program."""
-    return Presences(tuple(map(_presence, attachments(store))))
+def presences(store: Store, held: bool = True) -> Presences:
+    """Return the recorded interfaces, and whether each carries the program. ``held``: the maps of the instance are
+    pinned, so that its commands reach them.
+    """
+    return Presences(tuple(_presence(it, held) for it in attachments(store)))
 
 
-def _presence(known: Attachment) -> Presence:
+def _presence(known: Attachment, held: bool) -> Presence:
     found = program_on(known.name, known.netns)
     fault = moved = ""
     if found != known.prog_id:
@@ -87,6 +90,8 @@ def _presence(known: Attachment) -> Presence:
             fault = "is not there under that name"
         else:
             fault = "carries another program" if found else "lost its program"
+    elif not held:
+        fault = UNREACHED
     return Presence(known.name, known.netns, known.observe, fault, moved)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,12 +14,11 @@ from xdpguard.errors import XdpguardError
 from xdpguard.policy.origins import ordered
 from xdpguard.policy.rule import MODES, NewRule, Part, Rule
 from xdpguard.policy.target import Target, parse_stored
-from xdpguard.store import journal
+from xdpguard.store import clock, journal
 from xdpguard.store.database import Store
 from xdpguard.store.journal import TABLES, Image, Touched
 from xdpguard.store.timing import timing, whole
 
-_SHOWN = 10  # lines on what was put back
 _GONE = {"allow": "no longer allowed", "block": "no longer blocked", "port": "open again"}
 _WHAT = ("text", "action", "rate", "mode", "reason", "expires")  # of a filter, beside its place in the order
 _COUNTED = ("text", "action", "rate", "mode")  # of a filter: what its hits are hits of
@@ -43,6 +41,8 @@ class Step(NamedTuple):
     others: tuple[Part, ...] = ()
     ended: int = 0  # of the entries of a list that is to be there
     alone: bool = False  # the entries of a list whose own row stays as it is
+    earlier: bool = False  # its ends are from before this boot
+    over: bool = False  # its end has come by the clock, which may be wrong
 
     @property
     def target(self) -> Target:
@@ -54,22 +54,26 @@ class Step(NamedTuple):
         """Describe what putting it back does; empty if another row of the change says so."""
         row = self.want or self.now or {}
         if self.place == "rules":
-            if self.want is None and self.others:
-                return f"{_BACK[row['kind']]} still, by {', '.join(it.source for it in self.others)}: {row['target']}"
-            verb = _GONE[row["kind"]] if self.want is None else f"{_BACK[row['kind']]} as before"
-            if row["mode"] == "shadow":
-                verb = "no longer counted for" if self.want is None else "counted for as before"
-            return f"{verb}: {row['target']}"
+            return f"{self._verb(row)}: {row['target']}"
+        name = f"{'shadow ' if row.get('mode') == 'shadow' else ''}list {row.get('name')}"
         if self.place == "list_entries" and self.alone:
-            return f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}: its entries as before"
+            return f"{name}: its entries as before"
         if self.place == "lists":
-            name = f"{'shadow ' if row['mode'] == 'shadow' else ''}list {row['name']}"
             in_force = row["entries"] - self.ended
             count = f"{in_force:,} {'entry' if in_force == 1 else 'entries'}"
             return f"{name}: removed" if self.want is None else f"{name}: as before, {count}"
         if self.place == "filters":
             return self._filter_words()
         return self._fact_words() if self.place == "facts" else ""
+
+    def _verb(self, row: Image) -> str:
+        if self.over:
+            return "ended by the clock"
+        if self.want is None and self.others:
+            return f"{_BACK[row['kind']]} still, by {', '.join(it.source for it in self.others)}"
+        if row["mode"] == "shadow":
+            return "no longer counted for" if self.want is None else "counted for as before"
+        return _GONE[row["kind"]] if self.want is None else f"{_BACK[row['kind']]} as before"
 
     def _fact_words(self) -> str:
         text = str(self.want["value"]) if self.want else ""
@@ -86,11 +90,13 @@ class Step(NamedTuple):
         if self.want is None:
             return f"{name}: removed"
         same = self.now and all(self.now[it] == self.want[it] for it in self.want if it in self.now and it in _WHAT)
-        return f"{name}: in its place of before" if same else f"{name}: as before"
+        over = ", and has ended by the clock" if self.over else ""
+        return f"{name}: {'in its place of before' if same else 'as before'}{over}"
 
 
 def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
-    """Return the rows that differ from what they were before; a rule whose end has come meanwhile does not come back.
+    """Return the rows that differ from what they were before; what was made in this boot and has ended since does not
+    come back. What is of an earlier boot does: the clock may be wrong.
 
     ``strict``: raise XdpguardError if one is no longer as the change left it.
     """
@@ -100,10 +106,15 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
         if not names[it.place]:
             continue
         ended = it.before is not None and it.before.get("expires") is not None and it.before["expires"] <= now
-        want, there = None if ended else it.before, journal.current(store, it.place, names[it.place], it.key)
-        if journal.checksum(it.place, want) == journal.checksum(it.place, there):
+        want, there = (
+            None if ended and not it.earlier else it.before,
+            journal.current(store, it.place, names[it.place], it.key),
+        )
+        shifted = journal.shifted(it.place, want, there)
+        if journal.checksum(it.place, want) == journal.checksum(it.place, there) and not shifted:
             continue
-        step = Step(it.place, it.key, want, there, it.after, names[it.place])
+        over = ended and want is not None
+        step = Step(it.place, it.key, want, there, it.after, names[it.place], earlier=it.earlier, over=over)
         if it.place == "rules":
             step = step._replace(others=_others(store, step, it.origins))
         if it.place == "lists" and want is not None:
@@ -172,6 +183,8 @@ def restore(ruleset: Ruleset, its: Sequence[Step]) -> None:
     for it in its:
         if it.place == "facts":
             _put(store, it, {})
+    back = ((journal.entry_of(it.place, it.key), it.earlier) for it in its if it.want is not None and not it.others)
+    clock.mark(store, {entry: earlier for entry, earlier in back if entry is not None})
 
 
 def _restore_filters(ruleset: Ruleset, its: Sequence[Step]) -> None:
@@ -211,14 +224,6 @@ def _put(store: Store, it: Step, own: Image) -> None:
     same = " AND ".join(f"{name} = ?" for name in TABLES[it.place].key)
     new = ", ".join(f"{name} = ?" for name in row)
     store.execute(f"UPDATE {it.place} SET {new} WHERE {same}", (*row.values(), *it.key))
-
-
-def shortened(lines: Sequence[str]) -> list[str]:
-    """Return the first of many lines, and how many more there are of each kind."""
-    if len(lines) <= _SHOWN:
-        return list(lines)
-    more = Counter(text.split(":")[0] for text in lines[_SHOWN:])
-    return [*lines[:_SHOWN], *(f"{text}: {count:,} more" for text, count in more.items())]
 
 
 def of(its: Sequence[Step], place: str, **values: str) -> Iterator[Step]:

@@ -6,6 +6,7 @@ Killed at any moment, it can be repeated: what is as it was before is left alone
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ from xdpguard.units import counted
 if TYPE_CHECKING:
     from xdpguard.policy.model import Policy
 
+_SHOWN = 10  # lines on what was put back
 _LINKS = ("interfaces", "any_mtu")
 _CONFIG = ("config", "policy_in_force", "undone_config")
 
@@ -78,7 +80,7 @@ def take_back(session: Controller, change: Change, how: Undo) -> list[str]:
     done += _rows(session, left, how, configuration, None if failed else (change, state))
     if failed is not None:
         raise failed
-    return restoring.shortened(done) or ["everything was as before already"]
+    return _shortened(done) or ["everything was as before already"]
 
 
 def undo_overdue(session: Controller, change: Change, how: Undo) -> str:
@@ -122,6 +124,14 @@ def _links(session: Controller, steps: Sequence[Step], how: Undo) -> list[str]:
         watching = ", observing only" if request.observe else ""
         done.append(f"attached to {place_of(name, netns)} as before, in {outcome.interface.mode} mode{watching}")
     return done
+
+
+def _shortened(lines: Sequence[str]) -> list[str]:
+    """Return the first of many lines, and how many more there are of each kind."""
+    if len(lines) <= _SHOWN:
+        return list(lines)
+    more = Counter(text.split(":")[0] for text in lines[_SHOWN:])
+    return [*lines[:_SHOWN], *(f"{text}: {count:,} more" for text, count in more.items())]
 
 
 def _detached(session: Controller, name: str, netns: str) -> list[str]:

@@ -29,11 +29,11 @@ def check(store: Store, steps: Sequence[Step]) -> None:
     """
     blocks: dict[float | None, list[Prefix]] = defaultdict(list)
     for it in of(steps, "rules", mode="enforce", kind="block"):
-        if it.want is not None and isinstance(it.target, Prefix):
+        if it.want is not None and not it.over and isinstance(it.target, Prefix):
             blocks[it.want["expires"]].append(it.target)
     for end, prefixes in blocks.items():
         safety.check_block(store, prefixes, None if end is None else end - time.time())
-    closed = [it for it in of(steps, "rules", mode="enforce", kind="port") if it.want is not None]
+    closed = [it for it in of(steps, "rules", mode="enforce", kind="port") if it.want is not None and not it.over]
     ports = [it.target for it in closed if isinstance(it.target, Port)]
     if ports:
         safety.check_ports(store, ports)
@@ -83,14 +83,14 @@ def _filters(store: Store, steps: Sequence[Step]) -> list[Filter] | None:
         return None
     touched = {it.key[0] for it in mine}
     stay = [it for it in FilterStore(store).alive(time.time()) if it.name not in touched]
-    back = [of_image(it.want) for it in mine if it.want is not None]
+    back = [of_image(it.want) for it in mine if it.want is not None and not it.over]
     return sorted([*stay, *back], key=lambda it: (it.position, it.name))
 
 
 def _wanted(it: Step) -> Iterator[NewRule]:
     """Yield what each origin wants of a rule once it is put back."""
     now, kind = time.time(), cast("Kind", it.key[1])
-    if it.want is not None:
+    if it.want is not None and not it.over:
         yield NewRule(kind, it.target, it.want["reason"], it.want["source"], it.want["created"], it.want["expires"])
     for part in it.others:
         yield NewRule(kind, it.target, part.reason, part.source, now, part.expires)

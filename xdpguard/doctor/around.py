@@ -60,10 +60,12 @@ def needed(instance: Instance) -> Check:
 def programs(instance: Instance) -> Check:
     """Check whether every recorded interface carries the program."""
     with Store(instance.store, read_only=True) as store:
-        found = presences(store)
+        found = presences(store, pinning.Pins(instance.bpffs, instance.name).exist())
     lost = [f"{it.place} {it.fault}" for it in found.all if it.fault]
     if lost:
-        remedy = "nothing is in force there: attach again, or detach to forget it; xdpguard status shows each"
+        remedy = (
+            "what is stored is not in force there: attach again, or detach to forget it; xdpguard status shows each"
+        )
         return Check("programs", "fail", "; ".join(lost), remedy)
     names = ", ".join(it.place + (" (observing)" if it.observe else "") for it in found.all)
     return Check("programs", "ok", names or "nothing is attached", "")

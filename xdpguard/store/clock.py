@@ -9,13 +9,14 @@ is kept for a while, and comes back when its end is in the future again. So do f
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from xdpguard.dataplane.sys import kernel
 from xdpguard.dataplane.tables.entries import boot_offset
 from xdpguard.policy.rule import Mode, NewRule, Rule
 from xdpguard.policy.target import parse_stored
+from xdpguard.store import journal
 from xdpguard.store.database import Store
 
 _FACT = "clock"  # fact: boot id, offset and since of Reference
@@ -24,6 +25,7 @@ _STEADY = 7 * 86_400.0  # seconds without a step after which the clock is believ
 _MOST = 50_000  # rows of what has ended kept from earlier boots
 _TIMED = ("rules", "parts")
 _ENDED = ("ended", "lapsed")
+_FORGET = "DELETE FROM earlier WHERE (mode, kind, target) = (?, ?, ?)"
 _OF_EARLIER = "(mode, kind, target) IN (SELECT mode, kind, target FROM earlier)"
 # Of lists: those that are as they were before this boot, and those of which any entry has an end.
 _EARLIER_LIST = "(mode, 'list', name) IN (SELECT mode, kind, target FROM earlier)"
@@ -83,7 +85,10 @@ def begin(store: Store) -> None:
 
 
 def follow(store: Store, ahead: float) -> None:
-    """Move the ends of what was made in this boot by the clock's step, within a transaction."""
+    """Move the ends of what was made in this boot by the clock's step, and of what `undo` would put back of it, within
+    a transaction.
+    """
+    journal.follow(store, ahead)
     for table in _TIMED:
         store.execute(f"UPDATE {table} SET expires = expires + ? WHERE NOT {_OF_EARLIER}", (ahead,))
     store.execute(f"UPDATE lists SET shift = shift + ? WHERE {_TIMED_LIST} AND NOT {_EARLIER_LIST}", (ahead,))
@@ -107,6 +112,13 @@ def show_as_in_kernel(store: Store, attached: bool) -> None:
     store.execute(f"UPDATE lists SET shift = shift + ? WHERE {_TIMED_LIST} {where}", (ahead,))
     where = "" if attached else f"WHERE NOT {_EARLIER_FILTER}"
     store.execute(f"UPDATE filters SET expires = expires + ? {where}", (ahead,))
+
+
+def mark(store: Store, entries: Mapping[tuple[str, ...], bool]) -> None:
+    """Make entries that are put back as they were before this boot, or else of this boot."""
+    for its, old in entries.items():
+        query = "INSERT OR REPLACE INTO earlier VALUES (?, ?, ?)" if old else _FORGET
+        store.execute(query, its)
 
 
 def misplaced(store: Store, now: float) -> int:

@@ -11,6 +11,7 @@ import time
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -56,6 +57,9 @@ TABLES = {
     "filters": Recorded(("name",), frozenset(("slot", *_COUNTS)), frozenset(("created",))),
     "facts": Recorded(("key",)),
 }
+# Where the tables have ends, or by how much ends have moved, which follow the clock: see clock.py.
+_ENDS = {"rules": "expires", "parts": "expires", "lists": "shift", "filters": "expires"}
+EARLIER = "earlier"  # in a recorded row: its ends are from before the boot in which it was recorded
 FACTS = ("guard", "default", "config", "policy_in_force", "undone_config")  # the facts that are part of a change
 
 
@@ -81,7 +85,7 @@ class Change(NamedTuple):
 class Touched(NamedTuple):
     """A row that a change touched: its table and key, how it was before, and the checksum of how it was left.
 
-    ``origins``: of a rule, those that the change has left.
+    ``origins``: of a rule, those that the change has left. ``earlier``: ends in ``before`` are from before this boot.
     """
 
     place: str
@@ -89,6 +93,7 @@ class Touched(NamedTuple):
     before: Image | None
     after: int | None
     origins: tuple[str, ...]
+    earlier: bool = False
 
 
 def since_boot() -> float:
@@ -116,15 +121,53 @@ def overdue(store: Store) -> Change | None:
 def touched(store: Store, change: Change) -> list[Touched]:
     """Return the rows that a change touched."""
     rows = store.execute("SELECT place, key, before, after, origins FROM change_rows WHERE change = ?", (change.id,))
-    return [
-        Touched(place, tuple(json.loads(key)), _whole(place, image_of(before)), after, tuple(json.loads(origins)))
-        for place, key, before, after, origins in rows
-    ]
+    its_boot, found = change.boot == kernel.boot_id(), []
+    for place, key, text, after, left in rows:
+        image = image_of(text)
+        earlier = image is not None and (image.pop(EARLIER, False) or not its_boot)
+        # An older version may have recorded a row without some of its columns.
+        before = None if image is None else {**TABLES[place].added, **image}
+        found.append(Touched(place, tuple(json.loads(key)), before, after, tuple(json.loads(left)), earlier))
+    return found
 
 
-def _whole(place: str, image: Image | None) -> Image | None:
-    """Return a row with all columns, which an older version may have recorded without some of them."""
-    return None if image is None else {**TABLES[place].added, **image}
+def entry_of(place: str, key: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the entry to which a row with ends belongs, as the table ``earlier`` names it; None for other rows."""
+    if place == "filters":
+        return "", "filter", *key
+    if place == "lists":
+        return key[0], "list", key[1]
+    return tuple(key[:3]) if place in _ENDS else None
+
+
+def follow(store: Store, ahead: float) -> None:
+    """Move the ends that rows had before changes of this boot by the clock's step, within a transaction; the rows as
+    they are now have not been moved yet.
+    """
+    rows = store.execute(
+        "SELECT place, key, change, before, after FROM change_rows WHERE change IN (SELECT id FROM changes"
+        f" WHERE boot = ?) AND place IN ({', '.join('?' * len(_ENDS))}) ORDER BY place, key, change DESC",
+        (kernel.boot_id(), *_ENDS),
+    )
+    moved = []
+    for (place, words), its in groupby(rows, lambda row: (row[0], row[1])):
+        key = tuple(json.loads(words))
+        then = current(store, place, columns(store, place), key)
+        earlier = store.execute("SELECT 1 FROM earlier WHERE (mode, kind, target) = (?, ?, ?)", entry_of(place, key))  # type: ignore[arg-type]
+        later = then if earlier else _moved(place, then, ahead)
+        for _, _, change, text, after in its:
+            # What a change has left is what the next one has found, unless something else has changed it meanwhile.
+            left = checksum(place, later) if after == checksum(place, then) else after
+            then = image_of(text)
+            later = _moved(place, then, ahead)
+            moved.append((text_of(later), left, change, place, words))
+    store.execute_many("UPDATE change_rows SET before = ?, after = ? WHERE (change, place, key) = (?, ?, ?)", moved)
+
+
+def _moved(place: str, image: Image | None, ahead: float) -> Image | None:
+    if image is None or image.get(EARLIER) or image.get(_ENDS[place]) is None:
+        return image
+    return image | {_ENDS[place]: image[_ENDS[place]] + ahead}
 
 
 def origins(store: Store, key: Sequence[str]) -> list[str]:
@@ -157,11 +200,22 @@ def checksum(place: str, image: Image | None) -> int | None:
     """Return the checksum of what a change can make of a row; None for no row."""
     if image is None:
         return None
-    left_out, added = TABLES[place].volatile | TABLES[place].aside, TABLES[place].added
+    left_out, added = TABLES[place].volatile | TABLES[place].aside | {EARLIER}, TABLES[place].added
     # An older version computed it without the columns that it lacked.
     its = [(name, value) for name, value in sorted(image.items()) if name not in left_out]
     words = [(name, value) for name, value in its if name not in added or value != added[name]]
     return zlib.crc32(repr(words).encode())
+
+
+def shifted(place: str, one: Image | None, other: Image | None) -> bool:
+    """Return whether the ends of a list's entries are reckoned from another shift in two rows, which matters although
+    nobody has changed it: it has followed the clock, or begun anew as the list was loaded again.
+    """
+    return place == "lists" and bool(one and other) and _shift(one) != _shift(other)
+
+
+def _shift(image: Image | None) -> float:
+    return float((image or {}).get("shift", 0.0))
 
 
 def text_of(image: Image | None) -> str | None:

@@ -16,9 +16,10 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.errors import XdpguardError
 from xdpguard.store import journal
 from xdpguard.store.database import Store
-from xdpguard.store.journal import FACTS, TABLES, Change, Image, checksum, columns, image_of, text_of
+from xdpguard.store.journal import EARLIER, FACTS, TABLES, Change, Image, checksum, columns, image_of, text_of
 
 Row = tuple[str, str, Image | None, Image | None]  # table, key, before, now
+_NO_LONGER = "no_longer_earlier"  # the temporary table of `_watch_boot`
 _LONGEST = 200  # characters kept of a command
 
 
@@ -37,6 +38,7 @@ class Recorder:
         self._aside = False
         for place, names in self._columns.items():
             _watch(store, place, names)
+        _watch_boot(store)
         store.before_commit = self._write
 
     @contextmanager
@@ -49,6 +51,7 @@ class Recorder:
             self._aside = False
             for place in self._columns:
                 self._store.execute(f"DELETE FROM before_{place}")
+            self._store.execute(f"DELETE FROM {_NO_LONGER}")
 
     def _write(self) -> None:
         """Write what the transaction that is about to be committed has touched."""
@@ -63,6 +66,7 @@ class Recorder:
         again = [(number, place, key) for place, key, _, _ in rows if (place, key) in held]
         self._store.execute_many("DELETE FROM change_rows WHERE change = ? AND place = ? AND key = ?", again)
         self._store.execute_many("INSERT INTO change_rows VALUES (?, ?, ?, ?, ?, ?)", self._changed(number, rows, held))
+        self._store.execute(f"DELETE FROM {_NO_LONGER}")
         self._bound(number)
         self._set_deadline(number)
         self.change = next((it for it in journal.changes(self._store) if it.id == number), None)
@@ -124,12 +128,30 @@ class Recorder:
     ) -> Iterator[tuple[Any, ...]]:
         """Yield what to store of the rows that the change has made differ; ``held``: as they were before it."""
         for place, key, before, now in rows:
-            text = held[place, key] if (place, key) in held else text_of(before)
+            text = held[place, key] if (place, key) in held else text_of(self._dated(place, key, before))
             first = image_of(text) if (place, key) in held else before
             after = checksum(place, now)
-            if checksum(place, first) != after:
+            if checksum(place, first) != after or journal.shifted(place, first, now):
                 its = journal.origins(self._store, json.loads(key)) if place == "rules" else []
                 yield number, place, key, text, after, json.dumps(its)
+
+    def _dated(self, place: str, key: str, before: Image | None) -> Image | None:
+        """Return a row as it was, with a mark if it is of an earlier boot."""
+        entry = journal.entry_of(place, json.loads(key)) if before else None
+        if before is None or entry is None:
+            return before
+        same = "WHERE (mode, kind, target) = (?, ?, ?)"
+        query = f"SELECT 1 FROM earlier {same} UNION ALL SELECT 1 FROM {_NO_LONGER} {same}"
+        return before | {EARLIER: True} if self._store.execute(query, (*entry, *entry)) else before
+
+
+def _watch_boot(store: Store) -> None:
+    """Keep which entries were of an earlier boot and are no longer, see clock.py."""
+    store.execute(f"CREATE TEMP TABLE {_NO_LONGER} (mode, kind, target, PRIMARY KEY (mode, kind, target))")
+    store.execute(
+        f"CREATE TEMP TRIGGER {_NO_LONGER}_delete BEFORE DELETE ON main.earlier"
+        f" BEGIN INSERT OR IGNORE INTO {_NO_LONGER} VALUES (OLD.mode, OLD.kind, OLD.target); END"
+    )
 
 
 def _watch(store: Store, place: str, names: list[str]) -> None:
