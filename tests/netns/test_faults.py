@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from support.fault_place import FaultPlace
 from support.fault_rounds import AT_STEPS, BEFORE, BPF, SQL, Case, Rounds
+
+from xdpguard.store.database import Store
 
 COMMANDS = ("block", "undo", "swap a list", "add a filter", "promote", "attach again", "detach")
 
@@ -46,7 +46,7 @@ class Losing(FaultPlace):
 
     def begin(self, fault: str, random: object) -> None:
         del fault, random
-        with closing(sqlite3.connect(self.command.store)) as store, store:
+        with Store(self.command.store) as store:
             store.execute("DELETE FROM rules WHERE target = '198.51.100.7'")
 
 

@@ -85,7 +85,7 @@ class Store(Closeable):
     def rules(self, kind: Kind | None = None, mode: Mode = "enforce") -> list[Rule]:
         """Return all rules of a mode, including expired ones, oldest first."""
         group = (mode, kind) if kind else (mode,)
-        rows = self.whole("rules", group, COUNTS, "id")
+        rows = sorted(self.whole("rules", group, COUNTS))  # by id: faster than in SQL, which does not see that they are
         others = parts.by_rule(self.whole("parts", group, order=parts.ORDER))
         return self.decoded(lambda: [rule_of(row, others.get((row[2], row[3]), ())) for row in rows])
 
@@ -183,11 +183,12 @@ class Store(Closeable):
 
     def renumber(self) -> None:
         """Assign the slots 0, 1, 2, ... to the enforced rules in order of age, for new maps."""
-        self.execute("UPDATE rules SET slot = -1 - id WHERE mode = 'enforce'")
-        self.execute(
-            "UPDATE rules SET slot = ranked.place FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place"
-            " FROM rules WHERE mode = 'enforce') AS ranked WHERE rules.id = ranked.id"
-        )
+        # First out of the way of each other, both times only those that move.
+        for slot in ("-1 - rules.id", "ranked.place"):
+            self.execute(
+                f"UPDATE rules SET slot = {slot} FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place"
+                " FROM rules WHERE mode = 'enforce') AS ranked WHERE rules.id = ranked.id AND slot <> ranked.place"
+            )
 
     def add_hits(self, hits: Iterable[tuple[Hits | Split, int]]) -> None:
         """Add hits to rules, given as pairs of hits and rule id."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -18,6 +17,7 @@ from xdpguard.store.rows import RULE
 
 _MASK = (1 << 48) - 1  # SQLite's integers overflow into reals
 _TIMES = struct.Struct("<dd")
+_NOT_WRITTEN = (struct.error, TypeError, ValueError)  # what the checksum of a damaged row may raise
 
 
 class _Summed(NamedTuple):
@@ -30,6 +30,10 @@ class _Summed(NamedTuple):
     def where(self, row: str = "") -> str:
         """Return mode and part, in SQL: the place of a row's sum within those of its table."""
         return ", ".join([*(f"{row}{name}" for name in self.group), "''", "''"][:2])
+
+    def checksum(self, place: str, row: str = "") -> str:
+        """Return the checksum of a row of the table ``place``, in SQL."""
+        return f"sum_of_{place}({', '.join(f'{row}{name}' for name in self.columns.split(', '))})"
 
 
 # Without hits, which are written often, and which nothing is decided by.
@@ -62,15 +66,11 @@ def keep(database: sqlite3.Connection) -> None:
     """Keep the sums up to date from now on, whatever this connection writes."""
     database.execute("PRAGMA recursive_triggers = ON")  # without it, no trigger sees what a REPLACE deletes
     for place, its in _SUMMED.items():
-        database.create_function(f"sum_of_{place}", -1, _function(place))
-
-        def checksum(row: str, place: str = place, its: _Summed = its) -> str:
-            return f"sum_of_{place}({', '.join(f'{row}{name}' for name in its.columns.split(', '))})"
-
+        _register(database, place)
         same = f"place = '{place}' AND (mode, part) = ({its.where('OLD.')})"
-        gone = f"UPDATE sums SET total = (total - {checksum('OLD.')}) & {_MASK} WHERE {same};"
+        gone = f"UPDATE sums SET total = (total - {its.checksum(place, 'OLD.')}) & {_MASK} WHERE {same};"
         come = (
-            f"INSERT INTO sums VALUES ('{place}', {its.where('NEW.')}, {checksum('NEW.')})"
+            f"INSERT INTO sums VALUES ('{place}', {its.where('NEW.')}, {its.checksum(place, 'NEW.')})"
             f" ON CONFLICT (place, mode, part) DO UPDATE SET total = (total + excluded.total) & {_MASK};"
         )
         for event, body in (
@@ -92,14 +92,9 @@ def renew(database: sqlite3.Connection) -> None:
 def wrong(database: sqlite3.Connection) -> str:
     """Compare the sums of all rows; return which rows are not those that were written, in words, or nothing."""
     held = {(place, mode, part): total for place, mode, part, total in database.execute("SELECT * FROM sums")}
-    try:
-        found = _computed(database)
-    except _NOT_WRITTEN:
-        return "some rows"
+    found = _computed(database)
     differing = {its[0] for its in held.keys() | found.keys() if held.get(its) != found.get(its)}
-    return " and ".join(its.words for place, its in _SUMMED.items() if place in differing) or (
-        "sums" if differing else ""
-    )
+    return " and ".join(_SUMMED[it].words if it in _SUMMED else f"the sums of {it}" for it in sorted(differing))
 
 
 def whole(
@@ -110,13 +105,15 @@ def whole(
     ``more``: further columns, behind those of `columns_of`; ``order``: to order by. In SQL.
     """
     its = _SUMMED[place]
-    same = "".join(f" AND {name} = ?" for name in its.group[: len(group)])
     held = "".join(f" AND {name} = ?" for name in ("mode", "part")[: len(group)])
+    wanted = " AND ".join(f"{name} = ?" for name in its.group[: len(group)])
+    # Values are read from the table: a WHERE on the table itself would have some read from an index instead.
+    rowids = f"{place}.rowid IN (SELECT rowid FROM {place} WHERE {wanted})" if group else "true"
     # One statement, so that nobody can write in between; without any row, the sum is returned with NULLs.
     query = (
         f"SELECT {its.columns}{more and f', {more}'}, its_sum FROM"
         f" (SELECT coalesce(sum(total), 0) AS its_sum FROM sums WHERE place = '{place}'{held})"
-        f" LEFT JOIN {place} ON true{same}{f' ORDER BY {order}' if order else ''}"
+        f" LEFT JOIN {place} {'' if group else 'NOT INDEXED'} ON {rowids} {order and f'ORDER BY {order}'}"
     )
     rows = database.execute(query, (*group, *group)).fetchall()
     total = rows[0][-1]
@@ -124,10 +121,10 @@ def whole(
         return None if total else []
     count, function = len(its.columns.split(", ")), _function(place)
     try:
-        same_sum = (sum([function(*row[:count]) for row in rows]) - total) & _MASK == 0
+        same = (sum([function(*row[:count]) for row in rows]) - total) & _MASK == 0
     except _NOT_WRITTEN:
         return None
-    return [row[:-1] for row in rows] if same_sum else None
+    return [row[:-1] for row in rows] if same else None
 
 
 def words_of(place: str) -> str:
@@ -137,12 +134,16 @@ def words_of(place: str) -> str:
 
 def _computed(database: sqlite3.Connection) -> dict[tuple[str, str, str], int]:
     """Return the sums of the rows that there are, by table, mode and part."""
-    found: Counter[tuple[str, str, str]] = Counter()
+    found: dict[tuple[str, str, str], int] = {}
     for place, its in _SUMMED.items():
-        function = _function(place)
-        for mode, part, *row in database.execute(f"SELECT {its.where()}, {its.columns} FROM {place}"):
-            found[place, mode, part] += function(*row)
-    return {place: total & _MASK for place, total in found.items()}
+        _register(database, place)
+        sums = f"SELECT {its.where()}, sum({its.checksum(place)}) & {_MASK} FROM {place} NOT INDEXED GROUP BY 1, 2"
+        found |= {(place, mode, part): total for mode, part, total in database.execute(sums)}
+    return found
+
+
+def _register(database: sqlite3.Connection, place: str) -> None:
+    database.create_function(f"sum_of_{place}", -1, _function(place))
 
 
 def _function(place: str) -> Callable[..., int]:
@@ -171,7 +172,3 @@ def _of_rule(
     """Return the same for a rule, of which there may be many, in half the time."""
     words = f"{number} {mode} {kind} {target} {version} {length} {slot} {source} {reason}"
     return crc32(words.encode() + network + _TIMES.pack(created, -1.0 if expires is None else expires))
-
-
-# What a checksum of a damaged row may raise.
-_NOT_WRITTEN = (struct.error, TypeError, ValueError, OverflowError)
